@@ -1,0 +1,14 @@
+//! steward: owns the current state of every entity that a Kafka topic describes.
+//!
+//! The data flow, and the rooms in the order in which to read them: `docs/architecture.md`.
+
+pub mod config;
+pub mod entity;
+pub mod kafka;
+pub mod log_events;
+pub mod ports;
+pub mod record;
+pub mod reference;
+pub mod service;
+pub mod telemetry;
+pub mod workload;

@@ -1,0 +1,404 @@
+//! Keys, headers and bytes as they stand in the three topics, and the numbers that name a record's place.
+//!
+//! A [`Batch`] owns the bytes of many records of one partition in one buffer; everyone downstream borrows from it
+//! through an `Arc`, so a record is copied once on its way in, and not again before it is produced.
+//!
+//! Architecture invariant: nothing here knows Kafka's client, an actor or a clock.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::entity::Rejection;
+
+/// A partition's number, the same in the input, the state and the dead letter topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition(pub i32);
+
+/// Where a record stands in its partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Offset(pub i64);
+
+/// The next record to read: what a group commits, and what a log's ends are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub i64);
+
+/// One uninterrupted ownership of one partition. Rises for ever within a process, so that work of an older
+/// ownership can be told from that of the current one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Term(pub u64);
+
+impl Offset {
+    /// The position behind this record. The only `+ 1` between the two types.
+    #[must_use]
+    pub fn next(self) -> Position {
+        Position(self.0 + 1)
+    }
+
+    /// Whether this record stands before `position`, so that a reader that is there has passed it.
+    #[must_use]
+    pub fn is_before(self, position: Position) -> bool {
+        self.0 < position.0
+    }
+}
+
+impl Position {
+    /// The position `records` offsets further back, not before the beginning of a log.
+    #[must_use]
+    pub fn back(self, records: u64) -> Position {
+        Position(self.0.saturating_sub_unsigned(records).max(0))
+    }
+
+    /// How many offsets lie from `earlier` up to here, 0 where it is not earlier.
+    #[must_use]
+    pub fn distance_from(self, earlier: Position) -> u64 {
+        u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A key's bytes, shared by the registry, the snapshots and the log of one entity.
+pub type Key = Arc<[u8]>;
+
+/// The names of the headers that steward writes. A reader takes the last header of a name.
+pub mod header {
+    /// On a snapshot: the input partition, decimal.
+    pub const STATE_PARTITION: &str = "steward-source-partition";
+    /// On a snapshot: the input offset of the newest event that it contains, decimal.
+    pub const STATE_OFFSET: &str = "steward-source-offset";
+    /// On a snapshot: the group that wrote it.
+    pub const STATE_GROUP: &str = "steward-group";
+    /// W3C trace context of the newest event, byte for byte.
+    pub const TRACEPARENT: &str = "traceparent";
+    /// W3C trace state of the newest event, byte for byte.
+    pub const TRACESTATE: &str = "tracestate";
+    /// On a dead letter: the code of the first rule broken.
+    pub const REASON: &str = "steward-reason";
+    /// On a dead letter: what was wrong, for a person.
+    pub const DETAIL: &str = "steward-detail";
+    /// On a dead letter: the input topic.
+    pub const SOURCE_TOPIC: &str = "steward-source-topic";
+    /// On a dead letter: the input partition, decimal.
+    pub const SOURCE_PARTITION: &str = "steward-source-partition";
+    /// On a dead letter: the input offset, decimal.
+    pub const SOURCE_OFFSET: &str = "steward-source-offset";
+    /// On a dead letter: the input record's timestamp in milliseconds since 1970, decimal; -1 where it had none.
+    pub const SOURCE_TIMESTAMP: &str = "steward-source-timestamp";
+    /// On a dead letter whose value the broker refused: `true`, and the value is null.
+    pub const TRUNCATED: &str = "steward-truncated";
+    /// On a truncated dead letter: the length of the value in bytes, decimal.
+    pub const TRUNCATED_LENGTH: &str = "steward-truncated-length";
+}
+
+/// One header as it stands in a record. The name is UTF-8 by Kafka's protocol; the value may be null.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header<'a> {
+    /// The header's name.
+    pub name: &'a str,
+    /// The header's value.
+    pub value: Option<&'a [u8]>,
+}
+
+/// One record of any topic, borrowed from whoever holds its bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// Where it stands in its partition.
+    pub offset: Offset,
+    /// Milliseconds since 1970, by the producer's or the broker's clock; `None` where the record has none.
+    pub timestamp_ms: Option<i64>,
+    /// The key's bytes; `None` where it is null.
+    pub key: Option<&'a [u8]>,
+    /// The value's bytes; `None` where it is null.
+    pub value: Option<&'a [u8]>,
+    /// The headers, in order.
+    pub headers: Headers<'a>,
+}
+
+/// The headers of one record.
+#[derive(Debug, Clone, Copy)]
+pub struct Headers<'a> {
+    data: &'a [u8],
+    spans: &'a [HeaderSpan],
+}
+
+impl<'a> Headers<'a> {
+    /// No headers.
+    pub const EMPTY: Headers<'static> = Headers { data: &[], spans: &[] };
+
+    /// The headers in the order of the record.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = Header<'a>> + use<'a> {
+        let data = self.data;
+        self.spans.iter().map(move |span| span.read(data))
+    }
+
+    /// The value of the last header of this name. `None` where there is none, or where its value is null.
+    #[must_use]
+    pub fn last(&self, name: &str) -> Option<&'a [u8]> {
+        self.iter().rev().find(|header| header.name == name)?.value
+    }
+
+    /// How many headers there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+}
+
+/// Stretch of a batch's buffer. `u32`: a batch holds less than 4 GiB, which [`Batch::push`] asserts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    start: u32,
+    len: u32,
+}
+
+impl Span {
+    fn range(self) -> Range<usize> {
+        self.start as usize..self.start as usize + self.len as usize
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct HeaderSpan {
+    name: Span,
+    value: Option<Span>,
+}
+
+impl HeaderSpan {
+    fn read<'a>(&self, data: &'a [u8]) -> Header<'a> {
+        let name = std::str::from_utf8(&data[self.name.range()]).expect("pushed from a &str");
+        Header { name, value: self.value.map(|span| &data[span.range()]) }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct RecordSpan {
+    offset: Offset,
+    timestamp_ms: Option<i64>,
+    key: Option<Span>,
+    value: Option<Span>,
+    headers_start: u32,
+    headers_len: u32,
+}
+
+/// Records of one partition in the order of their offsets, read under one term, and the position behind them.
+///
+/// A batch without records carries a position alone: behind transaction markers, or where an assignment starts.
+#[derive(Debug)]
+pub struct Batch {
+    partition: Partition,
+    term: Term,
+    next: Position,
+    data: Vec<u8>,
+    records: Vec<RecordSpan>,
+    headers: Vec<HeaderSpan>,
+}
+
+impl Batch {
+    /// A batch without records, whose reader stands at `next`.
+    #[must_use]
+    pub fn new(partition: Partition, term: Term, next: Position) -> Batch {
+        Batch { partition, term, next, data: Vec::new(), records: Vec::new(), headers: Vec::new() }
+    }
+
+    /// Copies a record in behind those that are there, and moves the position behind it.
+    ///
+    /// # Panics
+    /// When the offset does not rise (only a bug upstream can do that), or at 4 GiB.
+    pub fn push<'h>(
+        &mut self,
+        offset: Offset,
+        timestamp_ms: Option<i64>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl IntoIterator<Item = Header<'h>>,
+    ) {
+        if let Some(last) = self.records.last() {
+            assert!(last.offset < offset, "offsets of one partition only rise: {} then {offset}", last.offset);
+        }
+        let key = key.map(|bytes| self.copy(bytes));
+        let value = value.map(|bytes| self.copy(bytes));
+        let headers_start = as_u32(self.headers.len());
+        for header in headers {
+            let name = self.copy(header.name.as_bytes());
+            let value = header.value.map(|bytes| self.copy(bytes));
+            self.headers.push(HeaderSpan { name, value });
+        }
+        let headers_len = as_u32(self.headers.len()) - headers_start;
+        self.records.push(RecordSpan { offset, timestamp_ms, key, value, headers_start, headers_len });
+        self.next = offset.next();
+    }
+
+    /// Moves the position past offsets that hold no records, such as transaction markers.
+    pub fn advance_to(&mut self, next: Position) {
+        self.next = self.next.max(next);
+    }
+
+    /// The partition all records are of.
+    #[must_use]
+    pub fn partition(&self) -> Partition {
+        self.partition
+    }
+
+    /// The ownership under which the records were read.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// The position behind the last record.
+    #[must_use]
+    pub fn next(&self) -> Position {
+        self.next
+    }
+
+    /// How many records there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether the batch carries a position alone.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Memory that the batch holds, in bytes: payload and bookkeeping.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        let records = self.records.len() * size_of::<RecordSpan>();
+        let headers = self.headers.len() * size_of::<HeaderSpan>();
+        (self.data.len() + records + headers + size_of::<Batch>()) as u64
+    }
+
+    /// The record at `index`, counted from 0 in the order of the offsets.
+    ///
+    /// # Panics
+    /// When there is no such record.
+    #[must_use]
+    pub fn record(&self, index: usize) -> Record<'_> {
+        let span = &self.records[index];
+        let headers = span.headers_start as usize..(span.headers_start + span.headers_len) as usize;
+        Record {
+            offset: span.offset,
+            timestamp_ms: span.timestamp_ms,
+            key: span.key.map(|span| &self.data[span.range()]),
+            value: span.value.map(|span| &self.data[span.range()]),
+            headers: Headers { data: &self.data, spans: &self.headers[headers] },
+        }
+    }
+
+    /// All records in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
+        (0..self.len()).map(|index| self.record(index))
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> Span {
+        let start = as_u32(self.data.len());
+        self.data.extend_from_slice(bytes);
+        Span { start, len: as_u32(bytes.len()) }
+    }
+}
+
+fn as_u32(len: usize) -> u32 {
+    u32::try_from(len).expect("a batch holds less than 4 GiB: the intake's budget is far below")
+}
+
+/// The W3C trace context of the newest event, the last header of each name, byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceContext {
+    /// Value of `traceparent`.
+    pub traceparent: Option<Box<[u8]>>,
+    /// Value of `tracestate`.
+    pub tracestate: Option<Box<[u8]>>,
+}
+
+impl TraceContext {
+    /// What the record carries; `None` where it carries neither, which costs no allocation.
+    #[must_use]
+    pub fn of(headers: Headers<'_>) -> Option<Box<TraceContext>> {
+        if headers.is_empty() {
+            return None;
+        }
+        let traceparent = headers.last(header::TRACEPARENT).map(Box::from);
+        let tracestate = headers.last(header::TRACESTATE).map(Box::from);
+        (traceparent.is_some() || tracestate.is_some()).then(|| Box::new(TraceContext { traceparent, tracestate }))
+    }
+}
+
+/// What an entity is after its newest event: a record of the state topic, less the group's header.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The partition of the event, and of the record to be.
+    pub partition: Partition,
+    /// The entity's key.
+    pub key: Key,
+    /// The entity's JSON; `None` is a tombstone.
+    pub value: Option<Arc<[u8]>>,
+    /// The newest event that the value contains.
+    pub newest: Offset,
+    /// That event's trace context.
+    pub trace: Option<Box<TraceContext>>,
+}
+
+impl Snapshot {
+    /// What the record weighs in a transaction, in bytes, headers estimated.
+    #[must_use]
+    pub fn weight_bytes(&self) -> u64 {
+        (self.key.len() + self.value.as_ref().map_or(0, |value| value.len()) + 128) as u64
+    }
+}
+
+/// An event that was not applied: a record of the dead letter topic to be.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    /// The batch that holds the event's bytes.
+    pub batch: Arc<Batch>,
+    /// Which of its records.
+    pub index: u32,
+    /// Which rule it broke, and how.
+    pub rejection: Rejection,
+    /// The broker refused the whole: the value is left out, its length stands in a header.
+    pub truncated: bool,
+}
+
+impl DeadLetter {
+    /// The event as it was read.
+    #[must_use]
+    pub fn record(&self) -> Record<'_> {
+        self.batch.record(self.index as usize)
+    }
+
+    /// What the record weighs in a transaction, in bytes, steward's own headers estimated.
+    #[must_use]
+    pub fn weight_bytes(&self) -> u64 {
+        let record = self.record();
+        let value = if self.truncated { 0 } else { record.value.map_or(0, <[u8]>::len) };
+        let headers: usize =
+            record.headers.iter().map(|header| header.name.len() + header.value.map_or(0, <[u8]>::len)).sum();
+        (record.key.map_or(0, <[u8]>::len) + value + headers + self.rejection.detail.len() + 256) as u64
+    }
+}
