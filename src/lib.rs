@@ -7,6 +7,7 @@ pub mod entity;
 pub mod kafka;
 pub mod log_events;
 pub mod ports;
+pub mod progress;
 pub mod record;
 pub mod reference;
 pub mod service;
