@@ -2,6 +2,7 @@
 //!
 //! The data flow, and the rooms in the order in which to read them: `docs/architecture.md`.
 
+pub mod actors;
 pub mod config;
 pub mod entity;
 pub mod kafka;
@@ -11,5 +12,7 @@ pub mod progress;
 pub mod record;
 pub mod reference;
 pub mod service;
+pub mod stats;
 pub mod telemetry;
+pub mod vitals;
 pub mod workload;

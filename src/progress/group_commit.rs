@@ -140,6 +140,8 @@ pub enum Notice {
         number: u64,
         /// Why.
         cause: String,
+        /// Since the content was first sent.
+        took: Duration,
     },
     /// A fresh producer is there, and what the positions told.
     Renewed {
@@ -147,6 +149,8 @@ pub enum Notice {
         number: Option<u64>,
         /// What became of it.
         verdict: Verdict,
+        /// Since the content was first sent.
+        took: Duration,
     },
     /// No fresh producer could be had; it is tried again.
     RenewFailed {
@@ -157,6 +161,8 @@ pub enum Notice {
     },
     /// The coordinator timed the transaction out.
     TimedOut {
+        /// Its number.
+        number: u64,
         /// Why.
         cause: String,
     },
@@ -255,6 +261,13 @@ struct Cargo {
     refusals: u32,
 }
 
+impl Cargo {
+    /// Since it was first sent.
+    fn age(&self, now: Instant) -> Duration {
+        self.sent_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
+    }
+}
+
 /// What the producer does.
 #[derive(Debug)]
 enum Flight {
@@ -342,29 +355,16 @@ impl GroupCommit {
         }
     }
 
-    /// The oldest record of each partition that no transaction has committed.
-    pub fn heads(&self) -> impl Iterator<Item = (Partition, Head)> {
-        let in_cargo = self.cargo().into_iter().flat_map(|cargo| &cargo.parts).filter_map(|part| {
-            let batch = part.done.iter().map(|done| &done.open.batch).find(|batch| !batch.is_empty())?;
-            let record = batch.record(0);
-            Some((part.partition, Head { offset: record.offset, timestamp_ms: record.timestamp_ms, decided: true }))
-        });
-        let in_lines =
-            self.lines.iter().filter_map(|(partition, line)| Some((*partition, line.open.oldest()?)));
-        let mut heads: BTreeMap<Partition, Head> = in_lines.collect();
-        heads.extend(in_cargo);
-        heads.into_iter()
-    }
-
-    /// What each partition's line has committed.
-    pub fn committed(&self) -> impl Iterator<Item = (Partition, Option<Position>)> {
-        self.lines.iter().map(|(partition, line)| (*partition, line.committed))
-    }
-
-    /// Whether nothing is open, done or under way.
+    /// How many records no transaction has committed yet, and the oldest of them by timestamp.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.cargo().is_none() && self.lines.values().all(|line| line.open.records() == 0)
+    pub fn open_records(&self) -> (u64, Option<(Partition, Head)>) {
+        let parts = self.cargo().map_or(&[][..], |cargo| &cargo.parts);
+        let in_cargo: u64 = parts.iter().map(records_of).sum();
+        let in_lines: u64 = self.lines.values().map(|line| line.open.records()).sum();
+        let heads_in_cargo = parts.iter().filter_map(|part| Some((part.partition, head_of(part)?)));
+        let heads_in_lines = self.lines.iter().filter_map(|(partition, line)| Some((*partition, line.open.oldest()?)));
+        let oldest = heads_in_cargo.chain(heads_in_lines).min_by_key(|(_, head)| head.timestamp_ms.unwrap_or(i64::MAX));
+        (in_cargo + in_lines, oldest)
     }
 
     fn cargo(&self) -> Option<&Cargo> {
@@ -469,9 +469,9 @@ impl GroupCommit {
 
     fn is_drained(&self, partition: Partition, term: Term) -> bool {
         let waits = self.lines.get(&partition).is_some_and(|line| line.term == term && line.open.has_done());
-        let travels = self.cargo().is_some_and(|cargo| {
-            cargo.parts.iter().any(|part| part.partition == partition && part.term == term)
-        });
+        let travels = self
+            .cargo()
+            .is_some_and(|cargo| cargo.parts.iter().any(|part| part.partition == partition && part.term == term));
         !waits && !travels
     }
 
@@ -503,9 +503,8 @@ impl GroupCommit {
         for partition in self.turn() {
             let Some(line) = self.lines.get_mut(&partition) else { continue };
             let mut done = Vec::new();
-            let take = |room: u64, is_first: bool| {
-                move |outcomes: &Outcomes| is_first || outcomes.weight_bytes() <= room
-            };
+            let take =
+                |room: u64, is_first: bool| move |outcomes: &Outcomes| is_first || outcomes.weight_bytes() <= room;
             while let Some(mut batch) = line.open.take_done_if(take(room, is_first)) {
                 if let Some(heals) = line.heals.take() {
                     batch.outcomes.merge(heals);
@@ -636,7 +635,8 @@ impl GroupCommit {
                 self.send_again(cargo, now, commands);
             }
             Answer::Unanswered { cause } => {
-                commands.push(Command::Tell(Notice::Unanswered { number, cause }));
+                let took = cargo.age(now);
+                commands.push(Command::Tell(Notice::Unanswered { number, cause, took }));
                 self.renew(Some(cargo), commands);
             }
             Answer::Fenced { cause, within_timeout: true } => {
@@ -681,7 +681,8 @@ impl GroupCommit {
         commands: &mut Vec<Command>,
     ) {
         let Some(cargo) = cargo else {
-            commands.push(Command::Tell(Notice::Renewed { number: None, verdict: Verdict::NothingInDoubt }));
+            let (verdict, took) = (Verdict::NothingInDoubt, Duration::ZERO);
+            commands.push(Command::Tell(Notice::Renewed { number: None, verdict, took }));
             return;
         };
         let number = cargo.content.number;
@@ -700,10 +701,10 @@ impl GroupCommit {
             [agreed] => *agreed,
             [..] => Verdict::CannotTell,
         };
-        commands.push(Command::Tell(Notice::Renewed { number: Some(number), verdict }));
+        let took = cargo.age(now);
+        commands.push(Command::Tell(Notice::Renewed { number: Some(number), verdict, took }));
         match verdict {
             Verdict::TookEffect => {
-                let took = cargo.sent_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
                 self.took_effect(cargo, took, commands);
             }
             Verdict::HadNone | Verdict::NothingInDoubt => {
@@ -781,7 +782,7 @@ impl GroupCommit {
             return self.stop(StopReason::TimedOutTooOften(cause), commands);
         }
         cargo.aborts += 1;
-        commands.push(Command::Tell(Notice::TimedOut { cause }));
+        commands.push(Command::Tell(Notice::TimedOut { number: cargo.content.number, cause }));
         self.renew(Some(cargo), commands);
     }
 
@@ -835,6 +836,12 @@ fn verdict_of(part: &Part, found: Option<&(Partition, Option<Committed>)>, mark:
         None if part.start.is_none() => Verdict::HadNone,
         Some(_) | None => Verdict::CannotTell,
     }
+}
+
+fn head_of(part: &Part) -> Option<Head> {
+    let batch = part.done.iter().map(|done| &done.open.batch).find(|batch| !batch.is_empty())?;
+    let record = batch.record(0);
+    Some(Head { offset: record.offset, timestamp_ms: record.timestamp_ms, decided: true })
 }
 
 fn records_of(part: &Part) -> u64 {

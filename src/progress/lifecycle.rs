@@ -114,9 +114,8 @@ impl Lifecycle {
             }
             (Stage::Revoking, Happening::Forfeited) => Step::Ignore,
             // Said twice, or of a partition that serves: nothing left to do.
-            (Stage::Serving, Happening::Recovered | Happening::RecoveryFailed) | (Stage::Revoking, Happening::Revoked) => {
-                Step::Ignore
-            }
+            (Stage::Serving, Happening::Recovered | Happening::RecoveryFailed)
+            | (Stage::Revoking, Happening::Revoked) => Step::Ignore,
         }
     }
 

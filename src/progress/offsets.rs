@@ -53,6 +53,8 @@ pub struct OpenBatch {
     pub batch: Arc<Batch>,
     /// Its share of the intake's budget.
     pub lease: Lease,
+    /// Dropped with the batch: whoever counts batches sees to it.
+    pub guard: Option<Box<dyn std::any::Any + Send>>,
 }
 
 /// A batch whose records all have an outcome.
@@ -169,11 +171,7 @@ impl OpenBatches {
     pub fn oldest(&self) -> Option<Head> {
         let entry = self.queue.iter().find(|entry| !entry.open.batch.is_empty())?;
         let record = entry.open.batch.record(0);
-        Some(Head {
-            offset: record.offset,
-            timestamp_ms: record.timestamp_ms,
-            decided: entry.outcomes.is_some(),
-        })
+        Some(Head { offset: record.offset, timestamp_ms: record.timestamp_ms, decided: entry.outcomes.is_some() })
     }
 }
 

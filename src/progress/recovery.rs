@@ -22,7 +22,9 @@ use crate::entity::{Entity, judge};
 use crate::progress::budget::{Budget, Lease};
 use crate::progress::offsets::Outcomes;
 use crate::progress::transaction::Committed;
-use crate::record::{Batch, DeadLetter, Key, Offset, Partition, Position, Record, Snapshot, Term, TraceContext, header};
+use crate::record::{
+    Batch, DeadLetter, Key, Offset, Partition, Position, Record, Snapshot, Term, TraceContext, header,
+};
 
 /// The three topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,7 +101,9 @@ pub enum Need {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// A record in the state topic that steward did not write.
-    #[error("state topic, partition {partition}, offset {offset}: {why}; only steward may write to the state topic: move it aside, let steward create a new one, and replay")]
+    #[error(
+        "state topic, partition {partition}, offset {offset}: {why}; only steward may write to the state topic: move it aside, let steward create a new one, and replay"
+    )]
     ForeignState {
         /// The partition.
         partition: Partition,
@@ -109,7 +113,9 @@ pub enum Refusal {
         why: String,
     },
     /// Another group owns the state.
-    #[error("state topic, partition {partition}: the snapshots belong to group {found:?}, this is {own:?}; give each group a state topic of its own, or set recovery.adopt_group = true if the other group is gone for good")]
+    #[error(
+        "state topic, partition {partition}: the snapshots belong to group {found:?}, this is {own:?}; give each group a state topic of its own, or set recovery.adopt_group = true if the other group is gone for good"
+    )]
     OtherGroup {
         /// The partition.
         partition: Partition,
@@ -119,7 +125,9 @@ pub enum Refusal {
         own: String,
     },
     /// The input is not the one that the state was made from.
-    #[error("input partition {partition}: {why}; the input topic was created anew: give steward new state and dead letter topics and a new group")]
+    #[error(
+        "input partition {partition}: {why}; the input topic was created anew: give steward new state and dead letter topics and a new group"
+    )]
     Recreated {
         /// The partition.
         partition: Partition,
@@ -127,7 +135,9 @@ pub enum Refusal {
         why: String,
     },
     /// The entities do not fit into the memory that is allowed.
-    #[error("partition {partition} brings the entities at rest to {held_bytes} bytes, limits.max_state_bytes is {limit_bytes}; raise it, or run at least {pods} times as many pods")]
+    #[error(
+        "partition {partition} brings the entities at rest to {held_bytes} bytes, limits.max_state_bytes is {limit_bytes}; raise it, or run at least {pods} times as many pods"
+    )]
     StateTooLarge {
         /// The partition that was one too many.
         partition: Partition,
@@ -141,7 +151,9 @@ pub enum Refusal {
         pods: u64,
     },
     /// Events were deleted unread, and `recovery.on_expired` is `stop`.
-    #[error("partition {partition}: events {first} up to {until} were deleted by retention before they were read, and recovery.on_expired is \"stop\"; set it to \"continue\" to go on without them")]
+    #[error(
+        "partition {partition}: events {first} up to {until} were deleted by retention before they were read, and recovery.on_expired is \"stop\"; set it to \"continue\" to go on without them"
+    )]
     Expired {
         /// The partition.
         partition: Partition,
@@ -215,6 +227,10 @@ pub enum Finding {
         events: u64,
         /// Dead letters published.
         rejections: u64,
+        /// The first position of the stretch that was replayed.
+        from: Position,
+        /// The position behind it.
+        until: Position,
     },
 }
 
@@ -310,7 +326,8 @@ pub fn plan(
         findings.push(Finding::Expired { first: start, until: input.low });
         start = input.low;
     }
-    let replay = if trusts_committed { None } else { stretch(position, behind_state, start, input, settings, &mut findings) };
+    let replay =
+        if trusts_committed { None } else { stretch(position, behind_state, start, input, settings, &mut findings) };
     Plan { start, replay, findings }
 }
 
@@ -414,7 +431,13 @@ enum Changed {
 impl<E: Entity> Recovery<E> {
     /// Nothing is known yet. `budget` is that of all entities at rest.
     #[must_use]
-    pub fn new(entity: Arc<E>, partition: Partition, term: Term, settings: Settings, budget: &Arc<Budget>) -> Recovery<E> {
+    pub fn new(
+        entity: Arc<E>,
+        partition: Partition,
+        term: Term,
+        settings: Settings,
+        budget: &Arc<Budget>,
+    ) -> Recovery<E> {
         let nowhere = Bounds { low: Position(0), high: Position(0) };
         Recovery {
             entity,
@@ -432,7 +455,14 @@ impl<E: Entity> Recovery<E> {
             held_bytes: 0,
             dlq: DeadLetters { newest_unreadable: Offset(0), ..DeadLetters::default() },
             plan: Plan { start: Position(0), replay: None, findings: Vec::new() },
-            replay: Replay { touched: FxHashMap::default(), rejected: Vec::new(), replayed: 0, skipped: 0, skipped_uncommitted: 0, applied: 0 },
+            replay: Replay {
+                touched: FxHashMap::default(),
+                rejected: Vec::new(),
+                replayed: 0,
+                skipped: 0,
+                skipped_uncommitted: 0,
+                applied: 0,
+            },
             adopted: None,
         }
     }
@@ -468,9 +498,7 @@ impl<E: Entity> Recovery<E> {
     /// # Errors
     /// When the input is shorter than what the state contains.
     pub fn bounds(&mut self, bounds: Bounds) -> Result<(), Refusal> {
-        let Stage::Bounds(topic) = self.stage else {
-            unreachable!("bounds were not asked for: {:?}", self.stage)
-        };
+        let Stage::Bounds(topic) = self.stage else { unreachable!("bounds were not asked for: {:?}", self.stage) };
         match topic {
             Topic::State => self.stage = Stage::State { from: bounds.low, until: bounds.high },
             Topic::Dlq => {
@@ -554,11 +582,15 @@ impl<E: Entity> Recovery<E> {
         if skipped > 0 {
             findings.push(Finding::Skipped { events: skipped });
         }
-        if !heals.snapshots.is_empty() || !heals.dead_letters.is_empty() {
+        if let Some((from, until)) = self.plan.replay
+            && !(heals.snapshots.is_empty() && heals.dead_letters.is_empty())
+        {
             findings.push(Finding::Healed {
                 entities: heals.snapshots.len() as u64,
                 events: self.replay.applied,
                 rejections: heals.dead_letters.len() as u64,
+                from,
+                until,
             });
         }
         Recovered {
