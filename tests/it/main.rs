@@ -13,8 +13,10 @@ macro_rules! trials {
 #[allow(unused_imports)]
 pub(crate) use trials;
 
+mod service;
+
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
-    let tests = Vec::new();
+    let tests = service::tests();
     libtest_mimic::run(&arguments, tests).exit();
 }
