@@ -207,7 +207,7 @@ impl Kafka {
 
     /// The one at this address.
     pub fn at(address: &str) -> Kafka {
-        let admin = ClientConfig::new().set("bootstrap.servers", address).create().expect("the settings are constants");
+        let admin = client_config(address).create().expect("the settings are constants");
         Kafka { address: address.to_owned(), admin }
     }
 
@@ -218,9 +218,7 @@ impl Kafka {
 
     /// Settings of a client, to be completed.
     pub fn client_config(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.address);
-        config
+        client_config(&self.address)
     }
 
     // ------------------------------------------------------------------------------------------------------ topics
@@ -427,8 +425,10 @@ impl Kafka {
         let partitions = self.partitions_of(topic);
         let mut asked = TopicPartitionList::new();
         asked.add_partition_range(topic, 0, partitions - 1);
-        let answer = self.member(group).committed_offsets(asked, PATIENCE);
-        let answer = answer.unwrap_or_else(|error| panic!("committed offsets of {group}: {error}"));
+        let member = self.member(group);
+        let answer = once_coordinated(&format!("committed offsets of {group}"), || {
+            member.committed_offsets(asked.clone(), PATIENCE)
+        });
         (0..partitions)
             .map(|partition| match answer.find_partition(topic, partition)?.offset() {
                 Offset::Offset(offset) => Some(offset),
@@ -443,8 +443,8 @@ impl Kafka {
         for (partition, offset) in offsets {
             list.add_partition_offset(topic, *partition, Offset::Offset(*offset)).expect("a valid offset");
         }
-        let committed = self.member(group).commit(&list, CommitMode::Sync);
-        committed.unwrap_or_else(|error| panic!("set the offsets of {group}: {error}"));
+        let member = self.member(group);
+        once_coordinated(&format!("set the offsets of {group}"), || member.commit(&list, CommitMode::Sync));
     }
 
     fn member(&self, group: &str) -> BaseConsumer {
@@ -473,8 +473,35 @@ impl Kafka {
     }
 }
 
+fn client_config(address: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    // A broker that comes back is noticed at once, and its absence is the test's doing and no news.
+    config.set("bootstrap.servers", address).set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "200");
+    config.set("log_level", "0");
+    config
+}
+
 fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
+}
+
+/// Asks the group's coordinator, again while it loads: the first group of a broker creates the topic of the offsets.
+fn once_coordinated<T>(what: &str, ask: impl Fn() -> Result<T, KafkaError>) -> T {
+    wait_for(what, PATIENCE, || match ask() {
+        Ok(answer) => Some(answer),
+        Err(error) => {
+            let is_loading = matches!(
+                error.rdkafka_error_code(),
+                Some(
+                    RDKafkaErrorCode::NotCoordinator
+                        | RDKafkaErrorCode::CoordinatorNotAvailable
+                        | RDKafkaErrorCode::CoordinatorLoadInProgress
+                )
+            );
+            assert!(is_loading || is_passing(&error), "{what}: {error}");
+            None
+        }
+    })
 }
 
 /// The partitions whose reader has not come to the end, for a person; `None` when all have.
