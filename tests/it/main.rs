@@ -1,8 +1,8 @@
 //! The table of contents of what steward promises: one test binary, one module per promise.
 //!
 //! The harness is `libtest-mimic`, because whether a broker can be had is known only when the tests run: tests that
-//! need one are then reported as ignored, by name, never as passed. A module lists its tests with [`trials!`]; a
-//! function that it forgets is dead code, which clippy refuses.
+//! need one are then reported as ignored, by name and with what was looked for, never as passed. A module lists its
+//! tests with [`trials!`] or [`broker_trials!`]; a function that it forgets is dead code, which clippy refuses.
 
 /// Turns functions into named trials: `trials![a_sentence, another]`.
 macro_rules! trials {
@@ -10,13 +10,30 @@ macro_rules! trials {
         vec![$(libtest_mimic::Trial::test(concat!(module_path!(), "::", stringify!($name)), || { $name(); Ok(()) })),*]
     };
 }
-#[allow(unused_imports)]
-pub(crate) use trials;
+
+/// The same for tests that need a real Kafka, in one of the ways of [`support::broker::Need`]:
+/// `broker_trials![Shared: a_sentence, another]`.
+macro_rules! broker_trials {
+    ($need:ident: $($name:ident),* $(,)?) => {
+        vec![$($crate::support::broker::trial(
+            concat!(module_path!(), "::", stringify!($name)),
+            $crate::support::broker::Need::$need,
+            $name,
+        )),*]
+    };
+}
+
+#[allow(dead_code, reason = "a kit: a helper stays when the last test that used it goes")]
+mod support;
+
+mod broker_smoke;
 
 mod service;
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
-    let tests = service::tests();
-    libtest_mimic::run(&arguments, tests).exit();
+    let tests = [service::tests(), broker_smoke::trials()];
+    let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
+    support::broker::end_shared();
+    conclusion.exit();
 }

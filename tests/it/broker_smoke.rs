@@ -1,0 +1,178 @@
+//! The kit against a real broker: what the other tests take for granted of Kafka and of their own helpers.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::Producer as _;
+
+use crate::support::broker::Broker;
+use crate::support::kafka::{ANY_TIMESTAMP, Ends, Kafka, Outgoing, Place, Producer, Stored, record, send, tombstone};
+use crate::support::names::{Names, unique};
+use crate::support::wait::{Deadline, PATIENCE, unix_ms, wait_until};
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = broker_trials![Shared:
+        what_was_produced_is_read_back_whole,
+        a_committed_transaction_is_seen_and_an_aborted_one_is_not,
+        odd_timestamps_get_in,
+        by_default_the_past_gets_in_and_the_future_does_not,
+        a_value_that_compresses_well_passes_a_small_limit,
+        a_group_s_offsets_can_be_set_and_read,
+        a_cut_log_starts_later,
+        a_topic_can_be_copied,
+    ];
+    trials.extend(broker_trials![Own: a_broker_keeps_its_records_through_a_crash, a_paused_broker_answers_later]);
+    trials
+}
+
+fn what_was_produced_is_read_back_whole() {
+    let (kafka, topic) = (Kafka::shared(), unique("whole"));
+    kafka.create_topic(&topic, 2, &ANY_TIMESTAMP);
+
+    let places = kafka.produce(
+        &topic,
+        &[
+            record("42", r#"{"a":1}"#).to(1).at(1_700_000_000_123).header("h", "1").null_header("h").header("", ""),
+            record("", "").to(1).at(1),
+            tombstone("42").without_key().to(0),
+        ],
+    );
+
+    assert_eq!(places, [(1, 0), (1, 1), (0, 0)].map(|(partition, offset)| Place { partition, offset }));
+    let [nothing, whole, empty] = &kafka.read_committed(&topic)[..] else { panic!("three records") };
+    assert_eq!((&nothing.key, &nothing.value), (&None, &None));
+    assert_eq!(
+        (empty.key.as_deref(), empty.value.as_deref(), empty.timestamp_ms),
+        (Some(&[][..]), Some(&[][..]), Some(1))
+    );
+    assert_eq!(
+        (whole.key_text(), whole.json(), whole.timestamp_ms),
+        ("42".into(), serde_json::json!({"a": 1}), Some(1_700_000_000_123))
+    );
+    let headers = [("h", Some(b"1".to_vec())), ("h", None), ("", Some(Vec::new()))];
+    assert_eq!(whole.headers, headers.map(|(name, value)| (name.to_owned(), value)));
+}
+
+fn a_committed_transaction_is_seen_and_an_aborted_one_is_not() {
+    let (kafka, topic) = (Kafka::shared(), unique("transactions"));
+    kafka.create_topic(&topic, 1, &[]);
+    let producer = kafka.transactional_producer(&unique("id"));
+
+    in_transaction(&producer, &topic, "seen").commit_transaction(PATIENCE).expect("commit");
+    in_transaction(&producer, &topic, "unseen").abort_transaction(PATIENCE).expect("abort");
+
+    let values = |records: Vec<Stored>| records.iter().filter_map(Stored::value_text).collect::<Vec<_>>();
+    assert_eq!(values(kafka.read_committed(&topic)), ["seen"], "and the reader came to the end behind the markers");
+    assert_eq!(values(kafka.read_uncommitted(&topic)), ["seen", "unseen"]);
+    assert_eq!(kafka.ends(&topic), [Ends { low: 0, high: 4 }], "two records, two markers");
+}
+
+/// Kafka stores whatever 64 bits it is given. `-1` is how "no timestamp" is written.
+fn odd_timestamps_get_in() {
+    let (kafka, names) = (Kafka::shared(), Names::new());
+    kafka.create_input(&names, 1);
+    let year_10000 = 253_402_300_800_000;
+    let odd = [-2, -1, i64::MIN, year_10000 - 1, year_10000, i64::MAX];
+
+    for timestamp in odd {
+        kafka.try_produce(&names.input, &record("1", "x").at(timestamp)).expect("let in");
+    }
+
+    let stored: Vec<_> = kafka.read_committed(&names.input).iter().map(|record| record.timestamp_ms).collect();
+    assert_eq!(stored, odd.map(|timestamp| (timestamp != -1).then_some(timestamp)));
+}
+
+fn by_default_the_past_gets_in_and_the_future_does_not() {
+    let (kafka, topic) = (Kafka::shared(), unique("strict"));
+    kafka.create_topic(&topic, 1, &[("retention.ms", "-1")]);
+    let try_at = |timestamp| kafka.try_produce(&topic, &record("1", "x").at(timestamp)).map(|place| place.offset);
+
+    assert_eq!(try_at(-1), Ok(0));
+    assert_eq!(try_at(-2), Ok(1));
+    assert_eq!(try_at(unix_ms() + 7_200_000), Err(RDKafkaErrorCode::InvalidTimestamp));
+}
+
+fn a_value_that_compresses_well_passes_a_small_limit() {
+    let (kafka, topic) = (Kafka::shared(), unique("compressed"));
+    kafka.create_topic(&topic, 1, &[("max.message.bytes", "65536")]);
+    let large = record("1", vec![b' '; 10_000_000]);
+
+    assert_eq!(kafka.try_produce(&topic, &large), Err(RDKafkaErrorCode::MessageSizeTooLarge));
+    kafka.produce_with(&[("compression.type", "zstd")], &topic, std::slice::from_ref(&large));
+
+    let stored = kafka.read_committed(&topic);
+    assert_eq!(stored.iter().map(|record| record.value.as_ref().map(Vec::len)).collect::<Vec<_>>(), [Some(10_000_000)]);
+}
+
+fn a_group_s_offsets_can_be_set_and_read() {
+    let (kafka, names) = (Kafka::shared(), Names::new());
+    kafka.create_input(&names, 3);
+
+    assert_eq!(kafka.committed(&names.group, &names.input), [None, None, None]);
+    kafka.commit(&names.group, &names.input, &[(0, 7), (2, 0)]);
+    assert_eq!(kafka.committed(&names.group, &names.input), [Some(7), None, Some(0)]);
+    kafka.commit(&names.group, &names.input, &[(0, 3)]);
+    assert_eq!(kafka.committed(&names.group, &names.input), [Some(3), None, Some(0)]);
+}
+
+fn a_cut_log_starts_later() {
+    let (kafka, names) = (Kafka::shared(), Names::new());
+    kafka.create_input(&names, 1);
+    kafka.produce(&names.input, &numbered(5));
+
+    kafka.delete_records(&names.input, 0, 3);
+
+    assert_eq!(kafka.ends(&names.input), [Ends { low: 3, high: 5 }]);
+    assert_eq!(kafka.read_committed(&names.input).iter().map(|record| record.offset).collect::<Vec<_>>(), [3, 4]);
+}
+
+fn a_topic_can_be_copied() {
+    let (kafka, from, to) = (Kafka::shared(), unique("from"), unique("to"));
+    for topic in [&from, &to] {
+        kafka.create_topic(topic, 2, &ANY_TIMESTAMP);
+    }
+    kafka.produce(&from, &[record("1", "one").at(5).header("a", "b").to(1), tombstone("2").at(6).to(0)]);
+
+    kafka.copy_topic(&from, &to);
+
+    assert_eq!(kafka.read_committed(&to), kafka.read_committed(&from));
+}
+
+fn a_broker_keeps_its_records_through_a_crash() {
+    let mut broker = Broker::own();
+    let (kafka, topic) = (broker.kafka(), unique("kept"));
+    kafka.create_topic(&topic, 1, &[]);
+    kafka.produce(&topic, &numbered(3));
+
+    broker.restart();
+    kafka.produce(&topic, &numbered(2));
+    broker.stop(Duration::from_secs(20));
+    broker.start();
+
+    assert_eq!(kafka.read_committed(&topic).len(), 5);
+}
+
+fn a_paused_broker_answers_later() {
+    let mut broker = Broker::with(&[("message.max.bytes", "123456")]);
+    let (kafka, topic) = (broker.kafka(), unique("paused"));
+    kafka.create_topic(&topic, 1, &[]);
+    assert_eq!(kafka.topic_setting(&topic, "max.message.bytes"), "123456", "its own setting reached it");
+
+    broker.pause();
+    assert_eq!(kafka.partition_count_within(&topic, Duration::from_millis(300)), None, "it does not answer");
+    broker.resume();
+
+    wait_until("it answers", PATIENCE, || kafka.partition_count(&topic) == Some(1));
+}
+
+fn in_transaction<'p>(producer: &'p Producer, topic: &str, value: &str) -> &'p Producer {
+    producer.begin_transaction().expect("begin");
+    send(producer, topic, &record("1", value), 0, Deadline::after(PATIENCE));
+    producer.flush(PATIENCE).expect("flush");
+    producer
+}
+
+fn numbered(count: usize) -> Vec<Outgoing> {
+    (0..count).map(|number| record("1", number.to_string())).collect()
+}

@@ -1,0 +1,134 @@
+//! Kafka in a container, where there is Docker and no Java.
+//!
+//! The container runs in the foreground of a `docker run`, its data in a folder of this machine, so that a restart is
+//! a new container on the same data. Signals go through `docker`, since a signal to the client reaches nobody.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::super::leash::Leash;
+use super::super::names::unique;
+use super::{Ports, ask, last_lines, properties};
+
+const IMAGE: &str = "apache/kafka:4.1.1";
+
+/// How long a start may take, the first one's download included.
+const START_LIMIT: Duration = Duration::from_secs(300);
+
+/// Formats what is not formatted, and becomes the broker.
+const RUN: &str = "/opt/kafka/bin/kafka-storage.sh format --ignore-formatted \
+    --cluster-id c3Rld2FyZC10ZXN0cy0tLQ --config \"$1/server.properties\" \
+    && exec /opt/kafka/bin/kafka-server-start.sh \"$1/server.properties\"";
+
+/// Whether there is a Docker that answers.
+pub fn answers() -> bool {
+    ask("docker", &["version", "--format", "{{.Server.Version}}"]).is_some()
+}
+
+/// One broker: its folder, its settings, and its container while it runs.
+#[derive(Debug)]
+pub struct Server {
+    folder: PathBuf,
+    ports: Ports,
+    name: String,
+    process: Option<Child>,
+    leash: Leash,
+}
+
+impl Server {
+    /// Lays out the folder.
+    pub fn new(ports: Ports, overrides: &[(&str, &str)]) -> Server {
+        let folder =
+            tempfile::Builder::new().prefix("steward-kafka-").tempdir().expect("the system's temporary folder");
+        // The leash removes it, also when nobody is left to drop a TempDir.
+        let folder = folder.keep();
+        let leash = Leash::new(&folder);
+        let own = [
+            (
+                "listeners",
+                &*format!("PLAINTEXT://0.0.0.0:{},CONTROLLER://127.0.0.1:{}", ports.client, ports.controller),
+            ),
+            ("advertised.listeners", &format!("PLAINTEXT://127.0.0.1:{}", ports.client)),
+            ("controller.quorum.voters", &format!("1@127.0.0.1:{}", ports.controller)),
+            ("log.dirs", &folder.join("data").display().to_string()),
+        ];
+        std::fs::write(folder.join("server.properties"), properties(&own, overrides)).expect("a folder of our own");
+        Server { folder, ports, name: unique("steward-kafka"), process: None, leash }
+    }
+
+    /// Starts the container; returns how long to wait for its first answer.
+    pub fn start(&mut self) -> Duration {
+        assert!(self.process.is_none(), "the broker runs already");
+        let log = File::options().create(true).append(true).open(self.log()).expect("a folder of our own");
+        // SAFETY: both take nothing, touch no memory and cannot fail.
+        let (user, group) = unsafe { (libc::getuid(), libc::getgid()) };
+        let folder = self.folder.display();
+        let process = Command::new("docker")
+            .args(["run", "--rm", "--name", &self.name, "--user", &format!("{user}:{group}")])
+            .args(["--volume", &format!("{folder}:{folder}")])
+            .args(["--publish", &format!("127.0.0.1:{0}:{0}", self.ports.client)])
+            .args(["--env", "KAFKA_HEAP_OPTS=-Xms128m -Xmx384m", "--env", &format!("LOG_DIR={folder}/logs")])
+            .args(["--entrypoint", "bash", IMAGE, "-c", RUN, "run"])
+            .arg(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("an open file"))
+            .stderr(log)
+            // Ctrl-C is for the test run; the broker ends behind it.
+            .process_group(0)
+            .spawn()
+            .expect("docker was there a moment ago");
+        self.leash.at_the_end(&format!("docker rm --force {}", self.name));
+        self.process = Some(process);
+        START_LIMIT
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        match &mut self.process {
+            Some(process) => process.try_wait().expect("a child of ours").is_some(),
+            None => true,
+        }
+    }
+
+    pub fn pause(&mut self) {
+        self.docker(&["pause"]);
+    }
+
+    pub fn resume(&mut self) {
+        self.docker(&["unpause"]);
+    }
+
+    pub fn kill(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        // Fails where the container has ended by itself, which is what it is for.
+        let _ = ask("docker", &["rm", "--force", &self.name]);
+        process.wait().expect("a child of ours");
+        self.leash.ended();
+    }
+
+    pub fn stop(&mut self, limit: Duration) {
+        self.docker(&["stop", "--time", &limit.as_secs().to_string()]);
+        self.kill();
+    }
+
+    pub fn log_tail(&self) -> String {
+        last_lines(&std::fs::read_to_string(self.log()).unwrap_or_default(), 40)
+    }
+
+    fn docker(&self, command: &[&str]) {
+        let said = ask("docker", &[command, &[&self.name]].concat());
+        assert!(said.is_some(), "docker {command:?} {} failed", self.name);
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
