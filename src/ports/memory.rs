@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::entity::Entity;
 use crate::ports::{
-    Bounds, Clock, Committed, Drained, EventSource, PartitionReader, ReadFailure, Recoveries, RecoveryReply, Reply,
+    Bounds, Committed, Drained, EventSource, PartitionReader, ReadFailure, Recoveries, RecoveryReply, Reply,
     SourceEvent, SourceSink, Terms, Topic, Transactions, recover,
 };
 use crate::progress::budget::Budget;
@@ -253,6 +253,12 @@ impl MemoryPod {
     /// Who listens to what is assigned, read, revoked and lost.
     pub fn listen(&self, sink: Box<dyn SourceSink>) {
         self.lock().sink = Some(sink);
+    }
+
+    /// The process dies: nobody hears of it, and what it had under way never ends.
+    pub fn die(&self) {
+        let mut state = self.lock();
+        *state = PodState::default();
     }
 
     /// The group gives the partition to this pod.
@@ -568,40 +574,5 @@ impl PartitionReader for MemoryReader {
         }
         batch.iter().for_each(|record| take(&record));
         Ok(())
-    }
-}
-
-/// A clock that stands still until it is moved.
-#[derive(Debug)]
-pub struct ManualClock {
-    start: Instant,
-    start_unix_ms: i64,
-    passed: Mutex<Duration>,
-}
-
-impl ManualClock {
-    /// A clock that shows these times.
-    #[must_use]
-    pub fn new(start: Instant, start_unix_ms: i64) -> ManualClock {
-        ManualClock { start, start_unix_ms, passed: Mutex::new(Duration::ZERO) }
-    }
-
-    /// Lets time pass.
-    pub fn advance(&self, by: Duration) {
-        *self.passed.lock().unwrap_or_else(PoisonError::into_inner) += by;
-    }
-
-    fn passed(&self) -> Duration {
-        *self.passed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Clock for ManualClock {
-    fn now(&self) -> Instant {
-        self.start + self.passed()
-    }
-
-    fn unix_ms(&self) -> i64 {
-        self.start_unix_ms + i64::try_from(self.passed().as_millis()).unwrap_or(i64::MAX)
     }
 }
