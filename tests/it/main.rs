@@ -13,8 +13,11 @@ macro_rules! trials {
 #[allow(unused_imports)]
 pub(crate) use trials;
 
+mod config;
+
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
-    let tests = Vec::new();
+    let mut tests = Vec::new();
+    tests.extend(config::tests());
     libtest_mimic::run(&arguments, tests).exit();
 }
