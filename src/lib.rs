@@ -5,6 +5,7 @@
 pub mod actors;
 pub mod config;
 pub mod entity;
+pub mod exit_code;
 pub mod kafka;
 pub mod log_events;
 pub mod ports;
