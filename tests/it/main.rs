@@ -13,8 +13,11 @@ macro_rules! trials {
 #[allow(unused_imports)]
 pub(crate) use trials;
 
+mod reference;
+mod workload;
+
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
-    let tests = Vec::new();
+    let tests = [reference::trials(), workload::trials()].into_iter().flatten().collect();
     libtest_mimic::run(&arguments, tests).exit();
 }
