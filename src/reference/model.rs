@@ -24,6 +24,17 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// Why the event was not applied; `None` where it was.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Verdict::Applied(_) => None,
+            Verdict::Rejected { reason, .. } => Some(*reason),
+        }
+    }
+}
+
 /// What an entity is after one of its events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {

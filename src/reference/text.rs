@@ -34,7 +34,7 @@ pub fn number_text(number: f64) -> String {
     if number == 0.0 {
         return "0".into();
     }
-    let scientific = format!("{number:e}");
+    let scientific = shortest(number);
     let (mantissa, exponent) = scientific.split_once('e').expect("`{:e}` writes an exponent");
     let exponent: i32 = exponent.parse().expect("`{:e}` writes the exponent in decimal");
     let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
@@ -53,6 +53,15 @@ pub fn number_text(number: f64) -> String {
         format!("{mantissa}e{exponent:+}")
     };
     format!("{sign}{text}")
+}
+
+/// The shortest digits that read back the same, those nearest to the number where several are as short, the even ones
+/// where two are as near: 873383816278703.25 has `.2`, not `.3`.
+fn shortest(number: f64) -> String {
+    let some_shortest = format!("{number:e}");
+    let digits = some_shortest.split('e').next().unwrap_or_default().chars().filter(char::is_ascii_digit).count();
+    let nearest = format!("{number:.*e}", digits.saturating_sub(1));
+    if nearest.parse() == Ok(number) { nearest } else { some_shortest }
 }
 
 fn zeros(count: i32) -> String {

@@ -19,11 +19,11 @@ impl Draft {
         let mut members = Vec::with_capacity(8);
         members.push(("eventType", CREATED.into()));
         members.push(("id", id.to_string().into()));
-        members.push(("name", offer.name));
-        members.push(("description", offer.description));
-        members.push(("tags", offer.tags));
+        members.push(("name", offer.name(random)));
+        members.push(("description", offer.description(random)));
+        members.push(("tags", offer.tags(random)));
         if random.below(8) > 0 {
-            members.push(("pricePerHour", offer.price));
+            members.push(("pricePerHour", offer.price(random)));
         }
         Draft { members }
     }
@@ -36,16 +36,16 @@ impl Draft {
         members.push(("id", id.to_string().into()));
         let changed = random.below(10);
         if changed == 0 {
-            members.push(("name", offer.name));
+            members.push(("name", offer.name(random)));
         }
         if changed < 3 {
-            members.push(("description", offer.description));
+            members.push(("description", offer.description(random)));
         }
         if (2..5).contains(&changed) {
-            members.push(("tags", offer.tags));
+            members.push(("tags", offer.tags(random)));
         }
         if changed >= 4 {
-            members.push(("pricePerHour", offer.price));
+            members.push(("pricePerHour", offer.price(random)));
         }
         Draft { members }
     }

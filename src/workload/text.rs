@@ -1,7 +1,6 @@
 //! What services are called, what they offer and what they cost.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 use super::keys::Random;
 
@@ -47,7 +46,7 @@ const TRADES: [Trade; 24] = [
     trade("Painting", "Walls, ceilings and woodwork", ["painting", "indoor", "outdoor", "home"], 37),
 ];
 
-const MANNERS: [&str; 8] = ["", "", "", "Express ", "Family ", "Premium ", "Budget ", "Evening "];
+const MANNERS: [&str; 8] = ["", "", "", ", express", ", premium", ", low budget", ", evenings", ", weekends"];
 const PLACES: [&str; 12] = [
     "",
     "",
@@ -73,56 +72,42 @@ const PROMISES: [&str; 8] = [
     "Cancel up to a day before.",
 ];
 
-/// A name, a description, tags and a price that go together, as raw JSON.
-pub(super) struct Offer {
-    pub(super) name: Raw,
-    pub(super) description: Raw,
-    pub(super) tags: Raw,
-    pub(super) price: Raw,
-}
+/// One trade, whose names, descriptions, tags and prices go together. Each is drawn anew, as raw JSON.
+#[derive(Clone, Copy)]
+pub(super) struct Offer(&'static Trade);
 
 impl Offer {
     pub(super) fn draw(random: &mut Random) -> Offer {
-        let trade = &TRADES[random.index(TRADES.len())];
-        Offer {
-            name: name(trade, random),
-            description: description(trade, random),
-            tags: tags(trade, random),
-            price: price(trade, random),
-        }
+        Offer(&TRADES[random.index(TRADES.len())])
     }
-}
 
-fn name(trade: &Trade, random: &mut Random) -> Raw {
-    let (manner, place) = (random.pick(&MANNERS), random.pick(&PLACES));
-    [r#"""#, manner, trade.name, place, r#"""#].concat().into()
-}
-
-fn description(trade: &Trade, random: &mut Random) -> Raw {
-    let promise = random.pick(&PROMISES);
-    [r#"""#, trade.offer, ". ", promise, r#"""#].concat().into()
-}
-
-fn tags(trade: &Trade, random: &mut Random) -> Raw {
-    let first = random.index(trade.tags.len());
-    let mut out = String::with_capacity(48);
-    out.push('[');
-    for nth in 0..=random.index(3) {
-        if nth > 0 {
-            out.push(',');
-        }
-        out.push('"');
-        out.push_str(trade.tags[(first + nth) % trade.tags.len()]);
-        out.push('"');
+    pub(super) fn name(self, random: &mut Random) -> Raw {
+        let (manner, place) = (random.pick(&MANNERS), random.pick(&PLACES));
+        ["\"", self.0.name, place, manner, "\""].concat().into()
     }
-    out.push(']');
-    out.into()
-}
 
-fn price(trade: &Trade, random: &mut Random) -> Raw {
-    let spread = trade.price / 2 + random.below(trade.price);
-    let fraction = random.pick(&["", "", "", "", ".5", ".95"]);
-    let mut out = String::with_capacity(8);
-    write!(out, "{spread}{fraction}").expect("writing to a string does not fail");
-    out.into()
+    pub(super) fn description(self, random: &mut Random) -> Raw {
+        let promise = random.pick(&PROMISES);
+        ["\"", self.0.offer, ". ", promise, "\""].concat().into()
+    }
+
+    pub(super) fn tags(self, random: &mut Random) -> Raw {
+        let tags = &self.0.tags;
+        let first = random.index(tags.len());
+        let mut out = String::with_capacity(48);
+        let mut separator = "[\"";
+        for nth in 0..=random.index(3) {
+            out.push_str(separator);
+            out.push_str(tags[(first + nth) % tags.len()]);
+            separator = "\",\"";
+        }
+        out.push_str("\"]");
+        out.into()
+    }
+
+    pub(super) fn price(self, random: &mut Random) -> Raw {
+        let price = self.0.price / 2 + random.below(self.0.price);
+        let fraction = random.pick(&["", "", "", "", ".5", ".95"]);
+        [price.to_string().as_str(), fraction].concat().into()
+    }
 }

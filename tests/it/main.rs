@@ -28,12 +28,21 @@ mod support;
 
 mod broker_smoke;
 mod config;
+mod reference;
 mod service;
 mod simulation;
+mod workload;
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
-    let tests = [service::tests(), simulation::tests(), config::tests(), broker_smoke::trials()];
+    let tests = [
+        service::tests(),
+        reference::tests(),
+        workload::tests(),
+        simulation::tests(),
+        config::tests(),
+        broker_smoke::trials(),
+    ];
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
     support::broker::end_shared();
     conclusion.exit();
