@@ -51,7 +51,7 @@ impl Field {
         }
     }
 
-    /// The field with this name as it stands between its quotes. An escape that is no scalar value is in no field's name.
+    /// The field with this name, quotes and all. An escape that is no scalar value stands in no known name.
     fn named(quoted: &RawValue) -> Option<Field> {
         let quoted = quoted.get();
         let unescaped;
