@@ -31,7 +31,7 @@ pub(super) struct Details {
     name: Arc<str>,
     description: Arc<str>,
     tags: Arc<[Box<str>]>,
-    price_per_hour: Option<Price>,
+    price_per_hour: Option<f64>,
 }
 
 /// What changes; `None` stays as it is.
@@ -40,12 +40,8 @@ pub(super) struct Changes {
     name: Option<Arc<str>>,
     description: Option<Arc<str>>,
     tags: Option<Arc<[Box<str>]>>,
-    price_per_hour: Option<Price>,
+    price_per_hour: Option<f64>,
 }
-
-/// Finite, not negative, never -0.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Price(f64);
 
 /// An event that keeps every rule which does not depend on the state.
 #[derive(Debug)]
@@ -79,8 +75,9 @@ impl Details {
         &self.tags
     }
 
+    /// Finite and not negative; -0 is possible, and equal to 0.
     pub(super) fn price_per_hour(&self) -> Option<f64> {
-        self.price_per_hour.map(|price| price.0)
+        self.price_per_hour
     }
 
     /// The same, less what changes.
@@ -315,7 +312,7 @@ impl RawCreated<'_> {
             name: kept(self.name).into(),
             description: kept(self.description).into(),
             tags: owned(kept(self.tags)),
-            price_per_hour: self.price_per_hour.map(Price::of_checked),
+            price_per_hour: self.price_per_hour,
         };
         Ok(Event { id: kept(self.id), at: checked_time(self.timestamp), kind: Kind::Created(details) })
     }
@@ -328,7 +325,7 @@ impl RawUpdated<'_> {
             name: self.name.map(Arc::from),
             description: self.description.map(Arc::from),
             tags: self.tags.map(owned),
-            price_per_hour: self.price_per_hour.map(Price::of_checked),
+            price_per_hour: self.price_per_hour,
         };
         Ok(Event { id: kept(self.id), at: checked_time(self.timestamp), kind: Kind::Updated(changes) })
     }
@@ -358,11 +355,4 @@ fn checked_time(timestamp: Option<i64>) -> RecordTime {
 
 fn owned(tags: Vec<Cow<'_, str>>) -> Arc<[Box<str>]> {
     tags.into_iter().map(|tag| Box::from(&*tag)).collect()
-}
-
-impl Price {
-    fn of_checked(price: f64) -> Price {
-        // -0 is within the range, and the one number whose text would differ from that of an equal one.
-        Price(if price == 0.0 { 0.0 } else { price })
-    }
 }

@@ -1,9 +1,9 @@
 //! Owns what a *service* (web development, plumbing, ...) is: how its events are read and judged, and how it is
 //! written down.
 //!
-//! A record's value travels one way: [`json`] finds the known fields, each as raw text; [`event`] reads them into raw
-//! types that carry the rules, and those into checked types with private fields; [`state`] applies a checked event;
-//! [`snapshot`] writes the result, and reads it back through the same rules. The first step that fails names the
+//! A record's value travels one way: `json` finds the known fields, each as raw text; `event` reads them into raw
+//! types that carry the rules, and those into checked types with private fields; `state` applies a checked event;
+//! `snapshot` writes the result, and reads it back through the same rules. The first step that fails names the
 //! reason.
 //!
 //! Architecture invariant: no clock, no I/O, no actor, no Kafka; the same record gives the same bytes for ever.

@@ -136,7 +136,7 @@ fn corrupt(problem: impl std::fmt::Display) -> CorruptSnapshot {
     CorruptSnapshot(format!("{problem}; is this the state topic, and has only steward written to it?"))
 }
 
-/// As `serde_json` writes a number, less the `.0` of those without a fraction.
+/// As `serde_json` writes a number, less the `.0` of those without a fraction, and the sign of -0.
 fn shortest<S: Serializer>(price: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
     /// From here on `serde_json` writes an exponent, and no fraction where there is none.
     const EXPONENT_FROM: f64 = 1e16;

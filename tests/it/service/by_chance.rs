@@ -5,6 +5,8 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 use steward::entity::{Entity, MAX_DETAIL_BYTES, Reason};
 use steward::service::{Service, State};
+use time::OffsetDateTime;
+use time::macros::format_description;
 
 use super::*;
 
@@ -15,6 +17,7 @@ pub(super) fn tests() -> Vec<libtest_mimic::Trial> {
         any_history_reads_back_as_it_was_written,
         any_damage_to_a_snapshot_is_noticed,
         any_price_reads_back_the_same,
+        any_time_is_written_as_the_time_crate_formats_it,
         any_nesting_is_refused_exactly_beyond_127_levels,
     ]
 }
@@ -118,6 +121,17 @@ fn any_price_reads_back_the_same() {
         prop_assert_eq!(read.to_bits(), price.to_bits(), "{} -> {}", sent, published);
         let by_serde_json = serde_json::to_string(&price).expect("finite");
         prop_assert_eq!(&published, by_serde_json.strip_suffix(".0").unwrap_or(&by_serde_json));
+        Ok(())
+    });
+}
+
+fn any_time_is_written_as_the_time_crate_formats_it() {
+    let form = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    holds(FIRST_MS..=LAST_MS, |ms| {
+        let state = decide(&State::Absent, b"42", CREATED.as_bytes(), Some(ms)).expect("a good event");
+        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).expect("in range");
+        prop_assert_eq!(&written(&state)["createdAt"], &json!(at.format(&form).expect("a year of four digits")));
+        reads_back(&state);
         Ok(())
     });
 }

@@ -8,6 +8,7 @@ use super::*;
 pub(super) fn tests() -> Vec<libtest_mimic::Trial> {
     trials![
         what_is_not_one_json_object_in_utf_8_is_malformed,
+        a_malformed_value_is_told_what_is_wrong_with_it,
         whatever_the_grammar_allows_is_fine_in_an_unknown_field,
         a_known_field_must_not_hold_what_json_cannot_mean,
         on_a_deletion_all_but_event_type_and_id_are_unknown,
@@ -87,6 +88,24 @@ fn what_is_not_one_json_object_in_utf_8_is_malformed() {
             refuses(&value, Reason::MalformedJson);
         }
     }
+}
+
+fn a_malformed_value_is_told_what_is_wrong_with_it() {
+    for (value, told) in [
+        ("", "not a JSON object"),
+        ("[{}]", "not a JSON object"),
+        ("\u{feff}{}", "byte-order mark"),
+        ("{} {}", "trailing characters at line 1 column 4"),
+        (r#"{"eventType":"ServiceDeleted","id":1,"id":1}"#, "the field id stands twice"),
+        (r#"{"eventType":"ServiceDeleted","id":"\ud800"}"#, "the field id: "),
+        (r#"{"eventType":"ServiceDeleted","id":1e400}"#, "number out of range"),
+        (&"[".repeat(200).replacen('[', r#"{"a":"#, 1), "127 levels"),
+    ] {
+        let refused = decide(&State::Absent, b"42", value.as_bytes(), Some(NOON)).expect_err(value);
+        assert!(refused.detail.contains(told), "{value}: {}", refused.detail);
+    }
+    let not_utf_8 = decide(&State::Absent, b"42", b"{\"x\":\"\xff\"}", Some(NOON)).expect_err("not UTF-8");
+    assert!(not_utf_8.detail.contains("index 6"), "{}", not_utf_8.detail);
 }
 
 fn whatever_the_grammar_allows_is_fine_in_an_unknown_field() {

@@ -40,6 +40,8 @@ fn a_price_is_written_in_the_shortest_form_that_reads_back_the_same() {
     ] {
         assert_eq!(published_price(sent), expected, "{sent}");
     }
+    assert_eq!(published_price(&format!("0.{}", "1".repeat(200_000))), "0.1111111111111111");
+    assert_eq!(published_price(&format!("{}e-200000", "1".repeat(200_000))), "0.1111111111111111");
     // Beyond that it is as serde_json writes it, which has no fraction to drop.
     for sent in
         ["1e16", "1e21", "1e22", "1e300", "123456789012345680000", "18446744073709551615", "1.7976931348623157e308"]
