@@ -37,8 +37,8 @@ fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let tests = [
         service::tests(),
-        reference::tests(),
-        workload::tests(),
+        reference::trials(),
+        workload::trials(),
         simulation::tests(),
         config::tests(),
         broker_smoke::trials(),
