@@ -4,17 +4,22 @@
 //! need one are then reported as ignored, by name, never as passed. A module lists its tests with [`trials!`]; a
 //! function that it forgets is dead code, which clippy refuses.
 
+mod log_events;
+mod support;
+mod telemetry;
+
 /// Turns functions into named trials: `trials![a_sentence, another]`.
 macro_rules! trials {
     ($($name:ident),* $(,)?) => {
         vec![$(libtest_mimic::Trial::test(concat!(module_path!(), "::", stringify!($name)), || { $name(); Ok(()) })),*]
     };
 }
-#[allow(unused_imports)]
 pub(crate) use trials;
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
-    let tests = Vec::new();
+    let mut tests = Vec::new();
+    tests.extend(log_events::trials());
+    tests.extend(telemetry::trials());
     libtest_mimic::run(&arguments, tests).exit();
 }

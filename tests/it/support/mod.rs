@@ -1,0 +1,3 @@
+//! The harness: what tests share.
+
+pub mod capture;
