@@ -10,5 +10,6 @@ pub mod ports;
 pub mod record;
 pub mod reference;
 pub mod service;
+pub mod stats;
 pub mod telemetry;
 pub mod workload;

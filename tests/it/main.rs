@@ -5,6 +5,7 @@
 //! function that it forgets is dead code, which clippy refuses.
 
 mod log_events;
+mod stats;
 mod support;
 mod telemetry;
 
@@ -21,5 +22,6 @@ fn main() {
     let mut tests = Vec::new();
     tests.extend(log_events::trials());
     tests.extend(telemetry::trials());
+    tests.extend(stats::trials());
     libtest_mimic::run(&arguments, tests).exit();
 }
