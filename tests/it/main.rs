@@ -28,9 +28,12 @@ mod support;
 
 mod broker_smoke;
 mod config;
+mod log_events;
 mod reference;
 mod service;
 mod simulation;
+mod stats;
+mod telemetry;
 mod workload;
 
 fn main() {
@@ -41,6 +44,9 @@ fn main() {
         workload::trials(),
         simulation::tests(),
         config::tests(),
+        log_events::tests(),
+        telemetry::tests(),
+        stats::tests(),
         broker_smoke::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
