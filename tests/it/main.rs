@@ -13,8 +13,18 @@ macro_rules! trials {
 #[allow(unused_imports)]
 pub(crate) use trials;
 
+mod guards;
+mod kafka_errors;
+mod partition_reader;
+mod real_kafka;
+mod transactions;
+
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
-    let tests = Vec::new();
+    let mut tests = Vec::new();
+    tests.extend(kafka_errors::trials());
+    tests.extend(guards::trials());
+    tests.extend(transactions::trials());
+    tests.extend(partition_reader::trials());
     libtest_mimic::run(&arguments, tests).exit();
 }
