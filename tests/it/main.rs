@@ -44,9 +44,9 @@ fn main() {
         workload::trials(),
         simulation::tests(),
         config::tests(),
-        log_events::tests(),
-        telemetry::tests(),
-        stats::tests(),
+        log_events::trials(),
+        telemetry::trials(),
+        stats::trials(),
         broker_smoke::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
