@@ -3,9 +3,11 @@
 //! The data flow, and the rooms in the order in which to read them: `docs/architecture.md`.
 
 pub mod actors;
+pub mod app;
 pub mod config;
 pub mod entity;
 pub mod exit_code;
+pub mod heartbeat;
 pub mod kafka;
 pub mod log_events;
 pub mod ports;

@@ -55,8 +55,6 @@ pub struct Totals {
 pub struct PartitionLevel {
     /// Offsets between the committed position and the end of the input.
     pub lag: u64,
-    /// Timestamp of the oldest event that is read and not committed, in milliseconds since 1970.
-    pub oldest_unix_ms: Option<i64>,
     /// Entities at rest.
     pub entities_at_rest: u64,
     /// Bytes of the snapshots in memory.
@@ -223,6 +221,8 @@ pub struct Sample {
     pub in_flight_limit_bytes: u64,
     /// Resident memory of the process.
     pub memory_rss_bytes: u64,
+    /// Timestamp of the oldest event that is read and not committed, in milliseconds since 1970.
+    pub oldest_unix_ms: Option<i64>,
 }
 
 /// One interval after the other, as `stats` tells of them. There is one for each [`Stats`]: closing takes the
@@ -251,7 +251,6 @@ impl Window {
         let latencies_ms = take(&self.stats.latencies_ms);
         let transactions_us = take(&self.stats.transactions_us);
         let partitions = lock(&self.stats.partitions).clone();
-        let oldest_unix_ms = partitions.values().filter_map(|level| level.oldest_unix_ms).min();
 
         log_events::Stats {
             interval_ms: millis(interval),
@@ -267,7 +266,7 @@ impl Window {
             skipped_total: totals.skipped,
             lag_total: partitions.values().map(|level| level.lag).sum(),
             lag: log_events::counts(partitions.iter().map(|(partition, level)| (partition, level.lag)), MAX_LIST_BYTES),
-            oldest_age_ms: oldest_unix_ms.map_or(0, |oldest| age_ms(oldest, sample.unix_ms)),
+            oldest_age_ms: sample.oldest_unix_ms.map_or(0, |oldest| age_ms(oldest, sample.unix_ms)),
             latency_p50_ms: latencies_ms.value_at_quantile(0.5),
             latency_p99_ms: latencies_ms.value_at_quantile(0.99),
             entities_active: self.stats.entities_active.load(Ordering::Relaxed),

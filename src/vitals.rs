@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::progress::lifecycle::Stage;
 use crate::progress::offsets::Head;
-use crate::record::Partition;
+use crate::record::{Partition, Position};
 
 /// The board.
 #[derive(Debug)]
@@ -25,7 +25,9 @@ struct Board {
     partitions: BTreeMap<Partition, Stage>,
     open_records: u64,
     oldest: Option<(Partition, Head)>,
-    lag: BTreeMap<Partition, u64>,
+    /// What the group has committed, and where the input ends, as far as the brokers told.
+    committed: BTreeMap<Partition, Position>,
+    ends: BTreeMap<Partition, Position>,
 }
 
 /// A look at the board.
@@ -41,6 +43,10 @@ pub struct Reading {
     pub serving: usize,
     /// Partitions that are about to go.
     pub revoking: usize,
+    /// Which ones recover.
+    pub recovering_partitions: Vec<Partition>,
+    /// Which ones serve.
+    pub serving_partitions: Vec<Partition>,
     /// Records read and not committed.
     pub open_records: u64,
     /// The oldest of them.
@@ -63,6 +69,15 @@ impl Reading {
     }
 }
 
+impl Board {
+    fn lags(&self) -> impl Iterator<Item = (Partition, u64)> {
+        self.ends.iter().filter_map(|(partition, end)| {
+            let committed = self.committed.get(partition)?;
+            Some((*partition, end.distance_from(*committed)))
+        })
+    }
+}
+
 impl Vitals {
     /// Nothing is owned; the clock of progress starts now.
     #[must_use]
@@ -73,7 +88,8 @@ impl Vitals {
             partitions: BTreeMap::new(),
             open_records: 0,
             oldest: None,
-            lag: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            ends: BTreeMap::new(),
         };
         Vitals { inner: Mutex::new(board) }
     }
@@ -102,7 +118,8 @@ impl Vitals {
             }
             None => {
                 board.partitions.remove(&partition);
-                board.lag.remove(&partition);
+                board.committed.remove(&partition);
+                board.ends.remove(&partition);
             }
         }
     }
@@ -114,34 +131,49 @@ impl Vitals {
         board.oldest = oldest;
     }
 
-    /// How many records of the partition are not committed.
-    pub fn lag(&self, partition: Partition, records: u64) {
+    /// What is committed of a partition.
+    pub fn committed(&self, partition: Partition, position: Position) {
         let mut board = self.board();
         if board.partitions.contains_key(&partition) {
-            board.lag.insert(partition, records);
+            board.committed.insert(partition, position);
         }
     }
 
-    /// The lag of each partition that is owned, as far as the brokers told.
+    /// Where a partition's input ends, less what open transactions hold back.
+    pub fn end(&self, partition: Partition, end: Position) {
+        let mut board = self.board();
+        if board.partitions.contains_key(&partition) {
+            board.ends.insert(partition, end);
+        }
+    }
+
+    /// The lag of each partition of which both ends are known.
     #[must_use]
     pub fn lags(&self) -> BTreeMap<Partition, u64> {
-        self.board().lag.clone()
+        let board = self.board();
+        board.lags().collect()
     }
 
     /// A look at the board.
     #[must_use]
     pub fn read(&self, now: Instant) -> Reading {
         let board = self.board();
-        let count = |stage: Stage| board.partitions.values().filter(|found| **found == stage).count();
+        let at = |stage: Stage| -> Vec<Partition> {
+            let found = board.partitions.iter().filter(|(_, found)| **found == stage);
+            found.map(|(partition, _)| *partition).collect()
+        };
+        let (recovering_partitions, serving_partitions) = (at(Stage::Recovering), at(Stage::Serving));
         Reading {
             since_progress: now.saturating_duration_since(board.progressed),
             since_assigned: board.assigned.map(|at| now.saturating_duration_since(at)),
-            recovering: count(Stage::Recovering),
-            serving: count(Stage::Serving),
-            revoking: count(Stage::Revoking),
+            recovering: recovering_partitions.len(),
+            serving: serving_partitions.len(),
+            revoking: at(Stage::Revoking).len(),
+            recovering_partitions,
+            serving_partitions,
             open_records: board.open_records,
             oldest: board.oldest,
-            lag: board.lag.values().sum(),
+            lag: board.lags().map(|(_, lag)| lag).sum(),
         }
     }
 

@@ -80,6 +80,15 @@ pub struct IngestActor<E: Entity> {
     used_at_last_sweep: u64,
     /// When the revocation under way began.
     revoked_at: Option<Instant>,
+    intake: Intake,
+}
+
+/// Whether events are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Intake {
+    Open,
+    /// The process is about to end.
+    Stopped,
 }
 
 /// How many batches are read and not yet committed or dropped; shared with the sink, which stops the intake above
@@ -123,7 +132,12 @@ struct RecoveryEnded {
     result: Box<Result<Recovered, RecoveryFailure>>,
 }
 
-/// Stop reading, then leave the group in good order.
+/// Stop reading for good. What is read is worked off.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct StopIntake;
+
+/// Leave the group in good order.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Leave;
@@ -209,6 +223,7 @@ impl<E: Entity> IngestActor<E> {
             use_clock: 1,
             used_at_last_sweep: 1,
             revoked_at: None,
+            intake: Intake::Open,
         }
     }
 
@@ -320,7 +335,9 @@ impl<E: Entity> IngestActor<E> {
         let lease = self.shared.intake.hold(heals.weight_bytes());
         let start_batch = self.open_batch(batch, lease, self.open_batches.count());
         post(&self.committer, Joined { partition, term, committed, start: start_batch, heals });
-        self.source.start(partition, term, start);
+        if self.intake == Intake::Open {
+            self.source.start(partition, term, start);
+        }
     }
 
     fn open_batch(&mut self, batch: Batch, lease: Lease, guard: OpenBatchGuard) -> OpenBatch {
@@ -548,6 +565,16 @@ impl<E: Entity> Handler<Forfeited> for IngestActor<E> {
     type Result = ();
     fn handle(&mut self, Forfeited { partition, term }: Forfeited, context: &mut Self::Context) {
         self.forfeited(partition, term, context);
+    }
+}
+
+impl<E: Entity> Handler<StopIntake> for IngestActor<E> {
+    type Result = ();
+    fn handle(&mut self, _: StopIntake, _: &mut Self::Context) {
+        self.intake = Intake::Stopped;
+        for partition in self.owned.keys() {
+            self.source.hold(*partition);
+        }
     }
 }
 

@@ -1,14 +1,31 @@
-//! The only rooms that know rdkafka.
+//! The only room that knows rdkafka, and the only one with unsafe code.
 //!
-//! Architecture invariant: no actix here, ever; what the actors need stands in `ports`.
+//! * [`client`]: settings of every client, and where a client's own words go.
+//! * [`event_source`]: the consumer as the actors command it; `poll_thread` is the thread behind it, [`rebalance`]
+//!   what the group says and how a revocation ends, [`batch_queue`] how records come out of librdkafka.
+//! * [`commit_thread`]: runs one [`transaction`] at a time, fenced by the group's [`membership`], and answers as
+//!   [`error`] says; [`committed`] asks what the group has committed.
+//! * [`partition_reader`]: reads a partition to its true end.
+//! * [`topics`]: looks at the three topics at the start; [`guards`] judges them.
+//!
+//! Architecture invariant: no actix here, and no rdkafka type in a port's signature.
 
+pub mod batch_queue;
+pub mod client;
 pub mod commit_thread;
 pub mod committed;
 pub mod error;
+pub mod event_source;
 pub mod guards;
-pub mod headers;
+mod headers;
+mod intake;
 pub mod membership;
 pub mod out_record;
 pub mod partition_reader;
+mod poll_thread;
+pub mod rebalance;
 pub mod topics;
 pub mod transaction;
+
+/// The settings of a client that reads, for whoever only hands them on.
+pub type ReaderConfig = rdkafka::ClientConfig;

@@ -38,6 +38,8 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Topics {
     /// How many partitions the input has, and the state.
     pub partitions: i32,
+    /// How many replicas the input has.
+    pub replication: i32,
     /// Topics that were created.
     pub created: Vec<String>,
     /// What someone should look at.
@@ -111,7 +113,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         let limits = [&state, &dlq].map(|topic| topic.settings.as_ref().map(|settings| settings.max_message_bytes));
         let [state_limit, dlq_limit] = limits;
         let max_batch_bytes = state_limit.zip(dlq_limit).and_then(|(state, dlq)| u64::try_from(state.min(dlq)).ok());
-        Ok(Topics { partitions: input.partitions, created, warnings, max_batch_bytes })
+        Ok(Topics { partitions: input.partitions, replication: input.replication, created, warnings, max_batch_bytes })
     }
 
     fn wait_for_input(

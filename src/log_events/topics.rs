@@ -48,14 +48,10 @@ log_events! {
     #[event(ERROR, "guard_refused", "a guard refused a topic")]
     #[action("do what `remedy` says")]
     pub struct GuardRefused<'a> {
-        /// Name of the guard.
+        /// The guard's name.
         pub guard: &'a str,
-        /// The topic.
-        pub topic: &'a str,
-        /// What was found.
-        pub found: &'a str,
-        /// What to do.
-        pub remedy: &'a str,
+        /// What is wrong, then what to do.
+        pub problem: &'a str,
     }
 
     /// The three topics are there, and every guard that could look has passed.

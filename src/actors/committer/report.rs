@@ -51,6 +51,9 @@ impl Report {
             }
             events += done.open.batch.len() as u64;
         }
+        for stretch in &receipt.stretches {
+            shared.vitals.committed(stretch.partition, stretch.end);
+        }
         shared.stats.transaction(receipt.took);
         shared.vitals.progressed(shared.clock.now());
         TransactionCommitted {

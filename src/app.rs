@@ -1,0 +1,428 @@
+//! The wiring: builds the ports, starts threads and arbiters, and owns the order of start and of shutdown. The only
+//! room below `cli` that names `service`, and the only one that knows what time it is.
+//!
+//! Start: signals, topics and guards, then the pipeline. Shutdown, on a signal: stop reading, let what is applied be
+//! committed, leave the group, exit 0; all of it within `shutdown.drain_timeout_ms`. Whatever makes the process end
+//! arrives as one [`Happening`] at the control loop, which is this room's main thread; the loop also writes the
+//! heartbeat, watches for progress and logs `stats`.
+
+mod client_events;
+pub mod pipeline;
+mod recoveries;
+mod vigil;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::actors::Stop;
+use crate::config::{Config, Effective, Unchecked};
+use crate::entity::is_in_entity_code;
+use crate::exit_code::ExitCode;
+use crate::kafka::client::{self, ClientEvents, ClientRole, TalkingContext};
+use crate::kafka::guards::{StartRefusal, StartWarning};
+use crate::kafka::topics::{TopicInspector, Topics};
+use crate::log_events::{
+    GuardRefused, GuardUnchecked, LogEvent, ProcessFailed, ProcessStarting, ProcessStopped, ProcessStopping,
+    SecondSignal, TopicAwaited, TopicCreated, TopicsChecked,
+};
+use crate::ports::{Clock, ReadFailure, SourceFailure};
+use crate::progress::group_commit::StopReason;
+use crate::progress::recovery::Refusal;
+use crate::service::Service;
+use crate::telemetry;
+use client_events::ClientLog;
+use pipeline::Pipeline;
+use vigil::Vigil;
+
+/// How often the control loop looks at everything.
+const LOOK: Duration = Duration::from_millis(250);
+/// How often it looks while the process ends.
+const LOOK_WHILE_ENDING: Duration = Duration::from_millis(10);
+/// What may wait for the control loop: two signals and a few reasons to stop; more of them say nothing new.
+const HAPPENINGS: usize = 64;
+/// A process that has to end for a reason of its own leaves the group within this time, or without saying so.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+
+/// The time of this machine. The one place that asks for it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine for the time")]
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine for the time")]
+    fn unix_ms(&self) -> i64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+/// What reaches the control loop.
+#[derive(Debug)]
+pub enum Happening {
+    /// The operating system asks the process to end.
+    Signal(i32),
+    /// The pipeline cannot go on.
+    Stop(Stop),
+    /// The topics were looked at.
+    Topics(Box<Result<Topics, StartRefusal>>),
+}
+
+/// Runs the service until it is told to stop, and says how it ended.
+#[must_use]
+pub fn run(effective: &Effective) -> ExitCode {
+    let config = &effective.config;
+    let now_ms: telemetry::UnixMs = Arc::new(|| SystemClock.unix_ms());
+    if let Err(error) = telemetry::install(&config.log, Arc::clone(&now_ms)) {
+        let error = error.to_string();
+        let exit = ExitCode::Config;
+        let event = ProcessFailed { exit_code: i32::from(exit.code()), exit_name: exit.name(), error: &error };
+        telemetry::emergency_line(now_ms, event);
+        return exit;
+    }
+    telemetry::log_panics(is_in_entity_code, now_ms);
+    let clock = SystemClock;
+    let started = clock.now();
+    let (happenings, inbox) = bounded(HAPPENINGS);
+    let ended = match watch_signals(happenings.clone()) {
+        Ok(()) => Process { config, clock, happenings, inbox }.run(),
+        Err(error) => Err(Failure::new(ExitCode::Unexpected, format!("signals cannot be watched: {error}"))),
+    };
+    let (exit, drain) = match ended {
+        Ok(drain) => (ExitCode::Done, drain),
+        Err(failure) => {
+            failure.log();
+            (failure.exit, Duration::ZERO)
+        }
+    };
+    let ran_ms = millis(clock.now().saturating_duration_since(started));
+    ProcessStopped { exit_code: i32::from(exit.code()), ran_ms, drain_ms: millis(drain) }.emit();
+    exit
+}
+
+/// Why the process ends, and what it says about it.
+#[derive(Debug)]
+struct Failure {
+    exit: ExitCode,
+    error: String,
+}
+
+impl Failure {
+    fn new(exit: ExitCode, error: impl Into<String>) -> Failure {
+        Failure { exit, error: error.into() }
+    }
+
+    fn log(&self) {
+        let exit_code = i32::from(self.exit.code());
+        ProcessFailed { exit_code, exit_name: self.exit.name(), error: &self.error }.emit();
+    }
+}
+
+fn watch_signals(happenings: Sender<Happening>) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            // A full channel holds more signals than one needs.
+            let _ = happenings.try_send(Happening::Signal(signal));
+        }
+    })?;
+    Ok(())
+}
+
+struct Process<'a> {
+    config: &'a Config,
+    clock: SystemClock,
+    happenings: Sender<Happening>,
+    inbox: Receiver<Happening>,
+}
+
+impl Process<'_> {
+    /// From the first line of the log to the last but one. Returns how long draining took.
+    fn run(&self) -> Result<Duration, Failure> {
+        let kafka = &self.config.kafka;
+        let host = gethostname::gethostname().to_string_lossy().into_owned();
+        let pod_name = std::env::var("POD_NAME").ok();
+        let instance = kafka.instance(pod_name.as_deref(), &host, std::process::id());
+        ProcessStarting {
+            version: env!("CARGO_PKG_VERSION"),
+            instance: &instance,
+            group: &kafka.group_id,
+            transactional_id: &kafka.transactional_id(&instance),
+            topic: &kafka.topic,
+            config: "",
+        }
+        .emit();
+        let events: Arc<ClientLog> = Arc::new(ClientLog::new(self.clock));
+        let Some(topics) = self.inspect_topics(&(Arc::clone(&events) as Arc<dyn ClientEvents>))? else {
+            return Ok(Duration::ZERO);
+        };
+        let stop = {
+            let happenings = self.happenings.clone();
+            // A full channel holds reasons enough already; the first one counts.
+            Arc::new(move |stop| drop(happenings.try_send(Happening::Stop(stop))))
+        };
+        let pipeline =
+            Pipeline::start(self.config, &instance, topics, Arc::new(Service), Arc::new(self.clock), events, stop)
+                .map_err(|error| Failure::new(ExitCode::Config, error))?;
+        self.watch(&pipeline)
+    }
+
+    // -------------------------------------------------------------------------------------------------- the topics
+
+    /// Looks at the topics on a thread of its own, so that a signal is heard meanwhile. `None`: told to stop.
+    fn inspect_topics(&self, events: &Arc<dyn ClientEvents>) -> Result<Option<Topics>, Failure> {
+        let began = self.clock.now();
+        let is_over = Arc::new(AtomicBool::new(false));
+        self.start_inspection(Arc::clone(events), Arc::clone(&is_over))?;
+        loop {
+            match self.inbox.recv() {
+                Ok(Happening::Topics(result)) => {
+                    let topics = result.map_err(|refusal| refused(&refusal))?;
+                    self.tell_topics(&topics, began);
+                    return Ok(Some(topics));
+                }
+                Ok(Happening::Signal(signal)) => {
+                    is_over.store(true, Ordering::Relaxed);
+                    ProcessStopping { cause: signal_name(signal), drain_timeout_ms: 0 }.emit();
+                    return Ok(None);
+                }
+                Ok(Happening::Stop(stop)) => return Err(failure_of(&stop)),
+                Err(_) => return Err(Failure::new(ExitCode::Unexpected, "the control loop lost its channel")),
+            }
+        }
+    }
+
+    fn start_inspection(&self, events: Arc<dyn ClientEvents>, is_over: Arc<AtomicBool>) -> Result<(), Failure> {
+        let config = self.config.clone();
+        let (clock, happenings) = (self.clock, self.happenings.clone());
+        let inspect = move || {
+            let result = inspect(&config, &clock, events, &is_over);
+            // Whoever was told to stop meanwhile does not wait for it.
+            let _ = happenings.try_send(Happening::Topics(Box::new(result)));
+        };
+        let thread = thread::Builder::new().name("topics".to_owned()).spawn(inspect);
+        thread.map(drop).map_err(|error| Failure::new(ExitCode::Unexpected, format!("no thread can be started: {error}")))
+    }
+
+    fn tell_topics(&self, topics: &Topics, began: Instant) {
+        let replication = topics.replication;
+        for topic in &topics.created {
+            TopicCreated { topic, partitions: topics.partitions, replication }.emit();
+        }
+        for StartWarning::Unchecked { topic, command } in &topics.warnings {
+            GuardUnchecked { guard: "configuration_readable", topic, acl: command }.emit();
+        }
+        let took_ms = millis(self.clock.now().saturating_duration_since(began));
+        TopicsChecked { partitions: topics.partitions, took_ms }.emit();
+    }
+
+    // -------------------------------------------------------------------------------------------- the control loop
+
+    fn watch(&self, pipeline: &Pipeline) -> Result<Duration, Failure> {
+        let mut vigil = Vigil::new(self.config, pipeline, Arc::new(self.clock));
+        loop {
+            match self.inbox.recv_timeout(LOOK) {
+                Ok(Happening::Signal(signal)) => return self.drain(pipeline, &mut vigil, signal),
+                Ok(Happening::Stop(stop)) => {
+                    let failure = failure_of(&stop);
+                    self.leave(pipeline, LEAVE_LIMIT);
+                    vigil.finish();
+                    return Err(failure);
+                }
+                Ok(Happening::Topics(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Failure::new(ExitCode::Unexpected, "the control loop lost its channel"));
+                }
+            }
+            if let ControlFlow::Break(stalled) = vigil.look() {
+                return Err(Failure::new(ExitCode::Stalled, stalled));
+            }
+            if pipeline.source_has_ended() {
+                return Err(Failure::new(ExitCode::Unexpected, "the consumer's thread has ended by itself"));
+            }
+        }
+    }
+
+    /// A signal: stop reading, commit what is applied, leave the group.
+    fn drain(&self, pipeline: &Pipeline, vigil: &mut Vigil, signal: i32) -> Result<Duration, Failure> {
+        let began = self.clock.now();
+        let limit = Duration::from_millis(self.config.shutdown.drain_timeout_ms);
+        ProcessStopping { cause: signal_name(signal), drain_timeout_ms: self.config.shutdown.drain_timeout_ms }.emit();
+        vigil.stopping();
+        pipeline.stop_intake();
+        let deadline = began + limit;
+        let has_drained = self.wait_until(deadline, began, vigil, || pipeline.is_drained())?;
+        let left = deadline.saturating_duration_since(self.clock.now()).max(LEAVE_LIMIT / 4);
+        pipeline.leave();
+        let has_left = self.wait_until(self.clock.now() + left, began, vigil, || pipeline.source_has_ended())?;
+        vigil.finish();
+        let drain = self.clock.now().saturating_duration_since(began);
+        if has_drained && has_left {
+            return Ok(drain);
+        }
+        let records = pipeline.open_records();
+        let what = if has_drained {
+            "the group could not be left in good order".to_owned()
+        } else {
+            format!("{records} records that were read are not committed; their next owner reads them again")
+        };
+        Err(Failure::new(ExitCode::DrainTimedOut, format!("the drain took longer than {} ms: {what}", limit.as_millis())))
+    }
+
+    /// Waits for a condition; a second signal ends the wait and the process.
+    fn wait_until(
+        &self,
+        deadline: Instant,
+        began: Instant,
+        vigil: &mut Vigil,
+        condition: impl Fn() -> bool,
+    ) -> Result<bool, Failure> {
+        loop {
+            if condition() {
+                return Ok(true);
+            }
+            if self.clock.now() >= deadline {
+                return Ok(false);
+            }
+            match self.inbox.recv_timeout(LOOK_WHILE_ENDING) {
+                Ok(Happening::Signal(signal)) => {
+                    let stopping_ms = millis(self.clock.now().saturating_duration_since(began));
+                    SecondSignal { signal: signal_name(signal), stopping_ms }.emit();
+                    return Err(Failure::new(ExitCode::SecondSignal, "a second signal ended the process at once"));
+                }
+                Ok(Happening::Stop(stop)) => return Err(failure_of(&stop)),
+                Ok(Happening::Topics(_)) | Err(_) => {}
+            }
+            // While it drains nothing is a stall: the drain has a limit of its own.
+            let _ = vigil.look();
+        }
+    }
+
+    fn leave(&self, pipeline: &Pipeline, limit: Duration) {
+        pipeline.leave();
+        let deadline = self.clock.now() + limit;
+        while !pipeline.source_has_ended() && self.clock.now() < deadline {
+            // Whatever else happens, the process ends already.
+            let _ = self.inbox.recv_timeout(LOOK_WHILE_ENDING);
+        }
+    }
+}
+
+fn inspect(
+    config: &Config,
+    clock: &SystemClock,
+    events: Arc<dyn ClientEvents>,
+    is_over: &AtomicBool,
+) -> Result<Topics, StartRefusal> {
+    let settings = client::admin(config)
+        .map_err(|error| StartRefusal::Broker { what: "building a client".to_owned(), cause: error.to_string() })?;
+    let context = TalkingContext::new(config, ClientRole::Admin, events);
+    let unchecked: Unchecked = config.guards.unchecked;
+    let inspector = TopicInspector::new(&config.kafka, unchecked, &settings, &context, clock)?;
+    let mut told = Duration::ZERO;
+    inspector.inspect(&mut |waiting| {
+        if waiting.waited >= told {
+            told = waiting.waited + Duration::from_secs(5);
+            TopicAwaited {
+                topic: &waiting.topic,
+                cause: waiting.cause.as_deref().unwrap_or("the topic does not exist"),
+                waited_ms: millis(waiting.waited),
+                limit_ms: millis(waiting.limit),
+            }
+            .emit();
+        }
+        if is_over.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+}
+
+fn refused(refusal: &StartRefusal) -> Failure {
+    let error = refusal.to_string();
+    GuardRefused { guard: refusal.guard(), problem: &error }.emit();
+    let exit = match refusal {
+        StartRefusal::BrokersUnreachable { .. } | StartRefusal::Broker { .. } => ExitCode::KafkaUnavailable,
+        StartRefusal::InputMissing { .. }
+        | StartRefusal::OutputMissing { .. }
+        | StartRefusal::InputCompacted { .. }
+        | StartRefusal::StateNotCompacted { .. }
+        | StartRefusal::DlqCompacted { .. }
+        | StartRefusal::PartitionsDiffer { .. }
+        | StartRefusal::TombstonesTooShort { .. }
+        | StartRefusal::RecordsTooSmall { .. }
+        | StartRefusal::Unchecked { .. }
+        | StartRefusal::Interrupted { .. } => ExitCode::TopicsRefused,
+    };
+    Failure::new(exit, error)
+}
+
+/// What a reason to stop means for whoever reads the log, and for whoever restarts the process.
+fn failure_of(stop: &Stop) -> Failure {
+    match stop {
+        Stop::Commit(StopReason::DuplicateInstance(cause)) => Failure::new(
+            ExitCode::DuplicateInstance,
+            format!("another process uses this instance name ({cause}); give each process its own kafka.instance_name"),
+        ),
+        Stop::Commit(StopReason::Refused { cause, record }) => {
+            let which = match record {
+                Some((partition, offset)) => format!("the outcome of partition {partition}, offset {offset}"),
+                None => "what is to be written".to_owned(),
+            };
+            let remedy = "see to the permissions and the size limits of the state and the dead letter topic";
+            Failure::new(ExitCode::WriteRefused, format!("the brokers refuse {which}: {cause}; {remedy}"))
+        }
+        Stop::Commit(StopReason::TimedOutTooOften(cause)) => Failure::new(
+            ExitCode::Stalled,
+            format!("one transaction after the other timed out ({cause}); look at the brokers, or raise kafka.transaction_timeout_ms"),
+        ),
+        Stop::Commit(StopReason::ProducerFatal(cause)) => {
+            Failure::new(ExitCode::KafkaUnavailable, format!("the producer cannot go on: {cause}"))
+        }
+        Stop::Commit(StopReason::OrderBroken(broken)) => Failure::new(ExitCode::PromiseBroken, broken.to_string()),
+        Stop::Refused(refusal) => {
+            let exit = match refusal {
+                Refusal::StateTooLarge { .. } => ExitCode::StateTooLarge,
+                Refusal::Expired { .. } => ExitCode::EventsExpired,
+                Refusal::ForeignState { .. } | Refusal::OtherGroup { .. } | Refusal::Recreated { .. } => {
+                    ExitCode::TopicsRefused
+                }
+            };
+            Failure::new(exit, refusal.to_string())
+        }
+        Stop::Unreadable(failure) => {
+            let exit = match failure {
+                ReadFailure::Hanging { .. } => ExitCode::HangingTransaction,
+                ReadFailure::Cancelled | ReadFailure::Kafka(_) => ExitCode::KafkaUnavailable,
+            };
+            Failure::new(exit, failure.to_string())
+        }
+        Stop::Source(failure) => {
+            let exit = match failure {
+                SourceFailure::InstanceReplaced(_) => ExitCode::DuplicateInstance,
+                SourceFailure::PartitionsChanged { .. } => ExitCode::TopicsRefused,
+                SourceFailure::Fatal(_) => ExitCode::KafkaUnavailable,
+            };
+            Failure::new(exit, failure.to_string())
+        }
+        Stop::StateTooLarge { held_bytes, limit_bytes } => Failure::new(
+            ExitCode::StateTooLarge,
+            format!("the entities take {held_bytes} bytes, limits.max_state_bytes is {limit_bytes}; raise it, or run more pods"),
+        ),
+    }
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    if signal == SIGINT { "sigint" } else { "sigterm" }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,79 @@
+//! What Kafka's clients say by themselves, as log events; what repeats is counted and summarised. Statistics go on to
+//! the board of vitals.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crate::app::SystemClock;
+use crate::kafka::client::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
+use crate::log_events::{KafkaClientError, KafkaClientErrors, KafkaClientLog, KafkaClientWarning, LogEvent};
+use crate::ports::Clock;
+use crate::stats::{Flood, Seen};
+use crate::vitals::Vitals;
+
+const SUMMARY_WINDOW: Duration = Duration::from_secs(30);
+/// Kinds of error that are told apart: role and code.
+const MAX_KINDS: usize = 64;
+
+/// See the module.
+pub(super) struct ClientLog {
+    clock: SystemClock,
+    errors: Mutex<Flood<(&'static str, String), String>>,
+    vitals: OnceLock<Arc<Vitals>>,
+}
+
+impl ClientLog {
+    pub(super) fn new(clock: SystemClock) -> ClientLog {
+        ClientLog { clock, errors: Mutex::new(Flood::new(SUMMARY_WINDOW, MAX_KINDS)), vitals: OnceLock::new() }
+    }
+
+    /// Where statistics go from now on.
+    pub(super) fn report_to(&self, vitals: Arc<Vitals>) {
+        // Set once, when the pipeline is built; before that there are no statistics.
+        let _ = self.vitals.set(vitals);
+    }
+
+    /// Sums up what repeated.
+    pub(super) fn summarise(&self) {
+        let summaries = self.errors.lock().unwrap_or_else(PoisonError::into_inner).summaries(self.clock.now());
+        for summary in summaries {
+            let code = summary.kind.as_ref().map_or("various", |(_, code)| code.as_str());
+            let window_ms = u64::try_from(summary.window.as_millis()).unwrap_or(u64::MAX);
+            KafkaClientErrors { code, count: summary.count, window_ms, last_detail: &summary.last }.emit();
+        }
+    }
+}
+
+impl ClientEvents for ClientLog {
+    fn error(&self, role: ClientRole, code: &str, reason: &str) {
+        let kind = (role.name(), code.to_owned());
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        if errors.seen(&kind, reason.to_owned(), self.clock.now()) == Seen::First {
+            KafkaClientError { code, detail: reason, client: role.name() }.emit();
+        }
+    }
+
+    fn log(&self, role: ClientRole, level: ClientLogLevel, facility: &str, message: &str) {
+        let client = role.name();
+        match level {
+            // What matters of it comes through `error`, too; this is the client's own account of it.
+            ClientLogLevel::Error | ClientLogLevel::Warn => {
+                let kind = (client, format!("log:{facility}"));
+                let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+                if errors.seen(&kind, message.to_owned(), self.clock.now()) == Seen::First {
+                    KafkaClientWarning { facility, detail: message, client }.emit();
+                }
+            }
+            ClientLogLevel::Info | ClientLogLevel::Debug => KafkaClientLog { facility, detail: message, client }.emit(),
+        }
+    }
+
+    fn statistics(&self, statistics: ConsumerStatistics) {
+        let Some(vitals) = self.vitals.get() else { return };
+        for partition in &statistics.partitions {
+            if let Some(end) = partition.last_stable {
+                vitals.end(partition.partition, end);
+            }
+        }
+    }
+}

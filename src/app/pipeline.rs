@@ -1,0 +1,362 @@
+//! Builds the pipeline on Kafka: consumer, committer, recoveries and the actors between them. Generic over the kind of
+//! entity, so that tests and the try-out run the very same wiring.
+
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use actix::{Actor, Addr, Arbiter, System};
+use crossbeam_channel::bounded;
+
+use crate::actors::committer::CommitActor;
+use crate::actors::ingest::{IngestActor, IngestSink, Leave, OpenBatchCount, Parts as IngestParts, StopIntake};
+use crate::actors::{Shared, Stop, ingest};
+use crate::app::client_events::ClientLog;
+use crate::app::recoveries::{Parts as RecoveryParts, RecoveryThreads};
+use crate::config::{Config, OnExpired};
+use crate::entity::Entity;
+use crate::kafka::client::{self, ClientEvents, ClientRole, TalkingContext};
+use crate::kafka::commit_thread::{CommitClients, CommitPhase, CommitSettings, CommitThread};
+use crate::kafka::event_source::{KafkaSource, PhaseWatch, SourceHandle, SourceParts};
+use crate::kafka::membership::{GroupView, Membership, membership_of};
+use crate::kafka::partition_reader::ReaderSettings;
+use crate::kafka::rebalance::SourceConsumer;
+use crate::kafka::topics::Topics;
+use crate::kafka::{committed, transaction};
+use crate::ports::{Clock, Mark, Terms};
+use crate::progress::budget::Budget;
+use crate::progress::{group_commit, recovery};
+use crate::stats::Stats;
+use crate::vitals::Vitals;
+
+/// How long the actors may take to start.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// Called once the pipeline cannot go on.
+pub type OnStop = Arc<dyn Fn(Stop) + Send + Sync>;
+
+/// The running pipeline, as the control loop sees it.
+pub struct Pipeline {
+    /// Stop reading, leave.
+    commands: Box<dyn Commands>,
+    source: SourceHandle,
+    source_phase: Arc<PhaseWatch>,
+    commit_phase: Arc<CommitPhase>,
+    shared: Shared,
+    events: Arc<ClientLog>,
+}
+
+/// The ingest actor, whatever kind of entity it serves.
+trait Commands: Send {
+    fn stop_intake(&self);
+    fn leave(&self);
+}
+
+impl<E: Entity> Commands for Addr<IngestActor<E>> {
+    fn stop_intake(&self) {
+        crate::actors::post(self, StopIntake);
+    }
+
+    fn leave(&self) {
+        crate::actors::post(self, Leave);
+    }
+}
+
+impl Pipeline {
+    /// Starts everything. The first transaction's producer and the consumer connect on their own threads.
+    ///
+    /// # Errors
+    /// What librdkafka or the operating system refused, and what to do.
+    pub fn start<E: Entity>(
+        config: &Config,
+        instance: &str,
+        topics: Topics,
+        entity: Arc<E>,
+        clock: Arc<dyn Clock>,
+        events: Arc<ClientLog>,
+        stop: OnStop,
+    ) -> Result<Pipeline, String> {
+        let shared = Shared {
+            stats: Arc::new(Stats::new()),
+            vitals: Arc::new(Vitals::new(clock.now())),
+            intake: Budget::new(intake_bytes(config)),
+            resting: Budget::new(config.limits.max_state_bytes),
+            clock,
+            stop,
+        };
+        events.report_to(Arc::clone(&shared.vitals));
+        let builder = Builder { config, instance, topics, terms: Arc::new(Terms::new()), shared, events };
+        builder.build(entity)
+    }
+
+    /// Stops reading; what is read is worked off and committed.
+    pub fn stop_intake(&self) {
+        self.commands.stop_intake();
+    }
+
+    /// Leaves the group in good order.
+    pub fn leave(&self) {
+        self.commands.leave();
+    }
+
+    /// Whether nothing is read and not committed.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.open_records() == 0 && self.shared.intake.held_bytes() == 0
+    }
+
+    /// Records read and not committed.
+    #[must_use]
+    pub fn open_records(&self) -> u64 {
+        self.shared.vitals.read(self.shared.clock.now()).open_records
+    }
+
+    /// Whether the group was left, or the consumer's thread has failed.
+    #[must_use]
+    pub fn source_has_ended(&self) -> bool {
+        self.source.is_finished()
+    }
+
+    /// What all actors share.
+    #[must_use]
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// What the poll thread is doing.
+    #[must_use]
+    pub fn source_phase(&self) -> &PhaseWatch {
+        &self.source_phase
+    }
+
+    /// What the commit thread is doing.
+    #[must_use]
+    pub fn commit_phase(&self) -> &CommitPhase {
+        &self.commit_phase
+    }
+
+    /// Sums up what the clients repeated.
+    pub fn summarise_clients(&self) {
+        self.events.summarise();
+    }
+}
+
+/// What is left of the intake's budget once the client's prefetch is taken off.
+fn intake_bytes(config: &Config) -> u64 {
+    config.limits.max_in_flight_bytes.saturating_sub(client::prefetch_bytes(config)).max(1)
+}
+
+struct Builder<'a> {
+    config: &'a Config,
+    instance: &'a str,
+    topics: Topics,
+    terms: Arc<Terms>,
+    shared: Shared,
+    events: Arc<ClientLog>,
+}
+
+impl Builder<'_> {
+    fn build<E: Entity>(self, entity: Arc<E>) -> Result<Pipeline, String> {
+        let consumer: Arc<OnceLock<Arc<SourceConsumer>>> = Arc::new(OnceLock::new());
+        let mark = Mark::new(format!("{}#{:x}", self.instance, self.shared.clock.unix_ms()));
+        let commit_thread = self.commit_thread(&consumer, &mark)?;
+        let commit_phase = commit_thread.phase();
+        let recoveries = self.recoveries(Arc::clone(&entity))?;
+        let open_batches = OpenBatchCount::default();
+        let commit_settings =
+            group_commit::Settings { max_transaction_bytes: self.config.limits.max_transaction_bytes, mark };
+        let parts = Wiring {
+            config: self.config.clone(),
+            instance: self.instance.to_owned(),
+            partitions: self.topics.partitions,
+            terms: self.terms,
+            shared: self.shared.clone(),
+            events: Arc::clone(&self.events) as Arc<dyn ClientEvents>,
+            commit_settings,
+            commit_thread,
+            recoveries,
+            open_batches,
+            entity,
+        };
+        let (ingest, source) = start_actors(parts)?;
+        // Set once, here.
+        let _ = consumer.set(source.consumer());
+        let source_phase = source.phase();
+        Ok(Pipeline {
+            commands: Box::new(ingest),
+            source,
+            source_phase,
+            commit_phase,
+            shared: self.shared,
+            events: self.events,
+        })
+    }
+
+    fn context(&self, role: ClientRole) -> TalkingContext {
+        TalkingContext::new(self.config, role, Arc::clone(&self.events) as Arc<dyn ClientEvents>)
+    }
+
+    fn commit_thread(&self, consumer: &Arc<OnceLock<Arc<SourceConsumer>>>, mark: &Mark) -> Result<CommitThread, String> {
+        let kafka = &self.config.kafka;
+        let transactional_id = kafka.transactional_id(self.instance);
+        let timeout = Duration::from_millis(kafka.transaction_timeout_ms);
+        let base = client::producer(self.config, &transactional_id).map_err(|error| error.to_string())?;
+        let mut producer = transaction::settings(&base, &transactional_id, timeout);
+        if let Some(bytes) = self.topics.max_batch_bytes {
+            // A batch that exceeds the topic's limit is refused whole.
+            producer.set("batch.size", bytes.min(1_000_000).to_string());
+        }
+        let readers = client::reader_committed(self.config).map_err(|error| error.to_string())?;
+        let clients = CommitClients { producer, asker: committed::settings(&readers, &kafka.group_id) };
+        let settings = CommitSettings {
+            topic: kafka.topic.clone(),
+            state_topic: kafka.state_topic.clone(),
+            dlq_topic: kafka.dlq_topic.clone(),
+            group_id: kafka.group_id.clone(),
+            transaction_timeout: timeout,
+        };
+        let group: GroupView = {
+            let consumer = Arc::clone(consumer);
+            Arc::new(move || match consumer.get() {
+                Some(consumer) => membership_of(&**consumer),
+                None => Membership::NotAMember("the consumer is not built yet"),
+            })
+        };
+        let (terms, clock) = (Arc::clone(&self.terms), Arc::clone(&self.shared.clock));
+        CommitThread::start(settings, clients, self.context(ClientRole::Producer), group, terms, mark.clone(), clock)
+            .map_err(|error| format!("the commit thread cannot be started ({error}); raise the limit of threads"))
+    }
+
+    fn recoveries<E: Entity>(&self, entity: Arc<E>) -> Result<RecoveryThreads, String> {
+        let (kafka, recovery, limits) = (&self.config.kafka, &self.config.recovery, &self.config.limits);
+        let base = client::reader_committed(self.config).map_err(|error| error.to_string())?;
+        let parts = RecoveryParts {
+            entity,
+            settings: recovery::Settings {
+                group: kafka.group_id.clone(),
+                look_back_records: recovery.look_back_records,
+                verify_max_records: recovery.verify_max_records,
+                adopt_group: recovery.adopt_group,
+                stop_on_expired: recovery.on_expired == OnExpired::Stop,
+                max_payload_bytes: limits.max_payload_bytes,
+            },
+            readers: committed::settings(&base, &kafka.group_id),
+            reader_settings: ReaderSettings {
+                input: kafka.topic.clone(),
+                state: kafka.state_topic.clone(),
+                dlq: kafka.dlq_topic.clone(),
+                stall_limit: ReaderSettings::stall_limit_for(Duration::from_millis(kafka.transaction_timeout_ms)),
+            },
+            context: self.context(ClientRole::Reader),
+            budget: Arc::clone(&self.shared.resting),
+            terms: Arc::clone(&self.terms),
+            clock: Arc::clone(&self.shared.clock),
+            vitals: Arc::clone(&self.shared.vitals),
+        };
+        RecoveryThreads::start(parts, recovery.max_parallel_partitions)
+            .map_err(|error| format!("the recovery threads cannot be started ({error}); raise the limit of threads"))
+    }
+}
+
+struct Wiring<E: Entity> {
+    config: Config,
+    instance: String,
+    partitions: i32,
+    terms: Arc<Terms>,
+    shared: Shared,
+    events: Arc<dyn ClientEvents>,
+    commit_settings: group_commit::Settings,
+    commit_thread: CommitThread,
+    recoveries: RecoveryThreads,
+    open_batches: OpenBatchCount,
+    entity: Arc<E>,
+}
+
+type Started<E> = Result<(Addr<IngestActor<E>>, SourceHandle), String>;
+
+/// Ingest actor and committer share one thread; entities have arbiters of their own.
+fn start_actors<E: Entity>(wiring: Wiring<E>) -> Started<E> {
+    let (tell, told) = bounded::<Started<E>>(1);
+    let run = move || {
+        let system = System::new();
+        system.block_on(async move {
+            let started = wire(wiring);
+            let has_started = started.is_ok();
+            // Whoever waits gives up after a limit; then the process ends.
+            let _ = tell.send(started);
+            if has_started {
+                std::future::pending::<()>().await;
+            }
+        });
+    };
+    thread::Builder::new()
+        .name("actors".to_owned())
+        .spawn(run)
+        .map_err(|error| format!("the actors' thread cannot be started ({error}); raise the limit of threads"))?;
+    told.recv_timeout(START_LIMIT).unwrap_or_else(|error| Err(format!("the actors did not start: {error}")))
+}
+
+fn wire<E: Entity>(wiring: Wiring<E>) -> Started<E> {
+    let Wiring { config, instance, partitions, terms, shared, events, open_batches, entity, .. } = wiring;
+    let committer = CommitActor::new(wiring.commit_settings, Box::new(wiring.commit_thread), shared.clone()).start();
+    let threads = match config.runtime.entity_threads {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    let arbiters = (0..threads).map(|_| Arbiter::new().handle()).collect();
+    let limits = &config.limits;
+    let settings = ingest::Settings {
+        max_payload_bytes: limits.max_payload_bytes,
+        entity_idle: Duration::from_millis(limits.entity_idle_ms),
+        max_active_entities: limits.max_active_entities,
+        stop_on_expired: config.recovery.on_expired == OnExpired::Stop,
+    };
+    let mut source = Err("the consumer was not started".to_owned());
+    let ingest = IngestActor::create(|context| {
+        use actix::AsyncContext;
+        let sink = IngestSink {
+            ingest: context.address(),
+            shared: shared.clone(),
+            open_batches: open_batches.clone(),
+        };
+        let parts = SourceParts {
+            instance,
+            partition_count: partitions,
+            terms: Arc::clone(&terms),
+            clock: Arc::clone(&shared.clock),
+            sink: Box::new(sink),
+            events,
+        };
+        let commands: Box<dyn crate::ports::EventSource> = match KafkaSource::start(&config, parts) {
+            Ok((commands, handle)) => {
+                source = Ok(handle);
+                Box::new(commands)
+            }
+            Err(error) => {
+                source = Err(error.to_string());
+                Box::new(NoSource)
+            }
+        };
+        IngestActor::new(IngestParts {
+            entity,
+            settings,
+            shared: shared.clone(),
+            terms,
+            source: commands,
+            recoveries: Box::new(wiring.recoveries),
+            committer,
+            arbiters,
+            open_batches,
+        })
+    });
+    Ok((ingest, source?))
+}
+
+/// Stands in for a consumer that could not be built, until the process ends for that very reason.
+struct NoSource;
+
+impl crate::ports::EventSource for NoSource {
+    fn start(&self, _: crate::record::Partition, _: crate::record::Term, _: crate::record::Position) {}
+    fn hold(&self, _: crate::record::Partition) {}
+    fn leave(&self) {}
+}

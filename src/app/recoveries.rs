@@ -1,0 +1,175 @@
+//! Recovers partitions on a few threads, each with readers of its own: partitions that are ready serve while others
+//! are still being read.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::entity::Entity;
+use crate::kafka::client::TalkingContext;
+use crate::kafka::partition_reader::{KafkaPartitionReader, ReadProgress, ReaderClients, ReaderSettings};
+use crate::kafka::ReaderConfig;
+use crate::log_events::{LogEvent, RecoveryBlocked, RecoveryProgress};
+use crate::ports::{Clock, Recoveries, RecoveryFailure, RecoveryReply, Terms, Topic, recover};
+use crate::progress::budget::Budget;
+use crate::progress::recovery::{Recovered, Recovery, Settings};
+use crate::record::{Partition, Term};
+use crate::vitals::Vitals;
+
+/// A read that stands still for longer is reported as blocked.
+const BLOCKED_AFTER: Duration = Duration::from_secs(2);
+/// How often a read that goes on, or one that is blocked, is reported.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// What the threads share.
+pub(super) struct Parts<E: Entity> {
+    pub(super) entity: Arc<E>,
+    pub(super) settings: Settings,
+    pub(super) readers: ReaderConfig,
+    pub(super) reader_settings: ReaderSettings,
+    pub(super) context: TalkingContext,
+    pub(super) budget: Arc<Budget>,
+    pub(super) terms: Arc<Terms>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) vitals: Arc<Vitals>,
+}
+
+struct Request {
+    partition: Partition,
+    term: Term,
+    reply: RecoveryReply,
+}
+
+/// The threads, as the ingest actor commands them. Dropped, it lets them end.
+pub(super) struct RecoveryThreads {
+    // Bounded by the partitions that are owned: one request for each at a time.
+    requests: Sender<Request>,
+}
+
+impl RecoveryThreads {
+    /// Starts `count` threads. Clients are built when the first partition comes.
+    pub(super) fn start<E: Entity>(parts: Parts<E>, count: usize) -> io::Result<RecoveryThreads> {
+        let (requests, inbox) = unbounded();
+        let parts = Arc::new(parts);
+        for index in 0..count {
+            let (parts, inbox) = (Arc::clone(&parts), inbox.clone());
+            thread::Builder::new().name(format!("recovery-{index}")).spawn(move || work(&parts, &inbox))?;
+        }
+        Ok(RecoveryThreads { requests })
+    }
+}
+
+impl Recoveries for RecoveryThreads {
+    fn begin(&self, partition: Partition, term: Term, reply: RecoveryReply) {
+        // The threads end only with this sender.
+        let _ = self.requests.send(Request { partition, term, reply });
+    }
+}
+
+fn work<E: Entity>(parts: &Parts<E>, inbox: &Receiver<Request>) {
+    let mut clients = None;
+    for Request { partition, term, reply } in inbox {
+        if !parts.terms.is_current(partition, term) {
+            reply(Err(RecoveryFailure::Unread(crate::ports::ReadFailure::Cancelled)));
+            continue;
+        }
+        let result = recover_one(parts, &mut clients, partition, term);
+        if result.is_err() {
+            // Whatever was wrong with it, the next partition starts with fresh clients.
+            clients = None;
+        }
+        reply(result);
+    }
+}
+
+fn recover_one<E: Entity>(
+    parts: &Parts<E>,
+    clients: &mut Option<ReaderClients<TalkingContext>>,
+    partition: Partition,
+    term: Term,
+) -> Result<Recovered, RecoveryFailure> {
+    let clients = match clients {
+        Some(clients) => clients,
+        None => clients.insert(ReaderClients::new(&parts.readers, &parts.context)?),
+    };
+    let mut reports = Reports::new(parts);
+    let mut progress = |of: ReadProgress| reports.hear(&of);
+    let mut reader = KafkaPartitionReader::new(
+        clients,
+        &parts.reader_settings,
+        (partition, term),
+        Arc::clone(&parts.terms),
+        Arc::clone(&parts.clock),
+        &mut progress,
+    );
+    let recovery = Recovery::new(Arc::clone(&parts.entity), partition, term, parts.settings.clone(), &parts.budget);
+    recover(recovery, &mut reader)
+}
+
+/// Tells of one recovery, not too often.
+struct Reports<'a> {
+    clock: &'a dyn Clock,
+    vitals: &'a Vitals,
+    settings: &'a ReaderSettings,
+    began: Instant,
+    told: Instant,
+}
+
+impl<'a> Reports<'a> {
+    fn new<E: Entity>(parts: &'a Parts<E>) -> Reports<'a> {
+        let now = parts.clock.now();
+        Reports { clock: &*parts.clock, vitals: &parts.vitals, settings: &parts.reader_settings, began: now, told: now }
+    }
+
+    fn hear(&mut self, of: &ReadProgress) {
+        let now = self.clock.now();
+        let is_blocked = of.stalled >= BLOCKED_AFTER;
+        if !is_blocked {
+            self.vitals.progressed(now);
+        }
+        if now.saturating_duration_since(self.told) < REPORT_EVERY && !(is_blocked && self.told == self.began) {
+            return;
+        }
+        self.told = now;
+        let (partition, position, until) = (of.partition.0, of.position.0, of.until.0);
+        if is_blocked {
+            RecoveryBlocked {
+                partition,
+                topic: topic_name(self.settings, of.topic),
+                position,
+                until,
+                waited_ms: millis(of.stalled),
+                limit_ms: millis(self.settings.stall_limit),
+            }
+            .emit();
+        } else {
+            let elapsed_ms = millis(now.saturating_duration_since(self.began));
+            let percent = (position.max(0) * 100).checked_div(until).map_or(100, |percent| percent.clamp(0, 100));
+            let percent = u64::try_from(percent).unwrap_or(0);
+            RecoveryProgress { partition, phase: phase_of(of.topic), position, until, percent, elapsed_ms }.emit();
+        }
+    }
+}
+
+fn topic_name(settings: &ReaderSettings, topic: Topic) -> &str {
+    match topic {
+        Topic::Input => &settings.input,
+        Topic::State => &settings.state,
+        Topic::Dlq => &settings.dlq,
+    }
+}
+
+fn phase_of(topic: Topic) -> &'static str {
+    match topic {
+        Topic::Input => "verify",
+        Topic::State => "state",
+        Topic::Dlq => "dlq",
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
