@@ -313,10 +313,7 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
         let stale = self.stale(content);
         if !stale.is_empty() {
             let ended = self.give_up(transaction, KafkaFailure::AbortAndResend(Cause::of_ours("terms ended")), None);
-            return match ended {
-                Answer::Aborted { .. } => Answer::Stale(stale),
-                unclear => unclear,
-            };
+            return if matches!(ended, Answer::Aborted { .. }) { Answer::Stale(stale) } else { ended };
         }
         self.enter(CommitStep::SendingOffsets);
         if let Err(failure) = transaction.send_offsets(&self.offsets(content), &member) {
@@ -369,19 +366,16 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
         let mut offsets = TopicPartitionList::with_capacity(content.stretches.len());
         for stretch in &content.stretches {
             let mut element = offsets.add_partition(&self.settings.topic, stretch.partition.0);
-            element.set_offset(Offset::Offset(stretch.end.0)).expect("a position is an absolute offset, not a logical one");
+            element
+                .set_offset(Offset::Offset(stretch.end.0))
+                .expect("a position is an absolute offset, not a logical one");
             element.set_metadata(&mark);
         }
         offsets
     }
 
     /// Aborts where the failure leaves something to abort, and says how it ended.
-    fn give_up(
-        &mut self,
-        transaction: Transaction<C>,
-        failure: KafkaFailure,
-        record: Option<RefusedRecord>,
-    ) -> Answer {
+    fn give_up(&mut self, transaction: Transaction<C>, failure: KafkaFailure, record: Option<RefusedRecord>) -> Answer {
         let began = transaction.began();
         match failure {
             KafkaFailure::Retry(cause) | KafkaFailure::AbortAndResend(cause) => {
@@ -399,12 +393,7 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
     }
 
     /// Takes the producer back where there is one. `refused` is what led to an abort.
-    fn conclude(
-        &mut self,
-        ended: Ended<C>,
-        began: Instant,
-        refused: Option<Option<RefusedRecord>>,
-    ) -> Answer {
+    fn conclude(&mut self, ended: Ended<C>, began: Instant, refused: Option<Option<RefusedRecord>>) -> Answer {
         self.last_end = Some(self.clock.now());
         match ended {
             Ended::Committed(producer, took) => {
@@ -564,7 +553,9 @@ fn answer_to_registration(failure: KafkaFailure) -> Answer {
         // No transaction of this producer can have timed out: another process registers the same id right now.
         KafkaFailure::Fenced(cause) => Answer::Fenced { cause: cause.to_string(), within_timeout: true },
         KafkaFailure::Refused(_, cause) => Answer::Fatal {
-            cause: format!("{cause}; grant Write and Describe on the transactional id, and IdempotentWrite on the cluster"),
+            cause: format!(
+                "{cause}; grant Write and Describe on the transactional id, and IdempotentWrite on the cluster"
+            ),
         },
         KafkaFailure::Fatal(cause) => Answer::Fatal { cause: cause.to_string() },
     }

@@ -180,12 +180,8 @@ const GROUP_MOVED_ON: &[Code] = &[
 ];
 
 /// No answer in time.
-const TIMED_OUT: &[Code] = &[
-    Code::OperationTimedOut,
-    Code::TimedOutQueue,
-    Code::MessageTimedOut,
-    Code::RequestTimedOut,
-];
+const TIMED_OUT: &[Code] =
+    &[Code::OperationTimedOut, Code::TimedOutQueue, Code::MessageTimedOut, Code::RequestTimedOut];
 
 /// Records that the client dropped because the transaction failed; the cause is elsewhere.
 const PURGED: &[Code] = &[Code::PurgeQueue, Code::PurgeInflight];
@@ -220,10 +216,10 @@ const TRANSIENT: &[Code] = &[
 /// Says what to do about `error`, which came while `step` was done.
 #[must_use]
 pub fn classify(error: &KafkaError, step: Step) -> KafkaFailure {
-    let (code, gravity) = match error {
-        KafkaError::Transaction(told) => (Some(told.code()), gravity_of(told)),
-        KafkaError::AdminOp(code) => (Some(*code), Gravity::Unmarked),
-        other => (other.rdkafka_error_code(), Gravity::Unmarked),
+    let (code, gravity) = if let KafkaError::Transaction(told) = error {
+        (Some(told.code()), gravity_of(told))
+    } else {
+        (error.rdkafka_error_code(), Gravity::Unmarked)
     };
     let timed_out = code.is_some_and(|code| TIMED_OUT.contains(&code));
     decide(code, gravity, step, Cause { code, text: error.to_string(), timed_out })

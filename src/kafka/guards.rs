@@ -105,7 +105,9 @@ pub enum StartRefusal {
         command: String,
     },
     /// Dead letters of one key would replace each other.
-    #[error("topic {topic} is compacted, which drops all but the newest dead letter of a key; set cleanup.policy=delete: {command}")]
+    #[error(
+        "topic {topic} is compacted, which drops all but the newest dead letter of a key; set cleanup.policy=delete: {command}"
+    )]
     DlqCompacted {
         /// The dead letter topic.
         topic: String,
@@ -233,12 +235,7 @@ pub fn check(
     for topic in [input, state, dlq] {
         warnings.extend(check_readable(bootstrap, topic, unchecked)?);
     }
-    if let Some(settings) = &input.settings
-        && settings.compacts
-    {
-        let command = config_command(bootstrap, &input.name, "cleanup.policy=delete");
-        return Err(StartRefusal::InputCompacted { topic: input.name.clone(), command });
-    }
+    check_input(bootstrap, input)?;
     if let Some(settings) = &state.settings {
         check_state(bootstrap, state, settings, input)?;
     }
@@ -250,6 +247,20 @@ pub fn check(
         check_record_size(bootstrap, dlq, settings, input, DLQ_HEADROOM_BYTES)?;
     }
     Ok(warnings)
+}
+
+/// Checks the input alone, before anything is created beside it.
+///
+/// # Errors
+/// [`StartRefusal::InputCompacted`].
+pub fn check_input(bootstrap: &str, input: &TopicFacts) -> Result<(), StartRefusal> {
+    match &input.settings {
+        Some(settings) if settings.compacts => {
+            let command = config_command(bootstrap, &input.name, "cleanup.policy=delete");
+            Err(StartRefusal::InputCompacted { topic: input.name.clone(), command })
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn counts_differ(topic: &TopicFacts, input: &TopicFacts) -> StartRefusal {
@@ -343,10 +354,7 @@ pub fn dlq_settings(input: &TopicFacts) -> Vec<(String, String)> {
 
 fn durable(input: &TopicFacts) -> [(String, String); 2] {
     let in_sync = (input.replication - 1).max(1);
-    [
-        ("min.insync.replicas".into(), in_sync.to_string()),
-        ("unclean.leader.election.enable".into(), "false".into()),
-    ]
+    [("min.insync.replicas".into(), in_sync.to_string()), ("unclean.leader.election.enable".into(), "false".into())]
 }
 
 fn large_enough(input: &TopicFacts) -> Option<(String, String)> {

@@ -140,7 +140,11 @@ impl<'a, C: ConsumerContext + 'static> KafkaPartitionReader<'a, C> {
     }
 
     /// Asks again until there is an answer, an error that no waiting cures, or the limit passes.
-    fn ask<T>(&self, what: &str, question: impl Fn(&ReaderClients<C>) -> Result<T, KafkaError>) -> Result<T, ReadFailure> {
+    fn ask<T>(
+        &self,
+        what: &str,
+        question: impl Fn(&ReaderClients<C>) -> Result<T, KafkaError>,
+    ) -> Result<T, ReadFailure> {
         let deadline = self.clock.now() + self.settings.stall_limit;
         loop {
             self.check_owned()?;
@@ -175,7 +179,8 @@ impl<'a, C: ConsumerContext + 'static> KafkaPartitionReader<'a, C> {
     fn assign(&self, topic: &str, from: Position) -> Result<(), ReadFailure> {
         self.release(topic)?;
         let mut list = TopicPartitionList::with_capacity(1);
-        list.add_partition_offset(topic, self.partition.0, KafkaOffset::Offset(from.0)).map_err(|error| said(&error))?;
+        list.add_partition_offset(topic, self.partition.0, KafkaOffset::Offset(from.0))
+            .map_err(|error| said(&error))?;
         self.clients.committed.assign(&list).map_err(|error| said(&error))
     }
 }

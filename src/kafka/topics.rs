@@ -106,6 +106,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         waiting: &mut dyn FnMut(&WaitingForTopic) -> ControlFlow<()>,
     ) -> Result<Topics, StartRefusal> {
         let input = self.wait_for_input(waiting)?;
+        guards::check_input(&self.kafka.bootstrap_servers, &input)?;
         let mut created = Vec::new();
         let state = self.find_or_create(&self.kafka.state_topic, &input, &state_settings(&input), &mut created)?;
         let dlq = self.find_or_create(&self.kafka.dlq_topic, &input, &dlq_settings(&input), &mut created)?;
@@ -178,7 +179,8 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {}
             Some(Err((_, code))) => return Err(missing(format!("creating it failed: {code}"))),
         }
-        self.wait_until_created(topic).and_then(|facts| facts.ok_or_else(|| missing("it was created, and does not appear".to_owned())))
+        self.wait_until_created(topic)
+            .and_then(|facts| facts.ok_or_else(|| missing("it was created, and does not appear".to_owned())))
     }
 
     fn wait_until_created(&self, topic: &str) -> Result<Option<TopicFacts>, StartRefusal> {
@@ -207,11 +209,9 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         };
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
         if let Some(code) = found.error().map(RDKafkaErrorCode::from) {
-            return match code {
-                RDKafkaErrorCode::UnknownTopicOrPartition
-                | RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::LeaderNotAvailable => Ok(None),
-                code => Err(StartRefusal::Broker { what: what(), cause: code.to_string() }),
+            return match MISSING.contains(&code) {
+                true => Ok(None),
+                false => Err(StartRefusal::Broker { what: what(), cause: code.to_string() }),
             };
         }
         let Some(first) = found.partitions().first() else { return Ok(None) };
@@ -233,23 +233,20 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         let deadline = self.clock.now() + APPEAR_LIMIT;
         loop {
             let answer = self.runtime.block_on(self.admin.describe_configs(&asked, &options));
-            let resource = match answer.map(|mut resources| resources.pop()) {
+            let code = match answer.map(|mut resources| resources.pop()) {
                 Ok(Some(Ok(resource))) => return read_settings(&resource).map(Some).map_err(failed),
-                Ok(Some(Err(code))) => code,
+                Ok(Some(Err(code))) | Err(KafkaError::AdminOp(code)) => code,
                 Ok(None) => return Err(failed("the broker left it out".to_owned())),
-                Err(KafkaError::AdminOp(code)) => code,
                 Err(error) => return Err(failed(error.to_string())),
             };
-            match resource {
-                RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed => {
-                    return Ok(None);
-                }
-                // A broker that has not heard of a new topic yet.
-                RDKafkaErrorCode::UnknownTopicOrPartition if self.clock.now() < deadline => {
-                    std::thread::sleep(LOOK_AGAIN);
-                }
-                code => return Err(failed(code.to_string())),
+            if FORBIDDEN.contains(&code) {
+                return Ok(None);
             }
+            // A broker may not have heard of a new topic yet.
+            if code != RDKafkaErrorCode::UnknownTopicOrPartition || self.clock.now() >= deadline {
+                return Err(failed(code.to_string()));
+            }
+            std::thread::sleep(LOOK_AGAIN);
         }
     }
 
@@ -261,12 +258,15 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
     }
 }
 
+/// The topic does not exist, or not yet.
+const MISSING: &[RDKafkaErrorCode] =
+    &[RDKafkaErrorCode::UnknownTopicOrPartition, RDKafkaErrorCode::UnknownTopic, RDKafkaErrorCode::LeaderNotAvailable];
+
+/// An ACL is missing.
+const FORBIDDEN: &[RDKafkaErrorCode] =
+    &[RDKafkaErrorCode::TopicAuthorizationFailed, RDKafkaErrorCode::ClusterAuthorizationFailed];
+
 fn is_missing(error: &KafkaError) -> bool {
-    const MISSING: &[RDKafkaErrorCode] = &[
-        RDKafkaErrorCode::UnknownTopicOrPartition,
-        RDKafkaErrorCode::UnknownTopic,
-        RDKafkaErrorCode::LeaderNotAvailable,
-    ];
     error.rdkafka_error_code().is_some_and(|code| MISSING.contains(&code))
 }
 

@@ -140,10 +140,11 @@ impl<C: ClientContext + 'static> Producer<C> {
             // In slices, which resume one another, so that callbacks are served in between.
             let left = deadline.saturating_duration_since(clock.now());
             let Err(error) = client.get().init_transactions(left.clamp(LEAST_WAIT, REGISTER_SLICE)) else { break };
-            match classify(&error, Step::Init) {
-                KafkaFailure::Retry(_) if clock.now() < deadline => client.get().poll(FULL_QUEUE_POLL),
-                failure => return Err(failure),
+            let failure = classify(&error, Step::Init);
+            if !matches!(failure, KafkaFailure::Retry(_)) || clock.now() >= deadline {
+                return Err(failure);
             }
+            client.get().poll(FULL_QUEUE_POLL);
         }
         Ok(Producer { client, clock, transaction_timeout })
     }
@@ -199,19 +200,16 @@ impl<C: ClientContext + 'static> Transaction<C> {
         };
         loop {
             let Err((error, returned)) = client.send(outgoing) else { return Ok(()) };
-            match self.producer.classify(&error, Step::Produce) {
-                KafkaFailure::Retry(cause) if self.is_overdue() => {
-                    return Err(KafkaFailure::AbortAndResend(Cause { timed_out: true, ..cause }));
-                }
-                KafkaFailure::Retry(_) => {
-                    client.poll(FULL_QUEUE_POLL);
-                    outgoing = returned;
-                }
-                failure => {
-                    self.has_gap = true;
-                    return Err(failure);
-                }
+            let failure = self.producer.classify(&error, Step::Produce);
+            let KafkaFailure::Retry(cause) = failure else {
+                self.has_gap = true;
+                return Err(failure);
+            };
+            if self.is_overdue() {
+                return Err(KafkaFailure::AbortAndResend(Cause { timed_out: true, ..cause }));
             }
+            client.poll(FULL_QUEUE_POLL);
+            outgoing = returned;
         }
     }
 

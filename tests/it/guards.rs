@@ -1,2 +1,315 @@
-//! To come.
-pub fn trials() -> Vec<libtest_mimic::Trial> { Vec::new() }
+//! Topics that do not fit together are refused at the start, with what to do; missing outputs are created to fit.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
+use steward::config::{Kafka, Unchecked};
+use steward::kafka::guards::{StartRefusal, StartWarning, TopicFacts, TopicSettings, check};
+use steward::kafka::topics::{TopicInspector, Topics, WaitingForTopic};
+
+use crate::real_kafka::{SystemClock, bootstrap, client, create_topic, needing_a_broker, unique};
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = crate::trials![
+        each_guard_refuses_what_it_is_there_for,
+        every_refusal_says_what_to_do,
+        an_unreadable_configuration_is_refused_unless_allowed,
+        tombstones_outlive_the_events_they_cover,
+        more_dead_letter_partitions_than_needed_are_fine,
+    ];
+    trials.extend(needing_a_broker(crate::trials![
+        missing_outputs_are_created_to_fit_and_pass_every_guard,
+        an_input_that_is_kept_for_ever_needs_tombstones_for_ever,
+        missing_outputs_that_are_not_to_be_created_are_refused_with_the_command,
+        two_instances_that_create_at_once_both_start,
+        a_missing_input_is_waited_for_and_then_refused_but_never_created,
+        an_input_that_appears_ends_the_wait,
+        the_wait_for_the_input_can_be_interrupted,
+        a_state_topic_of_another_size_is_refused,
+        a_compacted_input_is_refused,
+        a_state_topic_that_deletes_is_refused,
+        a_compacted_dead_letter_topic_is_refused,
+        brokers_that_do_not_answer_are_named,
+    ]));
+    trials
+}
+
+// ----------------------------------------------------------------------------------------------------------- decided
+
+fn each_guard_refuses_what_it_is_there_for() {
+    type Spoil = fn(&mut Three);
+    let table: [(&str, Spoil); 9] = [
+        ("partition_counts", |three| three.state.partitions = 5),
+        ("partition_counts", |three| three.state.partitions = 7),
+        ("partition_counts", |three| three.dlq.partitions = 5),
+        ("input_not_compacted", |three| of(&mut three.input).compacts = true),
+        ("state_compacted", |three| of(&mut three.state).compacts = false),
+        ("state_compacted", |three| of(&mut three.state).deletes = true),
+        ("tombstone_retention", |three| of(&mut three.state).delete_retention_ms -= 1),
+        ("dlq_not_compacted", |three| of(&mut three.dlq).compacts = true),
+        ("record_size", |three| of(&mut three.dlq).max_message_bytes -= 1),
+    ];
+    assert_eq!(Three::fitting().check(Unchecked::Refuse), Ok(vec![]));
+    for (guard, spoil) in table {
+        let mut three = Three::fitting();
+        spoil(&mut three);
+        let refusal = three.check(Unchecked::Refuse).expect_err(guard);
+        assert_eq!(refusal.guard(), guard);
+    }
+    let mut three = Three::fitting();
+    of(&mut three.state).max_message_bytes = 999_999;
+    assert_eq!(three.check(Unchecked::Refuse).expect_err("too small").guard(), "record_size");
+}
+
+fn every_refusal_says_what_to_do() {
+    let mut three = Three::fitting();
+    of(&mut three.state).delete_retention_ms = 1;
+    let said = three.check(Unchecked::Refuse).expect_err("too short").to_string();
+    let command = "kafka-configs.sh --bootstrap-server b:1 --alter --entity-type topics --entity-name s --add-config \
+                   delete.retention.ms=1100";
+    assert!(said.contains(command), "{said}");
+    let mut three = Three::fitting();
+    three.state.partitions = 5;
+    let said = three.check(Unchecked::Refuse).expect_err("too few").to_string();
+    assert!(said.contains("create new topics with 6 partitions and replay"), "{said}");
+}
+
+fn an_unreadable_configuration_is_refused_unless_allowed() {
+    type Spoil = fn(&mut Three);
+    let spoils: [Spoil; 2] = [|three| three.input.settings = None, |three| three.state.settings = None];
+    for spoil in spoils {
+        let mut three = Three::fitting();
+        spoil(&mut three);
+        let refusal = three.check(Unchecked::Refuse).expect_err("unreadable");
+        assert_eq!(refusal.guard(), "configuration_readable");
+        assert!(refusal.to_string().contains("--operation DescribeConfigs"), "{refusal}");
+        let warnings = three.check(Unchecked::Allow).expect("allowed");
+        assert!(matches!(&warnings[..], [StartWarning::Unchecked { .. }]), "{warnings:?}");
+    }
+}
+
+fn tombstones_outlive_the_events_they_cover() {
+    let mut three = Three::fitting();
+    of(&mut three.input).retention_ms = -1;
+    let refusal = three.check(Unchecked::Refuse).expect_err("the input is kept for ever");
+    assert!(matches!(refusal, StartRefusal::TombstonesTooShort { needed: i64::MAX, .. }), "{refusal}");
+    of(&mut three.state).delete_retention_ms = i64::MAX;
+    assert_eq!(three.check(Unchecked::Refuse), Ok(vec![]));
+}
+
+fn more_dead_letter_partitions_than_needed_are_fine() {
+    let mut three = Three::fitting();
+    three.dlq.partitions = 60;
+    assert_eq!(three.check(Unchecked::Refuse), Ok(vec![]));
+}
+
+// -------------------------------------------------------------------------------------------------- on a real broker
+
+fn missing_outputs_are_created_to_fit_and_pass_every_guard() {
+    let names = Names::new();
+    create_topic(&names.kafka.topic, 3, &[("retention.ms", "86400000"), ("max.message.bytes", "2000000")]);
+    let topics = names.inspect().expect("everything fits");
+    assert_eq!(topics.partitions, 3);
+    assert_eq!(topics.created, [names.kafka.state_topic.clone(), names.kafka.dlq_topic.clone()]);
+    assert_eq!(topics.max_batch_bytes, Some(2_065_536));
+    assert_eq!(topics.warnings, []);
+    let again = names.inspect().expect("everything still fits");
+    assert_eq!(again.created, [] as [String; 0]);
+}
+
+fn an_input_that_is_kept_for_ever_needs_tombstones_for_ever() {
+    let names = Names::new();
+    create_topic(&names.kafka.topic, 1, &[("retention.ms", "-1")]);
+    names.inspect().expect("created to fit");
+    let short = Names::new();
+    create_topic(&short.kafka.topic, 1, &[("retention.ms", "-1")]);
+    create_topic(&short.kafka.state_topic, 1, &[("cleanup.policy", "compact")]);
+    let refusal = short.inspect().expect_err("a day is too short");
+    assert_eq!(refusal.guard(), "tombstone_retention");
+}
+
+fn missing_outputs_that_are_not_to_be_created_are_refused_with_the_command() {
+    let mut names = Names::new();
+    names.kafka.create_topics = false;
+    create_topic(&names.kafka.topic, 2, &[]);
+    let refusal = names.inspect().expect_err("nobody creates it");
+    let StartRefusal::OutputMissing { command, .. } = &refusal else { panic!("{refusal}") };
+    let expected = format!(
+        "kafka-topics.sh --bootstrap-server {} --create --topic {} --partitions 2 --replication-factor 1 \
+         --config cleanup.policy=compact --config delete.retention.ms=1209600000 --config min.insync.replicas=1 \
+         --config unclean.leader.election.enable=false --config max.message.bytes=1114124",
+        bootstrap(),
+        names.kafka.state_topic
+    );
+    assert_eq!(*command, expected);
+}
+
+fn two_instances_that_create_at_once_both_start() {
+    let names = Names::new();
+    create_topic(&names.kafka.topic, 2, &[]);
+    std::thread::scope(|scope| {
+        let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| names.inspect())).collect();
+        for start in starts {
+            let topics = start.join().expect("no panic").expect("the other one's topic is as good");
+            assert_eq!(topics.partitions, 2);
+        }
+    });
+}
+
+fn a_missing_input_is_waited_for_and_then_refused_but_never_created() {
+    let mut names = Names::new();
+    names.kafka.topic_wait_ms = 600;
+    let mut waits = 0;
+    let refusal = names
+        .inspect_while(&mut |waiting| {
+            assert_eq!(
+                (waiting.topic.as_str(), waiting.limit),
+                (names.kafka.topic.as_str(), Duration::from_millis(600))
+            );
+            waits += 1;
+            ControlFlow::Continue(())
+        })
+        .expect_err("it is not there");
+    assert!(matches!(refusal, StartRefusal::InputMissing { waited_ms: 600.., .. }), "{refusal}");
+    assert!(waits >= 2, "{waits}");
+    let consumer: BaseConsumer = client().create().expect("valid");
+    let all = consumer.fetch_metadata(None, Duration::from_secs(10)).expect("the broker answers");
+    assert!(all.topics().iter().all(|topic| topic.name() != names.kafka.topic));
+}
+
+fn an_input_that_appears_ends_the_wait() {
+    let names = Names::new();
+    let mut created = false;
+    let topics = names.inspect_while(&mut |_| {
+        if !created {
+            create_topic(&names.kafka.topic, 4, &[]);
+            created = true;
+        }
+        ControlFlow::Continue(())
+    });
+    assert_eq!(topics.expect("it came").partitions, 4);
+    assert!(created, "it was waited for");
+}
+
+fn the_wait_for_the_input_can_be_interrupted() {
+    let refusal = Names::new().inspect_while(&mut |_| ControlFlow::Break(())).expect_err("interrupted");
+    assert!(matches!(refusal, StartRefusal::Interrupted { .. }), "{refusal}");
+}
+
+fn a_state_topic_of_another_size_is_refused() {
+    let names = Names::new();
+    create_topic(&names.kafka.topic, 3, &[]);
+    create_topic(&names.kafka.state_topic, 2, &[("cleanup.policy", "compact")]);
+    assert_eq!(names.inspect().expect_err("2 is not 3").guard(), "partition_counts");
+}
+
+fn a_compacted_input_is_refused() {
+    let names = Names::new();
+    create_topic(&names.kafka.topic, 1, &[("cleanup.policy", "compact,delete")]);
+    assert_eq!(names.inspect().expect_err("compacted").guard(), "input_not_compacted");
+}
+
+fn a_state_topic_that_deletes_is_refused() {
+    let names = Names::new();
+    create_topic(&names.kafka.topic, 1, &[]);
+    create_topic(&names.kafka.state_topic, 1, &[("cleanup.policy", "compact,delete")]);
+    assert_eq!(names.inspect().expect_err("it deletes").guard(), "state_compacted");
+}
+
+fn a_compacted_dead_letter_topic_is_refused() {
+    let names = Names::new();
+    create_topic(&names.kafka.topic, 1, &[]);
+    create_topic(&names.kafka.dlq_topic, 1, &[("cleanup.policy", "compact")]);
+    assert_eq!(names.inspect().expect_err("compacted").guard(), "dlq_not_compacted");
+}
+
+fn brokers_that_do_not_answer_are_named() {
+    let mut names = Names::new();
+    // A port that was free a moment ago, and that nobody listens on.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound").to_string();
+    drop(listener);
+    names.kafka.bootstrap_servers.clone_from(&address);
+    names.kafka.topic_wait_ms = 100;
+    let refusal = names.inspect().expect_err("nobody answers");
+    assert!(
+        matches!(&refusal, StartRefusal::BrokersUnreachable { bootstrap, .. } if *bootstrap == address),
+        "{refusal}"
+    );
+}
+
+// ------------------------------------------------------------------------------------------------------------ harness
+
+/// Facts of three topics that fit.
+struct Three {
+    input: TopicFacts,
+    state: TopicFacts,
+    dlq: TopicFacts,
+}
+
+impl Three {
+    fn fitting() -> Three {
+        let settings = TopicSettings {
+            compacts: false,
+            deletes: true,
+            retention_ms: 1_000,
+            segment_ms: 100,
+            delete_retention_ms: 1_100,
+            max_message_bytes: 1_000_000,
+        };
+        let topic = |name: &str, settings| TopicFacts {
+            name: name.to_owned(),
+            partitions: 6,
+            replication: 3,
+            settings: Some(settings),
+        };
+        Three {
+            input: topic("i", settings.clone()),
+            state: topic("s", TopicSettings { compacts: true, deletes: false, ..settings.clone() }),
+            dlq: topic("d", TopicSettings { max_message_bytes: 1_065_536, ..settings }),
+        }
+    }
+
+    fn check(&self, unchecked: Unchecked) -> Result<Vec<StartWarning>, StartRefusal> {
+        check("b:1", &self.input, &self.state, &self.dlq, unchecked)
+    }
+}
+
+fn of(topic: &mut TopicFacts) -> &mut TopicSettings {
+    topic.settings.as_mut().expect("the fitting ones are readable")
+}
+
+/// Names of three topics that do not exist yet.
+struct Names {
+    kafka: Kafka,
+}
+
+impl Names {
+    fn new() -> Names {
+        let topic = unique("services");
+        let kafka = Kafka {
+            bootstrap_servers: bootstrap(),
+            state_topic: format!("{topic}.state"),
+            dlq_topic: format!("{topic}.dlq"),
+            topic,
+            ..Kafka::default()
+        };
+        Names { kafka }
+    }
+
+    fn inspect(&self) -> Result<Topics, StartRefusal> {
+        self.inspect_while(&mut |_| ControlFlow::Continue(()))
+    }
+
+    fn inspect_while(
+        &self,
+        waiting: &mut dyn FnMut(&WaitingForTopic) -> ControlFlow<()>,
+    ) -> Result<Topics, StartRefusal> {
+        let mut config = client();
+        config.set("bootstrap.servers", &self.kafka.bootstrap_servers);
+        let context = DefaultConsumerContext;
+        TopicInspector::new(&self.kafka, Unchecked::Refuse, &config, &context, &SystemClock)?.inspect(waiting)
+    }
+}

@@ -143,11 +143,8 @@ fn headers_and_nulls_come_as_they_were_written() {
             record.headers.iter().map(|header| (header.name.to_owned(), header.value.map(<[u8]>::to_vec))).collect();
         found.push((record.key.map(<[u8]>::to_vec), record.value.map(<[u8]>::to_vec), record.timestamp_ms, headers));
     });
-    let headers = vec![
-        ("a".to_owned(), Some(b"1".to_vec())),
-        ("a".to_owned(), None),
-        ("b".to_owned(), Some(Vec::new())),
-    ];
+    let headers =
+        vec![("a".to_owned(), Some(b"1".to_vec())), ("a".to_owned(), None), ("b".to_owned(), Some(Vec::new()))];
     assert_eq!(found, [(Some(Vec::new()), None, Some(1_700_000_000_000), headers)]);
 }
 

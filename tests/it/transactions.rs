@@ -5,7 +5,11 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use rdkafka::consumer::{BaseConsumer, DefaultConsumerContext};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, DefaultConsumerContext};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use steward::entity::{Reason, Rejection};
 use steward::kafka::commit_thread::{CommitClients, CommitSettings, CommitStep, CommitThread};
 use steward::kafka::membership::{GroupView, Membership, membership_of};
@@ -14,11 +18,18 @@ use steward::ports::{Answer, Clock, Committed, Content, Mark, RefusedRecord, Str
 use steward::record::{Batch, DeadLetter, Header, Offset, Partition, Position, Snapshot, Term, TraceContext};
 
 use crate::real_kafka::{
-    Member, PATIENCE, Seen, SystemClock, client, committed_records, create_topic, needing_a_broker, unique,
+    Member, PATIENCE, Seen, SystemClock, client, committed_records, create_topic, needing_a_broker, unique, wait_until,
 };
 
 pub fn trials() -> Vec<Trial> {
-    needing_a_broker(crate::trials![
+    let mut trials = crate::trials![
+        an_end_that_may_have_been_sent_twice_is_no_answer,
+        each_error_of_the_broker_gets_its_answer,
+        a_missing_permission_to_produce_is_a_refusal,
+        the_phase_tells_what_the_thread_waits_for,
+        without_a_broker_a_renewal_fails_within_its_limit,
+    ];
+    trials.extend(needing_a_broker(crate::trials![
         a_commit_shows_state_dead_letters_and_offsets_at_once,
         a_term_that_ends_after_the_metadata_was_taken_lets_nothing_through,
         content_of_an_ended_term_opens_no_transaction,
@@ -30,7 +41,8 @@ pub fn trials() -> Vec<Trial> {
         offsets_alone_commit_one_after_the_other,
         before_a_renewal_there_is_no_producer,
         a_small_transaction_takes_milliseconds,
-    ])
+    ]));
+    trials
 }
 
 const P0: Partition = Partition(0);
@@ -41,12 +53,8 @@ fn a_commit_shows_state_dead_letters_and_offsets_at_once() {
     let live = Snapshot { trace: Some(Box::new(trace)), ..pod.snapshot("42", Some("{}"), 6) };
     let gone = pod.snapshot("43", None, 5);
     let batch = pod.batch(7, Some(b""), Some(b"not json"), &[("a", Some(b"1")), ("a", None), ("b", Some(b""))]);
-    let letter = DeadLetter {
-        batch,
-        index: 0,
-        rejection: Rejection::new(Reason::MissingKey, "no key"),
-        truncated: false,
-    };
+    let letter =
+        DeadLetter { batch, index: 0, rejection: Rejection::new(Reason::MissingKey, "no key"), truncated: false };
     let nothing = DeadLetter {
         batch: pod.batch(8, None, None, &[]),
         index: 0,
@@ -71,11 +79,8 @@ fn a_commit_shows_state_dead_letters_and_offsets_at_once() {
     assert_eq!((state[1].key.as_deref(), state[1].value.as_deref()), (Some(&b"43"[..]), None));
     assert_eq!(state[1].headers.len(), 3);
     let dlq = committed_records(&pod.dlq, 0);
-    let mut expected = vec![
-        ("a".to_owned(), Some(b"1".to_vec())),
-        ("a".to_owned(), None),
-        ("b".to_owned(), Some(Vec::new())),
-    ];
+    let mut expected =
+        vec![("a".to_owned(), Some(b"1".to_vec())), ("a".to_owned(), None), ("b".to_owned(), Some(Vec::new()))];
     expected.extend(headers(&[
         ("steward-reason", "missing_key"),
         ("steward-detail", "no key"),
@@ -255,6 +260,148 @@ fn a_small_transaction_takes_milliseconds() {
     println!("a small transaction: median {:?}, fastest {:?}", took[15], took[0]);
 }
 
+// ------------------------------------------------------------------------------------------------- a broker that errs
+//
+// The mock broker's transactions are a facade: nothing is isolated, nothing is fenced. It shows how answers are read.
+
+fn an_end_that_may_have_been_sent_twice_is_no_answer() {
+    let mock = Mock::new();
+    assert!(matches!(mock.commits(1), Answer::Committed { .. }));
+    mock.cluster.broker_round_trip_time(1, Duration::from_millis(450)).expect("the mock obeys");
+    let answer = mock.commits(2);
+    let Answer::Unanswered { cause } = &answer else { panic!("{answer:?}") };
+    assert!(cause.contains("it may have been sent twice"), "{cause}");
+    mock.cluster.broker_round_trip_time(1, Duration::ZERO).expect("the mock obeys");
+    assert!(matches!(mock.commits(2), Answer::Unanswered { .. }), "that producer is gone");
+    assert!(matches!(renewed(&mock.transactions), Answer::Renewed(_)));
+    assert!(matches!(mock.commits(2), Answer::Committed { .. }));
+}
+
+fn each_error_of_the_broker_gets_its_answer() {
+    use RDKafkaApiKey::{AddOffsetsToTxn, EndTxn, TxnOffsetCommit};
+    use RDKafkaRespErr::*;
+    let table = [
+        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION, "Aborted"),
+        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID, "Aborted"),
+        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID, "Aborted"),
+        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS, "Aborted"),
+        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED, "Refused"),
+        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, "Fenced"),
+        (AddOffsetsToTxn, RD_KAFKA_RESP_ERR_PRODUCER_FENCED, "Fenced"),
+        (AddOffsetsToTxn, RD_KAFKA_RESP_ERR_INVALID_TXN_STATE, "Unanswered"),
+        // Each of these makes the client wait, and send again.
+        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS, "Unanswered"),
+        (EndTxn, RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS, "Unanswered"),
+        (EndTxn, RD_KAFKA_RESP_ERR_INVALID_TXN_STATE, "Unanswered"),
+        (EndTxn, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING, "Unanswered"),
+        (EndTxn, RD_KAFKA_RESP_ERR_PRODUCER_FENCED, "Fenced"),
+        (EndTxn, RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "Refused"),
+        (EndTxn, RD_KAFKA_RESP_ERR_UNKNOWN, "Unanswered"),
+    ];
+    let mock = Mock::new();
+    for (number, (request, error, expected)) in (1..).zip(table) {
+        assert!(matches!(renewed(&mock.transactions), Answer::Renewed(_)));
+        mock.cluster.request_errors(request, &[error]);
+        let answer = format!("{:?}", mock.commits(number));
+        assert!(answer.starts_with(expected), "{request:?} answered {error:?}: {answer}");
+        assert!(matches!(renewed(&mock.transactions), Answer::Renewed(_)), "after {request:?} answered {error:?}");
+        let again = mock.commits(number);
+        assert!(matches!(again, Answer::Committed { .. }), "after {request:?} answered {error:?}: {again:?}");
+    }
+}
+
+fn a_missing_permission_to_produce_is_a_refusal() {
+    let mock = Mock::new();
+    let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    mock.cluster.request_errors(RDKafkaApiKey::AddPartitionsToTxn, &[denied]);
+    let answer = mock.commits(1);
+    assert!(matches!(answer, Answer::Refused { record: None, .. }), "{answer:?}");
+    mock.cluster.request_errors(RDKafkaApiKey::Produce, &[denied]);
+    let answer = mock.commits(1);
+    assert!(matches!(answer, Answer::Refused { record: Some(RefusedRecord::Snapshot(0)), .. }), "{answer:?}");
+    assert!(matches!(mock.commits(1), Answer::Committed { .. }));
+}
+
+fn the_phase_tells_what_the_thread_waits_for() {
+    let mock = Mock::new();
+    let phase = mock.transactions.phase();
+    assert_eq!(phase.get().0, CommitStep::Idle);
+    // Sending offsets takes two round trips, and has to stay below what a resend takes.
+    mock.cluster.broker_round_trip_time(1, Duration::from_millis(100)).expect("the mock obeys");
+    let (reply, answer) = mpsc::channel();
+    let reply = Box::new(move |answer| reply.send(answer).expect("the test listens"));
+    mock.transactions.commit(Arc::new(mock.content(1)), reply);
+    for step in [CommitStep::DrainingQueue, CommitStep::SendingOffsets, CommitStep::Committing] {
+        wait_until(&format!("the phase is {step:?}"), || phase.get().0 == step);
+    }
+    answer.recv_timeout(PATIENCE).expect("every request is answered");
+    assert_eq!(phase.get().0, CommitStep::Idle);
+}
+
+fn without_a_broker_a_renewal_fails_within_its_limit() {
+    let mock = Mock::new();
+    mock.cluster.broker_down(1).expect("the mock obeys");
+    let started = SystemClock.now();
+    let answer = renewed(&mock.transactions);
+    assert!(matches!(answer, Answer::RenewFailed { .. }), "{answer:?}");
+    assert!(SystemClock.now() - started < Duration::from_secs(20));
+    mock.cluster.broker_up(1).expect("the mock obeys");
+    assert!(matches!(renewed(&mock.transactions), Answer::Renewed(_)));
+}
+
+struct Mock {
+    cluster: MockCluster<'static, DefaultProducerContext>,
+    terms: Arc<Terms>,
+    transactions: CommitThread,
+}
+
+impl Mock {
+    fn new() -> Mock {
+        let cluster = MockCluster::new(1).expect("a mock broker");
+        for topic in ["input", "state", "dlq"] {
+            cluster.create_topic(topic, 1, 1).expect("the mock obeys");
+        }
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", cluster.bootstrap_servers());
+        let timeout = Duration::from_secs(10);
+        let settings = CommitSettings {
+            topic: "input".into(),
+            state_topic: "state".into(),
+            dlq_topic: "dlq".into(),
+            group_id: "group".into(),
+            transaction_timeout: timeout,
+        };
+        let clients = CommitClients {
+            producer: transaction::settings(&client, "instance", timeout),
+            asker: committed::settings(&client, "group"),
+        };
+        // The mock does not look at generations, so nobody has to wait for a join.
+        let outsider: BaseConsumer = clients.asker.create().expect("valid");
+        let view: GroupView =
+            Arc::new(move || Membership::Member(outsider.group_metadata().expect("a consumer with a group")));
+        let terms = Arc::new(Terms::new());
+        let held = Arc::clone(&terms);
+        let clock = Arc::new(SystemClock);
+        let context = DefaultConsumerContext;
+        let transactions = CommitThread::start(settings, clients, context, view, held, Mark::new("run"), clock);
+        let mock = Mock { cluster, terms, transactions: transactions.expect("a thread") };
+        assert!(matches!(renewed(&mock.transactions), Answer::Renewed(_)));
+        mock
+    }
+
+    fn content(&self, number: u64) -> Content {
+        let key = Arc::from(&b"42"[..]);
+        let snapshot = Snapshot { partition: P0, key, value: None, newest: Offset(0), trace: None };
+        let term = self.terms.begin(P0);
+        let stretch = Stretch { partition: P0, term, start: None, end: Position(1) };
+        Content { number, snapshots: vec![snapshot], dead_letters: vec![], stretches: vec![stretch] }
+    }
+
+    fn commits(&self, number: u64) -> Answer {
+        ask(&self.transactions, self.content(number))
+    }
+}
+
 // ------------------------------------------------------------------------------------------------------------ harness
 
 /// One process: a member of a group, its terms, and its commit thread with a renewed producer.
@@ -361,10 +508,9 @@ impl Pod {
     }
 
     fn renews(&self) -> Vec<(Partition, Option<Committed>)> {
-        match renewed(self.transactions.as_ref().expect("started")) {
-            Answer::Renewed(committed) => committed,
-            other => panic!("no fresh producer: {other:?}"),
-        }
+        let answer = renewed(self.transactions.as_ref().expect("started"));
+        let Answer::Renewed(committed) = answer else { panic!("no fresh producer: {answer:?}") };
+        committed
     }
 }
 
