@@ -26,11 +26,12 @@ macro_rules! broker_trials {
 #[allow(dead_code, reason = "a kit: a helper stays when the last test that used it goes")]
 mod support;
 
+mod architecture;
 mod broker_smoke;
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
-    let tests = [broker_smoke::trials()];
+    let tests = [architecture::trials(), broker_smoke::trials()];
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
     support::broker::end_shared();
     conclusion.exit();
