@@ -6,6 +6,7 @@
 //!
 //! Architecture invariant: synchronous, without clock, I/O or actors; the same input gives the same bytes.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::record::Record;
@@ -135,6 +136,17 @@ impl Rejection {
 #[error("{0}")]
 pub struct CorruptSnapshot(pub String);
 
+thread_local! {
+    static IN_ENTITY_CODE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is inside entity code, whose panics [`judge`] catches. For the panic hook alone, which has to
+/// tell them from bugs of the runtime.
+#[must_use]
+pub fn is_in_entity_code() -> bool {
+    IN_ENTITY_CODE.get()
+}
+
 /// Judges one record against the state of the entity that its key names.
 ///
 /// # Errors
@@ -163,7 +175,10 @@ pub fn judge<E: Entity>(
         return Err(Rejection::new(Reason::PayloadTooLarge, detail));
     }
     let event = Event { key, value, timestamp_ms: record.timestamp_ms };
-    catch_unwind(AssertUnwindSafe(|| entity.decide(state, event))).unwrap_or_else(|panic| {
+    IN_ENTITY_CODE.set(true);
+    let decided = catch_unwind(AssertUnwindSafe(|| entity.decide(state, event)));
+    IN_ENTITY_CODE.set(false);
+    decided.unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
         // A panic message may quote the event, of which at most 64 characters may leave.
         let said: String = said.unwrap_or("no message").chars().take(64).collect();

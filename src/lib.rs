@@ -2,13 +2,18 @@
 //!
 //! The data flow, and the rooms in the order in which to read them: `docs/architecture.md`.
 
+pub mod actors;
 pub mod config;
 pub mod entity;
+pub mod exit_code;
 pub mod kafka;
 pub mod log_events;
 pub mod ports;
+pub mod progress;
 pub mod record;
 pub mod reference;
 pub mod service;
+pub mod stats;
 pub mod telemetry;
+pub mod vitals;
 pub mod workload;

@@ -17,9 +17,14 @@ pub mod memory;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::record::{Batch, DeadLetter, Partition, Position, Record, Snapshot, Term};
+use crate::entity::Entity;
+use crate::progress::recovery::{Need, Recovered, Recovery, Refusal};
+use crate::record::{Batch, Partition, Position, Record, Term};
+
+pub use crate::progress::recovery::{Bounds, Topic};
+pub use crate::progress::transaction::{Answer, Committed, Content, Mark, RefusedRecord, Stretch};
 
 /// Time, as an argument. The service's own times come from its records; this one is for waits and for the log.
 pub trait Clock: Send + Sync {
@@ -69,10 +74,16 @@ impl Terms {
         self.write().remove(&partition)
     }
 
+    /// The present ownership of the partition.
+    #[must_use]
+    pub fn current(&self, partition: Partition) -> Option<Term> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).get(&partition).copied()
+    }
+
     /// Whether `term` is the present ownership of `partition`.
     #[must_use]
     pub fn is_current(&self, partition: Partition, term: Term) -> bool {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).get(&partition) == Some(&term)
+        self.current(partition) == Some(term)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<Partition, Term>> {
@@ -189,35 +200,6 @@ pub trait EventSource: Send {
 
 // -------------------------------------------------------------------------------------------------------- recovery
 
-/// The three topics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Topic {
-    /// Events.
-    Input,
-    /// Snapshots.
-    State,
-    /// Events that were not applied.
-    Dlq,
-}
-
-/// The ends of a partition's log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
-    /// The first offset that is still there.
-    pub low: Position,
-    /// The high watermark: behind the last record of any transaction, committed or not.
-    pub high: Position,
-}
-
-/// A group's committed position, and the mark that the transaction left with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Committed {
-    /// The next record to read.
-    pub position: Position,
-    /// Instance and transaction that committed it: the offset's metadata.
-    pub mark: String,
-}
-
 /// Reads one partition of each topic again. Blocking; every call ends by itself.
 pub trait PartitionReader {
     /// The group's committed position of the input partition, once no transaction is open on it.
@@ -273,98 +255,54 @@ pub enum ReadFailure {
     Kafka(String),
 }
 
+/// Why a partition was not recovered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecoveryFailure {
+    /// It must not be served; trying again changes nothing.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It could not be read.
+    #[error(transparent)]
+    Unread(#[from] ReadFailure),
+}
+
+/// Recovers one partition: fetches what the machine needs until it needs nothing.
+///
+/// # Errors
+/// See [`RecoveryFailure`].
+pub fn recover<E: Entity>(
+    mut recovery: Recovery<E>,
+    reader: &mut dyn PartitionReader,
+) -> Result<Recovered, RecoveryFailure> {
+    loop {
+        match recovery.need() {
+            Need::Committed => recovery.committed(reader.committed()?),
+            Need::Bounds(topic) => recovery.bounds(reader.bounds(topic)?)?,
+            Need::Read { topic, from, until } => {
+                let mut refusal = None;
+                reader.read(topic, from, until, &mut |record| {
+                    if refusal.is_none() {
+                        refusal = recovery.record(record).err();
+                    }
+                })?;
+                refusal.map_or(Ok(()), Err)?;
+                recovery.read()?;
+            }
+            Need::Nothing => return Ok(recovery.finish()),
+        }
+    }
+}
+
+/// Takes what became of a recovery, on whatever thread it ends.
+pub type RecoveryReply = Box<dyn FnOnce(Result<Recovered, RecoveryFailure>) + Send>;
+
+/// Recovers partitions, several at a time.
+pub trait Recoveries: Send {
+    /// Recovers `partition` for as long as `term` is its term, and answers.
+    fn begin(&self, partition: Partition, term: Term, reply: RecoveryReply);
+}
+
 // ---------------------------------------------------------------------------------------------------- transactions
-
-/// The stretch of one partition's input whose outcomes a transaction carries.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stretch {
-    /// The partition.
-    pub partition: Partition,
-    /// The ownership under which it was processed.
-    pub term: Term,
-    /// What the group had committed before; `None` where it had committed nothing.
-    pub start: Option<Position>,
-    /// What the transaction commits.
-    pub end: Position,
-}
-
-/// What one transaction carries. Sent again as it is (less the terms that ended) when the first try did not commit.
-#[derive(Debug, Clone, Default)]
-pub struct Content {
-    /// Names the transaction within this process; part of the mark in the offsets' metadata.
-    pub number: u64,
-    /// The newest snapshot of each key.
-    pub snapshots: Vec<Snapshot>,
-    /// Events that were not applied, per partition in the order of the source.
-    pub dead_letters: Vec<DeadLetter>,
-    /// The input offsets: one stretch per partition.
-    pub stretches: Vec<Stretch>,
-}
-
-/// How a transaction ended. Only `Committed` and `Aborted` were clear.
-#[derive(Debug)]
-pub enum Answer {
-    /// It took effect, and every request went out once.
-    Committed {
-        /// From begin to the end's answer.
-        took: Duration,
-    },
-    /// It had no effect; the same content may be sent again.
-    Aborted {
-        /// For the log.
-        cause: String,
-        /// Whether time ran out: the next transaction should carry less.
-        timed_out: bool,
-    },
-    /// Nothing was sent: these partitions' terms are not current. The transaction was aborted or not begun.
-    Stale(Vec<Partition>),
-    /// It may have taken effect, or a request of it may still be under way. The producer must not be used again.
-    Unanswered {
-        /// For the log.
-        cause: String,
-    },
-    /// The broker refused the producer.
-    Fenced {
-        /// For the log.
-        cause: String,
-        /// How long the transaction had been open, in comparison with its timeout: an old one was timed out by the
-        /// coordinator; a young one was fenced by another process.
-        within_timeout: bool,
-    },
-    /// The broker refuses the content, however often it is sent.
-    Refused {
-        /// For the log.
-        cause: String,
-        /// Which record, where the broker told.
-        record: Option<RefusedRecord>,
-    },
-    /// A fresh producer is ready, older ones are fenced; what the group has committed for the partitions asked about.
-    Renewed(Vec<(Partition, Option<Committed>)>),
-    /// No fresh producer could be had; asking again may help.
-    RenewFailed {
-        /// For the log.
-        cause: String,
-    },
-    /// The producer is beyond help, and so is the process.
-    Fatal {
-        /// For the log.
-        cause: String,
-    },
-}
-
-/// Which record of a content the broker refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RefusedRecord {
-    /// `content.snapshots[index]`.
-    Snapshot(usize),
-    /// `content.dead_letters[index]`.
-    DeadLetter {
-        /// The index.
-        index: usize,
-        /// It is too large: without its value it may pass.
-        too_large: bool,
-    },
-}
 
 /// Takes the answer, on whatever thread it arrives.
 pub type Reply = Box<dyn FnOnce(Answer) + Send>;
@@ -376,24 +314,4 @@ pub trait Transactions: Send {
     /// Builds a new producer, which fences the old one and all that it has under way; then asks what the group has
     /// committed for `partitions`, and answers [`Answer::Renewed`].
     fn renew(&self, partitions: Vec<Partition>, reply: Reply);
-}
-
-/// The mark that a transaction leaves in the offsets' metadata, which makes the answer to "did it take effect" exact.
-#[derive(Debug, Clone)]
-pub struct Mark {
-    instance: String,
-}
-
-impl Mark {
-    /// `instance` names one run of one process: unique, so that a restarted process never meets its own old marks.
-    #[must_use]
-    pub fn new(instance: impl Into<String>) -> Mark {
-        Mark { instance: instance.into() }
-    }
-
-    /// The mark of the transaction with this number.
-    #[must_use]
-    pub fn of(&self, number: u64) -> String {
-        format!("{}/{number}", self.instance)
-    }
 }

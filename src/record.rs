@@ -16,7 +16,7 @@ use crate::entity::Rejection;
 pub struct Partition(pub i32);
 
 /// Where a record stands in its partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offset(pub i64);
 
 /// The next record to read: what a group commits, and what a log's ends are.

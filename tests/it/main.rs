@@ -28,10 +28,23 @@ mod support;
 
 mod architecture;
 mod broker_smoke;
+mod config;
+mod reference;
+mod service;
+mod simulation;
+mod workload;
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
-    let tests = [architecture::trials(), broker_smoke::trials()];
+    let tests = [
+        service::tests(),
+        reference::tests(),
+        workload::tests(),
+        simulation::tests(),
+        config::tests(),
+        broker_smoke::tests(),
+        architecture::tests(),
+    ];
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
     support::broker::end_shared();
     conclusion.exit();

@@ -9,6 +9,7 @@ pub mod broker;
 pub mod kafka;
 mod leash;
 pub mod names;
+pub mod paused;
 pub mod process;
 mod signal;
 pub mod wait;

@@ -1,0 +1,233 @@
+//! One key: judges each of its records, in order, and says what became of them.
+//!
+//! A message carries all records of the key in one batch. After it the actor leaves its state in the registry as the
+//! last good one, and counts the batch down. A panic of the entity's code is caught around it and costs that one event
+//! (`panicked`); the outcomes go out without delay, and then the supervisor restarts the actor from the last good
+//! state. A panic while the state is written down is found one event later: the message is gone through again with
+//! the state written down after each event, so that the one to blame is known.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use actix::{Actor, ActorContext, Addr, Context, Handler, Message, Supervised};
+
+use crate::actors::committer::{CommitActor, Completed};
+use crate::actors::registry::ActiveEntities;
+use crate::actors::{MAILBOX_MESSAGES, Shared, post};
+use crate::entity::{Entity, Reason, Rejection, judge};
+use crate::log_events::{EntityRestarted, LogEvent};
+use crate::progress::offsets::{BatchId, Outcomes};
+use crate::progress::recovery::Resting;
+use crate::record::{Batch, DeadLetter, Key, Offset, Partition, Snapshot, TraceContext};
+
+/// A batch that entities work on: the last one to finish tells the committer.
+pub struct Work {
+    /// The records.
+    pub batch: Arc<Batch>,
+    id: BatchId,
+    keys_left: AtomicUsize,
+    outcomes: Mutex<Outcomes>,
+    committer: Addr<CommitActor>,
+}
+
+impl Work {
+    /// Work for `keys` entities. `decided` is what needed none of them.
+    #[must_use]
+    pub fn new(
+        batch: Arc<Batch>,
+        id: BatchId,
+        keys: usize,
+        decided: Outcomes,
+        committer: Addr<CommitActor>,
+    ) -> Arc<Work> {
+        let work = Work { batch, id, keys_left: AtomicUsize::new(keys), outcomes: Mutex::new(decided), committer };
+        if keys == 0 {
+            work.complete();
+        }
+        Arc::new(work)
+    }
+
+    fn finish_key(&self, outcomes: Outcomes) {
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).merge(outcomes);
+        // The lock above orders this key's outcomes before the count; whoever counts to zero sees them all.
+        if self.keys_left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.complete();
+        }
+    }
+
+    fn complete(&self) {
+        let outcomes = std::mem::take(&mut *self.outcomes.lock().unwrap_or_else(PoisonError::into_inner));
+        let (partition, term) = (self.batch.partition(), self.batch.term());
+        post(&self.committer, Completed { partition, term, id: self.id, outcomes });
+    }
+}
+
+/// All records of one key in one batch.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Deliver {
+    /// The batch.
+    pub work: Arc<Work>,
+    /// Which of its records, in order.
+    pub records: Vec<u32>,
+}
+
+/// See the module.
+pub struct EntityActor<E: Entity> {
+    entity: Arc<E>,
+    partition: Partition,
+    key: Key,
+    state: E::State,
+    newest: Offset,
+    registry: Arc<ActiveEntities<E>>,
+    shared: Shared,
+    max_payload_bytes: u64,
+    restarts: u64,
+}
+
+/// What one message came to.
+struct Judged<S> {
+    /// The state after it; `None` where nothing was applied.
+    state: Option<S>,
+    newest: Offset,
+    snapshot: Option<Arc<[u8]>>,
+    trace: Option<Box<TraceContext>>,
+    outcomes: Outcomes,
+}
+
+/// When the state is written down.
+#[derive(Clone, Copy)]
+enum WriteDown {
+    AtTheEnd,
+    AfterEach,
+}
+
+impl<E: Entity> EntityActor<E> {
+    /// An actor that starts from where the entity rested.
+    pub fn new(
+        entity: Arc<E>,
+        (partition, key): (Partition, Key),
+        resting: &Resting,
+        registry: Arc<ActiveEntities<E>>,
+        shared: Shared,
+        max_payload_bytes: u64,
+    ) -> EntityActor<E> {
+        let state = state_of(&*entity, resting);
+        let newest = resting.newest;
+        EntityActor { entity, partition, key, state, newest, registry, shared, max_payload_bytes, restarts: 0 }
+    }
+
+    /// Judges the records in order, from the actor's state, which stays as it is.
+    fn judge_all(&self, batch: &Arc<Batch>, records: &[u32], write_down: WriteDown) -> Judged<E::State> {
+        let mut judged =
+            Judged { state: None, newest: self.newest, snapshot: None, trace: None, outcomes: Outcomes::default() };
+        let mut newest_applied = None;
+        for &index in records {
+            let record = batch.record(index as usize);
+            if record.offset <= judged.newest {
+                judged.outcomes.skipped += 1;
+                continue;
+            }
+            let state = judged.state.as_ref().unwrap_or(&self.state);
+            let decided = judge(&*self.entity, state, &record, self.max_payload_bytes);
+            let written = decided.and_then(|next| match write_down {
+                WriteDown::AtTheEnd => Ok((next, None)),
+                WriteDown::AfterEach => self.write_down(&next).map(|snapshot| (next, snapshot)),
+            });
+            match written {
+                Ok((next, snapshot)) => {
+                    judged.state = Some(next);
+                    judged.snapshot = snapshot;
+                    judged.newest = record.offset;
+                    judged.outcomes.applied += 1;
+                    newest_applied = Some(record);
+                }
+                Err(rejection) => {
+                    let batch = Arc::clone(batch);
+                    judged.outcomes.dead_letters.push(DeadLetter { batch, index, rejection, truncated: false });
+                }
+            }
+        }
+        judged.trace = newest_applied.and_then(|record| TraceContext::of(record.headers));
+        judged
+    }
+
+    fn write_down(&self, state: &E::State) -> Result<Option<Arc<[u8]>>, Rejection> {
+        let written = catch_unwind(AssertUnwindSafe(|| self.entity.encode(state)));
+        let panicked = |_| Rejection::new(Reason::Panicked, "the entity's code panicked while it wrote its state down");
+        written.map(|snapshot| snapshot.map(Arc::from)).map_err(panicked)
+    }
+
+    fn last_good(&self) -> Resting {
+        let found = self.registry.get(&self.key).map(|active| active.last_good.clone());
+        found.unwrap_or(Resting { snapshot: None, newest: Offset(-1) })
+    }
+
+    /// Leaves the last good state in the registry; one message less is pending.
+    fn settle(&self, applied: Option<Resting>) {
+        if let Some(mut active) = self.registry.get_mut(&self.key) {
+            active.pending -= 1;
+            if let Some(resting) = applied {
+                active.last_good = resting;
+            }
+        }
+    }
+}
+
+impl<E: Entity> Actor for EntityActor<E> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(MAILBOX_MESSAGES);
+    }
+}
+
+impl<E: Entity> Supervised for EntityActor<E> {
+    fn restarting(&mut self, _: &mut Self::Context) {
+        let last_good = self.last_good();
+        self.state = state_of(&*self.entity, &last_good);
+        self.newest = last_good.newest;
+        self.restarts += 1;
+        self.shared.stats.entity_restarted();
+        EntityRestarted { partition: self.partition.0, restarts: self.restarts }.emit();
+    }
+}
+
+impl<E: Entity> Handler<Deliver> for EntityActor<E> {
+    type Result = ();
+
+    fn handle(&mut self, Deliver { work, records }: Deliver, context: &mut Self::Context) {
+        let mut judged = self.judge_all(&work.batch, &records, WriteDown::AtTheEnd);
+        if let Some(state) = &judged.state {
+            match self.write_down(state) {
+                Ok(snapshot) => judged.snapshot = snapshot,
+                Err(_) => judged = self.judge_all(&work.batch, &records, WriteDown::AfterEach),
+            }
+        }
+        let Judged { state, newest, snapshot, trace, mut outcomes } = judged;
+        let has_panicked = outcomes.dead_letters.iter().any(|letter| letter.rejection.reason == Reason::Panicked);
+        match state {
+            Some(state) => {
+                (self.state, self.newest) = (state, newest);
+                self.settle(Some(Resting { snapshot: snapshot.clone(), newest }));
+                let (partition, key) = (work.batch.partition(), Arc::clone(&self.key));
+                outcomes.snapshots.push(Snapshot { partition, key, value: snapshot, newest, trace });
+            }
+            None => self.settle(None),
+        }
+        work.finish_key(outcomes);
+        if has_panicked {
+            // Under a supervisor this is a restart: see `restarting`. What waits in the mailbox stays there.
+            context.stop();
+        }
+    }
+}
+
+fn state_of<E: Entity>(entity: &E, resting: &Resting) -> E::State {
+    match resting.snapshot.as_deref() {
+        // Recovery has decoded it once already, or this process has written it itself.
+        Some(snapshot) => entity.decode(snapshot).expect("a snapshot at rest is one that can be read back"),
+        None => entity.absent(),
+    }
+}

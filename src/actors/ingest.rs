@@ -1,0 +1,559 @@
+//! Fans the records of a batch out by key, and owns each partition's life cycle.
+//!
+//! The event source speaks to this actor through a [`SourceSink`] that puts what it says into the mailbox; recoveries
+//! answer here; forfeits come from the committer. What each means for a partition is decided by its
+//! [`Lifecycle`]; this actor carries it out.
+//!
+//! One message per key and batch goes to the entities, with the indices of the key's records; the bytes stay in the
+//! batch. The records that need no entity, because they have no key or are known to be refused, are decided here.
+
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message, Supervisor};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+
+use crate::actors::committer::{CommitActor, Forfeited, Joined, Opened, Over, ReportForfeits, Revoked};
+use crate::actors::entity_actor::{Deliver, EntityActor, Work};
+use crate::actors::registry::{ActiveEntities, PartitionEntities};
+use crate::actors::{MAILBOX_MESSAGES, MAX_OPEN_BATCHES, Shared, Stop, post};
+use crate::entity::{Entity, judge};
+use crate::log_events::{
+    EventsExpired, LogEvent, PartitionForfeited, PartitionsAssigned, PartitionsLost, PartitionsRevoked, RecoveryFailed,
+    RecoveryStarted,
+};
+use crate::ports::{Drained, EventSource, ReadFailure, Recoveries, RecoveryFailure, SourceEvent, SourceSink, Terms};
+use crate::progress::budget::Lease;
+use crate::progress::lifecycle::{Happening, Lifecycle, Stage, Step};
+use crate::progress::offsets::{BatchId, OpenBatch, Outcomes};
+use crate::progress::recovery::{Recovered, Refusal, Resting};
+use crate::record::{Batch, DeadLetter, Key, Offset, Partition, Position, Term};
+
+mod report;
+
+/// The wait before a recovery that could not read is tried again.
+const RECOVERY_RETRY: Duration = Duration::from_secs(1);
+
+/// Bounds and habits.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// A larger value is refused.
+    pub max_payload_bytes: u64,
+    /// An entity without events for longer goes to rest.
+    pub entity_idle: Duration,
+    /// Entities that are actors at the same time; beyond, the idle ones rest at once.
+    pub max_active_entities: usize,
+    /// Whether events that expired unread end the process.
+    pub stop_on_expired: bool,
+}
+
+/// One owned partition.
+struct Owned<E: Entity> {
+    lifecycle: Lifecycle,
+    /// There once it has recovered.
+    entities: Option<PartitionEntities<E>>,
+    /// Events ahead that stand in the dead letters already.
+    rejected: FxHashSet<Offset>,
+    attempts: u32,
+    recovers_since: Instant,
+}
+
+/// See the module.
+pub struct IngestActor<E: Entity> {
+    entity: Arc<E>,
+    settings: Settings,
+    shared: Shared,
+    terms: Arc<Terms>,
+    source: Box<dyn EventSource>,
+    recoveries: Box<dyn Recoveries>,
+    committer: Addr<CommitActor>,
+    /// Where entities live; empty: on the thread of this actor.
+    arbiters: Vec<ArbiterHandle>,
+    owned: BTreeMap<Partition, Owned<E>>,
+    open_batches: OpenBatchCount,
+    next_batch: u64,
+    /// Rises with every batch and every sweep: what an entity was last used at.
+    use_clock: u64,
+    used_at_last_sweep: u64,
+    /// When the revocation under way began.
+    revoked_at: Option<Instant>,
+}
+
+/// How many batches are read and not yet committed or dropped; shared with the sink, which stops the intake above
+/// [`MAX_OPEN_BATCHES`].
+#[derive(Debug, Clone, Default)]
+pub struct OpenBatchCount(Arc<AtomicUsize>);
+
+impl OpenBatchCount {
+    /// Counts one more until the guard is dropped.
+    fn count(&self) -> OpenBatchGuard {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        OpenBatchGuard(Arc::clone(&self.0))
+    }
+
+    fn has_room(&self) -> bool {
+        self.0.load(Ordering::Relaxed) < MAX_OPEN_BATCHES
+    }
+}
+
+/// Counts one open batch; see [`OpenBatchCount`].
+#[derive(Debug)]
+pub struct OpenBatchGuard(Arc<AtomicUsize>);
+
+impl Drop for OpenBatchGuard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What the event source says.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct FromSource(pub SourceEvent, Option<(Lease, OpenBatchGuard)>);
+
+/// What became of a recovery.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct RecoveryEnded {
+    partition: Partition,
+    term: Term,
+    result: Box<Result<Recovered, RecoveryFailure>>,
+}
+
+/// Stop reading, then leave the group in good order.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Leave;
+
+/// The ingest actor's mailbox as the event source sees it.
+pub struct IngestSink<E: Entity> {
+    /// The actor.
+    pub ingest: Addr<IngestActor<E>>,
+    /// What all share.
+    pub shared: Shared,
+    /// How many batches are under way.
+    pub open_batches: OpenBatchCount,
+}
+
+impl<E: Entity> SourceSink for IngestSink<E> {
+    fn offer(&mut self, event: SourceEvent) -> Result<(), SourceEvent> {
+        let held = match &event {
+            SourceEvent::Batch(batch) => {
+                if !batch.is_empty() {
+                    self.shared.stats.events_read(batch.len() as u64, batch.held_bytes());
+                }
+                Some((self.shared.intake.hold(batch.held_bytes()), self.open_batches.count()))
+            }
+            SourceEvent::Assigned(_)
+            | SourceEvent::Revoked { .. }
+            | SourceEvent::Gone(_)
+            | SourceEvent::Lost(_)
+            | SourceEvent::Expired { .. }
+            | SourceEvent::Failed(_) => None,
+        };
+        match self.ingest.try_send(FromSource(event, held)) {
+            Ok(()) => Ok(()),
+            Err(
+                actix::dev::SendError::Full(FromSource(event, _)) | actix::dev::SendError::Closed(FromSource(event, _)),
+            ) => Err(event),
+        }
+    }
+
+    fn wants_records(&self) -> bool {
+        self.shared.intake.has_room() && self.open_batches.has_room()
+    }
+}
+
+/// What an [`IngestActor`] is made of.
+pub struct Parts<E: Entity> {
+    /// The kind of entity.
+    pub entity: Arc<E>,
+    /// Bounds and habits.
+    pub settings: Settings,
+    /// What all share.
+    pub shared: Shared,
+    /// Who owns which partition.
+    pub terms: Arc<Terms>,
+    /// The consumer.
+    pub source: Box<dyn EventSource>,
+    /// Reads partitions back.
+    pub recoveries: Box<dyn Recoveries>,
+    /// Where outcomes go.
+    pub committer: Addr<CommitActor>,
+    /// Where entities live; empty: on the thread of the ingest actor.
+    pub arbiters: Vec<ArbiterHandle>,
+    /// Shared with the sink.
+    pub open_batches: OpenBatchCount,
+}
+
+impl<E: Entity> IngestActor<E> {
+    /// Owns nothing yet.
+    #[must_use]
+    pub fn new(parts: Parts<E>) -> IngestActor<E> {
+        let Parts { entity, settings, shared, terms, source, recoveries, committer, arbiters, open_batches } = parts;
+        IngestActor {
+            entity,
+            settings,
+            shared,
+            terms,
+            source,
+            recoveries,
+            committer,
+            arbiters,
+            owned: BTreeMap::new(),
+            open_batches,
+            next_batch: 1,
+            use_clock: 1,
+            used_at_last_sweep: 1,
+            revoked_at: None,
+        }
+    }
+
+    fn stop(&self, reason: Stop) {
+        (self.shared.stop)(reason);
+    }
+
+    // ------------------------------------------------------------------------------------------------ partitions
+
+    fn assigned(&mut self, partitions: Vec<(Partition, Term)>, context: &mut Context<Self>) {
+        self.shared.vitals.assigned(self.shared.clock.now());
+        for &(partition, term) in &partitions {
+            let owned = Owned {
+                lifecycle: Lifecycle::assigned(term),
+                entities: None,
+                rejected: FxHashSet::default(),
+                attempts: 0,
+                recovers_since: self.shared.clock.now(),
+            };
+            self.shared.stats.own_partition(partition.0);
+            self.owned.insert(partition, owned);
+            self.set_stage(partition);
+        }
+        PartitionsAssigned {
+            partitions: &report::list(&partitions),
+            count: partitions.len() as u64,
+            owned: self.owned.len() as u64,
+        }
+        .emit();
+        for (partition, term) in partitions {
+            self.recover(partition, term, context);
+        }
+    }
+
+    fn recover(&mut self, partition: Partition, term: Term, context: &mut Context<Self>) {
+        RecoveryStarted { partition: partition.0, term: term.0 }.emit();
+        if let Some(owned) = self.owned.get_mut(&partition) {
+            owned.recovers_since = self.shared.clock.now();
+        }
+        let ingest = context.address();
+        let reply = move |result| post(&ingest, RecoveryEnded { partition, term, result: Box::new(result) });
+        self.recoveries.begin(partition, term, Box::new(reply));
+    }
+
+    fn happened(&mut self, partition: Partition, term: Term, happening: Happening) -> Step {
+        let Some(owned) = self.owned.get_mut(&partition) else { return Step::Ignore };
+        let step = owned.lifecycle.handle(happening, term);
+        self.set_stage(partition);
+        step
+    }
+
+    fn set_stage(&self, partition: Partition) {
+        let stage = self.owned.get(&partition).map(|owned| owned.lifecycle.stage());
+        self.shared.vitals.stage(partition, stage);
+    }
+
+    fn recovery_ended(&mut self, ended: RecoveryEnded, context: &mut Context<Self>) {
+        let RecoveryEnded { partition, term, result } = ended;
+        match *result {
+            Ok(recovered) => {
+                if self.happened(partition, term, Happening::Recovered) == Step::Serve {
+                    self.serve(recovered);
+                }
+            }
+            Err(RecoveryFailure::Refused(refusal)) => {
+                if self.happened(partition, term, Happening::RecoveryFailed) == Step::Recover {
+                    self.stop(Stop::Refused(refusal));
+                }
+            }
+            Err(RecoveryFailure::Unread(failure)) => self.recovery_unread(partition, term, failure, context),
+        }
+    }
+
+    fn recovery_unread(&mut self, partition: Partition, term: Term, failure: ReadFailure, context: &mut Context<Self>) {
+        if self.happened(partition, term, Happening::RecoveryFailed) != Step::Recover {
+            return;
+        }
+        let Some(owned) = self.owned.get_mut(&partition) else { return };
+        owned.attempts += 1;
+        match failure {
+            // The term is over: its end is on the way.
+            ReadFailure::Cancelled => {}
+            ReadFailure::Hanging { .. } => self.stop(Stop::Unreadable(failure)),
+            ReadFailure::Kafka(ref error) => {
+                RecoveryFailed { partition: partition.0, error, attempt: u64::from(owned.attempts) }.emit();
+                context.run_later(RECOVERY_RETRY, move |actor, context| {
+                    let is_current = actor.owned.get(&partition).is_some_and(|owned| {
+                        owned.lifecycle.term() == term && owned.lifecycle.stage() == Stage::Recovering
+                    });
+                    if is_current {
+                        actor.recover(partition, term, context);
+                    }
+                });
+            }
+        }
+    }
+
+    fn serve(&mut self, recovered: Recovered) {
+        let now = self.shared.clock.now();
+        self.shared.vitals.progressed(now);
+        let since = self.owned.get(&recovered.partition).map_or(now, |owned| owned.recovers_since);
+        report::recovered(&recovered, now.saturating_duration_since(since));
+        let Recovered { partition, term, entities, lease, committed, start, rejected, heals, .. } = recovered;
+        let Some(owned) = self.owned.get_mut(&partition) else { return };
+        owned.entities = Some(PartitionEntities::at_rest(entities, lease));
+        owned.rejected = rejected;
+        owned.attempts = 0;
+        let batch = Batch::new(partition, term, start);
+        let lease = self.shared.intake.hold(heals.weight_bytes());
+        let start_batch = self.open_batch(batch, lease, self.open_batches.count());
+        post(&self.committer, Joined { partition, term, committed, start: start_batch, heals });
+        self.source.start(partition, term, start);
+    }
+
+    fn open_batch(&mut self, batch: Batch, lease: Lease, guard: OpenBatchGuard) -> OpenBatch {
+        let id = BatchId(self.next_batch);
+        self.next_batch += 1;
+        OpenBatch { id, batch: Arc::new(batch), lease, guard: Some(Box::new(guard)) }
+    }
+
+    fn revoked(&mut self, partitions: Vec<(Partition, Term)>, drained: Drained) {
+        self.revoked_at = Some(self.shared.clock.now());
+        let draining = partitions
+            .into_iter()
+            .filter(|(partition, term)| self.happened(*partition, *term, Happening::Revoked) == Step::Drain);
+        let partitions = draining.collect();
+        post(&self.committer, Revoked { partitions, drained });
+    }
+
+    fn over(&mut self, partitions: &[(Partition, Term)], happening: Happening) {
+        let now = self.shared.clock.now();
+        let drain_ms = self.revoked_at.take().map_or(0, |at| now.saturating_duration_since(at).as_millis());
+        let drain_ms = u64::try_from(drain_ms).unwrap_or(u64::MAX);
+        for &(partition, _) in partitions {
+            // Ownership is of the partition: a term that was renewed meanwhile ends with it.
+            let Some(term) = self.owned.get(&partition).map(|owned| owned.lifecycle.term()) else { continue };
+            if self.happened(partition, term, happening) == Step::Release {
+                self.owned.remove(&partition);
+                self.shared.stats.drop_partition(partition.0);
+                self.set_stage(partition);
+                post(&self.committer, Over(vec![(partition, term)]));
+            }
+        }
+        let list = report::list(partitions);
+        let (count, owned) = (partitions.len() as u64, self.owned.len() as u64);
+        if happening == Happening::Lost {
+            PartitionsLost { partitions: &list, count, owned }.emit();
+        } else {
+            PartitionsRevoked { partitions: &list, count, owned, drain_ms }.emit();
+        }
+    }
+
+    fn forfeited(&mut self, partition: Partition, old: Term, context: &mut Context<Self>) {
+        if self.happened(partition, old, Happening::Forfeited) != Step::Recover {
+            return;
+        }
+        PartitionForfeited { partition: partition.0, cause: "it cannot be told what was committed" }.emit();
+        // Where the term is over already, its end is on the way.
+        let Some(term) = self.terms.renew(partition, old) else { return };
+        self.source.hold(partition);
+        if let Some(owned) = self.owned.get_mut(&partition) {
+            owned.lifecycle.renew(term);
+            owned.entities = None;
+        }
+        self.recover(partition, term, context);
+    }
+
+    fn expired(&mut self, partition: Partition, term: Term, first: Position, until: Position) {
+        let is_current = self.owned.get(&partition).is_some_and(|owned| owned.lifecycle.term() == term);
+        if !is_current {
+            return;
+        }
+        EventsExpired { partition: partition.0, first: first.0, last: until.0 - 1, count: until.distance_from(first) }
+            .emit();
+        if self.settings.stop_on_expired {
+            self.stop(Stop::Refused(Refusal::Expired { partition, first, until }));
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------------------- records
+
+    fn batch(&mut self, batch: Batch, lease: Lease, guard: OpenBatchGuard) {
+        let (partition, term) = (batch.partition(), batch.term());
+        if self.happened(partition, term, Happening::BatchRead) != Step::Route {
+            return;
+        }
+        let open = self.open_batch(batch, lease, guard);
+        let (id, batch) = (open.id, Arc::clone(&open.batch));
+        // The committer knows of the batch before any entity can complete it.
+        post(&self.committer, Opened(open));
+        if !batch.is_empty() {
+            self.route(partition, id, batch);
+        }
+    }
+
+    fn route(&mut self, partition: Partition, id: BatchId, batch: Arc<Batch>) {
+        let Some(owned) = self.owned.get_mut(&partition) else { return };
+        let Some(entities) = owned.entities.as_mut() else { return };
+        self.use_clock += 1;
+        let mut decided = Outcomes::default();
+        let mut of_key: FxHashMap<&[u8], usize> = FxHashMap::default();
+        let mut keys: Vec<(&[u8], Vec<u32>)> = Vec::new();
+        for (index, record) in batch.iter().enumerate() {
+            let index = u32::try_from(index).expect("a batch holds less than 2^32 records");
+            if !owned.rejected.is_empty() && owned.rejected.remove(&record.offset) {
+                decided.skipped += 1;
+                continue;
+            }
+            match record.key {
+                Some(key) if !key.is_empty() => {
+                    let slot = *of_key.entry(key).or_insert(keys.len());
+                    match keys.get_mut(slot) {
+                        Some((_, records)) => records.push(index),
+                        None => keys.push((key, vec![index])),
+                    }
+                }
+                Some(_) | None => {
+                    let absent = self.entity.absent();
+                    let judged = judge(&*self.entity, &absent, &record, self.settings.max_payload_bytes);
+                    let rejection = judged.err().expect("a record without a key is always refused");
+                    let batch = Arc::clone(&batch);
+                    decided.dead_letters.push(DeadLetter { batch, index, rejection, truncated: false });
+                }
+            }
+        }
+        let work = Work::new(Arc::clone(&batch), id, keys.len(), decided, self.committer.clone());
+        for (key, records) in keys {
+            let birth = |key: Key, resting: Resting, registry: Arc<ActiveEntities<E>>| {
+                self.shared.stats.entity_woke();
+                let (entity, shared) = (Arc::clone(&self.entity), self.shared.clone());
+                give_birth(
+                    &self.arbiters,
+                    entity,
+                    (partition, key),
+                    resting,
+                    registry,
+                    shared,
+                    self.settings.max_payload_bytes,
+                )
+            };
+            let address = entities.address(key, self.use_clock, birth);
+            post(&address, Deliver { work: Arc::clone(&work), records });
+        }
+        if entities.active() > self.settings.max_active_entities {
+            self.sweep(self.use_clock);
+        }
+    }
+
+    /// Lets the actors rest that were not used since `idle_before`, and looks at the memory that all entities take.
+    fn sweep(&mut self, idle_before: u64) {
+        for owned in self.owned.values_mut() {
+            if let Some(entities) = owned.entities.as_mut() {
+                self.shared.stats.entities_rested(entities.let_rest(idle_before) as u64);
+            }
+        }
+        let (held_bytes, limit_bytes) = (self.shared.resting.held_bytes(), self.shared.resting.limit_bytes());
+        if held_bytes > limit_bytes {
+            self.stop(Stop::StateTooLarge { held_bytes, limit_bytes });
+        }
+    }
+
+    fn tell_stats(&self) {
+        self.shared.stats.set_in_flight_bytes(self.shared.intake.held_bytes());
+        for (partition, owned) in &self.owned {
+            if let Some(entities) = &owned.entities {
+                self.shared.stats.update_partition(partition.0, |level| {
+                    level.entities_at_rest = entities.resting() as u64;
+                    level.state_bytes = entities.held_bytes();
+                });
+            }
+        }
+    }
+}
+
+fn give_birth<E: Entity>(
+    arbiters: &[ArbiterHandle],
+    entity: Arc<E>,
+    key: (Partition, Key),
+    resting: Resting,
+    registry: Arc<ActiveEntities<E>>,
+    shared: Shared,
+    max_payload_bytes: u64,
+) -> Addr<EntityActor<E>> {
+    let hash = FxBuildHasher.hash_one(&key.1);
+    let make = move || EntityActor::new(entity, key, &resting, registry, shared, max_payload_bytes);
+    if arbiters.is_empty() {
+        return Supervisor::start(|_| make());
+    }
+    let arbiter = &arbiters[usize::try_from(hash % arbiters.len() as u64).expect("less than the number of arbiters")];
+    Supervisor::start_in_arbiter(arbiter, |_| make())
+}
+
+impl<E: Entity> Actor for IngestActor<E> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(MAILBOX_MESSAGES);
+        post(&self.committer, ReportForfeits(context.address().recipient()));
+        let idle = self.settings.entity_idle;
+        context.run_interval(idle, |actor, _| {
+            actor.sweep(actor.used_at_last_sweep);
+            actor.use_clock += 1;
+            actor.used_at_last_sweep = actor.use_clock;
+        });
+        context.run_interval(Duration::from_secs(1), |actor, _| actor.tell_stats());
+    }
+}
+
+impl<E: Entity> Handler<FromSource> for IngestActor<E> {
+    type Result = ();
+
+    fn handle(&mut self, FromSource(event, held): FromSource, context: &mut Self::Context) {
+        match event {
+            SourceEvent::Assigned(partitions) => self.assigned(partitions, context),
+            SourceEvent::Batch(batch) => {
+                if let Some((lease, guard)) = held {
+                    self.batch(batch, lease, guard);
+                }
+            }
+            SourceEvent::Revoked { partitions, deadline: _, drained } => self.revoked(partitions, drained),
+            SourceEvent::Gone(partitions) => self.over(&partitions, Happening::Gone),
+            SourceEvent::Lost(partitions) => self.over(&partitions, Happening::Lost),
+            SourceEvent::Expired { partition, term, first, until } => self.expired(partition, term, first, until),
+            SourceEvent::Failed(failure) => self.stop(Stop::Source(failure)),
+        }
+    }
+}
+
+impl<E: Entity> Handler<RecoveryEnded> for IngestActor<E> {
+    type Result = ();
+    fn handle(&mut self, ended: RecoveryEnded, context: &mut Self::Context) {
+        self.recovery_ended(ended, context);
+    }
+}
+
+impl<E: Entity> Handler<Forfeited> for IngestActor<E> {
+    type Result = ();
+    fn handle(&mut self, Forfeited { partition, term }: Forfeited, context: &mut Self::Context) {
+        self.forfeited(partition, term, context);
+    }
+}
+
+impl<E: Entity> Handler<Leave> for IngestActor<E> {
+    type Result = ();
+    fn handle(&mut self, _: Leave, _: &mut Self::Context) {
+        self.source.leave();
+    }
+}

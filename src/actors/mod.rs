@@ -1,0 +1,89 @@
+//! Who does what, when.
+//!
+//! * [`ingest`]: fans the records of a batch out by key, and owns each partition's life cycle.
+//! * [`registry`]: where an entity is, at rest or as an actor; birth and rest.
+//! * [`entity_actor`]: one key: judges each of its records, in order.
+//! * [`committer`]: carries out what the group commit machine decides.
+//!
+//! Messages go one way, ingest -> entity -> committer, and nobody waits for an answer: a batch counts down the keys
+//! that still work on it, and the last one tells the committer. What is under way is bounded by the intake's budget
+//! in bytes and by [`MAX_OPEN_BATCHES`]; every mailbox has room for that many messages, so that sending never blocks.
+//!
+//! Architecture invariant: no rdkafka; the outside is reached through `ports` alone.
+
+pub mod committer;
+pub mod entity_actor;
+pub mod ingest;
+pub mod registry;
+
+use std::sync::Arc;
+
+use actix::dev::ToEnvelope;
+use actix::{Actor, Addr, Handler, Message};
+
+use crate::ports::{Clock, ReadFailure, SourceFailure};
+use crate::progress::budget::Budget;
+use crate::progress::group_commit::StopReason;
+use crate::progress::recovery::Refusal;
+use crate::stats::Stats;
+use crate::vitals::Vitals;
+
+/// Batches that are read and not yet committed, all partitions together.
+pub const MAX_OPEN_BATCHES: usize = 1_024;
+/// Room in a mailbox: a message for each open batch, and as many again for what else has to be said.
+pub const MAILBOX_MESSAGES: usize = 4 * MAX_OPEN_BATCHES;
+
+/// Why the pipeline cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// The committer's machine says so.
+    Commit(StopReason),
+    /// A partition must not be served.
+    Refused(Refusal),
+    /// A partition cannot be read.
+    Unreadable(ReadFailure),
+    /// The consumer cannot go on.
+    Source(SourceFailure),
+    /// The entities have outgrown what is allowed.
+    StateTooLarge {
+        /// What they take, in bytes.
+        held_bytes: u64,
+        /// What is allowed.
+        limit_bytes: u64,
+    },
+}
+
+/// What all actors share.
+#[derive(Clone)]
+pub struct Shared {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Counters.
+    pub stats: Arc<Stats>,
+    /// What the process is doing.
+    pub vitals: Arc<Vitals>,
+    /// Bytes read and not yet committed.
+    pub intake: Arc<Budget>,
+    /// Bytes of entities at rest.
+    pub resting: Arc<Budget>,
+    /// Called once the pipeline cannot go on; the first reason counts.
+    pub stop: Arc<dyn Fn(Stop) + Send + Sync>,
+}
+
+/// Puts a message into a mailbox that has room for all that can be under way.
+///
+/// A closed mailbox is that of an actor whose process ends: the work is dropped with it, and read again.
+pub(crate) fn post<A, M>(to: &Addr<A>, message: M)
+where
+    A: Actor + Handler<M>,
+    A::Context: ToEnvelope<A, M>,
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    match to.try_send(message) {
+        Ok(()) | Err(actix::dev::SendError::Closed(_)) => {}
+        Err(actix::dev::SendError::Full(_)) => {
+            unreachable!("a mailbox has room for {MAILBOX_MESSAGES} messages, more than can be under way")
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The files that a configuration names: secrets are read once, at the start; the others have to be there.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use super::{Effective, Mistake, Secret, keys, load::shown};
+
+/// No password, token or PEM file is larger. Keeps a wrong path, to a device or a log, from filling the memory.
+const MAX_FILE_BYTES: u64 = 1_048_576;
+
+/// Reads the secrets into their fields and looks for the other files; returns the mistakes.
+pub(super) fn read(effective: &mut Effective, bad: &BTreeSet<String>) -> Vec<Mistake> {
+    let mut files = Files { effective, bad, mistakes: Vec::new() };
+    let security = files.effective.config.kafka.security.clone();
+    let password = files.look("kafka.security.password_file", security.password_file.as_deref(), secret);
+    let key_password = files.look("kafka.security.key_password_file", security.key_password_file.as_deref(), secret);
+    // The token is read whenever a new one is due, and PEM files by the client library.
+    files.look("kafka.security.oauth_token_file", security.oauth_token_file.as_deref(), secret);
+    files.look("kafka.security.ca_file", security.ca_file.as_deref(), pem);
+    files.look("kafka.security.certificate_file", security.certificate_file.as_deref(), pem);
+    files.look("kafka.security.key_file", security.key_file.as_deref(), pem);
+
+    let Files { effective, mistakes, .. } = files;
+    let security = &mut effective.config.kafka.security;
+    security.password = password.or(security.password.take());
+    security.key_password = key_password.or(security.key_password.take());
+    mistakes
+}
+
+struct Files<'a> {
+    effective: &'a mut Effective,
+    bad: &'a BTreeSet<String>,
+    mistakes: Vec<Mistake>,
+}
+
+impl Files<'_> {
+    /// What `take` makes of the file's bytes; a mistake where it takes nothing, or where there is no such file.
+    fn look<T>(&mut self, path: &str, file: Option<&Path>, take: fn(Vec<u8>) -> Result<T, String>) -> Option<T> {
+        let file = file.filter(|_| !self.bad.contains(path))?;
+        match bytes(file).and_then(take) {
+            Ok(taken) => Some(taken),
+            Err(problem) => {
+                let quoted = toml::Value::String(file.display().to_string()).to_string();
+                self.mistakes.push(Mistake {
+                    key: path.to_owned(),
+                    found: keys::find(path).and_then(|key| shown(key, &quoted)),
+                    origin: self.effective.origin(path),
+                    problem,
+                    remedy: "name a file that holds it and that this process may read".to_owned(),
+                });
+                None
+            }
+        }
+    }
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
+    match read {
+        Err(error) => Err(format!("cannot be read: {error}")),
+        Ok(read) if read as u64 > MAX_FILE_BYTES => Err(format!("is a file of more than {MAX_FILE_BYTES} bytes")),
+        Ok(_) if bytes.trim_ascii().is_empty() => Err("is an empty file".to_owned()),
+        Ok(_) => Ok(bytes),
+    }
+}
+
+/// The text without the line break that editors leave at the end.
+fn secret(bytes: Vec<u8>) -> Result<Secret, String> {
+    let text = String::from_utf8(bytes).map_err(|_| "is a file that is not UTF-8".to_owned())?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.contains(char::is_control) {
+        return Err("is a file with more than one line, or with control characters".to_owned());
+    }
+    Ok(Secret::new(text))
+}
+
+fn pem(bytes: Vec<u8>) -> Result<(), String> {
+    const BEGIN: &[u8] = b"-----BEGIN ";
+    let found = bytes.windows(BEGIN.len()).any(|window| window == BEGIN);
+    if found { Ok(()) } else { Err("is a file that is not PEM: there is no -----BEGIN line".to_owned()) }
+}

@@ -1,0 +1,141 @@
+//! The flat list of all keys, in the order of `config.toml`, and what kind of value each of them takes.
+//!
+//! Ranges stand at the fields, rules between keys in `rules`. A test holds this list, the fields, `config.toml` and
+//! the documentation together.
+
+/// One key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Such as `kafka.security.protocol`.
+    pub path: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+}
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole number of at least 0.
+    Number,
+    /// `true` or `false`.
+    Flag,
+    /// A string.
+    Text,
+    /// The path of a file.
+    File,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A string that is never shown.
+    Secret,
+}
+
+/// The table whose keys are librdkafka's, not ours.
+pub const PROPERTIES: &str = "kafka.properties";
+
+/// All keys but those of [`PROPERTIES`].
+pub const KEYS: &[Key] = &[
+    key("kafka.bootstrap_servers", Kind::Text),
+    key("kafka.group_id", Kind::Text),
+    key("kafka.instance_name", Kind::Text),
+    key("kafka.static_membership", Kind::Flag),
+    key("kafka.topic", Kind::Text),
+    key("kafka.state_topic", Kind::Text),
+    key("kafka.dlq_topic", Kind::Text),
+    key("kafka.create_topics", Kind::Flag),
+    key("kafka.topic_wait_ms", Kind::Number),
+    key("kafka.session_timeout_ms", Kind::Number),
+    key("kafka.heartbeat_interval_ms", Kind::Number),
+    key("kafka.max_poll_interval_ms", Kind::Number),
+    key("kafka.transaction_timeout_ms", Kind::Number),
+    key("kafka.security.protocol", Kind::Word(&["plaintext", "tls", "sasl_plaintext", "sasl_tls"])),
+    key("kafka.security.sasl_mechanism", Kind::Word(&["plain", "scram-sha-256", "scram-sha-512", "oauthbearer"])),
+    key("kafka.security.username", Kind::Text),
+    key("kafka.security.password", Kind::Secret),
+    key("kafka.security.password_file", Kind::File),
+    key("kafka.security.oauth_token_file", Kind::File),
+    key("kafka.security.ca_file", Kind::File),
+    key("kafka.security.certificate_file", Kind::File),
+    key("kafka.security.key_file", Kind::File),
+    key("kafka.security.key_password", Kind::Secret),
+    key("kafka.security.key_password_file", Kind::File),
+    key("limits.max_payload_bytes", Kind::Number),
+    key("limits.max_in_flight_bytes", Kind::Number),
+    key("limits.max_batch_records", Kind::Number),
+    key("limits.max_transaction_bytes", Kind::Number),
+    key("limits.max_state_bytes", Kind::Number),
+    key("limits.entity_idle_ms", Kind::Number),
+    key("limits.max_active_entities", Kind::Number),
+    key("recovery.look_back_records", Kind::Number),
+    key("recovery.verify_max_records", Kind::Number),
+    key("recovery.on_expired", Kind::Word(&["continue", "stop"])),
+    key("recovery.adopt_group", Kind::Flag),
+    key("recovery.max_parallel_partitions", Kind::Number),
+    key("guards.unchecked", Kind::Word(&["refuse", "allow"])),
+    key("shutdown.drain_timeout_ms", Kind::Number),
+    key("shutdown.revoke_drain_ms", Kind::Number),
+    key("health.file", Kind::File),
+    key("health.ready_settle_ms", Kind::Number),
+    key("health.stall_timeout_ms", Kind::Number),
+    key("log.format", Kind::Word(&["auto", "json", "text"])),
+    key("log.level", Kind::Text),
+    key("log.stats_interval_ms", Kind::Number),
+    key("runtime.entity_threads", Kind::Number),
+];
+
+const fn key(path: &'static str, kind: Kind) -> Key {
+    Key { path, kind }
+}
+
+/// The key with this path.
+#[must_use]
+pub fn find(path: &str) -> Option<Key> {
+    KEYS.iter().copied().find(|key| key.path == path)
+}
+
+/// Whether keys lie below this path.
+#[must_use]
+pub fn is_section(path: &str) -> bool {
+    sections().any(|section| section == path)
+}
+
+/// The paths below which keys lie, repetitions included.
+pub fn sections() -> impl Iterator<Item = &'static str> {
+    let parents = KEYS.iter().filter_map(|key| key.path.rsplit_once('.')).map(|(parent, _)| parent);
+    parents.chain([PROPERTIES])
+}
+
+/// The variable that overrides this key, such as `STEWARD__KAFKA__GROUP_ID`.
+#[must_use]
+pub fn variable(path: &str) -> String {
+    match path.strip_prefix(PROPERTIES).and_then(|rest| rest.strip_prefix('.')) {
+        Some(property) => format!("STEWARD__KAFKA__PROPERTIES__{}", property.to_uppercase().replace('.', "_")),
+        None => format!("STEWARD__{}", path.to_uppercase().replace('.', "__")),
+    }
+}
+
+/// The candidate that `word` was most likely meant to be. `None` where none is close, or `word` is far too long.
+#[must_use]
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = (word.chars().count() / 3).max(1);
+    if word.chars().count() > 200 {
+        return None;
+    }
+    let measured = candidates.into_iter().map(|candidate| (distance(word, candidate), candidate));
+    measured.filter(|(distance, _)| *distance <= allowed).min_by_key(|(distance, _)| *distance).map(|(_, found)| found)
+}
+
+/// How many characters have to be put in, taken out or replaced to make `from` into `to` (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (line, from) in from.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = line + 1;
+        for (column, to) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row[to.len()]
+}

@@ -1,0 +1,385 @@
+//! Which librdkafka properties `[kafka.properties]` passes on, to which client, and why the others are refused.
+//!
+//! Every property that librdkafka documents is decided about here; a test asks the library for its list, so that an
+//! upgrade cannot bring one in unseen. Values are checked by librdkafka itself, when the clients are built.
+//!
+//! Architecture invariant: no property that is passed on can break what the service promises.
+
+/// Which clients a property is for; the other kind would only warn about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Consumers.
+    Consumer,
+    /// Producers.
+    Producer,
+    /// Every client.
+    Both,
+}
+
+/// What becomes of a property.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is passed on to these clients.
+    Passed(Scope),
+    /// It is refused: why, and what to do.
+    Refused(Refusal),
+}
+
+/// Why a property is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// What would break, or who sets it.
+    pub reason: &'static str,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+/// What becomes of the property with this name. `None` where librdkafka has none.
+#[must_use]
+pub fn verdict(name: &str) -> Option<Verdict> {
+    let passed = PASSED.iter().find(|(_, names)| names.contains(&name)).map(|(scope, _)| Verdict::Passed(*scope));
+    let listed = || REFUSED.iter().find(|(_, names)| names.contains(&name)).map(|(refusal, _)| *refusal);
+    passed.or_else(|| listed().or_else(|| family(name)).map(Verdict::Refused))
+}
+
+/// Which clients this property is for. `None` where it is not passed on.
+#[must_use]
+pub fn scope(name: &str) -> Option<Scope> {
+    match verdict(name)? {
+        Verdict::Passed(scope) => Some(scope),
+        Verdict::Refused(_) => None,
+    }
+}
+
+/// The names that are passed on.
+pub fn passed() -> impl Iterator<Item = &'static str> {
+    PASSED.iter().flat_map(|(_, names)| names.iter().copied())
+}
+
+/// Whether the property needs a build with TLS.
+#[must_use]
+pub fn needs_tls(name: &str) -> bool {
+    name.starts_with("ssl.")
+}
+
+/// What is passed on, by the clients that it is for.
+pub const PASSED: &[(Scope, &[&str])] = &[
+    (
+        Scope::Both,
+        &[
+            "api.version.request.timeout.ms",
+            "broker.address.family",
+            "broker.address.ttl",
+            "client.dns.lookup",
+            "client.id",
+            "client.rack",
+            "connections.max.idle.ms",
+            "debug",
+            "enable.metrics.push",
+            "log.connection.close",
+            "message.copy.max.bytes",
+            "metadata.max.age.ms",
+            "metadata.recovery.rebootstrap.trigger.ms",
+            "metadata.recovery.strategy",
+            "receive.message.max.bytes",
+            "reconnect.backoff.max.ms",
+            "reconnect.backoff.ms",
+            "socket.connection.setup.timeout.ms",
+            "socket.keepalive.enable",
+            "socket.max.fails",
+            "socket.nagle.disable",
+            "socket.receive.buffer.bytes",
+            "socket.send.buffer.bytes",
+            "socket.timeout.ms",
+            "ssl.cipher.suites",
+            "ssl.crl.location",
+            "ssl.curves.list",
+            "ssl.endpoint.identification.algorithm",
+            "ssl.sigalgs.list",
+            "topic.metadata.propagation.max.ms",
+            "topic.metadata.refresh.fast.interval.ms",
+            "topic.metadata.refresh.interval.ms",
+            "topic.metadata.refresh.sparse",
+        ],
+    ),
+    (
+        Scope::Consumer,
+        &[
+            "check.crcs",
+            "coordinator.query.interval.ms",
+            "fetch.error.backoff.ms",
+            "fetch.max.bytes",
+            "fetch.message.max.bytes",
+            "fetch.min.bytes",
+            "fetch.queue.backoff.ms",
+            "fetch.wait.max.ms",
+            "max.partition.fetch.bytes",
+            "queued.min.messages",
+        ],
+    ),
+    (
+        Scope::Producer,
+        &[
+            "batch.num.messages",
+            "batch.size",
+            "compression.codec",
+            "compression.level",
+            "compression.type",
+            "linger.ms",
+            "queue.buffering.backpressure.threshold",
+            "queue.buffering.max.ms",
+            "request.timeout.ms",
+        ],
+    ),
+];
+
+/// What is refused by name, by the reason.
+pub const REFUSED: &[(Refusal, &[&str])] = &[
+    (
+        because("offsets are committed with the state, in one transaction, and nowhere else"),
+        &[
+            "auto.commit.enable",
+            "auto.commit.interval.ms",
+            "enable.auto.commit",
+            "enable.auto.offset.store",
+            "offset.store.method",
+            "offset.store.path",
+            "offset.store.sync.interval.ms",
+        ],
+    ),
+    (
+        Refusal {
+            reason: "a position that is gone must never be jumped over silently",
+            remedy: "say with recovery.on_expired what to do about events that expired unread",
+        },
+        &["auto.offset.reset"],
+    ),
+    (because("records of an aborted transaction must never be read as if they counted"), &["isolation.level"]),
+    (
+        Refusal {
+            reason: "it is made of the group and the instance name, so that a newer process fences an older one",
+            remedy: "set kafka.group_id or kafka.instance_name",
+        },
+        &["transactional.id"],
+    ),
+    (
+        because("without it a retry could write a record twice, out of order, or not at all"),
+        &[
+            "acks",
+            "enable.gapless.guarantee",
+            "enable.idempotence",
+            "max.in.flight",
+            "max.in.flight.requests.per.connection",
+            "message.send.max.retries",
+            "queuing.strategy",
+            "request.required.acks",
+            "retries",
+        ],
+    ),
+    (
+        Refusal {
+            reason: "a record is given up when its transaction is, and not before",
+            remedy: "set kafka.transaction_timeout_ms",
+        },
+        &["delivery.timeout.ms", "message.timeout.ms", "transaction.timeout.ms"],
+    ),
+    (
+        because(
+            "whether a request of a transaction went out twice is told from the time that a retry waits (500 ms); a shorter wait would hide it",
+        ),
+        &["retry.backoff.max.ms", "retry.backoff.ms"],
+    ),
+    (Refusal { reason: "it has a key of its own", remedy: "set kafka.group_id" }, &["group.id"]),
+    (
+        Refusal {
+            reason: "it has keys of its own",
+            remedy: "set kafka.static_membership, and kafka.instance_name to name the member",
+        },
+        &["group.instance.id"],
+    ),
+    (
+        Refusal { reason: "it has a key of its own", remedy: "set kafka.bootstrap_servers" },
+        &["bootstrap.servers", "metadata.broker.list"],
+    ),
+    (
+        because("handing partitions over without loss is built on cooperative-sticky assignment in a classic group"),
+        &["group.protocol", "group.protocol.type", "group.remote.assignor", "partition.assignment.strategy"],
+    ),
+    (Refusal { reason: "it has a key of its own", remedy: "set kafka.session_timeout_ms" }, &["session.timeout.ms"]),
+    (
+        Refusal { reason: "it has a key of its own", remedy: "set kafka.heartbeat_interval_ms" },
+        &["heartbeat.interval.ms"],
+    ),
+    (
+        Refusal { reason: "it has a key of its own", remedy: "set kafka.max_poll_interval_ms" },
+        &["max.poll.interval.ms"],
+    ),
+    (
+        Refusal {
+            reason: "what the client reads ahead is part of the memory budget",
+            remedy: "set limits.max_in_flight_bytes",
+        },
+        &["queued.max.messages.kbytes"],
+    ),
+    (
+        Refusal {
+            reason: "the producer's queue is sized so that one transaction fits into it",
+            remedy: "set limits.max_transaction_bytes",
+        },
+        &["queue.buffering.max.kbytes", "queue.buffering.max.messages"],
+    ),
+    (
+        Refusal {
+            reason: "the client counts uncompressed bytes and would refuse what the broker takes; the topic's max.message.bytes is what limits",
+            remedy: "set limits.max_payload_bytes, or max.message.bytes of the topic",
+        },
+        &["message.max.bytes"],
+    ),
+    (
+        because("each record goes to the partition that its event came from"),
+        &["msg_order_cmp", "partitioner", "partitioner_cb", "sticky.partitioning.linger.ms"],
+    ),
+    (
+        because("delivery reports and events are asked for as they are needed"),
+        &[
+            "consume.callback.max.messages",
+            "delivery.report.only.error",
+            "enable.partition.eof",
+            "enabled_events",
+            "produce.offset.report",
+            "statistics.interval.ms",
+        ],
+    ),
+    (
+        Refusal {
+            reason: "a broker would create a missing topic with any number of partitions, and without compaction",
+            remedy: "set kafka.create_topics",
+        },
+        &["allow.auto.create.topics"],
+    ),
+    (because("partitions of a topic that the client does not see would stand still silently"), &["topic.blacklist"]),
+    (
+        because("transactions need the protocol versions that the brokers really speak"),
+        &["api.version.fallback.ms", "api.version.request", "broker.version.fallback"],
+    ),
+    (
+        Refusal { reason: "it has a key of its own", remedy: "set log.level, for example to info,librdkafka=debug" },
+        &["log_level"],
+    ),
+    (because("log lines of the client are taken over into the service's own"), &["log.queue", "log.thread.name"]),
+    (
+        because("it would load code into the process"),
+        &["plugin.library.paths", "ssl.engine.id", "ssl.engine.location", "ssl.providers"],
+    ),
+    (
+        because("it can only be set by code"),
+        &[
+            "default_topic_conf",
+            "interceptors",
+            "opaque",
+            "ssl_ca",
+            "ssl_certificate",
+            "ssl_engine_callback_data",
+            "ssl_key",
+        ],
+    ),
+    (
+        because("it has no effect here"),
+        &[
+            "builtin.features",
+            "enable.random.seed",
+            "internal.termination.signal",
+            "reconnect.backoff.jitter.ms",
+            "socket.blocking.max.ms",
+            "ssl.ca.certificate.stores",
+            "topic.metadata.refresh.fast.cnt",
+        ],
+    ),
+    (
+        Refusal {
+            reason: "it has a key of its own",
+            remedy: "set kafka.security.protocol (tls and sasl_tls stand for ssl and sasl_ssl)",
+        },
+        &["security.protocol"],
+    ),
+    (
+        Refusal { reason: "it has a key of its own", remedy: "set kafka.security.sasl_mechanism" },
+        &["sasl.mechanism", "sasl.mechanisms"],
+    ),
+    (Refusal { reason: "it has a key of its own", remedy: "set kafka.security.username" }, &["sasl.username"]),
+    (
+        Refusal { reason: "secrets have keys of their own", remedy: "set kafka.security.password_file" },
+        &["sasl.password"],
+    ),
+    (
+        Refusal { reason: "it has a key of its own", remedy: "set kafka.security.ca_file" },
+        &["ssl.ca.location", "ssl.ca.pem"],
+    ),
+    (
+        Refusal { reason: "it has a key of its own", remedy: "set kafka.security.certificate_file" },
+        &["ssl.certificate.location", "ssl.certificate.pem"],
+    ),
+    (
+        Refusal { reason: "secrets have keys of their own", remedy: "set kafka.security.key_file" },
+        &["ssl.key.location", "ssl.key.pem"],
+    ),
+    (
+        Refusal { reason: "secrets have keys of their own", remedy: "set kafka.security.key_password_file" },
+        &["ssl.key.password"],
+    ),
+    (
+        Refusal {
+            reason: "certificates and keys are PEM files",
+            remedy: "set kafka.security.certificate_file and kafka.security.key_file",
+        },
+        &["ssl.keystore.location", "ssl.keystore.password"],
+    ),
+    (
+        Refusal {
+            reason: "without it anybody could pose as the broker, and would be told the password",
+            remedy: "name the authority of the brokers' certificates with kafka.security.ca_file",
+        },
+        &["enable.ssl.certificate.verification"],
+    ),
+    (
+        Refusal {
+            reason: "anybody can make an unsigned token",
+            remedy: "set kafka.security.oauth_token_file to a file that a signed one is written to",
+        },
+        &["enable.sasl.oauthbearer.unsecure.jwt"],
+    ),
+    (
+        Refusal {
+            reason: "tokens are read from a file, the client fetches none by itself",
+            remedy: "set kafka.security.oauth_token_file",
+        },
+        &["https.ca.location", "https.ca.pem"],
+    ),
+];
+
+const fn because(reason: &'static str) -> Refusal {
+    Refusal { reason, remedy: "remove it" }
+}
+
+/// Refused whatever the rest of the name is, so that a new member of the family is refused as well.
+fn family(name: &str) -> Option<Refusal> {
+    if name.starts_with("sasl.oauthbearer.") {
+        return Some(Refusal {
+            reason: "tokens are read from a file, the client fetches none by itself",
+            remedy: "set kafka.security.oauth_token_file",
+        });
+    }
+    if name.starts_with("sasl.") {
+        return Some(Refusal {
+            reason: "SASL has keys of its own, and Kerberos is not built in",
+            remedy: "set kafka.security.sasl_mechanism to plain, scram-sha-256, scram-sha-512 or oauthbearer",
+        });
+    }
+    if name.starts_with("test.") || name.starts_with("ut_") {
+        return Some(because("it would put pretended brokers in the place of the real ones"));
+    }
+    if name.ends_with("_cb") {
+        return Some(because("it can only be set by code"));
+    }
+    None
+}

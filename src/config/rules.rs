@@ -1,0 +1,482 @@
+//! What a value may be, and what fits together.
+//!
+//! Ranges stand at the fields, for `validator`. A rule between keys is left out when one of its keys is wrong already:
+//! one mistake is told once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use validator::{Validate, ValidationErrors, ValidationErrorsKind};
+
+use super::kafka::is_legal_name;
+use super::keys::{self, Kind};
+use super::load::{Origins, build, shown};
+use super::{Config, Effective, Mistake, Origin, SaslMechanism, Security, Tls};
+
+/// What to do about a build without TLS.
+pub(super) const BUILD_WITH_TLS: &str =
+    "build it with `cargo build --release --features tls`, or use an image that was built so";
+
+/// A restore waits for a transaction of a dead owner: its timeout, and until the coordinator looks again (10 s).
+const STALL_MARGIN_MS: u64 = 20_000;
+
+/// Lets defaults that nobody gave make room for values that somebody gave, so that one number can be changed alone.
+pub(super) fn make_room(effective: &mut Effective) {
+    let Effective { config, origins } = effective;
+    let kafka = &mut config.kafka;
+    let session = kafka.session_timeout_ms;
+    if session >= kafka.max_poll_interval_ms {
+        follow(origins, "kafka.max_poll_interval_ms", "kafka.session_timeout_ms", || {
+            kafka.max_poll_interval_ms = session.saturating_mul(2).min(86_400_000);
+        });
+    }
+    let stall_ms = &mut config.health.stall_timeout_ms;
+    for (waited_for, key) in
+        [(session, "kafka.session_timeout_ms"), (kafka.transaction_timeout_ms, "kafka.transaction_timeout_ms")]
+    {
+        let needed = waited_for.saturating_add(STALL_MARGIN_MS);
+        if needed > *stall_ms {
+            follow(origins, "health.stall_timeout_ms", key, || *stall_ms = needed);
+        }
+    }
+    let limits = &mut config.limits;
+    if limits.max_transaction_bytes > limits.max_in_flight_bytes {
+        follow(origins, "limits.max_transaction_bytes", "limits.max_in_flight_bytes", || {
+            limits.max_transaction_bytes = limits.max_in_flight_bytes;
+        });
+    }
+    let recovery = &mut config.recovery;
+    if recovery.verify_max_records > 0 && recovery.look_back_records > recovery.verify_max_records {
+        follow(origins, "recovery.look_back_records", "recovery.verify_max_records", || {
+            recovery.look_back_records = recovery.verify_max_records;
+        });
+    }
+}
+
+fn follow(origins: &mut Origins, path: &str, leader: &'static str, change: impl FnOnce()) {
+    let given = origins.get(path).is_some_and(Origin::is_given);
+    if !given && origins.contains_key(leader) {
+        change();
+        origins.insert(path.to_owned(), Origin::Follows(leader));
+    }
+}
+
+/// All mistakes, those aside that were found while reading; `bad` names their keys.
+pub(super) fn check(effective: &Effective, tls: Tls, pod_name: Option<&str>, bad: &BTreeSet<String>) -> Vec<Mistake> {
+    let mut rules = Rules { effective, values: values(&effective.config), bad: bad.clone(), mistakes: Vec::new() };
+    rules.ranges();
+    rules.names(pod_name);
+    rules.bootstrap_servers();
+    rules.log_level();
+    rules.times();
+    rules.sizes();
+    rules.security(tls);
+    rules.mistakes
+}
+
+/// The least and the greatest value of a number.
+///
+/// # Panics
+/// When the key is no number, or its field has no range; a test holds that there is one.
+#[must_use]
+pub(super) fn range_of(path: &str) -> (u64, u64) {
+    let beyond = BTreeMap::from([(path.to_owned(), (toml::Value::Integer(i64::MAX), Origin::Default))]);
+    let errors = build(beyond).validate().err().unwrap_or_default();
+    let (_, min, max) = out_of_range(&errors, "").pop().expect("every number has a range that ends below 2^63-1");
+    (min, max)
+}
+
+/// The values of a configuration by key, as TOML. Secrets do not serialise to what they are.
+pub(super) fn values(config: &Config) -> BTreeMap<String, toml::Value> {
+    let table = toml::Table::try_from(config).expect("numbers are below 2^63 and paths are UTF-8: both came from text");
+    let mut flat = BTreeMap::new();
+    flatten("", table, &mut flat);
+    flat
+}
+
+fn flatten(prefix: &str, table: toml::Table, flat: &mut BTreeMap<String, toml::Value>) {
+    for (name, value) in table {
+        let path = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+        if let toml::Value::Table(below) = value {
+            flatten(&path, below, flat);
+        } else {
+            flat.insert(path, value);
+        }
+    }
+}
+
+/// Path, least and greatest value of each number that is out of its range.
+fn out_of_range(errors: &ValidationErrors, prefix: &str) -> Vec<(String, u64, u64)> {
+    let mut found = Vec::new();
+    for (name, kind) in errors.errors() {
+        let path = if prefix.is_empty() { name.to_string() } else { format!("{prefix}.{name}") };
+        match kind {
+            ValidationErrorsKind::Struct(below) => found.extend(out_of_range(below, &path)),
+            ValidationErrorsKind::Field(errors) => {
+                let bound = |of: &str| errors.iter().find_map(|error| error.params.get(of).and_then(Value::as_u64));
+                found.push((path, bound("min").unwrap_or(0), bound("max").unwrap_or(u64::MAX)));
+            }
+            ValidationErrorsKind::List(_) => unreachable!("no field of the configuration is a list"),
+        }
+    }
+    found
+}
+
+struct Rules<'a> {
+    effective: &'a Effective,
+    values: BTreeMap<String, toml::Value>,
+    bad: BTreeSet<String>,
+    mistakes: Vec<Mistake>,
+}
+
+impl Rules<'_> {
+    fn ranges(&mut self) {
+        let errors = self.effective.config.validate().err().unwrap_or_default();
+        for (path, min, max) in out_of_range(&errors, "") {
+            // A default that made room for a wrong number is not the mistake.
+            if !self.effective.origin(&path).is_given() {
+                continue;
+            }
+            let found = self.values.get(&path).and_then(toml::Value::as_integer).unwrap_or_default();
+            let near = if u64::try_from(found).is_ok_and(|found| found > max) { max } else { min };
+            self.mistake(
+                &path,
+                format!("must be from {min} to {max}"),
+                format!("{near} is the nearest that is allowed"),
+            );
+        }
+    }
+
+    fn names(&mut self, pod_name: Option<&str>) {
+        let kafka = &self.effective.config.kafka;
+        let topics = [
+            ("kafka.topic", &kafka.topic),
+            ("kafka.state_topic", &kafka.state_topic),
+            ("kafka.dlq_topic", &kafka.dlq_topic),
+        ];
+        for (path, topic) in topics {
+            self.legal_name(path, topic);
+        }
+        for (later, (path, topic)) in topics.iter().enumerate() {
+            for (other_path, other) in &topics[..later] {
+                if !self.all_right(&[path, other_path]) {
+                    continue;
+                }
+                if topic == other {
+                    self.mistake(
+                        path,
+                        format!("must differ from {other_path}"),
+                        "give each of the three its own topic".into(),
+                    );
+                } else if topic.replace('.', "_") == other.replace('.', "_") {
+                    let problem = format!("differs from {other_path} only in . and _, which brokers refuse");
+                    self.mistake(path, problem, "give it another name".into());
+                }
+            }
+        }
+        if let Some(name) = &kafka.instance_name {
+            self.legal_name("kafka.instance_name", name);
+        }
+        if kafka.group_id.trim() != kafka.group_id {
+            let problem = "must not begin or end with white space".to_owned();
+            self.mistake("kafka.group_id", problem, "remove it; the broker would take it for another group".into());
+        }
+        let pod_is_named = pod_name.is_some_and(|name| !name.is_empty());
+        if kafka.static_membership && kafka.instance_name.is_none() && !pod_is_named {
+            let problem = "needs a name that stays the same over a restart";
+            let remedy = "set kafka.instance_name or the variable POD_NAME, to another value in each process";
+            self.mistake_between(&["kafka.static_membership", "kafka.instance_name"], problem.into(), remedy.into());
+        }
+    }
+
+    fn legal_name(&mut self, path: &str, name: &str) {
+        if !is_legal_name(name) {
+            let problem = "must be 1 to 249 characters out of a-z, A-Z, 0-9, . _ and -, and neither . nor ..";
+            self.mistake(path, problem.into(), "choose a name that Kafka allows".into());
+        }
+    }
+
+    fn bootstrap_servers(&mut self) {
+        let wrong =
+            self.effective.config.kafka.bootstrap_servers.split(',').find_map(|server| server_problem(server.trim()));
+        if let Some((problem, remedy)) = wrong {
+            self.mistake("kafka.bootstrap_servers", problem.into(), remedy.into());
+        }
+    }
+
+    fn log_level(&mut self) {
+        if !self.effective.config.log.level.split(',').all(is_log_directive) {
+            let problem = "must be error, warn, info, debug or trace, or a comma-separated filter of target=level";
+            self.mistake(
+                "log.level",
+                problem.into(),
+                "write for example \"info\", or \"info,librdkafka=debug\"".into(),
+            );
+        }
+    }
+
+    fn times(&mut self) {
+        let Config { kafka, shutdown, health, .. } = &self.effective.config;
+        let (session, heartbeat) = (kafka.session_timeout_ms, kafka.heartbeat_interval_ms);
+        let max_poll = kafka.max_poll_interval_ms;
+        if heartbeat.saturating_mul(3) >= session {
+            self.mistake_between(
+                &["kafka.heartbeat_interval_ms", "kafka.session_timeout_ms"],
+                format!("must be below a third of kafka.session_timeout_ms ({session}), or a lost heartbeat loses the membership"),
+                format!("set it to {} or less", session.saturating_sub(1) / 3),
+            );
+        }
+        if session >= max_poll {
+            self.mistake_between(
+                &["kafka.session_timeout_ms", "kafka.max_poll_interval_ms"],
+                format!("must be below kafka.max_poll_interval_ms ({max_poll})"),
+                format!("lower it, or raise kafka.max_poll_interval_ms above {session}"),
+            );
+        }
+        if shutdown.revoke_drain_ms >= max_poll {
+            self.mistake_between(
+                &["shutdown.revoke_drain_ms", "kafka.max_poll_interval_ms"],
+                format!("must be below kafka.max_poll_interval_ms ({max_poll}), or a revocation costs the membership"),
+                format!("set it to {} or less; the other members wait meanwhile", max_poll.saturating_sub(1)),
+            );
+        }
+        if shutdown.drain_timeout_ms <= shutdown.revoke_drain_ms {
+            self.mistake_between(
+                &["shutdown.drain_timeout_ms", "shutdown.revoke_drain_ms"],
+                format!("must be above shutdown.revoke_drain_ms ({}), which is a part of it", shutdown.revoke_drain_ms),
+                format!("set it to {} or more", shutdown.revoke_drain_ms.saturating_add(1)),
+            );
+        }
+        if health.stall_timeout_ms <= session {
+            self.mistake_between(
+                &["health.stall_timeout_ms", "kafka.session_timeout_ms"],
+                format!(
+                    "must be above kafka.session_timeout_ms ({session}), or an ordinary rebalance looks like a stall"
+                ),
+                format!("set it to {} or more, or remove it", session.saturating_add(1)),
+            );
+        }
+    }
+
+    fn sizes(&mut self) {
+        let Config { limits, recovery, .. } = &self.effective.config;
+        let in_flight = limits.max_in_flight_bytes;
+        if limits.max_payload_bytes >= in_flight {
+            self.mistake_between(
+                &["limits.max_payload_bytes", "limits.max_in_flight_bytes"],
+                format!("must be below limits.max_in_flight_bytes ({in_flight}), or such a value would never be read"),
+                "lower it, or raise limits.max_in_flight_bytes".into(),
+            );
+        }
+        if limits.max_transaction_bytes > in_flight {
+            self.mistake_between(
+                &["limits.max_transaction_bytes", "limits.max_in_flight_bytes"],
+                format!("must be at most limits.max_in_flight_bytes ({in_flight}), which it is a part of"),
+                format!("set it to {in_flight} or less, or remove it"),
+            );
+        }
+        let verify_max = recovery.verify_max_records;
+        if verify_max > 0 && recovery.look_back_records > verify_max {
+            self.mistake_between(
+                &["recovery.look_back_records", "recovery.verify_max_records"],
+                format!("must be at most recovery.verify_max_records ({verify_max}), or no stretch is ever verified"),
+                format!("set it to {verify_max} or less; to verify nothing, set recovery.verify_max_records = 0"),
+            );
+        }
+    }
+
+    fn security(&mut self, tls: Tls) {
+        let security = &self.effective.config.kafka.security;
+        self.exclusive("kafka.security.password", "kafka.security.password_file");
+        self.exclusive("kafka.security.key_password", "kafka.security.key_password_file");
+        if !self.all_right(&["kafka.security.protocol"]) {
+            return;
+        }
+        if security.protocol.uses_tls() && tls == Tls::Absent {
+            let problem = "needs TLS, which this build does not have".to_owned();
+            self.mistake("kafka.security.protocol", problem, BUILD_WITH_TLS.into());
+        }
+        self.tls_files(security);
+        if !self.all_right(&["kafka.security.sasl_mechanism"]) {
+            return;
+        }
+        match (security.protocol.uses_sasl(), security.sasl_mechanism) {
+            (true, Some(mechanism)) => self.credentials(mechanism, tls),
+            (true, None) => {
+                let problem =
+                    format!("is needed by kafka.security.protocol = {}", self.shown("kafka.security.protocol"));
+                let remedy = "set it to plain, scram-sha-256, scram-sha-512 or oauthbearer";
+                self.mistake("kafka.security.sasl_mechanism", problem, remedy.into());
+            }
+            (false, _) => {
+                for path in ["sasl_mechanism", "username", "password", "password_file", "oauth_token_file"] {
+                    self.unused(path, "sasl_tls (or sasl_plaintext)");
+                }
+            }
+        }
+    }
+
+    fn tls_files(&mut self, security: &Security) {
+        if !security.protocol.uses_tls() {
+            for path in ["ca_file", "certificate_file", "key_file", "key_password", "key_password_file"] {
+                self.unused(path, "tls or sasl_tls");
+            }
+            return;
+        }
+        let (certificate, key) = ("kafka.security.certificate_file", "kafka.security.key_file");
+        for (given, missing) in [(certificate, key), (key, certificate)] {
+            if self.is_given(given) && !self.is_given(missing) {
+                self.mistake(missing, format!("is needed by {given}"), "set both, or neither".into());
+            }
+        }
+        for path in ["kafka.security.key_password", "kafka.security.key_password_file"] {
+            if self.is_given(path) && !self.is_given(key) && !self.is_given(certificate) {
+                self.mistake(path, format!("belongs to {key}, which is not set"), format!("set {key}, or remove it"));
+            }
+        }
+    }
+
+    fn credentials(&mut self, mechanism: SaslMechanism, tls: Tls) {
+        let name = self.shown("kafka.security.sasl_mechanism");
+        let needs_tls = match mechanism {
+            SaslMechanism::Plain => false,
+            SaslMechanism::ScramSha256 | SaslMechanism::ScramSha512 | SaslMechanism::Oauthbearer => true,
+        };
+        if needs_tls && tls == Tls::Absent {
+            let problem = "needs the cryptography that comes with TLS, which this build does not have".to_owned();
+            self.mistake("kafka.security.sasl_mechanism", problem, BUILD_WITH_TLS.into());
+        }
+        let (username, password, password_file, token_file) = (
+            "kafka.security.username",
+            "kafka.security.password",
+            "kafka.security.password_file",
+            "kafka.security.oauth_token_file",
+        );
+        let problem = format!("is needed by kafka.security.sasl_mechanism = {name}");
+        let unused = format!("has no meaning with kafka.security.sasl_mechanism = {name}");
+        match mechanism {
+            SaslMechanism::Oauthbearer => {
+                if !self.is_given(token_file) {
+                    self.mistake(token_file, problem, "name the file that the token is written to".into());
+                }
+                for path in [username, password, password_file] {
+                    if self.is_given(path) {
+                        self.mistake(path, unused.clone(), "remove it; the token says who it is".into());
+                    }
+                }
+            }
+            SaslMechanism::Plain | SaslMechanism::ScramSha256 | SaslMechanism::ScramSha512 => {
+                if !self.is_given(username) {
+                    self.mistake(username, problem.clone(), "set it".into());
+                }
+                if !self.is_given(password) && !self.is_given(password_file) {
+                    self.mistake(
+                        password_file,
+                        problem,
+                        format!("set it to a file that holds the password, or set {password}"),
+                    );
+                }
+                if self.is_given(token_file) {
+                    self.mistake(
+                        token_file,
+                        unused,
+                        "remove it, or set kafka.security.sasl_mechanism = \"oauthbearer\"".into(),
+                    );
+                }
+            }
+        }
+    }
+
+    fn exclusive(&mut self, secret: &str, file: &str) {
+        if self.is_given(secret) && self.is_given(file) {
+            self.mistake(
+                secret,
+                format!("and {file} exclude each other"),
+                format!("remove one of them, best {secret}"),
+            );
+        }
+    }
+
+    fn unused(&mut self, name: &str, protocol: &str) {
+        let path = format!("kafka.security.{name}");
+        if self.is_given(&path) {
+            let current = self.shown("kafka.security.protocol");
+            let problem = format!("has no meaning with kafka.security.protocol = {current}");
+            self.mistake(&path, problem, format!("set the protocol to {protocol}, or remove it"));
+        }
+    }
+
+    /// Whether somebody gave it a value, be it a wrong one.
+    fn is_given(&self, path: &str) -> bool {
+        self.bad.contains(path) || self.effective.origin(path).is_given()
+    }
+
+    fn all_right(&self, paths: &[&str]) -> bool {
+        !paths.iter().any(|path| self.bad.contains(*path))
+    }
+
+    fn shown(&self, path: &str) -> String {
+        self.values.get(path).map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// A mistake of the first of these keys in its relation to the others; not told if one of them is wrong by itself.
+    fn mistake_between(&mut self, paths: &[&str], problem: String, remedy: String) {
+        if self.all_right(paths) {
+            self.mistake(paths[0], problem, remedy);
+        }
+    }
+
+    fn mistake(&mut self, path: &str, problem: String, remedy: String) {
+        if !self.all_right(&[path]) {
+            return;
+        }
+        self.bad.insert(path.to_owned());
+        let key = keys::find(path).filter(|key| key.kind != Kind::Secret);
+        let found = key.zip(self.values.get(path)).and_then(|(key, value)| shown(key, &value.to_string()));
+        let origin = self.effective.origin(path);
+        self.mistakes.push(Mistake { key: path.to_owned(), found, origin, problem, remedy });
+    }
+}
+
+fn server_problem(server: &str) -> Option<(&'static str, &'static str)> {
+    if server.is_empty() {
+        return Some(("has an empty entry", "write host:port, separated by commas"));
+    }
+    if server.contains("://") {
+        return Some(("must not have a scheme", "write host:port, and set kafka.security.protocol"));
+    }
+    if server.contains('@') {
+        return Some((
+            "must not hold a user name",
+            "write host:port, and set kafka.security.username and password_file",
+        ));
+    }
+    let Some((host, port)) = server.rsplit_once(':') else {
+        return Some(("has an entry without a port", "write host:port, for example localhost:9092"));
+    };
+    let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits || !port.parse::<u16>().is_ok_and(|port| port > 0) {
+        return Some(("has a port that is no number from 1 to 65535", "write host:port, for example localhost:9092"));
+    }
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let legal_host = match address {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || matches!(c, ':' | '/' | '[' | ']')),
+    };
+    if !legal_host {
+        return Some(("has an entry that is no host and port", "write host:port; an IPv6 address stands in brackets"));
+    }
+    None
+}
+
+/// `level` or `target=level`.
+fn is_log_directive(directive: &str) -> bool {
+    let is_level = |level: &str| ["error", "warn", "info", "debug", "trace"].contains(&level);
+    match directive.trim().split_once('=') {
+        None => is_level(directive.trim()),
+        Some((target, level)) => {
+            let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '-' | '.');
+            !target.is_empty() && target.chars().all(legal) && (is_level(level) || level == "off")
+        }
+    }
+}

@@ -1,0 +1,854 @@
+//! Group commit, self-clocked: when a transaction is due, what it carries, and what its end means.
+//!
+//! Batches whose outcomes are complete, in order, wait for the running transaction to end; then all that waits goes
+//! into the next one, and of each key only the newest snapshot. A transaction is opened only when its content is
+//! ready. Three facts hold, lettered in the assertions:
+//!
+//! * a) at most one transaction is under way, and none while a new producer is being built;
+//! * b) a batch is committed once: it leaves its line for the cargo, and the cargo only when the end is clear;
+//! * c) only lines of the present term are sent. A line ends with its term, and what was in the cargo goes with it.
+//!
+//! An abort is not a rollback: the same cargo is sent again, less the lines that ended. After an end without a clear
+//! answer a fresh producer fences all that may still be under way, and the group's committed positions then tell, by
+//! position and mark, whether the cargo took effect.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use crate::progress::offsets::{BatchId, DoneBatch, Head, OpenBatch, OpenBatches, OrderBroken, Outcomes};
+use crate::progress::transaction::{Answer, Committed, Content, Mark, RefusedRecord, Stretch};
+use crate::record::{Key, Offset, Partition, Position, Term};
+
+/// Attempts of content that the broker refuses, before the process ends.
+pub const REFUSALS_ALLOWED: u32 = 3;
+/// Transactions that the coordinator timed out within a minute, before the process ends.
+pub const TIMED_OUT_FENCINGS_PER_MINUTE: usize = 3;
+/// The first wait before content is sent again; it doubles up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Names a revocation that waits for its partitions to drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RevocationId(pub u64);
+
+/// What the machine is told.
+#[derive(Debug)]
+pub enum Input {
+    /// A partition has recovered: its line begins. The outcomes are what recovery has to publish.
+    Joined {
+        /// The partition.
+        partition: Partition,
+        /// Its term.
+        term: Term,
+        /// What the group has committed.
+        committed: Option<Position>,
+        /// A batch without records that stands at the first position to process.
+        start: OpenBatch,
+        /// What recovery has to publish: healed snapshots and missing dead letters.
+        heals: Outcomes,
+    },
+    /// A batch was read and handed to its entities.
+    Opened(OpenBatch),
+    /// All records of a batch have an outcome.
+    Completed {
+        /// The partition.
+        partition: Partition,
+        /// The term under which it was read.
+        term: Term,
+        /// Which batch.
+        id: BatchId,
+        /// The outcomes.
+        outcomes: Outcomes,
+    },
+    /// The transaction, or the building of a new producer, has ended.
+    Ended(Answer),
+    /// These partitions are about to go.
+    Revoked {
+        /// To be named in [`Command::Drained`].
+        id: RevocationId,
+        /// Partitions and terms.
+        partitions: Vec<(Partition, Term)>,
+    },
+    /// Ownership under these terms is over.
+    Over(Vec<(Partition, Term)>),
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Command {
+    /// Send this in one transaction.
+    Commit(Arc<Content>),
+    /// Build a new producer, then ask what is committed for these partitions.
+    Renew(Vec<Partition>),
+    /// A transaction took effect.
+    Committed(Receipt),
+    /// Nothing of the revocation is left to be committed.
+    Drained(RevocationId),
+    /// It cannot be told what of this term was committed: recover the partition again under a new term.
+    Forfeit(Partition, Term),
+    /// Work of a term that is over was dropped.
+    Dropped {
+        /// The partition.
+        partition: Partition,
+        /// How many records.
+        records: u64,
+    },
+    /// The process has to end.
+    Stop(StopReason),
+    /// Something to tell in the log.
+    Tell(Notice),
+}
+
+/// A transaction that took effect.
+#[derive(Debug)]
+pub struct Receipt {
+    /// Its number.
+    pub number: u64,
+    /// From its begin to the clear answer.
+    pub took: Duration,
+    /// What it committed.
+    pub stretches: Vec<Stretch>,
+    /// The batches whose outcomes it carried.
+    pub batches: Vec<DoneBatch>,
+    /// Snapshots sent.
+    pub snapshots: usize,
+    /// Dead letters sent.
+    pub dead_letters: usize,
+}
+
+/// Something to tell in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// The transaction had no effect and is sent again.
+    Aborted {
+        /// Its number.
+        number: u64,
+        /// Why.
+        cause: String,
+        /// Counted from 1.
+        attempt: u32,
+    },
+    /// It cannot be told yet whether the transaction took effect.
+    Unanswered {
+        /// Its number.
+        number: u64,
+        /// Why.
+        cause: String,
+        /// Since the content was first sent.
+        took: Duration,
+    },
+    /// A fresh producer is there, and what the positions told.
+    Renewed {
+        /// The number of the transaction in doubt; `None` where none was.
+        number: Option<u64>,
+        /// What became of it.
+        verdict: Verdict,
+        /// Since the content was first sent.
+        took: Duration,
+    },
+    /// No fresh producer could be had; it is tried again.
+    RenewFailed {
+        /// Why.
+        cause: String,
+        /// Counted from 1.
+        attempt: u32,
+    },
+    /// The coordinator timed the transaction out.
+    TimedOut {
+        /// Its number.
+        number: u64,
+        /// Why.
+        cause: String,
+    },
+    /// The broker refuses the content; it is tried again.
+    Refused {
+        /// Why.
+        cause: String,
+        /// The partition of the record, where the broker told.
+        partition: Option<Partition>,
+        /// The source offset of the record, where the broker told.
+        offset: Option<Offset>,
+        /// Counted from 1.
+        attempt: u32,
+    },
+    /// A dead letter goes without its value.
+    Truncated {
+        /// Its partition.
+        partition: Partition,
+        /// Its source offset.
+        offset: Offset,
+        /// The value's length.
+        bytes: u64,
+    },
+}
+
+/// What the committed positions told of a transaction in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// There was none.
+    NothingInDoubt,
+    /// It took effect.
+    TookEffect,
+    /// It had no effect and is sent again.
+    HadNone,
+    /// The positions tell neither: the partitions are recovered again.
+    CannotTell,
+}
+
+/// Why the process has to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StopReason {
+    /// Another process uses the same transactional id.
+    DuplicateInstance(String),
+    /// The broker refuses what is to be written, however often it is sent.
+    Refused {
+        /// Why.
+        cause: String,
+        /// The record, where the broker told: partition and source offset.
+        record: Option<(Partition, Offset)>,
+    },
+    /// The coordinator times out transaction after transaction.
+    TimedOutTooOften(String),
+    /// The producer is beyond help.
+    ProducerFatal(String),
+    /// Offsets fell within one assignment.
+    OrderBroken(OrderBroken),
+}
+
+/// Bounds.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What one transaction carries at the most, in bytes before coalescing; one batch always fits.
+    pub max_transaction_bytes: u64,
+    /// Names the transactions of this process in the offsets' metadata.
+    pub mark: Mark,
+}
+
+/// One partition under one term.
+#[derive(Debug)]
+struct Line {
+    term: Term,
+    committed: Option<Position>,
+    open: OpenBatches,
+    /// What recovery has to publish goes out with the line's first batch.
+    heals: Option<Outcomes>,
+    /// It is about to go: only what is done already is still sent.
+    closing: bool,
+}
+
+/// The part of a cargo that is of one line.
+#[derive(Debug)]
+struct Part {
+    partition: Partition,
+    term: Term,
+    start: Option<Position>,
+    end: Position,
+    done: Vec<DoneBatch>,
+}
+
+#[derive(Debug, Default)]
+struct Cargo {
+    parts: Vec<Part>,
+    content: Arc<Content>,
+    sent_at: Option<Instant>,
+    aborts: u32,
+    refusals: u32,
+}
+
+impl Cargo {
+    /// Since it was first sent.
+    fn age(&self, now: Instant) -> Duration {
+        self.sent_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
+    }
+}
+
+/// What the producer does.
+#[derive(Debug)]
+enum Flight {
+    /// Nothing.
+    Idle,
+    /// A transaction is under way.
+    Sending(Cargo),
+    /// A transaction ended clearly without effect; it is sent again at this time.
+    Waiting(Cargo, Instant),
+    /// A new producer is being built; the cargo is in doubt.
+    Renewing(Option<Cargo>),
+    /// No new producer could be had; it is tried again at this time.
+    RenewWaiting(Option<Cargo>, Instant),
+    /// The process ends: nothing is sent any more.
+    Stopped,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct GroupCommit {
+    settings: Settings,
+    lines: BTreeMap<Partition, Line>,
+    flight: Flight,
+    revocations: BTreeMap<RevocationId, Vec<(Partition, Term)>>,
+    next_number: u64,
+    /// Halved by a transaction that timed out, doubled by one that did not.
+    limit_bytes: u64,
+    renewals_failed: u32,
+    timed_out_at: VecDeque<Instant>,
+    truncated: HashSet<(Partition, Offset)>,
+    /// The partition after which the next cargo begins, so that none is starved.
+    last_served: Option<Partition>,
+}
+
+impl GroupCommit {
+    /// The machine, and its first command: build a producer.
+    #[must_use]
+    pub fn new(settings: Settings) -> (GroupCommit, Command) {
+        let limit_bytes = settings.max_transaction_bytes;
+        let machine = GroupCommit {
+            settings,
+            lines: BTreeMap::new(),
+            flight: Flight::Renewing(None),
+            revocations: BTreeMap::new(),
+            next_number: 1,
+            limit_bytes,
+            renewals_failed: 0,
+            timed_out_at: VecDeque::new(),
+            truncated: HashSet::new(),
+            last_served: None,
+        };
+        (machine, Command::Renew(Vec::new()))
+    }
+
+    /// Takes the input in and says what is to be done about it.
+    pub fn handle(&mut self, input: Input, now: Instant) -> Vec<Command> {
+        let mut commands = Vec::new();
+        if matches!(self.flight, Flight::Stopped) {
+            return commands;
+        }
+        match input {
+            Input::Joined { partition, term, committed, start, heals } => {
+                self.join(partition, term, committed, start, heals, &mut commands);
+            }
+            Input::Opened(open) => self.open(open, &mut commands),
+            Input::Completed { partition, term, id, outcomes } => {
+                self.complete(partition, term, id, outcomes, &mut commands);
+            }
+            Input::Ended(answer) => self.ended(answer, now, &mut commands),
+            Input::Revoked { id, partitions } => self.revoke(id, partitions, &mut commands),
+            Input::Over(partitions) => self.over(&partitions, &mut commands),
+            Input::Tick => {}
+        }
+        self.pump(now, &mut commands);
+        self.settle_revocations(&mut commands);
+        commands
+    }
+
+    /// When [`Input::Tick`] is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        match &self.flight {
+            Flight::Waiting(_, at) | Flight::RenewWaiting(_, at) => Some(*at),
+            Flight::Idle | Flight::Sending(_) | Flight::Renewing(_) | Flight::Stopped => None,
+        }
+    }
+
+    /// How many records no transaction has committed yet, and the oldest of them by timestamp.
+    #[must_use]
+    pub fn open_records(&self) -> (u64, Option<(Partition, Head)>) {
+        let parts = self.cargo().map_or(&[][..], |cargo| &cargo.parts);
+        let in_cargo: u64 = parts.iter().map(records_of).sum();
+        let in_lines: u64 = self.lines.values().map(|line| line.open.records()).sum();
+        let heads_in_cargo = parts.iter().filter_map(|part| Some((part.partition, head_of(part)?)));
+        let heads_in_lines = self.lines.iter().filter_map(|(partition, line)| Some((*partition, line.open.oldest()?)));
+        let oldest = heads_in_cargo.chain(heads_in_lines).min_by_key(|(_, head)| head.timestamp_ms.unwrap_or(i64::MAX));
+        (in_cargo + in_lines, oldest)
+    }
+
+    fn cargo(&self) -> Option<&Cargo> {
+        match &self.flight {
+            Flight::Sending(cargo) | Flight::Waiting(cargo, _) => Some(cargo),
+            Flight::Renewing(cargo) | Flight::RenewWaiting(cargo, _) => cargo.as_ref(),
+            Flight::Idle | Flight::Stopped => None,
+        }
+    }
+
+    fn join(
+        &mut self,
+        partition: Partition,
+        term: Term,
+        committed: Option<Position>,
+        start: OpenBatch,
+        heals: Outcomes,
+        commands: &mut Vec<Command>,
+    ) {
+        let mut open = OpenBatches::starting_at(start.batch.next());
+        if let Err(broken) = open.open(start) {
+            return self.stop(StopReason::OrderBroken(broken), commands);
+        }
+        let line = Line { term, committed, open, heals: Some(heals), closing: false };
+        if let Some(old) = self.lines.insert(partition, line) {
+            assert!(old.term < term, "c) terms of {partition} only rise: {:?} then {term:?}", old.term);
+            commands.push(Command::Dropped { partition, records: old.open.records() });
+        }
+    }
+
+    fn open(&mut self, open: OpenBatch, commands: &mut Vec<Command>) {
+        let partition = open.batch.partition();
+        let term = open.batch.term();
+        let line = self.lines.get_mut(&partition).filter(|line| line.term == term && !line.closing);
+        let Some(line) = line else {
+            return commands.push(Command::Dropped { partition, records: open.batch.len() as u64 });
+        };
+        if let Err(broken) = line.open.open(open) {
+            self.stop(StopReason::OrderBroken(broken), commands);
+        }
+    }
+
+    fn complete(
+        &mut self,
+        partition: Partition,
+        term: Term,
+        id: BatchId,
+        outcomes: Outcomes,
+        commands: &mut Vec<Command>,
+    ) {
+        let records = outcomes.applied + outcomes.skipped + outcomes.dead_letters.len() as u64;
+        let left = match self.lines.get_mut(&partition).filter(|line| line.term == term) {
+            Some(line) => line.open.complete(id, outcomes),
+            None => Some(outcomes),
+        };
+        // A batch of a line that has ended was reported when it ended; one of a line that closes was dropped there.
+        let is_news = self.lines.get(&partition).is_none_or(|line| line.term != term);
+        if left.is_some() && is_news && records > 0 {
+            commands.push(Command::Dropped { partition, records });
+        }
+    }
+
+    fn revoke(&mut self, id: RevocationId, partitions: Vec<(Partition, Term)>, commands: &mut Vec<Command>) {
+        for (partition, term) in &partitions {
+            if let Some(line) = self.lines.get_mut(partition).filter(|line| line.term == *term) {
+                line.closing = true;
+                let records = line.open.drop_unfinished();
+                if records > 0 {
+                    commands.push(Command::Dropped { partition: *partition, records });
+                }
+            }
+        }
+        self.revocations.insert(id, partitions);
+    }
+
+    fn over(&mut self, partitions: &[(Partition, Term)], commands: &mut Vec<Command>) {
+        for (partition, term) in partitions {
+            if self.lines.get(partition).is_some_and(|line| line.term == *term)
+                && let Some(line) = self.lines.remove(partition)
+            {
+                let records = line.open.records();
+                if records > 0 {
+                    commands.push(Command::Dropped { partition: *partition, records });
+                }
+            }
+            self.truncated.retain(|(of, _)| of != partition);
+        }
+    }
+
+    fn settle_revocations(&mut self, commands: &mut Vec<Command>) {
+        let settled: Vec<RevocationId> = self
+            .revocations
+            .iter()
+            .filter(|(_, partitions)| partitions.iter().all(|(partition, term)| self.is_drained(*partition, *term)))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in settled {
+            self.revocations.remove(&id);
+            commands.push(Command::Drained(id));
+        }
+    }
+
+    fn is_drained(&self, partition: Partition, term: Term) -> bool {
+        let waits = self.lines.get(&partition).is_some_and(|line| line.term == term && line.open.has_done());
+        let travels = self
+            .cargo()
+            .is_some_and(|cargo| cargo.parts.iter().any(|part| part.partition == partition && part.term == term));
+        !waits && !travels
+    }
+
+    // ------------------------------------------------------------------------------------------------- sending
+
+    fn pump(&mut self, now: Instant, commands: &mut Vec<Command>) {
+        match std::mem::replace(&mut self.flight, Flight::Idle) {
+            Flight::Idle => {
+                let parts = self.load();
+                if !parts.is_empty() {
+                    self.send(Cargo { parts, ..Cargo::default() }, now, commands);
+                }
+            }
+            Flight::Waiting(cargo, at) if at <= now => self.send_again(cargo, now, commands),
+            Flight::RenewWaiting(cargo, at) if at <= now => self.renew(cargo, commands),
+            busy @ (Flight::Sending(_)
+            | Flight::Waiting(..)
+            | Flight::Renewing(_)
+            | Flight::RenewWaiting(..)
+            | Flight::Stopped) => self.flight = busy,
+        }
+    }
+
+    /// Takes what is done out of the lines: those that close first, then in turn, up to the limit.
+    fn load(&mut self) -> Vec<Part> {
+        let mut room = self.limit_bytes;
+        let mut is_first = true;
+        let mut parts = Vec::new();
+        for partition in self.turn() {
+            let Some(line) = self.lines.get_mut(&partition) else { continue };
+            let mut done = Vec::new();
+            let take =
+                |room: u64, is_first: bool| move |outcomes: &Outcomes| is_first || outcomes.weight_bytes() <= room;
+            while let Some(mut batch) = line.open.take_done_if(take(room, is_first)) {
+                if let Some(heals) = line.heals.take() {
+                    batch.outcomes.merge(heals);
+                }
+                room = room.saturating_sub(batch.outcomes.weight_bytes());
+                is_first = false;
+                done.push(batch);
+            }
+            let Some(last) = done.last() else { continue };
+            let end = last.open.batch.next();
+            parts.push(Part { partition, term: line.term, start: line.committed, end, done });
+            self.last_served = Some(partition);
+        }
+        parts
+    }
+
+    fn turn(&self) -> Vec<Partition> {
+        let after = self.last_served.unwrap_or(Partition(-1));
+        let mut turn: Vec<(bool, bool, Partition)> = self
+            .lines
+            .iter()
+            .filter(|(_, line)| line.open.has_done())
+            .map(|(partition, line)| (!line.closing, *partition <= after, *partition))
+            .collect();
+        turn.sort_unstable();
+        turn.into_iter().map(|(_, _, partition)| partition).collect()
+    }
+
+    fn send(&mut self, mut cargo: Cargo, now: Instant, commands: &mut Vec<Command>) {
+        let number = self.next_number;
+        self.next_number += 1;
+        cargo.content = Arc::new(self.content_of(&cargo.parts, number));
+        cargo.sent_at.get_or_insert(now);
+        commands.push(Command::Commit(Arc::clone(&cargo.content)));
+        self.flight = Flight::Sending(cargo);
+    }
+
+    fn content_of(&self, parts: &[Part], number: u64) -> Content {
+        let mut content = Content { number, ..Content::default() };
+        let mut newest: FxHashMap<(Partition, Key), usize> = FxHashMap::default();
+        for part in parts {
+            content.stretches.push(Stretch {
+                partition: part.partition,
+                term: part.term,
+                start: part.start,
+                end: part.end,
+            });
+            for outcomes in part.done.iter().map(|done| &done.outcomes) {
+                for snapshot in &outcomes.snapshots {
+                    let slot = newest.entry((part.partition, Arc::clone(&snapshot.key)));
+                    let index = *slot.or_insert(content.snapshots.len());
+                    match content.snapshots.get_mut(index) {
+                        Some(older) => *older = snapshot.clone(),
+                        None => content.snapshots.push(snapshot.clone()),
+                    }
+                }
+                for letter in &outcomes.dead_letters {
+                    let mut letter = letter.clone();
+                    letter.truncated = self.truncated.contains(&(part.partition, letter.record().offset));
+                    content.dead_letters.push(letter);
+                }
+            }
+        }
+        content
+    }
+
+    /// Sends what is left of a cargo whose last try had no effect, less the lines that ended since.
+    fn send_again(&mut self, mut cargo: Cargo, now: Instant, commands: &mut Vec<Command>) {
+        cargo.parts.retain(|part| {
+            let is_current = self.lines.get(&part.partition).is_some_and(|line| line.term == part.term);
+            if !is_current {
+                commands.push(Command::Dropped { partition: part.partition, records: records_of(part) });
+            }
+            is_current
+        });
+        self.return_to_lines(&mut cargo);
+        if cargo.parts.is_empty() {
+            self.flight = Flight::Idle;
+            return self.pump(now, commands);
+        }
+        self.send(cargo, now, commands);
+    }
+
+    fn renew(&mut self, cargo: Option<Cargo>, commands: &mut Vec<Command>) {
+        let asked = cargo.iter().flat_map(|cargo| &cargo.parts).map(|part| part.partition).collect();
+        commands.push(Command::Renew(asked));
+        self.flight = Flight::Renewing(cargo);
+    }
+
+    fn stop(&mut self, reason: StopReason, commands: &mut Vec<Command>) {
+        self.flight = Flight::Stopped;
+        commands.push(Command::Stop(reason));
+    }
+
+    // ------------------------------------------------------------------------------------------------- answers
+
+    fn ended(&mut self, answer: Answer, now: Instant, commands: &mut Vec<Command>) {
+        match std::mem::replace(&mut self.flight, Flight::Idle) {
+            Flight::Sending(cargo) => self.sent(cargo, answer, now, commands),
+            Flight::Renewing(cargo) => self.renewed(cargo, answer, now, commands),
+            other @ (Flight::Idle | Flight::Waiting(..) | Flight::RenewWaiting(..) | Flight::Stopped) => {
+                unreachable!("a) an answer came while nothing was under way: {answer:?} in {other:?}")
+            }
+        }
+    }
+
+    fn sent(&mut self, mut cargo: Cargo, answer: Answer, now: Instant, commands: &mut Vec<Command>) {
+        let number = cargo.content.number;
+        match answer {
+            Answer::Committed { took } => {
+                self.limit_bytes = (self.limit_bytes * 2).min(self.settings.max_transaction_bytes);
+                self.took_effect(cargo, took, commands);
+            }
+            Answer::Aborted { cause, timed_out } => {
+                cargo.aborts += 1;
+                commands.push(Command::Tell(Notice::Aborted { number, cause, attempt: cargo.aborts }));
+                if timed_out {
+                    self.carry_less();
+                }
+                let again = now + wait_after(cargo.aborts);
+                self.flight = Flight::Waiting(cargo, again);
+            }
+            Answer::Stale(partitions) => {
+                let is_stale = |part: &Part| partitions.contains(&part.partition);
+                let over: Vec<(Partition, Term)> =
+                    cargo.parts.iter().filter(|part| is_stale(part)).map(|part| (part.partition, part.term)).collect();
+                self.over(&over, commands);
+                self.send_again(cargo, now, commands);
+            }
+            Answer::Unanswered { cause } => {
+                let took = cargo.age(now);
+                commands.push(Command::Tell(Notice::Unanswered { number, cause, took }));
+                self.renew(Some(cargo), commands);
+            }
+            Answer::Fenced { cause, within_timeout: true } => {
+                self.stop(StopReason::DuplicateInstance(cause), commands);
+            }
+            Answer::Fenced { cause, within_timeout: false } => self.timed_out(cargo, cause, now, commands),
+            Answer::Refused { cause, record } => self.refused(cargo, cause, record, now, commands),
+            Answer::Fatal { cause } | Answer::RenewFailed { cause } => {
+                self.stop(StopReason::ProducerFatal(cause), commands);
+            }
+            Answer::Renewed(_) => unreachable!("a) a transaction was under way, not a new producer"),
+        }
+    }
+
+    fn renewed(&mut self, cargo: Option<Cargo>, answer: Answer, now: Instant, commands: &mut Vec<Command>) {
+        match answer {
+            Answer::Renewed(committed) => {
+                self.renewals_failed = 0;
+                self.judge_doubt(cargo, &committed, now, commands);
+            }
+            Answer::RenewFailed { cause } | Answer::Unanswered { cause } | Answer::Aborted { cause, .. } => {
+                self.renewals_failed += 1;
+                let attempt = self.renewals_failed;
+                commands.push(Command::Tell(Notice::RenewFailed { cause, attempt }));
+                self.flight = Flight::RenewWaiting(cargo, now + wait_after(attempt));
+            }
+            Answer::Fenced { cause, .. } => self.stop(StopReason::DuplicateInstance(cause), commands),
+            Answer::Refused { cause, .. } => self.stop(StopReason::Refused { cause, record: None }, commands),
+            Answer::Fatal { cause } => self.stop(StopReason::ProducerFatal(cause), commands),
+            Answer::Committed { .. } | Answer::Stale(_) => {
+                unreachable!("a) a new producer was under way, not a transaction")
+            }
+        }
+    }
+
+    /// Whether the cargo in doubt took effect, by what the group has committed now that nothing is under way.
+    fn judge_doubt(
+        &mut self,
+        cargo: Option<Cargo>,
+        committed: &[(Partition, Option<Committed>)],
+        now: Instant,
+        commands: &mut Vec<Command>,
+    ) {
+        let Some(cargo) = cargo else {
+            let (verdict, took) = (Verdict::NothingInDoubt, Duration::ZERO);
+            commands.push(Command::Tell(Notice::Renewed { number: None, verdict, took }));
+            return;
+        };
+        let number = cargo.content.number;
+        let mark = self.settings.mark.of(number);
+        let held = |part: &&Part| self.lines.get(&part.partition).is_some_and(|line| line.term == part.term);
+        let mut verdicts: Vec<Verdict> = cargo
+            .parts
+            .iter()
+            .filter(held)
+            .map(|part| verdict_of(part, committed.iter().find(|(of, _)| *of == part.partition), &mark))
+            .collect();
+        verdicts.sort_unstable_by_key(|verdict| *verdict as u8);
+        verdicts.dedup();
+        let verdict = match verdicts.as_slice() {
+            [] => Verdict::HadNone,
+            [agreed] => *agreed,
+            [..] => Verdict::CannotTell,
+        };
+        let took = cargo.age(now);
+        commands.push(Command::Tell(Notice::Renewed { number: Some(number), verdict, took }));
+        match verdict {
+            Verdict::TookEffect => {
+                self.took_effect(cargo, took, commands);
+            }
+            Verdict::HadNone | Verdict::NothingInDoubt => {
+                self.carry_less();
+                self.send_again(cargo, now, commands);
+            }
+            Verdict::CannotTell => {
+                for part in cargo.parts {
+                    let is_held = self.lines.get(&part.partition).is_some_and(|line| line.term == part.term);
+                    if is_held {
+                        self.over(&[(part.partition, part.term)], commands);
+                        commands.push(Command::Forfeit(part.partition, part.term));
+                    }
+                }
+            }
+        }
+    }
+
+    fn took_effect(&mut self, cargo: Cargo, took: Duration, commands: &mut Vec<Command>) {
+        let content = &cargo.content;
+        for stretch in &content.stretches {
+            if let Some(line) = self.lines.get_mut(&stretch.partition).filter(|line| line.term == stretch.term) {
+                line.committed = Some(stretch.end);
+            }
+        }
+        for letter in content.dead_letters.iter().filter(|letter| letter.truncated) {
+            self.truncated.remove(&(letter.batch.partition(), letter.record().offset));
+        }
+        commands.push(Command::Committed(Receipt {
+            number: content.number,
+            took,
+            stretches: content.stretches.clone(),
+            snapshots: content.snapshots.len(),
+            dead_letters: content.dead_letters.len(),
+            batches: cargo.parts.into_iter().flat_map(|part| part.done).collect(),
+        }));
+    }
+
+    fn carry_less(&mut self) {
+        self.limit_bytes = (self.limit_bytes / 2).max(1);
+    }
+
+    /// Where the limit has fallen, less is tried at once: what goes beyond it waits in the lines again.
+    fn return_to_lines(&mut self, cargo: &mut Cargo) {
+        let mut room = self.limit_bytes;
+        let mut is_first = true;
+        let mut keep = Vec::new();
+        for mut part in cargo.parts.drain(..) {
+            let mut kept = part.done.len();
+            for (index, done) in part.done.iter().enumerate() {
+                let weight = done.outcomes.weight_bytes();
+                if !is_first && weight > room {
+                    kept = index;
+                    break;
+                }
+                is_first = false;
+                room = room.saturating_sub(weight);
+            }
+            let back = part.done.split_off(kept);
+            if let Some(line) = self.lines.get_mut(&part.partition).filter(|line| line.term == part.term) {
+                line.open.put_back(back);
+            }
+            if let Some(last) = part.done.last() {
+                part.end = last.open.batch.next();
+                keep.push(part);
+            }
+        }
+        cargo.parts = keep;
+    }
+
+    fn timed_out(&mut self, mut cargo: Cargo, cause: String, now: Instant, commands: &mut Vec<Command>) {
+        self.timed_out_at.retain(|at| now.saturating_duration_since(*at) < MINUTE);
+        self.timed_out_at.push_back(now);
+        if self.timed_out_at.len() > TIMED_OUT_FENCINGS_PER_MINUTE {
+            return self.stop(StopReason::TimedOutTooOften(cause), commands);
+        }
+        cargo.aborts += 1;
+        commands.push(Command::Tell(Notice::TimedOut { number: cargo.content.number, cause }));
+        self.renew(Some(cargo), commands);
+    }
+
+    fn refused(
+        &mut self,
+        mut cargo: Cargo,
+        cause: String,
+        record: Option<RefusedRecord>,
+        now: Instant,
+        commands: &mut Vec<Command>,
+    ) {
+        let letter_at = |index: usize| cargo.content.dead_letters.get(index);
+        if let Some(RefusedRecord::DeadLetter { index, too_large: true }) = &record
+            && let Some(letter) = letter_at(*index).filter(|letter| !letter.truncated)
+        {
+            let (partition, offset) = (letter.batch.partition(), letter.record().offset);
+            let bytes = letter.record().value.map_or(0, <[u8]>::len) as u64;
+            self.truncated.insert((partition, offset));
+            commands.push(Command::Tell(Notice::Truncated { partition, offset, bytes }));
+            return self.send_again(cargo, now, commands);
+        }
+        let named = match &record {
+            Some(RefusedRecord::Snapshot(index)) => {
+                cargo.content.snapshots.get(*index).map(|snapshot| (snapshot.partition, snapshot.newest))
+            }
+            Some(RefusedRecord::DeadLetter { index, .. }) => {
+                letter_at(*index).map(|letter| (letter.batch.partition(), letter.record().offset))
+            }
+            None => None,
+        };
+        cargo.refusals += 1;
+        if cargo.refusals >= REFUSALS_ALLOWED {
+            return self.stop(StopReason::Refused { cause, record: named }, commands);
+        }
+        commands.push(Command::Tell(Notice::Refused {
+            cause,
+            partition: named.map(|(partition, _)| partition),
+            offset: named.map(|(_, offset)| offset),
+            attempt: cargo.refusals,
+        }));
+        let again = now + wait_after(cargo.refusals);
+        self.flight = Flight::Waiting(cargo, again);
+    }
+}
+
+fn verdict_of(part: &Part, found: Option<&(Partition, Option<Committed>)>, mark: &str) -> Verdict {
+    let committed = found.and_then(|(_, committed)| committed.as_ref());
+    match committed {
+        Some(committed) if committed.mark == mark && committed.position == part.end => Verdict::TookEffect,
+        Some(committed) if Some(committed.position) == part.start => Verdict::HadNone,
+        None if part.start.is_none() => Verdict::HadNone,
+        Some(_) | None => Verdict::CannotTell,
+    }
+}
+
+fn head_of(part: &Part) -> Option<Head> {
+    let batch = part.done.iter().map(|done| &done.open.batch).find(|batch| !batch.is_empty())?;
+    let record = batch.record(0);
+    Some(Head { offset: record.offset, timestamp_ms: record.timestamp_ms, decided: true })
+}
+
+fn records_of(part: &Part) -> u64 {
+    part.done.iter().map(|done| done.open.batch.len() as u64).sum()
+}
+
+fn wait_after(attempt: u32) -> Duration {
+    let doublings = attempt.saturating_sub(1).min(16);
+    (FIRST_WAIT * 2_u32.pow(doublings)).min(LONGEST_WAIT)
+}

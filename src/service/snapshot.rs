@@ -1,0 +1,148 @@
+//! Owns the JSON of the state topic: what readers see, and what recovery reads back.
+//!
+//! [`decode`] goes through the rules of a creation, and then compares what [`encode`] would write with what it read.
+//! So it takes exactly the bytes that `encode` can have written, and a foreign or damaged record cannot slip in as
+//! something similar.
+//!
+//! Architecture invariant: the order of the members here is the order in the topic.
+//! Architecture invariant: what is wrong with a snapshot is told by name and position, never by quoting it.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::error::Category;
+
+use super::event::{Kind, RawCreated};
+use super::record_time::RecordTime;
+use super::state::Live;
+use super::violation::Violations;
+use crate::entity::CorruptSnapshot;
+
+/// Beyond it not every JSON reader keeps an integer exactly; counting to it takes longer than anything runs.
+const MAX_VERSION: u64 = 9_007_199_254_740_991;
+
+/// All but the strings and the price, generously, in bytes.
+const FRAME_BYTES: usize = 256;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Written<'a> {
+    id: u64,
+    name: &'a str,
+    description: &'a str,
+    tags: &'a [Box<str>],
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shortest")]
+    price_per_hour: Option<f64>,
+    version: u64,
+    created_at: &'a str,
+    updated_at: &'a str,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Read<'a> {
+    id: u64,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    description: Cow<'a, str>,
+    tags: Vec<Cow<'a, str>>,
+    price_per_hour: Option<f64>,
+    version: u64,
+    #[serde(borrow)]
+    created_at: Cow<'a, str>,
+    #[serde(borrow)]
+    updated_at: Cow<'a, str>,
+}
+
+/// The value of the state topic.
+pub(super) fn encode(live: &Live) -> Vec<u8> {
+    let details = &live.details;
+    let created_at = live.created_at.write();
+    let updated_at = live.updated_at.write();
+    let written = Written {
+        id: live.id,
+        name: details.name(),
+        description: details.description(),
+        tags: details.tags(),
+        price_per_hour: details.price_per_hour(),
+        version: live.version,
+        created_at: ascii(&created_at),
+        updated_at: ascii(&updated_at),
+    };
+    let tags: usize = details.tags().iter().map(|tag| tag.len() + 3).sum();
+    let mut bytes = Vec::with_capacity(FRAME_BYTES + details.name().len() + details.description().len() + tags);
+    serde_json::to_writer(&mut bytes, &written)
+        .expect("a vector takes every byte, and strings and numbers can be written");
+    bytes
+}
+
+/// Reads what [`encode`] wrote, and nothing else.
+///
+/// # Errors
+/// Says where the bytes differ from what can have been written.
+pub(super) fn decode(snapshot: &[u8]) -> Result<Live, CorruptSnapshot> {
+    let read: Read<'_> = serde_json::from_slice(snapshot).map_err(|error| corrupt_json(&error))?;
+    if !(1..=MAX_VERSION).contains(&read.version) {
+        return Err(corrupt(format!("version is not in the range of 1 to {MAX_VERSION}")));
+    }
+    let created_at = time(&read.created_at, "createdAt")?;
+    let updated_at = time(&read.updated_at, "updatedAt")?;
+    let raw = RawCreated {
+        id: Some(read.id),
+        name: Some(read.name),
+        description: Some(read.description),
+        tags: Some(read.tags),
+        price_per_hour: read.price_per_hour,
+        timestamp: Some(created_at.ms()),
+    };
+    let event = raw
+        .check(Violations::default())
+        .map_err(|rejection| corrupt(format!("it breaks the rules that every service keeps: {}", rejection.detail)))?;
+    let (id, created_at, kind) = event.into_parts();
+    let Kind::Created(details) = kind else { unreachable!("a raw creation becomes a creation") };
+    let live = Live { id, details, version: read.version, created_at, updated_at };
+    same_bytes(&encode(&live), snapshot)?;
+    Ok(live)
+}
+
+fn same_bytes(written: &[u8], read: &[u8]) -> Result<(), CorruptSnapshot> {
+    if written == read {
+        return Ok(());
+    }
+    let same = written.iter().zip(read).take_while(|(written, read)| written == read).count();
+    Err(corrupt(format!("from the byte at index {same} on it is not written as steward writes the same service")))
+}
+
+fn time(text: &str, field: &str) -> Result<RecordTime, CorruptSnapshot> {
+    RecordTime::parse(text).ok_or_else(|| corrupt(format!("{field} is not a time such as 2026-01-31T12:00:00.000Z")))
+}
+
+fn ascii(time: &[u8; 24]) -> &str {
+    std::str::from_utf8(time).expect("digits and separators of a time are ASCII")
+}
+
+/// `serde_json`'s own text can quote the value, so only kind and place are told.
+fn corrupt_json(error: &serde_json::Error) -> CorruptSnapshot {
+    let problem = match error.classify() {
+        Category::Io | Category::Syntax => "it is not JSON",
+        Category::Eof => "its JSON breaks off",
+        Category::Data => "a field is missing, unknown, twice there or of another type",
+    };
+    corrupt(format!("{problem}: line {}, column {}", error.line(), error.column()))
+}
+
+fn corrupt(problem: impl std::fmt::Display) -> CorruptSnapshot {
+    CorruptSnapshot(format!("{problem}; is this the state topic, and has only steward written to it?"))
+}
+
+/// As `serde_json` writes a number, less the `.0` of those without a fraction, and the sign of -0.
+fn shortest<S: Serializer>(price: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    /// From here on `serde_json` writes an exponent, and no fraction where there is none.
+    const EXPONENT_FROM: f64 = 1e16;
+    match price {
+        None => serializer.serialize_none(),
+        Some(whole) if whole.fract() == 0.0 && *whole < EXPONENT_FROM => serializer.serialize_u64(*whole as u64),
+        Some(number) => serializer.serialize_f64(*number),
+    }
+}

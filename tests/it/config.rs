@@ -1,0 +1,346 @@
+//! The configuration: what overrides what, what follows what, and that secrets stay secret. What is refused, and how,
+//! stands in `mistakes`; what is passed on to librdkafka in `librdkafka`; that `config.toml` and the documentation tell
+//! the truth in `page`.
+
+mod librdkafka;
+mod mistakes;
+mod page;
+
+use std::path::Path;
+
+use libtest_mimic::Trial;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use steward::config::keys::{self, KEYS, Kind};
+use steward::config::{Config, ConfigError, Document, Effective, Origin, SaslMechanism, Tls};
+
+pub fn tests() -> Vec<Trial> {
+    let own = trials![
+        without_a_file_everything_has_its_default,
+        variables_override_the_file_and_are_read_as_the_key_takes_them,
+        every_key_can_be_given_as_a_variable,
+        line_ends_and_a_byte_order_mark_of_windows_are_taken,
+        variables_with_one_underscore_are_not_keys,
+        a_wrong_variable_is_refused_by_its_name,
+        defaults_make_room_for_what_is_given,
+        what_is_given_is_never_changed,
+        tls_and_what_comes_with_it_need_a_build_that_has_it,
+        secrets_are_read_from_files_without_the_trailing_line_break,
+        files_that_are_missing_empty_or_no_pem_are_refused,
+        no_secret_is_ever_shown,
+        the_effective_configuration_tells_where_each_value_is_from,
+        the_effective_configuration_can_be_loaded_again,
+        the_instance_is_named_by_configuration_then_pod_then_host_and_process,
+    ];
+    own.into_iter().chain(mistakes::tests()).chain(librdkafka::tests()).chain(page::tests()).collect()
+}
+
+// ------------------------------------------------------------------------------------------------------- defaults
+
+fn without_a_file_everything_has_its_default() {
+    assert_eq!(Config::load(None, []).expect("defaults are allowed"), Config::default());
+}
+
+// ------------------------------------------------------------------------------------------------------ variables
+
+fn variables_override_the_file_and_are_read_as_the_key_takes_them() {
+    let text = "[kafka]\ngroup_id = 'file'\ntopic = 'file'\n[limits]\nmax_payload_bytes = 1\n";
+    let variables = [
+        ("STEWARD__KAFKA__GROUP_ID", "42"),
+        ("STEWARD__LIMITS__MAX_PAYLOAD_BYTES", "65_536"),
+        ("STEWARD__KAFKA__CREATE_TOPICS", "false"),
+        ("STEWARD__KAFKA__SECURITY__PROTOCOL", "sasl_plaintext"),
+        ("STEWARD__KAFKA__SECURITY__SASL_MECHANISM", "plain"),
+        ("STEWARD__KAFKA__SECURITY__USERNAME", "true"),
+        ("STEWARD__KAFKA__SECURITY__PASSWORD", "12"),
+    ];
+    let config = parse_with(text, variables, Tls::Absent).expect("allowed").config;
+    assert_eq!(config.kafka.group_id, "42");
+    assert_eq!(config.kafka.topic, "file");
+    assert_eq!(config.limits.max_payload_bytes, 65_536);
+    assert!(!config.kafka.create_topics);
+    assert_eq!(config.kafka.security.sasl_mechanism, Some(SaslMechanism::Plain));
+    assert_eq!(config.kafka.security.username.as_deref(), Some("true"));
+    assert_eq!(config.kafka.security.password.expect("given").reveal(), "12");
+}
+
+fn every_key_can_be_given_as_a_variable() {
+    for key in KEYS {
+        let value = match key.kind {
+            Kind::Number => default_of(key.path).expect("numbers have a default").to_string(),
+            Kind::Flag => "false".to_owned(),
+            Kind::Text | Kind::File | Kind::Secret if key.path == "log.level" => "debug".to_owned(),
+            Kind::Text if key.path == "kafka.bootstrap_servers" => "a:1".to_owned(),
+            Kind::Text | Kind::File | Kind::Secret => "some-text".to_owned(),
+            Kind::Word(words) => words[words.len() - 1].to_owned(),
+        };
+        let name = keys::variable(key.path);
+        match parse_with("", [(name.as_str(), value.as_str())], Tls::BuiltIn) {
+            Ok(effective) => assert_eq!(effective.origin(key.path), Origin::Variable(name)),
+            // Some keys of [kafka.security] need one another; they are not unknown, nor of another kind.
+            Err(error) => {
+                let told = error.to_string();
+                assert!(
+                    key.path.starts_with("kafka.security.") && (told.contains("needed") || told.contains("no meaning")),
+                    "{told}"
+                );
+            }
+        }
+    }
+}
+
+fn line_ends_and_a_byte_order_mark_of_windows_are_taken() {
+    let text = "\u{feff}[kafka]\r\ntopic = 'a'\r\n";
+    assert_eq!(parse(text).expect("allowed").config.kafka.topic, "a");
+}
+
+fn variables_with_one_underscore_are_not_keys() {
+    let variables =
+        [("STEWARD_CONFIG", "x"), ("STEWARD_TEST_KAFKA", "x"), ("STEWARD_REQUIRE_KAFKA", "1"), ("STEWARDSHIP__A", "x")];
+    assert_eq!(parse_with("", variables, Tls::Absent).expect("allowed").config, Config::default());
+}
+
+fn a_wrong_variable_is_refused_by_its_name() {
+    check_variable("STEWARD__KAFKA__TOPCI", "a", "kafka.topci", "did you mean STEWARD__KAFKA__TOPIC");
+    check_variable("STEWARD__KAFKA", "a", "kafka", "STEWARD__KAFKA__BOOTSTRAP_SERVERS");
+    check_variable("STEWARD__NOBODY_KNOWS_THIS_ONE", "a", "nobody_knows_this_one", "unset it");
+    check_variable("STEWARD__KAFKA__TOPIC", "", "kafka.topic", "unset the variable");
+    check_variable("STEWARD__KAFKA__CREATE_TOPICS", "TRUE", "kafka.create_topics", "lower case");
+    check_variable("STEWARD__LIMITS__MAX_PAYLOAD_BYTES", "1e3", "limits.max_payload_bytes", "write digits");
+    check_variable("STEWARD__KAFKA__SECURITY__PASSWORD", "x\n", "kafka.security.password", "trailing line break");
+    check_variable("STEWARD__KAFKA__PROPERTIES__GROUP_ID", "x", "kafka.properties.group.id", "set kafka.group_id");
+
+    let twice = [("STEWARD__KAFKA__TOPIC", "a"), ("STEWARD__kafka__topic", "b")];
+    let error = parse_with("", twice, Tls::Absent).expect_err("which of the two?");
+    assert!(error.to_string().contains("given twice, by STEWARD__KAFKA__TOPIC as well"), "{error}");
+}
+
+fn check_variable(name: &str, value: &str, key: &str, remedy: &str) {
+    let error = parse_with("", [(name, value)], Tls::Absent).expect_err(name);
+    let [mistake] = error.mistakes() else { panic!("{name} is one mistake, not these: {error}") };
+    assert_eq!((mistake.key.as_str(), &mistake.origin), (key, &Origin::Variable(name.to_owned())));
+    assert!(mistake.remedy.contains(remedy), "{name}: {mistake}");
+}
+
+// --------------------------------------------------------------------------------------------------- making room
+
+fn defaults_make_room_for_what_is_given() {
+    let slow = parse("[kafka]\nsession_timeout_ms = 120000\ntransaction_timeout_ms = 900000\n").expect("allowed");
+    assert_eq!(slow.config.kafka.max_poll_interval_ms, 240_000);
+    assert_eq!(slow.origin("kafka.max_poll_interval_ms"), Origin::Follows("kafka.session_timeout_ms"));
+    assert_eq!(slow.config.health.stall_timeout_ms, 920_000);
+    assert_eq!(slow.origin("health.stall_timeout_ms"), Origin::Follows("kafka.transaction_timeout_ms"));
+
+    let small =
+        parse("[limits]\nmax_in_flight_bytes = 1048576\n[recovery]\nverify_max_records = 10\n").expect("allowed");
+    assert_eq!(small.config.limits.max_transaction_bytes, 1_048_576);
+    assert_eq!(small.config.recovery.look_back_records, 10);
+
+    let trusting = parse("[recovery]\nverify_max_records = 0\n").expect("allowed");
+    assert_eq!(trusting.config.recovery.look_back_records, 10_000);
+}
+
+fn what_is_given_is_never_changed() {
+    let text = "[kafka]\nsession_timeout_ms = 40000\n[health]\nstall_timeout_ms = 30000\n";
+    let error = parse(text).expect_err("30 s are too short for a session of 40 s");
+    assert_eq!(error.mistakes()[0].key, "health.stall_timeout_ms");
+    let short = parse("[kafka]\nsession_timeout_ms = 6000\n[health]\nstall_timeout_ms = 7000\n").expect("allowed");
+    assert_eq!(short.config.health.stall_timeout_ms, 7_000);
+}
+
+// ------------------------------------------------------------------------------------------- security and secrets
+
+fn tls_and_what_comes_with_it_need_a_build_that_has_it() {
+    let plain =
+        "[kafka.security]\nprotocol = 'sasl_plaintext'\nsasl_mechanism = 'plain'\nusername = 'a'\npassword = 'b'\n";
+    parse_with(plain, [], Tls::Absent).expect("PLAIN over plain text needs no TLS");
+
+    let scram = plain.replace("'plain'", "'scram-sha-256'");
+    let tls = plain.replace("sasl_plaintext", "sasl_tls");
+    let oauth =
+        "[kafka.security]\nprotocol = 'sasl_plaintext'\nsasl_mechanism = 'oauthbearer'\noauth_token_file = '/t'\n";
+    let ciphers = "[kafka.properties]\n'ssl.cipher.suites' = 'x'\n";
+    for (text, key) in [
+        (scram.as_str(), "kafka.security.sasl_mechanism"),
+        (&tls, "kafka.security.protocol"),
+        (oauth, "kafka.security.sasl_mechanism"),
+        (ciphers, "kafka.properties.ssl.cipher.suites"),
+    ] {
+        parse_with(text, [], Tls::BuiltIn).expect("allowed where TLS is built in");
+        let error = parse_with(text, [], Tls::Absent).expect_err("TLS is not built in");
+        let [mistake] = error.mistakes() else { panic!("one mistake, not these: {error}") };
+        assert_eq!(mistake.key, key);
+        assert!(mistake.problem.contains("this build does not have"), "{mistake}");
+        assert!(mistake.remedy.contains("cargo build --release --features tls"), "{mistake}");
+    }
+}
+
+fn secrets_are_read_from_files_without_the_trailing_line_break() {
+    let room = tempfile::tempdir().expect("a directory");
+    let config = room.path().join("config.toml");
+    let password = room.path().join("password");
+    std::fs::write(&password, "hunter 22\r\n").expect("written");
+    let head = "[kafka.security]\nprotocol = 'sasl_plaintext'\nsasl_mechanism = 'plain'\nusername = 'a'\n";
+    std::fs::write(&config, format!("{head}password_file = '{}'\n", password.display())).expect("written");
+
+    let effective = Effective::load(Some(&config), []).expect("allowed");
+    let security = &effective.config.kafka.security;
+    assert_eq!(security.password.as_ref().expect("read from the file").reveal(), "hunter 22");
+    assert_eq!(security.password_file.as_deref(), Some(password.as_path()));
+    assert!(effective.describe().contains("# password is not set"), "{}", effective.describe());
+}
+
+fn files_that_are_missing_empty_or_no_pem_are_refused() {
+    let room = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, content: &[u8]| {
+        let path = room.path().join(name);
+        std::fs::write(&path, content).expect("written");
+        path.display().to_string()
+    };
+    let (empty, binary, lines) = (write("empty", b" \n"), write("binary", &[0xff]), write("lines", b"a\nb\n"));
+    let (missing, directory) = (room.path().join("missing").display().to_string(), room.path().display().to_string());
+    for (file, problem) in [
+        (empty.as_str(), "is an empty file"),
+        (&missing, "cannot be read: No such file"),
+        (&directory, "cannot be read"),
+        ("/dev/zero", "more than 1048576 bytes"),
+        (&binary, "not UTF-8"),
+        (&lines, "more than one line"),
+    ] {
+        let text = format!(
+            "[kafka.security]\nprotocol = 'sasl_plaintext'\nsasl_mechanism = 'plain'\nusername = 'a'\npassword_file = '{file}'\n"
+        );
+        let path = write("config.toml", text.as_bytes());
+        let error = Config::load(Some(Path::new(&path)), []).expect_err(problem);
+        let [mistake] = error.mistakes() else { panic!("one mistake, not these: {error}") };
+        assert_eq!(mistake.key, "kafka.security.password_file");
+        assert!(mistake.problem.contains(problem) && mistake.remedy.contains("name a file"), "{mistake}");
+    }
+
+    let path = write("config.toml", format!("[kafka.security]\nprotocol = 'tls'\nca_file = '{lines}'\n").as_bytes());
+    let error = Config::load(Some(Path::new(&path)), []).expect_err("there is no certificate in it");
+    assert!(error.mistakes().iter().any(|mistake| mistake.problem.contains("not PEM")), "{error}");
+}
+
+/// Whatever is wrong with a configuration, and wherever in it a secret stands where one may stand, or may be taken
+/// to stand by mistake: nothing that can be shown holds it.
+fn no_secret_is_ever_shown() {
+    let places = [
+        "[kafka.security]\npassword = \"{}\"",
+        "[kafka.security]\npassword = {}",
+        "[kafka.security]\npassword = \"{}",
+        "[kafka.security]\npassword = [\"{}\"]",
+        "[kafka.security]\npassword = \"{}\\n\"",
+        "[kafka.security]\npasswort = \"{}\"",
+        "[kafka.security]\npassword = \"{}\"\npassword = \"{}\"",
+        "[kafka.security]\nprotocol = \"tls\"\nkey_password = \"{}\"",
+        "[kafka.security]\nkey_password = {}",
+        "[kafka.security]\nprotocol = \"sasl_plaintext\"\nsasl_mechanism = \"plain\"\npassword = \"{}\"",
+        "[kafka.security]\nprotocol = \"sasl_plaintext\"\nsasl_mechanism = \"plain\"\nusername = \"a\"\npassword = \"{}\"",
+        "[kafka.security]\nprotocol = \"tls\"\nkey_file = \"-----BEGIN PRIVATE KEY-----{}\"",
+        "[kafka.security]\nprotocol = \"sasl_tls\"\nsasl_mechanism = \"oauthbearer\"\noauth_token_file = \"eyJ{}\"",
+        "[kafka]\npassword = \"{}\"",
+        "[kafka]\nbootstrap_servers = \"SASL_SSL://me:{}@broker:9092\"",
+        "[kafka.properties]\n\"sasl.password\" = \"{}\"",
+        "[kafka.properties]\n\"ssl.key.password\" = \"{}\"",
+        "[kafka.properties]\n\"sasl.passwd\" = \"{}\"",
+        "password = \"{}\"",
+        "{}",
+    ];
+    let variables = [
+        "STEWARD__KAFKA__SECURITY__PASSWORD",
+        "STEWARD__KAFKA__SECURITY__PASSWORT",
+        "STEWARD__KAFKA__SECURITY__KEY_PASSWORD",
+        "STEWARD__KAFKA__PROPERTIES__SASL_PASSWORD",
+        "STEWARD__PASSWORD",
+    ];
+    let cases = (0..places.len(), 0..=variables.len(), "[A-Z][a-z0-9]{12,20}", prop::bool::ANY);
+    let result = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }).run(
+        &cases,
+        |(place, variable, secret, broken)| {
+            let rest = if broken { "\n[limits]\nmax_payload_bytes = 0\n" } else { "\n" };
+            let text = places[place].replace("{}", &secret) + rest;
+            let variable = variables.get(variable).map(|name| (*name, secret.as_str()));
+            for tls in [Tls::BuiltIn, Tls::Absent] {
+                let shown = match parse_with(&text, variable, tls) {
+                    Ok(effective) => format!("{effective:?}\n{:?}\n{}", effective.config, effective.describe()),
+                    Err(error) => format!("{error}\n{error:?}"),
+                };
+                prop_assert!(!shown.contains(&secret), "{}\nis answered with\n{}", text, shown);
+            }
+            Ok(())
+        },
+    );
+    result.expect("no secret is shown");
+}
+
+// -------------------------------------------------------------------------------------------- what is in force
+
+fn the_effective_configuration_tells_where_each_value_is_from() {
+    let text = "[kafka]\ntopic = 'a'\nsession_timeout_ms = 60000\n[kafka.properties]\n'linger.ms' = 1\n";
+    let variables = [
+        ("STEWARD__KAFKA__SECURITY__PROTOCOL", "sasl_plaintext"),
+        ("STEWARD__KAFKA__SECURITY__SASL_MECHANISM", "plain"),
+        ("STEWARD__KAFKA__SECURITY__USERNAME", "me"),
+        ("STEWARD__KAFKA__SECURITY__PASSWORD", "hunter22"),
+    ];
+    let shown = parse_with(text, variables, Tls::Absent).expect("allowed").describe();
+    for line in [
+        "topic = \"a\" # test.toml, line 2, column 1",
+        "group_id = \"steward\" # default",
+        "# instance_name is not set",
+        "max_poll_interval_ms = 120000 # follows kafka.session_timeout_ms",
+        "password = \"[secret]\" # STEWARD__KAFKA__SECURITY__PASSWORD",
+        "[kafka.properties]",
+        "\"linger.ms\" = \"1\" # test.toml, line 5, column 1",
+        "format = \"auto\" # default",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}\nis missing in\n{shown}");
+    }
+    for key in KEYS {
+        let name = key.path.rsplit('.').next().expect("a path has a last part");
+        assert!(shown.contains(name), "{} is missing", key.path);
+    }
+}
+
+fn the_effective_configuration_can_be_loaded_again() {
+    let text = "[kafka]\ngroup_id = \"a \\\"b\\\" # c\"\n[kafka.properties]\n'client.id' = \"\\\"\"\n[log]\nlevel = 'warn,a=off'\n";
+    let first = parse(text).expect("allowed");
+    let again = parse(&first.describe()).expect("what is in force is allowed");
+    assert_eq!(first.config, again.config);
+}
+
+fn the_instance_is_named_by_configuration_then_pod_then_host_and_process() {
+    let mut kafka = Config::default().kafka;
+    assert_eq!(kafka.instance(Some("steward-0"), "host", 7), "steward-0");
+    assert_eq!(kafka.instance(None, "host", 7), "host-7");
+    assert_eq!(kafka.instance(Some(""), "host", 7), "host-7");
+    assert_eq!(kafka.instance(None, "my host/é", 7), "my-host---7");
+    let long = kafka.instance(None, &"h".repeat(300), 4_000_000);
+    assert_eq!((long.len(), long.ends_with("h-4000000")), (249, true));
+
+    kafka.instance_name = Some("blue".into());
+    assert_eq!(kafka.instance(Some("steward-0"), "host", 7), "blue");
+    assert_eq!(kafka.transactional_id("blue"), "steward-blue");
+}
+
+// ------------------------------------------------------------------------------------------------------ helpers
+
+fn parse(text: &str) -> Result<Effective, ConfigError> {
+    parse_with(text, [], Tls::BuiltIn)
+}
+
+fn parse_with<'a>(
+    text: &str,
+    env: impl IntoIterator<Item = (&'a str, &'a str)>,
+    tls: Tls,
+) -> Result<Effective, ConfigError> {
+    let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Effective::parse(Some(Document { name: "test.toml", text }), env, tls)
+}
+
+/// The default as TOML; `None` where a key has none.
+fn default_of(path: &str) -> Option<toml::Value> {
+    let table = toml::Table::try_from(Config::default()).expect("the defaults are TOML");
+    path.split('.').try_fold(toml::Value::Table(table), |value, name| value.get(name).cloned())
+}

@@ -1,0 +1,490 @@
+//! The second opinion: the rules of the contract, case by case, as the model tells them. What the checker makes of
+//! broken outcomes stands in `checker`.
+
+mod checker;
+
+use libtest_mimic::Trial;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use steward::entity::Reason;
+use steward::reference::{Model, Verdict, number_text};
+
+pub fn trials() -> Vec<Trial> {
+    let mut all = trials![
+        a_creation_is_written_down_in_the_order_of_the_contract,
+        an_update_changes_what_it_names_and_counts_a_version,
+        a_service_can_be_created_again_after_its_deletion,
+        the_same_key_in_another_partition_is_another_entity,
+        a_rejected_event_leaves_the_entity_as_it_was,
+        the_first_rule_broken_names_the_reason,
+        json_is_read_strictly,
+        malformed_known_fields_are_malformed_json,
+        unknown_fields_may_hold_anything,
+        depth_counts_every_level_up_to_127,
+        only_three_types_of_event_are_known,
+        each_violation_is_listed_with_its_code,
+        violations_come_in_the_order_of_the_fields,
+        timestamps_lie_within_the_years_0_to_9999,
+        prices_are_written_in_their_shortest_form,
+        strings_escape_only_what_they_must,
+        any_json_is_judged_like_by_another_reader,
+        any_float_is_written_like_by_another_writer,
+        offsets_that_do_not_rise_are_refused,
+    ];
+    all.extend(checker::trials());
+    all
+}
+
+const NEW_YEAR_MS: i64 = 1_767_225_600_000;
+const CREATED: &str = r#"{"eventType":"ServiceCreated","id":42,"name":"Web","description":"Full stack","tags":["web"],"pricePerHour":120}"#;
+const CREATED_STATE: &str = r#"{"id":42,"name":"Web","description":"Full stack","tags":["web"],"pricePerHour":120,"version":1,"createdAt":"2026-01-01T00:00:00.000Z","updatedAt":"2026-01-01T00:00:00.000Z"}"#;
+const DELETED: &str = r#"{"eventType":"ServiceDeleted","id":42}"#;
+
+fn a_creation_is_written_down_in_the_order_of_the_contract() {
+    assert_eq!(Story::new().tell(CREATED), applied(CREATED_STATE));
+    let bare = r#"{"tags":[],"description":" d ","name":" n ","id":42,"eventType":"ServiceCreated"}"#;
+    let state = r#"{"id":42,"name":" n ","description":" d ","tags":[],"version":1,"createdAt":"2026-01-01T00:00:00.000Z","updatedAt":"2026-01-01T00:00:00.000Z"}"#;
+    assert_eq!(Story::new().tell(bare), applied(state));
+}
+
+fn an_update_changes_what_it_names_and_counts_a_version() {
+    let mut story = Story::new();
+    story.tell(CREATED);
+    story.at_ms = NEW_YEAR_MS + 86_400_000 * 59 + 1;
+    let state = |changed: &str, version: u32| {
+        applied(&format!(
+            r#"{{"id":42,{changed},"version":{version},"createdAt":"2026-01-01T00:00:00.000Z","updatedAt":"2026-03-01T00:00:00.001Z"}}"#
+        ))
+    };
+    let price = story.tell(r#"{"eventType":"ServiceUpdated","id":42,"pricePerHour":99.50}"#);
+    assert_eq!(price, state(r#""name":"Web","description":"Full stack","tags":["web"],"pricePerHour":99.5"#, 2));
+    let nothing = story.tell(r#"{"eventType":"ServiceUpdated","id":42,"name":null,"tags":null,"pricePerHour":null}"#);
+    assert_eq!(nothing, state(r#""name":"Web","description":"Full stack","tags":["web"],"pricePerHour":99.5"#, 3));
+    let rest = story.tell(r#"{"eventType":"ServiceUpdated","id":42,"name":"A","description":"B","tags":["c","c",""]}"#);
+    assert_eq!(rest, state(r#""name":"A","description":"B","tags":["c","c",""],"pricePerHour":99.5"#, 4));
+}
+
+fn a_service_can_be_created_again_after_its_deletion() {
+    let mut story = Story::new();
+    let verdicts = [CREATED, DELETED, CREATED].map(|event| story.tell(event));
+    assert_eq!(verdicts, [applied(CREATED_STATE), Verdict::Applied(None), applied(CREATED_STATE)]);
+    assert_eq!(story.model.state()[&(0, b"42".to_vec())].newest_offset, 2);
+    assert!(story.model.tombstones().is_empty());
+    story.tell(DELETED);
+    assert!(story.model.state().is_empty());
+    assert_eq!(story.model.tombstones()[&(0, b"42".to_vec())], 3);
+}
+
+fn the_same_key_in_another_partition_is_another_entity() {
+    let mut model = Model::new(1000);
+    for partition in [0, 1] {
+        let verdict = model.judge(partition, 7, Some(b"42"), Some(CREATED.as_bytes()), Some(NEW_YEAR_MS));
+        assert_eq!(verdict, applied(CREATED_STATE));
+    }
+    assert_eq!(model.state().len(), 2);
+}
+
+fn a_rejected_event_leaves_the_entity_as_it_was() {
+    let mut story = Story::new();
+    story.tell(CREATED);
+    assert_eq!(story.tell(CREATED), rejected(Reason::AlreadyExists));
+    assert_eq!(story.tell(r#"{"eventType":"ServiceUpdated","id":42,"name":""}"#), invalid(&[("name", "length")]));
+    assert_eq!(story.model.state()[&(0, b"42".to_vec())].value, CREATED_STATE.as_bytes());
+    let reasons: Vec<_> = story.model.rejections().iter().map(|it| (it.record.offset, it.reason)).collect();
+    assert_eq!(reasons, [(1, Reason::AlreadyExists), (2, Reason::InvalidEvent)]);
+}
+
+fn the_first_rule_broken_names_the_reason() {
+    let mut model = Model::new(200);
+    let mut offset = 0;
+    let mut judge = |key: Option<&str>, value: Option<&str>| {
+        offset += 1;
+        let (key, value) = (key.map(str::as_bytes), value.map(str::as_bytes));
+        match model.judge(0, offset, key, value, None) {
+            Verdict::Applied(_) => None,
+            Verdict::Rejected { reason, .. } => Some(reason),
+        }
+    };
+    let long = "x".repeat(201);
+    assert_eq!(judge(None, None), Some(Reason::MissingKey));
+    assert_eq!(judge(Some(""), Some(&long)), Some(Reason::MissingKey));
+    assert_eq!(judge(Some("1"), None), Some(Reason::NullPayload));
+    assert_eq!(judge(Some("1"), Some(&long)), Some(Reason::PayloadTooLarge));
+    assert_eq!(judge(Some("1"), Some(&long[1..])), Some(Reason::MalformedJson));
+    assert_eq!(judge(Some("1"), Some("")), Some(Reason::MalformedJson));
+    assert_eq!(judge(Some("1"), Some(r#"{"eventType":"Other","id":"x"}"#)), Some(Reason::UnknownEventType));
+    // Without a timestamp no event is valid, whatever its key.
+    assert_eq!(judge(Some("1"), Some(DELETED)), Some(Reason::InvalidEvent));
+    let mut story = Story::new();
+    assert_eq!(story.tell_key("042", DELETED), rejected(Reason::KeyIdMismatch));
+    assert_eq!(story.tell_key("43", DELETED), rejected(Reason::KeyIdMismatch));
+    assert_eq!(story.tell(DELETED), rejected(Reason::NotFound));
+    assert_eq!(story.tell(r#"{"eventType":"ServiceUpdated","id":42}"#), rejected(Reason::NotFound));
+}
+
+fn json_is_read_strictly() {
+    let malformed = [
+        "",
+        " ",
+        "null",
+        "[]",
+        r#""text""#,
+        "{",
+        "}",
+        "{}{}",
+        "{} x",
+        "{,}",
+        r#"{"a":1,}"#,
+        r#"{"a" 1}"#,
+        "{a:1}",
+        r#"{'a':1}"#,
+        r#"{"a":01}"#,
+        r#"{"a":+1}"#,
+        r#"{"a":.5}"#,
+        r#"{"a":1.}"#,
+        r#"{"a":1e}"#,
+        r#"{"a":-}"#,
+        r#"{"a":NaN}"#,
+        r#"{"a":tru}"#,
+        r#"{"a":True}"#,
+        r#"{"a":[1,]}"#,
+        r#"{"a":[1 2]}"#,
+        r#"{"a":"\x"}"#,
+        r#"{"a":"\u12"}"#,
+        r#"{"a":"\u+123"}"#,
+        r#"{"a":"\ud800\u12"}"#,
+        "{\"a\":\"\u{1}\"}",
+        "{\"a\":\"\n\"}",
+        "\u{feff}{}",
+        "{}\u{0}",
+        "{}\u{a0}",
+        "{\"a\":1}/* */",
+        r#"{"a":1}}"#,
+        r#"{"a":"}"#,
+        "{\"a\u{7}\":1}",
+    ];
+    for value in malformed {
+        assert_eq!(Story::new().tell(value), rejected(Reason::MalformedJson), "{value}");
+    }
+    for bytes in [b"{\"a\":\"\xff\"}".as_slice(), b"{\"a\":\"\xed\xa0\x80\"}", b"{\"\xc0\x80\":1}"] {
+        let verdict = Model::new(1000).judge(0, 0, Some(b"42"), Some(bytes), Some(0));
+        assert_eq!(verdict, rejected(Reason::MalformedJson), "{}", bytes.escape_ascii());
+    }
+    let object = [
+        "{}",
+        " \t\r\n{ } \n",
+        r#"{"a":-0.0e+00}"#,
+        r#"{"a":[true,false,null,{"":{}}]}"#,
+        r#"{"a":"\u0000\/\b"}"#,
+        "{\"a\":\"\u{7f}\u{2028}\"}",
+    ];
+    for value in object {
+        assert_eq!(Story::new().tell(value), rejected(Reason::UnknownEventType), "{value}");
+    }
+}
+
+fn malformed_known_fields_are_malformed_json() {
+    let members = [
+        r#""name":"\ud800""#,
+        r#""name":"\udc00\ud800""#,
+        r#""name":"\ud83dx""#,
+        r#""name":"\ud800\ud800""#,
+        r#""name":["\ud800"]"#,
+        r#""tags":[{"\udfff":1}]"#,
+        r#""description":{"a":[[1e999]]}"#,
+        r#""pricePerHour":1e999"#,
+        r#""pricePerHour":-1e309"#,
+        r#""pricePerHour":1.7976931348623159e308"#,
+        r#""tags":[],"tags":[]"#,
+        r#""n\u0061me":"a","name":"a""#,
+        r#""id":42"#,
+        r#""\u0069d":null"#,
+        r#""eventType":null"#,
+    ];
+    for member in members {
+        let value = format!(r#"{{"eventType":"ServiceUpdated","id":42,{member}}}"#);
+        assert_eq!(Story::new().tell(&value), rejected(Reason::MalformedJson), "{value}");
+    }
+    let many_digits = format!(r#"{{"eventType":"ServiceDeleted","id":{}}}"#, "1".repeat(400));
+    assert_eq!(Story::new().tell(&many_digits), rejected(Reason::MalformedJson));
+    // The type itself is known whatever it says.
+    for value in [r#"{"eventType":"\ud800"}"#, r#"{"eventType":1e999}"#, r#"{"eventType":"a","eventType":"b"}"#] {
+        assert_eq!(Story::new().tell(value), rejected(Reason::MalformedJson), "{value}");
+    }
+}
+
+fn unknown_fields_may_hold_anything() {
+    let members = [
+        r#""note":1e999"#,
+        r#""note":"\ud800""#,
+        r#""note":1,"note":2"#,
+        r#""\ud800":1,"\ud800":2"#,
+        r#""Name":7"#,
+        r#""name\ud800":7"#,
+        r#""version":"x""#,
+        r#""name":{"a":1,"a":2}"#,
+    ];
+    for member in members {
+        let value = format!(r#"{{"eventType":"ServiceUpdated","id":42,{member}}}"#);
+        let verdict = Story::new().tell(&value);
+        // A name that repeats within a known field is no repetition of the field: the field has the wrong type.
+        let expected =
+            if member.contains(r#""name":{"#) { invalid(&[("name", "type")]) } else { rejected(Reason::NotFound) };
+        assert_eq!(verdict, expected, "{value}");
+    }
+    let deletion = r#"{"eventType":"ServiceDeleted","id":42,"name":1e999,"name":"\ud800","pricePerHour":-1}"#;
+    assert_eq!(Story::new().tell(deletion), rejected(Reason::NotFound));
+    let other = r#"{"eventType":"Other","id":1e999,"id":2,"name":"\ud800"}"#;
+    assert_eq!(Story::new().tell(other), rejected(Reason::UnknownEventType));
+}
+
+fn depth_counts_every_level_up_to_127() {
+    let nested = |levels: usize, open: &str, close: &str| {
+        let value = open.repeat(levels - 1) + "[]" + &close.repeat(levels - 1);
+        format!(r#"{{"eventType":"ServiceDeleted","id":42,"x":{value}}}"#)
+    };
+    assert_eq!(Story::new().tell(&nested(126, "[", "]")), rejected(Reason::NotFound));
+    assert_eq!(Story::new().tell(&nested(127, "[", "]")), rejected(Reason::MalformedJson));
+    assert_eq!(Story::new().tell(&nested(126, r#"{"a":"#, "}")), rejected(Reason::NotFound));
+    assert_eq!(Story::new().tell(&nested(127, r#"{"a":"#, "}")), rejected(Reason::MalformedJson));
+    assert_eq!(Story::new().tell(&nested(100_000, "[", "]")), rejected(Reason::MalformedJson));
+}
+
+fn only_three_types_of_event_are_known() {
+    for value in ["null", "1", "true", "[]", "{}", r#""""#, r#""servicecreated""#, r#""ServiceCreated ""#] {
+        let value = format!(r#"{{"eventType":{value},"id":42}}"#);
+        assert_eq!(Story::new().tell(&value), rejected(Reason::UnknownEventType), "{value}");
+    }
+    let escaped = r#"{"\u0065ventType":"\u0053erviceDeleted","\u0069d":42}"#;
+    assert_eq!(Story::new().tell(escaped), rejected(Reason::NotFound));
+}
+
+fn each_violation_is_listed_with_its_code() {
+    let cases: &[(&str, &str, &[&str])] = &[
+        ("id", "42.0", &["type"]),
+        ("id", "42e0", &["type"]),
+        ("id", "-0", &["type"]),
+        ("id", "-1", &["type"]),
+        ("id", r#""42""#, &["type"]),
+        ("id", "[42]", &["type"]),
+        ("id", "true", &["type"]),
+        ("id", "null", &["required"]),
+        ("id", "9007199254740992", &["range"]),
+        ("id", "18446744073709551616", &["range"]),
+        ("name", r#""""#, &["length"]),
+        ("name", r#"" ""#, &["blank"]),
+        ("name", "\"\u{3000}\u{85}\"", &["blank"]),
+        ("name", "\"\u{200b}\"", &[]),
+        ("name", "7", &["type"]),
+        ("name", "{}", &["type"]),
+        ("description", r#""""#, &["length"]),
+        ("description", r#""\t\n""#, &["blank"]),
+        ("description", "false", &["type"]),
+        ("tags", "[]", &[]),
+        ("tags", r#"["",""]"#, &[]),
+        ("tags", r#"["a",1]"#, &["type"]),
+        ("tags", "[null]", &["type"]),
+        ("tags", "{}", &["type"]),
+        ("tags", r#""a""#, &["type"]),
+        ("pricePerHour", "-0.0", &[]),
+        ("pricePerHour", "0", &[]),
+        ("pricePerHour", "-1e-400", &[]),
+        ("pricePerHour", "-5e-324", &["range"]),
+        ("pricePerHour", "1.7976931348623157e308", &[]),
+        ("pricePerHour", r#""1""#, &["type"]),
+        ("pricePerHour", "[]", &["type"]),
+        ("pricePerHour", "true", &["type"]),
+    ];
+    for (field, value, codes) in cases {
+        let expected: Vec<_> = codes.iter().map(|code| (*field, *code)).collect();
+        assert_eq!(violations_of(field, value), expected, "{field}: {value}");
+    }
+    let times = |text: &str, times: usize| format!("\"{}\"", text.repeat(times));
+    assert_eq!(violations_of("name", &times("\u{1f6e0}", 64)), []);
+    assert_eq!(violations_of("name", &times("\u{1f6e0}", 65)), [("name", "length")]);
+    assert_eq!(violations_of("name", &times(" ", 70)), [("name", "length"), ("name", "blank")]);
+    assert_eq!(violations_of("description", &times("é", 255)), []);
+    assert_eq!(violations_of("description", &times("é", 256)), [("description", "length")]);
+    let largest = r#"{"eventType":"ServiceDeleted","id":9007199254740991}"#;
+    assert_eq!(Story::new().tell_key("9007199254740991", largest), rejected(Reason::NotFound));
+}
+
+fn violations_come_in_the_order_of_the_fields() {
+    let mut story = Story::new();
+    story.timestamp = false;
+    let all = [("id", "required"), ("name", "required"), ("description", "required"), ("tags", "required")];
+    let bare = story.tell(r#"{"pricePerHour":null,"eventType":"ServiceCreated"}"#);
+    assert_eq!(bare, invalid(&[all.as_slice(), &[("timestamp", "timestamp")]].concat()));
+    let wrong =
+        story.tell(r#"{"pricePerHour":-1,"tags":1,"description":1,"name":1,"id":1.0,"eventType":"ServiceCreated"}"#);
+    let wrong_types = [("id", "type"), ("name", "type"), ("description", "type"), ("tags", "type")];
+    let rest = [("pricePerHour", "range"), ("timestamp", "timestamp")];
+    assert_eq!(wrong, invalid(&[wrong_types.as_slice(), &rest].concat()));
+    assert_eq!(story.tell(DELETED), invalid(&[("timestamp", "timestamp")]));
+}
+
+fn timestamps_lie_within_the_years_0_to_9999() {
+    let created_at = |at_ms: i64| {
+        let mut story = Story::new();
+        story.at_ms = at_ms;
+        match story.tell(CREATED) {
+            Verdict::Applied(Some(value)) => {
+                let value = String::from_utf8(value).expect("it is JSON");
+                value.split(r#""createdAt":""#).nth(1).and_then(|rest| rest.split('"').next()).map(str::to_owned)
+            }
+            Verdict::Applied(None) | Verdict::Rejected { .. } => None,
+        }
+    };
+    let cases = [
+        (-62_167_219_200_001, None),
+        (-62_167_219_200_000, Some("0000-01-01T00:00:00.000Z")),
+        (-62_162_121_600_000, Some("0000-02-29T00:00:00.000Z")),
+        (-1, Some("1969-12-31T23:59:59.999Z")),
+        (0, Some("1970-01-01T00:00:00.000Z")),
+        (951_782_400_000, Some("2000-02-29T00:00:00.000Z")),
+        (4_107_542_400_000, Some("2100-03-01T00:00:00.000Z")),
+        (253_402_300_799_999, Some("9999-12-31T23:59:59.999Z")),
+        (253_402_300_800_000, None),
+    ];
+    for (at_ms, expected) in cases {
+        assert_eq!(created_at(at_ms).as_deref(), expected, "{at_ms}");
+    }
+}
+
+fn prices_are_written_in_their_shortest_form() {
+    let cases = [
+        ("120", "120"),
+        ("120.0", "120"),
+        ("1.2E2", "120"),
+        ("-0", "0"),
+        ("-0.0", "0"),
+        ("0.50", "0.5"),
+        ("99.95", "99.95"),
+        ("1000000000000000", "1000000000000000"),
+        ("10000000000000000", "1e+16"),
+        ("123456789012345678", "1.2345678901234568e+17"),
+        ("0.00001", "0.00001"),
+        ("0.000001", "1e-6"),
+        ("1e300", "1e+300"),
+        ("5e-324", "5e-324"),
+        ("0.1000000000000000055511151231257827", "0.1"),
+        ("873383816278703.25", "873383816278703.2"),
+        ("9007199254740993", "9007199254740992"),
+    ];
+    for (written, expected) in cases {
+        let created = CREATED.replace(":120", &format!(":{written}"));
+        let state = CREATED_STATE.replace(":120", &format!(":{expected}"));
+        assert_eq!(Story::new().tell(&created), applied(&state), "{written}");
+    }
+}
+
+fn strings_escape_only_what_they_must() {
+    let created = CREATED.replace(r#""Web""#, r#""\u0041\/\"\\\b\f\n\r\t\u0000\u001F\u007f\u00e9\ud83d\ude00\u2028""#);
+    let name = "\"A/\\\"\\\\\\b\\f\\n\\r\\t\\u0000\\u001f\u{7f}é\u{1f600}\u{2028}\"";
+    assert_eq!(Story::new().tell(&created), applied(&CREATED_STATE.replace(r#""Web""#, name)));
+}
+
+/// The reader is a second one on purpose; a third one says whether what it takes for JSON is JSON.
+fn any_json_is_judged_like_by_another_reader() {
+    let documents = [
+        r#"{"a":[1,-2.5e+3,0,"x\u00e9\ud83d\ude00\n",true,false,null,{}],"b":{"c":"d"}}"#,
+        " {\t\"k\" : [ ] , \"\\u0041\":\r\n-0.0e-1 } ",
+    ];
+    let strategy =
+        (0..documents.len(), any::<prop::sample::Index>(), 0..3_u8, "[\\[\\]{}\",:0-9eE+.u\\\\ tnr\u{1}é-]{1,2}");
+    let config = Config { cases: 4_000, failure_persistence: None, ..Config::default() };
+    let outcome = TestRunner::new(config).run(&strategy, |(document, place, how, text)| {
+        let mut bytes = documents[document].as_bytes().to_vec();
+        let at = place.index(bytes.len());
+        match how {
+            0 => drop(bytes.splice(at..at, text.bytes())),
+            1 => drop(bytes.splice(at..at + 1, text.bytes())),
+            _ => drop(bytes.remove(at)),
+        }
+        let is_object = serde_json::from_slice::<&serde_json::value::RawValue>(&bytes)
+            .is_ok_and(|raw| raw.get().trim_start().starts_with('{'));
+        let expected = if is_object { Reason::UnknownEventType } else { Reason::MalformedJson };
+        let verdict = Model::new(1000).judge(0, 0, Some(b"1"), Some(&bytes), Some(0));
+        prop_assert_eq!(verdict, rejected(expected), "{}", bytes.escape_ascii());
+        Ok(())
+    });
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+fn any_float_is_written_like_by_another_writer() {
+    let config = Config { cases: 20_000, failure_persistence: None, ..Config::default() };
+    let strategy = prop_oneof![
+        any::<u64>().prop_map(f64::from_bits),
+        (0_u64..1 << 60).prop_map(|cents| cents as f64 / 100.0),
+        (-30_i32..30, 1_u32..1000).prop_map(|(exponent, digits)| f64::from(digits) * 10_f64.powi(exponent)),
+    ];
+    let outcome = TestRunner::new(config).run(&strategy, |number| {
+        let number = number.abs();
+        prop_assume!(number.is_finite());
+        let written = serde_json::to_string(&number).expect("a finite float is JSON");
+        prop_assert_eq!(number_text(number), written.strip_suffix(".0").unwrap_or(&written));
+        Ok(())
+    });
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+fn offsets_that_do_not_rise_are_refused() {
+    let refused = std::panic::catch_unwind(|| {
+        let mut model = Model::new(1000);
+        model.judge(0, 5, None, None, None);
+        model.judge(1, 5, None, None, None);
+        model.judge(0, 5, None, None, None);
+    });
+    assert!(refused.is_err());
+}
+
+/// Events of service 42 in partition 0, one offset after the other.
+struct Story {
+    model: Model,
+    offset: i64,
+    at_ms: i64,
+    timestamp: bool,
+}
+
+impl Story {
+    fn new() -> Story {
+        Story { model: Model::new(262_144), offset: 0, at_ms: NEW_YEAR_MS, timestamp: true }
+    }
+
+    fn tell(&mut self, value: &str) -> Verdict {
+        self.tell_key("42", value)
+    }
+
+    fn tell_key(&mut self, key: &str, value: &str) -> Verdict {
+        let at_ms = self.timestamp.then_some(self.at_ms);
+        let verdict = self.model.judge(0, self.offset, Some(key.as_bytes()), Some(value.as_bytes()), at_ms);
+        self.offset += 1;
+        verdict
+    }
+}
+
+fn applied(value: &str) -> Verdict {
+    Verdict::Applied(Some(value.as_bytes().to_vec()))
+}
+
+fn rejected(reason: Reason) -> Verdict {
+    Verdict::Rejected { reason, violations: Vec::new() }
+}
+
+fn invalid(violations: &[(&'static str, &'static str)]) -> Verdict {
+    let violations = violations.iter().map(|&(field, code)| steward::reference::Violation { field, code }).collect();
+    Verdict::Rejected { reason: Reason::InvalidEvent, violations }
+}
+
+/// What is said of a creation that is valid but for this member.
+fn violations_of(field: &str, value: &str) -> Vec<(&'static str, &'static str)> {
+    let members = [("id", "42"), ("name", r#""n""#), ("description", r#""d""#), ("tags", "[]"), ("pricePerHour", "1")];
+    let members = members.map(|(name, usual)| format!(r#""{name}":{}"#, if name == field { value } else { usual }));
+    match Story::new().tell(&format!(r#"{{"eventType":"ServiceCreated",{}}}"#, members.join(","))) {
+        Verdict::Applied(_) => Vec::new(),
+        Verdict::Rejected { reason, violations } => {
+            assert_eq!(reason, Reason::InvalidEvent, "{field}: {value}");
+            violations.iter().map(|broken| (broken.field, broken.code)).collect()
+        }
+    }
+}

@@ -1,0 +1,479 @@
+//! The whole pipeline on one thread, from a seed: the real actors and machines over the in-memory twins, with time
+//! that passes only when it is told to. Between any two steps a pod may die, lose a partition, hand one over, or learn
+//! nothing of how its transaction ended. Afterwards every `read_committed` reader must see what the reference model
+//! says, each event once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use actix::{Actor, Addr};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use steward::actors::committer::CommitActor;
+use steward::actors::ingest::{IngestActor, IngestSink, OpenBatchCount, Parts, Settings as IngestSettings};
+use steward::actors::{Shared, Stop};
+use steward::ports::memory::{Fate, MemoryKafka, MemoryPod, NewRecord, StoredRecord};
+use steward::ports::{Drained, Terms, Topic};
+use steward::progress::budget::Budget;
+use steward::progress::group_commit::Settings as CommitSettings;
+use steward::progress::recovery::Settings as RecoverySettings;
+use steward::record::Partition;
+use steward::reference::check::{Expectation, Seen, check};
+use steward::reference::{Model, TopicRecord};
+use steward::service::Service;
+use steward::stats::Stats;
+use steward::vitals::Vitals;
+use steward::workload::{GeneratedEvent, Workload};
+
+use crate::support::paused::{PausedClock, on_one_thread};
+
+const TOPIC: &str = "services";
+const GROUP: &str = "steward";
+const MAX_PAYLOAD_BYTES: u64 = 262_144;
+
+pub fn tests() -> Vec<libtest_mimic::Trial> {
+    trials![
+        every_event_counts_once_whatever_happens_between_the_steps,
+        the_same_seed_gives_the_same_run,
+        a_quiet_run_commits_everything,
+    ]
+}
+
+fn every_event_counts_once_whatever_happens_between_the_steps() {
+    for seed in 1..=seeds() {
+        let run = Run::play(seed, &Scenario::stormy());
+        run.assert_exact(seed);
+    }
+}
+
+fn the_same_seed_gives_the_same_run() {
+    let first = Run::play(42, &Scenario::stormy());
+    let second = Run::play(42, &Scenario::stormy());
+    assert_eq!(first.steps, second.steps, "seed 42 decided something else the second time");
+    assert_eq!(first.seen.state, second.seen.state, "seed 42 wrote another state the second time");
+    assert_eq!(first.seen.dead_letters, second.seen.dead_letters, "seed 42 refused something else the second time");
+    first.assert_exact(42);
+}
+
+fn a_quiet_run_commits_everything() {
+    let run = Run::play(7, &Scenario { crashes: 0, hand_overs: 0, losses: 0, doubts: 0, ..Scenario::stormy() });
+    run.assert_exact(7);
+    assert!(run.seen.state.len() > 20, "the run was too short to mean anything: {} snapshots", run.seen.state.len());
+}
+
+/// How many seeds are played; more with `STEWARD_SIMULATION_SEEDS`.
+fn seeds() -> u64 {
+    std::env::var("STEWARD_SIMULATION_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60)
+}
+
+/// How often what is drawn, in proportion to each other.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    events: u64,
+    partitions: usize,
+    pods: usize,
+    crashes: u32,
+    hand_overs: u32,
+    losses: u32,
+    doubts: u32,
+}
+
+impl Scenario {
+    pub fn stormy() -> Scenario {
+        Scenario { events: 600, partitions: 4, pods: 3, crashes: 2, hand_overs: 4, losses: 2, doubts: 10 }
+    }
+}
+
+/// What a run came to.
+struct Run {
+    model: Model,
+    seen: Seen,
+    steps: Vec<String>,
+    stops: Vec<Stop>,
+}
+
+impl Run {
+    fn play(seed: u64, scenario: &Scenario) -> Run {
+        let scenario = scenario.clone();
+        on_one_thread(move |clock| async move {
+            let mut world = World::new(seed, scenario, clock);
+            world.storm().await;
+            world.calm().await;
+            world.judge()
+        })
+    }
+
+    fn assert_exact(&self, seed: u64) {
+        assert!(self.stops.is_empty(), "seed {seed}: a pod stopped: {:?}\n{}", self.stops, self.tail());
+        let expected = Expectation { topic: TOPIC.into(), group: GROUP.into() };
+        let differences = check(&self.model, &expected, &self.seen);
+        let listed: Vec<String> = differences.iter().take(10).map(ToString::to_string).collect();
+        assert!(differences.is_empty(), "seed {seed}: {}\n{}", listed.join("\n"), self.tail());
+    }
+
+    fn tail(&self) -> String {
+        self.steps.iter().rev().take(60).rev().cloned().collect::<Vec<_>>().join("\n")
+    }
+}
+
+struct Pod {
+    memory: MemoryPod,
+    _ingest: Addr<IngestActor<Service>>,
+    resting: Arc<Budget>,
+    owned: Vec<Partition>,
+    /// The transactional id, which a new pod of the same name takes over.
+    name: String,
+}
+
+struct World {
+    scenario: Scenario,
+    random: ChaCha8Rng,
+    clock: Arc<PausedClock>,
+    kafka: MemoryKafka,
+    events: Vec<GeneratedEvent>,
+    next_event: usize,
+    model: Model,
+    pods: Vec<Pod>,
+    stops: Arc<Mutex<Vec<Stop>>>,
+    steps: Vec<String>,
+}
+
+impl World {
+    fn new(seed: u64, scenario: Scenario, clock: Arc<PausedClock>) -> World {
+        let workload = Workload {
+            seed,
+            events: scenario.events,
+            keys: 12,
+            invalid_share: 0.1,
+            odd_share: 0.1,
+            ..Workload::default()
+        };
+        let kafka = MemoryKafka::new(scenario.partitions, TOPIC, GROUP);
+        let stops = Arc::new(Mutex::new(Vec::new()));
+        let mut world = World {
+            random: ChaCha8Rng::seed_from_u64(seed),
+            clock,
+            kafka,
+            events: workload.generate().expect("the workload makes sense").collect(),
+            next_event: 0,
+            model: Model::keeping_history(MAX_PAYLOAD_BYTES),
+            pods: Vec::new(),
+            stops,
+            steps: Vec::new(),
+            scenario,
+        };
+        for index in 0..world.scenario.pods {
+            let pod = world.start_pod(format!("pod-{index}"));
+            world.pods.push(pod);
+        }
+        world
+    }
+
+    fn start_pod(&self, name: String) -> Pod {
+        let now = steward::ports::Clock::now(&*self.clock);
+        let stops = Arc::clone(&self.stops);
+        let shared = Shared {
+            clock: Arc::clone(&self.clock) as Arc<dyn steward::ports::Clock>,
+            stats: Arc::new(Stats::new()),
+            vitals: Arc::new(Vitals::new(now)),
+            intake: Budget::new(1 << 20),
+            resting: Budget::new(1 << 20),
+            stop: Arc::new(move |stop| stops.lock().expect("no test panics while it holds this").push(stop)),
+        };
+        let terms = Arc::new(Terms::new());
+        let memory = MemoryPod::new(&self.kafka, &name, Arc::clone(&terms));
+        let commit_settings = CommitSettings { max_transaction_bytes: 20_000, mark: memory.mark() };
+        let committer = CommitActor::new(commit_settings, Box::new(memory.clone()), shared.clone()).start();
+        let open_batches = OpenBatchCount::default();
+        let ingest = IngestActor::new(Parts {
+            entity: Arc::new(Service),
+            settings: IngestSettings {
+                max_payload_bytes: MAX_PAYLOAD_BYTES,
+                entity_idle: Duration::from_secs(5),
+                max_active_entities: 1_000,
+                stop_on_expired: false,
+            },
+            shared: shared.clone(),
+            terms,
+            source: Box::new(memory.clone()),
+            recoveries: Box::new(memory.clone()),
+            committer,
+            arbiters: Vec::new(),
+            open_batches: open_batches.clone(),
+        })
+        .start();
+        let resting = Arc::clone(&shared.resting);
+        memory.listen(Box::new(IngestSink { ingest: ingest.clone(), shared, open_batches }));
+        Pod { memory, _ingest: ingest, resting, owned: Vec::new(), name }
+    }
+
+    // ------------------------------------------------------------------------------------------------------ steps
+
+    async fn storm(&mut self) {
+        while self.next_event < self.events.len() {
+            self.step().await;
+        }
+        for _ in 0..40 {
+            self.step().await;
+        }
+    }
+
+    async fn step(&mut self) {
+        let Scenario { crashes, hand_overs, losses, .. } = self.scenario;
+        let choices = [30, 30, 20, 30, crashes, hand_overs, losses, 4];
+        match self.draw(&choices) {
+            0 => self.produce(),
+            1 => self.poll(),
+            2 => self.recover(),
+            3 => self.end_transaction(),
+            4 => self.crash(),
+            5 => self.hand_over().await,
+            6 => self.lose().await,
+            _ => self.pass_time().await,
+        }
+        self.adopt_orphans();
+        settle().await;
+    }
+
+    fn draw(&mut self, weights: &[u32]) -> usize {
+        let mut left = self.random.random_range(0..weights.iter().sum::<u32>());
+        for (index, weight) in weights.iter().enumerate() {
+            if left < *weight {
+                return index;
+            }
+            left -= weight;
+        }
+        unreachable!("the weights cover what is drawn")
+    }
+
+    fn note(&mut self, step: impl Into<String>) {
+        self.steps.push(step.into());
+    }
+
+    fn produce(&mut self) {
+        let many = self.random.random_range(1..20).min(self.events.len() - self.next_event);
+        self.note(format!("produce {many}"));
+        for _ in 0..many {
+            let event = self.events[self.next_event].clone();
+            self.next_event += 1;
+            let partition = partition_of(event.key.as_deref(), self.scenario.partitions);
+            let headers = event.headers.into_iter().map(|(name, value)| (name, Some(value))).collect();
+            let timestamp_ms = (event.timestamp_ms != -1).then_some(event.timestamp_ms);
+            let record = NewRecord { timestamp_ms, key: event.key, value: event.value, headers };
+            let offset = self.kafka.append(Topic::Input, partition, record.clone());
+            self.model.judge_record(&topic_record(
+                partition,
+                &StoredRecord {
+                    offset,
+                    timestamp_ms: record.timestamp_ms,
+                    key: record.key,
+                    value: record.value,
+                    headers: record.headers,
+                },
+            ));
+        }
+    }
+
+    fn any_pod(&mut self) -> usize {
+        self.random.random_range(0..self.pods.len())
+    }
+
+    fn poll(&mut self) {
+        let pod = self.any_pod();
+        for partition in self.pods[pod].memory.started() {
+            let most = self.random.random_range(1..30);
+            let records = self.pods[pod].memory.poll(partition, most);
+            self.note(format!("pod {pod} reads {records} of {partition}"));
+        }
+    }
+
+    fn recover(&mut self) {
+        let pod = self.any_pod();
+        let ran = self.run_recovery(pod);
+        self.note(format!("pod {pod} recovers: {ran}"));
+    }
+
+    fn run_recovery(&self, pod: usize) -> bool {
+        let settings = RecoverySettings {
+            group: GROUP.into(),
+            look_back_records: 15,
+            verify_max_records: 1_000_000,
+            adopt_group: false,
+            stop_on_expired: false,
+            max_payload_bytes: MAX_PAYLOAD_BYTES,
+        };
+        let pod = &self.pods[pod];
+        pod.memory.run_recovery(&Arc::new(Service), &settings, &pod.resting)
+    }
+
+    fn end_transaction(&mut self) {
+        let pod = self.any_pod();
+        let doubts = self.scenario.doubts;
+        let fate = match self.draw(&[60, doubts, doubts, doubts]) {
+            0 => Fate::Commits,
+            1 => Fate::Aborts,
+            2 => Fate::CommitsUnanswered,
+            _ => Fate::AbortsUnanswered,
+        };
+        let ended = self.pods[pod].memory.end_pending(fate);
+        self.note(format!("pod {pod} ends its transaction {fate:?}: {ended}"));
+    }
+
+    fn crash(&mut self) {
+        let index = self.any_pod();
+        self.note(format!("pod {index} dies"));
+        let owned = std::mem::take(&mut self.pods[index].owned);
+        self.pods[index].memory.expel(&owned);
+        self.pods[index].memory.die();
+        let name = self.pods[index].name.clone();
+        self.pods[index] = self.start_pod(name);
+    }
+
+    async fn hand_over(&mut self) {
+        let Some((pod, partition)) = self.any_owned() else { return };
+        self.note(format!("pod {pod} hands {partition} over"));
+        let memory = self.pods[pod].memory.clone();
+        let drained = Arc::new(Mutex::new(false));
+        let says = Arc::clone(&drained);
+        let call = Drained::new(move || *says.lock().expect("no test panics while it holds this") = true);
+        memory.revoke(&[partition], self.now() + Duration::from_millis(400), call);
+        settle().await;
+        // The transaction under way may end, or not, before the partition has to go.
+        for _ in 0..self.random.random_range(0..3) {
+            let is_drained = *drained.lock().expect("no test panics while it holds this");
+            if !is_drained {
+                memory.end_pending(Fate::Commits);
+                settle().await;
+            }
+        }
+        memory.give_up(&[partition]);
+        self.pods[pod].owned.retain(|owned| *owned != partition);
+    }
+
+    async fn lose(&mut self) {
+        let Some((pod, partition)) = self.any_owned() else { return };
+        self.note(format!("pod {pod} loses {partition}"));
+        let memory = self.pods[pod].memory.clone();
+        memory.expel(&[partition]);
+        settle().await;
+        // It does not know yet, and goes on for a while.
+        for _ in 0..self.random.random_range(0..3) {
+            memory.poll(partition, 5);
+            memory.end_pending(Fate::Commits);
+            settle().await;
+        }
+        memory.lose(&[partition]);
+        self.pods[pod].owned.retain(|owned| *owned != partition);
+    }
+
+    async fn pass_time(&mut self) {
+        let seconds = self.random.random_range(1..8);
+        self.note(format!("{seconds} s pass"));
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+
+    fn any_owned(&mut self) -> Option<(usize, Partition)> {
+        let owned: Vec<(usize, Partition)> = self
+            .pods
+            .iter()
+            .enumerate()
+            .flat_map(|(pod, of)| of.owned.iter().map(move |partition| (pod, *partition)))
+            .collect();
+        if owned.is_empty() {
+            return None;
+        }
+        Some(owned[self.random.random_range(0..owned.len())])
+    }
+
+    /// The group gives what nobody owns to somebody.
+    fn adopt_orphans(&mut self) {
+        for index in 0..self.scenario.partitions {
+            let partition = Partition(i32::try_from(index).expect("a few partitions"));
+            if self.pods.iter().all(|pod| !pod.owned.contains(&partition)) {
+                let pod = self.any_pod();
+                self.note(format!("pod {pod} gets {partition}"));
+                self.pods[pod].owned.push(partition);
+                self.pods[pod].memory.assign(&[partition]);
+            }
+        }
+    }
+
+    /// Lets everything end well.
+    async fn calm(&mut self) {
+        for _ in 0..2_000 {
+            self.adopt_orphans();
+            let mut is_busy = false;
+            for pod in 0..self.pods.len() {
+                is_busy |= self.run_recovery(pod);
+                settle().await;
+                is_busy |= self.pods[pod].memory.end_pending(Fate::Commits);
+                for partition in self.pods[pod].memory.started() {
+                    is_busy |= self.pods[pod].memory.poll(partition, 50) > 0;
+                }
+                settle().await;
+            }
+            if !is_busy && self.is_committed() {
+                return;
+            }
+            if !is_busy {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        panic!(
+            "the run does not come to rest:\n{}",
+            self.steps.iter().rev().take(40).cloned().collect::<Vec<_>>().join("\n")
+        );
+    }
+
+    fn is_committed(&self) -> bool {
+        (0..self.scenario.partitions).all(|index| {
+            let partition = Partition(i32::try_from(index).expect("a few partitions"));
+            let end = self.kafka.bounds(Topic::Input, partition).high;
+            end.0 == 0 || self.kafka.committed(partition).is_some_and(|committed| committed.position >= end)
+        })
+    }
+
+    fn now(&self) -> Instant {
+        steward::ports::Clock::now(&*self.clock)
+    }
+
+    fn judge(self) -> Run {
+        let mut seen = Seen::default();
+        let (mut committed, mut ends) = (BTreeMap::new(), BTreeMap::new());
+        for index in 0..self.scenario.partitions {
+            let partition = Partition(i32::try_from(index).expect("a few partitions"));
+            let all = |topic| self.kafka.records(topic, partition);
+            seen.state.extend(all(Topic::State).iter().map(|record| topic_record(partition, record)));
+            seen.dead_letters.extend(all(Topic::Dlq).iter().map(|record| topic_record(partition, record)));
+            ends.insert(partition.0, self.kafka.bounds(Topic::Input, partition).high.0);
+            if let Some(found) = self.kafka.committed(partition) {
+                committed.insert(partition.0, found.position.0);
+            }
+        }
+        (seen.committed, seen.ends) = (committed, ends);
+        let stops = self.stops.lock().expect("no test panics while it holds this").clone();
+        Run { model: self.model, seen, steps: self.steps, stops }
+    }
+}
+
+/// Lets every actor work off what it has. Paused time moves on only when nobody has anything left to do.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+fn partition_of(key: Option<&[u8]>, partitions: usize) -> Partition {
+    let sum: usize = key.unwrap_or_default().iter().map(|byte| usize::from(*byte)).sum();
+    Partition(i32::try_from(sum % partitions).expect("a few partitions"))
+}
+
+fn topic_record(partition: Partition, record: &StoredRecord) -> TopicRecord {
+    TopicRecord {
+        partition: partition.0,
+        offset: record.offset.0,
+        timestamp_ms: record.timestamp_ms,
+        key: record.key.clone(),
+        value: record.value.clone(),
+        headers: record.headers.clone(),
+    }
+}
