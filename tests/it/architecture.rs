@@ -14,7 +14,7 @@ use syn::visit::Visit;
 
 use paths::{Named, paths_of};
 
-pub fn tests() -> Vec<Trial> {
+pub fn trials() -> Vec<Trial> {
     trials![
         every_room_names_only_the_rooms_it_may,
         pure_rooms_know_no_clock_thread_file_or_socket,

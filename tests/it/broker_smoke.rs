@@ -11,8 +11,8 @@ use crate::support::kafka::{ANY_TIMESTAMP, Ends, Kafka, Outgoing, Place, Produce
 use crate::support::names::{Names, unique};
 use crate::support::wait::{Deadline, PATIENCE, unix_ms, wait_until};
 
-pub fn tests() -> Vec<Trial> {
-    let mut tests = broker_trials![Shared:
+pub fn trials() -> Vec<Trial> {
+    let mut trials = broker_trials![Shared:
         what_was_produced_is_read_back_whole,
         a_committed_transaction_is_seen_and_an_aborted_one_is_not,
         odd_timestamps_get_in,
@@ -22,8 +22,8 @@ pub fn tests() -> Vec<Trial> {
         a_cut_log_starts_later,
         a_topic_can_be_copied,
     ];
-    tests.extend(broker_trials![Own: a_broker_keeps_its_records_through_a_crash, a_paused_broker_answers_later]);
-    tests
+    trials.extend(broker_trials![Own: a_broker_keeps_its_records_through_a_crash, a_paused_broker_answers_later]);
+    trials
 }
 
 fn what_was_produced_is_read_back_whole() {

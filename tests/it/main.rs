@@ -29,21 +29,27 @@ mod support;
 mod architecture;
 mod broker_smoke;
 mod config;
+mod log_events;
 mod reference;
 mod service;
 mod simulation;
+mod stats;
+mod telemetry;
 mod workload;
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
     let tests = [
         service::tests(),
-        reference::tests(),
-        workload::tests(),
+        reference::trials(),
+        workload::trials(),
         simulation::tests(),
         config::tests(),
-        broker_smoke::tests(),
-        architecture::tests(),
+        log_events::trials(),
+        telemetry::trials(),
+        stats::trials(),
+        broker_smoke::trials(),
+        architecture::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
     support::broker::end_shared();

@@ -6,6 +6,7 @@
 //! Helpers panic when they fail, and say what they were about: a test has nothing to do about it.
 
 pub mod broker;
+pub mod capture;
 pub mod kafka;
 mod leash;
 pub mod names;

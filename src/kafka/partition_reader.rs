@@ -1,0 +1,390 @@
+//! Reads one partition of the three topics again, to its true end: the [`PartitionReader`] port.
+//!
+//! Commit markers reach partitions one by one, so a group's committed offsets can be stable before a state partition's
+//! last stable offset has moved. A read therefore takes its target, the high watermark, from a client that sees
+//! uncommitted records, and reads committed ones until its *position* is there: markers take offsets too, and the
+//! records of aborted transactions are never seen, so the last record says nothing.
+//!
+//! Every wait ends: with the partition's term, which is looked at several times a second; when the position stands
+//! still for longer than any transaction may last, which is a hanging transaction; or when the brokers' errors last as
+//! long.
+//!
+//! Architecture invariant: these consumers never join the group; a partition is assigned by hand, and given back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::{ClientConfig, Offset as KafkaOffset, TopicPartitionList};
+
+use crate::kafka::committed::{build, committed, serve};
+use crate::kafka::headers::headers_of;
+use crate::ports::{Bounds, Clock, Committed, PartitionReader, ReadFailure, Terms, Topic};
+use crate::record::{Batch, Header, Offset, Partition, Position, Record, Term};
+
+/// How often cancellation is looked at while nothing comes.
+const POLL: Duration = Duration::from_millis(50);
+
+/// How often progress is reported.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// Copied at once before records are handed on: large enough to be quick, small enough for several readers.
+const CHUNK_BYTES: u64 = 262_144;
+
+/// How long one question for bounds or committed offsets may block, so that cancellation is seen in between.
+const ASK_SLICE: Duration = Duration::from_secs(1);
+
+/// How long the client may take to forget a partition that was read before.
+const RELEASE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The consumers that read: one pair for each recovery thread, used for one partition after the other.
+pub struct ReaderClients<C: ConsumerContext + 'static> {
+    /// Reads committed records, and asks for committed offsets.
+    committed: BaseConsumer<C>,
+    /// Knows the high watermarks.
+    uncommitted: BaseConsumer<C>,
+}
+
+impl<C: ConsumerContext + Clone + 'static> ReaderClients<C> {
+    /// Builds the pair from a configuration made with [`committed::settings`](crate::kafka::committed::settings).
+    ///
+    /// # Errors
+    /// [`ReadFailure::Kafka`] when the client refuses its configuration.
+    pub fn new(config: &ClientConfig, context: &C) -> Result<ReaderClients<C>, ReadFailure> {
+        let mut uncommitted = config.clone();
+        uncommitted.set("isolation.level", "read_uncommitted");
+        let build = |config: &ClientConfig| {
+            build(config, context.clone())
+                .map_err(|error| ReadFailure::Kafka(format!("a client that reads partitions cannot be built: {error}")))
+        };
+        Ok(ReaderClients { committed: build(config)?, uncommitted: build(&uncommitted)? })
+    }
+}
+
+/// The names of the three topics, and how long is too long.
+#[derive(Debug, Clone)]
+pub struct ReaderSettings {
+    /// Events.
+    pub input: String,
+    /// Snapshots.
+    pub state: String,
+    /// Dead letters.
+    pub dlq: String,
+    /// A position that stands still for longer, or an error that lasts longer, ends the read. Longer than any
+    /// transaction may last, and than the coordinator takes to notice: its timeout and 15 s.
+    pub stall_limit: Duration,
+}
+
+impl ReaderSettings {
+    /// The limit that belongs to a transaction timeout.
+    #[must_use]
+    pub fn stall_limit_for(transaction_timeout: Duration) -> Duration {
+        transaction_timeout + Duration::from_secs(15)
+    }
+
+    fn name(&self, topic: Topic) -> &str {
+        match topic {
+            Topic::Input => &self.input,
+            Topic::State => &self.state,
+            Topic::Dlq => &self.dlq,
+        }
+    }
+}
+
+/// How far a read is. Reported about every second while it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadProgress {
+    /// Which topic.
+    pub topic: Topic,
+    /// Which partition.
+    pub partition: Partition,
+    /// Where the reader stands.
+    pub position: Position,
+    /// Where it has to get.
+    pub until: Position,
+    /// How long the position has stood still: an open transaction, or brokers that do not answer.
+    pub stalled: Duration,
+}
+
+/// Reads one partition under one term.
+pub struct KafkaPartitionReader<'a, C: ConsumerContext + 'static> {
+    clients: &'a mut ReaderClients<C>,
+    settings: &'a ReaderSettings,
+    partition: Partition,
+    term: Term,
+    terms: Arc<Terms>,
+    clock: Arc<dyn Clock>,
+    progress: &'a mut dyn FnMut(ReadProgress),
+}
+
+impl<'a, C: ConsumerContext + 'static> KafkaPartitionReader<'a, C> {
+    /// Borrows the clients until the partition is read. `progress` is called from within the reads.
+    pub fn new(
+        clients: &'a mut ReaderClients<C>,
+        settings: &'a ReaderSettings,
+        (partition, term): (Partition, Term),
+        terms: Arc<Terms>,
+        clock: Arc<dyn Clock>,
+        progress: &'a mut dyn FnMut(ReadProgress),
+    ) -> KafkaPartitionReader<'a, C> {
+        KafkaPartitionReader { clients, settings, partition, term, terms, clock, progress }
+    }
+
+    fn check_owned(&self) -> Result<(), ReadFailure> {
+        match self.terms.is_current(self.partition, self.term) {
+            true => Ok(()),
+            false => Err(ReadFailure::Cancelled),
+        }
+    }
+
+    /// Asks again until there is an answer, an error that no waiting cures, or the limit passes.
+    fn ask<T>(&self, what: &str, question: impl Fn(&ReaderClients<C>) -> Result<T, KafkaError>) -> Result<T, ReadFailure> {
+        let deadline = self.clock.now() + self.settings.stall_limit;
+        loop {
+            self.check_owned()?;
+            let error = match question(self.clients) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if is_hopeless(&error) || self.clock.now() >= deadline {
+                let partition = self.partition;
+                return Err(ReadFailure::Kafka(format!("{what} of partition {partition} could not be had: {error}")));
+            }
+            // Some errors come at once; the poll also serves the client's callbacks.
+            drop(self.clients.uncommitted.poll(POLL));
+        }
+    }
+
+    /// Makes the client forget the partition, so that a position can only come from the assignment that follows. The
+    /// client does it on another thread: until then it still tells the position of the read before.
+    fn release(&self, topic: &str) -> Result<(), ReadFailure> {
+        let client = &self.clients.committed;
+        client.unassign().map_err(|error| said(&error))?;
+        let deadline = self.clock.now() + RELEASE_LIMIT;
+        while position_of(client, topic, self.partition).is_some() {
+            if self.clock.now() >= deadline {
+                return Err(ReadFailure::Kafka(format!("the client does not give {topic}/{} back", self.partition)));
+            }
+            drop(client.poll(Duration::from_millis(1)));
+        }
+        Ok(())
+    }
+
+    fn assign(&self, topic: &str, from: Position) -> Result<(), ReadFailure> {
+        self.release(topic)?;
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(topic, self.partition.0, KafkaOffset::Offset(from.0)).map_err(|error| said(&error))?;
+        self.clients.committed.assign(&list).map_err(|error| said(&error))
+    }
+}
+
+impl<C: ConsumerContext + 'static> PartitionReader for KafkaPartitionReader<'_, C> {
+    fn committed(&mut self) -> Result<Option<Committed>, ReadFailure> {
+        let partition = self.partition;
+        let told = self.ask("the committed offset", |clients| {
+            committed(&clients.committed, &self.settings.input, &[partition], ASK_SLICE)
+        })?;
+        Ok(told.into_iter().next().and_then(|(_, committed)| committed))
+    }
+
+    fn bounds(&mut self, topic: Topic) -> Result<Bounds, ReadFailure> {
+        let name = self.settings.name(topic);
+        let (low, high) = self.ask("the bounds", |clients| {
+            serve(&clients.uncommitted);
+            clients.uncommitted.fetch_watermarks(name, self.partition.0, ASK_SLICE)
+        })?;
+        Ok(Bounds { low: Position(low), high: Position(high) })
+    }
+
+    fn read(
+        &mut self,
+        topic: Topic,
+        from: Position,
+        until: Position,
+        take: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<(), ReadFailure> {
+        let bounds = self.bounds(topic)?;
+        // Behind the end there is nothing to wait for.
+        let until = until.min(bounds.high);
+        let from = from.max(bounds.low);
+        if from >= until {
+            return Ok(());
+        }
+        let name = self.settings.name(topic).to_owned();
+        self.assign(&name, from)?;
+        let result = self.read_assigned(topic, &name, from, until, take);
+        // Stops the fetching; the next read waits until it has.
+        self.clients.committed.unassign().map_err(|error| said(&error))?;
+        result
+    }
+}
+
+impl<C: ConsumerContext + 'static> KafkaPartitionReader<'_, C> {
+    fn read_assigned(
+        &mut self,
+        topic: Topic,
+        name: &str,
+        from: Position,
+        until: Position,
+        take: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<(), ReadFailure> {
+        let mut stall = Stall { position: from, since: self.clock.now(), error: None };
+        let mut reported = stall.since;
+        while stall.position < until {
+            self.check_owned()?;
+            let mut chunk = Batch::new(self.partition, self.term, stall.position);
+            let end = self.fill(&mut chunk, name, until);
+            for record in chunk.iter() {
+                take(&record);
+            }
+            let now = self.clock.now();
+            let position = position_of(&self.clients.committed, name, self.partition).unwrap_or(stall.position);
+            stall.observe(position.max(chunk.next()), now);
+            match end {
+                ChunkEnd::Full | ChunkEnd::Drained => {}
+                ChunkEnd::Failed(error) if is_out_of_range(&error) => {
+                    // Retention has cut the log above the reader: what is gone was old, and the rest goes on.
+                    let low = self.bounds(topic)?.low;
+                    if low <= stall.position {
+                        return Err(ReadFailure::Kafka(format!("{name}/{} cannot be read: {error}", self.partition)));
+                    }
+                    stall.observe(low, now);
+                    if low < until {
+                        self.assign(name, low)?;
+                    }
+                }
+                ChunkEnd::Failed(error) if is_hopeless(&error) => return Err(said(&error)),
+                ChunkEnd::Failed(error) => stall.error = Some(error),
+            }
+            let stalled = now.saturating_duration_since(stall.since);
+            if stalled >= self.settings.stall_limit && stall.position < until {
+                return Err(self.stalled(topic, &stall, until, stalled));
+            }
+            if now.saturating_duration_since(reported) >= REPORT_EVERY {
+                reported = now;
+                let (partition, position) = (self.partition, stall.position);
+                (self.progress)(ReadProgress { topic, partition, position, until, stalled });
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies what is there, up to a chunk. Records at or behind `until` are left out.
+    fn fill(&self, chunk: &mut Batch, name: &str, until: Position) -> ChunkEnd {
+        let mut wait = POLL;
+        while chunk.held_bytes() < CHUNK_BYTES {
+            match self.clients.committed.poll(wait) {
+                None => return ChunkEnd::Drained,
+                Some(Err(error)) => return ChunkEnd::Failed(error),
+                Some(Ok(message)) => {
+                    debug_assert!(message.topic() == name && message.partition() == self.partition.0);
+                    if !Offset(message.offset()).is_before(until) {
+                        chunk.advance_to(until);
+                        return ChunkEnd::Full;
+                    }
+                    push(chunk, &message);
+                }
+            }
+            wait = Duration::ZERO;
+        }
+        ChunkEnd::Full
+    }
+
+    fn stalled(&self, topic: Topic, stall: &Stall, until: Position, stalled: Duration) -> ReadFailure {
+        match &stall.error {
+            Some(error) => ReadFailure::Kafka(format!(
+                "{}/{} could not be read for {} ms: {error}",
+                self.settings.name(topic),
+                self.partition,
+                stalled.as_millis()
+            )),
+            None => ReadFailure::Hanging {
+                topic,
+                partition: self.partition,
+                position: stall.position,
+                until,
+                stalled_ms: u64::try_from(stalled.as_millis()).unwrap_or(u64::MAX),
+            },
+        }
+    }
+}
+
+/// Why a chunk is handed on.
+enum ChunkEnd {
+    /// It is large enough, or the target is reached.
+    Full,
+    /// Nothing more is there right now.
+    Drained,
+    /// The client reported an error.
+    Failed(KafkaError),
+}
+
+/// Where the reader stands, since when, and the last error since then.
+struct Stall {
+    position: Position,
+    since: Instant,
+    error: Option<KafkaError>,
+}
+
+impl Stall {
+    fn observe(&mut self, position: Position, now: Instant) {
+        if position > self.position {
+            *self = Stall { position, since: now, error: None };
+        }
+    }
+}
+
+fn push(chunk: &mut Batch, message: &BorrowedMessage<'_>) {
+    let headers = headers_of(message);
+    let headers = headers.iter().map(|(name, value)| Header { name, value: *value });
+    let timestamp_ms = message.timestamp().to_millis();
+    chunk.push(Offset(message.offset()), timestamp_ms, message.key(), message.payload(), headers);
+}
+
+/// The position of a partition, whether it is assigned or not; `None` where nothing was read of it.
+fn position_of<C: ConsumerContext>(client: &BaseConsumer<C>, topic: &str, partition: Partition) -> Option<Position> {
+    let mut list = TopicPartitionList::with_capacity(1);
+    list.add_partition(topic, partition.0);
+    // SAFETY: client and list outlive the call, which fills in the list's offsets. rdkafka's own `position` asks for
+    // what is assigned alone.
+    unsafe { rdkafka_sys::rd_kafka_position(client.client().native_ptr(), list.ptr()) };
+    match list.elements().first()?.offset() {
+        KafkaOffset::Offset(position) => Some(Position(position)),
+        KafkaOffset::Beginning
+        | KafkaOffset::End
+        | KafkaOffset::Stored
+        | KafkaOffset::Invalid
+        | KafkaOffset::OffsetTail(_) => None,
+    }
+}
+
+/// Errors that no waiting cures.
+fn is_hopeless(error: &KafkaError) -> bool {
+    const HOPELESS: &[RDKafkaErrorCode] = &[
+        RDKafkaErrorCode::TopicAuthorizationFailed,
+        RDKafkaErrorCode::GroupAuthorizationFailed,
+        RDKafkaErrorCode::ClusterAuthorizationFailed,
+        RDKafkaErrorCode::SaslAuthenticationFailed,
+        RDKafkaErrorCode::UnsupportedSASLMechanism,
+        RDKafkaErrorCode::UnknownTopicOrPartition,
+        RDKafkaErrorCode::UnknownTopic,
+        RDKafkaErrorCode::UnknownPartition,
+        RDKafkaErrorCode::InvalidTopic,
+        RDKafkaErrorCode::InvalidGroupId,
+        RDKafkaErrorCode::Fatal,
+        RDKafkaErrorCode::LogTruncation,
+    ];
+    error.rdkafka_error_code().is_some_and(|code| HOPELESS.contains(&code))
+}
+
+/// The log does not reach back to where the reader stands. With `auto.offset.reset=error` the client says so once.
+fn is_out_of_range(error: &KafkaError) -> bool {
+    const OUT_OF_RANGE: &[RDKafkaErrorCode] = &[RDKafkaErrorCode::AutoOffsetReset, RDKafkaErrorCode::OffsetOutOfRange];
+    error.rdkafka_error_code().is_some_and(|code| OUT_OF_RANGE.contains(&code))
+}
+
+fn said(error: &KafkaError) -> ReadFailure {
+    ReadFailure::Kafka(error.to_string())
+}

@@ -1,0 +1,2 @@
+//! To come.
+pub fn trials() -> Vec<libtest_mimic::Trial> { Vec::new() }

@@ -1,0 +1,323 @@
+//! A partition is read to its true end, and no wait for it is without a limit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use rdkafka::consumer::DefaultConsumerContext;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use steward::kafka::partition_reader::{KafkaPartitionReader, ReadProgress, ReaderClients, ReaderSettings};
+use steward::kafka::{committed, transaction};
+use steward::ports::{Bounds, Clock, PartitionReader, ReadFailure, Terms, Topic};
+use steward::record::{Offset, Partition, Position, Term};
+
+use crate::real_kafka::{SystemClock, client, create_topic, needing_a_broker, unique, wait_until};
+
+pub fn trials() -> Vec<Trial> {
+    needing_a_broker(crate::trials![
+        a_read_ends_behind_the_markers_and_sees_no_aborted_record,
+        a_read_stops_exactly_where_it_should,
+        a_partition_can_be_read_twice_with_the_same_clients,
+        a_read_from_below_the_logs_start_begins_there,
+        a_read_beyond_the_end_ends_at_the_end,
+        the_bounds_count_what_is_not_committed,
+        a_transaction_that_nobody_ends_is_named,
+        a_read_ends_with_its_term,
+        headers_and_nulls_come_as_they_were_written,
+        a_header_name_that_is_no_text_stops_nobody,
+        a_missing_topic_is_an_error_at_once,
+        many_records_are_read_in_order_and_once,
+    ])
+}
+
+const P0: Partition = Partition(0);
+
+fn a_read_ends_behind_the_markers_and_sees_no_aborted_record() {
+    let log = Log::new();
+    let producer = log.transactional();
+    log.commit(&producer, &["a", "b"]);
+    log.abort(&producer, &["c", "d"]);
+    log.commit(&producer, &["e"]);
+    log.abort(&producer, &["f"]);
+    // a b | marker | c d | marker | e | marker | f | marker
+    let mut reader = log.reader();
+    assert_eq!(reader.bounds(), Bounds { low: Position(0), high: Position(10) });
+    assert_eq!(reader.read(0, 10), Ok(vec![(0, "a".into()), (1, "b".into()), (6, "e".into())]));
+    assert_eq!(reader.read(8, 10), Ok(vec![]));
+}
+
+fn a_read_stops_exactly_where_it_should() {
+    let log = Log::new();
+    log.produce(&["a", "b", "c", "d"]);
+    let mut reader = log.reader();
+    assert_eq!(reader.read(1, 3), Ok(vec![(1, "b".into()), (2, "c".into())]));
+    assert_eq!(reader.read(2, 2), Ok(vec![]));
+}
+
+fn a_partition_can_be_read_twice_with_the_same_clients() {
+    let log = Log::new();
+    let values: Vec<String> = (0..500).map(|n| n.to_string()).collect();
+    log.produce(&values.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut reader = log.reader();
+    for (from, until) in [(0, 500), (0, 500), (250, 300), (0, 10), (499, 500), (0, 500)] {
+        let read = reader.read(from, until).expect("readable");
+        let offsets: Vec<i64> = read.into_iter().map(|(offset, _)| offset).collect();
+        assert_eq!(offsets, (from..until).collect::<Vec<_>>());
+    }
+}
+
+fn a_read_from_below_the_logs_start_begins_there() {
+    let log = Log::new();
+    log.produce(&["a", "b", "c"]);
+    log.delete_before(2);
+    let mut reader = log.reader();
+    assert_eq!(reader.bounds(), Bounds { low: Position(2), high: Position(3) });
+    assert_eq!(reader.read(0, 3), Ok(vec![(2, "c".into())]));
+    assert_eq!(reader.read(0, 1), Ok(vec![]));
+}
+
+fn a_read_beyond_the_end_ends_at_the_end() {
+    let log = Log::new();
+    log.produce(&["a"]);
+    assert_eq!(log.reader().read(0, 100), Ok(vec![(0, "a".into())]));
+}
+
+fn the_bounds_count_what_is_not_committed() {
+    let log = Log::new();
+    let producer = log.transactional();
+    producer.begin_transaction().expect("begun");
+    log.send(&producer, &["open"]);
+    assert_eq!(log.reader().bounds(), Bounds { low: Position(0), high: Position(1) });
+    producer.abort_transaction(Duration::from_secs(10)).expect("aborted");
+}
+
+fn a_transaction_that_nobody_ends_is_named() {
+    let mut log = Log::new();
+    log.settings.stall_limit = Duration::from_millis(2_500);
+    let producer = log.transactional();
+    log.commit(&producer, &["a"]);
+    producer.begin_transaction().expect("begun");
+    log.send(&producer, &["open"]);
+    let mut reader = log.reader();
+
+    let failure = reader.read(0, 3).expect_err("the last record is not committed");
+
+    let ReadFailure::Hanging { topic, partition, position, until, stalled_ms } = failure else { panic!("{failure}") };
+    assert_eq!((topic, partition, position, until), (Topic::State, P0, Position(2), Position(3)));
+    assert!(stalled_ms >= 2_500, "{stalled_ms}");
+    let reports = &reader.reports;
+    assert!(reports.iter().any(|report| report.stalled >= Duration::from_secs(1)), "{reports:?}");
+    producer.abort_transaction(Duration::from_secs(10)).expect("aborted");
+    assert_eq!(reader.read(0, 3), Ok(vec![(0, "a".into())]));
+}
+
+fn a_read_ends_with_its_term() {
+    let log = Log::new();
+    let producer = log.transactional();
+    producer.begin_transaction().expect("begun");
+    log.send(&producer, &["open"]);
+    let mut reader = log.reader();
+    let terms = Arc::clone(&log.terms);
+    // The first report comes while the read waits for the open transaction.
+    reader.on_report = Some(Box::new(move || {
+        terms.end(P0);
+    }));
+    assert_eq!(reader.read(0, 1), Err(ReadFailure::Cancelled));
+    producer.abort_transaction(Duration::from_secs(10)).expect("aborted");
+}
+
+fn headers_and_nulls_come_as_they_were_written() {
+    use rdkafka::message::{Header, OwnedHeaders};
+    let log = Log::new();
+    let producer: BaseProducer = client().create().expect("valid");
+    let headers = OwnedHeaders::new()
+        .insert(Header { key: "a", value: Some(&b"1"[..]) })
+        .insert(Header { key: "a", value: None::<&[u8]> })
+        .insert(Header { key: "b", value: Some(&b""[..]) });
+    let record = BaseRecord::<[u8], [u8]>::to(&log.settings.state).partition(0).key(&b""[..]).headers(headers);
+    assert!(producer.send(record.timestamp(1_700_000_000_000)).is_ok());
+    producer.flush(Duration::from_secs(30)).expect("delivered");
+    let mut found = Vec::new();
+    log.reader().read_with(0, 1, &mut |record| {
+        let headers: Vec<_> =
+            record.headers.iter().map(|header| (header.name.to_owned(), header.value.map(<[u8]>::to_vec))).collect();
+        found.push((record.key.map(<[u8]>::to_vec), record.value.map(<[u8]>::to_vec), record.timestamp_ms, headers));
+    });
+    let headers = vec![
+        ("a".to_owned(), Some(b"1".to_vec())),
+        ("a".to_owned(), None),
+        ("b".to_owned(), Some(Vec::new())),
+    ];
+    assert_eq!(found, [(Some(Vec::new()), None, Some(1_700_000_000_000), headers)]);
+}
+
+fn a_header_name_that_is_no_text_stops_nobody() {
+    use rdkafka_sys as sys;
+    use sys::rd_kafka_vtype_t::*;
+    let log = Log::new();
+    let producer: BaseProducer = client().create().expect("valid");
+    let topic = std::ffi::CString::new(log.settings.state.as_str()).expect("no NUL");
+    // SAFETY: the arguments are what each VTYPE asks for, and outlive the call, which copies them.
+    let error = unsafe {
+        sys::rd_kafka_producev(
+            producer.client().native_ptr(),
+            RD_KAFKA_VTYPE_TOPIC,
+            topic.as_ptr(),
+            RD_KAFKA_VTYPE_PARTITION,
+            0,
+            RD_KAFKA_VTYPE_MSGFLAGS,
+            sys::RD_KAFKA_MSG_F_COPY,
+            RD_KAFKA_VTYPE_HEADER,
+            c"x\xff".as_ptr(),
+            c"1".as_ptr(),
+            1_isize,
+            RD_KAFKA_VTYPE_END,
+        )
+    };
+    assert_eq!(error, sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
+    producer.flush(Duration::from_secs(30)).expect("delivered");
+    let mut names = Vec::new();
+    log.reader().read_with(0, 1, &mut |record| {
+        names.extend(record.headers.iter().map(|header| header.name.to_owned()));
+    });
+    assert_eq!(names, ["x\u{fffd}"]);
+}
+
+fn a_missing_topic_is_an_error_at_once() {
+    let mut log = Log::new();
+    log.settings.stall_limit = Duration::from_secs(600);
+    log.settings.state = unique("missing");
+    let failure = log.reader().read(0, 1).expect_err("there is no such topic");
+    assert!(matches!(failure, ReadFailure::Kafka(_)), "{failure}");
+}
+
+fn many_records_are_read_in_order_and_once() {
+    let log = Log::new();
+    let values: Vec<String> = (0..50_000).map(|n| format!("{n:0>100}")).collect();
+    log.produce(&values.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut next = 0;
+    let started = SystemClock.now();
+    log.reader().read_with(0, 50_000, &mut |record| {
+        assert_eq!(record.offset, Offset(next));
+        next += 1;
+    });
+    assert_eq!(next, 50_000);
+    println!("50,000 records read in {:?}", SystemClock.now() - started);
+}
+
+// ------------------------------------------------------------------------------------------------------------ harness
+
+/// A state topic of one partition, and who may read it.
+struct Log {
+    settings: ReaderSettings,
+    terms: Arc<Terms>,
+    term: Term,
+}
+
+impl Log {
+    fn new() -> Log {
+        let topic = unique("log");
+        create_topic(&topic, 1, &[]);
+        let settings = ReaderSettings {
+            input: topic.clone(),
+            state: topic.clone(),
+            dlq: topic,
+            stall_limit: Duration::from_secs(30),
+        };
+        let terms = Arc::new(Terms::new());
+        let term = terms.begin(P0);
+        Log { settings, terms, term }
+    }
+
+    fn transactional(&self) -> BaseProducer {
+        let config = transaction::settings(&client(), &unique("writer"), Duration::from_secs(60));
+        let producer: BaseProducer = config.create().expect("valid");
+        producer.init_transactions(Duration::from_secs(30)).expect("registered");
+        producer
+    }
+
+    fn send(&self, producer: &BaseProducer, values: &[&str]) {
+        for value in values {
+            let record = BaseRecord::<[u8], str>::to(&self.settings.state).partition(0).payload(value);
+            assert!(producer.send(record).is_ok());
+        }
+        wait_until("the records are delivered", || {
+            producer.poll(Duration::from_millis(1));
+            producer.in_flight_count() == 0
+        });
+    }
+
+    fn commit(&self, producer: &BaseProducer, values: &[&str]) {
+        producer.begin_transaction().expect("begun");
+        self.send(producer, values);
+        producer.commit_transaction(Duration::from_secs(30)).expect("committed");
+    }
+
+    fn abort(&self, producer: &BaseProducer, values: &[&str]) {
+        producer.begin_transaction().expect("begun");
+        self.send(producer, values);
+        producer.abort_transaction(Duration::from_secs(30)).expect("aborted");
+    }
+
+    fn produce(&self, values: &[&str]) {
+        let producer: BaseProducer = client().set("linger.ms", "5").create().expect("valid");
+        self.send(&producer, values);
+    }
+
+    fn delete_before(&self, offset: i64) {
+        use rdkafka::admin::{AdminClient, AdminOptions};
+        let admin: AdminClient<rdkafka::client::DefaultClientContext> = client().create().expect("valid");
+        let mut list = rdkafka::TopicPartitionList::new();
+        list.add_partition_offset(&self.settings.state, 0, rdkafka::Offset::Offset(offset)).expect("valid");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(admin.delete_records(&list, &AdminOptions::new())).expect("deleted");
+    }
+
+    fn reader(&self) -> TestReader<'_> {
+        let config = committed::settings(&client(), &unique("group"));
+        let clients = ReaderClients::new(&config, &DefaultConsumerContext).expect("valid");
+        TestReader { log: self, clients, reports: Vec::new(), on_report: None }
+    }
+}
+
+struct TestReader<'a> {
+    log: &'a Log,
+    clients: ReaderClients<DefaultConsumerContext>,
+    reports: Vec<ReadProgress>,
+    on_report: Option<Box<dyn FnMut()>>,
+}
+
+impl TestReader<'_> {
+    fn with<T>(&mut self, work: impl FnOnce(&mut dyn PartitionReader) -> T) -> T {
+        let TestReader { log, clients, reports, on_report } = self;
+        let mut progress = |report| {
+            reports.push(report);
+            if let Some(on_report) = on_report {
+                on_report();
+            }
+        };
+        let terms = Arc::clone(&log.terms);
+        let owned = (P0, log.term);
+        let clock = Arc::new(SystemClock);
+        work(&mut KafkaPartitionReader::new(clients, &log.settings, owned, terms, clock, &mut progress))
+    }
+
+    fn bounds(&mut self) -> Bounds {
+        self.with(|reader| reader.bounds(Topic::State)).expect("known")
+    }
+
+    fn read(&mut self, from: i64, until: i64) -> Result<Vec<(i64, String)>, ReadFailure> {
+        let mut seen = Vec::new();
+        self.with(|reader| {
+            reader.read(Topic::State, Position(from), Position(until), &mut |record| {
+                let value = String::from_utf8(record.value.expect("a value").to_vec()).expect("text");
+                seen.push((record.offset.0, value));
+            })
+        })
+        .map(|()| seen)
+    }
+
+    fn read_with(&mut self, from: i64, until: i64, take: &mut dyn FnMut(&steward::record::Record<'_>)) {
+        self.with(|reader| reader.read(Topic::State, Position(from), Position(until), take)).expect("readable");
+    }
+}

@@ -1,0 +1,305 @@
+//! The numbers of the process: totals stay, rates and percentiles are those of the interval; what repeats is summed up.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use steward::entity::Reason;
+use steward::log_events::LogEvent;
+use steward::stats::{Flood, Sample, Seen, Stats, Summary, Window};
+
+use crate::support::capture::Capture;
+use crate::trials;
+
+pub fn trials() -> Vec<libtest_mimic::Trial> {
+    trials![
+        rates_are_of_the_interval_and_totals_of_the_process,
+        rejections_are_told_apart_by_reason_within_the_interval,
+        percentiles_are_of_the_interval,
+        what_takes_longer_than_an_hour_counts_as_an_hour,
+        an_event_from_the_future_has_no_latency_and_no_age,
+        partitions_add_up_and_disappear_with_their_ownership,
+        active_entities_never_fall_below_none,
+        an_interval_without_length_has_no_rate,
+        many_partitions_still_fit_into_the_line,
+        many_threads_count_without_losing_any,
+        the_numbers_leave_in_one_line,
+        the_first_of_a_kind_is_logged_and_the_rest_summed_up,
+        a_flood_that_stops_is_forgotten_after_its_summary,
+        a_flood_that_lasts_costs_one_summary_per_window,
+        kinds_do_not_hide_each_other,
+        kinds_without_room_count_as_one,
+        nothing_stays_uncounted_at_the_end,
+        every_event_of_a_flood_is_logged_or_summed_up_exactly_once,
+    ]
+}
+
+fn rates_are_of_the_interval_and_totals_of_the_process() {
+    let (stats, mut window, start) = counting();
+    stats.events_read(300, 30_000);
+    stats.applied(250);
+    stats.skipped(10);
+    let first = window.close(start + 2 * SECOND, &sample());
+    assert_eq!((first.interval_ms, first.events_total, first.applied_total, first.skipped_total), (2000, 300, 250, 10));
+    assert_eq!((first.events_per_s, first.bytes_per_s), (150.0, 15_000.0));
+    stats.events_read(1, 100);
+    let second = window.close(start + 5 * SECOND, &sample());
+    assert_eq!((second.interval_ms, second.events_total, second.applied_total), (3000, 301, 250));
+    assert_eq!((second.events_per_s, second.bytes_per_s), (0.3, 33.3));
+    assert_eq!(stats.totals().bytes, 30_100);
+}
+
+fn rejections_are_told_apart_by_reason_within_the_interval() {
+    let (stats, mut window, start) = counting();
+    stats.rejected(Reason::NotFound, 1);
+    stats.rejected(Reason::MalformedJson, 2);
+    stats.rejected(Reason::MalformedJson, 1);
+    let first = window.close(start + SECOND, &sample());
+    assert_eq!((first.rejected.as_str(), first.rejected_total), ("malformed_json:3,not_found:1", 4));
+    stats.rejected(Reason::Panicked, 5);
+    let second = window.close(start + 2 * SECOND, &sample());
+    assert_eq!((second.rejected.as_str(), second.rejected_total), ("panicked:5", 9));
+    assert_eq!(window.close(start + 3 * SECOND, &sample()).rejected, "");
+}
+
+fn percentiles_are_of_the_interval() {
+    let (stats, mut window, start) = counting();
+    stats.latency_ms(10, 98);
+    stats.latency_ms(500, 2);
+    (0..99).for_each(|_| stats.transaction(Duration::from_micros(3_500)));
+    stats.transaction(Duration::from_millis(80));
+    stats.transaction_aborted();
+    stats.entity_restarted();
+    let first = window.close(start + SECOND, &sample());
+    assert_eq!(first.latency_p50_ms, 10);
+    assert_close(first.latency_p99_ms as f64, 500.0);
+    assert_close(first.transaction_p50_ms, 3.5);
+    assert_close(first.transaction_p99_ms, 3.5);
+    assert_eq!((first.transactions, first.transactions_aborted, first.entity_restarts), (100, 1, 1));
+    let second = window.close(start + 2 * SECOND, &sample());
+    assert_eq!((second.latency_p50_ms, second.latency_p99_ms), (0, 0));
+    assert_eq!((second.transaction_p50_ms, second.transaction_p99_ms), (0.0, 0.0));
+    assert_eq!((second.transactions, second.transactions_aborted, second.entity_restarts), (0, 0, 0));
+}
+
+fn what_takes_longer_than_an_hour_counts_as_an_hour() {
+    let (stats, mut window, start) = counting();
+    stats.latency_ms(i64::MAX, u64::MAX / 2);
+    stats.transaction(Duration::MAX);
+    let line = window.close(start + SECOND, &sample());
+    assert_close(line.latency_p50_ms as f64, 3_600_000.0);
+    assert_close(line.transaction_p50_ms, 3_600_000.0);
+}
+
+fn an_event_from_the_future_has_no_latency_and_no_age() {
+    let (stats, mut window, start) = counting();
+    stats.latency_ms(-5, 1);
+    stats.own_partition(0);
+    stats.update_partition(0, |level| level.oldest_unix_ms = Some(NOW_MS + 1));
+    let line = window.close(start + SECOND, &sample());
+    assert_eq!((line.latency_p50_ms, line.oldest_age_ms), (0, 0));
+}
+
+fn partitions_add_up_and_disappear_with_their_ownership() {
+    let (stats, mut window, start) = counting();
+    stats.own_partition(1);
+    stats.own_partition(0);
+    stats.update_partition(1, |level| {
+        level.lag = 5;
+        level.oldest_unix_ms = Some(NOW_MS - 200);
+        level.entities_at_rest = 7;
+        level.state_bytes = 700;
+    });
+    stats.update_partition(0, |level| {
+        level.lag = 12;
+        level.oldest_unix_ms = Some(NOW_MS - 300);
+        level.entities_at_rest = 1;
+        level.state_bytes = 100;
+    });
+    let both = window.close(start + SECOND, &sample());
+    assert_eq!((both.lag.as_str(), both.lag_total, both.oldest_age_ms), ("0:12,1:5", 17, 300));
+    assert_eq!((both.entities_at_rest, both.state_bytes), (8, 800));
+    stats.drop_partition(0);
+    stats.update_partition(0, |level| level.lag = 99);
+    let one = window.close(start + 2 * SECOND, &sample());
+    assert_eq!((one.lag.as_str(), one.lag_total, one.oldest_age_ms), ("1:5", 5, 200));
+    stats.own_partition(1);
+    assert_eq!(window.close(start + 3 * SECOND, &sample()).lag, "1:0");
+}
+
+fn active_entities_never_fall_below_none() {
+    let (stats, mut window, start) = counting();
+    stats.entity_woke();
+    stats.entity_woke();
+    stats.entities_rested(1);
+    assert_eq!(window.close(start, &sample()).entities_active, 1);
+    stats.entities_rested(2);
+    assert_eq!(window.close(start, &sample()).entities_active, 0);
+}
+
+fn an_interval_without_length_has_no_rate() {
+    let (stats, mut window, start) = counting();
+    stats.events_read(5, 5);
+    let line = window.close(start, &sample());
+    assert_eq!((line.interval_ms, line.events_per_s, line.bytes_per_s), (0, 0.0, 0.0));
+}
+
+fn many_partitions_still_fit_into_the_line() {
+    let (stats, mut window, start) = counting();
+    (0..10_000).for_each(|partition| stats.own_partition(partition));
+    let line = window.close(start + SECOND, &sample());
+    assert!(line.lag.len() <= 2000, "{} bytes", line.lag.len());
+    assert!(line.lag.ends_with(":0,..."), "{}", line.lag);
+}
+
+fn many_threads_count_without_losing_any() {
+    let (stats, mut window, start) = counting();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..1000 {
+                    stats.events_read(1, 10);
+                    stats.transaction(Duration::from_millis(1));
+                    stats.rejected(Reason::InvalidEvent, 1);
+                }
+            });
+        }
+    });
+    let line = window.close(start + SECOND, &sample());
+    assert_eq!((line.events_total, line.transactions, line.rejected_total), (4000, 4000, 4000));
+}
+
+fn the_numbers_leave_in_one_line() {
+    let log = Capture::here();
+    let (stats, mut window, start) = counting();
+    stats.set_in_flight_bytes(77);
+    window.close(start + SECOND, &sample()).emit();
+    let line = log.wait_for(steward::log_events::Stats::NAME);
+    assert_eq!(line.integer("in_flight_bytes"), 77);
+    assert_eq!(line.integer("in_flight_limit_bytes"), 1000);
+    assert_eq!(line.integer("memory_rss_bytes"), 5000);
+    assert_eq!(line.text("phase"), "committing");
+    assert_eq!((line.text("serving"), line.text("recovering")), ("0-2".to_owned(), "7".to_owned()));
+}
+
+// --------------------------------------------------------------------------------------------------------- the flood
+
+fn the_first_of_a_kind_is_logged_and_the_rest_summed_up() {
+    let (mut flood, start) = flood(10);
+    assert_eq!(flood.next_deadline(), None);
+    assert_eq!(flood.seen(&"a", 1, start), Seen::First);
+    assert_eq!(flood.seen(&"a", 2, start + SECOND), Seen::Counted);
+    assert_eq!(flood.seen(&"a", 3, start + 2 * SECOND), Seen::Counted);
+    assert_eq!(flood.next_deadline(), Some(start + WINDOW));
+    assert_eq!(flood.summaries(start + WINDOW - Duration::from_millis(1)), []);
+    assert_eq!(flood.summaries(start + WINDOW), [summary(Some("a"), 2, WINDOW, 3)]);
+}
+
+fn a_flood_that_stops_is_forgotten_after_its_summary() {
+    let (mut flood, start) = flood(10);
+    flood.seen(&"a", 1, start);
+    flood.seen(&"a", 2, start);
+    assert_eq!(flood.summaries(start + WINDOW).len(), 1);
+    assert_eq!(flood.summaries(start + 2 * WINDOW), []);
+    assert_eq!(flood.next_deadline(), None);
+    assert_eq!(flood.seen(&"a", 3, start + 2 * WINDOW), Seen::First);
+}
+
+fn a_flood_that_lasts_costs_one_summary_per_window() {
+    let (mut flood, start) = flood(10);
+    flood.seen(&"a", 0, start);
+    for round in 0..5 {
+        let at = start + round * WINDOW;
+        (1..=100).for_each(|number| assert_eq!(flood.seen(&"a", number, at + SECOND), Seen::Counted));
+        assert_eq!(flood.summaries(at + WINDOW), [summary(Some("a"), 100, WINDOW, 100)]);
+    }
+}
+
+fn kinds_do_not_hide_each_other() {
+    let (mut flood, start) = flood(10);
+    assert_eq!(flood.seen(&"a", 1, start), Seen::First);
+    assert_eq!(flood.seen(&"b", 2, start + SECOND), Seen::First);
+    flood.seen(&"b", 3, start + 2 * SECOND);
+    assert_eq!(flood.summaries(start + WINDOW), []);
+    assert_eq!(flood.next_deadline(), Some(start + SECOND + WINDOW));
+    assert_eq!(flood.summaries(start + SECOND + WINDOW), [summary(Some("b"), 1, WINDOW, 3)]);
+}
+
+fn kinds_without_room_count_as_one() {
+    let (mut flood, start) = flood(2);
+    assert_eq!(flood.seen(&"a", 1, start), Seen::First);
+    assert_eq!(flood.seen(&"b", 2, start), Seen::First);
+    assert_eq!(flood.seen(&"c", 3, start), Seen::First);
+    assert_eq!(flood.seen(&"d", 4, start), Seen::Counted);
+    assert_eq!(flood.seen(&"a", 5, start), Seen::Counted);
+    assert_eq!(flood.summaries(start + WINDOW), [summary(None, 1, WINDOW, 4), summary(Some("a"), 1, WINDOW, 5)]);
+}
+
+fn nothing_stays_uncounted_at_the_end() {
+    let (mut flood, start) = flood(10);
+    flood.seen(&"a", 1, start);
+    flood.seen(&"a", 2, start);
+    assert_eq!(flood.finish(start + SECOND), [summary(Some("a"), 1, SECOND, 2)]);
+    assert_eq!(flood.finish(start + SECOND), []);
+    assert_eq!(flood.next_deadline(), None);
+}
+
+fn every_event_of_a_flood_is_logged_or_summed_up_exactly_once() {
+    use proptest::prelude::*;
+    let steps = prop::collection::vec((0_u8..6, 0_u64..15), 0..200);
+    let config = proptest::test_runner::Config { failure_persistence: None, ..Default::default() };
+    let held = proptest::test_runner::TestRunner::new(config).run(&steps, |steps| {
+        let now = now();
+        let mut flood = Flood::new(WINDOW, 3);
+        let (mut at, mut told) = (now, 0);
+        for (kind, seconds) in &steps {
+            at += SECOND * u32::try_from(*seconds).expect("it is small");
+            told += flood.summaries(at).iter().map(|summary| summary.count).sum::<u64>();
+            told += u64::from(flood.seen(kind, (), at) == Seen::First);
+        }
+        told += flood.finish(at).iter().map(|summary| summary.count).sum::<u64>();
+        prop_assert_eq!(told, steps.len() as u64);
+        Ok(())
+    });
+    held.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+// ------------------------------------------------------------------------------------------------------- the helpers
+
+const SECOND: Duration = Duration::from_secs(1);
+const WINDOW: Duration = Duration::from_secs(10);
+const NOW_MS: i64 = 1_769_860_800_007;
+
+fn counting() -> (Arc<Stats>, Window, Instant) {
+    let (stats, start) = (Arc::new(Stats::new()), now());
+    (stats.clone(), Window::open(stats, start), start)
+}
+
+fn sample() -> Sample {
+    Sample {
+        unix_ms: NOW_MS,
+        phase: "committing".to_owned(),
+        serving: vec![0, 1, 2],
+        recovering: vec![7],
+        in_flight_limit_bytes: 1000,
+        memory_rss_bytes: 5000,
+    }
+}
+
+fn flood(max_kinds: usize) -> (Flood<&'static str, i64>, Instant) {
+    (Flood::new(WINDOW, max_kinds), now())
+}
+
+fn summary(kind: Option<&'static str>, count: u64, window: Duration, last: i64) -> Summary<&'static str, i64> {
+    Summary { kind, count, window, last }
+}
+
+/// Two significant digits are promised.
+#[track_caller]
+fn assert_close(found: f64, right: f64) {
+    assert!((found - right).abs() <= right / 100.0, "{found} is not {right}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "an arbitrary moment to count from")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,266 @@
+//! Owns what a test knows of the log: it records lines, waits for a name, and fails the test on an ERROR that the test
+//! did not announce.
+//!
+//! Two ways in. [`Capture::here`] records what this thread emits, and [`Capture::dispatch`] takes it along to threads
+//! that the test starts. [`Capture::of_process`] reads the JSON lines of a child process.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{BufRead, BufReader, Read};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tracing::field::{Field, Visit};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Dispatch, Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+
+/// How long a test waits for a line before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// The field `event`, empty where a library wrote it.
+    pub name: String,
+    /// Its level.
+    pub level: Level,
+    /// The sentence.
+    pub message: String,
+    /// Everything else.
+    pub fields: BTreeMap<String, Value>,
+}
+
+impl Line {
+    /// A field as text; numbers as JSON writes them. Fails the test where there is none.
+    #[track_caller]
+    pub fn text(&self, field: &str) -> String {
+        match self.fields.get(field) {
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+            None => panic!("{} has no field {field}: {self:?}", self.name),
+        }
+    }
+
+    /// A field without a fraction. Fails the test where there is none.
+    #[track_caller]
+    pub fn integer(&self, field: &str) -> i64 {
+        let found = self.fields.get(field).and_then(Value::as_i64);
+        found.unwrap_or_else(|| panic!("{} has no integer {field}: {self:?}", self.name))
+    }
+}
+
+/// The log of one test. When it is dropped, an ERROR that was not announced fails the test.
+pub struct Capture {
+    log: Arc<Log>,
+    dispatch: Option<Dispatch>,
+    _here: Option<DefaultGuard>,
+}
+
+#[derive(Default)]
+struct Log {
+    content: Mutex<Content>,
+    grew: Condvar,
+    grew_async: tokio::sync::Notify,
+}
+
+#[derive(Default)]
+struct Content {
+    lines: Vec<Line>,
+    announced: Vec<&'static str>,
+    /// What a child process wrote that is no line of the log.
+    noise: Vec<String>,
+    /// No line follows any more.
+    ended: bool,
+}
+
+impl Capture {
+    /// Records what this thread emits until the capture is dropped.
+    #[must_use]
+    pub fn here() -> Capture {
+        let mut capture = Capture::elsewhere();
+        capture._here = capture.dispatch.as_ref().map(tracing::dispatcher::set_default);
+        capture
+    }
+
+    /// Records what threads emit that are given [`Capture::dispatch`].
+    #[must_use]
+    pub fn elsewhere() -> Capture {
+        let log = Arc::new(Log::default());
+        let dispatch = Dispatch::new(tracing_subscriber::registry().with(Recorder(log.clone())));
+        Capture { log, dispatch: Some(dispatch), _here: None }
+    }
+
+    /// Reads the JSON lines of a process on a thread of its own, until they end.
+    #[must_use]
+    pub fn of_process(stdout: impl Read + Send + 'static) -> Capture {
+        let log = Arc::new(Log::default());
+        let reading = log.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                match parse(&line) {
+                    Some(line) => reading.push(line),
+                    None => reading.lock().noise.push(line),
+                }
+            }
+            reading.lock().ended = true;
+            reading.grew.notify_all();
+        });
+        Capture { log, dispatch: None, _here: None }
+    }
+
+    /// For a thread that the test starts: `let _guard = tracing::dispatcher::set_default(&dispatch);` on it.
+    #[must_use]
+    pub fn dispatch(&self) -> Dispatch {
+        self.dispatch.clone().expect("the lines of a child process come from its standard output")
+    }
+
+    /// Announces an ERROR: it does not fail the test.
+    pub fn announce(&self, name: &'static str) {
+        self.log.lock().announced.push(name);
+    }
+
+    /// All lines of this name so far.
+    #[must_use]
+    pub fn lines(&self, name: &str) -> Vec<Line> {
+        self.log.lock().lines.iter().filter(|line| line.name == name).cloned().collect()
+    }
+
+    /// What a child process wrote that is no line of the log, once it has ended.
+    #[must_use]
+    pub fn noise(&self) -> Vec<String> {
+        self.log.lock().noise.clone()
+    }
+
+    /// Waits for a line of this name, and returns the first. Fails the test after [`PATIENCE`], or when no line can
+    /// follow any more.
+    #[track_caller]
+    pub fn wait_for(&self, name: &str) -> Line {
+        self.wait_for_match(name, |_| true)
+    }
+
+    /// Waits for a line of this name that `matches`, and returns the first.
+    #[track_caller]
+    pub fn wait_for_match(&self, name: &str, matches: impl Fn(&Line) -> bool) -> Line {
+        let found = |content: &Content| content.lines.iter().find(|line| line.name == name && matches(line)).cloned();
+        let content = self.log.lock();
+        let waited = self
+            .log
+            .grew
+            .wait_timeout_while(content, PATIENCE, |content| found(content).is_none() && !content.ended)
+            .unwrap_or_else(PoisonError::into_inner);
+        let found = found(&waited.0);
+        drop(waited);
+        found.unwrap_or_else(|| panic!("no {name} came; the log was\n{self:?}"))
+    }
+
+    /// [`Capture::wait_for`] for a test on one thread: others go on meanwhile, and a paused clock runs on.
+    pub async fn appears(&self, name: &str) -> Line {
+        let first = async {
+            loop {
+                let grew = self.log.grew_async.notified();
+                if let Some(line) = self.lines(name).into_iter().next() {
+                    return line;
+                }
+                grew.await;
+            }
+        };
+        let found = tokio::time::timeout(PATIENCE, first).await;
+        found.unwrap_or_else(|_| panic!("no {name} came; the log was\n{self:?}"))
+    }
+
+    fn unannounced(&self) -> Vec<Line> {
+        let content = self.log.lock();
+        let failed = content.lines.iter().filter(|line| line.level == Level::ERROR);
+        failed.filter(|line| !content.announced.contains(&line.name.as_str())).cloned().collect()
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        let unannounced = self.unannounced();
+        if !unannounced.is_empty() && !std::thread::panicking() {
+            panic!("the log has an ERROR that the test did not announce: {unannounced:#?}");
+        }
+    }
+}
+
+impl fmt::Debug for Capture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.log.lock().lines {
+            writeln!(f, "{} {} {:?}", line.level, line.name, line.fields)?;
+        }
+        Ok(())
+    }
+}
+
+impl Log {
+    fn lock(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, line: Line) {
+        self.lock().lines.push(line);
+        self.grew.notify_all();
+        self.grew_async.notify_waiters();
+    }
+}
+
+/// Reads one JSON line; `None` where it is none.
+#[must_use]
+pub fn parse(line: &str) -> Option<Line> {
+    let Value::Object(object) = serde_json::from_str(line).ok()? else { return None };
+    let mut fields: BTreeMap<String, Value> = object.into_iter().collect();
+    let mut take = |name: &str| fields.remove(name).and_then(|value| value.as_str().map(str::to_owned));
+    let (name, level, message) = (take("event")?, take("level")?.parse().ok()?, take("message")?);
+    take("timestamp")?;
+    take("target")?;
+    Some(Line { name, level, message, fields })
+}
+
+struct Recorder(Arc<Log>);
+
+impl<S: Subscriber> Layer<S> for Recorder {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let mut text = |name: &str| match fields.0.remove(name) {
+            Some(Value::String(text)) => text,
+            _ => String::new(),
+        };
+        let (name, message) = (text("event"), text("message"));
+        self.0.push(Line { name, level: *event.metadata().level(), message, fields: fields.0 });
+    }
+}
+
+#[derive(Default)]
+struct Fields(BTreeMap<String, Value>);
+
+impl Fields {
+    fn put(&mut self, field: &Field, value: impl Into<Value>) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value);
+    }
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value);
+    }
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value);
+    }
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, value);
+    }
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value);
+    }
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format!("{value:?}"));
+    }
+}

@@ -1,0 +1,418 @@
+//! Whatever happens, a line is one bounded JSON object, and the wrong level is refused before it can silence anything.
+
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use proptest::prelude::*;
+use serde_json::Value;
+use steward::config::LogFormat;
+use steward::entity::{CorruptSnapshot, Entity, Event, Reason, Rejection, is_in_entity_code, judge};
+use steward::log_events::{
+    BecameReady, EntityPanicLocated, EventRejected, KafkaClientError, KafkaClientLog, LogEvent, ProcessFailed, Stats,
+    ThreadPanicked,
+};
+use steward::record::{Headers, Offset, Record};
+use steward::telemetry::{
+    self, Filter, LIBRARY_LOG, Look, MAX_LINE_BYTES, MAX_PANIC_CHARS, MAX_TEXT_BYTES, Surroundings, TelemetryError,
+};
+
+use crate::support::capture::{Capture, PATIENCE, parse};
+use crate::trials;
+
+pub fn trials() -> Vec<libtest_mimic::Trial> {
+    trials![
+        a_line_is_flat_and_starts_with_what_every_line_has,
+        whatever_the_texts_hold_a_line_is_one_json_object,
+        whatever_the_texts_hold_a_line_for_people_is_one_line_without_control_characters,
+        a_text_is_cut_at_its_bound_between_characters,
+        a_line_with_too_many_fields_says_that_it_is_truncated,
+        a_number_that_json_has_no_word_for_is_null,
+        a_line_of_a_library_cannot_take_the_name_of_an_event,
+        a_line_for_people_reads_from_left_to_right,
+        colours_are_for_terminals_alone,
+        a_wrong_level_is_refused_by_name,
+        a_filter_can_show_one_target_in_more_detail,
+        a_failure_before_the_log_is_up_leaves_a_line,
+        a_panic_leaves_a_line,
+        a_panic_in_entity_code_tells_where_and_is_no_error,
+        a_test_fails_on_an_error_that_it_did_not_announce,
+        a_test_can_wait_for_a_line_of_another_thread,
+        a_test_on_one_thread_waits_while_the_clock_is_paused,
+        the_log_of_a_child_process_is_read_line_by_line,
+    ]
+}
+
+/// 2026-01-31T12:00:00.007Z
+const NOW_MS: i64 = 1_769_860_800_007;
+
+fn a_line_is_flat_and_starts_with_what_every_line_has() {
+    let lines = lines_of(Look::Json, everything(), || {
+        EventRejected { reason: "not_found", partition: 3, offset: 42, traceparent: None }.emit();
+    });
+    assert_eq!(
+        lines,
+        [concat!(
+            r#"{"timestamp":"2026-01-31T12:00:00.007Z","level":"WARN","event":"event_rejected","#,
+            r#""message":"an event was rejected","target":"steward::intake","#,
+            r#""reason":"not_found","partition":3,"offset":42}"#
+        )]
+    );
+}
+
+fn whatever_the_texts_hold_a_line_is_one_json_object() {
+    property(&(any_text(), any_text(), any::<i64>(), any::<f64>()), |(detail, code, number, fraction)| {
+        let lines = lines_of(Look::Json, everything(), || {
+            KafkaClientError { code: &code, detail: &detail, client: "consumer" }.emit();
+            a_library_says(&detail, &code, number, fraction);
+        });
+        prop_assert_eq!(lines.len(), 2);
+        for line in &lines {
+            prop_assert!(line.len() < MAX_LINE_BYTES);
+            prop_assert!(!line.contains('\n'));
+            prop_assert!(parse(line).is_some(), "{}", line);
+        }
+        let own: Value = serde_json::from_str(&lines[0]).expect("parsed above");
+        if let Some(cut) = own["detail"].as_str().expect("a text").strip_suffix('…') {
+            prop_assert!(detail.starts_with(cut));
+        } else {
+            prop_assert_eq!(&own["detail"], &Value::from(detail.as_str()));
+        }
+        prop_assert_eq!(&own["level"], "WARN");
+        let library: Value = serde_json::from_str(&lines[1]).expect("parsed above");
+        prop_assert_eq!(&library["number"], &Value::from(number));
+        Ok(())
+    });
+}
+
+fn whatever_the_texts_hold_a_line_for_people_is_one_line_without_control_characters() {
+    property(&(any_text(), any_text()), |(detail, code)| {
+        let lines = lines_of(Look::Text, everything(), || {
+            KafkaClientError { code: &code, detail: &detail, client: "consumer" }.emit();
+            a_library_says(&detail, &code, 0, 0.0);
+        });
+        prop_assert_eq!(lines.len(), 2);
+        for line in lines {
+            prop_assert!(line.len() < MAX_LINE_BYTES);
+            prop_assert!(!line.contains(char::is_control), "{:?}", line);
+        }
+        Ok(())
+    });
+}
+
+fn a_text_is_cut_at_its_bound_between_characters() {
+    let written = |detail: &str| {
+        let lines = lines_of(Look::Json, everything(), || {
+            KafkaClientError { code: "", detail, client: "" }.emit();
+        });
+        let line: Value = serde_json::from_str(&lines[0]).expect("a line is JSON");
+        line["detail"].as_str().expect("a text").to_owned()
+    };
+    let fits = "x".repeat(MAX_TEXT_BYTES);
+    assert_eq!(written(&fits), fits);
+    assert_eq!(written(&format!("{fits}x")), format!("{}…", "x".repeat(MAX_TEXT_BYTES - 3)));
+    let wide = written(&"€".repeat(MAX_TEXT_BYTES));
+    assert_eq!(wide.len(), MAX_TEXT_BYTES - MAX_TEXT_BYTES % 3);
+    assert!(wide.ends_with("€…"));
+    let escaped = written(&"\u{1}".repeat(MAX_TEXT_BYTES));
+    assert_eq!(escaped.chars().count(), (MAX_TEXT_BYTES - 3) / 6 + 1);
+}
+
+fn a_line_with_too_many_fields_says_that_it_is_truncated() {
+    let long = "x".repeat(10_000);
+    let long = long.as_str();
+    for look in [Look::Json, Look::Text, Look::ColouredText] {
+        let lines = lines_of(look, everything(), || {
+            tracing::info!(a = long, b = long, c = long, d = long, e = long, f = long, g = long, h = long, last = 1);
+        });
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].len() < MAX_LINE_BYTES);
+        assert!(lines[0].contains("truncated"));
+        assert!(lines[0].contains("last"), "a short field still has room");
+    }
+}
+
+fn a_number_that_json_has_no_word_for_is_null() {
+    let lines = lines_of(Look::Json, everything(), || tracing::info!(ratio = f64::NAN, peak = f64::INFINITY));
+    assert!(lines[0].ends_with(r#""ratio":null,"peak":null}"#), "{}", lines[0]);
+}
+
+fn a_line_of_a_library_cannot_take_the_name_of_an_event() {
+    let lines = lines_of(Look::Json, everything(), || {
+        tracing::info!(event = "write_healed", level = "ERROR", timestamp = 1, "hello");
+    });
+    let line: Value = serde_json::from_str(&lines[0]).expect("a line is JSON");
+    assert_eq!(line["event"], LIBRARY_LOG);
+    assert_eq!(line["level"], "INFO");
+    assert_eq!(line["message"], "hello");
+    assert_eq!(line["field.event"], "write_healed");
+    assert_eq!(line["field.level"], "ERROR");
+    assert_eq!(line["field.timestamp"], 1);
+}
+
+fn a_line_for_people_reads_from_left_to_right() {
+    let emit = || ThreadPanicked { thread: "commit", location: "src/x.rs:1:2", detail: "no \"way\"\u{1b}[2J" }.emit();
+    assert_eq!(
+        lines_of(Look::Text, everything(), emit),
+        [concat!(
+            "2026-01-31T12:00:00.007Z ERROR thread_panicked a thread panicked",
+            r#" thread=commit location=src/x.rs:1:2 detail="no \"way\"\u001b[2J""#
+        )]
+    );
+    let coloured = lines_of(Look::ColouredText, everything(), emit);
+    assert!(coloured[0].contains("\u{1b}[1;31mERROR\u{1b}[0m"), "{coloured:?}");
+    assert!(coloured[0].ends_with("\u{1b}[0m"), "{coloured:?}");
+}
+
+fn colours_are_for_terminals_alone() {
+    let terminal = Surroundings { terminal: true, no_color: false };
+    let quiet = Surroundings { terminal: true, no_color: true };
+    let pipe = Surroundings { terminal: false, no_color: false };
+    let check = |format, around, look| assert_eq!(Look::choose(format, around), look);
+    check(LogFormat::Auto, terminal, Look::ColouredText);
+    check(LogFormat::Auto, quiet, Look::Text);
+    check(LogFormat::Auto, pipe, Look::Json);
+    check(LogFormat::Text, terminal, Look::ColouredText);
+    check(LogFormat::Text, quiet, Look::Text);
+    check(LogFormat::Text, pipe, Look::Text);
+    check(LogFormat::Json, terminal, Look::Json);
+    check(LogFormat::Json, pipe, Look::Json);
+}
+
+fn a_wrong_level_is_refused_by_name() {
+    for right in ["info", "WARN", "error,librdkafka=debug", " info , steward::commit = trace", "librdkafka=debug"] {
+        assert!(Filter::parse(right).is_ok(), "{right}");
+    }
+    let refused = |level: &str| match Filter::parse(level) {
+        Err(error @ TelemetryError::WrongLevel { .. }) => error.to_string(),
+        other => panic!("{level:?} gave {other:?}"),
+    };
+    for wrong in
+        ["", "inof", "off", "3", "info,warn", "info,", "librdkafka=", "=info", "info,librdkafka=loud", "a[b]=info"]
+    {
+        let said = refused(wrong);
+        assert!(said.starts_with("log.level is "), "{said}");
+    }
+    assert!(refused("info,librdkafka=loud").contains(r#""librdkafka=loud""#));
+}
+
+fn a_filter_can_show_one_target_in_more_detail() {
+    let shown = |level: &str| {
+        let filter = Filter::parse(level).expect("it is right");
+        let lines = lines_of(Look::Json, filter, || {
+            BecameReady { assigned: 1, took_ms: 1 }.emit();
+            KafkaClientLog { facility: "FETCH", detail: "", client: "consumer" }.emit();
+            EntityPanicLocated { location: "here" }.emit();
+        });
+        lines.iter().map(|line| parse(line).expect("a line is JSON").name).collect::<Vec<_>>()
+    };
+    assert_eq!(shown("warn"), [""; 0]);
+    assert_eq!(shown("info"), [BecameReady::NAME]);
+    assert_eq!(shown("librdkafka=debug"), [BecameReady::NAME, KafkaClientLog::NAME]);
+    assert_eq!(shown("warn,librdkafka=debug"), [KafkaClientLog::NAME]);
+    assert_eq!(shown("debug,librdkafka=info"), [BecameReady::NAME, EntityPanicLocated::NAME]);
+}
+
+fn a_failure_before_the_log_is_up_leaves_a_line() {
+    let (out, lines) = gathering();
+    let failed = ProcessFailed { exit_code: 2, exit_name: "configuration", error: "log.level is \"inof\"" };
+    telemetry::emergency_line_to(Look::Json, now(), out, failed);
+    assert_eq!(
+        lines(),
+        [concat!(
+            r#"{"timestamp":"2026-01-31T12:00:00.007Z","level":"ERROR","event":"process_failed","#,
+            r#""message":"the process failed","target":"steward::process","#,
+            r#""exit_code":2,"exit_name":"configuration","error":"log.level is \"inof\""}"#
+        )]
+    );
+}
+
+fn a_panic_leaves_a_line() {
+    let log = Capture::here();
+    log.announce(ThreadPanicked::NAME);
+    let _hook = Hook::installed(|| false);
+    let said = "ä".repeat(100);
+    let panicked = catch_unwind(|| panic!("{said}"));
+    assert!(panicked.is_err());
+    let line = log.wait_for(ThreadPanicked::NAME);
+    assert_eq!(line.text("detail"), "ä".repeat(MAX_PANIC_CHARS));
+    assert!(line.text("location").starts_with("tests/it/telemetry.rs:"), "{line:?}");
+}
+
+fn a_panic_in_entity_code_tells_where_and_is_no_error() {
+    let log = Capture::here();
+    let _hook = Hook::installed(is_in_entity_code);
+    let record = Record {
+        key: Some(b"1"),
+        value: Some(b"{}"),
+        timestamp_ms: Some(0),
+        offset: Offset(0),
+        headers: Headers::EMPTY,
+    };
+    let rejection = judge(&Fragile, &(), &record, 100).expect_err("it panics");
+    assert_eq!(rejection.reason, Reason::Panicked);
+    let line = log.wait_for(EntityPanicLocated::NAME);
+    assert!(line.text("location").starts_with("tests/it/telemetry.rs:"), "{line:?}");
+    assert_eq!(log.lines(ThreadPanicked::NAME), []);
+    assert!(!is_in_entity_code());
+}
+
+fn a_test_fails_on_an_error_that_it_did_not_announce() {
+    let failed = |announced: &'static str| {
+        let (log, dispatch) = elsewhere();
+        log.announce(announced);
+        let _hook = Hook::silent();
+        tracing::dispatcher::with_default(&dispatch, || {
+            ProcessFailed { exit_code: 1, exit_name: "any", error: "any" }.emit();
+        });
+        catch_unwind(AssertUnwindSafe(|| drop(log))).is_err()
+    };
+    assert!(failed("something else"));
+    assert!(!failed(ProcessFailed::NAME));
+}
+
+fn a_test_can_wait_for_a_line_of_another_thread() {
+    let (log, dispatch) = elsewhere();
+    let other = std::thread::spawn(move || {
+        let _guard = tracing::dispatcher::set_default(&dispatch);
+        BecameReady { assigned: 1, took_ms: 5 }.emit();
+        BecameReady { assigned: 2, took_ms: 6 }.emit();
+    });
+    let second = log.wait_for_match(BecameReady::NAME, |line| line.integer("assigned") == 2);
+    assert_eq!(second.integer("took_ms"), 6);
+    other.join().expect("it does not panic");
+}
+
+fn a_test_on_one_thread_waits_while_the_clock_is_paused() {
+    let log = Capture::here();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.expect("a runtime without I/O needs nothing of the system");
+    runtime.block_on(async {
+        let late = async {
+            tokio::time::sleep(PATIENCE / 2).await;
+            BecameReady { assigned: 1, took_ms: 5 }.emit();
+        };
+        let (line, ()) = futures_util::future::join(log.appears(BecameReady::NAME), late).await;
+        assert_eq!(line.integer("took_ms"), 5);
+    });
+}
+
+fn the_log_of_a_child_process_is_read_line_by_line() {
+    let mut lines = lines_of(Look::Json, everything(), || BecameReady { assigned: 1, took_ms: 5 }.emit());
+    lines.push("Killed".to_owned());
+    let log = Capture::of_process(std::io::Cursor::new(lines.join("\n")));
+    assert_eq!(log.wait_for(BecameReady::NAME).integer("took_ms"), 5);
+    let _hook = Hook::silent();
+    let missing = catch_unwind(AssertUnwindSafe(|| log.wait_for(Stats::NAME)));
+    assert!(missing.is_err(), "it ended without one");
+    assert_eq!(log.noise(), ["Killed"]);
+}
+
+// ------------------------------------------------------------------------------------------------------- the helpers
+
+/// What `emit` writes at [`NOW_MS`], line by line.
+pub fn lines_of(look: Look, filter: Filter, emit: impl FnOnce()) -> Vec<String> {
+    let (out, lines) = gathering();
+    tracing::dispatcher::with_default(&telemetry::dispatch(filter, look, now(), out), emit);
+    lines()
+}
+
+/// The filter that lets everything pass.
+pub fn everything() -> Filter {
+    Filter::parse("trace").expect("it is a level")
+}
+
+fn now() -> telemetry::UnixMs {
+    Arc::new(|| NOW_MS)
+}
+
+/// Where lines can be written, and what was. Each has to come whole, with one end.
+fn gathering() -> (telemetry::Out, impl Fn() -> Vec<String>) {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let gathered = lines.clone();
+    let out = move |line: &str| {
+        let line = line.strip_suffix('\n').expect("a line has an end");
+        lines.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
+    };
+    (Arc::new(out), move || gathered.lock().unwrap_or_else(PoisonError::into_inner).clone())
+}
+
+fn elsewhere() -> (Capture, tracing::Dispatch) {
+    let log = Capture::elsewhere();
+    let dispatch = log.dispatch();
+    (log, dispatch)
+}
+
+fn a_library_says(detail: &str, code: &str, number: i64, fraction: f64) {
+    tracing::warn!(code, number, fraction, debug = ?detail, display = %code, big = u128::MAX, flag = true, "{detail}");
+}
+
+/// Texts of all kinds, many of them with what JSON, terminals and line readers stumble over, some of them long.
+fn any_text() -> impl Strategy<Value = String> {
+    let char = prop_oneof![any::<char>(), prop::char::range('\0', '\u{9f}'), Just('"'), Just('\\'), Just('\u{2028}')];
+    let short = prop::collection::vec(char.clone(), 0..40);
+    let long = prop::collection::vec(char, 1_000..4_000);
+    prop_oneof![3 => short, 1 => long].prop_map(|chars| chars.into_iter().collect())
+}
+
+#[track_caller]
+fn property<S: Strategy>(values: &S, holds: impl Fn(S::Value) -> Result<(), TestCaseError>) {
+    let config = proptest::test_runner::Config { cases: 64, failure_persistence: None, ..Default::default() };
+    if let Err(failure) = proptest::test_runner::TestRunner::new(config).run(values, holds) {
+        panic!("{failure}");
+    }
+}
+
+/// The panic hook of the process, until dropped. One test at a time has it.
+struct Hook {
+    before: Option<PanicHook>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+type PanicHook = Box<dyn Fn(&PanicHookInfo<'_>) + Sync + Send + 'static>;
+
+static TURN: Mutex<()> = Mutex::new(());
+
+impl Hook {
+    fn installed(caught: fn() -> bool) -> Hook {
+        let hook = Hook::silent();
+        telemetry::log_panics(caught, now());
+        hook
+    }
+
+    /// For panics that a test provokes and catches.
+    fn silent() -> Hook {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        Hook { before: Some(before), _turn: turn }
+    }
+}
+
+impl Drop for Hook {
+    fn drop(&mut self) {
+        // A thread that panics may not change it.
+        if let Some(before) = self.before.take().filter(|_| !std::thread::panicking()) {
+            std::panic::set_hook(before);
+        }
+    }
+}
+
+/// An entity whose code panics on every event.
+struct Fragile;
+
+impl Entity for Fragile {
+    type State = ();
+    fn absent(&self) -> Self::State {}
+    fn decide(&self, (): &(), _: Event<'_>) -> Result<(), Rejection> {
+        panic!("it always does")
+    }
+    fn encode(&self, (): &()) -> Option<Vec<u8>> {
+        None
+    }
+    fn decode(&self, _: &[u8]) -> Result<(), CorruptSnapshot> {
+        Ok(())
+    }
+    fn newest_event_ms(&self, (): &()) -> Option<i64> {
+        None
+    }
+}

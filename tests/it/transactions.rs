@@ -1,0 +1,385 @@
+//! One transaction carries snapshots, dead letters and offsets, all or nothing; and its answer is never a guess.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use rdkafka::consumer::{BaseConsumer, DefaultConsumerContext};
+use steward::entity::{Reason, Rejection};
+use steward::kafka::commit_thread::{CommitClients, CommitSettings, CommitStep, CommitThread};
+use steward::kafka::membership::{GroupView, Membership, membership_of};
+use steward::kafka::{committed, transaction};
+use steward::ports::{Answer, Clock, Committed, Content, Mark, RefusedRecord, Stretch, Terms, Transactions};
+use steward::record::{Batch, DeadLetter, Header, Offset, Partition, Position, Snapshot, Term, TraceContext};
+
+use crate::real_kafka::{
+    Member, PATIENCE, Seen, SystemClock, client, committed_records, create_topic, needing_a_broker, unique,
+};
+
+pub fn trials() -> Vec<Trial> {
+    needing_a_broker(crate::trials![
+        a_commit_shows_state_dead_letters_and_offsets_at_once,
+        a_term_that_ends_after_the_metadata_was_taken_lets_nothing_through,
+        content_of_an_ended_term_opens_no_transaction,
+        a_consumer_that_never_joined_commits_nothing,
+        an_old_generation_commits_nothing,
+        a_newer_producer_of_the_same_name_fences_the_older,
+        a_transaction_that_timed_out_is_told_from_one_that_another_process_fenced,
+        a_record_that_is_too_large_is_named_and_passes_without_its_value,
+        offsets_alone_commit_one_after_the_other,
+        before_a_renewal_there_is_no_producer,
+        a_small_transaction_takes_milliseconds,
+    ])
+}
+
+const P0: Partition = Partition(0);
+
+fn a_commit_shows_state_dead_letters_and_offsets_at_once() {
+    let pod = Pod::joins(1);
+    let trace = TraceContext { traceparent: Some(Box::from(&b"00-aa"[..])), tracestate: Some(Box::from(&b"\xff"[..])) };
+    let live = Snapshot { trace: Some(Box::new(trace)), ..pod.snapshot("42", Some("{}"), 6) };
+    let gone = pod.snapshot("43", None, 5);
+    let batch = pod.batch(7, Some(b""), Some(b"not json"), &[("a", Some(b"1")), ("a", None), ("b", Some(b""))]);
+    let letter = DeadLetter {
+        batch,
+        index: 0,
+        rejection: Rejection::new(Reason::MissingKey, "no key"),
+        truncated: false,
+    };
+    let nothing = DeadLetter {
+        batch: pod.batch(8, None, None, &[]),
+        index: 0,
+        rejection: Rejection::new(Reason::MissingKey, "no key"),
+        truncated: false,
+    };
+
+    let before = SystemClock.unix_ms();
+    let answer = pod.commits(pod.content(1, vec![live, gone], vec![letter, nothing], 9));
+
+    assert!(matches!(answer, Answer::Committed { .. }), "{answer:?}");
+    let state = committed_records(&pod.state, 0);
+    let expected = headers(&[
+        ("steward-source-partition", "0"),
+        ("steward-source-offset", "6"),
+        ("steward-group", &pod.group),
+        ("traceparent", "00-aa"),
+    ]);
+    assert_eq!(state[0].headers[..4], expected);
+    assert_eq!(state[0].headers[4..], [("tracestate".to_owned(), Some(vec![0xff]))]);
+    assert_eq!((state[0].key.as_deref(), state[0].value.as_deref()), (Some(&b"42"[..]), Some(&b"{}"[..])));
+    assert_eq!((state[1].key.as_deref(), state[1].value.as_deref()), (Some(&b"43"[..]), None));
+    assert_eq!(state[1].headers.len(), 3);
+    let dlq = committed_records(&pod.dlq, 0);
+    let mut expected = vec![
+        ("a".to_owned(), Some(b"1".to_vec())),
+        ("a".to_owned(), None),
+        ("b".to_owned(), Some(Vec::new())),
+    ];
+    expected.extend(headers(&[
+        ("steward-reason", "missing_key"),
+        ("steward-detail", "no key"),
+        ("steward-source-topic", &pod.input),
+        ("steward-source-partition", "0"),
+        ("steward-source-offset", "7"),
+        ("steward-source-timestamp", "1700000000000"),
+    ]));
+    assert_eq!(dlq[0].headers, expected);
+    assert_eq!((dlq[0].key.as_deref(), dlq[0].value.as_deref()), (Some(&b""[..]), Some(&b"not json"[..])));
+    assert_eq!((dlq[1].key.as_deref(), dlq[1].value.as_deref()), (None, None));
+    let stamped = dlq[0].timestamp_ms.expect("stamped when produced");
+    assert!((before..before + 60_000).contains(&stamped), "{stamped} is no time of today, {before}");
+    assert_eq!(pod.renews(), [(P0, Some(Committed { position: Position(9), mark: "run/1".to_owned() }))]);
+}
+
+fn a_term_that_ends_after_the_metadata_was_taken_lets_nothing_through() {
+    let terms = Arc::new(Terms::new());
+    let term = terms.begin(P0);
+    let ended = Arc::clone(&terms);
+    // The first look is before the transaction, the second between the records and the offsets.
+    let pod = Pod::with_view(1, Arc::clone(&terms), term, move |member| {
+        let looks = AtomicUsize::new(0);
+        Arc::new(move || {
+            let membership = membership_of(&member);
+            if looks.fetch_add(1, Ordering::Relaxed) == 1 {
+                ended.end(P0);
+            }
+            membership
+        })
+    });
+
+    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
+
+    assert!(matches!(&answer, Answer::Stale(partitions) if *partitions == [P0]), "{answer:?}");
+    assert_eq!(committed_records(&pod.state, 0), [] as [Seen; 0]);
+    assert_eq!(pod.renews(), [(P0, None)]);
+}
+
+fn content_of_an_ended_term_opens_no_transaction() {
+    let pod = Pod::joins(1);
+    pod.terms.end(P0);
+    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
+    assert!(matches!(&answer, Answer::Stale(partitions) if *partitions == [P0]), "{answer:?}");
+    assert_eq!(committed_records(&pod.state, 0), [] as [Seen; 0]);
+}
+
+fn a_consumer_that_never_joined_commits_nothing() {
+    let terms = Arc::new(Terms::new());
+    let term = terms.begin(P0);
+    let pod = Pod::with_view(1, terms, term, |_| {
+        let stranger: BaseConsumer = client().set("group.id", unique("stranger")).create().expect("valid");
+        Arc::new(move || membership_of(&stranger))
+    });
+    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
+    assert!(matches!(&answer, Answer::Aborted { cause, .. } if cause.contains("not joined")), "{answer:?}");
+    assert_eq!(committed_records(&pod.state, 0), [] as [Seen; 0]);
+    assert_eq!(pod.renews(), [(P0, None)]);
+}
+
+fn an_old_generation_commits_nothing() {
+    let terms = Arc::new(Terms::new());
+    let term = terms.begin(P0);
+    let (keep, kept) = mpsc::channel();
+    let pod = Pod::with_view(2, terms, term, move |member| {
+        let old = membership_of(&member);
+        let looks = AtomicUsize::new(0);
+        let old = std::sync::Mutex::new(Some(old));
+        keep.send(Arc::clone(&member)).expect("the test listens");
+        Arc::new(move || match looks.fetch_add(1, Ordering::Relaxed) {
+            1 => old.lock().expect("unpoisoned").take().expect("taken once"),
+            _ => membership_of(&member),
+        })
+    });
+    let _member = kept.recv().expect("sent");
+    let _second = Member::joins(&pod.group, &pod.input);
+
+    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
+
+    assert!(matches!(&answer, Answer::Aborted { timed_out: false, .. }), "{answer:?}");
+    assert_eq!(committed_records(&pod.state, 0), [] as [Seen; 0]);
+    let again = pod.commits(pod.content(2, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
+    assert!(matches!(again, Answer::Committed { .. }), "{again:?}");
+}
+
+fn a_newer_producer_of_the_same_name_fences_the_older() {
+    let pod = Pod::joins(1);
+    let twin = pod.thread(pod.view());
+    assert!(matches!(renewed(&twin), Answer::Renewed(_)));
+
+    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("old"), 0)], vec![], 1));
+
+    assert!(matches!(answer, Answer::Fenced { within_timeout: true, .. }), "{answer:?}");
+    let newer = ask(&twin, pod.content(1, vec![pod.snapshot("42", Some("new"), 0)], vec![], 1));
+    assert!(matches!(newer, Answer::Committed { .. }), "{newer:?}");
+    let values: Vec<_> = committed_records(&pod.state, 0).into_iter().map(|seen| seen.value).collect();
+    assert_eq!(values, [Some(b"new".to_vec())]);
+}
+
+fn a_transaction_that_timed_out_is_told_from_one_that_another_process_fenced() {
+    let terms = Arc::new(Terms::new());
+    let term = terms.begin(P0);
+    let state = unique("state");
+    let open = state.clone();
+    let pod = Pod::build(1, terms, term, state, Duration::from_secs(1), move |member| {
+        let looks = AtomicUsize::new(0);
+        Arc::new(move || {
+            if looks.fetch_add(1, Ordering::Relaxed) == 1 {
+                // Returns once the coordinator has ended the transaction.
+                committed_records(&open, 0);
+            }
+            membership_of(&member)
+        })
+    });
+    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
+    assert!(matches!(answer, Answer::Fenced { within_timeout: false, .. }), "{answer:?}");
+    assert_eq!(pod.renews(), [(P0, None)]);
+}
+
+fn a_record_that_is_too_large_is_named_and_passes_without_its_value() {
+    let pod = Pod::joins(1);
+    let noise: Vec<u8> = (0..10_000_000_u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
+    let rejection = Rejection::new(Reason::PayloadTooLarge, "too large");
+    let small = DeadLetter {
+        batch: pod.batch(0, Some(b"1"), Some(b"x"), &[]),
+        index: 0,
+        rejection: rejection.clone(),
+        truncated: false,
+    };
+    let huge = DeadLetter { batch: pod.batch(1, Some(b"2"), Some(&noise), &[]), index: 0, rejection, truncated: false };
+    let snapshots = vec![pod.snapshot("42", Some("{}"), 2)];
+
+    let answer = pod.commits(pod.content(1, snapshots.clone(), vec![small.clone(), huge.clone()], 3));
+
+    let Answer::Refused { record, .. } = &answer else { panic!("{answer:?}") };
+    assert_eq!(*record, Some(RefusedRecord::DeadLetter { index: 1, too_large: true }));
+    assert_eq!(committed_records(&pod.state, 0), [] as [Seen; 0]);
+    let truncated = DeadLetter { truncated: true, ..huge };
+    let answer = pod.commits(pod.content(1, snapshots, vec![small, truncated], 3));
+    assert!(matches!(answer, Answer::Committed { .. }), "{answer:?}");
+    let dlq = committed_records(&pod.dlq, 0);
+    assert_eq!((dlq.len(), dlq[1].value.as_deref(), dlq[1].key.as_deref()), (2, None, Some(&b"2"[..])));
+    let expected = headers(&[("steward-truncated", "true"), ("steward-truncated-length", "10000000")]);
+    assert_eq!(dlq[1].headers[6..], expected);
+}
+
+fn offsets_alone_commit_one_after_the_other() {
+    let pod = Pod::joins(1);
+    for number in 1..=5 {
+        let answer = pod.commits(pod.content(number, vec![], vec![], i64::try_from(number).expect("small")));
+        assert!(matches!(answer, Answer::Committed { .. }), "{answer:?}");
+    }
+    assert_eq!(pod.renews(), [(P0, Some(Committed { position: Position(5), mark: "run/5".to_owned() }))]);
+}
+
+fn before_a_renewal_there_is_no_producer() {
+    let pod = Pod::joins(1);
+    let fresh = pod.thread(pod.view());
+    let answer = ask(&fresh, pod.content(1, vec![], vec![], 1));
+    assert!(matches!(answer, Answer::Unanswered { .. }), "{answer:?}");
+    assert_eq!(fresh.phase().get().0, CommitStep::Idle);
+}
+
+fn a_small_transaction_takes_milliseconds() {
+    let pod = Pod::joins(1);
+    let mut took = Vec::new();
+    for number in 1..=30 {
+        let answer = pod.commits(pod.content(number, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
+        let Answer::Committed { took: this } = answer else { panic!("{answer:?}") };
+        took.push(this);
+        // The broker still writes the markers of the one before, and lets the next one wait: not what is measured.
+        committed_records(&pod.state, 0);
+    }
+    took.sort();
+    // The client's own commit waits for 100 ms whenever records were produced.
+    assert!(took[15] < Duration::from_millis(60), "half of the transactions took longer than {:?}", took[15]);
+    println!("a small transaction: median {:?}, fastest {:?}", took[15], took[0]);
+}
+
+// ------------------------------------------------------------------------------------------------------------ harness
+
+/// One process: a member of a group, its terms, and its commit thread with a renewed producer.
+struct Pod {
+    input: String,
+    state: String,
+    dlq: String,
+    group: String,
+    instance: String,
+    transaction_timeout: Duration,
+    terms: Arc<Terms>,
+    term: Term,
+    transactions: Option<CommitThread>,
+    member: Member,
+}
+
+impl Pod {
+    fn joins(partitions: i32) -> Pod {
+        let terms = Arc::new(Terms::new());
+        let term = terms.begin(P0);
+        Pod::with_view(partitions, terms, term, |member| Arc::new(move || membership_of(&member)))
+    }
+
+    fn with_view(
+        partitions: i32,
+        terms: Arc<Terms>,
+        term: Term,
+        view: impl FnOnce(Arc<BaseConsumer>) -> GroupView,
+    ) -> Pod {
+        Pod::build(partitions, terms, term, unique("state"), Duration::from_secs(10), view)
+    }
+
+    fn build(
+        partitions: i32,
+        terms: Arc<Terms>,
+        term: Term,
+        state: String,
+        transaction_timeout: Duration,
+        view: impl FnOnce(Arc<BaseConsumer>) -> GroupView,
+    ) -> Pod {
+        let (input, dlq) = (unique("input"), unique("dlq"));
+        create_topic(&input, partitions, &[]);
+        create_topic(&state, partitions, &[("cleanup.policy", "compact")]);
+        create_topic(&dlq, partitions, &[]);
+        let group = unique("group");
+        let member = Member::joins(&group, &input);
+        let view = view(Arc::clone(&member.consumer));
+        let instance = unique("instance");
+        let mut pod =
+            Pod { input, state, dlq, group, instance, transaction_timeout, terms, term, transactions: None, member };
+        pod.transactions = Some(pod.thread(view));
+        assert_eq!(pod.renews(), [(P0, None)]);
+        pod
+    }
+
+    fn view(&self) -> GroupView {
+        let member = Arc::clone(&self.member.consumer);
+        Arc::new(move || -> Membership { membership_of(&member) })
+    }
+
+    fn thread(&self, view: GroupView) -> CommitThread {
+        let settings = CommitSettings {
+            topic: self.input.clone(),
+            state_topic: self.state.clone(),
+            dlq_topic: self.dlq.clone(),
+            group_id: self.group.clone(),
+            transaction_timeout: self.transaction_timeout,
+        };
+        let clients = CommitClients {
+            producer: transaction::settings(&client(), &self.instance, self.transaction_timeout),
+            asker: committed::settings(&client(), &self.group),
+        };
+        let terms = Arc::clone(&self.terms);
+        let context = DefaultConsumerContext;
+        CommitThread::start(settings, clients, context, view, terms, Mark::new("run"), Arc::new(SystemClock))
+            .expect("a thread")
+    }
+
+    fn snapshot(&self, key: &str, value: Option<&str>, newest: i64) -> Snapshot {
+        let value = value.map(|value| Arc::from(value.as_bytes()));
+        Snapshot { partition: P0, key: Arc::from(key.as_bytes()), value, newest: Offset(newest), trace: None }
+    }
+
+    fn batch(
+        &self,
+        offset: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[(&str, Option<&[u8]>)],
+    ) -> Arc<Batch> {
+        let mut batch = Batch::new(P0, self.term, Position(offset));
+        let headers = headers.iter().map(|(name, value)| Header { name, value: *value });
+        batch.push(Offset(offset), Some(1_700_000_000_000), key, value, headers);
+        Arc::new(batch)
+    }
+
+    fn content(&self, number: u64, snapshots: Vec<Snapshot>, dead_letters: Vec<DeadLetter>, end: i64) -> Content {
+        let stretch = Stretch { partition: P0, term: self.term, start: None, end: Position(end) };
+        Content { number, snapshots, dead_letters, stretches: vec![stretch] }
+    }
+
+    fn commits(&self, content: Content) -> Answer {
+        ask(self.transactions.as_ref().expect("started"), content)
+    }
+
+    fn renews(&self) -> Vec<(Partition, Option<Committed>)> {
+        match renewed(self.transactions.as_ref().expect("started")) {
+            Answer::Renewed(committed) => committed,
+            other => panic!("no fresh producer: {other:?}"),
+        }
+    }
+}
+
+fn ask(transactions: &CommitThread, content: Content) -> Answer {
+    let (reply, answer) = mpsc::channel();
+    transactions.commit(Arc::new(content), Box::new(move |answer| reply.send(answer).expect("the test listens")));
+    answer.recv_timeout(PATIENCE).expect("every request is answered")
+}
+
+fn renewed(transactions: &CommitThread) -> Answer {
+    let (reply, answer) = mpsc::channel();
+    transactions.renew(vec![P0], Box::new(move |answer| reply.send(answer).expect("the test listens")));
+    answer.recv_timeout(PATIENCE).expect("every request is answered")
+}
+
+fn headers(pairs: &[(&str, &str)]) -> Vec<(String, Option<Vec<u8>>)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), Some(value.as_bytes().to_vec()))).collect()
+}
