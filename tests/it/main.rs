@@ -10,6 +10,7 @@ macro_rules! trials {
         vec![$(libtest_mimic::Trial::test(concat!(module_path!(), "::", stringify!($name)), || { $name(); Ok(()) })),*]
     };
 }
+pub(crate) use trials;
 
 /// The same for tests that need a real Kafka, in one of the ways of [`support::broker::Need`]:
 /// `broker_trials![Shared: a_sentence, another]`.
