@@ -10,6 +10,7 @@ macro_rules! trials {
         vec![$(libtest_mimic::Trial::test(concat!(module_path!(), "::", stringify!($name)), || { $name(); Ok(()) })),*]
     };
 }
+pub(crate) use trials;
 
 /// The same for tests that need a real Kafka, in one of the ways of [`support::broker::Need`]:
 /// `broker_trials![Shared: a_sentence, another]`.
@@ -26,6 +27,7 @@ macro_rules! broker_trials {
 #[allow(dead_code, reason = "a kit: a helper stays when the last test that used it goes")]
 mod support;
 
+mod architecture;
 mod broker_smoke;
 mod config;
 mod log_events;
@@ -48,6 +50,7 @@ fn main() {
         telemetry::trials(),
         stats::trials(),
         broker_smoke::trials(),
+        architecture::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
     support::broker::end_shared();

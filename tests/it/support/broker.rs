@@ -40,19 +40,16 @@ static MACHINE: RwLock<()> = RwLock::new(());
 /// A test that runs where its need can be met, and otherwise says that it did not, and why.
 pub fn trial(name: &'static str, need: Need, test: fn()) -> Trial {
     Trial::ignorable_test(name, move || {
-        let missing = match (need, found()) {
-            (_, Found::Nothing(reason)) => Some(reason.clone()),
-            (Need::Own, Found::Address(_)) => {
-                Some("needs a broker that it may stop, STEWARD_TEST_KAFKA gives only an address".into())
-            }
-            (Need::Shared | Need::SharedAlone, Found::Address(_)) | (_, Found::Java | Found::Docker) => None,
-        };
-        match missing {
-            Some(reason) if is_required() => {
+        match (need, found()) {
+            (_, Found::Nothing(reason)) if is_required() => {
                 return Err(Failed::from(format!("STEWARD_REQUIRE_KAFKA is set: {reason}")));
             }
-            Some(reason) => return Ok(Completion::ignored_with(reason)),
-            None => {}
+            (_, Found::Nothing(reason)) => return Ok(Completion::ignored_with(reason)),
+            (Need::Own, Found::Address(_)) => {
+                let reason = "needs a broker that it may stop, STEWARD_TEST_KAFKA gives only an address";
+                return Ok(Completion::ignored_with(reason));
+            }
+            (Need::Shared | Need::SharedAlone, Found::Address(_)) | (_, Found::Java | Found::Docker) => {}
         }
         // A test that failed leaves nothing half done behind these locks: they guard time, not data.
         match need {
