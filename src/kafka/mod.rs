@@ -1,1 +1,3 @@
-//! To be written.
+//! The only room that knows rdkafka.
+
+pub mod client;

@@ -10,11 +10,12 @@ macro_rules! trials {
         vec![$(libtest_mimic::Trial::test(concat!(module_path!(), "::", stringify!($name)), || { $name(); Ok(()) })),*]
     };
 }
-#[allow(unused_imports)]
 pub(crate) use trials;
+
+mod kafka_client;
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
-    let tests = Vec::new();
+    let tests = kafka_client::tests();
     libtest_mimic::run(&arguments, tests).exit();
 }
