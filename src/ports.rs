@@ -69,10 +69,16 @@ impl Terms {
         self.write().remove(&partition)
     }
 
+    /// The present ownership of `partition`, `None` where there is none.
+    #[must_use]
+    pub fn current(&self, partition: Partition) -> Option<Term> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).get(&partition).copied()
+    }
+
     /// Whether `term` is the present ownership of `partition`.
     #[must_use]
     pub fn is_current(&self, partition: Partition, term: Term) -> bool {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).get(&partition) == Some(&term)
+        self.current(partition) == Some(term)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<Partition, Term>> {

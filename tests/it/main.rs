@@ -12,10 +12,12 @@ macro_rules! trials {
 }
 pub(crate) use trials;
 
+mod event_source;
 mod kafka_client;
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
-    let tests = kafka_client::tests();
+    let mut tests = event_source::tests();
+    tests.extend(kafka_client::tests());
     libtest_mimic::run(&arguments, tests).exit();
 }

@@ -1,0 +1,526 @@
+//! The thread that polls the consumer.
+//!
+//! One turn of its loop: serve the group without waiting; take commands; bring partitions to their positions; look
+//! whether a revocation has ended; offer what the sink has not taken; and, if the sink wants more, take records for one
+//! round. Nothing in a turn waits for the sink: an event that it gives back is offered again in the next turn, while
+//! records stay in librdkafka, whose read-ahead is bounded.
+//!
+//! * a) What is said about ownership overtakes batches that the sink has no room for: a full sink must not cost the
+//!   group its rebalance. Batches of a partition that goes are dropped; its next owner reads them again.
+//! * b) A partition is assigned paused and at no particular position; it reads from its start's position on, and never
+//!   before. Records that do not belong to the current term are dropped.
+//! * c) Offsets of one term only rise: a record below the position is a reason to stop, not to skip.
+//! * d) Leaving drains first and tells the group afterwards: once the client has no subscription it sends no heartbeats,
+//!   and a drain that is longer than the session would lose what it was to save.
+//! * e) An assignment outside of a rebalance could be taken for the answer to a revocation that waits in the queue. So
+//!   whatever revocation turns up right after one counts as lost.
+//! * f) When the client stops reading a partition, some time after it was unassigned, it undoes the forwarding of the
+//!   partition's queue: records of a later assignment would wait there for ever. So a start forwards again, after the
+//!   seek has shown that the stop is over.
+//! * g) The client's thread for a broker sleeps up to a second when it has nothing to fetch, and a resume does not wake
+//!   it. A request to the broker does, so a start asks for something.
+
+mod leaving;
+mod positions;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::Offset as ClientOffset;
+use rustc_hash::FxHashMap;
+
+use self::positions::{EXPIRED_RETRY, IDLE_INTERVAL, starting};
+use crate::config::Config;
+use crate::kafka::batch_queue::{BatchQueue, MAX_TAKEN, QueueFailure};
+use crate::kafka::client::{ClientEvents, ClientRole};
+use crate::kafka::event_source::{Phase, PhaseWatch, SourceParts};
+use crate::kafka::intake::{Outbox, Owned, ReadCause, ReadFailure, Reading, Round};
+use crate::kafka::rebalance::{Drain, Ending, Notice, Ownership, Revocation, SourceConsumer, end_terms, partitions_of};
+use crate::ports::{Clock, Drained, SourceEvent, SourceFailure, SourceSink, Terms};
+use crate::record::{Partition, Position, Term};
+
+/// How long a turn waits for a record. It bounds how late a rebalance or a command is seen.
+const RECORD_WAIT: Duration = Duration::from_millis(10);
+/// How long a turn waits for a command while records are not welcome.
+const FULL_WAIT: Duration = Duration::from_millis(2);
+/// Events of the consumer's queue that are served in one turn at the most.
+const GROUP_EVENTS_PER_TURN: usize = 16;
+const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes that one round takes at the most, give or take what one call returns.
+const ROUND_BYTES: u64 = 4 << 20;
+
+/// What the thread is told.
+pub(super) enum Command {
+    /// See `EventSource::start`.
+    Start {
+        /// The partition.
+        partition: Partition,
+        /// Under which term.
+        term: Term,
+        /// From where.
+        position: Position,
+    },
+    /// See `EventSource::hold`.
+    Hold(Partition),
+    /// See `EventSource::leave`.
+    Leave,
+    /// Look at what has changed.
+    Wake,
+}
+
+/// What ties the thread to its source.
+pub(super) struct Wiring {
+    pub(super) consumer: Arc<SourceConsumer>,
+    pub(super) commands: Receiver<Command>,
+    /// For the `Drained` that the sink gets: it wakes the thread.
+    pub(super) answers: Sender<Command>,
+    pub(super) phase: Arc<PhaseWatch>,
+}
+
+/// All that the thread owns.
+pub(super) struct PollThread {
+    wiring: Wiring,
+    queue: BatchQueue<crate::kafka::rebalance::SourceContext>,
+    topic: String,
+    instance: String,
+    partition_count: i32,
+    terms: Arc<Terms>,
+    clock: Arc<dyn Clock>,
+    sink: Box<dyn SourceSink>,
+    events: Arc<dyn ClientEvents>,
+    bounds: Bounds,
+    owned: FxHashMap<Partition, Owned>,
+    revocation: Option<Revocation>,
+    outbox: Outbox,
+    next_idle_check: Instant,
+    record_bytes: u64,
+    course: Course,
+}
+
+struct Bounds {
+    round_records: usize,
+    round_bytes: u64,
+    revoke_drain: Duration,
+    leave_limit: Duration,
+}
+
+/// Where the thread is in its life.
+enum Course {
+    Running,
+    /// `Failed` was said; the group is served until somebody says leave, but nothing is read.
+    Failed,
+    Leaving {
+        since: Instant,
+        step: LeaveStep,
+    },
+    Ended,
+}
+
+enum LeaveStep {
+    /// d) Whoever commits is waited for, as in a revocation.
+    Draining { deadline: Instant, drain: Arc<Drain> },
+    /// The group is told.
+    Closing,
+}
+
+impl PollThread {
+    pub(super) fn new(config: &Config, parts: SourceParts, wiring: Wiring) -> PollThread {
+        let SourceParts { instance, partition_count, terms, clock, sink, events } = parts;
+        let next_idle_check = clock.now() + IDLE_INTERVAL;
+        PollThread {
+            queue: BatchQueue::new(Arc::clone(&wiring.consumer)),
+            wiring,
+            topic: config.kafka.topic.clone(),
+            instance,
+            partition_count,
+            terms,
+            clock,
+            sink,
+            events,
+            bounds: Bounds {
+                round_records: config.limits.max_batch_records.max(1),
+                round_bytes: ROUND_BYTES.min(config.limits.max_in_flight_bytes / 8).max(65_536),
+                revoke_drain: Duration::from_millis(config.shutdown.revoke_drain_ms),
+                leave_limit: Duration::from_millis(config.shutdown.drain_timeout_ms),
+            },
+            owned: FxHashMap::default(),
+            revocation: None,
+            outbox: Outbox::default(),
+            next_idle_check,
+            record_bytes: 256,
+            course: Course::Running,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        while !matches!(self.course, Course::Ended) {
+            self.turn();
+        }
+    }
+
+    fn turn(&mut self) {
+        self.show_phase();
+        self.serve_group();
+        while let Some(notice) = self.wiring.consumer.context().next_notice() {
+            self.answer(notice, Ownership::of(&self.wiring.consumer));
+        }
+        while let Ok(command) = self.wiring.commands.try_recv() {
+            self.obey(command);
+        }
+        self.show_phase();
+        self.bring_to_positions();
+        self.end_revocation();
+        self.go_on_leaving();
+        self.report_idle_positions();
+        self.outbox.offer(&mut *self.sink);
+        if self.wants_records() {
+            self.take_round();
+            self.outbox.offer(&mut *self.sink);
+        } else if !matches!(self.course, Course::Ended) {
+            self.wait_for_command();
+        }
+    }
+
+    fn show_phase(&self) {
+        let now = self.clock.now();
+        let seeking = |owned: &Owned| matches!(owned.reading, Reading::Starting { .. } | Reading::Expired { .. });
+        let phase = if matches!(self.course, Course::Leaving { .. }) {
+            Phase::Leaving
+        } else if self.revocation.is_some() {
+            Phase::Revoking
+        } else if self.owned.values().any(seeking) {
+            Phase::Seeking
+        } else if !self.outbox.is_empty() {
+            Phase::Offering
+        } else {
+            Phase::Polling
+        };
+        self.wiring.phase.turn(phase, now);
+    }
+
+    // ------------------------------------------------------------------------------------------------------- the group
+
+    /// Serves what waits in the consumer's queue: callbacks, statistics, errors. An empty answer does not tell whether
+    /// the queue is empty or something was served, hence the fixed number.
+    fn serve_group(&mut self) {
+        for _ in 0..GROUP_EVENTS_PER_TURN {
+            let failure = match self.wiring.consumer.poll(Duration::ZERO) {
+                None => continue,
+                Some(Ok(stray)) => {
+                    let place = (rdkafka::Message::partition(&stray), rdkafka::Message::offset(&stray));
+                    Some(SourceFailure::Fatal(format!(
+                        "partition {} offset {} came by a queue that nothing should come by; this is a bug",
+                        place.0, place.1
+                    )))
+                }
+                Some(Err(error)) => self.judge(&error),
+            };
+            if let Some(failure) = failure {
+                self.fail(failure);
+            }
+        }
+    }
+
+    /// `None`: the client repairs it by itself, and the context has told of it.
+    fn judge(&self, error: &KafkaError) -> Option<SourceFailure> {
+        let consumer = &self.wiring.consumer;
+        if let Some((code, reason)) = consumer.client().fatal_error() {
+            return Some(if code == RDKafkaErrorCode::FencedInstanceId {
+                SourceFailure::InstanceReplaced(self.instance.clone())
+            } else {
+                SourceFailure::Fatal(format!("the consumer cannot go on ({code:?}): {reason}"))
+            });
+        }
+        let remedy = remedy(error.rdkafka_error_code()?)?;
+        Some(SourceFailure::Fatal(format!("{error}; {remedy}")))
+    }
+
+    fn fail(&mut self, failure: SourceFailure) {
+        // Said once; a process that leaves has nobody left to tell.
+        if matches!(self.course, Course::Running) {
+            self.course = Course::Failed;
+            self.outbox.urgent.push_back(SourceEvent::Failed(failure));
+        }
+    }
+
+    fn answer(&mut self, notice: Notice, ownership: Ownership) {
+        // The group waits for one answer at a time; should it ask again, the older question has ended.
+        if self.revocation.is_some() {
+            self.close_revocation(Ending::Lost);
+        }
+        match (notice, ownership) {
+            (Notice::Assign(list), Ownership::Kept | Ownership::Lost) => self.assign(list),
+            (Notice::Revoke(list), Ownership::Kept) => self.revoke(list),
+            (Notice::Revoke(list), Ownership::Lost) => self.lose(list),
+        }
+    }
+
+    fn assign(&mut self, mut list: TopicPartitionList) {
+        let partitions = partitions_of(&list);
+        if let Some(beyond) = partitions.iter().filter(|partition| partition.0 >= self.partition_count).max() {
+            let found = self.count_partitions().unwrap_or(beyond.0 + 1);
+            self.fail(SourceFailure::PartitionsChanged { expected: self.partition_count, found });
+        }
+        for &partition in &partitions {
+            self.queue.forward(&self.topic, partition);
+        }
+        // b) Paused before it is assigned: a pause afterwards would leave time for a fetch. The position is replaced at
+        // the start; it is given so that the client asks for no committed offset.
+        let assigned = pause(&self.wiring.consumer, &list)
+            .and_then(|()| list.set_all_offsets(ClientOffset::Offset(0)))
+            .and_then(|()| self.wiring.consumer.incremental_assign(&list));
+        if let Err(error) = assigned {
+            return self.fail(SourceFailure::Fatal(format!("the assignment was not accepted: {error}")));
+        }
+        if matches!(self.course, Course::Leaving { .. }) {
+            // Accepted only so that it can be given back.
+            return;
+        }
+        let begun: Vec<(Partition, Term)> =
+            partitions.into_iter().map(|partition| (partition, self.terms.begin(partition))).collect();
+        for &(partition, term) in &begun {
+            self.owned.insert(partition, Owned { term, reading: Reading::Held });
+        }
+        self.outbox.urgent.push_back(SourceEvent::Assigned(begun));
+    }
+
+    fn count_partitions(&self) -> Option<i32> {
+        let metadata = self.wiring.consumer.fetch_metadata(Some(&self.topic), METADATA_TIMEOUT).ok()?;
+        let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic)?;
+        i32::try_from(topic.partitions().len()).ok().filter(|&count| count > 0)
+    }
+
+    fn revoke(&mut self, list: TopicPartitionList) {
+        let partitions = partitions_of(&list);
+        self.stop_reading(&partitions);
+        let deadline = self.clock.now() + self.bounds.revoke_drain;
+        let drain = match &self.course {
+            // These partitions are being drained already, with all others.
+            Course::Leaving { step: LeaveStep::Draining { drain, .. }, .. } => Arc::clone(drain),
+            Course::Leaving { step: LeaveStep::Closing, .. } => return self.give_up(&list, Ending::Gone),
+            Course::Running | Course::Failed | Course::Ended => self.announce_revocation(&partitions, deadline),
+        };
+        self.revocation = Some(Revocation { list, deadline, drain });
+    }
+
+    /// Tells the sink that these partitions are about to go. What comes back is finished once nobody needs them.
+    fn announce_revocation(&mut self, partitions: &[Partition], deadline: Instant) -> Arc<Drain> {
+        let ending: Vec<(Partition, Term)> =
+            partitions.iter().filter_map(|&partition| Some((partition, self.terms.current(partition)?))).collect();
+        let drain = Arc::new(Drain::default());
+        if ending.is_empty() {
+            drain.finish();
+            return drain;
+        }
+        let (finished, wake) = (Arc::clone(&drain), self.wiring.answers.clone());
+        let drained = Drained::new(move || {
+            finished.finish();
+            // A full channel wakes the thread, too.
+            drop(wake.try_send(Command::Wake));
+        });
+        self.outbox.urgent.push_back(SourceEvent::Revoked { partitions: ending, deadline, drained });
+        drain
+    }
+
+    fn lose(&mut self, list: TopicPartitionList) {
+        self.stop_reading(&partitions_of(&list));
+        self.give_up(&list, Ending::Lost);
+    }
+
+    fn end_revocation(&mut self) {
+        let Some(revocation) = &self.revocation else { return };
+        if let Some(ending) = revocation.ending(self.clock.now(), Ownership::of(&self.wiring.consumer)) {
+            self.close_revocation(ending);
+        }
+    }
+
+    fn close_revocation(&mut self, ending: Ending) {
+        if let Some(revocation) = self.revocation.take() {
+            self.give_up(&revocation.list, ending);
+        }
+    }
+
+    /// Ends the terms first: from then on nothing of them is sent, whatever metadata the commit thread has.
+    fn give_up(&mut self, list: &TopicPartitionList, ending: Ending) {
+        let partitions = partitions_of(list);
+        self.end_ownership(&partitions, ending);
+        if let Err(error) = self.wiring.consumer.incremental_unassign(list) {
+            self.fail(SourceFailure::Fatal(format!("the revocation was not accepted: {error}")));
+        }
+    }
+
+    fn end_ownership(&mut self, partitions: &[Partition], ending: Ending) {
+        let ended = end_terms(&self.terms, partitions);
+        for partition in partitions {
+            self.owned.remove(partition);
+        }
+        if !ended.is_empty() {
+            self.outbox.urgent.push_back(match ending {
+                Ending::Gone => SourceEvent::Gone(ended),
+                Ending::Lost => SourceEvent::Lost(ended),
+            });
+        }
+    }
+
+    fn stop_reading(&mut self, partitions: &[Partition]) {
+        for partition in partitions {
+            if let Some(owned) = self.owned.get_mut(partition) {
+                owned.reading = Reading::Held;
+            }
+            self.outbox.drop_data(*partition);
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------------------- commands
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Start { partition, term, position } => self.begin_start(partition, term, position),
+            Command::Hold(partition) => self.hold(partition),
+            Command::Leave => self.begin_leaving(),
+            Command::Wake => {}
+        }
+    }
+
+    fn begin_start(&mut self, partition: Partition, term: Term, position: Position) {
+        let going =
+            self.revocation.as_ref().is_some_and(|revocation| partitions_of(&revocation.list).contains(&partition));
+        if going || !matches!(self.course, Course::Running) || !self.terms.is_current(partition, term) {
+            return;
+        }
+        let since = self.clock.now();
+        if let Some(owned) = self.owned.get_mut(&partition) {
+            *owned = Owned { term, reading: starting(position, since, since) };
+            self.outbox.drop_data(partition);
+        }
+    }
+
+    fn hold(&mut self, partition: Partition) {
+        if !self.owned.contains_key(&partition) {
+            return;
+        }
+        self.stop_reading(&[partition]);
+        if let Err(error) = pause(&self.wiring.consumer, &list_of(&self.topic, [(partition, None)])) {
+            self.fail(SourceFailure::Fatal(format!("partition {partition} cannot be paused: {error}")));
+        }
+    }
+
+    fn wait_for_command(&mut self) {
+        let reading = self.owned.values().any(|owned| !matches!(owned.reading, Reading::Held));
+        let wait =
+            if reading || self.revocation.is_some() || !self.outbox.is_empty() { FULL_WAIT } else { RECORD_WAIT };
+        if let Ok(command) = self.wiring.commands.recv_timeout(wait) {
+            self.obey(command);
+        }
+    }
+
+    // --------------------------------------------------------------------------------------------------------- records
+
+    fn wants_records(&self) -> bool {
+        matches!(self.course, Course::Running)
+            && self.revocation.is_none()
+            && self.outbox.is_empty()
+            && self.owned.values().any(|owned| matches!(owned.reading, Reading::Started { .. }))
+            && self.sink.wants_records()
+    }
+
+    /// Takes what is there, until nothing is left or the round is full, and makes one batch per partition of it.
+    fn take_round(&mut self) {
+        let mut round = Round { owned: &mut self.owned, records: 0, bytes: 0, failures: Vec::new() };
+        let mut taken = self.queue.wait(RECORD_WAIT, |taken| round.take(taken));
+        while taken > 0 && round.records < self.bounds.round_records && round.bytes < self.bounds.round_bytes {
+            // One call fetches by number, so the number is chosen by the size of the records so far.
+            self.record_bytes = round.average_bytes().unwrap_or(self.record_bytes);
+            let room = (self.bounds.round_bytes - round.bytes) / self.record_bytes.max(1);
+            let room = usize::try_from(room).unwrap_or(MAX_TAKEN).min(self.bounds.round_records - round.records);
+            taken = self.queue.drain(room.clamp(1, MAX_TAKEN), |taken| round.take(taken));
+        }
+        let failures = round.failures;
+        self.close_batches();
+        for failure in failures {
+            self.settle_failure(failure);
+        }
+    }
+
+    fn close_batches(&mut self) {
+        for (&partition, owned) in &mut self.owned {
+            let Reading::Started { open, .. } = &mut owned.reading else { continue };
+            let Some(batch) = open.take() else { continue };
+            if self.terms.is_current(partition, owned.term) {
+                self.outbox.data.push_back(SourceEvent::Batch(batch));
+            } else {
+                // The term was renewed: the next start tells from where to read again.
+                owned.reading = Reading::Held;
+            }
+        }
+    }
+
+    fn settle_failure(&mut self, failure: ReadFailure) {
+        let ReadFailure { partition, offset, cause, reason } = failure;
+        let now = self.clock.now();
+        let started = self.owned.get_mut(&partition).and_then(|owned| match owned.reading {
+            Reading::Started { next, .. } => Some((owned, next)),
+            Reading::Held | Reading::Starting { .. } | Reading::Expired { .. } => None,
+        });
+        match (cause, started) {
+            // c)
+            (ReadCause::FellBack(next), _) => self.fail(SourceFailure::Fatal(format!(
+                "partition {partition} gave offset {reason} after position {next}: offsets of one assignment only rise"
+            ))),
+            // What the client says about its position may be ahead of the last record, by transaction markers.
+            (ReadCause::Client(QueueFailure::OutOfRange), Some((owned, next))) => {
+                let first = offset.map_or(next, |offset| next.max(Position(offset.0)));
+                owned.reading = Reading::Expired { first, since: now, retry_at: now + EXPIRED_RETRY };
+            }
+            (ReadCause::Client(QueueFailure::OutOfRange), None) => {}
+            (ReadCause::Client(QueueFailure::TooLarge), _) => self.fail(SourceFailure::Fatal(format!(
+                "partition {partition} cannot be read on: {reason}; raise receive.message.max.bytes in kafka.properties"
+            ))),
+            (ReadCause::Client(QueueFailure::NotAuthorized), _) => self.fail(SourceFailure::Fatal(format!(
+                "partition {partition} cannot be read on: {reason}; allow READ on the input topic and the group"
+            ))),
+            (ReadCause::Client(QueueFailure::Other), _) => {
+                self.events.error(ClientRole::Consumer, "PartitionRead", &format!("partition {partition}: {reason}"));
+            }
+        }
+    }
+}
+
+/// What to do about an error that the client would go on meeting for ever. `None` where it may pass.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the list of codes is librdkafka's, and open")]
+fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
+    match code {
+        RDKafkaErrorCode::GroupAuthorizationFailed => Some("allow READ on the group"),
+        RDKafkaErrorCode::TopicAuthorizationFailed => Some("allow READ and DESCRIBE on the input topic"),
+        RDKafkaErrorCode::InconsistentGroupProtocol => {
+            Some("another kind of consumer uses this group; give steward a group of its own")
+        }
+        RDKafkaErrorCode::InvalidSessionTimeout => Some(
+            "set session_timeout_ms within the broker's group.min.session.timeout.ms and group.max.session.timeout.ms",
+        ),
+        RDKafkaErrorCode::InvalidGroupId => Some("give the group a valid name"),
+        RDKafkaErrorCode::GroupMaxSizeReached => Some("raise the broker's group.max.size, or run fewer processes"),
+        _ => None,
+    }
+}
+
+fn list_of(topic: &str, partitions: impl IntoIterator<Item = (Partition, Option<Position>)>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (partition, position) in partitions {
+        let mut element = list.add_partition(topic, partition.0);
+        if let Some(position) = position {
+            element.set_offset(ClientOffset::Offset(position.0)).expect("a position is not negative, so it is valid");
+        }
+    }
+    list
+}
+
+/// librdkafka answers per partition, which the wrapper does not pass on; an unknown partition cannot be, as all of them
+/// were forwarded before.
+fn pause(consumer: &SourceConsumer, list: &TopicPartitionList) -> Result<(), KafkaError> {
+    if list.count() == 0 { Ok(()) } else { consumer.pause(list) }
+}
