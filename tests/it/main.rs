@@ -10,8 +10,6 @@ macro_rules! trials {
         vec![$(libtest_mimic::Trial::test(concat!(module_path!(), "::", stringify!($name)), || { $name(); Ok(()) })),*]
     };
 }
-pub(crate) use trials;
-
 /// The same for tests that need a real Kafka, in one of the ways of [`support::broker::Need`]:
 /// `broker_trials![Shared: a_sentence, another]`.
 macro_rules! broker_trials {
@@ -30,6 +28,8 @@ mod support;
 mod architecture;
 mod broker_smoke;
 mod config;
+mod event_source;
+mod kafka_client;
 mod log_events;
 mod reference;
 mod service;
@@ -50,6 +50,8 @@ fn main() {
         telemetry::trials(),
         stats::trials(),
         broker_smoke::trials(),
+        event_source::tests(),
+        kafka_client::tests(),
         architecture::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
