@@ -196,7 +196,11 @@ impl Builder<'_> {
         TalkingContext::new(self.config, role, Arc::clone(&self.events) as Arc<dyn ClientEvents>)
     }
 
-    fn commit_thread(&self, consumer: &Arc<OnceLock<Arc<SourceConsumer>>>, mark: &Mark) -> Result<CommitThread, String> {
+    fn commit_thread(
+        &self,
+        consumer: &Arc<OnceLock<Arc<SourceConsumer>>>,
+        mark: &Mark,
+    ) -> Result<CommitThread, String> {
         let kafka = &self.config.kafka;
         let transactional_id = kafka.transactional_id(self.instance);
         let timeout = Duration::from_millis(kafka.transaction_timeout_ms);
@@ -314,11 +318,7 @@ fn wire<E: Entity>(wiring: Wiring<E>) -> Started<E> {
     let mut source = Err("the consumer was not started".to_owned());
     let ingest = IngestActor::create(|context| {
         use actix::AsyncContext;
-        let sink = IngestSink {
-            ingest: context.address(),
-            shared: shared.clone(),
-            open_batches: open_batches.clone(),
-        };
+        let sink = IngestSink { ingest: context.address(), shared: shared.clone(), open_batches: open_batches.clone() };
         let parts = SourceParts {
             instance,
             partition_count: partitions,

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::entity::Entity;
+use crate::kafka::ReaderConfig;
 use crate::kafka::client::TalkingContext;
 use crate::kafka::partition_reader::{KafkaPartitionReader, ReadProgress, ReaderClients, ReaderSettings};
-use crate::kafka::ReaderConfig;
 use crate::log_events::{LogEvent, RecoveryBlocked, RecoveryProgress};
 use crate::ports::{Clock, Recoveries, RecoveryFailure, RecoveryReply, Terms, Topic, recover};
 use crate::progress::budget::Budget;

@@ -78,7 +78,9 @@ impl<'a> Vigil<'a> {
         }
         let limit = Duration::from_millis(self.config.health.stall_timeout_ms);
         match stalled {
-            Some(stall) if stall.lasts >= limit && !self.is_stopping => ControlFlow::Break(self.tell_stalled(&stall, limit)),
+            Some(stall) if stall.lasts >= limit && !self.is_stopping => {
+                ControlFlow::Break(self.tell_stalled(&stall, limit))
+            }
             Some(_) | None => ControlFlow::Continue(()),
         }
     }

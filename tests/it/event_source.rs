@@ -12,12 +12,11 @@ use steward::kafka::event_source::Phase;
 use steward::ports::{EventSource, SourceFailure};
 use steward::record::{Partition, Position};
 
-use self::member::{Member, Refused, Seen, Setup, Topic, broker, now};
+use self::member::{Member, Refused, Seen, Setup, Topic, now};
 
-/// The tests, ignored where no broker is named by `STEWARD_TEST_KAFKA`.
 pub fn tests() -> Vec<Trial> {
-    let no_broker = broker().is_none();
-    trials![
+    broker_trials![
+        SharedAlone:
         a_started_partition_gives_its_records_as_they_were_written,
         nothing_is_read_before_the_start,
         a_start_begins_where_it_says,
@@ -38,9 +37,6 @@ pub fn tests() -> Vec<Trial> {
         a_second_holder_of_an_instance_name_stops_the_first,
         a_member_that_stands_still_loses_its_partitions,
     ]
-    .into_iter()
-    .map(|test| test.with_ignored_flag(no_broker))
-    .collect()
 }
 
 fn a_started_partition_gives_its_records_as_they_were_written() {

@@ -29,6 +29,7 @@ mod architecture;
 mod broker_smoke;
 mod config;
 mod event_source;
+mod exactly_once;
 mod kafka_client;
 mod log_events;
 mod reference;
@@ -52,6 +53,7 @@ fn main() {
         broker_smoke::trials(),
         event_source::tests(),
         kafka_client::tests(),
+        exactly_once::tests(),
         architecture::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());

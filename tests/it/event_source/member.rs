@@ -387,7 +387,7 @@ pub(super) struct Topic {
 
 impl Topic {
     pub(super) fn with_partitions(partitions: i32) -> Topic {
-        let broker = broker().expect("tests without a broker are ignored");
+        let broker = crate::support::broker::shared_address();
         let name = format!("event-source-{}", fresh());
         let producer = ClientConfig::new()
             .set("bootstrap.servers", &broker)
@@ -485,10 +485,6 @@ impl Topic {
         let deleted = block_on(self.admin().delete_records(&list, &AdminOptions::new()));
         assert_eq!(deleted.expect("the broker answers").count(), 1);
     }
-}
-
-pub(super) fn broker() -> Option<String> {
-    std::env::var("STEWARD_TEST_KAFKA").ok()
 }
 
 /// A name that no other test, run or process has.

@@ -33,11 +33,16 @@ pub const ANY_TIMESTAMP: [(&str, &str); 3] = [
 /// A record to be produced.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outgoing {
-    partition: Option<i32>,
-    key: Option<Vec<u8>>,
-    value: Option<Vec<u8>>,
-    headers: Vec<(String, Option<Vec<u8>>)>,
-    timestamp_ms: Option<i64>,
+    /// Into which partition; the key decides where it is `None`.
+    pub partition: Option<i32>,
+    /// The key; `None` is null.
+    pub key: Option<Vec<u8>>,
+    /// The value; `None` is null.
+    pub value: Option<Vec<u8>>,
+    /// Names and values, in order.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Milliseconds since 1970; the present where it is `None`.
+    pub timestamp_ms: Option<i64>,
 }
 
 /// A record with this key and value.

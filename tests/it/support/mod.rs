@@ -9,6 +9,7 @@ pub mod broker;
 pub mod capture;
 pub mod kafka;
 mod leash;
+pub mod ledger;
 pub mod names;
 pub mod paused;
 pub mod process;

@@ -1,0 +1,73 @@
+//! What the topics hold against what the reference model says: the one judge of every test on a real Kafka.
+
+use std::time::Duration;
+
+use steward::reference::check::{Expectation, Seen, check};
+use steward::reference::{Model, TopicRecord};
+use steward::workload::GeneratedEvent;
+
+use super::kafka::{Kafka, Outgoing, Stored};
+use super::names::Names;
+use super::wait::wait_until;
+
+/// The default of `limits.max_payload_bytes`.
+pub const MAX_PAYLOAD_BYTES: u64 = 262_144;
+
+/// The differences that are shown of many.
+const SHOWN: usize = 12;
+
+/// A generated event on its way into a topic: what has no key goes to partition 0, and each key to one partition.
+pub fn outgoing(event: GeneratedEvent, partitions: i32) -> Outgoing {
+    let GeneratedEvent { key, value, timestamp_ms, headers, .. } = event;
+    let sum: i32 = key.iter().flatten().map(|byte| i32::from(*byte)).sum();
+    let headers = headers.into_iter().map(|(name, value)| (name, Some(value))).collect();
+    Outgoing { partition: Some(sum % partitions), key, value, headers, timestamp_ms: Some(timestamp_ms) }
+}
+
+/// Waits until the group has committed all that the input holds.
+pub fn wait_until_committed(kafka: &Kafka, names: &Names, limit: Duration) {
+    let ends: Vec<i64> = kafka.ends(&names.input).iter().map(|ends| ends.high).collect();
+    wait_until("the group has committed the whole input", limit, || {
+        let committed = kafka.committed(&names.group, &names.input);
+        ends.iter().zip(committed).all(|(end, position)| *end == 0 || position.is_some_and(|position| position >= *end))
+    });
+}
+
+/// The model's judgement of everything in the input.
+pub fn model_of(kafka: &Kafka, names: &Names) -> Model {
+    let mut model = Model::keeping_history(MAX_PAYLOAD_BYTES);
+    for record in kafka.read_committed(&names.input) {
+        model.judge_record(&topic_record(record));
+    }
+    model
+}
+
+/// What a `read_committed` reader sees of the outcome.
+pub fn seen(kafka: &Kafka, names: &Names) -> Seen {
+    let read = |topic: &str| kafka.read_committed(topic).into_iter().map(topic_record).collect();
+    let ends = kafka.ends(&names.input);
+    let committed = kafka.committed(&names.group, &names.input);
+    let numbered = |values: Vec<Option<i64>>| {
+        (0..).zip(values).filter_map(|(partition, value)| Some((partition, value?))).collect()
+    };
+    Seen {
+        state: read(&names.state),
+        dead_letters: read(&names.dlq),
+        committed: numbered(committed),
+        ends: numbered(ends.iter().map(|ends| Some(ends.high)).collect()),
+    }
+}
+
+/// Fails, naming the differences, unless the outcome is exactly what the model says.
+pub fn assert_exact(kafka: &Kafka, names: &Names) {
+    let expected = Expectation { topic: names.input.clone(), group: names.group.clone() };
+    let differences = check(&model_of(kafka, names), &expected, &seen(kafka, names));
+    let shown: Vec<String> = differences.iter().take(SHOWN).map(ToString::to_string).collect();
+    assert!(differences.is_empty(), "{} differences from the model, among them\n{}", differences.len(), shown.join("\n"));
+}
+
+/// The same record in the model's terms.
+pub fn topic_record(stored: Stored) -> TopicRecord {
+    let Stored { partition, offset, timestamp_ms, key, value, headers } = stored;
+    TopicRecord { partition, offset, timestamp_ms, key, value, headers }
+}
