@@ -71,8 +71,14 @@ fn end(kafka: &Kafka, names: &Names) -> i64 {
 }
 
 fn events(seed: u64) -> Vec<Outgoing> {
-    let mut workload =
-        Workload { seed, events: EVENTS as u64, keys: KEYS, invalid_share: 0.05, odd_share: 0.03, ..Workload::default() };
+    let mut workload = Workload {
+        seed,
+        events: EVENTS as u64,
+        keys: KEYS,
+        invalid_share: 0.05,
+        odd_share: 0.03,
+        ..Workload::default()
+    };
     for (kind, weight) in &mut workload.invalid_weights {
         // Only topics that let odd timestamps in can hold these, so that they are not drawn by default.
         if *kind == InvalidKind::TimestampTooLate {

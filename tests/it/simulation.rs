@@ -26,18 +26,23 @@ use steward::stats::Stats;
 use steward::vitals::Vitals;
 use steward::workload::{GeneratedEvent, Workload};
 
+use crate::support::capture::{Capture, Line};
 use crate::support::paused::{PausedClock, on_one_thread};
+
+mod same_scenario;
 
 const TOPIC: &str = "services";
 const GROUP: &str = "steward";
 const MAX_PAYLOAD_BYTES: u64 = 262_144;
 
 pub fn tests() -> Vec<libtest_mimic::Trial> {
-    trials![
+    let mut tests = trials![
         every_event_counts_once_whatever_happens_between_the_steps,
         the_same_seed_gives_the_same_run,
         a_quiet_run_commits_everything,
-    ]
+    ];
+    tests.extend(same_scenario::tests());
+    tests
 }
 
 fn every_event_counts_once_whatever_happens_between_the_steps() {
@@ -51,6 +56,10 @@ fn the_same_seed_gives_the_same_run() {
     let first = Run::play(42, &Scenario::stormy());
     let second = Run::play(42, &Scenario::stormy());
     assert_eq!(first.steps, second.steps, "seed 42 decided something else the second time");
+    assert!(first.log.len() > 100, "the run logged too little to be compared: {} lines", first.log.len());
+    let differs = first.log.iter().zip(&second.log).find(|(first, second)| first != second);
+    assert_eq!(differs, None, "seed 42 logged something else the second time");
+    assert_eq!(first.log.len(), second.log.len(), "seed 42 logged more or less the second time");
     assert_eq!(first.seen.state, second.seen.state, "seed 42 wrote another state the second time");
     assert_eq!(first.seen.dead_letters, second.seen.dead_letters, "seed 42 refused something else the second time");
     first.assert_exact(42);
@@ -85,23 +94,31 @@ impl Scenario {
     }
 }
 
+fn workload_of(seed: u64, events: u64) -> Workload {
+    Workload { seed, events, keys: 12, invalid_share: 0.1, odd_share: 0.1, ..Workload::default() }
+}
+
 /// What a run came to.
 struct Run {
     model: Model,
     seen: Seen,
     steps: Vec<String>,
     stops: Vec<Stop>,
+    log: Vec<Line>,
 }
 
 impl Run {
     fn play(seed: u64, scenario: &Scenario) -> Run {
         let scenario = scenario.clone();
-        on_one_thread(move |clock| async move {
+        // An ERROR in the log fails the run: nothing that the driver does breaks a promise.
+        let capture = Capture::here();
+        let run = on_one_thread(move |clock| async move {
             let mut world = World::new(seed, scenario, clock);
             world.storm().await;
             world.calm().await;
             world.judge()
-        })
+        });
+        Run { log: capture.all(), ..run }
     }
 
     fn assert_exact(&self, seed: u64) {
@@ -252,7 +269,12 @@ impl World {
     }
 
     fn produce(&mut self) {
-        let many = self.random.random_range(1..20).min(self.events.len() - self.next_event);
+        let many = self.random.random_range(1..20);
+        self.produce_many(many);
+    }
+
+    fn produce_many(&mut self, many: usize) {
+        let many = many.min(self.events.len() - self.next_event);
         self.note(format!("produce {many}"));
         for _ in 0..many {
             let event = self.events[self.next_event].clone();
@@ -453,7 +475,7 @@ impl World {
         }
         (seen.committed, seen.ends) = (committed, ends);
         let stops = self.stops.lock().expect("no test panics while it holds this").clone();
-        Run { model: self.model, seen, steps: self.steps, stops }
+        Run { model: self.model, seen, steps: self.steps, stops, log: Vec::new() }
     }
 }
 

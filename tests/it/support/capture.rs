@@ -122,6 +122,12 @@ impl Capture {
         self.log.lock().announced.push(name);
     }
 
+    /// Every line so far, in order.
+    #[must_use]
+    pub fn all(&self) -> Vec<Line> {
+        self.log.lock().lines.clone()
+    }
+
     /// All lines of this name so far.
     #[must_use]
     pub fn lines(&self, name: &str) -> Vec<Line> {

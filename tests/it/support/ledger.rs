@@ -63,7 +63,12 @@ pub fn assert_exact(kafka: &Kafka, names: &Names) {
     let expected = Expectation { topic: names.input.clone(), group: names.group.clone() };
     let differences = check(&model_of(kafka, names), &expected, &seen(kafka, names));
     let shown: Vec<String> = differences.iter().take(SHOWN).map(ToString::to_string).collect();
-    assert!(differences.is_empty(), "{} differences from the model, among them\n{}", differences.len(), shown.join("\n"));
+    assert!(
+        differences.is_empty(),
+        "{} differences from the model, among them\n{}",
+        differences.len(),
+        shown.join("\n")
+    );
 }
 
 /// The same record in the model's terms.

@@ -1,0 +1,208 @@
+//! A twin is honest only if the same scenario ends the same on Kafka: what is produced, when a process dies, when a
+//! partition moves, played once over the twins and once with real processes on a real broker. How the work falls into
+//! transactions differs; what every reader finds at the end must not.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use steward::workload::GeneratedEvent;
+
+use super::{Run, Scenario, World};
+use crate::support::capture::Capture;
+use crate::support::kafka::Kafka;
+use crate::support::ledger::{self, assert_exact, wait_until_committed};
+use crate::support::names::Names;
+use crate::support::paused::on_one_thread;
+use crate::support::process::{Setup, Steward};
+
+const SEED: u64 = 11;
+const PARTITIONS: usize = 4;
+const LIMIT: Duration = Duration::from_secs(60);
+
+pub fn tests() -> Vec<libtest_mimic::Trial> {
+    broker_trials![SharedAlone: the_same_scenario_ends_the_same_on_the_twins_and_on_kafka]
+}
+
+/// What happens, between batches.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    /// So many events arrive.
+    Produce(usize),
+    /// Some of what arrived is worked on.
+    WorkABit,
+    /// All that arrived is worked off.
+    WorkOff,
+    /// A process dies, and another takes its name.
+    Crash,
+    /// Partitions move to another process.
+    HandOver,
+}
+
+const SCENARIO: [Act; 17] = [
+    Act::Produce(150),
+    Act::WorkOff,
+    Act::Crash,
+    Act::Produce(100),
+    Act::WorkABit,
+    Act::Crash,
+    Act::HandOver,
+    Act::Produce(150),
+    Act::WorkABit,
+    Act::HandOver,
+    Act::WorkOff,
+    Act::Produce(50),
+    Act::HandOver,
+    Act::Crash,
+    Act::Produce(150),
+    Act::HandOver,
+    Act::WorkOff,
+];
+
+fn the_same_scenario_ends_the_same_on_the_twins_and_on_kafka() {
+    let on_twins = outcome(&play_on_twins().seen);
+    let on_kafka = outcome(&play_on_kafka());
+    assert!(on_twins.entities.len() > 5, "the scenario is too small: {} entities", on_twins.entities.len());
+    assert!(on_twins.dead_letters.len() > 20, "the scenario is too small: {} refused", on_twins.dead_letters.len());
+    assert_eq!(on_twins.entities, on_kafka.entities, "the entities differ");
+    assert_eq!(on_twins.dead_letters, on_kafka.dead_letters, "the dead letters differ");
+}
+
+/// What remains however the work fell into transactions.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    /// By partition and key: value and source offset.
+    entities: BTreeMap<(i32, Vec<u8>), (String, String)>,
+    /// By partition and source offset: reason, detail, key and value.
+    dead_letters: BTreeMap<(i32, i64), (String, String, Option<Vec<u8>>, Option<Vec<u8>>)>,
+}
+
+fn outcome(seen: &steward::reference::check::Seen) -> Outcome {
+    let text = |record: &steward::reference::TopicRecord, name: &str| {
+        let value = record.last_header(name).flatten().unwrap_or_default();
+        String::from_utf8_lossy(value).into_owned()
+    };
+    let mut entities = BTreeMap::new();
+    for record in &seen.state {
+        let key = (record.partition, record.key.clone().unwrap_or_default());
+        match &record.value {
+            Some(value) => {
+                let value = String::from_utf8_lossy(value).into_owned();
+                entities.insert(key, (value, text(record, "steward-source-offset")));
+            }
+            None => drop(entities.remove(&key)),
+        }
+    }
+    let dead_letters = seen.dead_letters.iter().map(|record| {
+        let offset = text(record, "steward-source-offset").parse().expect("decimal digits");
+        let told = (text(record, "steward-reason"), text(record, "steward-detail"));
+        ((record.partition, offset), (told.0, told.1, record.key.clone(), record.value.clone()))
+    });
+    Outcome { entities, dead_letters: dead_letters.collect() }
+}
+
+// -------------------------------------------------------------------------------------------------------- the twins
+
+fn play_on_twins() -> Run {
+    let scenario = Scenario { events: 600, partitions: PARTITIONS, pods: 2, ..Scenario::stormy() };
+    let capture = Capture::here();
+    let run = on_one_thread(move |clock| async move {
+        let mut world = World::new(SEED, scenario, clock);
+        for act in SCENARIO {
+            match act {
+                Act::Produce(many) => world.produce_many(many),
+                Act::WorkABit => {
+                    for _ in 0..10 {
+                        world.adopt_orphans();
+                        world.poll();
+                        world.recover();
+                        world.end_transaction();
+                        super::settle().await;
+                    }
+                }
+                Act::WorkOff => world.calm().await,
+                Act::Crash => world.crash(),
+                Act::HandOver => world.hand_over().await,
+            }
+        }
+        world.calm().await;
+        world.judge()
+    });
+    run.assert_exact(SEED);
+    Run { log: capture.all(), ..run }
+}
+
+// ------------------------------------------------------------------------------------------------------------ Kafka
+
+fn play_on_kafka() -> steward::reference::check::Seen {
+    let partitions = i32::try_from(PARTITIONS).expect("a few partitions");
+    let kafka = Kafka::shared();
+    let names = Names::new();
+    kafka.create_input(&names, partitions);
+    let mut events = workload().into_iter();
+    let mut processes = Processes::start(&kafka, &names);
+    for act in SCENARIO {
+        match act {
+            Act::Produce(many) => {
+                let records: Vec<_> =
+                    events.by_ref().take(many).map(|event| ledger::outgoing(event, partitions)).collect();
+                kafka.produce(&names.input, &records);
+            }
+            // As far as the processes happen to be by the time of the next act.
+            Act::WorkABit => {}
+            Act::WorkOff => wait_until_committed(&kafka, &names, LIMIT),
+            Act::Crash => processes.crash(),
+            Act::HandOver => processes.hand_over(),
+        }
+    }
+    wait_until_committed(&kafka, &names, LIMIT);
+    processes.stop();
+    assert_exact(&kafka, &names);
+    ledger::seen(&kafka, &names)
+}
+
+fn workload() -> Vec<GeneratedEvent> {
+    super::workload_of(SEED, 600).generate().expect("the workload makes sense").collect()
+}
+
+/// One process that stays, and one that comes and goes: partitions move with it.
+struct Processes {
+    setup: Setup,
+    stays: Steward,
+    guest: Option<Steward>,
+}
+
+impl Processes {
+    fn start(kafka: &Kafka, names: &Names) -> Processes {
+        // A dead member keeps its partitions for a session: static members are taken over at once.
+        let setup = Setup::new(kafka, names).set("kafka.static_membership", true);
+        let stays = setup.clone().instance("stays").start();
+        Processes { setup, stays, guest: None }
+    }
+
+    fn crash(&mut self) {
+        self.stays.kill9();
+        self.stays.assert_no_errors_but(&[]);
+        self.stays = self.setup.clone().instance("stays").start();
+    }
+
+    fn hand_over(&mut self) {
+        match self.guest.take() {
+            None => {
+                let mut guest = self.setup.clone().set("kafka.static_membership", false).instance("guest").start();
+                guest.wait_for_event("recovery_finished", LIMIT);
+                self.guest = Some(guest);
+            }
+            Some(mut guest) => {
+                guest.stop();
+                guest.assert_no_errors_but(&[]);
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        for process in self.guest.iter_mut().chain([&mut self.stays]) {
+            process.stop();
+            process.assert_no_errors_but(&[]);
+        }
+    }
+}
