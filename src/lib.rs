@@ -6,6 +6,7 @@ pub mod actors;
 pub mod config;
 pub mod entity;
 pub mod exit_code;
+pub mod heartbeat;
 pub mod kafka;
 pub mod log_events;
 pub mod ports;
