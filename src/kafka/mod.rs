@@ -1,1 +1,5 @@
 //! To be written.
+
+pub mod access;
+pub mod plain_producer;
+pub mod topic_reader;
