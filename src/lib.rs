@@ -3,6 +3,7 @@
 //! The data flow, and the rooms in the order in which to read them: `docs/architecture.md`.
 
 pub mod actors;
+pub mod cli;
 pub mod config;
 pub mod entity;
 pub mod exit_code;

@@ -1,2 +1,5 @@
-//! placeholder
-fn main() {}
+//! The process. What it does stands in [`steward::cli`].
+
+fn main() -> std::process::ExitCode {
+    steward::cli::main()
+}

@@ -27,13 +27,15 @@ macro_rules! broker_trials {
 mod support;
 
 mod broker_smoke;
+mod cli;
+mod commands;
 mod config;
 mod service;
 mod simulation;
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
-    let tests = [service::tests(), simulation::tests(), config::tests(), broker_smoke::trials()];
+    let tests = [service::tests(), simulation::tests(), config::tests(), cli::tests(), broker_smoke::trials(), commands::trials()];
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
     support::broker::end_shared();
     conclusion.exit();
