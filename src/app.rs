@@ -193,21 +193,20 @@ impl Process<'_> {
         let began = self.clock.now();
         let is_over = Arc::new(AtomicBool::new(false));
         self.start_inspection(Arc::clone(events), Arc::clone(&is_over))?;
-        loop {
-            match self.inbox.recv() {
-                Ok(Happening::Topics(result)) => {
-                    let topics = result.map_err(|refusal| refused(&refusal))?;
-                    self.tell_topics(&topics, began);
-                    return Ok(Some(topics));
-                }
-                Ok(Happening::Signal(signal)) => {
-                    is_over.store(true, Ordering::Relaxed);
-                    ProcessStopping { cause: signal_name(signal), drain_timeout_ms: 0 }.emit();
-                    return Ok(None);
-                }
-                Ok(Happening::Stop(stop)) => return Err(failure_of(&stop)),
-                Err(_) => return Err(Failure::new(ExitCode::Unexpected, "the control loop lost its channel")),
+        // Ends by itself: every question of the inspection has a limit.
+        match self.inbox.recv() {
+            Ok(Happening::Topics(result)) => {
+                let topics = result.map_err(|refusal| refused(&refusal))?;
+                self.tell_topics(&topics, began);
+                Ok(Some(topics))
             }
+            Ok(Happening::Signal(signal)) => {
+                is_over.store(true, Ordering::Relaxed);
+                ProcessStopping { cause: signal_name(signal), drain_timeout_ms: 0 }.emit();
+                Ok(None)
+            }
+            Ok(Happening::Stop(stop)) => Err(failure_of(&stop)),
+            Err(_) => Err(Failure::new(ExitCode::Unexpected, "the control loop lost its channel")),
         }
     }
 

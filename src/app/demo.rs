@@ -22,7 +22,7 @@ use crate::record::{Partition, Position, header};
 use crate::reference::check::{Expectation, Seen, check};
 use crate::reference::{Model, TopicRecord};
 use crate::service::Service;
-use crate::workload::{GeneratedEvent, Workload};
+use crate::workload::{GeneratedEvent, InvalidKind, Workload};
 
 const PARTITIONS: i32 = 4;
 const INSTANCE: &str = "demo";
@@ -89,6 +89,18 @@ pub struct Outcome {
     pub took: Duration,
 }
 
+impl Outcome {
+    /// Whether everything is as the contract wants it.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        let rejected = self.rejected.iter().all(|(_, expected, seen)| expected == seen);
+        rejected
+            && self.applied.0 == self.applied.1
+            && self.entities.0 == self.entities.1
+            && self.differences.is_empty()
+    }
+}
+
 /// Plays it. Blocks until the outcome is there.
 ///
 /// # Errors
@@ -130,7 +142,7 @@ struct Stage {
 impl Stage {
     fn set(plan: &Plan, stopped: Arc<Mutex<Option<Stop>>>) -> Result<Stage, String> {
         let clock = SystemClock;
-        let workload = Workload {
+        let mut workload = Workload {
             seed: plan.seed,
             events: plan.events,
             keys: plan.keys,
@@ -140,6 +152,12 @@ impl Stage {
             interval_ms: 1,
             ..Workload::default()
         };
+        // Rare by default, because it is large; here each reason should be seen.
+        for (kind, weight) in &mut workload.invalid_weights {
+            if *kind == InvalidKind::TooLarge {
+                *weight = 10;
+            }
+        }
         let events = workload.generate().map_err(|error| error.to_string())?.collect();
         let cluster = EmbeddedCluster::start()?;
         let config = config(&cluster);

@@ -27,6 +27,8 @@ mod support;
 
 mod architecture;
 mod broker_smoke;
+mod cli;
+mod commands;
 mod config;
 mod event_source;
 mod exactly_once;
@@ -47,6 +49,8 @@ fn main() {
         workload::trials(),
         simulation::tests(),
         config::tests(),
+        cli::tests(),
+        commands::trials(),
         log_events::trials(),
         telemetry::trials(),
         stats::trials(),
