@@ -74,7 +74,8 @@ fn a_flood_of_panics_of_one_key_loses_nothing_of_the_others() {
         let neighbour = record(format!("key-{}", number % 10), number.to_string());
         [record("bad", format!("{PANIC} {number}")), neighbour]
     });
-    let all: Vec<Outgoing> = [record("bad", "before")].into_iter().chain(flood).chain([record("bad", "after")]).collect();
+    let all: Vec<Outgoing> =
+        [record("bad", "before")].into_iter().chain(flood).chain([record("bad", "after")]).collect();
 
     run.produce(&all);
     run.wait_until_committed(all.len());

@@ -2,6 +2,7 @@
 
 use libtest_mimic::Trial;
 use steward::exit_code::ExitCode;
+use steward::heartbeat::Heartbeat;
 
 use crate::faults::{busy_with, number, small};
 use crate::support::broker::Broker;
@@ -10,10 +11,13 @@ use crate::support::ledger::Ledger;
 use crate::support::load::events;
 use crate::support::names::Names;
 use crate::support::process::{Setup, wait_for_log};
-use crate::support::wait::PATIENCE;
+use crate::support::wait::{PATIENCE, wait_until};
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = broker_trials![Own: work_that_does_not_move_ends_the_process_and_the_log_says_where];
+    let mut trials = broker_trials![Own:
+        work_that_does_not_move_ends_the_process_and_the_log_says_where,
+        a_process_that_fell_out_of_the_group_is_not_ready_until_it_is_back,
+    ];
     trials.extend(broker_trials![Shared: an_idle_topic_is_no_stall]);
     trials
 }
@@ -67,6 +71,31 @@ fn an_idle_topic_is_no_stall() {
 
     Ledger::of(&kafka, &names).assert_exact();
     assert_eq!(steward.events("progress_stalled"), Vec::<serde_json::Value>::new());
+    steward.stop();
+    steward.assert_no_errors_but(&[]);
+}
+
+/// There is nothing to do, so that nothing stalls; but a process that nobody counts on must not look ready.
+fn a_process_that_fell_out_of_the_group_is_not_ready_until_it_is_back() {
+    let mut broker = Broker::own();
+    let (kafka, names) = (broker.kafka(), Names::new());
+    kafka.create_input(&names, 2);
+    kafka.produce(&names.input, &events(1, 50, 10).collect::<Vec<Outgoing>>());
+    let setup = Setup::new(&kafka, &names).set("kafka.session_timeout_ms", SESSION_MS);
+    let mut steward = setup.set("health.ready_settle_ms", 500).start();
+    steward.wait_for_event("became_ready", PATIENCE);
+    Ledger::of(&kafka, &names).assert_exact();
+
+    broker.pause();
+    steward.wait_for_event("became_unready", PATIENCE);
+    wait_until("the heartbeat says so, too", PATIENCE, || {
+        Heartbeat::read(&steward.heartbeat_file()).is_ok_and(|beat| !beat.ready && beat.live)
+    });
+    broker.resume();
+
+    steward.wait_for_event("became_ready", PATIENCE);
+    kafka.produce(&names.input, &events(2, 50, 10).collect::<Vec<Outgoing>>());
+    Ledger::of(&kafka, &names).assert_exact();
     steward.stop();
     steward.assert_no_errors_but(&[]);
 }

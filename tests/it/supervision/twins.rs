@@ -85,6 +85,8 @@ fn a_thousand_restarts_take_no_time_and_hold_nobody_up() {
 
 fn panics_that_repeat_are_summed_up() {
     let log = Capture::here();
+    log.announce("entity_panicked");
+    log.announce("entities_panicked");
     let pod = run(|mut pod| async move {
         for number in 0..PANICS {
             pod.send("bad", &format!("{PANIC} {number}"));

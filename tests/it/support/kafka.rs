@@ -355,7 +355,8 @@ impl Kafka {
     /// [`Kafka::transactional_producer`] whose transactions the broker aborts after `timeout`.
     pub fn transactional_producer_within(&self, transactional_id: &str, timeout: Duration) -> Producer {
         let timeout_ms = timeout.as_millis().to_string();
-        let producer = self.producer(&[("transactional.id", transactional_id), ("transaction.timeout.ms", &timeout_ms)]);
+        let producer =
+            self.producer(&[("transactional.id", transactional_id), ("transaction.timeout.ms", &timeout_ms)]);
         producer.init_transactions(PATIENCE).unwrap_or_else(|error| panic!("init {transactional_id}: {error}"));
         producer
     }

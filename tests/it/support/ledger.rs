@@ -110,5 +110,10 @@ impl Ledger {
 #[track_caller]
 fn fail_on(differences: &[Difference]) {
     let shown: Vec<String> = differences.iter().take(SHOWN).map(ToString::to_string).collect();
-    assert!(differences.is_empty(), "{} differences from the model, among them\n{}", differences.len(), shown.join("\n"));
+    assert!(
+        differences.is_empty(),
+        "{} differences from the model, among them\n{}",
+        differences.len(),
+        shown.join("\n")
+    );
 }

@@ -22,7 +22,10 @@ const MAX_EVENTS: u64 = 2_000_000;
 /// So many events of a seed, on so many keys, some of them wrong on purpose.
 pub fn events(seed: u64, events: u64, keys: u32) -> impl Iterator<Item = Outgoing> {
     let workload = Workload { seed, events, keys, invalid_share: 0.02, odd_share: 0.02, ..Workload::default() };
-    workload.generate().expect("the workload makes sense").map(|event| Outgoing { partition: None, ..outgoing(event, 1) })
+    workload
+        .generate()
+        .expect("the workload makes sense")
+        .map(|event| Outgoing { partition: None, ..outgoing(event, 1) })
 }
 
 /// Events come in steadily until it is stopped, also while the broker is away.
