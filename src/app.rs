@@ -7,6 +7,7 @@
 //! heartbeat, watches for progress and logs `stats`.
 
 pub mod client_events;
+pub mod demo;
 pub mod pipeline;
 mod recoveries;
 mod vigil;
@@ -38,7 +39,7 @@ use crate::progress::recovery::Refusal;
 use crate::service::Service;
 use crate::telemetry;
 use client_events::ClientLog;
-use pipeline::Pipeline;
+use pipeline::{Pipeline, PipelineParts};
 use vigil::Vigil;
 
 /// How often the control loop looks at everything.
@@ -171,9 +172,17 @@ impl Process<'_> {
             // A full channel holds reasons enough already; the first one counts.
             Arc::new(move |stop| drop(happenings.try_send(Happening::Stop(stop))))
         };
-        let pipeline =
-            Pipeline::start(self.config, &instance, topics, Arc::new(Service), Arc::new(self.clock), events, stop)
-                .map_err(|error| Failure::new(ExitCode::Config, error))?;
+        let pipeline = Pipeline::start(PipelineParts {
+            config: self.config,
+            instance: &instance,
+            topics,
+            entity: Arc::new(Service),
+            clock: Arc::new(self.clock),
+            events,
+            stop,
+            wrap: pipeline::plain,
+        })
+        .map_err(|error| Failure::new(ExitCode::Config, error))?;
         self.watch(&pipeline)
     }
 

@@ -14,6 +14,7 @@ pub mod batch_queue;
 pub mod client;
 pub mod commit_thread;
 pub mod committed;
+pub mod embedded;
 pub mod error;
 pub mod event_source;
 pub mod guards;
