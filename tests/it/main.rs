@@ -32,12 +32,15 @@ mod commands;
 mod config;
 mod event_source;
 mod exactly_once;
+mod faults;
 mod kafka_client;
 mod log_events;
 mod reference;
 mod service;
+mod shutdown;
 mod simulation;
 mod stats;
+mod supervision;
 mod telemetry;
 mod workload;
 
@@ -58,6 +61,9 @@ fn main() {
         event_source::tests(),
         kafka_client::tests(),
         exactly_once::tests(),
+        faults::trials(),
+        shutdown::trials(),
+        supervision::trials(),
         architecture::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());

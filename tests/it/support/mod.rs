@@ -1,5 +1,6 @@
 //! The kit: a real Kafka, topics with names drawn anew, the real binary as a process, and waits that have a limit.
 //!
+//! `load` keeps events coming, `ledger` compares what came out with the reference model.
 //! `broker` finds or starts Kafka; `kafka` speaks to it in sentences; `names` draws names; `process` runs steward;
 //! `wait` is the only place where a test waits; `leash` and `signal` keep processes from outliving the tests.
 //!
@@ -10,6 +11,7 @@ pub mod capture;
 pub mod kafka;
 mod leash;
 pub mod ledger;
+pub mod load;
 pub mod names;
 pub mod paused;
 pub mod process;
