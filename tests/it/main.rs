@@ -30,12 +30,16 @@ mod support;
 mod architecture;
 mod broker_smoke;
 mod config;
+mod guards;
+mod kafka_errors;
 mod log_events;
+mod partition_reader;
 mod reference;
 mod service;
 mod simulation;
 mod stats;
 mod telemetry;
+mod transactions;
 mod workload;
 
 fn main() {
@@ -49,7 +53,11 @@ fn main() {
         log_events::trials(),
         telemetry::trials(),
         stats::trials(),
+        kafka_errors::trials(),
+        guards::trials(),
         broker_smoke::trials(),
+        partition_reader::trials(),
+        transactions::trials(),
         architecture::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());

@@ -141,8 +141,14 @@ struct World {
 
 impl World {
     fn new(seed: u64, scenario: Scenario, clock: Arc<PausedClock>) -> World {
-        let workload =
-            Workload { seed, events: scenario.events, keys: 12, invalid_share: 0.1, odd_share: 0.1, ..Workload::default() };
+        let workload = Workload {
+            seed,
+            events: scenario.events,
+            keys: 12,
+            invalid_share: 0.1,
+            odd_share: 0.1,
+            ..Workload::default()
+        };
         let kafka = MemoryKafka::new(scenario.partitions, TOPIC, GROUP);
         let stops = Arc::new(Mutex::new(Vec::new()));
         let mut world = World {
@@ -256,13 +262,16 @@ impl World {
             let timestamp_ms = (event.timestamp_ms != -1).then_some(event.timestamp_ms);
             let record = NewRecord { timestamp_ms, key: event.key, value: event.value, headers };
             let offset = self.kafka.append(Topic::Input, partition, record.clone());
-            self.model.judge_record(&topic_record(partition, &StoredRecord {
-                offset,
-                timestamp_ms: record.timestamp_ms,
-                key: record.key,
-                value: record.value,
-                headers: record.headers,
-            }));
+            self.model.judge_record(&topic_record(
+                partition,
+                &StoredRecord {
+                    offset,
+                    timestamp_ms: record.timestamp_ms,
+                    key: record.key,
+                    value: record.value,
+                    headers: record.headers,
+                },
+            ));
         }
     }
 
@@ -411,7 +420,10 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
-        panic!("the run does not come to rest:\n{}", self.steps.iter().rev().take(40).cloned().collect::<Vec<_>>().join("\n"));
+        panic!(
+            "the run does not come to rest:\n{}",
+            self.steps.iter().rev().take(40).cloned().collect::<Vec<_>>().join("\n")
+        );
     }
 
     fn is_committed(&self) -> bool {
