@@ -6,7 +6,7 @@
 //! arrives as one [`Happening`] at the control loop, which is this room's main thread; the loop also writes the
 //! heartbeat, watches for progress and logs `stats`.
 
-mod client_events;
+pub mod client_events;
 pub mod pipeline;
 mod recoveries;
 mod vigil;

@@ -16,14 +16,16 @@ const SUMMARY_WINDOW: Duration = Duration::from_secs(30);
 const MAX_KINDS: usize = 64;
 
 /// See the module.
-pub(super) struct ClientLog {
+pub struct ClientLog {
     clock: SystemClock,
     errors: Mutex<Flood<(&'static str, String), String>>,
     vitals: OnceLock<Arc<Vitals>>,
 }
 
 impl ClientLog {
-    pub(super) fn new(clock: SystemClock) -> ClientLog {
+    /// Hears everything from now on.
+    #[must_use]
+    pub fn new(clock: SystemClock) -> ClientLog {
         ClientLog { clock, errors: Mutex::new(Flood::new(SUMMARY_WINDOW, MAX_KINDS)), vitals: OnceLock::new() }
     }
 

@@ -202,7 +202,8 @@ fn reading(config: &Config, prefetch_bytes: u64, isolation: &str) -> Result<Clie
     // The pause after the read-ahead was full: the library's 1,000 ms starves a fast reader.
     set_default(&mut settings, config, "fetch.queue.backoff.ms", "10");
     set_default(&mut settings, config, "fetch.error.backoff.ms", "200");
-    set_default(&mut settings, config, "fetch.wait.max.ms", "500");
+    // A partition that starts beside idle ones waits for the fetch that is under way.
+    set_default(&mut settings, config, "fetch.wait.max.ms", "100");
     set_default(&mut settings, config, "fetch.min.bytes", "1");
     set_default(&mut settings, config, "fetch.message.max.bytes", "1048576");
     set_default(&mut settings, config, "fetch.max.bytes", &answer_bytes.to_string());

@@ -17,6 +17,8 @@
 //! * f) When the client stops reading a partition, some time after it was unassigned, it undoes the forwarding of the
 //!   partition's queue: records of a later assignment would wait there for ever. So a start forwards again, after the
 //!   seek has shown that the stop is over.
+//! * g) The client's thread for a broker sleeps up to a second when it has nothing to fetch, and a resume does not wake
+//!   it. A request to the broker does, so a start asks for something.
 
 mod leaving;
 mod positions;
@@ -465,10 +467,11 @@ impl PollThread {
             Reading::Held | Reading::Starting { .. } | Reading::Expired { .. } => None,
         });
         match (cause, started) {
+            // c)
             (ReadCause::FellBack(next), _) => self.fail(SourceFailure::Fatal(format!(
                 "partition {partition} gave offset {reason} after position {next}: offsets of one assignment only rise"
             ))),
-            // c) What the client says about its position may be ahead of the last record, by transaction markers.
+            // What the client says about its position may be ahead of the last record, by transaction markers.
             (ReadCause::Client(QueueFailure::OutOfRange), Some((owned, next))) => {
                 let first = offset.map_or(next, |offset| next.max(Position(offset.0)));
                 owned.reading = Reading::Expired { first, since: now, retry_at: now + EXPIRED_RETRY };

@@ -12,7 +12,6 @@ use steward::telemetry::{self, MAX_LINE_BYTES, MAX_TEXT_BYTES};
 
 use crate::support::capture::{Capture, Line, parse};
 use crate::telemetry::{everything, lines_of};
-use crate::trials;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     trials![

@@ -10,8 +10,6 @@ macro_rules! trials {
         vec![$(libtest_mimic::Trial::test(concat!(module_path!(), "::", stringify!($name)), || { $name(); Ok(()) })),*]
     };
 }
-pub(crate) use trials;
-
 /// The same for tests that need a real Kafka, in one of the ways of [`support::broker::Need`]:
 /// `broker_trials![Shared: a_sentence, another]`.
 macro_rules! broker_trials {
@@ -30,7 +28,9 @@ mod support;
 mod architecture;
 mod broker_smoke;
 mod config;
+mod event_source;
 mod guards;
+mod kafka_client;
 mod kafka_errors;
 mod log_events;
 mod partition_reader;
@@ -56,6 +56,8 @@ fn main() {
         kafka_errors::trials(),
         guards::trials(),
         broker_smoke::trials(),
+        event_source::tests(),
+        kafka_client::tests(),
         partition_reader::trials(),
         transactions::trials(),
         architecture::trials(),

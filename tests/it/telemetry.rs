@@ -17,7 +17,6 @@ use steward::telemetry::{
 };
 
 use crate::support::capture::{Capture, PATIENCE, parse};
-use crate::trials;
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     trials![

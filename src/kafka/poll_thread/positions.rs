@@ -15,6 +15,7 @@ use crate::record::{Batch, Partition, Position};
 
 /// How long one call of the client may take within a turn.
 const SEEK_TIMEOUT: Duration = Duration::from_millis(500);
+const NUDGE_TIMEOUT: Duration = Duration::from_millis(2);
 const WATERMARK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a seek is tried before the partition is assigned anew.
 const SEEK_PATIENCE: Duration = Duration::from_secs(1);
@@ -50,7 +51,7 @@ impl PollThread {
             return;
         }
         let sought = self.wiring.consumer.seek_partitions(list_of(&self.topic, due.iter().copied()), SEEK_TIMEOUT);
-        for (partition, _) in due {
+        for &(partition, _) in &due {
             let outcome = match &sought {
                 Ok(list) => list.find_partition(&self.topic, partition.0).map_or(Ok(()), |element| element.error()),
                 Err(error) => Err(error.clone()),
@@ -63,6 +64,14 @@ impl PollThread {
                 outcome.and_then(|()| self.wiring.consumer.resume(&list_of(&self.topic, [(partition, None)])));
             self.settle_start(partition, outcome);
         }
+        self.nudge(&due);
+    }
+
+    /// g) Asks the partitions' leaders for something nobody needs.
+    fn nudge(&self, partitions: &[(Partition, Option<Position>)]) {
+        let asked = partitions.iter().map(|&(partition, _)| (partition, Some(Position(i64::MAX))));
+        // The question wakes the client's thread; nobody waits for the answer.
+        drop(self.wiring.consumer.offsets_for_times(list_of(&self.topic, asked), NUDGE_TIMEOUT));
     }
 
     fn settle_start(&mut self, partition: Partition, outcome: Result<(), KafkaError>) {

@@ -1,0 +1,372 @@
+//! The consumer, against a real Kafka: what it says, in which order, and what it never does.
+
+mod member;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use rdkafka::message::{Header as ClientHeader, OwnedHeaders};
+use steward::config::Config;
+use steward::kafka::event_source::Phase;
+use steward::ports::{EventSource, SourceFailure};
+use steward::record::{Partition, Position};
+
+use self::member::{Member, Refused, Seen, Setup, Topic, broker, now};
+
+/// The tests, ignored where no broker is named by `STEWARD_TEST_KAFKA`.
+pub fn tests() -> Vec<Trial> {
+    let no_broker = broker().is_none();
+    trials![
+        a_started_partition_gives_its_records_as_they_were_written,
+        nothing_is_read_before_the_start,
+        a_start_begins_where_it_says,
+        a_start_within_the_assignment_is_not_too_early,
+        a_held_partition_is_read_again_under_its_newer_term,
+        records_of_an_older_term_cannot_be_started,
+        a_full_sink_stops_the_intake_but_not_the_group,
+        a_revocation_waits_until_it_is_drained_and_the_kept_partition_goes_on,
+        a_revocation_that_nobody_drains_ends_at_its_deadline,
+        a_member_without_partitions_is_told_so,
+        leaving_commits_what_is_applied_and_hands_over_at_once,
+        leaving_without_partitions_ends_the_thread,
+        what_retention_deleted_unread_is_told_and_skipped,
+        a_partition_that_expired_can_be_started_elsewhere,
+        a_log_that_ends_before_the_position_stops_the_process,
+        an_idle_position_stands_behind_the_transaction_marker,
+        a_topic_with_more_partitions_than_at_the_start_stops_the_process,
+        a_second_holder_of_an_instance_name_stops_the_first,
+        a_member_that_stands_still_loses_its_partitions,
+    ]
+    .into_iter()
+    .map(|test| test.with_ignored_flag(no_broker))
+    .collect()
+}
+
+fn a_started_partition_gives_its_records_as_they_were_written() {
+    let topic = Topic::with_partitions(1);
+    let headers = OwnedHeaders::new()
+        .insert(ClientHeader { key: "traceparent", value: Some("00-aa") })
+        .insert(ClientHeader { key: "null", value: None::<&str> })
+        .insert(ClientHeader { key: "traceparent", value: Some("") });
+    topic.produce_all(vec![
+        topic.record(0).key("42").payload("{}").timestamp(1_700_000_000_123).headers(headers),
+        topic.record(0).payload("no key"),
+        topic.record(0).key("no value"),
+        topic.record(0).key("").payload(""),
+    ]);
+    let member = Member::join(&topic);
+    let owned = member.assigned();
+    member.start(&owned, 0);
+
+    let records = member.records(4);
+
+    assert_eq!(records.iter().map(|record| record.offset).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    assert!(records.iter().all(|record| record.partition == Partition(0) && record.term == owned[0].1));
+    assert_eq!(records[0].timestamp_ms, Some(1_700_000_000_123));
+    assert_eq!(records[0].key.as_deref(), Some(b"42".as_slice()));
+    let found: Vec<(&str, Option<&[u8]>)> =
+        records[0].headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+    let expected: [(&str, Option<&[u8]>); 3] =
+        [("traceparent", Some(b"00-aa")), ("null", None), ("traceparent", Some(b""))];
+    assert_eq!(found, expected);
+    assert_eq!((records[1].key.as_deref(), records[1].value.as_deref()), (None, Some(b"no key".as_slice())));
+    assert_eq!((records[2].key.as_deref(), records[2].value.as_deref()), (Some(b"no value".as_slice()), None));
+    assert_eq!((records[3].key.as_deref(), records[3].value.as_deref()), (Some(b"".as_slice()), Some(b"".as_slice())));
+    assert!(records[3].headers.is_empty());
+}
+
+fn nothing_is_read_before_the_start() {
+    let topic = Topic::with_partitions(2);
+    topic.fill(0, 100);
+    topic.fill(1, 100);
+    let member = Member::join(&topic);
+    let owned = member.assigned();
+
+    member.start(&owned[1..], 0);
+    member.records(100);
+
+    assert!(member.seen().iter().all(|seen| seen.partition != Partition(0)), "partition 0 was not started");
+    assert_eq!(member.position_of(Partition(0)), 0);
+}
+
+fn a_start_begins_where_it_says() {
+    let topic = Topic::with_partitions(1);
+    topic.fill(0, 1_000);
+    let member = Member::join(&topic);
+
+    member.start(&member.assigned(), 700);
+
+    let records = member.records(300);
+    assert_eq!(records[0].offset, 700);
+    assert_eq!(records[299].offset, 999);
+}
+
+fn a_start_within_the_assignment_is_not_too_early() {
+    let topic = Topic::with_partitions(12);
+    for partition in 0..12 {
+        topic.fill(partition, 20);
+    }
+    let took = (0..3).map(|_| {
+        let began = now();
+        let member = Member::join_with(&topic, |setup| setup.start_at_once = Some(Position(5)));
+        let records = member.records(12 * 15);
+        let took = began.elapsed();
+        assert!(records.iter().all(|record| record.offset >= 5), "{records:?}");
+        member.leave();
+        took
+    });
+    let fastest = took.min().expect("there were three");
+    assert!(fastest < Duration::from_millis(900), "join, start and read took {fastest:?}: the client's thread slept");
+}
+
+fn a_held_partition_is_read_again_under_its_newer_term() {
+    let topic = Topic::with_partitions(1);
+    topic.fill(0, 50);
+    let member = Member::join(&topic);
+    let owned = member.assigned();
+    member.start(&owned, 0);
+    member.records(50);
+
+    let renewed = member.terms.renew(Partition(0), owned[0].1).expect("the term is current");
+    member.source().hold(Partition(0));
+    topic.fill(0, 10);
+    member.source().start(Partition(0), renewed, Position(30));
+
+    let again: Vec<Seen> = member.records(50 + 30).split_off(50);
+    assert_eq!((again[0].offset, again[0].term), (30, renewed));
+    assert_eq!((again[29].offset, again[29].term), (59, renewed));
+}
+
+fn records_of_an_older_term_cannot_be_started() {
+    let topic = Topic::with_partitions(1);
+    topic.fill(0, 10);
+    let member = Member::join(&topic);
+    let owned = member.assigned();
+    let renewed = member.terms.renew(Partition(0), owned[0].1).expect("the term is current");
+
+    member.source().start(Partition(0), owned[0].1, Position(0));
+    member.source().start(Partition(0), renewed, Position(5));
+
+    let records = member.records(5);
+    assert!(records.iter().all(|record| record.term == renewed && record.offset >= 5), "{records:?}");
+}
+
+fn a_full_sink_stops_the_intake_but_not_the_group() {
+    let topic = Topic::with_partitions(2);
+    for partition in 0..2 {
+        topic.fill_with(partition, 3_000, &"x".repeat(4_000));
+    }
+    let config = |config: &mut Config| config.limits.max_in_flight_bytes = 8 << 20;
+    let first = Member::join_with(&topic, |setup| config(&mut setup.config));
+    let owned = first.assigned();
+    first.refuse(Refused::AfterTheFirst);
+    first.start(&owned, 0);
+    first.wait("a batch comes back", |_| first.sink.refusals.load(Ordering::SeqCst) > 0);
+    let held = first.seen().len();
+
+    let phase = first.phase();
+    first.wait("the thread goes on turning", |_| phase.read().turned > now() - Duration::from_millis(500));
+    assert_eq!(phase.read().phase, Phase::Offering);
+    let deadline = now() + Duration::from_secs(3);
+    first.wait("three seconds pass, with statistics in them", |_| now() > deadline);
+    assert_eq!(first.seen().len(), held, "nothing was taken meanwhile");
+    let prefetched = first.events.statistics.lock().expect("not poisoned").prefetched_bytes;
+    // The read-ahead's share is 2 MiB; an answer that was under way may hold as much again.
+    assert!(prefetched > 0 && prefetched <= 6 << 20, "read ahead: {prefetched} bytes");
+
+    let second = Member::join_with(&topic, |setup| config(&mut setup.config));
+    first.wait("the full sink is told of the revocation", |events| events.iter().any(|event| event == "revoked 1"));
+    first.drain();
+    assert_eq!(second.assigned_some().len(), 1);
+    assert!(!first.log().iter().any(|event| event.starts_with("lost")), "{:?}", first.log());
+
+    first.refuse(Refused::Nothing);
+    let kept = first.kept_partition();
+    let records: Vec<Seen> =
+        first.records_of(kept, 3_000).into_iter().filter(|record| record.partition == kept).collect();
+    assert!(records.iter().enumerate().all(|(index, record)| record.offset == index as i64), "a gap or a repetition");
+}
+
+fn a_revocation_waits_until_it_is_drained_and_the_kept_partition_goes_on() {
+    let topic = Topic::with_partitions(2);
+    topic.fill(0, 100);
+    topic.fill(1, 100);
+    let first = Member::join_with(&topic, |setup| setup.config.shutdown.revoke_drain_ms = 15_000);
+    let owned = first.assigned();
+    first.start(&owned, 0);
+    first.records(200);
+
+    let second = Member::join(&topic);
+    first.wait("a revocation", |events| events.iter().any(|event| event == "revoked 1"));
+    let revoked = first.revoked_partition();
+    assert!(first.terms.current(revoked).is_some(), "what is applied may still be committed");
+    assert_eq!(first.phase().read().phase, Phase::Revoking);
+    first.drain();
+    first.wait("the end of the revocation", |events| events.iter().any(|event| event == "gone 1"));
+    assert_eq!(first.terms.current(revoked), None);
+
+    let handed_over = second.assigned_some();
+    assert_eq!(handed_over.iter().map(|(partition, _)| *partition).collect::<Vec<_>>(), [revoked]);
+    second.start(&handed_over, 100);
+    let kept = first.kept_partition();
+    topic.fill(kept.0, 10);
+    topic.fill(revoked.0, 10);
+    assert_eq!(second.records(10)[0].offset, 100);
+    let last = first.records_of(kept, 110).pop().expect("there are 110");
+    assert_eq!((last.partition, last.offset), (kept, 109));
+    assert_eq!(
+        first.terms.current(kept),
+        owned.iter().find(|(partition, _)| *partition == kept).map(|(_, term)| *term)
+    );
+}
+
+fn a_revocation_that_nobody_drains_ends_at_its_deadline() {
+    let topic = Topic::with_partitions(2);
+    let first = Member::join_with(&topic, |setup| setup.config.shutdown.revoke_drain_ms = 300);
+    first.assigned();
+    let second = Member::join(&topic);
+
+    first.wait("the end of the revocation", |events| events.iter().any(|event| event == "gone 1"));
+
+    let (deadline, gone) = (first.revoked_deadline(), first.sink.gone_at());
+    assert!(gone >= deadline, "it waited for the deadline");
+    assert!(gone < deadline + Duration::from_secs(2), "but not for long: {:?}", gone - deadline);
+    assert_eq!(second.assigned_some().len(), 1);
+}
+
+fn a_member_without_partitions_is_told_so() {
+    let topic = Topic::with_partitions(1);
+    let first = Member::join(&topic);
+    first.assigned();
+    let second = Member::join(&topic);
+    second.wait("an empty assignment", |events| events.iter().any(|event| event == "assigned 0"));
+}
+
+fn leaving_commits_what_is_applied_and_hands_over_at_once() {
+    let topic = Topic::with_partitions(2);
+    topic.fill(0, 10);
+    topic.fill(1, 10);
+    let first = Member::join_with(&topic, |setup| setup.config.kafka.session_timeout_ms = 60_000);
+    let owned = first.assigned();
+    first.start(&owned, 0);
+    first.records(20);
+
+    let began = now();
+    first.source().leave();
+    first.wait("the revocation", |events| events.iter().any(|event| event == "revoked 2"));
+    topic.commit_in_a_transaction(&first, &[(0, 10), (1, 7)]);
+    first.drain();
+    first.wait("the end of the revocation", |events| events.iter().any(|event| event == "gone 2"));
+    first.ends();
+
+    let second = Member::join(&topic);
+    assert_eq!(second.assigned().len(), 2, "nobody waits for the first member's session");
+    assert!(began.elapsed() < Duration::from_secs(30));
+    assert_eq!(topic.committed(), [Some(10), Some(7)]);
+}
+
+fn leaving_without_partitions_ends_the_thread() {
+    let topic = Topic::with_partitions(1);
+    let never_joined = Member::join(&topic);
+    never_joined.source().leave();
+    never_joined.ends();
+}
+
+fn what_retention_deleted_unread_is_told_and_skipped() {
+    let topic = Topic::with_partitions(1);
+    topic.fill(0, 100);
+    topic.delete_records_before(0, 40);
+    let member = Member::join(&topic);
+    let owned = member.assigned();
+    member.start(&owned, 10);
+
+    let records = member.records(60);
+
+    assert!(member.log().contains(&"expired 0: 10 to 40".to_owned()), "{:?}", member.log());
+    assert_eq!((records[0].offset, records[59].offset), (40, 99));
+    assert!(records.iter().all(|record| record.term == owned[0].1));
+}
+
+fn a_partition_that_expired_can_be_started_elsewhere() {
+    let topic = Topic::with_partitions(2);
+    topic.fill(0, 100);
+    topic.fill(1, 200);
+    topic.delete_records_before(0, 40);
+    let member = Member::join_with(&topic, |setup| setup.config.limits.max_batch_records = 10);
+    let owned = member.assigned();
+    member.refuse(Refused::AfterTheFirst);
+    let (expired, other) = if owned[0].0 == Partition(0) { (owned[0], owned[1]) } else { (owned[1], owned[0]) };
+    member.start(&[other], 0);
+    member.wait("a batch comes back", |_| member.sink.refusals.load(Ordering::SeqCst) > 0);
+
+    // The client finds out that position 10 is gone, while nobody takes what it has to say.
+    member.start(&[expired], 10);
+    member.wait("the client gave the partition up", |_| {
+        let statistics = member.events.statistics.lock().expect("not poisoned");
+        statistics.partitions.len() == 1
+    });
+    let renewed = member.terms.renew(Partition(0), expired.1).expect("the term is current");
+    member.source().hold(Partition(0));
+    member.source().start(Partition(0), renewed, Position(50));
+    member.refuse(Refused::Nothing);
+
+    let records = member.records_of(Partition(0), 50);
+    assert_eq!((records[0].offset, records[0].term, records[49].offset), (50, renewed, 99));
+}
+
+fn a_log_that_ends_before_the_position_stops_the_process() {
+    let topic = Topic::with_partitions(1);
+    topic.fill(0, 10);
+    let member = Member::join(&topic);
+    member.start(&member.assigned(), 500);
+    let failure = member.failure();
+    assert!(matches!(&failure, SourceFailure::Fatal(why) if why.contains("ends at 10")), "{failure:?}");
+}
+
+fn an_idle_position_stands_behind_the_transaction_marker() {
+    let topic = Topic::with_partitions(1);
+    topic.fill_in_a_transaction(0, 5);
+    let member = Member::join(&topic);
+    member.start(&member.assigned(), 0);
+    member.records(5);
+    member.wait("the position behind the marker", |events| events.iter().any(|event| event == "position 0: 6"));
+}
+
+fn a_topic_with_more_partitions_than_at_the_start_stops_the_process() {
+    let topic = Topic::with_partitions(3);
+    let member = Member::join_with(&topic, |setup| setup.partition_count = 2);
+    assert_eq!(member.failure(), SourceFailure::PartitionsChanged { expected: 2, found: 3 });
+}
+
+fn a_second_holder_of_an_instance_name_stops_the_first() {
+    let topic = Topic::with_partitions(1);
+    let same = |setup: &mut Setup| {
+        setup.config.kafka.static_membership = true;
+        setup.instance = "the-same".to_owned();
+    };
+    let first = Member::join_with(&topic, same);
+    first.assigned();
+    let _second = Member::join_with(&topic, same);
+    assert_eq!(first.failure(), SourceFailure::InstanceReplaced("the-same".to_owned()));
+}
+
+fn a_member_that_stands_still_loses_its_partitions() {
+    let topic = Topic::with_partitions(1);
+    let member = Member::join_with(&topic, |setup| {
+        setup.config.kafka.session_timeout_ms = 6_000;
+        setup.config.kafka.max_poll_interval_ms = 6_000;
+    });
+    let owned = member.assigned();
+    topic.fill(0, 1);
+    member.sink.blocked.store(true, Ordering::SeqCst);
+    member.start(&owned, 0);
+    let phase = member.phase();
+    member.wait("the thread to stand still for longer than it may", |_| {
+        now() > phase.read().turned + Duration::from_millis(7_500)
+    });
+    member.sink.blocked.store(false, Ordering::SeqCst);
+    member.wait("the loss", |events| events.iter().any(|event| event == "lost 1"));
+    assert!(!member.terms.is_current(Partition(0), owned[0].1));
+    member.wait("a new assignment", |events| events.iter().filter(|event| *event == "assigned 1").count() == 2);
+}

@@ -1,0 +1,504 @@
+//! Members of a group, topics, and what a sink heard: the harness of the tests beside it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::Consumer;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Offset as ClientOffset, TopicPartitionList};
+use steward::config::Config;
+use steward::kafka::client::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
+use steward::kafka::event_source::{KafkaSource, SourceHandle, SourceParts};
+use steward::ports::{Clock, Drained, EventSource, SourceEvent, SourceFailure, SourceSink, Terms};
+use steward::record::{Batch, Header, Partition, Position, Term};
+
+/// A condition that does not come true within this time fails the test.
+const LIMIT: Duration = Duration::from_secs(20);
+
+pub(super) struct Setup {
+    pub(super) config: Config,
+    pub(super) instance: String,
+    pub(super) partition_count: i32,
+    pub(super) start_at_once: Option<Position>,
+}
+
+pub(super) struct Member {
+    pub(super) source: Arc<OnceLock<KafkaSource>>,
+    pub(super) handle: Mutex<Option<SourceHandle>>,
+    pub(super) terms: Arc<Terms>,
+    pub(super) sink: Arc<SinkState>,
+    pub(super) events: Arc<HeardEvents>,
+}
+
+impl Member {
+    pub(super) fn join(topic: &Topic) -> Member {
+        Member::join_with(topic, |_| {})
+    }
+
+    pub(super) fn join_with(topic: &Topic, change: impl FnOnce(&mut Setup)) -> Member {
+        let mut setup = Setup {
+            config: topic.config(),
+            instance: format!("member-{}", fresh()),
+            partition_count: topic.partitions,
+            start_at_once: None,
+        };
+        change(&mut setup);
+        let (terms, sink, events) = (Arc::new(Terms::new()), Arc::new(SinkState::default()), Arc::default());
+        let source = Arc::new(OnceLock::new());
+        let recording =
+            RecordingSink { state: Arc::clone(&sink), source: Arc::clone(&source), start_at_once: setup.start_at_once };
+        let parts = SourceParts {
+            instance: setup.instance,
+            partition_count: setup.partition_count,
+            terms: Arc::clone(&terms),
+            clock: Arc::new(WallClock),
+            sink: Box::new(recording),
+            events: Arc::clone(&events) as Arc<dyn ClientEvents>,
+        };
+        let (started, handle) = KafkaSource::start(&setup.config, parts).expect("the consumer starts");
+        assert!(source.set(started).is_ok(), "set once");
+        Member { source, handle: Mutex::new(Some(handle)), terms, sink, events }
+    }
+
+    pub(super) fn source(&self) -> &KafkaSource {
+        self.source.get().expect("set by join")
+    }
+
+    pub(super) fn phase(&self) -> Arc<steward::kafka::event_source::PhaseWatch> {
+        self.handle.lock().expect("not poisoned").as_ref().expect("not joined yet").phase()
+    }
+
+    pub(super) fn start(&self, owned: &[(Partition, Term)], position: i64) {
+        for &(partition, term) in owned {
+            self.source().start(partition, term, Position(position));
+        }
+    }
+
+    /// All that was assigned so far, once something was said.
+    pub(super) fn assigned(&self) -> Vec<(Partition, Term)> {
+        self.wait("an assignment", |events| events.iter().any(|event| event.starts_with("assigned")));
+        self.sink.lock().assigned.clone()
+    }
+
+    pub(super) fn assigned_some(&self) -> Vec<(Partition, Term)> {
+        self.wait("an assignment of something", |events| {
+            events.iter().any(|event| event.starts_with("assigned") && event != "assigned 0")
+        });
+        self.sink.lock().assigned.clone()
+    }
+
+    pub(super) fn records(&self, count: usize) -> Vec<Seen> {
+        self.wait(&format!("{count} records"), |_| self.sink.lock().seen.len() >= count);
+        self.seen()
+    }
+
+    pub(super) fn records_of(&self, partition: Partition, count: usize) -> Vec<Seen> {
+        let of = |seen: &[Seen]| seen.iter().filter(|seen| seen.partition == partition).count();
+        self.wait(&format!("{count} records of partition {partition}"), |_| of(&self.sink.lock().seen) >= count);
+        self.seen().into_iter().filter(|seen| seen.partition == partition).collect()
+    }
+
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        self.sink.lock().seen.clone()
+    }
+
+    pub(super) fn log(&self) -> Vec<String> {
+        self.sink.lock().log.clone()
+    }
+
+    pub(super) fn refuse(&self, refused: Refused) {
+        self.sink.lock().refused = refused;
+    }
+
+    pub(super) fn drain(&self) {
+        self.sink.lock().revocations.pop_front().expect("a revocation waits");
+    }
+
+    pub(super) fn revoked_partition(&self) -> Partition {
+        self.sink.lock().revoked[0]
+    }
+
+    pub(super) fn revoked_deadline(&self) -> Instant {
+        self.sink.lock().deadline.expect("something was revoked")
+    }
+
+    pub(super) fn kept_partition(&self) -> Partition {
+        let state = self.sink.lock();
+        let kept = state.assigned.iter().map(|(partition, _)| *partition).find(|kept| !state.revoked.contains(kept));
+        kept.expect("one was kept")
+    }
+
+    pub(super) fn failure(&self) -> SourceFailure {
+        self.wait("a failure", |_| self.sink.lock().failure.is_some());
+        self.sink.lock().failure.clone().expect("waited for")
+    }
+
+    pub(super) fn position_of(&self, partition: Partition) -> i64 {
+        let statistics = self.events.statistics.lock().expect("not poisoned");
+        let found = statistics.partitions.iter().find(|found| found.partition == partition);
+        found.and_then(|found| found.position).map_or(0, |position| position.0)
+    }
+
+    pub(super) fn leave(&self) {
+        self.source().leave();
+        self.wait("a revocation", |events| events.iter().any(|event| event.starts_with("revoked")));
+        self.drain();
+        self.ends();
+    }
+
+    pub(super) fn ends(&self) {
+        let handle = self.handle.lock().expect("not poisoned").take().expect("joined once");
+        self.wait("the thread's end", |_| handle.is_finished());
+        handle.join().expect("the thread did not panic");
+    }
+
+    /// Waits until the condition holds. Woken by every event, and often enough besides for conditions of another kind.
+    pub(super) fn wait(&self, what: &str, condition: impl Fn(&[String]) -> bool) {
+        let deadline = now() + LIMIT;
+        loop {
+            let log = self.log();
+            if condition(&log) {
+                return;
+            }
+            assert!(
+                now() < deadline,
+                "waited in vain for {what}; heard {log:?}, and the client said {:?}",
+                self.events.said.lock().expect("not poisoned")
+            );
+            let state = self.sink.lock();
+            if state.log.len() == log.len() {
+                drop(self.sink.changed.wait_timeout(state, Duration::from_millis(20)).expect("not poisoned"));
+            }
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.sink.blocked.store(false, Ordering::SeqCst);
+        let mut state = self.sink.lock();
+        state.refused = Refused::Nothing;
+        // From here on every revocation drains at once.
+        state.drains_at_once = Drains::AtOnce;
+        state.revocations.clear();
+        drop(state);
+        if let Some(source) = self.source.get() {
+            source.leave();
+        }
+        if let Some(handle) = self.handle.lock().ok().and_then(|mut handle| handle.take()) {
+            drop(handle.join());
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub(super) partition: Partition,
+    pub(super) term: Term,
+    pub(super) offset: i64,
+    pub(super) timestamp_ms: Option<i64>,
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) value: Option<Vec<u8>>,
+    pub(super) headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+#[derive(Default)]
+pub(super) struct SinkState {
+    pub(super) heard: Mutex<Heard>,
+    pub(super) changed: Condvar,
+    pub(super) refusals: AtomicUsize,
+    /// While set, `offer` of a batch does not return.
+    pub(super) blocked: AtomicBool,
+}
+
+#[derive(Default)]
+pub(super) struct Heard {
+    pub(super) log: Vec<String>,
+    pub(super) assigned: Vec<(Partition, Term)>,
+    pub(super) revoked: Vec<Partition>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) gone_at: Option<Instant>,
+    pub(super) revocations: VecDeque<Drained>,
+    pub(super) failure: Option<SourceFailure>,
+    pub(super) seen: Vec<Seen>,
+    pub(super) refused: Refused,
+    pub(super) drains_at_once: Drains,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    #[default]
+    Nothing,
+    AfterTheFirst,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Drains {
+    #[default]
+    WhenTold,
+    AtOnce,
+}
+
+impl SinkState {
+    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, Heard> {
+        self.heard.lock().expect("no test panics while it holds this")
+    }
+
+    pub(super) fn gone_at(&self) -> Instant {
+        self.lock().gone_at.expect("something is gone")
+    }
+}
+
+pub(super) struct RecordingSink {
+    pub(super) state: Arc<SinkState>,
+    pub(super) source: Arc<OnceLock<KafkaSource>>,
+    pub(super) start_at_once: Option<Position>,
+}
+
+impl SourceSink for RecordingSink {
+    fn offer(&mut self, event: SourceEvent) -> Result<(), SourceEvent> {
+        if matches!(event, SourceEvent::Batch(_)) {
+            while self.state.blocked.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+        }
+        let mut heard = self.state.lock();
+        let line = match event {
+            SourceEvent::Batch(batch) => {
+                if heard.refused == Refused::AfterTheFirst && !heard.seen.is_empty() {
+                    self.state.refusals.fetch_add(1, Ordering::SeqCst);
+                    return Err(SourceEvent::Batch(batch));
+                }
+                heard.seen.extend(batch.iter().map(|record| seen(&batch, &record)));
+                if batch.is_empty() {
+                    format!("position {}: {}", batch.partition(), batch.next())
+                } else {
+                    format!("batch {}", batch.partition())
+                }
+            }
+            SourceEvent::Assigned(partitions) => {
+                let line = format!("assigned {}", partitions.len());
+                if let Some(position) = self.start_at_once {
+                    let source = loop {
+                        if let Some(source) = self.source.get() {
+                            break source;
+                        }
+                    };
+                    for &(partition, term) in &partitions {
+                        source.start(partition, term, position);
+                    }
+                }
+                heard.assigned.extend(partitions);
+                line
+            }
+            SourceEvent::Revoked { partitions, deadline, drained } => {
+                heard.revoked = partitions.iter().map(|(partition, _)| *partition).collect();
+                heard.deadline = Some(deadline);
+                if heard.drains_at_once == Drains::WhenTold {
+                    heard.revocations.push_back(drained);
+                }
+                format!("revoked {}", partitions.len())
+            }
+            SourceEvent::Gone(partitions) => {
+                heard.gone_at = Some(now());
+                format!("gone {}", partitions.len())
+            }
+            SourceEvent::Lost(partitions) => format!("lost {}", partitions.len()),
+            SourceEvent::Expired { partition, first, until, .. } => format!("expired {partition}: {first} to {until}"),
+            SourceEvent::Failed(failure) => {
+                heard.failure = Some(failure);
+                "failed".to_owned()
+            }
+        };
+        heard.log.push(line);
+        self.state.changed.notify_all();
+        Ok(())
+    }
+
+    fn wants_records(&self) -> bool {
+        true
+    }
+}
+
+pub(super) fn seen(batch: &Batch, record: &steward::record::Record<'_>) -> Seen {
+    let header = |header: Header<'_>| (header.name.to_owned(), header.value.map(<[u8]>::to_vec));
+    Seen {
+        partition: batch.partition(),
+        term: batch.term(),
+        offset: record.offset.0,
+        timestamp_ms: record.timestamp_ms,
+        key: record.key.map(<[u8]>::to_vec),
+        value: record.value.map(<[u8]>::to_vec),
+        headers: record.headers.iter().map(header).collect(),
+    }
+}
+
+#[derive(Default)]
+pub(super) struct HeardEvents {
+    pub(super) said: Mutex<Vec<String>>,
+    pub(super) statistics: Mutex<ConsumerStatistics>,
+}
+
+impl ClientEvents for HeardEvents {
+    fn error(&self, role: ClientRole, code: &str, reason: &str) {
+        self.said.lock().expect("not poisoned").push(format!("{} {code}: {reason}", role.name()));
+    }
+
+    fn log(&self, role: ClientRole, level: ClientLogLevel, facility: &str, message: &str) {
+        self.said.lock().expect("not poisoned").push(format!("{} {level:?} {facility}: {message}", role.name()));
+    }
+
+    fn statistics(&self, statistics: ConsumerStatistics) {
+        *self.statistics.lock().expect("not poisoned") = statistics;
+    }
+}
+
+pub(super) struct WallClock;
+
+impl Clock for WallClock {
+    fn now(&self) -> Instant {
+        now()
+    }
+
+    fn unix_ms(&self) -> i64 {
+        0
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test against a real broker runs in real time")]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}
+
+// -------------------------------------------------------------------------------------------------------------- topics
+
+/// A topic of its own for each test, and the group that reads it.
+pub(super) struct Topic {
+    pub(super) name: String,
+    pub(super) partitions: i32,
+    pub(super) broker: String,
+    pub(super) producer: BaseProducer,
+}
+
+impl Topic {
+    pub(super) fn with_partitions(partitions: i32) -> Topic {
+        let broker = broker().expect("tests without a broker are ignored");
+        let name = format!("event-source-{}", fresh());
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", &broker)
+            .set("queue.buffering.max.messages", "1000000")
+            .create()
+            .expect("the settings are valid");
+        let topic = Topic { name, partitions, broker, producer };
+        let new = [NewTopic::new(&topic.name, partitions, TopicReplication::Fixed(1))];
+        let created = block_on(topic.admin().create_topics(&new, &AdminOptions::new().operation_timeout(Some(LIMIT))));
+        assert!(created.expect("the broker answers").iter().all(Result::is_ok), "the topic is new");
+        topic
+    }
+
+    pub(super) fn admin(&self) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new().set("bootstrap.servers", &self.broker).create().expect("the settings are valid")
+    }
+
+    pub(super) fn config(&self) -> Config {
+        let mut config = Config::default();
+        config.kafka.bootstrap_servers = self.broker.clone();
+        config.kafka.group_id = self.name.clone();
+        config.kafka.topic = self.name.clone();
+        config.shutdown.revoke_drain_ms = 10_000;
+        config
+    }
+
+    pub(super) fn record(&self, partition: i32) -> BaseRecord<'_, str, str> {
+        BaseRecord::to(&self.name).partition(partition)
+    }
+
+    pub(super) fn produce_all(&self, records: Vec<BaseRecord<'_, str, str>>) {
+        for record in records {
+            self.producer.send(record).map_err(|(error, _)| error).expect("the queue has room");
+        }
+        self.producer.flush(LIMIT).expect("the broker takes them");
+    }
+
+    pub(super) fn fill(&self, partition: i32, count: usize) {
+        self.fill_with(partition, count, "value");
+    }
+
+    pub(super) fn fill_with(&self, partition: i32, count: usize, value: &str) {
+        self.produce_all((0..count).map(|_| self.record(partition).key("key").payload(value)).collect());
+    }
+
+    pub(super) fn transactional(&self) -> BaseProducer {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &self.broker)
+            .set("transactional.id", format!("{}-{}", self.name, fresh()))
+            .create()
+            .expect("the settings are valid");
+        producer.init_transactions(LIMIT).expect("the coordinator answers");
+        producer.begin_transaction().expect("initialised");
+        producer
+    }
+
+    pub(super) fn fill_in_a_transaction(&self, partition: i32, count: usize) {
+        let producer = self.transactional();
+        for _ in 0..count {
+            producer
+                .send(self.record(partition).key("key").payload("value"))
+                .map_err(|(error, _)| error)
+                .expect("room");
+        }
+        producer.commit_transaction(LIMIT).expect("the transaction commits");
+    }
+
+    pub(super) fn commit_in_a_transaction(&self, member: &Member, positions: &[(i32, i64)]) {
+        let producer = self.transactional();
+        let mut list = TopicPartitionList::new();
+        for &(partition, position) in positions {
+            list.add_partition_offset(&self.name, partition, ClientOffset::Offset(position)).expect("not negative");
+        }
+        let handle = member.handle.lock().expect("not poisoned");
+        let metadata = handle.as_ref().expect("not joined").consumer().group_metadata().expect("it has a group");
+        producer.send_offsets_to_transaction(&list, &metadata, LIMIT).expect("the generation is current");
+        producer.commit_transaction(LIMIT).expect("the transaction commits");
+    }
+
+    pub(super) fn committed(&self) -> Vec<Option<i64>> {
+        let consumer: rdkafka::consumer::BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", &self.broker)
+            .set("group.id", &self.name)
+            .create()
+            .expect("the settings are valid");
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(&self.name, 0, self.partitions - 1);
+        let committed = consumer.committed_offsets(list, LIMIT).expect("the coordinator answers");
+        committed.elements().iter().map(|element| element.offset().to_raw().filter(|&raw| raw >= 0)).collect()
+    }
+
+    pub(super) fn delete_records_before(&self, partition: i32, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.name, partition, ClientOffset::Offset(offset)).expect("not negative");
+        let deleted = block_on(self.admin().delete_records(&list, &AdminOptions::new()));
+        assert_eq!(deleted.expect("the broker answers").count(), 1);
+    }
+}
+
+pub(super) fn broker() -> Option<String> {
+    std::env::var("STEWARD_TEST_KAFKA").ok()
+}
+
+/// A name that no other test, run or process has.
+#[expect(clippy::disallowed_methods, reason = "nothing but a name is made of it")]
+pub(super) fn fresh() -> String {
+    static NAMES: AtomicUsize = AtomicUsize::new(0);
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    format!("{}-{}-{}", since.as_millis(), std::process::id(), NAMES.fetch_add(1, Ordering::SeqCst))
+}
+
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(future)
+}
