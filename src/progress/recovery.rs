@@ -319,8 +319,9 @@ pub fn plan(
     let trusts_committed = settings.verify_max_records == 0;
     let contained = behind_state.max(behind_dlq);
     let mut start = if trusts_committed { position } else { position.max(contained) };
-    if trusts_committed && position > contained {
-        findings.push(Finding::PassedOver { from: contained.max(input.low).min(position), until: position });
+    let unknown_from = contained.max(input.low);
+    if trusts_committed && position > unknown_from {
+        findings.push(Finding::PassedOver { from: unknown_from, until: position });
     }
     if start < input.low {
         findings.push(Finding::Expired { first: start, until: input.low });
@@ -542,7 +543,11 @@ impl<E: Entity> Recovery<E> {
     /// See [`Refusal`].
     pub fn read(&mut self) -> Result<(), Refusal> {
         self.stage = match self.stage {
-            Stage::State { .. } => Stage::Bounds(Topic::Dlq),
+            Stage::State { .. } => {
+                self.lease.set(self.held_bytes);
+                self.refuse_too_much_state()?;
+                Stage::Bounds(Topic::Dlq)
+            }
             Stage::Dlq { from, .. } => self.dlq_window_read(from)?,
             Stage::RecordAtNewest { seen: true } => self.after_checks(),
             Stage::RecordAtNewest { seen: false } => {

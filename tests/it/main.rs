@@ -33,6 +33,7 @@ mod guards;
 mod kafka_client;
 mod kafka_errors;
 mod log_events;
+mod machines;
 mod partition_reader;
 mod reference;
 mod service;
@@ -47,6 +48,7 @@ fn main() {
     let tests = [
         service::tests(),
         reference::trials(),
+        machines::tests(),
         workload::trials(),
         simulation::tests(),
         config::tests(),

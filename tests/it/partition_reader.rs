@@ -12,7 +12,7 @@ use steward::ports::{Bounds, Clock, PartitionReader, ReadFailure, Terms, Topic};
 use steward::record::{Offset, Partition, Position, Term};
 
 use crate::support::clock::SystemClock;
-use crate::support::kafka::Kafka;
+use crate::support::kafka::{ANY_TIMESTAMP, Kafka};
 use crate::support::names::unique;
 use crate::support::wait::{PATIENCE, wait_until};
 
@@ -219,7 +219,8 @@ impl Log {
     fn new() -> Log {
         let topic = unique("log");
         let kafka = Kafka::shared();
-        kafka.create_topic(&topic, 1, &[]);
+        // One test stamps its record in the past, which retention would delete within seconds.
+        kafka.create_topic(&topic, 1, &ANY_TIMESTAMP);
         let settings = ReaderSettings {
             input: topic.clone(),
             state: topic.clone(),

@@ -1,0 +1,1 @@
+pub fn tests() -> Vec<libtest_mimic::Trial> { trials![] }
