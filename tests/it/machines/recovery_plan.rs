@@ -211,6 +211,7 @@ fn keeps_its_word(
 
 fn settings() -> Settings {
     Settings {
+        topic: "services".into(),
         group: "steward".into(),
         look_back_records: LOOK_BACK,
         verify_max_records: VERIFY_MAX,
