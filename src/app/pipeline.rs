@@ -261,6 +261,7 @@ impl Builder<'_> {
         let parts = RecoveryParts {
             entity,
             settings: recovery::Settings {
+                topic: kafka.topic.clone(),
                 group: kafka.group_id.clone(),
                 look_back_records: recovery.look_back_records,
                 verify_max_records: recovery.verify_max_records,

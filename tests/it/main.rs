@@ -33,8 +33,12 @@ mod config;
 mod event_source;
 mod exactly_once;
 mod faults;
+mod guards;
 mod kafka_client;
+mod kafka_errors;
 mod log_events;
+mod machines;
+mod partition_reader;
 mod reference;
 mod service;
 mod shutdown;
@@ -42,6 +46,7 @@ mod simulation;
 mod stats;
 mod supervision;
 mod telemetry;
+mod transactions;
 mod workload;
 
 fn main() {
@@ -49,6 +54,7 @@ fn main() {
     let tests = [
         service::tests(),
         reference::trials(),
+        machines::tests(),
         workload::trials(),
         simulation::tests(),
         config::tests(),
@@ -57,6 +63,8 @@ fn main() {
         log_events::trials(),
         telemetry::trials(),
         stats::trials(),
+        kafka_errors::trials(),
+        guards::trials(),
         broker_smoke::trials(),
         event_source::tests(),
         kafka_client::tests(),
@@ -64,6 +72,8 @@ fn main() {
         faults::trials(),
         shutdown::trials(),
         supervision::trials(),
+        partition_reader::trials(),
+        transactions::trials(),
         architecture::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());

@@ -318,6 +318,7 @@ impl World {
 
     fn run_recovery(&self, pod: usize) -> bool {
         let settings = RecoverySettings {
+            topic: TOPIC.into(),
             group: GROUP.into(),
             look_back_records: 15,
             verify_max_records: 1_000_000,

@@ -13,7 +13,7 @@ use libtest_mimic::Trial;
 use steward::actors::Stop;
 use steward::app::SystemClock;
 use steward::app::client_events::ClientLog;
-use steward::app::pipeline::Pipeline;
+use steward::app::pipeline::{Pipeline, PipelineParts, plain};
 use steward::config::Config;
 use steward::kafka::topics::Topics;
 
@@ -125,7 +125,16 @@ impl Run {
         let told = Arc::clone(&stops);
         let stop = Arc::new(move |stop| told.lock().expect("nobody panics while holding this").push(stop));
         let (clock, log) = (Arc::new(SystemClock), Arc::new(ClientLog::new(SystemClock)));
-        let pipeline = Pipeline::start(&config, "pod", topics, Arc::new(Fragile), clock, log, stop);
+        let pipeline = Pipeline::start(PipelineParts {
+            config: &config,
+            instance: "pod",
+            topics,
+            entity: Arc::new(Fragile),
+            clock,
+            events: log,
+            stop,
+            wrap: plain,
+        });
         Run { kafka, names, pipeline: pipeline.expect("the pipeline starts"), stops }
     }
 
