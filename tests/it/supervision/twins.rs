@@ -232,7 +232,7 @@ impl Pod {
             self.settles += 1;
             let settings = RecoverySettings {
                 group: "group".into(),
-                topic: "services".into(),
+                topic: "in".into(),
                 look_back_records: 10,
                 verify_max_records: 1_000,
                 adopt_group: false,
