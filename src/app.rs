@@ -211,7 +211,9 @@ impl Process<'_> {
             let _ = happenings.try_send(Happening::Topics(Box::new(result)));
         };
         let thread = thread::Builder::new().name("topics".to_owned()).spawn(inspect);
-        thread.map(drop).map_err(|error| Failure::new(ExitCode::Unexpected, format!("no thread can be started: {error}")))
+        thread
+            .map(drop)
+            .map_err(|error| Failure::new(ExitCode::Unexpected, format!("no thread can be started: {error}")))
     }
 
     fn tell_topics(&self, topics: &Topics, began: Instant) {
@@ -276,7 +278,10 @@ impl Process<'_> {
         } else {
             format!("{records} records that were read are not committed; their next owner reads them again")
         };
-        Err(Failure::new(ExitCode::DrainTimedOut, format!("the drain took longer than {} ms: {what}", limit.as_millis())))
+        Err(Failure::new(
+            ExitCode::DrainTimedOut,
+            format!("the drain took longer than {} ms: {what}", limit.as_millis()),
+        ))
     }
 
     /// Waits for a condition; a second signal ends the wait and the process.
@@ -381,7 +386,9 @@ fn failure_of(stop: &Stop) -> Failure {
         }
         Stop::Commit(StopReason::TimedOutTooOften(cause)) => Failure::new(
             ExitCode::Stalled,
-            format!("one transaction after the other timed out ({cause}); look at the brokers, or raise kafka.transaction_timeout_ms"),
+            format!(
+                "one transaction after the other timed out ({cause}); look at the brokers, or raise kafka.transaction_timeout_ms"
+            ),
         ),
         Stop::Commit(StopReason::ProducerFatal(cause)) => {
             Failure::new(ExitCode::KafkaUnavailable, format!("the producer cannot go on: {cause}"))
@@ -414,7 +421,9 @@ fn failure_of(stop: &Stop) -> Failure {
         }
         Stop::StateTooLarge { held_bytes, limit_bytes } => Failure::new(
             ExitCode::StateTooLarge,
-            format!("the entities take {held_bytes} bytes, limits.max_state_bytes is {limit_bytes}; raise it, or run more pods"),
+            format!(
+                "the entities take {held_bytes} bytes, limits.max_state_bytes is {limit_bytes}; raise it, or run more pods"
+            ),
         ),
     }
 }

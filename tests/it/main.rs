@@ -27,6 +27,7 @@ mod support;
 
 mod architecture;
 mod broker_smoke;
+mod centre;
 mod config;
 mod event_source;
 mod guards;
@@ -48,6 +49,7 @@ fn main() {
     let tests = [
         service::tests(),
         reference::trials(),
+        centre::tests(),
         machines::tests(),
         workload::trials(),
         simulation::tests(),

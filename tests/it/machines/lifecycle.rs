@@ -70,7 +70,11 @@ fn what_is_late_changes_nothing() {
             // A newer term cannot be known before the partition is; it is no reason to act either.
             for term in [OLDER, NEWER] {
                 let mut partition = standing_at(stage);
-                assert_eq!(partition.handle(happening, term), Step::Ignore, "{happening:?} of {term:?} while {stage:?}");
+                assert_eq!(
+                    partition.handle(happening, term),
+                    Step::Ignore,
+                    "{happening:?} of {term:?} while {stage:?}"
+                );
                 assert_eq!(partition, standing_at(stage));
             }
         }

@@ -79,7 +79,8 @@ fn what_was_taken_goes_back_in_front_in_its_order() {
     for id in 1..=4 {
         assert!(line.complete(BatchId(id), Outcomes { applied: id, ..Outcomes::default() }).is_none());
     }
-    let mut batches: Vec<DoneBatch> = std::iter::from_fn(|| line.take_done_if(|outcomes| outcomes.applied < 4)).collect();
+    let mut batches: Vec<DoneBatch> =
+        std::iter::from_fn(|| line.take_done_if(|outcomes| outcomes.applied < 4)).collect();
     assert_eq!((batches.len(), line.records()), (3, 1));
     let back = batches.split_off(1);
     line.put_back(back);

@@ -68,7 +68,8 @@ fn what_is_intact_is_taken_over_as_it_is() {
 }
 
 fn state_that_steward_did_not_write_is_refused() {
-    let good = || vec![head(header::STATE_PARTITION, "0"), head(header::STATE_OFFSET, "0"), head(header::STATE_GROUP, GROUP)];
+    let good =
+        || vec![head(header::STATE_PARTITION, "0"), head(header::STATE_OFFSET, "0"), head(header::STATE_GROUP, GROUP)];
     let without = |name: &str| good().into_iter().filter(|(of, _)| of != name).collect::<Vec<_>>();
     let with = |name: &str, value: &str| {
         let mut headers = good();
@@ -170,7 +171,10 @@ fn a_lost_snapshot_is_healed() {
     let world = World::new();
     world.events(&[created(1), created(2)]);
     world.publishes(&["1", "2"]);
-    world.event_with(updated(1), vec![head("traceparent", "old"), head("traceparent", "00-aa"), head("tracestate", "s")]);
+    world.event_with(
+        updated(1),
+        vec![head("traceparent", "old"), head("traceparent", "00-aa"), head("tracestate", "s")],
+    );
     // A delayed abort took the snapshot back, and the offsets were committed by the next transaction.
     world.commits(3);
     let recovered = world.recovers();
@@ -216,7 +220,10 @@ fn a_lost_rejection_is_healed_with_its_bytes() {
     let recovered = world.recovers();
     let [letter] = &recovered.heals.dead_letters[..] else { panic!("{:?}", recovered.heals) };
     let record = letter.record();
-    assert_eq!((letter.rejection.reason, record.offset, record.timestamp_ms), (Reason::NotFound, Offset(1), Some(AT + 1)));
+    assert_eq!(
+        (letter.rejection.reason, record.offset, record.timestamp_ms),
+        (Reason::NotFound, Offset(1), Some(AT + 1))
+    );
     assert_eq!((record.key, record.value), (Some(&b"7"[..]), Some(updated(7).1.as_bytes())));
     let headers: Vec<_> = record.headers.iter().map(|header| (header.name, header.value)).collect();
     assert_eq!(headers, [("a", Some(&b"1"[..])), ("b", None)]);
@@ -286,7 +293,8 @@ fn dead_letters_without_our_headers_are_told_and_passed_over() {
     let world = World::new();
     world.events(&[updated(1), created(1)]);
     world.dead_letter(0);
-    let foreign = NewRecord { key: Some(b"x".to_vec()), headers: vec![head(header::SOURCE_OFFSET, "?")], ..NewRecord::default() };
+    let foreign =
+        NewRecord { key: Some(b"x".to_vec()), headers: vec![head(header::SOURCE_OFFSET, "?")], ..NewRecord::default() };
     world.kafka.append(Topic::Dlq, P0, foreign.clone());
     let newest = world.kafka.append(Topic::Dlq, P0, NewRecord { headers: vec![], ..foreign });
     let recovered = world.recovers();
@@ -414,7 +422,10 @@ fn entities_beyond_the_bound_are_refused_also_where_each_partition_is_small() {
         large.events(&[created(id)]);
         large.publishes(&[&id.to_string()]);
     }
-    assert!(matches!(large.refused(), Refusal::StateTooLarge { held_bytes: ..200_000, .. }), "it is noticed while reading");
+    assert!(
+        matches!(large.refused(), Refusal::StateTooLarge { held_bytes: ..200_000, .. }),
+        "it is noticed while reading"
+    );
 }
 
 fn the_lease_is_what_the_entities_take() {

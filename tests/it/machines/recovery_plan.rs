@@ -94,7 +94,11 @@ fn the_stretch_goes_back_to_what_is_unsure_or_looks_back_further() {
         (1, Some(0), None, (0, 1)),
     ] {
         let plan = planned(Some(committed), state, dead, (0, 50));
-        assert_eq!(plan.replay, Some((Position(stretch.0), Position(stretch.1))), "C {committed}, M {state:?}, D {dead:?}");
+        assert_eq!(
+            plan.replay,
+            Some((Position(stretch.0), Position(stretch.1))),
+            "C {committed}, M {state:?}, D {dead:?}"
+        );
         assert_eq!(plan.findings, []);
     }
     let cut = planned(Some(40), Some(39), None, (35, 50));
@@ -163,7 +167,8 @@ fn whatever_the_combination_the_plan_keeps_its_word() {
                             }
                             let settings = Settings { look_back_records, verify_max_records, ..settings() };
                             let bounds = bounds((low, high));
-                            let plan = plan(committed.map(Position), state.map(Offset), dead.map(Offset), bounds, &settings);
+                            let plan =
+                                plan(committed.map(Position), state.map(Offset), dead.map(Offset), bounds, &settings);
                             let case = format!(
                                 "log {low}..{high}, C {committed:?}, M {state:?}, D {dead:?}, look back \
                                  {look_back_records}, verify {verify_max_records}: {plan:?}"
