@@ -29,6 +29,7 @@ mod architecture;
 mod broker_smoke;
 mod cli;
 mod commands;
+mod centre;
 mod config;
 mod event_source;
 mod exactly_once;
@@ -54,6 +55,7 @@ fn main() {
     let tests = [
         service::tests(),
         reference::trials(),
+        centre::tests(),
         machines::tests(),
         workload::trials(),
         simulation::tests(),
