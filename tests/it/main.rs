@@ -32,9 +32,11 @@ mod event_source;
 mod exactly_once;
 mod kafka_client;
 mod log_events;
+mod recovery;
 mod reference;
 mod service;
 mod simulation;
+mod start;
 mod stats;
 mod telemetry;
 mod workload;
@@ -54,6 +56,8 @@ fn main() {
         event_source::tests(),
         kafka_client::tests(),
         exactly_once::tests(),
+        recovery::trials(),
+        start::trials(),
         architecture::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
