@@ -27,9 +27,9 @@ mod support;
 
 mod architecture;
 mod broker_smoke;
+mod centre;
 mod cli;
 mod commands;
-mod centre;
 mod config;
 mod event_source;
 mod exactly_once;
