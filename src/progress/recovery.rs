@@ -545,9 +545,10 @@ impl<E: Entity> Recovery<E> {
     /// See [`Refusal`].
     pub fn read(&mut self) -> Result<(), Refusal> {
         self.stage = match self.stage {
-            Stage::State { .. } => {
+            Stage::State { until, .. } => {
                 self.lease.set(self.held_bytes);
-                self.refuse_too_much_state()?;
+                // Nothing is left to be read, so what is held is all there is.
+                self.refuse_too_much_state(until)?;
                 Stage::Bounds(Topic::Dlq)
             }
             Stage::Dlq { from, .. } => self.dlq_window_read(from)?,
@@ -666,12 +667,13 @@ impl<E: Entity> Recovery<E> {
     fn weigh(&mut self, at: Offset) -> Result<(), Refusal> {
         if self.held_bytes.abs_diff(self.lease.bytes()) > 65_536 {
             self.lease.set(self.held_bytes);
-            self.refuse_too_much_state(at)?;
+            self.refuse_too_much_state(at.next())?;
         }
         Ok(())
     }
 
-    fn refuse_too_much_state(&self, at: Offset) -> Result<(), Refusal> {
+    /// `read_to` is where the reader of the state stands.
+    fn refuse_too_much_state(&self, read_to: Position) -> Result<(), Refusal> {
         if self.lease.fits() {
             return Ok(());
         }
@@ -679,7 +681,7 @@ impl<E: Entity> Recovery<E> {
         let (held_bytes, limit_bytes) = (budget.held_bytes(), budget.limit_bytes());
         let unread_bytes = match self.need() {
             Need::Read { topic: Topic::State, from, until } => {
-                let (read, unread) = (at.next().distance_from(from).max(1), until.distance_from(at.next()));
+                let (read, unread) = (read_to.distance_from(from).max(1), until.distance_from(read_to));
                 u128::from(self.held_bytes) * u128::from(unread) / u128::from(read)
             }
             Need::Read { topic: Topic::Input | Topic::Dlq, .. } | Need::Committed | Need::Bounds(_) | Need::Nothing => {
