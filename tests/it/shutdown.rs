@@ -193,6 +193,7 @@ fn a_second_signal_ends_a_drain_that_hangs() {
     steward.sigterm();
 
     assert_exit(&mut steward, ExitCode::SecondSignal, AT_ONCE);
+    assert!(!steward.heartbeat_file().exists(), "the heartbeat outlives its process");
     assert_eq!(steward.wait_for_event("second_signal", PATIENCE)["signal"], "sigterm");
     finish_elsewhere(&mut broker, &names);
 }
