@@ -39,7 +39,7 @@ pub fn trials() -> Vec<Trial> {
 /// An exit that waits for nothing; generous, because the machine may be busy.
 const AT_ONCE: Duration = Duration::from_secs(5);
 /// How long a hand-over may take: far below the session that a silent end would wait for.
-const HAND_OVER: Duration = Duration::from_secs(5);
+const HAND_OVER: Duration = Duration::from_secs(2);
 const LONG_SESSION_MS: i64 = 30_000;
 
 // ------------------------------------------------------------------------------------------------- before it serves
@@ -236,6 +236,7 @@ fn assert_exit(steward: &mut Steward, expected: ExitCode, limit: Duration) {
 #[track_caller]
 fn assert_within(since: Instant, limit: Duration, otherwise: &str) {
     let took = now().saturating_duration_since(since);
+    println!("took {took:?}, at most {limit:?}");
     assert!(took <= limit, "{otherwise}: {took:?}");
 }
 
