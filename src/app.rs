@@ -243,15 +243,21 @@ impl Process<'_> {
 
     // -------------------------------------------------------------------------------------------- the control loop
 
+    /// However it ends: the last numbers are told, and the heartbeat goes with the process.
     fn watch(&self, pipeline: &Pipeline) -> Result<Duration, Failure> {
         let mut vigil = Vigil::new(self.config, pipeline, Arc::new(self.clock));
+        let ended = self.control(pipeline, &mut vigil);
+        vigil.finish();
+        ended
+    }
+
+    fn control(&self, pipeline: &Pipeline, vigil: &mut Vigil) -> Result<Duration, Failure> {
         loop {
             match self.inbox.recv_timeout(LOOK) {
-                Ok(Happening::Signal(signal)) => return self.drain(pipeline, &mut vigil, signal),
+                Ok(Happening::Signal(signal)) => return self.drain(pipeline, vigil, signal),
                 Ok(Happening::Stop(stop)) => {
                     let failure = failure_of(&stop);
                     self.leave(pipeline, LEAVE_LIMIT);
-                    vigil.finish();
                     return Err(failure);
                 }
                 Ok(Happening::Panicked) => return Err(panicked()),
@@ -281,7 +287,6 @@ impl Process<'_> {
         let left = deadline.saturating_duration_since(self.clock.now()).max(LEAVE_LIMIT / 4);
         pipeline.leave();
         let has_left = self.wait_until(self.clock.now() + left, began, vigil, || pipeline.source_has_ended())?;
-        vigil.finish();
         let drain = self.clock.now().saturating_duration_since(began);
         if has_drained && has_left {
             return Ok(drain);
