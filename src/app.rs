@@ -7,6 +7,7 @@
 //! heartbeat, watches for progress and logs `stats`.
 
 pub mod client_events;
+pub mod demo;
 pub mod pipeline;
 mod recoveries;
 mod vigil;
@@ -38,7 +39,7 @@ use crate::progress::recovery::Refusal;
 use crate::service::Service;
 use crate::telemetry;
 use client_events::ClientLog;
-use pipeline::Pipeline;
+use pipeline::{Pipeline, PipelineParts};
 use vigil::Vigil;
 
 /// How often the control loop looks at everything.
@@ -171,9 +172,17 @@ impl Process<'_> {
             // A full channel holds reasons enough already; the first one counts.
             Arc::new(move |stop| drop(happenings.try_send(Happening::Stop(stop))))
         };
-        let pipeline =
-            Pipeline::start(self.config, &instance, topics, Arc::new(Service), Arc::new(self.clock), events, stop)
-                .map_err(|error| Failure::new(ExitCode::Config, error))?;
+        let pipeline = Pipeline::start(PipelineParts {
+            config: self.config,
+            instance: &instance,
+            topics,
+            entity: Arc::new(Service),
+            clock: Arc::new(self.clock),
+            events,
+            stop,
+            wrap: pipeline::plain,
+        })
+        .map_err(|error| Failure::new(ExitCode::Config, error))?;
         self.watch(&pipeline)
     }
 
@@ -184,21 +193,20 @@ impl Process<'_> {
         let began = self.clock.now();
         let is_over = Arc::new(AtomicBool::new(false));
         self.start_inspection(Arc::clone(events), Arc::clone(&is_over))?;
-        loop {
-            match self.inbox.recv() {
-                Ok(Happening::Topics(result)) => {
-                    let topics = result.map_err(|refusal| refused(&refusal))?;
-                    self.tell_topics(&topics, began);
-                    return Ok(Some(topics));
-                }
-                Ok(Happening::Signal(signal)) => {
-                    is_over.store(true, Ordering::Relaxed);
-                    ProcessStopping { cause: signal_name(signal), drain_timeout_ms: 0 }.emit();
-                    return Ok(None);
-                }
-                Ok(Happening::Stop(stop)) => return Err(failure_of(&stop)),
-                Err(_) => return Err(Failure::new(ExitCode::Unexpected, "the control loop lost its channel")),
+        // Ends by itself: every question of the inspection has a limit.
+        match self.inbox.recv() {
+            Ok(Happening::Topics(result)) => {
+                let topics = result.map_err(|refusal| refused(&refusal))?;
+                self.tell_topics(&topics, began);
+                Ok(Some(topics))
             }
+            Ok(Happening::Signal(signal)) => {
+                is_over.store(true, Ordering::Relaxed);
+                ProcessStopping { cause: signal_name(signal), drain_timeout_ms: 0 }.emit();
+                Ok(None)
+            }
+            Ok(Happening::Stop(stop)) => Err(failure_of(&stop)),
+            Err(_) => Err(Failure::new(ExitCode::Unexpected, "the control loop lost its channel")),
         }
     }
 

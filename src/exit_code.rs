@@ -35,7 +35,8 @@ pub enum ExitCode {
     HangingTransaction,
     /// A second signal ended the process at once.
     SecondSignal,
-    /// `steward health`: not healthy. `steward demo`: the outcome differs from the reference model.
+    /// `steward health`: not healthy. `steward state get`: no such service. `steward demo`: the outcome differs from the
+    /// reference model.
     CheckFailed,
 }
 

@@ -135,9 +135,12 @@ impl Heartbeat {
     /// # Errors
     /// All of [`HeartbeatError`] but [`HeartbeatError::Unwritable`].
     pub fn read(path: &Path) -> Result<Heartbeat, HeartbeatError> {
-        let bytes = read_bounded(path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => HeartbeatError::Missing { path: path.to_owned() },
-            _ => HeartbeatError::Unreadable { path: path.to_owned(), source },
+        let bytes = read_bounded(path).map_err(|source| {
+            if source.kind() == io::ErrorKind::NotFound {
+                HeartbeatError::Missing { path: path.to_owned() }
+            } else {
+                HeartbeatError::Unreadable { path: path.to_owned(), source }
+            }
         })?;
         serde_json::from_slice(&bytes)
             .map_err(|error| HeartbeatError::NotOne { path: path.to_owned(), problem: error.to_string() })
@@ -146,16 +149,18 @@ impl Heartbeat {
     /// Whether the process makes progress, or has a known reason for none.
     #[must_use]
     pub fn judge_live(&self, now_unix_ms: i64, max_age: Duration) -> Judgement {
-        self.judge("live", self.live, &self.live_cause, now_unix_ms, max_age)
+        let said = if self.live { Said::Yes(&self.live_cause) } else { Said::No(&self.live_cause) };
+        self.judge("live", said, now_unix_ms, max_age)
     }
 
     /// Whether the process is settled and serves all that it owns.
     #[must_use]
     pub fn judge_ready(&self, now_unix_ms: i64, max_age: Duration) -> Judgement {
-        self.judge("ready", self.ready, &self.ready_cause, now_unix_ms, max_age)
+        let said = if self.ready { Said::Yes(&self.ready_cause) } else { Said::No(&self.ready_cause) };
+        self.judge("ready", said, now_unix_ms, max_age)
     }
 
-    fn judge(&self, what: &str, holds: bool, cause: &str, now_unix_ms: i64, max_age: Duration) -> Judgement {
+    fn judge(&self, what: &str, said: Said<'_>, now_unix_ms: i64, max_age: Duration) -> Judgement {
         let pid = self.pid;
         // Wider than the stamps, which a stranger may have written.
         let age_ms = i128::from(now_unix_ms) - i128::from(self.written_unix_ms);
@@ -173,12 +178,17 @@ impl Heartbeat {
         }
         // The clock may have been set back a little since the beat.
         let age_ms = age_ms.max(0);
-        if holds {
-            Judgement::Healthy(format!("{what}: {cause} (process {pid}, {age_ms} ms ago)"))
-        } else {
-            Judgement::Unhealthy(format!("not {what}: {cause} (process {pid}, {age_ms} ms ago)"))
+        match said {
+            Said::Yes(cause) => Judgement::Healthy(format!("{what}: {cause} (process {pid}, {age_ms} ms ago)")),
+            Said::No(cause) => Judgement::Unhealthy(format!("not {what}: {cause} (process {pid}, {age_ms} ms ago)")),
         }
     }
+}
+
+/// What the process says of itself, with its cause.
+enum Said<'a> {
+    Yes(&'a str),
+    No(&'a str),
 }
 
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -4,6 +4,7 @@
 
 pub mod actors;
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod entity;
 pub mod exit_code;

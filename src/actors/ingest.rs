@@ -372,6 +372,8 @@ impl<E: Entity> IngestActor<E> {
         let list = report::list(partitions);
         let (count, owned) = (partitions.len() as u64, self.owned.len() as u64);
         if happening == Happening::Lost {
+            // Nobody counts on this process any more until the group speaks again.
+            self.shared.vitals.left();
             PartitionsLost { partitions: &list, count, owned }.emit();
         } else {
             PartitionsRevoked { partitions: &list, count, owned, drain_ms }.emit();

@@ -23,7 +23,7 @@ use crate::kafka::partition_reader::ReaderSettings;
 use crate::kafka::rebalance::SourceConsumer;
 use crate::kafka::topics::Topics;
 use crate::kafka::{committed, transaction};
-use crate::ports::{Clock, Mark, Terms};
+use crate::ports::{Clock, Mark, Terms, Transactions};
 use crate::progress::budget::Budget;
 use crate::progress::{group_commit, recovery};
 use crate::stats::Stats;
@@ -34,6 +34,32 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// Called once the pipeline cannot go on.
 pub type OnStop = Arc<dyn Fn(Stop) + Send + Sync>;
+
+/// What a pipeline is started with.
+pub struct PipelineParts<'a, E: Entity> {
+    /// Everything that can be configured.
+    pub config: &'a Config,
+    /// Names this process among its siblings.
+    pub instance: &'a str,
+    /// What is known of the topics.
+    pub topics: Topics,
+    /// The kind of entity.
+    pub entity: Arc<E>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Hears what the clients say.
+    pub events: Arc<ClientLog>,
+    /// Called once the pipeline cannot go on.
+    pub stop: OnStop,
+    /// Wraps the transactions; the marks that they leave are given, too. [`plain`] leaves them as they are.
+    pub wrap: fn(CommitThread, Mark) -> Box<dyn Transactions>,
+}
+
+/// Transactions as they are.
+#[must_use]
+pub fn plain(transactions: CommitThread, _: Mark) -> Box<dyn Transactions> {
+    Box::new(transactions)
+}
 
 /// The running pipeline, as the control loop sees it.
 pub struct Pipeline {
@@ -67,15 +93,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// What librdkafka or the operating system refused, and what to do.
-    pub fn start<E: Entity>(
-        config: &Config,
-        instance: &str,
-        topics: Topics,
-        entity: Arc<E>,
-        clock: Arc<dyn Clock>,
-        events: Arc<ClientLog>,
-        stop: OnStop,
-    ) -> Result<Pipeline, String> {
+    pub fn start<E: Entity>(parts: PipelineParts<'_, E>) -> Result<Pipeline, String> {
+        let PipelineParts { config, instance, topics, entity, clock, events, stop, wrap } = parts;
         let shared = Shared {
             stats: Arc::new(Stats::new()),
             vitals: Arc::new(Vitals::new(clock.now())),
@@ -86,7 +105,7 @@ impl Pipeline {
         };
         events.report_to(Arc::clone(&shared.vitals));
         let builder = Builder { config, instance, topics, terms: Arc::new(Terms::new()), shared, events };
-        builder.build(entity)
+        builder.build(entity, wrap)
     }
 
     /// Stops reading; what is read is worked off and committed.
@@ -156,11 +175,16 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn build<E: Entity>(self, entity: Arc<E>) -> Result<Pipeline, String> {
+    fn build<E: Entity>(
+        self,
+        entity: Arc<E>,
+        wrap: fn(CommitThread, Mark) -> Box<dyn Transactions>,
+    ) -> Result<Pipeline, String> {
         let consumer: Arc<OnceLock<Arc<SourceConsumer>>> = Arc::new(OnceLock::new());
         let mark = Mark::new(format!("{}#{:x}", self.instance, self.shared.clock.unix_ms()));
         let commit_thread = self.commit_thread(&consumer, &mark)?;
         let commit_phase = commit_thread.phase();
+        let transactions = wrap(commit_thread, mark.clone());
         let recoveries = self.recoveries(Arc::clone(&entity))?;
         let open_batches = OpenBatchCount::default();
         let commit_settings =
@@ -173,7 +197,7 @@ impl Builder<'_> {
             shared: self.shared.clone(),
             events: Arc::clone(&self.events) as Arc<dyn ClientEvents>,
             commit_settings,
-            commit_thread,
+            transactions,
             recoveries,
             open_batches,
             entity,
@@ -237,6 +261,7 @@ impl Builder<'_> {
         let parts = RecoveryParts {
             entity,
             settings: recovery::Settings {
+                topic: kafka.topic.clone(),
                 group: kafka.group_id.clone(),
                 look_back_records: recovery.look_back_records,
                 verify_max_records: recovery.verify_max_records,
@@ -270,7 +295,7 @@ struct Wiring<E: Entity> {
     shared: Shared,
     events: Arc<dyn ClientEvents>,
     commit_settings: group_commit::Settings,
-    commit_thread: CommitThread,
+    transactions: Box<dyn Transactions>,
     recoveries: RecoveryThreads,
     open_batches: OpenBatchCount,
     entity: Arc<E>,
@@ -302,7 +327,7 @@ fn start_actors<E: Entity>(wiring: Wiring<E>) -> Started<E> {
 
 fn wire<E: Entity>(wiring: Wiring<E>) -> Started<E> {
     let Wiring { config, instance, partitions, terms, shared, events, open_batches, entity, .. } = wiring;
-    let committer = CommitActor::new(wiring.commit_settings, Box::new(wiring.commit_thread), shared.clone()).start();
+    let committer = CommitActor::new(wiring.commit_settings, wiring.transactions, shared.clone()).start();
     let threads = match config.runtime.entity_threads {
         0 => thread::available_parallelism().map_or(1, usize::from),
         threads => threads,

@@ -8,12 +8,17 @@
 //! * [`partition_reader`]: reads a partition to its true end.
 //! * [`topics`]: looks at the three topics at the start; [`guards`] judges them.
 //!
+//! * [`plain_producer`] and [`topic_reader`] are for the commands of people, [`access`] is what can go wrong there;
+//!   [`embedded`] is the try-out's cluster.
+//!
 //! Architecture invariant: no actix here, and no rdkafka type in a port's signature.
 
+pub mod access;
 pub mod batch_queue;
 pub mod client;
 pub mod commit_thread;
 pub mod committed;
+pub mod embedded;
 pub mod error;
 pub mod event_source;
 pub mod guards;
@@ -22,8 +27,10 @@ mod intake;
 pub mod membership;
 pub mod out_record;
 pub mod partition_reader;
+pub mod plain_producer;
 mod poll_thread;
 pub mod rebalance;
+pub mod topic_reader;
 pub mod topics;
 pub mod transaction;
 

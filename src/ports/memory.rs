@@ -53,6 +53,7 @@ pub struct NewRecord {
 #[derive(Debug, Default)]
 struct Log {
     records: Vec<StoredRecord>,
+    start: i64,
     end: i64,
 }
 
@@ -70,8 +71,14 @@ impl Log {
         self.end += 1;
     }
 
+    /// As retention does it.
+    fn delete_before(&mut self, position: Position) {
+        self.start = position.0.clamp(self.start, self.end);
+        self.records.retain(|record| !record.offset.is_before(position));
+    }
+
     fn bounds(&self) -> Bounds {
-        Bounds { low: Position(0), high: Position(self.end) }
+        Bounds { low: Position(self.start), high: Position(self.end) }
     }
 }
 
@@ -134,6 +141,16 @@ impl MemoryKafka {
     /// Appends a record to a topic, as another producer would.
     pub fn append(&self, topic: Topic, partition: Partition, record: NewRecord) -> Offset {
         self.lock().logs_mut(partition).log_mut(topic).append(record)
+    }
+
+    /// Appends what holds no record: the marker of another producer's transaction, or a record that was aborted.
+    pub fn append_marker(&self, topic: Topic, partition: Partition) {
+        self.lock().logs_mut(partition).log_mut(topic).append_marker();
+    }
+
+    /// Deletes what stands before `position`, as retention does.
+    pub fn delete_before(&self, topic: Topic, partition: Partition, position: Position) {
+        self.lock().logs_mut(partition).log_mut(topic).delete_before(position);
     }
 
     /// Everything in a partition of a topic, as a `read_committed` reader sees it.

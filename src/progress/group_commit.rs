@@ -334,7 +334,7 @@ impl GroupCommit {
             }
             Input::Opened(open) => self.open(open, &mut commands),
             Input::Completed { partition, term, id, outcomes } => {
-                self.complete(partition, term, id, outcomes, &mut commands);
+                self.complete(partition, term, id, outcomes);
             }
             Input::Ended(answer) => self.ended(answer, now, &mut commands),
             Input::Revoked { id, partitions } => self.revoke(id, partitions, &mut commands),
@@ -407,24 +407,10 @@ impl GroupCommit {
         }
     }
 
-    fn complete(
-        &mut self,
-        partition: Partition,
-        term: Term,
-        id: BatchId,
-        outcomes: Outcomes,
-        commands: &mut Vec<Command>,
-    ) {
-        let records = outcomes.applied + outcomes.skipped + outcomes.dead_letters.len() as u64;
-        let left = match self.lines.get_mut(&partition).filter(|line| line.term == term) {
-            Some(line) => line.open.complete(id, outcomes),
-            None => Some(outcomes),
-        };
-        // A batch of a line that has ended was reported when it ended; one of a line that closes was dropped there.
-        let is_news = self.lines.get(&partition).is_none_or(|line| line.term != term);
-        if left.is_some() && is_news && records > 0 {
-            commands.push(Command::Dropped { partition, records });
-        }
+    fn complete(&mut self, partition: Partition, term: Term, id: BatchId, outcomes: Outcomes) {
+        let line = self.lines.get_mut(&partition).filter(|line| line.term == term);
+        // What is late was reported when its line ended, began to close, or did not take the batch in the first place.
+        let _late = line.and_then(|line| line.open.complete(id, outcomes));
     }
 
     fn revoke(&mut self, id: RevocationId, partitions: Vec<(Partition, Term)>, commands: &mut Vec<Command>) {
@@ -503,9 +489,10 @@ impl GroupCommit {
         for partition in self.turn() {
             let Some(line) = self.lines.get_mut(&partition) else { continue };
             let mut done = Vec::new();
-            let take =
-                |room: u64, is_first: bool| move |outcomes: &Outcomes| is_first || outcomes.weight_bytes() <= room;
-            while let Some(mut batch) = line.open.take_done_if(take(room, is_first)) {
+            loop {
+                let heals = line.heals.as_ref().map_or(0, Outcomes::weight_bytes);
+                let fits = |outcomes: &Outcomes| is_first || outcomes.weight_bytes() + heals <= room;
+                let Some(mut batch) = line.open.take_done_if(fits) else { break };
                 if let Some(heals) = line.heals.take() {
                     batch.outcomes.merge(heals);
                 }
@@ -713,6 +700,7 @@ impl GroupCommit {
             }
             Verdict::CannotTell => {
                 for part in cargo.parts {
+                    commands.push(Command::Dropped { partition: part.partition, records: records_of(&part) });
                     let is_held = self.lines.get(&part.partition).is_some_and(|line| line.term == part.term);
                     if is_held {
                         self.over(&[(part.partition, part.term)], commands);

@@ -54,6 +54,8 @@ const MIN_DLQ_WINDOW: u64 = 1_000;
 /// What the operator decided.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The input topic: dead letters of another one say nothing about this one's events.
+    pub topic: String,
     /// The group whose snapshots these are.
     pub group: String,
     /// At least so many offsets before the start are replayed.
@@ -207,7 +209,7 @@ pub enum Finding {
         /// How many.
         events: u64,
     },
-    /// Dead letters without the headers that steward writes.
+    /// Dead letters without the headers that steward writes, or of another input.
     UnreadableDeadLetters {
         /// How many.
         records: u64,
@@ -319,8 +321,9 @@ pub fn plan(
     let trusts_committed = settings.verify_max_records == 0;
     let contained = behind_state.max(behind_dlq);
     let mut start = if trusts_committed { position } else { position.max(contained) };
-    if trusts_committed && position > contained {
-        findings.push(Finding::PassedOver { from: contained.max(input.low).min(position), until: position });
+    let unknown_from = contained.max(input.low);
+    if trusts_committed && position > unknown_from {
+        findings.push(Finding::PassedOver { from: unknown_from, until: position });
     }
     if start < input.low {
         findings.push(Finding::Expired { first: start, until: input.low });
@@ -507,7 +510,7 @@ impl<E: Entity> Recovery<E> {
             }
             Topic::Input => {
                 self.input = bounds;
-                self.refuse_shorter_input()?;
+                self.refuse_input_shorter_than("the state contains", self.newest.as_ref().map(|(newest, _)| *newest))?;
                 self.stage = self.dlq_window_before(self.dlq_high);
             }
         }
@@ -522,7 +525,7 @@ impl<E: Entity> Recovery<E> {
         match self.stage {
             Stage::State { .. } => self.state_record(record),
             Stage::Dlq { .. } => {
-                self.dlq.record(record);
+                self.dlq_record(record);
                 Ok(())
             }
             Stage::RecordAtNewest { .. } => self.record_at_newest(record),
@@ -542,7 +545,11 @@ impl<E: Entity> Recovery<E> {
     /// See [`Refusal`].
     pub fn read(&mut self) -> Result<(), Refusal> {
         self.stage = match self.stage {
-            Stage::State { .. } => Stage::Bounds(Topic::Dlq),
+            Stage::State { until, .. } => {
+                self.lease.set(self.held_bytes);
+                self.refuse_too_much_state(until)?;
+                Stage::Bounds(Topic::Dlq)
+            }
             Stage::Dlq { from, .. } => self.dlq_window_read(from)?,
             Stage::RecordAtNewest { seen: true } => self.after_checks(),
             Stage::RecordAtNewest { seen: false } => {
@@ -659,12 +666,12 @@ impl<E: Entity> Recovery<E> {
     fn weigh(&mut self, at: Offset) -> Result<(), Refusal> {
         if self.held_bytes.abs_diff(self.lease.bytes()) > 65_536 {
             self.lease.set(self.held_bytes);
-            self.refuse_too_much_state(at)?;
+            self.refuse_too_much_state(at.next())?;
         }
         Ok(())
     }
 
-    fn refuse_too_much_state(&self, at: Offset) -> Result<(), Refusal> {
+    fn refuse_too_much_state(&self, read_to: Position) -> Result<(), Refusal> {
         if self.lease.fits() {
             return Ok(());
         }
@@ -672,7 +679,7 @@ impl<E: Entity> Recovery<E> {
         let (held_bytes, limit_bytes) = (budget.held_bytes(), budget.limit_bytes());
         let unread_bytes = match self.need() {
             Need::Read { topic: Topic::State, from, until } => {
-                let (read, unread) = (at.next().distance_from(from).max(1), until.distance_from(at.next()));
+                let (read, unread) = (read_to.distance_from(from).max(1), until.distance_from(read_to));
                 u128::from(self.held_bytes) * u128::from(unread) / u128::from(read)
             }
             Need::Read { topic: Topic::Input | Topic::Dlq, .. } | Need::Committed | Need::Bounds(_) | Need::Nothing => {
@@ -695,11 +702,11 @@ impl<E: Entity> Recovery<E> {
         Refusal::Recreated { partition: self.partition, why }
     }
 
-    fn refuse_shorter_input(&self) -> Result<(), Refusal> {
-        match &self.newest {
-            Some((newest, _)) if newest.next() > self.input.high => {
+    fn refuse_input_shorter_than(&self, what: &str, newest: Option<Offset>) -> Result<(), Refusal> {
+        match newest {
+            Some(newest) if newest.next() > self.input.high => {
                 let end = self.input.high;
-                Err(self.recreated(format!("it ends at {end}, but the state contains the event at offset {newest}")))
+                Err(self.recreated(format!("it ends at {end}, but {what} the event at offset {newest}")))
             }
             Some(_) | None => Ok(()),
         }
@@ -730,9 +737,26 @@ impl<E: Entity> Recovery<E> {
         Stage::Dlq { from: until.back(window).max(self.dlq_low), until }
     }
 
+    fn dlq_record(&mut self, record: &Record<'_>) {
+        let topic = record.headers.last(header::SOURCE_TOPIC);
+        let is_ours = topic == Some(self.settings.topic.as_bytes())
+            && number(record, header::SOURCE_PARTITION) == Some(i64::from(self.partition.0));
+        let dlq = &mut self.dlq;
+        let Some(offset) = number(record, header::SOURCE_OFFSET).map(Offset).filter(|_| is_ours) else {
+            dlq.unreadable += 1;
+            dlq.newest_unreadable = dlq.newest_unreadable.max(record.offset);
+            return;
+        };
+        dlq.offsets.insert(offset);
+        dlq.newest = dlq.newest.max(Some(offset));
+        dlq.window_newest = dlq.window_newest.max(Some(offset));
+        dlq.oldest = Some(dlq.oldest.map_or(offset, |oldest| oldest.min(offset)));
+    }
+
     /// Windows are read from the end backwards until one lies wholly before what will be replayed. Dead letters stand
     /// in the order of their source, except those that a recovery published later: a window is far longer than these.
     fn dlq_window_read(&mut self, from: Position) -> Result<Stage, Refusal> {
+        self.refuse_input_shorter_than("the dead letters contain", self.dlq.newest)?;
         let committed = self.committed.as_ref().map(|committed| committed.position);
         let newest = self.newest.as_ref().map(|(newest, _)| *newest);
         self.plan = plan(committed, newest, self.dlq.newest, self.input, &self.settings);
@@ -784,6 +808,7 @@ impl<E: Entity> Recovery<E> {
                 touched.is_changed = Changed::Yes;
                 self.replay.applied += 1;
             }
+            Err(_) if !self.is_missing(record.offset) => {}
             Err(rejection) => {
                 let mut batch = Batch::new(self.partition, self.term, Position(record.offset.0));
                 batch.push(record.offset, record.timestamp_ms, record.key, record.value, record.headers.iter());
@@ -793,10 +818,18 @@ impl<E: Entity> Recovery<E> {
         }
     }
 
+    /// Whether a dead letter that was not found was lost. Where retention has cut the dead letters, those before the
+    /// oldest that is left may have been there.
+    fn is_missing(&self, offset: Offset) -> bool {
+        self.dlq_low == Position(0) || self.dlq.oldest.is_some_and(|oldest| offset > oldest)
+    }
+
     fn skip(&mut self, offset: Offset) {
         self.replay.skipped += 1;
-        let committed = self.committed.as_ref().map_or(Position(0), |committed| committed.position);
-        if !offset.is_before(committed) {
+        // Where the group has no position, that behind the state counts as it.
+        let behind_state = self.newest.as_ref().map_or(Position(0), |(newest, _)| newest.next());
+        let position = self.committed.as_ref().map_or(behind_state, |committed| committed.position);
+        if !offset.is_before(position) {
             self.replay.skipped_uncommitted += 1;
         }
     }
@@ -834,27 +867,9 @@ impl<E: Entity> Recovery<E> {
                 self.entities.insert(key, Resting { snapshot: value, newest });
             }
         }
-        let is_cut = self.dlq_low > Position(0);
-        let oldest = self.dlq.oldest;
-        // Where retention has cut the dead letters, those before the oldest that is left may have been there.
-        let is_missing = |letter: &DeadLetter| !is_cut || oldest.is_some_and(|oldest| letter.record().offset > oldest);
-        heals.dead_letters = std::mem::take(&mut self.replay.rejected).into_iter().filter(is_missing).collect();
+        heals.dead_letters = std::mem::take(&mut self.replay.rejected);
         heals.applied = 0;
         heals
-    }
-}
-
-impl DeadLetters {
-    fn record(&mut self, record: &Record<'_>) {
-        let Some(offset) = number(record, header::SOURCE_OFFSET).map(Offset) else {
-            self.unreadable += 1;
-            self.newest_unreadable = record.offset;
-            return;
-        };
-        self.offsets.insert(offset);
-        self.newest = self.newest.max(Some(offset));
-        self.window_newest = self.window_newest.max(Some(offset));
-        self.oldest = Some(self.oldest.map_or(offset, |oldest| oldest.min(offset)));
     }
 }
 

@@ -65,6 +65,7 @@ const EVERY_ROOM: &[&str] = &[
     "service",
     "stats",
     "telemetry",
+    "heartbeat",
     "vitals",
     "workload",
 ];
@@ -73,10 +74,11 @@ const EVERY_ROOM: &[&str] = &[
 const ROOMS: &[Room] = &[
     Room { name: "main",       purity: Worldly,  may_name: &["cli", "app"] },
     Room { name: "lib",        purity: Pure,     may_name: &[] },
-    Room { name: "cli",        purity: Worldly,  may_name: &["app", "config", "service", "kafka", "record", "entity", "reference", "workload", "stats", "log_events", "telemetry"] },
+    Room { name: "cli",        purity: Worldly,  may_name: &["app", "heartbeat", "ports", "config", "service", "kafka", "record", "entity", "reference", "workload", "stats", "log_events", "telemetry"] },
     Room { name: "app",        purity: Worldly,  may_name: EVERY_ROOM },
     Room { name: "config",     purity: Worldly,  may_name: &[] },
     Room { name: "telemetry",  purity: Worldly,  may_name: &["config", "log_events"] },
+    Room { name: "heartbeat",  purity: Worldly,  may_name: &[] },
     Room { name: "exit_code",  purity: Timeless, may_name: &[] },
     Room { name: "log_events", purity: Pure,     may_name: &[] },
     Room { name: "stats",      purity: Worldly,  may_name: &["entity", "log_events"] },

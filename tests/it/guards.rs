@@ -4,22 +4,24 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
-use steward::config::{Kafka, Unchecked};
+use rdkafka::consumer::DefaultConsumerContext;
+use steward::config::{Kafka as KafkaConfig, Unchecked};
 use steward::kafka::guards::{StartRefusal, StartWarning, TopicFacts, TopicSettings, check};
 use steward::kafka::topics::{TopicInspector, Topics, WaitingForTopic};
 
-use crate::real_kafka::{SystemClock, bootstrap, client, create_topic, needing_a_broker, unique};
+use crate::support::clock::SystemClock;
+use crate::support::kafka::Kafka;
+use crate::support::names;
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = crate::trials![
+    let mut trials = trials![
         each_guard_refuses_what_it_is_there_for,
         every_refusal_says_what_to_do,
         an_unreadable_configuration_is_refused_unless_allowed,
         tombstones_outlive_the_events_they_cover,
         more_dead_letter_partitions_than_needed_are_fine,
     ];
-    trials.extend(needing_a_broker(crate::trials![
+    trials.extend(broker_trials![Shared:
         missing_outputs_are_created_to_fit_and_pass_every_guard,
         an_input_that_is_kept_for_ever_needs_tombstones_for_ever,
         missing_outputs_that_are_not_to_be_created_are_refused_with_the_command,
@@ -32,7 +34,7 @@ pub fn trials() -> Vec<Trial> {
         a_state_topic_that_deletes_is_refused,
         a_compacted_dead_letter_topic_is_refused,
         brokers_that_do_not_answer_are_named,
-    ]));
+    ]);
     trials
 }
 
@@ -109,10 +111,10 @@ fn more_dead_letter_partitions_than_needed_are_fine() {
 
 fn missing_outputs_are_created_to_fit_and_pass_every_guard() {
     let names = Names::new();
-    create_topic(&names.kafka.topic, 3, &[("retention.ms", "86400000"), ("max.message.bytes", "2000000")]);
+    names.kafka.create_topic(&names.config.topic, 3, &[("retention.ms", "86400000"), ("max.message.bytes", "2000000")]);
     let topics = names.inspect().expect("everything fits");
     assert_eq!(topics.partitions, 3);
-    assert_eq!(topics.created, [names.kafka.state_topic.clone(), names.kafka.dlq_topic.clone()]);
+    assert_eq!(topics.created, [names.config.state_topic.clone(), names.config.dlq_topic.clone()]);
     assert_eq!(topics.max_batch_bytes, Some(2_065_536));
     assert_eq!(topics.warnings, []);
     let again = names.inspect().expect("everything still fits");
@@ -121,34 +123,34 @@ fn missing_outputs_are_created_to_fit_and_pass_every_guard() {
 
 fn an_input_that_is_kept_for_ever_needs_tombstones_for_ever() {
     let names = Names::new();
-    create_topic(&names.kafka.topic, 1, &[("retention.ms", "-1")]);
+    names.kafka.create_topic(&names.config.topic, 1, &[("retention.ms", "-1")]);
     names.inspect().expect("created to fit");
     let short = Names::new();
-    create_topic(&short.kafka.topic, 1, &[("retention.ms", "-1")]);
-    create_topic(&short.kafka.state_topic, 1, &[("cleanup.policy", "compact")]);
+    short.kafka.create_topic(&short.config.topic, 1, &[("retention.ms", "-1")]);
+    short.kafka.create_topic(&short.config.state_topic, 1, &[("cleanup.policy", "compact")]);
     let refusal = short.inspect().expect_err("a day is too short");
     assert_eq!(refusal.guard(), "tombstone_retention");
 }
 
 fn missing_outputs_that_are_not_to_be_created_are_refused_with_the_command() {
     let mut names = Names::new();
-    names.kafka.create_topics = false;
-    create_topic(&names.kafka.topic, 2, &[]);
+    names.config.create_topics = false;
+    names.kafka.create_topic(&names.config.topic, 2, &[]);
     let refusal = names.inspect().expect_err("nobody creates it");
     let StartRefusal::OutputMissing { command, .. } = &refusal else { panic!("{refusal}") };
     let expected = format!(
         "kafka-topics.sh --bootstrap-server {} --create --topic {} --partitions 2 --replication-factor 1 \
          --config cleanup.policy=compact --config delete.retention.ms=1209600000 --config min.insync.replicas=1 \
          --config unclean.leader.election.enable=false --config max.message.bytes=1114124",
-        bootstrap(),
-        names.kafka.state_topic
+        names.kafka.address(),
+        names.config.state_topic
     );
     assert_eq!(*command, expected);
 }
 
 fn two_instances_that_create_at_once_both_start() {
     let names = Names::new();
-    create_topic(&names.kafka.topic, 2, &[]);
+    names.kafka.create_topic(&names.config.topic, 2, &[]);
     std::thread::scope(|scope| {
         let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| names.inspect())).collect();
         for start in starts {
@@ -160,13 +162,13 @@ fn two_instances_that_create_at_once_both_start() {
 
 fn a_missing_input_is_waited_for_and_then_refused_but_never_created() {
     let mut names = Names::new();
-    names.kafka.topic_wait_ms = 600;
+    names.config.topic_wait_ms = 600;
     let mut waits = 0;
     let refusal = names
         .inspect_while(&mut |waiting| {
             assert_eq!(
                 (waiting.topic.as_str(), waiting.limit),
-                (names.kafka.topic.as_str(), Duration::from_millis(600))
+                (names.config.topic.as_str(), Duration::from_millis(600))
             );
             waits += 1;
             ControlFlow::Continue(())
@@ -174,9 +176,7 @@ fn a_missing_input_is_waited_for_and_then_refused_but_never_created() {
         .expect_err("it is not there");
     assert!(matches!(refusal, StartRefusal::InputMissing { waited_ms: 600.., .. }), "{refusal}");
     assert!(waits >= 2, "{waits}");
-    let consumer: BaseConsumer = client().create().expect("valid");
-    let all = consumer.fetch_metadata(None, Duration::from_secs(10)).expect("the broker answers");
-    assert!(all.topics().iter().all(|topic| topic.name() != names.kafka.topic));
+    assert_eq!(names.kafka.partition_count(&names.config.topic), None, "nobody creates the input");
 }
 
 fn an_input_that_appears_ends_the_wait() {
@@ -184,7 +184,7 @@ fn an_input_that_appears_ends_the_wait() {
     let mut created = false;
     let topics = names.inspect_while(&mut |_| {
         if !created {
-            create_topic(&names.kafka.topic, 4, &[]);
+            names.kafka.create_topic(&names.config.topic, 4, &[]);
             created = true;
         }
         ControlFlow::Continue(())
@@ -200,28 +200,28 @@ fn the_wait_for_the_input_can_be_interrupted() {
 
 fn a_state_topic_of_another_size_is_refused() {
     let names = Names::new();
-    create_topic(&names.kafka.topic, 3, &[]);
-    create_topic(&names.kafka.state_topic, 2, &[("cleanup.policy", "compact")]);
+    names.kafka.create_topic(&names.config.topic, 3, &[]);
+    names.kafka.create_topic(&names.config.state_topic, 2, &[("cleanup.policy", "compact")]);
     assert_eq!(names.inspect().expect_err("2 is not 3").guard(), "partition_counts");
 }
 
 fn a_compacted_input_is_refused() {
     let names = Names::new();
-    create_topic(&names.kafka.topic, 1, &[("cleanup.policy", "compact,delete")]);
+    names.kafka.create_topic(&names.config.topic, 1, &[("cleanup.policy", "compact,delete")]);
     assert_eq!(names.inspect().expect_err("compacted").guard(), "input_not_compacted");
 }
 
 fn a_state_topic_that_deletes_is_refused() {
     let names = Names::new();
-    create_topic(&names.kafka.topic, 1, &[]);
-    create_topic(&names.kafka.state_topic, 1, &[("cleanup.policy", "compact,delete")]);
+    names.kafka.create_topic(&names.config.topic, 1, &[]);
+    names.kafka.create_topic(&names.config.state_topic, 1, &[("cleanup.policy", "compact,delete")]);
     assert_eq!(names.inspect().expect_err("it deletes").guard(), "state_compacted");
 }
 
 fn a_compacted_dead_letter_topic_is_refused() {
     let names = Names::new();
-    create_topic(&names.kafka.topic, 1, &[]);
-    create_topic(&names.kafka.dlq_topic, 1, &[("cleanup.policy", "compact")]);
+    names.kafka.create_topic(&names.config.topic, 1, &[]);
+    names.kafka.create_topic(&names.config.dlq_topic, 1, &[("cleanup.policy", "compact")]);
     assert_eq!(names.inspect().expect_err("compacted").guard(), "dlq_not_compacted");
 }
 
@@ -231,8 +231,8 @@ fn brokers_that_do_not_answer_are_named() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound").to_string();
     drop(listener);
-    names.kafka.bootstrap_servers.clone_from(&address);
-    names.kafka.topic_wait_ms = 100;
+    names.config.bootstrap_servers.clone_from(&address);
+    names.config.topic_wait_ms = 100;
     let refusal = names.inspect().expect_err("nobody answers");
     assert!(
         matches!(&refusal, StartRefusal::BrokersUnreachable { bootstrap, .. } if *bootstrap == address),
@@ -284,19 +284,20 @@ fn of(topic: &mut TopicFacts) -> &mut TopicSettings {
 /// Names of three topics that do not exist yet.
 struct Names {
     kafka: Kafka,
+    config: KafkaConfig,
 }
 
 impl Names {
     fn new() -> Names {
-        let topic = unique("services");
-        let kafka = Kafka {
-            bootstrap_servers: bootstrap(),
-            state_topic: format!("{topic}.state"),
-            dlq_topic: format!("{topic}.dlq"),
-            topic,
-            ..Kafka::default()
+        let (kafka, names) = (Kafka::shared(), names::Names::new());
+        let config = KafkaConfig {
+            bootstrap_servers: kafka.address().to_owned(),
+            state_topic: names.state,
+            dlq_topic: names.dlq,
+            topic: names.input,
+            ..KafkaConfig::default()
         };
-        Names { kafka }
+        Names { kafka, config }
     }
 
     fn inspect(&self) -> Result<Topics, StartRefusal> {
@@ -307,9 +308,9 @@ impl Names {
         &self,
         waiting: &mut dyn FnMut(&WaitingForTopic) -> ControlFlow<()>,
     ) -> Result<Topics, StartRefusal> {
-        let mut config = client();
-        config.set("bootstrap.servers", &self.kafka.bootstrap_servers);
+        let mut config = self.kafka.client_config();
+        config.set("bootstrap.servers", &self.config.bootstrap_servers);
         let context = DefaultConsumerContext;
-        TopicInspector::new(&self.kafka, Unchecked::Refuse, &config, &context, &SystemClock)?.inspect(waiting)
+        TopicInspector::new(&self.config, Unchecked::Refuse, &config, &context, &SystemClock)?.inspect(waiting)
     }
 }

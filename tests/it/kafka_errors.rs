@@ -5,7 +5,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use steward::kafka::error::{Cause, Gravity, KafkaFailure, Refusal, Step, classify, decide};
 
 pub fn trials() -> Vec<Trial> {
-    crate::trials![
+    trials![
         every_code_we_know_has_its_action,
         nothing_is_retried_once_offsets_may_be_on_their_way,
         an_error_without_a_flag_is_fatal_when_a_transaction_opens,

@@ -27,18 +27,28 @@ mod support;
 
 mod architecture;
 mod broker_smoke;
+mod cli;
+mod commands;
 mod config;
 mod event_source;
 mod exactly_once;
+mod faults;
+mod guards;
 mod kafka_client;
+mod kafka_errors;
 mod log_events;
+mod machines;
+mod partition_reader;
 mod recovery;
 mod reference;
 mod service;
+mod shutdown;
 mod simulation;
 mod start;
 mod stats;
+mod supervision;
 mod telemetry;
+mod transactions;
 mod workload;
 
 fn main() {
@@ -46,16 +56,26 @@ fn main() {
     let tests = [
         service::tests(),
         reference::trials(),
+        machines::tests(),
         workload::trials(),
         simulation::tests(),
         config::tests(),
+        cli::tests(),
+        commands::trials(),
         log_events::trials(),
         telemetry::trials(),
         stats::trials(),
+        kafka_errors::trials(),
+        guards::trials(),
         broker_smoke::trials(),
         event_source::tests(),
         kafka_client::tests(),
         exactly_once::tests(),
+        faults::trials(),
+        shutdown::trials(),
+        supervision::trials(),
+        partition_reader::trials(),
+        transactions::trials(),
         recovery::trials(),
         start::trials(),
         architecture::trials(),

@@ -11,10 +11,13 @@ use steward::kafka::{committed, transaction};
 use steward::ports::{Bounds, Clock, PartitionReader, ReadFailure, Terms, Topic};
 use steward::record::{Offset, Partition, Position, Term};
 
-use crate::real_kafka::{SystemClock, client, create_topic, needing_a_broker, unique, wait_until};
+use crate::support::clock::SystemClock;
+use crate::support::kafka::{ANY_TIMESTAMP, Kafka};
+use crate::support::names::unique;
+use crate::support::wait::{PATIENCE, wait_until};
 
 pub fn trials() -> Vec<Trial> {
-    needing_a_broker(crate::trials![
+    broker_trials![Shared:
         a_read_ends_behind_the_markers_and_sees_no_aborted_record,
         a_read_stops_exactly_where_it_should,
         a_partition_can_be_read_twice_with_the_same_clients,
@@ -27,7 +30,7 @@ pub fn trials() -> Vec<Trial> {
         a_header_name_that_is_no_text_stops_nobody,
         a_missing_topic_is_an_error_at_once,
         many_records_are_read_in_order_and_once,
-    ])
+    ]
 }
 
 const P0: Partition = Partition(0);
@@ -129,7 +132,7 @@ fn a_read_ends_with_its_term() {
 fn headers_and_nulls_come_as_they_were_written() {
     use rdkafka::message::{Header, OwnedHeaders};
     let log = Log::new();
-    let producer: BaseProducer = client().create().expect("valid");
+    let producer: BaseProducer = log.kafka.client_config().create().expect("valid");
     let headers = OwnedHeaders::new()
         .insert(Header { key: "a", value: Some(&b"1"[..]) })
         .insert(Header { key: "a", value: None::<&[u8]> })
@@ -152,7 +155,7 @@ fn a_header_name_that_is_no_text_stops_nobody() {
     use rdkafka_sys as sys;
     use sys::rd_kafka_vtype_t::*;
     let log = Log::new();
-    let producer: BaseProducer = client().create().expect("valid");
+    let producer: BaseProducer = log.kafka.client_config().create().expect("valid");
     let topic = std::ffi::CString::new(log.settings.state.as_str()).expect("no NUL");
     // SAFETY: the arguments are what each VTYPE asks for, and outlive the call, which copies them.
     let error = unsafe {
@@ -206,6 +209,7 @@ fn many_records_are_read_in_order_and_once() {
 
 /// A state topic of one partition, and who may read it.
 struct Log {
+    kafka: Kafka,
     settings: ReaderSettings,
     terms: Arc<Terms>,
     term: Term,
@@ -214,7 +218,9 @@ struct Log {
 impl Log {
     fn new() -> Log {
         let topic = unique("log");
-        create_topic(&topic, 1, &[]);
+        let kafka = Kafka::shared();
+        // One test stamps its record in the past, which retention would delete within seconds.
+        kafka.create_topic(&topic, 1, &ANY_TIMESTAMP);
         let settings = ReaderSettings {
             input: topic.clone(),
             state: topic.clone(),
@@ -223,11 +229,11 @@ impl Log {
         };
         let terms = Arc::new(Terms::new());
         let term = terms.begin(P0);
-        Log { settings, terms, term }
+        Log { kafka, settings, terms, term }
     }
 
     fn transactional(&self) -> BaseProducer {
-        let config = transaction::settings(&client(), &unique("writer"), Duration::from_secs(60));
+        let config = transaction::settings(&self.kafka.client_config(), &unique("writer"), Duration::from_secs(60));
         let producer: BaseProducer = config.create().expect("valid");
         producer.init_transactions(Duration::from_secs(30)).expect("registered");
         producer
@@ -238,7 +244,7 @@ impl Log {
             let record = BaseRecord::<[u8], str>::to(&self.settings.state).partition(0).payload(value);
             assert!(producer.send(record).is_ok());
         }
-        wait_until("the records are delivered", || {
+        wait_until("the records are delivered", PATIENCE, || {
             producer.poll(Duration::from_millis(1));
             producer.in_flight_count() == 0
         });
@@ -257,21 +263,16 @@ impl Log {
     }
 
     fn produce(&self, values: &[&str]) {
-        let producer: BaseProducer = client().set("linger.ms", "5").create().expect("valid");
+        let producer: BaseProducer = self.kafka.client_config().set("linger.ms", "5").create().expect("valid");
         self.send(&producer, values);
     }
 
     fn delete_before(&self, offset: i64) {
-        use rdkafka::admin::{AdminClient, AdminOptions};
-        let admin: AdminClient<rdkafka::client::DefaultClientContext> = client().create().expect("valid");
-        let mut list = rdkafka::TopicPartitionList::new();
-        list.add_partition_offset(&self.settings.state, 0, rdkafka::Offset::Offset(offset)).expect("valid");
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        runtime.block_on(admin.delete_records(&list, &AdminOptions::new())).expect("deleted");
+        self.kafka.delete_records(&self.settings.state, 0, offset);
     }
 
     fn reader(&self) -> TestReader<'_> {
-        let config = committed::settings(&client(), &unique("group"));
+        let config = committed::settings(&self.kafka.client_config(), &unique("group"));
         let clients = ReaderClients::new(&config, &DefaultConsumerContext).expect("valid");
         TestReader { log: self, clients, reports: Vec::new(), on_report: None }
     }

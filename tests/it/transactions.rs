@@ -17,19 +17,21 @@ use steward::kafka::{committed, transaction};
 use steward::ports::{Answer, Clock, Committed, Content, Mark, RefusedRecord, Stretch, Terms, Transactions};
 use steward::record::{Batch, DeadLetter, Header, Offset, Partition, Position, Snapshot, Term, TraceContext};
 
-use crate::real_kafka::{
-    Member, PATIENCE, Seen, SystemClock, client, committed_records, create_topic, needing_a_broker, unique, wait_until,
-};
+use crate::support::clock::SystemClock;
+use crate::support::kafka::{Kafka, Stored};
+use crate::support::member::Member;
+use crate::support::names::{Names, unique};
+use crate::support::wait::{PATIENCE, wait_until};
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = crate::trials![
+    let mut trials = trials![
         an_end_that_may_have_been_sent_twice_is_no_answer,
         each_error_of_the_broker_gets_its_answer,
         a_missing_permission_to_produce_is_a_refusal,
         the_phase_tells_what_the_thread_waits_for,
         without_a_broker_a_renewal_fails_within_its_limit,
     ];
-    trials.extend(needing_a_broker(crate::trials![
+    trials.extend(broker_trials![Shared:
         a_commit_shows_state_dead_letters_and_offsets_at_once,
         a_term_that_ends_after_the_metadata_was_taken_lets_nothing_through,
         content_of_an_ended_term_opens_no_transaction,
@@ -40,8 +42,8 @@ pub fn trials() -> Vec<Trial> {
         a_record_that_is_too_large_is_named_and_passes_without_its_value,
         offsets_alone_commit_one_after_the_other,
         before_a_renewal_there_is_no_producer,
-        a_small_transaction_takes_milliseconds,
-    ]));
+    ]);
+    trials.extend(broker_trials![SharedAlone: a_small_transaction_takes_milliseconds]);
     trials
 }
 
@@ -66,11 +68,11 @@ fn a_commit_shows_state_dead_letters_and_offsets_at_once() {
     let answer = pod.commits(pod.content(1, vec![live, gone], vec![letter, nothing], 9));
 
     assert!(matches!(answer, Answer::Committed { .. }), "{answer:?}");
-    let state = committed_records(&pod.state, 0);
+    let state = pod.kafka.read_committed(&pod.names.state);
     let expected = headers(&[
         ("steward-source-partition", "0"),
         ("steward-source-offset", "6"),
-        ("steward-group", &pod.group),
+        ("steward-group", &pod.names.group),
         ("traceparent", "00-aa"),
     ]);
     assert_eq!(state[0].headers[..4], expected);
@@ -78,13 +80,13 @@ fn a_commit_shows_state_dead_letters_and_offsets_at_once() {
     assert_eq!((state[0].key.as_deref(), state[0].value.as_deref()), (Some(&b"42"[..]), Some(&b"{}"[..])));
     assert_eq!((state[1].key.as_deref(), state[1].value.as_deref()), (Some(&b"43"[..]), None));
     assert_eq!(state[1].headers.len(), 3);
-    let dlq = committed_records(&pod.dlq, 0);
+    let dlq = pod.kafka.read_committed(&pod.names.dlq);
     let mut expected =
         vec![("a".to_owned(), Some(b"1".to_vec())), ("a".to_owned(), None), ("b".to_owned(), Some(Vec::new()))];
     expected.extend(headers(&[
         ("steward-reason", "missing_key"),
         ("steward-detail", "no key"),
-        ("steward-source-topic", &pod.input),
+        ("steward-source-topic", &pod.names.input),
         ("steward-source-partition", "0"),
         ("steward-source-offset", "7"),
         ("steward-source-timestamp", "1700000000000"),
@@ -116,7 +118,7 @@ fn a_term_that_ends_after_the_metadata_was_taken_lets_nothing_through() {
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
 
     assert!(matches!(&answer, Answer::Stale(partitions) if *partitions == [P0]), "{answer:?}");
-    assert_eq!(committed_records(&pod.state, 0), [] as [Seen; 0]);
+    assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
     assert_eq!(pod.renews(), [(P0, None)]);
 }
 
@@ -125,19 +127,20 @@ fn content_of_an_ended_term_opens_no_transaction() {
     pod.terms.end(P0);
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
     assert!(matches!(&answer, Answer::Stale(partitions) if *partitions == [P0]), "{answer:?}");
-    assert_eq!(committed_records(&pod.state, 0), [] as [Seen; 0]);
+    assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
 }
 
 fn a_consumer_that_never_joined_commits_nothing() {
     let terms = Arc::new(Terms::new());
     let term = terms.begin(P0);
     let pod = Pod::with_view(1, terms, term, |_| {
-        let stranger: BaseConsumer = client().set("group.id", unique("stranger")).create().expect("valid");
+        let stranger: BaseConsumer =
+            Kafka::shared().client_config().set("group.id", unique("stranger")).create().expect("valid");
         Arc::new(move || membership_of(&stranger))
     });
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
     assert!(matches!(&answer, Answer::Aborted { cause, .. } if cause.contains("not joined")), "{answer:?}");
-    assert_eq!(committed_records(&pod.state, 0), [] as [Seen; 0]);
+    assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
     assert_eq!(pod.renews(), [(P0, None)]);
 }
 
@@ -156,12 +159,12 @@ fn an_old_generation_commits_nothing() {
         })
     });
     let _member = kept.recv().expect("sent");
-    let _second = Member::joins(&pod.group, &pod.input);
+    let _second = Member::joins(&pod.kafka, &pod.names.group, &pod.names.input);
 
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
 
     assert!(matches!(&answer, Answer::Aborted { timed_out: false, .. }), "{answer:?}");
-    assert_eq!(committed_records(&pod.state, 0), [] as [Seen; 0]);
+    assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
     let again = pod.commits(pod.content(2, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
     assert!(matches!(again, Answer::Committed { .. }), "{again:?}");
 }
@@ -176,21 +179,21 @@ fn a_newer_producer_of_the_same_name_fences_the_older() {
     assert!(matches!(answer, Answer::Fenced { within_timeout: true, .. }), "{answer:?}");
     let newer = ask(&twin, pod.content(1, vec![pod.snapshot("42", Some("new"), 0)], vec![], 1));
     assert!(matches!(newer, Answer::Committed { .. }), "{newer:?}");
-    let values: Vec<_> = committed_records(&pod.state, 0).into_iter().map(|seen| seen.value).collect();
+    let values: Vec<_> = pod.kafka.read_committed(&pod.names.state).into_iter().map(|stored| stored.value).collect();
     assert_eq!(values, [Some(b"new".to_vec())]);
 }
 
 fn a_transaction_that_timed_out_is_told_from_one_that_another_process_fenced() {
     let terms = Arc::new(Terms::new());
     let term = terms.begin(P0);
-    let state = unique("state");
-    let open = state.clone();
-    let pod = Pod::build(1, terms, term, state, Duration::from_secs(1), move |member| {
+    let names = Names::new();
+    let open = names.state.clone();
+    let pod = Pod::build(1, terms, term, names, Duration::from_secs(1), move |member| {
         let looks = AtomicUsize::new(0);
         Arc::new(move || {
             if looks.fetch_add(1, Ordering::Relaxed) == 1 {
                 // Returns once the coordinator has ended the transaction.
-                committed_records(&open, 0);
+                Kafka::shared().read_committed(&open);
             }
             membership_of(&member)
         })
@@ -217,11 +220,11 @@ fn a_record_that_is_too_large_is_named_and_passes_without_its_value() {
 
     let Answer::Refused { record, .. } = &answer else { panic!("{answer:?}") };
     assert_eq!(*record, Some(RefusedRecord::DeadLetter { index: 1, too_large: true }));
-    assert_eq!(committed_records(&pod.state, 0), [] as [Seen; 0]);
+    assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
     let truncated = DeadLetter { truncated: true, ..huge };
     let answer = pod.commits(pod.content(1, snapshots, vec![small, truncated], 3));
     assert!(matches!(answer, Answer::Committed { .. }), "{answer:?}");
-    let dlq = committed_records(&pod.dlq, 0);
+    let dlq = pod.kafka.read_committed(&pod.names.dlq);
     assert_eq!((dlq.len(), dlq[1].value.as_deref(), dlq[1].key.as_deref()), (2, None, Some(&b"2"[..])));
     let expected = headers(&[("steward-truncated", "true"), ("steward-truncated-length", "10000000")]);
     assert_eq!(dlq[1].headers[6..], expected);
@@ -252,7 +255,7 @@ fn a_small_transaction_takes_milliseconds() {
         let Answer::Committed { took: this } = answer else { panic!("{answer:?}") };
         took.push(this);
         // The broker still writes the markers of the one before, and lets the next one wait: not what is measured.
-        committed_records(&pod.state, 0);
+        pod.kafka.read_committed(&pod.names.state);
     }
     took.sort();
     // The client's own commit waits for 100 ms whenever records were produced.
@@ -332,7 +335,7 @@ fn the_phase_tells_what_the_thread_waits_for() {
     let reply = Box::new(move |answer| reply.send(answer).expect("the test listens"));
     mock.transactions.commit(Arc::new(mock.content(1)), reply);
     for step in [CommitStep::DrainingQueue, CommitStep::SendingOffsets, CommitStep::Committing] {
-        wait_until(&format!("the phase is {step:?}"), || phase.get().0 == step);
+        wait_until(&format!("the phase is {step:?}"), PATIENCE, || phase.get().0 == step);
     }
     answer.recv_timeout(PATIENCE).expect("every request is answered");
     assert_eq!(phase.get().0, CommitStep::Idle);
@@ -406,10 +409,8 @@ impl Mock {
 
 /// One process: a member of a group, its terms, and its commit thread with a renewed producer.
 struct Pod {
-    input: String,
-    state: String,
-    dlq: String,
-    group: String,
+    kafka: Kafka,
+    names: Names,
     instance: String,
     transaction_timeout: Duration,
     terms: Arc<Terms>,
@@ -431,27 +432,25 @@ impl Pod {
         term: Term,
         view: impl FnOnce(Arc<BaseConsumer>) -> GroupView,
     ) -> Pod {
-        Pod::build(partitions, terms, term, unique("state"), Duration::from_secs(10), view)
+        Pod::build(partitions, terms, term, Names::new(), Duration::from_secs(10), view)
     }
 
     fn build(
         partitions: i32,
         terms: Arc<Terms>,
         term: Term,
-        state: String,
+        names: Names,
         transaction_timeout: Duration,
         view: impl FnOnce(Arc<BaseConsumer>) -> GroupView,
     ) -> Pod {
-        let (input, dlq) = (unique("input"), unique("dlq"));
-        create_topic(&input, partitions, &[]);
-        create_topic(&state, partitions, &[("cleanup.policy", "compact")]);
-        create_topic(&dlq, partitions, &[]);
-        let group = unique("group");
-        let member = Member::joins(&group, &input);
+        let kafka = Kafka::shared();
+        kafka.create_topic(&names.input, partitions, &[]);
+        kafka.create_topic(&names.state, partitions, &[("cleanup.policy", "compact")]);
+        kafka.create_topic(&names.dlq, partitions, &[]);
+        let member = Member::joins(&kafka, &names.group, &names.input);
         let view = view(Arc::clone(&member.consumer));
         let instance = unique("instance");
-        let mut pod =
-            Pod { input, state, dlq, group, instance, transaction_timeout, terms, term, transactions: None, member };
+        let mut pod = Pod { kafka, names, instance, transaction_timeout, terms, term, transactions: None, member };
         pod.transactions = Some(pod.thread(view));
         assert_eq!(pod.renews(), [(P0, None)]);
         pod
@@ -464,15 +463,15 @@ impl Pod {
 
     fn thread(&self, view: GroupView) -> CommitThread {
         let settings = CommitSettings {
-            topic: self.input.clone(),
-            state_topic: self.state.clone(),
-            dlq_topic: self.dlq.clone(),
-            group_id: self.group.clone(),
+            topic: self.names.input.clone(),
+            state_topic: self.names.state.clone(),
+            dlq_topic: self.names.dlq.clone(),
+            group_id: self.names.group.clone(),
             transaction_timeout: self.transaction_timeout,
         };
         let clients = CommitClients {
-            producer: transaction::settings(&client(), &self.instance, self.transaction_timeout),
-            asker: committed::settings(&client(), &self.group),
+            producer: transaction::settings(&self.kafka.client_config(), &self.instance, self.transaction_timeout),
+            asker: committed::settings(&self.kafka.client_config(), &self.names.group),
         };
         let terms = Arc::clone(&self.terms);
         let context = DefaultConsumerContext;

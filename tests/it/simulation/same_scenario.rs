@@ -72,9 +72,12 @@ fn the_same_scenario_ends_the_same_on_the_twins_and_on_kafka() {
 struct Outcome {
     /// By partition and key: value and source offset.
     entities: BTreeMap<(i32, Vec<u8>), (String, String)>,
-    /// By partition and source offset: reason, detail, key and value.
-    dead_letters: BTreeMap<(i32, i64), (String, String, Option<Vec<u8>>, Option<Vec<u8>>)>,
+    /// By partition and source offset.
+    dead_letters: BTreeMap<(i32, i64), DeadLetter>,
 }
+
+/// Reason, detail, key and value.
+type DeadLetter = (String, String, Option<Vec<u8>>, Option<Vec<u8>>);
 
 fn outcome(seen: &steward::reference::check::Seen) -> Outcome {
     let text = |record: &steward::reference::TopicRecord, name: &str| {

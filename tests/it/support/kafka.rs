@@ -355,12 +355,20 @@ impl Kafka {
 
     /// A producer that can open transactions; whoever held the id before is fenced.
     pub fn transactional_producer(&self, transactional_id: &str) -> Producer {
-        let producer = self.producer(&[("transactional.id", transactional_id), ("transaction.timeout.ms", "10000")]);
+        self.transactional_producer_within(transactional_id, Duration::from_secs(10))
+    }
+
+    /// [`Kafka::transactional_producer`] whose transactions the broker aborts after `timeout`.
+    pub fn transactional_producer_within(&self, transactional_id: &str, timeout: Duration) -> Producer {
+        let timeout_ms = timeout.as_millis().to_string();
+        let producer =
+            self.producer(&[("transactional.id", transactional_id), ("transaction.timeout.ms", &timeout_ms)]);
         producer.init_transactions(PATIENCE).unwrap_or_else(|error| panic!("init {transactional_id}: {error}"));
         producer
     }
 
-    fn producer(&self, settings: &[(&str, &str)]) -> Producer {
+    /// A producer with further settings.
+    pub fn producer(&self, settings: &[(&str, &str)]) -> Producer {
         let mut config = self.client_config();
         // The largest that the library allows: it counts bytes before they are compressed.
         config.set("message.max.bytes", "1000000000").set("linger.ms", "1").set("partitioner", "murmur2_random");

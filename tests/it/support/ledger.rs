@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use steward::reference::check::{Expectation, Seen, check};
+use steward::reference::check::{Difference, Expectation, Seen, check};
 use steward::reference::{Model, TopicRecord};
 use steward::workload::GeneratedEvent;
 
 use super::kafka::{Kafka, Outgoing, Stored};
 use super::names::Names;
-use super::wait::wait_until;
+use super::wait::{PATIENCE, wait_until};
 
 /// The default of `limits.max_payload_bytes`.
 pub const MAX_PAYLOAD_BYTES: u64 = 262_144;
@@ -61,7 +61,54 @@ pub fn seen(kafka: &Kafka, names: &Names) -> Seen {
 /// Fails, naming the differences, unless the outcome is exactly what the model says.
 pub fn assert_exact(kafka: &Kafka, names: &Names) {
     let expected = Expectation { topic: names.input.clone(), group: names.group.clone() };
-    let differences = check(&model_of(kafka, names), &expected, &seen(kafka, names));
+    fail_on(&check(&model_of(kafka, names), &expected, &seen(kafka, names)));
+}
+
+/// The same record in the model's terms.
+pub fn topic_record(stored: Stored) -> TopicRecord {
+    let Stored { partition, offset, timestamp_ms, key, value, headers } = stored;
+    TopicRecord { partition, offset, timestamp_ms, key, value, headers }
+}
+
+/// Everything that went in, and everything that came out, for tests that ask more than [`assert_exact`] does.
+pub struct Ledger {
+    /// What the input must come to.
+    pub model: Model,
+    /// What a reader sees.
+    pub seen: Seen,
+    expected: Expectation,
+}
+
+impl Ledger {
+    /// Waits until the group has committed all of the input, then reads the three topics.
+    pub fn of(kafka: &Kafka, names: &Names) -> Ledger {
+        wait_until_committed(kafka, names, PATIENCE);
+        let expected = Expectation { topic: names.input.clone(), group: names.group.clone() };
+        Ledger { model: model_of(kafka, names), seen: seen(kafka, names), expected }
+    }
+
+    /// Every way in which the outcome differs from the contract.
+    pub fn differences(&self) -> Vec<Difference> {
+        check(&self.model, &self.expected, &self.seen)
+    }
+
+    /// Nothing was lost, doubled, swapped or misread. Returns itself for further questions.
+    #[track_caller]
+    pub fn assert_exact(self) -> Ledger {
+        fail_on(&self.differences());
+        assert!(!self.model.last_offsets().is_empty(), "nothing went in, so that nothing is shown");
+        self
+    }
+
+    /// How many events went in and were judged.
+    pub fn events(&self) -> usize {
+        let history = |(partition, key): &(i32, Vec<u8>)| self.model.history_of(*partition, key).map_or(0, <[_]>::len);
+        self.model.newest().map(|(entity, _)| history(entity)).sum::<usize>() + self.model.rejections().len()
+    }
+}
+
+#[track_caller]
+fn fail_on(differences: &[Difference]) {
     let shown: Vec<String> = differences.iter().take(SHOWN).map(ToString::to_string).collect();
     assert!(
         differences.is_empty(),
@@ -69,10 +116,4 @@ pub fn assert_exact(kafka: &Kafka, names: &Names) {
         differences.len(),
         shown.join("\n")
     );
-}
-
-/// The same record in the model's terms.
-pub fn topic_record(stored: Stored) -> TopicRecord {
-    let Stored { partition, offset, timestamp_ms, key, value, headers } = stored;
-    TopicRecord { partition, offset, timestamp_ms, key, value, headers }
 }

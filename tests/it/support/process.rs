@@ -102,6 +102,11 @@ impl Steward {
         self.folder.join("steward.toml")
     }
 
+    /// Where it writes its heartbeat.
+    pub fn heartbeat_file(&self) -> PathBuf {
+        self.folder.join("health")
+    }
+
     /// The next event of this name: the first call returns the first one since the start, also if it was logged
     /// before the call.
     ///
@@ -157,6 +162,11 @@ impl Steward {
     /// Asks it to end in good order.
     pub fn sigterm(&self) {
         signal::send(&self.child, Signal::Terminate);
+    }
+
+    /// Asks it to end in good order, as Ctrl-C does.
+    pub fn sigint(&self) {
+        signal::send(&self.child, Signal::Interrupt);
     }
 
     /// Freezes it, as a long pause of its machine would.

@@ -7,6 +7,8 @@ use std::process::Child;
 pub enum Signal {
     /// Ends the process in good order.
     Terminate,
+    /// What Ctrl-C sends: the same, from a person.
+    Interrupt,
     /// Freezes it; it keeps its connections, and says nothing.
     Stop,
     /// Goes on after `Stop`.
@@ -17,6 +19,7 @@ pub enum Signal {
 pub fn send(child: &Child, signal: Signal) {
     let number = match signal {
         Signal::Terminate => libc::SIGTERM,
+        Signal::Interrupt => libc::SIGINT,
         Signal::Stop => libc::SIGSTOP,
         Signal::Continue => libc::SIGCONT,
     };

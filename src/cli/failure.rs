@@ -1,0 +1,86 @@
+//! Why a command failed, and which exit code that is.
+
+use std::io;
+
+use super::complain;
+use crate::config::ConfigError;
+use crate::exit_code::ExitCode;
+use crate::kafka::access::AccessFailure;
+use crate::workload::WorkloadError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A topic could not be read or written.
+    #[error(transparent)]
+    Access(#[from] AccessFailure),
+    /// The flags of `produce` make no sense together.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
+    /// What was asked for could not be written to standard output.
+    #[error("cannot write to standard output: {0}; see where it is redirected to")]
+    Output(#[source] io::Error),
+    /// The signals cannot be heard.
+    #[error("cannot listen to signals: {0}; see whether the container's profile forbids it")]
+    Signals(#[source] io::Error),
+    /// The brokers did not take some of the records.
+    #[error(
+        "the broker refused {refused} records ({codes}); see max.message.bytes and message.timestamp.after.max.ms of the topic"
+    )]
+    RecordsRefused {
+        /// How many.
+        refused: u64,
+        /// Kafka's codes with their counts.
+        codes: String,
+    },
+    /// More entities than may be held.
+    #[error(
+        "the services take more than {limit_bytes} bytes; list one partition at a time with --partition, or raise limits.max_state_bytes"
+    )]
+    StateTooLarge {
+        /// `limits.max_state_bytes`.
+        limit_bytes: u64,
+    },
+    /// There is no such service.
+    #[error("{0}")]
+    NotFound(String),
+    /// The demo could not be played to its end.
+    #[error("{0}")]
+    Demo(String),
+}
+
+impl Failure {
+    /// The exit code.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Failure::Config(_) => ExitCode::Config,
+            Failure::Access(access) => match access {
+                AccessFailure::Settings(_) | AccessFailure::Properties { .. } => ExitCode::Config,
+                AccessFailure::UnknownPartition { .. } => ExitCode::Usage,
+                AccessFailure::Unreachable { .. }
+                | AccessFailure::UnknownTopic { .. }
+                | AccessFailure::Refused { .. }
+                | AccessFailure::Stuck { .. } => ExitCode::KafkaUnavailable,
+            },
+            Failure::Workload(_) => ExitCode::Usage,
+            Failure::RecordsRefused { .. } => ExitCode::WriteRefused,
+            Failure::StateTooLarge { .. } => ExitCode::StateTooLarge,
+            Failure::NotFound(_) => ExitCode::CheckFailed,
+            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Done,
+            Failure::Output(_) | Failure::Signals(_) | Failure::Demo(_) => ExitCode::Unexpected,
+        }
+    }
+
+    /// Tells it on standard error, and returns the exit code. A reader who went away has seen enough: nothing is told.
+    pub(super) fn tell(&self) -> ExitCode {
+        let code = self.exit_code();
+        if code != ExitCode::Done {
+            complain(&format!("error: {self}"));
+        }
+        code
+    }
+}

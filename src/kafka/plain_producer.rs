@@ -1,0 +1,304 @@
+//! Owns a producer without transactions, for `steward produce`: in order, each record once, in bounded memory.
+//!
+//! What is known of a record's fate is counted, per tag that the caller gives it, and not remembered one by one.
+//!
+//! Architecture invariant: records of a key stand in one partition, in the order in which they were sent. The producer
+//! is idempotent, never gives a record up by itself, and hashes keys as Kafka's own clients do.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::client::OAuthToken;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
+use rdkafka::{ClientContext, Statistics};
+
+use super::access::{Access, AccessFailure, Heard, is_refusal, unusable};
+use super::client::{self, ClientRole, TalkingContext};
+use crate::config::Config;
+use crate::ports::Clock;
+use crate::record::Partition;
+
+/// Records that wait for the broker at the most.
+const QUEUE_RECORDS: &str = "100000";
+/// KiB that wait for the broker at the most; a single record may be larger.
+const QUEUE_KBYTES: &str = "65536";
+
+/// How batches are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// gzip.
+    Gzip,
+    /// Snappy.
+    Snappy,
+    /// LZ4.
+    Lz4,
+    /// Zstandard.
+    Zstd,
+}
+
+impl Compression {
+    fn property(self) -> &'static str {
+        match self {
+            Compression::None => "none",
+            Compression::Gzip => "gzip",
+            Compression::Snappy => "snappy",
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+        }
+    }
+}
+
+/// A record to be sent, borrowed.
+#[derive(Debug, Clone, Copy)]
+pub struct PlainRecord<'a> {
+    /// The partition; `None` where the key decides.
+    pub partition: Option<Partition>,
+    /// The key's bytes; `None` is null.
+    pub key: Option<&'a [u8]>,
+    /// The value's bytes; `None` is null.
+    pub value: Option<&'a [u8]>,
+    /// Milliseconds since 1970. The client library takes 0 for the present.
+    pub timestamp_ms: i64,
+    /// In order.
+    pub headers: &'a [(String, Vec<u8>)],
+}
+
+/// What became of an attempt to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// The record is queued.
+    Queued,
+    /// There is no room: poll, and try again.
+    Full,
+}
+
+/// The producer. Dropping it gives up what is still queued.
+pub struct PlainProducer {
+    producer: BaseProducer<Fate>,
+    topic: String,
+    servers: String,
+    partitions: Vec<Partition>,
+    heard: Arc<Heard>,
+}
+
+impl PlainProducer {
+    /// Connects, and makes sure that the topic is there. Records carry a tag below `tags`.
+    ///
+    /// # Errors
+    /// Nobody answers within `limit`, the topic does not exist, or the settings or the user are refused.
+    pub fn connect(
+        config: &Config,
+        compression: Option<Compression>,
+        tags: usize,
+        limit: Duration,
+        clock: &dyn Clock,
+    ) -> Result<PlainProducer, AccessFailure> {
+        let mut settings = client::common(config)?;
+        let configured = ["compression.type", "compression.codec"];
+        match compression {
+            Some(compression) => {
+                // Two names of one property.
+                settings.remove("compression.codec").set("compression.type", compression.property());
+            }
+            None if configured.iter().any(|property| config.kafka.properties.contains_key(*property)) => {}
+            None => {
+                settings.set("compression.type", Compression::Lz4.property());
+            }
+        }
+        settings
+            .set("client.id", "steward-produce")
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            // Whoever waits decides how long: a record that was given up would leave a gap in its key's history.
+            .set("message.timeout.ms", "0")
+            .set("partitioner", "murmur2_random")
+            // It counts bytes before compression; the broker's own limit is the one that judges a record.
+            .set("message.max.bytes", "1000000000")
+            .set("linger.ms", "5")
+            .set("queue.buffering.max.messages", QUEUE_RECORDS)
+            .set("queue.buffering.max.kbytes", QUEUE_KBYTES);
+        let heard = Heard::new();
+        let talking = TalkingContext::new(config, ClientRole::Producer, heard.clone());
+        let delivered = std::iter::repeat_with(AtomicU64::default).take(tags).collect();
+        let fate = Fate { talking, delivered, refused: Mutex::default() };
+        let producer: BaseProducer<Fate> = settings.create_with_context(fate).map_err(|error| unusable(&error))?;
+        let (topic, servers) = (config.kafka.topic.clone(), config.kafka.bootstrap_servers.clone());
+        let access = Access { topic: &topic, servers: &servers, limit, clock, heard: &heard };
+        let partitions = access.partitions(producer.client(), || producer.poll(Duration::ZERO))?;
+        Ok(PlainProducer { producer, topic, servers, partitions, heard })
+    }
+
+    /// The topic's partitions, in order.
+    #[must_use]
+    pub fn partitions(&self) -> &[Partition] {
+        &self.partitions
+    }
+
+    /// Queues a record, if there is room.
+    ///
+    /// # Errors
+    /// The client refuses it, or cannot go on.
+    ///
+    /// # Panics
+    /// When `tag` is not below the number of tags.
+    pub fn send(&self, record: PlainRecord<'_>, tag: usize) -> Result<Sent, AccessFailure> {
+        assert!(tag < self.producer.context().delivered.len(), "tag {tag} was not announced");
+        let mut outgoing = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.topic, tag);
+        outgoing.partition = record.partition.map(|partition| partition.0);
+        outgoing.key = record.key;
+        outgoing.payload = record.value;
+        outgoing.timestamp = Some(record.timestamp_ms);
+        if !record.headers.is_empty() {
+            let headers = OwnedHeaders::new_with_capacity(record.headers.len());
+            let headers = record
+                .headers
+                .iter()
+                .fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
+            outgoing.headers = Some(headers);
+        }
+        match self.producer.send(outgoing) {
+            Ok(()) => Ok(Sent::Queued),
+            Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => Ok(Sent::Full),
+            Err((error, _)) => {
+                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+                Err(self.refused(code))
+            }
+        }
+    }
+
+    /// Serves the client's callbacks, for at most `wait`.
+    pub fn poll(&self, wait: Duration) {
+        self.producer.poll(wait);
+    }
+
+    /// Records whose fate is not known yet.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        u64::try_from(self.producer.in_flight_count()).unwrap_or(0)
+    }
+
+    /// How many records the broker has taken, by tag.
+    #[must_use]
+    pub fn delivered(&self) -> Vec<u64> {
+        self.producer.context().delivered.iter().map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+
+    /// How many records the broker has refused for what they are, by its code.
+    #[must_use]
+    pub fn refused_records(&self) -> BTreeMap<String, u64> {
+        self.producer.context().refused().iter().map(|(code, count)| (code.to_string(), *count)).collect()
+    }
+
+    /// The first refusal that is not about a single record, so that there is no point in going on.
+    ///
+    /// # Errors
+    /// That refusal.
+    pub fn check(&self) -> Result<(), AccessFailure> {
+        let code =
+            self.producer.context().refused().iter().map(|(code, _)| *code).find(|code| !is_about_the_record(*code));
+        if let Some((code, reason)) = self.producer.client().fatal_error() {
+            let remedy = "start again; records that were not counted may have been written";
+            let what = format!("to go on with topic {}", self.topic);
+            return Err(AccessFailure::Refused { what, code: format!("{code}: {reason}"), remedy });
+        }
+        code.map_or(Ok(()), |code| Err(self.refused(code)))
+    }
+
+    /// What is to be said when nothing moves any more, and what was still under way is given up.
+    #[must_use]
+    pub fn give_up(&self, limit: Duration) -> AccessFailure {
+        let what =
+            format!("topic {} at {}: {} records are under way, and it", self.topic, self.servers, self.in_flight());
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+        AccessFailure::Stuck {
+            what,
+            limit_ms: limit.as_millis(),
+            heard: self.heard.last(),
+            remedy: "see whether the brokers run and the topic's partitions have a leader, then start again with the same seed on a new topic",
+        }
+    }
+
+    fn refused(&self, code: RDKafkaErrorCode) -> AccessFailure {
+        let remedy = if is_refusal(code) {
+            "give this user the ACL (Describe and Write on the topic), or name another user in kafka.security"
+        } else {
+            "see the broker's log, then start again"
+        };
+        AccessFailure::Refused { what: format!("writes to topic {}", self.topic), code: code.to_string(), remedy }
+    }
+}
+
+/// Whether the next record may fare better.
+fn is_about_the_record(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::MessageSizeTooLarge
+            | RDKafkaErrorCode::InvalidMessageSize
+            | RDKafkaErrorCode::InvalidTimestamp
+            | RDKafkaErrorCode::InvalidRecord
+            | RDKafkaErrorCode::InvalidMessage
+            // A record behind one of those, in the same request.
+            | RDKafkaErrorCode::PurgeQueue
+            | RDKafkaErrorCode::PurgeInflight
+    )
+}
+
+/// The producer's context: counts what becomes of records. Called on the thread that polls.
+struct Fate {
+    talking: TalkingContext,
+    delivered: Vec<AtomicU64>,
+    /// One entry per code, of which there are few.
+    refused: Mutex<Vec<(RDKafkaErrorCode, u64)>>,
+}
+
+impl Fate {
+    fn refused(&self) -> std::sync::MutexGuard<'_, Vec<(RDKafkaErrorCode, u64)>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ProducerContext for Fate {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, tag: usize) {
+        match result {
+            Ok(_) => {
+                self.delivered[tag].fetch_add(1, Ordering::Relaxed);
+            }
+            Err((error, _)) => {
+                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+                let mut refused = self.refused();
+                match refused.iter_mut().find(|(known, _)| *known == code) {
+                    Some((_, count)) => *count += 1,
+                    None => refused.push((code, 1)),
+                }
+            }
+        }
+    }
+}
+
+impl ClientContext for Fate {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = TalkingContext::ENABLE_REFRESH_OAUTH_TOKEN;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.talking.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.talking.error(error, reason);
+    }
+
+    fn stats(&self, _: Statistics) {}
+
+    fn generate_oauth_token(&self, oauthbearer_config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.talking.generate_oauth_token(oauthbearer_config)
+    }
+}

@@ -1,0 +1,113 @@
+//! Records that are larger than they look, or than the next topic takes.
+
+use libtest_mimic::Trial;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use steward::entity::Reason;
+use steward::reference::check::Fault;
+
+use crate::faults::number;
+use crate::support::kafka::{Kafka, Outgoing, Stored, record};
+use crate::support::ledger::Ledger;
+use crate::support::names::Names;
+use crate::support::process::Setup;
+use crate::support::wait::PATIENCE;
+
+pub fn trials() -> Vec<Trial> {
+    broker_trials![Shared:
+        an_event_that_is_small_only_while_compressed_costs_one_dead_letter,
+        a_dead_letter_that_does_not_fit_goes_without_its_value,
+    ]
+}
+
+fn an_event_that_is_small_only_while_compressed_costs_one_dead_letter() {
+    let (kafka, names) = (Kafka::shared(), Names::new());
+    kafka.create_input(&names, 1);
+    kafka.produce(&names.input, &[created(1)]);
+    for (codec, key) in [("lz4", "1"), ("zstd", "2")] {
+        kafka.produce_with(&[("compression.type", codec)], &names.input, &[record(key, blanks(10_000_000))]);
+    }
+    kafka.produce(&names.input, &[updated(1)]);
+    let mut steward = Setup::new(&kafka, &names).start();
+
+    let ledger = Ledger::of(&kafka, &names).assert_exact();
+    let letters = &ledger.seen.dead_letters;
+    assert_eq!(letters.len(), 2, "one for each");
+    for letter in letters {
+        assert_eq!(letter.last_header("steward-reason"), Some(Some(&b"payload_too_large"[..])));
+        assert_eq!(letter.value.as_ref().map(Vec::len), Some(10_000_000), "whole");
+    }
+    assert_eq!(ledger.model.state()[&(0, b"1".to_vec())].newest_offset, 3, "its partition went on");
+    steward.stop();
+    steward.assert_no_errors_but(&[]);
+}
+
+/// The input let it in because zstd halves it. The dead letters are written with lz4, which finds nothing to shorten.
+fn a_dead_letter_that_does_not_fit_goes_without_its_value() {
+    let (kafka, names) = (Kafka::shared(), Names::new());
+    kafka.create_input(&names, 1);
+    let large = digits(1_700_000);
+    kafka.produce(&names.input, &[created(1), updated(2)]);
+    let large_one = [record("1", &large).header("mine", "kept"), record("3", &large)];
+    kafka.produce_with(&[("compression.type", "zstd"), ("batch.size", "1000")], &names.input, &large_one);
+    kafka.produce(&names.input, &[updated(1), updated(3)]);
+    let mut steward = Setup::new(&kafka, &names).start();
+
+    let ledger = Ledger::of(&kafka, &names);
+    let letters = &ledger.seen.dead_letters;
+    let offsets: Vec<_> = letters.iter().map(|letter| letter.last_header("steward-source-offset")).collect();
+    assert_eq!(offsets, ["1", "2", "3", "5"].map(|offset| Some(Some(offset.as_bytes()))), "each once, in order");
+    for letter in &letters[1..3] {
+        assert_eq!(letter.value, None);
+        for (name, value) in [
+            ("steward-reason", Reason::PayloadTooLarge.code()),
+            ("steward-truncated", "true"),
+            ("steward-truncated-length", "1700000"),
+        ] {
+            assert_eq!(letter.last_header(name), Some(Some(value.as_bytes())), "{name}");
+        }
+    }
+    assert_eq!(letters[1].headers[0], ("mine".to_owned(), Some(b"kept".to_vec())), "the event's headers stay");
+    // Beyond what was said above, nothing differs: least of all the events around them.
+    for difference in ledger.differences() {
+        let is_about_one_of_them = matches!(difference.offset, Some(2 | 3));
+        let is_of_the_truncation = matches!(difference.fault, Fault::DeadLetterValue | Fault::DeadLetterHeader);
+        assert!(is_about_one_of_them && is_of_the_truncation, "{difference}");
+    }
+    for offset in [2, 3] {
+        let told = steward.wait_for_event("record_truncated", PATIENCE);
+        assert_eq!((number(&told, "partition"), number(&told, "offset")), (0, offset));
+        assert_eq!(number(&told, "bytes"), 1_700_000);
+    }
+    assert_eq!(steward.events("record_truncated").len(), 2, "each is told once");
+    steward.stop();
+    steward.assert_no_errors_but(&[]);
+    assert_eq!(kafka.read_committed(&names.dlq).iter().filter(|letter| is_truncated(letter)).count(), 2);
+}
+
+// ----------------------------------------------------------------------------------------------------------- helpers
+
+fn created(id: u64) -> Outgoing {
+    let json = format!(r#"{{"eventType":"ServiceCreated","id":{id},"name":"n","description":"d","tags":[]}}"#);
+    record(id.to_string(), json).to(0).at(1_700_000_000_000)
+}
+
+fn updated(id: u64) -> Outgoing {
+    record(id.to_string(), format!(r#"{{"eventType":"ServiceUpdated","id":{id}}}"#)).to(0).at(1_700_000_000_001)
+}
+
+/// JSON of this length that compresses to next to nothing.
+fn blanks(length: usize) -> Vec<u8> {
+    let head = br#"{"eventType":"ServiceDeleted","id":1"#;
+    [&head[..], &vec![b' '; length - head.len() - 1], b"}"].concat()
+}
+
+/// Text of this length that has no two parts alike, out of ten characters: half its bits say nothing.
+fn digits(length: usize) -> Vec<u8> {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    (0..length).map(|_| b'0' + random.random_range(0..10_u8)).collect()
+}
+
+fn is_truncated(letter: &Stored) -> bool {
+    letter.last_header("steward-truncated").as_deref() == Some("true")
+}

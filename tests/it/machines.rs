@@ -1,0 +1,70 @@
+//! The machines that decide, judged as tables and sentences: what goes in, and what comes out, without actors, threads
+//! or brokers.
+
+mod budget;
+mod group_commit;
+mod group_commit_by_chance;
+mod group_commit_doubt;
+mod lifecycle;
+mod offsets;
+mod recovery;
+mod recovery_plan;
+mod terms;
+
+use std::sync::Arc;
+
+use steward::entity::{Reason, Rejection};
+use steward::progress::budget::Budget;
+use steward::progress::offsets::{BatchId, OpenBatch, Outcomes};
+use steward::record::{Batch, DeadLetter, Offset, Partition, Position, Snapshot, Term};
+
+pub fn tests() -> Vec<libtest_mimic::Trial> {
+    [
+        budget::tests(),
+        terms::tests(),
+        lifecycle::tests(),
+        offsets::tests(),
+        group_commit::tests(),
+        group_commit_doubt::tests(),
+        group_commit_by_chance::tests(),
+        recovery_plan::tests(),
+        recovery::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+const P0: Partition = Partition(0);
+const P1: Partition = Partition(1);
+
+/// A batch of one record at each offset; the value's length decides what a dead letter of it weighs.
+fn batch_of(partition: Partition, term: Term, offsets: &[i64]) -> Batch {
+    let start = offsets.first().copied().unwrap_or(0);
+    let mut batch = Batch::new(partition, term, Position(start));
+    for offset in offsets {
+        batch.push(Offset(*offset), Some(1_000 + offset), Some(b"k"), Some(b"0123456789"), []);
+    }
+    batch
+}
+
+fn open_batch(id: u64, batch: Batch) -> OpenBatch {
+    let lease = Budget::new(u64::MAX).hold(batch.held_bytes());
+    OpenBatch { id: BatchId(id), batch: Arc::new(batch), lease, guard: None }
+}
+
+fn snapshot_of(partition: Partition, key: &str, newest: i64) -> Snapshot {
+    let value = Some(Arc::from(format!("{key} after {newest}").as_bytes()));
+    Snapshot { partition, key: Arc::from(key.as_bytes()), value, newest: Offset(newest), trace: None }
+}
+
+fn letter_of(batch: &Arc<Batch>, index: u32) -> DeadLetter {
+    let rejection = Rejection::new(Reason::NotFound, "not found");
+    DeadLetter { batch: Arc::clone(batch), index, rejection, truncated: false }
+}
+
+/// Every record of the batch was refused.
+fn all_refused(batch: &Arc<Batch>) -> Outcomes {
+    let records = u32::try_from(batch.len()).expect("a small batch");
+    Outcomes { dead_letters: (0..records).map(|index| letter_of(batch, index)).collect(), ..Outcomes::default() }
+}

@@ -1,0 +1,468 @@
+//! When a transaction is due, what it carries, and how it is sent again.
+
+mod harness;
+
+use std::time::Duration;
+
+use steward::progress::group_commit::REFUSALS_ALLOWED;
+use steward::progress::offsets::Outcomes;
+use steward::progress::transaction::{Answer, RefusedRecord};
+use steward::record::{Partition, Term};
+
+pub(super) use harness::{Committer, aborted, committed, unanswered};
+
+use super::{P0, P1, batch_of, letter_of, snapshot_of};
+
+pub fn tests() -> Vec<libtest_mimic::Trial> {
+    trials![
+        the_first_thing_is_a_producer,
+        the_first_transaction_sends_the_start_alone,
+        nothing_is_sent_before_its_batch_is_done,
+        one_transaction_is_under_way_and_the_rest_waits_for_the_next,
+        only_the_newest_snapshot_of_a_key_goes_out,
+        what_is_done_behind_a_gap_waits,
+        an_abort_sends_the_same_again_less_the_lines_that_ended,
+        each_abort_doubles_the_wait_up_to_two_seconds,
+        after_a_timeout_the_next_carries_half_and_the_rest_waits_in_order,
+        the_limit_grows_back,
+        one_batch_always_fits,
+        what_recovery_publishes_counts_for_the_limit,
+        no_partition_is_starved,
+        a_dead_letter_that_is_too_large_goes_without_its_value,
+        a_truncated_letter_that_is_refused_still_stops_the_process,
+        a_refusal_is_repeated_three_times_and_then_names_the_record,
+        a_refused_record_that_nobody_named_stops_without_a_name,
+        a_stale_answer_ends_the_line_and_the_others_go_at_once,
+        a_revocation_commits_what_is_done_and_drops_the_rest,
+        a_revocation_of_nothing_is_drained_at_once,
+        a_revocation_waits_for_the_transaction_under_way,
+        lines_that_close_go_first,
+        what_ends_in_flight_is_not_sent_again,
+        what_recovery_publishes_goes_out_with_the_start_also_after_an_abort,
+        a_partition_that_comes_back_begins_a_new_line,
+        offsets_that_fall_stop_the_process,
+        after_a_stop_nothing_is_done_any_more,
+        records_of_an_ended_line_are_reported_once,
+        the_oldest_record_is_found_in_lines_and_in_flight,
+    ]
+}
+
+const T1: Term = Term(1);
+const T2: Term = Term(2);
+
+fn the_first_thing_is_a_producer() {
+    let mut committer = Committer::without_a_producer(1_000_000);
+    assert_eq!(committer.first(), ["renew []"]);
+    assert_eq!(committer.joins(P0, T1, None, 0), [""; 0]);
+    assert_eq!(committer.next_deadline(), None, "nothing is due before the answer");
+    let said = committer.answers(Answer::Renewed(vec![]));
+    assert_eq!(said, ["told renewed -: NothingInDoubt", "commit 1 0:-..0"]);
+}
+
+fn the_first_transaction_sends_the_start_alone() {
+    let mut committer = Committer::new();
+    assert_eq!(committer.joins(P0, T1, Some(5), 7), ["commit 1 0:5..7"]);
+    assert_eq!(committer.answers(committed()), ["committed 1 batches [1]"]);
+    assert_eq!(committer.joins(P1, T2, None, 0), ["commit 2 1:-..0"]);
+}
+
+fn nothing_is_sent_before_its_batch_is_done() {
+    let mut committer = Committer::serving(&[P0]);
+    let read = committer.opens(P0, T1, &[0, 1]);
+    assert_eq!(committer.last(), [""; 0]);
+    assert_eq!(committer.next_deadline(), None, "no transaction is opened for what is not ready");
+    assert_eq!(committer.completes(&read, &["a"], &[1]), ["commit 2 0:0..2 0.a@1 !0.1"]);
+}
+
+fn one_transaction_is_under_way_and_the_rest_waits_for_the_next() {
+    let mut committer = Committer::serving(&[P0, P1]);
+    let (first, second) = (committer.opens(P0, T1, &[0]), committer.opens(P0, T1, &[1]));
+    let other = committer.opens(P1, T1, &[0, 1]);
+    assert_eq!(committer.completes(&first, &["a"], &[]), ["commit 3 0:0..1 0.a@0"]);
+    assert_eq!(committer.completes(&other, &[], &[0]), [""; 0]);
+    assert_eq!(committer.completes(&second, &["b"], &[]), [""; 0]);
+    assert_eq!(committer.ticks(Duration::from_secs(3600)), [""; 0], "time alone sends nothing");
+    let said = committer.answers(committed());
+    assert_eq!(said, ["committed 3 batches [3]", "commit 4 1:0..2 0:1..2 !1.0 0.b@1"].map(sorted));
+}
+
+fn only_the_newest_snapshot_of_a_key_goes_out() {
+    let mut committer = Committer::serving(&[P0, P1]);
+    let busy = committer.opens(P0, T1, &[0]);
+    committer.completes(&busy, &[], &[]);
+    for offset in 1..=3 {
+        let read = committer.opens(P0, T1, &[offset]);
+        committer.completes(&read, if offset == 2 { &["b"] } else { &["a"] }, &[]);
+    }
+    let other = committer.opens(P1, T1, &[0]);
+    committer.completes(&other, &["a"], &[]);
+    let said = committer.answers(committed());
+    assert_eq!(said[1], sorted("commit 4 1:0..1 0:1..4 0.a@3 0.b@2 1.a@0"), "an entity is a key in a partition");
+}
+
+fn what_is_done_behind_a_gap_waits() {
+    let mut committer = Committer::serving(&[P0]);
+    let reads = [[0], [1], [2]].map(|offsets| committer.opens(P0, T1, &offsets));
+    assert_eq!(committer.completes(&reads[2], &["c"], &[]), [""; 0]);
+    assert_eq!(committer.completes(&reads[1], &["b"], &[]), [""; 0]);
+    assert_eq!(committer.completes(&reads[0], &["a"], &[]), [sorted("commit 2 0:0..3 0.a@0 0.b@1 0.c@2")]);
+}
+
+fn an_abort_sends_the_same_again_less_the_lines_that_ended() {
+    let mut committer = Committer::serving(&[P0, P1]);
+    let busy = committer.opens(P0, T1, &[0]);
+    committer.completes(&busy, &[], &[]);
+    let (zero, one) = (committer.opens(P0, T1, &[1]), committer.opens(P1, T1, &[0, 1]));
+    committer.completes(&zero, &["a"], &[]);
+    committer.completes(&one, &["b"], &[]);
+    assert_eq!(committer.answers(committed())[1], sorted("commit 4 1:0..2 0:1..2 0.a@1 1.b@1"));
+    assert_eq!(committer.answers(aborted()), ["told aborted 4 attempt 1"]);
+    assert_eq!(committer.wait(), Some(Duration::from_millis(50)));
+    let late = committer.opens(P0, T1, &[2]);
+    assert_eq!(committer.completes(&late, &["late"], &[]), [""; 0], "it waits for the next one");
+    assert_eq!(committer.ticks(Duration::from_millis(49)), [""; 0], "it is not due yet");
+    assert_eq!(committer.over(P1, T1), [""; 0]);
+    let said = committer.ticks(Duration::from_millis(1));
+    assert_eq!(said, ["dropped 2 of 1", "commit 5 0:1..2 0.a@1"]);
+    assert_eq!(committer.answers(committed())[1], "commit 6 0:2..3 0.late@2");
+}
+
+fn each_abort_doubles_the_wait_up_to_two_seconds() {
+    let mut committer = Committer::new();
+    committer.joins(P0, T1, None, 0);
+    for (attempt, wait) in (1..).zip([50, 100, 200, 400, 800, 1_600, 2_000, 2_000, 2_000]) {
+        assert_eq!(committer.answers(aborted()), [format!("told aborted {attempt} attempt {attempt}")]);
+        let wait = Duration::from_millis(wait);
+        assert_eq!(committer.wait(), Some(wait), "attempt {attempt}");
+        assert_eq!(committer.ticks(wait), [format!("commit {} 0:-..0", attempt + 1)]);
+    }
+    committer.answers(committed());
+    let read = committer.opens(P0, T1, &[0]);
+    committer.completes(&read, &[], &[]);
+    committer.answers(aborted());
+    assert_eq!(committer.wait(), Some(Duration::from_millis(50)), "the next content begins anew");
+}
+
+fn after_a_timeout_the_next_carries_half_and_the_rest_waits_in_order() {
+    let mut committer = Committer::with_limit(4 * letter_weight());
+    let reads = busy_with_four(&mut committer);
+    assert_eq!(committer.answers(committed())[1], "commit 3 0:1..5 !0.1 !0.2 !0.3 !0.4");
+    committer.answers(timed_out());
+    let late = committer.opens(P0, T1, &[5]);
+    committer.completes(&late, &[], &[5]);
+    assert_eq!(committer.ticks(Duration::from_millis(50)), ["commit 4 0:1..3 !0.1 !0.2"]);
+    committer.answers(timed_out());
+    assert_eq!(committer.ticks(Duration::from_millis(100)), ["commit 5 0:1..2 !0.1"]);
+    committer.answers(timed_out());
+    assert_eq!(committer.ticks(Duration::from_millis(200)), ["commit 6 0:1..2 !0.1"], "one batch always goes");
+    let said = committer.answers(committed());
+    assert_eq!(said[0], format!("committed 6 batches [{}]", reads[0]));
+    assert_eq!(said[1], "commit 7 0:2..3 !0.2", "the rest, from the line, in order");
+    assert_eq!(committer.answers(committed())[1], "commit 8 0:3..5 !0.3 !0.4");
+    assert_eq!(committer.answers(committed())[1], "commit 9 0:5..6 !0.5", "and behind it what came later");
+    assert_eq!(committer.answers(committed()), ["committed 9 batches [7]"]);
+}
+
+fn the_limit_grows_back() {
+    let mut committer = Committer::with_limit(4 * letter_weight());
+    busy_with_four(&mut committer);
+    committer.answers(committed());
+    committer.answers(timed_out());
+    assert_eq!(committer.ticks(Duration::from_secs(1)), ["commit 4 0:1..3 !0.1 !0.2"]);
+    for offset in 5..9 {
+        let read = committer.opens(P0, T1, &[offset]);
+        committer.completes(&read, &[], &[offset]);
+    }
+    assert_eq!(committer.answers(committed())[1], "commit 5 0:3..7 !0.3 !0.4 !0.5 !0.6", "four fit again");
+}
+
+fn one_batch_always_fits() {
+    let mut committer = Committer::with_limit(1);
+    committer.joins(P0, T1, None, 0);
+    let reads = [[0], [1]].map(|offsets| committer.opens(P0, T1, &offsets));
+    for (offset, read) in (0..).zip(&reads) {
+        committer.completes(read, &[], &[offset]);
+    }
+    assert_eq!(committer.answers(committed())[1], "commit 2 0:0..1 !0.0");
+    assert_eq!(committer.answers(committed())[1], "commit 3 0:1..2 !0.1");
+}
+
+fn what_recovery_publishes_counts_for_the_limit() {
+    let mut committer = Committer::without_a_producer(snapshot_of(P0, "a", 9).weight_bytes());
+    for partition in [P0, P1] {
+        let heals = Outcomes { snapshots: vec![snapshot_of(partition, "a", 9)], ..Outcomes::default() };
+        committer.joins_with(partition, T1, None, 10, heals);
+    }
+    assert_eq!(committer.answers(Answer::Renewed(vec![]))[1], "commit 1 0:-..10 0.a@9");
+    assert_eq!(committer.answers(committed())[1], "commit 2 1:-..10 1.a@9", "both at once are beyond the limit");
+}
+
+fn no_partition_is_starved() {
+    let partitions = [P0, P1, Partition(2)];
+    let mut committer = Committer::with_limit(1);
+    for partition in partitions {
+        committer.joins(partition, T1, None, 0);
+    }
+    committer.answers(committed());
+    for partition in partitions {
+        for offset in 0..3 {
+            let read = committer.opens(partition, T1, &[offset]);
+            committer.completes(&read, &[], &[offset]);
+        }
+    }
+    let letter = |said: Vec<String>| said[1].split('!').nth(1).map(str::to_owned);
+    let served: Vec<String> = (0..9).map_while(|_| letter(committer.answers(committed()))).collect();
+    assert_eq!(served, ["0.0", "1.0", "2.0", "0.1", "1.1", "2.1", "0.2", "1.2", "2.2"], "each in its turn");
+}
+
+fn a_dead_letter_that_is_too_large_goes_without_its_value() {
+    let mut committer = Committer::serving(&[P0]);
+    let read = committer.opens(P0, T1, &[0, 1]);
+    assert_eq!(committer.completes(&read, &["a"], &[0, 1]), ["commit 2 0:0..2 0.a@1 !0.0 !0.1"]);
+    let said = committer.answers(refused(Some(RefusedRecord::DeadLetter { index: 1, too_large: true })));
+    assert_eq!(said, ["told truncated 0/1 of 10 bytes", "commit 3 0:0..2 0.a@1 !0.0 ~0.1"]);
+    let said = committer.answers(refused(Some(RefusedRecord::DeadLetter { index: 0, too_large: true })));
+    assert_eq!(said, ["told truncated 0/0 of 10 bytes", "commit 4 0:0..2 0.a@1 ~0.0 ~0.1"]);
+    assert_eq!(committer.answers(aborted()), ["told aborted 4 attempt 1"]);
+    assert_eq!(committer.ticks(Duration::from_secs(1)), ["commit 5 0:0..2 0.a@1 ~0.0 ~0.1"]);
+    assert_eq!(committer.answers(committed()), ["committed 5 batches [2]"]);
+}
+
+fn a_truncated_letter_that_is_refused_still_stops_the_process() {
+    let mut committer = Committer::serving(&[P0]);
+    let read = committer.opens(P0, T1, &[0]);
+    committer.completes(&read, &[], &[0]);
+    let too_large = || refused(Some(RefusedRecord::DeadLetter { index: 0, too_large: true }));
+    assert_eq!(committer.answers(too_large())[1], "commit 3 0:0..1 ~0.0");
+    for attempt in 1..REFUSALS_ALLOWED {
+        assert_eq!(committer.answers(too_large()), [format!("told refused 0/0 attempt {attempt}")]);
+        committer.ticks(Duration::from_secs(1));
+    }
+    assert_eq!(committer.answers(too_large()), ["stop: refused 0/0"]);
+}
+
+fn a_refusal_is_repeated_three_times_and_then_names_the_record() {
+    for (record, name) in [
+        (RefusedRecord::Snapshot(0), "0/1"),
+        (RefusedRecord::DeadLetter { index: 0, too_large: false }, "0/0"),
+        (RefusedRecord::DeadLetter { index: 99, too_large: true }, "-"),
+    ] {
+        let mut committer = Committer::serving(&[P0]);
+        let read = committer.opens(P0, T1, &[0, 1]);
+        committer.completes(&read, &["a"], &[0]);
+        assert_eq!(committer.answers(refused(Some(record.clone()))), [format!("told refused {name} attempt 1")]);
+        assert_eq!(committer.ticks(Duration::from_millis(50)), ["commit 3 0:0..2 0.a@1 !0.0"]);
+        assert_eq!(committer.answers(refused(Some(record.clone()))), [format!("told refused {name} attempt 2")]);
+        assert_eq!(committer.ticks(Duration::from_millis(100)), ["commit 4 0:0..2 0.a@1 !0.0"]);
+        assert_eq!(committer.answers(refused(Some(record.clone()))), [format!("stop: refused {name}")], "{record:?}");
+    }
+}
+
+fn a_refused_record_that_nobody_named_stops_without_a_name() {
+    let mut committer = Committer::new();
+    committer.joins(P0, T1, None, 0);
+    committer.answers(refused(None));
+    committer.ticks(Duration::from_secs(1));
+    committer.answers(refused(None));
+    committer.ticks(Duration::from_secs(1));
+    assert_eq!(committer.answers(refused(None)), ["stop: refused -"]);
+}
+
+fn a_stale_answer_ends_the_line_and_the_others_go_at_once() {
+    let mut committer = Committer::serving(&[P0, P1]);
+    let busy = committer.opens(P0, T1, &[0]);
+    committer.completes(&busy, &[], &[]);
+    let (zero, one) = (committer.opens(P0, T1, &[1]), committer.opens(P1, T1, &[0]));
+    let waiting = committer.opens(P1, T1, &[1, 2, 3]);
+    committer.completes(&zero, &["a"], &[]);
+    committer.completes(&one, &["b"], &[]);
+    committer.answers(committed());
+    let said = committer.answers(Answer::Stale(vec![P1]));
+    assert_eq!(said, ["dropped 3 of 1", "dropped 1 of 1", "commit 5 0:1..2 0.a@1"]);
+    assert_eq!(committer.completes(&waiting, &["b"], &[]), [""; 0], "it was reported when its line ended");
+    assert_eq!(committer.over(P1, T1), [""; 0]);
+    assert_eq!(committer.answers(Answer::Stale(vec![P0])), ["dropped 1 of 0"]);
+    assert_eq!(committer.next_deadline(), None);
+}
+
+fn a_revocation_commits_what_is_done_and_drops_the_rest() {
+    let mut committer = Committer::serving(&[P0]);
+    let reads = [[0], [1], [2]].map(|offsets| committer.opens(P0, T1, &offsets));
+    assert_eq!(committer.completes(&reads[0], &["a"], &[]), ["commit 2 0:0..1 0.a@0"]);
+    committer.completes(&reads[2], &["c"], &[]);
+    assert_eq!(committer.revokes(1, &[(P0, T1)]), ["dropped 2 of 0"]);
+    let late = committer.opens(P0, T1, &[3]);
+    assert_eq!(committer.last(), ["dropped 1 of 0"], "what is only read now is its next owner's");
+    assert_eq!(committer.completes(&reads[1], &["b"], &[]), [""; 0]);
+    assert_eq!(committer.completes(&late, &["d"], &[]), [""; 0]);
+    assert_eq!(committer.answers(committed()), ["committed 2 batches [2]", "drained 1"]);
+    assert_eq!(committer.over(P0, T1), [""; 0], "it is said once");
+}
+
+fn a_revocation_of_nothing_is_drained_at_once() {
+    let mut committer = Committer::serving(&[P0]);
+    assert_eq!(committer.revokes(1, &[]), ["drained 1"]);
+    assert_eq!(committer.revokes(2, &[(P1, T1)]), ["drained 2"], "a partition that still recovers");
+    assert_eq!(committer.revokes(3, &[(P0, T2)]), ["drained 3"], "a term that nobody knows");
+    let read = committer.opens(P0, T1, &[0]);
+    assert_eq!(committer.last(), [""; 0], "the line of the older term was closed");
+    assert_eq!(committer.completes(&read, &[], &[]), ["commit 2 0:0..1"]);
+    committer.answers(committed());
+    assert_eq!(committer.revokes(4, &[(P0, T1)]), ["drained 4"]);
+    assert_eq!(committer.revokes(5, &[(P0, T1)]), ["drained 5"], "each is answered, also for the same partition");
+}
+
+fn a_revocation_waits_for_the_transaction_under_way() {
+    let mut committer = Committer::serving(&[P0, P1]);
+    let (zero, one) = (committer.opens(P0, T1, &[0]), committer.opens(P1, T1, &[0]));
+    committer.completes(&zero, &["a"], &[]);
+    committer.completes(&one, &["b"], &[]);
+    assert_eq!(committer.revokes(1, &[(P0, T1), (P1, T1)]), [""; 0]);
+    assert_eq!(committer.answers(committed()), ["committed 3 batches [3]", "commit 4 1:0..1 1.b@0"]);
+    assert_eq!(committer.answers(aborted()), ["told aborted 4 attempt 1"], "an abort drains nothing");
+    assert_eq!(committer.ticks(Duration::from_millis(50)), ["commit 5 1:0..1 1.b@0"]);
+    assert_eq!(committer.answers(committed()), ["committed 5 batches [4]", "drained 1"]);
+}
+
+fn lines_that_close_go_first() {
+    let mut committer = Committer::with_limit(letter_weight());
+    committer.joins(P0, T1, None, 0);
+    committer.joins(P1, T1, None, 0);
+    committer.answers(committed());
+    for (partition, offset) in [(P0, 0), (P1, 0)] {
+        let read = committer.opens(partition, T1, &[offset]);
+        committer.completes(&read, &[], &[offset]);
+    }
+    committer.revokes(1, &[(P1, T1)]);
+    assert_eq!(committer.answers(committed())[1], "commit 3 1:0..1 !1.0", "it is awaited");
+    let said = committer.answers(committed());
+    assert_eq!(said, ["committed 3 batches [4]", "commit 4 0:0..1 !0.0", "drained 1"]);
+}
+
+fn what_ends_in_flight_is_not_sent_again() {
+    let mut committer = Committer::serving(&[P0]);
+    let read = committer.opens(P0, T1, &[0, 1]);
+    committer.completes(&read, &["a"], &[]);
+    assert_eq!(committer.revokes(1, &[(P0, T1)]), [""; 0]);
+    assert_eq!(committer.over(P0, T1), [""; 0], "how it ends is still to be heard");
+    assert_eq!(committer.answers(aborted()), ["told aborted 2 attempt 1"]);
+    assert_eq!(committer.ticks(Duration::from_millis(50)), ["dropped 2 of 0", "drained 1"]);
+    assert_eq!(committer.next_deadline(), None);
+
+    let mut committer = Committer::serving(&[P0]);
+    let read = committer.opens(P0, T1, &[0, 1]);
+    committer.completes(&read, &["a"], &[]);
+    committer.over(P0, T1);
+    assert_eq!(committer.answers(committed()), ["committed 2 batches [2]"], "it took effect before the loss");
+}
+
+fn what_recovery_publishes_goes_out_with_the_start_also_after_an_abort() {
+    let mut committer = Committer::new();
+    let lost = std::sync::Arc::new(batch_of(P0, T1, &[3]));
+    let heals = Outcomes {
+        snapshots: vec![snapshot_of(P0, "healed", 4)],
+        dead_letters: vec![letter_of(&lost, 0)],
+        ..Outcomes::default()
+    };
+    assert_eq!(committer.joins_with(P0, T1, Some(5), 5, heals), ["commit 1 0:5..5 0.healed@4 !0.3"]);
+    let read = committer.opens(P0, T1, &[5]);
+    committer.completes(&read, &["healed"], &[]);
+    committer.answers(timed_out());
+    assert_eq!(committer.ticks(Duration::from_millis(50)), ["commit 2 0:5..5 0.healed@4 !0.3"]);
+    assert_eq!(committer.answers(committed())[1], "commit 3 0:5..6 0.healed@5", "they go out once");
+}
+
+fn a_partition_that_comes_back_begins_a_new_line() {
+    let mut committer = Committer::serving(&[P0]);
+    let read = committer.opens(P0, T1, &[0]);
+    committer.completes(&read, &["old"], &[]);
+    let waiting = committer.opens(P0, T1, &[1]);
+    assert_eq!(committer.joins(P0, T2, None, 0), ["dropped 1 of 0"], "nobody said that the old one was over");
+    assert_eq!(committer.completes(&waiting, &["old"], &[]), [""; 0]);
+    committer.answers(aborted());
+    let said = committer.ticks(Duration::from_millis(50));
+    assert_eq!(said, ["dropped 1 of 0", "commit 3 0:-..0"], "of the old line nothing is sent");
+}
+
+fn offsets_that_fall_stop_the_process() {
+    let mut committer = Committer::serving(&[P0]);
+    committer.opens(P0, T1, &[0, 5]);
+    committer.opens(P0, T1, &[5]);
+    assert_eq!(committer.last(), ["stop: offsets of partition 0 fell from position 6 to 5 within one assignment"]);
+}
+
+fn after_a_stop_nothing_is_done_any_more() {
+    let mut committer = Committer::serving(&[P0]);
+    let read = committer.opens(P0, T1, &[0]);
+    committer.opens(P0, T1, &[0]);
+    assert_eq!(committer.completes(&read, &["a"], &[]), [""; 0]);
+    assert_eq!(committer.revokes(1, &[(P0, T1)]), [""; 0]);
+    assert_eq!(committer.answers(committed()), [""; 0], "an answer that comes late is no surprise");
+    assert_eq!(committer.next_deadline(), None);
+}
+
+fn records_of_an_ended_line_are_reported_once() {
+    let mut committer = Committer::serving(&[P0]);
+    let read = committer.opens(P0, T1, &[0, 1, 2]);
+    assert_eq!(committer.over(P0, T1), ["dropped 3 of 0"]);
+    assert_eq!(committer.completes(&read, &["a"], &[0, 1]), [""; 0]);
+    assert_eq!(committer.over(P0, T1), [""; 0]);
+    let late = committer.opens(P0, T1, &[3]);
+    assert_eq!(committer.last(), ["dropped 1 of 0"]);
+    assert_eq!(committer.completes(&late, &["a"], &[]), [""; 0]);
+}
+
+fn the_oldest_record_is_found_in_lines_and_in_flight() {
+    let mut committer = Committer::serving(&[P0, P1]);
+    let oldest = |committer: &Committer| {
+        let (records, oldest) = committer.machine.open_records();
+        (records, oldest.map(|(partition, head)| (partition, head.offset.0, head.decided)))
+    };
+    assert_eq!(oldest(&committer), (0, None));
+    let one = committer.opens(P1, T1, &[4, 5]);
+    assert_eq!(oldest(&committer), (2, Some((P1, 4, false))));
+    let zero = committer.opens(P0, T1, &[3]);
+    assert_eq!(oldest(&committer), (3, Some((P0, 3, false))));
+    committer.completes(&zero, &[], &[]);
+    assert_eq!(oldest(&committer), (3, Some((P0, 3, true))), "it is in a transaction");
+    committer.completes(&one, &[], &[]);
+    committer.answers(aborted());
+    assert_eq!(oldest(&committer), (3, Some((P0, 3, true))), "an abort commits nothing");
+    committer.ticks(Duration::from_secs(1));
+    committer.answers(committed());
+    assert_eq!(oldest(&committer), (2, Some((P1, 4, true))));
+    committer.answers(committed());
+    assert_eq!(oldest(&committer), (0, None));
+}
+
+/// One transaction is under way, and four letters wait behind it, which weigh the limit together.
+fn busy_with_four(committer: &mut Committer) -> Vec<u64> {
+    committer.joins(P0, T1, None, 0);
+    committer.answers(committed());
+    let busy = committer.opens(P0, T1, &[0]);
+    committer.completes(&busy, &[], &[0]);
+    (1..=4)
+        .map(|offset| {
+            let read = committer.opens(P0, T1, &[offset]);
+            committer.completes(&read, &[], &[offset]);
+            read.id.0
+        })
+        .collect()
+}
+
+fn letter_weight() -> u64 {
+    letter_of(&std::sync::Arc::new(batch_of(P0, T1, &[0])), 0).weight_bytes()
+}
+
+fn timed_out() -> Answer {
+    Answer::Aborted { cause: "too slow".into(), timed_out: true }
+}
+
+fn refused(record: Option<RefusedRecord>) -> Answer {
+    Answer::Refused { cause: "no".into(), record }
+}
+
+/// The words of a commit in the order in which the harness says them.
+fn sorted(said: impl Into<String>) -> String {
+    harness::in_order(&said.into())
+}

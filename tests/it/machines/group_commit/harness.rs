@@ -1,0 +1,225 @@
+//! Drives the machine, and puts its commands into words.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use steward::progress::group_commit::{Command, GroupCommit, Input, Notice, RevocationId, Settings, StopReason};
+use steward::progress::offsets::{BatchId, Outcomes};
+use steward::progress::transaction::{Answer, Content, Mark};
+use steward::record::{Batch, Offset, Partition, Position, Term};
+
+use crate::machines::{batch_of, letter_of, open_batch, snapshot_of};
+use crate::support::wait::now;
+
+/// A batch that was opened.
+pub struct Read {
+    pub id: BatchId,
+    pub batch: Arc<Batch>,
+}
+
+/// The machine, a clock that is set by hand, and the words for what it said last.
+pub struct Committer {
+    pub machine: GroupCommit,
+    now: Instant,
+    next_batch: u64,
+    last: Vec<String>,
+}
+
+impl Committer {
+    /// It waits for its first producer.
+    pub fn without_a_producer(max_transaction_bytes: u64) -> Committer {
+        let (machine, first) = GroupCommit::new(Settings { max_transaction_bytes, mark: Mark::new("run") });
+        Committer { machine, now: now(), next_batch: 1, last: vec![in_words(&first)] }
+    }
+
+    /// It has a producer, and no partitions.
+    pub fn with_limit(max_transaction_bytes: u64) -> Committer {
+        let mut committer = Committer::without_a_producer(max_transaction_bytes);
+        committer.answers(Answer::Renewed(vec![]));
+        committer
+    }
+
+    pub fn new() -> Committer {
+        Committer::with_limit(1_000_000)
+    }
+
+    /// These partitions have joined at 0 under term 1, one transaction each.
+    pub fn serving(partitions: &[Partition]) -> Committer {
+        let mut committer = Committer::new();
+        for partition in partitions {
+            committer.joins(*partition, Term(1), None, 0);
+            committer.answers(committed());
+        }
+        committer
+    }
+
+    pub fn joins(&mut self, partition: Partition, term: Term, committed: Option<i64>, start: i64) -> Vec<String> {
+        self.joins_with(partition, term, committed, start, Outcomes::default())
+    }
+
+    pub fn joins_with(
+        &mut self,
+        partition: Partition,
+        term: Term,
+        committed: Option<i64>,
+        start: i64,
+        heals: Outcomes,
+    ) -> Vec<String> {
+        let start = open_batch(self.next_batch, Batch::new(partition, term, Position(start)));
+        self.next_batch += 1;
+        self.handle(Input::Joined { partition, term, committed: committed.map(Position), start, heals })
+    }
+
+    pub fn opens(&mut self, partition: Partition, term: Term, offsets: &[i64]) -> Read {
+        let open = open_batch(self.next_batch, batch_of(partition, term, offsets));
+        self.next_batch += 1;
+        let read = Read { id: open.id, batch: Arc::clone(&open.batch) };
+        self.handle(Input::Opened(open));
+        read
+    }
+
+    /// The batch has these keys applied at its last offset, and refuses what stands at these offsets.
+    pub fn completes(&mut self, read: &Read, applied: &[&str], refused: &[i64]) -> Vec<String> {
+        let (partition, term) = (read.batch.partition(), read.batch.term());
+        let newest = read.batch.next().0 - 1;
+        let index_of = |offset: i64| read.batch.iter().position(|record| record.offset == Offset(offset));
+        let letter = |offset: &i64| {
+            let index = index_of(*offset).expect("an offset of the batch");
+            letter_of(&read.batch, u32::try_from(index).expect("a small batch"))
+        };
+        let outcomes = Outcomes {
+            snapshots: applied.iter().map(|key| snapshot_of(partition, key, newest)).collect(),
+            dead_letters: refused.iter().map(letter).collect(),
+            applied: applied.len() as u64,
+            skipped: 0,
+        };
+        self.handle(Input::Completed { partition, term, id: read.id, outcomes })
+    }
+
+    pub fn answers(&mut self, answer: Answer) -> Vec<String> {
+        self.handle(Input::Ended(answer))
+    }
+
+    pub fn revokes(&mut self, id: u64, partitions: &[(Partition, Term)]) -> Vec<String> {
+        self.handle(Input::Revoked { id: RevocationId(id), partitions: partitions.to_vec() })
+    }
+
+    pub fn over(&mut self, partition: Partition, term: Term) -> Vec<String> {
+        self.handle(Input::Over(vec![(partition, term)]))
+    }
+
+    pub fn ticks(&mut self, passed: Duration) -> Vec<String> {
+        self.now += passed;
+        self.handle(Input::Tick)
+    }
+
+    /// How long until the machine wants to be woken.
+    pub fn wait(&self) -> Option<Duration> {
+        self.next_deadline().map(|at| at - self.now)
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.machine.next_deadline()
+    }
+
+    /// What was said last.
+    pub fn last(&self) -> Vec<String> {
+        self.last.clone()
+    }
+
+    pub fn first(&self) -> Vec<String> {
+        self.last()
+    }
+
+    fn handle(&mut self, input: Input) -> Vec<String> {
+        self.last = self.machine.handle(input, self.now).iter().map(in_words).collect();
+        self.last()
+    }
+}
+
+pub fn committed() -> Answer {
+    Answer::Committed { took: Duration::from_millis(3) }
+}
+
+pub fn aborted() -> Answer {
+    Answer::Aborted { cause: "the group moved on".into(), timed_out: false }
+}
+
+pub fn unanswered() -> Answer {
+    Answer::Unanswered { cause: "silence".into() }
+}
+
+fn in_words(command: &Command) -> String {
+    match command {
+        Command::Commit(content) => content_in_words(content),
+        Command::Renew(partitions) => format!("renew {:?}", partitions.iter().map(|of| of.0).collect::<Vec<_>>()),
+        Command::Committed(receipt) => {
+            let batches: Vec<u64> = receipt.batches.iter().map(|done| done.open.id.0).collect();
+            format!("committed {} batches {batches:?}", receipt.number)
+        }
+        Command::Drained(id) => format!("drained {}", id.0),
+        Command::Forfeit(partition, term) => format!("forfeit {partition} term {}", term.0),
+        Command::Dropped { partition, records } => format!("dropped {records} of {partition}"),
+        Command::Stop(reason) => format!("stop: {}", reason_in_words(reason)),
+        Command::Tell(notice) => format!("told {}", notice_in_words(notice)),
+    }
+}
+
+fn content_in_words(content: &Content) -> String {
+    let place = |position: Option<Position>| position.map_or("-".to_owned(), |position| position.to_string());
+    let stretches = content.stretches.iter().map(|of| format!("{}:{}..{}", of.partition, place(of.start), of.end));
+    let snapshots = content.snapshots.iter().map(|of| {
+        let key = String::from_utf8_lossy(&of.key);
+        let value = of.value.as_deref().map(|value| String::from_utf8_lossy(value).into_owned());
+        assert_eq!(value, Some(format!("{key} after {}", of.newest)), "a value of another event");
+        format!("{}.{key}@{}", of.partition, of.newest)
+    });
+    let letters = content.dead_letters.iter().map(|letter| {
+        let sign = if letter.truncated { '~' } else { '!' };
+        format!("{sign}{}.{}", letter.batch.partition(), letter.record().offset)
+    });
+    let words: Vec<String> = stretches.chain(snapshots).chain(letters).collect();
+    in_order(&format!("commit {} {}", content.number, words.join(" ")))
+}
+
+/// Positions and snapshots of several partitions come in any order; dead letters do not.
+pub fn in_order(said: &str) -> String {
+    let mut words: Vec<&str> = said.split(' ').collect();
+    words.sort_by_key(|word| match word.chars().next() {
+        Some('!' | '~') => (3, ""),
+        Some(_) if word.contains('@') => (2, *word),
+        Some(_) if word.contains("..") => (1, *word),
+        Some(_) | None => (0, ""),
+    });
+    words.join(" ")
+}
+
+fn named(record: Option<(Partition, Offset)>) -> String {
+    record.map_or("-".to_owned(), |(partition, offset)| format!("{partition}/{offset}"))
+}
+
+fn reason_in_words(reason: &StopReason) -> String {
+    match reason {
+        StopReason::DuplicateInstance(cause) => format!("duplicate instance, {cause}"),
+        StopReason::Refused { record, .. } => format!("refused {}", named(*record)),
+        StopReason::TimedOutTooOften(cause) => format!("timed out too often, {cause}"),
+        StopReason::ProducerFatal(cause) => format!("producer fatal, {cause}"),
+        StopReason::OrderBroken(broken) => broken.to_string(),
+    }
+}
+
+fn notice_in_words(notice: &Notice) -> String {
+    match notice {
+        Notice::Aborted { number, attempt, .. } => format!("aborted {number} attempt {attempt}"),
+        Notice::Unanswered { number, .. } => format!("unanswered {number}"),
+        Notice::Renewed { number, verdict, .. } => {
+            format!("renewed {}: {verdict:?}", number.map_or("-".to_owned(), |number| number.to_string()))
+        }
+        Notice::RenewFailed { attempt, .. } => format!("renew failed attempt {attempt}"),
+        Notice::TimedOut { number, .. } => format!("timed out {number}"),
+        Notice::Refused { partition, offset, attempt, .. } => {
+            format!("refused {} attempt {attempt}", named(partition.zip(*offset)))
+        }
+        Notice::Truncated { partition, offset, bytes } => format!("truncated {partition}/{offset} of {bytes} bytes"),
+    }
+}

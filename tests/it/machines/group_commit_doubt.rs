@@ -1,0 +1,257 @@
+//! Transactions whose end nobody told: a fresh producer, and what the committed positions say.
+
+use std::time::Duration;
+
+use steward::progress::group_commit::TIMED_OUT_FENCINGS_PER_MINUTE;
+use steward::progress::transaction::{Answer, Committed};
+use steward::record::{Partition, Position, Term};
+
+use super::group_commit::{Committer, aborted, committed, unanswered};
+use super::{P0, P1};
+
+pub fn tests() -> Vec<libtest_mimic::Trial> {
+    trials![
+        the_committed_position_and_its_mark_tell_what_became_of_it,
+        exactly_the_partitions_in_doubt_are_asked_for,
+        partitions_that_disagree_are_recovered_again,
+        one_that_was_lost_meanwhile_has_no_say,
+        when_all_were_lost_meanwhile_nothing_is_left_to_do,
+        a_partition_that_the_answer_leaves_out_is_recovered_again,
+        what_had_no_effect_goes_again_with_half,
+        what_waited_meanwhile_goes_behind_it,
+        a_partition_that_goes_anyway_is_drained_when_it_is_forfeited,
+        a_revocation_is_drained_once_the_doubt_is_settled,
+        a_renewal_that_fails_is_tried_again_with_growing_waits,
+        another_process_with_the_same_id_stops_this_one,
+        three_transactions_a_minute_may_be_timed_out,
+        a_producer_beyond_help_stops_the_process,
+    ]
+}
+
+const T1: Term = Term(1);
+
+fn the_committed_position_and_its_mark_tell_what_became_of_it() {
+    let took_effect = ["told renewed 2: TookEffect", "committed 2 batches [2]"];
+    let had_none = ["told renewed 2: HadNone", "commit 3 0:0..2 0.a@1"];
+    let cannot_tell = ["told renewed 2: CannotTell", "dropped 2 of 0", "forfeit 0 term 1"];
+    let table: [(Option<(i64, &str)>, &[&str]); 7] = [
+        (Some((2, "run/2")), &took_effect),
+        (Some((0, "run/1")), &had_none),
+        (Some((0, "")), &had_none),
+        (Some((2, "run/1")), &cannot_tell),
+        (Some((2, "another/2")), &cannot_tell),
+        (Some((1, "run/2")), &cannot_tell),
+        (None, &cannot_tell),
+    ];
+    for (found, expected) in table {
+        let mut committer = in_doubt();
+        assert_eq!(committer.answers(Answer::Renewed(vec![at(P0, found)])), expected, "{found:?}");
+    }
+    // The first transaction of a group: before it nothing was committed.
+    for (found, verdict) in [(None, "HadNone"), (Some((0, "run/1")), "TookEffect"), (Some((0, "")), "CannotTell")] {
+        let mut committer = Committer::new();
+        committer.joins(P0, T1, None, 0);
+        committer.answers(unanswered());
+        let said = committer.answers(Answer::Renewed(vec![at(P0, found)]));
+        assert_eq!(said[0], format!("told renewed 1: {verdict}"), "{found:?}");
+    }
+    // A position that does not move: only the mark can tell.
+    for (mark, verdict) in [("run/1", "TookEffect"), ("earlier/9", "HadNone")] {
+        let mut committer = Committer::new();
+        committer.joins(P0, T1, Some(7), 7);
+        committer.answers(unanswered());
+        let said = committer.answers(Answer::Renewed(vec![at(P0, Some((7, mark)))]));
+        assert_eq!(said[0], format!("told renewed 1: {verdict}"), "{mark}");
+    }
+}
+
+fn exactly_the_partitions_in_doubt_are_asked_for() {
+    let two = Partition(2);
+    let mut committer = Committer::serving(&[P0, P1, two]);
+    let busy = committer.opens(P0, T1, &[0]);
+    committer.completes(&busy, &[], &[]);
+    for partition in [P1, two] {
+        let read = committer.opens(partition, T1, &[0]);
+        committer.completes(&read, &["a"], &[]);
+    }
+    assert_eq!(committer.answers(committed())[1], "commit 5 1:0..1 2:0..1 1.a@0 2.a@0");
+    let waiting = committer.opens(P0, T1, &[1]);
+    committer.completes(&waiting, &["b"], &[]);
+    assert_eq!(committer.answers(unanswered()), ["told unanswered 5", "renew [1, 2]"]);
+    assert_eq!(committer.next_deadline(), None, "the answer is what it waits for");
+}
+
+fn partitions_that_disagree_are_recovered_again() {
+    let mut committer = two_in_doubt();
+    let said = committer.answers(Answer::Renewed(vec![at(P0, Some((1, "run/4"))), at(P1, Some((0, "run/2")))]));
+    let forfeits = ["dropped 1 of 0", "forfeit 0 term 1", "dropped 1 of 1", "forfeit 1 term 1"];
+    assert_eq!(said[0], "told renewed 4: CannotTell");
+    let mut rest = said[1..].to_vec();
+    rest.sort_unstable();
+    let mut expected = forfeits.map(str::to_owned);
+    expected.sort_unstable();
+    assert_eq!(rest, expected);
+    assert_eq!(committer.joins(P0, Term(9), Some(1), 1), ["commit 5 0:1..1"], "the producer is as good as new");
+}
+
+fn one_that_was_lost_meanwhile_has_no_say() {
+    for (found, expected) in [
+        (Some((1, "run/4")), &["told renewed 4: TookEffect", "committed 4 batches [4, 5]"][..]),
+        (Some((0, "run/1")), &["told renewed 4: HadNone", "dropped 1 of 1", "commit 5 0:0..1 0.a@0"]),
+        (Some((9, "")), &["told renewed 4: CannotTell", "dropped 1 of 1", "dropped 1 of 0", "forfeit 0 term 1"]),
+    ] {
+        let mut committer = two_in_doubt();
+        assert_eq!(committer.over(P1, T1), [""; 0]);
+        // Its next owner has gone on.
+        let mut said = committer.answers(Answer::Renewed(vec![at(P0, found), at(P1, Some((50, "another/7")))]));
+        let mut expected = expected.to_vec();
+        said.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(said, expected, "{found:?}");
+    }
+}
+
+fn when_all_were_lost_meanwhile_nothing_is_left_to_do() {
+    let mut committer = in_doubt();
+    committer.revokes(1, &[(P0, T1)]);
+    committer.over(P0, T1);
+    let said = committer.answers(Answer::Renewed(vec![at(P0, Some((77, "another/1")))]));
+    assert!(said.iter().all(|word| !word.starts_with("commit ") && !word.starts_with("forfeit")), "{said:?}");
+    assert!(said.contains(&"dropped 2 of 0".to_owned()) && said.contains(&"drained 1".to_owned()), "{said:?}");
+}
+
+fn a_partition_that_the_answer_leaves_out_is_recovered_again() {
+    let mut committer = in_doubt();
+    let said = committer.answers(Answer::Renewed(vec![]));
+    assert_eq!(said, ["told renewed 2: CannotTell", "dropped 2 of 0", "forfeit 0 term 1"]);
+}
+
+fn what_had_no_effect_goes_again_with_half() {
+    let letters = super::letter_of(&std::sync::Arc::new(super::batch_of(P0, T1, &[0])), 0).weight_bytes();
+    let mut committer = Committer::with_limit(2 * letters);
+    committer.joins(P0, T1, None, 0);
+    for offset in 0..2 {
+        let read = committer.opens(P0, T1, &[offset]);
+        committer.completes(&read, &[], &[offset]);
+    }
+    assert_eq!(committer.answers(committed())[1], "commit 2 0:0..2 !0.0 !0.1");
+    committer.answers(unanswered());
+    let said = committer.answers(Answer::Renewed(vec![at(P0, Some((0, "run/1")))]));
+    assert_eq!(said, ["told renewed 2: HadNone", "commit 3 0:0..1 !0.0"]);
+    assert_eq!(committer.answers(committed())[1], "commit 4 0:1..2 !0.1", "the other half follows");
+}
+
+fn what_waited_meanwhile_goes_behind_it() {
+    let mut committer = in_doubt();
+    let read = committer.opens(P0, T1, &[2]);
+    assert_eq!(committer.completes(&read, &["b"], &[]), [""; 0], "nothing is sent while a producer is being built");
+    let said = committer.answers(Answer::Renewed(vec![at(P0, Some((2, "run/2")))]));
+    assert_eq!(said, ["told renewed 2: TookEffect", "committed 2 batches [2]", "commit 3 0:2..3 0.b@2"]);
+}
+
+fn a_partition_that_goes_anyway_is_drained_when_it_is_forfeited() {
+    let mut committer = in_doubt();
+    assert_eq!(committer.revokes(1, &[(P0, T1)]), [""; 0]);
+    let said = committer.answers(Answer::Renewed(vec![at(P0, Some((9, "")))]));
+    assert_eq!(said, ["told renewed 2: CannotTell", "dropped 2 of 0", "forfeit 0 term 1", "drained 1"]);
+}
+
+fn a_revocation_is_drained_once_the_doubt_is_settled() {
+    let mut committer = in_doubt();
+    assert_eq!(committer.revokes(1, &[(P0, T1)]), [""; 0]);
+    assert_eq!(committer.answers(Answer::Renewed(vec![at(P0, Some((0, "")))]))[1], "commit 3 0:0..2 0.a@1");
+    assert_eq!(committer.answers(committed()), ["committed 3 batches [2]", "drained 1"]);
+}
+
+fn a_renewal_that_fails_is_tried_again_with_growing_waits() {
+    let mut committer = in_doubt();
+    for (attempt, wait) in (1..).zip([50, 100, 200, 400, 800, 1_600, 2_000, 2_000]) {
+        let said = committer.answers(Answer::RenewFailed { cause: "away".into() });
+        assert_eq!(said, [format!("told renew failed attempt {attempt}")]);
+        let wait = Duration::from_millis(wait);
+        assert_eq!(committer.wait(), Some(wait), "attempt {attempt}");
+        assert_eq!(committer.ticks(wait - Duration::from_millis(1)), [""; 0]);
+        assert_eq!(committer.ticks(Duration::from_millis(1)), ["renew [0]"], "the same are asked for");
+    }
+    committer.answers(Answer::Renewed(vec![at(P0, Some((0, "")))]));
+    committer.answers(unanswered());
+    let said = committer.answers(Answer::RenewFailed { cause: "away".into() });
+    assert_eq!(said, ["told renew failed attempt 1"], "a success ends the count");
+    assert_eq!(committer.wait(), Some(Duration::from_millis(50)));
+}
+
+fn another_process_with_the_same_id_stops_this_one() {
+    let fenced = || Answer::Fenced { cause: "newer epoch".into(), within_timeout: true };
+    let mut sending = Committer::new();
+    sending.joins(P0, T1, None, 0);
+    assert_eq!(sending.answers(fenced()), ["stop: duplicate instance, newer epoch"]);
+    assert_eq!(in_doubt().answers(fenced()), ["stop: duplicate instance, newer epoch"]);
+}
+
+fn three_transactions_a_minute_may_be_timed_out() {
+    let fenced = || Answer::Fenced { cause: "old".into(), within_timeout: false };
+    let mut committer = Committer::new();
+    committer.joins(P0, T1, None, 0);
+    let mut number = 1;
+    let mut times_out = |committer: &mut Committer| {
+        assert_eq!(committer.answers(fenced()), [format!("told timed out {number}"), "renew [0]".into()]);
+        let said = committer.answers(Answer::Renewed(vec![at(P0, None)]));
+        assert_eq!(said[1], format!("commit {} 0:-..0", number + 1));
+        number += 1;
+    };
+    for _ in 0..TIMED_OUT_FENCINGS_PER_MINUTE {
+        times_out(&mut committer);
+        committer.ticks(Duration::from_secs(15));
+    }
+    // The first is a minute old now, and counts no more.
+    committer.ticks(Duration::from_secs(15));
+    times_out(&mut committer);
+    committer.ticks(Duration::from_secs(14));
+    assert_eq!(committer.answers(fenced()), ["stop: timed out too often, old"]);
+}
+
+fn a_producer_beyond_help_stops_the_process() {
+    let fatal = || Answer::Fatal { cause: "gone".into() };
+    let mut sending = Committer::new();
+    sending.joins(P0, T1, None, 0);
+    assert_eq!(sending.answers(fatal()), ["stop: producer fatal, gone"]);
+    assert_eq!(in_doubt().answers(fatal()), ["stop: producer fatal, gone"]);
+    assert_eq!(aborted_then_stopped().next_deadline(), None, "a stop ends every wait");
+}
+
+fn aborted_then_stopped() -> Committer {
+    let mut committer = Committer::new();
+    committer.joins(P0, T1, None, 5);
+    committer.answers(aborted());
+    committer.opens(P0, T1, &[1]);
+    assert!(committer.last()[0].starts_with("stop: offsets"), "{:?}", committer.last());
+    committer
+}
+
+/// Batch 2, two records of partition 0, is in transaction 2, whose end nobody told.
+fn in_doubt() -> Committer {
+    let mut committer = Committer::serving(&[P0]);
+    let read = committer.opens(P0, T1, &[0, 1]);
+    assert_eq!(committer.completes(&read, &["a"], &[]), ["commit 2 0:0..2 0.a@1"]);
+    assert_eq!(committer.answers(unanswered()), ["told unanswered 2", "renew [0]"]);
+    committer
+}
+
+/// One record each of partitions 0 and 1 is in transaction 4, whose end nobody told.
+fn two_in_doubt() -> Committer {
+    let two = Partition(2);
+    let mut committer = Committer::serving(&[P0, P1]);
+    committer.joins(two, T1, None, 0);
+    for partition in [P0, P1] {
+        let read = committer.opens(partition, T1, &[0]);
+        committer.completes(&read, &["a"], &[]);
+    }
+    assert_eq!(committer.answers(committed())[1], "commit 4 0:0..1 1:0..1 0.a@0 1.a@0");
+    assert_eq!(committer.answers(unanswered())[0], "told unanswered 4");
+    committer
+}
+
+fn at(partition: Partition, found: Option<(i64, &str)>) -> (Partition, Option<Committed>) {
+    let committed = found.map(|(position, mark)| Committed { position: Position(position), mark: mark.to_owned() });
+    (partition, committed)
+}

@@ -1,0 +1,168 @@
+//! Batches end in any order; what may be committed is the prefix without a gap.
+
+use std::sync::Arc;
+
+use steward::progress::offsets::{BatchId, DoneBatch, Head, OpenBatches, OrderBroken, Outcomes};
+use steward::record::{Batch, Offset, Position, Term};
+
+use super::{P0, all_refused, batch_of, letter_of, open_batch, snapshot_of};
+
+pub fn tests() -> Vec<libtest_mimic::Trial> {
+    trials![
+        a_batch_is_taken_only_when_all_before_it_are_done,
+        a_position_alone_is_done_at_once,
+        a_batch_that_does_not_fit_stays_in_front,
+        offsets_that_fall_are_refused,
+        gaps_between_batches_are_fine,
+        what_was_taken_goes_back_in_front_in_its_order,
+        only_the_finished_prefix_survives_a_revocation,
+        dead_letters_stand_in_the_order_of_the_source,
+        a_batch_is_completed_once,
+        outcomes_of_keys_add_up,
+        the_head_is_the_oldest_record_that_is_left,
+    ]
+}
+
+const TERM: Term = Term(1);
+
+fn a_batch_is_taken_only_when_all_before_it_are_done() {
+    let mut line = line_of(&[&[0, 1], &[2], &[3, 4]]);
+    assert!(line.complete(BatchId(3), Outcomes::default()).is_none());
+    assert!(line.complete(BatchId(2), Outcomes::default()).is_none());
+    assert!(!line.has_done());
+    assert_eq!(taken(&mut line), [0; 0]);
+    assert!(line.complete(BatchId(1), Outcomes::default()).is_none());
+    assert!(line.has_done());
+    assert_eq!(taken(&mut line), [1, 2, 3]);
+    assert_eq!((line.records(), line.has_done()), (0, false));
+}
+
+fn a_position_alone_is_done_at_once() {
+    let mut line = line_of(&[&[0]]);
+    line.open(open_batch(2, Batch::new(P0, TERM, Position(5)))).expect("it stands behind the first");
+    assert!(!line.has_done(), "it still waits for what is before it");
+    assert!(line.complete(BatchId(1), Outcomes::default()).is_none());
+    assert_eq!(taken(&mut line), [1, 2]);
+}
+
+fn a_batch_that_does_not_fit_stays_in_front() {
+    let mut line = line_of(&[&[0], &[1]]);
+    assert!(line.complete(BatchId(1), Outcomes { applied: 1, ..Outcomes::default() }).is_none());
+    assert!(line.take_done_if(|outcomes| outcomes.applied == 0).is_none());
+    assert_eq!(taken(&mut line), [1]);
+    assert!(line.take_done_if(|_| panic!("the second is not done, so nobody asks whether it fits")).is_none());
+}
+
+fn offsets_that_fall_are_refused() {
+    let broken = |before, after| OrderBroken { partition: 0, before: Position(before), after: Position(after) };
+    let mut line = line_of(&[&[5, 7]]);
+    for offsets in [&[7, 8][..], &[5], &[0]] {
+        let refused = line.open(open_batch(2, batch_of(P0, TERM, offsets)));
+        assert_eq!(refused, Err(broken(8, offsets[0])), "{offsets:?}");
+    }
+    let refused = line.open(open_batch(2, Batch::new(P0, TERM, Position(7))));
+    assert_eq!(refused, Err(broken(8, 7)), "a position alone may not fall either");
+    assert_eq!(line.records(), 2, "what was refused was opened");
+    let mut ahead = OpenBatches::starting_at(Position(10));
+    assert_eq!(ahead.open(open_batch(1, batch_of(P0, TERM, &[9]))), Err(broken(10, 9)), "below the start");
+}
+
+fn gaps_between_batches_are_fine() {
+    let mut line = line_of(&[&[0], &[5], &[100]]);
+    line.open(open_batch(4, Batch::new(P0, TERM, Position(101)))).expect("the same position again");
+    line.open(open_batch(5, Batch::new(P0, TERM, Position(200)))).expect("behind markers");
+    assert_eq!(line.records(), 3);
+}
+
+fn what_was_taken_goes_back_in_front_in_its_order() {
+    let mut line = line_of(&[&[0], &[1], &[2], &[3]]);
+    for id in 1..=4 {
+        assert!(line.complete(BatchId(id), Outcomes { applied: id, ..Outcomes::default() }).is_none());
+    }
+    let mut batches: Vec<DoneBatch> =
+        std::iter::from_fn(|| line.take_done_if(|outcomes| outcomes.applied < 4)).collect();
+    assert_eq!((batches.len(), line.records()), (3, 1));
+    let back = batches.split_off(1);
+    line.put_back(back);
+    assert_eq!(line.records(), 3);
+    let again: Vec<(u64, u64)> = std::iter::from_fn(|| line.take_done_if(|_| true))
+        .map(|done| (done.open.id.0, done.outcomes.applied))
+        .collect();
+    assert_eq!(again, [(2, 2), (3, 3), (4, 4)], "each with its own outcomes");
+}
+
+fn only_the_finished_prefix_survives_a_revocation() {
+    let mut line = line_of(&[&[0], &[1], &[2, 3, 4], &[5, 6]]);
+    for id in [1, 2, 4] {
+        assert!(line.complete(BatchId(id), Outcomes::default()).is_none());
+    }
+    assert_eq!(line.drop_unfinished(), 5, "three that are open, and two behind them");
+    assert_eq!(line.drop_unfinished(), 0);
+    assert!(line.complete(BatchId(3), Outcomes::default()).is_some(), "it is open no more");
+    assert_eq!(taken(&mut line), [1, 2]);
+    let mut unfinished = line_of(&[&[0]]);
+    assert_eq!(unfinished.drop_unfinished(), 1);
+    assert!(!unfinished.has_done());
+}
+
+fn dead_letters_stand_in_the_order_of_the_source() {
+    let mut line = OpenBatches::starting_at(Position(0));
+    let open = open_batch(1, batch_of(P0, TERM, &[3, 5, 8]));
+    let batch = Arc::clone(&open.batch);
+    line.open(open).expect("the first");
+    let dead_letters = [2, 0, 1].map(|index| letter_of(&batch, index)).into();
+    assert!(line.complete(BatchId(1), Outcomes { dead_letters, ..Outcomes::default() }).is_none());
+    let done = line.take_done_if(|_| true).expect("it is done");
+    let offsets: Vec<i64> = done.outcomes.dead_letters.iter().map(|letter| letter.record().offset.0).collect();
+    assert_eq!(offsets, [3, 5, 8]);
+}
+
+fn a_batch_is_completed_once() {
+    let mut line = line_of(&[&[0], &[1]]);
+    assert!(line.complete(BatchId(2), Outcomes { applied: 1, ..Outcomes::default() }).is_none());
+    let second = line.complete(BatchId(2), Outcomes { applied: 9, ..Outcomes::default() });
+    assert_eq!(second.map(|outcomes| outcomes.applied), Some(9), "the second one comes back");
+    assert!(line.complete(BatchId(77), Outcomes::default()).is_some(), "nobody opened it");
+    assert!(line.complete(BatchId(1), Outcomes::default()).is_none());
+    let applied: Vec<u64> =
+        std::iter::from_fn(|| line.take_done_if(|_| true)).map(|done| done.outcomes.applied).collect();
+    assert_eq!(applied, [0, 1], "the first outcomes count");
+}
+
+fn outcomes_of_keys_add_up() {
+    let batch = Arc::new(batch_of(P0, TERM, &[0, 1]));
+    let mut all = all_refused(&batch);
+    let weight = all.weight_bytes();
+    let snapshot = snapshot_of(P0, "k", 4);
+    let more = snapshot.weight_bytes();
+    all.merge(Outcomes { snapshots: vec![snapshot], dead_letters: vec![], applied: 2, skipped: 3 });
+    all.merge(Outcomes { applied: 1, skipped: 1, ..Outcomes::default() });
+    assert_eq!((all.snapshots.len(), all.dead_letters.len(), all.applied, all.skipped), (1, 2, 3, 4));
+    assert_eq!(all.weight_bytes(), weight + more);
+}
+
+fn the_head_is_the_oldest_record_that_is_left() {
+    let mut line = OpenBatches::starting_at(Position(0));
+    line.open(open_batch(1, Batch::new(P0, TERM, Position(3)))).expect("a position");
+    assert_eq!(line.oldest(), None, "a position is no record");
+    line.open(open_batch(2, batch_of(P0, TERM, &[5]))).expect("behind it");
+    let head = |decided| Some(Head { offset: Offset(5), timestamp_ms: Some(1_005), decided });
+    assert_eq!(line.oldest(), head(false));
+    assert!(line.complete(BatchId(2), Outcomes::default()).is_none());
+    assert_eq!(line.oldest(), head(true));
+    assert_eq!(taken(&mut line), [1, 2]);
+    assert_eq!(line.oldest(), None);
+}
+
+/// A line that starts at 0 and has these batches open, numbered from 1.
+fn line_of(batches: &[&[i64]]) -> OpenBatches {
+    let mut line = OpenBatches::starting_at(Position(0));
+    for (id, offsets) in (1..).zip(batches) {
+        line.open(open_batch(id, batch_of(P0, TERM, offsets))).expect("offsets that rise");
+    }
+    line
+}
+
+fn taken(line: &mut OpenBatches) -> Vec<u64> {
+    std::iter::from_fn(|| line.take_done_if(|_| true)).map(|done| done.open.id.0).collect()
+}

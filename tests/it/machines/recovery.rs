@@ -1,0 +1,637 @@
+//! What a partition comes back with, from topics made by hand: the real loop over the in-memory twin.
+
+use std::sync::{Arc, Mutex};
+
+use steward::entity::Reason;
+use steward::ports::memory::{MemoryKafka, MemoryPod, NewRecord};
+use steward::ports::{ReadFailure, Recoveries, RecoveryFailure, Terms, Topic};
+use steward::progress::budget::Budget;
+use steward::progress::recovery::{
+    Finding, NotVerified, RESTING_OVERHEAD_BYTES, Recovered, Refusal, Resting, Settings,
+};
+use steward::record::{Offset, Position, header};
+use steward::reference::Model;
+use steward::service::Service;
+
+use super::P0;
+
+pub fn tests() -> Vec<libtest_mimic::Trial> {
+    trials![
+        an_empty_partition_starts_at_its_beginning,
+        what_is_intact_is_taken_over_as_it_is,
+        state_that_steward_did_not_write_is_refused,
+        another_groups_state_is_refused_or_adopted,
+        an_input_that_was_created_again_is_refused,
+        an_input_whose_newest_record_expired_is_not_compared,
+        a_lost_snapshot_is_healed,
+        a_lost_deletion_is_healed,
+        an_entity_that_came_and_went_is_not_published,
+        a_lost_rejection_is_healed_with_its_bytes,
+        what_was_rejected_is_not_judged_again,
+        dead_letters_are_looked_for_beyond_one_window,
+        dead_letters_that_retention_cut_are_not_published_again,
+        dead_letters_without_our_headers_are_told_and_passed_over,
+        dead_letters_of_another_source_mean_nothing,
+        a_stretch_that_is_not_verified_heals_nothing,
+        resetting_the_offsets_applies_nothing_twice,
+        the_group_is_not_said_to_stand_back_where_it_has_no_position,
+        tombstones_are_kept_only_while_their_events_may_come,
+        with_trust_the_rejected_that_are_ahead_are_passed_on,
+        events_that_expired_stop_where_the_operator_said_so,
+        entities_beyond_the_bound_are_refused_also_where_each_partition_is_small,
+        the_lease_is_what_the_entities_take,
+        a_recovery_ends_with_its_term,
+    ]
+}
+
+const GROUP: &str = "steward";
+const TOPIC: &str = "services";
+const AT: i64 = 1_769_860_800_000;
+
+fn an_empty_partition_starts_at_its_beginning() {
+    let recovered = World::new().recovers();
+    assert_eq!((recovered.committed, recovered.start), (None, Position(0)));
+    assert_eq!((recovered.entities.len(), recovered.lease.bytes(), recovered.findings), (0, 0, vec![]));
+}
+
+fn what_is_intact_is_taken_over_as_it_is() {
+    let world = World::new();
+    world.events(&[created(1), created(2), updated(1), updated(9)]);
+    world.publishes(&["1", "2"]);
+    world.dead_letter(3);
+    world.commits(4);
+    let recovered = world.recovers();
+    assert_eq!((recovered.committed, recovered.start), (Some(Position(4)), Position(4)));
+    assert_eq!(world.entities(&recovered), world.model_entities());
+    assert!(recovered.heals.snapshots.is_empty() && recovered.heals.dead_letters.is_empty());
+    assert_eq!((recovered.replayed, recovered.skipped, recovered.findings), (4, 4, vec![]));
+}
+
+fn state_that_steward_did_not_write_is_refused() {
+    let good =
+        || vec![head(header::STATE_PARTITION, "0"), head(header::STATE_OFFSET, "0"), head(header::STATE_GROUP, GROUP)];
+    let without = |name: &str| good().into_iter().filter(|(of, _)| of != name).collect::<Vec<_>>();
+    let with = |name: &str, value: &str| {
+        let mut headers = good();
+        headers.push(head(name, value));
+        headers
+    };
+    let table = [
+        (None, Some("{}"), good(), "no key"),
+        (Some("1"), Some("{}"), without(header::STATE_OFFSET), "lacks the header steward-source-offset"),
+        (Some("1"), Some("{}"), with(header::STATE_OFFSET, "x"), "lacks the header steward-source-offset"),
+        (Some("1"), Some("{}"), without(header::STATE_PARTITION), "another input partition"),
+        (Some("1"), Some("{}"), with(header::STATE_PARTITION, "1"), "another input partition"),
+        (Some("1"), Some("{}"), good(), ""),
+        (Some("1"), Some("not json"), good(), ""),
+    ];
+    for (key, value, headers, why) in table {
+        let world = World::new();
+        world.events(&[created(1)]);
+        let value = value.map(|value| value.as_bytes().to_vec());
+        let key = key.map(|key| key.as_bytes().to_vec());
+        world.kafka.append(Topic::State, P0, NewRecord { timestamp_ms: Some(AT), key, value, headers });
+        match world.tries() {
+            Err(RecoveryFailure::Refused(Refusal::ForeignState { offset: Offset(0), why: found, .. })) => {
+                assert!(found.contains(why), "{found} does not say {why}");
+            }
+            other => panic!("{why}: {other:?}"),
+        }
+    }
+}
+
+fn another_groups_state_is_refused_or_adopted() {
+    let mut world = World::new();
+    world.events(&[created(1)]);
+    world.publishes(&["1"]);
+    world.settings.group = "heir".into();
+    let refused = world.refused();
+    assert_eq!(refused, Refusal::OtherGroup { partition: P0, found: GROUP.into(), own: "heir".into() });
+    world.settings.adopt_group = true;
+    let recovered = world.recovers();
+    assert_eq!(world.entities(&recovered), world.model_entities());
+    let missing = Finding::CommittedMissing { position: Position(1) };
+    assert_eq!(recovered.findings, [missing, Finding::Adopted { group: GROUP.into() }]);
+}
+
+fn an_input_that_was_created_again_is_refused() {
+    let says = |world: &World, what: &str| match world.refused() {
+        Refusal::Recreated { why, .. } => assert!(why.contains(what), "{why} does not say {what}"),
+        other => panic!("{what}: {other:?}"),
+    };
+    let shorter = World::new();
+    shorter.events(&[created(1), created(2)]);
+    shorter.publishes(&["1", "2"]);
+    let again = shorter.with_another_input();
+    again.events(&[created(1)]);
+    says(&again, "it ends at 1, but the state contains the event at offset 1");
+
+    let again = shorter.with_another_input();
+    again.events(&[created(2), created(1)]);
+    says(&again, "another key");
+
+    let again = shorter.with_another_input();
+    again.events(&[created(1)]);
+    again.event_at(created(2), AT + 77);
+    says(&again, "another timestamp");
+
+    let again = shorter.with_another_input();
+    again.events(&[created(1)]);
+    again.kafka.append_marker(Topic::Input, P0);
+    says(&again, "is not there");
+
+    let deleted = World::new();
+    deleted.events(&[created(1), deleted_event(1)]);
+    deleted.publishes(&["1"]);
+    let again = deleted.with_another_input();
+    again.events(&[created(1)]);
+    again.event_at(deleted_event(1), AT + 99);
+    assert!(again.tries().is_ok(), "of a tombstone only the key can be compared");
+
+    let rejected = World::new();
+    rejected.events(&[updated(1), updated(1)]);
+    rejected.dead_letter(1);
+    let again = rejected.with_another_input();
+    again.events(&[created(1)]);
+    says(&again, "it ends at 1, but the dead letters contain the event at offset 1");
+}
+
+fn an_input_whose_newest_record_expired_is_not_compared() {
+    let world = World::new();
+    world.events(&[created(1)]);
+    world.publishes(&["1"]);
+    world.commits(1);
+    world.kafka.delete_before(Topic::Input, P0, Position(1));
+    let recovered = world.recovers();
+    assert_eq!((recovered.start, &recovered.findings), (Position(1), &vec![]));
+    assert_eq!(world.entities(&recovered), world.model_entities());
+}
+
+fn a_lost_snapshot_is_healed() {
+    let world = World::new();
+    world.events(&[created(1), created(2)]);
+    world.publishes(&["1", "2"]);
+    world.event_with(
+        updated(1),
+        vec![head("traceparent", "old"), head("traceparent", "00-aa"), head("tracestate", "s")],
+    );
+    // A delayed abort took the snapshot back, and the offsets were committed by the next transaction.
+    world.commits(3);
+    let recovered = world.recovers();
+    assert_eq!(recovered.start, Position(3));
+    assert_eq!(world.entities(&recovered), world.model_entities(), "the entities that serve are the healed ones");
+    let [snapshot] = &recovered.heals.snapshots[..] else { panic!("{:?}", recovered.heals) };
+    assert_eq!((&*snapshot.key, snapshot.newest, snapshot.partition), (&b"1"[..], Offset(2), P0));
+    assert_eq!(snapshot.value.as_deref(), world.model_value("1").as_deref());
+    let trace = snapshot.trace.as_ref().expect("the event has one");
+    assert_eq!(trace.traceparent.as_deref(), Some(&b"00-aa"[..]));
+    assert_eq!(recovered.findings, [healed(1, 1, 0, 0, 3)]);
+}
+
+fn a_lost_deletion_is_healed() {
+    let world = World::new();
+    world.events(&[created(1), created(2)]);
+    world.publishes(&["1", "2"]);
+    world.events(&[deleted_event(1)]);
+    world.commits(3);
+    let recovered = world.recovers();
+    let [tombstone] = &recovered.heals.snapshots[..] else { panic!("{:?}", recovered.heals) };
+    assert_eq!((&*tombstone.key, tombstone.value.as_deref(), tombstone.newest), (&b"1"[..], None, Offset(2)));
+    assert_eq!(world.entities(&recovered), [("2".to_owned(), 1)], "nothing before the start can come any more");
+}
+
+fn an_entity_that_came_and_went_is_not_published() {
+    let world = World::new();
+    world.events(&[created(1), updated(1), deleted_event(1)]);
+    world.commits(3);
+    let recovered = world.recovers();
+    assert!(recovered.heals.snapshots.is_empty(), "nothing differs from what was read: {:?}", recovered.heals);
+    assert_eq!(recovered.findings, []);
+}
+
+fn a_lost_rejection_is_healed_with_its_bytes() {
+    let world = World::new();
+    world.events(&[created(1)]);
+    world.publishes(&["1"]);
+    world.event_with(updated(7), vec![head("a", "1"), ("b".into(), None)]);
+    world.events(&[created(1)]);
+    world.dead_letter(2);
+    world.commits(3);
+    let recovered = world.recovers();
+    let [letter] = &recovered.heals.dead_letters[..] else { panic!("{:?}", recovered.heals) };
+    let record = letter.record();
+    assert_eq!(
+        (letter.rejection.reason, record.offset, record.timestamp_ms),
+        (Reason::NotFound, Offset(1), Some(AT + 1))
+    );
+    assert_eq!((record.key, record.value), (Some(&b"7"[..]), Some(updated(7).1.as_bytes())));
+    let headers: Vec<_> = record.headers.iter().map(|header| (header.name, header.value)).collect();
+    assert_eq!(headers, [("a", Some(&b"1"[..])), ("b", None)]);
+    assert_eq!(recovered.findings, [healed(0, 0, 1, 0, 3)]);
+}
+
+fn what_was_rejected_is_not_judged_again() {
+    let world = World::new();
+    // By today's rules the second is good: at the time the rules, or the code, said otherwise.
+    world.events(&[created(1), updated(1), updated(1)]);
+    world.publishes(&["1"]);
+    let other = World::new();
+    other.events(&[created(1), updated(1), updated(1)]);
+    other.state_record("1", &world.value_after(1, "1"), 0);
+    other.dead_letter(1);
+    other.commits(3);
+    let recovered = other.recovers();
+    let [snapshot] = &recovered.heals.snapshots[..] else { panic!("{:?}", recovered.heals) };
+    let value = String::from_utf8_lossy(snapshot.value.as_deref().expect("it lives")).into_owned();
+    assert!(value.contains(r#""version":2,"#), "the rejected update was applied: {value}");
+    assert_eq!((snapshot.newest, recovered.skipped), (Offset(2), 2));
+}
+
+fn dead_letters_are_looked_for_beyond_one_window() {
+    // A window is 1,000 records at least; markers make the newest one nearly empty.
+    let world = World::new();
+    world.events(&[updated(1)]);
+    world.dead_letter(0);
+    for _ in 0..2_500 {
+        world.kafka.append_marker(Topic::Dlq, P0);
+    }
+    world.events(&[updated(2)]);
+    world.dead_letter(1);
+    for _ in 0..1_200 {
+        world.kafka.append_marker(Topic::Dlq, P0);
+    }
+    world.commits(2);
+    let recovered = world.recovers();
+    assert!(recovered.heals.dead_letters.is_empty(), "they are there: {:?}", recovered.heals.dead_letters);
+    assert_eq!((recovered.start, recovered.skipped, recovered.findings), (Position(2), 2, vec![]));
+
+    // D counts although its window is not the first that is read.
+    let world = World::new();
+    world.events(&[updated(1), created(2)]);
+    world.dead_letter(0);
+    for _ in 0..3_000 {
+        world.kafka.append_marker(Topic::Dlq, P0);
+    }
+    assert_eq!(world.recovers().start, Position(1));
+}
+
+fn dead_letters_that_retention_cut_are_not_published_again() {
+    let world = World::new();
+    world.events(&[updated(1), updated(2), updated(3), updated(4)]);
+    let places = [0, 1, 3].map(|offset| world.dead_letter(offset));
+    world.commits(4);
+    world.kafka.delete_before(Topic::Dlq, P0, Position(places[1].0));
+    let missing: Vec<Offset> =
+        world.recovers().heals.dead_letters.iter().map(|letter| letter.record().offset).collect();
+    assert_eq!(missing, [Offset(2)], "0 may have been there, 2 was not");
+    world.kafka.delete_before(Topic::Dlq, P0, Position(3));
+    let recovered = world.recovers();
+    assert!(recovered.heals.dead_letters.is_empty(), "nothing is left that could tell: {:?}", recovered.heals);
+}
+
+fn dead_letters_without_our_headers_are_told_and_passed_over() {
+    let world = World::new();
+    world.events(&[updated(1), created(1)]);
+    world.dead_letter(0);
+    let foreign =
+        NewRecord { key: Some(b"x".to_vec()), headers: vec![head(header::SOURCE_OFFSET, "?")], ..NewRecord::default() };
+    world.kafka.append(Topic::Dlq, P0, foreign.clone());
+    let newest = world.kafka.append(Topic::Dlq, P0, NewRecord { headers: vec![], ..foreign });
+    let recovered = world.recovers();
+    assert_eq!(recovered.start, Position(1));
+    assert_eq!(recovered.findings, [Finding::UnreadableDeadLetters { records: 2, offset: newest }, skipped(1)]);
+}
+
+fn dead_letters_of_another_source_mean_nothing() {
+    // Copied from another partition, or written by another steward: their offsets are not ours.
+    for (partition, topic) in [("1", TOPIC), ("0", "orders"), ("x", TOPIC)] {
+        let world = World::new();
+        world.events(&[created(1), updated(1), updated(1)]);
+        world.commits(1);
+        let headers = vec![
+            head(header::SOURCE_TOPIC, topic),
+            head(header::SOURCE_PARTITION, partition),
+            head(header::SOURCE_OFFSET, "2"),
+        ];
+        let offset = world.kafka.append(Topic::Dlq, P0, NewRecord { headers, ..NewRecord::default() });
+        let recovered = world.recovers();
+        assert_eq!(recovered.start, Position(1), "events were passed over for a letter of {topic}/{partition}");
+        assert!(recovered.findings.contains(&Finding::UnreadableDeadLetters { records: 1, offset }));
+    }
+}
+
+fn a_stretch_that_is_not_verified_heals_nothing() {
+    let mut world = World::new();
+    world.events(&[created(1), updated(1), updated(1), updated(1)]);
+    world.state_record("1", &world.value_after(1, "1"), 0);
+    world.commits(4);
+    world.settings.verify_max_records = 2;
+    let recovered = world.recovers();
+    assert!(recovered.heals.snapshots.is_empty());
+    let finding = Finding::NotVerified { cause: NotVerified::TooLong, from: Position(1), until: Position(4) };
+    assert_eq!((recovered.start, recovered.replayed, recovered.findings), (Position(4), 0, vec![finding]));
+    world.settings.verify_max_records = 3;
+    assert_eq!(world.recovers().heals.snapshots.len(), 1);
+}
+
+fn resetting_the_offsets_applies_nothing_twice() {
+    let world = World::new();
+    world.events(&[created(1), updated(1), updated(9), created(2)]);
+    world.publishes(&["1", "2"]);
+    world.dead_letter(2);
+    world.commits(0);
+    let recovered = world.recovers();
+    assert_eq!((recovered.start, recovered.replayed, recovered.skipped), (Position(4), 4, 4));
+    assert!(recovered.heals.snapshots.is_empty() && recovered.heals.dead_letters.is_empty());
+    assert_eq!(recovered.findings, [skipped(4)]);
+    assert_eq!(recovered.committed, Some(Position(0)), "what the group has, for the doubt of the first transaction");
+}
+
+fn the_group_is_not_said_to_stand_back_where_it_has_no_position() {
+    let world = World::new();
+    world.events(&[created(1), updated(1)]);
+    world.publishes(&["1"]);
+    let recovered = world.recovers();
+    assert_eq!(recovered.findings, [Finding::CommittedMissing { position: Position(2) }]);
+    assert_eq!((recovered.replayed, recovered.skipped), (2, 2), "the look-back");
+}
+
+fn tombstones_are_kept_only_while_their_events_may_come() {
+    let mut world = World::new();
+    world.events(&[created(1), created(2), deleted_event(1), deleted_event(2)]);
+    world.publishes(&["1", "2"]);
+    world.commits(3);
+    assert_eq!(world.recovers().entities.len(), 0, "both are before the start");
+    world.settings.verify_max_records = 0;
+    let recovered = world.recovers();
+    assert_eq!(recovered.start, Position(3));
+    let kept: Vec<_> = recovered.entities.iter().map(|(key, resting)| (key.to_vec(), resting.newest)).collect();
+    assert_eq!(kept, [(b"2".to_vec(), Offset(3))], "its deletion comes again, and has to be known as contained");
+}
+
+fn with_trust_the_rejected_that_are_ahead_are_passed_on() {
+    let mut world = World::new();
+    world.events(&[updated(1), updated(2), updated(3), updated(4)]);
+    for offset in [0, 1, 3] {
+        world.dead_letter(offset);
+    }
+    world.commits(1);
+    world.settings.verify_max_records = 0;
+    let recovered = world.recovers();
+    let mut rejected: Vec<i64> = recovered.rejected.iter().map(|offset| offset.0).collect();
+    rejected.sort_unstable();
+    assert_eq!((recovered.start, rejected), (Position(1), vec![1, 3]));
+    assert!(recovered.heals.dead_letters.is_empty() && recovered.replayed == 0);
+    world.settings.verify_max_records = 1_000;
+    let recovered = world.recovers();
+    assert_eq!((recovered.start, recovered.rejected.len()), (Position(4), 0));
+}
+
+fn events_that_expired_stop_where_the_operator_said_so() {
+    let mut world = World::new();
+    world.events(&[created(1), created(2), created(3)]);
+    world.publishes(&["1"]);
+    world.commits(1);
+    world.kafka.delete_before(Topic::Input, P0, Position(2));
+    let recovered = world.recovers();
+    assert_eq!(recovered.start, Position(2));
+    assert_eq!(recovered.findings, [Finding::Expired { first: Position(1), until: Position(2) }]);
+    world.settings.stop_on_expired = true;
+    assert_eq!(world.refused(), Refusal::Expired { partition: P0, first: Position(1), until: Position(2) });
+}
+
+fn entities_beyond_the_bound_are_refused_also_where_each_partition_is_small() {
+    let mut world = World::new();
+    world.events(&[created(1), created(2)]);
+    world.publishes(&["1", "2"]);
+    let needed = world.recovers().lease.bytes();
+    world.budget = Budget::new(needed);
+    assert_eq!(world.recovers().lease.bytes(), needed, "what fits exactly, fits");
+    let others = world.budget.hold(1);
+    match world.refused() {
+        Refusal::StateTooLarge { partition_bytes, held_bytes, limit_bytes, pods, .. } => {
+            assert_eq!((partition_bytes, held_bytes, limit_bytes, pods), (needed, needed + 1, needed, 2));
+        }
+        other => panic!("{other:?}"),
+    }
+    drop(others);
+    assert_eq!(world.budget.held_bytes(), 0, "a recovery that was refused holds nothing");
+
+    let large = World { budget: Budget::new(100_000), ..World::new() };
+    for id in 0..2_000 {
+        large.events(&[created(id)]);
+        large.publishes(&[&id.to_string()]);
+    }
+    assert!(
+        matches!(large.refused(), Refusal::StateTooLarge { held_bytes: ..200_000, .. }),
+        "it is noticed while reading"
+    );
+}
+
+fn the_lease_is_what_the_entities_take() {
+    let world = World::new();
+    world.events(&[created(1), created(22), updated(1)]);
+    world.publishes(&["1"]);
+    world.publishes(&["1", "22"]);
+    world.events(&[updated(22)]);
+    let recovered = world.recovers();
+    let bytes_of = |(key, resting): (&steward::record::Key, &Resting)| {
+        key.len() as u64 + resting.snapshot.as_ref().map_or(0, |value| value.len() as u64) + RESTING_OVERHEAD_BYTES
+    };
+    let expected: u64 = recovered.entities.iter().map(bytes_of).sum();
+    assert_eq!((recovered.lease.bytes(), world.budget.held_bytes()), (expected, expected));
+    drop(recovered);
+    assert_eq!(world.budget.held_bytes(), 0);
+}
+
+fn a_recovery_ends_with_its_term() {
+    let world = World::new();
+    world.terms.end(P0);
+    assert!(matches!(world.tries(), Err(RecoveryFailure::Unread(ReadFailure::Cancelled))));
+}
+
+// ------------------------------------------------------------------------------------------------------------ harness
+
+/// Topics made by hand, and the model that knows what they should hold.
+struct World {
+    kafka: MemoryKafka,
+    terms: Arc<Terms>,
+    pod: MemoryPod,
+    model: Mutex<Model>,
+    settings: Settings,
+    budget: Arc<Budget>,
+}
+
+/// Key and value.
+type Event = (String, String);
+
+impl World {
+    fn new() -> World {
+        let kafka = MemoryKafka::new(1, TOPIC, GROUP);
+        let terms = Arc::new(Terms::new());
+        let pod = MemoryPod::new(&kafka, "pod", Arc::clone(&terms));
+        pod.assign(&[P0]);
+        let settings = Settings {
+            topic: TOPIC.into(),
+            group: GROUP.into(),
+            look_back_records: 100,
+            verify_max_records: 1_000,
+            adopt_group: false,
+            stop_on_expired: false,
+            max_payload_bytes: 262_144,
+        };
+        let model = Mutex::new(Model::keeping_history(262_144));
+        World { kafka, terms, pod, model, settings, budget: Budget::new(1_000_000_000) }
+    }
+
+    /// The same outputs beside an input that is empty.
+    fn with_another_input(&self) -> World {
+        let world = World::new();
+        for topic in [Topic::State, Topic::Dlq] {
+            for stored in self.kafka.records(topic, P0) {
+                let (timestamp_ms, key, value) = (stored.timestamp_ms, stored.key, stored.value);
+                world.kafka.append(topic, P0, NewRecord { timestamp_ms, key, value, headers: stored.headers });
+            }
+        }
+        world
+    }
+
+    fn events(&self, events: &[Event]) {
+        for event in events {
+            self.event_with(event.clone(), vec![]);
+        }
+    }
+
+    fn event_with(&self, event: Event, headers: Vec<(String, Option<Vec<u8>>)>) {
+        let at = AT + self.kafka.bounds(Topic::Input, P0).high.0;
+        self.append(event, at, headers);
+    }
+
+    fn event_at(&self, event: Event, at: i64) {
+        self.append(event, at, vec![]);
+    }
+
+    fn append(&self, (key, value): Event, at: i64, headers: Vec<(String, Option<Vec<u8>>)>) {
+        let (key, value) = (key.into_bytes(), value.into_bytes());
+        let record = NewRecord { timestamp_ms: Some(at), key: Some(key.clone()), value: Some(value.clone()), headers };
+        let offset = self.kafka.append(Topic::Input, P0, record);
+        self.model.lock().expect("one thread").judge(0, offset.0, Some(&key), Some(&value), Some(at));
+    }
+
+    /// The state topic gets these entities as they are now.
+    fn publishes(&self, keys: &[&str]) {
+        for key in keys {
+            let model = self.model.lock().expect("one thread");
+            let newest = model.newest_of(0, key.as_bytes()).expect("something was applied to it");
+            self.state_value(key, newest.value.clone(), newest.newest_offset);
+        }
+    }
+
+    fn state_record(&self, key: &str, value: &[u8], newest: i64) {
+        self.state_value(key, Some(value.to_vec()), newest);
+    }
+
+    fn state_value(&self, key: &str, value: Option<Vec<u8>>, newest: i64) {
+        let headers = vec![
+            head(header::STATE_PARTITION, "0"),
+            head(header::STATE_OFFSET, &newest.to_string()),
+            head(header::STATE_GROUP, GROUP),
+        ];
+        let key = Some(key.as_bytes().to_vec());
+        self.kafka.append(Topic::State, P0, NewRecord { timestamp_ms: Some(AT), key, value, headers });
+    }
+
+    /// The dead letter topic gets the event at this offset.
+    fn dead_letter(&self, offset: i64) -> Offset {
+        let headers = vec![
+            head(header::REASON, "not_found"),
+            head(header::SOURCE_TOPIC, TOPIC),
+            head(header::SOURCE_PARTITION, "0"),
+            head(header::SOURCE_OFFSET, &offset.to_string()),
+        ];
+        self.kafka.append(Topic::Dlq, P0, NewRecord { headers, ..NewRecord::default() })
+    }
+
+    fn commits(&self, position: i64) {
+        self.kafka.set_committed(P0, Some(Position(position)));
+    }
+
+    fn tries(&self) -> Result<Recovered, RecoveryFailure> {
+        let term = self.terms.current(P0).unwrap_or(steward::record::Term(1));
+        let (answer, heard) = std::sync::mpsc::channel();
+        self.pod.begin(P0, term, Box::new(move |result| answer.send(result).expect("the test listens")));
+        assert!(self.pod.run_recovery(&Arc::new(Service), &self.settings, &self.budget));
+        heard.try_recv().expect("it was run")
+    }
+
+    fn recovers(&self) -> Recovered {
+        self.tries().expect("nothing is wrong with it")
+    }
+
+    fn refused(&self) -> Refusal {
+        match self.tries() {
+            Err(RecoveryFailure::Refused(refusal)) => refusal,
+            other => panic!("it was not refused: {other:?}"),
+        }
+    }
+
+    /// Keys and newest offsets, each with the value that the model has at this offset.
+    fn entities(&self, recovered: &Recovered) -> Vec<(String, i64)> {
+        let model = self.model.lock().expect("one thread");
+        let mut entities: Vec<(String, i64)> = recovered
+            .entities
+            .iter()
+            .map(|(key, resting)| {
+                let history = model.history_of(0, key).expect("history is kept");
+                let expected = history.iter().find(|snapshot| snapshot.newest_offset == resting.newest.0);
+                let expected = expected.unwrap_or_else(|| panic!("nothing was applied at {}", resting.newest));
+                assert_eq!(resting.snapshot.as_deref(), expected.value.as_deref());
+                (String::from_utf8_lossy(key).into_owned(), resting.newest.0)
+            })
+            .collect();
+        entities.sort_unstable();
+        entities
+    }
+
+    fn model_entities(&self) -> Vec<(String, i64)> {
+        let model = self.model.lock().expect("one thread");
+        let live = model.state();
+        live.iter().map(|((_, key), live)| (String::from_utf8_lossy(key).into_owned(), live.newest_offset)).collect()
+    }
+
+    fn model_value(&self, key: &str) -> Option<Vec<u8>> {
+        self.model.lock().expect("one thread").newest_of(0, key.as_bytes())?.value.clone()
+    }
+
+    /// What the entity was after so many of its events.
+    fn value_after(&self, events: usize, key: &str) -> Vec<u8> {
+        let model = self.model.lock().expect("one thread");
+        let history = model.history_of(0, key.as_bytes()).expect("history is kept");
+        history[events - 1].value.clone().expect("it lives")
+    }
+}
+
+fn created(id: u64) -> Event {
+    let value = format!(r#"{{"eventType":"ServiceCreated","id":{id},"name":"n","description":"d","tags":[]}}"#);
+    (id.to_string(), value)
+}
+
+fn updated(id: u64) -> Event {
+    (id.to_string(), format!(r#"{{"eventType":"ServiceUpdated","id":{id},"name":"m"}}"#))
+}
+
+fn deleted_event(id: u64) -> Event {
+    (id.to_string(), format!(r#"{{"eventType":"ServiceDeleted","id":{id}}}"#))
+}
+
+fn head(name: &str, value: &str) -> (String, Option<Vec<u8>>) {
+    (name.to_owned(), Some(value.as_bytes().to_vec()))
+}
+
+fn healed(entities: u64, events: u64, rejections: u64, from: i64, until: i64) -> Finding {
+    Finding::Healed { entities, events, rejections, from: Position(from), until: Position(until) }
+}
+
+fn skipped(events: u64) -> Finding {
+    Finding::Skipped { events }
+}

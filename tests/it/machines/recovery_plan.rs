@@ -1,0 +1,244 @@
+//! Where a partition starts: C, M, D, the log's ends, and what the operator decided.
+
+use steward::progress::recovery::{Bounds, Finding, NotVerified, Plan, Settings, plan};
+use steward::record::{Offset, Position};
+
+pub fn tests() -> Vec<libtest_mimic::Trial> {
+    trials![
+        nothing_committed_and_no_state_starts_at_the_earliest_record,
+        nothing_committed_but_state_starts_behind_the_state_and_says_so,
+        the_start_is_behind_whatever_is_contained,
+        a_committed_position_beyond_the_end_counts_as_the_end,
+        events_that_expired_unread_are_named,
+        the_stretch_goes_back_to_what_is_unsure_or_looks_back_further,
+        a_stretch_that_is_too_long_is_not_verified,
+        a_stretch_whose_head_has_expired_is_not_verified,
+        trust_means_the_committed_position_and_no_stretch,
+        whatever_the_combination_the_plan_keeps_its_word,
+    ]
+}
+
+const LOOK_BACK: u64 = 10;
+const VERIFY_MAX: u64 = 100;
+
+fn nothing_committed_and_no_state_starts_at_the_earliest_record() {
+    assert_eq!(planned(None, None, None, (0, 50)), starts(0, None, vec![]));
+    assert_eq!(planned(None, None, None, (20, 50)), starts(20, None, vec![]), "not an event expired: nobody was here");
+    assert_eq!(planned(None, None, None, (0, 0)), starts(0, None, vec![]));
+    assert_eq!(planned(None, None, Some(29), (20, 50)), {
+        let unsure = Finding::NotVerified { cause: NotVerified::HeadExpired, from: Position(0), until: Position(30) };
+        starts(30, None, vec![unsure])
+    });
+    assert_eq!(planned(None, None, Some(29), (0, 50)), starts(30, Some((0, 30)), vec![]), "all before it is unsure");
+}
+
+fn nothing_committed_but_state_starts_behind_the_state_and_says_so() {
+    let missing = |position| Finding::CommittedMissing { position: Position(position) };
+    assert_eq!(planned(None, Some(39), None, (0, 50)), starts(40, Some((30, 40)), vec![missing(40)]));
+    assert_eq!(planned(None, Some(39), Some(44), (0, 50)), starts(45, Some((35, 45)), vec![missing(40)]));
+    assert_eq!(planned(None, Some(39), Some(4), (0, 50)), starts(40, Some((30, 40)), vec![missing(40)]));
+}
+
+fn the_start_is_behind_whatever_is_contained() {
+    for (committed, state, dead, start) in [
+        (40, Some(30), Some(20), 40),
+        (40, Some(39), Some(39), 40),
+        (40, Some(44), Some(20), 45),
+        (40, Some(20), Some(44), 45),
+        (40, Some(46), Some(44), 47),
+        (40, None, Some(44), 45),
+        (40, None, None, 40),
+        (0, Some(0), None, 1),
+    ] {
+        let plan = planned(Some(committed), state, dead, (0, 50));
+        assert_eq!((plan.start, plan.findings), (Position(start), vec![]), "C {committed}, M {state:?}, D {dead:?}");
+    }
+}
+
+fn a_committed_position_beyond_the_end_counts_as_the_end() {
+    let beyond = Finding::CommittedBeyondEnd { committed: Position(51), end: Position(50) };
+    assert_eq!(planned(Some(51), Some(49), None, (0, 50)), starts(50, Some((40, 50)), vec![beyond.clone()]));
+    assert_eq!(planned(Some(50), Some(49), None, (0, 50)), starts(50, Some((40, 50)), vec![]), "the end is not beyond");
+    let trusting = Settings { verify_max_records: 0, ..settings() };
+    let plan = plan(Some(Position(51)), offset(49), None, bounds((0, 50)), &trusting);
+    assert_eq!(plan, starts(50, None, vec![beyond]));
+}
+
+fn events_that_expired_unread_are_named() {
+    let expired = |first| Finding::Expired { first: Position(first), until: Position(20) };
+    assert_eq!(planned(Some(5), None, None, (20, 50)), starts(20, None, vec![expired(5)]));
+    assert_eq!(planned(Some(5), Some(3), Some(4), (20, 50)), starts(20, None, vec![expired(5)]));
+    assert_eq!(planned(Some(19), Some(18), None, (20, 50)), starts(20, None, vec![expired(19)]));
+    assert_eq!(planned(Some(20), Some(19), None, (20, 50)), starts(20, None, vec![]), "nothing is missing");
+    assert_eq!(planned(Some(5), Some(19), None, (20, 50)).findings, [], "all that expired is contained");
+    assert_eq!(planned(Some(5), None, None, (20, 20)), starts(20, None, vec![expired(5)]), "also from an empty log");
+    let missing = Finding::CommittedMissing { position: Position(8) };
+    assert_eq!(planned(None, Some(7), None, (20, 50)), starts(20, None, vec![missing, expired(8)]));
+}
+
+fn the_stretch_goes_back_to_what_is_unsure_or_looks_back_further() {
+    for (committed, state, dead, stretch) in [
+        // The look-back goes further than C and M.
+        (40, Some(39), None, (30, 40)),
+        (40, Some(35), None, (30, 40)),
+        (40, Some(30), None, (30, 40)),
+        // M is further back.
+        (40, Some(20), None, (21, 40)),
+        (40, None, None, (0, 40)),
+        (40, None, Some(39), (0, 40)),
+        // C is further back.
+        (5, Some(39), None, (5, 40)),
+        (5, Some(3), Some(39), (4, 40)),
+        // The log's beginning.
+        (3, Some(2), None, (0, 3)),
+        (1, Some(0), None, (0, 1)),
+    ] {
+        let plan = planned(Some(committed), state, dead, (0, 50));
+        assert_eq!(
+            plan.replay,
+            Some((Position(stretch.0), Position(stretch.1))),
+            "C {committed}, M {state:?}, D {dead:?}"
+        );
+        assert_eq!(plan.findings, []);
+    }
+    let cut = planned(Some(40), Some(39), None, (35, 50));
+    assert_eq!(cut, starts(40, Some((35, 40)), vec![]), "it cannot look back beyond the log's start");
+    let without = Settings { look_back_records: 0, ..settings() };
+    let plan = plan(Some(Position(40)), offset(39), None, bounds((0, 50)), &without);
+    assert_eq!(plan, starts(40, None, vec![]));
+}
+
+fn a_stretch_that_is_too_long_is_not_verified() {
+    let too_long = |from, until| Finding::NotVerified {
+        cause: NotVerified::TooLong,
+        from: Position(from),
+        until: Position(until),
+    };
+    assert_eq!(planned(Some(150), Some(49), None, (0, 500)), starts(150, Some((50, 150)), vec![]), "100 are allowed");
+    assert_eq!(planned(Some(151), Some(49), None, (0, 500)), starts(151, None, vec![too_long(50, 151)]));
+    assert_eq!(planned(Some(50), Some(199), None, (0, 500)), starts(200, None, vec![too_long(50, 200)]));
+    let short = Settings { verify_max_records: 4, ..settings() };
+    let plan = plan(Some(Position(40)), offset(39), None, bounds((0, 50)), &short);
+    assert_eq!(plan, starts(40, Some((36, 40)), vec![]), "the look-back is never longer than what is verified");
+}
+
+fn a_stretch_whose_head_has_expired_is_not_verified() {
+    let expired = |from, until| Finding::NotVerified {
+        cause: NotVerified::HeadExpired,
+        from: Position(from),
+        until: Position(until),
+    };
+    assert_eq!(planned(Some(40), Some(18), None, (20, 50)), starts(40, None, vec![expired(19, 40)]));
+    assert_eq!(planned(Some(40), Some(19), None, (20, 50)), starts(40, Some((20, 40)), vec![]));
+    assert_eq!(planned(Some(40), None, None, (20, 50)), starts(40, None, vec![expired(0, 40)]));
+    assert_eq!(planned(Some(10), Some(39), None, (20, 50)), starts(40, None, vec![expired(10, 40)]));
+}
+
+fn trust_means_the_committed_position_and_no_stretch() {
+    let trusting = Settings { verify_max_records: 0, ..settings() };
+    let passed = |from, until| Finding::PassedOver { from: Position(from), until: Position(until) };
+    for (committed, state, dead, start, findings) in [
+        (Some(40), Some(39), None, 40, vec![]),
+        (Some(40), Some(45), Some(47), 40, vec![]),
+        (Some(45), Some(39), Some(41), 45, vec![passed(42, 45)]),
+        (Some(45), None, None, 45, vec![passed(20, 45)]),
+        (None, Some(39), Some(44), 40, vec![Finding::CommittedMissing { position: Position(40) }]),
+        (None, None, None, 20, vec![passed(20, 20)]),
+        (Some(5), Some(3), None, 20, vec![passed(5, 5), Finding::Expired { first: Position(5), until: Position(20) }]),
+    ] {
+        let found = plan(committed.map(Position), state.map(Offset), dead.map(Offset), bounds((20, 50)), &trusting);
+        let empty = |finding: &Finding| matches!(finding, Finding::PassedOver { from, until } if from == until);
+        let findings: Vec<Finding> = findings.into_iter().filter(|finding| !empty(finding)).collect();
+        assert_eq!(found, starts(start, None, findings), "C {committed:?}, M {state:?}, D {dead:?}");
+    }
+}
+
+/// Every combination of a small world, against what the plan promises in words.
+fn whatever_the_combination_the_plan_keeps_its_word() {
+    let mut combinations = 0;
+    for (low, high) in [(0, 0), (0, 6), (3, 6), (6, 6)] {
+        for committed in [None, Some(0), Some(2), Some(3), Some(5), Some(6), Some(9)] {
+            for state in [None, Some(0), Some(2), Some(3), Some(5)] {
+                for dead in [None, Some(0), Some(2), Some(4), Some(5)] {
+                    for look_back_records in [0, 2, 100] {
+                        for verify_max_records in [0, 3, 100] {
+                            if state.max(dead).is_some_and(|newest| newest >= high) {
+                                continue;
+                            }
+                            let settings = Settings { look_back_records, verify_max_records, ..settings() };
+                            let bounds = bounds((low, high));
+                            let plan =
+                                plan(committed.map(Position), state.map(Offset), dead.map(Offset), bounds, &settings);
+                            let case = format!(
+                                "log {low}..{high}, C {committed:?}, M {state:?}, D {dead:?}, look back \
+                                 {look_back_records}, verify {verify_max_records}: {plan:?}"
+                            );
+                            keeps_its_word(&plan, committed, state, dead, (low, high), &settings, &case);
+                            combinations += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(combinations > 3_000, "only {combinations}");
+}
+
+fn keeps_its_word(
+    plan: &Plan,
+    committed: Option<i64>,
+    state: Option<i64>,
+    dead: Option<i64>,
+    (low, high): (i64, i64),
+    settings: &Settings,
+    case: &str,
+) {
+    let start = plan.start.0;
+    let contained = state.max(dead).map_or(0, |newest| newest + 1);
+    let trusts = settings.verify_max_records == 0;
+    assert!((low..=high).contains(&start), "it starts outside of the log: {case}");
+    if !trusts {
+        assert!(start >= contained, "what is contained would be processed again: {case}");
+    }
+    if let Some(committed) = committed {
+        assert!(start >= committed.min(high), "what is committed would be processed again: {case}");
+        let may_skip = if trusts { committed.min(high) } else { committed.min(high).max(contained) };
+        let said = plan.findings.iter().any(|finding| matches!(finding, Finding::Expired { .. }));
+        assert_eq!(start > may_skip, said, "what is passed over and what is said to have expired: {case}");
+    }
+    if let Some((from, until)) = plan.replay {
+        assert!(!trusts && from < until && until == plan.start && from.0 >= low, "{case}");
+        let unsure = committed.unwrap_or(i64::MAX).min(state.map_or(0, |newest| newest + 1));
+        assert!(from.0 <= unsure || committed.is_none() && state.is_none(), "a part alone may resurrect: {case}");
+        assert!(until.distance_from(from) <= settings.verify_max_records, "{case}");
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        topic: "services".into(),
+        group: "steward".into(),
+        look_back_records: LOOK_BACK,
+        verify_max_records: VERIFY_MAX,
+        adopt_group: false,
+        stop_on_expired: false,
+        max_payload_bytes: 262_144,
+    }
+}
+
+fn bounds((low, high): (i64, i64)) -> Bounds {
+    Bounds { low: Position(low), high: Position(high) }
+}
+
+fn offset(at: i64) -> Option<Offset> {
+    Some(Offset(at))
+}
+
+fn planned(committed: Option<i64>, state: Option<i64>, dead: Option<i64>, log: (i64, i64)) -> Plan {
+    plan(committed.map(Position), state.map(Offset), dead.map(Offset), bounds(log), &settings())
+}
+
+fn starts(start: i64, replay: Option<(i64, i64)>, findings: Vec<Finding>) -> Plan {
+    let replay = replay.map(|(from, until)| (Position(from), Position(until)));
+    Plan { start: Position(start), replay, findings }
+}

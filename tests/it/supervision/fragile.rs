@@ -1,0 +1,59 @@
+//! An entity that keeps a list of what it was told, and breaks when it is told to.
+
+use std::sync::Once;
+
+use steward::entity::{CorruptSnapshot, Entity, Event, Reason, Rejection};
+
+/// A value that begins like this makes the entity panic while it decides.
+pub const PANIC: &str = "panic";
+/// A value that begins like this makes the entity panic when it writes down the state that holds it.
+pub const ENCODE_PANIC: &str = "unwritable";
+/// A value that begins like this is rejected.
+pub const REFUSE: &str = "refuse";
+
+/// See the module. Its state is the list, joined by commas; empty is absent.
+pub struct Fragile;
+
+impl Entity for Fragile {
+    type State = String;
+
+    fn absent(&self) -> String {
+        String::new()
+    }
+
+    fn decide(&self, state: &String, event: Event<'_>) -> Result<String, Rejection> {
+        let value = String::from_utf8_lossy(event.value);
+        assert!(!value.starts_with(PANIC), "told to: {value}");
+        if value.starts_with(REFUSE) {
+            return Err(Rejection::new(Reason::InvalidEvent, "told to"));
+        }
+        Ok(if state.is_empty() { value.into_owned() } else { format!("{state},{value}") })
+    }
+
+    fn encode(&self, state: &String) -> Option<Vec<u8>> {
+        assert!(!state.contains(ENCODE_PANIC), "told to: {state}");
+        (!state.is_empty()).then(|| state.clone().into_bytes())
+    }
+
+    fn decode(&self, snapshot: &[u8]) -> Result<String, CorruptSnapshot> {
+        String::from_utf8(snapshot.to_vec()).map_err(|error| CorruptSnapshot(error.to_string()))
+    }
+
+    fn newest_event_ms(&self, _: &String) -> Option<i64> {
+        None
+    }
+}
+
+/// Thousands of expected panics would bury the one that is not.
+pub fn silence_expected_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let is_expected = panic.payload_as_str().is_some_and(|said| said.starts_with("told to"));
+            if !is_expected {
+                usual(panic);
+            }
+        }));
+    });
+}

@@ -1,0 +1,268 @@
+//! Over the twins, on one thread: what the log says of panics, that nothing waits for them, and that a restart leaves
+//! the mailbox as it was.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actix::{Actor, Addr};
+use libtest_mimic::Trial;
+use steward::actors::committer::CommitActor;
+use steward::actors::ingest::{IngestActor, IngestSink, OpenBatchCount, Parts, Settings as IngestSettings};
+use steward::actors::{Shared, Stop};
+use steward::ports::memory::{Fate, MemoryKafka, MemoryPod, NewRecord};
+use steward::ports::{Clock, Terms, Topic};
+use steward::progress::budget::Budget;
+use steward::progress::group_commit::Settings as CommitSettings;
+use steward::progress::recovery::Settings as RecoverySettings;
+use steward::record::Partition;
+use steward::stats::Stats;
+use steward::vitals::Vitals;
+
+use super::fragile::{self, ENCODE_PANIC, Fragile, PANIC, REFUSE};
+use super::owned;
+use crate::support::capture::Capture;
+use crate::support::paused::{PausedClock, on_one_thread};
+
+pub fn trials() -> Vec<Trial> {
+    trials![
+        what_waits_in_the_mailbox_survives_a_restart,
+        a_thousand_restarts_take_no_time_and_hold_nobody_up,
+        panics_that_repeat_are_summed_up,
+        a_panic_beside_a_rejection_and_a_good_event_costs_only_itself,
+        a_panic_while_writing_is_found_among_many_events_of_a_batch,
+    ]
+}
+
+const P: Partition = Partition(0);
+const PANICS: usize = 1_000;
+
+/// All batches are in the actor's mailbox before it handles the first one.
+fn what_waits_in_the_mailbox_survives_a_restart() {
+    let pod = run(|mut pod| async move {
+        for number in 0..50 {
+            pod.send("a", &number.to_string());
+            pod.send("a", &format!("{PANIC} {number}"));
+        }
+        assert_eq!(pod.deliver_one_by_one(1_000), 100);
+        assert_eq!(pod.shared.stats.totals().entity_restarts, 0, "nothing was handled yet: all of it waits");
+        pod.settle().await;
+        pod
+    });
+
+    let numbers: Vec<String> = (0..50).map(|number| number.to_string()).collect();
+    assert_eq!(pod.states(), [owned(("a", &numbers.join(",")))]);
+    assert_eq!(pod.letters(), (0..50).map(|number| format!("{PANIC} {number}")).collect::<Vec<_>>());
+    assert_eq!(pod.shared.stats.totals().entity_restarts, 50, "one for each");
+    assert_eq!(pod.committed(), 100);
+}
+
+fn a_thousand_restarts_take_no_time_and_hold_nobody_up() {
+    let pod = run(|mut pod| async move {
+        for number in 0..PANICS {
+            pod.send("bad", &format!("{PANIC} {number}"));
+            pod.send(&format!("good-{}", number % 7), &number.to_string());
+        }
+        let began = pod.shared.clock.now();
+        let settles_before = pod.settles;
+        let mut delivered = 0;
+        while delivered < 2 * PANICS {
+            // In portions, because the number of batches under way is bounded.
+            delivered += pod.deliver_one_by_one(100);
+            pod.settle().await;
+        }
+        // The clock of this thread moves only while everyone waits: a back-off anywhere would show as time.
+        let passed = pod.shared.clock.now().duration_since(began);
+        assert_eq!(passed, SETTLE * (pod.settles - settles_before), "somebody waited");
+        pod
+    });
+
+    assert_eq!(pod.committed(), 2 * PANICS);
+    let totals = pod.shared.stats.totals();
+    assert_eq!((totals.entity_restarts, totals.applied), (PANICS as u64, PANICS as u64));
+    assert_eq!(pod.letters().len(), PANICS);
+    assert_eq!(pod.states().len(), 7);
+}
+
+fn panics_that_repeat_are_summed_up() {
+    let log = Capture::here();
+    log.announce("entity_panicked");
+    log.announce("entities_panicked");
+    let pod = run(|mut pod| async move {
+        for number in 0..PANICS {
+            pod.send("bad", &format!("{PANIC} {number}"));
+            pod.deliver(1);
+            pod.settle().await;
+        }
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        pod
+    });
+
+    assert_eq!(pod.letters().len(), PANICS);
+    let singles = log.lines("entity_panicked");
+    assert_eq!(singles.len(), 1, "the first one of its kind: {singles:?}");
+    assert_eq!((singles[0].integer("partition"), singles[0].integer("offset")), (0, 0));
+    let summaries = log.lines("entities_panicked");
+    let summed: i64 = summaries.iter().map(|line| line.integer("count")).sum();
+    assert_eq!(summed, PANICS as i64 - 1, "none is left out: {summaries:?}");
+    assert!(summaries.len() <= 3, "a line each: {summaries:?}");
+    assert_eq!(summaries.last().map(|line| line.integer("last_offset")), Some(PANICS as i64 - 1));
+    let restarts = log.lines("entity_restarted");
+    assert_eq!(restarts.last().map(|line| line.integer("restarts")), Some(PANICS as i64));
+    assert!(restarts.iter().all(|line| line.level == tracing::Level::DEBUG), "{:?}", restarts[0]);
+}
+
+fn a_panic_beside_a_rejection_and_a_good_event_costs_only_itself() {
+    let pod = run(|mut pod| async move {
+        for value in ["1", REFUSE, PANIC, "2", REFUSE, PANIC, "3"] {
+            pod.send("a", value);
+        }
+        pod.deliver(7);
+        pod.settle().await;
+        pod
+    });
+
+    assert_eq!(pod.states(), [owned(("a", "1,2,3"))]);
+    assert_eq!(pod.letters(), [REFUSE, PANIC, REFUSE, PANIC]);
+    assert_eq!(pod.shared.stats.totals().entity_restarts, 1, "one message, one restart");
+}
+
+fn a_panic_while_writing_is_found_among_many_events_of_a_batch() {
+    let pod = run(|mut pod| async move {
+        for value in ["1", "2", ENCODE_PANIC, "3", ENCODE_PANIC, "4"] {
+            pod.send("a", value);
+        }
+        pod.send("b", "1");
+        pod.deliver(7);
+        pod.settle().await;
+        pod.send("a", "5");
+        pod.deliver(1);
+        pod.settle().await;
+        pod
+    });
+
+    assert_eq!(pod.states(), [("a", "1,2,3,4,5"), ("b", "1")].map(owned));
+    assert_eq!(pod.letters(), [ENCODE_PANIC, ENCODE_PANIC]);
+}
+
+// ----------------------------------------------------------------------------------------------------------- helpers
+
+const SETTLE: Duration = Duration::from_millis(1);
+
+/// One pod that owns the one partition, over the twins.
+struct Pod {
+    kafka: MemoryKafka,
+    memory: MemoryPod,
+    shared: Shared,
+    stops: Arc<Mutex<Vec<Stop>>>,
+    settles: u32,
+    _ingest: Addr<IngestActor<Fragile>>,
+}
+
+fn run<F: Future<Output = Pod>>(scenario: impl FnOnce(Pod) -> F) -> Pod {
+    fragile::silence_expected_panics();
+    let pod = on_one_thread(|clock| async move {
+        let mut pod = Pod::start(clock);
+        pod.memory.assign(&[P]);
+        pod.settle().await;
+        scenario(pod).await
+    });
+    let stops = pod.stops.lock().expect("nobody panics while holding this").clone();
+    assert!(stops.is_empty(), "the pod stopped: {stops:?}");
+    pod
+}
+
+impl Pod {
+    fn start(clock: Arc<PausedClock>) -> Pod {
+        let kafka = MemoryKafka::new(1, "in", "group");
+        let stops = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&stops);
+        let shared = Shared {
+            stats: Arc::new(Stats::new()),
+            vitals: Arc::new(Vitals::new(clock.now())),
+            clock,
+            intake: Budget::new(1 << 24),
+            resting: Budget::new(1 << 24),
+            stop: Arc::new(move |stop| told.lock().expect("nobody panics while holding this").push(stop)),
+        };
+        let terms = Arc::new(Terms::new());
+        let memory = MemoryPod::new(&kafka, "pod", Arc::clone(&terms));
+        let settings = CommitSettings { max_transaction_bytes: 1 << 20, mark: memory.mark() };
+        let committer = CommitActor::new(settings, Box::new(memory.clone()), shared.clone()).start();
+        let open_batches = OpenBatchCount::default();
+        let ingest = IngestActor::new(Parts {
+            entity: Arc::new(Fragile),
+            settings: IngestSettings {
+                max_payload_bytes: 1_000,
+                entity_idle: Duration::from_secs(3_600),
+                max_active_entities: 1_000,
+                stop_on_expired: false,
+            },
+            shared: shared.clone(),
+            terms,
+            source: Box::new(memory.clone()),
+            recoveries: Box::new(memory.clone()),
+            committer,
+            arbiters: Vec::new(),
+            open_batches: open_batches.clone(),
+        })
+        .start();
+        memory.listen(Box::new(IngestSink { ingest: ingest.clone(), shared: shared.clone(), open_batches }));
+        Pod { kafka, memory, shared, stops, settles: 0, _ingest: ingest }
+    }
+
+    fn send(&mut self, key: &str, value: &str) {
+        let (key, value) = (Some(key.as_bytes().to_vec()), Some(value.as_bytes().to_vec()));
+        self.kafka.append(Topic::Input, P, NewRecord { timestamp_ms: Some(1), key, value, headers: Vec::new() });
+    }
+
+    /// One batch of up to `most` records. Returns how many it has.
+    fn deliver(&self, most: usize) -> usize {
+        self.memory.poll(P, most)
+    }
+
+    /// Up to `most` batches of one record each. Returns how many.
+    fn deliver_one_by_one(&self, most: usize) -> usize {
+        (0..most).map(|_| self.memory.poll(P, 1)).sum()
+    }
+
+    /// Lets every actor work off what it has, and every transaction commit.
+    async fn settle(&mut self) {
+        loop {
+            tokio::time::sleep(SETTLE).await;
+            self.settles += 1;
+            let settings = RecoverySettings {
+                group: "group".into(),
+                topic: "in".into(),
+                look_back_records: 10,
+                verify_max_records: 1_000,
+                adopt_group: false,
+                stop_on_expired: false,
+                max_payload_bytes: 1_000,
+            };
+            let recovered = self.memory.run_recovery(&Arc::new(Fragile), &settings, &self.shared.resting);
+            if !recovered & !self.memory.end_pending(Fate::Commits) {
+                return;
+            }
+        }
+    }
+
+    fn states(&self) -> Vec<(String, String)> {
+        let text = |bytes: &Option<Vec<u8>>| Some(String::from_utf8_lossy(bytes.as_deref()?).into_owned());
+        let records = self.kafka.records(Topic::State, P);
+        let newest: std::collections::BTreeMap<String, String> =
+            records.iter().filter_map(|record| Some((text(&record.key)?, text(&record.value)?))).collect();
+        newest.into_iter().collect()
+    }
+
+    /// The dead letters' values, in order; all of them have a reason.
+    fn letters(&self) -> Vec<String> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let letters = self.kafka.records(Topic::Dlq, P);
+        letters.iter().map(|letter| text(letter.value.as_deref().expect("the event as it was"))).collect()
+    }
+
+    fn committed(&self) -> usize {
+        let committed = self.kafka.committed(P).expect("something is committed");
+        usize::try_from(committed.position.0).expect("a position")
+    }
+}
