@@ -100,7 +100,7 @@ pub fn run(effective: &Effective) -> ExitCode {
     // A full channel holds reasons enough to stop.
     telemetry::log_panics(is_in_entity_code, move || drop(panics.try_send(Happening::Panicked)), now_ms);
     let ended = match watch_signals(happenings.clone()) {
-        Ok(()) => Process { config, clock, happenings, inbox }.run(),
+        Ok(()) => Process { config, file: effective.file.as_deref(), clock, happenings, inbox }.run(),
         Err(error) => Err(Failure::new(ExitCode::Unexpected, format!("signals cannot be watched: {error}"))),
     };
     let (exit, drain) = match ended {
@@ -146,6 +146,7 @@ fn watch_signals(happenings: Sender<Happening>) -> std::io::Result<()> {
 
 struct Process<'a> {
     config: &'a Config,
+    file: Option<&'a str>,
     clock: SystemClock,
     happenings: Sender<Happening>,
     inbox: Receiver<Happening>,
@@ -164,7 +165,7 @@ impl Process<'_> {
             group: &kafka.group_id,
             transactional_id: &kafka.transactional_id(&instance),
             topic: &kafka.topic,
-            config: "",
+            config: self.file.unwrap_or("defaults and environment"),
         }
         .emit();
         let events: Arc<ClientLog> = Arc::new(ClientLog::new(self.clock));

@@ -54,6 +54,8 @@ pub struct Document<'a> {
 pub struct Effective {
     /// The values, checked.
     pub config: Config,
+    /// The name of the file that was read; `None` where there was none.
+    pub file: Option<String>,
     pub(super) origins: Origins,
 }
 
@@ -129,6 +131,7 @@ fn assemble(
     let mut variables: Vec<(String, String)> = env.into_iter().collect();
     variables.sort();
     let mut draft = Draft { tls, ..Draft::default() };
+    let file = document.as_ref().map(|document| document.name.to_owned());
     if let Some(document) = document {
         draft.take_document(document);
     }
@@ -137,7 +140,7 @@ fn assemble(
     let bad = draft.bad;
     let mut mistakes = draft.mistakes;
     let origins = draft.values.iter().map(|(path, (_, origin))| (path.clone(), origin.clone())).collect();
-    let mut effective = Effective { config: build(draft.values), origins };
+    let mut effective = Effective { config: build(draft.values), file, origins };
     rules::make_room(&mut effective);
     let pod_name = variables.iter().find(|(name, _)| name == "POD_NAME").map(|(_, value)| value.as_str());
     mistakes.extend(rules::check(&effective, tls, pod_name, &bad));

@@ -22,7 +22,7 @@ const STALL_MARGIN_MS: u64 = 20_000;
 
 /// Lets defaults that nobody gave make room for values that somebody gave, so that one number can be changed alone.
 pub(super) fn make_room(effective: &mut Effective) {
-    let Effective { config, origins } = effective;
+    let Effective { config, origins, .. } = effective;
     let kafka = &mut config.kafka;
     let session = kafka.session_timeout_ms;
     if session >= kafka.max_poll_interval_ms {
