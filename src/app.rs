@@ -75,6 +75,8 @@ pub enum Happening {
     Signal(i32),
     /// The pipeline cannot go on.
     Stop(Stop),
+    /// A thread or an actor of the process is gone: a bug.
+    Panicked,
     /// The topics were looked at.
     Topics(Box<Result<Topics, StartRefusal>>),
 }
@@ -91,10 +93,12 @@ pub fn run(effective: &Effective) -> ExitCode {
         telemetry::emergency_line(now_ms, event);
         return exit;
     }
-    telemetry::log_panics(is_in_entity_code, now_ms);
     let clock = SystemClock;
     let started = clock.now();
     let (happenings, inbox) = bounded(HAPPENINGS);
+    let panics = happenings.clone();
+    // A full channel holds reasons enough to stop.
+    telemetry::log_panics(is_in_entity_code, move || drop(panics.try_send(Happening::Panicked)), now_ms);
     let ended = match watch_signals(happenings.clone()) {
         Ok(()) => Process { config, clock, happenings, inbox }.run(),
         Err(error) => Err(Failure::new(ExitCode::Unexpected, format!("signals cannot be watched: {error}"))),
@@ -206,6 +210,7 @@ impl Process<'_> {
                 Ok(None)
             }
             Ok(Happening::Stop(stop)) => Err(failure_of(&stop)),
+            Ok(Happening::Panicked) => Err(panicked()),
             Err(_) => Err(Failure::new(ExitCode::Unexpected, "the control loop lost its channel")),
         }
     }
@@ -238,17 +243,24 @@ impl Process<'_> {
 
     // -------------------------------------------------------------------------------------------- the control loop
 
+    /// However it ends: the last numbers are told, and the heartbeat goes with the process.
     fn watch(&self, pipeline: &Pipeline) -> Result<Duration, Failure> {
         let mut vigil = Vigil::new(self.config, pipeline, Arc::new(self.clock));
+        let ended = self.control(pipeline, &mut vigil);
+        vigil.finish();
+        ended
+    }
+
+    fn control(&self, pipeline: &Pipeline, vigil: &mut Vigil) -> Result<Duration, Failure> {
         loop {
             match self.inbox.recv_timeout(LOOK) {
-                Ok(Happening::Signal(signal)) => return self.drain(pipeline, &mut vigil, signal),
+                Ok(Happening::Signal(signal)) => return self.drain(pipeline, vigil, signal),
                 Ok(Happening::Stop(stop)) => {
                     let failure = failure_of(&stop);
                     self.leave(pipeline, LEAVE_LIMIT);
-                    vigil.finish();
                     return Err(failure);
                 }
+                Ok(Happening::Panicked) => return Err(panicked()),
                 Ok(Happening::Topics(_)) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Failure::new(ExitCode::Unexpected, "the control loop lost its channel"));
@@ -275,7 +287,6 @@ impl Process<'_> {
         let left = deadline.saturating_duration_since(self.clock.now()).max(LEAVE_LIMIT / 4);
         pipeline.leave();
         let has_left = self.wait_until(self.clock.now() + left, began, vigil, || pipeline.source_has_ended())?;
-        vigil.finish();
         let drain = self.clock.now().saturating_duration_since(began);
         if has_drained && has_left {
             return Ok(drain);
@@ -314,6 +325,7 @@ impl Process<'_> {
                     return Err(Failure::new(ExitCode::SecondSignal, "a second signal ended the process at once"));
                 }
                 Ok(Happening::Stop(stop)) => return Err(failure_of(&stop)),
+                Ok(Happening::Panicked) => return Err(panicked()),
                 Ok(Happening::Topics(_)) | Err(_) => {}
             }
             // While it drains nothing is a stall: the drain has a limit of its own.
@@ -375,6 +387,11 @@ fn refused(refusal: &StartRefusal) -> Failure {
         | StartRefusal::Interrupted { .. } => ExitCode::TopicsRefused,
     };
     Failure::new(exit, error)
+}
+
+/// What is not committed is done again by the next owner, so nothing is lost by ending at once.
+fn panicked() -> Failure {
+    Failure::new(ExitCode::Unexpected, "a thread panicked; report the line before this one, it is a bug")
 }
 
 /// What a reason to stop means for whoever reads the log, and for whoever restarts the process.

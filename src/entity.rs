@@ -140,11 +140,32 @@ thread_local! {
     static IN_ENTITY_CODE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread is inside entity code, whose panics [`judge`] catches. For the panic hook alone, which has to
-/// tell them from bugs of the runtime.
+/// Whether this thread is inside entity code, whose panics are caught. For the panic hook alone, which has to tell
+/// them from bugs of the runtime.
 #[must_use]
 pub fn is_in_entity_code() -> bool {
     IN_ENTITY_CODE.get()
+}
+
+/// Runs entity code. A panic of it is the event's fault.
+fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, Rejection> {
+    IN_ENTITY_CODE.set(true);
+    let ran = catch_unwind(AssertUnwindSafe(run));
+    IN_ENTITY_CODE.set(false);
+    ran.map_err(|panic| {
+        let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        // A panic message may quote the event, of which at most 64 characters may leave.
+        let said: String = said.unwrap_or("no message").chars().take(64).collect();
+        Rejection::new(Reason::Panicked, format!("the entity's code panicked: {said}"))
+    })
+}
+
+/// Writes a state down: the value of the state topic, `None` for a tombstone.
+///
+/// # Errors
+/// The entity's code panicked over it.
+pub fn write_down<E: Entity>(entity: &E, state: &E::State) -> Result<Option<Vec<u8>>, Rejection> {
+    guarded(|| entity.encode(state))
 }
 
 /// Judges one record against the state of the entity that its key names.
@@ -175,13 +196,5 @@ pub fn judge<E: Entity>(
         return Err(Rejection::new(Reason::PayloadTooLarge, detail));
     }
     let event = Event { key, value, timestamp_ms: record.timestamp_ms };
-    IN_ENTITY_CODE.set(true);
-    let decided = catch_unwind(AssertUnwindSafe(|| entity.decide(state, event)));
-    IN_ENTITY_CODE.set(false);
-    decided.unwrap_or_else(|panic| {
-        let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        // A panic message may quote the event, of which at most 64 characters may leave.
-        let said: String = said.unwrap_or("no message").chars().take(64).collect();
-        Err(Rejection::new(Reason::Panicked, format!("the entity's code panicked: {said}")))
-    })
+    guarded(|| entity.decide(state, event))?
 }

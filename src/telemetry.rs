@@ -181,7 +181,9 @@ pub fn emergency_line_to(look: Look, now: UnixMs, out: Out, event: impl LogEvent
 
 /// Makes of every panic a line. While `caught` says that this thread runs entity code, whose panics are caught, counted
 /// and logged as `entity_panicked` by those who know the event, all that is added is where in the code it was.
-pub fn log_panics(caught: fn() -> bool, now: UnixMs) {
+///
+/// `bug` is called after the line of a panic that nobody catches: a thread of the process is gone for good.
+pub fn log_panics(caught: fn() -> bool, bug: impl Fn() + Send + Sync + 'static, now: UnixMs) {
     std::panic::set_hook(Box::new(move |panic| {
         let location = panic.location().map_or_else(|| "unknown".to_owned(), ToString::to_string);
         if caught() {
@@ -196,6 +198,7 @@ pub fn log_panics(caught: fn() -> bool, now: UnixMs) {
         } else {
             emergency_line(now.clone(), event);
         }
+        bug();
     }));
 }
 

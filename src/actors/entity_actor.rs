@@ -6,7 +6,6 @@
 //! state. A panic while the state is written down is found one event later: the message is gone through again with
 //! the state written down after each event, so that the one to blame is known.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +14,7 @@ use actix::{Actor, ActorContext, Addr, Context, Handler, Message, Supervised};
 use crate::actors::committer::{CommitActor, Completed};
 use crate::actors::registry::ActiveEntities;
 use crate::actors::{MAILBOX_MESSAGES, Shared, post};
-use crate::entity::{Entity, Reason, Rejection, judge};
+use crate::entity::{Entity, Reason, Rejection, judge, write_down};
 use crate::log_events::{EntityRestarted, LogEvent};
 use crate::progress::offsets::{BatchId, Outcomes};
 use crate::progress::recovery::Resting;
@@ -154,9 +153,7 @@ impl<E: Entity> EntityActor<E> {
     }
 
     fn write_down(&self, state: &E::State) -> Result<Option<Arc<[u8]>>, Rejection> {
-        let written = catch_unwind(AssertUnwindSafe(|| self.entity.encode(state)));
-        let panicked = |_| Rejection::new(Reason::Panicked, "the entity's code panicked while it wrote its state down");
-        written.map(|snapshot| snapshot.map(Arc::from)).map_err(panicked)
+        Ok(write_down(&*self.entity, state)?.map(Arc::from))
     }
 
     fn last_good(&self) -> Resting {

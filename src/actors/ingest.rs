@@ -154,22 +154,25 @@ pub struct IngestSink<E: Entity> {
 
 impl<E: Entity> SourceSink for IngestSink<E> {
     fn offer(&mut self, event: SourceEvent) -> Result<(), SourceEvent> {
-        let held = match &event {
+        let (records, bytes, held) = match &event {
             SourceEvent::Batch(batch) => {
-                if !batch.is_empty() {
-                    self.shared.stats.events_read(batch.len() as u64, batch.held_bytes());
-                }
-                Some((self.shared.intake.hold(batch.held_bytes()), self.open_batches.count()))
+                let bytes = batch.held_bytes();
+                (batch.len() as u64, bytes, Some((self.shared.intake.hold(bytes), self.open_batches.count())))
             }
             SourceEvent::Assigned(_)
             | SourceEvent::Revoked { .. }
             | SourceEvent::Gone(_)
             | SourceEvent::Lost(_)
             | SourceEvent::Expired { .. }
-            | SourceEvent::Failed(_) => None,
+            | SourceEvent::Failed(_) => (0, 0, None),
         };
         match self.ingest.try_send(FromSource(event, held)) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                if records > 0 {
+                    self.shared.stats.events_read(records, bytes);
+                }
+                Ok(())
+            }
             Err(
                 actix::dev::SendError::Full(FromSource(event, _)) | actix::dev::SendError::Closed(FromSource(event, _)),
             ) => Err(event),

@@ -70,9 +70,12 @@ pub struct Shared {
     pub stop: Arc<dyn Fn(Stop) + Send + Sync>,
 }
 
-/// Puts a message into a mailbox that has room for all that can be under way.
+/// Puts a message into a mailbox. What can be under way is bounded by [`MAX_OPEN_BATCHES`], so a mailbox has room for
+/// it, with one exception: one of an actor that has not started yet has actix's own small capacity, and must not lose
+/// what its arbiter has had no time for.
 ///
 /// A closed mailbox is that of an actor whose process ends: the work is dropped with it, and read again.
+#[expect(clippy::disallowed_methods, reason = "the capacity it ignores is that of an actor that has not started yet")]
 pub(crate) fn post<A, M>(to: &Addr<A>, message: M)
 where
     A: Actor + Handler<M>,
@@ -82,8 +85,6 @@ where
 {
     match to.try_send(message) {
         Ok(()) | Err(actix::dev::SendError::Closed(_)) => {}
-        Err(actix::dev::SendError::Full(_)) => {
-            unreachable!("a mailbox has room for {MAILBOX_MESSAGES} messages, more than can be under way")
-        }
+        Err(actix::dev::SendError::Full(message)) => to.do_send(message),
     }
 }

@@ -136,6 +136,12 @@ impl Pipeline {
         self.source.is_finished()
     }
 
+    /// Whether the process is a member of its group.
+    #[must_use]
+    pub fn is_member(&self) -> bool {
+        matches!(membership_of(&*self.source.consumer()), Membership::Member(_))
+    }
+
     /// What all actors share.
     #[must_use]
     pub fn shared(&self) -> &Shared {

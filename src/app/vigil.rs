@@ -96,8 +96,7 @@ impl<'a> Vigil<'a> {
     }
 
     fn tell_ready(&mut self, reading: &Reading, now: Instant) {
-        let settle = Duration::from_millis(self.config.health.ready_settle_ms);
-        let is_ready = reading.is_ready(settle) && !self.is_stopping;
+        let is_ready = self.is_ready_now(reading);
         if is_ready == self.is_ready {
             return;
         }
@@ -110,10 +109,16 @@ impl<'a> Vigil<'a> {
         }
     }
 
+    /// A spare without partitions is told of no loss when the group puts it out, so the group is asked, too.
+    fn is_ready_now(&self, reading: &Reading) -> bool {
+        let settle = Duration::from_millis(self.config.health.ready_settle_ms);
+        reading.is_ready(settle) && !self.is_stopping && self.pipeline.is_member()
+    }
+
     fn unready_cause(&self, reading: &Reading) -> &'static str {
         if self.is_stopping {
             "stopping"
-        } else if reading.since_assigned.is_none() {
+        } else if reading.since_assigned.is_none() || !self.pipeline.is_member() {
             "not_joined"
         } else if reading.recovering > 0 {
             "recovering"
@@ -159,8 +164,7 @@ impl<'a> Vigil<'a> {
     }
 
     fn beat(&self, reading: &Reading, stalled: Option<&Stall>) {
-        let settle = Duration::from_millis(self.config.health.ready_settle_ms);
-        let is_ready = reading.is_ready(settle) && !self.is_stopping;
+        let is_ready = self.is_ready_now(reading);
         let limit = Duration::from_millis(self.config.health.stall_timeout_ms);
         let is_live = stalled.is_none_or(|stall| stall.lasts < limit);
         let heartbeat = Heartbeat {

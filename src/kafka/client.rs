@@ -143,7 +143,7 @@ pub fn consumer(config: &Config, instance: &str) -> Result<ClientConfig, Setting
 /// # Errors
 /// See [`SettingsError`].
 pub fn reader_committed(config: &Config) -> Result<ClientConfig, SettingsError> {
-    reading(config, reader_prefetch_bytes(config), "read_committed")
+    reading_alone(config, "read_committed")
 }
 
 /// As [`reader_committed`], but sees what is not yet committed: for the true end of a log.
@@ -151,7 +151,7 @@ pub fn reader_committed(config: &Config) -> Result<ClientConfig, SettingsError> 
 /// # Errors
 /// See [`SettingsError`].
 pub fn reader_uncommitted(config: &Config) -> Result<ClientConfig, SettingsError> {
-    reading(config, reader_prefetch_bytes(config), "read_uncommitted")
+    reading_alone(config, "read_uncommitted")
 }
 
 /// The producer of one transactional id.
@@ -192,6 +192,13 @@ pub fn admin(config: &Config) -> Result<ClientConfig, SettingsError> {
 /// All partitions that recover at the same time read ahead as much as the consumer does, together.
 fn reader_prefetch_bytes(config: &Config) -> u64 {
     (prefetch_bytes(config) / config.recovery.max_parallel_partitions.max(1) as u64).max(1 << 20)
+}
+
+fn reading_alone(config: &Config, isolation: &str) -> Result<ClientConfig, SettingsError> {
+    let mut settings = reading(config, reader_prefetch_bytes(config), isolation)?;
+    // Each read begins behind the fetch that waits at the end of the one before, and a handover is four of them.
+    set_default(&mut settings, config, "fetch.wait.max.ms", "20");
+    Ok(settings)
 }
 
 fn reading(config: &Config, prefetch_bytes: u64, isolation: &str) -> Result<ClientConfig, SettingsError> {

@@ -18,6 +18,9 @@ const CALLBACKS_AT_A_TIME: usize = 64;
 /// How long a new client is polled before its first request, where it needs an access token.
 const FIRST_TOKEN_POLL: Duration = Duration::from_millis(100);
 
+/// The one mechanism that works with tokens.
+const OAUTHBEARER: &str = "OAUTHBEARER";
+
 /// What a client needs on top of `base` to ask for stable offsets, and to read committed records, of a group that it
 /// never joins.
 #[must_use]
@@ -55,7 +58,7 @@ pub fn serve<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
 /// The client's error: a property that does not exist, a file that cannot be read.
 pub fn build<C: ConsumerContext>(config: &ClientConfig, context: C) -> Result<BaseConsumer<C>, KafkaError> {
     let consumer: BaseConsumer<C> = config.create_with_context(context)?;
-    if C::ENABLE_REFRESH_OAUTH_TOKEN {
+    if C::ENABLE_REFRESH_OAUTH_TOKEN && config.get("sasl.mechanisms") == Some(OAUTHBEARER) {
         // The first token is asked for by a callback, which only a poll serves.
         drop(consumer.poll(FIRST_TOKEN_POLL));
     }

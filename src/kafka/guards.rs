@@ -75,7 +75,7 @@ pub enum StartRefusal {
         waited_ms: u64,
     },
     /// The state or the dead letter topic is not there, and is not to be created, or could not be.
-    #[error("topic {topic} does not exist ({cause}); create it: {command}")]
+    #[error("topic {topic} does not exist ({cause}); create it: {command}{}", and(also.as_deref()))]
     OutputMissing {
         /// The missing topic.
         topic: String,
@@ -83,6 +83,8 @@ pub enum StartRefusal {
         cause: String,
         /// What creates it.
         command: String,
+        /// The other output, where that is missing as well: whoever creates topics by hand does it in one go.
+        also: Option<Box<StartRefusal>>,
     },
     /// Events of the same key were compacted away.
     #[error(
@@ -180,7 +182,20 @@ pub enum StartRefusal {
     },
 }
 
+fn and(also: Option<&StartRefusal>) -> String {
+    also.map_or(String::new(), |also| format!("; {also}"))
+}
+
 impl StartRefusal {
+    /// Tells both where both outputs are missing; else this one alone.
+    #[must_use]
+    pub fn and_missing(mut self, other: StartRefusal) -> StartRefusal {
+        if let (StartRefusal::OutputMissing { also, .. }, StartRefusal::OutputMissing { .. }) = (&mut self, &other) {
+            *also = Some(Box::new(other));
+        }
+        self
+    }
+
     /// The guard's stable name, for the log.
     #[must_use]
     pub fn guard(&self) -> &'static str {

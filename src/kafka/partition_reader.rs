@@ -176,8 +176,15 @@ impl<'a, C: ConsumerContext + 'static> KafkaPartitionReader<'a, C> {
         Ok(())
     }
 
+    /// Tells the client where the topic's partitions are. By itself it asks for a topic that it does not know only once
+    /// a second: a recovery of three topics would take three seconds, however little there is to read.
+    fn introduce(&self, topic: &str) -> Result<(), ReadFailure> {
+        self.ask("the leader", |clients| clients.committed.fetch_metadata(Some(topic), ASK_SLICE).map(drop))
+    }
+
     fn assign(&self, topic: &str, from: Position) -> Result<(), ReadFailure> {
         self.release(topic)?;
+        self.introduce(topic)?;
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition_offset(topic, self.partition.0, KafkaOffset::Offset(from.0))
             .map_err(|error| said(&error))?;

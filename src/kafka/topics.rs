@@ -108,8 +108,13 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         let input = self.wait_for_input(waiting)?;
         guards::check_input(&self.kafka.bootstrap_servers, &input)?;
         let mut created = Vec::new();
-        let state = self.find_or_create(&self.kafka.state_topic, &input, &state_settings(&input), &mut created)?;
-        let dlq = self.find_or_create(&self.kafka.dlq_topic, &input, &dlq_settings(&input), &mut created)?;
+        let state = self.find_or_create(&self.kafka.state_topic, &input, &state_settings(&input), &mut created);
+        let dlq = self.find_or_create(&self.kafka.dlq_topic, &input, &dlq_settings(&input), &mut created);
+        let (state, dlq) = match (state, dlq) {
+            (Ok(state), Ok(dlq)) => (state, dlq),
+            (Err(refusal), Ok(_)) | (Ok(_), Err(refusal)) => return Err(refusal),
+            (Err(of_state), Err(of_dlq)) => return Err(of_state.and_missing(of_dlq)),
+        };
         let warnings = guards::check(&self.kafka.bootstrap_servers, &input, &state, &dlq, self.unchecked)?;
         let limits = [&state, &dlq].map(|topic| topic.settings.as_ref().map(|settings| settings.max_message_bytes));
         let [state_limit, dlq_limit] = limits;
@@ -159,6 +164,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
             topic: topic.to_owned(),
             cause,
             command: create_command(&self.kafka.bootstrap_servers, topic, input, settings),
+            also: None,
         };
         if !self.kafka.create_topics {
             return Err(missing("kafka.create_topics is off".to_owned()));

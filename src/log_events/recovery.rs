@@ -198,7 +198,7 @@ log_events! {
 
     /// Snapshots of another group were taken over, because `recovery.adopt_group` is set.
     #[event(WARN, "group_adopted", "snapshots of another group were taken over")]
-    #[action("make sure that the other group is gone: two groups on one state topic do not fence each other; then unset `recovery.adopt_group`")]
+    #[action("make sure that the other group is gone: two groups on one state topic do not fence each other; keep `recovery.adopt_group` until each of its snapshots was replaced")]
     pub struct GroupAdopted<'a> {
         /// The partition.
         pub partition: i32,

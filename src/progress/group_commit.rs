@@ -337,7 +337,10 @@ impl GroupCommit {
                 self.complete(partition, term, id, outcomes);
             }
             Input::Ended(answer) => self.ended(answer, now, &mut commands),
-            Input::Revoked { id, partitions } => self.revoke(id, partitions, &mut commands),
+            Input::Revoked { id, partitions } => {
+                self.revoke(id, partitions, &mut commands);
+                self.hurry(now);
+            }
             Input::Over(partitions) => self.over(&partitions, &mut commands),
             Input::Tick => {}
         }
@@ -424,6 +427,13 @@ impl GroupCommit {
             }
         }
         self.revocations.insert(id, partitions);
+    }
+
+    /// The consumer waits for a revocation far shorter than the longest wait after an abort.
+    fn hurry(&mut self, now: Instant) {
+        if let Flight::Waiting(_, at) = &mut self.flight {
+            *at = now.min(*at);
+        }
     }
 
     fn over(&mut self, partitions: &[(Partition, Term)], commands: &mut Vec<Command>) {

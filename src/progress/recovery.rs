@@ -138,18 +138,18 @@ pub enum Refusal {
     },
     /// The entities do not fit into the memory that is allowed.
     #[error(
-        "partition {partition} brings the entities at rest to {held_bytes} bytes, limits.max_state_bytes is {limit_bytes}; raise it, or run at least {pods} times as many pods"
+        "partition {partition} has {partition_bytes} bytes of entities at rest so far and brings all to {held_bytes}, limits.max_state_bytes is {limit_bytes}; raise it, or run at least {pods} times as many pods"
     )]
     StateTooLarge {
         /// The partition that was one too many.
         partition: Partition,
-        /// What it holds alone, in bytes.
+        /// What it holds alone as far as it was read, in bytes.
         partition_bytes: u64,
         /// What all hold, in bytes.
         held_bytes: u64,
         /// What is allowed.
         limit_bytes: u64,
-        /// How many times the pods it would take, as far as it was read.
+        /// How many times the pods it would take, if the rest of the partition is like what was read of it.
         pods: u64,
     },
     /// Events were deleted unread, and `recovery.on_expired` is `stop`.
@@ -545,9 +545,10 @@ impl<E: Entity> Recovery<E> {
     /// See [`Refusal`].
     pub fn read(&mut self) -> Result<(), Refusal> {
         self.stage = match self.stage {
-            Stage::State { .. } => {
+            Stage::State { until, .. } => {
                 self.lease.set(self.held_bytes);
-                self.refuse_too_much_state()?;
+                // Nothing is left to be read, so what is held is all there is.
+                self.refuse_too_much_state(until)?;
                 Stage::Bounds(Topic::Dlq)
             }
             Stage::Dlq { from, .. } => self.dlq_window_read(from)?,
@@ -640,10 +641,11 @@ impl<E: Entity> Recovery<E> {
         if let Some(value) = record.value {
             self.entity.decode(value).map_err(|corrupt| foreign(corrupt.0))?;
         }
-        self.keep(key, record.value, newest)
+        self.keep(key, record.value, newest);
+        self.weigh(record.offset)
     }
 
-    fn keep(&mut self, key: &[u8], value: Option<&[u8]>, newest: Offset) -> Result<(), Refusal> {
+    fn keep(&mut self, key: &[u8], value: Option<&[u8]>, newest: Offset) {
         let resting = Resting { snapshot: value.map(Arc::from), newest };
         match self.entities.get_mut(key) {
             Some(older) => {
@@ -659,25 +661,40 @@ impl<E: Entity> Recovery<E> {
         if self.newest.as_ref().is_none_or(|(older, _)| *older < newest) {
             self.newest = Some((newest, Arc::from(key)));
         }
+    }
+
+    /// Charges the budget, not for each record; `at` is the last one that was read.
+    fn weigh(&mut self, at: Offset) -> Result<(), Refusal> {
         if self.held_bytes.abs_diff(self.lease.bytes()) > 65_536 {
             self.lease.set(self.held_bytes);
-            self.refuse_too_much_state()?;
+            self.refuse_too_much_state(at.next())?;
         }
         Ok(())
     }
 
-    fn refuse_too_much_state(&self) -> Result<(), Refusal> {
+    /// `read_to` is where the reader of the state stands.
+    fn refuse_too_much_state(&self, read_to: Position) -> Result<(), Refusal> {
         if self.lease.fits() {
             return Ok(());
         }
         let budget = self.lease.budget();
         let (held_bytes, limit_bytes) = (budget.held_bytes(), budget.limit_bytes());
+        let unread_bytes = match self.need() {
+            Need::Read { topic: Topic::State, from, until } => {
+                let (read, unread) = (read_to.distance_from(from).max(1), until.distance_from(read_to));
+                u128::from(self.held_bytes) * u128::from(unread) / u128::from(read)
+            }
+            Need::Read { topic: Topic::Input | Topic::Dlq, .. } | Need::Committed | Need::Bounds(_) | Need::Nothing => {
+                0
+            }
+        };
+        let needed_bytes = u64::try_from(u128::from(held_bytes) + unread_bytes).unwrap_or(u64::MAX);
         Err(Refusal::StateTooLarge {
             partition: self.partition,
             partition_bytes: self.held_bytes,
             held_bytes,
             limit_bytes,
-            pods: held_bytes.div_ceil(limit_bytes.max(1)).max(2),
+            pods: needed_bytes.div_ceil(limit_bytes.max(1)).max(2),
         })
     }
 

@@ -43,14 +43,18 @@ impl Text {
 }
 
 impl Json {
-    /// Whether anything in the value, at any depth, is a number beyond a 64-bit float or an escape without a meaning.
+    /// Whether anything in the value, at any depth, is a number beyond a 64-bit float, an escape without a meaning, or
+    /// an object with a name twice.
     pub(super) fn is_meaningless(&self) -> bool {
         match self {
             Json::Null | Json::Bool => false,
             Json::Number(text) => as_float(text).is_infinite(),
             Json::Text(text) => *text == Text::Broken,
             Json::Array(items) => items.iter().any(Json::is_meaningless),
-            Json::Object(fields) => fields.iter().any(|(name, value)| *name == Text::Broken || value.is_meaningless()),
+            Json::Object(fields) => fields.iter().enumerate().any(|(index, (name, value))| {
+                let is_repeated = fields[..index].iter().any(|(earlier, _)| earlier == name);
+                *name == Text::Broken || is_repeated || value.is_meaningless()
+            }),
         }
     }
 }

@@ -27,6 +27,7 @@ mod support;
 
 mod architecture;
 mod broker_smoke;
+mod centre;
 mod cli;
 mod commands;
 mod config;
@@ -39,10 +40,12 @@ mod kafka_errors;
 mod log_events;
 mod machines;
 mod partition_reader;
+mod recovery;
 mod reference;
 mod service;
 mod shutdown;
 mod simulation;
+mod start;
 mod stats;
 mod supervision;
 mod telemetry;
@@ -54,6 +57,7 @@ fn main() {
     let tests = [
         service::tests(),
         reference::trials(),
+        centre::tests(),
         machines::tests(),
         workload::trials(),
         simulation::tests(),
@@ -74,6 +78,8 @@ fn main() {
         supervision::trials(),
         partition_reader::trials(),
         transactions::trials(),
+        recovery::trials(),
+        start::trials(),
         architecture::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());

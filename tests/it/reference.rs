@@ -192,6 +192,7 @@ fn malformed_known_fields_are_malformed_json() {
         r#""name":["\ud800"]"#,
         r#""tags":[{"\udfff":1}]"#,
         r#""description":{"a":[[1e999]]}"#,
+        r#""name":{"a":1,"a":2}"#,
         r#""pricePerHour":1e999"#,
         r#""pricePerHour":-1e309"#,
         r#""pricePerHour":1.7976931348623159e308"#,
@@ -222,15 +223,10 @@ fn unknown_fields_may_hold_anything() {
         r#""Name":7"#,
         r#""name\ud800":7"#,
         r#""version":"x""#,
-        r#""name":{"a":1,"a":2}"#,
     ];
     for member in members {
         let value = format!(r#"{{"eventType":"ServiceUpdated","id":42,{member}}}"#);
-        let verdict = Story::new().tell(&value);
-        // A name that repeats within a known field is no repetition of the field: the field has the wrong type.
-        let expected =
-            if member.contains(r#""name":{"#) { invalid(&[("name", "type")]) } else { rejected(Reason::NotFound) };
-        assert_eq!(verdict, expected, "{value}");
+        assert_eq!(Story::new().tell(&value), rejected(Reason::NotFound), "{value}");
     }
     let deletion = r#"{"eventType":"ServiceDeleted","id":42,"name":1e999,"name":"\ud800","pricePerHour":-1}"#;
     assert_eq!(Story::new().tell(deletion), rejected(Reason::NotFound));

@@ -7,14 +7,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Addr};
+use actix::{Actor, Addr, Arbiter, ArbiterHandle, System};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use steward::actors::committer::CommitActor;
 use steward::actors::ingest::{IngestActor, IngestSink, OpenBatchCount, Parts, Settings as IngestSettings};
 use steward::actors::{Shared, Stop};
+use steward::app::SystemClock;
 use steward::ports::memory::{Fate, MemoryKafka, MemoryPod, NewRecord, StoredRecord};
-use steward::ports::{Drained, Terms, Topic};
+use steward::ports::{Clock, Drained, Terms, Topic};
 use steward::progress::budget::Budget;
 use steward::progress::group_commit::Settings as CommitSettings;
 use steward::progress::recovery::Settings as RecoverySettings;
@@ -28,6 +29,7 @@ use steward::workload::{GeneratedEvent, Workload};
 
 use crate::support::capture::{Capture, Line};
 use crate::support::paused::{PausedClock, on_one_thread};
+use crate::support::wait::Deadline;
 
 mod same_scenario;
 
@@ -40,6 +42,7 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
         every_event_counts_once_whatever_happens_between_the_steps,
         the_same_seed_gives_the_same_run,
         a_quiet_run_commits_everything,
+        an_entity_whose_thread_is_busy_gets_all_it_was_sent_before_it_started,
     ];
     tests.extend(same_scenario::tests());
     tests
@@ -69,6 +72,56 @@ fn a_quiet_run_commits_everything() {
     let run = Run::play(7, &Scenario { crashes: 0, hand_overs: 0, losses: 0, doubts: 0, ..Scenario::stormy() });
     run.assert_exact(7);
     assert!(run.seen.state.len() > 20, "the run was too short to mean anything: {} snapshots", run.seen.state.len());
+}
+
+/// A mailbox is small until its actor has started, and an arbiter may be busy for long.
+fn an_entity_whose_thread_is_busy_gets_all_it_was_sent_before_it_started() {
+    const EVENTS: usize = 60;
+    let kafka = MemoryKafka::new(1, TOPIC, GROUP);
+    let stops = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&stops);
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    System::new().block_on(async move {
+        let arbiter = Arbiter::new();
+        // Busy until it is released, or until this side has gone.
+        arbiter.spawn_fn(move || {
+            let _ = gate.recv();
+        });
+        let pod = Pod::start(&kafka, "pod".into(), Arc::new(SystemClock), told, vec![arbiter.handle()]);
+        let partition = Partition(0);
+        pod.memory.assign(&[partition]);
+        let settle = || tokio::time::sleep(Duration::from_millis(1));
+        while pod.memory.started().is_empty() {
+            settle().await;
+            pod.run_recovery();
+        }
+        for number in 0..EVENTS {
+            let value = match number {
+                0 => r#"{"eventType":"ServiceCreated","id":1,"name":"a","description":"b","tags":[]}"#.to_owned(),
+                _ => format!(r#"{{"eventType":"ServiceUpdated","id":1,"pricePerHour":{number}}}"#),
+            };
+            let record = NewRecord {
+                timestamp_ms: Some(1_769_860_800_000),
+                key: Some(b"1".to_vec()),
+                value: Some(value.into_bytes()),
+                headers: Vec::new(),
+            };
+            kafka.append(Topic::Input, partition, record);
+            assert_eq!(pod.memory.poll(partition, 1), 1, "the pod reads one record a batch");
+            settle().await;
+        }
+        release.send(()).expect("the arbiter waits");
+        let deadline = Deadline::after(Duration::from_secs(30));
+        while kafka.committed(partition).is_none_or(|committed| committed.position.0 < EVENTS as i64) {
+            assert!(!deadline.passed(), "the events were not committed");
+            pod.memory.end_pending(Fate::Commits);
+            settle().await;
+        }
+        let newest = kafka.records(Topic::State, partition).pop().expect("a snapshot");
+        let value = String::from_utf8(newest.value.expect("a live entity")).expect("JSON");
+        assert!(value.contains(&format!(r#""pricePerHour":{},"version":{EVENTS}"#, EVENTS - 1)), "{value}");
+    });
+    assert!(stops.lock().expect("no test panics while it holds this").is_empty());
 }
 
 /// How many seeds are played; more with `STEWARD_SIMULATION_SEEDS`.
@@ -143,6 +196,64 @@ struct Pod {
     name: String,
 }
 
+impl Pod {
+    /// The real actors, over the twins. Entities live on the arbiters, where there are any.
+    fn start(
+        kafka: &MemoryKafka,
+        name: String,
+        clock: Arc<dyn Clock>,
+        stops: Arc<Mutex<Vec<Stop>>>,
+        arbiters: Vec<ArbiterHandle>,
+    ) -> Pod {
+        let shared = Shared {
+            stats: Arc::new(Stats::new()),
+            vitals: Arc::new(Vitals::new(clock.now())),
+            clock,
+            intake: Budget::new(1 << 20),
+            resting: Budget::new(1 << 20),
+            stop: Arc::new(move |stop| stops.lock().expect("no test panics while it holds this").push(stop)),
+        };
+        let terms = Arc::new(Terms::new());
+        let memory = MemoryPod::new(kafka, &name, Arc::clone(&terms));
+        let commit_settings = CommitSettings { max_transaction_bytes: 20_000, mark: memory.mark() };
+        let committer = CommitActor::new(commit_settings, Box::new(memory.clone()), shared.clone()).start();
+        let open_batches = OpenBatchCount::default();
+        let ingest = IngestActor::new(Parts {
+            entity: Arc::new(Service),
+            settings: IngestSettings {
+                max_payload_bytes: MAX_PAYLOAD_BYTES,
+                entity_idle: Duration::from_secs(5),
+                max_active_entities: 1_000,
+                stop_on_expired: false,
+            },
+            shared: shared.clone(),
+            terms,
+            source: Box::new(memory.clone()),
+            recoveries: Box::new(memory.clone()),
+            committer,
+            arbiters,
+            open_batches: open_batches.clone(),
+        })
+        .start();
+        let resting = Arc::clone(&shared.resting);
+        memory.listen(Box::new(IngestSink { ingest: ingest.clone(), shared, open_batches }));
+        Pod { memory, _ingest: ingest, resting, owned: Vec::new(), name }
+    }
+
+    fn run_recovery(&self) -> bool {
+        let settings = RecoverySettings {
+            topic: TOPIC.into(),
+            group: GROUP.into(),
+            look_back_records: 15,
+            verify_max_records: 1_000_000,
+            adopt_group: false,
+            stop_on_expired: false,
+            max_payload_bytes: MAX_PAYLOAD_BYTES,
+        };
+        self.memory.run_recovery(&Arc::new(Service), &settings, &self.resting)
+    }
+}
+
 struct World {
     scenario: Scenario,
     random: ChaCha8Rng,
@@ -188,41 +299,7 @@ impl World {
     }
 
     fn start_pod(&self, name: String) -> Pod {
-        let now = steward::ports::Clock::now(&*self.clock);
-        let stops = Arc::clone(&self.stops);
-        let shared = Shared {
-            clock: Arc::clone(&self.clock) as Arc<dyn steward::ports::Clock>,
-            stats: Arc::new(Stats::new()),
-            vitals: Arc::new(Vitals::new(now)),
-            intake: Budget::new(1 << 20),
-            resting: Budget::new(1 << 20),
-            stop: Arc::new(move |stop| stops.lock().expect("no test panics while it holds this").push(stop)),
-        };
-        let terms = Arc::new(Terms::new());
-        let memory = MemoryPod::new(&self.kafka, &name, Arc::clone(&terms));
-        let commit_settings = CommitSettings { max_transaction_bytes: 20_000, mark: memory.mark() };
-        let committer = CommitActor::new(commit_settings, Box::new(memory.clone()), shared.clone()).start();
-        let open_batches = OpenBatchCount::default();
-        let ingest = IngestActor::new(Parts {
-            entity: Arc::new(Service),
-            settings: IngestSettings {
-                max_payload_bytes: MAX_PAYLOAD_BYTES,
-                entity_idle: Duration::from_secs(5),
-                max_active_entities: 1_000,
-                stop_on_expired: false,
-            },
-            shared: shared.clone(),
-            terms,
-            source: Box::new(memory.clone()),
-            recoveries: Box::new(memory.clone()),
-            committer,
-            arbiters: Vec::new(),
-            open_batches: open_batches.clone(),
-        })
-        .start();
-        let resting = Arc::clone(&shared.resting);
-        memory.listen(Box::new(IngestSink { ingest: ingest.clone(), shared, open_batches }));
-        Pod { memory, _ingest: ingest, resting, owned: Vec::new(), name }
+        Pod::start(&self.kafka, name, Arc::clone(&self.clock) as Arc<dyn Clock>, Arc::clone(&self.stops), Vec::new())
     }
 
     // ------------------------------------------------------------------------------------------------------ steps
@@ -317,17 +394,7 @@ impl World {
     }
 
     fn run_recovery(&self, pod: usize) -> bool {
-        let settings = RecoverySettings {
-            topic: TOPIC.into(),
-            group: GROUP.into(),
-            look_back_records: 15,
-            verify_max_records: 1_000_000,
-            adopt_group: false,
-            stop_on_expired: false,
-            max_payload_bytes: MAX_PAYLOAD_BYTES,
-        };
-        let pod = &self.pods[pod];
-        pod.memory.run_recovery(&Arc::new(Service), &settings, &pod.resting)
+        self.pods[pod].run_recovery()
     }
 
     fn end_transaction(&mut self) {
@@ -458,7 +525,7 @@ impl World {
     }
 
     fn now(&self) -> Instant {
-        steward::ports::Clock::now(&*self.clock)
+        self.clock.now()
     }
 
     fn judge(self) -> Run {

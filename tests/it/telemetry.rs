@@ -374,7 +374,7 @@ static TURN: Mutex<()> = Mutex::new(());
 impl Hook {
     fn installed(caught: fn() -> bool) -> Hook {
         let hook = Hook::silent();
-        telemetry::log_panics(caught, now());
+        telemetry::log_panics(caught, || {}, now());
         hook
     }
 

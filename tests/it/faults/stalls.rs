@@ -35,6 +35,7 @@ fn work_that_does_not_move_ends_the_process_and_the_log_says_where() {
     let code = steward.wait_exit(PATIENCE);
     assert_eq!(code, i32::from(ExitCode::Stalled.code()), "{}", steward.tail());
 
+    assert!(!steward.heartbeat_file().exists(), "the heartbeat outlives its process");
     let stalled = steward.wait_for_event("progress_stalled", PATIENCE);
     assert_eq!(stalled["phase"], "commit", "{stalled}");
     assert!(stalled["waiting_for"].as_str().is_some_and(|what| !what.is_empty()), "{stalled}");

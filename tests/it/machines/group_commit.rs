@@ -36,6 +36,7 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
         a_revocation_commits_what_is_done_and_drops_the_rest,
         a_revocation_of_nothing_is_drained_at_once,
         a_revocation_waits_for_the_transaction_under_way,
+        a_revocation_does_not_sit_out_the_wait_after_an_abort,
         lines_that_close_go_first,
         what_ends_in_flight_is_not_sent_again,
         what_recovery_publishes_goes_out_with_the_start_also_after_an_abort,
@@ -322,6 +323,18 @@ fn a_revocation_waits_for_the_transaction_under_way() {
     assert_eq!(committer.answers(aborted()), ["told aborted 4 attempt 1"], "an abort drains nothing");
     assert_eq!(committer.ticks(Duration::from_millis(50)), ["commit 5 1:0..1 1.b@0"]);
     assert_eq!(committer.answers(committed()), ["committed 5 batches [4]", "drained 1"]);
+}
+
+fn a_revocation_does_not_sit_out_the_wait_after_an_abort() {
+    let mut committer = Committer::serving(&[P0]);
+    let read = committer.opens(P0, T1, &[0]);
+    committer.completes(&read, &["a"], &[]);
+    committer.answers(aborted());
+    assert_eq!(committer.revokes(1, &[(P0, T1)]), ["commit 3 0:0..1 0.a@0"], "the consumer waits for it");
+    committer.answers(aborted());
+    assert_eq!(committer.wait(), Some(Duration::from_millis(100)), "once; then the waits grow as ever");
+    committer.ticks(Duration::from_millis(100));
+    assert_eq!(committer.answers(committed()), ["committed 4 batches [2]", "drained 1"]);
 }
 
 fn lines_that_close_go_first() {

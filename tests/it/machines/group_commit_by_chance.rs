@@ -1,3 +1,411 @@
+//! The group commit machine against a ledger, with happenings and answers drawn by chance.
+//!
+//! Every record becomes one dead letter, so that the ledger's letters *are* the list of what was committed. It holds
+//! for every run: what a partition has committed is each of its offsets once and in order; what a line of the present
+//! term has done is not lost; a revocation is answered once; what was opened was committed or dropped, once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use steward::progress::group_commit::{Command, GroupCommit, Input, RevocationId, Settings};
+use steward::progress::offsets::{BatchId, Outcomes};
+use steward::progress::transaction::{Answer, Committed, Content, Mark, RefusedRecord};
+use steward::record::{Batch, Partition, Position, Term};
+
+use super::{all_refused, batch_of, open_batch};
+use crate::support::wait::now;
+
 pub fn tests() -> Vec<libtest_mimic::Trial> {
-    trials![]
+    trials![every_record_is_committed_once_whatever_comes]
+}
+
+const PARTITIONS: i32 = 3;
+
+/// What may come. Numbers choose among what there is, so that shrinking keeps a happening possible.
+#[derive(Debug, Clone, Copy)]
+enum Happening {
+    /// A partition that is not owned is assigned and has recovered.
+    Joins(i32),
+    /// Records are read.
+    Reads(i32, u8),
+    /// One of the open batches has all outcomes.
+    Completes(u8),
+    /// The partition is about to go.
+    Revokes(i32),
+    /// Its term ends; nobody has told the machine yet.
+    Ends(i32),
+    /// The machine hears of terms that ended.
+    HearsOfEnds,
+    /// What is under way ends in this way.
+    Answers(Fate),
+    /// Time passes up to what the machine waits for, or by some milliseconds.
+    Waits(u16),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Commits,
+    Aborts,
+    TimesOut,
+    CommitsUnanswered,
+    AbortsUnanswered,
+    TooLarge,
+    Fails,
+    /// Somebody else moves the position while the transaction is in doubt.
+    Confused,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let partition = || 0..PARTITIONS;
+    let fate = prop_oneof![
+        12 => Just(Fate::Commits),
+        3 => Just(Fate::Aborts),
+        2 => Just(Fate::TimesOut),
+        2 => Just(Fate::CommitsUnanswered),
+        2 => Just(Fate::AbortsUnanswered),
+        1 => Just(Fate::TooLarge),
+        2 => Just(Fate::Fails),
+        1 => Just(Fate::Confused),
+    ];
+    prop_oneof![
+        6 => fate.prop_map(Happening::Answers),
+        4 => partition().prop_map(Happening::Joins),
+        6 => (partition(), 1..5_u8).prop_map(|(partition, records)| Happening::Reads(partition, records)),
+        6 => any::<u8>().prop_map(Happening::Completes),
+        1 => partition().prop_map(Happening::Revokes),
+        1 => partition().prop_map(Happening::Ends),
+        2 => Just(Happening::HearsOfEnds),
+        4 => (0..3_000_u16).prop_map(Happening::Waits),
+    ]
+}
+
+fn every_record_is_committed_once_whatever_comes() {
+    let cases = std::env::var("STEWARD_PROPTEST_CASES").map_or(1_000, |cases| cases.parse().expect("a number"));
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 50_000, ..Config::default() };
+    let limit = prop_oneof![Just(1_000_000_u64), Just(1), Just(1_500), Just(4_000)];
+    let runs = (limit, prop::collection::vec(happening(), 1..160));
+    if let Err(broken) = TestRunner::new(config).run(&runs, |(limit, happenings)| World::play(limit, &happenings)) {
+        panic!("{broken}");
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------ harness
+
+type Judged = Result<(), TestCaseError>;
+
+/// What stands in the topics.
+#[derive(Debug, Default)]
+struct Ledger {
+    committed: BTreeMap<Partition, Committed>,
+    /// The offsets of the dead letters, per partition as they stand there.
+    letters: BTreeMap<Partition, Vec<i64>>,
+}
+
+impl Ledger {
+    fn position(&self, partition: Partition) -> i64 {
+        self.committed.get(&partition).map_or(0, |committed| committed.position.0)
+    }
+
+    fn write(&mut self, content: &Content, mark: &Mark) -> Judged {
+        for letter in &content.dead_letters {
+            self.letters.entry(letter.batch.partition()).or_default().push(letter.record().offset.0);
+        }
+        for stretch in &content.stretches {
+            let before = self.committed.get(&stretch.partition).map(|committed| committed.position);
+            prop_assert_eq!(stretch.start, before, "a stretch starts where the group stands");
+            prop_assert!(before <= Some(stretch.end), "positions rise: {:?} then {:?}", before, stretch);
+            let committed = Committed { position: stretch.end, mark: mark.of(content.number) };
+            self.committed.insert(stretch.partition, committed);
+        }
+        for (partition, letters) in &self.letters {
+            let expected: Vec<i64> = (0..self.position(*partition)).collect();
+            prop_assert_eq!(letters, &expected, "partition {}: each once, and in order", partition);
+        }
+        Ok(())
+    }
+
+    /// Another owner commits one record.
+    fn move_on(&mut self, partition: Partition) {
+        let position = self.position(partition);
+        self.letters.entry(partition).or_default().push(position);
+        let committed = Committed { position: Position(position + 1), mark: "another/1".into() };
+        self.committed.insert(partition, committed);
+    }
+}
+
+enum UnderWay {
+    Transaction(Arc<Content>),
+    Renewal(Vec<Partition>),
+}
+
+/// An owned partition, as its consumer sees it.
+struct Owned {
+    term: Term,
+    next: i64,
+    is_closing: bool,
+}
+
+struct World {
+    machine: GroupCommit,
+    now: Instant,
+    mark: Mark,
+    ledger: Ledger,
+    under_way: Option<UnderWay>,
+    /// The position moved while a transaction was in doubt.
+    is_confused: bool,
+    owned: BTreeMap<Partition, Owned>,
+    ended: Vec<(Partition, Term)>,
+    open: Vec<(BatchId, Arc<Batch>)>,
+    next_batch: u64,
+    next_term: u64,
+    revocations: BTreeSet<RevocationId>,
+    next_revocation: u64,
+    batches_committed: BTreeSet<BatchId>,
+    records_opened: u64,
+    records_committed: u64,
+    records_dropped: u64,
+}
+
+impl World {
+    fn play(limit: u64, happenings: &[Happening]) -> Judged {
+        let mark = Mark::new("run");
+        let (machine, first) = GroupCommit::new(Settings { max_transaction_bytes: limit, mark: mark.clone() });
+        let mut world = World {
+            machine,
+            now: now(),
+            mark,
+            ledger: Ledger::default(),
+            under_way: None,
+            is_confused: false,
+            owned: BTreeMap::new(),
+            ended: Vec::new(),
+            open: Vec::new(),
+            next_batch: 1,
+            next_term: 1,
+            revocations: BTreeSet::new(),
+            next_revocation: 1,
+            batches_committed: BTreeSet::new(),
+            records_opened: 0,
+            records_committed: 0,
+            records_dropped: 0,
+        };
+        world.obey(vec![first])?;
+        for happening in happenings {
+            world.happens(*happening)?;
+        }
+        world.calms_down()
+    }
+
+    fn happens(&mut self, happening: Happening) -> Judged {
+        match happening {
+            Happening::Joins(partition) => self.joins(Partition(partition)),
+            Happening::Reads(partition, records) => self.reads(Partition(partition), records),
+            Happening::Completes(which) => self.completes(which),
+            Happening::Revokes(partition) => self.revokes(Partition(partition)),
+            Happening::Ends(partition) => {
+                let ended = self.owned.remove(&Partition(partition));
+                self.ended.extend(ended.map(|owned| (Partition(partition), owned.term)));
+                Ok(())
+            }
+            Happening::HearsOfEnds => self.hears_of_ends(),
+            Happening::Answers(fate) => self.answers(fate),
+            Happening::Waits(ms) => {
+                let by_chance = self.now + Duration::from_millis(ms.into());
+                self.now = self.machine.next_deadline().map_or(by_chance, |due| due.min(by_chance).max(self.now));
+                self.tell(Input::Tick)
+            }
+        }
+    }
+
+    fn joins(&mut self, partition: Partition) -> Judged {
+        if self.owned.contains_key(&partition) {
+            return Ok(());
+        }
+        // The consumer speaks in order: what ended was said before the partition came back.
+        self.hears_of_ends()?;
+        if self.is_in_doubt(partition) {
+            // A recovery waits until no transaction is open on the partition.
+            return Ok(());
+        }
+        let term = Term(self.next_term);
+        self.next_term += 1;
+        let committed = self.ledger.committed.get(&partition).map(|committed| committed.position);
+        let start = committed.unwrap_or(Position(0));
+        self.owned.insert(partition, Owned { term, next: start.0, is_closing: false });
+        let start = open_batch(self.take_id().0, Batch::new(partition, term, start));
+        self.tell(Input::Joined { partition, term, committed, start, heals: Outcomes::default() })
+    }
+
+    fn reads(&mut self, partition: Partition, records: u8) -> Judged {
+        let id = self.take_id();
+        let Some(owned) = self.owned.get_mut(&partition).filter(|owned| !owned.is_closing) else { return Ok(()) };
+        let offsets: Vec<i64> = (owned.next..).take(records.into()).collect();
+        owned.next += i64::from(records);
+        let open = open_batch(id.0, batch_of(partition, owned.term, &offsets));
+        self.records_opened += u64::from(records);
+        self.open.push((id, Arc::clone(&open.batch)));
+        self.tell(Input::Opened(open))
+    }
+
+    fn completes(&mut self, which: u8) -> Judged {
+        if self.open.is_empty() {
+            return Ok(());
+        }
+        let (id, batch) = self.open.remove(usize::from(which) % self.open.len());
+        let mut outcomes = all_refused(&batch);
+        outcomes.dead_letters.reverse();
+        self.tell(Input::Completed { partition: batch.partition(), term: batch.term(), id, outcomes })
+    }
+
+    fn revokes(&mut self, partition: Partition) -> Judged {
+        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
+        owned.is_closing = true;
+        let partitions = vec![(partition, owned.term)];
+        let id = RevocationId(self.next_revocation);
+        self.next_revocation += 1;
+        self.revocations.insert(id);
+        self.tell(Input::Revoked { id, partitions })
+    }
+
+    fn hears_of_ends(&mut self) -> Judged {
+        let ended = std::mem::take(&mut self.ended);
+        if ended.is_empty() { Ok(()) } else { self.tell(Input::Over(ended)) }
+    }
+
+    fn answers(&mut self, fate: Fate) -> Judged {
+        match self.under_way.take() {
+            None => Ok(()),
+            Some(UnderWay::Transaction(content)) => self.ends(&content, fate),
+            Some(UnderWay::Renewal(partitions)) => {
+                if matches!(fate, Fate::Fails) {
+                    return self.tell(Input::Ended(Answer::RenewFailed { cause: "away".into() }));
+                }
+                if matches!(fate, Fate::Confused) {
+                    // Whoever has lost the partition has no say any more; one that holds it must notice.
+                    partitions.iter().for_each(|partition| self.ledger.move_on(*partition));
+                    self.is_confused = !partitions.is_empty();
+                }
+                let committed = |of: &Partition| (*of, self.ledger.committed.get(of).cloned());
+                self.tell(Input::Ended(Answer::Renewed(partitions.iter().map(committed).collect())))
+            }
+        }
+    }
+
+    fn ends(&mut self, content: &Content, fate: Fate) -> Judged {
+        let is_current = |of: Partition, term: Term| self.owned.get(&of).is_some_and(|owned| owned.term == term);
+        let stale: Vec<Partition> = content
+            .stretches
+            .iter()
+            .filter(|stretch| !is_current(stretch.partition, stretch.term))
+            .map(|stretch| stretch.partition)
+            .collect();
+        let aborted = |timed_out| Answer::Aborted { cause: "no effect".into(), timed_out };
+        let answer = if stale.is_empty() {
+            match fate {
+                Fate::Commits => {
+                    self.ledger.write(content, &self.mark)?;
+                    Answer::Committed { took: Duration::from_millis(1) }
+                }
+                Fate::Aborts | Fate::Fails => aborted(false),
+                Fate::TimesOut => aborted(true),
+                Fate::CommitsUnanswered => {
+                    self.ledger.write(content, &self.mark)?;
+                    Answer::Unanswered { cause: "silence".into() }
+                }
+                Fate::AbortsUnanswered | Fate::Confused => Answer::Unanswered { cause: "silence".into() },
+                Fate::TooLarge => match content.dead_letters.iter().position(|letter| !letter.truncated) {
+                    Some(index) => {
+                        let record = Some(RefusedRecord::DeadLetter { index, too_large: true });
+                        Answer::Refused { cause: "too large".into(), record }
+                    }
+                    None => aborted(false),
+                },
+            }
+        } else {
+            Answer::Stale(stale)
+        };
+        self.tell(Input::Ended(answer))
+    }
+
+    fn is_in_doubt(&self, partition: Partition) -> bool {
+        match &self.under_way {
+            Some(UnderWay::Transaction(content)) => content.stretches.iter().any(|of| of.partition == partition),
+            Some(UnderWay::Renewal(partitions)) => partitions.contains(&partition),
+            None => false,
+        }
+    }
+
+    fn take_id(&mut self) -> BatchId {
+        self.next_batch += 1;
+        BatchId(self.next_batch)
+    }
+
+    fn tell(&mut self, input: Input) -> Judged {
+        let commands = self.machine.handle(input, self.now);
+        self.obey(commands)
+    }
+
+    fn obey(&mut self, commands: Vec<Command>) -> Judged {
+        for command in commands {
+            match command {
+                Command::Commit(content) => {
+                    prop_assert!(self.under_way.is_none(), "two at a time");
+                    prop_assert!(!content.stretches.is_empty(), "a transaction of nothing");
+                    self.under_way = Some(UnderWay::Transaction(content));
+                }
+                Command::Renew(partitions) => {
+                    prop_assert!(self.under_way.is_none(), "two at a time");
+                    self.under_way = Some(UnderWay::Renewal(partitions));
+                }
+                Command::Committed(receipt) => {
+                    for done in &receipt.batches {
+                        prop_assert!(self.batches_committed.insert(done.open.id), "{:?} twice", done.open.id);
+                        self.records_committed += done.open.batch.len() as u64;
+                    }
+                }
+                Command::Drained(id) => prop_assert!(self.revocations.remove(&id), "{:?} was drained twice", id),
+                Command::Forfeit(partition, term) => {
+                    prop_assert!(std::mem::take(&mut self.is_confused), "nothing moved the position of {}", partition);
+                    // All partitions of the transaction are forfeited together.
+                    self.is_confused = true;
+                    if self.owned.get(&partition).is_some_and(|owned| owned.term == term) {
+                        self.owned.remove(&partition);
+                    }
+                }
+                Command::Dropped { records, .. } => self.records_dropped += records,
+                Command::Stop(reason) => prop_assert!(false, "it stopped: {:?}", reason),
+                Command::Tell(_) => {}
+            }
+        }
+        if !matches!(self.under_way, Some(UnderWay::Renewal(_))) && self.under_way.is_some() {
+            self.is_confused = false;
+        }
+        Ok(())
+    }
+
+    /// Everything is completed and answered; then nothing may be left over.
+    fn calms_down(&mut self) -> Judged {
+        self.hears_of_ends()?;
+        while !self.open.is_empty() {
+            self.completes(0)?;
+        }
+        let mut turns = 0;
+        while self.under_way.is_some() || self.machine.next_deadline().is_some() {
+            self.now = self.machine.next_deadline().map_or(self.now, |due| due.max(self.now));
+            self.tell(Input::Tick)?;
+            self.answers(Fate::Commits)?;
+            turns += 1;
+            prop_assert!(turns < 1_000, "it does not come to rest");
+        }
+        for (partition, owned) in self.owned.iter().filter(|(_, owned)| !owned.is_closing) {
+            prop_assert_eq!(self.ledger.position(*partition), owned.next, "partition {}: something is lost", partition);
+        }
+        prop_assert!(self.revocations.is_empty(), "nobody answered {:?}", self.revocations);
+        prop_assert_eq!(self.machine.open_records(), (0, None));
+        prop_assert_eq!(self.records_committed + self.records_dropped, self.records_opened, "each record has one end");
+        Ok(())
+    }
 }

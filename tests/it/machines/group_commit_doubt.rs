@@ -34,7 +34,7 @@ fn the_committed_position_and_its_mark_tell_what_became_of_it() {
     let took_effect = ["told renewed 2: TookEffect", "committed 2 batches [2]"];
     let had_none = ["told renewed 2: HadNone", "commit 3 0:0..2 0.a@1"];
     let cannot_tell = ["told renewed 2: CannotTell", "dropped 2 of 0", "forfeit 0 term 1"];
-    let table: [(Option<(i64, &str)>, &[&str]); 7] = [
+    let table: [(Found<'_>, &[&str]); 7] = [
         (Some((2, "run/2")), &took_effect),
         (Some((0, "run/1")), &had_none),
         (Some((0, "")), &had_none),
@@ -251,7 +251,10 @@ fn two_in_doubt() -> Committer {
     committer
 }
 
-fn at(partition: Partition, found: Option<(i64, &str)>) -> (Partition, Option<Committed>) {
+/// What the group has committed: position and mark.
+type Found<'a> = Option<(i64, &'a str)>;
+
+fn at(partition: Partition, found: Found<'_>) -> (Partition, Option<Committed>) {
     let committed = found.map(|(position, mark)| Committed { position: Position(position), mark: mark.to_owned() });
     (partition, committed)
 }

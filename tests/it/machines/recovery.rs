@@ -115,9 +115,10 @@ fn another_groups_state_is_refused_or_adopted() {
 }
 
 fn an_input_that_was_created_again_is_refused() {
-    let says = |world: &World, what: &str| match world.refused() {
-        Refusal::Recreated { why, .. } => assert!(why.contains(what), "{why} does not say {what}"),
-        other => panic!("{what}: {other:?}"),
+    let says = |world: &World, what: &str| {
+        let refusal = world.refused();
+        let Refusal::Recreated { why, .. } = &refusal else { panic!("{what}: {refusal:?}") };
+        assert!(why.contains(what), "{why} does not say {what}");
     };
     let shorter = World::new();
     shorter.events(&[created(1), created(2)]);
@@ -408,12 +409,14 @@ fn entities_beyond_the_bound_are_refused_also_where_each_partition_is_small() {
     world.budget = Budget::new(needed);
     assert_eq!(world.recovers().lease.bytes(), needed, "what fits exactly, fits");
     let others = world.budget.hold(1);
-    match world.refused() {
-        Refusal::StateTooLarge { partition_bytes, held_bytes, limit_bytes, pods, .. } => {
-            assert_eq!((partition_bytes, held_bytes, limit_bytes, pods), (needed, needed + 1, needed, 2));
-        }
-        other => panic!("{other:?}"),
-    }
+    let expected = Refusal::StateTooLarge {
+        partition: P0,
+        partition_bytes: needed,
+        held_bytes: needed + 1,
+        limit_bytes: needed,
+        pods: 2,
+    };
+    assert_eq!(world.refused(), expected);
     drop(others);
     assert_eq!(world.budget.held_bytes(), 0, "a recovery that was refused holds nothing");
 

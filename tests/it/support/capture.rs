@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -19,6 +19,14 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 
 /// How long a test waits for a line before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// While a single subscriber exists, `tracing` asks only the thread that meets a log statement first whether anyone
+/// wants it, and remembers the answer for all threads: another test's thread, which listens to nothing, would switch
+/// the statement off for the one that does. With two subscribers it asks both, so one more stays for good.
+fn keep_interest_alive() {
+    static SECOND: OnceLock<Dispatch> = OnceLock::new();
+    SECOND.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));
+}
 
 /// One line.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,6 +96,7 @@ impl Capture {
     /// Records what threads emit that are given [`Capture::dispatch`].
     #[must_use]
     pub fn elsewhere() -> Capture {
+        keep_interest_alive();
         let log = Arc::new(Log::default());
         let dispatch = Dispatch::new(tracing_subscriber::registry().with(Recorder(log.clone())));
         Capture { log, dispatch: Some(dispatch), _here: None }

@@ -305,7 +305,13 @@ impl Kafka {
     /// Copies every committed record of `from` into `to`, which has at least as many partitions: the same partition,
     /// key, value, headers and timestamp, other offsets where `from` had gaps.
     pub fn copy_topic(&self, from: &str, to: &str) {
-        let records: Vec<Outgoing> = self.read_committed(from).iter().map(Stored::outgoing).collect();
+        self.copy_topic_where(from, to, |_| true);
+    }
+
+    /// [`Kafka::copy_topic`] of those records alone that are wanted.
+    pub fn copy_topic_where(&self, from: &str, to: &str, wanted: impl Fn(&Stored) -> bool) {
+        let records = self.read_committed(from);
+        let records: Vec<Outgoing> = records.iter().filter(|record| wanted(record)).map(Stored::outgoing).collect();
         self.produce(to, &records);
     }
 
@@ -398,6 +404,9 @@ impl Kafka {
                 assignment.add_partition_offset(topic, partition, Offset::Offset(end.low)).expect("a valid offset");
             }
         }
+        // By itself the library asks for a topic that it does not know only once a second.
+        let known = reader.fetch_metadata(Some(topic), PATIENCE);
+        known.unwrap_or_else(|error| panic!("metadata of {topic}: {error}"));
         reader.assign(&assignment).expect("partitions that were there a moment ago");
 
         let mut records = Vec::new();
@@ -458,6 +467,12 @@ impl Kafka {
         }
         let member = self.member(group);
         once_coordinated(&format!("set the offsets of {group}"), || member.commit(&list, CommitMode::Sync));
+    }
+
+    /// Deletes a group with all that it has committed; it must have no members.
+    pub fn delete_group(&self, group: &str) {
+        let deleted = self.wait(self.admin.delete_groups(&[group], &options()));
+        self.succeeded(&format!("delete group {group}"), deleted);
     }
 
     fn member(&self, group: &str) -> BaseConsumer {

@@ -1,9 +1,9 @@
 //! The kit: a real Kafka, topics with names drawn anew, the real binary as a process, and waits that have a limit.
 //!
 //! `broker` finds or starts Kafka; `kafka` speaks to it in sentences; `names` draws names; `process` runs steward;
-//! `member` joins a group; `load` keeps events coming, `ledger` compares what came out with the reference model;
-//! `clock` is the machine's, `paused` one that stands still; `wait` is the only place where a test waits; `leash` and
-//! `signal` keep processes from outliving the tests.
+//! `member` joins a group; `load` keeps events coming, `ledger` compares what came out with the reference model, `world`
+//! does so for a few events and processes; `clock` is the machine's, `paused` one that stands still; `wait` is the only
+//! place where a test waits; `leash` and `signal` keep processes from outliving the tests.
 //!
 //! Helpers panic when they fail, and say what they were about: a test has nothing to do about it.
 
@@ -20,3 +20,4 @@ pub mod paused;
 pub mod process;
 mod signal;
 pub mod wait;
+pub mod world;

@@ -1,0 +1,176 @@
+//! The pure centre against the independent reference: the same stream of records, judged twice by code that shares
+//! nothing, must get the same verdict, the same violations and the same bytes, record by record.
+//!
+//! Streams are drawn so that they shrink: fewer records first, then plainer ones. What once disagreed stays as a case
+//! of its own.
+
+mod streams;
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::Value;
+use steward::entity::{Entity, MAX_DETAIL_BYTES, Reason, judge};
+use steward::record::{Headers, Offset, Record};
+use steward::reference::{Model, Verdict};
+use steward::service::{Service, State};
+
+use streams::Sent;
+
+/// Small, so that records of a stream reach it and go beyond.
+const MAX_PAYLOAD_BYTES: u64 = 1_600;
+
+pub fn tests() -> Vec<libtest_mimic::Trial> {
+    trials![
+        both_agree_on_events_that_are_valid_or_nearly,
+        both_agree_on_damaged_events,
+        both_agree_on_arbitrary_bytes,
+        the_streams_reach_every_verdict,
+        a_name_twice_anywhere_in_a_known_field_is_malformed,
+    ]
+}
+
+fn both_agree_on_events_that_are_valid_or_nearly() {
+    holds(prop::collection::vec(streams::event(), 1..30), |stream| agree(&stream));
+}
+
+fn both_agree_on_damaged_events() {
+    holds(prop::collection::vec(streams::damaged_event(), 1..30), |stream| agree(&stream));
+}
+
+fn both_agree_on_arbitrary_bytes() {
+    holds(prop::collection::vec(streams::bytes(), 1..30), |stream| agree(&stream));
+}
+
+/// The reference once counted only the names of the event itself.
+fn a_name_twice_anywhere_in_a_known_field_is_malformed() {
+    let twice = r#"{"a":[],"b":{},"\u0061":0}"#;
+    for (value, reason) in [
+        (format!(r#"{{"eventType":"ServiceUpdated","id":1,"name":{twice}}}"#), Reason::MalformedJson),
+        (format!(r#"{{"eventType":"ServiceUpdated","id":1,"tags":["x",[{{"x":{twice}}}]]}}"#), Reason::MalformedJson),
+        (format!(r#"{{"eventType":{twice},"id":1}}"#), Reason::MalformedJson),
+        (format!(r#"{{"eventType":"ServiceUpdated","id":1,"x":{twice}}}"#), Reason::NotFound),
+        (format!(r#"{{"eventType":"ServiceDeleted","id":1,"name":{twice}}}"#), Reason::NotFound),
+    ] {
+        let sent = Sent::event("1", &value);
+        let verdict =
+            Model::new(MAX_PAYLOAD_BYTES).judge(0, 0, sent.key.as_deref(), sent.value.as_deref(), sent.timestamp_ms);
+        assert_eq!(verdict.reason(), Some(reason), "{value}");
+        agree(&[sent]).unwrap_or_else(|disagreement| panic!("{disagreement}"));
+    }
+}
+
+/// Agreement on streams that are all refused for the same reason would say little.
+fn the_streams_reach_every_verdict() {
+    use std::cell::RefCell;
+    let reached: RefCell<HashMap<&str, u64>> = RefCell::default();
+    let stream = prop::collection::vec(prop_oneof![streams::event(), streams::damaged_event()], 1..30);
+    run(300, stream, |stream| {
+        let mut model = Model::new(MAX_PAYLOAD_BYTES);
+        for (offset, sent) in (0..).zip(&stream) {
+            let verdict =
+                model.judge(sent.partition, offset, sent.key.as_deref(), sent.value.as_deref(), sent.timestamp_ms);
+            let name = match &verdict {
+                Verdict::Applied(Some(_)) => "applied",
+                Verdict::Applied(None) => "deleted",
+                Verdict::Rejected { reason, .. } => reason.code(),
+            };
+            *reached.borrow_mut().entry(name).or_default() += 1;
+            if let Verdict::Rejected { violations, .. } = &verdict {
+                for violation in violations {
+                    *reached.borrow_mut().entry(violation.code).or_default() += 1;
+                }
+            }
+        }
+        Ok(())
+    });
+    let reached = reached.into_inner();
+    let reasons = Reason::ALL.into_iter().filter(|reason| *reason != Reason::Panicked).map(Reason::code);
+    let codes = ["applied", "deleted", "required", "type", "length", "blank", "range", "timestamp"];
+    for name in reasons.chain(codes) {
+        let times = reached.get(name).copied().unwrap_or(0);
+        assert!(times >= 10, "{name} was reached {times} times: {reached:?}");
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------ harness
+
+/// Judges the stream twice.
+fn agree(stream: &[Sent]) -> Result<(), TestCaseError> {
+    let mut model = Model::new(MAX_PAYLOAD_BYTES);
+    let mut states: HashMap<(i32, Vec<u8>), State> = HashMap::new();
+    for (offset, sent) in (0..).zip(stream) {
+        let (key, value) = (sent.key.as_deref(), sent.value.as_deref());
+        let expected = model.judge(sent.partition, offset, key, value, sent.timestamp_ms);
+        let entity = (sent.partition, key.unwrap_or_default().to_vec());
+        let record =
+            Record { offset: Offset(offset), timestamp_ms: sent.timestamp_ms, key, value, headers: Headers::EMPTY };
+        let state = states.get(&entity).unwrap_or(&State::Absent);
+        let found = match judge(&Service, state, &record, MAX_PAYLOAD_BYTES) {
+            Ok(next) => {
+                let written = Service.encode(&next);
+                states.insert(entity, next);
+                Outcome::Applied(written)
+            }
+            Err(rejection) => {
+                prop_assert!(rejection.detail.len() <= MAX_DETAIL_BYTES, "{} bytes", rejection.detail.len());
+                Outcome::Rejected(rejection.reason, violations_of(rejection.reason, &rejection.detail)?)
+            }
+        };
+        prop_assert_eq!(&found, &Outcome::expected(&expected), "record {}: {:?}", offset, sent);
+    }
+    Ok(())
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Applied(Option<Vec<u8>>),
+    Rejected(Reason, Vec<(String, String)>),
+}
+
+impl Outcome {
+    fn expected(verdict: &Verdict) -> Outcome {
+        match verdict {
+            Verdict::Applied(value) => Outcome::Applied(value.clone()),
+            Verdict::Rejected { reason, violations } => {
+                let mut violations: Vec<_> =
+                    violations.iter().map(|of| (of.field.to_owned(), of.code.to_owned())).collect();
+                violations.sort_unstable();
+                Outcome::Rejected(*reason, violations)
+            }
+        }
+    }
+}
+
+/// What the detail of `invalid_event` lists, in the order of the alphabet: each once, and with something to say.
+fn violations_of(reason: Reason, detail: &str) -> Result<Vec<(String, String)>, TestCaseError> {
+    if reason != Reason::InvalidEvent {
+        return Ok(Vec::new());
+    }
+    let listed: Vec<Value> =
+        serde_json::from_str(detail).map_err(|error| TestCaseError::fail(format!("{error}: {detail}")))?;
+    let mut violations = Vec::new();
+    for violation in &listed {
+        let text = |name: &str| violation[name].as_str().unwrap_or_default().to_owned();
+        prop_assert!(!text("message").is_empty(), "{}", detail);
+        prop_assert_eq!(violation.as_object().map(serde_json::Map::len), Some(3), "{}", detail);
+        violations.push((text("field"), text("code")));
+    }
+    violations.sort_unstable();
+    prop_assert!(violations.windows(2).all(|pair| pair[0] != pair[1]), "one of them stands there twice: {}", detail);
+    Ok(violations)
+}
+
+/// `STEWARD_PROPTEST_CASES` streams, 2,000 by default; prints the smallest that breaks the property.
+fn holds<S: Strategy>(strategy: S, property: impl Fn(S::Value) -> Result<(), TestCaseError>) {
+    let cases = std::env::var("STEWARD_PROPTEST_CASES").map_or(2_000, |cases| cases.parse().expect("a number"));
+    run(cases, strategy, property);
+}
+
+fn run<S: Strategy>(cases: u32, strategy: S, property: impl Fn(S::Value) -> Result<(), TestCaseError>) {
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 100_000, ..Config::default() };
+    if let Err(broken) = TestRunner::new(config).run(&strategy, property) {
+        panic!("{broken}");
+    }
+}

@@ -1,0 +1,26 @@
+//! What a process makes of topics and offsets that are not as its predecessor left them: moved, deleted, cut, or short
+//! of a write. The real binary on a real Kafka, judged by what a `read_committed` reader sees and by the log.
+
+mod expired;
+mod groups;
+mod lost_writes;
+mod offsets;
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use crate::support::wait::PATIENCE;
+
+/// What any step of a process may take on a busy machine.
+const LIMIT: Duration = PATIENCE;
+
+pub fn trials() -> Vec<Trial> {
+    [offsets::trials(), lost_writes::trials(), groups::trials(), expired::trials()].into_iter().flatten().collect()
+}
+
+/// Some fields of a line of the log, as numbers.
+fn numbers<const N: usize>(line: &Value, fields: [&str; N]) -> [i64; N] {
+    fields.map(|field| line[field].as_i64().unwrap_or_else(|| panic!("{field} is no number in {line}")))
+}

@@ -1,0 +1,62 @@
+//! Whose state it is: a group that has lost its offsets, and one that finds the state of another.
+
+use libtest_mimic::Trial;
+use steward::exit_code::ExitCode;
+
+use super::{LIMIT, numbers};
+use crate::support::names::unique;
+use crate::support::world::{World, created, deleted, malformed, priced};
+
+pub fn trials() -> Vec<Trial> {
+    broker_trials![Shared:
+        a_group_without_offsets_goes_on_behind_its_state,
+        another_group_s_state_is_refused_and_taken_over_only_on_demand,
+    ]
+}
+
+fn a_group_without_offsets_goes_on_behind_its_state() {
+    let mut world = World::new(1);
+    world.produce(&[created(1), malformed(1), priced(1, 5), malformed(1)]);
+    world.work_off();
+    let before = world.outputs();
+
+    world.kafka.delete_group(&world.names.group);
+    assert_eq!(world.kafka.committed(&world.names.group, &world.names.input), [None]);
+    let steward = world.work_off();
+
+    assert_eq!(world.outputs(), before, "not a record more");
+    let missing = steward.events("committed_offset_missing");
+    let [missing] = missing.as_slice() else { panic!("said once: {missing:?}") };
+    assert_eq!(missing["level"], "WARN");
+    assert_eq!(numbers(missing, ["partition", "assumed"]), [0, 3]);
+    world.produce(&[priced(1, 6), deleted(1)]);
+    world.work_off();
+    world.assert_exact();
+}
+
+fn another_group_s_state_is_refused_and_taken_over_only_on_demand() {
+    let mut world = World::new(1);
+    world.produce(&[created(1), created(2), malformed(1)]);
+    world.work_off();
+    let before = world.outputs();
+    let old_group = std::mem::replace(&mut world.names.group, unique("another-group"));
+
+    let mut refused = world.setup().start();
+    assert_eq!(refused.wait_exit(LIMIT), i32::from(ExitCode::TopicsRefused.code()));
+    let error = refused.errors().iter().map(ToString::to_string).collect::<String>();
+    for said in ["recovery.adopt_group", &old_group, &world.names.group] {
+        assert!(error.contains(said), "{said} is not named in {error}");
+    }
+    assert_eq!(world.outputs(), before, "nothing is written before it is allowed");
+
+    let steward = world.work_off_with(&world.setup().set("recovery.adopt_group", true));
+    steward.assert_no_errors_but(&[]);
+    assert_eq!(world.outputs(), before, "taking over repeats nothing");
+    let adopted = steward.events("group_adopted");
+    let [adopted] = adopted.as_slice() else { panic!("said once: {adopted:?}") };
+    assert_eq!((&adopted["level"], &adopted["from_group"]), (&"WARN".into(), &old_group.into()));
+
+    world.produce(&[priced(1, 5), priced(2, 5)]);
+    world.work_off_with(&world.setup().set("recovery.adopt_group", true));
+    world.assert_exact();
+}

@@ -1,0 +1,96 @@
+//! Outputs that lack records: copies made by the test, to which the service is pointed.
+
+use libtest_mimic::Trial;
+
+use super::numbers;
+use crate::support::kafka::Stored;
+use crate::support::names::unique;
+use crate::support::world::{World, created, deleted, malformed, priced};
+
+pub fn trials() -> Vec<Trial> {
+    broker_trials![Shared:
+        lost_writes_are_healed_at_the_next_start,
+        deleted_ids_do_not_come_back_when_their_tombstones_are_gone,
+        whole_outputs_that_were_lost_are_made_again,
+    ]
+}
+
+fn lost_writes_are_healed_at_the_next_start() {
+    let mut world = World::new(2);
+    world.produce(&[created(1).to(0), created(2).to(0), created(3).to(1), malformed(3).to(1)]);
+    world.work_off();
+    world.produce(&[priced(1, 5).to(0), deleted(2).to(0), priced(2, 1).to(0), created(4).to(0), priced(3, 5).to(1)]);
+    world.work_off();
+    world.assert_exact();
+
+    // What the second run published of 1, 2 and 4, and the dead letter of the event at offset 4.
+    let is_lost = |stored: &Stored| stored.partition == 0 && source_offset(stored) >= 2;
+    point_at_copies(&mut world, |stored| !is_lost(stored), |stored| !is_lost(stored));
+    let steward = world.work_off_with(&world.setup());
+
+    world.assert_exact();
+    let healed = steward.events("write_healed");
+    let [healed] = healed.as_slice() else { panic!("one partition lacks writes: {healed:?}") };
+    assert_eq!(healed["level"], "ERROR");
+    assert_eq!(numbers(healed, ["partition", "entities", "events", "rejections"]), [0, 3, 3, 1]);
+    steward.assert_no_errors_but(&["write_healed"]);
+
+    let before = world.outputs();
+    world.work_off();
+    assert_eq!(world.outputs(), before, "what is healed stays healed");
+}
+
+fn deleted_ids_do_not_come_back_when_their_tombstones_are_gone() {
+    let mut world = World::new(1);
+    world.produce(&[created(1), priced(1, 5), created(2), deleted(2), created(3), malformed(3)]);
+    world.work_off();
+    world.produce(&[deleted(3), priced(1, 6)]);
+    world.work_off();
+
+    point_at_copies(&mut world, |stored| !["2", "3"].contains(&stored.key_text().as_str()), |_| true);
+    world.set_offsets(0);
+    let before = world.outputs();
+    let steward = world.work_off();
+
+    assert_eq!(numbers(&steward.events("recovery_finished")[0], ["replayed", "start"]), [8, 8]);
+    assert_eq!(world.outputs(), before, "not a record more");
+
+    // They are absent, not just invisible.
+    world.produce(&[priced(2, 1), created(3)]);
+    world.work_off();
+    world.assert_exact_but_for(&["2"]);
+    assert_eq!(world.state_of("2"), None);
+}
+
+fn whole_outputs_that_were_lost_are_made_again() {
+    let mut world = World::new(1);
+    world.produce(&[created(1), malformed(1), priced(1, 5), created(2), deleted(2), created(3)]);
+    world.work_off();
+
+    point_at_copies(&mut world, |_| false, |_| false);
+    let steward = world.work_off_with(&world.setup());
+
+    // Of an entity that was born and died unseen there is nothing to tell.
+    world.assert_exact_but_for(&["2"]);
+    assert_eq!(world.state_of("2"), None);
+    assert_eq!(numbers(&steward.events("write_healed")[0], ["entities", "rejections"]), [2, 1]);
+}
+
+/// From here on the service's outputs are copies of what it wrote, without those records that are not kept.
+fn point_at_copies(world: &mut World, keep_state: impl Fn(&Stored) -> bool, keep_dlq: impl Fn(&Stored) -> bool) {
+    let (state, dlq) = (unique("copy.state"), unique("copy.dlq"));
+    let partitions = world.kafka.partition_count(&world.names.input).expect("the input is there");
+    let forever = i64::MAX.to_string();
+    let large = (1_048_588 + 65_536).to_string();
+    let state_settings = [("cleanup.policy", "compact"), ("delete.retention.ms", &forever)];
+    world.kafka.create_topic(&state, partitions, &state_settings);
+    world.kafka.create_topic(&dlq, partitions, &[("retention.ms", "-1"), ("max.message.bytes", &large)]);
+    world.kafka.copy_topic_where(&world.names.state, &state, keep_state);
+    world.kafka.copy_topic_where(&world.names.dlq, &dlq, keep_dlq);
+    (world.names.state, world.names.dlq) = (state, dlq);
+}
+
+fn source_offset(stored: &Stored) -> i64 {
+    let offset = stored.last_header("steward-source-offset").expect("steward wrote it");
+    offset.parse().expect("decimal digits")
+}

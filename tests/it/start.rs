@@ -1,0 +1,124 @@
+//! How a process starts: which topics it refuses and what it then says, which it creates, from where it reads, and what
+//! becomes of two processes by the same name. The real binary on a real Kafka.
+
+mod refusals;
+mod topics;
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use steward::exit_code::ExitCode;
+
+use crate::support::process::{Setup, Steward};
+use crate::support::wait::PATIENCE;
+use crate::support::world::{World, created, created_with_description, malformed, priced};
+
+/// What any step of a process may take on a busy machine.
+const LIMIT: Duration = PATIENCE;
+
+pub fn trials() -> Vec<Trial> {
+    let own = broker_trials![Shared:
+        the_first_start_of_a_group_reads_from_the_earliest_record,
+        every_compression_that_kafka_knows_is_read,
+        of_two_processes_by_the_same_name_the_older_ends_and_harms_nothing,
+        a_state_that_does_not_fit_ends_the_process_and_says_how_many_it_takes,
+    ];
+    [own, refusals::trials(), topics::trials()].into_iter().flatten().collect()
+}
+
+fn the_first_start_of_a_group_reads_from_the_earliest_record() {
+    let mut world = World::new(2);
+    world.produce(&[created(1).to(0), created(2).to(1), priced(1, 5).to(0), malformed(2).to(1)]);
+
+    let steward = world.work_off();
+
+    world.assert_exact();
+    let mut starts: Vec<_> = steward
+        .events("recovery_finished")
+        .iter()
+        .map(|line| (line["partition"].as_i64(), line["start"].as_i64(), line["committed"].is_null()))
+        .collect();
+    starts.sort_unstable();
+    assert_eq!(starts, [(Some(0), Some(0), true), (Some(1), Some(0), true)]);
+}
+
+fn every_compression_that_kafka_knows_is_read() {
+    let mut world = World::new(1);
+    for (id, compression) in (1..).zip(["none", "gzip", "snappy", "lz4", "zstd"]) {
+        let events = [created_with_description(id, &"compressible ".repeat(15)), priced(id, 5), priced(id, 6)];
+        // All three in one batch.
+        let settings = [("compression.type", compression), ("linger.ms", "200")];
+        let places = world.kafka.produce_with(&settings, &world.names.input, &events);
+        world.judge(&places);
+    }
+
+    world.work_off();
+
+    world.assert_exact();
+    assert_eq!(world.model.state().len(), 5, "one service for each compression");
+}
+
+fn of_two_processes_by_the_same_name_the_older_ends_and_harms_nothing() {
+    let mut world = World::new(2);
+    let setup = world.setup().instance("the-same");
+    world.produce(&[created(1).to(0), created(2).to(1)]);
+    let mut older = setup.start();
+    world.settle(&mut older);
+
+    let mut newer = setup.start();
+    newer.wait_for_event("process_starting", LIMIT);
+    // Whatever the two do to each other, there is always something to commit.
+    let mut price = 0;
+    while older.is_running() {
+        price += 1;
+        world.produce(&[priced(1, price).to(0), priced(2, price).to(1), malformed(1).to(0)]);
+        assert!(price < 2_000, "the older one goes on for ever; {}", older.tail());
+    }
+    let code = older.wait_exit(LIMIT);
+    world.settle(&mut newer);
+    newer.stop();
+
+    world.assert_exact();
+    assert_eq!(code, i32::from(ExitCode::DuplicateInstance.code()), "{}", older.tail());
+    let said = older.wait_for_event("process_failed", LIMIT);
+    assert!(
+        said["error"].as_str().is_some_and(|error| error.contains("another process uses this instance name")),
+        "{said}"
+    );
+    newer.assert_no_errors_but(&[]);
+}
+
+fn a_state_that_does_not_fit_ends_the_process_and_says_how_many_it_takes() {
+    let mut world = World::new(1);
+    let events: Vec<_> = (0..500).map(|id| created_with_description(id, &"x".repeat(255))).collect();
+    world.produce(&events);
+    world.work_off();
+    let before = world.outputs();
+
+    let too_small = world.setup().set("limits.max_state_bytes", 100_000);
+    let error = refusal(too_small.start(), ExitCode::StateTooLarge);
+
+    // Some 280,000 bytes, of which it saw less than half.
+    for said in ["partition 0 has 1", "limits.max_state_bytes is 100000", "at least 3 times as many pods"] {
+        assert!(error.contains(said), "`{said}` is not said in: {error}");
+    }
+    assert_eq!(world.outputs(), before);
+    world.work_off_with(&world.setup().set("limits.max_state_bytes", 1_000_000));
+    world.assert_exact();
+}
+
+// --------------------------------------------------------------------------------------------------------- helpers
+
+/// What the process said about its end, which has this exit code.
+fn refusal(mut steward: Steward, expected: ExitCode) -> String {
+    let code = steward.wait_exit(LIMIT);
+    assert_eq!(code, i32::from(expected.code()), "{}", steward.tail());
+    let said = steward.wait_for_event("process_failed", LIMIT);
+    assert_eq!(said["exit_name"], expected.name());
+    said["error"].as_str().expect("a sentence").to_owned()
+}
+
+/// [`refusal`] of the topics.
+fn topics_refused(setup: &Setup) -> String {
+    refusal(setup.start(), ExitCode::TopicsRefused)
+}

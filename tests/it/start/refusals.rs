@@ -1,0 +1,144 @@
+//! Topics on which the promises would not hold: refused with what is wrong and what to do.
+
+use libtest_mimic::Trial;
+
+use super::topics_refused;
+use crate::support::kafka::{ANY_TIMESTAMP, record};
+use crate::support::world::{MAX_PAYLOAD_BYTES, World, created, malformed, priced};
+
+pub fn trials() -> Vec<Trial> {
+    broker_trials![Shared:
+        a_foreign_record_in_the_state_topic_is_refused_by_name,
+        a_state_topic_with_another_partition_count_is_refused,
+        a_state_topic_that_is_not_compacted_is_refused,
+        a_state_topic_that_forgets_tombstones_too_early_is_refused,
+        an_input_that_is_compacted_is_refused,
+        a_dlq_that_is_compacted_is_refused,
+        an_input_that_was_created_anew_and_is_shorter_than_the_state_is_refused,
+        an_input_that_was_created_anew_and_has_another_key_there_is_refused,
+        an_input_that_was_created_anew_and_has_another_timestamp_there_is_refused,
+    ]
+}
+
+fn a_foreign_record_in_the_state_topic_is_refused_by_name() {
+    let mut world = World::new(2);
+    world.produce(&[created(1).to(1), malformed(1).to(0)]);
+    world.work_off();
+    let place = world.kafka.produce(&world.names.state, &[record("7", r#"{"id":7}"#).to(1)])[0];
+
+    let error = topics_refused(&world.setup());
+
+    let name = format!("state topic, partition 1, offset {}", place.offset);
+    assert_says(&error, &[&name, "steward-source-offset", "move it aside"]);
+}
+
+fn a_state_topic_with_another_partition_count_is_refused() {
+    let world = World::new(2);
+    world.kafka.create_topic(&world.names.state, 3, &STATE);
+
+    let error = topics_refused(&world.setup());
+
+    assert_says(&error, &[&world.names.state, "has 3 partitions", "create new topics with 2 partitions", "replay"]);
+    assert_eq!(world.kafka.committed(&world.names.group, &world.names.input), [None, None], "nothing was served");
+}
+
+fn a_state_topic_that_is_not_compacted_is_refused() {
+    for settings in [&[][..], &[("cleanup.policy", "compact,delete"), STATE[1]]] {
+        let world = World::new(1);
+        world.kafka.create_topic(&world.names.state, 1, settings);
+
+        let error = topics_refused(&world.setup());
+
+        let remedy = format!(
+            "kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {} --add-config cleanup.policy=compact",
+            world.kafka.address(),
+            world.names.state
+        );
+        assert_says(&error, &[&remedy]);
+    }
+}
+
+fn a_state_topic_that_forgets_tombstones_too_early_is_refused() {
+    let world = World::new(1);
+    world.kafka.create_topic(&world.names.state, 1, &STATE[..1]);
+
+    let error = topics_refused(&world.setup());
+
+    assert_says(&error, &[&world.names.state, "--add-config delete.retention.ms=9223372036854775807"]);
+}
+
+fn an_input_that_is_compacted_is_refused() {
+    let world = World::without_topics(MAX_PAYLOAD_BYTES);
+    world.kafka.create_topic(&world.names.input, 1, &[("cleanup.policy", "compact")]);
+
+    let error = topics_refused(&world.setup());
+
+    assert_says(&error, &[&world.names.input, "is compacted", "--add-config cleanup.policy=delete"]);
+    assert_eq!(world.kafka.partition_count(&world.names.state), None, "nothing is created beside it");
+}
+
+fn a_dlq_that_is_compacted_is_refused() {
+    let world = World::new(1);
+    let settings = [("cleanup.policy", "compact"), ("max.message.bytes", "2000000")];
+    world.kafka.create_topic(&world.names.dlq, 1, &settings);
+
+    let error = topics_refused(&world.setup());
+
+    assert_says(&error, &[&world.names.dlq, "is compacted", "--add-config cleanup.policy=delete"]);
+}
+
+fn an_input_that_was_created_anew_and_is_shorter_than_the_state_is_refused() {
+    let mut world = World::new(1);
+    world.produce(&[created(1), priced(1, 5), priced(1, 6)]);
+    world.work_off();
+    let before = world.outputs();
+    create_anew(&world);
+    world.produce_unseen(&[created(1), priced(1, 5)]);
+
+    let error = topics_refused(&world.setup());
+
+    assert_says(&error, &["ends at 2", "event at offset 2", "was created anew", "new state and dead letter topics"]);
+    assert_eq!(world.outputs(), before, "nothing is written");
+}
+
+fn an_input_that_was_created_anew_and_has_another_key_there_is_refused() {
+    let mut world = World::new(1);
+    world.produce(&[created(1), priced(1, 5)]);
+    world.work_off();
+    let before = world.outputs();
+    create_anew(&world);
+    world.produce_unseen(&[created(2), created(3), created(4)]);
+
+    let error = topics_refused(&world.setup());
+
+    assert_says(&error, &["the record at offset 1 has another key", "new state and dead letter topics"]);
+    assert_eq!(world.outputs(), before, "nothing is written");
+}
+
+fn an_input_that_was_created_anew_and_has_another_timestamp_there_is_refused() {
+    let mut world = World::new(1);
+    world.produce(&[created(1).at(1_000), priced(1, 5).at(2_000)]);
+    world.work_off();
+    let before = world.outputs();
+    create_anew(&world);
+    world.produce_unseen(&[created(1).at(1_000), priced(1, 5).at(2_001), priced(1, 6).at(3_000)]);
+
+    let error = topics_refused(&world.setup());
+
+    assert_says(&error, &["the record at offset 1 has another timestamp", "new state and dead letter topics"]);
+    assert_eq!(world.outputs(), before, "nothing is written");
+}
+
+/// What the state topic of an input that is kept for ever needs.
+const STATE: [(&str, &str); 2] = [("cleanup.policy", "compact"), ("delete.retention.ms", "9223372036854775807")];
+
+fn create_anew(world: &World) {
+    world.kafka.delete_topic(&world.names.input);
+    world.kafka.create_topic(&world.names.input, 1, &ANY_TIMESTAMP);
+}
+
+fn assert_says(error: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(error.contains(part), "`{part}` is not said in: {error}");
+    }
+}
