@@ -31,6 +31,7 @@ mod centre;
 mod cli;
 mod commands;
 mod config;
+mod docs;
 mod event_source;
 mod exactly_once;
 mod faults;
@@ -80,6 +81,7 @@ fn main() {
         transactions::trials(),
         recovery::trials(),
         start::trials(),
+        docs::trials(),
         architecture::trials(),
     ];
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
