@@ -103,16 +103,18 @@ pub fn run(effective: &Effective) -> ExitCode {
         Ok(()) => Process { config, file: effective.file.as_deref(), clock, happenings, inbox }.run(),
         Err(error) => Err(Failure::new(ExitCode::Unexpected, format!("signals cannot be watched: {error}"))),
     };
-    let (exit, drain) = match ended {
-        Ok(drain) => (ExitCode::Done, drain),
+    match ended {
+        Ok(drain) => {
+            let exit = ExitCode::Done;
+            let ran_ms = millis(clock.now().saturating_duration_since(started));
+            ProcessStopped { exit_code: i32::from(exit.code()), ran_ms, drain_ms: millis(drain) }.emit();
+            exit
+        }
         Err(failure) => {
             failure.log();
-            (failure.exit, Duration::ZERO)
+            failure.exit
         }
-    };
-    let ran_ms = millis(clock.now().saturating_duration_since(started));
-    ProcessStopped { exit_code: i32::from(exit.code()), ran_ms, drain_ms: millis(drain) }.emit();
-    exit
+    }
 }
 
 /// Why the process ends, and what it says about it.
