@@ -12,7 +12,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, Spa
 use crate::actors::{MAILBOX_MESSAGES, Shared, Stop, post};
 use crate::ports::{Drained, Transactions};
 use crate::progress::group_commit::{Command, GroupCommit, Input, RevocationId, Settings};
-use crate::progress::offsets::{BatchId, OpenBatch, Outcomes};
+use crate::progress::offsets::{BatchId, DoneBatch, OpenBatch, Outcomes};
 use crate::progress::transaction::Answer;
 use crate::record::{Partition, Position, Term};
 
@@ -33,10 +33,10 @@ pub struct Joined {
     pub term: Term,
     /// What the group has committed.
     pub committed: Option<Position>,
-    /// A batch without records at the first position to process.
-    pub start: OpenBatch,
-    /// What recovery has to publish.
-    pub heals: Outcomes,
+    /// The first position to process.
+    pub start: Position,
+    /// What recovery has to publish, in batches without records at `start`.
+    pub heals: Vec<DoneBatch>,
 }
 
 /// A batch is about to be handed to its entities.
@@ -142,7 +142,7 @@ impl CommitActor {
             Command::Forfeit(partition, term) => {
                 if let Some(forfeits) = &self.forfeits {
                     // The ingest actor ends only with the process; then there is nobody to recover the partition for.
-                    let _ = forfeits.try_send(Forfeited { partition, term });
+                    forfeits.do_send(Forfeited { partition, term });
                 }
             }
             Command::Dropped { partition, records } => {

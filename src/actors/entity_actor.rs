@@ -82,7 +82,6 @@ pub struct EntityActor<E: Entity> {
     registry: Arc<ActiveEntities<E>>,
     shared: Shared,
     max_payload_bytes: u64,
-    restarts: u64,
 }
 
 /// What one message came to.
@@ -114,7 +113,7 @@ impl<E: Entity> EntityActor<E> {
     ) -> EntityActor<E> {
         let state = state_of(&*entity, resting);
         let newest = resting.newest;
-        EntityActor { entity, partition, key, state, newest, registry, shared, max_payload_bytes, restarts: 0 }
+        EntityActor { entity, partition, key, state, newest, registry, shared, max_payload_bytes }
     }
 
     /// Judges the records in order, from the actor's state, which stays as it is.
@@ -185,9 +184,9 @@ impl<E: Entity> Supervised for EntityActor<E> {
         let last_good = self.last_good();
         self.state = state_of(&*self.entity, &last_good);
         self.newest = last_good.newest;
-        self.restarts += 1;
         self.shared.stats.entity_restarted();
-        EntityRestarted { partition: self.partition.0, restarts: self.restarts }.emit();
+        let restarts = self.shared.stats.totals().entity_restarts;
+        EntityRestarted { partition: self.partition.0, restarts }.emit();
     }
 }
 

@@ -28,7 +28,7 @@ use crate::log_events::{
 use crate::ports::{Drained, EventSource, ReadFailure, Recoveries, RecoveryFailure, SourceEvent, SourceSink, Terms};
 use crate::progress::budget::Lease;
 use crate::progress::lifecycle::{Happening, Lifecycle, Stage, Step};
-use crate::progress::offsets::{BatchId, OpenBatch, Outcomes};
+use crate::progress::offsets::{BatchId, DoneBatch, OpenBatch, Outcomes};
 use crate::progress::recovery::{Recovered, Refusal, Resting};
 use crate::record::{Batch, DeadLetter, Key, Offset, Partition, Position, Term};
 
@@ -42,6 +42,8 @@ const RECOVERY_RETRY: Duration = Duration::from_secs(1);
 pub struct Settings {
     /// A larger value is refused.
     pub max_payload_bytes: u64,
+    /// What recovery has to publish is cut into parts of at most this weight.
+    pub max_transaction_bytes: u64,
     /// An entity without events for longer goes to rest.
     pub entity_idle: Duration,
     /// Entities that are actors at the same time; beyond, the idle ones rest at once.
@@ -74,6 +76,8 @@ pub struct IngestActor<E: Entity> {
     arbiters: Vec<ArbiterHandle>,
     owned: BTreeMap<Partition, Owned<E>>,
     open_batches: OpenBatchCount,
+    /// Entities that are actors, all partitions together.
+    active_entities: usize,
     next_batch: u64,
     /// Rises with every batch and every sweep: what an entity was last used at.
     use_clock: u64,
@@ -222,6 +226,7 @@ impl<E: Entity> IngestActor<E> {
             arbiters,
             owned: BTreeMap::new(),
             open_batches,
+            active_entities: 0,
             next_batch: 1,
             use_clock: 1,
             used_at_last_sweep: 1,
@@ -334,10 +339,13 @@ impl<E: Entity> IngestActor<E> {
         owned.entities = Some(PartitionEntities::at_rest(entities, lease));
         owned.rejected = rejected;
         owned.attempts = 0;
-        let batch = Batch::new(partition, term, start);
-        let lease = self.shared.intake.hold(heals.weight_bytes());
-        let start_batch = self.open_batch(batch, lease, self.open_batches.count());
-        post(&self.committer, Joined { partition, term, committed, start: start_batch, heals });
+        let heals = heals.cut(self.settings.max_transaction_bytes).into_iter().map(|outcomes| {
+            let lease = self.shared.intake.hold(outcomes.weight_bytes());
+            let open = self.open_batch(Batch::new(partition, term, start), lease, self.open_batches.count());
+            DoneBatch { open, outcomes }
+        });
+        let heals = heals.collect();
+        post(&self.committer, Joined { partition, term, committed, start, heals });
         if self.intake == Intake::Open {
             self.source.start(partition, term, start);
         }
@@ -366,7 +374,9 @@ impl<E: Entity> IngestActor<E> {
             // Ownership is of the partition: a term that was renewed meanwhile ends with it.
             let Some(term) = self.owned.get(&partition).map(|owned| owned.lifecycle.term()) else { continue };
             if self.happened(partition, term, happening) == Step::Release {
-                self.owned.remove(&partition);
+                if let Some(owned) = self.owned.remove(&partition) {
+                    self.release(owned.entities);
+                }
                 self.shared.stats.drop_partition(partition.0);
                 self.set_stage(partition);
                 post(&self.committer, Over(vec![(partition, term)]));
@@ -383,6 +393,13 @@ impl<E: Entity> IngestActor<E> {
         }
     }
 
+    /// The entities of a partition are owned no more; their actors end when they have worked off what they have.
+    fn release(&mut self, entities: Option<PartitionEntities<E>>) {
+        let active = entities.map_or(0, |entities| entities.active());
+        self.active_entities -= active;
+        self.shared.stats.entities_rested(active as u64);
+    }
+
     fn forfeited(&mut self, partition: Partition, old: Term, context: &mut Context<Self>) {
         if self.happened(partition, old, Happening::Forfeited) != Step::Recover {
             return;
@@ -391,10 +408,12 @@ impl<E: Entity> IngestActor<E> {
         // Where the term is over already, its end is on the way.
         let Some(term) = self.terms.renew(partition, old) else { return };
         self.source.hold(partition);
+        let mut entities = None;
         if let Some(owned) = self.owned.get_mut(&partition) {
             owned.lifecycle.renew(term);
-            owned.entities = None;
+            entities = owned.entities.take();
         }
+        self.release(entities);
         self.recover(partition, term, context);
     }
 
@@ -460,6 +479,7 @@ impl<E: Entity> IngestActor<E> {
         for (key, records) in keys {
             let birth = |key: Key, resting: Resting, registry: Arc<ActiveEntities<E>>| {
                 self.shared.stats.entity_woke();
+                self.active_entities += 1;
                 let (entity, shared) = (Arc::clone(&self.entity), self.shared.clone());
                 give_birth(
                     &self.arbiters,
@@ -474,7 +494,7 @@ impl<E: Entity> IngestActor<E> {
             let address = entities.address(key, self.use_clock, birth);
             post(&address, Deliver { work: Arc::clone(&work), records });
         }
-        if entities.active() > self.settings.max_active_entities {
+        if self.active_entities > self.settings.max_active_entities {
             self.sweep(self.use_clock);
         }
     }
@@ -483,7 +503,9 @@ impl<E: Entity> IngestActor<E> {
     fn sweep(&mut self, idle_before: u64) {
         for owned in self.owned.values_mut() {
             if let Some(entities) = owned.entities.as_mut() {
-                self.shared.stats.entities_rested(entities.let_rest(idle_before) as u64);
+                let rested = entities.let_rest(idle_before);
+                self.active_entities -= rested;
+                self.shared.stats.entities_rested(rested as u64);
             }
         }
         let (held_bytes, limit_bytes) = (self.shared.resting.held_bytes(), self.shared.resting.limit_bytes());

@@ -30,7 +30,7 @@ pub struct Active<E: Entity> {
     pub used: u64,
     /// The state after the last message that was worked off: what it restarts from, and what it rests as.
     pub last_good: Resting,
-    /// What it counted for when it was at rest, in bytes.
+    /// What it counts for in the lease, in bytes.
     counted_bytes: u64,
 }
 
@@ -76,24 +76,22 @@ impl<E: Entity> PartitionEntities<E> {
     /// Lets each actor rest that has nothing pending and was last used before `idle_before`. Returns how many.
     pub fn let_rest(&mut self, idle_before: u64) -> usize {
         let mut rested = Vec::new();
+        let mut bytes = self.lease.bytes();
         self.active.retain(|key, active| {
+            // An absent entity is the same as one that was never heard of.
+            let is_live = active.last_good.snapshot.is_some();
+            let now_bytes = if is_live { resting_bytes(key, &active.last_good) } else { 0 };
+            bytes = (bytes + now_bytes).saturating_sub(active.counted_bytes);
+            active.counted_bytes = now_bytes;
             let rests = active.pending == 0 && active.used < idle_before;
             if rests {
-                rested.push((Arc::clone(key), active.last_good.clone(), active.counted_bytes));
+                rested.push((Arc::clone(key), active.last_good.clone()));
             }
             !rests
         });
-        let count = rested.len();
-        let mut bytes = self.lease.bytes();
-        for (key, resting, counted_bytes) in rested {
-            bytes = bytes.saturating_sub(counted_bytes);
-            // An absent entity is the same as one that was never heard of.
-            if resting.snapshot.is_some() {
-                bytes += resting_bytes(&key, &resting);
-                self.resting.insert(key, resting);
-            }
-        }
         self.lease.set(bytes);
+        let count = rested.len();
+        self.resting.extend(rested.into_iter().filter(|(_, resting)| resting.snapshot.is_some()));
         count
     }
 
@@ -103,7 +101,7 @@ impl<E: Entity> PartitionEntities<E> {
         self.active.len()
     }
 
-    /// What they take at rest, in bytes.
+    /// What all take, in bytes: those at rest, and the actors as they were when last looked at.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         self.lease.bytes()
@@ -113,5 +111,13 @@ impl<E: Entity> PartitionEntities<E> {
     #[must_use]
     pub fn resting(&self) -> usize {
         self.resting.len()
+    }
+}
+
+/// An actor holds the map, and the map its address: without this the actors of a partition that has gone would keep
+/// each other for ever.
+impl<E: Entity> Drop for PartitionEntities<E> {
+    fn drop(&mut self) {
+        self.active.clear();
     }
 }

@@ -342,6 +342,7 @@ fn wire<E: Entity>(wiring: Wiring<E>) -> Started<E> {
     let limits = &config.limits;
     let settings = ingest::Settings {
         max_payload_bytes: limits.max_payload_bytes,
+        max_transaction_bytes: limits.max_transaction_bytes,
         entity_idle: Duration::from_millis(limits.entity_idle_ms),
         max_active_entities: limits.max_active_entities,
         stop_on_expired: config.recovery.on_expired == OnExpired::Stop,

@@ -38,7 +38,7 @@ pub struct RevocationId(pub u64);
 /// What the machine is told.
 #[derive(Debug)]
 pub enum Input {
-    /// A partition has recovered: its line begins. The outcomes are what recovery has to publish.
+    /// A partition has recovered: its line begins.
     Joined {
         /// The partition.
         partition: Partition,
@@ -46,10 +46,11 @@ pub enum Input {
         term: Term,
         /// What the group has committed.
         committed: Option<Position>,
-        /// A batch without records that stands at the first position to process.
-        start: OpenBatch,
-        /// What recovery has to publish: healed snapshots and missing dead letters.
-        heals: Outcomes,
+        /// The first position to process.
+        start: Position,
+        /// What recovery has to publish, in batches without records that all stand at `start`; one at least, so that
+        /// the first transaction commits the position.
+        heals: Vec<DoneBatch>,
     },
     /// A batch was read and handed to its entities.
     Opened(OpenBatch),
@@ -236,8 +237,6 @@ struct Line {
     term: Term,
     committed: Option<Position>,
     open: OpenBatches,
-    /// What recovery has to publish goes out with the line's first batch.
-    heals: Option<Outcomes>,
     /// It is about to go: only what is done already is still sent.
     closing: bool,
 }
@@ -326,11 +325,15 @@ impl GroupCommit {
     pub fn handle(&mut self, input: Input, now: Instant) -> Vec<Command> {
         let mut commands = Vec::new();
         if matches!(self.flight, Flight::Stopped) {
+            // Nothing is sent any more, so there is nothing to wait for: the group can be left at once.
+            if let Input::Revoked { id, .. } = input {
+                commands.push(Command::Drained(id));
+            }
             return commands;
         }
         match input {
             Input::Joined { partition, term, committed, start, heals } => {
-                self.join(partition, term, committed, start, heals, &mut commands);
+                self.join((partition, term), committed, start, heals, &mut commands);
             }
             Input::Opened(open) => self.open(open, &mut commands),
             Input::Completed { partition, term, id, outcomes } => {
@@ -380,18 +383,14 @@ impl GroupCommit {
 
     fn join(
         &mut self,
-        partition: Partition,
-        term: Term,
+        (partition, term): (Partition, Term),
         committed: Option<Position>,
-        start: OpenBatch,
-        heals: Outcomes,
+        start: Position,
+        heals: Vec<DoneBatch>,
         commands: &mut Vec<Command>,
     ) {
-        let mut open = OpenBatches::starting_at(start.batch.next());
-        if let Err(broken) = open.open(start) {
-            return self.stop(StopReason::OrderBroken(broken), commands);
-        }
-        let line = Line { term, committed, open, heals: Some(heals), closing: false };
+        let open = OpenBatches::starting_with(start, heals);
+        let line = Line { term, committed, open, closing: false };
         if let Some(old) = self.lines.insert(partition, line) {
             assert!(old.term < term, "c) terms of {partition} only rise: {:?} then {term:?}", old.term);
             commands.push(Command::Dropped { partition, records: old.open.records() });
@@ -499,13 +498,9 @@ impl GroupCommit {
         for partition in self.turn() {
             let Some(line) = self.lines.get_mut(&partition) else { continue };
             let mut done = Vec::new();
-            loop {
-                let heals = line.heals.as_ref().map_or(0, Outcomes::weight_bytes);
-                let fits = |outcomes: &Outcomes| is_first || outcomes.weight_bytes() + heals <= room;
-                let Some(mut batch) = line.open.take_done_if(fits) else { break };
-                if let Some(heals) = line.heals.take() {
-                    batch.outcomes.merge(heals);
-                }
+            while let Some(batch) =
+                line.open.take_done_if(|outcomes: &Outcomes| is_first || outcomes.weight_bytes() <= room)
+            {
                 room = room.saturating_sub(batch.outcomes.weight_bytes());
                 is_first = false;
                 done.push(batch);
@@ -594,6 +589,7 @@ impl GroupCommit {
     fn stop(&mut self, reason: StopReason, commands: &mut Vec<Command>) {
         self.flight = Flight::Stopped;
         commands.push(Command::Stop(reason));
+        commands.extend(std::mem::take(&mut self.revocations).into_keys().map(Command::Drained));
     }
 
     // ------------------------------------------------------------------------------------------------- answers

@@ -35,6 +35,31 @@ impl Outcomes {
         self.skipped += other.skipped;
     }
 
+    /// Cuts into parts that weigh at most `max_bytes` each, one record at least; one part, though empty, there always
+    /// is. Dead letters come first: while a snapshot is missing, the next recovery goes over the whole stretch again.
+    #[must_use]
+    pub fn cut(self, max_bytes: u64) -> Vec<Outcomes> {
+        let mut parts = vec![Outcomes { applied: self.applied, skipped: self.skipped, ..Outcomes::default() }];
+        let mut room = max_bytes;
+        let mut part_for = |weight: u64, parts: &mut Vec<Outcomes>| {
+            if weight > room && room < max_bytes {
+                parts.push(Outcomes::default());
+                room = max_bytes;
+            }
+            room = room.saturating_sub(weight);
+            parts.len() - 1
+        };
+        for letter in self.dead_letters {
+            let part = part_for(letter.weight_bytes(), &mut parts);
+            parts[part].dead_letters.push(letter);
+        }
+        for snapshot in self.snapshots {
+            let part = part_for(snapshot.weight_bytes(), &mut parts);
+            parts[part].snapshots.push(snapshot);
+        }
+        parts
+    }
+
     /// What the records weigh in a transaction, in bytes.
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
@@ -99,6 +124,13 @@ impl OpenBatches {
         OpenBatches { read_to: start, queue: VecDeque::new() }
     }
 
+    /// These batches, without records and all at the same position, are done already; reading starts there.
+    #[must_use]
+    pub fn starting_with(start: Position, done: Vec<DoneBatch>) -> OpenBatches {
+        let queue = done.into_iter().map(|DoneBatch { open, outcomes }| Entry { open, outcomes: Some(outcomes) });
+        OpenBatches { read_to: start, queue: queue.collect() }
+    }
+
     /// Opens the next batch.
     ///
     /// # Errors
@@ -126,6 +158,8 @@ impl OpenBatches {
         }
         // Keys finish in any order; the dead letter topic has the order of the source.
         outcomes.dead_letters.sort_by_key(|letter| letter.index);
+        // Snapshots may be far larger than the events that made them, and wait for a transaction like these.
+        entry.open.lease.set(entry.open.lease.bytes() + outcomes.weight_bytes());
         entry.outcomes = Some(outcomes);
         None
     }

@@ -104,7 +104,7 @@ pub enum Need {
 pub enum Refusal {
     /// A record in the state topic that steward did not write.
     #[error(
-        "state topic, partition {partition}, offset {offset}: {why}; only steward may write to the state topic: move it aside, let steward create a new one, and replay"
+        "state topic, partition {partition}, offset {offset}: {why}; only steward may write to the state topic: give steward new state and dead letter topics and a new group, and it makes the state anew from the input"
     )]
     ForeignState {
         /// The partition.

@@ -43,6 +43,7 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
         the_same_seed_gives_the_same_run,
         a_quiet_run_commits_everything,
         an_entity_whose_thread_is_busy_gets_all_it_was_sent_before_it_started,
+        the_actors_of_a_partition_that_has_gone_are_gone,
     ];
     tests.extend(same_scenario::tests());
     tests
@@ -72,6 +73,22 @@ fn a_quiet_run_commits_everything() {
     let run = Run::play(7, &Scenario { crashes: 0, hand_overs: 0, losses: 0, doubts: 0, ..Scenario::stormy() });
     run.assert_exact(7);
     assert!(run.seen.state.len() > 20, "the run was too short to mean anything: {} snapshots", run.seen.state.len());
+}
+
+fn the_actors_of_a_partition_that_has_gone_are_gone() {
+    let held = on_one_thread(|clock| async move {
+        let mut world = World::new(5, Scenario { pods: 1, partitions: 1, ..Scenario::stormy() }, clock);
+        world.produce_many(200);
+        world.calm().await;
+        let entity = Arc::clone(&world.pods[0].entity);
+        let serving = Arc::strong_count(&entity);
+        world.pods[0].memory.lose(&[Partition(0)]);
+        settle().await;
+        (serving, Arc::strong_count(&entity))
+    });
+    // The pod, its ingest actor and this test hold it besides the actors.
+    assert!(held.0 > 3 + 5, "there are too few actors for the test to mean anything: {held:?}");
+    assert_eq!(held.1, 3, "actors outlive their partition: {held:?}");
 }
 
 /// A mailbox is small until its actor has started, and an arbiter may be busy for long.
@@ -190,6 +207,8 @@ impl Run {
 struct Pod {
     memory: MemoryPod,
     _ingest: Addr<IngestActor<Service>>,
+    /// Each entity's actor holds it, too.
+    entity: Arc<Service>,
     resting: Arc<Budget>,
     owned: Vec<Partition>,
     /// The transactional id, which a new pod of the same name takes over.
@@ -205,6 +224,7 @@ impl Pod {
         stops: Arc<Mutex<Vec<Stop>>>,
         arbiters: Vec<ArbiterHandle>,
     ) -> Pod {
+        let entity = Arc::new(Service);
         let shared = Shared {
             stats: Arc::new(Stats::new()),
             vitals: Arc::new(Vitals::new(clock.now())),
@@ -219,9 +239,10 @@ impl Pod {
         let committer = CommitActor::new(commit_settings, Box::new(memory.clone()), shared.clone()).start();
         let open_batches = OpenBatchCount::default();
         let ingest = IngestActor::new(Parts {
-            entity: Arc::new(Service),
+            entity: Arc::clone(&entity),
             settings: IngestSettings {
                 max_payload_bytes: MAX_PAYLOAD_BYTES,
+                max_transaction_bytes: 20_000,
                 entity_idle: Duration::from_secs(5),
                 max_active_entities: 1_000,
                 stop_on_expired: false,
@@ -237,7 +258,7 @@ impl Pod {
         .start();
         let resting = Arc::clone(&shared.resting);
         memory.listen(Box::new(IngestSink { ingest: ingest.clone(), shared, open_batches }));
-        Pod { memory, _ingest: ingest, resting, owned: Vec::new(), name }
+        Pod { memory, _ingest: ingest, entity, resting, owned: Vec::new(), name }
     }
 
     fn run_recovery(&self) -> bool {
@@ -250,7 +271,7 @@ impl Pod {
             stop_on_expired: false,
             max_payload_bytes: MAX_PAYLOAD_BYTES,
         };
-        self.memory.run_recovery(&Arc::new(Service), &settings, &self.resting)
+        self.memory.run_recovery(&self.entity, &settings, &self.resting)
     }
 }
 

@@ -43,6 +43,7 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
         a_partition_that_comes_back_begins_a_new_line,
         offsets_that_fall_stop_the_process,
         after_a_stop_nothing_is_done_any_more,
+        after_a_stop_nobody_waits_for_a_revocation,
         records_of_an_ended_line_are_reported_once,
         the_oldest_record_is_found_in_lines_and_in_flight,
     ]
@@ -404,12 +405,23 @@ fn offsets_that_fall_stop_the_process() {
     assert_eq!(committer.last(), ["stop: offsets of partition 0 fell from position 6 to 5 within one assignment"]);
 }
 
+fn after_a_stop_nobody_waits_for_a_revocation() {
+    let mut committer = Committer::serving(&[P0, P1]);
+    let read = committer.opens(P0, T1, &[0]);
+    committer.completes(&read, &["a"], &[]);
+    assert_eq!(committer.revokes(1, &[(P0, T1)]), [""; 0], "the transaction under way is waited for");
+    let said = committer.answers(Answer::Fatal { cause: "over".into() });
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].starts_with("stop") && said[1].starts_with("drained 1"), "{said:?}");
+    let later = committer.revokes(2, &[(P1, T1)]);
+    assert!(later.len() == 1 && later[0].starts_with("drained 2"), "{later:?}");
+}
+
 fn after_a_stop_nothing_is_done_any_more() {
     let mut committer = Committer::serving(&[P0]);
     let read = committer.opens(P0, T1, &[0]);
     committer.opens(P0, T1, &[0]);
     assert_eq!(committer.completes(&read, &["a"], &[]), [""; 0]);
-    assert_eq!(committer.revokes(1, &[(P0, T1)]), [""; 0]);
     assert_eq!(committer.answers(committed()), [""; 0], "an answer that comes late is no surprise");
     assert_eq!(committer.next_deadline(), None);
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use steward::progress::group_commit::{Command, GroupCommit, Input, RevocationId, Settings};
-use steward::progress::offsets::{BatchId, Outcomes};
+use steward::progress::offsets::{BatchId, DoneBatch, Outcomes};
 use steward::progress::transaction::{Answer, Committed, Content, Mark, RefusedRecord};
 use steward::record::{Batch, Partition, Position, Term};
 
@@ -155,6 +155,8 @@ struct World {
     ledger: Ledger,
     under_way: Option<UnderWay>,
     /// The position moved while a transaction was in doubt.
+    /// The partitions of the last transaction that ended, and their terms.
+    doubted: Vec<(Partition, Term)>,
     is_confused: bool,
     owned: BTreeMap<Partition, Owned>,
     ended: Vec<(Partition, Term)>,
@@ -180,6 +182,7 @@ impl World {
             ledger: Ledger::default(),
             under_way: None,
             is_confused: false,
+            doubted: Vec::new(),
             owned: BTreeMap::new(),
             ended: Vec::new(),
             open: Vec::new(),
@@ -235,8 +238,9 @@ impl World {
         let committed = self.ledger.committed.get(&partition).map(|committed| committed.position);
         let start = committed.unwrap_or(Position(0));
         self.owned.insert(partition, Owned { term, next: start.0, is_closing: false });
-        let start = open_batch(self.take_id().0, Batch::new(partition, term, start));
-        self.tell(Input::Joined { partition, term, committed, start, heals: Outcomes::default() })
+        let open = open_batch(self.take_id().0, Batch::new(partition, term, start));
+        let heals = vec![DoneBatch { open, outcomes: Outcomes::default() }];
+        self.tell(Input::Joined { partition, term, committed, start, heals })
     }
 
     fn reads(&mut self, partition: Partition, records: u8) -> Judged {
@@ -285,8 +289,13 @@ impl World {
                 }
                 if matches!(fate, Fate::Confused) {
                     // Whoever has lost the partition has no say any more; one that holds it must notice.
-                    partitions.iter().for_each(|partition| self.ledger.move_on(*partition));
-                    self.is_confused = !partitions.is_empty();
+                    // Nobody else can commit to one that came back meanwhile, under a term of its own.
+                    let doubted = |of: &Partition| {
+                        self.owned.get(of).is_none_or(|owned| self.doubted.contains(&(*of, owned.term)))
+                    };
+                    let moved: Vec<Partition> = partitions.iter().copied().filter(doubted).collect();
+                    self.is_confused = !moved.is_empty();
+                    moved.into_iter().for_each(|partition| self.ledger.move_on(partition));
                 }
                 let committed = |of: &Partition| (*of, self.ledger.committed.get(of).cloned());
                 self.tell(Input::Ended(Answer::Renewed(partitions.iter().map(committed).collect())))
@@ -302,6 +311,7 @@ impl World {
             .filter(|stretch| !is_current(stretch.partition, stretch.term))
             .map(|stretch| stretch.partition)
             .collect();
+        self.doubted = content.stretches.iter().map(|stretch| (stretch.partition, stretch.term)).collect();
         let aborted = |timed_out| Answer::Aborted { cause: "no effect".into(), timed_out };
         let answer = if stale.is_empty() {
             match fate {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use steward::progress::offsets::{BatchId, DoneBatch, Head, OpenBatches, OrderBroken, Outcomes};
-use steward::record::{Batch, Offset, Position, Term};
+use steward::progress::budget::Budget;
+use steward::progress::offsets::{BatchId, DoneBatch, Head, OpenBatch, OpenBatches, OrderBroken, Outcomes};
+use steward::record::{Batch, DeadLetter, Offset, Position, Term};
 
 use super::{P0, all_refused, batch_of, letter_of, open_batch, snapshot_of};
 
@@ -19,11 +20,46 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
         dead_letters_stand_in_the_order_of_the_source,
         a_batch_is_completed_once,
         outcomes_of_keys_add_up,
+        outcomes_wait_on_the_budget_of_their_batch,
+        what_is_too_much_for_one_transaction_is_cut_with_dead_letters_first,
         the_head_is_the_oldest_record_that_is_left,
     ]
 }
 
 const TERM: Term = Term(1);
+
+fn outcomes_wait_on_the_budget_of_their_batch() {
+    let budget = Budget::new(1_000_000);
+    let mut line = OpenBatches::starting_at(Position(0));
+    let batch = Arc::new(batch_of(P0, TERM, &[0]));
+    let lease = budget.hold(10);
+    line.open(OpenBatch { id: BatchId(1), batch, lease, guard: None }).expect("it stands at the start");
+    let outcomes = Outcomes { snapshots: vec![snapshot_of(P0, "a", 0)], ..Outcomes::default() };
+    let weight = outcomes.weight_bytes();
+    assert!(weight > 0);
+    assert!(line.complete(BatchId(1), outcomes).is_none());
+    assert_eq!(budget.held_bytes(), 10 + weight);
+    assert_eq!(taken(&mut line), [1]);
+    assert_eq!(budget.held_bytes(), 0, "what was taken and dropped is still held");
+}
+
+fn what_is_too_much_for_one_transaction_is_cut_with_dead_letters_first() {
+    let batch = Arc::new(batch_of(P0, TERM, &[3, 5]));
+    let all = || Outcomes {
+        snapshots: vec![snapshot_of(P0, "a", 0), snapshot_of(P0, "b", 1), snapshot_of(P0, "c", 2)],
+        dead_letters: vec![letter_of(&batch, 0), letter_of(&batch, 1)],
+        ..Outcomes::default()
+    };
+    let shape = |max_bytes: u64| -> Vec<(usize, usize)> {
+        let parts = all().cut(max_bytes);
+        parts.iter().map(|part| (part.dead_letters.len(), part.snapshots.len())).collect()
+    };
+    assert_eq!(shape(u64::MAX), [(2, 3)]);
+    assert_eq!(shape(1), [(1, 0), (1, 0), (0, 1), (0, 1), (0, 1)], "a record always fits");
+    let letters = all().dead_letters.iter().map(DeadLetter::weight_bytes).sum();
+    assert_eq!(shape(letters)[0], (2, 0));
+    assert_eq!(Outcomes::default().cut(1).len(), 1, "a position alone goes out, too");
+}
 
 fn a_batch_is_taken_only_when_all_before_it_are_done() {
     let mut line = line_of(&[&[0, 1], &[2], &[3, 4]]);

@@ -193,6 +193,7 @@ impl Pod {
             entity: Arc::new(Fragile),
             settings: IngestSettings {
                 max_payload_bytes: 1_000,
+                max_transaction_bytes: 20_000,
                 entity_idle: Duration::from_secs(3_600),
                 max_active_entities: 1_000,
                 stop_on_expired: false,

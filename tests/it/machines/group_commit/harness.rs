@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use steward::progress::group_commit::{Command, GroupCommit, Input, Notice, RevocationId, Settings, StopReason};
-use steward::progress::offsets::{BatchId, Outcomes};
+use steward::progress::offsets::{BatchId, DoneBatch, Outcomes};
 use steward::progress::transaction::{Answer, Content, Mark};
 use steward::record::{Batch, Offset, Partition, Position, Term};
 
@@ -65,8 +65,10 @@ impl Committer {
         start: i64,
         heals: Outcomes,
     ) -> Vec<String> {
-        let start = open_batch(self.next_batch, Batch::new(partition, term, Position(start)));
+        let start = Position(start);
+        let open = open_batch(self.next_batch, Batch::new(partition, term, start));
         self.next_batch += 1;
+        let heals = vec![DoneBatch { open, outcomes: heals }];
         self.handle(Input::Joined { partition, term, committed: committed.map(Position), start, heals })
     }
 
