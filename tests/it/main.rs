@@ -40,6 +40,7 @@ mod log_events;
 mod machines;
 mod partition_reader;
 mod reference;
+mod security;
 mod service;
 mod shutdown;
 mod simulation;
@@ -69,6 +70,7 @@ fn main() {
         event_source::tests(),
         kafka_client::tests(),
         exactly_once::tests(),
+        security::trials(),
         faults::trials(),
         shutdown::trials(),
         supervision::trials(),
