@@ -26,6 +26,7 @@ use crate::actors::Stop;
 use crate::config::{Config, Effective, Unchecked};
 use crate::entity::is_in_entity_code;
 use crate::exit_code::ExitCode;
+use crate::kafka::access::Heard;
 use crate::kafka::client::{self, ClientEvents, ClientRole, TalkingContext};
 use crate::kafka::guards::{StartRefusal, StartWarning};
 use crate::kafka::topics::{TopicInspector, Topics};
@@ -170,6 +171,7 @@ impl Process<'_> {
             config: self.file.unwrap_or("defaults and environment"),
         }
         .emit();
+        client::try_out(self.config, &instance).map_err(|error| Failure::new(ExitCode::Config, error.to_string()))?;
         let events: Arc<ClientLog> = Arc::new(ClientLog::new(self.clock));
         let Some(topics) = self.inspect_topics(&(Arc::clone(&events) as Arc<dyn ClientEvents>))? else {
             return Ok(Duration::ZERO);
@@ -354,23 +356,37 @@ fn inspect(
 ) -> Result<Topics, StartRefusal> {
     let settings = client::admin(config)
         .map_err(|error| StartRefusal::Broker { what: "building a client".to_owned(), cause: error.to_string() })?;
-    let context = TalkingContext::new(config, ClientRole::Admin, events);
+    let heard = Heard::on_the_way_to(events);
+    let context = TalkingContext::new(config, ClientRole::Admin, Arc::clone(&heard) as Arc<dyn ClientEvents>);
     let unchecked: Unchecked = config.guards.unchecked;
     let inspector = TopicInspector::new(&config.kafka, unchecked, &settings, &context, clock)?;
     let mut told = Duration::ZERO;
-    inspector.inspect(&mut |waiting| {
+    let mut inspected = inspector.inspect(&mut |waiting| {
         if waiting.waited >= told {
             told = waiting.waited + Duration::from_secs(5);
             TopicAwaited {
                 topic: &waiting.topic,
-                cause: waiting.cause.as_deref().unwrap_or("the topic does not exist"),
+                cause: &waiting_for(waiting.cause.as_deref(), &heard),
                 waited_ms: millis(waiting.waited),
                 limit_ms: millis(waiting.limit),
             }
             .emit();
         }
         if is_over.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })
+    });
+    if let Err(StartRefusal::BrokersUnreachable { cause, .. }) = &mut inspected {
+        // The question's own error says only that no answer came.
+        *cause = heard.last().unwrap_or_else(|| cause.clone());
+    }
+    inspected
+}
+
+/// Why the input topic is still awaited: what the client complained about, where the brokers do not answer.
+fn waiting_for(unreachable: Option<&str>, heard: &Heard) -> String {
+    match unreachable {
+        Some(cause) => heard.last().unwrap_or_else(|| cause.to_owned()),
+        None => "the topic does not exist".to_owned(),
+    }
 }
 
 fn refused(refusal: &StartRefusal) -> Failure {
@@ -435,7 +451,7 @@ fn failure_of(stop: &Stop) -> Failure {
         Stop::Unreadable(failure) => {
             let exit = match failure {
                 ReadFailure::Hanging { .. } => ExitCode::HangingTransaction,
-                ReadFailure::Cancelled | ReadFailure::Kafka(_) => ExitCode::KafkaUnavailable,
+                ReadFailure::Cancelled | ReadFailure::Denied(_) | ReadFailure::Kafka(_) => ExitCode::KafkaUnavailable,
             };
             Failure::new(exit, failure.to_string())
         }

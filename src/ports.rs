@@ -250,7 +250,10 @@ pub enum ReadFailure {
         /// For how long.
         stalled_ms: u64,
     },
-    /// The broker, the network or a permission.
+    /// A permission is missing, which no waiting grants.
+    #[error("{0}")]
+    Denied(String),
+    /// The broker or the network.
     #[error("{0}")]
     Kafka(String),
 }

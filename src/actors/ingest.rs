@@ -314,7 +314,7 @@ impl<E: Entity> IngestActor<E> {
         match failure {
             // The term is over: its end is on the way.
             ReadFailure::Cancelled => {}
-            ReadFailure::Hanging { .. } => self.stop(Stop::Unreadable(failure)),
+            ReadFailure::Hanging { .. } | ReadFailure::Denied(_) => self.stop(Stop::Unreadable(failure)),
             ReadFailure::Kafka(ref error) => {
                 RecoveryFailed { partition: partition.0, error, attempt: u64::from(owned.attempts) }.emit();
                 context.run_later(RECOVERY_RETRY, move |actor, context| {

@@ -6,6 +6,8 @@ use super::Failure;
 use super::options::ConfigFile;
 use super::out::Out;
 use crate::exit_code::ExitCode;
+use crate::kafka::access::AccessFailure;
+use crate::kafka::client;
 
 /// The complete configuration with its defaults.
 const DEFAULT: &str = include_str!("../../config.toml");
@@ -58,7 +60,12 @@ struct DefaultArguments {}
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let mut out = Out::new();
     match &arguments.command {
-        Command::Check(arguments) => out.text(arguments.config.load(&[])?.describe().as_bytes())?,
+        Command::Check(arguments) => {
+            let effective = arguments.config.load(&[])?;
+            // Which values a property of the client takes, only the client library knows.
+            client::try_out(&effective.config, "check").map_err(AccessFailure::Settings)?;
+            out.text(effective.describe().as_bytes())?;
+        }
         Command::Default(DefaultArguments {}) => out.text(DEFAULT.as_bytes())?,
     }
     out.end()?;

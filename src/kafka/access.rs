@@ -114,9 +114,11 @@ pub fn library() -> Library {
 }
 
 /// Remembers the newest complaint of a client, to be told when something fails; the client's thread writes it.
-#[derive(Debug, Default)]
-pub(super) struct Heard {
+#[derive(Default)]
+pub struct Heard {
     last: Mutex<Option<Complaint>>,
+    /// Who hears of everything as well.
+    next: Option<Arc<dyn ClientEvents>>,
 }
 
 #[derive(Debug, Clone)]
@@ -130,8 +132,15 @@ impl Heard {
         Arc::new(Heard::default())
     }
 
+    /// Hands everything on.
+    #[must_use]
+    pub fn on_the_way_to(next: Arc<dyn ClientEvents>) -> Arc<Heard> {
+        Arc::new(Heard { last: Mutex::default(), next: Some(next) })
+    }
+
     /// The newest complaint, for a person.
-    pub(super) fn last(&self) -> Option<String> {
+    #[must_use]
+    pub fn last(&self) -> Option<String> {
         self.complaint().map(|complaint| complaint.reason)
     }
 
@@ -147,7 +156,10 @@ impl Heard {
 }
 
 impl ClientEvents for Heard {
-    fn error(&self, _: ClientRole, code: &str, reason: &str) {
+    fn error(&self, role: ClientRole, code: &str, reason: &str) {
+        if let Some(next) = &self.next {
+            next.error(role, code, reason);
+        }
         // That all brokers are down is said right behind the reason why, and says less.
         if code != "AllBrokersDown" {
             let complaint = Complaint { code: code.to_owned(), reason: reason.to_owned() };
@@ -155,9 +167,17 @@ impl ClientEvents for Heard {
         }
     }
 
-    fn log(&self, _: ClientRole, _: ClientLogLevel, _: &str, _: &str) {}
+    fn log(&self, role: ClientRole, level: ClientLogLevel, facility: &str, message: &str) {
+        if let Some(next) = &self.next {
+            next.log(role, level, facility, message);
+        }
+    }
 
-    fn statistics(&self, _: ConsumerStatistics) {}
+    fn statistics(&self, statistics: ConsumerStatistics) {
+        if let Some(next) = &self.next {
+            next.statistics(statistics);
+        }
+    }
 }
 
 /// What an access is about, and how patient it is.

@@ -1,7 +1,8 @@
 //! The settings of every Kafka client, and where what a client says by itself goes.
 //!
 //! Three layers, the later ones win: what can be tuned, then `[kafka.properties]`, then what a promise rests on. A
-//! property of the last kind in `[kafka.properties]` is an error, so that nobody believes to have changed it.
+//! property of the last kind in `[kafka.properties]` is an error, so that nobody believes to have changed it. The others
+//! reach only the clients that they are for: the library warns about a consumer's property in a producer, each time.
 //!
 //! Architecture invariant: no log line is written here; [`ClientEvents`] hears of everything.
 
@@ -11,11 +12,14 @@ use std::sync::Arc;
 
 use rdkafka::ClientContext;
 use rdkafka::client::OAuthToken;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::KafkaError;
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, ProducerContext};
 use serde::Deserialize;
 
+use crate::config::properties::{self, Scope};
 use crate::config::{Config, Protocol, SaslMechanism, Secret, Security};
 use crate::record::{Partition, Position};
 
@@ -29,6 +33,20 @@ pub enum SettingsError {
     Reserved {
         /// The property.
         property: String,
+    },
+    /// `[kafka.properties]` gives a property a value that the client library does not take.
+    #[error("kafka.properties.{property} cannot be used: {problem}; correct it, or remove the line")]
+    BadValue {
+        /// The property.
+        property: String,
+        /// What the library says.
+        problem: String,
+    },
+    /// Each setting is possible, and yet no client can be built of all of them.
+    #[error("the client library refuses the settings: {problem}; correct [kafka.properties] or [kafka.security]")]
+    Unusable {
+        /// What the library says.
+        problem: String,
     },
     /// A file that holds a secret cannot be read.
     #[error("cannot read {what} from {path}: {source}; check that the file is there and readable", path = path.display())]
@@ -89,11 +107,68 @@ pub fn prefetch_bytes(config: &Config) -> u64 {
     (config.limits.max_in_flight_bytes / 4).max(1 << 20)
 }
 
-/// What all clients have in common.
+/// What the client library builds: a property for one kind only makes the other warn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientKind {
+    /// A consumer, a member of the group or not.
+    Consumer,
+    /// A producer, with transactions or without.
+    Producer,
+    /// Either, for questions: it neither reads nor writes.
+    Admin,
+}
+
+impl ClientKind {
+    fn is_meant_by(self, scope: Scope) -> bool {
+        match (self, scope) {
+            (_, Scope::Both) | (ClientKind::Consumer, Scope::Consumer) | (ClientKind::Producer, Scope::Producer) => {
+                true
+            }
+            (ClientKind::Consumer | ClientKind::Admin, Scope::Producer)
+            | (ClientKind::Producer | ClientKind::Admin, Scope::Consumer) => false,
+        }
+    }
+}
+
+/// Finds out whether the client library takes the settings of every client, without connecting to anything: a value
+/// that it does not know, certificates that it cannot read.
 ///
 /// # Errors
 /// See [`SettingsError`].
-pub fn common(config: &Config) -> Result<ClientConfig, SettingsError> {
+pub fn try_out(config: &Config, instance: &str) -> Result<(), SettingsError> {
+    let unusable = |error: KafkaError| SettingsError::Unusable { problem: error.to_string() };
+    for mut settings in [admin(config)?, reader_committed(config)?, consumer(config, instance)?] {
+        build_unconnected::<BaseConsumer<Silent>>(&mut settings).map_err(unusable)?;
+    }
+    build_unconnected::<BaseProducer<Silent>>(&mut producer(config, instance)?).map_err(unusable)
+}
+
+fn build_unconnected<C: FromClientConfigAndContext<Silent>>(settings: &mut ClientConfig) -> Result<(), KafkaError> {
+    settings.remove("bootstrap.servers").create_with_context::<Silent, C>(Silent).map(drop)
+}
+
+/// For a client that is built only to see whether it can be: what it says, the real one says again.
+struct Silent;
+
+impl ClientContext for Silent {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+impl ConsumerContext for Silent {}
+
+impl ProducerContext for Silent {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+/// What all clients of a kind have in common.
+///
+/// # Errors
+/// See [`SettingsError`].
+pub fn common(config: &Config, kind: ClientKind) -> Result<ClientConfig, SettingsError> {
     let kafka = &config.kafka;
     let mut settings = ClientConfig::new();
     // The wrapper would ask the `log` crate, which nobody uses here, and then keep everything below an error to itself.
@@ -111,10 +186,23 @@ pub fn common(config: &Config) -> Result<ClientConfig, SettingsError> {
         if RESERVED.contains(&property.as_str()) {
             return Err(SettingsError::Reserved { property: property.clone() });
         }
-        settings.set(property, value);
+        check_value(property, value)?;
+        // What is not known as a property was refused with the configuration; it would be told by the check as well.
+        if properties::scope(property).is_some_and(|scope| kind.is_meant_by(scope)) {
+            settings.set(property, value);
+        }
     }
     settings.set("bootstrap.servers", &kafka.bootstrap_servers).set("allow.auto.create.topics", "false");
     Ok(settings)
+}
+
+/// Asks the library about this property alone, so that its answer is about nothing else.
+fn check_value(property: &str, value: &str) -> Result<(), SettingsError> {
+    let alone = ClientConfig::new().set(property, value).create_native_config().map(drop);
+    alone.map_err(|error| {
+        let problem = if let KafkaError::ClientConfig(_, problem, _, _) = error { problem } else { error.to_string() };
+        SettingsError::BadValue { property: property.to_owned(), problem }
+    })
 }
 
 /// The member of the group. `instance` names the process among its siblings.
@@ -124,8 +212,8 @@ pub fn common(config: &Config) -> Result<ClientConfig, SettingsError> {
 pub fn consumer(config: &Config, instance: &str) -> Result<ClientConfig, SettingsError> {
     let kafka = &config.kafka;
     let mut settings = reading(config, prefetch_bytes(config), "read_committed")?;
+    set_default(&mut settings, config, "client.id", instance);
     settings
-        .set("client.id", instance)
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("session.timeout.ms", kafka.session_timeout_ms.to_string())
         .set("heartbeat.interval.ms", kafka.heartbeat_interval_ms.to_string())
@@ -159,7 +247,7 @@ pub fn reader_uncommitted(config: &Config) -> Result<ClientConfig, SettingsError
 /// # Errors
 /// See [`SettingsError`].
 pub fn producer(config: &Config, transactional_id: &str) -> Result<ClientConfig, SettingsError> {
-    let mut settings = common(config)?;
+    let mut settings = common(config, ClientKind::Producer)?;
     // One transaction's content and half as much again for headers and framing: it is staged as a whole.
     let staged_bytes = config.limits.max_transaction_bytes.saturating_add(config.limits.max_transaction_bytes / 2);
     let kbytes = (staged_bytes / 1024).clamp(65_536, 2_097_151);
@@ -168,8 +256,8 @@ pub fn producer(config: &Config, transactional_id: &str) -> Result<ClientConfig,
     set_default(&mut settings, config, "queue.buffering.max.messages", "1000000");
     set_default(&mut settings, config, "queue.buffering.max.kbytes", &kbytes.to_string());
     set_default(&mut settings, config, "batch.size", "1000000");
+    set_default(&mut settings, config, "client.id", transactional_id);
     settings
-        .set("client.id", transactional_id)
         .set("transactional.id", transactional_id)
         .set("transaction.timeout.ms", config.kafka.transaction_timeout_ms.to_string())
         .set("enable.idempotence", "true")
@@ -186,7 +274,7 @@ pub fn producer(config: &Config, transactional_id: &str) -> Result<ClientConfig,
 /// # Errors
 /// See [`SettingsError`].
 pub fn admin(config: &Config) -> Result<ClientConfig, SettingsError> {
-    common(config)
+    common(config, ClientKind::Admin)
 }
 
 /// All partitions that recover at the same time read ahead as much as the consumer does, together.
@@ -202,7 +290,7 @@ fn reading_alone(config: &Config, isolation: &str) -> Result<ClientConfig, Setti
 }
 
 fn reading(config: &Config, prefetch_bytes: u64, isolation: &str) -> Result<ClientConfig, SettingsError> {
-    let mut settings = common(config)?;
+    let mut settings = common(config, ClientKind::Consumer)?;
     // What a single answer may hold counts as read ahead, too; 50 MiB is the library's own limit.
     let answer_bytes = prefetch_bytes.clamp(1 << 20, 50 << 20);
     set_default(&mut settings, config, "queued.min.messages", "100000");
@@ -228,8 +316,17 @@ fn reading(config: &Config, prefetch_bytes: u64, isolation: &str) -> Result<Clie
     Ok(settings)
 }
 
+/// Properties that the library knows by two names: set by both, it is chance which value counts.
+const SYNONYMS: &[[&str; 2]] = &[
+    ["compression.codec", "compression.type"],
+    ["fetch.message.max.bytes", "max.partition.fetch.bytes"],
+    ["linger.ms", "queue.buffering.max.ms"],
+];
+
 fn set_default(settings: &mut ClientConfig, config: &Config, property: &str, value: &str) {
-    if !config.kafka.properties.contains_key(property) {
+    let given = |name: &str| config.kafka.properties.contains_key(name);
+    let names = SYNONYMS.iter().find(|names| names.contains(&property));
+    if !given(property) && !names.is_some_and(|names| names.iter().any(|name| given(name))) {
         settings.set(property, value);
     }
 }

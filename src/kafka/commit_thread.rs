@@ -384,7 +384,18 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
             }
             KafkaFailure::Refused(_, cause) => {
                 self.enter(CommitStep::Aborting);
-                self.conclude(transaction.abort(cause), began, Some(record))
+                match transaction.abort(cause.clone()) {
+                    // Where the first partition was refused, the coordinator knows of no transaction to abort. Whatever
+                    // became of it: no commit was sent, so it has no effect once another producer is registered.
+                    Ended::Failed(KafkaFailure::Unanswered(_)) => {
+                        self.last_end = Some(self.clock.now());
+                        self.owes_a_producer = true;
+                        Answer::Refused { cause: cause.to_string(), record }
+                    }
+                    ended @ (Ended::Committed(..) | Ended::Aborted(..) | Ended::Failed(_)) => {
+                        self.conclude(ended, began, Some(record))
+                    }
+                }
             }
             KafkaFailure::Fenced(_) | KafkaFailure::Unanswered(_) | KafkaFailure::Fatal(_) => {
                 self.answer_without_producer(failure, transaction.age())
@@ -552,11 +563,9 @@ fn answer_to_registration(failure: KafkaFailure) -> Answer {
         }
         // No transaction of this producer can have timed out: another process registers the same id right now.
         KafkaFailure::Fenced(cause) => Answer::Fenced { cause: cause.to_string(), within_timeout: true },
-        KafkaFailure::Refused(_, cause) => Answer::Fatal {
-            cause: format!(
-                "{cause}; grant Write and Describe on the transactional id, and IdempotentWrite on the cluster"
-            ),
-        },
+        KafkaFailure::Refused(_, cause) => {
+            Answer::Fatal { cause: format!("{cause}; allow Write on the transactional id") }
+        }
         KafkaFailure::Fatal(cause) => Answer::Fatal { cause: cause.to_string() },
     }
 }

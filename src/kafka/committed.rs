@@ -12,8 +12,8 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use crate::ports::Committed;
 use crate::record::{Partition, Position};
 
-/// Callbacks that are served in one go.
-const CALLBACKS_AT_A_TIME: usize = 64;
+/// Callbacks that are served in one go. Log lines are among them, and with the library's `debug` there are many.
+pub(super) const CALLBACKS_AT_A_TIME: usize = 256;
 
 /// How long a new client is polled before its first request, where it needs an access token.
 const FIRST_TOKEN_POLL: Duration = Duration::from_millis(100);
@@ -42,13 +42,11 @@ pub fn settings(base: &ClientConfig, group_id: &str) -> ClientConfig {
 }
 
 /// Lets a consumer that is assigned nothing call back: errors, statistics, the refresh of access tokens. At most a few
-/// at a time.
+/// at a time. An empty answer does not tell whether the queue is empty or something was served, hence the fixed number.
 pub fn serve<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
     for _ in 0..CALLBACKS_AT_A_TIME {
         // An error has gone to the context already.
-        if consumer.poll(Duration::ZERO).is_none() {
-            return;
-        }
+        drop(consumer.poll(Duration::ZERO));
     }
 }
 

@@ -45,6 +45,8 @@ pub struct ReaderClients<C: ConsumerContext + 'static> {
     committed: BaseConsumer<C>,
     /// Knows the high watermarks.
     uncommitted: BaseConsumer<C>,
+    /// Whose committed offsets are asked for.
+    group: String,
 }
 
 impl<C: ConsumerContext + Clone + 'static> ReaderClients<C> {
@@ -59,7 +61,8 @@ impl<C: ConsumerContext + Clone + 'static> ReaderClients<C> {
             build(config, context.clone())
                 .map_err(|error| ReadFailure::Kafka(format!("a client that reads partitions cannot be built: {error}")))
         };
-        Ok(ReaderClients { committed: build(config)?, uncommitted: build(&uncommitted)? })
+        let group = config.get("group.id").unwrap_or_default().to_owned();
+        Ok(ReaderClients { committed: build(config)?, uncommitted: build(&uncommitted)?, group })
     }
 }
 
@@ -152,6 +155,13 @@ impl<'a, C: ConsumerContext + 'static> KafkaPartitionReader<'a, C> {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
+            if is_denied(&error) {
+                let partition = self.partition;
+                return Err(ReadFailure::Denied(format!(
+                    "{what} of partition {partition} may not be asked for: {error}; allow Read on the group {} and on the topics {}, {} and {}",
+                    self.clients.group, self.settings.input, self.settings.state, self.settings.dlq
+                )));
+            }
             if is_hopeless(&error) || self.clock.now() >= deadline {
                 let partition = self.partition;
                 return Err(ReadFailure::Kafka(format!("{what} of partition {partition} could not be had: {error}")));
@@ -267,6 +277,11 @@ impl<C: ConsumerContext + 'static> KafkaPartitionReader<'_, C> {
                         self.assign(name, low)?;
                     }
                 }
+                ChunkEnd::Failed(error) if is_denied(&error) => {
+                    return Err(ReadFailure::Denied(format!(
+                        "{name} may not be read: {error}; allow Read on topic {name}"
+                    )));
+                }
                 ChunkEnd::Failed(error) if is_hopeless(&error) => return Err(said(&error)),
                 ChunkEnd::Failed(error) => stall.error = Some(error),
             }
@@ -372,12 +387,19 @@ fn position_of<C: ConsumerContext>(client: &BaseConsumer<C>, topic: &str, partit
     }
 }
 
-/// Errors that no waiting cures.
-fn is_hopeless(error: &KafkaError) -> bool {
-    const HOPELESS: &[RDKafkaErrorCode] = &[
+/// An ACL is missing.
+fn is_denied(error: &KafkaError) -> bool {
+    const DENIED: &[RDKafkaErrorCode] = &[
         RDKafkaErrorCode::TopicAuthorizationFailed,
         RDKafkaErrorCode::GroupAuthorizationFailed,
         RDKafkaErrorCode::ClusterAuthorizationFailed,
+    ];
+    error.rdkafka_error_code().is_some_and(|code| DENIED.contains(&code))
+}
+
+/// Other errors that no waiting cures.
+fn is_hopeless(error: &KafkaError) -> bool {
+    const HOPELESS: &[RDKafkaErrorCode] = &[
         RDKafkaErrorCode::SaslAuthenticationFailed,
         RDKafkaErrorCode::UnsupportedSASLMechanism,
         RDKafkaErrorCode::UnknownTopicOrPartition,

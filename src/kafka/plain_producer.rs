@@ -19,7 +19,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 use rdkafka::{ClientContext, Statistics};
 
 use super::access::{Access, AccessFailure, Heard, is_refusal, unusable};
-use super::client::{self, ClientRole, TalkingContext};
+use super::client::{self, ClientKind, ClientRole, TalkingContext};
+use super::committed::CALLBACKS_AT_A_TIME;
 use crate::config::Config;
 use crate::ports::Clock;
 use crate::record::Partition;
@@ -101,7 +102,7 @@ impl PlainProducer {
         limit: Duration,
         clock: &dyn Clock,
     ) -> Result<PlainProducer, AccessFailure> {
-        let mut settings = client::common(config)?;
+        let mut settings = client::common(config, ClientKind::Producer)?;
         let configured = ["compression.type", "compression.codec"];
         match compression {
             Some(compression) => {
@@ -132,7 +133,12 @@ impl PlainProducer {
         let producer: BaseProducer<Fate> = settings.create_with_context(fate).map_err(|error| unusable(&error))?;
         let (topic, servers) = (config.kafka.topic.clone(), config.kafka.bootstrap_servers.clone());
         let access = Access { topic: &topic, servers: &servers, limit, clock, heard: &heard };
-        let partitions = access.partitions(producer.client(), || producer.poll(Duration::ZERO))?;
+        let partitions = access.partitions(producer.client(), || {
+            // One call may serve one callback, a log line among them.
+            for _ in 0..CALLBACKS_AT_A_TIME {
+                producer.poll(Duration::ZERO);
+            }
+        })?;
         Ok(PlainProducer { producer, topic, servers, partitions, heard })
     }
 

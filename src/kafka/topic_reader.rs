@@ -17,6 +17,7 @@ use rdkafka::{Offset as ClientOffset, TopicPartitionList};
 
 use super::access::{Access, AccessFailure, Heard, is_refusal, unusable};
 use super::client::{self, ClientRole, TalkingContext};
+use super::committed::serve;
 use crate::config::Config;
 use crate::ports::Clock;
 use crate::record::{Offset, Partition, Position};
@@ -271,11 +272,6 @@ fn ends_of(
             },
         }
     }
-}
-
-/// Serves the callbacks of a consumer that has no assignment, so that there is nothing to read.
-fn serve(consumer: &BaseConsumer<TalkingContext>) {
-    drop(consumer.poll(Duration::ZERO));
 }
 
 /// Whether the client library goes on by itself.

@@ -30,6 +30,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How long a topic that was just created may take to show in the metadata.
 const APPEAR_LIMIT: Duration = Duration::from_secs(20);
 
+/// How long a topic that is there may be described without any setting, before that is taken for a missing permission.
+const EMPTY_ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
 /// How long the start waits for a broker to answer at all, beside the input topic's own limit.
 const LEAST_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -208,6 +211,8 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
             Ok(metadata) => metadata,
             Err(error) if is_missing(&error) => return Ok(None),
             Err(error) if is_unreachable(&error) => {
+                // Why they do not answer waits in the client's queue.
+                serve(&self.metadata);
                 let bootstrap = self.kafka.bootstrap_servers.clone();
                 return Err(StartRefusal::BrokersUnreachable { bootstrap, cause: error.to_string() });
             }
@@ -236,10 +241,18 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         let options = AdminOptions::new().request_timeout(Some(REQUEST_LIMIT));
         let asked = [ResourceSpecifier::Topic(topic)];
         self.serve_admin();
-        let deadline = self.clock.now() + APPEAR_LIMIT;
+        let (deadline, told_by) = (self.clock.now() + APPEAR_LIMIT, self.clock.now() + EMPTY_ANSWER_LIMIT);
         loop {
             let answer = self.runtime.block_on(self.admin.describe_configs(&asked, &options));
             let code = match answer.map(|mut resources| resources.pop()) {
+                // The wrapper drops the error of a single topic: a missing permission, or a topic not heard of yet.
+                Ok(Some(Ok(resource))) if resource.entries.is_empty() => {
+                    if self.clock.now() >= told_by {
+                        return Ok(None);
+                    }
+                    std::thread::sleep(LOOK_AGAIN);
+                    continue;
+                }
                 Ok(Some(Ok(resource))) => return read_settings(&resource).map(Some).map_err(failed),
                 Ok(Some(Err(code))) | Err(KafkaError::AdminOp(code)) => code,
                 Ok(None) => return Err(failed("the broker left it out".to_owned())),

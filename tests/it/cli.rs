@@ -398,7 +398,7 @@ pub fn folder() -> Folder {
 }
 
 impl Folder {
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 

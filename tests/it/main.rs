@@ -43,6 +43,7 @@ mod machines;
 mod partition_reader;
 mod recovery;
 mod reference;
+mod security;
 mod service;
 mod shutdown;
 mod simulation;
@@ -74,6 +75,7 @@ fn main() {
         event_source::tests(),
         kafka_client::tests(),
         exactly_once::tests(),
+        security::trials(),
         faults::trials(),
         shutdown::trials(),
         supervision::trials(),

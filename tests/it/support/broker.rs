@@ -139,10 +139,24 @@ enum Engine {
 }
 
 /// Where the broker listens, on 127.0.0.1, the same after each restart.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Ports {
     client: u16,
     controller: u16,
+    /// Of further listeners, in their order.
+    further: Vec<u16>,
+}
+
+/// A listener beside the plain one that the tests themselves use: its name, and its protocol as Kafka calls it.
+pub type FurtherListener<'a> = (&'a str, &'a str);
+
+/// One of Kafka's command-line tools.
+#[derive(Debug, Clone, Copy)]
+pub enum Tool {
+    /// `kafka-acls.sh`.
+    Acls,
+    /// `kafka-configs.sh`.
+    Configs,
 }
 
 /// The broker gave up while starting, and its log's last lines.
@@ -158,13 +172,23 @@ impl Broker {
     /// A broker with further, or other, lines in its server.properties. They win over everything, `listeners` and
     /// `advertised.listeners` included, so that an address can be advertised that is not the one it listens on.
     pub fn with(properties: &[(&str, &str)]) -> Broker {
+        Broker::with_listeners(&[], properties)
+    }
+
+    /// A broker that also listens in other ways; how each of them is secured stands in the properties, as
+    /// `listener.name.{name}.`.
+    pub fn with_listeners(further: &[FurtherListener<'_>], properties: &[(&str, &str)]) -> Broker {
         let mut last = GaveUp(String::new());
         // A port can be taken between drawing it and listening on it.
         for _ in 0..5 {
-            let ports = Ports { client: free_port(), controller: free_port() };
+            let further_ports = further.iter().map(|_| free_port()).collect();
+            let ports = Ports { client: free_port(), controller: free_port(), further: further_ports };
+            let listeners = listeners(&ports, further);
+            let listeners = listeners.iter().map(|(name, value)| (*name, value.as_str()));
+            let properties: Vec<(&str, &str)> = listeners.chain(properties.iter().copied()).collect();
             let engine = match found() {
-                Found::Java => Engine::Java(java::Server::new(ports, properties)),
-                Found::Docker => Engine::Docker(docker::Server::new(ports, properties)),
+                Found::Java => Engine::Java(java::Server::new(&ports, &properties)),
+                Found::Docker => Engine::Docker(docker::Server::new(ports.clone(), &properties)),
                 Found::Address(_) => {
                     panic!("STEWARD_TEST_KAFKA gives only an address, not a broker that can be stopped")
                 }
@@ -183,6 +207,27 @@ impl Broker {
     /// `host:port` for clients.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.ports.client)
+    }
+
+    /// `host:port` of a further listener, by its place in [`Broker::with_listeners`].
+    pub fn further_address(&self, index: usize) -> String {
+        format!("127.0.0.1:{}", self.ports.further[index])
+    }
+
+    /// Runs one of Kafka's own command-line tools on the plain listener.
+    ///
+    /// # Panics
+    /// With what it says, when it fails.
+    pub fn tool(&self, tool: Tool, arguments: &[&str]) {
+        let mut command = match &self.engine {
+            Engine::Java(server) => server.tool(tool),
+            Engine::Docker(server) => server.tool(tool),
+        };
+        let output =
+            command.args(["--bootstrap-server", &self.address()]).args(arguments).stdin(Stdio::null()).output();
+        let output = output.expect("it has started a broker");
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{tool:?} {arguments:?}: {}", String::from_utf8_lossy(&said));
     }
 
     /// Speaks to it.
@@ -256,6 +301,25 @@ impl Broker {
             }
         }
     }
+}
+
+/// What the properties have to say for further listeners; nothing where there are none.
+fn listeners(ports: &Ports, further: &[FurtherListener<'_>]) -> Vec<(&'static str, String)> {
+    if further.is_empty() {
+        return Vec::new();
+    }
+    // A port of a container is published from outside of it.
+    let host = if matches!(found(), Found::Docker) { "0.0.0.0" } else { "127.0.0.1" };
+    let at = |host: &str| -> String {
+        let further = further.iter().zip(&ports.further).map(|((name, _), port)| format!(",{name}://{host}:{port}"));
+        format!("PLAINTEXT://{host}:{}{}", ports.client, further.collect::<String>())
+    };
+    let protocols: String = further.iter().map(|(name, protocol)| format!(",{name}:{protocol}")).collect();
+    vec![
+        ("listeners", format!("{},CONTROLLER://127.0.0.1:{}", at(host), ports.controller)),
+        ("advertised.listeners", at("127.0.0.1")),
+        ("listener.security.protocol.map", format!("PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}")),
+    ]
 }
 
 /// A client that tries again quickly while nobody listens yet.

@@ -208,6 +208,11 @@ impl Steward {
         assert_eq!(code, 0, "after SIGTERM; {}", self.tail());
     }
 
+    /// All that it has written so far, standard output and standard error mixed.
+    pub fn output(&self) -> String {
+        self.log.state.lock().unwrap_or_else(PoisonError::into_inner).raw.join("\n")
+    }
+
     /// The end of its log, for a person.
     pub fn tail(&self) -> String {
         let lines = self.log.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::super::leash::Leash;
 use super::super::names::unique;
-use super::{Ports, ask, last_lines, properties};
+use super::{Ports, Tool, ask, last_lines, properties};
 
 const IMAGE: &str = "apache/kafka:4.1.1";
 
@@ -66,10 +66,11 @@ impl Server {
         // SAFETY: both take nothing, touch no memory and cannot fail.
         let (user, group) = unsafe { (libc::getuid(), libc::getgid()) };
         let folder = self.folder.display();
+        let published = std::iter::once(self.ports.client).chain(self.ports.further.iter().copied());
         let process = Command::new("docker")
             .args(["run", "--rm", "--name", &self.name, "--user", &format!("{user}:{group}")])
             .args(["--volume", &format!("{folder}:{folder}")])
-            .args(["--publish", &format!("127.0.0.1:{0}:{0}", self.ports.client)])
+            .args(published.flat_map(|port| ["--publish".to_owned(), format!("127.0.0.1:{port}:{port}")]))
             .args(["--env", "KAFKA_HEAP_OPTS=-Xms128m -Xmx384m", "--env", &format!("LOG_DIR={folder}/logs")])
             .args(["--entrypoint", "bash", IMAGE, "-c", RUN, "run"])
             .arg(&self.folder)
@@ -83,6 +84,15 @@ impl Server {
         self.leash.at_the_end(&format!("docker rm --force {}", self.name));
         self.process = Some(process);
         START_LIMIT
+    }
+
+    pub fn tool(&self, tool: Tool) -> Command {
+        let mut command = Command::new("docker");
+        command.args(["exec", &self.name]).arg(match tool {
+            Tool::Acls => "/opt/kafka/bin/kafka-acls.sh",
+            Tool::Configs => "/opt/kafka/bin/kafka-configs.sh",
+        });
+        command
     }
 
     pub fn has_ended(&mut self) -> bool {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::super::leash::Leash;
 use super::super::signal::{self, Signal};
 use super::super::wait::Deadline;
-use super::{Ports, ask, last_lines, properties};
+use super::{Ports, Tool, ask, last_lines, properties};
 
 /// How long a start may take: two seconds on an idle machine, far more where everything compiles at once.
 const START_LIMIT: Duration = Duration::from_secs(90);
@@ -62,7 +62,7 @@ pub struct Server {
 
 impl Server {
     /// Lays out the folder, and formats the storage.
-    pub fn new(ports: Ports, overrides: &[(&str, &str)]) -> Server {
+    pub fn new(ports: &Ports, overrides: &[(&str, &str)]) -> Server {
         let folder =
             tempfile::Builder::new().prefix("steward-kafka-").tempdir().expect("the system's temporary folder");
         // The leash removes it, also when nobody is left to drop a TempDir.
@@ -135,6 +135,13 @@ impl Server {
 
     pub fn log_tail(&self) -> String {
         last_lines(&std::fs::read_to_string(self.log()).unwrap_or_default(), 40)
+    }
+
+    pub fn tool(&self, tool: Tool) -> Command {
+        self.java(match tool {
+            Tool::Acls => "org.apache.kafka.tools.AclCommand",
+            Tool::Configs => "kafka.admin.ConfigCommand",
+        })
     }
 
     fn running(&self) -> &Child {

@@ -1,0 +1,184 @@
+//! Clients that prove who they are, on a real Kafka: what can be configured works, what is refused is told with what to
+//! do, and no secret is ever shown.
+
+mod acls;
+mod properties;
+#[cfg(feature = "tls")]
+mod tls;
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+
+use crate::cli::{Ran, folder, steward};
+use crate::support::broker::Broker;
+use crate::support::kafka::record;
+use crate::support::ledger::{assert_exact, wait_until_committed};
+use crate::support::load::events;
+use crate::support::names::Names;
+use crate::support::process::{Setup, Steward};
+use crate::support::wait::PATIENCE;
+
+pub fn trials() -> Vec<Trial> {
+    let sasl = broker_trials![Own:
+        with_a_password_from_a_file_every_client_gets_in_and_nothing_shows_it,
+        a_wrong_password_ends_every_command_with_what_to_check_and_is_not_shown,
+    ];
+    let with_tls = {
+        #[cfg(feature = "tls")]
+        {
+            tls::trials()
+        }
+        #[cfg(not(feature = "tls"))]
+        Vec::new()
+    };
+    [sasl, properties::trials(), acls::trials(), with_tls].into_iter().flatten().collect()
+}
+
+const USER: &str = "steward";
+/// With what a properties file, a shell or a format string might trip over; found in no other word of a log.
+const PASSWORD: &str = "geh3im %s'{}=ü";
+const WRONG_PASSWORD: &str = "f4lsch %s'{}=ü";
+
+fn with_a_password_from_a_file_every_client_gets_in_and_nothing_shows_it() {
+    let broker = sasl_broker();
+    let (kafka, names, folder) = (broker.kafka(), Names::new(), folder());
+    kafka.create_input(&names, 2);
+    kafka.produce(&names.input, &events(11, 500, 40).collect::<Vec<_>>());
+    let password_file = folder.write("password", &format!("{PASSWORD}\n"));
+
+    let setup = plain(&broker, &names, &password_file).set("log.level", "debug").set(
+        "kafka.properties",
+        toml::toml! {
+            debug = "security,broker,cgrp,conf"
+            // One of each kind: a client that gets what it is not for warns about it.
+            "linger.ms" = "1"
+            "fetch.wait.max.ms" = "50"
+        },
+    );
+    let mut first = setup.start();
+    wait_until_committed(&kafka, &names, PATIENCE);
+    let config = first.config_file().display().to_string();
+    let produced = steward(["produce", "--config", &config, "--topic", &names.input, "--events", "50", "--keys", "5"]);
+    assert_eq!(produced.code, 0, "{produced:?}");
+    wait_until_committed(&kafka, &names, PATIENCE);
+    let listed = steward(["state", "list", "--config", &config, "--json"]);
+    assert!(listed.code == 0 && listed.stdout.contains("\"version\""), "{listed:?}");
+    let check = steward(["config", "check", "--config", &config]);
+    assert_eq!(check.code, 0, "{check:?}");
+    first.stop();
+    // The second one also restores: the readers of state, dead letters and input get in as well.
+    let mut second = setup.start();
+    kafka.produce(&names.input, &events(12, 200, 40).collect::<Vec<_>>());
+    wait_until_committed(&kafka, &names, PATIENCE);
+    second.stop();
+
+    assert_exact(&kafka, &names);
+    for process in [&first, &second] {
+        process.assert_no_errors_but(&[]);
+        let output = process.output();
+        assert!(output.contains("sasl") || output.contains("SASL"), "the library's debug lines are not there");
+        assert!(!output.contains("CONFWARN"), "{}", line_with(&output, "CONFWARN"));
+        assert_hidden(&output, PASSWORD);
+    }
+    for ran in [&produced, &listed, &check] {
+        assert_hidden(&shown(ran), PASSWORD);
+    }
+}
+
+fn a_wrong_password_ends_every_command_with_what_to_check_and_is_not_shown() {
+    let broker = sasl_broker();
+    let (kafka, names, folder) = (broker.kafka(), Names::new(), folder());
+    kafka.create_input(&names, 2);
+    kafka.produce(&names.input, &[record("1", "{}")]);
+    let password_file = folder.write("password", WRONG_PASSWORD);
+
+    let setup = plain(&broker, &names, &password_file)
+        .set("log.level", "debug")
+        .set("kafka.topic_wait_ms", 3_000)
+        .set("kafka.properties", toml::toml! { debug = "security,broker" });
+    let mut process = setup.start();
+    let code = process.wait_exit(Duration::from_secs(30));
+
+    let failed = error_of(&process);
+    assert_eq!(code, 5, "{failed}");
+    assert!(failed.contains("kafka.security") && failed.contains("Authentication failed"), "{failed}");
+    assert_hidden(&process.output(), WRONG_PASSWORD);
+    let config = process.config_file().display().to_string();
+    let commands: [&[&str]; 2] =
+        [&["produce", "--topic", &names.input, "--events", "5"], &["state", "get", "1", "--timeout-ms", "20000"]];
+    for command in commands {
+        let ran = steward(command.iter().copied().chain(["--config", &config]));
+        assert_eq!(ran.code, 5, "{command:?} {ran:?}");
+        assert!(ran.stderr.contains("kafka.security") && ran.stderr.contains("Authentication failed"), "{ran:?}");
+        assert_hidden(&shown(&ran), WRONG_PASSWORD);
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------- helpers
+
+/// A broker that lets the test in without a word, and others with the password.
+fn sasl_broker() -> Broker {
+    let jaas = jaas(&[(USER, PASSWORD)]);
+    Broker::with_listeners(
+        &[("SASL", "SASL_PLAINTEXT")],
+        &[
+            ("listener.name.sasl.sasl.enabled.mechanisms", "PLAIN"),
+            ("listener.name.sasl.plain.sasl.jaas.config", &jaas),
+        ],
+    )
+}
+
+/// The broker's list of users.
+fn jaas(users: &[(&str, &str)]) -> String {
+    // Beyond ASCII, a properties file is read as Latin-1.
+    let escaped = |text: &str| -> String {
+        let escape = |c: char| if c.is_ascii() { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) };
+        text.chars().map(escape).collect()
+    };
+    let users: String =
+        users.iter().map(|(user, password)| format!(" user_{user}=\"{}\"", escaped(password))).collect();
+    format!("org.apache.kafka.common.security.plain.PlainLoginModule required{users};")
+}
+
+/// Everything by SASL PLAIN, on the broker's first further listener.
+fn plain(broker: &Broker, names: &Names, password_file: &str) -> Setup {
+    let mut security = toml::Table::new();
+    for (key, value) in [
+        ("protocol", "sasl_plaintext"),
+        ("sasl_mechanism", "plain"),
+        ("username", USER),
+        ("password_file", password_file),
+    ] {
+        security.insert(key.to_owned(), value.into());
+    }
+    Setup::new(&broker.kafka(), names)
+        .set("kafka.bootstrap_servers", broker.further_address(0))
+        .set("kafka.security", security)
+}
+
+/// What an ended process says about its end.
+#[track_caller]
+fn error_of(process: &Steward) -> String {
+    let failed = process.events("process_failed");
+    let [failed] = &failed[..] else { panic!("not one process_failed; {}", process.tail()) };
+    failed["error"].as_str().expect("a text").to_owned()
+}
+
+fn shown(ran: &Ran) -> String {
+    format!("{}\n{}", ran.stdout, ran.stderr)
+}
+
+/// Neither the secret, nor its best known disguise, nor its head.
+#[track_caller]
+fn assert_hidden(output: &str, secret: &str) {
+    assert!(!output.is_empty(), "nothing was said, so nothing is shown");
+    let head = secret.split(' ').next().expect("the first word");
+    for part in [secret, head] {
+        assert!(!output.contains(part), "the secret is shown: {}", line_with(output, part));
+    }
+}
+
+fn line_with<'a>(output: &'a str, part: &str) -> &'a str {
+    output.lines().find(|line| line.contains(part)).unwrap_or_default()
+}

@@ -1,0 +1,169 @@
+//! The permissions that a process needs: those in the list suffice, and without any one of them it ends and names it.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+
+use super::{error_of, jaas};
+use crate::support::broker::{Broker, Tool};
+use crate::support::kafka::{Kafka, record};
+use crate::support::ledger::{assert_exact, wait_until_committed};
+use crate::support::names::Names;
+use crate::support::process::Setup;
+use crate::support::wait::PATIENCE;
+
+pub fn trials() -> Vec<Trial> {
+    broker_trials![Own:
+        the_listed_permissions_suffice_and_without_any_of_them_the_process_ends_and_names_it,
+    ]
+}
+
+/// One permission: what on, which one, and how a process ends that lacks it.
+struct Needed {
+    operation: &'static str,
+    on: On,
+    exit: i32,
+    says: &'static [&'static str],
+}
+
+#[derive(Debug, Clone, Copy)]
+enum On {
+    Input,
+    State,
+    Dlq,
+    Group,
+    /// The transactional ids are `{group}-{instance}`.
+    TransactionalId,
+}
+
+/// What a process needs whose topics are there. Read and Write include Describe.
+const NEEDED: &[Needed] = &[
+    Needed { operation: "Read", on: On::Input, exit: 5, says: &["{input}", "TopicAuthorizationFailed", "ACL"] },
+    Needed { operation: "DescribeConfigs", on: On::Input, exit: 4, says: DESCRIBE_CONFIGS },
+    Needed { operation: "Read", on: On::State, exit: 5, says: &["allow Read on topic {state}"] },
+    Needed { operation: "Write", on: On::State, exit: 10, says: &["TopicAuthorizationFailed", "permissions"] },
+    Needed { operation: "DescribeConfigs", on: On::State, exit: 4, says: DESCRIBE_CONFIGS },
+    Needed { operation: "Read", on: On::Dlq, exit: 5, says: &["allow Read on topic {dlq}"] },
+    Needed { operation: "Write", on: On::Dlq, exit: 10, says: &["TopicAuthorizationFailed", "permissions"] },
+    Needed { operation: "DescribeConfigs", on: On::Dlq, exit: 4, says: DESCRIBE_CONFIGS },
+    Needed {
+        operation: "Read",
+        on: On::Group,
+        exit: 5,
+        says: &["GroupAuthorizationFailed", "allow READ on the group"],
+    },
+    Needed { operation: "Write", on: On::TransactionalId, exit: 5, says: &["allow Write on the transactional id"] },
+];
+
+const DESCRIBE_CONFIGS: &[&str] = &["--add --allow-principal User:<user> --operation DescribeConfigs --topic"];
+
+/// What a refused process takes until it says so: three attempts at the most, with pauses; below the watchdog's limit.
+const REFUSAL_LIMIT: Duration = Duration::from_secs(28);
+
+/// A process that creates its topics needs this on both of them, too.
+const CREATE: &str = "Create";
+
+fn the_listed_permissions_suffice_and_without_any_of_them_the_process_ends_and_names_it() {
+    let lacking: Vec<String> = (0..NEEDED.len()).map(|index| format!("lacking{index}")).collect();
+    let users: Vec<&str> = ["all", "nocreate"].into_iter().chain(lacking.iter().map(String::as_str)).collect();
+    let broker = broker(&users);
+    let (kafka, names) = (broker.kafka(), Names::new());
+    kafka.create_input(&names, 1);
+    for (index, needed) in NEEDED.iter().enumerate() {
+        let holders: Vec<&str> = users.iter().copied().filter(|user| *user != lacking[index]).collect();
+        grant(&broker, &names, needed.operation, needed.on, &holders);
+    }
+    for on in [On::State, On::Dlq] {
+        grant(&broker, &names, CREATE, on, &["all"]);
+    }
+
+    let mut process = as_user(&broker, &names, "nocreate").start();
+    assert_eq!(process.wait_exit(PATIENCE), 4, "{}", process.tail());
+    assert!(error_of(&process).contains("kafka-topics.sh"), "{}", error_of(&process));
+
+    let mut ids = 0..;
+    produce_two(&kafka, &names, &mut ids);
+    let mut process = as_user(&broker, &names, "all").start();
+    wait_until_committed(&kafka, &names, PATIENCE);
+    process.stop();
+    process.assert_no_errors_but(&[]);
+
+    for (needed, user) in NEEDED.iter().zip(&lacking) {
+        produce_two(&kafka, &names, &mut ids);
+        let mut process = as_user(&broker, &names, user).start();
+        let code = process.wait_exit(REFUSAL_LIMIT);
+        let what = format!("{} on {:?}", needed.operation, needed.on);
+        let said = error_of(&process);
+        assert_eq!(code, needed.exit, "{what}: {said}; {}", process.tail());
+        for part in needed.says {
+            let part = part.replace("{input}", &names.input).replace("{state}", &names.state);
+            let part = part.replace("{dlq}", &names.dlq);
+            assert!(said.contains(&part), "{what}: no {part:?} in {said}");
+        }
+    }
+
+    // What may not be looked at may be allowed to go unchecked.
+    let unchecked = NEEDED.iter().position(|needed| needed.says == DESCRIBE_CONFIGS).expect("there are three");
+    let mut process = as_user(&broker, &names, &lacking[unchecked]).set("guards.unchecked", "allow").start();
+    let warning = process.wait_for_event("guard_unchecked", PATIENCE);
+    assert!(warning["acl"].as_str().is_some_and(|acl| acl.contains(DESCRIBE_CONFIGS[0])), "{warning}");
+    wait_until_committed(&kafka, &names, PATIENCE);
+    process.stop();
+    process.assert_no_errors_but(&[]);
+    assert_exact(&kafka, &names);
+}
+
+/// One event for the state topic and one for the dead letters.
+fn produce_two(kafka: &Kafka, names: &Names, ids: &mut impl Iterator<Item = u32>) {
+    let id = ids.next().expect("numbers enough");
+    let created = format!(
+        r#"{{"eventType":"ServiceCreated","id":{id},"name":"n","description":"d","tags":[],"pricePerHour":1}}"#
+    );
+    kafka.produce(&names.input, &[record(id.to_string(), created), record("x", "no json")]);
+}
+
+fn broker(users: &[&str]) -> Broker {
+    let passwords: Vec<(String, String)> = users.iter().map(|user| ((*user).to_owned(), (*user).to_owned())).collect();
+    let passwords: Vec<(&str, &str)> =
+        passwords.iter().map(|(user, password)| (user.as_str(), password.as_str())).collect();
+    let jaas = jaas(&passwords);
+    Broker::with_listeners(
+        &[("SASL", "SASL_PLAINTEXT")],
+        &[
+            ("listener.name.sasl.sasl.enabled.mechanisms", "PLAIN"),
+            ("listener.name.sasl.plain.sasl.jaas.config", &jaas),
+            ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+            // The test itself, and the broker to itself, on the plain listeners.
+            ("super.users", "User:ANONYMOUS"),
+        ],
+    )
+}
+
+fn grant(broker: &Broker, names: &Names, operation: &str, on: On, users: &[&str]) {
+    let prefix = format!("{}-", names.group);
+    let resource: &[&str] = match on {
+        On::Input => &["--topic", &names.input],
+        On::State => &["--topic", &names.state],
+        On::Dlq => &["--topic", &names.dlq],
+        On::Group => &["--group", &names.group],
+        On::TransactionalId => &["--transactional-id", &prefix, "--resource-pattern-type", "prefixed"],
+    };
+    let principals: Vec<String> = users.iter().map(|user| format!("User:{user}")).collect();
+    let principals = principals.iter().flat_map(|principal| ["--allow-principal", principal.as_str()]);
+    let arguments: Vec<&str> =
+        ["--add", "--operation", operation].into_iter().chain(resource.iter().copied()).chain(principals).collect();
+    broker.tool(Tool::Acls, &arguments);
+}
+
+fn as_user(broker: &Broker, names: &Names, user: &str) -> Setup {
+    let security: toml::Table =
+        [("protocol", "sasl_plaintext"), ("sasl_mechanism", "plain"), ("username", user), ("password", user)]
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), toml::Value::from(value)))
+            .collect();
+    Setup::new(&broker.kafka(), names)
+        .set("kafka.bootstrap_servers", broker.further_address(0))
+        .set("kafka.security", security)
+        .set("kafka.session_timeout_ms", 6_000)
+        .set("kafka.topic_wait_ms", 3_000)
+}

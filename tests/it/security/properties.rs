@@ -1,0 +1,108 @@
+//! `[kafka.properties]`: each reaches the clients that it is for, and a value that the library does not take is told.
+
+use libtest_mimic::Trial;
+use rdkafka::config::ClientConfig;
+use steward::config::Config;
+use steward::config::properties::{PASSED, Scope};
+use steward::kafka::client::{self, SettingsError};
+
+use crate::cli::{folder, steward};
+
+pub fn trials() -> Vec<Trial> {
+    trials![
+        each_property_reaches_only_the_clients_that_it_is_for,
+        a_name_that_was_given_replaces_the_default_under_the_other_name,
+        a_bad_value_is_named_with_its_property,
+        settings_that_do_not_fit_together_are_found_before_anybody_connects,
+        a_bad_value_ends_run_and_check_with_3,
+    ]
+}
+
+fn each_property_reaches_only_the_clients_that_it_is_for() {
+    // The values differ from every default.
+    for (scope, property, value) in [
+        (Scope::Both, "socket.timeout.ms", "12345"),
+        (Scope::Both, "client.id", "somebody"),
+        (Scope::Consumer, "fetch.wait.max.ms", "123"),
+        (Scope::Consumer, "coordinator.query.interval.ms", "12345"),
+        (Scope::Producer, "linger.ms", "7"),
+        (Scope::Producer, "compression.level", "3"),
+    ] {
+        let config = with(property, value);
+        let reached = clients(&config).map(|(name, settings)| (name, settings.get(property) == Some(value)));
+        let expected = [
+            ("consumer", scope != Scope::Producer),
+            ("committed", scope != Scope::Producer),
+            ("uncommitted", scope != Scope::Producer),
+            ("producer", scope != Scope::Consumer),
+            ("admin", scope == Scope::Both),
+        ];
+        assert_eq!(reached, expected, "{property}");
+    }
+    let scopes: Vec<Scope> = PASSED.iter().map(|(scope, _)| *scope).collect();
+    assert_eq!(scopes, [Scope::Both, Scope::Consumer, Scope::Producer], "each of them is looked at above");
+}
+
+fn a_name_that_was_given_replaces_the_default_under_the_other_name() {
+    for (given, other, value) in [
+        ("compression.codec", "compression.type", "gzip"),
+        ("queue.buffering.max.ms", "linger.ms", "7"),
+        ("max.partition.fetch.bytes", "fetch.message.max.bytes", "54321"),
+    ] {
+        let config = with(given, value);
+        let [consumer, _, _, producer, _] = clients(&config).map(|(_, settings)| settings);
+        let settings = if consumer.get(given).is_some() { consumer } else { producer };
+        assert_eq!((settings.get(given), settings.get(other)), (Some(value), None));
+    }
+}
+
+fn a_bad_value_is_named_with_its_property() {
+    for (property, value) in
+        [("fetch.wait.max.ms", "soon"), ("linger.ms", "-5"), ("debug", "everything"), ("client.dns.lookup", "never")]
+    {
+        // Every client finds it, also those that would not get it.
+        let error = client::admin(&with(property, value)).expect_err(property);
+        assert!(matches!(&error, SettingsError::BadValue { property: named, .. } if named == property), "{error}");
+        let said = error.to_string();
+        assert!(said.starts_with(&format!("kafka.properties.{property} cannot be used: ")), "{said}");
+    }
+}
+
+fn settings_that_do_not_fit_together_are_found_before_anybody_connects() {
+    client::try_out(&Config::default(), "pod-1").expect("the defaults fit together");
+    let error = client::try_out(&with("receive.message.max.bytes", "1000"), "pod-1").expect_err("below a fetch");
+    assert!(
+        matches!(&error, SettingsError::Unusable { .. }) && error.to_string().contains("fetch.max.bytes"),
+        "{error}"
+    );
+}
+
+fn a_bad_value_ends_run_and_check_with_3() {
+    let folder = folder();
+    let config = folder.write("config.toml", "[kafka.properties]\n\"linger.ms\" = \"soon\"\n");
+    let check = steward(["config", "check", "--config", &config]);
+    assert_eq!(check.code, 3, "{check:?}");
+    assert!(check.stderr.contains("kafka.properties.linger.ms") && check.stdout.is_empty(), "{check:?}");
+    let run = steward(["run", "--config", &config]);
+    assert_eq!(run.code, 3, "{run:?}");
+    assert!(run.stdout.contains("kafka.properties.linger.ms"), "{run:?}");
+}
+
+// ----------------------------------------------------------------------------------------------------------- helpers
+
+fn with(property: &str, value: &str) -> Config {
+    let mut config = Config::default();
+    config.kafka.properties.insert(property.to_owned(), value.to_owned());
+    config
+}
+
+fn clients(config: &Config) -> [(&'static str, ClientConfig); 5] {
+    [
+        ("consumer", client::consumer(config, "pod-1")),
+        ("committed", client::reader_committed(config)),
+        ("uncommitted", client::reader_uncommitted(config)),
+        ("producer", client::producer(config, "group-pod-1")),
+        ("admin", client::admin(config)),
+    ]
+    .map(|(name, settings)| (name, settings.expect("settings that are all right")))
+}

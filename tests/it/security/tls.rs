@@ -1,0 +1,179 @@
+//! TLS, SCRAM and OAUTHBEARER, which need a build with the feature `tls`: `cargo test --features tls --test it`.
+
+use std::process::Command;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+
+use super::{PASSWORD, USER, assert_hidden, error_of};
+use crate::cli::{Folder, folder};
+use crate::support::broker::{Broker, Tool};
+use crate::support::kafka::Kafka;
+use crate::support::ledger::{assert_exact, wait_until_committed};
+use crate::support::load::events;
+use crate::support::names::Names;
+use crate::support::process::Setup;
+use crate::support::wait::{PATIENCE, unix_ms};
+
+pub fn trials() -> Vec<Trial> {
+    broker_trials![Own:
+        tls_scram_and_tokens_serve_events_end_to_end_and_nothing_shows_a_secret,
+    ]
+}
+
+const SSL: usize = 0;
+const SASL_SSL: usize = 1;
+
+fn tls_scram_and_tokens_serve_events_end_to_end_and_nothing_shows_a_secret() {
+    let folder = folder();
+    let authority = Authority::new(&folder, "authority");
+    let broker = tls_broker(&authority);
+    let (kafka, names) = (broker.kafka(), Names::new());
+    kafka.create_input(&names, 2);
+    let scram = format!("SCRAM-SHA-512=[password={PASSWORD}]");
+    broker.tool(Tool::Configs, &["--alter", "--add-config", &scram, "--entity-type", "users", "--entity-name", USER]);
+    let password_file = folder.write("password", &format!("{PASSWORD}\n"));
+    let token = token();
+    let token_file = folder.write("token", &token);
+    let setup = |listener: usize, security: &[(&str, &str)]| {
+        let security: toml::Table =
+            security.iter().map(|(key, value)| ((*key).to_owned(), toml::Value::from(*value))).collect();
+        Setup::new(&kafka, &names)
+            .set("kafka.bootstrap_servers", broker.further_address(listener))
+            .set("kafka.security", security)
+            .set("kafka.topic_wait_ms", 3_000)
+            .set("log.level", "debug")
+            .set("kafka.properties", toml::toml! { debug = "security,broker,conf" })
+    };
+    let scram = [("sasl_mechanism", "scram-sha-512"), ("username", USER), ("password_file", password_file.as_str())];
+    let oauth = [("sasl_mechanism", "oauthbearer"), ("oauth_token_file", token_file.as_str())];
+    let sasl = [("protocol", "sasl_tls"), ("ca_file", authority.certificate.as_str())];
+
+    serves(&kafka, &names, 1, &setup(SSL, &[("protocol", "tls"), ("ca_file", &authority.certificate)]), PASSWORD);
+    serves(&kafka, &names, 2, &setup(SASL_SSL, &[&sasl[..], &scram[..]].concat()), PASSWORD);
+    serves(&kafka, &names, 3, &setup(SASL_SSL, &[&sasl[..], &oauth[..]].concat()), &token);
+    assert_exact(&kafka, &names);
+
+    let stranger = Authority::new(&folder, "stranger");
+    refused(&setup(SSL, &[("protocol", "tls"), ("ca_file", &stranger.certificate)]), 5, "certificate verify failed");
+    let wrong = folder.write("wrong", "f4lsch");
+    let wrong = [("sasl_mechanism", "scram-sha-512"), ("username", USER), ("password_file", wrong.as_str())];
+    refused(&setup(SASL_SSL, &[&sasl[..], &wrong[..]].concat()), 5, "Authentication failed");
+    refused(&setup(SSL, &[("protocol", "tls"), ("ca_file", &wrong_file(&folder))]), 3, "ca_file");
+}
+
+/// A process with this setup works off what it is given.
+fn serves(kafka: &Kafka, names: &Names, seed: u64, setup: &Setup, secret: &str) {
+    kafka.produce(&names.input, &events(seed, 300, 40).collect::<Vec<_>>());
+    let mut process = setup.start();
+    wait_until_committed(kafka, names, PATIENCE);
+    process.stop();
+    process.assert_no_errors_but(&[]);
+    assert_hidden(&process.output(), secret);
+    assert!(!process.output().contains("CONFWARN"), "{}", super::line_with(&process.output(), "CONFWARN"));
+}
+
+fn refused(setup: &Setup, exit: i32, because: &str) {
+    let mut process = setup.start();
+    let code = process.wait_exit(Duration::from_secs(30));
+    let said = error_of(&process);
+    assert_eq!(code, exit, "{said}");
+    assert!(said.contains(because) && said.contains("kafka.security"), "{said}");
+    assert_hidden(&process.output(), "f4lsch");
+}
+
+fn wrong_file(folder: &Folder) -> String {
+    folder.write("no-authority.pem", "this is no certificate\n")
+}
+
+// ----------------------------------------------------------------------------------------------------------- helpers
+
+/// A listener with TLS alone, and one with SASL over TLS.
+fn tls_broker(authority: &Authority) -> Broker {
+    let (key, chain) = authority.server();
+    // A properties file takes a line's end as two characters.
+    let (key, chain) = (key.replace('\n', "\\n"), chain.replace('\n', "\\n"));
+    let mut properties = Vec::new();
+    for listener in ["ssl", "saslssl"] {
+        for (name, value) in [
+            ("ssl.keystore.type", "PEM"),
+            ("ssl.keystore.key", key.as_str()),
+            ("ssl.keystore.certificate.chain", chain.as_str()),
+        ] {
+            properties.push((format!("listener.name.{listener}.{name}"), value.to_owned()));
+        }
+    }
+    for (name, value) in [
+        ("sasl.enabled.mechanisms", "SCRAM-SHA-512,OAUTHBEARER"),
+        ("scram-sha-512.sasl.jaas.config", "org.apache.kafka.common.security.scram.ScramLoginModule required;"),
+        (
+            "oauthbearer.sasl.jaas.config",
+            "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";",
+        ),
+    ] {
+        properties.push((format!("listener.name.saslssl.{name}"), value.to_owned()));
+    }
+    let properties: Vec<(&str, &str)> =
+        properties.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    Broker::with_listeners(&[("SSL", "SSL"), ("SASLSSL", "SASL_SSL")], &properties)
+}
+
+/// An unsigned token, which Kafka's own validator takes: who, and until when.
+fn token() -> String {
+    let now = unix_ms() / 1_000;
+    let claims = format!(r#"{{"sub":"{USER}","iat":{now},"exp":{}}}"#, now + 3_600);
+    format!("{}.{}.", base64url(br#"{"alg":"none"}"#), base64url(claims.as_bytes()))
+}
+
+fn base64url(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let bits = chunk.iter().enumerate().fold(0_u32, |bits, (at, byte)| bits | u32::from(*byte) << (16 - 8 * at));
+        for at in 0..=chunk.len() {
+            text.push(char::from(LETTERS[(bits >> (18 - 6 * at)) as usize & 63]));
+        }
+    }
+    text
+}
+
+/// Signs certificates.
+struct Authority<'a> {
+    folder: &'a Folder,
+    name: &'static str,
+    /// Path of its own certificate.
+    certificate: String,
+}
+
+impl<'a> Authority<'a> {
+    fn new(folder: &'a Folder, name: &'static str) -> Authority<'a> {
+        let (key, certificate) = (folder.path(&format!("{name}.key")), folder.path(&format!("{name}.pem")));
+        openssl(&format!(
+            "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} -keyout {} -out {}",
+            key.display(),
+            certificate.display()
+        ));
+        Authority { folder, name, certificate: certificate.display().to_string() }
+    }
+
+    /// Key and certificate chain of a server at 127.0.0.1, as PEM.
+    fn server(&self) -> (String, String) {
+        let path = |name: &str| self.folder.path(name).display().to_string();
+        let extensions = self.folder.write("extensions", "subjectAltName=IP:127.0.0.1\n");
+        let (key, request, certificate) = (path("server.key"), path("server.csr"), path("server.pem"));
+        openssl(&format!("req -newkey rsa:2048 -nodes -subj /CN=127.0.0.1 -keyout {key} -out {request}"));
+        openssl(&format!(
+            "x509 -req -in {request} -CA {} -CAkey {} -CAcreateserial -days 2 -extfile {extensions} -out {certificate}",
+            self.certificate,
+            path(&format!("{}.key", self.name))
+        ));
+        let read = |path: &str| std::fs::read_to_string(path).expect("openssl has written it");
+        (read(&key), read(&certificate) + &read(&self.certificate))
+    }
+}
+
+/// Paths of a temporary folder hold no spaces.
+fn openssl(arguments: &str) {
+    let output = Command::new("openssl").args(arguments.split(' ')).output().expect("openssl is installed");
+    assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}
