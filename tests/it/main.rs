@@ -49,6 +49,7 @@ mod start;
 mod stats;
 mod supervision;
 mod telemetry;
+mod torn;
 mod transactions;
 mod workload;
 
@@ -78,6 +79,7 @@ fn main() {
         supervision::trials(),
         partition_reader::trials(),
         transactions::trials(),
+        torn::trials(),
         recovery::trials(),
         start::trials(),
         architecture::trials(),

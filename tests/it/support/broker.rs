@@ -23,6 +23,9 @@ use super::kafka::Kafka;
 use super::names::random;
 use super::wait::Deadline;
 
+/// Which protocol each listener speaks.
+const PROTOCOLS: &str = "PLAINTEXT:PLAINTEXT,BEHIND:PLAINTEXT,CONTROLLER:PLAINTEXT";
+
 /// What a test needs of Kafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -142,6 +145,8 @@ enum Engine {
 #[derive(Debug, Clone, Copy)]
 struct Ports {
     client: u16,
+    /// Of the second listener, where there is one.
+    behind: u16,
     controller: u16,
 }
 
@@ -158,13 +163,36 @@ impl Broker {
     /// A broker with further, or other, lines in its server.properties. They win over everything, `listeners` and
     /// `advertised.listeners` included, so that an address can be advertised that is not the one it listens on.
     pub fn with(properties: &[(&str, &str)]) -> Broker {
+        Broker::laid_out(&|_, _| {
+            properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        })
+    }
+
+    /// A broker with a second listener, at [`Broker::address_behind`], whose clients are told to go on by way of the
+    /// port `advertised` of 127.0.0.1: where a proxy listens. Clients of [`Broker::address`] speak to it directly.
+    pub fn advertised_at(advertised: u16) -> Broker {
+        Broker::laid_out(&|ports, host| {
+            let Ports { client, behind, controller } = ports;
+            let listeners = format!("PLAINTEXT://{host}:{client},BEHIND://{host}:{behind}");
+            let told = format!("PLAINTEXT://127.0.0.1:{client},BEHIND://127.0.0.1:{advertised}");
+            vec![
+                ("listeners".to_owned(), format!("{listeners},CONTROLLER://127.0.0.1:{controller}")),
+                ("advertised.listeners".to_owned(), told),
+                ("listener.security.protocol.map".to_owned(), PROTOCOLS.to_owned()),
+            ]
+        })
+    }
+
+    /// `properties` is told the ports, and the address to listen on.
+    fn laid_out(properties: &dyn Fn(Ports, &str) -> Vec<(String, String)>) -> Broker {
         let mut last = GaveUp(String::new());
         // A port can be taken between drawing it and listening on it.
         for _ in 0..5 {
-            let ports = Ports { client: free_port(), controller: free_port() };
+            let ports = Ports { client: free_port(), behind: free_port(), controller: free_port() };
             let engine = match found() {
-                Found::Java => Engine::Java(java::Server::new(ports, properties)),
-                Found::Docker => Engine::Docker(docker::Server::new(ports, properties)),
+                Found::Java => Engine::Java(java::Server::new(ports, &lines(&properties(ports, "127.0.0.1")))),
+                // What Docker publishes comes to an address of the container's own.
+                Found::Docker => Engine::Docker(docker::Server::new(ports, &lines(&properties(ports, "0.0.0.0")))),
                 Found::Address(_) => {
                     panic!("STEWARD_TEST_KAFKA gives only an address, not a broker that can be stopped")
                 }
@@ -183,6 +211,11 @@ impl Broker {
     /// `host:port` for clients.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.ports.client)
+    }
+
+    /// `host:port` of the second listener of [`Broker::advertised_at`], for the proxy.
+    pub fn address_behind(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.behind)
     }
 
     /// Speaks to it.
@@ -286,6 +319,10 @@ fn properties(own: &[(&str, &str)], overrides: &[(&str, &str)]) -> String {
     lines.extend(own.iter().copied());
     lines.extend(overrides.iter().copied());
     lines.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+}
+
+fn lines(properties: &[(String, String)]) -> Vec<(&str, &str)> {
+    properties.iter().map(|(name, value)| (&**name, &**value)).collect()
 }
 
 fn last_lines(text: &str, count: usize) -> String {

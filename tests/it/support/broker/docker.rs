@@ -70,6 +70,7 @@ impl Server {
             .args(["run", "--rm", "--name", &self.name, "--user", &format!("{user}:{group}")])
             .args(["--volume", &format!("{folder}:{folder}")])
             .args(["--publish", &format!("127.0.0.1:{0}:{0}", self.ports.client)])
+            .args(["--publish", &format!("127.0.0.1:{0}:{0}", self.ports.behind)])
             .args(["--env", "KAFKA_HEAP_OPTS=-Xms128m -Xmx384m", "--env", &format!("LOG_DIR={folder}/logs")])
             .args(["--entrypoint", "bash", IMAGE, "-c", RUN, "run"])
             .arg(&self.folder)
