@@ -4,6 +4,8 @@
 //! broker, through a proxy that holds that copy back: first what becomes of a plain loop around the library, so that
 //! the danger is known to be real; then what steward makes of the same schedules.
 
+mod steward;
+
 use libtest_mimic::Trial;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
@@ -16,14 +18,17 @@ use crate::support::proxy::{Api, ClientSees, ProxiedBroker};
 use crate::support::wait::{Deadline, PATIENCE};
 
 pub fn trials() -> Vec<Trial> {
-    broker_trials![Own:
+    let plain = broker_trials![Own:
         a_plain_loop_loses_a_write_to_a_delayed_abort,
         a_plain_loop_doubles_a_write_by_a_delayed_commit,
-    ]
+    ];
+    plain.into_iter().chain(steward::trials()).collect()
 }
 
 /// The broker's code for success.
-const DONE: i16 = 0;
+const DONE: Option<i16> = Some(0);
+/// The broker's code for a producer that a newer one has fenced.
+const FENCED: Option<i16> = Some(47);
 
 // ------------------------------------------------------------------------------------------------------- plain loops
 

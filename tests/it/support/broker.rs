@@ -169,17 +169,20 @@ impl Broker {
     }
 
     /// A broker with a second listener, at [`Broker::address_behind`], whose clients are told to go on by way of the
-    /// port `advertised` of 127.0.0.1: where a proxy listens. Clients of [`Broker::address`] speak to it directly.
-    pub fn advertised_at(advertised: u16) -> Broker {
+    /// port `advertised` of 127.0.0.1: where a proxy listens. Clients of [`Broker::address`] speak to it directly. It
+    /// has further lines in its server.properties, as in [`Broker::with`].
+    pub fn advertised_at(advertised: u16, properties: &[(&str, &str)]) -> Broker {
         Broker::laid_out(&|ports, host| {
             let Ports { client, behind, controller } = ports;
             let listeners = format!("PLAINTEXT://{host}:{client},BEHIND://{host}:{behind}");
             let told = format!("PLAINTEXT://127.0.0.1:{client},BEHIND://127.0.0.1:{advertised}");
-            vec![
-                ("listeners".to_owned(), format!("{listeners},CONTROLLER://127.0.0.1:{controller}")),
-                ("advertised.listeners".to_owned(), told),
-                ("listener.security.protocol.map".to_owned(), PROTOCOLS.to_owned()),
-            ]
+            let controller = format!("CONTROLLER://127.0.0.1:{controller}");
+            let own = [
+                ("listeners", &*format!("{listeners},{controller}")),
+                ("advertised.listeners", &*told),
+                ("listener.security.protocol.map", PROTOCOLS),
+            ];
+            [&own, properties].concat().iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         })
     }
 
