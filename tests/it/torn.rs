@@ -5,6 +5,7 @@
 //! the danger is known to be real; then what steward makes of the same schedules.
 
 mod steward;
+mod storm;
 
 use libtest_mimic::Trial;
 use rdkafka::TopicPartitionList;
@@ -21,8 +22,9 @@ pub fn trials() -> Vec<Trial> {
     let plain = broker_trials![Own:
         a_plain_loop_loses_a_write_to_a_delayed_abort,
         a_plain_loop_doubles_a_write_by_a_delayed_commit,
+        a_plain_loop_goes_back_to_older_offsets_that_came_late,
     ];
-    plain.into_iter().chain(steward::trials()).collect()
+    plain.into_iter().chain(steward::trials()).chain(storm::trials()).collect()
 }
 
 /// The broker's code for success.
@@ -76,6 +78,28 @@ fn a_plain_loop_doubles_a_write_by_a_delayed_commit() {
     plain.commits();
 
     assert_eq!(plain.read(), ["first", "one half", "one half", "other half"], "an aborted half is seen");
+}
+
+fn a_plain_loop_goes_back_to_older_offsets_that_came_late() {
+    let broker = ProxiedBroker::start();
+    let plain = Plain::over(&broker);
+
+    plain.begins();
+    plain.writes(0, "first");
+    let delayed = broker.proxy.hold(Api::TXN_OFFSET_COMMIT, ClientSees::Close);
+    plain.sends_offsets(1);
+    plain.commits();
+    assert!(delayed.has_come(), "the offsets went out twice, their first copy is late");
+
+    plain.begins();
+    plain.writes(0, "second");
+    plain.sends_offsets(2);
+    assert_eq!(delayed.release(), DONE, "the late offsets join the second transaction");
+    plain.commits();
+
+    assert_eq!(plain.read(), ["first", "second"]);
+    let committed = plain.direct.committed(&plain.names.group, &plain.names.input);
+    assert_eq!(committed, [Some(1)], "the input counts as undone, so that somebody does it again");
 }
 
 /// A loop as one would write it: one producer with the library's defaults, which goes on when a call returned well.

@@ -74,6 +74,8 @@ pub enum ClientSees {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Hold(ClientSees),
+    /// Nothing: rules behind this one are for later requests.
+    Pass,
     /// It never reaches the broker, and the connection ends.
     DropRequest,
     /// It reaches the broker; its answer ends the connection.
@@ -155,6 +157,11 @@ impl Proxy {
     /// Holds the next request of this API, until it is released.
     pub fn hold(&self, api: Api, client: ClientSees) -> Caught {
         self.lay(api, Fate::Hold(client))
+    }
+
+    /// Lets the next request of this API pass, so that further rules are for those behind it.
+    pub fn let_pass(&self, api: Api) -> Caught {
+        self.lay(api, Fate::Pass)
     }
 
     /// Throws the next request of this API away, and ends its connection.
@@ -377,7 +384,7 @@ impl Connection {
             let Some(head) = Head::of(&frame) else { return };
             let rule = self.shared.arrived(head.api);
             match rule {
-                None | Some((_, Fate::DropAnswer)) => {}
+                None | Some((_, Fate::Pass | Fate::DropAnswer)) => {}
                 Some((rule, Fate::DropRequest)) => return self.shared.reach(rule, Stage::Gone),
                 Some((rule, Fate::Hold(client))) => {
                     if client == ClientSees::Close {

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
+use steward::reference::check::{Difference, Fault};
 
 use super::{DONE, FENCED};
-use crate::support::kafka::Kafka;
+use crate::support::kafka::{Kafka, Outgoing, record};
 use crate::support::ledger::Ledger;
 use crate::support::names::Names;
 use crate::support::process::{Setup, Steward};
@@ -21,6 +24,8 @@ pub fn trials() -> Vec<Trial> {
         a_connection_that_breaks_around_a_commit_costs_one_renewal,
         a_slow_commit_is_followed_by_a_fresh_producer,
         delayed_offsets_reach_nothing_of_the_next_transaction,
+        delayed_records_are_not_written_again,
+        a_delayed_abort_reaches_nothing_of_the_next_transaction,
         a_delayed_opening_of_a_transaction_is_no_other_process,
     ]
 }
@@ -144,11 +149,69 @@ fn delayed_offsets_reach_nothing_of_the_next_transaction() {
     let next = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
     scene.sends_events();
     next.wait();
-    let refused = delayed.release();
-    assert!(refused.is_some_and(|code| code > 0), "older offsets, under newer ones: {refused:?}");
+    assert_eq!(delayed.release(), FENCED, "older offsets, under newer ones");
     assert_eq!(next.release(), DONE);
+    scene.settles();
+
+    // The request before it, which lets the group in.
+    let delayed = scene.broker.proxy.hold(Api::ADD_OFFSETS_TO_TXN, ClientSees::Close);
+    scene.sends_events();
+    scene.expects("did_not");
+    scene.settles();
+    assert_eq!(delayed.release(), FENCED);
 
     scene.ends_well();
+}
+
+/// This costs no new producer: the broker knows the sequence numbers of an epoch.
+fn delayed_records_are_not_written_again() {
+    let mut scene = Scene::with(&[]);
+
+    for transactions_later in [1, 7] {
+        let delayed = scene.broker.proxy.hold(Api::PRODUCE, ClientSees::Close);
+        scene.sends_events();
+        delayed.wait();
+        scene.settles();
+        for _ in 1..transactions_later {
+            scene.sends_events();
+            scene.settles();
+        }
+        let next = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
+        scene.sends_events();
+        next.wait();
+        let before = scene.markers_and_records();
+        delayed.release();
+        assert_eq!(scene.markers_and_records(), before, "{transactions_later} transactions later");
+        assert_eq!(next.release(), DONE);
+        scene.settles();
+    }
+
+    scene.ends_well();
+}
+
+/// The input takes the event because zstd halves it; its dead letter does not fit into the topic, so that its transaction is aborted, and sent again without the value.
+fn a_delayed_abort_reaches_nothing_of_the_next_transaction() {
+    let mut scene = Scene::with(&[]);
+
+    let delayed = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Close);
+    let repeated = scene.broker.proxy.let_pass(Api::END_TXN);
+    let next = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
+    scene.direct.produce_with(&[("compression.type", "zstd")], &scene.names.input, &[unwieldy().to(0)]);
+    assert_eq!(repeated.answer(), DONE);
+    next.wait();
+    assert_eq!(delayed.release(), FENCED);
+    assert_eq!(next.release(), DONE);
+    scene.process.wait_for_event("record_truncated", PATIENCE);
+    scene.sends_events();
+    scene.settles();
+
+    let differences = Ledger::of(&scene.direct, &scene.names).differences();
+    let is_of_the_truncation =
+        |difference: &&Difference| matches!(difference.fault, Fault::DeadLetterValue | Fault::DeadLetterHeader);
+    let others: Vec<_> = differences.iter().filter(|difference| !is_of_the_truncation(difference)).collect();
+    assert!(others.is_empty(), "{others:?}");
+    scene.process.stop();
+    scene.process.assert_no_errors_but(&[]);
 }
 
 fn a_delayed_opening_of_a_transaction_is_no_other_process() {
@@ -176,6 +239,12 @@ fn a_delayed_opening_of_a_transaction_is_no_other_process() {
 }
 
 // ----------------------------------------------------------------------------------------------------------- helpers
+
+/// An event that is too large for the dead letters, where nothing shortens it.
+fn unwieldy() -> Outgoing {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    record("1", (0..1_700_000).map(|_| b'0' + random.random_range(0..10_u8)).collect::<Vec<u8>>())
+}
 
 /// A steward that reaches its broker only through the proxy, at work.
 struct Scene {
