@@ -150,6 +150,9 @@ struct Ports {
     controller: u16,
 }
 
+/// Lines of a server.properties.
+type Properties = Vec<(String, String)>;
+
 /// The broker gave up while starting, and its log's last lines.
 #[derive(Debug)]
 struct GaveUp(String);
@@ -187,7 +190,7 @@ impl Broker {
     }
 
     /// `properties` is told the ports, and the address to listen on.
-    fn laid_out(properties: &dyn Fn(Ports, &str) -> Vec<(String, String)>) -> Broker {
+    fn laid_out(properties: &dyn Fn(Ports, &str) -> Properties) -> Broker {
         let mut last = GaveUp(String::new());
         // A port can be taken between drawing it and listening on it.
         for _ in 0..5 {

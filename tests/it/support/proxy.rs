@@ -282,8 +282,8 @@ impl Shared {
     fn arrived(&self, api: Api) -> Option<(usize, Fate)> {
         self.change(|state| {
             *state.requests.entry(api).or_default() += 1;
-            let is_next = |rule: &&mut Rule| rule.api == api && rule.stage == Stage::Armed;
-            let position = state.rules.iter_mut().enumerate().find(|(_, rule)| is_next(&rule));
+            let is_next = |rule: &Rule| rule.api == api && rule.stage == Stage::Armed;
+            let position = state.rules.iter_mut().enumerate().find(|(_, rule)| is_next(rule));
             position.map(|(index, rule)| {
                 rule.stage = Stage::Caught;
                 (index, rule.fate)
@@ -334,6 +334,9 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
+/// Requests by their correlation id, with the rule that has caught them.
+type Unanswered = BTreeMap<i32, (Head, Option<(usize, Fate)>)>;
+
 /// One client's connection, and the broker's that belongs to it.
 struct Connection {
     number: usize,
@@ -341,7 +344,7 @@ struct Connection {
     broker: TcpStream,
     shared: Arc<Shared>,
     /// The requests that the broker has not answered, by correlation id: as many as the client has in flight.
-    unanswered: Mutex<BTreeMap<i32, (Head, Option<(usize, Fate)>)>>,
+    unanswered: Mutex<Unanswered>,
 }
 
 impl Connection {
@@ -440,7 +443,7 @@ impl Connection {
         }
     }
 
-    fn unanswered(&self) -> MutexGuard<'_, BTreeMap<i32, (Head, Option<(usize, Fate)>)>> {
+    fn unanswered(&self) -> MutexGuard<'_, Unanswered> {
         self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
