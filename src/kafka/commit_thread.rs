@@ -320,8 +320,8 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
             return self.give_up(transaction, failure, None);
         }
         self.enter(CommitStep::Committing);
-        let began = transaction.began();
-        self.conclude(transaction.commit(), began, None)
+        let open_since = transaction.may_be_open_since();
+        self.conclude(transaction.commit(), open_since, None)
     }
 
     /// The partitions of `content` whose term is over.
@@ -376,11 +376,11 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
 
     /// Aborts where the failure leaves something to abort, and says how it ended.
     fn give_up(&mut self, transaction: Transaction<C>, failure: KafkaFailure, record: Option<RefusedRecord>) -> Answer {
-        let began = transaction.began();
+        let open_since = transaction.may_be_open_since();
         match failure {
             KafkaFailure::Retry(cause) | KafkaFailure::AbortAndResend(cause) => {
                 self.enter(CommitStep::Aborting);
-                self.conclude(transaction.abort(cause), began, None)
+                self.conclude(transaction.abort(cause), open_since, None)
             }
             KafkaFailure::Refused(_, cause) => {
                 self.enter(CommitStep::Aborting);
@@ -393,18 +393,18 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
                         Answer::Refused { cause: cause.to_string(), record }
                     }
                     ended @ (Ended::Committed(..) | Ended::Aborted(..) | Ended::Failed(_)) => {
-                        self.conclude(ended, began, Some(record))
+                        self.conclude(ended, open_since, Some(record))
                     }
                 }
             }
             KafkaFailure::Fenced(_) | KafkaFailure::Unanswered(_) | KafkaFailure::Fatal(_) => {
-                self.answer_without_producer(failure, transaction.age())
+                self.answer_without_producer(failure, self.clock.now().saturating_duration_since(open_since))
             }
         }
     }
 
     /// Takes the producer back where there is one. `refused` is what led to an abort.
-    fn conclude(&mut self, ended: Ended<C>, began: Instant, refused: Option<Option<RefusedRecord>>) -> Answer {
+    fn conclude(&mut self, ended: Ended<C>, open_since: Instant, refused: Option<Option<RefusedRecord>>) -> Answer {
         self.last_end = Some(self.clock.now());
         match ended {
             Ended::Committed(producer, took) => {
@@ -420,13 +420,14 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
                 }
             }
             Ended::Failed(failure) => {
-                let age = self.clock.now().saturating_duration_since(began);
+                let age = self.clock.now().saturating_duration_since(open_since);
                 self.answer_without_producer(failure, age)
             }
         }
     }
 
-    /// The producer is gone, and with it whatever is open. `age` is the transaction's.
+    /// The producer is gone, and with it whatever is open. `age` is the oldest that the coordinator can have timed out:
+    /// of a producer that is younger, only another process's can be the newer one.
     fn answer_without_producer(&self, failure: KafkaFailure, age: Duration) -> Answer {
         match failure {
             KafkaFailure::Fenced(cause) => {

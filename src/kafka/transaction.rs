@@ -81,6 +81,8 @@ pub struct Producer<C: ClientContext + 'static> {
     client: Closing<C>,
     clock: Arc<dyn Clock>,
     transaction_timeout: Duration,
+    /// When it had registered, or its last transaction had ended: this epoch was the newest then.
+    last_answer: Instant,
 }
 
 /// An open transaction. Dropped, it stays open until the next producer of this id registers, or until it times out.
@@ -146,7 +148,8 @@ impl<C: ClientContext + 'static> Producer<C> {
             }
             client.get().poll(FULL_QUEUE_POLL);
         }
-        Ok(Producer { client, clock, transaction_timeout })
+        let last_answer = clock.now();
+        Ok(Producer { client, clock, transaction_timeout, last_answer })
     }
 
     /// Opens a transaction, which costs nothing until something is staged.
@@ -267,13 +270,14 @@ impl<C: ClientContext + 'static> Transaction<C> {
 
     /// Ends the transaction so that all of it takes effect. Records have to be drained before.
     #[must_use]
-    pub fn commit(self) -> Ended<C> {
+    pub fn commit(mut self) -> Ended<C> {
         let started = self.producer.clock.now();
         let result = self.producer.client.get().commit_transaction(self.time_left());
         let failure = result.err().map(|error| self.producer.classify(&error, Step::Commit));
         match self.judge(Step::Commit, started, failure) {
             Ok(()) => {
                 let took = self.age();
+                self.producer.last_answer = self.producer.clock.now();
                 Ended::Committed(self.producer, took)
             }
             // Said before anything was sent, so that there is a transaction to abort.
@@ -284,7 +288,7 @@ impl<C: ClientContext + 'static> Transaction<C> {
 
     /// Ends the transaction so that nothing of it takes effect.
     #[must_use]
-    pub fn abort(self, why: Cause) -> Ended<C> {
+    pub fn abort(mut self, why: Cause) -> Ended<C> {
         let client = self.producer.client.get();
         let limit = self.time_left();
         let started = self.producer.clock.now();
@@ -292,9 +296,13 @@ impl<C: ClientContext + 'static> Transaction<C> {
             0 => client.abort_transaction(limit),
             _ => while_polled(client, || client.abort_transaction(limit)),
         };
-        let quick = self.producer.clock.now().saturating_duration_since(started) < RESENT_AFTER;
+        let ended = self.producer.clock.now();
+        let quick = ended.saturating_duration_since(started) < RESENT_AFTER;
         match result {
-            Ok(()) => Ended::Aborted((quick && !self.has_gap).then_some(self.producer), why),
+            Ok(()) => {
+                self.producer.last_answer = ended;
+                Ended::Aborted((quick && !self.has_gap).then_some(self.producer), why)
+            }
             Err(error) => {
                 let failure = self.producer.classify(&error, Step::Abort);
                 Ended::Failed(self.judge(Step::Abort, started, Some(failure)).expect_err("a failure stays one"))
@@ -302,10 +310,12 @@ impl<C: ClientContext + 'static> Transaction<C> {
         }
     }
 
-    /// When the transaction was opened.
+    /// Since when the coordinator may have held a transaction of this producer open. That is longer than this one is:
+    /// the client repeats the request that adds partitions as soon as it is connected again, and the delayed first
+    /// copy opens a transaction of its own, which the coordinator times out however quick this one is.
     #[must_use]
-    pub fn began(&self) -> Instant {
-        self.began
+    pub fn may_be_open_since(&self) -> Instant {
+        self.producer.last_answer
     }
 
     /// Since the transaction was opened.

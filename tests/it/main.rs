@@ -51,6 +51,7 @@ mod start;
 mod stats;
 mod supervision;
 mod telemetry;
+mod torn;
 mod transactions;
 mod workload;
 
@@ -81,6 +82,7 @@ fn main() {
         supervision::trials(),
         partition_reader::trials(),
         transactions::trials(),
+        torn::trials(),
         recovery::trials(),
         start::trials(),
         docs::trials(),

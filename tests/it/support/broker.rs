@@ -178,12 +178,23 @@ impl Broker {
     /// A broker that also listens in other ways; how each of them is secured stands in the properties, as
     /// `listener.name.{name}.`.
     pub fn with_listeners(further: &[FurtherListener<'_>], properties: &[(&str, &str)]) -> Broker {
+        Broker::laid_out(further, None, properties)
+    }
+
+    /// A broker with a second listener, at [`Broker::address_behind`], whose clients are told to go on by way of the
+    /// port `advertised` of 127.0.0.1: where a proxy listens. Clients of [`Broker::address`] speak to it directly.
+    pub fn advertised_at(advertised: u16, properties: &[(&str, &str)]) -> Broker {
+        Broker::laid_out(&[("BEHIND", "PLAINTEXT")], Some(advertised), properties)
+    }
+
+    /// `advertised` is the port that clients of the further listeners are told, where it is not the listener's own.
+    fn laid_out(further: &[FurtherListener<'_>], advertised: Option<u16>, properties: &[(&str, &str)]) -> Broker {
         let mut last = GaveUp(String::new());
         // A port can be taken between drawing it and listening on it.
         for _ in 0..5 {
             let further_ports = further.iter().map(|_| free_port()).collect();
             let ports = Ports { client: free_port(), controller: free_port(), further: further_ports };
-            let listeners = listeners(&ports, further);
+            let listeners = listeners(&ports, further, advertised);
             let listeners = listeners.iter().map(|(name, value)| (*name, value.as_str()));
             let properties: Vec<(&str, &str)> = listeners.chain(properties.iter().copied()).collect();
             let engine = match found() {
@@ -212,6 +223,11 @@ impl Broker {
     /// `host:port` of a further listener, by its place in [`Broker::with_listeners`].
     pub fn further_address(&self, index: usize) -> String {
         format!("127.0.0.1:{}", self.ports.further[index])
+    }
+
+    /// `host:port` of the second listener of [`Broker::advertised_at`], for the proxy.
+    pub fn address_behind(&self) -> String {
+        self.further_address(0)
     }
 
     /// Runs one of Kafka's own command-line tools on the plain listener.
@@ -304,20 +320,23 @@ impl Broker {
 }
 
 /// What the properties have to say for further listeners; nothing where there are none.
-fn listeners(ports: &Ports, further: &[FurtherListener<'_>]) -> Vec<(&'static str, String)> {
+fn listeners(ports: &Ports, further: &[FurtherListener<'_>], advertised: Option<u16>) -> Vec<(&'static str, String)> {
     if further.is_empty() {
         return Vec::new();
     }
     // A port of a container is published from outside of it.
     let host = if matches!(found(), Found::Docker) { "0.0.0.0" } else { "127.0.0.1" };
-    let at = |host: &str| -> String {
-        let further = further.iter().zip(&ports.further).map(|((name, _), port)| format!(",{name}://{host}:{port}"));
+    let at = |host: &str, told: Option<u16>| -> String {
+        let further = further
+            .iter()
+            .zip(&ports.further)
+            .map(|((name, _), port)| format!(",{name}://{host}:{}", told.unwrap_or(*port)));
         format!("PLAINTEXT://{host}:{}{}", ports.client, further.collect::<String>())
     };
     let protocols: String = further.iter().map(|(name, protocol)| format!(",{name}:{protocol}")).collect();
     vec![
-        ("listeners", format!("{},CONTROLLER://127.0.0.1:{}", at(host), ports.controller)),
-        ("advertised.listeners", at("127.0.0.1")),
+        ("listeners", format!("{},CONTROLLER://127.0.0.1:{}", at(host, None), ports.controller)),
+        ("advertised.listeners", at("127.0.0.1", advertised)),
         ("listener.security.protocol.map", format!("PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}")),
     ]
 }

@@ -1,9 +1,10 @@
 //! The kit: a real Kafka, topics with names drawn anew, the real binary as a process, and waits that have a limit.
 //!
-//! `broker` finds or starts Kafka; `kafka` speaks to it in sentences; `names` draws names; `process` runs steward;
-//! `member` joins a group; `load` keeps events coming, `ledger` compares what came out with the reference model, `world`
-//! does so for a few events and processes; `clock` is the machine's, `paused` one that stands still; `wait` is the only
-//! place where a test waits; `leash` and `signal` keep processes from outliving the tests.
+//! `broker` finds or starts Kafka; `proxy` stands before one and holds requests back; `kafka` speaks to it in sentences;
+//! `names` draws names; `process` runs steward; `member` joins a group; `load` keeps events coming, `ledger` compares
+//! what came out with the reference model, `world` does so for a few events and processes; `clock` is the machine's,
+//! `paused` one that stands still; `wait` is the only place where a test waits; `leash` and `signal` keep processes from
+//! outliving the tests.
 //!
 //! Helpers panic when they fail, and say what they were about: a test has nothing to do about it.
 
@@ -18,6 +19,7 @@ pub mod member;
 pub mod names;
 pub mod paused;
 pub mod process;
+pub mod proxy;
 mod signal;
 pub mod wait;
 pub mod world;

@@ -1,0 +1,323 @@
+//! steward in the schedules that tear the transactions of a plain loop, judged by the reference model.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
+use steward::reference::check::{Difference, Fault};
+
+use super::{DONE, FENCED};
+use crate::support::kafka::{Kafka, Outgoing, record};
+use crate::support::ledger::Ledger;
+use crate::support::names::Names;
+use crate::support::process::{Setup, Steward};
+use crate::support::proxy::{Api, ClientSees, ProxiedBroker};
+use crate::support::wait::{Deadline, PATIENCE, wait_until};
+use crate::support::world::{created, malformed, priced};
+
+pub fn trials() -> Vec<Trial> {
+    broker_trials![Own:
+        a_delayed_commit_reaches_nothing_of_the_next_transaction,
+        a_commit_that_never_arrived_is_found_out_and_its_late_copy_is_refused,
+        a_connection_that_breaks_around_a_commit_costs_one_renewal,
+        a_slow_commit_is_followed_by_a_fresh_producer,
+        delayed_offsets_reach_nothing_of_the_next_transaction,
+        delayed_records_are_not_written_again,
+        a_delayed_abort_reaches_nothing_of_the_next_transaction,
+        a_delayed_opening_of_a_transaction_is_no_other_process,
+    ]
+}
+
+/// `kafka.transaction_timeout_ms`.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// With it the coordinator aborts nothing while a test runs: the moment is the test's.
+const PATIENT_COORDINATOR: [(&str, &str); 1] =
+    [("transaction.abort.timed.out.transaction.cleanup.interval.ms", "600000")];
+
+fn a_delayed_commit_reaches_nothing_of_the_next_transaction() {
+    let mut scene = Scene::with(&[]);
+
+    // Before the renewal.
+    let delayed = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Close);
+    let renewal = scene.broker.proxy.hold(Api::INIT_PRODUCER_ID, ClientSees::Silence);
+    scene.sends_events();
+    renewal.wait();
+    assert_eq!(delayed.release(), DONE, "its second copy has ended the same transaction");
+    assert_eq!(renewal.release(), DONE);
+    scene.expects("took_effect");
+
+    // Right after the renewal.
+    let delayed = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Close);
+    scene.sends_events();
+    scene.expects("took_effect");
+    assert_eq!(delayed.release(), FENCED);
+
+    // While the next transaction is open, complete but for its end.
+    let delayed = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Close);
+    scene.sends_events();
+    scene.expects("took_effect");
+    let next = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
+    scene.sends_events();
+    next.wait();
+    assert_eq!(delayed.release(), FENCED);
+    assert_eq!(next.release(), DONE);
+
+    scene.ends_well();
+}
+
+fn a_commit_that_never_arrived_is_found_out_and_its_late_copy_is_refused() {
+    let mut scene = Scene::with(&PATIENT_COORDINATOR);
+
+    // The late copy comes just before the new producer registers: it counts.
+    let delayed = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Close);
+    let repeated = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
+    let renewal = scene.broker.proxy.hold(Api::INIT_PRODUCER_ID, ClientSees::Silence);
+    scene.sends_events();
+    repeated.wait();
+    renewal.wait();
+    assert_eq!(delayed.release(), DONE, "the transaction is still open");
+    // The coordinator may ask to come again, for it still writes the markers.
+    renewal.release();
+    scene.expects("took_effect");
+
+    // The late copies come right after, while the same content is under way again.
+    let delayed = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Close);
+    let repeated = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
+    let again = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
+    scene.sends_events();
+    repeated.wait();
+    scene.expects("did_not");
+    again.wait();
+    assert_eq!(delayed.release(), FENCED);
+    assert_eq!(repeated.release(), FENCED);
+    assert_eq!(again.release(), DONE);
+
+    scene.ends_well();
+}
+
+fn a_connection_that_breaks_around_a_commit_costs_one_renewal() {
+    let mut scene = Scene::with(&PATIENT_COORDINATOR);
+
+    let answered = scene.broker.proxy.drop_answer(Api::END_TXN);
+    scene.sends_events();
+    assert_eq!(answered.answer(), DONE, "it took effect, and nobody was told");
+    scene.expects("took_effect");
+
+    // The library sends it again.
+    let lost = scene.broker.proxy.drop_request(Api::END_TXN);
+    scene.sends_events();
+    lost.wait();
+    scene.expects("took_effect");
+
+    // The library sends it again, and never hears of that.
+    let lost = scene.broker.proxy.drop_request(Api::END_TXN);
+    let unheard = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
+    scene.sends_events();
+    lost.wait();
+    unheard.wait();
+    scene.expects("did_not");
+
+    scene.ends_well();
+}
+
+fn a_slow_commit_is_followed_by_a_fresh_producer() {
+    let mut scene = Scene::with(&[]);
+    let producers = scene.broker.proxy.requests(Api::INIT_PRODUCER_ID);
+
+    let slow = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
+    scene.sends_events();
+    slow.wait();
+    let long_enough = Deadline::after(Duration::from_millis(450));
+    wait_until("the answer is late", PATIENCE, || long_enough.passed());
+    assert_eq!(slow.release(), DONE);
+    scene.expects("took_effect");
+
+    assert_eq!(scene.broker.proxy.requests(Api::INIT_PRODUCER_ID), producers + 1);
+    scene.ends_well();
+}
+
+fn delayed_offsets_reach_nothing_of_the_next_transaction() {
+    let mut scene = Scene::with(&[]);
+
+    let delayed = scene.broker.proxy.hold(Api::TXN_OFFSET_COMMIT, ClientSees::Close);
+    scene.sends_events();
+    scene.expects("did_not");
+    scene.settles();
+    let next = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
+    scene.sends_events();
+    next.wait();
+    assert_eq!(delayed.release(), FENCED, "older offsets, under newer ones");
+    assert_eq!(next.release(), DONE);
+    scene.settles();
+
+    // The request before it, which lets the group in.
+    let delayed = scene.broker.proxy.hold(Api::ADD_OFFSETS_TO_TXN, ClientSees::Close);
+    scene.sends_events();
+    scene.expects("did_not");
+    scene.settles();
+    assert_eq!(delayed.release(), FENCED);
+
+    scene.ends_well();
+}
+
+/// This costs no new producer: the broker knows the sequence numbers of an epoch.
+fn delayed_records_are_not_written_again() {
+    let mut scene = Scene::with(&[]);
+
+    for transactions_later in [1, 7] {
+        let delayed = scene.broker.proxy.hold(Api::PRODUCE, ClientSees::Close);
+        scene.sends_events();
+        delayed.wait();
+        scene.settles();
+        for _ in 1..transactions_later {
+            scene.sends_events();
+            scene.settles();
+        }
+        let next = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
+        scene.sends_events();
+        next.wait();
+        let before = scene.markers_and_records();
+        delayed.release();
+        assert_eq!(scene.markers_and_records(), before, "{transactions_later} transactions later");
+        assert_eq!(next.release(), DONE);
+        scene.settles();
+    }
+
+    scene.ends_well();
+}
+
+/// The input takes the event because zstd halves it; its dead letter does not fit into the topic, so that its transaction is aborted, and sent again without the value.
+fn a_delayed_abort_reaches_nothing_of_the_next_transaction() {
+    let mut scene = Scene::with(&[]);
+
+    let delayed = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Close);
+    let repeated = scene.broker.proxy.let_pass(Api::END_TXN);
+    let next = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
+    scene.direct.produce_with(&[("compression.type", "zstd")], &scene.names.input, &[unwieldy().to(0)]);
+    assert_eq!(repeated.answer(), DONE);
+    next.wait();
+    assert_eq!(delayed.release(), FENCED);
+    assert_eq!(next.release(), DONE);
+    scene.process.wait_for_event("record_truncated", PATIENCE);
+    scene.sends_events();
+    scene.settles();
+
+    let differences = Ledger::of(&scene.direct, &scene.names).differences();
+    let is_of_the_truncation =
+        |difference: &&Difference| matches!(difference.fault, Fault::DeadLetterValue | Fault::DeadLetterHeader);
+    let others: Vec<_> = differences.iter().filter(|difference| !is_of_the_truncation(difference)).collect();
+    assert!(others.is_empty(), "{others:?}");
+    scene.process.stop();
+    scene.process.assert_no_errors_but(&[]);
+}
+
+fn a_delayed_opening_of_a_transaction_is_no_other_process() {
+    let mut scene = Scene::with(&[]);
+
+    let delayed = scene.broker.proxy.hold(Api::ADD_PARTITIONS_TO_TXN, ClientSees::Close);
+    scene.sends_events();
+    scene.settles();
+
+    // The coordinator opens a transaction that nobody ends, times it out, and so fences the producer.
+    let before = scene.markers_and_records();
+    assert_eq!(delayed.release(), DONE);
+    wait_until("the coordinator has ended what the late request opened", PATIENCE, || {
+        scene.markers_and_records() > before
+    });
+    let producers = scene.broker.proxy.requests(Api::INIT_PRODUCER_ID);
+    scene.sends_events();
+    scene.settles();
+
+    scene.process.wait_for_event("transaction_aborted", PATIENCE);
+    let renewed = scene.process.wait_for_event_where("producer_renewed", PATIENCE, is_about_a_transaction);
+    assert_eq!(renewed["verdict"], "did_not", "{}", scene.process.tail());
+    assert!(scene.broker.proxy.requests(Api::INIT_PRODUCER_ID) > producers);
+    scene.ends_well();
+}
+
+// ----------------------------------------------------------------------------------------------------------- helpers
+
+/// An event that is too large for the dead letters, where nothing shortens it.
+fn unwieldy() -> Outgoing {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    record("1", (0..1_700_000).map(|_| b'0' + random.random_range(0..10_u8)).collect::<Vec<u8>>())
+}
+
+/// A steward that reaches its broker only through the proxy, at work.
+struct Scene {
+    broker: ProxiedBroker,
+    direct: Kafka,
+    names: Names,
+    process: Steward,
+    /// Makes each round's events new ones.
+    round: u64,
+}
+
+impl Scene {
+    fn with(properties: &[(&str, &str)]) -> Scene {
+        let broker = ProxiedBroker::with(properties);
+        let (direct, names) = (broker.direct(), Names::new());
+        direct.create_input(&names, 2);
+        let timeout_ms = i64::try_from(TRANSACTION_TIMEOUT.as_millis()).expect("seconds");
+        let process = Setup::new(&broker.through(), &names)
+            .instance("torn")
+            .set("kafka.transaction_timeout_ms", timeout_ms)
+            .start();
+        let mut scene = Scene { broker, direct, names, process, round: 0 };
+        scene.sends_events();
+        scene.settles();
+        scene
+    }
+
+    /// Old keys change, a new one comes, and one event is rejected, in both partitions.
+    fn sends_events(&mut self) {
+        self.round += 1;
+        let round = self.round;
+        let events: Vec<_> = (0..2)
+            .flat_map(|partition| {
+                let id = move |key: u64| 2 * key + u64::from(partition == 1);
+                let changes = (1..round).map(move |key| priced(id(key), round));
+                let new = [created(id(round)), priced(id(round), 1), malformed(id(round))];
+                changes.chain(new).map(move |event| event.to(partition))
+            })
+            .collect();
+        self.direct.produce(&self.names.input, &events);
+    }
+
+    /// All that was sent is committed.
+    fn settles(&mut self) {
+        let ends: Vec<Option<i64>> = self.direct.ends(&self.names.input).iter().map(|ends| Some(ends.high)).collect();
+        wait_until(&format!("the input is worked off up to {ends:?}"), PATIENCE, || {
+            assert!(self.process.is_running(), "it ended; {}", self.process.tail());
+            self.direct.committed(&self.names.group, &self.names.input) == ends
+        });
+    }
+
+    /// A transaction went unanswered, and a fresh producer found out what became of it.
+    fn expects(&mut self, verdict: &str) {
+        self.process.wait_for_event("transaction_unanswered", PATIENCE);
+        let renewed = self.process.wait_for_event_where("producer_renewed", PATIENCE, is_about_a_transaction);
+        assert_eq!(renewed["verdict"], verdict, "{}", self.process.tail());
+    }
+
+    /// What the logs of the state topic hold, markers of ends included.
+    fn markers_and_records(&self) -> i64 {
+        self.direct.ends(&self.names.state).iter().map(|ends| ends.high).sum()
+    }
+
+    /// A last round passes, and nothing was lost or doubled in any.
+    fn ends_well(mut self) {
+        self.sends_events();
+        self.settles();
+        Ledger::of(&self.direct, &self.names).assert_exact();
+        self.process.stop();
+        self.process.assert_no_errors_but(&[]);
+    }
+}
+
+fn is_about_a_transaction(renewed: &Value) -> bool {
+    renewed["verdict"] != "nothing_in_flight"
+}
