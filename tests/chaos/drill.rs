@@ -14,9 +14,11 @@ use crate::support::ledger::Ledger;
 use crate::support::load::{Load, events_of};
 use crate::support::names::Names;
 use crate::support::process::{Setup, Steward};
-use crate::support::wait::{Deadline, PATIENCE, now, wait_until};
+use crate::support::wait::{Deadline, now, wait_until};
 
 const KEYS: u32 = 2_000;
+/// Events at a time.
+const CHUNK: usize = 200;
 /// Less than a process is frozen for, some of the time.
 const TRANSACTION_TIMEOUT_MS: u64 = 8_000;
 /// The default of `health.stall_timeout_ms`: a broker that is away for longer ends a process.
@@ -125,7 +127,7 @@ impl Drill {
             odd_share: 0.03,
             ..Workload::default()
         };
-        Load::of(&self.kafka, &self.names.input, events_of(&workload))
+        Load::of(&self.kafka, &self.names.input, CHUNK, events_of(&workload))
     }
 
     fn note(&mut self, what: impl Into<String>) {
@@ -309,7 +311,6 @@ impl Drill {
         );
         assert!(count("transaction_committed") > 0, "nothing was committed");
         self.failed_by_now = Failing::Passed;
-        let _ = PATIENCE;
     }
 
     /// The logs of all processes and what happened, in a folder that stays.
@@ -335,6 +336,8 @@ impl Drop for Drill {
         }
         let _ = writeln!(story, "what happened:\n  {}", self.journal.join("\n  "));
         let kept = self.keep_logs(&story);
+        // Each of them shows the end of its log when it goes; what matters most comes last.
+        self.members.clear();
         eprintln!("{story}logs: {kept:?}\nagain: STEWARD_CHAOS_SEED={} cargo test --test chaos", self.seed);
     }
 }

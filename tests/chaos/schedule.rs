@@ -168,9 +168,7 @@ impl Hand {
                 let again_ms = now_ms + self.random.random_range(0..3_000);
                 self.with_broker(now_ms, again_ms, [Action::KillBroker, Action::StartBroker])
             }
-            Kind::BrokerPause => {
-                self.with_broker(now_ms, now_ms + 5_000, [Action::FreezeBroker, Action::ThawBroker])
-            }
+            Kind::BrokerPause => self.with_broker(now_ms, now_ms + 5_000, [Action::FreezeBroker, Action::ThawBroker]),
         }
     }
 
