@@ -35,6 +35,7 @@ mod event_source;
 mod exactly_once;
 mod faults;
 mod guards;
+mod handover;
 mod kafka_client;
 mod kafka_errors;
 mod log_events;
@@ -74,6 +75,7 @@ fn main() {
         kafka_client::tests(),
         exactly_once::tests(),
         faults::trials(),
+        handover::trials(),
         shutdown::trials(),
         supervision::trials(),
         partition_reader::trials(),
