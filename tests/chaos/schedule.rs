@@ -2,6 +2,7 @@
 //!
 //! Kinds of disturbance are drawn like cards from a shuffled deck, which is shuffled again when it is empty: so a short
 //! schedule has each of them. They overlap: the broker may crash while one process is frozen and another one starts.
+//! Storms, in which the group hardly finds the time to rebalance, change with lulls, in which everybody comes to work.
 
 use std::fmt;
 use std::time::Duration;
@@ -112,7 +113,8 @@ pub fn draw(seed: u64, length: Duration) -> Vec<Step> {
         if let Some(index) = deck.iter().rposition(|kind| hand.play(*kind, now_ms)) {
             deck.remove(index);
         }
-        now_ms += hand.random.random_range(300..4_000);
+        let is_lull = hand.random.random_range(0..5) == 0;
+        now_ms += if is_lull { hand.random.random_range(6_000..10_000) } else { hand.random.random_range(200..2_500) };
     }
     hand.steps.sort_by_key(|step| step.at);
     hand.steps
@@ -210,10 +212,12 @@ pub fn trials() -> Vec<Trial> {
     })]
 }
 
-/// For 500 seeds: the same again; one thing at a time to each process; everything up at the end; and all kinds there.
+/// The same again; one thing at a time to each process; everything up at the end; and all kinds there: for the default
+/// seed in its time, and for 500 others in twice that.
 fn a_seed_is_a_schedule_that_makes_sense() {
-    let length = Duration::from_secs(super::SECONDS);
-    for seed in 0..500 {
+    let default = Duration::from_secs(super::SECONDS);
+    let others = (0..500).map(|seed| (seed, 2 * default));
+    for (seed, length) in others.chain([(super::SEED, default)]) {
         let steps = draw(seed, length);
         assert_eq!(steps, draw(seed, length), "seed {seed}");
         let mut running: Vec<bool> = (0..SLOTS).map(|slot| slot < FIRST).collect();
