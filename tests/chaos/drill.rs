@@ -45,6 +45,16 @@ pub fn run(seed: u64, length: Duration) {
     drill.judge();
 }
 
+/// Bounds that are met all the time: small transactions and batches, entities that rest and wake, one recovery at once.
+fn tight(setup: Setup) -> Setup {
+    setup
+        .set("limits.max_transaction_bytes", 400_000)
+        .set("limits.max_batch_records", 64)
+        .set("limits.max_active_entities", 50)
+        .set("limits.entity_idle_ms", 300)
+        .set("recovery.max_parallel_partitions", 1)
+}
+
 /// One process that was started.
 struct Member {
     steward: Steward,
@@ -101,6 +111,7 @@ impl Drill {
             .set("health.ready_settle_ms", 1_000)
             .set("log.level", "info,steward::commit=debug")
             .set("log.stats_interval_ms", 1_000);
+        let setup = if seed % 2 == 1 { tight(setup) } else { setup };
         Drill {
             seed,
             schedule: draw(seed, length),

@@ -2,7 +2,8 @@
 //! killed, frozen, told to stop, started again, and come and go; the broker crashes and stands still. Events flow all
 //! the while. At the end everything settles, and the whole history is judged against the reference model.
 //!
-//! A seed decides what happens and when ([`schedule`]); the operating system decides the rest. A failure prints the
+//! A seed decides what happens and when ([`schedule`]), to how many partitions, and whether the processes have the usual
+//! bounds (even seeds) or tight ones (odd seeds); the operating system decides the rest. A failure prints the
 //! seed and what happened when, and leaves the logs of all processes in a folder. The same seed plays the same
 //! schedule again.
 //!

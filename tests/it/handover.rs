@@ -23,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
     broker_trials![SharedAlone:
         a_process_that_joins_takes_what_must_move_and_the_rest_goes_on,
         a_zombie_that_wakes_up_notices_and_none_of_its_work_is_seen,
+        a_process_that_stood_still_for_longer_than_the_watchdog_waits_goes_on,
         an_owner_killed_inside_a_transaction_is_succeeded_once_that_has_timed_out,
         twenty_joins_and_leaves_in_a_row_change_nothing_and_leave_nothing_behind,
         a_partition_that_leaves_before_it_is_restored_comes_straight_back,
@@ -86,6 +87,27 @@ fn a_zombie_that_wakes_up_notices_and_none_of_its_work_is_seen() {
     load.stop();
     Ledger::of(&group.kafka, &group.names).assert_exact();
     end_well([zombie, heir]);
+}
+
+/// It did not stall, it was not there: the time in which nobody ran is no time in which nothing moved.
+fn a_process_that_stood_still_for_longer_than_the_watchdog_waits_goes_on() {
+    const STALL_MS: u64 = 7_000;
+    let group = Group::with_transaction_timeout(Duration::from_secs(6));
+    let setup = group.setup.clone().set("health.stall_timeout_ms", i64::try_from(STALL_MS).expect("seconds"));
+    let mut sleeper = setup.instance("sleeper").start();
+    wait_until("it serves everything", PATIENCE, || serving(&sleeper) == all_partitions());
+    let load = group.load();
+    applies_more(&mut sleeper);
+
+    group.freeze_inside_a_transaction(&sleeper);
+    pass(Duration::from_millis(STALL_MS + 2_000));
+    sleeper.sigcont();
+
+    applies_more(&mut sleeper);
+    load.stop();
+    Ledger::of(&group.kafka, &group.names).assert_exact();
+    assert_eq!(sleeper.events("progress_stalled"), Vec::<Value>::new());
+    end_well([sleeper]);
 }
 
 fn an_owner_killed_inside_a_transaction_is_succeeded_once_that_has_timed_out() {
