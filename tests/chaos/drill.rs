@@ -23,6 +23,8 @@ const CHUNK: usize = 200;
 const TRANSACTION_TIMEOUT_MS: u64 = 8_000;
 /// The default of `health.stall_timeout_ms`: a broker that is away for longer ends a process.
 const STALL: Duration = Duration::from_secs(30);
+/// Lines of `stats`, one a second, that tell of a call which outlasted [`TRANSACTION_TIMEOUT_MS`].
+const HUNG_LOOKS: usize = 10;
 /// What a process that was told to stop may take: its drain, and a machine that is busy.
 const LEAVE: Duration = Duration::from_secs(40);
 /// Everything restores and catches up within that.
@@ -272,8 +274,9 @@ impl Drill {
     fn is_excused(&self, index: usize, was: Course, code: i32) -> bool {
         let expected = if was == Course::Leaving { ExitCode::DrainTimedOut } else { ExitCode::Stalled };
         let stats = self.members[index].steward.events("stats");
-        let phase = stats.last().and_then(|line| line["phase"].as_str()).unwrap_or_default();
-        let hangs_in_the_client = self.longest_outage > Duration::ZERO && phase.contains("SendingOffsets");
+        // One a second: the call has lasted for longer than its transaction could.
+        let hung = stats.iter().filter(|line| line["phase"].as_str().is_some_and(|is| is.contains("SendingOffsets")));
+        let hangs_in_the_client = self.longest_outage > Duration::ZERO && hung.count() >= HUNG_LOOKS;
         code == i32::from(expected.code()) && (self.longest_outage >= STALL || hangs_in_the_client)
     }
 
