@@ -2,7 +2,9 @@
 //! ends the process when there is work and nothing moves.
 //!
 //! The watchdog looks at what was finished, not at its own loops: a commit, a recovery, a stretch of a restore. It is
-//! silent while there is nothing to do, and its clock starts when there is.
+//! silent while there is nothing to do, and its clock starts when there is. Only time in which it looks itself counts: a
+//! process that stood still, because it was stopped or its machine was, has not stalled; it goes on, and the group tells
+//! it what it lost.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -21,6 +23,9 @@ use crate::vitals::Reading;
 /// How often the heartbeat is written.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 
+/// What counts of the time between two looks at the most. Many looks fit into it, so that more means that nobody ran.
+const LONGEST_BLINK: Duration = Duration::from_secs(2);
+
 /// See the module.
 pub(super) struct Vigil<'a> {
     config: &'a Config,
@@ -30,8 +35,11 @@ pub(super) struct Vigil<'a> {
     window: Window,
     stats_due: Instant,
     heartbeat_due: Instant,
-    /// Since when there is something to do.
-    busy_since: Option<Instant>,
+    last_look: Instant,
+    /// For how long it has seen that nothing is finished; `None` while there is nothing to do.
+    idle_at_work: Option<Duration>,
+    /// For how long it has seen that the poll thread does not turn.
+    poll_hangs: Duration,
     paused_since: Option<Instant>,
     is_ready: bool,
     is_stopping: bool,
@@ -47,7 +55,9 @@ impl<'a> Vigil<'a> {
             window: Window::open(Arc::clone(&pipeline.shared().stats), now),
             stats_due: now + Duration::from_millis(config.log.stats_interval_ms),
             heartbeat_due: now,
-            busy_since: None,
+            last_look: now,
+            idle_at_work: None,
+            poll_hangs: Duration::ZERO,
             paused_since: None,
             is_ready: false,
             is_stopping: false,
@@ -183,18 +193,20 @@ impl<'a> Vigil<'a> {
 
     /// How long nothing has moved although there is something to do.
     fn stalled(&mut self, reading: &Reading, now: Instant) -> Option<Stall> {
-        let turned = self.pipeline.source_phase().read().turned;
-        let poll_hangs = now.saturating_duration_since(turned);
-        if poll_hangs >= Duration::from_millis(self.config.health.stall_timeout_ms) {
-            return Some(Stall { phase: "poll", waiting_for: "a call of the consumer".to_owned(), lasts: poll_hangs });
+        let blink = now.saturating_duration_since(self.last_look).min(LONGEST_BLINK);
+        self.last_look = now;
+        let since_turn = now.saturating_duration_since(self.pipeline.source_phase().read().turned);
+        self.poll_hangs = (self.poll_hangs + blink).min(since_turn);
+        if self.poll_hangs >= Duration::from_millis(self.config.health.stall_timeout_ms) {
+            let waiting_for = "a call of the consumer".to_owned();
+            return Some(Stall { phase: "poll", waiting_for, lasts: self.poll_hangs });
         }
         if !reading.has_work() {
-            self.busy_since = None;
+            self.idle_at_work = None;
             return None;
         }
-        let busy_since = *self.busy_since.get_or_insert(now);
-        let busy = now.saturating_duration_since(busy_since);
-        let lasts = busy.min(reading.since_progress);
+        let lasts = self.idle_at_work.map_or(Duration::ZERO, |idle| (idle + blink).min(reading.since_progress));
+        self.idle_at_work = Some(lasts);
         let (phase, waiting_for) = self.where_it_stands(reading);
         Some(Stall { phase, waiting_for, lasts })
     }

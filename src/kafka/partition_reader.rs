@@ -33,6 +33,9 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// Copied at once before records are handed on: large enough to be quick, small enough for several readers.
 const CHUNK_BYTES: u64 = 262_144;
 
+/// What one turn of reading counts for at the most, far above what it takes.
+const LONGEST_TURN: Duration = Duration::from_secs(5);
+
 /// How long one question for bounds or committed offsets may block, so that cancellation is seen in between.
 const ASK_SLICE: Duration = Duration::from_secs(1);
 
@@ -254,6 +257,7 @@ impl<C: ConsumerContext + 'static> KafkaPartitionReader<'_, C> {
     ) -> Result<(), ReadFailure> {
         let mut stall = Stall { position: from, since: self.clock.now(), error: None };
         let mut reported = stall.since;
+        let mut looked = stall.since;
         while stall.position < until {
             self.check_owned()?;
             let mut chunk = Batch::new(self.partition, self.term, stall.position);
@@ -262,6 +266,8 @@ impl<C: ConsumerContext + 'static> KafkaPartitionReader<'_, C> {
                 take(&record);
             }
             let now = self.clock.now();
+            stall.excuse(now.saturating_duration_since(looked));
+            looked = now;
             let position = position_of(&self.clients.committed, name, self.partition).unwrap_or(stall.position);
             stall.observe(position.max(chunk.next()), now);
             match end {
@@ -360,6 +366,11 @@ impl Stall {
         if position > self.position {
             *self = Stall { position, since: now, error: None };
         }
+    }
+
+    /// Time in which this process stood still says nothing about the transaction that is waited for.
+    fn excuse(&mut self, turn: Duration) {
+        self.since += turn.saturating_sub(LONGEST_TURN);
     }
 }
 

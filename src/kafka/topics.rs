@@ -6,7 +6,7 @@
 //! Architecture invariant: every wait has a limit, and every failure says what to do.
 
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
@@ -108,49 +108,78 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         &self,
         waiting: &mut dyn FnMut(&WaitingForTopic) -> ControlFlow<()>,
     ) -> Result<Topics, StartRefusal> {
-        let input = self.wait_for_input(waiting)?;
-        guards::check_input(&self.kafka.bootstrap_servers, &input)?;
+        let started = self.clock.now();
         let mut created = Vec::new();
-        let state = self.find_or_create(&self.kafka.state_topic, &input, &state_settings(&input), &mut created);
-        let dlq = self.find_or_create(&self.kafka.dlq_topic, &input, &dlq_settings(&input), &mut created);
+        // Brokers that answered once may be gone at the next question, which is asked just as patiently.
+        loop {
+            let input = self.wait_for_input(started, waiting)?;
+            match self.check(&input, &mut created) {
+                Err(refusal @ StartRefusal::BrokersUnreachable { .. }) => {
+                    self.wait_again(started, Some(refusal), waiting)?;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Everything behind the input: creates what is missing, and lets the guards judge.
+    fn check(&self, input: &TopicFacts, created: &mut Vec<String>) -> Result<Topics, StartRefusal> {
+        guards::check_input(&self.kafka.bootstrap_servers, input)?;
+        let state = self.find_or_create(&self.kafka.state_topic, input, &state_settings(input), created);
+        let dlq = self.find_or_create(&self.kafka.dlq_topic, input, &dlq_settings(input), created);
         let (state, dlq) = match (state, dlq) {
             (Ok(state), Ok(dlq)) => (state, dlq),
-            (Err(refusal), Ok(_)) | (Ok(_), Err(refusal)) => return Err(refusal),
+            (Err(refusal), Ok(_))
+            | (Ok(_), Err(refusal))
+            | (Err(refusal @ StartRefusal::BrokersUnreachable { .. }), Err(_))
+            | (Err(_), Err(refusal @ StartRefusal::BrokersUnreachable { .. })) => return Err(refusal),
             (Err(of_state), Err(of_dlq)) => return Err(of_state.and_missing(of_dlq)),
         };
-        let warnings = guards::check(&self.kafka.bootstrap_servers, &input, &state, &dlq, self.unchecked)?;
+        let warnings = guards::check(&self.kafka.bootstrap_servers, input, &state, &dlq, self.unchecked)?;
         let limits = [&state, &dlq].map(|topic| topic.settings.as_ref().map(|settings| settings.max_message_bytes));
         let [state_limit, dlq_limit] = limits;
         let max_batch_bytes = state_limit.zip(dlq_limit).and_then(|(state, dlq)| u64::try_from(state.min(dlq)).ok());
+        let created = std::mem::take(created);
         Ok(Topics { partitions: input.partitions, replication: input.replication, created, warnings, max_batch_bytes })
     }
 
     fn wait_for_input(
         &self,
+        started: Instant,
         waiting: &mut dyn FnMut(&WaitingForTopic) -> ControlFlow<()>,
     ) -> Result<TopicFacts, StartRefusal> {
-        let topic = &self.kafka.topic;
-        let limit = Duration::from_millis(self.kafka.topic_wait_ms);
-        let started = self.clock.now();
         loop {
-            let cause = match self.facts(topic) {
+            let cause = match self.facts(&self.kafka.topic) {
                 Ok(Some(facts)) => return Ok(facts),
                 Ok(None) => None,
                 Err(refusal @ StartRefusal::BrokersUnreachable { .. }) => Some(refusal),
                 Err(refusal) => return Err(refusal),
             };
-            let waited = self.clock.now().saturating_duration_since(started);
-            let patience = if cause.is_some() { limit.max(LEAST_PATIENCE) } else { limit };
-            if waited >= patience {
-                let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-                return Err(cause.unwrap_or(StartRefusal::InputMissing { topic: topic.clone(), waited_ms }));
-            }
-            let cause = cause.map(|refusal| refusal.to_string());
-            if waiting(&WaitingForTopic { topic: topic.clone(), waited, limit, cause }).is_break() {
-                return Err(StartRefusal::Interrupted { topic: topic.clone() });
-            }
-            std::thread::sleep(LOOK_AGAIN.min(patience.saturating_sub(waited)));
+            self.wait_again(started, cause, waiting)?;
         }
+    }
+
+    /// The pause before the next look, while there is time left. Without a cause the input topic is what is missing.
+    fn wait_again(
+        &self,
+        started: Instant,
+        cause: Option<StartRefusal>,
+        waiting: &mut dyn FnMut(&WaitingForTopic) -> ControlFlow<()>,
+    ) -> Result<(), StartRefusal> {
+        let topic = &self.kafka.topic;
+        let limit = Duration::from_millis(self.kafka.topic_wait_ms);
+        let waited = self.clock.now().saturating_duration_since(started);
+        let patience = if cause.is_some() { limit.max(LEAST_PATIENCE) } else { limit };
+        if waited >= patience {
+            let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+            return Err(cause.unwrap_or(StartRefusal::InputMissing { topic: topic.clone(), waited_ms }));
+        }
+        let cause = cause.map(|refusal| refusal.to_string());
+        if waiting(&WaitingForTopic { topic: topic.clone(), waited, limit, cause }).is_break() {
+            return Err(StartRefusal::Interrupted { topic: topic.clone() });
+        }
+        std::thread::sleep(LOOK_AGAIN.min(patience.saturating_sub(waited)));
+        Ok(())
     }
 
     fn find_or_create(
@@ -181,7 +210,11 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         let options = AdminOptions::new().request_timeout(Some(REQUEST_LIMIT)).operation_timeout(Some(REQUEST_LIMIT));
         self.serve_admin();
         let results = self.runtime.block_on(self.admin.create_topics([&wanted], &options));
-        let result = results.map_err(|error| missing(error.to_string()))?.pop();
+        let result = match results {
+            Ok(mut results) => results.pop(),
+            Err(error) if is_unreachable(&error) => return Err(self.unreachable(&error)),
+            Err(error) => return Err(missing(error.to_string())),
+        };
         match result {
             None | Some(Ok(_)) => created.push(topic.to_owned()),
             // Another instance was quicker.
@@ -213,8 +246,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
             Err(error) if is_unreachable(&error) => {
                 // Why they do not answer waits in the client's queue.
                 serve(&self.metadata);
-                let bootstrap = self.kafka.bootstrap_servers.clone();
-                return Err(StartRefusal::BrokersUnreachable { bootstrap, cause: error.to_string() });
+                return Err(self.unreachable(&error));
             }
             Err(error) => return Err(StartRefusal::Broker { what: what(), cause: error.to_string() }),
         };
@@ -254,8 +286,10 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
                     continue;
                 }
                 Ok(Some(Ok(resource))) => return read_settings(&resource).map(Some).map_err(failed),
-                Ok(Some(Err(code))) | Err(KafkaError::AdminOp(code)) => code,
+                Ok(Some(Err(code))) => code,
+                Err(KafkaError::AdminOp(code)) if !UNREACHABLE.contains(&code) => code,
                 Ok(None) => return Err(failed("the broker left it out".to_owned())),
+                Err(error) if is_unreachable(&error) => return Err(self.unreachable(&error)),
                 Err(error) => return Err(failed(error.to_string())),
             };
             if FORBIDDEN.contains(&code) {
@@ -267,6 +301,10 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
             }
             std::thread::sleep(LOOK_AGAIN);
         }
+    }
+
+    fn unreachable(&self, error: &KafkaError) -> StartRefusal {
+        StartRefusal::BrokersUnreachable { bootstrap: self.kafka.bootstrap_servers.clone(), cause: error.to_string() }
     }
 
     /// The admin client polls only for its own answers; a token that it needs is handed to it here.
@@ -289,16 +327,18 @@ fn is_missing(error: &KafkaError) -> bool {
     error.rdkafka_error_code().is_some_and(|code| MISSING.contains(&code))
 }
 
+/// Nobody answers at present.
+const UNREACHABLE: &[RDKafkaErrorCode] = &[
+    RDKafkaErrorCode::BrokerTransportFailure,
+    RDKafkaErrorCode::AllBrokersDown,
+    RDKafkaErrorCode::Resolve,
+    RDKafkaErrorCode::OperationTimedOut,
+    RDKafkaErrorCode::RequestTimedOut,
+    RDKafkaErrorCode::TimedOutQueue,
+    RDKafkaErrorCode::NetworkException,
+];
+
 fn is_unreachable(error: &KafkaError) -> bool {
-    const UNREACHABLE: &[RDKafkaErrorCode] = &[
-        RDKafkaErrorCode::BrokerTransportFailure,
-        RDKafkaErrorCode::AllBrokersDown,
-        RDKafkaErrorCode::Resolve,
-        RDKafkaErrorCode::OperationTimedOut,
-        RDKafkaErrorCode::RequestTimedOut,
-        RDKafkaErrorCode::TimedOutQueue,
-        RDKafkaErrorCode::NetworkException,
-    ];
     error.rdkafka_error_code().is_some_and(|code| UNREACHABLE.contains(&code))
 }
 

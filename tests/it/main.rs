@@ -36,6 +36,7 @@ mod event_source;
 mod exactly_once;
 mod faults;
 mod guards;
+mod handover;
 mod kafka_client;
 mod kafka_errors;
 mod log_events;
@@ -78,6 +79,7 @@ fn main() {
         exactly_once::tests(),
         security::trials(),
         faults::trials(),
+        handover::trials(),
         shutdown::trials(),
         supervision::trials(),
         partition_reader::trials(),

@@ -38,7 +38,7 @@ pub enum Need {
 static MACHINE: RwLock<()> = RwLock::new(());
 
 /// A test that runs where its need can be met, and otherwise says that it did not, and why.
-pub fn trial(name: &'static str, need: Need, test: fn()) -> Trial {
+pub fn trial(name: impl Into<String>, need: Need, test: impl FnOnce() + Send + 'static) -> Trial {
     Trial::ignorable_test(name, move || {
         match (need, found()) {
             (_, Found::Nothing(reason)) if is_required() => {

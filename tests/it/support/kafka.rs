@@ -281,7 +281,20 @@ impl Kafka {
 
     /// The ends of each partition, in order.
     pub fn ends(&self, topic: &str) -> Vec<Ends> {
-        let reader = self.reader(Isolation::Uncommitted);
+        self.ends_for(topic, Isolation::Uncommitted)
+    }
+
+    /// The partitions in which a transaction is open at the moment.
+    pub fn with_open_transactions(&self, topic: &str) -> Vec<i32> {
+        // In this order, a transaction that begins between the two questions does not count as one that has ended.
+        let stable = self.ends_for(topic, Isolation::Committed);
+        let ends = self.ends_for(topic, Isolation::Uncommitted);
+        let is_open = |(stable, end): (&Ends, &Ends)| stable.high < end.high;
+        (0..).zip(stable.iter().zip(&ends).map(is_open)).filter_map(|(at, open)| open.then_some(at)).collect()
+    }
+
+    fn ends_for(&self, topic: &str, isolation: Isolation) -> Vec<Ends> {
+        let reader = self.reader(isolation);
         (0..self.partitions_of(topic))
             .map(|partition| {
                 let ends = reader.fetch_watermarks(topic, partition, PATIENCE);

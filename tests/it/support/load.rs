@@ -21,7 +21,11 @@ const MAX_EVENTS: u64 = 2_000_000;
 
 /// So many events of a seed, on so many keys, some of them wrong on purpose.
 pub fn events(seed: u64, events: u64, keys: u32) -> impl Iterator<Item = Outgoing> {
-    let workload = Workload { seed, events, keys, invalid_share: 0.02, odd_share: 0.02, ..Workload::default() };
+    events_of(&Workload { seed, events, keys, invalid_share: 0.02, odd_share: 0.02, ..Workload::default() })
+}
+
+/// The events of a workload, each into the partition that its key decides.
+pub fn events_of(workload: &Workload) -> impl Iterator<Item = Outgoing> + use<> {
     workload
         .generate()
         .expect("the workload makes sense")
@@ -37,10 +41,20 @@ pub struct Load {
 impl Load {
     /// Starts, with the events of `seed` on `keys` keys.
     pub fn on(kafka: &Kafka, topic: &str, seed: u64, keys: u32) -> Load {
+        Load::of(kafka, topic, CHUNK, events(seed, MAX_EVENTS, keys))
+    }
+
+    /// Starts, with these events, so many at a time, and ends by itself behind the last of them.
+    pub fn of(
+        kafka: &Kafka,
+        topic: &str,
+        chunk: usize,
+        events: impl Iterator<Item = Outgoing> + Send + 'static,
+    ) -> Load {
         let (address, topic) = (kafka.address().to_owned(), topic.to_owned());
         let is_over = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&is_over);
-        let thread = std::thread::spawn(move || pour(&Kafka::at(&address), &topic, seed, keys, &over));
+        let thread = std::thread::spawn(move || pour(&Kafka::at(&address), &topic, chunk, events, &over));
         Load { is_over, thread: Some(thread) }
     }
 
@@ -62,14 +76,14 @@ impl Drop for Load {
     }
 }
 
-fn pour(kafka: &Kafka, topic: &str, seed: u64, keys: u32, is_over: &AtomicBool) -> u64 {
+fn pour(kafka: &Kafka, topic: &str, chunk: usize, events: impl Iterator<Item = Outgoing>, is_over: &AtomicBool) -> u64 {
     // A record that could not be delivered for that long fails the flush, and so the test.
     let producer = kafka.producer(&[("enable.idempotence", "true"), ("message.timeout.ms", "120000")]);
     let mut sent = 0;
-    for event in events(seed, MAX_EVENTS, keys) {
+    for event in events {
         send(&producer, topic, &event, sent, Deadline::after(PATIENCE));
         sent += 1;
-        if sent % CHUNK == 0 {
+        if sent % chunk == 0 {
             producer.flush(2 * PATIENCE).expect("the broker comes back within the test");
             if is_over.load(Ordering::Acquire) {
                 break;

@@ -208,6 +208,18 @@ impl Steward {
         assert_eq!(code, 0, "after SIGTERM; {}", self.tail());
     }
 
+    /// The number of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What `steward health ready` says of it.
+    pub fn is_ready(&self) -> bool {
+        let mut probe = Command::new(env!("CARGO_BIN_EXE_steward"));
+        probe.args(["health", "ready", "--config"]).arg(self.config_file()).stdin(Stdio::null());
+        probe.output().expect("cargo has built it").status.success()
+    }
+
     /// All that it has written so far, standard output and standard error mixed.
     pub fn output(&self) -> String {
         self.log.state.lock().unwrap_or_else(PoisonError::into_inner).raw.join("\n")

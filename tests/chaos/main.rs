@@ -1,0 +1,53 @@
+//! Several real processes in one group, against their own broker, while everything breaks that can break: they are
+//! killed, frozen, told to stop, started again, and come and go; the broker crashes and stands still. Events flow all
+//! the while. At the end everything settles, and the whole history is judged against the reference model.
+//!
+//! A seed decides what happens and when ([`schedule`]), to how many partitions, and whether the processes have the usual
+//! bounds (even seeds) or tight ones (odd seeds); the operating system decides the rest. A failure prints the
+//! seed and what happened when, and leaves the logs of all processes in a folder. The same seed plays the same
+//! schedule again.
+//!
+//! - `STEWARD_CHAOS_SEED=n`: this seed, or the first of several.
+//! - `STEWARD_CHAOS_SEEDS=n`: so many seeds in a row, one by default.
+//! - `STEWARD_CHAOS_SECONDS=s`: how long things break, 40 s by default.
+//!
+//! This is a test binary of its own because it takes the machine for itself.
+
+#[allow(dead_code, reason = "the kit of the other test binary, of which this one needs a part")]
+#[path = "../it/support/mod.rs"]
+mod support;
+
+mod drill;
+mod schedule;
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+
+use support::broker::{Need, trial};
+
+/// Played by default. It has every kind of disturbance, as every schedule does.
+const SEED: u64 = 20_261_124;
+const SECONDS: u64 = 40;
+
+fn main() {
+    let arguments = libtest_mimic::Arguments::from_args();
+    let first = setting("STEWARD_CHAOS_SEED").unwrap_or(SEED);
+    let seeds = setting("STEWARD_CHAOS_SEEDS").unwrap_or(1);
+    let length = Duration::from_secs(setting("STEWARD_CHAOS_SECONDS").unwrap_or(SECONDS));
+    let mut trials: Vec<Trial> = schedule::trials();
+    trials.extend((first..first + seeds).map(|seed| {
+        let name = format!("chaos::whatever_breaks_each_event_counts_once_with_seed_{seed}");
+        trial(name, Need::Own, move || drill::run(seed, length))
+    }));
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A number from the environment; `None` where there is none.
+///
+/// # Panics
+/// When it is not a number: a typo must not play another seed than the one that was meant.
+fn setting(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|error| panic!("{name}={text}: {error}")))
+}
