@@ -1,6 +1,6 @@
 """Renders the chart with the real helm, and runs the real steward on what comes out.
 
-Where the programs are is told by `scripts/chart-check`: HELM and STEWARD in the environment.
+Where the programs are is told by `scripts/chart-check`: HELM, OLDER_HELM and STEWARD in the environment.
 """
 
 import functools
@@ -21,10 +21,10 @@ class Refused(Exception):
     """helm's own words about why it does not render."""
 
 
-def helm(*arguments):
+def helm(*arguments, program="HELM"):
     """Runs helm, and returns what it prints."""
     done = subprocess.run(
-        [os.environ["HELM"], *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+        [os.environ[program], *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
     )
     if done.returncode != 0:
         raise Refused(done.stderr)
@@ -32,14 +32,14 @@ def helm(*arguments):
 
 
 @functools.lru_cache(maxsize=None)
-def rendered_text(values_file=None, release="prod", chart=CHART, settings=()):
+def rendered_text(values_file=None, release="prod", chart=CHART, settings=(), program="HELM"):
     """All manifests of a release as text. `settings` are `key=value` of `--set`."""
     arguments = ["template", release, chart, "--namespace", "catalogue"]
     if values_file is not None:
         arguments += ["--values", values_file]
     for setting in settings:
         arguments += ["--set", setting]
-    return helm(*arguments)
+    return helm(*arguments, program=program)
 
 
 def rendered(values_file=None, **options):

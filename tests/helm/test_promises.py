@@ -8,7 +8,6 @@ import yaml
 import support
 from support import with_settings
 
-# Everything that the chart takes for steward's default; test_documents.py compares them with config.toml.
 SCRAM = support.ROOT / "tests" / "helm" / "values" / "scram_tls.yaml"
 
 
@@ -68,7 +67,16 @@ def test_one_pod_at_a_time_and_each_has_to_stay_ready():
     specification = support.one(support.rendered(), "StatefulSet")["spec"]
     assert specification["updateStrategy"] == {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}
     assert specification["minReadySeconds"] == 10
-    assert support.one(support.rendered(), "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
+def test_a_drain_of_nodes_takes_one_pod_at_a_time_unless_told_otherwise():
+    def budget(documents):
+        specification = support.one(documents, "PodDisruptionBudget")["spec"]
+        return {key: value for key, value in specification.items() if key.endswith("vailable")}
+
+    assert budget(support.rendered()) == {"maxUnavailable": 1}
+    assert budget(with_settings("podDisruptionBudget.maxUnavailable=0")) == {"maxUnavailable": 0}
+    assert budget(support.rendered(values_file("min_available"))) == {"minAvailable": "80%"}
 
 
 def test_deleting_by_hand_has_no_rolling_update():

@@ -1,5 +1,7 @@
 """What holds for every set of values that is accepted: the defaults, and those in values/."""
 
+import os
+
 import kubernetes_validate
 import pytest
 
@@ -20,6 +22,16 @@ def test_kubernetes_knows_every_field(values_file, version):
         if document["kind"] not in NOT_OF_KUBERNETES:
             kubernetes_validate.validate(document, version, strict=True)
     assert documents
+
+
+@pytest.mark.skipif("OLDER_HELM" not in os.environ, reason="one helm was given, so there is no older one")
+@every_set
+def test_helm_3_renders_the_same(values_file):
+    def in_order(documents):
+        return sorted(documents, key=lambda document: (document["kind"], document["metadata"]["name"]))
+
+    older = support.rendered(values_file, program="OLDER_HELM")
+    assert in_order(older) == in_order(support.rendered(values_file))
 
 
 @every_set
