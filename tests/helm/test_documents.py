@@ -165,6 +165,20 @@ def test_the_build_of_the_image_gets_every_file_that_it_copies():
     assert outside <= copied
 
 
+def test_the_values_that_the_page_shows_are_accepted(tmp_path):
+    page = (support.ROOT / "docs" / "deploying.md").read_text()
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", page, re.M | re.S)
+    shown = [block for block in blocks if "apiVersion" not in block]
+    assert len(shown) == 2
+    files = []
+    for number, block in enumerate(shown):
+        files += ["--values", tmp_path / f"{number}.yaml"]
+        files[-1].write_text(block)
+    documents = list(yaml.safe_load_all(support.helm("template", "steward", support.CHART, *files)))
+    assert support.one(documents, "StatefulSet")["metadata"]["name"] == "steward"
+    assert support.one(documents, "ScaledObject")["spec"]["maxReplicaCount"] == 12
+
+
 @pytest.mark.parametrize("values_file", support.VALUES_SETS, ids=lambda path: path.stem)
 def test_every_set_of_values_says_what_it_is(values_file):
     assert values_file.read_text().startswith("# ")
