@@ -1,0 +1,72 @@
+{{/* Files that the configuration is pointed at, by key of [kafka.security]; all in one projected volume. */}}
+{{- define "steward.credentialsFolder" -}}/etc/steward-credentials{{- end -}}
+
+{{- define "steward.credentialFiles" -}}
+{{- $files := dict -}}
+{{- $folder := include "steward.credentialsFolder" . -}}
+{{- with .Values.credentials -}}
+{{- if .sasl.secretName }}{{ $_ := set $files "password_file" (printf "%s/password" $folder) }}{{ end -}}
+{{- if or .oauth.secretName .oauth.audience }}{{ $_ := set $files "oauth_token_file" (printf "%s/token" $folder) }}{{ end -}}
+{{- if or .ca.secretName .ca.configMapName }}{{ $_ := set $files "ca_file" (printf "%s/ca.crt" $folder) }}{{ end -}}
+{{- if .client.secretName -}}
+{{- $_ := set $files "certificate_file" (printf "%s/tls.crt" $folder) -}}
+{{- $_ := set $files "key_file" (printf "%s/tls.key" $folder) -}}
+{{- if .client.keyPasswordKey }}{{ $_ := set $files "key_password_file" (printf "%s/key-password" $folder) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $files -}}
+{{- end -}}
+
+{{/*
+A TOML value. Numbers from a values file arrive as floating point, and would be written as 1.073741824e+09.
+A JSON string is a TOML basic string.
+*/}}
+{{- define "steward.tomlValue" -}}
+{{- if kindIs "string" . -}}
+{{- toJson . -}}
+{{- else if kindIs "bool" . -}}
+{{- . -}}
+{{- else if kindIs "float64" . -}}
+{{- if eq (floor .) . }}{{ int64 . }}{{ else }}{{ printf "%v" . }}{{ end -}}
+{{- else -}}
+{{- . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* `key = value` for all that is neither a table nor null. Takes (dict "values" {...} "quoteKeys" "yes" or ""). */}}
+{{- define "steward.tomlKeys" -}}
+{{- $quoteKeys := .quoteKeys -}}
+{{- range $key, $value := .values -}}
+{{- if not (or (kindIs "map" $value) (kindIs "invalid" $value)) }}
+{{ if $quoteKeys }}{{ toJson $key }}{{ else }}{{ $key }}{{ end }} = {{ include "steward.tomlValue" $value }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* config.toml */}}
+{{- define "steward.toml" -}}
+# Written by the Helm chart. Variables of the pod override keys: kafka.instance_name or POD_NAME, health.file, and a user
+# name that comes from a Secret.
+{{- $kafka := .Values.config.kafka }}
+
+[kafka]
+{{- include "steward.tomlKeys" (dict "values" $kafka) }}
+{{- $security := merge (dict) (include "steward.credentialFiles" . | fromJson) (default dict $kafka.security) }}
+{{- if $security }}
+
+[kafka.security]
+{{- include "steward.tomlKeys" (dict "values" $security) }}
+{{- end }}
+{{- with $kafka.properties }}
+
+[kafka.properties]
+{{- include "steward.tomlKeys" (dict "values" . "quoteKeys" "yes") }}
+{{- end }}
+{{- range $section, $values := omit .Values.config "kafka" }}
+{{- if $values }}
+
+[{{ $section }}]
+{{- include "steward.tomlKeys" (dict "values" $values) }}
+{{- end }}
+{{- end }}
+{{- end -}}
