@@ -1,4 +1,7 @@
 //! Any request of a transaction is late, lost, or robbed of its answer, at moments that a seed decides, under load.
+//!
+//! What this finds are wrong verdicts, stops and needless exits. That a late request is refused shows in `steward`: a
+//! torn transaction does harm only where it is aborted or its process dies, which nothing here does.
 
 use std::time::Duration;
 
@@ -67,7 +70,11 @@ fn disturb(random: &mut ChaCha8Rng, proxy: &Proxy, round: usize) {
             delayed.wait();
             let end = proxy.requests(Api::END_TXN) + random.random_range(0..=3);
             wait_until("transactions have ended meanwhile", PATIENCE, || proxy.requests(Api::END_TXN) >= end);
+            // While a transaction is open, complete but for its end.
+            let open = proxy.hold(Api::END_TXN, ClientSees::Silence);
+            open.wait();
             delayed.release();
+            open.release();
         }
     }
 }
