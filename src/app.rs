@@ -172,6 +172,8 @@ impl Process<'_> {
         }
         .emit();
         client::try_out(self.config, &instance).map_err(|error| Failure::new(ExitCode::Config, error.to_string()))?;
+        // One that a killed process left behind in the same place says nothing about this one.
+        let _ = std::fs::remove_file(&self.config.health.file);
         let events: Arc<ClientLog> = Arc::new(ClientLog::new(self.clock));
         let Some(topics) = self.inspect_topics(&(Arc::clone(&events) as Arc<dyn ClientEvents>))? else {
             return Ok(Duration::ZERO);

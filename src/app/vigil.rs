@@ -15,7 +15,9 @@ use crate::config::Config;
 use crate::heartbeat::Heartbeat;
 use crate::kafka::commit_thread::CommitStep;
 use crate::kafka::event_source::Phase;
-use crate::log_events::{BecameReady, BecameUnready, IntakePaused, IntakeResumed, LogEvent, ProgressStalled};
+use crate::log_events::{
+    BecameReady, BecameUnready, HeartbeatUnwritable, IntakePaused, IntakeResumed, LogEvent, ProgressStalled,
+};
 use crate::ports::Clock;
 use crate::stats::{Sample, Window};
 use crate::vitals::Reading;
@@ -43,6 +45,7 @@ pub(super) struct Vigil<'a> {
     paused_since: Option<Instant>,
     is_ready: bool,
     is_stopping: bool,
+    is_heartbeat_failing: bool,
 }
 
 impl<'a> Vigil<'a> {
@@ -61,6 +64,7 @@ impl<'a> Vigil<'a> {
             paused_since: None,
             is_ready: false,
             is_stopping: false,
+            is_heartbeat_failing: false,
             clock,
         }
     }
@@ -173,7 +177,7 @@ impl<'a> Vigil<'a> {
         self.window.close(now, &sample).emit();
     }
 
-    fn beat(&self, reading: &Reading, stalled: Option<&Stall>) {
+    fn beat(&mut self, reading: &Reading, stalled: Option<&Stall>) {
         let is_ready = self.is_ready_now(reading);
         let limit = Duration::from_millis(self.config.health.stall_timeout_ms);
         let is_live = stalled.is_none_or(|stall| stall.lasts < limit);
@@ -185,8 +189,14 @@ impl<'a> Vigil<'a> {
             live: is_live,
             live_cause: self.phase(reading),
         };
-        // A probe finds the old one stale; the log of a process that works must not fill with it.
-        let _ = heartbeat.write(&self.config.health.file);
+        // Said once, not each second: a probe finds the old one stale, and nobody would know why.
+        let failed = heartbeat.write(&self.config.health.file).err();
+        if let Some(error) = &failed
+            && !self.is_heartbeat_failing
+        {
+            HeartbeatUnwritable { problem: &error.to_string() }.emit();
+        }
+        self.is_heartbeat_failing = failed.is_some();
     }
 
     // ------------------------------------------------------------------------------------------------ the watchdog

@@ -24,6 +24,14 @@ log_events! {
         pub cause: &'a str,
     }
 
+    /// The heartbeat file cannot be written, so that probes find it missing or stale. Said again only after it worked.
+    #[event(WARN, "heartbeat_unwritable", "the heartbeat file cannot be written")]
+    #[action("mount a folder that this user may write to at `health.file`")]
+    pub struct HeartbeatUnwritable<'a> {
+        /// What failed, and what to do.
+        pub problem: &'a str,
+    }
+
     /// There is lag, and nothing moved for longer than `health.stall_timeout_ms`. The process ends.
     #[event(ERROR, "progress_stalled", "progress has stalled")]
     #[action("none at once: the process is started again. If it repeats, `waiting_for` names what to look at")]
