@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use rdkafka::message::{Header as ClientHeader, OwnedHeaders};
-use steward::config::Config;
+use steward::config::{Config, OnExpired};
 use steward::kafka::event_source::Phase;
 use steward::ports::{EventSource, SourceFailure};
 use steward::record::{Partition, Position};
@@ -34,6 +34,7 @@ pub fn tests() -> Vec<Trial> {
         leaving_without_partitions_ends_the_thread,
         what_retention_deleted_unread_is_told_and_skipped,
         a_log_that_retention_emptied_has_its_end_for_a_position,
+        nothing_is_read_behind_expired_events_that_stop_the_process,
         a_partition_that_expired_can_be_started_elsewhere,
         a_log_that_ends_before_the_position_stops_the_process,
         an_idle_position_stands_behind_the_transaction_marker,
@@ -310,6 +311,20 @@ fn a_log_that_retention_emptied_has_its_end_for_a_position() {
     assert_eq!(told, ["expired 0: 10 to 100", "position 0: 100"]);
     topic.fill(0, 1);
     assert_eq!(member.records(1)[0].offset, 100);
+}
+
+fn nothing_is_read_behind_expired_events_that_stop_the_process() {
+    let topic = Topic::with_partitions(1);
+    topic.fill(0, 100);
+    topic.delete_records_before(0, 40);
+    let member = Member::join_with(&topic, |setup| setup.config.recovery.on_expired = OnExpired::Stop);
+
+    member.start(&member.assigned(), 10);
+
+    member.wait("the news", |events| events.iter().any(|event| event == "expired 0: 10 to 40"));
+    let (told, phase) = (now(), member.phase());
+    member.wait("the thread goes on turning", |_| phase.read().turned > told + Duration::from_millis(1_500));
+    assert_eq!(member.log(), ["assigned 1", "expired 0: 10 to 40"]);
 }
 
 fn a_partition_that_expired_can_be_started_elsewhere() {

@@ -7,12 +7,18 @@ use rdkafka::bindings::rd_kafka_resp_err_t as Code;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::RDKafkaApiKey;
-use steward::record::Partition;
+use steward::kafka::event_source::Phase;
+use steward::ports::SourceFailure;
+use steward::record::{Offset, Partition, Position};
 
 use super::member::{Member, Topic, now};
 
 pub(super) fn tests() -> Vec<Trial> {
-    trials![a_failed_fetch_moves_no_position]
+    trials![
+        a_failed_fetch_moves_no_position,
+        a_record_that_comes_again_is_dropped,
+        a_record_that_comes_again_and_again_stops_the_process,
+    ]
 }
 
 fn a_failed_fetch_moves_no_position() {
@@ -32,6 +38,41 @@ fn a_failed_fetch_moves_no_position() {
     topic.fill(0, 3);
     let records = member.records_of(Partition(0), 8);
     assert_eq!(records.iter().map(|record| record.offset).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
+}
+
+fn a_record_that_comes_again_is_dropped() {
+    let (_cluster, topic) = mock();
+    topic.fill(0, 5);
+    let member = Member::join(&topic);
+    member.start(&member.assigned(), 0);
+    member.records(5);
+
+    member.set_client_back(&topic, 2);
+    member.wait("the repetition is told", |_| member.has_said("RecordRepeated"));
+    topic.fill(0, 3);
+
+    let records = member.records(8);
+    assert_eq!(records.iter().map(|record| record.offset).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
+}
+
+fn a_record_that_comes_again_and_again_stops_the_process() {
+    let (_cluster, topic) = mock();
+    topic.fill(0, 5);
+    let member = Member::join(&topic);
+    member.start(&member.assigned(), 0);
+    member.records(5);
+    member.set_client_back(&topic, 2);
+    member.wait("the repetition is told", |_| member.has_said("RecordRepeated"));
+    let (told, phase) = (now(), member.phase());
+    member.wait("the thread reads again", |_| {
+        let read = phase.read();
+        read.turned > told && read.phase == Phase::Polling
+    });
+
+    member.set_client_back(&topic, 2);
+
+    let broken = SourceFailure::OrderBroken { partition: Partition(0), offset: Offset(2), next: Position(5) };
+    assert_eq!(member.failure(), broken);
 }
 
 fn mock() -> (MockCluster<'static, DefaultProducerContext>, Topic) {

@@ -113,6 +113,14 @@ impl Member {
         self.sink.lock().log.clone()
     }
 
+    /// Behind the thread's back, as the client itself may do it.
+    pub(super) fn set_client_back(&self, topic: &Topic, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&topic.name, 0, ClientOffset::Offset(offset)).expect("not negative");
+        let consumer = self.handle.lock().expect("not poisoned").as_ref().expect("not joined yet").consumer();
+        consumer.seek_partitions(list, LIMIT).expect("the client obeys");
+    }
+
     /// Whether the client told of something with this in it.
     pub(super) fn has_said(&self, part: &str) -> bool {
         self.events.said.lock().expect("not poisoned").iter().any(|said| said.contains(part))
