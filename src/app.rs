@@ -460,7 +460,8 @@ fn failure_of(stop: &Stop) -> Failure {
         Stop::Source(failure) => {
             let exit = match failure {
                 SourceFailure::InstanceReplaced(_) => ExitCode::DuplicateInstance,
-                SourceFailure::PartitionsChanged { .. } => ExitCode::TopicsRefused,
+                SourceFailure::PartitionsChanged { .. } | SourceFailure::Recreated { .. } => ExitCode::TopicsRefused,
+                SourceFailure::OrderBroken { .. } => ExitCode::PromiseBroken,
                 SourceFailure::Fatal(_) => ExitCode::KafkaUnavailable,
             };
             Failure::new(exit, failure.to_string())

@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use crate::entity::Entity;
 use crate::progress::recovery::{Need, Recovered, Recovery, Refusal};
-use crate::record::{Batch, Partition, Position, Record, Term};
+use crate::record::{Batch, Offset, Partition, Position, Record, Term};
 
 pub use crate::progress::recovery::{Bounds, Topic};
 pub use crate::progress::transaction::{Answer, Committed, Content, Mark, RefusedRecord, Stretch};
@@ -170,6 +170,30 @@ pub enum SourceFailure {
         expected: i32,
         /// Now.
         found: i32,
+    },
+    /// The input was replaced under the group's feet, or has lost its end.
+    #[error(
+        "the log of partition {partition} ends at {end}, before position {first}: the topic was created anew or lost its end; state of events that are gone must not be built upon, replay into new topics"
+    )]
+    Recreated {
+        /// The partition.
+        partition: Partition,
+        /// The position that was to be read.
+        first: Position,
+        /// The log's end.
+        end: Position,
+    },
+    /// Offsets fell within one assignment.
+    #[error(
+        "partition {partition} gave offset {offset} after position {next}, and again after a seek to it: offsets of one assignment only rise; look at the brokers' history (an unclean election, a restored backup), then restart: that verifies the state"
+    )]
+    OrderBroken {
+        /// The partition.
+        partition: Partition,
+        /// What came.
+        offset: Offset,
+        /// The position behind everything that came before.
+        next: Position,
     },
     /// A permission is missing, the group's protocol does not fit, and the like.
     #[error("{0}")]

@@ -1,4 +1,4 @@
-//! Takes records out of librdkafka in bulk: the one place with unsafe code.
+//! Takes records out of librdkafka in bulk.
 //!
 //! Why it exists: a record costs a quarter of what `BaseConsumer::poll` costs. Each assigned partition's queue is
 //! forwarded into one queue of our own; taking from that one never runs a rebalance, which stays with
@@ -23,6 +23,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
+use crate::kafka::headers::NativeHeaders;
 use crate::record::{Batch, Header, Offset, Partition};
 
 /// Messages taken by one call at the most: the array of pointers is allocated once.
@@ -209,12 +210,14 @@ impl Incoming<'_> {
 
     /// Copies the record behind those that the batch holds.
     pub fn copy_into(&self, batch: &mut Batch) {
+        // SAFETY: the message is alive until the visitor returns, and this thread is the only one that has it.
+        let headers: Vec<_> = unsafe { NativeHeaders::of(self.raw) }.collect();
         batch.push(
             self.offset(),
             self.timestamp_ms(),
             bytes(self.raw.key.cast(), self.raw.key_len),
             bytes(self.raw.payload.cast(), self.raw.len),
-            self.headers(),
+            headers.iter().map(|(name, value)| Header { name, value: *value }),
         );
     }
 
@@ -224,51 +227,6 @@ impl Incoming<'_> {
         let timestamp_ms = unsafe { sys::rd_kafka_message_timestamp(self.raw, &raw mut kind) };
         let present = kind != sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && timestamp_ms != -1;
         present.then_some(timestamp_ms)
-    }
-
-    fn headers(&self) -> HeadersOf<'_> {
-        let mut headers = ptr::null_mut();
-        // SAFETY: the message is alive. librdkafka parses the headers on the first call and keeps them in the message:
-        // they live as long as it does.
-        let code = unsafe { sys::rd_kafka_message_headers(self.raw, &raw mut headers) };
-        let headers = (code == Code::RD_KAFKA_RESP_ERR_NO_ERROR).then_some(headers).and_then(NonNull::new);
-        HeadersOf { headers, index: 0, message: PhantomData }
-    }
-}
-
-/// The headers of one message, in order.
-struct HeadersOf<'a> {
-    headers: Option<NonNull<sys::rd_kafka_headers_t>>,
-    index: usize,
-    message: PhantomData<&'a Message>,
-}
-
-impl<'a> Iterator for HeadersOf<'a> {
-    type Item = Header<'a>;
-
-    fn next(&mut self) -> Option<Header<'a>> {
-        let headers = self.headers?;
-        let (mut name, mut value, mut len) = (ptr::null(), ptr::null(), 0);
-        // SAFETY: the headers are alive with their message; the three are written when the call finds a header.
-        let code = unsafe {
-            sys::rd_kafka_header_get_all(headers.as_ptr(), self.index, &raw mut name, &raw mut value, &raw mut len)
-        };
-        if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return None;
-        }
-        self.index += 1;
-        // SAFETY: a found header has a name, which librdkafka ends with a zero byte, and which lives with the message.
-        let name: &'a [u8] = unsafe { CStr::from_ptr(name) }.to_bytes();
-        Some(Header { name: valid_utf8(name), value: bytes(value.cast(), len) })
-    }
-}
-
-/// Kafka's protocol wants UTF-8. A name that breaks that keeps what stands before the break: it must not stop a
-/// partition.
-fn valid_utf8(name: &[u8]) -> &str {
-    match std::str::from_utf8(name) {
-        Ok(name) => name,
-        Err(broken) => std::str::from_utf8(&name[..broken.valid_up_to()]).unwrap_or_default(),
     }
 }
 

@@ -1,42 +1,63 @@
-//! Reads the headers of a consumed message.
+//! Reads the headers of a consumed message, for everybody who does.
 //!
 //! rdkafka's own accessor panics on a header name that is not UTF-8, which any producer may send: one record would
 //! take the process down each time it is read. Here such a name comes with U+FFFD in place of what is not UTF-8.
 
 use std::borrow::Cow;
 use std::ffi::CStr;
+use std::marker::PhantomData;
+use std::ptr::{self, NonNull};
 
 use rdkafka::message::BorrowedMessage;
 use rdkafka_sys as sys;
+use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
-/// Name and value of each header, in order. A value may be null.
+/// Name and value of each header, in order. A value may be null, which is not the same as empty.
 #[must_use]
 pub fn headers_of<'m>(message: &'m BorrowedMessage<'_>) -> Vec<(Cow<'m, str>, Option<&'m [u8]>)> {
-    let mut native = std::ptr::null_mut();
-    // SAFETY: the message outlives the call and the result, and keeps what `native` points to.
-    let error = unsafe { sys::rd_kafka_message_headers(message.ptr(), &raw mut native) };
-    if error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR || native.is_null() {
-        return Vec::new();
+    // SAFETY: the message holds librdkafka's own, which lives as long as it does.
+    unsafe { NativeHeaders::of(&*message.ptr()) }.collect()
+}
+
+/// The headers of a message in librdkafka's memory.
+pub(super) struct NativeHeaders<'m> {
+    headers: Option<NonNull<sys::rd_kafka_headers_t>>,
+    index: usize,
+    message: PhantomData<&'m sys::rd_kafka_message_t>,
+}
+
+impl<'m> NativeHeaders<'m> {
+    /// # Safety
+    /// The message is one that librdkafka made, it is not destroyed while 'm lasts, and no other thread uses it.
+    pub(super) unsafe fn of(message: &'m sys::rd_kafka_message_t) -> NativeHeaders<'m> {
+        let mut headers = ptr::null_mut();
+        // SAFETY: the message is alive. librdkafka parses the headers on the first call and keeps them in the message:
+        // they live as long as it does.
+        let code = unsafe { sys::rd_kafka_message_headers(message, &raw mut headers) };
+        let headers = (code == Code::RD_KAFKA_RESP_ERR_NO_ERROR).then_some(headers).and_then(NonNull::new);
+        NativeHeaders { headers, index: 0, message: PhantomData }
     }
-    // SAFETY: `native` is not null, and belongs to the message.
-    let count = unsafe { sys::rd_kafka_header_cnt(native) };
-    let mut headers = Vec::with_capacity(count);
-    for index in 0..count {
-        let (mut name, mut value, mut size) = (std::ptr::null(), std::ptr::null(), 0);
-        // SAFETY: as above; the three are written when there is such a header, and read only then.
-        let error =
-            unsafe { sys::rd_kafka_header_get_all(native, index, &raw mut name, &raw mut value, &raw mut size) };
-        if error != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-            break;
-        }
-        // SAFETY: the library ends every name with a NUL, and keeps it as long as the message.
-        let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
-        let value = match value.is_null() {
-            true => None,
-            // SAFETY: the library keeps `size` bytes there as long as the message.
-            false => Some(unsafe { std::slice::from_raw_parts(value.cast::<u8>(), size) }),
+}
+
+impl<'m> Iterator for NativeHeaders<'m> {
+    type Item = (Cow<'m, str>, Option<&'m [u8]>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let headers = self.headers?;
+        let (mut name, mut value, mut len) = (ptr::null(), ptr::null(), 0);
+        // SAFETY: the headers are alive with their message; the three are written when the call finds a header.
+        let code = unsafe {
+            sys::rd_kafka_header_get_all(headers.as_ptr(), self.index, &raw mut name, &raw mut value, &raw mut len)
         };
-        headers.push((name, value));
+        if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return None;
+        }
+        self.index += 1;
+        // SAFETY: a found header has a name, which librdkafka ends with a zero byte, and which lives with the message.
+        let name: &'m CStr = unsafe { CStr::from_ptr(name) };
+        let value: *const u8 = value.cast();
+        // SAFETY: librdkafka keeps `len` bytes there as long as the message lives.
+        let value = (!value.is_null()).then(|| unsafe { std::slice::from_raw_parts(value, len) });
+        Some((name.to_string_lossy(), value))
     }
-    headers
 }

@@ -16,6 +16,14 @@ use crate::record::{Batch, Offset, Partition, Position, Term};
 pub(super) struct Owned {
     pub(super) term: Term,
     pub(super) reading: Reading,
+    /// What came a second time, so that the client was set back; `None` once a record behind it has come.
+    pub(super) repeated: Option<Offset>,
+}
+
+impl Owned {
+    pub(super) fn new(term: Term, reading: Reading) -> Owned {
+        Owned { term, reading, repeated: None }
+    }
 }
 
 pub(super) enum Reading {
@@ -25,6 +33,8 @@ pub(super) enum Reading {
     Starting { position: Position, since: Instant, patience_until: Instant },
     /// `next` is the position behind everything that was taken; `open` collects this round's records.
     Started { next: Position, open: Option<Batch> },
+    /// The client has lost its place: at `resume_at` it is set back to `next`, and until then nothing is taken.
+    Interrupted { next: Position, resume_at: Instant },
     /// The log does not hold `first`; the client has stopped reading.
     Expired { first: Position, since: Instant, retry_at: Instant },
 }
@@ -46,27 +56,38 @@ pub(super) struct ReadFailure {
 
 pub(super) enum ReadCause {
     Client(QueueFailure),
-    /// A record stood below this position.
-    FellBack(Position),
+    /// A record came from below the position.
+    FellBack(Offset),
 }
 
 impl Round<'_> {
     pub(super) fn take(&mut self, taken: Taken<'_>) {
         match taken {
             Taken::Record(partition, incoming) => {
+                // What stands behind a failure may stand behind a gap. The partition is read again from before it.
+                if self.failures.iter().any(|failure| failure.partition == partition) {
+                    return;
+                }
                 // Anything else was fetched before the partition was held or revoked.
-                let Some(Owned { term, reading: Reading::Started { next, open } }) = self.owned.get_mut(&partition)
+                let Some(Owned { term, reading: Reading::Started { next, open }, repeated }) =
+                    self.owned.get_mut(&partition)
                 else {
                     return;
                 };
                 let offset = incoming.offset();
                 if offset.is_before(*next) {
-                    let (cause, reason) = (ReadCause::FellBack(*next), offset.to_string());
-                    self.failures.push(ReadFailure { partition, offset: Some(offset), cause, reason });
+                    let reason = format!("offset {offset} came after position {next}; the client is set back to that");
+                    self.failures.push(ReadFailure {
+                        partition,
+                        offset: Some(offset),
+                        cause: ReadCause::FellBack(offset),
+                        reason,
+                    });
                     return;
                 }
                 incoming.copy_into(open.get_or_insert_with(|| Batch::new(partition, *term, *next)));
                 *next = offset.next();
+                *repeated = None;
                 self.records += 1;
                 self.bytes += incoming.payload_bytes() as u64;
             }

@@ -9,7 +9,9 @@
 //!   group its rebalance. Batches of a partition that goes are dropped; its next owner reads them again.
 //! * b) A partition is assigned paused and at no particular position; it reads from its start's position on, and never
 //!   before. Records that do not belong to the current term are dropped.
-//! * c) Offsets of one term only rise: a record below the position is a reason to stop, not to skip.
+//! * c) Offsets of one term only rise. The client may give records a second time: when it pauses a partition for a
+//!   rebalance, it notes its place before it has counted what it is just handing out. So the first record below the
+//!   position has the client set back to it; one right after that is a reason to stop, not to skip.
 //! * d) Leaving drains first and tells the group afterwards: once the client has no subscription it sends no heartbeats,
 //!   and a drain that is longer than the session would lose what it was to save.
 //! * e) An assignment outside of a rebalance could be taken for the answer to a revocation that waits in the queue. So
@@ -19,6 +21,10 @@
 //!   seek has shown that the stop is over.
 //! * g) The client's thread for a broker sleeps up to a second when it has nothing to fetch, and a resume does not wake
 //!   it. A request to the broker does, so a start asks for something.
+//! * h) The client counts an error as if it were the record at that offset: its position, where a pause resumes, then
+//!   stands behind a record that was never read. And what follows a batch that it cannot read stands behind a gap. So
+//!   nothing behind an error is taken, and the client is set back to the last position that was right. Until then the
+//!   partition is paused: a rebalance would let it fetch behind the log's end, which looks like a lost log.
 
 mod leaving;
 mod positions;
@@ -33,8 +39,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset as ClientOffset;
 use rustc_hash::FxHashMap;
 
-use self::positions::{EXPIRED_RETRY, IDLE_INTERVAL, starting};
-use crate::config::Config;
+use self::positions::{EXPIRED_RETRY, IDLE_INTERVAL, INTERRUPTED_RETRY, starting};
+use crate::config::{Config, OnExpired};
 use crate::kafka::batch_queue::{BatchQueue, MAX_TAKEN, QueueFailure};
 use crate::kafka::client::{ClientEvents, ClientRole};
 use crate::kafka::event_source::{Phase, PhaseWatch, SourceParts};
@@ -52,6 +58,9 @@ const GROUP_EVENTS_PER_TURN: usize = 16;
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes that one round takes at the most, give or take what one call returns.
 const ROUND_BYTES: u64 = 4 << 20;
+
+/// What to do where the client refuses what it has to be able to do.
+const RESTART: &str = "restart the process, nothing that was applied is lost; report it, with the kafka_client_error before it, if it comes again";
 
 /// What the thread is told.
 pub(super) enum Command {
@@ -97,6 +106,7 @@ pub(super) struct PollThread {
     revocation: Option<Revocation>,
     outbox: Outbox,
     next_idle_check: Instant,
+    on_expired: OnExpired,
     record_bytes: u64,
     course: Course,
 }
@@ -151,6 +161,7 @@ impl PollThread {
             revocation: None,
             outbox: Outbox::default(),
             next_idle_check,
+            on_expired: config.recovery.on_expired,
             record_bytes: 256,
             course: Course::Running,
         }
@@ -187,7 +198,10 @@ impl PollThread {
 
     fn show_phase(&self) {
         let now = self.clock.now();
-        let seeking = |owned: &Owned| matches!(owned.reading, Reading::Starting { .. } | Reading::Expired { .. });
+        let seeking = |owned: &Owned| match owned.reading {
+            Reading::Starting { .. } | Reading::Interrupted { .. } | Reading::Expired { .. } => true,
+            Reading::Held | Reading::Started { .. } => false,
+        };
         let phase = if matches!(self.course, Course::Leaving { .. }) {
             Phase::Leaving
         } else if self.revocation.is_some() {
@@ -213,7 +227,7 @@ impl PollThread {
                 Some(Ok(stray)) => {
                     let place = (rdkafka::Message::partition(&stray), rdkafka::Message::offset(&stray));
                     Some(SourceFailure::Fatal(format!(
-                        "partition {} offset {} came by a queue that nothing should come by; this is a bug",
+                        "partition {} offset {} came by a queue that nothing should come by; this is a bug, report it and restart",
                         place.0, place.1
                     )))
                 }
@@ -232,7 +246,7 @@ impl PollThread {
             return Some(if code == RDKafkaErrorCode::FencedInstanceId {
                 SourceFailure::InstanceReplaced(self.instance.clone())
             } else {
-                SourceFailure::Fatal(format!("the consumer cannot go on ({code:?}): {reason}"))
+                SourceFailure::Fatal(format!("the consumer cannot go on ({code:?}): {reason}; {RESTART}"))
             });
         }
         let remedy = remedy(error.rdkafka_error_code()?)?;
@@ -274,7 +288,7 @@ impl PollThread {
             .and_then(|()| list.set_all_offsets(ClientOffset::Offset(0)))
             .and_then(|()| self.wiring.consumer.incremental_assign(&list));
         if let Err(error) = assigned {
-            return self.fail(SourceFailure::Fatal(format!("the assignment was not accepted: {error}")));
+            return self.fail(SourceFailure::Fatal(format!("the assignment was not accepted: {error}; {RESTART}")));
         }
         if matches!(self.course, Course::Leaving { .. }) {
             // Accepted only so that it can be given back.
@@ -283,7 +297,7 @@ impl PollThread {
         let begun: Vec<(Partition, Term)> =
             partitions.into_iter().map(|partition| (partition, self.terms.begin(partition))).collect();
         for &(partition, term) in &begun {
-            self.owned.insert(partition, Owned { term, reading: Reading::Held });
+            self.owned.insert(partition, Owned::new(term, Reading::Held));
         }
         self.outbox.urgent.push_back(SourceEvent::Assigned(begun));
     }
@@ -349,7 +363,7 @@ impl PollThread {
         let partitions = partitions_of(list);
         self.end_ownership(&partitions, ending);
         if let Err(error) = self.wiring.consumer.incremental_unassign(list) {
-            self.fail(SourceFailure::Fatal(format!("the revocation was not accepted: {error}")));
+            self.fail(SourceFailure::Fatal(format!("the revocation was not accepted: {error}; {RESTART}")));
         }
     }
 
@@ -394,7 +408,7 @@ impl PollThread {
         }
         let since = self.clock.now();
         if let Some(owned) = self.owned.get_mut(&partition) {
-            *owned = Owned { term, reading: starting(position, since, since) };
+            *owned = Owned::new(term, starting(position, since, since));
             self.outbox.drop_data(partition);
         }
     }
@@ -404,8 +418,12 @@ impl PollThread {
             return;
         }
         self.stop_reading(&[partition]);
+        self.pause(partition);
+    }
+
+    fn pause(&mut self, partition: Partition) {
         if let Err(error) = pause(&self.wiring.consumer, &list_of(&self.topic, [(partition, None)])) {
-            self.fail(SourceFailure::Fatal(format!("partition {partition} cannot be paused: {error}")));
+            self.fail(SourceFailure::Fatal(format!("partition {partition} cannot be paused: {error}; {RESTART}")));
         }
     }
 
@@ -464,13 +482,20 @@ impl PollThread {
         let now = self.clock.now();
         let started = self.owned.get_mut(&partition).and_then(|owned| match owned.reading {
             Reading::Started { next, .. } => Some((owned, next)),
-            Reading::Held | Reading::Starting { .. } | Reading::Expired { .. } => None,
+            Reading::Held | Reading::Starting { .. } | Reading::Interrupted { .. } | Reading::Expired { .. } => None,
         });
         match (cause, started) {
             // c)
-            (ReadCause::FellBack(next), _) => self.fail(SourceFailure::Fatal(format!(
-                "partition {partition} gave offset {reason} after position {next}: offsets of one assignment only rise"
-            ))),
+            (ReadCause::FellBack(offset), Some((owned, next))) => {
+                if owned.repeated.is_some() {
+                    return self.fail(SourceFailure::OrderBroken { partition, offset, next });
+                }
+                owned.repeated = Some(offset);
+                owned.reading = Reading::Interrupted { next, resume_at: now };
+                self.pause(partition);
+                self.tell("RecordRepeated", partition, &reason);
+            }
+            (ReadCause::FellBack(_), None) => {}
             // What the client says about its position may be ahead of the last record, by transaction markers.
             (ReadCause::Client(QueueFailure::OutOfRange), Some((owned, next))) => {
                 let first = offset.map_or(next, |offset| next.max(Position(offset.0)));
@@ -483,10 +508,19 @@ impl PollThread {
             (ReadCause::Client(QueueFailure::NotAuthorized), _) => self.fail(SourceFailure::Fatal(format!(
                 "partition {partition} cannot be read on: {reason}; allow READ on the input topic and the group"
             ))),
-            (ReadCause::Client(QueueFailure::Other), _) => {
-                self.events.error(ClientRole::Consumer, "PartitionRead", &format!("partition {partition}: {reason}"));
+            // h)
+            (ReadCause::Client(QueueFailure::Other), started) => {
+                if let Some((owned, next)) = started {
+                    owned.reading = Reading::Interrupted { next, resume_at: now + INTERRUPTED_RETRY };
+                    self.pause(partition);
+                }
+                self.tell("PartitionRead", partition, &reason);
             }
         }
+    }
+
+    fn tell(&self, code: &str, partition: Partition, reason: &str) {
+        self.events.error(ClientRole::Consumer, code, &format!("partition {partition}: {reason}"));
     }
 }
 

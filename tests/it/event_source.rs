@@ -1,5 +1,6 @@
 //! The consumer, against a real Kafka: what it says, in which order, and what it never does.
 
+mod interrupted;
 mod member;
 
 use std::sync::atomic::Ordering;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use rdkafka::message::{Header as ClientHeader, OwnedHeaders};
-use steward::config::Config;
+use steward::config::{Config, OnExpired};
 use steward::kafka::event_source::Phase;
 use steward::ports::{EventSource, SourceFailure};
 use steward::record::{Partition, Position};
@@ -15,9 +16,11 @@ use steward::record::{Partition, Position};
 use self::member::{Member, Refused, Seen, Setup, Topic, now};
 
 pub fn tests() -> Vec<Trial> {
-    broker_trials![
+    let mut tests = interrupted::tests();
+    tests.extend(broker_trials![
         SharedAlone:
         a_started_partition_gives_its_records_as_they_were_written,
+        a_header_name_that_is_no_text_keeps_what_is_text,
         nothing_is_read_before_the_start,
         a_start_begins_where_it_says,
         a_start_within_the_assignment_is_not_too_early,
@@ -30,13 +33,16 @@ pub fn tests() -> Vec<Trial> {
         leaving_commits_what_is_applied_and_hands_over_at_once,
         leaving_without_partitions_ends_the_thread,
         what_retention_deleted_unread_is_told_and_skipped,
+        a_log_that_retention_emptied_has_its_end_for_a_position,
+        nothing_is_read_behind_expired_events_that_stop_the_process,
         a_partition_that_expired_can_be_started_elsewhere,
         a_log_that_ends_before_the_position_stops_the_process,
         an_idle_position_stands_behind_the_transaction_marker,
         a_topic_with_more_partitions_than_at_the_start_stops_the_process,
         a_second_holder_of_an_instance_name_stops_the_first,
         a_member_that_stands_still_loses_its_partitions,
-    ]
+    ]);
+    tests
 }
 
 fn a_started_partition_gives_its_records_as_they_were_written() {
@@ -70,6 +76,14 @@ fn a_started_partition_gives_its_records_as_they_were_written() {
     assert_eq!((records[2].key.as_deref(), records[2].value.as_deref()), (Some(b"no value".as_slice()), None));
     assert_eq!((records[3].key.as_deref(), records[3].value.as_deref()), (Some(b"".as_slice()), Some(b"".as_slice())));
     assert!(records[3].headers.is_empty());
+}
+
+fn a_header_name_that_is_no_text_keeps_what_is_text() {
+    let topic = Topic::with_partitions(1);
+    topic.produce_with_header_name(c"x\xffy");
+    let member = Member::join(&topic);
+    member.start(&member.assigned(), 0);
+    assert_eq!(member.records(1)[0].headers, [("x\u{fffd}y".to_owned(), Some(b"1".to_vec()))]);
 }
 
 fn nothing_is_read_before_the_start() {
@@ -284,6 +298,35 @@ fn what_retention_deleted_unread_is_told_and_skipped() {
     assert!(records.iter().all(|record| record.term == owned[0].1));
 }
 
+fn a_log_that_retention_emptied_has_its_end_for_a_position() {
+    let topic = Topic::with_partitions(1);
+    topic.fill(0, 100);
+    topic.delete_records_before(0, 100);
+    let member = Member::join(&topic);
+
+    member.start(&member.assigned(), 10);
+
+    member.wait("the position at the log's end", |events| events.iter().any(|event| event == "position 0: 100"));
+    let told: Vec<String> = member.log().split_off(1);
+    assert_eq!(told, ["expired 0: 10 to 100", "position 0: 100"]);
+    topic.fill(0, 1);
+    assert_eq!(member.records(1)[0].offset, 100);
+}
+
+fn nothing_is_read_behind_expired_events_that_stop_the_process() {
+    let topic = Topic::with_partitions(1);
+    topic.fill(0, 100);
+    topic.delete_records_before(0, 40);
+    let member = Member::join_with(&topic, |setup| setup.config.recovery.on_expired = OnExpired::Stop);
+
+    member.start(&member.assigned(), 10);
+
+    member.wait("the news", |events| events.iter().any(|event| event == "expired 0: 10 to 40"));
+    let (told, phase) = (now(), member.phase());
+    member.wait("the thread goes on turning", |_| phase.read().turned > told + Duration::from_millis(1_500));
+    assert_eq!(member.log(), ["assigned 1", "expired 0: 10 to 40"]);
+}
+
 fn a_partition_that_expired_can_be_started_elsewhere() {
     let topic = Topic::with_partitions(2);
     topic.fill(0, 100);
@@ -317,7 +360,10 @@ fn a_log_that_ends_before_the_position_stops_the_process() {
     let member = Member::join(&topic);
     member.start(&member.assigned(), 500);
     let failure = member.failure();
-    assert!(matches!(&failure, SourceFailure::Fatal(why) if why.contains("ends at 10")), "{failure:?}");
+    assert!(
+        matches!(&failure, SourceFailure::Recreated { first: Position(500), end: Position(10), .. }),
+        "{failure:?}"
+    );
 }
 
 fn an_idle_position_stands_behind_the_transaction_marker() {

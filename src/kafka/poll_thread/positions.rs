@@ -1,5 +1,5 @@
-//! Brings partitions to their positions: starts, starts again where the log no longer holds a position, and positions
-//! behind transaction markers. The letters are those of the parent.
+//! Brings partitions to their positions: starts, starts again after an interruption or where the log does not hold a
+//! position, and positions behind transaction markers. The letters are those of the parent.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,8 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset as ClientOffset;
 
-use super::{Course, PollThread, list_of, pause};
+use super::{Course, PollThread, RESTART, list_of, pause};
+use crate::config::OnExpired;
 use crate::kafka::intake::Reading;
 use crate::kafka::rebalance::Ownership;
 use crate::ports::{SourceEvent, SourceFailure};
@@ -23,6 +24,8 @@ const SEEK_PATIENCE: Duration = Duration::from_secs(1);
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// Between two tries to find out where a log starts.
 pub(super) const EXPIRED_RETRY: Duration = Duration::from_millis(500);
+/// Between an error of the client's and the next try to read there. Also the client's own wait after a failed fetch.
+pub(super) const INTERRUPTED_RETRY: Duration = Duration::from_millis(500);
 /// How often positions behind transaction markers are looked for.
 pub(super) const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -31,10 +34,27 @@ impl PollThread {
         if !matches!(self.course, Course::Running) {
             return;
         }
+        self.end_interruptions();
         self.seek_starting();
         // e) Not while the group waits for an answer.
         if self.revocation.is_none() {
             self.revive_expired();
+        }
+    }
+
+    fn end_interruptions(&mut self) {
+        let now = self.clock.now();
+        for owned in self.owned.values_mut() {
+            match owned.reading {
+                Reading::Interrupted { next, resume_at } if resume_at <= now => {
+                    owned.reading = starting(next, now, now);
+                }
+                Reading::Interrupted { .. }
+                | Reading::Held
+                | Reading::Starting { .. }
+                | Reading::Started { .. }
+                | Reading::Expired { .. } => {}
+            }
         }
     }
 
@@ -44,7 +64,7 @@ impl PollThread {
             .iter()
             .filter_map(|(&partition, owned)| match owned.reading {
                 Reading::Starting { position, .. } => Some((partition, Some(position))),
-                Reading::Held | Reading::Started { .. } | Reading::Expired { .. } => None,
+                Reading::Held | Reading::Started { .. } | Reading::Interrupted { .. } | Reading::Expired { .. } => None,
             })
             .collect();
         if due.is_empty() {
@@ -81,7 +101,7 @@ impl PollThread {
         match outcome {
             Ok(()) => owned.reading = Reading::Started { next: position, open: None },
             Err(error) if now >= since + START_LIMIT => self.fail(SourceFailure::Fatal(format!(
-                "partition {partition} cannot be read from position {position}: {error}"
+                "partition {partition} cannot be read from position {position}: {error}; {RESTART}"
             ))),
             // The client has given the partition up, because an earlier position was out of range. e) Not while the
             // group waits for an answer.
@@ -94,17 +114,18 @@ impl PollThread {
         }
     }
 
+    /// One partition in a turn, the one that is due the longest: each asks the broker, which may take its time.
     fn revive_expired(&mut self) {
         let now = self.clock.now();
-        let due: Vec<(Partition, Position, Instant)> = self
-            .owned
-            .iter()
-            .filter_map(|(&partition, owned)| match owned.reading {
-                Reading::Expired { first, since, retry_at } if retry_at <= now => Some((partition, first, since)),
-                Reading::Expired { .. } | Reading::Held | Reading::Starting { .. } | Reading::Started { .. } => None,
-            })
-            .collect();
-        for (partition, first, since) in due {
+        let due = self.owned.iter().filter_map(|(&partition, owned)| match owned.reading {
+            Reading::Expired { first, since, retry_at } if retry_at <= now => Some((retry_at, partition, first, since)),
+            Reading::Expired { .. }
+            | Reading::Held
+            | Reading::Starting { .. }
+            | Reading::Started { .. }
+            | Reading::Interrupted { .. } => None,
+        });
+        if let Some((_, partition, first, since)) = due.min_by_key(|&(retry_at, ..)| retry_at) {
             self.revive(partition, first, since);
         }
     }
@@ -122,21 +143,31 @@ impl PollThread {
             }
             Err(error) => {
                 return self.fail(SourceFailure::Fatal(format!(
-                    "partition {partition} has lost position {first}, and where its log starts cannot be had: {error}"
+                    "partition {partition} has lost position {first}, and where its log starts cannot be had: {error}; look at the partition's leader, then restart"
                 )));
             }
         };
         if first > high {
-            return self.fail(SourceFailure::Fatal(format!(
-                "the log of partition {partition} ends at {high}, before position {first}: the topic was created anew or lost its end; state of events that are gone must not be built upon, replay into new topics"
-            )));
+            return self.fail(SourceFailure::Recreated { partition, first, end: high });
         }
-        let next = first.max(low);
         if low > first {
             self.outbox.data.push_back(SourceEvent::Expired { partition, term, first, until: low });
+            match self.on_expired {
+                // So that the group stands behind the gap even while nothing follows it.
+                OnExpired::Continue => {
+                    self.outbox.data.push_back(SourceEvent::Batch(Batch::new(partition, term, low)));
+                }
+                // Whoever hears of it ends the process, and nothing may be committed behind the gap meanwhile.
+                OnExpired::Stop => {
+                    if let Some(owned) = self.owned.get_mut(&partition) {
+                        owned.reading = Reading::Held;
+                    }
+                    return;
+                }
+            }
         }
         if let Some(owned) = self.owned.get_mut(&partition) {
-            owned.reading = starting(next, since, now);
+            owned.reading = starting(first.max(low), since, now);
         }
         self.assign_anew(partition);
     }
@@ -151,7 +182,7 @@ impl PollThread {
             .and_then(|()| pause(consumer, &list))
             .and_then(|()| consumer.incremental_assign(&list));
         if let Err(error) = assigned {
-            self.fail(SourceFailure::Fatal(format!("partition {partition} was not assigned anew: {error}")));
+            self.fail(SourceFailure::Fatal(format!("partition {partition} was not assigned anew: {error}; {RESTART}")));
         }
         self.serve_group();
         while let Some(notice) = self.wiring.consumer.context().next_notice() {
@@ -170,7 +201,8 @@ impl PollThread {
         for element in positions.elements() {
             let partition = Partition(element.partition());
             // The client counts only what it has handed out, and this thread keeps nothing back: whatever stands below
-            // this position was given on. It names none before the first record after a start.
+            // this position was given on. h) An error that it counts ends `Started`, and the seek after it resets the
+            // count. It names no position before the first record after a seek.
             let ClientOffset::Offset(position) = element.offset() else { continue };
             let Some(owned) = self.owned.get_mut(&partition) else { continue };
             let Reading::Started { next, open: None } = &mut owned.reading else { continue };

@@ -1,6 +1,7 @@
 //! Members of a group, topics, and what a sink heard: the harness of the tests beside it.
 
 use std::collections::VecDeque;
+use std::ffi::{CStr, CString};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset as ClientOffset, TopicPartitionList};
+use rdkafka_sys as sys;
 use steward::config::Config;
 use steward::kafka::client::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
 use steward::kafka::event_source::{KafkaSource, SourceHandle, SourceParts};
@@ -109,6 +111,19 @@ impl Member {
 
     pub(super) fn log(&self) -> Vec<String> {
         self.sink.lock().log.clone()
+    }
+
+    /// Behind the thread's back, as the client itself may do it.
+    pub(super) fn set_client_back(&self, topic: &Topic, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&topic.name, 0, ClientOffset::Offset(offset)).expect("not negative");
+        let consumer = self.handle.lock().expect("not poisoned").as_ref().expect("not joined yet").consumer();
+        consumer.seek_partitions(list, LIMIT).expect("the client obeys");
+    }
+
+    /// Whether the client told of something with this in it.
+    pub(super) fn has_said(&self, part: &str) -> bool {
+        self.events.said.lock().expect("not poisoned").iter().any(|said| said.contains(part))
     }
 
     pub(super) fn refuse(&self, refused: Refused) {
@@ -387,18 +402,25 @@ pub(super) struct Topic {
 
 impl Topic {
     pub(super) fn with_partitions(partitions: i32) -> Topic {
-        let broker = crate::support::broker::shared_address();
-        let name = format!("event-source-{}", fresh());
+        let topic = Topic::named(crate::support::broker::shared_address(), partitions);
+        let new = [NewTopic::new(&topic.name, partitions, TopicReplication::Fixed(1))];
+        let created = block_on(topic.admin().create_topics(&new, &AdminOptions::new().operation_timeout(Some(LIMIT))));
+        assert!(created.expect("the broker answers").iter().all(Result::is_ok), "the topic is new");
+        topic
+    }
+
+    /// A topic of one partition, which whoever owns the mock has to create.
+    pub(super) fn on_mock(broker: &str) -> Topic {
+        Topic::named(broker.to_owned(), 1)
+    }
+
+    fn named(broker: String, partitions: i32) -> Topic {
         let producer = ClientConfig::new()
             .set("bootstrap.servers", &broker)
             .set("queue.buffering.max.messages", "1000000")
             .create()
             .expect("the settings are valid");
-        let topic = Topic { name, partitions, broker, producer };
-        let new = [NewTopic::new(&topic.name, partitions, TopicReplication::Fixed(1))];
-        let created = block_on(topic.admin().create_topics(&new, &AdminOptions::new().operation_timeout(Some(LIMIT))));
-        assert!(created.expect("the broker answers").iter().all(Result::is_ok), "the topic is new");
-        topic
+        Topic { name: format!("event-source-{}", fresh()), partitions, broker, producer }
     }
 
     pub(super) fn admin(&self) -> AdminClient<DefaultClientContext> {
@@ -423,6 +445,31 @@ impl Topic {
             self.producer.send(record).map_err(|(error, _)| error).expect("the queue has room");
         }
         self.producer.flush(LIMIT).expect("the broker takes them");
+    }
+
+    /// One record to partition 0, whose one header has a name that the client's own types would not take.
+    pub(super) fn produce_with_header_name(&self, name: &CStr) {
+        use sys::rd_kafka_vtype_t as Kind;
+        let topic = CString::new(self.name.as_str()).expect("no NUL");
+        // SAFETY: the arguments are what each kind asks for, and outlive the call, which copies them.
+        let error = unsafe {
+            sys::rd_kafka_producev(
+                self.producer.client().native_ptr(),
+                Kind::RD_KAFKA_VTYPE_TOPIC,
+                topic.as_ptr(),
+                Kind::RD_KAFKA_VTYPE_PARTITION,
+                0,
+                Kind::RD_KAFKA_VTYPE_MSGFLAGS,
+                sys::RD_KAFKA_MSG_F_COPY,
+                Kind::RD_KAFKA_VTYPE_HEADER,
+                name.as_ptr(),
+                c"1".as_ptr(),
+                1_isize,
+                Kind::RD_KAFKA_VTYPE_END,
+            )
+        };
+        assert_eq!(error, sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
+        self.producer.flush(LIMIT).expect("the broker takes it");
     }
 
     pub(super) fn fill(&self, partition: i32, count: usize) {

@@ -1,0 +1,83 @@
+//! What the consumer does when reading is interrupted, against the client's mock: a real Kafka has no errors to order.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use rdkafka::bindings::rd_kafka_resp_err_t as Code;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::RDKafkaApiKey;
+use steward::kafka::event_source::Phase;
+use steward::ports::SourceFailure;
+use steward::record::{Offset, Partition, Position};
+
+use super::member::{Member, Topic, now};
+
+pub(super) fn tests() -> Vec<Trial> {
+    trials![
+        a_failed_fetch_moves_no_position,
+        a_record_that_comes_again_is_dropped,
+        a_record_that_comes_again_and_again_stops_the_process,
+    ]
+}
+
+fn a_failed_fetch_moves_no_position() {
+    let (cluster, topic) = mock();
+    topic.fill(0, 5);
+    let member = Member::join(&topic);
+    member.start(&member.assigned(), 0);
+    member.records(5);
+
+    // The client takes one for the news that it has reached the log's end.
+    cluster.request_errors(RDKafkaApiKey::Fetch, &[Code::RD_KAFKA_RESP_ERR_UNKNOWN; 2]);
+    member.wait("the client tells of the error", |_| member.has_said("PartitionRead"));
+    let (told, phase) = (now(), member.phase());
+    member.wait("idle positions were looked for since", |_| phase.read().turned > told + Duration::from_millis(2_200));
+    assert!(!member.log().iter().any(|event| event.starts_with("position")), "{:?}", member.log());
+
+    topic.fill(0, 3);
+    let records = member.records_of(Partition(0), 8);
+    assert_eq!(records.iter().map(|record| record.offset).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
+}
+
+fn a_record_that_comes_again_is_dropped() {
+    let (_cluster, topic) = mock();
+    topic.fill(0, 5);
+    let member = Member::join(&topic);
+    member.start(&member.assigned(), 0);
+    member.records(5);
+
+    member.set_client_back(&topic, 2);
+    member.wait("the repetition is told", |_| member.has_said("RecordRepeated"));
+    topic.fill(0, 3);
+
+    let records = member.records(8);
+    assert_eq!(records.iter().map(|record| record.offset).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
+}
+
+fn a_record_that_comes_again_and_again_stops_the_process() {
+    let (_cluster, topic) = mock();
+    topic.fill(0, 5);
+    let member = Member::join(&topic);
+    member.start(&member.assigned(), 0);
+    member.records(5);
+    member.set_client_back(&topic, 2);
+    member.wait("the repetition is told", |_| member.has_said("RecordRepeated"));
+    let (told, phase) = (now(), member.phase());
+    member.wait("the thread reads again", |_| {
+        let read = phase.read();
+        read.turned > told && read.phase == Phase::Polling
+    });
+
+    member.set_client_back(&topic, 2);
+
+    let broken = SourceFailure::OrderBroken { partition: Partition(0), offset: Offset(2), next: Position(5) };
+    assert_eq!(member.failure(), broken);
+}
+
+fn mock() -> (MockCluster<'static, DefaultProducerContext>, Topic) {
+    let cluster = MockCluster::new(1).expect("a mock broker");
+    let topic = Topic::on_mock(&cluster.bootstrap_servers());
+    cluster.create_topic(&topic.name, topic.partitions, 1).expect("the mock obeys");
+    (cluster, topic)
+}
