@@ -9,7 +9,7 @@ mod streams;
 use std::collections::HashMap;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::Config;
 use serde_json::Value;
 use steward::entity::{Entity, MAX_DETAIL_BYTES, Reason, judge};
 use steward::record::{Headers, Offset, Record};
@@ -170,7 +170,7 @@ fn holds<S: Strategy>(strategy: S, property: impl Fn(S::Value) -> Result<(), Tes
 
 fn run<S: Strategy>(cases: u32, strategy: S, property: impl Fn(S::Value) -> Result<(), TestCaseError>) {
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 100_000, ..Config::default() };
-    if let Err(broken) = TestRunner::new(config).run(&strategy, property) {
+    if let Err(broken) = crate::support::chance::runner(config).run(&strategy, property) {
         panic!("{broken}");
     }
 }

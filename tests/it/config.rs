@@ -10,7 +10,6 @@ use std::path::Path;
 
 use libtest_mimic::Trial;
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
 use steward::config::keys::{self, KEYS, Kind};
 use steward::config::{Config, ConfigError, Document, Effective, Origin, SaslMechanism, Tls};
 
@@ -255,22 +254,23 @@ fn no_secret_is_ever_shown() {
         "STEWARD__PASSWORD",
     ];
     let cases = (0..places.len(), 0..=variables.len(), "[A-Z][a-z0-9]{12,20}", prop::bool::ANY);
-    let result = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }).run(
-        &cases,
-        |(place, variable, secret, broken)| {
-            let rest = if broken { "\n[limits]\nmax_payload_bytes = 0\n" } else { "\n" };
-            let text = places[place].replace("{}", &secret) + rest;
-            let variable = variables.get(variable).map(|name| (*name, secret.as_str()));
-            for tls in [Tls::BuiltIn, Tls::Absent] {
-                let shown = match parse_with(&text, variable, tls) {
-                    Ok(effective) => format!("{effective:?}\n{:?}\n{}", effective.config, effective.describe()),
-                    Err(error) => format!("{error}\n{error:?}"),
-                };
-                prop_assert!(!shown.contains(&secret), "{}\nis answered with\n{}", text, shown);
-            }
-            Ok(())
-        },
-    );
+    let result =
+        crate::support::chance::runner(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }).run(
+            &cases,
+            |(place, variable, secret, broken)| {
+                let rest = if broken { "\n[limits]\nmax_payload_bytes = 0\n" } else { "\n" };
+                let text = places[place].replace("{}", &secret) + rest;
+                let variable = variables.get(variable).map(|name| (*name, secret.as_str()));
+                for tls in [Tls::BuiltIn, Tls::Absent] {
+                    let shown = match parse_with(&text, variable, tls) {
+                        Ok(effective) => format!("{effective:?}\n{:?}\n{}", effective.config, effective.describe()),
+                        Err(error) => format!("{error}\n{error:?}"),
+                    };
+                    prop_assert!(!shown.contains(&secret), "{}\nis answered with\n{}", text, shown);
+                }
+                Ok(())
+            },
+        );
     result.expect("no secret is shown");
 }
 

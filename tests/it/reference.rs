@@ -5,7 +5,7 @@ mod checker;
 
 use libtest_mimic::Trial;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::Config;
 use steward::entity::Reason;
 use steward::reference::{Model, Verdict, number_text};
 
@@ -389,7 +389,7 @@ fn any_json_is_judged_like_by_another_reader() {
     let strategy =
         (0..documents.len(), any::<prop::sample::Index>(), 0..3_u8, "[\\[\\]{}\",:0-9eE+.u\\\\ tnr\u{1}é-]{1,2}");
     let config = Config { cases: 4_000, failure_persistence: None, ..Config::default() };
-    let outcome = TestRunner::new(config).run(&strategy, |(document, place, how, text)| {
+    let outcome = crate::support::chance::runner(config).run(&strategy, |(document, place, how, text)| {
         let mut bytes = documents[document].as_bytes().to_vec();
         let at = place.index(bytes.len());
         match how {
@@ -414,7 +414,7 @@ fn any_float_is_written_like_by_another_writer() {
         (0_u64..1 << 60).prop_map(|cents| cents as f64 / 100.0),
         (-30_i32..30, 1_u32..1000).prop_map(|(exponent, digits)| f64::from(digits) * 10_f64.powi(exponent)),
     ];
-    let outcome = TestRunner::new(config).run(&strategy, |number| {
+    let outcome = crate::support::chance::runner(config).run(&strategy, |number| {
         let number = number.abs();
         prop_assume!(number.is_finite());
         let written = serde_json::to_string(&number).expect("a finite float is JSON");

@@ -242,7 +242,7 @@ fn every_event_of_a_flood_is_logged_or_summed_up_exactly_once() {
     use proptest::prelude::*;
     let steps = prop::collection::vec((0_u8..6, 0_u64..15), 0..200);
     let config = proptest::test_runner::Config { failure_persistence: None, ..Default::default() };
-    let held = proptest::test_runner::TestRunner::new(config).run(&steps, |steps| {
+    let held = crate::support::chance::runner(config).run(&steps, |steps| {
         let now = now();
         let mut flood = Flood::new(WINDOW, 3);
         let (mut at, mut told) = (now, 0);

@@ -356,7 +356,7 @@ fn any_text() -> impl Strategy<Value = String> {
 #[track_caller]
 fn property<S: Strategy>(values: &S, holds: impl Fn(S::Value) -> Result<(), TestCaseError>) {
     let config = proptest::test_runner::Config { cases: 64, failure_persistence: None, ..Default::default() };
-    if let Err(failure) = proptest::test_runner::TestRunner::new(config).run(values, holds) {
+    if let Err(failure) = crate::support::chance::runner(config).run(values, holds) {
         panic!("{failure}");
     }
 }

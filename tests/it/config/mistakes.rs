@@ -4,7 +4,6 @@ use std::path::Path;
 
 use libtest_mimic::Trial;
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
 use steward::config::keys::{self, KEYS};
 use steward::config::{Config, ConfigError, Origin, Tls};
 
@@ -306,7 +305,7 @@ fn no_text_and_no_variable_stops_the_reader() {
     let name = prop_oneof!["[A-Za-z_.=é]{0,30}", prop::sample::select(KEYS).prop_map(|key| keys::variable(key.path))];
     let cases = (text, name, ".{0,12}");
     let config = ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() };
-    let result = TestRunner::new(config).run(&cases, |(text, name, value)| {
+    let result = crate::support::chance::runner(config).run(&cases, |(text, name, value)| {
         let prefixed = format!("STEWARD__{name}");
         for name in [&name, &prefixed] {
             for tls in [Tls::BuiltIn, Tls::Absent] {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::Config;
 use steward::progress::group_commit::{Command, GroupCommit, Input, RevocationId, Settings};
 use steward::progress::offsets::{BatchId, DoneBatch, Outcomes};
 use steward::progress::transaction::{Answer, Committed, Content, Mark, RefusedRecord};
@@ -87,7 +87,9 @@ fn every_record_is_committed_once_whatever_comes() {
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 50_000, ..Config::default() };
     let limit = prop_oneof![Just(1_000_000_u64), Just(1), Just(1_500), Just(4_000)];
     let runs = (limit, prop::collection::vec(happening(), 1..160));
-    if let Err(broken) = TestRunner::new(config).run(&runs, |(limit, happenings)| World::play(limit, &happenings)) {
+    if let Err(broken) =
+        crate::support::chance::runner(config).run(&runs, |(limit, happenings)| World::play(limit, &happenings))
+    {
         panic!("{broken}");
     }
 }

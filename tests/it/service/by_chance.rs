@@ -1,7 +1,7 @@
 //! What must hold whatever comes: properties, on cases drawn by chance.
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::Config;
 use serde_json::{Value, json};
 use steward::entity::{Entity, MAX_DETAIL_BYTES, Reason};
 use steward::service::{Service, State};
@@ -257,7 +257,7 @@ fn has_one_outcome(value: &[u8]) -> Result<(), TestCaseError> {
 fn holds<S: Strategy>(strategy: S, property: impl Fn(S::Value) -> Result<(), TestCaseError>) {
     let cases = std::env::var("STEWARD_PROPTEST_CASES").map_or(20_000, |cases| cases.parse().expect("a number"));
     let config = Config { cases, failure_persistence: None, ..Config::default() };
-    if let Err(broken) = TestRunner::new(config).run(&strategy, property) {
+    if let Err(broken) = crate::support::chance::runner(config).run(&strategy, property) {
         panic!("{broken}");
     }
 }

@@ -10,6 +10,7 @@
 
 pub mod broker;
 pub mod capture;
+pub mod chance;
 pub mod clock;
 pub mod kafka;
 mod leash;
