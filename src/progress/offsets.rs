@@ -158,8 +158,6 @@ impl OpenBatches {
         }
         // Keys finish in any order; the dead letter topic has the order of the source.
         outcomes.dead_letters.sort_by_key(|letter| letter.index);
-        // Snapshots may be far larger than the events that made them, and wait for a transaction like these.
-        entry.open.lease.set(entry.open.lease.bytes() + outcomes.weight_bytes());
         entry.outcomes = Some(outcomes);
         None
     }

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use steward::progress::budget::Budget;
-use steward::progress::offsets::{BatchId, DoneBatch, Head, OpenBatch, OpenBatches, OrderBroken, Outcomes};
+use steward::progress::offsets::{BatchId, DoneBatch, Head, OpenBatches, OrderBroken, Outcomes};
 use steward::record::{Batch, DeadLetter, Offset, Position, Term};
 
 use super::{P0, all_refused, batch_of, letter_of, open_batch, snapshot_of};
@@ -20,28 +19,12 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
         dead_letters_stand_in_the_order_of_the_source,
         a_batch_is_completed_once,
         outcomes_of_keys_add_up,
-        outcomes_wait_on_the_budget_of_their_batch,
         what_is_too_much_for_one_transaction_is_cut_with_dead_letters_first,
         the_head_is_the_oldest_record_that_is_left,
     ]
 }
 
 const TERM: Term = Term(1);
-
-fn outcomes_wait_on_the_budget_of_their_batch() {
-    let budget = Budget::new(1_000_000);
-    let mut line = OpenBatches::starting_at(Position(0));
-    let batch = Arc::new(batch_of(P0, TERM, &[0]));
-    let lease = budget.hold(10);
-    line.open(OpenBatch { id: BatchId(1), batch, lease, guard: None }).expect("it stands at the start");
-    let outcomes = Outcomes { snapshots: vec![snapshot_of(P0, "a", 0)], ..Outcomes::default() };
-    let weight = outcomes.weight_bytes();
-    assert!(weight > 0);
-    assert!(line.complete(BatchId(1), outcomes).is_none());
-    assert_eq!(budget.held_bytes(), 10 + weight);
-    assert_eq!(taken(&mut line), [1]);
-    assert_eq!(budget.held_bytes(), 0, "what was taken and dropped is still held");
-}
 
 fn what_is_too_much_for_one_transaction_is_cut_with_dead_letters_first() {
     let batch = Arc::new(batch_of(P0, TERM, &[3, 5]));
