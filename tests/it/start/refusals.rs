@@ -29,7 +29,7 @@ fn a_foreign_record_in_the_state_topic_is_refused_by_name() {
     let error = topics_refused(&world.setup());
 
     let name = format!("state topic, partition 1, offset {}", place.offset);
-    assert_says(&error, &[&name, "steward-source-offset", "move it aside"]);
+    assert_says(&error, &[&name, "steward-source-offset", "new state and dead letter topics"]);
 }
 
 fn a_state_topic_with_another_partition_count_is_refused() {
