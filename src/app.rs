@@ -32,7 +32,7 @@ use crate::kafka::guards::{StartRefusal, StartWarning};
 use crate::kafka::topics::{TopicInspector, Topics};
 use crate::log_events::{
     GuardRefused, GuardUnchecked, LogEvent, ProcessFailed, ProcessStarting, ProcessStopped, ProcessStopping,
-    SecondSignal, TopicAwaited, TopicCreated, TopicsChecked,
+    SecondSignal, TopicAwaited, TopicCreated, TopicsChecked, millis,
 };
 use crate::ports::{Clock, ReadFailure, SourceFailure};
 use crate::progress::group_commit::StopReason;
@@ -477,8 +477,4 @@ fn failure_of(stop: &Stop) -> Failure {
 
 fn signal_name(signal: i32) -> &'static str {
     if signal == SIGINT { "sigint" } else { "sigterm" }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -32,6 +32,8 @@ pub use process::*;
 pub use recovery::*;
 pub use topics::*;
 
+use std::time::Duration;
+
 pub use tracing::Level;
 
 /// One line of the log.
@@ -225,6 +227,12 @@ macro_rules! log_events {
     };
 }
 use log_events;
+
+/// A duration in the unit of every field that ends in `_ms`.
+#[must_use]
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// Writes partition numbers as ranges, `0-3,7`, in ascending order and each once, whatever the order they come in.
 #[must_use]

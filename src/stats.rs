@@ -253,7 +253,7 @@ impl Window {
         let partitions = lock(&self.stats.partitions).clone();
 
         log_events::Stats {
-            interval_ms: millis(interval),
+            interval_ms: log_events::millis(interval),
             phase: sample.phase.clone(),
             serving: log_events::ranges(sample.serving.iter().copied()),
             recovering: log_events::ranges(sample.recovering.iter().copied()),
@@ -305,10 +305,6 @@ fn rounded(value: f64) -> f64 {
 
 fn age_ms(then_unix_ms: i64, now_unix_ms: i64) -> u64 {
     u64::try_from(now_unix_ms.saturating_sub(then_unix_ms)).unwrap_or(0)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn add(counter: &AtomicU64, count: u64) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::app::SystemClock;
 use crate::kafka::client::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
-use crate::log_events::{KafkaClientError, KafkaClientErrors, KafkaClientLog, KafkaClientWarning, LogEvent};
+use crate::log_events::{KafkaClientError, KafkaClientErrors, KafkaClientLog, KafkaClientWarning, LogEvent, millis};
 use crate::ports::Clock;
 use crate::stats::{Flood, Seen};
 use crate::vitals::Vitals;
@@ -40,7 +40,7 @@ impl ClientLog {
         let summaries = self.errors.lock().unwrap_or_else(PoisonError::into_inner).summaries(self.clock.now());
         for summary in summaries {
             let code = summary.kind.as_ref().map_or("various", |(_, code)| code.as_str());
-            let window_ms = u64::try_from(summary.window.as_millis()).unwrap_or(u64::MAX);
+            let window_ms = millis(summary.window);
             KafkaClientErrors { code, count: summary.count, window_ms, last_detail: &summary.last }.emit();
         }
     }

@@ -12,7 +12,7 @@ use crate::entity::Entity;
 use crate::kafka::ReaderConfig;
 use crate::kafka::client::TalkingContext;
 use crate::kafka::partition_reader::{KafkaPartitionReader, ReadProgress, ReaderClients, ReaderSettings};
-use crate::log_events::{LogEvent, RecoveryBlocked, RecoveryProgress};
+use crate::log_events::{LogEvent, RecoveryBlocked, RecoveryProgress, millis};
 use crate::ports::{Clock, Recoveries, RecoveryFailure, RecoveryReply, Terms, Topic, recover};
 use crate::progress::budget::Budget;
 use crate::progress::recovery::{Recovered, Recovery, Settings};
@@ -168,8 +168,4 @@ fn phase_of(topic: Topic) -> &'static str {
         Topic::State => "state",
         Topic::Dlq => "dlq",
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

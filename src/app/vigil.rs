@@ -16,7 +16,7 @@ use crate::heartbeat::Heartbeat;
 use crate::kafka::commit_thread::CommitStep;
 use crate::kafka::event_source::Phase;
 use crate::log_events::{
-    BecameReady, BecameUnready, HeartbeatUnwritable, IntakePaused, IntakeResumed, LogEvent, ProgressStalled,
+    BecameReady, BecameUnready, HeartbeatUnwritable, IntakePaused, IntakeResumed, LogEvent, ProgressStalled, millis,
 };
 use crate::ports::Clock;
 use crate::stats::{Sample, Window};
@@ -287,8 +287,4 @@ fn resident_bytes() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kibibytes.unwrap_or(0) * 1024
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

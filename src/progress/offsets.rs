@@ -118,12 +118,6 @@ struct Entry {
 }
 
 impl OpenBatches {
-    /// No batch is open; reading starts at `start`.
-    #[must_use]
-    pub fn starting_at(start: Position) -> OpenBatches {
-        OpenBatches { read_to: start, queue: VecDeque::new() }
-    }
-
     /// These batches, without records and all at the same position, are done already; reading starts there.
     #[must_use]
     pub fn starting_with(start: Position, done: Vec<DoneBatch>) -> OpenBatches {

@@ -7,7 +7,7 @@ use crate::entity::Reason;
 use crate::log_events::{
     EntitiesPanicked, EntityPanicked, EventRejected, EventsRejected, LogEvent, ProducerRenewFailed, ProducerRenewed,
     RecordTruncated, StaleOutcomesDropped, TransactionAborted, TransactionCommitted, TransactionRefused,
-    TransactionUnanswered, ranges,
+    TransactionUnanswered, millis, ranges,
 };
 use crate::progress::group_commit::{Notice, Receipt, Verdict};
 use crate::record::{DeadLetter, Partition, header};
@@ -156,8 +156,4 @@ fn verdict_code(verdict: Verdict) -> &'static str {
         Verdict::HadNone => "did_not",
         Verdict::CannotTell => "disagrees",
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::log_events::{
     CommittedOffsetBeyondEnd, CommittedOffsetMissing, DeadLetterUnreadable, EventsExpired, EventsPassedOver,
-    EventsSkipped, GroupAdopted, LogEvent, RecoveryFinished, VerificationSkipped, WriteHealed, ranges,
+    EventsSkipped, GroupAdopted, LogEvent, RecoveryFinished, VerificationSkipped, WriteHealed, millis, ranges,
 };
 use crate::progress::recovery::{Finding, Recovered};
 use crate::record::{Partition, Term};
@@ -23,7 +23,7 @@ pub(super) fn recovered(recovered: &Recovered, took: Duration) {
     RecoveryFinished {
         partition,
         term: recovered.term.0,
-        took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        took_ms: millis(took),
         entities: recovered.entities.len() as u64,
         state_bytes: recovered.lease.bytes(),
         committed: recovered.committed.map(|position| position.0),

@@ -82,7 +82,7 @@ fn offsets_that_fall_are_refused() {
     let refused = line.open(open_batch(2, Batch::new(P0, TERM, Position(7))));
     assert_eq!(refused, Err(broken(8, 7)), "a position alone may not fall either");
     assert_eq!(line.records(), 2, "what was refused was opened");
-    let mut ahead = OpenBatches::starting_at(Position(10));
+    let mut ahead = OpenBatches::starting_with(Position(10), Vec::new());
     assert_eq!(ahead.open(open_batch(1, batch_of(P0, TERM, &[9]))), Err(broken(10, 9)), "below the start");
 }
 
@@ -125,7 +125,7 @@ fn only_the_finished_prefix_survives_a_revocation() {
 }
 
 fn dead_letters_stand_in_the_order_of_the_source() {
-    let mut line = OpenBatches::starting_at(Position(0));
+    let mut line = OpenBatches::starting_with(Position(0), Vec::new());
     let open = open_batch(1, batch_of(P0, TERM, &[3, 5, 8]));
     let batch = Arc::clone(&open.batch);
     line.open(open).expect("the first");
@@ -161,7 +161,7 @@ fn outcomes_of_keys_add_up() {
 }
 
 fn the_head_is_the_oldest_record_that_is_left() {
-    let mut line = OpenBatches::starting_at(Position(0));
+    let mut line = OpenBatches::starting_with(Position(0), Vec::new());
     line.open(open_batch(1, Batch::new(P0, TERM, Position(3)))).expect("a position");
     assert_eq!(line.oldest(), None, "a position is no record");
     line.open(open_batch(2, batch_of(P0, TERM, &[5]))).expect("behind it");
@@ -175,7 +175,7 @@ fn the_head_is_the_oldest_record_that_is_left() {
 
 /// A line that starts at 0 and has these batches open, numbered from 1.
 fn line_of(batches: &[&[i64]]) -> OpenBatches {
-    let mut line = OpenBatches::starting_at(Position(0));
+    let mut line = OpenBatches::starting_with(Position(0), Vec::new());
     for (id, offsets) in (1..).zip(batches) {
         line.open(open_batch(id, batch_of(P0, TERM, offsets))).expect("offsets that rise");
     }
