@@ -575,7 +575,8 @@ fn short_of(reader: &BaseConsumer, ends: &[Ends]) -> Option<String> {
     (!open.is_empty()).then(|| open.join(", "))
 }
 
-/// Whether it goes by itself: the broker is away, is coming back, or has not yet settled who leads and who coordinates.
+/// Whether it goes by itself: the broker is away, is coming back, or does not yet know its topics, who leads and who
+/// coordinates.
 fn is_passing(error: &KafkaError) -> bool {
     let code = if let KafkaError::AdminOp(code) = error { Some(*code) } else { error.rdkafka_error_code() };
     matches!(
@@ -588,6 +589,9 @@ fn is_passing(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::NetworkException
                 | RDKafkaErrorCode::BrokerNotAvailable
                 | RDKafkaErrorCode::NotController
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition
                 | RDKafkaErrorCode::LeaderNotAvailable
                 | RDKafkaErrorCode::NotLeaderForPartition
                 | RDKafkaErrorCode::ReplicaNotAvailable
