@@ -278,6 +278,7 @@ fn sample() -> Sample {
         in_flight_limit_bytes: 1000,
         memory_rss_bytes: 5000,
         oldest_unix_ms: None,
+        oldest: None,
     }
 }
 
