@@ -24,7 +24,7 @@ use crate::vitals::{Intake, Limits, Reading, Sight, Stall, Watchdog};
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 
 /// See the module.
-pub(super) struct Vigil<'a> {
+pub struct Vigil<'a> {
     config: &'a Config,
     pipeline: &'a Pipeline,
     clock: Arc<dyn Clock>,
@@ -40,7 +40,9 @@ pub(super) struct Vigil<'a> {
 }
 
 impl<'a> Vigil<'a> {
-    pub(super) fn new(config: &'a Config, pipeline: &'a Pipeline, clock: Arc<dyn Clock>) -> Vigil<'a> {
+    /// Looks at nothing yet.
+    #[must_use]
+    pub fn new(config: &'a Config, pipeline: &'a Pipeline, clock: Arc<dyn Clock>) -> Vigil<'a> {
         let now = clock.now();
         let limits = Limits {
             stall: Duration::from_millis(config.health.stall_timeout_ms),
@@ -63,12 +65,12 @@ impl<'a> Vigil<'a> {
     }
 
     /// From now on nothing is a stall: the drain has a limit of its own.
-    pub(super) fn stopping(&mut self) {
+    pub fn stopping(&mut self) {
         self.is_stopping = true;
     }
 
     /// One look. `Break` says why the process has to end.
-    pub(super) fn look(&mut self) -> ControlFlow<String> {
+    pub fn look(&mut self) -> ControlFlow<String> {
         let now = self.clock.now();
         let reading = self.pipeline.shared().vitals.read(now);
         self.tell_ready(&reading, now);
@@ -90,7 +92,7 @@ impl<'a> Vigil<'a> {
     }
 
     /// The last `stats` of the process.
-    pub(super) fn finish(&mut self) {
+    pub fn finish(&mut self) {
         let now = self.clock.now();
         let reading = self.pipeline.shared().vitals.read(now);
         self.tell_stats(&reading, now);

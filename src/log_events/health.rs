@@ -92,7 +92,7 @@ log_events! {
         /// Its offset.
         pub oldest_offset: Option<i64>,
         /// The keys with most events read within the interval, five at the most, such as `42:1200,7:300`; written as in a
-        /// URL. Counted with a fixed number of counters: a count may be 1/64 of the interval's events too high.
+        /// URL. Counted with a fixed number of counters: a count may be off by 1/64 of the interval's events.
         pub hottest_keys: String,
         /// From an event's timestamp to its commit, median within the interval; 0 where nothing was committed.
         pub latency_p50_ms: u64,

@@ -25,8 +25,8 @@ use crate::vitals::{Reading, RecoveryAt, Standing};
 const LONGEST_BLINK: Duration = Duration::from_secs(2);
 /// c) A waiting partition's time is divided by this while the intake is full.
 const FULL_DIVISOR: u32 = 10;
-/// An entity that judges one event for longer, or a thread that does not come round for longer, is what others wait for.
-const LONG: Duration = Duration::from_secs(3);
+/// The ingest actor comes round each second, if it can.
+const ROUNDS: Duration = Duration::from_secs(2);
 
 /// How long is too long.
 #[derive(Debug, Clone, Copy)]
@@ -223,7 +223,7 @@ impl Watchdog {
             Some(Stage::Revoking) => (Phase::Rebalance, "the consumer to give the partition up".to_owned(), head),
             Some(Stage::Serving) | None => {
                 // A batch in the mailbox of an actor that works is only on its way.
-                if self.actors_hang >= LONG || (standing.offered > 0 && standing.work.batches == 0) {
+                if self.actors_hang >= self.long() || (standing.offered > 0 && standing.work.batches == 0) {
                     (Phase::Route, self.route_waits_for(standing), head.or(standing.offered_first))
                 } else if standing.work.batches == 0 {
                     (Phase::Poll, source_waits_for(sight), None)
@@ -238,9 +238,15 @@ impl Watchdog {
         Stall { phase, waiting_for, partition, offset, lasts, limit: self.limits.stall }
     }
 
+    /// An entity that judges one event for longer, or a thread that does not come round for longer, is what others wait
+    /// for.
+    fn long(&self) -> Duration {
+        (self.limits.stall / 2).max(ROUNDS)
+    }
+
     fn route_waits_for(&self, standing: &Standing) -> String {
         let batches = standing.offered;
-        if self.actors_hang >= LONG {
+        if self.actors_hang >= self.long() {
             let ms = self.actors_hang.as_millis();
             format!("the ingest actor, which has not come round for {ms} ms; {batches} batches in its mailbox")
         } else {
@@ -252,7 +258,7 @@ impl Watchdog {
     /// back holds up all that share its thread, of whatever partition.
     fn explain_apply(&self, standing: &Standing, lasts: Duration) -> Stall {
         let hanging = self.seated.iter().filter_map(|(occupant, lasts)| Some((occupant.as_ref()?, *lasts)));
-        let hanging = hanging.filter(|(_, lasts)| *lasts >= LONG);
+        let hanging = hanging.filter(|(_, lasts)| *lasts >= self.long());
         let of_this = |partition: Partition| partition == standing.partition;
         let worst = hanging.max_by_key(|((partition, _), lasts)| (of_this(*partition), *lasts));
         let (waiting_for, partition, offset) = match worst {
