@@ -225,7 +225,6 @@ impl Vitals {
             }
             None => {
                 (place.committed, place.end) = (None, None);
-                place.under_way.clear();
                 if place.is_forgotten() {
                     board.places.remove(&partition);
                 }
@@ -288,6 +287,10 @@ impl Vitals {
         let mut board = self.board();
         for (partition, place) in &mut board.places {
             place.work = work.remove(partition).unwrap_or_default();
+            if place.stage.is_none() {
+                // Only what is in a transaction is left of it.
+                place.under_way.truncate(usize::try_from(place.work.batches).unwrap_or(usize::MAX));
+            }
         }
         board.places.extend(work.into_iter().map(|(partition, work)| (partition, Place { work, ..Place::new(now) })));
         board.places.retain(|_, place| !place.is_forgotten());

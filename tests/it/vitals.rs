@@ -217,10 +217,14 @@ fn the_event_that_an_entity_is_at_is_named_and_not_the_oldest_one() {
 
 fn a_transaction_that_outlives_its_partition_is_still_watched() {
     let mut scene = Scene::serving(&[P0]);
+    scene.routes(P0, 7, b"seven");
+    scene.routes(P0, 8, b"eight");
     scene.opens_decided(P0, 7);
     scene.stands_for(LIMIT / 2);
     scene.vitals.stage(P0, None, scene.now);
     scene.opens_decided(P0, 7);
+    assert_eq!(scene.vitals.key_at(P0, Offset(7)).as_deref(), Some(&b"seven"[..]));
+    assert_eq!(scene.vitals.key_at(P0, Offset(8)), None, "it is not in the transaction");
     scene.stands_for(LIMIT / 2 - 2 * LOOK);
     let stall = scene.until_stall(4 * LOOK, |_, _| {});
     assert_eq!((stall.phase, stall.partition, stall.offset), (Phase::Commit, Some(P0), Some(Offset(7))));
@@ -373,6 +377,14 @@ impl Scene {
     fn opens(&self, heads: &[(Partition, i64)]) {
         self.vitals
             .open(heads.iter().map(|(partition, offset)| (*partition, work(*offset, false))).collect(), self.now);
+    }
+
+    /// A batch of one record is handed to its entity.
+    fn routes(&self, partition: Partition, offset: i64, key: &[u8]) {
+        let mut batch = Batch::new(partition, Term(1), Position(offset));
+        batch.push(Offset(offset), None, Some(key), None, []);
+        self.vitals.offers(partition, Some((Offset(offset), Some(key))));
+        self.vitals.routed(partition, Some(Arc::new(batch)));
     }
 
     fn opens_decided(&self, partition: Partition, offset: i64) {
