@@ -538,6 +538,23 @@ def test_the_queries_that_a_page_shows_are_logql_over_the_catalogue(page):
         logql.check(expression.strip().replace("SELECTOR", '{namespace="a"}'))
 
 
+def test_the_values_that_the_page_shows_are_accepted(tmp_path):
+    page = (support.ROOT / "docs" / "monitoring.md").read_text()
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.M | re.S)
+    values = tmp_path / "values.yaml"
+    values.write_text(shown)
+    documents = list(yaml.safe_load_all(support.helm("template", "steward", support.CHART, "--values", values)))
+    names = {each["metadata"]["name"] for each in support.of_kind(documents, "ConfigMap")}
+    assert names == {"steward", "steward-loki-rules", "steward-dashboard", "steward-alloy"}
+    assert all(f"`{name}`" in page for name in names - {"steward"} | {"steward-vector"})
+
+
+def test_the_page_names_every_recorded_series():
+    page = (support.ROOT / "docs" / "monitoring.md").read_text()
+    recorded = {rule["record"] for rule in rules_of(ALL) if "record" in rule}
+    assert set(re.findall(r"`(steward:[a-z0-9_:]+)`", page)) == recorded
+
+
 def test_the_runbook_selects_only_events_that_there_are():
     for text in re.findall(r'\.event == "(\w+)"', RUNBOOK):
         assert text in catalogue.EVENTS
