@@ -267,7 +267,9 @@ def real_lines(path):
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 def test_recorded_lines_are_as_the_catalogue_says(path):
-    assert [told for line in real_lines(path) for told in catalogue.mistakes(line)] == []
+    told = [each for line in real_lines(path) for each in catalogue.mistakes(line)]
+    # Fields may have come since they were recorded; none may have gone or changed.
+    assert [each for each in told if " lacks " not in each] == []
 
 
 def in_loki(path):
