@@ -31,6 +31,7 @@ mod centre;
 mod cli;
 mod commands;
 mod config;
+mod dlq;
 mod docs;
 mod event_source;
 mod exactly_once;
@@ -68,6 +69,7 @@ fn main() {
         config::tests(),
         cli::tests(),
         commands::trials(),
+        dlq::trials(),
         log_events::trials(),
         telemetry::trials(),
         stats::trials(),
