@@ -26,7 +26,8 @@ use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 
 use super::access::{AccessFailure, Heard};
-use super::client::{self, ClientEvents, ClientKind, ClientRole, TalkingContext};
+use super::client::{self, ClientKind};
+use super::client_context::{ClientEvents, ClientRole, TalkingContext};
 use super::error::{Cause, KafkaFailure, Refusal};
 use super::guards::StartRefusal;
 use super::out_record::OutRecord;
@@ -178,8 +179,8 @@ pub struct Replayer<'a> {
 enum Attempt {
     /// All of it is in the input, and marked.
     Committed,
-    /// Nothing of it is; try again.
-    NotEffected(Cause),
+    /// It has no effect, or nobody knows; then the producer is gone, and the marks are read before the next attempt.
+    Again(Cause),
     /// The brokers do not take the content of one event at least.
     Refused(Cause),
     /// It cannot go on.
@@ -272,11 +273,11 @@ impl<'a> Replayer<'a> {
                 }
                 Attempt::Refused(cause) => return Ok(Err(cause)),
                 Attempt::Failed(failure) => return Err(failure),
-                Attempt::NotEffected(cause) if attempts >= MAX_ATTEMPTS => {
+                Attempt::Again(cause) if attempts >= MAX_ATTEMPTS => {
                     let (input, marks) = (self.config.kafka.topic.clone(), self.marks_topic.clone());
                     return Err(ReplayFailure::GivenUp { attempts, cause: cause.to_string(), input, marks });
                 }
-                Attempt::NotEffected(_) => std::thread::sleep(PAUSE),
+                Attempt::Again(_) => std::thread::sleep(PAUSE),
             }
         }
     }
@@ -307,7 +308,7 @@ impl<'a> Replayer<'a> {
 
     fn attempt(&mut self, batch: &[&Replay]) -> Attempt {
         let Some(producer) = self.producer.take() else {
-            return Attempt::NotEffected(Cause::of_ours("there is no producer"));
+            return Attempt::Again(Cause::of_ours("there is no producer"));
         };
         let mut transaction = match producer.begin() {
             Ok(transaction) => transaction,
@@ -324,7 +325,7 @@ impl<'a> Replayer<'a> {
             }
             Ended::Aborted(producer, cause) => {
                 self.producer = producer;
-                Attempt::NotEffected(cause)
+                Attempt::Again(cause)
             }
             Ended::Failed(failure) => {
                 let age = self.clock.now().saturating_duration_since(open_since);
@@ -374,7 +375,7 @@ impl<'a> Replayer<'a> {
             Ended::Failed(failure) => return self.without_producer(failure, age),
         }
         match (refusal, failed.index) {
-            (None, _) => Attempt::NotEffected(cause),
+            (None, _) => Attempt::Again(cause),
             (Some(Refusal::Permission), _) => Attempt::Failed(self.forbidden(&cause)),
             // Of the mark, which is small and plain: the topic of marks takes nothing.
             (Some(Refusal::TooLarge | Refusal::Invalid), Some(index)) if index % 2 == 1 => {
@@ -395,7 +396,7 @@ impl<'a> Replayer<'a> {
             KafkaFailure::Fenced(cause)
             | KafkaFailure::Retry(cause)
             | KafkaFailure::AbortAndResend(cause)
-            | KafkaFailure::Unanswered(cause) => Attempt::NotEffected(cause),
+            | KafkaFailure::Unanswered(cause) => Attempt::Again(cause),
         }
     }
 

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::Heard;
-use super::client::{self, ClientEvents, ClientRole, TalkingContext};
+use super::client;
+use super::client_context::{ClientEvents, ClientRole, TalkingContext};
 use super::guards::{StartRefusal, check_readable, config_command, marks_settings};
 use super::replay::ReplayFailure;
 use super::topic_reader::{Progress, Scope, TopicReader};

@@ -18,7 +18,8 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset as ClientOffset, TopicPartitionList};
 
 use super::access::{Access, AccessFailure, Heard, UNKNOWN_TOPIC_PATIENCE, is_refusal, unusable};
-use super::client::{self, ClientRole, TalkingContext};
+use super::client;
+use super::client_context::{ClientRole, TalkingContext};
 use super::committed::serve;
 use super::headers::headers_of;
 use crate::config::Config;

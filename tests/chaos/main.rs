@@ -19,6 +19,8 @@ mod support;
 
 mod drill;
 mod schedule;
+mod silence;
+mod takeover;
 
 use std::time::Duration;
 
@@ -40,7 +42,10 @@ fn main() {
         let name = format!("chaos::whatever_breaks_each_event_counts_once_with_seed_{seed}");
         trial(name, Need::Own, move || drill::run(seed, length))
     }));
-    libtest_mimic::run(&arguments, trials).exit();
+    trials.extend(takeover::trials());
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    support::broker::end_shared();
+    conclusion.exit();
 }
 
 /// A number from the environment; `None` where there is none.

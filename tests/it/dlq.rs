@@ -17,7 +17,7 @@ use crate::support::kafka::{Outgoing, record};
 use scene::{Scene, lines};
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = trials![what_is_typed_wrong_ends_with_2];
+    let mut trials = trials![what_is_typed_wrong_ends_with_2, a_broker_that_is_away_is_told];
     trials.extend(broker_trials![Shared:
         ten_thousand_dead_letters_of_all_reasons_are_listed_and_filtered,
         a_list_is_bounded_and_shows_the_newest,
@@ -48,6 +48,18 @@ fn what_is_typed_wrong_ends_with_2() {
     for arguments in wrong {
         let ran = steward(arguments);
         assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{arguments:?}: {}", ran.stderr);
+    }
+}
+
+fn a_broker_that_is_away_is_told() {
+    // Taken and not listening, so that nobody else gets it meanwhile.
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    for arguments in [&["list"][..], &["show", "0", "0"], &["replay"], &["replay", "--execute"]] {
+        let reach = ["--bootstrap-servers", &address, "--timeout-ms", "400"];
+        let ran = steward(["dlq"].iter().chain(arguments).chain(&reach).copied());
+        assert_eq!((ran.code, ran.stdout.as_str()), (5, ""), "{arguments:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(&address) && ran.stderr.contains("400 ms"), "{}", ran.stderr);
     }
 }
 

@@ -7,7 +7,10 @@
 /// Turns functions into named trials: `trials![a_sentence, another]`.
 macro_rules! trials {
     ($($name:ident),* $(,)?) => {
-        vec![$(libtest_mimic::Trial::test(concat!(module_path!(), "::", stringify!($name)), || { $name(); Ok(()) })),*]
+        vec![$(libtest_mimic::Trial::test(concat!(module_path!(), "::", stringify!($name)), || {
+            $crate::support::times::told(concat!(module_path!(), "::", stringify!($name)), $name);
+            Ok(())
+        })),*]
     };
 }
 /// The same for tests that need a real Kafka, in one of the ways of [`support::broker::Need`]:

@@ -5,7 +5,8 @@ use libtest_mimic::Trial;
 use super::replay::letters;
 use super::scene::Scene;
 use crate::security::jaas;
-use crate::support::broker::{Broker, Tool};
+use crate::support::acls::{self, Allow, Operation, Pattern, Resource};
+use crate::support::broker::Broker;
 
 pub fn trials() -> Vec<Trial> {
     broker_trials![Own:
@@ -15,7 +16,7 @@ pub fn trials() -> Vec<Trial> {
 
 /// One permission, and what is said without it.
 struct Needed {
-    operation: &'static str,
+    operation: Operation,
     on: On,
     says: &'static str,
 }
@@ -30,12 +31,20 @@ enum On {
 
 /// What a replay needs whose topics are there.
 const NEEDED: &[Needed] = &[
-    Needed { operation: "Write", on: On::Input, says: "{input}" },
-    Needed { operation: "Read", on: On::Dlq, says: "{dlq}" },
-    Needed { operation: "Read", on: On::Marks, says: "{marks}" },
-    Needed { operation: "Write", on: On::Marks, says: "{marks}" },
-    Needed { operation: "DescribeConfigs", on: On::Marks, says: "DescribeConfigs --topic {marks}" },
-    Needed { operation: "Write", on: On::TransactionalId, says: "transactional id {dlq}:replay" },
+    Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_WRITE, on: On::Input, says: "{input}" },
+    Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_READ, on: On::Dlq, says: "{dlq}" },
+    Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_READ, on: On::Marks, says: "{marks}" },
+    Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_WRITE, on: On::Marks, says: "{marks}" },
+    Needed {
+        operation: Operation::RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS,
+        on: On::Marks,
+        says: "DescribeConfigs --topic {marks}",
+    },
+    Needed {
+        operation: Operation::RD_KAFKA_ACL_OPERATION_WRITE,
+        on: On::TransactionalId,
+        says: "transactional id {dlq}:replay",
+    },
 ];
 
 fn the_listed_permissions_suffice_for_a_replay_and_without_any_of_them_it_ends_and_names_it() {
@@ -45,13 +54,16 @@ fn the_listed_permissions_suffice_for_a_replay_and_without_any_of_them_it_ends_a
     let scene = Scene::on(broker.kafka(), 1, &[]);
     let through = crate::support::kafka::Kafka::at(&broker.further_address(0));
     let scene = scene.through(&through);
-    for (index, needed) in NEEDED.iter().enumerate() {
-        let holders: Vec<&str> = users.iter().copied().filter(|user| *user != lacking[index]).collect();
-        grant(&broker, &scene, needed.operation, needed.on, &holders);
-    }
     // For whoever creates the topic of marks.
-    grant(&broker, &scene, "Create", On::Marks, &["all"]);
-    grant(&broker, &scene, "DescribeConfigs", On::Dlq, &["all"]);
+    let creates = [
+        allow(&scene, "all", Operation::RD_KAFKA_ACL_OPERATION_CREATE, On::Marks),
+        allow(&scene, "all", Operation::RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS, On::Dlq),
+    ];
+    let needed = NEEDED.iter().zip(&lacking).flat_map(|(needed, lacks)| {
+        let holders = users.iter().filter(move |user| **user != lacks.as_str());
+        holders.map(|user| allow(&scene, user, needed.operation, needed.on))
+    });
+    acls::add(&scene.kafka, &needed.chain(creates).collect::<Vec<_>>());
 
     scene.kafka.produce(&scene.names.dlq, &letters(&scene, 1));
     let ran = replay_as(&scene, "all");
@@ -61,7 +73,7 @@ fn the_listed_permissions_suffice_for_a_replay_and_without_any_of_them_it_ends_a
     scene.kafka.produce(&scene.names.dlq, &letters(&scene, 2));
     for (needed, user) in NEEDED.iter().zip(&lacking) {
         let ran = replay_as(&scene, user);
-        let what = format!("{} on {:?}: exit code {}: {}", needed.operation, needed.on, ran.code, ran.stderr);
+        let what = format!("{:?} on {:?}: exit code {}: {}", needed.operation, needed.on, ran.code, ran.stderr);
         assert!([4, 5, 10].contains(&ran.code), "{what}");
         let says = needed.says.replace("{input}", &scene.names.input).replace("{marks}", &scene.marks());
         let says = says.replace("{dlq}", &scene.names.dlq);
@@ -95,17 +107,12 @@ fn broker(users: &[&str]) -> Broker {
     )
 }
 
-fn grant(broker: &Broker, scene: &Scene, operation: &str, on: On, users: &[&str]) {
-    let (marks, id) = (scene.marks(), format!("{}:replay", scene.names.dlq));
-    let resource: [&str; 2] = match on {
-        On::Input => ["--topic", &scene.names.input],
-        On::Dlq => ["--topic", &scene.names.dlq],
-        On::Marks => ["--topic", &marks],
-        On::TransactionalId => ["--transactional-id", &id],
+fn allow<'a>(scene: &Scene, user: &'a str, operation: Operation, on: On) -> Allow<'a> {
+    let (resource, name) = match on {
+        On::Input => (Resource::RD_KAFKA_RESOURCE_TOPIC, scene.names.input.clone()),
+        On::Dlq => (Resource::RD_KAFKA_RESOURCE_TOPIC, scene.names.dlq.clone()),
+        On::Marks => (Resource::RD_KAFKA_RESOURCE_TOPIC, scene.marks()),
+        On::TransactionalId => (Resource::RD_KAFKA_RESOURCE_TRANSACTIONAL_ID, format!("{}:replay", scene.names.dlq)),
     };
-    let principals: Vec<String> = users.iter().map(|user| format!("User:{user}")).collect();
-    let principals = principals.iter().flat_map(|principal| ["--allow-principal", principal.as_str()]);
-    let arguments: Vec<&str> =
-        ["--add", "--operation", operation].into_iter().chain(resource).chain(principals).collect();
-    broker.tool(Tool::Acls, &arguments);
+    Allow { user, operation, resource, name, pattern: Pattern::RD_KAFKA_RESOURCE_PATTERN_LITERAL }
 }

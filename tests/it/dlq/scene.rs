@@ -110,7 +110,7 @@ impl Scene {
             *times.entry(stored.last_header("steward-replayed-from").expect("filtered")).or_default() += 1;
         }
         let repeated: Vec<_> = times.iter().filter(|(_, count)| **count > 1).collect();
-        assert!(repeated.is_empty(), "replayed more than once: {repeated:?}");
+        assert!(repeated.is_empty(), "{} replayed more than once, the first {:?}", repeated.len(), repeated[0]);
         assert_eq!(times.len(), letters, "replayed");
         let marks: Vec<String> = self.kafka.read_committed(&self.marks()).iter().map(Stored::key_text).collect();
         let prefix = format!("{}-", self.names.dlq);

@@ -21,6 +21,7 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 
 use super::kafka::Kafka;
 use super::names::random;
+use super::times::told;
 use super::wait::Deadline;
 
 /// What a test needs of Kafka.
@@ -39,7 +40,8 @@ static MACHINE: RwLock<()> = RwLock::new(());
 
 /// A test that runs where its need can be met, and otherwise says that it did not, and why.
 pub fn trial(name: impl Into<String>, need: Need, test: impl FnOnce() + Send + 'static) -> Trial {
-    Trial::ignorable_test(name, move || {
+    let name = name.into();
+    Trial::ignorable_test(name.clone(), move || {
         match (need, found()) {
             (_, Found::Nothing(reason)) if is_required() => {
                 return Err(Failed::from(format!("STEWARD_REQUIRE_KAFKA is set: {reason}")));
@@ -55,11 +57,11 @@ pub fn trial(name: impl Into<String>, need: Need, test: impl FnOnce() + Send + '
         match need {
             Need::Shared => {
                 let _beside_others = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
-                test();
+                told(&name, test);
             }
             Need::SharedAlone | Need::Own => {
                 let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
-                test();
+                told(&name, test);
             }
         }
         Ok(Completion::Completed)
@@ -150,15 +152,6 @@ struct Ports {
 /// A listener beside the plain one that the tests themselves use: its name, and its protocol as Kafka calls it.
 pub type FurtherListener<'a> = (&'a str, &'a str);
 
-/// One of Kafka's command-line tools.
-#[derive(Debug, Clone, Copy)]
-pub enum Tool {
-    /// `kafka-acls.sh`.
-    Acls,
-    /// `kafka-configs.sh`.
-    Configs,
-}
-
 /// The broker gave up while starting, and its log's last lines.
 #[derive(Debug)]
 struct GaveUp(String);
@@ -230,20 +223,20 @@ impl Broker {
         self.further_address(0)
     }
 
-    /// Runs one of Kafka's own command-line tools on the plain listener.
+    /// Runs Kafka's own `kafka-configs.sh` on the plain listener.
     ///
     /// # Panics
     /// With what it says, when it fails.
-    pub fn tool(&self, tool: Tool, arguments: &[&str]) {
+    pub fn configs_tool(&self, arguments: &[&str]) {
         let mut command = match &self.engine {
-            Engine::Java(server) => server.tool(tool),
-            Engine::Docker(server) => server.tool(tool),
+            Engine::Java(server) => server.configs_tool(),
+            Engine::Docker(server) => server.configs_tool(),
         };
         let output =
             command.args(["--bootstrap-server", &self.address()]).args(arguments).stdin(Stdio::null()).output();
         let output = output.expect("it has started a broker");
         let said = [output.stdout, output.stderr].concat();
-        assert!(output.status.success(), "{tool:?} {arguments:?}: {}", String::from_utf8_lossy(&said));
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&said));
     }
 
     /// Speaks to it.

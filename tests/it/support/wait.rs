@@ -59,3 +59,20 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option
         std::thread::sleep(INTERVAL);
     }
 }
+
+/// Tries until it succeeds; panics with `what` and the error when that is none of those that pass, or after `limit`.
+pub fn wait_for_success<T, E: std::fmt::Display>(
+    what: &str,
+    limit: Duration,
+    passes: impl Fn(&E) -> bool,
+    mut attempt: impl FnMut() -> Result<T, E>,
+) -> T {
+    let deadline = Deadline::after(limit);
+    loop {
+        match attempt() {
+            Ok(success) => return success,
+            Err(error) => assert!(passes(&error) && !deadline.passed(), "{what}: {error}"),
+        }
+        std::thread::sleep(INTERVAL);
+    }
+}
