@@ -85,7 +85,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let planned = arguments.limit.unwrap_or(u64::MAX).min(plan.plan.total());
     let form = source.form.form();
     if !arguments.execute || planned == 0 {
-        summary::tell(&plan, planned, None, form)?;
+        let nothing = Done::default();
+        summary::tell(&plan, planned, arguments.execute.then_some(&nothing), form)?;
         if !arguments.execute {
             complain("nothing was sent: --execute sends them");
         }

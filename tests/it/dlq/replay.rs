@@ -78,6 +78,7 @@ fn ten_thousand_refused_events_are_replayed_after_their_cause_was_mended_each_ap
     assert_eq!((&first["replayed"], &first["executed"]), (&7_000.into(), &true.into()));
     let second = scene.replay(&mended);
     assert_eq!((&second["replayed"], &second["replayed_before"]), (&0.into(), &7_000.into()));
+    assert_eq!(second["executed"], true);
     assert_eq!(judge_replayed(&mut world, &scene, 0), 7_000);
     world.settle(&mut steward);
     world.assert_exact();
