@@ -33,7 +33,9 @@ const SEED: u64 = 20_261_124;
 const SECONDS: u64 = 40;
 
 fn main() {
-    let arguments = libtest_mimic::Arguments::from_args();
+    let mut arguments = libtest_mimic::Arguments::from_args();
+    // One seed after the other.
+    arguments.test_threads.get_or_insert(1);
     let first = setting("STEWARD_CHAOS_SEED").unwrap_or(SEED);
     let seeds = setting("STEWARD_CHAOS_SEEDS").unwrap_or(1);
     let length = Duration::from_secs(setting("STEWARD_CHAOS_SECONDS").unwrap_or(SECONDS));

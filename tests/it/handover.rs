@@ -20,14 +20,15 @@ use crate::support::process::{Setup, Steward};
 use crate::support::wait::{Deadline, PATIENCE, wait_for, wait_until};
 
 pub fn trials() -> Vec<Trial> {
-    broker_trials![SharedAlone:
-        a_process_that_joins_takes_what_must_move_and_the_rest_goes_on,
+    let mut trials = broker_trials![SharedAlone: a_process_that_joins_takes_what_must_move_and_the_rest_goes_on];
+    trials.extend(broker_trials![Shared:
         a_zombie_that_wakes_up_notices_and_none_of_its_work_is_seen,
         a_process_that_stood_still_for_longer_than_the_watchdog_waits_goes_on,
         an_owner_killed_inside_a_transaction_is_succeeded_once_that_has_timed_out,
         joins_and_leaves_in_a_row_change_nothing_and_leave_nothing_behind,
         a_partition_that_leaves_before_it_is_restored_comes_straight_back,
-    ]
+    ]);
+    trials
 }
 
 const PARTITIONS: usize = 6;
@@ -147,7 +148,11 @@ fn joins_and_leaves_in_a_row_change_nothing_and_leave_nothing_behind() {
         let all_have_come = guests.len() + leaving.len() == count;
         let is_full = guests.len() == 3;
         if !guests.is_empty() && (all_have_come || is_full || random.random_range(0..2) == 0) {
-            let guest = guests.remove(random.random_range(0..guests.len()));
+            let mut guest = guests.remove(random.random_range(0..guests.len()));
+            // Half of them leave while they serve, the others at whatever moment it is.
+            if random.random_range(0..2) == 0 {
+                guest.wait_for_event("recovery_finished", PATIENCE);
+            }
             guest.sigterm();
             leaving.push(guest);
         } else {

@@ -58,10 +58,12 @@ mod supervision;
 mod telemetry;
 mod torn;
 mod transactions;
+mod vitals;
 mod workload;
 
 fn main() {
-    let arguments = libtest_mimic::Arguments::from_args();
+    let mut arguments = libtest_mimic::Arguments::from_args();
+    arguments.test_threads.get_or_insert(support::broker::AT_THE_SAME_TIME);
     let tests = [
         service::tests(),
         reference::trials(),
@@ -76,6 +78,7 @@ fn main() {
         log_events::trials(),
         telemetry::trials(),
         stats::trials(),
+        vitals::trials(),
         kafka_errors::trials(),
         guards::trials(),
         broker_smoke::trials(),
@@ -95,7 +98,8 @@ fn main() {
         docs::trials(),
         architecture::trials(),
     ];
-    let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
+    let tests = support::broker::in_good_order(tests.into_iter().flatten().collect());
+    let conclusion = libtest_mimic::run(&arguments, tests);
     support::broker::end_shared();
     conclusion.exit();
 }

@@ -20,7 +20,7 @@ use steward::ports::{Clock, Drained, EventSource, SourceEvent, SourceFailure, So
 use steward::record::{Batch, Header, Partition, Position, Term};
 
 /// A condition that does not come true within this time fails the test.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) struct Setup {
     pub(super) config: Config,

@@ -309,7 +309,7 @@ impl Kafka {
         (0..self.partitions_of(topic))
             .map(|partition| {
                 let what = format!("ends of {topic}/{partition}");
-                let (low, high) = answered(&what, || reader.fetch_watermarks(topic, partition, PATIENCE));
+                let (low, high) = answered(&what, || reader.fetch_watermarks(topic, partition, ONE_TRY));
                 Ends { low, high }
             })
             .collect()
@@ -428,7 +428,7 @@ impl Kafka {
             }
         }
         // By itself the library asks for a topic that it does not know only once a second.
-        answered(&format!("metadata of {topic}"), || reader.fetch_metadata(Some(topic), PATIENCE));
+        answered(&format!("metadata of {topic}"), || reader.fetch_metadata(Some(topic), ONE_TRY));
         reader.assign(&assignment).expect("partitions that were there a moment ago");
 
         let mut records = Vec::new();
@@ -471,7 +471,7 @@ impl Kafka {
         asked.add_partition_range(topic, 0, partitions - 1);
         let member = self.member(group);
         let answer = answered(&format!("committed offsets of {group}"), || {
-            let answer = member.committed_offsets(asked.clone(), PATIENCE)?;
+            let answer = member.committed_offsets(asked.clone(), ONE_TRY)?;
             answer.elements().iter().try_for_each(TopicPartitionListElem::error)?;
             Ok(answer)
         });
@@ -554,6 +554,9 @@ fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
 }
 
+/// What one of several tries may take: an answer that got lost on the way comes with the next one.
+const ONE_TRY: Duration = Duration::from_secs(20);
+
 /// Asks until there is an answer that stays: a broker that has just come back knows neither its leaders nor its
 /// coordinators yet, and the first group of a broker creates the topic of the offsets.
 fn answered<T>(what: &str, ask: impl FnMut() -> KafkaResult<T>) -> T {
@@ -575,7 +578,8 @@ fn short_of(reader: &BaseConsumer, ends: &[Ends]) -> Option<String> {
     (!open.is_empty()).then(|| open.join(", "))
 }
 
-/// Whether it goes by itself: the broker is away, is coming back, or has not yet settled who leads and who coordinates.
+/// Whether it goes by itself: the broker is away, is coming back, or does not yet know its topics, who leads and who
+/// coordinates.
 fn is_passing(error: &KafkaError) -> bool {
     let code = if let KafkaError::AdminOp(code) = error { Some(*code) } else { error.rdkafka_error_code() };
     matches!(
@@ -588,6 +592,9 @@ fn is_passing(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::NetworkException
                 | RDKafkaErrorCode::BrokerNotAvailable
                 | RDKafkaErrorCode::NotController
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition
                 | RDKafkaErrorCode::LeaderNotAvailable
                 | RDKafkaErrorCode::NotLeaderForPartition
                 | RDKafkaErrorCode::ReplicaNotAvailable

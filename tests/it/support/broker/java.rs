@@ -20,7 +20,7 @@ use super::super::wait::Deadline;
 use super::{Ports, ask, free_port, last_lines, properties};
 
 /// How long a start may take: two seconds on an idle machine, far more where everything compiles at once.
-const START_LIMIT: Duration = Duration::from_secs(90);
+const START_LIMIT: Duration = Duration::from_secs(180);
 
 /// For a broker that lives a minute, the time to start counts more than the speed after an hour.
 const JVM_OPTIONS: [&str; 5] =
