@@ -6,6 +6,7 @@ pub mod actors;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod dead_letters;
 pub mod entity;
 pub mod exit_code;
 pub mod heartbeat;

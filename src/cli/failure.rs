@@ -6,6 +6,8 @@ use super::complain;
 use crate::config::ConfigError;
 use crate::exit_code::ExitCode;
 use crate::kafka::access::AccessFailure;
+use crate::kafka::guards::StartRefusal;
+use crate::kafka::replay::ReplayFailure;
 use crate::workload::WorkloadError;
 
 /// Why a command failed.
@@ -17,6 +19,9 @@ pub enum Failure {
     /// A topic could not be read or written.
     #[error(transparent)]
     Access(#[from] AccessFailure),
+    /// Dead letters could not be replayed, or not all of them.
+    #[error(transparent)]
+    Replay(#[from] ReplayFailure),
     /// The flags of `produce` make no sense together.
     #[error(transparent)]
     Workload(#[from] WorkloadError),
@@ -58,14 +63,8 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Config(_) => ExitCode::Config,
-            Failure::Access(access) => match access {
-                AccessFailure::Settings(_) | AccessFailure::Properties { .. } => ExitCode::Config,
-                AccessFailure::UnknownPartition { .. } => ExitCode::Usage,
-                AccessFailure::Unreachable { .. }
-                | AccessFailure::UnknownTopic { .. }
-                | AccessFailure::Refused { .. }
-                | AccessFailure::Stuck { .. } => ExitCode::KafkaUnavailable,
-            },
+            Failure::Access(access) => of_access(access),
+            Failure::Replay(replay) => of_replay(replay),
             Failure::Workload(_) => ExitCode::Usage,
             Failure::RecordsRefused { .. } => ExitCode::WriteRefused,
             Failure::StateTooLarge { .. } => ExitCode::StateTooLarge,
@@ -82,5 +81,31 @@ impl Failure {
             complain(&format!("error: {self}"));
         }
         code
+    }
+}
+
+fn of_access(failure: &AccessFailure) -> ExitCode {
+    match failure {
+        AccessFailure::Settings(_) | AccessFailure::Properties { .. } => ExitCode::Config,
+        AccessFailure::UnknownPartition { .. } => ExitCode::Usage,
+        AccessFailure::Unreachable { .. }
+        | AccessFailure::UnknownTopic { .. }
+        | AccessFailure::Refused { .. }
+        | AccessFailure::Stuck { .. } => ExitCode::KafkaUnavailable,
+    }
+}
+
+fn of_replay(failure: &ReplayFailure) -> ExitCode {
+    match failure {
+        ReplayFailure::Access(access) => of_access(access),
+        ReplayFailure::Topics(StartRefusal::BrokersUnreachable { .. } | StartRefusal::Broker { .. })
+        | ReplayFailure::GivenUp { .. } => ExitCode::KafkaUnavailable,
+        ReplayFailure::Topics(_)
+        | ReplayFailure::NotCompacted { .. }
+        | ReplayFailure::TooFewPartitions { .. }
+        | ReplayFailure::ForeignMark { .. } => ExitCode::TopicsRefused,
+        ReplayFailure::TooManyMarks { .. } => ExitCode::StateTooLarge,
+        ReplayFailure::Fenced { .. } => ExitCode::DuplicateInstance,
+        ReplayFailure::Forbidden { .. } => ExitCode::WriteRefused,
     }
 }

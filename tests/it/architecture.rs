@@ -55,6 +55,7 @@ use Purity::{Pure, Timeless, Worldly};
 const EVERY_ROOM: &[&str] = &[
     "actors",
     "config",
+    "dead_letters",
     "entity",
     "kafka",
     "log_events",
@@ -74,7 +75,7 @@ const EVERY_ROOM: &[&str] = &[
 const ROOMS: &[Room] = &[
     Room { name: "main",       purity: Worldly,  may_name: &["cli", "app"] },
     Room { name: "lib",        purity: Pure,     may_name: &[] },
-    Room { name: "cli",        purity: Worldly,  may_name: &["app", "heartbeat", "ports", "config", "service", "kafka", "record", "entity", "reference", "workload", "stats", "log_events", "telemetry"] },
+    Room { name: "cli",        purity: Worldly,  may_name: &["app", "heartbeat", "ports", "config", "service", "kafka", "record", "entity", "dead_letters", "reference", "workload", "stats", "log_events", "telemetry"] },
     Room { name: "app",        purity: Worldly,  may_name: EVERY_ROOM },
     Room { name: "config",     purity: Worldly,  may_name: &[] },
     Room { name: "telemetry",  purity: Worldly,  may_name: &["config", "log_events"] },
@@ -85,13 +86,14 @@ const ROOMS: &[Room] = &[
     Room { name: "entity",     purity: Timeless, may_name: &["record"] },
     Room { name: "service",    purity: Timeless, may_name: &["entity", "record"] },
     Room { name: "record",     purity: Timeless, may_name: &["entity"] },
+    Room { name: "dead_letters", purity: Timeless, may_name: &["entity", "record"] },
     Room { name: "reference",  purity: Timeless, may_name: &["entity", "record"] },
     Room { name: "workload",   purity: Timeless, may_name: &["entity", "record"] },
     Room { name: "progress",   purity: Pure,     may_name: &["entity", "record"] },
     Room { name: "ports",      purity: Worldly,  may_name: &["record", "progress", "entity"] },
     Room { name: "vitals",     purity: Pure,     may_name: &["progress", "record"] },
     Room { name: "actors",     purity: Worldly,  may_name: &["ports", "progress", "record", "entity", "log_events", "stats", "vitals"] },
-    Room { name: "kafka",      purity: Worldly,  may_name: &["ports", "progress", "record", "entity", "config", "log_events", "stats", "vitals"] },
+    Room { name: "kafka",      purity: Worldly,  may_name: &["ports", "progress", "record", "entity", "dead_letters", "config", "log_events", "stats", "vitals"] },
 ];
 
 /// Libraries that only some rooms may know. Others may go wherever they are needed.

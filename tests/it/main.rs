@@ -34,6 +34,7 @@ mod centre;
 mod cli;
 mod commands;
 mod config;
+mod dlq;
 mod docs;
 mod event_source;
 mod exactly_once;
@@ -73,6 +74,7 @@ fn main() {
         config::tests(),
         cli::tests(),
         commands::trials(),
+        dlq::trials(),
         log_events::trials(),
         telemetry::trials(),
         stats::trials(),
