@@ -14,8 +14,11 @@ mod health;
 mod options;
 mod out;
 mod produce;
+pub mod report;
 mod run;
 mod state;
+pub mod top;
+mod units;
 
 use std::io::Write as _;
 use std::sync::OnceLock;
@@ -65,6 +68,8 @@ enum Command {
     Produce(Box<produce::Arguments>),
     State(state::Arguments),
     Health(health::Arguments),
+    Top(top::Arguments),
+    Report(report::Arguments),
     Demo(demo::Arguments),
     Completions(completions::Arguments),
 }
@@ -95,6 +100,8 @@ impl Cli {
             Command::Produce(arguments) => produce::run(&arguments),
             Command::State(arguments) => state::run(&arguments),
             Command::Health(arguments) => health::run(&arguments),
+            Command::Top(arguments) => top::run(&arguments),
+            Command::Report(arguments) => report::run(&arguments),
             Command::Demo(arguments) => demo::run(&arguments),
             Command::Completions(arguments) => completions::run(&arguments),
         }
