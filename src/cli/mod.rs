@@ -49,6 +49,7 @@ First steps:
   steward run --config config.toml              serve
   steward produce --config config.toml          have something to serve
   steward state get 42 --config config.toml     see what became of it
+  steward run --config config.toml | steward top    watch it work
 
 Each command tells more with --help. Exit codes: docs/exit-codes.md; what the log says: docs/log-events.md.";
 

@@ -27,6 +27,11 @@ pub(super) fn short(number: f64) -> String {
     }
 }
 
+/// The same of something that is counted: `7`, `1234`, `12.3k`.
+pub(super) fn short_count(count: u64) -> String {
+    if count < 10 { count.to_string() } else { short(count as f64) }
+}
+
 /// `7 ms`, `1.2 s`, `3 min`, `5 h`, `2 d`.
 pub(super) fn millis(millis: u64) -> String {
     let seconds = millis as f64 / 1000.0;
@@ -40,9 +45,13 @@ pub(super) fn millis(millis: u64) -> String {
     }
 }
 
-/// `58.20 MiB`.
+/// `58.2 MiB`, `60 MiB`.
 pub(super) fn bytes(bytes: u64) -> String {
-    HumanBytes(bytes).to_string()
+    let words = HumanBytes(bytes).to_string();
+    let Some((number, unit)) = words.split_once(' ') else { return words };
+    let Ok(number) = number.parse::<f64>() else { return words };
+    let number = if number < 100.0 { format!("{number:.1}") } else { format!("{number:.0}") };
+    format!("{} {unit}", number.strip_suffix(".0").unwrap_or(&number))
 }
 
 /// `2026-01-31 12:00:00.007Z`.

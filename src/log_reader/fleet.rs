@@ -180,6 +180,13 @@ impl Fleet {
         true
     }
 
+    /// Forgets the pods that have ended or gone silent, and of which nothing was heard for so long. Their sums stay.
+    pub fn forget_silent(&mut self, now: UnixMs, after_ms: u64) {
+        let before = self.pods.len();
+        self.pods.retain(|_, pod| pod.voice(now) == Voice::Heard || now.since(pod.heard) <= after_ms);
+        self.forgotten += (before - self.pods.len()) as u64;
+    }
+
     /// What the pods that are heard add up to, at a moment of the reader's clock.
     #[must_use]
     pub fn now(&self, now: UnixMs) -> Now {

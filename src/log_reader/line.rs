@@ -7,7 +7,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::events::Event;
 use super::prefix::pod_of;
-use crate::log_events::Level;
+use crate::log_events::{Level, all_events};
 
 /// Longest text that is kept of a line's fields, in characters.
 const MAX_DETAIL_CHARS: usize = 600;
@@ -50,7 +50,7 @@ pub struct Line {
     pub name: String,
     /// The event, as far as it is read.
     pub event: Event,
-    /// The fields as `name=value`, for a person; kept of warnings and errors only.
+    /// What it says, for a person; kept of warnings and errors only.
     pub detail: String,
 }
 
@@ -89,7 +89,7 @@ pub fn read(line: &[u8]) -> Reading {
         level,
         name: envelope.event.chars().take(MAX_NAME_CHARS).collect(),
         event,
-        detail: if is_notice { detail(json) } else { String::new() },
+        detail: if is_notice { detail(&envelope.event, json) } else { String::new() },
     }))
 }
 
@@ -105,23 +105,26 @@ fn parse_level(text: &str) -> Option<Level> {
     found.map(|(_, level)| level)
 }
 
-/// The message, then the fields beside the envelope's.
-fn detail(json: &str) -> String {
-    let Ok(Value::Object(fields)) = serde_json::from_str(json) else { return String::new() };
-    let mut text = fields.get("message").and_then(Value::as_str).unwrap_or_default().to_owned();
-    for (name, value) in &fields {
-        if matches!(name.as_str(), "timestamp" | "level" | "event" | "message" | "target") {
-            continue;
-        }
-        let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        if !text.is_empty() {
-            text.push_str("  ");
-        }
-        text.push_str(name);
-        text.push('=');
-        text.push_str(&shown);
+/// The fields beside the envelope's, in the order of the catalogue, as `name=value`. In front the message, unless the
+/// event is of the catalogue: there its name says as much.
+fn detail(name: &str, json: &str) -> String {
+    let Ok(Value::Object(mut fields)) = serde_json::from_str(json) else { return String::new() };
+    for of_envelope in ["timestamp", "level", "event", "target"] {
+        fields.remove(of_envelope);
     }
-    shortened(&text, MAX_DETAIL_CHARS)
+    let message = fields.remove("message");
+    let spec = all_events().find(|spec| spec.name == name);
+    let known = spec.map_or(&[][..], |spec| spec.fields).iter().filter_map(|field| fields.remove_entry(field.name));
+    let known: Vec<(String, Value)> = known.collect();
+    let mut words: Vec<String> = Vec::new();
+    if spec.is_none() {
+        words.extend(message.as_ref().and_then(Value::as_str).map(str::to_owned));
+    }
+    words.extend(known.into_iter().chain(fields).map(|(name, value)| {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        format!("{name}={text}")
+    }));
+    shortened(&words.join("  "), MAX_DETAIL_CHARS)
 }
 
 fn shortened(text: &str, limit: usize) -> String {

@@ -180,7 +180,7 @@ pub struct Pod {
     pub rates: VecDeque<u64>,
     /// Lag, the last `stats` lines.
     pub lags: VecDeque<u64>,
-    /// The process has started since the last `stats`.
+    /// The process has started, and has told no `stats` since.
     has_restarted: bool,
 }
 
@@ -292,6 +292,8 @@ impl Pod {
 
     fn begin_anew(&mut self) {
         self.life = Life::Starting;
+        // They are those of the process before.
+        self.stats = None;
         self.readiness = Readiness::Unknown;
         self.owned = None;
         self.recovering.clear();
@@ -324,7 +326,7 @@ impl Pod {
 
     fn count(&mut self, stats: &Stats, added: &mut Totals) {
         self.live();
-        let known = self.stats.take().filter(|_| !self.has_restarted);
+        let known = self.stats.take();
         if known.as_ref().is_some_and(|known| stats.events_total < known.events_total) {
             self.unexplained_falls += 1;
         }

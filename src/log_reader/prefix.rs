@@ -18,11 +18,8 @@ const MAX_NAME_CHARS: usize = 80;
 #[must_use]
 pub fn pod_of(prefix: &str) -> Option<String> {
     let plain = console::strip_ansi_codes(prefix);
-    let prefix: Cow<'_, str> = if plain.contains(char::is_control) {
-        plain.replace(char::is_control, " ").into()
-    } else {
-        plain
-    };
+    let prefix: Cow<'_, str> =
+        if plain.contains(char::is_control) { plain.replace(char::is_control, " ").into() } else { plain };
     let name = by_bracket(&prefix).or_else(|| by_label(&prefix)).or_else(|| by_words(&prefix))?;
     Some(name.chars().take(MAX_NAME_CHARS).collect())
 }

@@ -6,7 +6,7 @@ use super::counts::Tally;
 use super::events::Event;
 use super::fleet::{Fleet, Notice, WhenFull};
 use super::line::{Line, Reading, UnixMs};
-use super::pod::{Life, Pod};
+use super::pod::Pod;
 use super::series::Series;
 use super::timeline::Timeline;
 use crate::log_events::Level;
@@ -109,17 +109,16 @@ impl Recording {
         }
         // The log's own time is the reader's clock here.
         self.fleet.tell(reading, line.written);
-        let Some(pod) = self.fleet.pods.get(&name) else { return };
-        match &pod.life {
-            Life::Stopped { exit_code } if matches!(line.event, Event::ProcessStopped(_)) => {
-                self.exits.add(&exit_code.to_string(), 1);
-            }
-            Life::Failed { exit_code, exit_name } if matches!(line.event, Event::ProcessFailed(_)) => {
-                self.exits.add(&format!("{exit_code} {exit_name}"), 1);
-                let text = format!("ended with exit code {exit_code}: {}", line.detail);
-                self.find(Finding { at: line.written, pod: name.clone(), level: Level::ERROR, text });
-            }
-            _ => {}
+        if !self.fleet.pods.contains_key(&name) {
+            return;
+        }
+        if let Event::ProcessStopped(end) = &line.event {
+            self.exits.add(&end.exit_code.to_string(), 1);
+        }
+        if let Event::ProcessFailed(end) = &line.event {
+            self.exits.add(&format!("{} {}", end.exit_code, end.exit_name), 1);
+            let text = format!("ended with exit code {}: {}", end.exit_code, line.detail);
+            self.find(Finding { at: line.written, pod: name.clone(), level: Level::ERROR, text });
         }
         let (first, last) = self.range.unwrap_or((line.written, line.written));
         self.range = Some((first.min(line.written), last.max(line.written)));

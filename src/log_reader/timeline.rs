@@ -8,6 +8,8 @@ use crate::log_events::Level;
 const MAX_TURNS: usize = 2_000;
 /// Marks of each kind that are kept of a pod.
 const MAX_MARKS: usize = 200;
+/// Longest text of a mark, in characters.
+const MAX_MARK_CHARS: usize = 160;
 
 /// What a pod is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,14 +49,8 @@ pub enum MarkKind {
 
 impl MarkKind {
     /// Every kind.
-    pub const ALL: [MarkKind; 6] = [
-        MarkKind::Life,
-        MarkKind::Rebalance,
-        MarkKind::Recovery,
-        MarkKind::Intake,
-        MarkKind::Warning,
-        MarkKind::Error,
-    ];
+    pub const ALL: [MarkKind; 6] =
+        [MarkKind::Life, MarkKind::Rebalance, MarkKind::Recovery, MarkKind::Intake, MarkKind::Warning, MarkKind::Error];
 }
 
 /// Something that happened.
@@ -145,7 +141,11 @@ impl Timeline {
         }
     }
 
-    fn mark(&mut self, mark: Mark) {
+    fn mark(&mut self, mut mark: Mark) {
+        if let Some((end, _)) = mark.text.char_indices().nth(MAX_MARK_CHARS) {
+            mark.text.truncate(end);
+            mark.text.push('…');
+        }
         if self.marks.iter().filter(|there| there.kind == mark.kind).count() < MAX_MARKS {
             self.marks.push(mark);
         } else {

@@ -40,10 +40,12 @@ mod handover;
 mod kafka_client;
 mod kafka_errors;
 mod log_events;
+mod log_reader;
 mod machines;
 mod partition_reader;
 mod recovery;
 mod reference;
+mod report;
 mod security;
 mod service;
 mod shutdown;
@@ -52,6 +54,7 @@ mod start;
 mod stats;
 mod supervision;
 mod telemetry;
+mod top;
 mod torn;
 mod transactions;
 mod workload;
@@ -69,6 +72,9 @@ fn main() {
         cli::tests(),
         commands::trials(),
         log_events::trials(),
+        log_reader::trials(),
+        top::trials(),
+        report::trials(),
         telemetry::trials(),
         stats::trials(),
         kafka_errors::trials(),

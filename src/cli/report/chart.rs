@@ -15,12 +15,12 @@ use crate::log_reader::UnixMs;
 /// The inside of the axes, and the room around them, in units of the picture.
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 180.0;
-const LEFT: f64 = 58.0;
+const LEFT: f64 = 60.0;
 const RIGHT: f64 = 10.0;
 const TOP: f64 = 8.0;
-const BOTTOM: f64 = 20.0;
+const BOTTOM: f64 = 24.0;
 /// Lines that get a colour of their own; the page has as many.
-pub(super) const COLOURS: usize = 8;
+pub(super) const COLOURS: usize = 10;
 
 /// How the values of a chart are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,9 +77,8 @@ impl Span {
 
     /// Moments at whole seconds, minutes, hours or days, at most eight.
     pub(super) fn ticks(self) -> Vec<UnixMs> {
-        const STEPS_S: [i64; 19] = [
-            1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 21_600, 43_200, 86_400, 604_800,
-        ];
+        const STEPS_S: [i64; 19] =
+            [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 21_600, 43_200, 86_400, 604_800];
         let length_ms = self.until.saturating_sub(self.from);
         let few = STEPS_S.into_iter().map(|step| step * 1_000).find(|step| length_ms / step <= 8);
         let step = few.unwrap_or_else(|| (length_ms / 8).max(1));
@@ -155,15 +154,32 @@ fn round(number: f64) -> f64 {
 
 /// The value at the top, and the ticks, round in the unit's own way.
 fn value_ticks(greatest: f64, unit: Unit) -> (f64, Vec<f64>) {
-    let base = match unit {
-        Unit::Bytes if greatest >= 1024.0 => 1024_f64.powf(greatest.log(1024.0).floor()),
-        Unit::Bytes | Unit::Number | Unit::Millis => 1.0,
-    };
-    let rough = (greatest / base / 3.0).max(if unit == Unit::Number { 0.1 } else { 1.0 });
-    let power = 10_f64.powf(rough.log10().floor());
-    let factors = [1.0, 2.0, 5.0, 10.0];
-    let step = factors.into_iter().map(|factor| factor * power).find(|step| *step >= rough).unwrap_or(10.0 * power) * base;
+    let step = step(greatest / 3.0, unit);
     let count = (greatest / step).ceil().max(1.0);
     let ticks = (0..=4).map(f64::from).take_while(|n| *n <= count).map(|n| n * step).collect();
     (count * step, ticks)
+}
+
+/// The smallest round number that is at least this.
+fn step(rough: f64, unit: Unit) -> f64 {
+    const WHOLE: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
+    /// Seconds, minutes, hours and days, in milliseconds.
+    const TIMES: [f64; 19] = [
+        1e3, 2e3, 5e3, 10e3, 15e3, 30e3, 60e3, 120e3, 300e3, 600e3, 900e3, 1800e3, 3600e3, 7200e3, 14_400e3, 21_600e3,
+        43_200e3, 86_400e3, 172_800e3,
+    ];
+    if unit == Unit::Millis
+        && rough > 500.0
+        && let Some(step) = TIMES.into_iter().find(|step| *step >= rough)
+    {
+        return step;
+    }
+    let base = match unit {
+        Unit::Bytes => 1024_f64.powf(rough.max(1.0).log(1024.0).floor()),
+        Unit::Number | Unit::Millis => 1.0,
+    };
+    let least = if unit == Unit::Number { 0.1 } else { 1.0 };
+    let rough = (rough / base).max(least);
+    let power = 10_f64.powf(rough.log10().floor());
+    WHOLE.into_iter().map(|factor| factor * power).find(|step| *step >= rough).unwrap_or(10.0 * power) * base
 }

@@ -17,15 +17,8 @@ const BOTTOM: f64 = 22.0;
 const MAX_NAME_CHARS: usize = 30;
 
 /// What the colours of the bars say.
-const DOINGS: [Doing; 7] = [
-    Doing::Starting,
-    Doing::Recovering,
-    Doing::Serving,
-    Doing::Stopping,
-    Doing::Ended,
-    Doing::Failed,
-    Doing::Silent,
-];
+const DOINGS: [Doing; 7] =
+    [Doing::Starting, Doing::Recovering, Doing::Serving, Doing::Stopping, Doing::Ended, Doing::Failed, Doing::Silent];
 
 fn class_of(doing: Doing) -> (&'static str, &'static str) {
     match doing {

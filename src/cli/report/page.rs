@@ -20,6 +20,8 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 const SHOWN_FINDINGS: usize = 15;
 /// Pods that have a line in the charts and a lane in the timeline: those that read most.
 const SHOWN_PODS: usize = 24;
+/// Reasons that are told apart: twice as many as there are, but a log may hold anything.
+const SHOWN_REASONS: usize = 20;
 /// Points of the chart of what was rejected.
 const REASON_SLOTS: u64 = 240;
 
@@ -90,7 +92,7 @@ fn numbers(recording: &Recording) -> Markup {
         (totals.transactions, "transactions"),
         (totals.aborted, "aborted"),
         (totals.restarts, "restarts"),
-        (totals.vanished, "of these, without a last word"),
+        (totals.vanished, "of these without a last word"),
         (totals.errors, "errors"),
         (totals.warnings, "warnings"),
     ];
@@ -115,7 +117,7 @@ fn findings(findings: &[Finding]) -> Markup {
                     tr {
                         td class="t" { (units::moment(finding.at)) }
                         td { (level(finding.level)) }
-                        td { (out::harmless(&finding.pod)) }
+                        td class="t" { (out::harmless(&finding.pod)) }
                         td class="d" { (out::harmless(&finding.text)) }
                     }
                 }
@@ -208,11 +210,12 @@ fn reason_curves(recording: &Recording) -> Vec<Curve> {
     for bucket in buckets() {
         let slot = slots.entry(bucket.at.0.div_euclid(width)).or_default();
         for (reason, count) in bucket.rejected.largest_first() {
-            *slot.entry(reason).or_default() += count;
+            let counted = slot.entry(reason).or_default();
+            *counted = counted.saturating_add(count);
         }
     }
     let reasons = recording.fleet.totals.rejected_by_reason.largest_first();
-    let curves = reasons.iter().enumerate().map(|(colour, (reason, _))| Curve {
+    let curves = reasons.iter().take(SHOWN_REASONS).enumerate().map(|(colour, (reason, _))| Curve {
         name: out::harmless(reason),
         colour,
         points: slots
@@ -242,7 +245,7 @@ fn pod_table(recording: &Recording) -> Markup {
             @for pod in recording.fleet.pods.values() {
                 @let totals = &pod.totals;
                 tr {
-                    td { (out::harmless(&pod.name)) }
+                    td class="t" { (out::harmless(&pod.name)) }
                     td { (out::harmless(pod.version.as_deref().unwrap_or_default())) }
                     td { (at_the_end(pod, recording)) }
                     td class="t" { (units::moment(pod.written.0)) }
@@ -286,7 +289,7 @@ fn reasons(recording: &Recording) -> Markup {
                     th { "reason" } th class="n" { "events" } th class="n" { "of what was read" }
                     @for pod in recording.fleet.pods.values().take(SHOWN_PODS) { th class="n" { (out::harmless(&pod.name)) } }
                 }
-                @for (reason, count) in reasons {
+                @for (reason, count) in reasons.into_iter().take(SHOWN_REASONS) {
                     tr {
                         td { code { (out::harmless(reason)) } }
                         td class="n" { (units::count(count)) }
@@ -341,7 +344,7 @@ fn notices(recording: &Recording) -> Markup {
             tr {
                 td class="t" { (units::moment(notice.written)) }
                 td { (level(notice.level)) }
-                td { (out::harmless(&notice.pod)) }
+                td class="t" { (out::harmless(&notice.pod)) }
                 td { code { (out::harmless(&notice.name)) } }
                 td class="d" { (out::harmless(&notice.detail)) }
             }

@@ -59,20 +59,26 @@ macro_rules! total {
 #[rustfmt::skip]
 pub(super) const COLUMNS: &[Column] = &[
     stat!("events/s", 8, 0, |stats| units::short(stats.events_per_s), |now| units::short(now.events_per_s)),
-    stat!("lag", 8, 1, |stats| units::short(stats.lag_total as f64), |now| units::short(now.lag as f64)),
+    stat!("lag", 8, 1, |stats| units::short_count(stats.lag_total), |now| units::short_count(now.lag)),
     stat!("oldest", 8, 2, |stats| units::millis(stats.oldest_age_ms), |now| units::millis(now.oldest_age_ms)),
     stat!("p50", 8, 7, |stats| units::millis(stats.latency_p50_ms), |now| units::millis(now.latency_p50_ms)),
     stat!("p99", 8, 3, |stats| units::millis(stats.latency_p99_ms), |now| units::millis(now.latency_p99_ms)),
     stat!("rej/s", 6, 4, |stats| units::short(stats.rejected_per_s()), |now| units::short(now.rejected_per_s)),
     stat!("tx/s", 5, 9, |stats| units::short(stats.transactions_per_s()), |now| units::short(now.transactions_per_s)),
-    total!("aborts", 6, 10, |totals| units::short(totals.aborted as f64)),
+    total!("aborts", 6, 10, |totals| units::short_count(totals.aborted)),
     stat!("memory", 10, 8, |stats| units::bytes(stats.memory_rss_bytes), |now| units::bytes(now.memory_rss_bytes)),
     stat!("in flight", 10, 13, |stats| units::bytes(stats.in_flight_bytes), |now| units::bytes(now.in_flight_bytes)),
-    Column { title: "owns", width: 4, rank: 11, pod: |pod, _| pod.owned.map_or_else(|| "-".to_owned(), |owned| owned.to_string()), all: |_, _| String::new() },
-    total!("restarts", 8, 5, |totals| units::short(totals.restarts as f64)),
-    total!("warn", 5, 12, |totals| units::short(totals.warnings as f64)),
-    total!("error", 5, 6, |totals| units::short(totals.errors as f64)),
+    Column { title: "owns", width: 4, rank: 11, pod: owned, all: |_, _| String::new() },
+    total!("restarts", 8, 5, |totals| units::short_count(totals.restarts)),
+    total!("warn", 5, 12, |totals| units::short_count(totals.warnings)),
+    total!("error", 5, 6, |totals| units::short_count(totals.errors)),
 ];
+
+fn owned(pod: &Pod, now: UnixMs) -> String {
+    // The partitions of a silent pod are somebody else's before long.
+    let owned = pod.owned.filter(|_| pod.voice(now) == Voice::Heard);
+    owned.map_or_else(|| "-".to_owned(), |owned| owned.to_string())
+}
 
 /// Width of the column that says what a pod is doing.
 pub(super) const STATE_WIDTH: u16 = 22;

@@ -76,7 +76,7 @@ fn in_a_corner(view: &View, sum: &Now) -> String {
         "{}; {} events/s, lag {}, oldest {}, {} errors. Make the window larger; q quits.",
         heard(sum),
         units::short(sum.events_per_s),
-        units::short(sum.lag as f64),
+        units::short_count(sum.lag),
         units::millis(sum.oldest_age_ms),
         view.fleet().totals.errors
     )
@@ -119,7 +119,8 @@ fn draw_footer(frame: &mut Frame<'_>, area: Rect, view: &View, paint: Paint) {
         parts.push(Span::raw(format!(" {what}  ")));
     }
     let mut read = format!("by {}  {} lines", view.sort().name(), units::count(fleet.lines));
-    for (count, what) in [(fleet.other_lines, "others"), (fleet.damaged_lines, "damaged"), (fleet.lines_left_out, "left out")]
+    for (count, what) in
+        [(fleet.other_lines, "others"), (fleet.damaged_lines, "damaged"), (fleet.lines_left_out, "left out")]
     {
         if count > 0 {
             read.push_str(&format!(", {} {what}", units::count(count)));
@@ -136,7 +137,10 @@ fn draw_help(frame: &mut Frame<'_>, area: Rect, paint: Paint) {
     let [area] = area.layout(&Layout::vertical([Constraint::Max(height)]).flex(Flex::Center));
     let text: Vec<Line<'_>> = HELP.iter().map(|line| Line::from(format!(" {line}"))).collect();
     frame.render_widget(Clear, area);
-    frame.render_widget(Paragraph::new(text).block(Block::bordered().title(Span::styled(" keys ", paint.title()))), area);
+    frame.render_widget(
+        Paragraph::new(text).block(Block::bordered().title(Span::styled(" keys ", paint.title()))),
+        area,
+    );
 }
 
 // ---------------------------------------------------------------------------------------------------------- the pods
@@ -195,27 +199,24 @@ fn hottest(pod: &Pod) -> Tally {
     tally
 }
 
-fn draw_pictures(
-    frame: &mut Frame<'_>,
-    area: Rect,
-    view: &View,
-    selected: Option<&Pod>,
-    whose: &str,
-    paint: Paint,
-) {
+fn draw_pictures(frame: &mut Frame<'_>, area: Rect, view: &View, selected: Option<&Pod>, whose: &str, paint: Paint) {
     let (rates, lags): (Vec<u64>, Vec<u64>) = match selected {
         Some(pod) => (pod.rates.iter().copied().collect(), pod.lags.iter().copied().collect()),
         None => view.history().unzip(),
     };
     let halves = area.layout::<2>(&Layout::vertical([Constraint::Fill(1), Constraint::Fill(1)]));
-    for (area, values, what, color) in [(halves[0], rates, "events/s", Color::Green), (halves[1], lags, "lag", Color::Yellow)]
+    for (area, values, what, color) in
+        [(halves[0], rates, "events/s", Color::Green), (halves[1], lags, "lag", Color::Yellow)]
     {
         // The newest values, of which one takes a column.
         let newest = &values[values.len().saturating_sub(usize::from(area.width))..];
         let top = newest.iter().copied().max().unwrap_or(0);
-        let title = format!(" {what} of {whose}, up to {} ", units::short(top as f64));
+        let title = format!(" {what} of {whose}, up to {} ", units::short_count(top));
         let block = Block::new().title(Span::styled(title, paint.heading()));
-        frame.render_widget(Sparkline::default().data(newest).max(top.max(1)).style(paint.color(color)).block(block), area);
+        frame.render_widget(
+            Sparkline::default().data(newest).max(top.max(1)).style(paint.color(color)).block(block),
+            area,
+        );
     }
 }
 
@@ -227,7 +228,7 @@ fn draw_tally(frame: &mut Frame<'_>, area: Rect, title: &str, tally: &Tally, not
         .iter()
         .take(usize::from(area.height.saturating_sub(1)))
         .map(|(name, count)| {
-            let count = units::short(*count as f64);
+            let count = units::short_count(*count);
             let name: String = out::harmless(name).chars().take(width.saturating_sub(count.len() + 1)).collect();
             let gap = width.saturating_sub(name.chars().count() + count.len());
             Line::from(format!(" {name}{}{count}", " ".repeat(gap)))

@@ -94,5 +94,8 @@ pub(super) fn heard(sum: &crate::log_reader::Now) -> String {
 
 fn list(tally: &Tally, shown: usize) -> String {
     let counts = tally.largest_first().into_iter().take(shown);
-    counts.map(|(name, count)| format!("{} {}", out::harmless(name), units::count(count))).collect::<Vec<_>>().join(", ")
+    counts
+        .map(|(name, count)| format!("{} {}", out::harmless(name), units::count(count)))
+        .collect::<Vec<_>>()
+        .join(", ")
 }

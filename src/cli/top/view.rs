@@ -8,6 +8,8 @@ use crate::log_reader::{Fleet, Pod, Reading, UnixMs, WhenFull};
 
 /// Seconds of history of the total.
 const HISTORY: usize = 120;
+/// A pod that has ended or gone silent is shown for so long: a rollout gives the next one another name.
+const FORGET_AFTER_MS: u64 = 15 * 60 * 1_000;
 /// How often the total is noted for its picture.
 const NOTE_EVERY_MS: u64 = 1_000;
 
@@ -142,6 +144,7 @@ impl View {
             return;
         }
         self.noted = Some(now);
+        self.fleet.forget_silent(now, FORGET_AFTER_MS);
         let sum = self.fleet.now(now);
         if self.history.len() == HISTORY {
             self.history.pop_front();
@@ -150,6 +153,7 @@ impl View {
     }
 
     /// Does what a key asks for.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most keys of a keyboard do nothing here, new ones too")]
     pub fn press(&mut self, key: KeyEvent, now: UnixMs) -> Then {
         if key.kind == KeyEventKind::Release {
             return Then::GoOn;
