@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 /// Names that a [`Tally`] tells apart.
 const MAX_NAMES: usize = 128;
+/// Longest name that is kept, in characters; a key's text and a reason's are shorter.
+const MAX_NAME_CHARS: usize = 80;
 
 /// The pairs of a list that [`crate::log_events::counts`] wrote, in their order. What is no pair, the mark of a list that
 /// was cut among it, is left out.
@@ -27,12 +29,13 @@ impl Tally {
 
     /// Counts.
     pub fn add(&mut self, name: &str, count: u64) {
-        let known = self.counts.contains_key(name) || self.counts.len() < MAX_NAMES;
-        let name = if known { name } else { Tally::OTHERS };
+        let name = name.char_indices().nth(MAX_NAME_CHARS).map_or(name, |(end, _)| &name[..end]);
+        let has_room = self.counts.contains_key(name) || self.counts.len() < MAX_NAMES;
+        let name = if has_room { name } else { Tally::OTHERS };
         match self.counts.get_mut(name) {
             Some(counted) => *counted = counted.saturating_add(count),
             None => {
-                self.counts.insert(name.chars().take(64).collect(), count);
+                self.counts.insert(name.to_owned(), count);
             }
         }
     }

@@ -10,7 +10,7 @@ use steward::cli::top::{Colours, View, plain};
 use steward::log_events::{Kind, Level, all_events, counts};
 use steward::log_reader::{
     Doing, Event, Fleet, Life, Line, LineSplitter, MAX_LINE_BYTES, Piece, READ, Reading, Recording, Series, Stats,
-    UnixMs, Voice, WhenFull, parse_counts, pod_of, read,
+    Tally, UnixMs, Voice, WhenFull, parse_counts, pod_of, read,
 };
 use steward::telemetry::Look;
 
@@ -27,6 +27,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         lines_are_whole_wherever_the_chunks_end,
         a_line_that_is_too_long_hides_no_other,
         lists_are_read_as_they_are_written,
+        counts_by_name_lose_nothing_when_there_is_no_room,
         whatever_bytes_come_nothing_panics,
         whatever_values_come_nothing_panics,
         what_was_counted_before_the_first_line_counts_for_nobody,
@@ -176,6 +177,21 @@ fn lists_are_read_as_they_are_written() {
     assert_eq!(parse_counts(&counts(pairs, 25)).collect::<Vec<_>>(), pairs[..1]);
     assert_eq!(parse_counts("").count(), 0);
     assert_eq!(parse_counts("a:b:7,:3,x,y:-1,...").collect::<Vec<_>>(), [("a:b", 7)]);
+}
+
+fn counts_by_name_lose_nothing_when_there_is_no_room() {
+    let mut tally = Tally::default();
+    for n in 0..1_000 {
+        tally.add(&format!("name-{n}"), 1);
+    }
+    tally.add(&"x".repeat(200), 3);
+    tally.add(&"x".repeat(200), u64::MAX);
+    assert!(tally.largest_first().len() <= 129, "{}", tally.largest_first().len());
+    assert_eq!((tally.of("name-7"), tally.largest_first()[0]), (1, (Tally::OTHERS, u64::MAX)));
+    let mut long = Tally::default();
+    long.add(&"x".repeat(200), 3);
+    long.add(&"x".repeat(200), 4);
+    assert_eq!(long.largest_first(), [("x".repeat(80).as_str(), 7)]);
 }
 
 fn whatever_bytes_come_nothing_panics() {
