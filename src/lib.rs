@@ -12,6 +12,7 @@ pub mod exit_code;
 pub mod heartbeat;
 pub mod kafka;
 pub mod log_events;
+pub mod log_reader;
 pub mod ports;
 pub mod progress;
 pub mod record;

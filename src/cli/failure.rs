@@ -52,6 +52,32 @@ pub enum Failure {
     /// There is no such service.
     #[error("{0}")]
     NotFound(String),
+    /// `steward top` has nothing to read.
+    #[error(
+        "standard input is a terminal, not a log; pipe one into it: kubectl logs -f -l app=steward --prefix | steward top"
+    )]
+    NoLog,
+    /// The terminal cannot be drawn on, or gives no keys.
+    #[error("cannot use the terminal: {0}; --once prints a plain table instead")]
+    Terminal(#[source] io::Error),
+    /// A log cannot be read.
+    #[error("cannot read {file}: {error}; see whether it is there, and may be read")]
+    Unreadable {
+        /// Its path.
+        file: String,
+        /// What the system says.
+        #[source]
+        error: io::Error,
+    },
+    /// The page cannot be written.
+    #[error("cannot write {file}: {error}; name another place with --output")]
+    Unwritable {
+        /// Its path.
+        file: String,
+        /// What the system says.
+        #[source]
+        error: io::Error,
+    },
     /// The demo could not be played to its end.
     #[error("{0}")]
     Demo(String),
@@ -65,12 +91,14 @@ impl Failure {
             Failure::Config(_) => ExitCode::Config,
             Failure::Access(access) => of_access(access),
             Failure::Replay(replay) => of_replay(replay),
-            Failure::Workload(_) => ExitCode::Usage,
+            Failure::Workload(_) | Failure::NoLog | Failure::Unreadable { .. } | Failure::Unwritable { .. } => {
+                ExitCode::Usage
+            }
             Failure::RecordsRefused { .. } => ExitCode::WriteRefused,
             Failure::StateTooLarge { .. } => ExitCode::StateTooLarge,
             Failure::NotFound(_) => ExitCode::CheckFailed,
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Done,
-            Failure::Output(_) | Failure::Signals(_) | Failure::Demo(_) => ExitCode::Unexpected,
+            Failure::Output(_) | Failure::Signals(_) | Failure::Terminal(_) | Failure::Demo(_) => ExitCode::Unexpected,
         }
     }
 

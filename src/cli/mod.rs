@@ -16,8 +16,11 @@ mod health;
 mod options;
 mod out;
 mod produce;
+pub mod report;
 mod run;
 mod state;
+pub mod top;
+mod units;
 
 use std::io::Write as _;
 use std::sync::OnceLock;
@@ -49,6 +52,7 @@ First steps:
   steward produce --config config.toml          have something to serve
   steward state get 42 --config config.toml     see what became of it
   steward dlq list --config config.toml         see what was refused, and why
+  steward run --config config.toml | steward top    watch it work
 
 Each command tells more with --help. Exit codes: docs/exit-codes.md; what the log says: docs/log-events.md.";
 
@@ -69,6 +73,8 @@ enum Command {
     State(state::Arguments),
     Dlq(dlq::Arguments),
     Health(health::Arguments),
+    Top(top::Arguments),
+    Report(report::Arguments),
     Demo(demo::Arguments),
     Completions(completions::Arguments),
 }
@@ -100,6 +106,8 @@ impl Cli {
             Command::State(arguments) => state::run(&arguments),
             Command::Dlq(arguments) => dlq::run(&arguments),
             Command::Health(arguments) => health::run(&arguments),
+            Command::Top(arguments) => top::run(&arguments),
+            Command::Report(arguments) => report::run(&arguments),
             Command::Demo(arguments) => demo::run(&arguments),
             Command::Completions(arguments) => completions::run(&arguments),
         }

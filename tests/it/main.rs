@@ -44,10 +44,12 @@ mod handover;
 mod kafka_client;
 mod kafka_errors;
 mod log_events;
+mod log_reader;
 mod machines;
 mod partition_reader;
 mod recovery;
 mod reference;
+mod report;
 mod security;
 mod service;
 mod shutdown;
@@ -56,6 +58,7 @@ mod start;
 mod stats;
 mod supervision;
 mod telemetry;
+mod top;
 mod torn;
 mod transactions;
 mod vitals;
@@ -76,6 +79,9 @@ fn main() {
         commands::trials(),
         dlq::trials(),
         log_events::trials(),
+        log_reader::trials(),
+        top::trials(),
+        report::trials(),
         telemetry::trials(),
         stats::trials(),
         vitals::trials(),
