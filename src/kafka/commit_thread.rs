@@ -29,7 +29,7 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::kafka::committed::{build, committed, serve};
-use crate::kafka::error::{Cause, KafkaFailure, Refusal};
+use crate::kafka::error::{Cause, KafkaFailure, Refusal, group_moved_on};
 use crate::kafka::membership::{GroupView, Membership};
 use crate::kafka::out_record;
 use crate::kafka::transaction::{Ended, Producer, Transaction, Undelivered};
@@ -283,7 +283,7 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
             return Answer::Stale(stale);
         }
         if let Membership::NotAMember(why) = (self.group)() {
-            return Answer::Aborted { cause: why.to_owned(), timed_out: false };
+            return Answer::OutOfGroup { cause: why.to_owned() };
         }
         let producer = match self.producer.take() {
             Some(producer) => producer,
@@ -307,7 +307,8 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
         let member = match (self.group)() {
             Membership::Member(member) => member,
             Membership::NotAMember(why) => {
-                return self.give_up(transaction, KafkaFailure::AbortAndResend(Cause::of_ours(why)), None);
+                let ended = self.give_up(transaction, KafkaFailure::AbortAndResend(Cause::of_ours(why)), None);
+                return if let Answer::Aborted { cause, .. } = ended { Answer::OutOfGroup { cause } } else { ended };
             }
         };
         let stale = self.stale(content);
@@ -416,6 +417,7 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
                 self.producer = producer;
                 match refused {
                     Some(record) => Answer::Refused { cause: cause.to_string(), record },
+                    None if group_moved_on(&cause) => Answer::OutOfGroup { cause: cause.to_string() },
                     None => Answer::Aborted { timed_out: cause.timed_out, cause: cause.to_string() },
                 }
             }
@@ -552,7 +554,7 @@ fn weight_of(content: &Content, index: usize) -> u64 {
 
 fn named(content: &Content, index: usize, refusal: Refusal) -> RefusedRecord {
     match index.checked_sub(content.snapshots.len()) {
-        None => RefusedRecord::Snapshot(index),
+        None => RefusedRecord::Snapshot { index, too_large: refusal == Refusal::TooLarge },
         Some(index) => RefusedRecord::DeadLetter { index, too_large: refusal == Refusal::TooLarge },
     }
 }

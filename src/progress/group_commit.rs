@@ -26,6 +26,9 @@ use crate::record::{Key, Offset, Partition, Position, Term};
 pub const REFUSALS_ALLOWED: u32 = 3;
 /// Transactions that the coordinator timed out within a minute, before the process ends.
 pub const TIMED_OUT_FENCINGS_PER_MINUTE: usize = 3;
+/// Refusals in a row by a group that does not know this member, before a process that stops drops its work. While a
+/// rebalance ends, the next one is known within milliseconds; the waits before the last attempt add up to 750.
+pub const OUT_OF_GROUP_ALLOWED: u32 = 5;
 /// The first wait before content is sent again; it doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
@@ -76,6 +79,8 @@ pub enum Input {
     },
     /// Ownership under these terms is over.
     Over(Vec<(Partition, Term)>),
+    /// The process stops: nothing is read any more, and what is done is committed as far as the group still lets it.
+    Stopping,
     /// Time has passed.
     Tick,
 }
@@ -178,6 +183,24 @@ pub enum Notice {
         /// Counted from 1.
         attempt: u32,
     },
+    /// A snapshot goes without its trace context.
+    Untraced {
+        /// Its partition.
+        partition: Partition,
+        /// Its newest source offset.
+        offset: Offset,
+        /// The length of the context.
+        bytes: u64,
+    },
+    /// The process stops, the group refuses what is left, and it was dropped.
+    CutShort {
+        /// Why.
+        cause: String,
+        /// Refusals in a row.
+        attempts: u32,
+        /// How many records were dropped.
+        records: u64,
+    },
     /// A dead letter goes without its value.
     Truncated {
         /// Its partition.
@@ -200,6 +223,8 @@ pub enum Verdict {
     HadNone,
     /// The positions tell neither: the partitions are recovered again.
     CannotTell,
+    /// All its partitions were lost meanwhile: their next owners go by what is committed, whatever that is.
+    Lost,
 }
 
 /// Why the process has to end.
@@ -258,6 +283,10 @@ struct Cargo {
     sent_at: Option<Instant>,
     aborts: u32,
     refusals: u32,
+    /// How often it was in doubt, and had no effect.
+    doubts: u32,
+    /// Refusals in a row by a group that does not know this member.
+    out_of_group: u32,
 }
 
 impl Cargo {
@@ -297,6 +326,9 @@ pub struct GroupCommit {
     renewals_failed: u32,
     timed_out_at: VecDeque<Instant>,
     truncated: HashSet<(Partition, Offset)>,
+    /// Snapshots, by their newest source offset, that are too large with their trace context.
+    untraced: HashSet<(Partition, Offset)>,
+    is_stopping: bool,
     /// The partition after which the next cargo begins, so that none is starved.
     last_served: Option<Partition>,
 }
@@ -316,6 +348,8 @@ impl GroupCommit {
             renewals_failed: 0,
             timed_out_at: VecDeque::new(),
             truncated: HashSet::new(),
+            untraced: HashSet::new(),
+            is_stopping: false,
             last_served: None,
         };
         (machine, Command::Renew(Vec::new()))
@@ -345,6 +379,7 @@ impl GroupCommit {
                 self.hurry(now);
             }
             Input::Over(partitions) => self.over(&partitions, &mut commands),
+            Input::Stopping => self.is_stopping = true,
             Input::Tick => {}
         }
         self.pump(now, &mut commands);
@@ -446,6 +481,7 @@ impl GroupCommit {
                 }
             }
             self.truncated.retain(|(of, _)| of != partition);
+            self.untraced.retain(|(of, _)| of != partition);
         }
     }
 
@@ -548,9 +584,13 @@ impl GroupCommit {
                 for snapshot in &outcomes.snapshots {
                     let slot = newest.entry((part.partition, Arc::clone(&snapshot.key)));
                     let index = *slot.or_insert(content.snapshots.len());
+                    let mut snapshot = snapshot.clone();
+                    if self.untraced.contains(&(part.partition, snapshot.newest)) {
+                        snapshot.trace = None;
+                    }
                     match content.snapshots.get_mut(index) {
-                        Some(older) => *older = snapshot.clone(),
-                        None => content.snapshots.push(snapshot.clone()),
+                        Some(older) => *older = snapshot,
+                        None => content.snapshots.push(snapshot),
                     }
                 }
                 for letter in &outcomes.dead_letters {
@@ -606,6 +646,9 @@ impl GroupCommit {
 
     fn sent(&mut self, mut cargo: Cargo, answer: Answer, now: Instant, commands: &mut Vec<Command>) {
         let number = cargo.content.number;
+        if !matches!(answer, Answer::OutOfGroup { .. }) {
+            cargo.out_of_group = 0;
+        }
         match answer {
             Answer::Committed { took } => {
                 self.limit_bytes = (self.limit_bytes * 2).min(self.settings.max_transaction_bytes);
@@ -620,6 +663,7 @@ impl GroupCommit {
                 let again = now + wait_after(cargo.aborts);
                 self.flight = Flight::Waiting(cargo, again);
             }
+            Answer::OutOfGroup { cause } => self.out_of_group(cargo, cause, now, commands),
             Answer::Stale(partitions) => {
                 let is_stale = |part: &Part| partitions.contains(&part.partition);
                 let over: Vec<(Partition, Term)> =
@@ -650,7 +694,10 @@ impl GroupCommit {
                 self.renewals_failed = 0;
                 self.judge_doubt(cargo, &committed, now, commands);
             }
-            Answer::RenewFailed { cause } | Answer::Unanswered { cause } | Answer::Aborted { cause, .. } => {
+            Answer::RenewFailed { cause }
+            | Answer::Unanswered { cause }
+            | Answer::OutOfGroup { cause }
+            | Answer::Aborted { cause, .. } => {
                 self.renewals_failed += 1;
                 let attempt = self.renewals_failed;
                 commands.push(Command::Tell(Notice::RenewFailed { cause, attempt }));
@@ -673,7 +720,7 @@ impl GroupCommit {
         now: Instant,
         commands: &mut Vec<Command>,
     ) {
-        let Some(cargo) = cargo else {
+        let Some(mut cargo) = cargo else {
             let (verdict, took) = (Verdict::NothingInDoubt, Duration::ZERO);
             commands.push(Command::Tell(Notice::Renewed { number: None, verdict, took }));
             return;
@@ -690,7 +737,7 @@ impl GroupCommit {
         verdicts.sort_unstable_by_key(|verdict| *verdict as u8);
         verdicts.dedup();
         let verdict = match verdicts.as_slice() {
-            [] => Verdict::HadNone,
+            [] => Verdict::Lost,
             [agreed] => *agreed,
             [..] => Verdict::CannotTell,
         };
@@ -702,8 +749,14 @@ impl GroupCommit {
             }
             Verdict::HadNone | Verdict::NothingInDoubt => {
                 self.carry_less();
-                self.send_again(cargo, now, commands);
+                cargo.doubts += 1;
+                match cargo.doubts {
+                    // One answer that got lost is no reason to wait.
+                    1 => self.send_again(cargo, now, commands),
+                    doubts => self.flight = Flight::Waiting(cargo, now + wait_after(doubts - 1)),
+                }
             }
+            Verdict::Lost => self.send_again(cargo, now, commands),
             Verdict::CannotTell => {
                 for part in cargo.parts {
                     commands.push(Command::Dropped { partition: part.partition, records: records_of(&part) });
@@ -727,6 +780,11 @@ impl GroupCommit {
         for letter in content.dead_letters.iter().filter(|letter| letter.truncated) {
             self.truncated.remove(&(letter.batch.partition(), letter.record().offset));
         }
+        if !self.untraced.is_empty() {
+            for snapshot in &content.snapshots {
+                self.untraced.remove(&(snapshot.partition, snapshot.newest));
+            }
+        }
         commands.push(Command::Committed(Receipt {
             number: content.number,
             took,
@@ -735,6 +793,31 @@ impl GroupCommit {
             dead_letters: content.dead_letters.len(),
             batches: cargo.parts.into_iter().flat_map(|part| part.done).collect(),
         }));
+    }
+
+    /// It may pass once the consumer has learned of the group's new generation, or has lost the partitions, which ends
+    /// their terms. A process that stops does not wait for that as long as it is allowed to: it leaves the group anyway,
+    /// and the next owner does the work again.
+    fn out_of_group(&mut self, mut cargo: Cargo, cause: String, now: Instant, commands: &mut Vec<Command>) {
+        cargo.aborts += 1;
+        cargo.out_of_group += 1;
+        let (number, attempt) = (cargo.content.number, cargo.aborts);
+        commands.push(Command::Tell(Notice::Aborted { number, cause: cause.clone(), attempt }));
+        if !self.is_stopping || cargo.out_of_group < OUT_OF_GROUP_ALLOWED {
+            let again = now + wait_after(attempt);
+            self.flight = Flight::Waiting(cargo, again);
+            return;
+        }
+        let (attempts, mut records) = (cargo.out_of_group, 0);
+        for part in &cargo.parts {
+            records += records_of(part);
+            commands.push(Command::Dropped { partition: part.partition, records: records_of(part) });
+        }
+        records += self.lines.values().map(|line| line.open.records()).sum::<u64>();
+        let lines: Vec<(Partition, Term)> =
+            self.lines.iter().map(|(partition, line)| (*partition, line.term)).collect();
+        self.over(&lines, commands);
+        commands.push(Command::Tell(Notice::CutShort { cause, attempts, records }));
     }
 
     fn carry_less(&mut self) {
@@ -798,8 +881,18 @@ impl GroupCommit {
             commands.push(Command::Tell(Notice::Truncated { partition, offset, bytes }));
             return self.send_again(cargo, now, commands);
         }
+        if let Some(RefusedRecord::Snapshot { index, too_large: true }) = &record
+            && let Some(snapshot) = cargo.content.snapshots.get(*index)
+            && let Some(trace) = &snapshot.trace
+        {
+            let (partition, offset) = (snapshot.partition, snapshot.newest);
+            let bytes = trace.traceparent.iter().chain(&trace.tracestate).map(|value| value.len() as u64).sum();
+            self.untraced.insert((partition, offset));
+            commands.push(Command::Tell(Notice::Untraced { partition, offset, bytes }));
+            return self.send_again(cargo, now, commands);
+        }
         let named = match &record {
-            Some(RefusedRecord::Snapshot(index)) => {
+            Some(RefusedRecord::Snapshot { index, .. }) => {
                 cargo.content.snapshots.get(*index).map(|snapshot| (snapshot.partition, snapshot.newest))
             }
             Some(RefusedRecord::DeadLetter { index, .. }) => {

@@ -5,6 +5,8 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, DefaultConsumerContext};
 use rdkafka::mocking::MockCluster;
@@ -40,6 +42,7 @@ pub fn trials() -> Vec<Trial> {
         a_newer_producer_of_the_same_name_fences_the_older,
         a_transaction_that_timed_out_is_told_from_one_that_another_process_fenced,
         a_record_that_is_too_large_is_named_and_passes_without_its_value,
+        a_snapshot_that_is_too_large_passes_without_its_trace_context,
         offsets_alone_commit_one_after_the_other,
         before_a_renewal_there_is_no_producer,
     ]);
@@ -139,7 +142,7 @@ fn a_consumer_that_never_joined_commits_nothing() {
         Arc::new(move || membership_of(&stranger))
     });
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
-    assert!(matches!(&answer, Answer::Aborted { cause, .. } if cause.contains("not joined")), "{answer:?}");
+    assert!(matches!(&answer, Answer::OutOfGroup { cause } if cause.contains("not joined")), "{answer:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
     assert_eq!(pod.renews(), [(P0, None)]);
 }
@@ -163,7 +166,7 @@ fn an_old_generation_commits_nothing() {
 
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
 
-    assert!(matches!(&answer, Answer::Aborted { timed_out: false, .. }), "{answer:?}");
+    assert!(matches!(&answer, Answer::OutOfGroup { .. }), "{answer:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
     let again = pod.commits(pod.content(2, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
     assert!(matches!(again, Answer::Committed { .. }), "{again:?}");
@@ -230,6 +233,23 @@ fn a_record_that_is_too_large_is_named_and_passes_without_its_value() {
     assert_eq!(dlq[1].headers[6..], expected);
 }
 
+fn a_snapshot_that_is_too_large_passes_without_its_trace_context() {
+    let pod = Pod::joins(1);
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let noise: Vec<u8> = (0..2_000_000).map(|_| random.random()).collect();
+    let trace = TraceContext { traceparent: None, tracestate: Some(noise.into_boxed_slice()) };
+    let traced = Snapshot { trace: Some(Box::new(trace)), ..pod.snapshot("42", Some("{}"), 2) };
+    let small = pod.snapshot("43", Some("{}"), 1);
+
+    let answer = pod.commits(pod.content(1, vec![small.clone(), traced.clone()], vec![], 3));
+
+    let Answer::Refused { record, .. } = &answer else { panic!("{answer:?}") };
+    assert_eq!(*record, Some(RefusedRecord::Snapshot { index: 1, too_large: true }));
+    let answer = pod.commits(pod.content(2, vec![small, Snapshot { trace: None, ..traced }], vec![], 3));
+    assert!(matches!(answer, Answer::Committed { .. }), "{answer:?}");
+    assert_eq!(pod.kafka.read_committed(&pod.names.state).len(), 2);
+}
+
 fn offsets_alone_commit_one_after_the_other() {
     let pod = Pod::joins(1);
     for number in 1..=5 {
@@ -284,10 +304,10 @@ fn each_error_of_the_broker_gets_its_answer() {
     use RDKafkaApiKey::{AddOffsetsToTxn, EndTxn, TxnOffsetCommit};
     use RDKafkaRespErr::*;
     let table = [
-        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION, "Aborted"),
-        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID, "Aborted"),
-        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID, "Aborted"),
-        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS, "Aborted"),
+        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION, "OutOfGroup"),
+        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID, "OutOfGroup"),
+        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID, "OutOfGroup"),
+        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS, "OutOfGroup"),
         (TxnOffsetCommit, RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED, "Refused"),
         (TxnOffsetCommit, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, "Fenced"),
         (AddOffsetsToTxn, RD_KAFKA_RESP_ERR_PRODUCER_FENCED, "Fenced"),
@@ -321,7 +341,10 @@ fn a_missing_permission_to_produce_is_a_refusal() {
     assert!(matches!(answer, Answer::Refused { record: None, .. }), "{answer:?}");
     mock.cluster.request_errors(RDKafkaApiKey::Produce, &[denied]);
     let answer = mock.commits(1);
-    assert!(matches!(answer, Answer::Refused { record: Some(RefusedRecord::Snapshot(0)), .. }), "{answer:?}");
+    assert!(
+        matches!(answer, Answer::Refused { record: Some(RefusedRecord::Snapshot { index: 0, too_large: false }), .. }),
+        "{answer:?}"
+    );
     assert!(matches!(mock.commits(1), Answer::Committed { .. }));
 }
 
@@ -360,13 +383,16 @@ struct Mock {
 
 impl Mock {
     fn new() -> Mock {
+        Mock::within(Duration::from_secs(10))
+    }
+
+    fn within(timeout: Duration) -> Mock {
         let cluster = MockCluster::new(1).expect("a mock broker");
         for topic in ["input", "state", "dlq"] {
             cluster.create_topic(topic, 1, 1).expect("the mock obeys");
         }
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", cluster.bootstrap_servers());
-        let timeout = Duration::from_secs(10);
         let settings = CommitSettings {
             topic: "input".into(),
             state_topic: "state".into(),
