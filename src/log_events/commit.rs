@@ -51,6 +51,20 @@ log_events! {
         pub took_ms: u64,
     }
 
+    /// A call of the Kafka client did not return within its limit, as it may happen while the group's coordinator is away.
+    /// It was given up, and its producer with it: a new one is built, which fences the old one, and the committed offsets
+    /// tell whether the transaction took effect. What the old one holds is given back when the call returns.
+    #[event(WARN, "producer_abandoned", "a call of the Kafka client did not return, and was given up")]
+    #[action("look at the brokers, the group's coordinator first; the process ends when `outstanding` exceeds 3")]
+    pub struct ProducerAbandoned<'a> {
+        /// The step that hangs, such as `sending_offsets`.
+        pub step: &'a str,
+        /// How long it has lasted.
+        pub waited_ms: u64,
+        /// Calls that were given up and have not returned, this one included.
+        pub outstanding: u64,
+    }
+
     /// A new producer is there, and the committed offsets told what became of the last transaction.
     #[event(WARN, "producer_renewed", "a new producer was built")]
     #[action("none; after `disagrees` the partitions recover again")]

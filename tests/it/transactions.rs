@@ -13,7 +13,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use steward::entity::{Reason, Rejection};
-use steward::kafka::commit_thread::{CommitClients, CommitSettings, CommitStep, CommitThread};
+use steward::kafka::commit_thread::{CommitClients, CommitSettings, CommitStep, CommitThread, MAX_ABANDONED, given_up};
 use steward::kafka::membership::{GroupView, Membership, membership_of};
 use steward::kafka::{committed, transaction};
 use steward::ports::{Answer, Clock, Committed, Content, Mark, RefusedRecord, Stretch, Terms, Transactions};
@@ -32,6 +32,8 @@ pub fn trials() -> Vec<Trial> {
         a_missing_permission_to_produce_is_a_refusal,
         the_phase_tells_what_the_thread_waits_for,
         without_a_broker_a_renewal_fails_within_its_limit,
+        a_call_that_never_returns_is_given_up_with_its_producer,
+        calls_are_given_up_until_too_many_are_outstanding,
     ];
     trials.extend(broker_trials![Shared:
         a_commit_shows_state_dead_letters_and_offsets_at_once,
@@ -373,6 +375,42 @@ fn without_a_broker_a_renewal_fails_within_its_limit() {
     assert!(SystemClock.now() - started < Duration::from_secs(20));
     mock.cluster.broker_up(1).expect("the mock obeys");
     assert!(matches!(renewed(&mock.transactions), Answer::Renewed(_)));
+}
+
+/// Told so of the coordinator, the library waits for a broker to come or go before it asks again, and for nothing else.
+fn a_call_that_never_returns_is_given_up_with_its_producer() {
+    let timeout = Duration::from_secs(1);
+    let mock = Mock::within(timeout);
+    let moved = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR;
+    let away = RDKafkaRespErr::RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE;
+    mock.cluster.request_errors(RDKafkaApiKey::TxnOffsetCommit, &[moved]);
+    mock.cluster.request_errors(RDKafkaApiKey::FindCoordinator, &[away; 1_000]);
+
+    let started = SystemClock.now();
+    let answer = mock.commits(1);
+    let took = SystemClock.now() - started;
+
+    assert!(matches!(&answer, Answer::Unanswered { cause } if cause.contains("given up")), "{answer:?}");
+    assert!(took >= timeout, "after {took:?} only");
+    assert_eq!(mock.transactions.phase().get().0, CommitStep::Idle, "what was given up is not shown any more");
+    for request in [RDKafkaApiKey::TxnOffsetCommit, RDKafkaApiKey::FindCoordinator] {
+        mock.cluster.clear_request_errors(request);
+    }
+    assert!(matches!(mock.commits(2), Answer::Unanswered { .. }), "its producer went with it");
+    assert!(matches!(renewed(&mock.transactions), Answer::Renewed(_)));
+    let next = mock.commits(3);
+    assert!(matches!(next, Answer::Committed { .. }), "{next:?}");
+}
+
+fn calls_are_given_up_until_too_many_are_outstanding() {
+    for outstanding in 1..=2 * MAX_ABANDONED {
+        let answer = given_up(CommitStep::SendingOffsets, Duration::from_secs(12), outstanding);
+        if outstanding <= MAX_ABANDONED {
+            assert!(matches!(&answer, Answer::Unanswered { cause } if cause.contains("12000 ms")), "{answer:?}");
+        } else {
+            assert!(matches!(&answer, Answer::Fatal { cause } if cause.contains("restart")), "{answer:?}");
+        }
+    }
 }
 
 struct Mock {

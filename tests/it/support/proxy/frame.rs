@@ -13,6 +13,8 @@ pub struct Api(i16);
 impl Api {
     /// Records.
     pub const PRODUCE: Api = Api(0);
+    /// Who coordinates a group or a transactional id.
+    pub const FIND_COORDINATOR: Api = Api(10);
     /// A producer registers.
     pub const INIT_PRODUCER_ID: Api = Api(22);
     /// Partitions join the open transaction, which opens it.
