@@ -10,7 +10,7 @@ pub mod client_events;
 pub mod demo;
 pub mod pipeline;
 mod recoveries;
-mod vigil;
+pub mod vigil;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use steward::log_events::{
-    CATALOGUE, EventRejected, EventSpec, FieldSpec, Kind, LogEvent, ProgressStalled, all_events, counts, ranges,
+    CATALOGUE, EventRejected, EventSpec, FieldSpec, Kind, LogEvent, ProgressStalled, all_events, counts, key_text,
+    ranges,
 };
 use steward::telemetry::{self, MAX_LINE_BYTES, MAX_TEXT_BYTES};
 
@@ -26,6 +27,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         nobody_logs_around_the_catalogue,
         partitions_are_written_as_ranges,
         counts_are_left_out_whole_when_there_is_no_room,
+        a_key_is_written_so_that_nothing_in_it_can_be_mistaken,
     ]
 }
 
@@ -92,12 +94,14 @@ fn an_absent_value_leaves_its_field_out() {
         waiting_for: "the brokers",
         partition: None,
         offset: Some(7),
+        key: None,
         stalled_ms: 30_001,
         limit_ms: 30_000,
     };
     stalled.emit();
     let line = log.wait_for(ProgressStalled::NAME);
     assert_eq!(line.fields.get("partition"), None);
+    assert_eq!(line.fields.get("key"), None);
     assert_eq!(line.integer("offset"), 7);
     EventRejected { reason: "not_found", partition: 3, offset: 42, traceparent: None }.emit();
     let line = log.wait_for_match(EventRejected::NAME, |line| line.integer("offset") == 42);
@@ -169,6 +173,19 @@ fn counts_are_left_out_whole_when_there_is_no_room() {
     assert_eq!(counts::<i32>([], 100), "");
     let many = counts((0..100).map(|partition| (partition, 123_456)), 40);
     assert_eq!(many, "0:123456,1:123456,2:123456,3:123456,...");
+}
+
+fn a_key_is_written_so_that_nothing_in_it_can_be_mistaken() {
+    let check = |key: &[u8], written: &str| assert_eq!(key_text(key), written);
+    check(b"42", "42");
+    check(b"a-b_c.d~E", "a-b_c.d~E");
+    check(b"1:2,3 4%\n", "1%3A2%2C3%204%25%0A");
+    check("ü".as_bytes(), "%C3%BC");
+    check(&[0xff, 0], "%FF%00");
+    check(b"", "");
+    check(&[b'x'; 64], &"x".repeat(64));
+    check(&[b'x'; 65], &format!("{}…", "x".repeat(64)));
+    check(&[b' '; 1_000], &format!("{}…", "%20".repeat(21)));
 }
 
 // ------------------------------------------------------------------------------------------------------- the helpers

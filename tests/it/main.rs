@@ -57,6 +57,7 @@ mod supervision;
 mod telemetry;
 mod torn;
 mod transactions;
+mod vitals;
 mod workload;
 
 fn main() {
@@ -75,6 +76,7 @@ fn main() {
         log_events::trials(),
         telemetry::trials(),
         stats::trials(),
+        vitals::trials(),
         kafka_errors::trials(),
         guards::trials(),
         broker_smoke::trials(),

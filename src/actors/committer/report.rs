@@ -52,10 +52,9 @@ impl Report {
             events += done.open.batch.len() as u64;
         }
         for stretch in &receipt.stretches {
-            shared.vitals.committed(stretch.partition, stretch.end);
+            shared.vitals.committed(stretch.partition, stretch.end, shared.clock.now());
         }
         shared.stats.transaction(receipt.took);
-        shared.vitals.progressed(shared.clock.now());
         TransactionCommitted {
             number: receipt.number,
             events,
@@ -102,6 +101,9 @@ impl Report {
     }
 
     pub(super) fn notice(&self, notice: Notice, shared: &Shared) {
+        if let Some(cause) = trouble_of(&notice) {
+            shared.vitals.commit_failed(cause);
+        }
         match notice {
             Notice::Aborted { number, cause, attempt } => {
                 shared.stats.transaction_aborted();
@@ -151,6 +153,19 @@ fn tell_summary(summary: Summary<Reason, Place>) {
             EventsRejected { reason: reason.code(), count, window_ms, last_partition, last_offset }.emit();
         }
         None => unreachable!("there is room for every reason"),
+    }
+}
+
+/// Why nothing was committed, where it was not.
+fn trouble_of(notice: &Notice) -> Option<&str> {
+    match notice {
+        Notice::Aborted { cause, .. }
+        | Notice::TimedOut { cause, .. }
+        | Notice::Unanswered { cause, .. }
+        | Notice::RenewFailed { cause, .. }
+        | Notice::CutShort { cause, .. }
+        | Notice::Refused { cause, .. } => Some(cause),
+        Notice::Renewed { .. } | Notice::Untraced { .. } | Notice::Truncated { .. } => None,
     }
 }
 

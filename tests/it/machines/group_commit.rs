@@ -392,7 +392,7 @@ fn a_process_that_stops_drops_what_the_group_keeps_refusing() {
     let told = ["told aborted 7 attempt 5", "dropped 2 of 0", "dropped 1 of 0", "dropped 3 of 1"];
     assert_eq!(said[..4], told);
     assert_eq!(said[4..], ["told cut short after 5: 6 records"]);
-    assert_eq!(committer.machine.open_records(), (0, None), "nothing is left to wait for");
+    assert!(committer.machine.open_work().is_empty(), "nothing is left to wait for");
     assert_eq!(committer.next_deadline(), None);
     assert_eq!(committer.completes(&open, &["b"], &[]), [""; 0]);
     assert_eq!(committer.revokes(1, &[(P0, T1), (P1, T1)]), ["drained 1"], "the group can be left at once");
@@ -515,7 +515,10 @@ fn records_of_an_ended_line_are_reported_once() {
 fn the_oldest_record_is_found_in_lines_and_in_flight() {
     let mut committer = Committer::serving(&[P0, P1]);
     let oldest = |committer: &Committer| {
-        let (records, oldest) = committer.machine.open_records();
+        let work = committer.machine.open_work();
+        let heads = work.iter().filter_map(|(partition, work)| Some((*partition, work.head?)));
+        let oldest = heads.min_by_key(|(_, head)| head.timestamp_ms);
+        let records: u64 = work.values().map(|work| work.records).sum();
         (records, oldest.map(|(partition, head)| (partition, head.offset.0, head.decided)))
     };
     assert_eq!(oldest(&committer), (0, None));
