@@ -73,6 +73,11 @@ pub struct Revoked {
 #[rtype(result = "()")]
 pub struct Over(pub Vec<(Partition, Term)>);
 
+/// The process stops: nothing is read any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Stopping;
+
 /// It cannot be told what of this term was committed.
 #[derive(Message, Debug, Clone, Copy)]
 #[rtype(result = "()")]
@@ -237,6 +242,13 @@ impl Handler<Over> for CommitActor {
     type Result = ();
     fn handle(&mut self, Over(partitions): Over, context: &mut Self::Context) {
         self.handle_input(Input::Over(partitions), context);
+    }
+}
+
+impl Handler<Stopping> for CommitActor {
+    type Result = ();
+    fn handle(&mut self, _: Stopping, context: &mut Self::Context) {
+        self.handle_input(Input::Stopping, context);
     }
 }
 

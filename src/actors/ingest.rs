@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message, Supervisor};
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
-use crate::actors::committer::{CommitActor, Forfeited, Joined, Opened, Over, ReportForfeits, Revoked};
+use crate::actors::committer::{CommitActor, Forfeited, Joined, Opened, Over, ReportForfeits, Revoked, Stopping};
 use crate::actors::entity_actor::{Deliver, EntityActor, Work};
 use crate::actors::registry::{ActiveEntities, PartitionEntities};
 use crate::actors::{MAILBOX_MESSAGES, MAX_OPEN_BATCHES, Shared, Stop, post};
@@ -638,6 +638,7 @@ impl<E: Entity> Handler<StopIntake> for IngestActor<E> {
         for partition in self.owned.keys() {
             self.source.hold(*partition);
         }
+        post(&self.committer, Stopping);
     }
 }
 

@@ -253,7 +253,8 @@ impl<C: ClientContext + 'static> Transaction<C> {
 
     /// Adds the input offsets under the group's generation.
     ///
-    /// The client may block here far beyond its limit while the group's coordinator is away.
+    /// The client may block here far beyond its limit while the group's coordinator is away, and for ever where nothing
+    /// tells it that the coordinator is back. Whoever calls has to be ready to give this thread up.
     ///
     /// # Errors
     /// `Unanswered` also when it succeeded, but so late that the request may have gone out twice.
@@ -341,7 +342,9 @@ impl<C: ClientContext + 'static> Transaction<C> {
         }))
     }
 
-    fn time_left(&self) -> Duration {
+    /// The limit that the next call is given: what is left of the transaction's timeout, and a second at least.
+    #[must_use]
+    pub fn time_left(&self) -> Duration {
         self.producer.transaction_timeout.saturating_sub(self.age()).max(LEAST_WAIT)
     }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::actors::Shared;
 use crate::entity::Reason;
 use crate::log_events::{
-    EntitiesPanicked, EntityPanicked, EventRejected, EventsRejected, LogEvent, ProducerRenewFailed, ProducerRenewed,
-    RecordTruncated, StaleOutcomesDropped, TransactionAborted, TransactionCommitted, TransactionRefused,
-    TransactionUnanswered, millis, ranges,
+    DrainCutShort, EntitiesPanicked, EntityPanicked, EventRejected, EventsRejected, LogEvent, ProducerRenewFailed,
+    ProducerRenewed, RecordTruncated, StaleOutcomesDropped, TraceContextDropped, TransactionAborted,
+    TransactionCommitted, TransactionRefused, TransactionUnanswered, millis, ranges,
 };
 use crate::progress::group_commit::{Notice, Receipt, Verdict};
 use crate::record::{DeadLetter, Partition, header};
@@ -131,6 +131,12 @@ impl Report {
                 attempt: u64::from(attempt),
             }
             .emit(),
+            Notice::Untraced { partition, offset, bytes } => {
+                TraceContextDropped { partition: partition.0, offset: offset.0, bytes }.emit();
+            }
+            Notice::CutShort { cause, attempts, records } => {
+                DrainCutShort { cause: &cause, attempts: u64::from(attempts), events: records }.emit();
+            }
             Notice::Truncated { partition, offset, bytes } => {
                 RecordTruncated { partition: partition.0, offset: offset.0, bytes }.emit();
             }
@@ -157,8 +163,9 @@ fn trouble_of(notice: &Notice) -> Option<&str> {
         | Notice::TimedOut { cause, .. }
         | Notice::Unanswered { cause, .. }
         | Notice::RenewFailed { cause, .. }
+        | Notice::CutShort { cause, .. }
         | Notice::Refused { cause, .. } => Some(cause),
-        Notice::Renewed { .. } | Notice::Truncated { .. } => None,
+        Notice::Renewed { .. } | Notice::Untraced { .. } | Notice::Truncated { .. } => None,
     }
 }
 
@@ -169,5 +176,6 @@ fn verdict_code(verdict: Verdict) -> &'static str {
         Verdict::TookEffect => "took_effect",
         Verdict::HadNone => "did_not",
         Verdict::CannotTell => "disagrees",
+        Verdict::Lost => "lost",
     }
 }

@@ -49,6 +49,7 @@ enum Happening {
 enum Fate {
     Commits,
     Aborts,
+    OutOfGroup,
     TimesOut,
     CommitsUnanswered,
     AbortsUnanswered,
@@ -63,6 +64,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     let fate = prop_oneof![
         12 => Just(Fate::Commits),
         3 => Just(Fate::Aborts),
+        2 => Just(Fate::OutOfGroup),
         2 => Just(Fate::TimesOut),
         2 => Just(Fate::CommitsUnanswered),
         2 => Just(Fate::AbortsUnanswered),
@@ -322,6 +324,7 @@ impl World {
                     Answer::Committed { took: Duration::from_millis(1) }
                 }
                 Fate::Aborts | Fate::Fails => aborted(false),
+                Fate::OutOfGroup => Answer::OutOfGroup { cause: "an old generation".into() },
                 Fate::TimesOut => aborted(true),
                 Fate::CommitsUnanswered => {
                     self.ledger.write(content, &self.mark)?;
