@@ -54,7 +54,7 @@ pub enum Failure {
     NotFound(String),
     /// `steward top` has nothing to read.
     #[error(
-        "standard input is a terminal, not a log; pipe one into it: kubectl logs -f -l app=steward --prefix | steward top"
+        "standard input is a terminal, not a log; pipe one into it: kubectl logs -f -l app.kubernetes.io/name=steward --prefix | steward top"
     )]
     NoLog,
     /// The terminal cannot be drawn on, or gives no keys.

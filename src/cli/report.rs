@@ -40,7 +40,7 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  kubectl logs -l app=steward --prefix --tail=-1 | steward report - -o incident.html
+  kubectl logs -l app.kubernetes.io/name=steward --prefix --tail=-1 | steward report - -o incident.html
   kubectl logs steward-0 --previous > steward-0.log; steward report steward-0.log
   steward report logs/*.log.gz --output - | gzip > incident.html.gz
 

@@ -54,10 +54,10 @@ const WAITING_CHUNKS: usize = 32;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  kubectl logs -f -l app=steward --prefix --tail=100 --max-log-requests=50 | steward top
+  kubectl logs -f -l app.kubernetes.io/name=steward --prefix --tail=100 --max-log-requests=50 | steward top
   docker compose logs -f steward | steward top
   steward run --config config.toml | steward top
-  kubectl logs -l app=steward --prefix --tail=-1 | steward top --once
+  kubectl logs -l app.kubernetes.io/name=steward --prefix --tail=-1 | steward top --once
 
 Next: `steward report` makes a page with charts of logs that were kept; docs/log-events.md says what each warning asks for.")]
 pub struct Arguments {
