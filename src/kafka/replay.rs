@@ -20,7 +20,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -327,10 +327,7 @@ impl<'a> Replayer<'a> {
                 self.producer = producer;
                 Attempt::Again(cause)
             }
-            Ended::Failed(failure) => {
-                let age = self.clock.now().saturating_duration_since(open_since);
-                self.without_producer(failure, age)
-            }
+            Ended::Failed(failure) => self.without_producer(failure, self.age_of(open_since)),
         }
     }
 
@@ -360,7 +357,7 @@ impl<'a> Replayer<'a> {
 
     /// Aborts where the failure leaves something to abort, and says how it ended.
     fn give_up(&mut self, transaction: Transaction<TalkingContext>, failed: Undelivered) -> Attempt {
-        let age = self.clock.now().saturating_duration_since(transaction.may_be_open_since());
+        let age = self.age_of(transaction.may_be_open_since());
         let (cause, refusal) = match failed.failure {
             KafkaFailure::Retry(cause) | KafkaFailure::AbortAndResend(cause) => (cause, None),
             KafkaFailure::Refused(refusal, cause) => (cause, Some(refusal)),
@@ -387,6 +384,11 @@ impl<'a> Replayer<'a> {
 
     /// The producer is gone. `age` is the oldest that the coordinator can have timed out: of a producer that is
     /// younger, only another replay's can be the newer one.
+    /// How old something of this replay's own can be that has fenced the producer.
+    fn age_of(&self, open_since: Option<Instant>) -> Duration {
+        open_since.map_or(Duration::MAX, |since| self.clock.now().saturating_duration_since(since))
+    }
+
     fn without_producer(&self, failure: KafkaFailure, age: Duration) -> Attempt {
         let timeout = Duration::from_millis(self.config.kafka.transaction_timeout_ms);
         match failure {

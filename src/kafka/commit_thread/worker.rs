@@ -64,11 +64,21 @@ pub(super) struct Worker<C: ConsumerContext + Clone + 'static> {
     /// The last transaction was aborted for sure, and only its producer is in doubt: the next commit may register
     /// another one without asking how things stand.
     owes_a_producer: bool,
+    /// Until when the request of a registration that failed may still arrive, and fence whoever came after it.
+    registrations_settle: Option<Instant>,
 }
 
 impl<C: ConsumerContext + Clone + 'static> Worker<C> {
     pub(super) fn new(tools: Tools<C>, number: u64) -> Worker<C> {
-        Worker { tools, number, producer: None, asker: None, last_end: None, owes_a_producer: false }
+        Worker {
+            tools,
+            number,
+            producer: None,
+            asker: None,
+            last_end: None,
+            owes_a_producer: false,
+            registrations_settle: None,
+        }
     }
 
     pub(super) fn run(mut self, jobs: &Receiver<Job>, answers: &Sender<Answer>) {
@@ -235,14 +245,18 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
                 }
             }
             KafkaFailure::Fenced(_) | KafkaFailure::Unanswered(_) | KafkaFailure::Fatal(_) => {
-                let age = self.tools.clock.now().saturating_duration_since(open_since);
-                Ok(self.answer_without_producer(failure, age))
+                Ok(self.answer_without_producer(failure, self.age_of(open_since)))
             }
         }
     }
 
     /// Takes the producer back where there is one. `refused` is what led to an abort.
-    fn conclude(&mut self, ended: Ended<C>, open_since: Instant, refused: Option<Option<RefusedRecord>>) -> Answer {
+    fn conclude(
+        &mut self,
+        ended: Ended<C>,
+        open_since: Option<Instant>,
+        refused: Option<Option<RefusedRecord>>,
+    ) -> Answer {
         self.last_end = Some(self.tools.clock.now());
         match ended {
             Ended::Committed(producer, took) => {
@@ -258,11 +272,17 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
                     None => Answer::Aborted { timed_out: cause.timed_out, cause: cause.to_string() },
                 }
             }
-            Ended::Failed(failure) => {
-                let age = self.tools.clock.now().saturating_duration_since(open_since);
-                self.answer_without_producer(failure, age)
-            }
+            Ended::Failed(failure) => self.answer_without_producer(failure, self.age_of(open_since)),
         }
+    }
+
+    /// How old something of this process's own can be that has fenced the producer: as old as can be while a delayed
+    /// registration may still arrive, which raises the epoch as another process would.
+    fn age_of(&self, open_since: Option<Instant>) -> Duration {
+        let now = self.tools.clock.now();
+        let is_settled = self.registrations_settle.is_none_or(|settled| now >= settled);
+        let since = open_since.filter(|_| is_settled);
+        since.map_or(Duration::MAX, |since| now.saturating_duration_since(since))
     }
 
     /// The producer is gone, and with it whatever is open. `age` is the oldest that the coordinator can have timed out:
@@ -309,14 +329,19 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
             let cause = Cause::of_ours(format!("{closing} old producers are still closing"));
             return Ok(Err(KafkaFailure::Retry(cause)));
         }
-        Ok(Producer::register(
+        let timeout = self.tools.settings.transaction_timeout;
+        let registered = Producer::register(
             &self.tools.clients.producer,
             self.tools.context.clone(),
             Arc::clone(&self.tools.clock),
-            self.tools.settings.transaction_timeout,
+            timeout,
             REGISTER_LIMIT,
             Arc::clone(&self.tools.closing),
-        ))
+        );
+        if registered.is_err() {
+            self.registrations_settle = Some(self.tools.clock.now() + timeout);
+        }
+        Ok(registered)
     }
 
     fn ask_committed(
