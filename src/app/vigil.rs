@@ -104,7 +104,7 @@ impl<'a> Vigil<'a> {
         let now = self.clock.now();
         let reading = self.pipeline.shared().vitals.read(now);
         self.tell_stats(&reading, now);
-        self.pipeline.summarise_clients();
+        self.pipeline.finish_summaries();
         // Nobody is ready or alive any more; a file that cannot be removed grows stale.
         let _ = std::fs::remove_file(&self.config.health.file);
     }

@@ -40,8 +40,10 @@ mod handover;
 mod kafka_client;
 mod kafka_errors;
 mod log_events;
+mod logging;
 mod machines;
 mod partition_reader;
+mod probes;
 mod recovery;
 mod reference;
 mod security;
@@ -70,6 +72,7 @@ fn main() {
         commands::trials(),
         log_events::trials(),
         telemetry::trials(),
+        logging::tests(),
         stats::trials(),
         kafka_errors::trials(),
         guards::trials(),
@@ -81,6 +84,7 @@ fn main() {
         faults::trials(),
         handover::trials(),
         shutdown::trials(),
+        probes::trials(),
         supervision::trials(),
         partition_reader::trials(),
         transactions::trials(),
