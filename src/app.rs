@@ -28,7 +28,8 @@ use crate::config::{Config, Effective, Unchecked};
 use crate::entity::panicked_in_entity_code;
 use crate::exit_code::ExitCode;
 use crate::kafka::access::Heard;
-use crate::kafka::client::{self, ClientEvents, ClientRole, TalkingContext};
+use crate::kafka::client;
+use crate::kafka::client_context::{ClientEvents, ClientRole, TalkingContext};
 use crate::kafka::guards::{StartRefusal, StartWarning};
 use crate::kafka::topics::{TopicInspector, Topics};
 use crate::log_events::{

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::app::SystemClock;
-use crate::kafka::client::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
+use crate::kafka::client_context::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
 use crate::log_events::{KafkaClientError, KafkaClientErrors, KafkaClientLog, KafkaClientWarning, LogEvent, millis};
 use crate::ports::Clock;
 use crate::stats::{Flood, Seen, Summary};

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::entity::Entity;
 use crate::kafka::ReaderConfig;
-use crate::kafka::client::TalkingContext;
+use crate::kafka::client_context::TalkingContext;
 use crate::kafka::partition_reader::{KafkaPartitionReader, ReadProgress, ReaderClients, ReaderSettings};
 use crate::log_events::{LogEvent, RecoveryBlocked, RecoveryProgress, millis};
 use crate::ports::{Clock, Recoveries, RecoveryFailure, RecoveryReply, Terms, Topic, recover};

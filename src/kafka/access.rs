@@ -11,7 +11,8 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::util::get_rdkafka_version;
 
-use super::client::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics, SettingsError};
+use super::client::SettingsError;
+use super::client_context::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
 use crate::ports::Clock;
 use crate::record::Partition;
 

@@ -1,6 +1,7 @@
 //! The only room that knows rdkafka, and the only one with unsafe code.
 //!
-//! * [`client`]: settings of every client, and where a client's own words go.
+//! * [`client`]: settings of every client; [`client_context`] is where a client's own words go, `token` what it shows
+//!   to brokers that want OAUTHBEARER.
 //! * [`event_source`]: the consumer as the actors command it; `poll_thread` is the thread behind it, [`rebalance`]
 //!   what the group says and how a revocation ends, [`batch_queue`] how records come out of librdkafka.
 //! * [`commit_thread`]: runs one [`transaction`] at a time, fenced by the group's [`membership`], and answers as
@@ -16,6 +17,7 @@
 pub mod access;
 pub mod batch_queue;
 pub mod client;
+pub mod client_context;
 pub mod commit_thread;
 pub mod committed;
 pub mod embedded;
@@ -30,6 +32,7 @@ pub mod partition_reader;
 pub mod plain_producer;
 mod poll_thread;
 pub mod rebalance;
+mod token;
 pub mod topic_reader;
 pub mod topics;
 pub mod transaction;

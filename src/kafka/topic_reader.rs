@@ -16,7 +16,8 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset as ClientOffset, TopicPartitionList};
 
 use super::access::{Access, AccessFailure, Heard, is_refusal, unusable};
-use super::client::{self, ClientRole, TalkingContext};
+use super::client;
+use super::client_context::{ClientRole, TalkingContext};
 use super::committed::serve;
 use crate::config::Config;
 use crate::ports::Clock;

@@ -1,5 +1,6 @@
 //! Carries a schedule out, waits until everything has settled, and judges.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -7,13 +8,13 @@ use std::time::{Duration, Instant};
 use steward::exit_code::ExitCode;
 use steward::workload::Workload;
 
-use crate::schedule::{Action, FIRST, Name, SESSION, SLOTS, Slot, Step, draw};
-use crate::support::broker::Broker;
+use crate::schedule::{Action, Delayed, FIRST, Name, SESSION, SLOTS, Slot, Step, draw};
 use crate::support::kafka::Kafka;
 use crate::support::ledger::Ledger;
 use crate::support::load::{Load, events_of};
 use crate::support::names::Names;
 use crate::support::process::{Setup, Steward};
+use crate::support::proxy::{Caught, ProxiedBroker};
 use crate::support::wait::{Deadline, now, wait_until};
 
 const KEYS: u32 = 2_000;
@@ -82,7 +83,11 @@ struct Drill {
     schedule: Vec<Step>,
     journal: Vec<String>,
     began: Instant,
-    broker: Broker,
+    broker: ProxiedBroker,
+    /// What is held back, or is to be.
+    delayed: BTreeMap<Delayed, Caught>,
+    /// What is thrown away, or is to be.
+    lost: Vec<Caught>,
     broker_away_since: Option<Instant>,
     longest_outage: Duration,
     kafka: Kafka,
@@ -104,11 +109,11 @@ enum Failing {
 
 impl Drill {
     fn new(seed: u64, length: Duration) -> Drill {
-        let broker = Broker::own();
-        let (kafka, names) = (broker.kafka(), Names::new());
+        let broker = ProxiedBroker::start();
+        let (kafka, names) = (broker.direct(), Names::new());
         let partitions = 6 + i32::try_from(seed % 7).expect("below 7");
         kafka.create_input(&names, partitions);
-        let setup = Setup::new(&kafka, &names)
+        let setup = Setup::new(&broker.through(), &names)
             .set("kafka.session_timeout_ms", i64::try_from(SESSION.as_millis()).expect("seconds"))
             .set("kafka.transaction_timeout_ms", i64::try_from(TRANSACTION_TIMEOUT_MS).expect("seconds"))
             .set("recovery.look_back_records", 2_000)
@@ -122,6 +127,8 @@ impl Drill {
             journal: vec![format!("{partitions} partitions")],
             began: now(),
             broker,
+            delayed: BTreeMap::new(),
+            lost: Vec::new(),
             broker_away_since: None,
             longest_outage: Duration::ZERO,
             kafka,
@@ -194,20 +201,33 @@ impl Drill {
             }
             Action::KillBroker => {
                 self.broker_away_since = Some(now());
-                self.broker.kill();
+                self.broker.broker.kill();
             }
             Action::StartBroker => {
-                self.broker.start();
+                self.broker.broker.start();
                 self.broker_is_back();
             }
             Action::FreezeBroker => {
                 self.broker_away_since = Some(now());
-                self.broker.pause();
+                self.broker.broker.pause();
             }
             Action::ThawBroker => {
-                self.broker.resume();
+                self.broker.broker.resume();
                 self.broker_is_back();
             }
+            Action::Delay(delayed, api, client) => {
+                let earlier = self.delayed.insert(delayed, self.broker.proxy.hold(api, client));
+                assert!(earlier.is_none(), "each has a number of its own");
+            }
+            Action::Release(delayed) => {
+                let caught = self.delayed.remove(&delayed).expect("the schedule delays before it releases");
+                if !caught.let_go() {
+                    self.note(format!("nothing came to be delay {delayed}"));
+                }
+            }
+            Action::LoseRequest(api) => self.lost.push(self.broker.proxy.drop_request(api)),
+            Action::LoseAnswer(api) => self.lost.push(self.broker.proxy.drop_answer(api)),
+            Action::CutConnections => self.broker.proxy.cut(),
         }
     }
 
@@ -283,6 +303,9 @@ impl Drill {
     // ------------------------------------------------------------------------------------------------------- the end
 
     fn settle(&mut self) {
+        // From now on the network is in order.
+        let lost = self.lost.iter().filter(|caught| caught.let_go()).count();
+        self.note(format!("{lost} of {} requests or answers were lost", self.lost.len()));
         let ends: Vec<i64> = self.kafka.ends(&self.names.input).iter().map(|ends| ends.high).collect();
         let deadline = Deadline::after(SETTLE);
         loop {

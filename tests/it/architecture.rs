@@ -266,6 +266,9 @@ fn tidiness(file: &Source) -> Vec<String> {
         if ["TODO", "FIXME", "XXX"].iter().any(|mark| line.contains(mark)) {
             untidy.push(format!("{}:{number}: a task that nobody tracks: {}", file.name, line.trim()));
         }
+        if ["#[test]", "#[cfg(test)]"].contains(&line.trim()) {
+            untidy.push(format!("{}:{number}: no test runs from here; tests are in tests/", file.name));
+        }
     }
     untidy
 }
@@ -324,6 +327,7 @@ fn the_checks_find_what_they_are_there_to_find() {
         (tidiness, "record.rs", "fn f() { println!() }"),
         (tidiness, "cli/run.rs", "fn f() { todo!() }"),
         (tidiness, "cli/run.rs", concat!("// TO", "DO: later")),
+        (tidiness, "record.rs", "#[test]\nfn f() {}"),
         (length, "record.rs", &"\n".repeat(MAX_LINES + 1)),
     ];
     for (check, name, text) in broken {

@@ -7,7 +7,10 @@
 /// Turns functions into named trials: `trials![a_sentence, another]`.
 macro_rules! trials {
     ($($name:ident),* $(,)?) => {
-        vec![$(libtest_mimic::Trial::test(concat!(module_path!(), "::", stringify!($name)), || { $name(); Ok(()) })),*]
+        vec![$(libtest_mimic::Trial::test(concat!(module_path!(), "::", stringify!($name)), || {
+            $crate::support::times::told(concat!(module_path!(), "::", stringify!($name)), $name);
+            Ok(())
+        })),*]
     };
 }
 /// The same for tests that need a real Kafka, in one of the ways of [`support::broker::Need`]:
@@ -59,7 +62,8 @@ mod transactions;
 mod workload;
 
 fn main() {
-    let arguments = libtest_mimic::Arguments::from_args();
+    let mut arguments = libtest_mimic::Arguments::from_args();
+    arguments.test_threads.get_or_insert(support::broker::AT_THE_SAME_TIME);
     let tests = [
         service::tests(),
         reference::trials(),
@@ -94,7 +98,8 @@ fn main() {
         docs::trials(),
         architecture::trials(),
     ];
-    let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
+    let tests = support::broker::in_good_order(tests.into_iter().flatten().collect());
+    let conclusion = libtest_mimic::run(&arguments, tests);
     support::broker::end_shared();
     conclusion.exit();
 }

@@ -15,7 +15,7 @@ use super::kafka::Kafka;
 use super::leash::Leash;
 use super::names::Names;
 use super::signal::{self, Signal};
-use super::wait::{Deadline, wait_for};
+use super::wait::{Deadline, PATIENCE, wait_for, wait_until};
 
 /// How many lines of its log a process shows when something went wrong.
 const SHOWN_LINES: usize = 60;
@@ -142,6 +142,11 @@ impl Steward {
         }
     }
 
+    /// What was logged so far under this name counts as waited for.
+    pub fn pass_over(&mut self, name: &str) {
+        self.taken.insert(name.to_owned(), self.events(name).len());
+    }
+
     /// All events of this name so far.
     pub fn events(&self, name: &str) -> Vec<Value> {
         self.log.all().into_iter().filter(|line| line["event"] == name).collect()
@@ -178,17 +183,28 @@ impl Steward {
 
     /// Asks it to end in good order.
     pub fn sigterm(&self) {
+        self.wait_until_it_speaks();
         signal::send(&self.child, Signal::Terminate);
     }
 
     /// Asks it to end in good order, as Ctrl-C does.
     pub fn sigint(&self) {
+        self.wait_until_it_speaks();
         signal::send(&self.child, Signal::Interrupt);
     }
 
     /// Has it read the level of its log again.
     pub fn sighup(&self) {
+        self.wait_until_it_speaks();
         signal::send(&self.child, Signal::HangUp);
+    }
+
+    /// Before its first line a process may not listen to signals yet, and would just be gone.
+    fn wait_until_it_speaks(&self) {
+        wait_until("the process says something", PATIENCE, || {
+            let lines = self.log.state.lock().unwrap_or_else(PoisonError::into_inner);
+            !lines.raw.is_empty() || lines.ended == 2
+        });
     }
 
     /// Freezes it, as a long pause of its machine would.
