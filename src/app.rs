@@ -11,7 +11,7 @@ pub mod demo;
 mod log_level;
 pub mod pipeline;
 mod recoveries;
-mod vigil;
+pub mod vigil;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

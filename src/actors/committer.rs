@@ -160,8 +160,7 @@ impl CommitActor {
     }
 
     fn tell_vitals(&self) {
-        let (records, oldest) = self.machine.open_records();
-        self.shared.vitals.open(records, oldest);
+        self.shared.vitals.open(self.machine.open_work(), self.shared.clock.now());
     }
 
     fn set_alarm(&mut self, context: &mut Context<Self>) {

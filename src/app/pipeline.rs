@@ -74,6 +74,7 @@ pub struct Pipeline {
     source: SourceHandle,
     source_phase: Arc<PhaseWatch>,
     commit_phase: Arc<CommitPhase>,
+    open_batches: OpenBatchCount,
     shared: Shared,
     events: Arc<ClientLog>,
 }
@@ -143,10 +144,19 @@ impl Pipeline {
         self.source.is_finished()
     }
 
-    /// Whether the process is a member of its group.
+    /// Why the process is no member of its group; `None` where it is one.
     #[must_use]
-    pub fn is_member(&self) -> bool {
-        matches!(membership_of(&*self.source.consumer()), Membership::Member(_))
+    pub fn outside(&self) -> Option<&'static str> {
+        match membership_of(&*self.source.consumer()) {
+            Membership::Member(_) => None,
+            Membership::NotAMember(why) => Some(why),
+        }
+    }
+
+    /// Whether records are taken: both bytes and batches are bounded.
+    #[must_use]
+    pub fn takes_records(&self) -> bool {
+        self.shared.intake.has_room() && self.open_batches.has_room()
     }
 
     /// What all actors share.
@@ -231,7 +241,7 @@ impl Builder<'_> {
             commit_settings,
             transactions,
             recoveries,
-            open_batches,
+            open_batches: open_batches.clone(),
             entity,
         };
         let (ingest, committer, source) = start_actors(parts)?;
@@ -244,6 +254,7 @@ impl Builder<'_> {
             source,
             source_phase,
             commit_phase,
+            open_batches,
             shared: self.shared,
             events: self.events,
         })

@@ -76,6 +76,7 @@ pub const KEYS: &[Key] = &[
     key("health.file", Kind::File),
     key("health.ready_settle_ms", Kind::Number),
     key("health.stall_timeout_ms", Kind::Number),
+    key("health.join_timeout_ms", Kind::Number),
     key("log.format", Kind::Word(&["auto", "json", "text"])),
     key("log.level", Kind::Text),
     key("log.stats_interval_ms", Kind::Number),

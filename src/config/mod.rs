@@ -158,9 +158,12 @@ pub struct Health {
     /// How old and settled an assignment has to be to count as ready.
     #[validate(range(min = 0, max = 600_000))]
     pub ready_settle_ms: u64,
-    /// No progress for longer, while there is lag, ends the process.
+    /// A partition that has something to do and does not move for longer ends the process.
     #[validate(range(min = 1_000, max = 7_200_000))]
     pub stall_timeout_ms: u64,
+    /// No membership in the group for longer ends the process.
+    #[validate(range(min = 1_000, max = 172_800_000))]
+    pub join_timeout_ms: u64,
 }
 
 /// Log lines.
@@ -263,7 +266,12 @@ impl Default for Shutdown {
 
 impl Default for Health {
     fn default() -> Health {
-        Health { file: "/tmp/steward.health".into(), ready_settle_ms: 5_000, stall_timeout_ms: 30_000 }
+        Health {
+            file: "/tmp/steward.health".into(),
+            ready_settle_ms: 5_000,
+            stall_timeout_ms: 30_000,
+            join_timeout_ms: 300_000,
+        }
     }
 }
 

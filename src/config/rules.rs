@@ -31,6 +31,11 @@ pub(super) fn make_room(effective: &mut Effective) {
             kafka.max_poll_interval_ms = session.saturating_mul(2).min(86_400_000);
         });
     }
+    if kafka.max_poll_interval_ms >= config.health.join_timeout_ms {
+        follow(origins, "health.join_timeout_ms", "kafka.max_poll_interval_ms", || {
+            config.health.join_timeout_ms = kafka.max_poll_interval_ms.saturating_mul(2);
+        });
+    }
     let stall_ms = &mut config.health.stall_timeout_ms;
     for (waited_for, key) in
         [(session, "kafka.session_timeout_ms"), (kafka.transaction_timeout_ms, "kafka.transaction_timeout_ms")]
@@ -274,6 +279,15 @@ impl Rules<'_> {
                     "must be above kafka.session_timeout_ms ({session}), or an ordinary rebalance looks like a stall"
                 ),
                 format!("set it to {} or more, or remove it", session.saturating_add(1)),
+            );
+        }
+        if health.join_timeout_ms <= max_poll {
+            self.mistake_between(
+                &["health.join_timeout_ms", "kafka.max_poll_interval_ms"],
+                format!(
+                    "must be above kafka.max_poll_interval_ms ({max_poll}): the group waits as long for its slowest member"
+                ),
+                format!("set it to {} or more, or remove it", max_poll.saturating_add(1)),
             );
         }
     }

@@ -15,13 +15,14 @@ pub const MAX_KEY_BYTES: usize = 64;
 const HASH_BYTES: usize = 8;
 
 /// How keys stand in lines.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub enum KeyPolicy {
     /// As they are, escaped and bounded.
     Plain,
     /// As `#` and 16 hexadecimal digits.
     Hashed(KeyHash),
-    /// Not at all.
+    /// Not at all: what nobody has decided about is not shown.
+    #[default]
     Omitted,
 }
 

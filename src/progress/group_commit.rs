@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-use crate::progress::offsets::{BatchId, DoneBatch, Head, OpenBatch, OpenBatches, OrderBroken, Outcomes};
+use crate::progress::offsets::{BatchId, DoneBatch, Head, OpenBatch, OpenBatches, OpenWork, OrderBroken, Outcomes};
 use crate::progress::transaction::{Answer, Committed, Content, Mark, RefusedRecord, Stretch};
 use crate::record::{Key, Offset, Partition, Position, Term};
 
@@ -361,16 +361,25 @@ impl GroupCommit {
         }
     }
 
-    /// How many records no transaction has committed yet, and the oldest of them by timestamp.
+    /// What no transaction has committed yet, by partition. What is in a transaction stays there until that has ended,
+    /// also where the partition is owned no more.
     #[must_use]
-    pub fn open_records(&self) -> (u64, Option<(Partition, Head)>) {
-        let parts = self.cargo().map_or(&[][..], |cargo| &cargo.parts);
-        let in_cargo: u64 = parts.iter().map(records_of).sum();
-        let in_lines: u64 = self.lines.values().map(|line| line.open.records()).sum();
-        let heads_in_cargo = parts.iter().filter_map(|part| Some((part.partition, head_of(part)?)));
-        let heads_in_lines = self.lines.iter().filter_map(|(partition, line)| Some((*partition, line.open.oldest()?)));
-        let oldest = heads_in_cargo.chain(heads_in_lines).min_by_key(|(_, head)| head.timestamp_ms.unwrap_or(i64::MAX));
-        (in_cargo + in_lines, oldest)
+    pub fn open_work(&self) -> BTreeMap<Partition, OpenWork> {
+        let mut work: BTreeMap<Partition, OpenWork> = BTreeMap::new();
+        // The cargo comes first: it was read before what is still in the line.
+        for part in self.cargo().map_or(&[][..], |cargo| &cargo.parts) {
+            let of = work.entry(part.partition).or_default();
+            of.batches += part.done.len() as u64;
+            of.records += records_of(part);
+            of.head = of.head.or_else(|| head_of(part));
+        }
+        for (partition, line) in self.lines.iter().filter(|(_, line)| line.open.batches() > 0) {
+            let of = work.entry(*partition).or_default();
+            of.batches += line.open.batches();
+            of.records += line.open.records();
+            of.head = of.head.or_else(|| line.open.oldest());
+        }
+        work
     }
 
     fn cargo(&self) -> Option<&Cargo> {

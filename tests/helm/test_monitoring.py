@@ -218,10 +218,9 @@ FIRES = {
 }
 
 
-@pytest.mark.parametrize("name", ALERTS_IN_FILE)
+# StewardError has every ERROR that no other alert has: a test of its own, below.
+@pytest.mark.parametrize("name", [name for name in ALERTS_IN_FILE if name != "StewardError"])
 def test_an_alert_fires_on_its_lines_and_no_other_does(name):
-    if name == "StewardError":
-        pytest.skip("it has every ERROR that no other alert has: the test below")
     assert firing(FIRES[name]) == {name}
 
 
@@ -268,7 +267,9 @@ def real_lines(path):
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 def test_recorded_lines_are_as_the_catalogue_says(path):
-    assert [told for line in real_lines(path) for told in catalogue.mistakes(line)] == []
+    told = [each for line in real_lines(path) for each in catalogue.mistakes(line)]
+    # Fields may have come since they were recorded; none may have gone or changed.
+    assert [each for each in told if " lacks " not in each] == []
 
 
 def in_loki(path):
@@ -534,8 +535,27 @@ def test_alerts_lead_to_their_sections():
 def test_the_queries_that_a_page_shows_are_logql_over_the_catalogue(page):
     shown = re.findall(r"^```logql\n(.*?)^```$", page.read_text(), re.M | re.S)
     assert shown
-    for expression in shown:
-        logql.check(expression.strip().replace("SELECTOR", '{namespace="a"}'))
+    expressions = [expression.strip() for expression in shown]
+    logql.learn(expressions)
+    for expression in expressions:
+        logql.check(expression)
+
+
+def test_the_values_that_the_page_shows_are_accepted(tmp_path):
+    page = (support.ROOT / "docs" / "monitoring.md").read_text()
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.M | re.S)
+    values = tmp_path / "values.yaml"
+    values.write_text(shown)
+    documents = list(yaml.safe_load_all(support.helm("template", "steward", support.CHART, "--values", values)))
+    names = {each["metadata"]["name"] for each in support.of_kind(documents, "ConfigMap")}
+    assert names == {"steward", "steward-loki-rules", "steward-dashboard", "steward-alloy"}
+    assert all(f"`{name}`" in page for name in names - {"steward"} | {"steward-vector"})
+
+
+def test_the_page_names_every_recorded_series():
+    page = (support.ROOT / "docs" / "monitoring.md").read_text()
+    recorded = {rule["record"] for rule in rules_of(ALL) if "record" in rule}
+    assert set(re.findall(r"`(steward:[a-z0-9_:]+)`", page)) == recorded
 
 
 def test_the_runbook_selects_only_events_that_there_are():

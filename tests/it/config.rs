@@ -129,6 +129,11 @@ fn defaults_make_room_for_what_is_given() {
     assert_eq!(slow.config.health.stall_timeout_ms, 920_000);
     assert_eq!(slow.origin("health.stall_timeout_ms"), Origin::Follows("kafka.transaction_timeout_ms"));
 
+    let patient = parse("[kafka]\nmax_poll_interval_ms = 86400000\n").expect("allowed");
+    assert_eq!(patient.config.health.join_timeout_ms, 172_800_000);
+    assert_eq!(patient.origin("health.join_timeout_ms"), Origin::Follows("kafka.max_poll_interval_ms"));
+    assert_eq!(slow.config.health.join_timeout_ms, 300_000);
+
     let small =
         parse("[limits]\nmax_in_flight_bytes = 1048576\n[recovery]\nverify_max_records = 10\n").expect("allowed");
     assert_eq!(small.config.limits.max_transaction_bytes, 1_048_576);

@@ -2,6 +2,7 @@
 //! Judged from outside, by what a `read_committed` reader sees and what the log says.
 
 pub mod hanging;
+mod phases;
 mod rest;
 mod sizes;
 mod stalls;
@@ -24,7 +25,10 @@ pub fn trials() -> Vec<Trial> {
         a_broker_that_stands_still_for_20_seconds_slows_the_intake_and_costs_nothing,
         a_broker_that_crashes_and_comes_back_costs_nothing,
     ];
-    [outages, sizes::trials(), hanging::trials(), stalls::trials(), rest::trials()].into_iter().flatten().collect()
+    [outages, sizes::trials(), hanging::trials(), stalls::trials(), phases::trials(), rest::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// What the library may have read ahead at the least.

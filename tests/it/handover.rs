@@ -148,7 +148,11 @@ fn joins_and_leaves_in_a_row_change_nothing_and_leave_nothing_behind() {
         let all_have_come = guests.len() + leaving.len() == count;
         let is_full = guests.len() == 3;
         if !guests.is_empty() && (all_have_come || is_full || random.random_range(0..2) == 0) {
-            let guest = guests.remove(random.random_range(0..guests.len()));
+            let mut guest = guests.remove(random.random_range(0..guests.len()));
+            // Half of them leave while they serve, the others at whatever moment it is.
+            if random.random_range(0..2) == 0 {
+                guest.wait_for_event("recovery_finished", PATIENCE);
+            }
             guest.sigterm();
             leaving.push(guest);
         } else {

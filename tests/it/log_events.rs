@@ -143,12 +143,14 @@ fn an_absent_value_leaves_its_field_out() {
         waiting_for: "the brokers",
         partition: None,
         offset: Some(7),
+        key: None,
         stalled_ms: 30_001,
         limit_ms: 30_000,
     };
     stalled.emit();
     let line = log.wait_for(ProgressStalled::NAME);
     assert_eq!(line.fields.get("partition"), None);
+    assert_eq!(line.fields.get("key"), None);
     assert_eq!(line.integer("offset"), 7);
     let nothing_known = EventRejected {
         reason: "not_found",

@@ -34,6 +34,7 @@ mod centre;
 mod cli;
 mod commands;
 mod config;
+mod dlq;
 mod docs;
 mod event_source;
 mod exactly_once;
@@ -43,12 +44,14 @@ mod handover;
 mod kafka_client;
 mod kafka_errors;
 mod log_events;
+mod log_reader;
 mod logging;
 mod machines;
 mod partition_reader;
 mod probes;
 mod recovery;
 mod reference;
+mod report;
 mod security;
 mod service;
 mod shutdown;
@@ -57,8 +60,10 @@ mod start;
 mod stats;
 mod supervision;
 mod telemetry;
+mod top;
 mod torn;
 mod transactions;
+mod vitals;
 mod workload;
 
 fn main() {
@@ -74,10 +79,15 @@ fn main() {
         config::tests(),
         cli::tests(),
         commands::trials(),
+        dlq::trials(),
         log_events::trials(),
+        log_reader::trials(),
+        top::trials(),
+        report::trials(),
         telemetry::trials(),
         logging::tests(),
         stats::trials(),
+        vitals::trials(),
         kafka_errors::trials(),
         guards::trials(),
         broker_smoke::trials(),

@@ -54,10 +54,9 @@ impl Report {
             events += done.open.batch.len() as u64;
         }
         for stretch in &receipt.stretches {
-            shared.vitals.committed(stretch.partition, stretch.end);
+            shared.vitals.committed(stretch.partition, stretch.end, shared.clock.now());
         }
         shared.stats.transaction(receipt.took);
-        shared.vitals.progressed(shared.clock.now());
         TransactionCommitted {
             number: receipt.number,
             events,
@@ -113,6 +112,9 @@ impl Report {
     }
 
     pub(super) fn notice(&mut self, notice: Notice, shared: &Shared) {
+        if let Some(cause) = trouble_of(&notice) {
+            shared.vitals.commit_failed(cause);
+        }
         match notice {
             Notice::Aborted { number, cause, attempt } => {
                 shared.stats.transaction_aborted();
@@ -165,6 +167,18 @@ fn tell_summary(summary: Summary<Reason, Place>) {
 fn tell_truncated(summary: Summary<(), Place>) {
     let Summary { count, window, last: (last_partition, last_offset), .. } = summary;
     RecordsTruncated { count, window_ms: millis(window), last_partition, last_offset }.emit();
+}
+
+/// Why nothing was committed, where it was not.
+fn trouble_of(notice: &Notice) -> Option<&str> {
+    match notice {
+        Notice::Aborted { cause, .. }
+        | Notice::TimedOut { cause, .. }
+        | Notice::Unanswered { cause, .. }
+        | Notice::RenewFailed { cause, .. }
+        | Notice::Refused { cause, .. } => Some(cause),
+        Notice::Renewed { .. } | Notice::Truncated { .. } => None,
+    }
 }
 
 /// The stable code of a verdict.

@@ -70,6 +70,11 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         &["above kafka.session_timeout_ms (10000)", "10001 or more"],
     ),
     (
+        "[health]\njoin_timeout_ms = 60000",
+        "health.join_timeout_ms",
+        &["above kafka.max_poll_interval_ms (60000)", "60001 or more"],
+    ),
+    (
         "[shutdown]\ndrain_timeout_ms = 400",
         "shutdown.drain_timeout_ms",
         &["above shutdown.revoke_drain_ms (400)", "401 or more"],

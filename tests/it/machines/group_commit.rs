@@ -440,7 +440,10 @@ fn records_of_an_ended_line_are_reported_once() {
 fn the_oldest_record_is_found_in_lines_and_in_flight() {
     let mut committer = Committer::serving(&[P0, P1]);
     let oldest = |committer: &Committer| {
-        let (records, oldest) = committer.machine.open_records();
+        let work = committer.machine.open_work();
+        let heads = work.iter().filter_map(|(partition, work)| Some((*partition, work.head?)));
+        let oldest = heads.min_by_key(|(_, head)| head.timestamp_ms);
+        let records: u64 = work.values().map(|work| work.records).sum();
         (records, oldest.map(|(partition, head)| (partition, head.offset.0, head.decided)))
     };
     assert_eq!(oldest(&committer), (0, None));

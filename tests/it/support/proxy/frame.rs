@@ -13,6 +13,10 @@ pub struct Api(i16);
 impl Api {
     /// Records.
     pub const PRODUCE: Api = Api(0);
+    /// A consumer asks for records.
+    pub const FETCH: Api = Api(1);
+    /// A consumer asks to be let into its group.
+    pub const JOIN_GROUP: Api = Api(11);
     /// A producer registers.
     pub const INIT_PRODUCER_ID: Api = Api(22);
     /// Partitions join the open transaction, which opens it.
