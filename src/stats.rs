@@ -232,6 +232,8 @@ pub struct Sample {
     pub recovering: Vec<i32>,
     /// `limits.max_in_flight_bytes`.
     pub in_flight_limit_bytes: u64,
+    /// How keys stand in the line.
+    pub keys: Arc<log_events::KeyPolicy>,
     /// Resident memory of the process.
     pub memory_rss_bytes: u64,
     /// Timestamp of the oldest event that is read and not committed, in milliseconds since 1970.
@@ -267,7 +269,8 @@ impl Window {
         let transactions_us = take(&self.stats.transactions_us);
         let partitions = lock(&self.stats.partitions).clone();
         let hottest = std::mem::take(&mut *lock(&self.stats.hottest));
-        let hottest = hottest.top(HOTTEST_NAMED).into_iter().map(|(key, count)| (log_events::key_text(key), count));
+        let show = |(key, count): (&[u8], u64)| Some((sample.keys.show(key)?, count));
+        let hottest = hottest.top(HOTTEST_NAMED).into_iter().filter_map(show);
 
         log_events::Stats {
             interval_ms: log_events::millis(interval),

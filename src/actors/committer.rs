@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
+use crossbeam_channel::Sender;
 
 use crate::actors::{MAILBOX_MESSAGES, Shared, Stop, post};
 use crate::ports::{Drained, Transactions};
@@ -92,6 +93,11 @@ pub struct Forfeited {
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Answered(Answer);
+
+/// The process ends: what repeated is to be summed up now.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct SumUp(pub Sender<()>);
 
 /// Who has to know that a term was forfeited: the ingest actor, which is born after this one.
 #[derive(Message)]
@@ -195,6 +201,15 @@ impl Actor for CommitActor {
 impl Drop for CommitActor {
     fn drop(&mut self) {
         self.report.finish(&self.shared);
+    }
+}
+
+impl Handler<SumUp> for CommitActor {
+    type Result = ();
+    fn handle(&mut self, SumUp(done): SumUp, _: &mut Self::Context) {
+        self.report.finish(&self.shared);
+        // Whoever asked may have given up.
+        let _ = done.try_send(());
     }
 }
 

@@ -13,8 +13,7 @@ use crate::heartbeat::Heartbeat;
 use crate::kafka::commit_thread::CommitStep;
 use crate::kafka::event_source::Phase;
 use crate::log_events::{
-    BecameReady, BecameUnready, HeartbeatUnwritable, IntakePaused, IntakeResumed, LogEvent, ProgressStalled, key_text,
-    millis,
+    BecameReady, BecameUnready, HeartbeatUnwritable, IntakePaused, IntakeResumed, LogEvent, ProgressStalled, millis,
 };
 use crate::ports::Clock;
 use crate::stats::{Sample, Window};
@@ -96,7 +95,7 @@ impl<'a> Vigil<'a> {
         let now = self.clock.now();
         let reading = self.pipeline.shared().vitals.read(now);
         self.tell_stats(&reading, now);
-        self.pipeline.summarise_clients();
+        self.pipeline.finish_summaries();
         // Nobody is ready or alive any more; a file that cannot be removed grows stale.
         let _ = std::fs::remove_file(&self.config.health.file);
     }
@@ -158,6 +157,7 @@ impl<'a> Vigil<'a> {
             shared.stats.update_partition(partition.0, |level| level.lag = *lag);
         }
         let sample = Sample {
+            keys: Arc::clone(&shared.keys),
             unix_ms: self.clock.unix_ms(),
             phase: self.phase(reading),
             serving: reading.serving_partitions.iter().map(|partition| partition.0).collect(),
@@ -211,14 +211,14 @@ impl<'a> Vigil<'a> {
     fn tell_stalled(&self, stall: &Stall) -> String {
         let place = stall.partition.zip(stall.offset);
         let key = place.and_then(|(partition, offset)| self.pipeline.shared().vitals.key_at(partition, offset));
-        let key = key.map(|key| key_text(&key));
+        let key = key.and_then(|key| self.pipeline.shared().keys.show(&key));
         let (phase, stalled_ms) = (stall.phase.name(), millis(stall.lasts));
         ProgressStalled {
             phase,
             waiting_for: &stall.waiting_for,
             partition: stall.partition.map(|partition| partition.0),
             offset: stall.offset.map(|offset| offset.0),
-            key: key.as_deref(),
+            key,
             stalled_ms,
             limit_ms: millis(stall.limit),
         }

@@ -80,6 +80,8 @@ pub const KEYS: &[Key] = &[
     key("log.format", Kind::Word(&["auto", "json", "text"])),
     key("log.level", Kind::Text),
     key("log.stats_interval_ms", Kind::Number),
+    key("log.keys", Kind::Word(&["plain", "hashed", "omitted"])),
+    key("log.key_hash_secret_file", Kind::File),
     key("runtime.entity_threads", Kind::Number),
 ];
 

@@ -18,6 +18,7 @@ mod files;
 mod kafka;
 pub mod keys;
 mod load;
+pub mod log_level;
 pub mod properties;
 mod rules;
 
@@ -176,6 +177,26 @@ pub struct Log {
     /// How often `stats` is logged.
     #[validate(range(min = 100, max = 3_600_000))]
     pub stats_interval_ms: u64,
+    /// How keys of records stand in lines.
+    pub keys: LogKeys,
+    /// Where the secret is that keys are hashed with.
+    pub key_hash_secret_file: Option<PathBuf>,
+    /// After loading it holds the content of `key_hash_secret_file`.
+    #[serde(skip)]
+    pub key_hash_secret: Option<Secret>,
+}
+
+/// How keys of records stand in log lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogKeys {
+    /// As they are.
+    #[default]
+    Plain,
+    /// As a hash with a secret: the same key gives the same hash, and nobody without the secret can find the key.
+    Hashed,
+    /// Not at all.
+    Omitted,
 }
 
 /// How log lines look.
@@ -256,6 +277,13 @@ impl Default for Health {
 
 impl Default for Log {
     fn default() -> Log {
-        Log { format: LogFormat::Auto, level: "info".into(), stats_interval_ms: 10_000 }
+        Log {
+            format: LogFormat::Auto,
+            level: "info".into(),
+            stats_interval_ms: 10_000,
+            keys: LogKeys::Plain,
+            key_hash_secret_file: None,
+            key_hash_secret: None,
+        }
     }
 }

@@ -11,7 +11,8 @@ use validator::{Validate, ValidationErrors, ValidationErrorsKind};
 use super::kafka::is_legal_name;
 use super::keys::{self, Kind};
 use super::load::{Origins, build, shown};
-use super::{Config, Effective, Mistake, Origin, SaslMechanism, Security, Tls};
+use super::log_level::LogLevel;
+use super::{Config, Effective, LogKeys, Mistake, Origin, SaslMechanism, Security, Tls};
 
 /// What to do about a build without TLS.
 pub(super) const BUILD_WITH_TLS: &str =
@@ -73,6 +74,7 @@ pub(super) fn check(effective: &Effective, tls: Tls, pod_name: Option<&str>, bad
     rules.names(pod_name);
     rules.bootstrap_servers();
     rules.log_level();
+    rules.log_keys();
     rules.times();
     rules.sizes();
     rules.security(tls);
@@ -210,13 +212,31 @@ impl Rules<'_> {
     }
 
     fn log_level(&mut self) {
-        if !self.effective.config.log.level.split(',').all(is_log_directive) {
+        if LogLevel::parse(&self.effective.config.log.level).is_err() {
             let problem = "must be error, warn, info, debug or trace, or a comma-separated filter of target=level";
             self.mistake(
                 "log.level",
                 problem.into(),
                 "write for example \"info\", or \"info,librdkafka=debug\"".into(),
             );
+        }
+    }
+
+    fn log_keys(&mut self) {
+        let (keys, file) = ("log.keys", "log.key_hash_secret_file");
+        if !self.all_right(&[keys]) {
+            return;
+        }
+        match (self.effective.config.log.keys, self.is_given(file)) {
+            (LogKeys::Hashed, false) => {
+                let remedy = "set it to a file with at least 16 random characters, the same for every process";
+                self.mistake(file, "is needed by log.keys = \"hashed\"".into(), remedy.into());
+            }
+            (LogKeys::Plain | LogKeys::Omitted, true) => {
+                let problem = format!("has no meaning with log.keys = {}", self.shown(keys));
+                self.mistake(file, problem, "set log.keys = \"hashed\", or remove it".into());
+            }
+            (LogKeys::Hashed, true) | (LogKeys::Plain | LogKeys::Omitted, false) => {}
         }
     }
 
@@ -481,16 +501,4 @@ fn server_problem(server: &str) -> Option<(&'static str, &'static str)> {
         return Some(("has an entry that is no host and port", "write host:port; an IPv6 address stands in brackets"));
     }
     None
-}
-
-/// `level` or `target=level`.
-fn is_log_directive(directive: &str) -> bool {
-    let is_level = |level: &str| ["error", "warn", "info", "debug", "trace"].contains(&level);
-    match directive.trim().split_once('=') {
-        None => is_level(directive.trim()),
-        Some((target, level)) => {
-            let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '-' | '.');
-            !target.is_empty() && target.chars().all(legal) && (is_level(level) || level == "off")
-        }
-    }
 }

@@ -118,7 +118,8 @@ log_events! {
         pub events: u64,
     }
 
-    /// The dead letter of an event was too large for the topic, and went there without its value.
+    /// The dead letter of an event was too large for the topic, and went there without its value. Those that follow are
+    /// counted by `records_truncated`.
     #[event(WARN, "record_truncated", "a dead letter went without its value")]
     #[action("raise `max.message.bytes` of the dead letter topic to the input's and 64 KiB more")]
     pub struct RecordTruncated {
@@ -128,6 +129,20 @@ log_events! {
         pub offset: i64,
         /// Length of the value.
         pub bytes: u64,
+    }
+
+    /// More dead letters went without their values.
+    #[event(WARN, "records_truncated", "more dead letters went without their values")]
+    #[action("as for `record_truncated`")]
+    pub struct RecordsTruncated {
+        /// How many in the window.
+        pub count: u64,
+        /// Length of the window.
+        pub window_ms: u64,
+        /// Partition of the last event.
+        pub last_partition: i32,
+        /// Offset of the last event.
+        pub last_offset: i64,
     }
 
     /// The snapshot of a service was too large for the state topic because of the trace context that it carries, and went

@@ -1,6 +1,6 @@
 //! Readiness, the watchdog, and the numbers.
 
-use super::log_events;
+use super::{LoggedKey, log_events};
 
 log_events! {
     target: "steward::health",
@@ -45,8 +45,8 @@ log_events! {
         pub partition: Option<i32>,
         /// The oldest event that waits, where it is known; in `apply` the one that an entity is at.
         pub offset: Option<i64>,
-        /// The key of that event, written as in a URL; absent where it has none.
-        pub key: Option<&'a str>,
+        /// The key of that event, as `log.keys` wants it shown; absent where it has none.
+        pub key: Option<LoggedKey>,
         /// For how long it has stood still.
         pub stalled_ms: u64,
         /// The limit that it passed: `health.stall_timeout_ms`, or `health.join_timeout_ms` for a group that is not joined.
@@ -91,8 +91,9 @@ log_events! {
         pub oldest_partition: Option<i32>,
         /// Its offset.
         pub oldest_offset: Option<i64>,
-        /// The keys with most events read within the interval, five at the most, such as `42:1200,7:300`; written as in a
-        /// URL. Counted with a fixed number of counters: a count may be off by 1/64 of the interval's events.
+        /// The keys with most events read within the interval, five at the most, such as `42:1200,7:300`, shown as
+        /// `log.keys` wants it. Counted with a fixed number of counters: a count may be off by 1/64 of the interval's
+        /// events.
         pub hottest_keys: String,
         /// From an event's timestamp to its commit, median within the interval; 0 where nothing was committed.
         pub latency_p50_ms: u64,

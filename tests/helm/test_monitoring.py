@@ -465,20 +465,20 @@ def test_vector_sends_what_it_reads_to_loki(values_file):
 
 
 def test_vector_puts_beside_a_line_what_is_to_be_found_there():
-    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    beside, at = through_vector(catalogue.line("event_rejected", traceparent=trace))
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    beside, at = through_vector(catalogue.line("event_rejected", trace_id=trace))
     assert beside == {
         "pod": "prod-steward-0",
         "container": "steward",
         "level": "WARN",
         "event": "event_rejected",
-        "trace_id": "0af7651916cd43dd8448eb211c80319c",
+        "trace_id": trace,
     }
     assert set(beside) == logql.BESIDE - INDEX
     assert at.startswith("2026-01-31 12:00:00")
 
 
-@pytest.mark.parametrize("line", ["thread 'main' panicked", "", "[1]", '"event"', '{"level":3,"event":{},"traceparent":7}', "{"])
+@pytest.mark.parametrize("line", ["thread 'main' panicked", "", "[1]", '"event"', '{"level":3,"event":{},"trace_id":7}', "{"])
 def test_vector_takes_lines_that_are_not_ours(line):
     assert through_vector(line) == ({"pod": "prod-steward-0", "container": "steward"}, "read")
 

@@ -45,8 +45,10 @@ mod kafka_client;
 mod kafka_errors;
 mod log_events;
 mod log_reader;
+mod logging;
 mod machines;
 mod partition_reader;
+mod probes;
 mod recovery;
 mod reference;
 mod report;
@@ -83,6 +85,7 @@ fn main() {
         top::trials(),
         report::trials(),
         telemetry::trials(),
+        logging::tests(),
         stats::trials(),
         vitals::trials(),
         kafka_errors::trials(),
@@ -95,6 +98,7 @@ fn main() {
         faults::trials(),
         handover::trials(),
         shutdown::trials(),
+        probes::trials(),
         supervision::trials(),
         partition_reader::trials(),
         transactions::trials(),

@@ -253,6 +253,7 @@ impl Pod {
     ) -> Pod {
         let entity = Arc::new(Service);
         let shared = Shared {
+            keys: Arc::new(steward::log_events::KeyPolicy::Plain),
             stats: Arc::new(Stats::new()),
             vitals: Arc::new(Vitals::new(clock.now())),
             clock,

@@ -274,6 +274,7 @@ fn counting() -> (Arc<Stats>, Window, Instant) {
 
 fn sample() -> Sample {
     Sample {
+        keys: Arc::new(steward::log_events::KeyPolicy::Plain),
         unix_ms: NOW_MS,
         phase: "committing".to_owned(),
         serving: vec![0, 1, 2],

@@ -6,8 +6,8 @@ use crate::actors::Shared;
 use crate::entity::Reason;
 use crate::log_events::{
     DrainCutShort, EntitiesPanicked, EntityPanicked, EventRejected, EventsRejected, LogEvent, ProducerRenewFailed,
-    ProducerRenewed, RecordTruncated, StaleOutcomesDropped, TraceContextDropped, TransactionAborted,
-    TransactionCommitted, TransactionRefused, TransactionUnanswered, millis, ranges,
+    ProducerRenewed, RecordTruncated, RecordsTruncated, StaleOutcomesDropped, Trace, TraceContextDropped,
+    TransactionAborted, TransactionCommitted, TransactionRefused, TransactionUnanswered, millis, ranges,
 };
 use crate::progress::group_commit::{Notice, Receipt, Verdict};
 use crate::record::{DeadLetter, Partition, header};
@@ -23,12 +23,14 @@ type Place = (i32, i64);
 #[derive(Debug)]
 pub(super) struct Report {
     rejected: Flood<Reason, Place>,
+    truncated: Flood<(), Place>,
     panics: u64,
 }
 
 impl Default for Report {
     fn default() -> Report {
-        Report { rejected: Flood::new(SUMMARY_WINDOW, Reason::ALL.len()), panics: 0 }
+        let rejected = Flood::new(SUMMARY_WINDOW, Reason::ALL.len());
+        Report { rejected, truncated: Flood::new(SUMMARY_WINDOW, 1), panics: 0 }
     }
 }
 
@@ -76,22 +78,31 @@ impl Report {
             self.panics += u64::from(reason == Reason::Panicked);
             return;
         }
+        let key = record.key.and_then(|key| shared.keys.show(key));
+        let trace = record.headers.last(header::TRACEPARENT).and_then(Trace::parse);
+        let trace_id = trace.map(|trace| trace.trace_id);
+        let span_id = trace.map(|trace| trace.span_id);
+        let trace_flags = trace.map(|trace| trace.trace_flags);
         if reason == Reason::Panicked {
             self.panics += 1;
-            EntityPanicked { partition, offset, detail: &letter.rejection.detail, panics: self.panics }.emit();
+            let (location, panics) = (letter.rejection.location.as_deref(), self.panics);
+            EntityPanicked { partition, offset, key, location, panics, trace_id, span_id, trace_flags }.emit();
         } else {
-            let traceparent =
-                record.headers.last(header::TRACEPARENT).and_then(|bytes| std::str::from_utf8(bytes).ok());
-            EventRejected { reason: reason.code(), partition, offset, traceparent }.emit();
+            let reason = reason.code();
+            EventRejected { reason, partition, offset, key, trace_id, span_id, trace_flags }.emit();
         }
     }
 
     pub(super) fn summarise(&mut self, shared: &Shared) {
-        self.rejected.summaries(shared.clock.now()).into_iter().for_each(tell_summary);
+        let now = shared.clock.now();
+        self.rejected.summaries(now).into_iter().for_each(tell_summary);
+        self.truncated.summaries(now).into_iter().for_each(tell_truncated);
     }
 
     pub(super) fn finish(&mut self, shared: &Shared) {
-        self.rejected.finish(shared.clock.now()).into_iter().for_each(tell_summary);
+        let now = shared.clock.now();
+        self.rejected.finish(now).into_iter().for_each(tell_summary);
+        self.truncated.finish(now).into_iter().for_each(tell_truncated);
     }
 
     pub(super) fn dropped(&self, partition: Partition, records: u64) {
@@ -100,7 +111,7 @@ impl Report {
         }
     }
 
-    pub(super) fn notice(&self, notice: Notice, shared: &Shared) {
+    pub(super) fn notice(&mut self, notice: Notice, shared: &Shared) {
         if let Some(cause) = trouble_of(&notice) {
             shared.vitals.commit_failed(cause);
         }
@@ -138,7 +149,10 @@ impl Report {
                 DrainCutShort { cause: &cause, attempts: u64::from(attempts), events: records }.emit();
             }
             Notice::Truncated { partition, offset, bytes } => {
-                RecordTruncated { partition: partition.0, offset: offset.0, bytes }.emit();
+                let place = (partition.0, offset.0);
+                if self.truncated.seen(&(), place, shared.clock.now()) == Seen::First {
+                    RecordTruncated { partition: place.0, offset: place.1, bytes }.emit();
+                }
             }
         }
     }
@@ -154,6 +168,11 @@ fn tell_summary(summary: Summary<Reason, Place>) {
         }
         None => unreachable!("there is room for every reason"),
     }
+}
+
+fn tell_truncated(summary: Summary<(), Place>) {
+    let Summary { count, window, last: (last_partition, last_offset), .. } = summary;
+    RecordsTruncated { count, window_ms: millis(window), last_partition, last_offset }.emit();
 }
 
 /// Why nothing was committed, where it was not.
