@@ -76,8 +76,10 @@ fn a_foreign_record_among_the_dead_letters_is_told() {
 fn a_snapshot_that_the_broker_refuses_ends_the_process_and_names_the_record() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     // The event fits, and with it all that the guards know of; the snapshot, with its headers, does not.
-    let settings = [&ANY_TIMESTAMP[..], &[("max.message.bytes", "470")]].concat();
-    kafka.create_topic(&names.input, 1, &settings);
+    let limit = ("max.message.bytes", "470");
+    kafka.create_topic(&names.input, 1, &[&ANY_TIMESTAMP[..], &[limit]].concat());
+    let state = [("cleanup.policy", "compact"), ("delete.retention.ms", "9223372036854775807"), limit];
+    kafka.create_topic(&names.state, 1, &state);
     // No two parts alike, so that compression does not help it.
     let description: String = (0..85_u32).map(|number| format!("{:03}", number * 7_919 % 997)).collect();
     kafka.produce(&names.input, &[created_with_description(1, &description)]);
