@@ -12,7 +12,7 @@ use crate::support::load::events;
 use crate::support::names::Names;
 use crate::support::process::Setup;
 use crate::support::wait::PATIENCE;
-use crate::support::world::created_with_description;
+use crate::support::world::{created, created_with_description};
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = trials![what_the_client_says_of_brokers_that_are_not_there_is_told_once_and_counted];
@@ -20,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
         the_start_tells_what_it_found_of_the_topics,
         a_foreign_record_among_the_dead_letters_is_told,
         a_snapshot_that_the_broker_refuses_ends_the_process_and_names_the_record,
+        a_snapshot_that_only_its_trace_context_makes_too_large_goes_without_it,
     ]);
     trials.extend(broker_trials![Own: a_producer_that_cannot_be_had_is_told_and_costs_nothing]);
     trials
@@ -91,6 +92,29 @@ fn a_snapshot_that_the_broker_refuses_ends_the_process_and_names_the_record() {
     let refused = process.wait_for_event("transaction_refused", PATIENCE);
     assert_eq!((&refused["partition"], &refused["offset"]), (&0.into(), &0.into()), "{refused}");
     process.assert_no_errors_but(&["transaction_refused", "process_failed"]);
+}
+
+fn a_snapshot_that_only_its_trace_context_makes_too_large_goes_without_it() {
+    let (kafka, names) = (Kafka::shared(), Names::new());
+    // The event fits with its trace context; the snapshot, which has headers of its own beside it, does not.
+    let limit = ("max.message.bytes", "660");
+    kafka.create_topic(&names.input, 1, &[&ANY_TIMESTAMP[..], &[limit]].concat());
+    let state = [("cleanup.policy", "compact"), ("delete.retention.ms", "9223372036854775807"), limit];
+    kafka.create_topic(&names.state, 1, &state);
+    let tracestate: String = (0..130_u32).map(|number| format!("{:03}", number * 7_919 % 997)).collect();
+    let event = created(1).header("tracestate", &tracestate);
+    kafka.produce(&names.input, &[event]);
+
+    let mut process = Setup::new(&kafka, &names).start();
+
+    let told = process.wait_for_event("trace_context_dropped", PATIENCE);
+    assert_eq!((number(&told, "partition"), number(&told, "offset")), (0, 0), "{told}");
+    assert_eq!(number(&told, "bytes"), tracestate.len() as u64, "{told}");
+    wait_until_committed(&kafka, &names, PATIENCE);
+    let state = kafka.read_committed(&names.state);
+    assert_eq!((state.len(), state[0].last_header("tracestate")), (1, None));
+    process.stop();
+    process.assert_no_errors_but(&[]);
 }
 
 /// The broker stands still for longer than a transaction and the building of a producer may take.
