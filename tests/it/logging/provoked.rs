@@ -4,7 +4,7 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 use steward::exit_code::ExitCode;
 
-use crate::faults::number;
+use crate::faults::{busy_with, number, small};
 use crate::support::broker::Broker;
 use crate::support::kafka::{ANY_TIMESTAMP, Kafka, record};
 use crate::support::ledger::{Ledger, wait_until_committed};
@@ -121,14 +121,8 @@ fn a_snapshot_that_only_its_trace_context_makes_too_large_goes_without_it() {
 fn a_producer_that_cannot_be_had_is_told_and_costs_nothing() {
     let mut broker = Broker::own();
     let (kafka, names) = (broker.kafka(), Names::new());
-    kafka.create_input(&names, 1);
-    let mut process = Setup::new(&kafka, &names)
-        .set("kafka.transaction_timeout_ms", 1_000)
-        .set("health.stall_timeout_ms", 300_000)
-        .set("log.stats_interval_ms", 200)
-        .start();
-    kafka.produce(&names.input, &events(1, 30_000, 1_000).collect::<Vec<_>>());
-    process.wait_for_event_where("stats", PATIENCE, |line| number(line, "applied_total") > 0);
+    let setup = small(&kafka, &names).set("kafka.transaction_timeout_ms", 1_000);
+    let mut process = busy_with(&kafka, &names, setup.set("health.stall_timeout_ms", 300_000));
 
     broker.pause();
     process.wait_for_event("producer_renew_failed", PATIENCE * 2);
