@@ -117,7 +117,9 @@ pub fn create_outputs(kafka: &Kafka, options: &Options, names: &Names, contender
     match contender {
         Contender::Raw | Contender::Steward | Contender::SlowService => {}
         Contender::PassThrough | Contender::HandLoop => {
-            kafka.create_topic(&names.state, options.partitions, &[("cleanup.policy", "compact")]);
+            // A compacted topic takes no record without a key, and some of the copied ones have none.
+            let policy = if contender == Contender::PassThrough { "delete" } else { "compact" };
+            kafka.create_topic(&names.state, options.partitions, &[("cleanup.policy", policy)]);
             kafka.create_topic(&names.dlq, options.partitions, &ANY_TIMESTAMP);
         }
     }

@@ -174,7 +174,8 @@ impl Reader {
 
     /// Microseconds from produced to seen, until the last number is.
     fn read(&self, sent: &[AtomicU64], began: Instant, first_counted: u64) -> Histogram<u64> {
-        let mut histogram = Histogram::new(3).expect("three digits are possible");
+        let mut histogram =
+            Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("an hour in microseconds, three digits");
         let deadline = Deadline::after(LIMIT);
         let last = sent.len() as u64 - 1;
         // The last event of each partition may be any: all of the last second have to be there.

@@ -2,7 +2,7 @@
 //! takes effect at once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::{Actor as _, System};
@@ -65,12 +65,19 @@ impl Running {
         let terms = Arc::new(Terms::new());
         let term = terms.begin(PARTITION);
         let committed = Arc::new(AtomicU64::new(0));
-        let sink = system.block_on(start_actors(Arc::clone(&terms), Arc::clone(&committed)));
+        let started = Arc::new(AtomicBool::new(false));
+        let source = Source(Arc::clone(&started));
+        let sink = system.block_on(start_actors(Arc::clone(&terms), source, Arc::clone(&committed)));
         let mut running = Running { system, sink, committed, events, term, next: 0 };
         assert!(
             running.sink.offer(SourceEvent::Assigned(vec![(PARTITION, term)])).is_ok(),
             "an empty mailbox has room"
         );
+        running.system.block_on(async {
+            while !started.load(Ordering::Acquire) {
+                tokio::task::yield_now().await;
+            }
+        });
         // The first pass over all events makes an actor of every key.
         for _ in 0..running.events.len() / BATCH_RECORDS {
             let (batch, end) = running.next_batch();
@@ -114,7 +121,7 @@ impl Running {
     }
 }
 
-async fn start_actors(terms: Arc<Terms>, committed: Arc<AtomicU64>) -> IngestSink<Service> {
+async fn start_actors(terms: Arc<Terms>, source: Source, committed: Arc<AtomicU64>) -> IngestSink<Service> {
     let clock = Arc::new(SystemClock);
     let shared = Shared {
         stats: Arc::new(Stats::new()),
@@ -139,7 +146,7 @@ async fn start_actors(terms: Arc<Terms>, committed: Arc<AtomicU64>) -> IngestSin
         },
         shared: shared.clone(),
         terms,
-        source: Box::new(Nothing),
+        source: Box::new(source),
         recoveries: Box::new(Empty(resting)),
         committer,
         arbiters: Vec::new(),
@@ -149,10 +156,13 @@ async fn start_actors(terms: Arc<Terms>, committed: Arc<AtomicU64>) -> IngestSin
     IngestSink { ingest, shared, open_batches }
 }
 
-struct Nothing;
+/// Knows whether the partition serves: what is read before is dropped.
+struct Source(Arc<AtomicBool>);
 
-impl EventSource for Nothing {
-    fn start(&self, _: Partition, _: Term, _: Position) {}
+impl EventSource for Source {
+    fn start(&self, _: Partition, _: Term, _: Position) {
+        self.0.store(true, Ordering::Release);
+    }
     fn hold(&self, _: Partition) {}
     fn leave(&self) {}
 }

@@ -41,8 +41,9 @@ const REGISTER_SLICE: Duration = Duration::from_secs(2);
 /// How long a new client is polled before its first request, where it needs an access token.
 const FIRST_TOKEN_POLL: Duration = Duration::from_millis(100);
 
-/// How often a wait for delivery looks again. The client's own flush waits 100 ms.
-const DRAIN_POLL: Duration = Duration::from_millis(1);
+/// How often a wait for delivery looks again. The client's own flush waits 100 ms, and a poll of it cannot wait for
+/// less than 2: what is left below a whole millisecond it spends asking for the time.
+const DRAIN_POLL: Duration = Duration::from_micros(500);
 
 /// How often a full queue is looked at again.
 const FULL_QUEUE_POLL: Duration = Duration::from_millis(5);
@@ -230,7 +231,8 @@ impl<C: ClientContext + 'static> Transaction<C> {
                 late = Some(Undelivered { index: None, failure: KafkaFailure::AbortAndResend(Cause::timeout(text)) });
                 break;
             }
-            client.poll(DRAIN_POLL);
+            client.poll(Duration::ZERO);
+            std::thread::sleep(DRAIN_POLL);
         }
         let mut failed = self.undelivered();
         failed.extend(late);
