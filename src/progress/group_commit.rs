@@ -16,11 +16,11 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::progress::offsets::{BatchId, DoneBatch, Head, OpenBatch, OpenBatches, OrderBroken, Outcomes};
 use crate::progress::transaction::{Answer, Committed, Content, Mark, RefusedRecord, Stretch};
-use crate::record::{Key, Offset, Partition, Position, Term};
+use crate::record::{Offset, Partition, Position, Term};
 
 /// Attempts of content that the broker refuses, before the process ends.
 pub const REFUSALS_ALLOWED: u32 = 3;
@@ -536,7 +536,10 @@ impl GroupCommit {
 
     fn content_of(&self, parts: &[Part], number: u64) -> Content {
         let mut content = Content { number, ..Content::default() };
-        let mut newest: FxHashMap<(Partition, Key), usize> = FxHashMap::default();
+        let outcomes = || parts.iter().flat_map(|part| &part.done).map(|done| &done.outcomes);
+        let snapshots = outcomes().map(|outcomes| outcomes.snapshots.len()).sum();
+        let mut newest: FxHashMap<(Partition, &[u8]), usize> =
+            FxHashMap::with_capacity_and_hasher(snapshots, FxBuildHasher);
         for part in parts {
             content.stretches.push(Stretch {
                 partition: part.partition,
@@ -546,7 +549,7 @@ impl GroupCommit {
             });
             for outcomes in part.done.iter().map(|done| &done.outcomes) {
                 for snapshot in &outcomes.snapshots {
-                    let slot = newest.entry((part.partition, Arc::clone(&snapshot.key)));
+                    let slot = newest.entry((part.partition, &*snapshot.key));
                     let index = *slot.or_insert(content.snapshots.len());
                     match content.snapshots.get_mut(index) {
                         Some(older) => *older = snapshot.clone(),
