@@ -21,7 +21,7 @@ use crate::broker::Ground;
 use crate::contender::{Asker, Contender, drain};
 use crate::numbers::thousands;
 use crate::options::{Options, Shape};
-use crate::support::kafka::{ANY_TIMESTAMP, Kafka};
+use crate::support::kafka::Kafka;
 use crate::support::names::Names;
 use crate::support::process::Setup;
 use crate::support::wait::{Deadline, now, unix_ms};
@@ -79,8 +79,6 @@ fn half_of_the_maximum(options: &Options, ground: &Ground) -> u64 {
 fn at_rate(options: &Options, kafka: &Kafka, rate: u64) -> Rate {
     let names = Names::new();
     kafka.create_topic(&names.input, options.partitions, &[]);
-    kafka.create_topic(&names.state, options.partitions, &[("cleanup.policy", "compact")]);
-    kafka.create_topic(&names.dlq, options.partitions, &ANY_TIMESTAMP);
     let mut sink = EventSink::to(kafka, &names.input);
     for id in 0..u64::from(options.keys) {
         sink.send(&creation(id));

@@ -11,8 +11,8 @@ use crate::broker::Ground;
 use crate::contender::Asker;
 use crate::numbers::Middle;
 use crate::options::{Options, Shape};
-use crate::support::kafka::{ANY_TIMESTAMP, Kafka};
-use crate::support::names::Names;
+use crate::support::kafka::Kafka;
+use crate::support::names::{Names, unique};
 use crate::support::process::Setup;
 use crate::support::wait::now;
 
@@ -47,7 +47,7 @@ pub struct Report {
 pub fn measure(options: &Options, ground: &Ground) -> Report {
     let options = options.with(EVENTS, 100);
     let backlog = Backlog::prepare(&ground.kafka, &options, Shape::Uniform);
-    let runs: Vec<Run> = (0..options.rounds).map(|_| start(&ground.kafka, &options, &backlog)).collect();
+    let runs: Vec<Run> = (0..options.rounds).map(|_| start(&ground.kafka, &backlog)).collect();
     ground.kafka.delete_topic(&backlog.topic);
     let own = |run: &Run| run.topics + run.recovery + run.first_commit;
     let report = Report {
@@ -80,10 +80,11 @@ pub fn measure(options: &Options, ground: &Ground) -> Report {
     report
 }
 
-fn start(kafka: &Kafka, options: &Options, backlog: &Backlog) -> Run {
+fn start(kafka: &Kafka, backlog: &Backlog) -> Run {
     let names = Names { input: backlog.topic.clone(), ..Names::new() };
-    kafka.create_topic(&names.state, options.partitions, &[("cleanup.policy", "compact")]);
-    kafka.create_topic(&names.dlq, options.partitions, &ANY_TIMESTAMP);
+    // The topics are there, as at every start but the first. Another group's process has made them.
+    let maker = Names { group: unique("bench-maker"), ..names.clone() };
+    Setup::new(kafka, &maker).start().wait_for_event("topics_checked", LIMIT);
     // The first question of a group makes the broker load its coordinator; that is not what is measured.
     let asker = Asker::of(kafka, &names.group, backlog);
     asker.committed();
