@@ -532,6 +532,9 @@ struct ByKey<'b> {
     records: Vec<(u32, u32)>,
 }
 
+/// A key, and where its records stand in the list of all.
+type KeyStretch<'b> = (&'b [u8], Range<u32>);
+
 impl<'b> ByKey<'b> {
     fn with_room_for(records: usize) -> ByKey<'b> {
         ByKey {
@@ -552,14 +555,14 @@ impl<'b> ByKey<'b> {
     }
 
     /// The keys in the order of their first records, each with its stretch of the list that comes with them.
-    fn sorted(self) -> (Vec<(&'b [u8], Range<u32>)>, Vec<u32>) {
+    fn sorted(self) -> (Vec<KeyStretch<'b>>, Vec<u32>) {
         let mut end = 0;
         let stretches = self.keys.into_iter().map(|(key, count)| {
             let start = end;
             end += count;
             (key, start..start)
         });
-        let mut stretches: Vec<(&[u8], Range<u32>)> = stretches.collect();
+        let mut stretches: Vec<KeyStretch<'_>> = stretches.collect();
         let mut by_key = vec![0; self.records.len()];
         for (slot, index) in self.records {
             let stretch = &mut stretches[slot as usize].1;
