@@ -8,9 +8,10 @@
 
 pub mod client_events;
 pub mod demo;
+mod log_level;
 pub mod pipeline;
 mod recoveries;
-mod vigil;
+pub mod vigil;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -19,26 +20,27 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::actors::Stop;
 use crate::config::{Config, Effective, Unchecked};
-use crate::entity::is_in_entity_code;
+use crate::entity::panicked_in_entity_code;
 use crate::exit_code::ExitCode;
 use crate::kafka::access::Heard;
-use crate::kafka::client::{self, ClientEvents, ClientRole, TalkingContext};
+use crate::kafka::client;
+use crate::kafka::client_context::{ClientEvents, ClientRole, TalkingContext};
 use crate::kafka::guards::{StartRefusal, StartWarning};
 use crate::kafka::topics::{TopicInspector, Topics};
 use crate::log_events::{
     GuardRefused, GuardUnchecked, LogEvent, ProcessFailed, ProcessStarting, ProcessStopped, ProcessStopping,
-    SecondSignal, TopicAwaited, TopicCreated, TopicsChecked, millis,
+    ProducerFenced, SecondSignal, TopicAwaited, TopicCreated, TopicsChecked, millis,
 };
 use crate::ports::{Clock, ReadFailure, SourceFailure};
 use crate::progress::group_commit::StopReason;
 use crate::progress::recovery::Refusal;
 use crate::service::Service;
-use crate::telemetry;
+use crate::telemetry::{self, Surroundings};
 use client_events::ClientLog;
 use pipeline::{Pipeline, PipelineParts};
 use vigil::Vigil;
@@ -87,20 +89,25 @@ pub enum Happening {
 pub fn run(effective: &Effective) -> ExitCode {
     let config = &effective.config;
     let now_ms: telemetry::UnixMs = Arc::new(|| SystemClock.unix_ms());
-    if let Err(error) = telemetry::install(&config.log, Arc::clone(&now_ms)) {
-        let error = error.to_string();
-        let exit = ExitCode::Config;
-        let event = ProcessFailed { exit_code: i32::from(exit.code()), exit_name: exit.name(), error: &error };
-        telemetry::emergency_line(now_ms, event);
-        return exit;
-    }
+    let levels = match telemetry::install(&config.log, Arc::clone(&now_ms)) {
+        Ok(levels) => levels,
+        Err(error) => {
+            let error = error.to_string();
+            let exit = ExitCode::Config;
+            let event = ProcessFailed { exit_code: i32::from(exit.code()), exit_name: exit.name(), error: &error };
+            telemetry::emergency_line(now_ms, event);
+            return exit;
+        }
+    };
     let clock = SystemClock;
     let started = clock.now();
     let (happenings, inbox) = bounded(HAPPENINGS);
     let panics = happenings.clone();
     // A full channel holds reasons enough to stop.
-    telemetry::log_panics(is_in_entity_code, move || drop(panics.try_send(Happening::Panicked)), now_ms);
-    let ended = match watch_signals(happenings.clone()) {
+    telemetry::log_panics(panicked_in_entity_code, move || drop(panics.try_send(Happening::Panicked)), now_ms);
+    let (hang_up, hangups) = bounded(1);
+    let watched = log_level::start(effective, levels, hangups);
+    let ended = match watched.and_then(|()| watch_signals(happenings.clone(), hang_up)) {
         Ok(()) => Process { config, file: effective.file.as_deref(), clock, happenings, inbox }.run(),
         Err(error) => Err(Failure::new(ExitCode::Unexpected, format!("signals cannot be watched: {error}"))),
     };
@@ -136,12 +143,19 @@ impl Failure {
     }
 }
 
-fn watch_signals(happenings: Sender<Happening>) -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+/// SIGHUP asks for the log's level to be read again. On a terminal it says that the terminal has gone, and a process
+/// that went on would do so unseen: there it ends the process as SIGTERM does.
+fn watch_signals(happenings: Sender<Happening>, hang_up: Sender<()>) -> std::io::Result<()> {
+    let on_terminal = Surroundings::of_stdout().terminal;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
             // A full channel holds more signals than one needs.
-            let _ = happenings.try_send(Happening::Signal(signal));
+            if signal == SIGHUP && !on_terminal {
+                let _ = hang_up.try_send(());
+            } else {
+                let _ = happenings.try_send(Happening::Signal(signal));
+            }
         }
     })?;
     Ok(())
@@ -159,9 +173,7 @@ impl Process<'_> {
     /// From the first line of the log to the last but one. Returns how long draining took.
     fn run(&self) -> Result<Duration, Failure> {
         let kafka = &self.config.kafka;
-        let host = gethostname::gethostname().to_string_lossy().into_owned();
-        let pod_name = std::env::var("POD_NAME").ok();
-        let instance = kafka.instance(pod_name.as_deref(), &host, std::process::id());
+        let instance = self.instance();
         ProcessStarting {
             version: env!("CARGO_PKG_VERSION"),
             instance: &instance,
@@ -175,9 +187,12 @@ impl Process<'_> {
         // One that a killed process left behind in the same place says nothing about this one.
         let _ = std::fs::remove_file(&self.config.health.file);
         let events: Arc<ClientLog> = Arc::new(ClientLog::new(self.clock));
-        let Some(topics) = self.inspect_topics(&(Arc::clone(&events) as Arc<dyn ClientEvents>))? else {
-            return Ok(Duration::ZERO);
-        };
+        let inspected = self.inspect_topics(&(Arc::clone(&events) as Arc<dyn ClientEvents>));
+        if !matches!(inspected, Ok(Some(_))) {
+            // Nobody sums up later what the clients repeated.
+            events.finish();
+        }
+        let Some(topics) = inspected? else { return Ok(Duration::ZERO) };
         let stop = {
             let happenings = self.happenings.clone();
             // A full channel holds reasons enough already; the first one counts.
@@ -195,6 +210,22 @@ impl Process<'_> {
         })
         .map_err(|error| Failure::new(ExitCode::Config, error))?;
         self.watch(&pipeline)
+    }
+
+    /// How this process is called among its siblings.
+    fn instance(&self) -> String {
+        let host = gethostname::gethostname().to_string_lossy().into_owned();
+        let pod_name = std::env::var("POD_NAME").ok();
+        self.config.kafka.instance(pod_name.as_deref(), &host, std::process::id())
+    }
+
+    /// [`failure_of`], and the line of its own that being fenced has.
+    fn failure_of(&self, stop: &Stop) -> Failure {
+        if let Stop::Commit(StopReason::DuplicateInstance(cause)) = stop {
+            let transactional_id = self.config.kafka.transactional_id(&self.instance());
+            ProducerFenced { transactional_id: &transactional_id, cause }.emit();
+        }
+        failure_of(stop)
     }
 
     // -------------------------------------------------------------------------------------------------- the topics
@@ -216,7 +247,7 @@ impl Process<'_> {
                 ProcessStopping { cause: signal_name(signal), drain_timeout_ms: 0 }.emit();
                 Ok(None)
             }
-            Ok(Happening::Stop(stop)) => Err(failure_of(&stop)),
+            Ok(Happening::Stop(stop)) => Err(self.failure_of(&stop)),
             Ok(Happening::Panicked) => Err(panicked()),
             Err(_) => Err(Failure::new(ExitCode::Unexpected, "the control loop lost its channel")),
         }
@@ -263,7 +294,7 @@ impl Process<'_> {
             match self.inbox.recv_timeout(LOOK) {
                 Ok(Happening::Signal(signal)) => return self.drain(pipeline, vigil, signal),
                 Ok(Happening::Stop(stop)) => {
-                    let failure = failure_of(&stop);
+                    let failure = self.failure_of(&stop);
                     self.leave(pipeline, LEAVE_LIMIT);
                     return Err(failure);
                 }
@@ -292,6 +323,10 @@ impl Process<'_> {
         let deadline = began + limit;
         let has_drained = self.wait_until(deadline, began, vigil, || pipeline.is_drained())?;
         let left = deadline.saturating_duration_since(self.clock.now()).max(LEAVE_LIMIT / 4);
+        if has_drained {
+            // Leaving keeps the actors busy with their end for as long as there are many of them.
+            pipeline.finish_summaries();
+        }
         pipeline.leave();
         let has_left = self.wait_until(self.clock.now() + left, began, vigil, || pipeline.source_has_ended())?;
         let drain = self.clock.now().saturating_duration_since(began);
@@ -331,7 +366,7 @@ impl Process<'_> {
                     SecondSignal { signal: signal_name(signal), stopping_ms }.emit();
                     return Err(Failure::new(ExitCode::SecondSignal, "a second signal ended the process at once"));
                 }
-                Ok(Happening::Stop(stop)) => return Err(failure_of(&stop)),
+                Ok(Happening::Stop(stop)) => return Err(self.failure_of(&stop)),
                 Ok(Happening::Panicked) => return Err(panicked()),
                 Ok(Happening::Topics(_)) | Err(_) => {}
             }
@@ -476,5 +511,9 @@ fn failure_of(stop: &Stop) -> Failure {
 }
 
 fn signal_name(signal: i32) -> &'static str {
-    if signal == SIGINT { "sigint" } else { "sigterm" }
+    match signal {
+        SIGINT => "sigint",
+        SIGHUP => "sighup",
+        _ => "sigterm",
+    }
 }

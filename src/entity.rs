@@ -117,6 +117,8 @@ pub struct Rejection {
     pub reason: Reason,
     /// For a person; at most [`MAX_DETAIL_BYTES`], never more than 64 characters of the input.
     pub detail: String,
+    /// Where in the code it panicked, where it did and that is known. For the log, which must not quote `detail`.
+    pub location: Option<Box<str>>,
 }
 
 impl Rejection {
@@ -127,7 +129,7 @@ impl Rejection {
         if detail.len() > MAX_DETAIL_BYTES {
             detail.truncate(detail.floor_char_boundary(MAX_DETAIL_BYTES));
         }
-        Rejection { reason, detail }
+        Rejection { reason, detail, location: None }
     }
 }
 
@@ -138,12 +140,17 @@ pub struct CorruptSnapshot(pub String);
 
 thread_local! {
     static IN_ENTITY_CODE: Cell<bool> = const { Cell::new(false) };
+    /// Where the panic was that is on its way to [`guarded`].
+    static PANICKED_AT: Cell<Option<Box<str>>> = const { Cell::new(None) };
 }
 
-/// Whether this thread is inside entity code, whose panics are caught. For the panic hook alone, which has to tell
-/// them from bugs of the runtime.
+/// Takes the place of a panic, and says whether this thread is inside entity code, whose panics are caught. For the
+/// panic hook alone, which has to tell them from bugs of the runtime.
 #[must_use]
-pub fn is_in_entity_code() -> bool {
+pub fn panicked_in_entity_code(location: &str) -> bool {
+    if IN_ENTITY_CODE.get() {
+        PANICKED_AT.set(Some(location.into()));
+    }
     IN_ENTITY_CODE.get()
 }
 
@@ -156,7 +163,8 @@ fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, Rejection> {
         let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
         // A panic message may quote the event, of which at most 64 characters may leave.
         let said: String = said.unwrap_or("no message").chars().take(64).collect();
-        Rejection::new(Reason::Panicked, format!("the entity's code panicked: {said}"))
+        let rejection = Rejection::new(Reason::Panicked, format!("the entity's code panicked: {said}"));
+        Rejection { location: PANICKED_AT.take(), ..rejection }
     })
 }
 

@@ -10,10 +10,11 @@
 //! ([`crate::stats::Flood`]).
 //!
 //! Architecture invariant: a leaf. It names tracing and plain values, and anyone may name it. Codes come in as text,
-//! from closed enums elsewhere; bytes of a payload and secrets never come in.
+//! from closed enums elsewhere, keys through [`KeyPolicy`]; bytes of a payload and secrets never come in.
 //! Architecture invariant: nothing here cuts or escapes; the bound of a line is kept where lines are written, for
 //! those of libraries too.
 
+mod about;
 mod client;
 mod commit;
 mod group;
@@ -23,6 +24,7 @@ mod process;
 mod recovery;
 mod topics;
 
+pub use about::*;
 pub use client::*;
 pub use commit::*;
 pub use group::*;
@@ -44,6 +46,8 @@ pub trait LogEvent {
     const LEVEL: Level;
     /// Writes the line.
     fn emit(self);
+    /// Whether the log shows lines of this name at present.
+    fn is_shown() -> bool;
 }
 
 /// One entry of the catalogue.
@@ -126,6 +130,8 @@ trait Plain {
     const KIND: Kind;
     /// The longest one, or `text`.
     fn specimen(text: &'static str) -> Self;
+    /// What is written.
+    fn field(&self) -> impl tracing::Value;
 }
 
 /// `impl Plain` for a type: kind, and an expression for the specimen.
@@ -135,6 +141,9 @@ macro_rules! plain {
             const KIND: Kind = Kind::$kind;
             fn specimen($text: &'static str) -> Self {
                 $specimen
+            }
+            fn field(&self) -> impl tracing::Value {
+                self
             }
         }
     )*};
@@ -150,6 +159,16 @@ plain! {
     Option<&str>: OptionalText = |text| Some(text);
     Option<i32>: OptionalInteger = |_text| Some(i32::MIN);
     Option<i64>: OptionalInteger = |_text| Some(i64::MIN);
+}
+
+impl Plain for Option<LoggedKey> {
+    const KIND: Kind = Kind::OptionalText;
+    fn specimen(text: &'static str) -> Self {
+        Some(LoggedKey::specimen(text))
+    }
+    fn field(&self) -> impl tracing::Value {
+        self.as_ref().map(LoggedKey::as_str)
+    }
 }
 
 /// Declares a family: `FAMILY`, and for each event its struct, its [`LogEvent`] and its [`EventSpec`].
@@ -192,9 +211,12 @@ macro_rules! log_events {
                         target: $target,
                         tracing::Level::$level,
                         event = $name,
-                        $($field = self.$field,)*
+                        $($field = $crate::log_events::Plain::field(&self.$field),)*
                         $message
                     );
+                }
+                fn is_shown() -> bool {
+                    tracing::enabled!(target: $target, tracing::Level::$level)
                 }
             }
 

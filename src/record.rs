@@ -105,6 +105,8 @@ pub mod header {
     pub const TRUNCATED: &str = "steward-truncated";
     /// On a truncated dead letter: the length of the value in bytes, decimal.
     pub const TRUNCATED_LENGTH: &str = "steward-truncated-length";
+    /// On an event that `steward dlq replay` has produced: its dead letter, as `topic-partition@offset`.
+    pub const REPLAYED_FROM: &str = "steward-replayed-from";
 }
 
 /// One header as it stands in a record. The name is UTF-8 by Kafka's protocol; the value may be null.

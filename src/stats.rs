@@ -4,14 +4,17 @@
 //! per batch, a histogram one short lock per batch or transaction. One [`Window`], held by the timer that logs, turns
 //! it into [`log_events::Stats`] every interval: totals stay, rates and percentiles are those of the interval.
 //!
-//! [`Flood`] keeps what repeats from filling the log.
+//! [`Flood`] keeps what repeats from filling the log. [`Hottest`] knows the keys that come most often, without a count
+//! for each key.
 //!
 //! Architecture invariant: pure. No clock; the time is an argument. No actor and no Kafka; plain numbers.
 //! Architecture invariant: numbers are for people. Nothing is decided by them.
 
 mod flood;
+mod hottest;
 
 pub use flood::{Flood, Seen, Summary};
+pub use hottest::{COUNTERS, Hottest, MAX_KEY_BYTES, MAX_KEYS_PER_BATCH};
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +28,9 @@ use crate::log_events;
 
 /// The longest list by partition or reason in `stats`, in bytes.
 const MAX_LIST_BYTES: usize = 2000;
+
+/// Keys that `stats` names.
+const HOTTEST_NAMED: usize = 5;
 
 /// Longest time that the histograms tell apart; what took longer counts as this.
 const LONGEST: Duration = Duration::from_hours(1);
@@ -79,6 +85,7 @@ pub struct Stats {
     /// Microseconds of a transaction.
     transactions_us: Mutex<Histogram<u64>>,
     partitions: Mutex<BTreeMap<i32, PartitionLevel>>,
+    hottest: Mutex<Hottest>,
 }
 
 impl Default for Stats {
@@ -97,6 +104,7 @@ impl Default for Stats {
             latencies_ms: Mutex::new(histogram(LONGEST.as_millis())),
             transactions_us: Mutex::new(histogram(LONGEST.as_micros())),
             partitions: Mutex::default(),
+            hottest: Mutex::default(),
         }
     }
 }
@@ -112,6 +120,11 @@ impl Stats {
     pub fn events_read(&self, count: u64, bytes: u64) {
         add(&self.events, count);
         add(&self.bytes, bytes);
+    }
+
+    /// One batch of `events` events is handed to entities: how many of them each key has.
+    pub fn keys_read<'k>(&self, events: usize, keys: impl IntoIterator<Item = (&'k [u8], usize)>) {
+        lock(&self.hottest).batch(events, keys);
     }
 
     /// `count` events were applied, and their transaction took effect.
@@ -227,10 +240,14 @@ pub struct Sample {
     pub recovering: Vec<i32>,
     /// `limits.max_in_flight_bytes`.
     pub in_flight_limit_bytes: u64,
+    /// How keys stand in the line.
+    pub keys: Arc<log_events::KeyPolicy>,
     /// Resident memory of the process.
     pub memory_rss_bytes: u64,
     /// Timestamp of the oldest event that is read and not committed, in milliseconds since 1970.
     pub oldest_unix_ms: Option<i64>,
+    /// Where that event stands: partition and offset.
+    pub oldest: Option<(i32, i64)>,
 }
 
 /// One interval after the other, as `stats` tells of them. There is one for each [`Stats`]: closing takes the
@@ -259,6 +276,9 @@ impl Window {
         let latencies_ms = take(&self.stats.latencies_ms);
         let transactions_us = take(&self.stats.transactions_us);
         let partitions = lock(&self.stats.partitions).clone();
+        let hottest = std::mem::take(&mut *lock(&self.stats.hottest));
+        let show = |(key, count): (&[u8], u64)| Some((sample.keys.show(key)?, count));
+        let hottest = hottest.top(HOTTEST_NAMED).into_iter().filter_map(show);
 
         log_events::Stats {
             interval_ms: log_events::millis(interval),
@@ -275,6 +295,9 @@ impl Window {
             lag_total: partitions.values().map(|level| level.lag).sum(),
             lag: log_events::counts(partitions.iter().map(|(partition, level)| (partition, level.lag)), MAX_LIST_BYTES),
             oldest_age_ms: sample.oldest_unix_ms.map_or(0, |oldest| age_ms(oldest, sample.unix_ms)),
+            oldest_partition: sample.oldest.map(|(partition, _)| partition),
+            oldest_offset: sample.oldest.map(|(_, offset)| offset),
+            hottest_keys: log_events::counts(hottest, MAX_LIST_BYTES),
             latency_p50_ms: latencies_ms.value_at_quantile(0.5),
             latency_p99_ms: latencies_ms.value_at_quantile(0.99),
             entities_active: self.stats.entities_active.load(Ordering::Relaxed),

@@ -18,13 +18,14 @@ use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
 use tracing::{Dispatch, Event, Level, Subscriber};
-use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, reload};
 
+use crate::config::log_level::{LogLevel, Verbosity, WrongPart};
 use crate::config::{Log, LogFormat};
-use crate::log_events::{EntityPanicLocated, LogEvent, ThreadPanicked};
+use crate::log_events::{LogEvent, ThreadPanicked};
 
 /// The longest text in a line, in bytes as they stand there, escapes included. What is cut ends in `…`.
 pub const MAX_TEXT_BYTES: usize = 2048;
@@ -100,6 +101,9 @@ pub enum TelemetryError {
         /// What of it is wrong.
         part: String,
     },
+    /// There is no log any more whose level could be changed.
+    #[error("the log is gone: {0}")]
+    Gone(String),
     /// Something has set up a log in this process before.
     #[error("the log was set up twice: {0}")]
     SetUpTwice(String),
@@ -115,56 +119,76 @@ impl Filter {
     /// # Errors
     /// Names `log.level` and the part that is wrong.
     pub fn parse(level: &str) -> Result<Filter, TelemetryError> {
-        let wrong = |part: &str| TelemetryError::WrongLevel { level: level.to_owned(), part: part.to_owned() };
-        let mut general = None;
-        let mut targets = Targets::new();
-        for part in level.split(',').map(str::trim) {
-            let Some((target, of_target)) = part.rsplit_once('=') else {
-                // A word that is no level would be taken for a target by tracing's own filter, and silence the rest.
-                let first = general.replace(level_named(part).ok_or_else(|| wrong(part))?);
-                if first.is_some() {
-                    return Err(wrong(part));
-                }
-                continue;
-            };
-            let of_target = level_named(of_target.trim()).ok_or_else(|| wrong(part))?;
-            let target = target.trim();
-            if target.is_empty() || target.contains(['[', ']', '{', '}', '=']) {
-                return Err(wrong(part));
-            }
-            targets = targets.with_target(target, of_target);
-        }
-        Ok(Filter(targets.with_default(general.unwrap_or(LevelFilter::INFO))))
+        let wrong = |WrongPart(part)| TelemetryError::WrongLevel { level: level.to_owned(), part };
+        let LogLevel { general, targets } = LogLevel::parse(level).map_err(wrong)?;
+        let targets = targets.into_iter().map(|(target, verbosity)| (target, level_filter(verbosity)));
+        Ok(Filter(Targets::new().with_targets(targets).with_default(level_filter(general))))
     }
 }
 
-fn level_named(name: &str) -> Option<LevelFilter> {
-    let named = [
-        ("error", LevelFilter::ERROR),
-        ("warn", LevelFilter::WARN),
-        ("info", LevelFilter::INFO),
-        ("debug", LevelFilter::DEBUG),
-        ("trace", LevelFilter::TRACE),
-    ];
-    named.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, filter)| filter)
+fn level_filter(verbosity: Verbosity) -> LevelFilter {
+    match verbosity {
+        Verbosity::Off => LevelFilter::OFF,
+        Verbosity::Error => LevelFilter::ERROR,
+        Verbosity::Warn => LevelFilter::WARN,
+        Verbosity::Info => LevelFilter::INFO,
+        Verbosity::Debug => LevelFilter::DEBUG,
+        Verbosity::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// Changes which lines of a log are written while it is in use.
+#[derive(Debug, Clone)]
+pub struct Levels(reload::Handle<Targets, Registry>);
+
+impl Levels {
+    /// From now on this filter counts, for every thread.
+    ///
+    /// # Errors
+    /// The log is gone.
+    pub fn set(&self, filter: Filter) -> Result<(), TelemetryError> {
+        self.0.reload(filter.0).map_err(|error| TelemetryError::Gone(error.to_string()))?;
+        // Libraries that use the `log` crate ask for this one before they say anything.
+        log::set_max_level(of_log_crate(LevelFilter::current()));
+        Ok(())
+    }
+}
+
+fn of_log_crate(level: LevelFilter) -> log::LevelFilter {
+    match level.into_level() {
+        None => log::LevelFilter::Off,
+        Some(Level::ERROR) => log::LevelFilter::Error,
+        Some(Level::WARN) => log::LevelFilter::Warn,
+        Some(Level::INFO) => log::LevelFilter::Info,
+        Some(Level::DEBUG) => log::LevelFilter::Debug,
+        Some(Level::TRACE) => log::LevelFilter::Trace,
+    }
 }
 
 /// A log that writes finished lines to `out`.
 #[must_use]
 pub fn dispatch(filter: Filter, look: Look, now: UnixMs, out: Out) -> Dispatch {
-    Dispatch::new(tracing_subscriber::registry().with(filter.0).with(Lines { look, now, out }))
+    adjustable(filter, look, now, out).0
 }
 
-/// Sets up the log of this process, on standard output, for steward's own lines and those of libraries.
+/// The same, and what changes its level.
+#[must_use]
+pub fn adjustable(filter: Filter, look: Look, now: UnixMs, out: Out) -> (Dispatch, Levels) {
+    let (filter, handle) = reload::Layer::new(filter.0);
+    (Dispatch::new(tracing_subscriber::registry().with(filter).with(Lines { look, now, out })), Levels(handle))
+}
+
+/// Sets up the log of this process, on standard output, for steward's own lines and those of libraries. What comes back
+/// changes its level later.
 ///
 /// # Errors
 /// `log.level` is no filter, or there is a log already.
-pub fn install(log: &Log, now: UnixMs) -> Result<(), TelemetryError> {
+pub fn install(log: &Log, now: UnixMs) -> Result<Levels, TelemetryError> {
     let filter = Filter::parse(&log.level)?;
     let look = Look::choose(log.format, Surroundings::of_stdout());
-    dispatch(filter, look, now, Arc::new(to_stdout))
-        .try_init()
-        .map_err(|error| TelemetryError::SetUpTwice(error.to_string()))
+    let (dispatch, levels) = adjustable(filter, look, now, Arc::new(to_stdout));
+    dispatch.try_init().map_err(|error| TelemetryError::SetUpTwice(error.to_string()))?;
+    Ok(levels)
 }
 
 /// Writes one event to standard output whether or not there is a log, as if it were set up with the defaults.
@@ -179,15 +203,15 @@ pub fn emergency_line_to(look: Look, now: UnixMs, out: Out, event: impl LogEvent
     tracing::dispatcher::with_default(&dispatch(everything, look, now, out), || event.emit());
 }
 
-/// Makes of every panic a line. While `caught` says that this thread runs entity code, whose panics are caught, counted
-/// and logged as `entity_panicked` by those who know the event, all that is added is where in the code it was.
+/// Makes of every panic a line, but for those of entity code: they are caught, counted, and logged by those who know
+/// the event. `caught` is told where in the code it was, and says whether this thread runs entity code.
 ///
 /// `bug` is called after the line of a panic that nobody catches: a thread of the process is gone for good.
-pub fn log_panics(caught: fn() -> bool, bug: impl Fn() + Send + Sync + 'static, now: UnixMs) {
+pub fn log_panics(caught: fn(&str) -> bool, bug: impl Fn() + Send + Sync + 'static, now: UnixMs) {
     std::panic::set_hook(Box::new(move |panic| {
         let location = panic.location().map_or_else(|| "unknown".to_owned(), ToString::to_string);
-        if caught() {
-            return EntityPanicLocated { location: &location }.emit();
+        if caught(&location) {
+            return;
         }
         let thread = std::thread::current();
         let said = panic.payload_as_str().unwrap_or("no message");

@@ -12,6 +12,7 @@ use steward::actors::Shared;
 use steward::actors::committer::CommitActor;
 use steward::actors::ingest::{IngestActor, IngestSink, OpenBatchCount, Parts, Settings};
 use steward::app::SystemClock;
+use steward::log_events::KeyPolicy;
 use steward::ports::{
     Answer, Clock as _, Content, EventSource, Mark, Recoveries, RecoveryReply, Reply, SourceEvent, SourceSink as _,
     Terms, Transactions,
@@ -129,6 +130,7 @@ async fn start_actors(terms: Arc<Terms>, source: Source, committed: Arc<AtomicU6
         intake: Budget::new(PLENTY),
         resting: Budget::new(PLENTY),
         clock,
+        keys: Arc::new(KeyPolicy::Plain),
         stop: Arc::new(|stop| panic!("{stop:?}")),
     };
     let settings = group_commit::Settings { max_transaction_bytes: PLENTY, mark: Mark::new("bench") };

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
+use crossbeam_channel::Sender;
 
 use crate::actors::{MAILBOX_MESSAGES, Shared, Stop, post};
 use crate::ports::{Drained, Transactions};
@@ -73,6 +74,11 @@ pub struct Revoked {
 #[rtype(result = "()")]
 pub struct Over(pub Vec<(Partition, Term)>);
 
+/// The process stops: nothing is read any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Stopping;
+
 /// It cannot be told what of this term was committed.
 #[derive(Message, Debug, Clone, Copy)]
 #[rtype(result = "()")]
@@ -87,6 +93,11 @@ pub struct Forfeited {
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Answered(Answer);
+
+/// The process ends: what repeated is to be summed up now.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct SumUp(pub Sender<()>);
 
 /// Who has to know that a term was forfeited: the ingest actor, which is born after this one.
 #[derive(Message)]
@@ -154,8 +165,7 @@ impl CommitActor {
     }
 
     fn tell_vitals(&self) {
-        let (records, oldest) = self.machine.open_records();
-        self.shared.vitals.open(records, oldest);
+        self.shared.vitals.open(self.machine.open_work(), self.shared.clock.now());
     }
 
     fn set_alarm(&mut self, context: &mut Context<Self>) {
@@ -191,6 +201,15 @@ impl Actor for CommitActor {
 impl Drop for CommitActor {
     fn drop(&mut self) {
         self.report.finish(&self.shared);
+    }
+}
+
+impl Handler<SumUp> for CommitActor {
+    type Result = ();
+    fn handle(&mut self, SumUp(done): SumUp, _: &mut Self::Context) {
+        self.report.finish(&self.shared);
+        // Whoever asked may have given up.
+        let _ = done.try_send(());
     }
 }
 
@@ -238,6 +257,13 @@ impl Handler<Over> for CommitActor {
     type Result = ();
     fn handle(&mut self, Over(partitions): Over, context: &mut Self::Context) {
         self.handle_input(Input::Over(partitions), context);
+    }
+}
+
+impl Handler<Stopping> for CommitActor {
+    type Result = ();
+    fn handle(&mut self, _: Stopping, context: &mut Self::Context) {
+        self.handle_input(Input::Stopping, context);
     }
 }
 

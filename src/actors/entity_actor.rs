@@ -20,6 +20,7 @@ use crate::log_events::{EntityRestarted, LogEvent};
 use crate::progress::offsets::{BatchId, Outcomes};
 use crate::progress::recovery::Resting;
 use crate::record::{Batch, DeadLetter, Key, Offset, Partition, Snapshot, TraceContext};
+use crate::vitals::Seat;
 
 /// A batch that entities work on: the last one to finish tells the committer.
 pub struct Work {
@@ -90,6 +91,8 @@ pub struct EntityActor<E: Entity> {
     newest: Offset,
     registry: Arc<ActiveEntities<E>>,
     shared: Shared,
+    /// That of its thread.
+    seat: Arc<Seat>,
     max_payload_bytes: u64,
 }
 
@@ -118,11 +121,12 @@ impl<E: Entity> EntityActor<E> {
         resting: &Resting,
         registry: Arc<ActiveEntities<E>>,
         shared: Shared,
+        seat: Arc<Seat>,
         max_payload_bytes: u64,
     ) -> EntityActor<E> {
         let state = state_of(&*entity, resting);
         let newest = resting.newest;
-        EntityActor { entity, partition, key, state, newest, registry, shared, max_payload_bytes }
+        EntityActor { entity, partition, key, state, newest, registry, shared, seat, max_payload_bytes }
     }
 
     /// Judges the records in order, from the actor's state, which stays as it is.
@@ -136,6 +140,7 @@ impl<E: Entity> EntityActor<E> {
                 judged.outcomes.skipped += 1;
                 continue;
             }
+            self.seat.take(self.partition, record.offset);
             let state = judged.state.as_ref().unwrap_or(&self.state);
             let decided = judge(&*self.entity, state, &record, self.max_payload_bytes);
             let written = decided.and_then(|next| match write_down {
@@ -211,6 +216,7 @@ impl<E: Entity> Handler<Deliver> for EntityActor<E> {
                 Err(_) => judged = self.judge_all(&work.batch, records, WriteDown::AfterEach),
             }
         }
+        self.seat.leave();
         let Judged { state, newest, snapshot, trace, outcomes } = judged;
         let has_panicked = outcomes.dead_letters.iter().any(|letter| letter.rejection.reason == Reason::Panicked);
         let snapshot = match state {

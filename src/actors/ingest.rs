@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message, Supervisor};
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
-use crate::actors::committer::{CommitActor, Forfeited, Joined, Opened, Over, ReportForfeits, Revoked};
+use crate::actors::committer::{CommitActor, Forfeited, Joined, Opened, Over, ReportForfeits, Revoked, Stopping};
 use crate::actors::entity_actor::{Deliver, EntityActor, Work};
 use crate::actors::registry::{ActiveEntities, PartitionEntities};
 use crate::actors::{MAILBOX_MESSAGES, MAX_OPEN_BATCHES, Shared, Stop, post};
@@ -32,6 +32,7 @@ use crate::progress::lifecycle::{Happening, Lifecycle, Stage, Step};
 use crate::progress::offsets::{BatchId, DoneBatch, OpenBatch, Outcomes};
 use crate::progress::recovery::{Recovered, Refusal, Resting};
 use crate::record::{Batch, DeadLetter, Key, Offset, Partition, Position, Term};
+use crate::vitals::Seat;
 
 mod report;
 
@@ -73,8 +74,8 @@ pub struct IngestActor<E: Entity> {
     source: Box<dyn EventSource>,
     recoveries: Box<dyn Recoveries>,
     committer: Addr<CommitActor>,
-    /// Where entities live; empty: on the thread of this actor.
-    arbiters: Vec<ArbiterHandle>,
+    /// Where entities live; one at least.
+    homes: Vec<Home>,
     owned: BTreeMap<Partition, Owned<E>>,
     open_batches: OpenBatchCount,
     /// Entities that are actors, all partitions together.
@@ -86,6 +87,23 @@ pub struct IngestActor<E: Entity> {
     /// When the revocation under way began.
     revoked_at: Option<Instant>,
     intake: Intake,
+}
+
+/// A thread on which entities live.
+struct Home {
+    /// `None`: the thread of the ingest actor.
+    arbiter: Option<ArbiterHandle>,
+    seat: Arc<Seat>,
+}
+
+impl Home {
+    fn all(arbiters: Vec<ArbiterHandle>, shared: &Shared) -> Vec<Home> {
+        let mut threads: Vec<Option<ArbiterHandle>> = arbiters.into_iter().map(Some).collect();
+        if threads.is_empty() {
+            threads.push(None);
+        }
+        threads.into_iter().map(|arbiter| Home { arbiter, seat: shared.vitals.seat() }).collect()
+    }
 }
 
 /// Whether events are read.
@@ -108,7 +126,9 @@ impl OpenBatchCount {
         OpenBatchGuard(Arc::clone(&self.0))
     }
 
-    fn has_room(&self) -> bool {
+    /// Whether one more may be opened.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
         self.0.load(Ordering::Relaxed) < MAX_OPEN_BATCHES
     }
 }
@@ -162,6 +182,8 @@ impl<E: Entity> SourceSink for IngestSink<E> {
         let (records, bytes, held) = match &event {
             SourceEvent::Batch(batch) => {
                 let bytes = batch.held_bytes();
+                // Before the actor can take it.
+                self.shared.vitals.offers(batch.partition(), first_of(batch));
                 (batch.len() as u64, bytes, Some((self.shared.intake.hold(bytes), self.open_batches.count())))
             }
             SourceEvent::Assigned(_)
@@ -180,13 +202,23 @@ impl<E: Entity> SourceSink for IngestSink<E> {
             }
             Err(
                 actix::dev::SendError::Full(FromSource(event, _)) | actix::dev::SendError::Closed(FromSource(event, _)),
-            ) => Err(event),
+            ) => {
+                if let SourceEvent::Batch(batch) = &event {
+                    self.shared.vitals.offer_refused(batch.partition());
+                }
+                Err(event)
+            }
         }
     }
 
     fn wants_records(&self) -> bool {
         self.shared.intake.has_room() && self.open_batches.has_room()
     }
+}
+
+/// Where the first record of a batch stands, and its key.
+fn first_of(batch: &Batch) -> Option<(Offset, Option<&[u8]>)> {
+    batch.iter().next().map(|record| (record.offset, record.key))
 }
 
 /// What an [`IngestActor`] is made of.
@@ -216,6 +248,7 @@ impl<E: Entity> IngestActor<E> {
     #[must_use]
     pub fn new(parts: Parts<E>) -> IngestActor<E> {
         let Parts { entity, settings, shared, terms, source, recoveries, committer, arbiters, open_batches } = parts;
+        let homes = Home::all(arbiters, &shared);
         IngestActor {
             entity,
             settings,
@@ -224,7 +257,7 @@ impl<E: Entity> IngestActor<E> {
             source,
             recoveries,
             committer,
-            arbiters,
+            homes,
             owned: BTreeMap::new(),
             open_batches,
             active_entities: 0,
@@ -286,7 +319,7 @@ impl<E: Entity> IngestActor<E> {
 
     fn set_stage(&self, partition: Partition) {
         let stage = self.owned.get(&partition).map(|owned| owned.lifecycle.stage());
-        self.shared.vitals.stage(partition, stage);
+        self.shared.vitals.stage(partition, stage, self.shared.clock.now());
     }
 
     fn recovery_ended(&mut self, ended: RecoveryEnded, context: &mut Context<Self>) {
@@ -332,7 +365,6 @@ impl<E: Entity> IngestActor<E> {
 
     fn serve(&mut self, recovered: Recovered) {
         let now = self.shared.clock.now();
-        self.shared.vitals.progressed(now);
         let since = self.owned.get(&recovered.partition).map_or(now, |owned| owned.recovers_since);
         report::recovered(&recovered, now.saturating_duration_since(since));
         let Recovered { partition, term, entities, lease, committed, start, rejected, heals, .. } = recovered;
@@ -435,15 +467,16 @@ impl<E: Entity> IngestActor<E> {
     fn batch(&mut self, batch: Batch, lease: Lease, guard: OpenBatchGuard) {
         let (partition, term) = (batch.partition(), batch.term());
         if self.happened(partition, term, Happening::BatchRead) != Step::Route {
-            return;
+            return self.shared.vitals.routed(partition, None);
         }
         let open = self.open_batch(batch, lease, guard);
         let (id, batch) = (open.id, Arc::clone(&open.batch));
         // The committer knows of the batch before any entity can complete it.
         post(&self.committer, Opened(open));
         if !batch.is_empty() {
-            self.route(partition, id, batch);
+            self.route(partition, id, Arc::clone(&batch));
         }
+        self.shared.vitals.routed(partition, Some(batch));
     }
 
     fn route(&mut self, partition: Partition, id: BatchId, batch: Arc<Batch>) {
@@ -470,6 +503,7 @@ impl<E: Entity> IngestActor<E> {
             }
         }
         let (keys, by_key) = keys.sorted();
+        self.shared.stats.keys_read(batch.len(), keys.iter().map(|(key, records)| (*key, records.len())));
         let work = Work::new(Arc::clone(&batch), id, by_key, keys.len(), decided, self.committer.clone());
         for (key, records) in keys {
             let birth = |key: Key, resting: Resting, registry: Arc<ActiveEntities<E>>| {
@@ -477,7 +511,7 @@ impl<E: Entity> IngestActor<E> {
                 self.active_entities += 1;
                 let (entity, shared) = (Arc::clone(&self.entity), self.shared.clone());
                 give_birth(
-                    &self.arbiters,
+                    &self.homes,
                     entity,
                     (partition, key),
                     resting,
@@ -510,6 +544,7 @@ impl<E: Entity> IngestActor<E> {
     }
 
     fn tell_stats(&self) {
+        self.shared.vitals.actors_turned(self.shared.clock.now());
         self.shared.stats.set_in_flight_bytes(self.shared.intake.held_bytes());
         for (partition, owned) in &self.owned {
             if let Some(entities) = &owned.entities {
@@ -574,7 +609,7 @@ impl<'b> ByKey<'b> {
 }
 
 fn give_birth<E: Entity>(
-    arbiters: &[ArbiterHandle],
+    homes: &[Home],
     entity: Arc<E>,
     key: (Partition, Key),
     resting: Resting,
@@ -583,12 +618,13 @@ fn give_birth<E: Entity>(
     max_payload_bytes: u64,
 ) -> Addr<EntityActor<E>> {
     let hash = FxBuildHasher.hash_one(&key.1);
-    let make = move || EntityActor::new(entity, key, &resting, registry, shared, max_payload_bytes);
-    if arbiters.is_empty() {
-        return Supervisor::start(|_| make());
+    let home = &homes[usize::try_from(hash % homes.len() as u64).expect("less than the number of threads")];
+    let seat = Arc::clone(&home.seat);
+    let make = move || EntityActor::new(entity, key, &resting, registry, shared, seat, max_payload_bytes);
+    match &home.arbiter {
+        Some(arbiter) => Supervisor::start_in_arbiter(arbiter, |_| make()),
+        None => Supervisor::start(|_| make()),
     }
-    let arbiter = &arbiters[usize::try_from(hash % arbiters.len() as u64).expect("less than the number of arbiters")];
-    Supervisor::start_in_arbiter(arbiter, |_| make())
 }
 
 impl<E: Entity> Actor for IngestActor<E> {
@@ -648,6 +684,7 @@ impl<E: Entity> Handler<StopIntake> for IngestActor<E> {
         for partition in self.owned.keys() {
             self.source.hold(*partition);
         }
+        post(&self.committer, Stopping);
     }
 }
 

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, Message};
 
+use crate::log_events::KeyPolicy;
 use crate::ports::{Clock, ReadFailure, SourceFailure};
 use crate::progress::budget::Budget;
 use crate::progress::group_commit::StopReason;
@@ -66,6 +67,8 @@ pub struct Shared {
     pub intake: Arc<Budget>,
     /// Bytes of entities at rest.
     pub resting: Arc<Budget>,
+    /// How keys stand in the log.
+    pub keys: Arc<KeyPolicy>,
     /// Called once the pipeline cannot go on; the first reason counts.
     pub stop: Arc<dyn Fn(Stop) + Send + Sync>,
 }

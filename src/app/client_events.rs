@@ -5,20 +5,23 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::app::SystemClock;
-use crate::kafka::client::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
+use crate::kafka::client_context::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
 use crate::log_events::{KafkaClientError, KafkaClientErrors, KafkaClientLog, KafkaClientWarning, LogEvent, millis};
 use crate::ports::Clock;
-use crate::stats::{Flood, Seen};
+use crate::stats::{Flood, Seen, Summary};
 use crate::vitals::Vitals;
 
 const SUMMARY_WINDOW: Duration = Duration::from_secs(30);
 /// Kinds of error that are told apart: role and code.
 const MAX_KINDS: usize = 64;
 
+/// Role and code.
+type Kind = (&'static str, String);
+
 /// See the module.
 pub struct ClientLog {
     clock: SystemClock,
-    errors: Mutex<Flood<(&'static str, String), String>>,
+    errors: Mutex<Flood<Kind, String>>,
     vitals: OnceLock<Arc<Vitals>>,
 }
 
@@ -37,12 +40,20 @@ impl ClientLog {
 
     /// Sums up what repeated.
     pub(super) fn summarise(&self) {
-        let summaries = self.errors.lock().unwrap_or_else(PoisonError::into_inner).summaries(self.clock.now());
-        for summary in summaries {
-            let code = summary.kind.as_ref().map_or("various", |(_, code)| code.as_str());
-            let window_ms = millis(summary.window);
-            KafkaClientErrors { code, count: summary.count, window_ms, last_detail: &summary.last }.emit();
-        }
+        tell(self.errors.lock().unwrap_or_else(PoisonError::into_inner).summaries(self.clock.now()));
+    }
+
+    /// Sums up all that is not told yet.
+    pub(super) fn finish(&self) {
+        tell(self.errors.lock().unwrap_or_else(PoisonError::into_inner).finish(self.clock.now()));
+    }
+}
+
+fn tell(summaries: Vec<Summary<Kind, String>>) {
+    for summary in summaries {
+        let code = summary.kind.as_ref().map_or("various", |(_, code)| code.as_str());
+        let window_ms = millis(summary.window);
+        KafkaClientErrors { code, count: summary.count, window_ms, last_detail: &summary.last }.emit();
     }
 }
 

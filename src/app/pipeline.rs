@@ -8,14 +8,15 @@ use std::time::Duration;
 use actix::{Actor, Addr, Arbiter, System};
 use crossbeam_channel::bounded;
 
-use crate::actors::committer::CommitActor;
+use crate::actors::committer::{CommitActor, SumUp};
 use crate::actors::ingest::{IngestActor, IngestSink, Leave, OpenBatchCount, Parts as IngestParts, StopIntake};
 use crate::actors::{Shared, Stop, ingest};
 use crate::app::client_events::ClientLog;
 use crate::app::recoveries::{Parts as RecoveryParts, RecoveryThreads};
-use crate::config::{Config, OnExpired};
+use crate::config::{Config, Log, LogKeys, OnExpired};
 use crate::entity::Entity;
-use crate::kafka::client::{self, ClientEvents, ClientRole, TalkingContext};
+use crate::kafka::client;
+use crate::kafka::client_context::{ClientEvents, ClientRole, TalkingContext};
 use crate::kafka::commit_thread::{CommitClients, CommitPhase, CommitSettings, CommitThread};
 use crate::kafka::event_source::{KafkaSource, PhaseWatch, SourceHandle, SourceParts};
 use crate::kafka::membership::{GroupView, Membership, membership_of};
@@ -23,6 +24,7 @@ use crate::kafka::partition_reader::ReaderSettings;
 use crate::kafka::rebalance::SourceConsumer;
 use crate::kafka::topics::Topics;
 use crate::kafka::{committed, transaction};
+use crate::log_events::KeyPolicy;
 use crate::ports::{Clock, Mark, Terms, Transactions};
 use crate::progress::budget::Budget;
 use crate::progress::{group_commit, recovery};
@@ -31,6 +33,9 @@ use crate::vitals::Vitals;
 
 /// How long the actors may take to start.
 const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long the committer may take to sum up when the process ends.
+const SUM_UP_LIMIT: Duration = Duration::from_secs(1);
 
 /// Called once the pipeline cannot go on.
 pub type OnStop = Arc<dyn Fn(Stop) + Send + Sync>;
@@ -65,9 +70,11 @@ pub fn plain(transactions: CommitThread, _: Mark) -> Box<dyn Transactions> {
 pub struct Pipeline {
     /// Stop reading, leave.
     commands: Box<dyn Commands>,
+    committer: Addr<CommitActor>,
     source: SourceHandle,
     source_phase: Arc<PhaseWatch>,
     commit_phase: Arc<CommitPhase>,
+    open_batches: OpenBatchCount,
     shared: Shared,
     events: Arc<ClientLog>,
 }
@@ -100,6 +107,7 @@ impl Pipeline {
             vitals: Arc::new(Vitals::new(clock.now())),
             intake: Budget::new(intake_bytes(config)),
             resting: Budget::new(config.limits.max_state_bytes),
+            keys: Arc::new(key_policy(&config.log)),
             clock,
             stop,
         };
@@ -136,10 +144,19 @@ impl Pipeline {
         self.source.is_finished()
     }
 
-    /// Whether the process is a member of its group.
+    /// Why the process is no member of its group; `None` where it is one.
     #[must_use]
-    pub fn is_member(&self) -> bool {
-        matches!(membership_of(&*self.source.consumer()), Membership::Member(_))
+    pub fn outside(&self) -> Option<&'static str> {
+        match membership_of(&*self.source.consumer()) {
+            Membership::Member(_) => None,
+            Membership::NotAMember(why) => Some(why),
+        }
+    }
+
+    /// Whether records are taken: both bytes and batches are bounded.
+    #[must_use]
+    pub fn takes_records(&self) -> bool {
+        self.shared.intake.has_room() && self.open_batches.has_room()
     }
 
     /// What all actors share.
@@ -164,11 +181,30 @@ impl Pipeline {
     pub fn summarise_clients(&self) {
         self.events.summarise();
     }
+
+    /// Sums up whatever repeated and was not told yet, for the end of the process. A committer that does not answer is
+    /// not waited for any longer than a moment.
+    pub fn finish_summaries(&self) {
+        let (done, is_done) = bounded(1);
+        crate::actors::post(&self.committer, SumUp(done));
+        // Whether it was told or not, the process ends.
+        let _ = is_done.recv_timeout(SUM_UP_LIMIT);
+        self.events.finish();
+    }
 }
 
 /// What is left of the intake's budget once the client's prefetch is taken off.
 fn intake_bytes(config: &Config) -> u64 {
     config.limits.max_in_flight_bytes.saturating_sub(client::prefetch_bytes(config)).max(1)
+}
+
+/// How keys stand in the log. A hash that nobody can make shows none: the configuration has seen to a secret.
+fn key_policy(log: &Log) -> KeyPolicy {
+    match (log.keys, &log.key_hash_secret) {
+        (LogKeys::Plain, _) => KeyPolicy::Plain,
+        (LogKeys::Hashed, Some(secret)) => KeyPolicy::hashed(secret.reveal().as_bytes()),
+        (LogKeys::Hashed, None) | (LogKeys::Omitted, _) => KeyPolicy::Omitted,
+    }
 }
 
 struct Builder<'a> {
@@ -205,18 +241,20 @@ impl Builder<'_> {
             commit_settings,
             transactions,
             recoveries,
-            open_batches,
+            open_batches: open_batches.clone(),
             entity,
         };
-        let (ingest, source) = start_actors(parts)?;
+        let (ingest, committer, source) = start_actors(parts)?;
         // Set once, here.
         let _ = consumer.set(source.consumer());
         let source_phase = source.phase();
         Ok(Pipeline {
             commands: Box::new(ingest),
+            committer,
             source,
             source_phase,
             commit_phase,
+            open_batches,
             shared: self.shared,
             events: self.events,
         })
@@ -307,7 +345,7 @@ struct Wiring<E: Entity> {
     entity: Arc<E>,
 }
 
-type Started<E> = Result<(Addr<IngestActor<E>>, SourceHandle), String>;
+type Started<E> = Result<(Addr<IngestActor<E>>, Addr<CommitActor>, SourceHandle), String>;
 
 /// Ingest actor and committer share one thread; entities have arbiters of their own.
 fn start_actors<E: Entity>(wiring: Wiring<E>) -> Started<E> {
@@ -376,12 +414,12 @@ fn wire<E: Entity>(wiring: Wiring<E>) -> Started<E> {
             terms,
             source: commands,
             recoveries: Box::new(wiring.recoveries),
-            committer,
+            committer: committer.clone(),
             arbiters,
             open_batches,
         })
     });
-    Ok((ingest, source?))
+    Ok((ingest, committer, source?))
 }
 
 /// Stands in for a consumer that could not be built, until the process ends for that very reason.

@@ -1,6 +1,7 @@
 //! Recovers partitions on a few threads, each with readers of its own: partitions that are ready serve while others
 //! are still being read.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 use std::thread;
@@ -10,14 +11,17 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::entity::Entity;
 use crate::kafka::ReaderConfig;
-use crate::kafka::client::TalkingContext;
+use crate::kafka::client_context::TalkingContext;
 use crate::kafka::partition_reader::{KafkaPartitionReader, ReadProgress, ReaderClients, ReaderSettings};
 use crate::log_events::{LogEvent, RecoveryBlocked, RecoveryProgress, millis};
-use crate::ports::{Clock, Recoveries, RecoveryFailure, RecoveryReply, Terms, Topic, recover};
+use crate::ports::{
+    Bounds, Clock, Committed, PartitionReader, ReadFailure, Recoveries, RecoveryFailure, RecoveryReply, Terms, Topic,
+    recover,
+};
 use crate::progress::budget::Budget;
 use crate::progress::recovery::{Recovered, Recovery, Settings};
-use crate::record::{Partition, Term};
-use crate::vitals::Vitals;
+use crate::record::{Partition, Position, Record, Term};
+use crate::vitals::{RecoveryAt, Vitals};
 
 /// A read that stands still for longer is reported as blocked.
 const BLOCKED_AFTER: Duration = Duration::from_secs(2);
@@ -73,7 +77,7 @@ fn work<E: Entity>(parts: &Parts<E>, inbox: &Receiver<Request>) {
     let mut clients = None;
     for Request { partition, term, reply } in inbox {
         if !parts.terms.is_current(partition, term) {
-            reply(Err(RecoveryFailure::Unread(crate::ports::ReadFailure::Cancelled)));
+            reply(Err(RecoveryFailure::Unread(ReadFailure::Cancelled)));
             continue;
         }
         let result = recover_one(parts, &mut clients, partition, term);
@@ -95,9 +99,9 @@ fn recover_one<E: Entity>(
         Some(clients) => clients,
         None => clients.insert(ReaderClients::new(&parts.readers, &parts.context)?),
     };
-    let mut reports = Reports::new(parts);
-    let mut progress = |of: ReadProgress| reports.hear(&of);
-    let mut reader = KafkaPartitionReader::new(
+    let reports = RefCell::new(Reports::new(parts, partition));
+    let mut progress = |of: ReadProgress| reports.borrow_mut().hear(&of);
+    let reader = KafkaPartitionReader::new(
         clients,
         &parts.reader_settings,
         (partition, term),
@@ -106,11 +110,51 @@ fn recover_one<E: Entity>(
         &mut progress,
     );
     let recovery = Recovery::new(Arc::clone(&parts.entity), partition, term, parts.settings.clone(), &parts.budget);
-    recover(recovery, &mut reader)
+    recover(recovery, &mut Counted { reader, reports: &reports })
 }
 
-/// Tells of one recovery, not too often.
+/// Counts the steps of a recovery: questions answered, and records passed. The reader itself reports only reads that last,
+/// and a recovery can be made of many short ones.
+struct Counted<'a, R> {
+    reader: R,
+    reports: &'a RefCell<Reports<'a>>,
+}
+
+impl<R: PartitionReader> PartitionReader for Counted<'_, R> {
+    fn committed(&mut self) -> Result<Option<Committed>, ReadFailure> {
+        let answer = self.reader.committed()?;
+        self.reports.borrow_mut().answered();
+        Ok(answer)
+    }
+
+    fn bounds(&mut self, topic: Topic) -> Result<Bounds, ReadFailure> {
+        let answer = self.reader.bounds(topic)?;
+        self.reports.borrow_mut().answered();
+        Ok(answer)
+    }
+
+    fn read(
+        &mut self,
+        topic: Topic,
+        from: Position,
+        until: Position,
+        take: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<(), ReadFailure> {
+        self.reports.borrow_mut().begins(topic, from, until);
+        self.reader.read(topic, from, until, take)?;
+        self.reports.borrow_mut().passed(from, until);
+        Ok(())
+    }
+}
+
+/// Tells of one attempt at a recovery: the board at once, the log not too often.
 struct Reports<'a> {
+    partition: Partition,
+    /// What was answered and passed, without the read under way.
+    steps: u64,
+    /// Where the read under way began.
+    from: Position,
+    at: RecoveryAt,
     clock: &'a dyn Clock,
     vitals: &'a Vitals,
     settings: &'a ReaderSettings,
@@ -119,17 +163,47 @@ struct Reports<'a> {
 }
 
 impl<'a> Reports<'a> {
-    fn new<E: Entity>(parts: &'a Parts<E>) -> Reports<'a> {
+    fn new<E: Entity>(parts: &'a Parts<E>, partition: Partition) -> Reports<'a> {
         let now = parts.clock.now();
-        Reports { clock: &*parts.clock, vitals: &parts.vitals, settings: &parts.reader_settings, began: now, told: now }
+        parts.vitals.recovery_begins(partition, now);
+        Reports {
+            partition,
+            steps: 0,
+            from: Position(0),
+            at: RecoveryAt::Asking,
+            clock: &*parts.clock,
+            vitals: &parts.vitals,
+            settings: &parts.reader_settings,
+            began: now,
+            told: now,
+        }
+    }
+
+    fn answered(&mut self) {
+        self.steps += 1;
+        self.tell_board(self.steps);
+    }
+
+    fn begins(&mut self, topic: Topic, from: Position, until: Position) {
+        self.from = from;
+        self.at = RecoveryAt::Reading { topic, position: from, until };
+        self.tell_board(self.steps);
+    }
+
+    fn passed(&mut self, from: Position, until: Position) {
+        self.steps += until.distance_from(from);
+        self.tell_board(self.steps);
+    }
+
+    fn tell_board(&self, steps: u64) {
+        self.vitals.recovery_at(self.partition, self.at, steps, self.clock.now());
     }
 
     fn hear(&mut self, of: &ReadProgress) {
         let now = self.clock.now();
         let is_blocked = of.stalled >= BLOCKED_AFTER;
-        if !is_blocked {
-            self.vitals.progressed(now);
-        }
+        self.at = RecoveryAt::Reading { topic: of.topic, position: of.position, until: of.until };
+        self.tell_board(self.steps + of.position.distance_from(self.from));
         if now.saturating_duration_since(self.told) < REPORT_EVERY && !(is_blocked && self.told == self.began) {
             return;
         }

@@ -1,10 +1,7 @@
 //! Looks at everything a few times a second: writes the heartbeat, says when the process is ready, logs `stats`, and
 //! ends the process when there is work and nothing moves.
 //!
-//! The watchdog looks at what was finished, not at its own loops: a commit, a recovery, a stretch of a restore. It is
-//! silent while there is nothing to do, and its clock starts when there is. Only time in which it looks itself counts: a
-//! process that stood still, because it was stopped or its machine was, has not stalled; it goes on, and the group tells
-//! it what it lost.
+//! What a stall is, the [`Watchdog`] decides; here is only what it is shown, and what is said about it.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -20,16 +17,13 @@ use crate::log_events::{
 };
 use crate::ports::Clock;
 use crate::stats::{Sample, Window};
-use crate::vitals::Reading;
+use crate::vitals::{Intake, Limits, Reading, Sight, Stall, Watchdog};
 
 /// How often the heartbeat is written.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 
-/// What counts of the time between two looks at the most. Many looks fit into it, so that more means that nobody ran.
-const LONGEST_BLINK: Duration = Duration::from_secs(2);
-
 /// See the module.
-pub(super) struct Vigil<'a> {
+pub struct Vigil<'a> {
     config: &'a Config,
     pipeline: &'a Pipeline,
     clock: Arc<dyn Clock>,
@@ -37,11 +31,7 @@ pub(super) struct Vigil<'a> {
     window: Window,
     stats_due: Instant,
     heartbeat_due: Instant,
-    last_look: Instant,
-    /// For how long it has seen that nothing is finished; `None` while there is nothing to do.
-    idle_at_work: Option<Duration>,
-    /// For how long it has seen that the poll thread does not turn.
-    poll_hangs: Duration,
+    watchdog: Watchdog,
     paused_since: Option<Instant>,
     is_ready: bool,
     is_stopping: bool,
@@ -49,8 +39,14 @@ pub(super) struct Vigil<'a> {
 }
 
 impl<'a> Vigil<'a> {
-    pub(super) fn new(config: &'a Config, pipeline: &'a Pipeline, clock: Arc<dyn Clock>) -> Vigil<'a> {
+    /// Looks at nothing yet.
+    #[must_use]
+    pub fn new(config: &'a Config, pipeline: &'a Pipeline, clock: Arc<dyn Clock>) -> Vigil<'a> {
         let now = clock.now();
+        let limits = Limits {
+            stall: Duration::from_millis(config.health.stall_timeout_ms),
+            join: Duration::from_millis(config.health.join_timeout_ms),
+        };
         Vigil {
             config,
             pipeline,
@@ -58,9 +54,7 @@ impl<'a> Vigil<'a> {
             window: Window::open(Arc::clone(&pipeline.shared().stats), now),
             stats_due: now + Duration::from_millis(config.log.stats_interval_ms),
             heartbeat_due: now,
-            last_look: now,
-            idle_at_work: None,
-            poll_hangs: Duration::ZERO,
+            watchdog: Watchdog::new(limits, now),
             paused_since: None,
             is_ready: false,
             is_stopping: false,
@@ -70,12 +64,12 @@ impl<'a> Vigil<'a> {
     }
 
     /// From now on nothing is a stall: the drain has a limit of its own.
-    pub(super) fn stopping(&mut self) {
+    pub fn stopping(&mut self) {
         self.is_stopping = true;
     }
 
     /// One look. `Break` says why the process has to end.
-    pub(super) fn look(&mut self) -> ControlFlow<String> {
+    pub fn look(&mut self) -> ControlFlow<String> {
         let now = self.clock.now();
         let reading = self.pipeline.shared().vitals.read(now);
         self.tell_ready(&reading, now);
@@ -90,21 +84,18 @@ impl<'a> Vigil<'a> {
             self.heartbeat_due = now + HEARTBEAT_EVERY;
             self.beat(&reading, stalled.as_ref());
         }
-        let limit = Duration::from_millis(self.config.health.stall_timeout_ms);
         match stalled {
-            Some(stall) if stall.lasts >= limit && !self.is_stopping => {
-                ControlFlow::Break(self.tell_stalled(&stall, limit))
-            }
+            Some(stall) if !self.is_stopping => ControlFlow::Break(self.tell_stalled(&stall)),
             Some(_) | None => ControlFlow::Continue(()),
         }
     }
 
     /// The last `stats` of the process.
-    pub(super) fn finish(&mut self) {
+    pub fn finish(&mut self) {
         let now = self.clock.now();
         let reading = self.pipeline.shared().vitals.read(now);
         self.tell_stats(&reading, now);
-        self.pipeline.summarise_clients();
+        self.pipeline.finish_summaries();
         // Nobody is ready or alive any more; a file that cannot be removed grows stale.
         let _ = std::fs::remove_file(&self.config.health.file);
     }
@@ -126,13 +117,13 @@ impl<'a> Vigil<'a> {
     /// A spare without partitions is told of no loss when the group puts it out, so the group is asked, too.
     fn is_ready_now(&self, reading: &Reading) -> bool {
         let settle = Duration::from_millis(self.config.health.ready_settle_ms);
-        reading.is_ready(settle) && !self.is_stopping && self.pipeline.is_member()
+        reading.is_ready(settle) && !self.is_stopping && self.pipeline.outside().is_none()
     }
 
     fn unready_cause(&self, reading: &Reading) -> &'static str {
         if self.is_stopping {
             "stopping"
-        } else if reading.since_assigned.is_none() || !self.pipeline.is_member() {
+        } else if reading.since_assigned.is_none() || self.pipeline.outside().is_some() {
             "not_joined"
         } else if reading.recovering > 0 {
             "recovering"
@@ -166,6 +157,7 @@ impl<'a> Vigil<'a> {
             shared.stats.update_partition(partition.0, |level| level.lag = *lag);
         }
         let sample = Sample {
+            keys: Arc::clone(&shared.keys),
             unix_ms: self.clock.unix_ms(),
             phase: self.phase(reading),
             serving: reading.serving_partitions.iter().map(|partition| partition.0).collect(),
@@ -173,20 +165,19 @@ impl<'a> Vigil<'a> {
             in_flight_limit_bytes: shared.intake.limit_bytes(),
             memory_rss_bytes: resident_bytes(),
             oldest_unix_ms: reading.oldest.and_then(|(_, head)| head.timestamp_ms),
+            oldest: reading.oldest.map(|(partition, head)| (partition.0, head.offset.0)),
         };
         self.window.close(now, &sample).emit();
     }
 
     fn beat(&mut self, reading: &Reading, stalled: Option<&Stall>) {
         let is_ready = self.is_ready_now(reading);
-        let limit = Duration::from_millis(self.config.health.stall_timeout_ms);
-        let is_live = stalled.is_none_or(|stall| stall.lasts < limit);
         let heartbeat = Heartbeat {
             written_unix_ms: self.clock.unix_ms(),
             pid: std::process::id(),
             ready: is_ready,
             ready_cause: if is_ready { "serving".to_owned() } else { self.unready_cause(reading).to_owned() },
-            live: is_live,
+            live: stalled.is_none(),
             live_cause: self.phase(reading),
         };
         // Said once, not each second: a probe finds the old one stale, and nobody would know why.
@@ -201,58 +192,40 @@ impl<'a> Vigil<'a> {
 
     // ------------------------------------------------------------------------------------------------ the watchdog
 
-    /// How long nothing has moved although there is something to do.
     fn stalled(&mut self, reading: &Reading, now: Instant) -> Option<Stall> {
-        let blink = now.saturating_duration_since(self.last_look).min(LONGEST_BLINK);
-        self.last_look = now;
-        let since_turn = now.saturating_duration_since(self.pipeline.source_phase().read().turned);
-        self.poll_hangs = (self.poll_hangs + blink).min(since_turn);
-        if self.poll_hangs >= Duration::from_millis(self.config.health.stall_timeout_ms) {
-            let waiting_for = "a call of the consumer".to_owned();
-            return Some(Stall { phase: "poll", waiting_for, lasts: self.poll_hangs });
-        }
-        if !reading.has_work() {
-            self.idle_at_work = None;
-            return None;
-        }
-        let lasts = self.idle_at_work.map_or(Duration::ZERO, |idle| (idle + blink).min(reading.since_progress));
-        self.idle_at_work = Some(lasts);
-        let (phase, waiting_for) = self.where_it_stands(reading);
-        Some(Stall { phase, waiting_for, lasts })
-    }
-
-    fn where_it_stands(&self, reading: &Reading) -> (&'static str, String) {
+        let source = self.pipeline.source_phase().read();
         let (step, since) = self.pipeline.commit_phase().get();
-        let for_ms = millis(self.clock.now().saturating_duration_since(since));
-        let is_decided = reading.oldest.is_none_or(|(_, head)| head.decided);
-        if reading.recovering > 0 && reading.serving == 0 {
-            ("restore", "the state, the dead letters or the input to be read".to_owned())
-        } else if step != CommitStep::Idle || (reading.open_records > 0 && is_decided) {
-            ("commit", format!("{step:?} for {for_ms} ms"))
-        } else if reading.open_records > 0 {
-            ("apply", "the entities of a batch to finish".to_owned())
-        } else if reading.revoking > 0 {
-            ("rebalance", "the group".to_owned())
-        } else {
-            ("poll", "records to arrive".to_owned())
-        }
+        let committing = (step != CommitStep::Idle)
+            .then(|| (format!("the commit thread, {step:?}"), now.saturating_duration_since(since)));
+        let sight = Sight {
+            reading,
+            since_source_turned: now.saturating_duration_since(source.turned),
+            source: source.phase.name(),
+            intake: if self.pipeline.takes_records() { Intake::Open } else { Intake::Full },
+            outside: self.pipeline.outside(),
+            committing,
+        };
+        self.watchdog.look(&sight, now)
     }
 
-    fn tell_stalled(&self, stall: &Stall, limit: Duration) -> String {
-        let oldest = self.pipeline.shared().vitals.read(self.clock.now()).oldest;
-        let (stalled_ms, limit_ms) = (millis(stall.lasts), millis(limit));
+    fn tell_stalled(&self, stall: &Stall) -> String {
+        let place = stall.partition.zip(stall.offset);
+        let key = place.and_then(|(partition, offset)| self.pipeline.shared().vitals.key_at(partition, offset));
+        let key = key.and_then(|key| self.pipeline.shared().keys.show(&key));
+        let (phase, stalled_ms) = (stall.phase.name(), millis(stall.lasts));
         ProgressStalled {
-            phase: stall.phase,
+            phase,
             waiting_for: &stall.waiting_for,
-            partition: oldest.map(|(partition, _)| partition.0),
-            offset: oldest.map(|(_, head)| head.offset.0),
+            partition: stall.partition.map(|partition| partition.0),
+            offset: stall.offset.map(|offset| offset.0),
+            key,
             stalled_ms,
-            limit_ms,
+            limit_ms: millis(stall.limit),
         }
         .emit();
+        let waiting_for = &stall.waiting_for;
         format!(
-            "no progress for {stalled_ms} ms in phase {}, waiting for {}; look at the brokers, and at the line before",
-            stall.phase, stall.waiting_for
+            "no progress for {stalled_ms} ms in phase {phase}, waiting for {waiting_for}; look at the brokers, and at the line before"
         )
     }
 
@@ -272,13 +245,6 @@ impl<'a> Vigil<'a> {
         };
         format!("{what}, consumer {}, committer {step:?}", source.name())
     }
-}
-
-#[derive(Debug)]
-struct Stall {
-    phase: &'static str,
-    waiting_for: String,
-    lasts: Duration,
 }
 
 /// Resident memory of this process, in bytes; 0 where the system does not tell.

@@ -6,6 +6,8 @@ use super::complain;
 use crate::config::ConfigError;
 use crate::exit_code::ExitCode;
 use crate::kafka::access::AccessFailure;
+use crate::kafka::guards::StartRefusal;
+use crate::kafka::replay::ReplayFailure;
 use crate::workload::WorkloadError;
 
 /// Why a command failed.
@@ -17,6 +19,9 @@ pub enum Failure {
     /// A topic could not be read or written.
     #[error(transparent)]
     Access(#[from] AccessFailure),
+    /// Dead letters could not be replayed, or not all of them.
+    #[error(transparent)]
+    Replay(#[from] ReplayFailure),
     /// The flags of `produce` make no sense together.
     #[error(transparent)]
     Workload(#[from] WorkloadError),
@@ -47,6 +52,32 @@ pub enum Failure {
     /// There is no such service.
     #[error("{0}")]
     NotFound(String),
+    /// `steward top` has nothing to read.
+    #[error(
+        "standard input is a terminal, not a log; pipe one into it: kubectl logs -f -l app.kubernetes.io/name=steward --prefix | steward top"
+    )]
+    NoLog,
+    /// The terminal cannot be drawn on, or gives no keys.
+    #[error("cannot use the terminal: {0}; --once prints a plain table instead")]
+    Terminal(#[source] io::Error),
+    /// A log cannot be read.
+    #[error("cannot read {file}: {error}; see whether it is there, and may be read")]
+    Unreadable {
+        /// Its path.
+        file: String,
+        /// What the system says.
+        #[source]
+        error: io::Error,
+    },
+    /// The page cannot be written.
+    #[error("cannot write {file}: {error}; name another place with --output")]
+    Unwritable {
+        /// Its path.
+        file: String,
+        /// What the system says.
+        #[source]
+        error: io::Error,
+    },
     /// The demo could not be played to its end.
     #[error("{0}")]
     Demo(String),
@@ -58,20 +89,16 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Failure::Config(_) => ExitCode::Config,
-            Failure::Access(access) => match access {
-                AccessFailure::Settings(_) | AccessFailure::Properties { .. } => ExitCode::Config,
-                AccessFailure::UnknownPartition { .. } => ExitCode::Usage,
-                AccessFailure::Unreachable { .. }
-                | AccessFailure::UnknownTopic { .. }
-                | AccessFailure::Refused { .. }
-                | AccessFailure::Stuck { .. } => ExitCode::KafkaUnavailable,
-            },
-            Failure::Workload(_) => ExitCode::Usage,
+            Failure::Access(access) => of_access(access),
+            Failure::Replay(replay) => of_replay(replay),
+            Failure::Workload(_) | Failure::NoLog | Failure::Unreadable { .. } | Failure::Unwritable { .. } => {
+                ExitCode::Usage
+            }
             Failure::RecordsRefused { .. } => ExitCode::WriteRefused,
             Failure::StateTooLarge { .. } => ExitCode::StateTooLarge,
             Failure::NotFound(_) => ExitCode::CheckFailed,
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Done,
-            Failure::Output(_) | Failure::Signals(_) | Failure::Demo(_) => ExitCode::Unexpected,
+            Failure::Output(_) | Failure::Signals(_) | Failure::Terminal(_) | Failure::Demo(_) => ExitCode::Unexpected,
         }
     }
 
@@ -82,5 +109,31 @@ impl Failure {
             complain(&format!("error: {self}"));
         }
         code
+    }
+}
+
+fn of_access(failure: &AccessFailure) -> ExitCode {
+    match failure {
+        AccessFailure::Settings(_) | AccessFailure::Properties { .. } => ExitCode::Config,
+        AccessFailure::UnknownPartition { .. } => ExitCode::Usage,
+        AccessFailure::Unreachable { .. }
+        | AccessFailure::UnknownTopic { .. }
+        | AccessFailure::Refused { .. }
+        | AccessFailure::Stuck { .. } => ExitCode::KafkaUnavailable,
+    }
+}
+
+fn of_replay(failure: &ReplayFailure) -> ExitCode {
+    match failure {
+        ReplayFailure::Access(access) => of_access(access),
+        ReplayFailure::Topics(StartRefusal::BrokersUnreachable { .. } | StartRefusal::Broker { .. })
+        | ReplayFailure::GivenUp { .. } => ExitCode::KafkaUnavailable,
+        ReplayFailure::Topics(_)
+        | ReplayFailure::NotCompacted { .. }
+        | ReplayFailure::TooFewPartitions { .. }
+        | ReplayFailure::ForeignMark { .. } => ExitCode::TopicsRefused,
+        ReplayFailure::TooManyMarks { .. } => ExitCode::StateTooLarge,
+        ReplayFailure::Fenced { .. } => ExitCode::DuplicateInstance,
+        ReplayFailure::Forbidden { .. } => ExitCode::WriteRefused,
     }
 }

@@ -4,18 +4,23 @@
 //! whose fields only grow. A reader that goes away (`| head`) ends a command without complaint. An error is one
 //! message that ends with what to do, and an exit code of the closed list.
 //!
-//! Architecture invariant: Kafka's client is not known here; `kafka::topic_reader` and `kafka::plain_producer` are.
+//! Architecture invariant: Kafka's client is not known here; `kafka::topic_reader`, `kafka::plain_producer` and
+//! `kafka::replay` are.
 
 mod completions;
 mod config;
 pub mod demo;
+mod dlq;
 mod failure;
 mod health;
 mod options;
 mod out;
 mod produce;
+pub mod report;
 mod run;
 mod state;
+pub mod top;
+mod units;
 
 use std::io::Write as _;
 use std::sync::OnceLock;
@@ -46,6 +51,8 @@ First steps:
   steward run --config config.toml              serve
   steward produce --config config.toml          have something to serve
   steward state get 42 --config config.toml     see what became of it
+  steward dlq list --config config.toml         see what was refused, and why
+  steward run --config config.toml | steward top    watch it work
 
 Each command tells more with --help. Exit codes: docs/exit-codes.md; what the log says: docs/log-events.md.";
 
@@ -64,7 +71,10 @@ enum Command {
     Config(config::Arguments),
     Produce(Box<produce::Arguments>),
     State(state::Arguments),
+    Dlq(dlq::Arguments),
     Health(health::Arguments),
+    Top(top::Arguments),
+    Report(report::Arguments),
     Demo(demo::Arguments),
     Completions(completions::Arguments),
 }
@@ -94,7 +104,10 @@ impl Cli {
             Command::Config(arguments) => config::run(&arguments),
             Command::Produce(arguments) => produce::run(&arguments),
             Command::State(arguments) => state::run(&arguments),
+            Command::Dlq(arguments) => dlq::run(&arguments),
             Command::Health(arguments) => health::run(&arguments),
+            Command::Top(arguments) => top::run(&arguments),
+            Command::Report(arguments) => report::run(&arguments),
             Command::Demo(arguments) => demo::run(&arguments),
             Command::Completions(arguments) => completions::run(&arguments),
         }

@@ -242,7 +242,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 }
 
 /// The first SIGINT or SIGTERM is noted, a second one ends the process at once.
-fn listen() -> Result<Arc<AtomicBool>, Failure> {
+pub(super) fn listen() -> Result<Arc<AtomicBool>, Failure> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         let at_once = i32::from(ExitCode::SecondSignal.code());
@@ -342,7 +342,7 @@ impl Feed<'_> {
 }
 
 /// When event `number`, counted from 0, is due.
-fn due(number: u64, rate: u64) -> Duration {
+pub(super) fn due(number: u64, rate: u64) -> Duration {
     let nanos = u128::from(number) * 1_000_000_000 / u128::from(rate);
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

@@ -10,6 +10,9 @@ use super::{Effective, Mistake, Secret, keys, load::shown};
 /// No password, token or PEM file is larger. Keeps a wrong path, to a device or a log, from filling the memory.
 const MAX_FILE_BYTES: u64 = 1_048_576;
 
+/// A shorter secret could be found by trying, and with it the keys behind their hashes.
+const MIN_HASH_SECRET_BYTES: usize = 16;
+
 /// Reads the secrets into their fields and looks for the other files; returns the mistakes.
 pub(super) fn read(effective: &mut Effective, bad: &BTreeSet<String>) -> Vec<Mistake> {
     let mut files = Files { effective, bad, mistakes: Vec::new() };
@@ -18,6 +21,8 @@ pub(super) fn read(effective: &mut Effective, bad: &BTreeSet<String>) -> Vec<Mis
     let key_password = files.look("kafka.security.key_password_file", security.key_password_file.as_deref(), secret);
     // The token is read whenever a new one is due, and PEM files by the client library.
     files.look("kafka.security.oauth_token_file", security.oauth_token_file.as_deref(), secret);
+    let key_hash_file = files.effective.config.log.key_hash_secret_file.clone();
+    let key_hash_secret = files.look("log.key_hash_secret_file", key_hash_file.as_deref(), long_secret);
     files.look("kafka.security.ca_file", security.ca_file.as_deref(), pem);
     files.look("kafka.security.certificate_file", security.certificate_file.as_deref(), pem);
     files.look("kafka.security.key_file", security.key_file.as_deref(), pem);
@@ -26,6 +31,7 @@ pub(super) fn read(effective: &mut Effective, bad: &BTreeSet<String>) -> Vec<Mis
     let security = &mut effective.config.kafka.security;
     security.password = password.or(security.password.take());
     security.key_password = key_password.or(security.key_password.take());
+    effective.config.log.key_hash_secret = key_hash_secret;
     mistakes
 }
 
@@ -75,6 +81,15 @@ fn secret(bytes: Vec<u8>) -> Result<Secret, String> {
         return Err("is a file with more than one line, or with control characters".to_owned());
     }
     Ok(Secret::new(text))
+}
+
+/// A secret that nobody guesses: what it protects can be tried out by anyone who holds a log.
+fn long_secret(bytes: Vec<u8>) -> Result<Secret, String> {
+    let secret = secret(bytes)?;
+    if secret.reveal().len() < MIN_HASH_SECRET_BYTES {
+        return Err(format!("is a file with fewer than {MIN_HASH_SECRET_BYTES} bytes"));
+    }
+    Ok(secret)
 }
 
 fn pem(bytes: Vec<u8>) -> Result<(), String> {

@@ -76,9 +76,12 @@ pub const KEYS: &[Key] = &[
     key("health.file", Kind::File),
     key("health.ready_settle_ms", Kind::Number),
     key("health.stall_timeout_ms", Kind::Number),
+    key("health.join_timeout_ms", Kind::Number),
     key("log.format", Kind::Word(&["auto", "json", "text"])),
     key("log.level", Kind::Text),
     key("log.stats_interval_ms", Kind::Number),
+    key("log.keys", Kind::Word(&["plain", "hashed", "omitted"])),
+    key("log.key_hash_secret_file", Kind::File),
     key("runtime.entity_threads", Kind::Number),
 ];
 

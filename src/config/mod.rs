@@ -18,6 +18,7 @@ mod files;
 mod kafka;
 pub mod keys;
 mod load;
+pub mod log_level;
 pub mod properties;
 mod rules;
 
@@ -157,9 +158,12 @@ pub struct Health {
     /// How old and settled an assignment has to be to count as ready.
     #[validate(range(min = 0, max = 600_000))]
     pub ready_settle_ms: u64,
-    /// No progress for longer, while there is lag, ends the process.
+    /// A partition that has something to do and does not move for longer ends the process.
     #[validate(range(min = 1_000, max = 7_200_000))]
     pub stall_timeout_ms: u64,
+    /// No membership in the group for longer ends the process.
+    #[validate(range(min = 1_000, max = 172_800_000))]
+    pub join_timeout_ms: u64,
 }
 
 /// Log lines.
@@ -173,6 +177,26 @@ pub struct Log {
     /// How often `stats` is logged.
     #[validate(range(min = 100, max = 3_600_000))]
     pub stats_interval_ms: u64,
+    /// How keys of records stand in lines.
+    pub keys: LogKeys,
+    /// Where the secret is that keys are hashed with.
+    pub key_hash_secret_file: Option<PathBuf>,
+    /// After loading it holds the content of `key_hash_secret_file`.
+    #[serde(skip)]
+    pub key_hash_secret: Option<Secret>,
+}
+
+/// How keys of records stand in log lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogKeys {
+    /// As they are.
+    #[default]
+    Plain,
+    /// As a hash with a secret: the same key gives the same hash, and nobody without the secret can find the key.
+    Hashed,
+    /// Not at all.
+    Omitted,
 }
 
 /// How log lines look.
@@ -242,12 +266,24 @@ impl Default for Shutdown {
 
 impl Default for Health {
     fn default() -> Health {
-        Health { file: "/tmp/steward.health".into(), ready_settle_ms: 5_000, stall_timeout_ms: 30_000 }
+        Health {
+            file: "/tmp/steward.health".into(),
+            ready_settle_ms: 5_000,
+            stall_timeout_ms: 30_000,
+            join_timeout_ms: 300_000,
+        }
     }
 }
 
 impl Default for Log {
     fn default() -> Log {
-        Log { format: LogFormat::Auto, level: "info".into(), stats_interval_ms: 10_000 }
+        Log {
+            format: LogFormat::Auto,
+            level: "info".into(),
+            stats_interval_ms: 10_000,
+            keys: LogKeys::Plain,
+            key_hash_secret_file: None,
+            key_hash_secret: None,
+        }
     }
 }

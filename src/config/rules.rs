@@ -11,7 +11,8 @@ use validator::{Validate, ValidationErrors, ValidationErrorsKind};
 use super::kafka::is_legal_name;
 use super::keys::{self, Kind};
 use super::load::{Origins, build, shown};
-use super::{Config, Effective, Mistake, Origin, SaslMechanism, Security, Tls};
+use super::log_level::LogLevel;
+use super::{Config, Effective, LogKeys, Mistake, Origin, SaslMechanism, Security, Tls};
 
 /// What to do about a build without TLS.
 pub(super) const BUILD_WITH_TLS: &str =
@@ -28,6 +29,11 @@ pub(super) fn make_room(effective: &mut Effective) {
     if session >= kafka.max_poll_interval_ms {
         follow(origins, "kafka.max_poll_interval_ms", "kafka.session_timeout_ms", || {
             kafka.max_poll_interval_ms = session.saturating_mul(2).min(86_400_000);
+        });
+    }
+    if kafka.max_poll_interval_ms >= config.health.join_timeout_ms {
+        follow(origins, "health.join_timeout_ms", "kafka.max_poll_interval_ms", || {
+            config.health.join_timeout_ms = kafka.max_poll_interval_ms.saturating_mul(2);
         });
     }
     let stall_ms = &mut config.health.stall_timeout_ms;
@@ -68,6 +74,7 @@ pub(super) fn check(effective: &Effective, tls: Tls, pod_name: Option<&str>, bad
     rules.names(pod_name);
     rules.bootstrap_servers();
     rules.log_level();
+    rules.log_keys();
     rules.times();
     rules.sizes();
     rules.security(tls);
@@ -205,13 +212,31 @@ impl Rules<'_> {
     }
 
     fn log_level(&mut self) {
-        if !self.effective.config.log.level.split(',').all(is_log_directive) {
+        if LogLevel::parse(&self.effective.config.log.level).is_err() {
             let problem = "must be error, warn, info, debug or trace, or a comma-separated filter of target=level";
             self.mistake(
                 "log.level",
                 problem.into(),
                 "write for example \"info\", or \"info,librdkafka=debug\"".into(),
             );
+        }
+    }
+
+    fn log_keys(&mut self) {
+        let (keys, file) = ("log.keys", "log.key_hash_secret_file");
+        if !self.all_right(&[keys]) {
+            return;
+        }
+        match (self.effective.config.log.keys, self.is_given(file)) {
+            (LogKeys::Hashed, false) => {
+                let remedy = "set it to a file with at least 16 random characters, the same for every process";
+                self.mistake(file, "is needed by log.keys = \"hashed\"".into(), remedy.into());
+            }
+            (LogKeys::Plain | LogKeys::Omitted, true) => {
+                let problem = format!("has no meaning with log.keys = {}", self.shown(keys));
+                self.mistake(file, problem, "set log.keys = \"hashed\", or remove it".into());
+            }
+            (LogKeys::Hashed, true) | (LogKeys::Plain | LogKeys::Omitted, false) => {}
         }
     }
 
@@ -254,6 +279,15 @@ impl Rules<'_> {
                     "must be above kafka.session_timeout_ms ({session}), or an ordinary rebalance looks like a stall"
                 ),
                 format!("set it to {} or more, or remove it", session.saturating_add(1)),
+            );
+        }
+        if health.join_timeout_ms <= max_poll {
+            self.mistake_between(
+                &["health.join_timeout_ms", "kafka.max_poll_interval_ms"],
+                format!(
+                    "must be above kafka.max_poll_interval_ms ({max_poll}): the group waits as long for its slowest member"
+                ),
+                format!("set it to {} or more, or remove it", max_poll.saturating_add(1)),
             );
         }
     }
@@ -467,16 +501,4 @@ fn server_problem(server: &str) -> Option<(&'static str, &'static str)> {
         return Some(("has an entry that is no host and port", "write host:port; an IPv6 address stands in brackets"));
     }
     None
-}
-
-/// `level` or `target=level`.
-fn is_log_directive(directive: &str) -> bool {
-    let is_level = |level: &str| ["error", "warn", "info", "debug", "trace"].contains(&level);
-    match directive.trim().split_once('=') {
-        None => is_level(directive.trim()),
-        Some((target, level)) => {
-            let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '-' | '.');
-            !target.is_empty() && target.chars().all(legal) && (is_level(level) || level == "off")
-        }
-    }
 }

@@ -11,7 +11,8 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::util::get_rdkafka_version;
 
-use super::client::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics, SettingsError};
+use super::client::SettingsError;
+use super::client_context::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
 use crate::ports::Clock;
 use crate::record::Partition;
 
@@ -19,7 +20,7 @@ use crate::record::Partition;
 const ASK: Duration = Duration::from_millis(500);
 
 /// A topic that was created a moment ago is not known to every broker yet.
-const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a topic could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -199,6 +200,16 @@ impl Access<'_> {
         client: &Client<C>,
         poll: impl Fn(),
     ) -> Result<Vec<Partition>, AccessFailure> {
+        self.partitions_within(UNKNOWN_TOPIC_PATIENCE, client, poll)
+    }
+
+    /// The same, for a topic that may be unknown for so long.
+    pub(super) fn partitions_within<C: rdkafka::ClientContext>(
+        &self,
+        unknown_patience: Duration,
+        client: &Client<C>,
+        poll: impl Fn(),
+    ) -> Result<Vec<Partition>, AccessFailure> {
         let began = self.clock.now();
         let mut unknown_since: Option<Instant> = None;
         loop {
@@ -217,7 +228,7 @@ impl Access<'_> {
                 (_, Some(code)) if is_refusal(code) => return Err(self.refused(code)),
                 (_, Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::InvalidTopic)) => {
                     let since = *unknown_since.get_or_insert(now);
-                    if now - since >= UNKNOWN_TOPIC_PATIENCE.min(self.limit) {
+                    if now - since >= unknown_patience.min(self.limit) {
                         return Err(AccessFailure::UnknownTopic {
                             topic: self.topic.to_owned(),
                             servers: self.servers.to_owned(),

@@ -1,27 +1,20 @@
-//! The settings of every Kafka client, and where what a client says by itself goes.
+//! The settings of every Kafka client.
 //!
 //! Three layers, the later ones win: what can be tuned, then `[kafka.properties]`, then what a promise rests on. A
 //! property of the last kind in `[kafka.properties]` is an error, so that nobody believes to have changed it. The others
 //! reach only the clients that they are for: the library warns about a consumer's property in a producer, each time.
-//!
-//! Architecture invariant: no log line is written here; [`ClientEvents`] hears of everything.
 
-use std::error::Error;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use rdkafka::ClientContext;
-use rdkafka::client::OAuthToken;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, ProducerContext};
-use serde::Deserialize;
 
-use crate::config::properties::{self, Scope};
+use crate::config::properties::{self, Scope, Verdict};
 use crate::config::{Config, Protocol, SaslMechanism, Secret, Security};
-use crate::record::{Partition, Position};
 
 /// Why a client's settings could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -73,33 +66,6 @@ pub enum SettingsError {
 
 /// How often a client tells what it holds, in milliseconds.
 const STATISTICS_INTERVAL_MS: u64 = 1_000;
-
-/// Properties that `[kafka.properties]` may not name, because a promise or another setting rests on them.
-const RESERVED: &[&str] = &[
-    "acks",
-    "allow.auto.create.topics",
-    "auto.offset.reset",
-    "bootstrap.servers",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "enable.idempotence",
-    "enable.partition.eof",
-    "group.id",
-    "group.instance.id",
-    "group.protocol",
-    "heartbeat.interval.ms",
-    "isolation.level",
-    "max.poll.interval.ms",
-    "message.max.bytes",
-    "metadata.broker.list",
-    "partition.assignment.strategy",
-    "queued.max.messages.kbytes",
-    "retry.backoff.ms",
-    "session.timeout.ms",
-    "statistics.interval.ms",
-    "transaction.timeout.ms",
-    "transactional.id",
-];
 
 /// Bytes that the consumer may have read ahead, part of `limits.max_in_flight_bytes`: a quarter, at least 1 MiB.
 #[must_use]
@@ -181,14 +147,16 @@ pub fn common(config: &Config, kind: ClientKind) -> Result<ClientConfig, Setting
         .set("socket.nagle.disable", "true")
         .set("reconnect.backoff.ms", "100")
         .set("reconnect.backoff.max.ms", "2000");
-    secure(&mut settings, &kafka.security, &kafka.properties)?;
+    secure(&mut settings, &kafka.security)?;
     for (property, value) in &kafka.properties {
-        if RESERVED.contains(&property.as_str()) {
-            return Err(SettingsError::Reserved { property: property.clone() });
-        }
+        let scope = match properties::verdict(property) {
+            Some(Verdict::Refused(_)) => return Err(SettingsError::Reserved { property: property.clone() }),
+            Some(Verdict::Passed(scope)) => Some(scope),
+            // The configuration refuses what is no property; so does the check.
+            None => None,
+        };
         check_value(property, value)?;
-        // What is not known as a property was refused with the configuration; it would be told by the check as well.
-        if properties::scope(property).is_some_and(|scope| kind.is_meant_by(scope)) {
+        if scope.is_some_and(|scope| kind.is_meant_by(scope)) {
             settings.set(property, value);
         }
     }
@@ -333,11 +301,7 @@ fn set_default(settings: &mut ClientConfig, config: &Config, property: &str, val
 
 // ---------------------------------------------------------------------------------------------------------- security
 
-fn secure(
-    settings: &mut ClientConfig,
-    security: &Security,
-    properties: &std::collections::BTreeMap<String, String>,
-) -> Result<(), SettingsError> {
+fn secure(settings: &mut ClientConfig, security: &Security) -> Result<(), SettingsError> {
     let protocol = match security.protocol {
         Protocol::Plaintext => "plaintext",
         Protocol::Tls => "ssl",
@@ -356,7 +320,7 @@ fn secure(
         secure_tls(settings, security)?;
     }
     if sasl == Used::Yes {
-        secure_sasl(settings, security, properties)?;
+        secure_sasl(settings, security)?;
     }
     Ok(())
 }
@@ -384,11 +348,7 @@ fn secure_tls(settings: &mut ClientConfig, security: &Security) -> Result<(), Se
     Ok(())
 }
 
-fn secure_sasl(
-    settings: &mut ClientConfig,
-    security: &Security,
-    properties: &std::collections::BTreeMap<String, String>,
-) -> Result<(), SettingsError> {
+fn secure_sasl(settings: &mut ClientConfig, security: &Security) -> Result<(), SettingsError> {
     let mechanism = match security.sasl_mechanism {
         None => return Ok(()),
         Some(SaslMechanism::Plain) => "PLAIN",
@@ -402,7 +362,7 @@ fn secure_sasl(
         }
         Some(SaslMechanism::Oauthbearer) => {
             needs_tls("SASL OAUTHBEARER")?;
-            if security.oauth_token_file.is_none() && !properties.contains_key("sasl.oauthbearer.method") {
+            if security.oauth_token_file.is_none() {
                 return Err(SettingsError::NoToken);
             }
             "OAUTHBEARER"
@@ -434,248 +394,4 @@ fn secret(what: &'static str, given: &Option<Secret>, file: &Option<PathBuf>) ->
         source,
     })?;
     Ok(Some(held.trim_end_matches(['\r', '\n']).to_owned()))
-}
-
-// -------------------------------------------------------------------------------------------- what clients have to say
-
-/// Which of the process's clients speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ClientRole {
-    /// The member of the group.
-    Consumer,
-    /// A reader of single partitions, while they recover.
-    Reader,
-    /// The transactional producer.
-    Producer,
-    /// Topics and configurations.
-    Admin,
-}
-
-impl ClientRole {
-    /// The name in log lines.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            ClientRole::Consumer => "consumer",
-            ClientRole::Reader => "reader",
-            ClientRole::Producer => "producer",
-            ClientRole::Admin => "admin",
-        }
-    }
-}
-
-/// How serious a client's own log line is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ClientLogLevel {
-    /// Something failed.
-    Error,
-    /// Someone may want to look.
-    Warn,
-    /// The life cycle.
-    Info,
-    /// Only with librdkafka's `debug` property.
-    Debug,
-}
-
-/// Hears what clients say by themselves. Called on whatever thread polls the client; must not block.
-pub trait ClientEvents: Send + Sync {
-    /// The client met an error; most of them it repairs by itself. `code` is the name of Kafka's or librdkafka's code.
-    fn error(&self, role: ClientRole, code: &str, reason: &str);
-    /// A log line of librdkafka. `facility` is its short name for what the line is about.
-    fn log(&self, role: ClientRole, level: ClientLogLevel, facility: &str, message: &str);
-    /// What the consumer holds, once a second.
-    fn statistics(&self, statistics: ConsumerStatistics);
-}
-
-/// What the consumer holds.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ConsumerStatistics {
-    /// Keys, values and framing read ahead but not yet taken, all partitions together.
-    pub prefetched_bytes: u64,
-    /// The partitions that are assigned.
-    pub partitions: Vec<PartitionStatistics>,
-}
-
-/// Where a partition's log ends and where the consumer stands, as far as the client knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartitionStatistics {
-    /// The partition of the input.
-    pub partition: Partition,
-    /// Behind the last record that no open transaction holds back.
-    pub last_stable: Option<Position>,
-    /// Behind the last record.
-    pub high_watermark: Option<Position>,
-    /// The next record that the client hands out.
-    pub position: Option<Position>,
-}
-
-/// The context of every client: hands on what the client says, and reads the OAUTHBEARER token.
-#[derive(Clone)]
-pub struct TalkingContext {
-    role: ClientRole,
-    events: Arc<dyn ClientEvents>,
-    token_file: Option<PathBuf>,
-}
-
-impl TalkingContext {
-    /// For a client in this role.
-    #[must_use]
-    pub fn new(config: &Config, role: ClientRole, events: Arc<dyn ClientEvents>) -> TalkingContext {
-        TalkingContext { role, events, token_file: config.kafka.security.oauth_token_file.clone() }
-    }
-
-    /// Who hears of what happens.
-    #[must_use]
-    pub fn events(&self) -> &Arc<dyn ClientEvents> {
-        &self.events
-    }
-}
-
-impl ClientContext for TalkingContext {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        let level = match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                ClientLogLevel::Error
-            }
-            RDKafkaLogLevel::Warning => ClientLogLevel::Warn,
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => ClientLogLevel::Info,
-            RDKafkaLogLevel::Debug => ClientLogLevel::Debug,
-        };
-        self.events.log(self.role, level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        let code = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| format!("{code:?}"));
-        self.events.error(self.role, &code, reason);
-    }
-
-    fn stats_raw(&self, statistics: &[u8]) {
-        match read_statistics(statistics) {
-            Ok(statistics) => self.events.statistics(statistics),
-            Err(unreadable) => self.events.error(self.role, "StatisticsUnreadable", &unreadable.to_string()),
-        }
-    }
-
-    fn generate_oauth_token(&self, _oauthbearer_config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        // The one boxed error of the house: the library's signature wants it, and carries it to `error` above.
-        let path = self.token_file.as_deref().ok_or(TokenError::NotConfigured)?;
-        Ok(read_token(path)?)
-    }
-}
-
-impl ConsumerContext for TalkingContext {}
-
-/// The few fields of librdkafka's statistics that anybody looks at; the rest is not even parsed into memory.
-fn read_statistics(json: &[u8]) -> Result<ConsumerStatistics, serde_json::Error> {
-    #[derive(Deserialize)]
-    struct Raw {
-        #[serde(default)]
-        topics: std::collections::BTreeMap<String, RawTopic>,
-    }
-    #[derive(Deserialize)]
-    struct RawTopic {
-        #[serde(default)]
-        partitions: std::collections::BTreeMap<String, RawPartition>,
-    }
-    #[derive(Deserialize)]
-    struct RawPartition {
-        partition: i32,
-        fetch_state: String,
-        fetchq_size: u64,
-        ls_offset: i64,
-        hi_offset: i64,
-        app_offset: i64,
-    }
-    let known = |offset: i64| (offset >= 0).then_some(Position(offset));
-    let raw: Raw = serde_json::from_slice(json)?;
-    let mut statistics = ConsumerStatistics::default();
-    // Partition -1 is librdkafka's own shelf for what has no partition yet.
-    let partitions = raw.topics.values().flat_map(|topic| topic.partitions.values()).filter(|raw| raw.partition >= 0);
-    for raw in partitions.filter(|raw| raw.fetch_state != "none" && raw.fetch_state != "stopped") {
-        // All partitions are forwarded into one queue, and each of them reports the size of the whole.
-        statistics.prefetched_bytes = statistics.prefetched_bytes.max(raw.fetchq_size);
-        statistics.partitions.push(PartitionStatistics {
-            partition: Partition(raw.partition),
-            last_stable: known(raw.ls_offset),
-            high_watermark: known(raw.hi_offset),
-            position: known(raw.app_offset),
-        });
-    }
-    statistics.partitions.sort_by_key(|statistics| statistics.partition);
-    Ok(statistics)
-}
-
-// ------------------------------------------------------------------------------------------------------------- tokens
-
-/// Why a token file yields no token.
-#[derive(Debug, thiserror::Error)]
-enum TokenError {
-    #[error("the broker asks for an OAUTHBEARER token; set kafka.security.oauth_token_file")]
-    NotConfigured,
-    #[error("cannot read the OAUTHBEARER token from {path}: {source}", path = path.display())]
-    Unreadable { path: PathBuf, source: std::io::Error },
-    #[error(
-        "{path} does not hold a JWT ({why}); it needs three parts with dots between, the second with `sub` and `exp`",
-        path = path.display()
-    )]
-    NotAToken { path: PathBuf, why: String },
-}
-
-fn read_token(path: &Path) -> Result<OAuthToken, TokenError> {
-    let held =
-        std::fs::read_to_string(path).map_err(|source| TokenError::Unreadable { path: path.to_owned(), source })?;
-    parse_token(held.trim()).map_err(|why| TokenError::NotAToken { path: path.to_owned(), why })
-}
-
-/// Reads who a JWT is about and when it ends. Its signature is the broker's business.
-///
-/// # Errors
-/// What is wrong with it, for a person, without any part of it.
-fn parse_token(token: &str) -> Result<OAuthToken, String> {
-    #[derive(Deserialize)]
-    struct Claims {
-        sub: String,
-        exp: f64,
-    }
-    let mut parts = token.split('.');
-    let (Some(_header), Some(payload), Some(_signature), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err("it has not three parts".to_owned());
-    };
-    let payload = decode_base64url(payload).ok_or("its second part is not base64url")?;
-    // serde_json's message would quote the token.
-    let claims: Claims =
-        serde_json::from_slice(&payload).map_err(|_| "`sub` or `exp` is missing or of another type")?;
-    // A float holds every millisecond until the year 287396; `as` saturates, so nonsense is merely far away.
-    let lifetime_ms = (claims.exp * 1_000.0) as i64;
-    Ok(OAuthToken { token: token.to_owned(), principal_name: claims.sub, lifetime_ms })
-}
-
-/// Base64 with the alphabet of URLs, without padding or with it (RFC 4648, section 5).
-fn decode_base64url(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end_matches('=');
-    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
-    let (mut bits, mut held) = (0_u32, 0_u32);
-    for letter in text.bytes() {
-        let six = match letter {
-            b'A'..=b'Z' => letter - b'A',
-            b'a'..=b'z' => letter - b'a' + 26,
-            b'0'..=b'9' => letter - b'0' + 52,
-            b'-' => 62,
-            b'_' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6) | u32::from(six);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push((bits >> held) as u8);
-            bits &= (1 << held) - 1;
-        }
-    }
-    // One letter alone holds less than a byte.
-    (text.len() % 4 != 1).then_some(bytes)
 }

@@ -179,6 +179,12 @@ const GROUP_MOVED_ON: &[Code] = &[
     Code::UnreleasedInstanceId,
 ];
 
+/// Whether `cause` says that the group has another generation than this member, or does not know it.
+#[must_use]
+pub fn group_moved_on(cause: &Cause) -> bool {
+    cause.code.is_some_and(|code| GROUP_MOVED_ON.contains(&code))
+}
+
 /// No answer in time.
 const TIMED_OUT: &[Code] =
     &[Code::OperationTimedOut, Code::TimedOutQueue, Code::MessageTimedOut, Code::RequestTimedOut];

@@ -15,7 +15,8 @@ use crossbeam_channel::{Sender, bounded};
 use rdkafka::consumer::Consumer;
 
 use crate::config::Config;
-use crate::kafka::client::{self, ClientEvents, ClientRole, SettingsError, TalkingContext};
+use crate::kafka::client::{self, SettingsError};
+use crate::kafka::client_context::{ClientEvents, ClientRole, TalkingContext};
 use crate::kafka::poll_thread::{Command, PollThread, Wiring};
 use crate::kafka::rebalance::{SourceConsumer, SourceContext};
 use crate::ports::{Clock, EventSource, SourceSink, Terms};

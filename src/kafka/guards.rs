@@ -367,6 +367,14 @@ pub fn dlq_settings(input: &TopicFacts) -> Vec<(String, String)> {
     settings
 }
 
+/// The settings of a topic of replay marks that is to be created: one mark for each dead letter, kept for ever.
+#[must_use]
+pub fn marks_settings(dlq: &TopicFacts) -> Vec<(String, String)> {
+    let mut settings = vec![("cleanup.policy".into(), "compact".into())];
+    settings.extend(durable(dlq));
+    settings
+}
+
 fn durable(input: &TopicFacts) -> [(String, String); 2] {
     let in_sync = (input.replication - 1).max(1);
     [("min.insync.replicas".into(), in_sync.to_string()), ("unclean.leader.election.enable".into(), "false".into())]
@@ -387,7 +395,7 @@ pub fn create_command(bootstrap: &str, topic: &str, input: &TopicFacts, settings
     )
 }
 
-fn config_command(bootstrap: &str, topic: &str, setting: &str) -> String {
+pub(super) fn config_command(bootstrap: &str, topic: &str, setting: &str) -> String {
     format!(
         "kafka-configs.sh --bootstrap-server {bootstrap} --alter --entity-type topics --entity-name {topic} --add-config {setting}"
     )

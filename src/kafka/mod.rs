@@ -1,6 +1,7 @@
 //! The only room that knows rdkafka, and the only one with unsafe code.
 //!
-//! * [`client`]: settings of every client, and where a client's own words go.
+//! * [`client`]: settings of every client; [`client_context`] is where a client's own words go, `token` what it shows
+//!   to brokers that want OAUTHBEARER.
 //! * [`event_source`]: the consumer as the actors command it; `poll_thread` is the thread behind it, [`rebalance`]
 //!   what the group says and how a revocation ends, [`batch_queue`] how records come out of librdkafka.
 //! * [`commit_thread`]: runs one [`transaction`] at a time, fenced by the group's [`membership`], and answers as
@@ -8,14 +9,15 @@
 //! * [`partition_reader`]: reads a partition to its true end.
 //! * [`topics`]: looks at the three topics at the start; [`guards`] judges them.
 //!
-//! * [`plain_producer`] and [`topic_reader`] are for the commands of people, [`access`] is what can go wrong there;
-//!   [`embedded`] is the try-out's cluster.
+//! * [`plain_producer`], [`topic_reader`], [`replay`] and [`replay_marks`] are for the commands of people, [`access`] is
+//!   what can go wrong there; [`embedded`] is the try-out's cluster.
 //!
 //! Architecture invariant: no actix here, and no rdkafka type in a port's signature.
 
 pub mod access;
 pub mod batch_queue;
 pub mod client;
+pub mod client_context;
 pub mod commit_thread;
 pub mod committed;
 pub mod embedded;
@@ -30,6 +32,9 @@ pub mod partition_reader;
 pub mod plain_producer;
 mod poll_thread;
 pub mod rebalance;
+pub mod replay;
+pub mod replay_marks;
+mod token;
 pub mod topic_reader;
 pub mod topics;
 pub mod transaction;

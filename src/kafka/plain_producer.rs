@@ -19,7 +19,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 use rdkafka::{ClientContext, Statistics};
 
 use super::access::{Access, AccessFailure, Heard, is_refusal, unusable};
-use super::client::{self, ClientKind, ClientRole, TalkingContext};
+use super::client::{self, ClientKind};
+use super::client_context::{ClientRole, TalkingContext};
 use super::committed::CALLBACKS_AT_A_TIME;
 use crate::config::Config;
 use crate::ports::Clock;

@@ -42,7 +42,7 @@ use rustc_hash::FxHashMap;
 use self::positions::{EXPIRED_RETRY, IDLE_INTERVAL, INTERRUPTED_RETRY, starting};
 use crate::config::{Config, OnExpired};
 use crate::kafka::batch_queue::{BatchQueue, MAX_TAKEN, QueueFailure};
-use crate::kafka::client::{ClientEvents, ClientRole};
+use crate::kafka::client_context::{ClientEvents, ClientRole};
 use crate::kafka::event_source::{Phase, PhaseWatch, SourceParts};
 use crate::kafka::intake::{Outbox, Owned, ReadCause, ReadFailure, Reading, Round};
 use crate::kafka::rebalance::{Drain, Ending, Notice, Ownership, Revocation, SourceConsumer, end_terms, partitions_of};

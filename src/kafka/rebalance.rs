@@ -23,7 +23,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::kafka::client::TalkingContext;
+use crate::kafka::client_context::TalkingContext;
 use crate::ports::Terms;
 use crate::record::{Partition, Term};
 

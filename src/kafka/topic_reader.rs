@@ -1,4 +1,5 @@
-//! Owns reading a topic from its start to its end, for `steward state`: committed records, every partition or one.
+//! Owns reading a topic from its start to its end, for `steward state` and `steward dlq`: committed records, every
+//! partition or one, or a single record.
 //!
 //! The end is taken first, and without regard to transactions: whatever was committed before the question is read,
 //! and an open transaction makes the reader wait, to a limit, instead of ending early. Positions, not records, tell
@@ -6,18 +7,21 @@
 //!
 //! Architecture invariant: it never joins a group and commits nothing, so it disturbs nobody.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset as ClientOffset, TopicPartitionList};
 
-use super::access::{Access, AccessFailure, Heard, is_refusal, unusable};
-use super::client::{self, ClientRole, TalkingContext};
+use super::access::{Access, AccessFailure, Heard, UNKNOWN_TOPIC_PATIENCE, is_refusal, unusable};
+use super::client;
+use super::client_context::{ClientRole, TalkingContext};
 use super::committed::serve;
+use super::headers::headers_of;
 use crate::config::Config;
 use crate::ports::Clock;
 use crate::record::{Offset, Partition, Position};
@@ -53,11 +57,22 @@ impl ReadRecord<'_> {
         self.0.payload()
     }
 
+    /// Milliseconds since 1970; `None` where the record has no timestamp.
+    #[must_use]
+    pub fn timestamp_ms(&self) -> Option<i64> {
+        self.0.timestamp().to_millis()
+    }
+
+    /// Names and values of the headers, in order; what is not UTF-8 in a name is replaced.
+    #[must_use]
+    pub fn headers(&self) -> Vec<(Cow<'_, str>, Option<&[u8]>)> {
+        headers_of(self.0)
+    }
+
     /// The value of the last header of this name; `None` where there is none, or where it is null.
     #[must_use]
     pub fn last_header(&self, name: &str) -> Option<&[u8]> {
-        let headers = self.0.headers()?;
-        (0..headers.count()).rev().map(|index| headers.get(index)).find(|header| header.key == name)?.value
+        self.headers().into_iter().rev().find(|(found, _)| found == name)?.1
     }
 }
 
@@ -77,6 +92,29 @@ pub enum Scope {
     All,
     /// This one.
     One(Partition),
+    /// At most the record at this offset.
+    Record(Partition, Offset),
+}
+
+impl Scope {
+    /// The partition, where it is only one.
+    fn partition(self) -> Option<Partition> {
+        match self {
+            Scope::All => None,
+            Scope::One(partition) | Scope::Record(partition, _) => Some(partition),
+        }
+    }
+
+    /// The part of a log that is read.
+    fn within(self, ends: Ends) -> Ends {
+        match self {
+            Scope::All | Scope::One(_) => ends,
+            Scope::Record(_, offset) => {
+                let low = Position(offset.0).clamp(ends.low, ends.high);
+                Ends { low, high: offset.next().clamp(low, ends.high) }
+            }
+        }
+    }
 }
 
 /// A topic, ready to be read.
@@ -108,6 +146,35 @@ impl TopicReader<'_> {
         limit: Duration,
         clock: &'a dyn Clock,
     ) -> Result<TopicReader<'a>, AccessFailure> {
+        TopicReader::open_patiently(config, topic, scope, (limit, UNKNOWN_TOPIC_PATIENCE), clock)
+    }
+
+    /// The same for a topic that need not be there; `None` where it is not.
+    ///
+    /// # Errors
+    /// As [`TopicReader::open`], but for a topic that does not exist.
+    pub fn open_if_there<'a>(
+        config: &Config,
+        topic: &str,
+        scope: Scope,
+        limit: Duration,
+        clock: &'a dyn Clock,
+    ) -> Result<Option<TopicReader<'a>>, AccessFailure> {
+        match TopicReader::open_patiently(config, topic, scope, (limit, Duration::ZERO), clock) {
+            Err(AccessFailure::UnknownTopic { .. }) => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    /// `patience` is for an answer, and for a topic that was created a moment ago.
+    fn open_patiently<'a>(
+        config: &Config,
+        topic: &str,
+        scope: Scope,
+        patience: (Duration, Duration),
+        clock: &'a dyn Clock,
+    ) -> Result<TopicReader<'a>, AccessFailure> {
+        let (limit, unknown_patience) = patience;
         let heard = Heard::new();
         let context = || TalkingContext::new(config, ClientRole::Reader, heard.clone());
         let mut settings = client::reader_committed(config)?;
@@ -120,20 +187,26 @@ impl TopicReader<'_> {
 
         let servers = config.kafka.bootstrap_servers.clone();
         let access = Access { topic, servers: &servers, limit, clock, heard: &heard };
-        let partitions = access.partitions(uncommitted.client(), || serve(&uncommitted))?;
-        let partitions = match scope {
-            Scope::All => partitions,
-            Scope::One(asked) if partitions.contains(&asked) => vec![asked],
-            Scope::One(asked) => {
+        let partitions = access.partitions_within(unknown_patience, uncommitted.client(), || serve(&uncommitted))?;
+        let partitions = match scope.partition() {
+            None => partitions,
+            Some(asked) if partitions.contains(&asked) => vec![asked],
+            Some(asked) => {
                 let last = partitions.last().copied().unwrap_or(Partition(0));
                 return Err(AccessFailure::UnknownPartition { topic: topic.to_owned(), last, asked });
             }
         };
         let mut ends = BTreeMap::new();
         for partition in partitions {
-            ends.insert(partition, ends_of(&uncommitted, partition, &access)?);
+            ends.insert(partition, scope.within(ends_of(&uncommitted, partition, &access)?));
         }
         Ok(TopicReader { consumer, topic: topic.to_owned(), servers, ends, heard, limit, clock })
+    }
+
+    /// How many partitions are read.
+    #[must_use]
+    pub fn partitions(&self) -> usize {
+        self.ends.len()
     }
 
     /// Reads every committed record up to the ends, in the order of the offsets within a partition, or until `take` has

@@ -182,6 +182,23 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         Ok(())
     }
 
+    /// Finds a topic that belongs to `like`, or creates it with as many partitions and replicas. Returns `like` first.
+    ///
+    /// # Errors
+    /// `like` is not there, the other topic cannot be created, or a question to the brokers fails.
+    pub fn find_or_create_beside(
+        &self,
+        like: &str,
+        topic: &str,
+        settings: impl Fn(&TopicFacts) -> Vec<(String, String)>,
+    ) -> Result<[TopicFacts; 2], StartRefusal> {
+        let missing =
+            || StartRefusal::Broker { what: format!("asking for topic {like}"), cause: "it does not exist".to_owned() };
+        let like = self.facts(like)?.ok_or_else(missing)?;
+        let found = self.find_or_create(topic, &like, &settings(&like), &mut Vec::new())?;
+        Ok([like, found])
+    }
+
     fn find_or_create(
         &self,
         topic: &str,

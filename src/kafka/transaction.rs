@@ -41,6 +41,9 @@ const REGISTER_SLICE: Duration = Duration::from_secs(2);
 /// How long a new client is polled before its first request, where it needs an access token.
 const FIRST_TOKEN_POLL: Duration = Duration::from_millis(100);
 
+/// The facility of the log line in which the client library tells that it registers once more.
+const ASKED_AGAIN: &str = "GETPID";
+
 /// How often a wait for delivery looks again. The client's own flush waits 100 ms, and a poll of it cannot wait for
 /// less than 2: what is left below a whole millisecond it spends asking for the time.
 const DRAIN_POLL: Duration = Duration::from_micros(500);
@@ -82,6 +85,8 @@ pub struct Producer<C: ClientContext + 'static> {
     client: Closing<C>,
     clock: Arc<dyn Clock>,
     transaction_timeout: Duration,
+    /// When it had registered.
+    registered: Instant,
     /// When it had registered, or its last transaction had ended: this epoch was the newest then.
     last_answer: Instant,
 }
@@ -131,7 +136,7 @@ impl<C: ClientContext + 'static> Producer<C> {
         closing: Arc<AtomicUsize>,
     ) -> Result<Producer<C>, KafkaFailure> {
         let deadline = clock.now() + limit;
-        let context = Deliveries { inner: context, failed: Mutex::default() };
+        let context = Deliveries { inner: context, failed: Mutex::default(), has_asked_again: AtomicBool::new(false) };
         let client = BaseProducer::from_config_and_context(config, context)
             .map_err(|error| classify(&error, Step::Init))
             .map(|client| Closing { client: Some(client), closing })?;
@@ -149,8 +154,8 @@ impl<C: ClientContext + 'static> Producer<C> {
             }
             client.get().poll(FULL_QUEUE_POLL);
         }
-        let last_answer = clock.now();
-        Ok(Producer { client, clock, transaction_timeout, last_answer })
+        let registered = clock.now();
+        Ok(Producer { client, clock, transaction_timeout, registered, last_answer: registered })
     }
 
     /// Opens a transaction, which costs nothing until something is staged.
@@ -255,7 +260,8 @@ impl<C: ClientContext + 'static> Transaction<C> {
 
     /// Adds the input offsets under the group's generation.
     ///
-    /// The client may block here far beyond its limit while the group's coordinator is away.
+    /// The client may block here far beyond its limit while the group's coordinator is away, and for ever where nothing
+    /// tells it that the coordinator is back. Whoever calls has to be ready to give this thread up.
     ///
     /// # Errors
     /// `Unanswered` also when it succeeded, but so late that the request may have gone out twice.
@@ -315,9 +321,15 @@ impl<C: ClientContext + 'static> Transaction<C> {
     /// Since when the coordinator may have held a transaction of this producer open. That is longer than this one is:
     /// the client repeats the request that adds partitions as soon as it is connected again, and the delayed first
     /// copy opens a transaction of its own, which the coordinator times out however quick this one is.
+    ///
+    /// `None` while a delayed first copy of its registration may still arrive, and raise the epoch: then being fenced
+    /// does not tell of another process.
     #[must_use]
-    pub fn may_be_open_since(&self) -> Instant {
-        self.producer.last_answer
+    pub fn may_be_open_since(&self) -> Option<Instant> {
+        let Producer { registered, last_answer, transaction_timeout, .. } = self.producer;
+        let may_be_overtaken = self.producer.context().has_asked_again.load(Ordering::Acquire)
+            && self.producer.clock.now() < registered + transaction_timeout;
+        (!may_be_overtaken).then_some(last_answer)
     }
 
     /// Since the transaction was opened.
@@ -343,7 +355,9 @@ impl<C: ClientContext + 'static> Transaction<C> {
         }))
     }
 
-    fn time_left(&self) -> Duration {
+    /// The limit that the next call is given: what is left of the transaction's timeout, and a second at least.
+    #[must_use]
+    pub fn time_left(&self) -> Duration {
         self.producer.transaction_timeout.saturating_sub(self.age()).max(LEAST_WAIT)
     }
 
@@ -419,6 +433,8 @@ impl<C: ClientContext + 'static> Drop for Closing<C> {
 struct Deliveries<C> {
     inner: C,
     failed: Mutex<Vec<(usize, KafkaError)>>,
+    /// A registration was repeated. The library waits for nothing before it does so, and says it in its log alone.
+    has_asked_again: AtomicBool,
 }
 
 impl<C> Deliveries<C> {
@@ -432,6 +448,9 @@ impl<C: ClientContext> ClientContext for Deliveries<C> {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = C::ENABLE_REFRESH_OAUTH_TOKEN;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == ASKED_AGAIN {
+            self.has_asked_again.store(true, Ordering::Release);
+        }
         self.inner.log(level, facility, message);
     }
 

@@ -51,13 +51,27 @@ log_events! {
         pub took_ms: u64,
     }
 
+    /// A call of the Kafka client did not return within its limit, as it may happen while the group's coordinator is away.
+    /// It was given up, and its producer with it: a new one is built, which fences the old one, and the committed offsets
+    /// tell whether the transaction took effect. What the old one holds is given back when the call returns.
+    #[event(WARN, "producer_abandoned", "a call of the Kafka client did not return, and was given up")]
+    #[action("look at the brokers, the group's coordinator first; the process ends when `outstanding` exceeds 3")]
+    pub struct ProducerAbandoned<'a> {
+        /// The step that hangs, such as `sending_offsets`.
+        pub step: &'a str,
+        /// How long it has lasted.
+        pub waited_ms: u64,
+        /// Calls that were given up and have not returned, this one included.
+        pub outstanding: u64,
+    }
+
     /// A new producer is there, and the committed offsets told what became of the last transaction.
     #[event(WARN, "producer_renewed", "a new producer was built")]
     #[action("none; after `disagrees` the partitions recover again")]
     pub struct ProducerRenewed<'a> {
         /// Number of the last transaction.
         pub number: u64,
-        /// `took_effect`, `did_not`, `disagrees` or `nothing_in_flight`.
+        /// `took_effect`, `did_not`, `disagrees`, or `lost`: its partitions are not this process's any more.
         pub verdict: &'a str,
         /// How long it took.
         pub took_ms: u64,
@@ -104,7 +118,8 @@ log_events! {
         pub events: u64,
     }
 
-    /// The dead letter of an event was too large for the topic, and went there without its value.
+    /// The dead letter of an event was too large for the topic, and went there without its value. Those that follow are
+    /// counted by `records_truncated`.
     #[event(WARN, "record_truncated", "a dead letter went without its value")]
     #[action("raise `max.message.bytes` of the dead letter topic to the input's and 64 KiB more")]
     pub struct RecordTruncated {
@@ -114,6 +129,46 @@ log_events! {
         pub offset: i64,
         /// Length of the value.
         pub bytes: u64,
+    }
+
+    /// More dead letters went without their values.
+    #[event(WARN, "records_truncated", "more dead letters went without their values")]
+    #[action("as for `record_truncated`")]
+    pub struct RecordsTruncated {
+        /// How many in the window.
+        pub count: u64,
+        /// Length of the window.
+        pub window_ms: u64,
+        /// Partition of the last event.
+        pub last_partition: i32,
+        /// Offset of the last event.
+        pub last_offset: i64,
+    }
+
+    /// The snapshot of a service was too large for the state topic because of the trace context that it carries, and went
+    /// there without `traceparent` and `tracestate`.
+    #[event(WARN, "trace_context_dropped", "a snapshot went without its trace context")]
+    #[action("raise `max.message.bytes` of the state topic, or have the producers send a shorter `tracestate`")]
+    pub struct TraceContextDropped {
+        /// Partition of the event.
+        pub partition: i32,
+        /// Offset of the newest event that the snapshot contains.
+        pub offset: i64,
+        /// Length of the headers' values.
+        pub bytes: u64,
+    }
+
+    /// The process stops, and the group refuses again and again what it still has to commit, because the group does not
+    /// know it as the member that it was. The work is dropped; the next owner does it again.
+    #[event(WARN, "drain_cut_short", "what the group refuses is dropped, because the process stops")]
+    #[action("none")]
+    pub struct DrainCutShort<'a> {
+        /// What the brokers or the client said.
+        pub cause: &'a str,
+        /// How often in a row it was refused.
+        pub attempts: u64,
+        /// Events whose results were dropped.
+        pub events: u64,
     }
 
     /// The brokers refuse a content for what it is or for want of a permission, and repeating it did not help. The

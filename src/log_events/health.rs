@@ -1,6 +1,6 @@
 //! Readiness, the watchdog, and the numbers.
 
-use super::log_events;
+use super::{LoggedKey, log_events};
 
 log_events! {
     target: "steward::health",
@@ -32,21 +32,24 @@ log_events! {
         pub problem: &'a str,
     }
 
-    /// There is lag, and nothing moved for longer than `health.stall_timeout_ms`. The process ends.
+    /// A partition that has something to do did not move for longer than `health.stall_timeout_ms`, a thread did not come
+    /// round for as long, or the group was not joined within `health.join_timeout_ms`. The process ends.
     #[event(ERROR, "progress_stalled", "progress has stalled")]
-    #[action("none at once: the process is started again. If it repeats, `waiting_for` names what to look at")]
+    #[action("none at once: the process is started again. If it repeats, `waiting_for` names what to look at, and docs/operating.md what to do, by `phase`")]
     pub struct ProgressStalled<'a> {
-        /// What the process was doing.
+        /// Where it stands still: `poll`, `route`, `apply`, `commit`, `restore` or `rebalance`.
         pub phase: &'a str,
-        /// What it was waiting for.
+        /// What it waits for.
         pub waiting_for: &'a str,
-        /// The partition that waits, where it is one.
+        /// The partition that has stood still for longest, where it is one; in `apply` that of the event which an entity is at.
         pub partition: Option<i32>,
-        /// The offset of the oldest event that waits, where it is known.
+        /// The oldest event that waits, where it is known; in `apply` the one that an entity is at.
         pub offset: Option<i64>,
-        /// Time since the last progress.
+        /// The key of that event, as `log.keys` wants it shown; absent where it has none.
+        pub key: Option<LoggedKey>,
+        /// For how long it has stood still.
         pub stalled_ms: u64,
-        /// `health.stall_timeout_ms`.
+        /// The limit that it passed: `health.stall_timeout_ms`, or `health.join_timeout_ms` for a group that is not joined.
         pub limit_ms: u64,
     }
 
@@ -84,6 +87,14 @@ log_events! {
         pub lag: String,
         /// Age of the oldest event that is read and not committed, by its timestamp; 0 where there is none.
         pub oldest_age_ms: u64,
+        /// The partition of that event.
+        pub oldest_partition: Option<i32>,
+        /// Its offset.
+        pub oldest_offset: Option<i64>,
+        /// The keys with most events read within the interval, five at the most, such as `42:1200,7:300`, shown as
+        /// `log.keys` wants it. Counted with a fixed number of counters: a count may be off by 1/64 of the interval's
+        /// events.
+        pub hottest_keys: String,
         /// From an event's timestamp to its commit, median within the interval; 0 where nothing was committed.
         pub latency_p50_ms: u64,
         /// The same, 99 of 100.

@@ -1,6 +1,6 @@
 //! Events that are read: those that are refused, and when reading pauses.
 
-use super::log_events;
+use super::{LoggedKey, log_events};
 
 log_events! {
     target: "steward::intake",
@@ -17,8 +17,15 @@ log_events! {
         pub partition: i32,
         /// Offset of the event.
         pub offset: i64,
-        /// The event's `traceparent` header.
-        pub traceparent: Option<&'a str>,
+        /// The event's key, as `log.keys` wants it shown; absent where it has none.
+        pub key: Option<LoggedKey>,
+        /// Trace of the event, from its `traceparent` header; absent where that is missing or malformed, as are the next
+        /// two.
+        pub trace_id: Option<&'a str>,
+        /// Span of the event.
+        pub span_id: Option<&'a str>,
+        /// Flags of the trace.
+        pub trace_flags: Option<&'a str>,
     }
 
     /// More events were rejected for the same reason.
@@ -46,10 +53,20 @@ log_events! {
         pub partition: i32,
         /// Offset of the event.
         pub offset: i64,
-        /// The panic's message, at most 64 characters of it.
-        pub detail: &'a str,
+        /// The event's key, as `log.keys` wants it shown.
+        pub key: Option<LoggedKey>,
+        /// File, line and column in the source. What the panic said may quote the event, and stands in the dead letter's
+        /// `steward-detail` alone.
+        pub location: Option<&'a str>,
         /// Panics since the process started.
         pub panics: u64,
+        /// Trace of the event, from its `traceparent` header; absent where that is missing or malformed, as are the next
+        /// two.
+        pub trace_id: Option<&'a str>,
+        /// Span of the event.
+        pub span_id: Option<&'a str>,
+        /// Flags of the trace.
+        pub trace_flags: Option<&'a str>,
     }
 
     /// Entity code panicked on more events.
@@ -67,7 +84,7 @@ log_events! {
     }
 
     /// The actor of an entity started again after a panic.
-    #[event(DEBUG, "entity_restarted", "an entity started again")]
+    #[event(TRACE, "entity_restarted", "an entity started again")]
     #[action("none")]
     pub struct EntityRestarted {
         /// Partition of the entity.

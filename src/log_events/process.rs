@@ -28,7 +28,7 @@ log_events! {
     #[event(INFO, "process_stopping", "the process stops")]
     #[action("none after a signal; after an `error`, read the ERROR before it")]
     pub struct ProcessStopping<'a> {
-        /// `sigterm`, `sigint` or `error`.
+        /// `sigterm`, `sigint`, `sighup` on a terminal, or `error`.
         pub cause: &'a str,
         /// How long it may take at the most.
         pub drain_timeout_ms: u64,
@@ -39,7 +39,7 @@ log_events! {
     #[event(WARN, "second_signal", "a second signal ends the process at once")]
     #[action("none; where it comes from an orchestrator, its grace period is shorter than `shutdown.drain_timeout_ms`")]
     pub struct SecondSignal<'a> {
-        /// `sigterm` or `sigint`.
+        /// `sigterm` or `sigint`; on a terminal also `sighup`.
         pub signal: &'a str,
         /// Time since the first one.
         pub stopping_ms: u64,
@@ -81,12 +81,38 @@ log_events! {
         pub detail: &'a str,
     }
 
-    /// Entity code panicked, and the panic was caught. `entity_panicked` says on which event; this says where in the
-    /// code.
-    #[event(DEBUG, "entity_panic_located", "entity code panicked here")]
-    #[action("fix the entity's code")]
-    pub struct EntityPanicLocated<'a> {
-        /// File, line and column in the source.
-        pub location: &'a str,
+    /// The level of the log was changed while the process runs: by SIGHUP, or because the file changed. Nothing else of
+    /// the file is read before the next start.
+    #[event(INFO, "log_level_changed", "the log level was changed, and nothing else")]
+    #[action("none; set `log.level` back when you have seen enough")]
+    pub struct LogLevelChanged<'a> {
+        /// `log.level` until here.
+        pub old: &'a str,
+        /// `log.level` from here on.
+        pub new: &'a str,
+        /// `sighup` or `file`.
+        pub trigger: &'a str,
+    }
+
+    /// SIGHUP came, and `log.level` is what it was.
+    #[event(INFO, "log_level_unchanged", "the log level was read again and is what it was")]
+    #[action("none; if it should be another, look whether the file is the one that `process_starting` names")]
+    pub struct LogLevelUnchanged<'a> {
+        /// `log.level`.
+        pub kept: &'a str,
+        /// `sighup`.
+        pub trigger: &'a str,
+    }
+
+    /// The configuration file gives no `log.level` that could be taken. The old one stays.
+    #[event(WARN, "log_level_refused", "the log level stays, because the new one cannot be taken")]
+    #[action("correct `log.level` in the file; `problem` says what is wrong")]
+    pub struct LogLevelRefused<'a> {
+        /// `log.level` as it stays.
+        pub kept: &'a str,
+        /// What is wrong.
+        pub problem: &'a str,
+        /// `sighup` or `file`.
+        pub trigger: &'a str,
     }
 }

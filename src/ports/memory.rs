@@ -420,7 +420,7 @@ impl MemoryPod {
         }
         let is_owner = |of: Partition| cluster.logs(of).owner == Some(self.id);
         if !content.stretches.iter().all(|stretch| is_owner(stretch.partition)) {
-            return Answer::Aborted { cause: "the group's generation has moved on".into(), timed_out: false };
+            return Answer::OutOfGroup { cause: "the group's generation has moved on".into() };
         }
         match fate {
             Fate::Commits | Fate::CommitsUnanswered => self.write(&mut cluster, content),

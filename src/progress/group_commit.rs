@@ -11,21 +11,28 @@
 //! An abort is not a rollback: the same cargo is sent again, less the lines that ended. After an end without a clear
 //! answer a fresh producer fences all that may still be under way, and the group's committed positions then tell, by
 //! position and mark, whether the cargo took effect.
+//!
+//! Here is what comes in and goes out, the state, and when something is sent; `load` chooses what goes into a transaction,
+//! and `answers` says what its end means.
+
+mod answers;
+mod load;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustc_hash::{FxBuildHasher, FxHashMap};
-
-use crate::progress::offsets::{BatchId, DoneBatch, Head, OpenBatch, OpenBatches, OrderBroken, Outcomes};
-use crate::progress::transaction::{Answer, Committed, Content, Mark, RefusedRecord, Stretch};
+use crate::progress::offsets::{BatchId, DoneBatch, Head, OpenBatch, OpenBatches, OpenWork, OrderBroken, Outcomes};
+use crate::progress::transaction::{Answer, Content, Mark, Stretch};
 use crate::record::{Offset, Partition, Position, Term};
 
 /// Attempts of content that the broker refuses, before the process ends.
 pub const REFUSALS_ALLOWED: u32 = 3;
 /// Transactions that the coordinator timed out within a minute, before the process ends.
 pub const TIMED_OUT_FENCINGS_PER_MINUTE: usize = 3;
+/// Refusals in a row by a group that does not know this member, before a process that stops drops its work. While a
+/// rebalance ends, the next one is known within milliseconds; the waits before the last attempt add up to 750.
+pub const OUT_OF_GROUP_ALLOWED: u32 = 5;
 /// The first wait before content is sent again; it doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
@@ -76,6 +83,8 @@ pub enum Input {
     },
     /// Ownership under these terms is over.
     Over(Vec<(Partition, Term)>),
+    /// The process stops: nothing is read any more, and what is done is committed as far as the group still lets it.
+    Stopping,
     /// Time has passed.
     Tick,
 }
@@ -178,6 +187,24 @@ pub enum Notice {
         /// Counted from 1.
         attempt: u32,
     },
+    /// A snapshot goes without its trace context.
+    Untraced {
+        /// Its partition.
+        partition: Partition,
+        /// Its newest source offset.
+        offset: Offset,
+        /// The length of the context.
+        bytes: u64,
+    },
+    /// The process stops, the group refuses what is left, and it was dropped.
+    CutShort {
+        /// Why.
+        cause: String,
+        /// Refusals in a row.
+        attempts: u32,
+        /// How many records were dropped.
+        records: u64,
+    },
     /// A dead letter goes without its value.
     Truncated {
         /// Its partition.
@@ -200,6 +227,8 @@ pub enum Verdict {
     HadNone,
     /// The positions tell neither: the partitions are recovered again.
     CannotTell,
+    /// All its partitions were lost meanwhile: their next owners go by what is committed, whatever that is.
+    Lost,
 }
 
 /// Why the process has to end.
@@ -258,6 +287,10 @@ struct Cargo {
     sent_at: Option<Instant>,
     aborts: u32,
     refusals: u32,
+    /// How often it was in doubt, and had no effect.
+    doubts: u32,
+    /// Refusals in a row by a group that does not know this member.
+    out_of_group: u32,
 }
 
 impl Cargo {
@@ -297,6 +330,9 @@ pub struct GroupCommit {
     renewals_failed: u32,
     timed_out_at: VecDeque<Instant>,
     truncated: HashSet<(Partition, Offset)>,
+    /// Snapshots, by their newest source offset, that are too large with their trace context.
+    untraced: HashSet<(Partition, Offset)>,
+    is_stopping: bool,
     /// The partition after which the next cargo begins, so that none is starved.
     last_served: Option<Partition>,
 }
@@ -316,6 +352,8 @@ impl GroupCommit {
             renewals_failed: 0,
             timed_out_at: VecDeque::new(),
             truncated: HashSet::new(),
+            untraced: HashSet::new(),
+            is_stopping: false,
             last_served: None,
         };
         (machine, Command::Renew(Vec::new()))
@@ -345,6 +383,7 @@ impl GroupCommit {
                 self.hurry(now);
             }
             Input::Over(partitions) => self.over(&partitions, &mut commands),
+            Input::Stopping => self.is_stopping = true,
             Input::Tick => {}
         }
         self.pump(now, &mut commands);
@@ -361,16 +400,25 @@ impl GroupCommit {
         }
     }
 
-    /// How many records no transaction has committed yet, and the oldest of them by timestamp.
+    /// What no transaction has committed yet, by partition. What is in a transaction stays there until that has ended,
+    /// also where the partition is owned no more.
     #[must_use]
-    pub fn open_records(&self) -> (u64, Option<(Partition, Head)>) {
-        let parts = self.cargo().map_or(&[][..], |cargo| &cargo.parts);
-        let in_cargo: u64 = parts.iter().map(records_of).sum();
-        let in_lines: u64 = self.lines.values().map(|line| line.open.records()).sum();
-        let heads_in_cargo = parts.iter().filter_map(|part| Some((part.partition, head_of(part)?)));
-        let heads_in_lines = self.lines.iter().filter_map(|(partition, line)| Some((*partition, line.open.oldest()?)));
-        let oldest = heads_in_cargo.chain(heads_in_lines).min_by_key(|(_, head)| head.timestamp_ms.unwrap_or(i64::MAX));
-        (in_cargo + in_lines, oldest)
+    pub fn open_work(&self) -> BTreeMap<Partition, OpenWork> {
+        let mut work: BTreeMap<Partition, OpenWork> = BTreeMap::new();
+        // The cargo comes first: it was read before what is still in the line.
+        for part in self.cargo().map_or(&[][..], |cargo| &cargo.parts) {
+            let of = work.entry(part.partition).or_default();
+            of.batches += part.done.len() as u64;
+            of.records += records_of(part);
+            of.head = of.head.or_else(|| head_of(part));
+        }
+        for (partition, line) in self.lines.iter().filter(|(_, line)| line.open.batches() > 0) {
+            let of = work.entry(*partition).or_default();
+            of.batches += line.open.batches();
+            of.records += line.open.records();
+            of.head = of.head.or_else(|| line.open.oldest());
+        }
+        work
     }
 
     fn cargo(&self) -> Option<&Cargo> {
@@ -446,6 +494,7 @@ impl GroupCommit {
                 }
             }
             self.truncated.retain(|(of, _)| of != partition);
+            self.untraced.retain(|(of, _)| of != partition);
         }
     }
 
@@ -490,41 +539,6 @@ impl GroupCommit {
         }
     }
 
-    /// Takes what is done out of the lines: those that close first, then in turn, up to the limit.
-    fn load(&mut self) -> Vec<Part> {
-        let mut room = self.limit_bytes;
-        let mut is_first = true;
-        let mut parts = Vec::new();
-        for partition in self.turn() {
-            let Some(line) = self.lines.get_mut(&partition) else { continue };
-            let mut done = Vec::new();
-            while let Some(batch) =
-                line.open.take_done_if(|outcomes: &Outcomes| is_first || outcomes.weight_bytes() <= room)
-            {
-                room = room.saturating_sub(batch.outcomes.weight_bytes());
-                is_first = false;
-                done.push(batch);
-            }
-            let Some(last) = done.last() else { continue };
-            let end = last.open.batch.next();
-            parts.push(Part { partition, term: line.term, start: line.committed, end, done });
-            self.last_served = Some(partition);
-        }
-        parts
-    }
-
-    fn turn(&self) -> Vec<Partition> {
-        let after = self.last_served.unwrap_or(Partition(-1));
-        let mut turn: Vec<(bool, bool, Partition)> = self
-            .lines
-            .iter()
-            .filter(|(_, line)| line.open.has_done())
-            .map(|(partition, line)| (!line.closing, *partition <= after, *partition))
-            .collect();
-        turn.sort_unstable();
-        turn.into_iter().map(|(_, _, partition)| partition).collect()
-    }
-
     fn send(&mut self, mut cargo: Cargo, now: Instant, commands: &mut Vec<Command>) {
         let number = self.next_number;
         self.next_number += 1;
@@ -532,38 +546,6 @@ impl GroupCommit {
         cargo.sent_at.get_or_insert(now);
         commands.push(Command::Commit(Arc::clone(&cargo.content)));
         self.flight = Flight::Sending(cargo);
-    }
-
-    fn content_of(&self, parts: &[Part], number: u64) -> Content {
-        let mut content = Content { number, ..Content::default() };
-        let outcomes = || parts.iter().flat_map(|part| &part.done).map(|done| &done.outcomes);
-        let snapshots = outcomes().map(|outcomes| outcomes.snapshots.len()).sum();
-        let mut newest: FxHashMap<(Partition, &[u8]), usize> =
-            FxHashMap::with_capacity_and_hasher(snapshots, FxBuildHasher);
-        for part in parts {
-            content.stretches.push(Stretch {
-                partition: part.partition,
-                term: part.term,
-                start: part.start,
-                end: part.end,
-            });
-            for outcomes in part.done.iter().map(|done| &done.outcomes) {
-                for snapshot in &outcomes.snapshots {
-                    let slot = newest.entry((part.partition, &*snapshot.key));
-                    let index = *slot.or_insert(content.snapshots.len());
-                    match content.snapshots.get_mut(index) {
-                        Some(older) => *older = snapshot.clone(),
-                        None => content.snapshots.push(snapshot.clone()),
-                    }
-                }
-                for letter in &outcomes.dead_letters {
-                    let mut letter = letter.clone();
-                    letter.truncated = self.truncated.contains(&(part.partition, letter.record().offset));
-                    content.dead_letters.push(letter);
-                }
-            }
-        }
-        content
     }
 
     /// Sends what is left of a cargo whose last try had no effect, less the lines that ended since.
@@ -593,245 +575,6 @@ impl GroupCommit {
         self.flight = Flight::Stopped;
         commands.push(Command::Stop(reason));
         commands.extend(std::mem::take(&mut self.revocations).into_keys().map(Command::Drained));
-    }
-
-    // ------------------------------------------------------------------------------------------------- answers
-
-    fn ended(&mut self, answer: Answer, now: Instant, commands: &mut Vec<Command>) {
-        match std::mem::replace(&mut self.flight, Flight::Idle) {
-            Flight::Sending(cargo) => self.sent(cargo, answer, now, commands),
-            Flight::Renewing(cargo) => self.renewed(cargo, answer, now, commands),
-            other @ (Flight::Idle | Flight::Waiting(..) | Flight::RenewWaiting(..) | Flight::Stopped) => {
-                unreachable!("a) an answer came while nothing was under way: {answer:?} in {other:?}")
-            }
-        }
-    }
-
-    fn sent(&mut self, mut cargo: Cargo, answer: Answer, now: Instant, commands: &mut Vec<Command>) {
-        let number = cargo.content.number;
-        match answer {
-            Answer::Committed { took } => {
-                self.limit_bytes = (self.limit_bytes * 2).min(self.settings.max_transaction_bytes);
-                self.took_effect(cargo, took, commands);
-            }
-            Answer::Aborted { cause, timed_out } => {
-                cargo.aborts += 1;
-                commands.push(Command::Tell(Notice::Aborted { number, cause, attempt: cargo.aborts }));
-                if timed_out {
-                    self.carry_less();
-                }
-                let again = now + wait_after(cargo.aborts);
-                self.flight = Flight::Waiting(cargo, again);
-            }
-            Answer::Stale(partitions) => {
-                let is_stale = |part: &Part| partitions.contains(&part.partition);
-                let over: Vec<(Partition, Term)> =
-                    cargo.parts.iter().filter(|part| is_stale(part)).map(|part| (part.partition, part.term)).collect();
-                self.over(&over, commands);
-                self.send_again(cargo, now, commands);
-            }
-            Answer::Unanswered { cause } => {
-                let took = cargo.age(now);
-                commands.push(Command::Tell(Notice::Unanswered { number, cause, took }));
-                self.renew(Some(cargo), commands);
-            }
-            Answer::Fenced { cause, within_timeout: true } => {
-                self.stop(StopReason::DuplicateInstance(cause), commands);
-            }
-            Answer::Fenced { cause, within_timeout: false } => self.timed_out(cargo, cause, now, commands),
-            Answer::Refused { cause, record } => self.refused(cargo, cause, record, now, commands),
-            Answer::Fatal { cause } | Answer::RenewFailed { cause } => {
-                self.stop(StopReason::ProducerFatal(cause), commands);
-            }
-            Answer::Renewed(_) => unreachable!("a) a transaction was under way, not a new producer"),
-        }
-    }
-
-    fn renewed(&mut self, cargo: Option<Cargo>, answer: Answer, now: Instant, commands: &mut Vec<Command>) {
-        match answer {
-            Answer::Renewed(committed) => {
-                self.renewals_failed = 0;
-                self.judge_doubt(cargo, &committed, now, commands);
-            }
-            Answer::RenewFailed { cause } | Answer::Unanswered { cause } | Answer::Aborted { cause, .. } => {
-                self.renewals_failed += 1;
-                let attempt = self.renewals_failed;
-                commands.push(Command::Tell(Notice::RenewFailed { cause, attempt }));
-                self.flight = Flight::RenewWaiting(cargo, now + wait_after(attempt));
-            }
-            Answer::Fenced { cause, .. } => self.stop(StopReason::DuplicateInstance(cause), commands),
-            Answer::Refused { cause, .. } => self.stop(StopReason::Refused { cause, record: None }, commands),
-            Answer::Fatal { cause } => self.stop(StopReason::ProducerFatal(cause), commands),
-            Answer::Committed { .. } | Answer::Stale(_) => {
-                unreachable!("a) a new producer was under way, not a transaction")
-            }
-        }
-    }
-
-    /// Whether the cargo in doubt took effect, by what the group has committed now that nothing is under way.
-    fn judge_doubt(
-        &mut self,
-        cargo: Option<Cargo>,
-        committed: &[(Partition, Option<Committed>)],
-        now: Instant,
-        commands: &mut Vec<Command>,
-    ) {
-        let Some(cargo) = cargo else {
-            let (verdict, took) = (Verdict::NothingInDoubt, Duration::ZERO);
-            commands.push(Command::Tell(Notice::Renewed { number: None, verdict, took }));
-            return;
-        };
-        let number = cargo.content.number;
-        let mark = self.settings.mark.of(number);
-        let held = |part: &&Part| self.lines.get(&part.partition).is_some_and(|line| line.term == part.term);
-        let mut verdicts: Vec<Verdict> = cargo
-            .parts
-            .iter()
-            .filter(held)
-            .map(|part| verdict_of(part, committed.iter().find(|(of, _)| *of == part.partition), &mark))
-            .collect();
-        verdicts.sort_unstable_by_key(|verdict| *verdict as u8);
-        verdicts.dedup();
-        let verdict = match verdicts.as_slice() {
-            [] => Verdict::HadNone,
-            [agreed] => *agreed,
-            [..] => Verdict::CannotTell,
-        };
-        let took = cargo.age(now);
-        commands.push(Command::Tell(Notice::Renewed { number: Some(number), verdict, took }));
-        match verdict {
-            Verdict::TookEffect => {
-                self.took_effect(cargo, took, commands);
-            }
-            Verdict::HadNone | Verdict::NothingInDoubt => {
-                self.carry_less();
-                self.send_again(cargo, now, commands);
-            }
-            Verdict::CannotTell => {
-                for part in cargo.parts {
-                    commands.push(Command::Dropped { partition: part.partition, records: records_of(&part) });
-                    let is_held = self.lines.get(&part.partition).is_some_and(|line| line.term == part.term);
-                    if is_held {
-                        self.over(&[(part.partition, part.term)], commands);
-                        commands.push(Command::Forfeit(part.partition, part.term));
-                    }
-                }
-            }
-        }
-    }
-
-    fn took_effect(&mut self, cargo: Cargo, took: Duration, commands: &mut Vec<Command>) {
-        let content = &cargo.content;
-        for stretch in &content.stretches {
-            if let Some(line) = self.lines.get_mut(&stretch.partition).filter(|line| line.term == stretch.term) {
-                line.committed = Some(stretch.end);
-            }
-        }
-        for letter in content.dead_letters.iter().filter(|letter| letter.truncated) {
-            self.truncated.remove(&(letter.batch.partition(), letter.record().offset));
-        }
-        commands.push(Command::Committed(Receipt {
-            number: content.number,
-            took,
-            stretches: content.stretches.clone(),
-            snapshots: content.snapshots.len(),
-            dead_letters: content.dead_letters.len(),
-            batches: cargo.parts.into_iter().flat_map(|part| part.done).collect(),
-        }));
-    }
-
-    fn carry_less(&mut self) {
-        self.limit_bytes = (self.limit_bytes / 2).max(1);
-    }
-
-    /// Where the limit has fallen, less is tried at once: what goes beyond it waits in the lines again.
-    fn return_to_lines(&mut self, cargo: &mut Cargo) {
-        let mut room = self.limit_bytes;
-        let mut is_first = true;
-        let mut keep = Vec::new();
-        for mut part in cargo.parts.drain(..) {
-            let mut kept = part.done.len();
-            for (index, done) in part.done.iter().enumerate() {
-                let weight = done.outcomes.weight_bytes();
-                if !is_first && weight > room {
-                    kept = index;
-                    break;
-                }
-                is_first = false;
-                room = room.saturating_sub(weight);
-            }
-            let back = part.done.split_off(kept);
-            if let Some(line) = self.lines.get_mut(&part.partition).filter(|line| line.term == part.term) {
-                line.open.put_back(back);
-            }
-            if let Some(last) = part.done.last() {
-                part.end = last.open.batch.next();
-                keep.push(part);
-            }
-        }
-        cargo.parts = keep;
-    }
-
-    fn timed_out(&mut self, mut cargo: Cargo, cause: String, now: Instant, commands: &mut Vec<Command>) {
-        self.timed_out_at.retain(|at| now.saturating_duration_since(*at) < MINUTE);
-        self.timed_out_at.push_back(now);
-        if self.timed_out_at.len() > TIMED_OUT_FENCINGS_PER_MINUTE {
-            return self.stop(StopReason::TimedOutTooOften(cause), commands);
-        }
-        cargo.aborts += 1;
-        commands.push(Command::Tell(Notice::TimedOut { number: cargo.content.number, cause }));
-        self.renew(Some(cargo), commands);
-    }
-
-    fn refused(
-        &mut self,
-        mut cargo: Cargo,
-        cause: String,
-        record: Option<RefusedRecord>,
-        now: Instant,
-        commands: &mut Vec<Command>,
-    ) {
-        let letter_at = |index: usize| cargo.content.dead_letters.get(index);
-        if let Some(RefusedRecord::DeadLetter { index, too_large: true }) = &record
-            && let Some(letter) = letter_at(*index).filter(|letter| !letter.truncated)
-        {
-            let (partition, offset) = (letter.batch.partition(), letter.record().offset);
-            let bytes = letter.record().value.map_or(0, <[u8]>::len) as u64;
-            self.truncated.insert((partition, offset));
-            commands.push(Command::Tell(Notice::Truncated { partition, offset, bytes }));
-            return self.send_again(cargo, now, commands);
-        }
-        let named = match &record {
-            Some(RefusedRecord::Snapshot(index)) => {
-                cargo.content.snapshots.get(*index).map(|snapshot| (snapshot.partition, snapshot.newest))
-            }
-            Some(RefusedRecord::DeadLetter { index, .. }) => {
-                letter_at(*index).map(|letter| (letter.batch.partition(), letter.record().offset))
-            }
-            None => None,
-        };
-        cargo.refusals += 1;
-        if cargo.refusals >= REFUSALS_ALLOWED {
-            return self.stop(StopReason::Refused { cause, record: named }, commands);
-        }
-        commands.push(Command::Tell(Notice::Refused {
-            cause,
-            partition: named.map(|(partition, _)| partition),
-            offset: named.map(|(_, offset)| offset),
-            attempt: cargo.refusals,
-        }));
-        let again = now + wait_after(cargo.refusals);
-        self.flight = Flight::Waiting(cargo, again);
-    }
-}
-
-fn verdict_of(part: &Part, found: Option<&(Partition, Option<Committed>)>, mark: &str) -> Verdict {
-    let committed = found.and_then(|(_, committed)| committed.as_ref());
-    match committed {
-        Some(committed) if committed.mark == mark && committed.position == part.end => Verdict::TookEffect,
-        Some(committed) if Some(committed.position) == part.start => Verdict::HadNone,
-        None if part.start.is_none() => Verdict::HadNone,
-        Some(_) | None => Verdict::CannotTell,
     }
 }
 

@@ -192,12 +192,37 @@ impl OpenBatches {
         self.queue.iter().map(|entry| entry.open.batch.len() as u64).sum()
     }
 
+    /// How many batches are open or done but not taken.
+    #[must_use]
+    pub fn batches(&self) -> u64 {
+        self.queue.len() as u64
+    }
+
     /// The oldest record that has no outcome yet or is not taken: where the head of the line stands.
     #[must_use]
     pub fn oldest(&self) -> Option<Head> {
         let entry = self.queue.iter().find(|entry| !entry.open.batch.is_empty())?;
         let record = entry.open.batch.record(0);
         Some(Head { offset: record.offset, timestamp_ms: record.timestamp_ms, decided: entry.outcomes.is_some() })
+    }
+}
+
+/// What of one partition is read and not committed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OpenWork {
+    /// Batches, those without records included: a position, or what a recovery has to publish.
+    pub batches: u64,
+    /// Records.
+    pub records: u64,
+    /// The oldest record; `None` where no batch has any.
+    pub head: Option<Head>,
+}
+
+impl OpenWork {
+    /// Whether all of the oldest batch is decided, so that it only waits for a transaction.
+    #[must_use]
+    pub fn is_decided(&self) -> bool {
+        self.head.is_none_or(|head| head.decided)
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Content {
     pub stretches: Vec<Stretch>,
 }
 
-/// How a transaction ended. Only `Committed` and `Aborted` were clear.
+/// How a transaction ended. Only `Committed`, `Aborted` and `OutOfGroup` were clear.
 #[derive(Debug)]
 pub enum Answer {
     /// It took effect, and every request went out once.
@@ -45,6 +45,12 @@ pub enum Answer {
         cause: String,
         /// Whether time ran out: the next transaction should carry less.
         timed_out: bool,
+    },
+    /// It had no effect: the group does not know this process as the member that it takes itself for. Once it is one
+    /// again, and the terms are still current, the same content may be sent again.
+    OutOfGroup {
+        /// For the log.
+        cause: String,
     },
     /// Nothing was sent: these partitions' terms are not current. The transaction was aborted or not begun.
     Stale(Vec<Partition>),
@@ -86,7 +92,12 @@ pub enum Answer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RefusedRecord {
     /// `content.snapshots[index]`.
-    Snapshot(usize),
+    Snapshot {
+        /// The index.
+        index: usize,
+        /// It is too large: without its trace context it may pass.
+        too_large: bool,
+    },
     /// `content.dead_letters[index]`.
     DeadLetter {
         /// The index.

@@ -19,6 +19,8 @@ mod support;
 
 mod drill;
 mod schedule;
+mod silence;
+mod takeover;
 
 use std::time::Duration;
 
@@ -31,7 +33,9 @@ const SEED: u64 = 20_261_124;
 const SECONDS: u64 = 40;
 
 fn main() {
-    let arguments = libtest_mimic::Arguments::from_args();
+    let mut arguments = libtest_mimic::Arguments::from_args();
+    // One seed after the other.
+    arguments.test_threads.get_or_insert(1);
     let first = setting("STEWARD_CHAOS_SEED").unwrap_or(SEED);
     let seeds = setting("STEWARD_CHAOS_SEEDS").unwrap_or(1);
     let length = Duration::from_secs(setting("STEWARD_CHAOS_SECONDS").unwrap_or(SECONDS));
@@ -40,7 +44,10 @@ fn main() {
         let name = format!("chaos::whatever_breaks_each_event_counts_once_with_seed_{seed}");
         trial(name, Need::Own, move || drill::run(seed, length))
     }));
-    libtest_mimic::run(&arguments, trials).exit();
+    trials.extend(takeover::trials());
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    support::broker::end_shared();
+    conclusion.exit();
 }
 
 /// A number from the environment; `None` where there is none.

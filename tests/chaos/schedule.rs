@@ -4,6 +4,7 @@
 //! schedule has each of them. They overlap: the broker may crash while one process is frozen and another one starts.
 //! Storms, in which the group hardly finds the time to rebalance, change with lulls, in which everybody comes to work.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use libtest_mimic::Trial;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
+
+use crate::support::proxy::{Api, ClientSees};
 
 /// Places for processes.
 pub const SLOTS: usize = 4;
@@ -45,7 +48,20 @@ pub enum Action {
     FreezeBroker,
     /// SIGCONT to the broker.
     ThawBroker,
+    /// The next request of this API is late; the number tells it from others.
+    Delay(Delayed, Api, ClientSees),
+    /// A delayed request goes on, or the next one of its API is not delayed any more.
+    Release(Delayed),
+    /// The next request of this API is lost.
+    LoseRequest(Api),
+    /// The broker's answer to the next request of this API is lost.
+    LoseAnswer(Api),
+    /// All connections break.
+    CutConnections,
 }
+
+/// The number of a delayed request, from 0.
+pub type Delayed = usize;
 
 /// The instance name that a process starts with, which its transactional id is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,9 +112,57 @@ const DECK: [Kind; 10] = [
     Kind::BrokerPause,
 ];
 
+/// What can be late or lost: everything that a transaction is made of.
+const TEARABLE: [Api; 6] = [
+    Api::END_TXN,
+    Api::TXN_OFFSET_COMMIT,
+    Api::ADD_OFFSETS_TO_TXN,
+    Api::ADD_PARTITIONS_TO_TXN,
+    Api::PRODUCE,
+    Api::INIT_PRODUCER_ID,
+];
+/// Some of the delays outlast the transaction, none the watchdog.
+const LONGEST_DELAY_MS: u64 = 10_000;
+
 /// The steps of a seed, in order. Disturbances begin within `length`; what ends them may come a little later. At the
-/// end nothing is frozen and the broker runs.
+/// end nothing is frozen or delayed and the broker runs.
 pub fn draw(seed: u64, length: Duration) -> Vec<Step> {
+    let mut steps = break_processes(seed, length);
+    steps.extend(tear_transactions(seed, length));
+    steps.sort_by_key(|step| step.at);
+    steps
+}
+
+/// What the network does, all the while.
+fn tear_transactions(seed: u64, length: Duration) -> Vec<Step> {
+    // Numbers of its own, so that seeds that have shown something go on doing to processes what they did.
+    let mut random = ChaCha8Rng::seed_from_u64(!seed);
+    let length_ms = u64::try_from(length.as_millis()).expect("a test takes less than ages");
+    let mut steps = Vec::new();
+    let mut add = |at_ms: u64, action: Action| steps.push(Step { at: Duration::from_millis(at_ms), action });
+    let mut delayed = 0;
+    let mut now_ms = 4_000;
+    while now_ms < length_ms {
+        let api = *TEARABLE.choose(&mut random).expect("there are some");
+        match random.random_range(0..8) {
+            0..4 => {
+                let client = if random.random() { ClientSees::Close } else { ClientSees::Silence };
+                let for_ms = random.random_range(50_u64..3_162).pow(2) / 1_000;
+                add(now_ms, Action::Delay(delayed, api, client));
+                add(now_ms + for_ms.min(LONGEST_DELAY_MS), Action::Release(delayed));
+                delayed += 1;
+            }
+            4 | 5 => add(now_ms, Action::LoseAnswer(api)),
+            6 => add(now_ms, Action::LoseRequest(api)),
+            _ => add(now_ms, Action::CutConnections),
+        }
+        now_ms += random.random_range(300..3_000);
+    }
+    steps
+}
+
+/// What happens to processes and to the broker.
+fn break_processes(seed: u64, length: Duration) -> Vec<Step> {
     let mut hand = Hand { random: ChaCha8Rng::seed_from_u64(seed), steps: Vec::new(), slots: Vec::new(), broker_ms: 0 };
     hand.slots = (0..SLOTS).map(|slot| if slot < FIRST { Some(0) } else { None }).collect();
     let length_ms = u64::try_from(length.as_millis()).expect("a test takes less than ages");
@@ -116,7 +180,6 @@ pub fn draw(seed: u64, length: Duration) -> Vec<Step> {
         let is_lull = hand.random.random_range(0..5) == 0;
         now_ms += if is_lull { hand.random.random_range(6_000..10_000) } else { hand.random.random_range(200..2_500) };
     }
-    hand.steps.sort_by_key(|step| step.at);
     hand.steps
 }
 
@@ -223,7 +286,8 @@ fn a_seed_is_a_schedule_that_makes_sense() {
         let mut running: Vec<bool> = (0..SLOTS).map(|slot| slot < FIRST).collect();
         let mut frozen = [false; SLOTS];
         let (mut broker_up, mut broker_frozen) = (true, false);
-        let mut kills = [0_u32; 4];
+        let mut kills = [0_u32; 8];
+        let mut late = BTreeSet::new();
         for step in &steps {
             let sane = match step.action {
                 Action::Start(slot, _) => !std::mem::replace(&mut running[slot], true),
@@ -246,11 +310,29 @@ fn a_seed_is_a_schedule_that_makes_sense() {
                     broker_up && !std::mem::replace(&mut broker_frozen, true)
                 }
                 Action::ThawBroker => broker_up && std::mem::replace(&mut broker_frozen, false),
+                Action::Delay(delayed, ..) => {
+                    kills[4] += 1;
+                    late.insert(delayed)
+                }
+                Action::Release(delayed) => late.remove(&delayed),
+                Action::LoseRequest(_) => {
+                    kills[5] += 1;
+                    true
+                }
+                Action::LoseAnswer(_) => {
+                    kills[6] += 1;
+                    true
+                }
+                Action::CutConnections => {
+                    kills[7] += 1;
+                    true
+                }
             };
             assert!(sane, "seed {seed}, {step}");
         }
         assert!(broker_up && !broker_frozen && !frozen.contains(&true), "seed {seed} ends with something down");
         assert!(running.contains(&true), "seed {seed} ends without a process");
+        assert!(late.is_empty(), "seed {seed} ends with {late:?} held back");
         assert!(!kills.contains(&0), "seed {seed} lacks a kind of disturbance: {kills:?}");
     }
 }

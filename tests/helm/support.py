@@ -79,7 +79,8 @@ def main_container(documents):
 
 def configuration(documents):
     """The configuration as text."""
-    return one(documents, "ConfigMap")["data"]["config.toml"]
+    (found,) = [each for each in of_kind(documents, "ConfigMap") if "config.toml" in each["data"]]
+    return found["data"]["config.toml"]
 
 
 def matches(selector, labels):

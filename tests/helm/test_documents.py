@@ -81,7 +81,7 @@ def test_the_schema_lets_through_the_properties_of_the_page_and_no_other():
 def test_what_the_chart_takes_for_defaults_of_steward_are_its_defaults():
     helpers = (support.CHART / "templates" / "_helpers.tpl").read_text()
     assumed = re.findall(r'"steward\.configNumber" \(list \. "(\w+)" "(\w+)" (\d+)\)', helpers)
-    assert len(assumed) >= 7
+    assert len(assumed) >= 8
     for section, key, default in assumed:
         assert DEFAULTS[section][key] == int(default), f"{section}.{key}"
 

@@ -68,6 +68,14 @@ BY_SCHEMA = [
     ("a variable with two values", "extraEnv: [{name: A, value: b, valueFrom: {}}]", "extraEnv"),
     ("a variable that is no text", "extraEnv: [{name: A, value: 1}]", "extraEnv"),
     ("a strategy of Deployments", "updateStrategy: {type: Recreate}", "type"),
+    ("an alert that nobody knows", "monitoring: {rules: {disabled: [StewardStalls]}}", "disabled"),
+    ("a threshold that nobody knows", "monitoring: {rules: {thresholds: {lagSeconds: 60}}}", "lagSeconds"),
+    ("a share in percent", "monitoring: {rules: {thresholds: {rejectedShare: 5}}}", "rejectedShare"),
+    ("a selector without its braces", "monitoring: {selector: 'app=\"steward\"'}", "selector"),
+    ("a runbook's address with a section", "monitoring: {runbookUrl: 'https://a/b#c'}", "runbookUrl"),
+    ("Loki without a scheme", "monitoring: {loki: {url: 'loki:3100'}}", "url"),
+    ("a label of a rule that is no text", "monitoring: {rules: {ruleLabels: {level: 1}}}", "ruleLabels"),
+    ("metrics, which there are none of", "monitoring: {serviceMonitor: {enabled: true}}", "serviceMonitor"),
     ("a startup probe that has a path", "probes: {startup: {httpGet: {path: /}}}", "httpGet"),
 ]
 
@@ -134,6 +142,26 @@ BY_TEMPLATE = [
         ["authenticationRef.name"],
     ),
     ("a variable of the chart's own", "extraEnv: [{name: POD_NAME, value: a}]", ["POD_NAME is set by the chart"]),
+    (
+        "rules over lines that are no JSON",
+        "{monitoring: {rules: {enabled: true}}, config: {log: {format: text}}}",
+        ["config.log.format is text"],
+    ),
+    (
+        "a dashboard over numbers that are not written",
+        "{monitoring: {dashboard: {enabled: true}}, config: {log: {level: 'warn,librdkafka=info'}}}",
+        ["config.log.level is warn", "steward::health=info"],
+    ),
+    (
+        "rules over numbers that come too seldom",
+        "{monitoring: {rules: {enabled: true}}, config: {log: {stats_interval_ms: 300000}}}",
+        ["stats_interval_ms is 300000"],
+    ),
+    (
+        "the whole address of Loki's interface",
+        "monitoring: {loki: {url: 'http://loki/loki/api/v1/push'}}",
+        ["monitoring.loki.url", "which the shippers add"],
+    ),
     (
         "several mistakes, told at once",
         "{minReadySeconds: 1, terminationGracePeriodSeconds: 1}",

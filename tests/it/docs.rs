@@ -82,7 +82,7 @@ fn the_codes_of_invalid_event_are_those_that_there_are() {
             value.push('}');
             for timestamp_ms in [None, Some(0), Some(i64::MAX)] {
                 let verdict = verdict(&State::Absent, Some(b"42"), Some(value.as_bytes()), timestamp_ms);
-                let Err(Rejection { reason: Reason::InvalidEvent, detail }) = verdict else { continue };
+                let Err(Rejection { reason: Reason::InvalidEvent, detail, .. }) = verdict else { continue };
                 let listed: Vec<serde_json::Value> = serde_json::from_str(&detail).expect("the detail is a JSON array");
                 seen.extend(listed.iter().map(|entry| {
                     let text = |name: &str| entry[name].as_str().expect("the three are strings").to_owned();

@@ -17,20 +17,15 @@ use self::member::{Member, Refused, Seen, Setup, Topic, now};
 
 pub fn tests() -> Vec<Trial> {
     let mut tests = interrupted::tests();
-    tests.extend(broker_trials![
-        SharedAlone:
+    tests.extend(broker_trials![Shared:
         a_started_partition_gives_its_records_as_they_were_written,
         a_header_name_that_is_no_text_keeps_what_is_text,
         nothing_is_read_before_the_start,
         a_start_begins_where_it_says,
-        a_start_within_the_assignment_is_not_too_early,
         a_held_partition_is_read_again_under_its_newer_term,
         records_of_an_older_term_cannot_be_started,
-        a_full_sink_stops_the_intake_but_not_the_group,
         a_revocation_waits_until_it_is_drained_and_the_kept_partition_goes_on,
-        a_revocation_that_nobody_drains_ends_at_its_deadline,
         a_member_without_partitions_is_told_so,
-        leaving_commits_what_is_applied_and_hands_over_at_once,
         leaving_without_partitions_ends_the_thread,
         what_retention_deleted_unread_is_told_and_skipped,
         a_log_that_retention_emptied_has_its_end_for_a_position,
@@ -40,6 +35,12 @@ pub fn tests() -> Vec<Trial> {
         an_idle_position_stands_behind_the_transaction_marker,
         a_topic_with_more_partitions_than_at_the_start_stops_the_process,
         a_second_holder_of_an_instance_name_stops_the_first,
+    ]);
+    tests.extend(broker_trials![SharedAlone:
+        a_start_within_the_assignment_is_not_too_early,
+        a_full_sink_stops_the_intake_but_not_the_group,
+        a_revocation_that_nobody_drains_ends_at_its_deadline,
+        leaving_commits_what_is_applied_and_hands_over_at_once,
         a_member_that_stands_still_loses_its_partitions,
     ]);
     tests

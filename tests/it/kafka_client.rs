@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use libtest_mimic::Trial;
 use rdkafka::ClientContext;
 use steward::config::{Config, Protocol, SaslMechanism};
-use steward::kafka::client::{
-    self, ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics, PartitionStatistics, SettingsError,
-    TalkingContext,
+use steward::kafka::client::{self, SettingsError};
+use steward::kafka::client_context::{
+    ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics, PartitionStatistics, TalkingContext,
 };
 use steward::record::{Partition, Position};
 

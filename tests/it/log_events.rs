@@ -1,17 +1,19 @@
 //! The log is a contract: what an event writes, what the catalogue says, and what the page says are the same.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
 use serde_json::Value;
 use steward::log_events::{
-    CATALOGUE, EventRejected, EventSpec, FieldSpec, Kind, LogEvent, ProgressStalled, all_events, counts, ranges,
+    CATALOGUE, EventRejected, EventSpec, FieldSpec, KeyPolicy, Kind, LogEvent, ProgressStalled, all_events, counts,
+    ranges,
 };
 use steward::telemetry::{self, MAX_LINE_BYTES, MAX_TEXT_BYTES};
 
 use crate::support::capture::{Capture, Line, parse};
-use crate::telemetry::{everything, lines_of};
+use crate::telemetry::{any_text, everything, lines_of, property};
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     trials![
@@ -20,6 +22,9 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         names_are_unique_and_in_snake_case,
         no_event_has_a_field_that_the_line_itself_needs,
         the_longest_line_of_every_event_is_whole,
+        whatever_its_texts_hold_a_line_of_every_event_is_whole_and_bounded,
+        every_event_is_written_by_somebody,
+        every_event_is_provoked_by_a_test,
         an_absent_value_leaves_its_field_out,
         the_page_lists_exactly_the_catalogue,
         the_lines_that_the_page_shows_are_such_as_are_written,
@@ -84,6 +89,52 @@ fn the_longest_line_of_every_event_is_whole() {
     }
 }
 
+fn whatever_its_texts_hold_a_line_of_every_event_is_whole_and_bounded() {
+    property(&any_text(), |text| {
+        let text: &'static str = String::leak(text);
+        for spec in all_events() {
+            let line = the_line(spec, text);
+            prop_assert!(line.to_string().len() < MAX_LINE_BYTES, "{}", spec.name);
+            prop_assert!(line.get("truncated").is_none(), "{}", spec.name);
+            for look in [telemetry::Look::Text, telemetry::Look::ColouredText] {
+                let lines = lines_of(look, everything(), || (spec.emit_specimen)(text));
+                prop_assert_eq!(lines.len(), 1);
+                prop_assert!(lines[0].len() < MAX_LINE_BYTES, "{} as text", spec.name);
+                prop_assert!(!lines[0].contains('\n'), "{} as text", spec.name);
+            }
+        }
+        Ok(())
+    });
+}
+
+fn every_event_is_written_by_somebody() {
+    let emitters: String = texts_below("src", |name| !name.starts_with("src/log_events")).into_values().collect();
+    for (name, event) in structs() {
+        let built = [format!("{event} {{"), format!("{event}::")];
+        assert!(built.iter().any(|built| emitters.contains(built)), "nobody writes {name}");
+    }
+}
+
+/// Where the real program meets an event, the test's kit holds every line of it against the catalogue.
+fn every_event_is_provoked_by_a_test() {
+    let about_the_catalogue = ["tests/it/log_events.rs", "tests/it/docs.rs"];
+    let tests = texts_below("tests", |name| !about_the_catalogue.contains(&name));
+    let structs = structs();
+    for spec in all_events() {
+        let names = [format!("\"{}\"", spec.name), format!("{}::NAME", structs[spec.name])];
+        let is_provoked = tests.values().any(|text| names.iter().any(|name| is_waited_for(text, name)));
+        let excuse = NEVER_PROVOKED.iter().find(|(name, _)| *name == spec.name);
+        match (is_provoked, excuse) {
+            (false, None) => panic!("no test waits for {}; provoke it, or say in NEVER_PROVOKED why not", spec.name),
+            (true, Some(_)) => panic!("{} is waited for, and needs no place in NEVER_PROVOKED", spec.name),
+            (true, None) | (false, Some(_)) => {}
+        }
+    }
+    for (name, _) in NEVER_PROVOKED {
+        assert!(all_events().any(|spec| spec.name == *name), "{name} is in NEVER_PROVOKED, and in no catalogue");
+    }
+}
+
 fn an_absent_value_leaves_its_field_out() {
     let log = Capture::here();
     log.announce(ProgressStalled::NAME);
@@ -92,16 +143,28 @@ fn an_absent_value_leaves_its_field_out() {
         waiting_for: "the brokers",
         partition: None,
         offset: Some(7),
+        key: None,
         stalled_ms: 30_001,
         limit_ms: 30_000,
     };
     stalled.emit();
     let line = log.wait_for(ProgressStalled::NAME);
     assert_eq!(line.fields.get("partition"), None);
+    assert_eq!(line.fields.get("key"), None);
     assert_eq!(line.integer("offset"), 7);
-    EventRejected { reason: "not_found", partition: 3, offset: 42, traceparent: None }.emit();
+    let nothing_known = EventRejected {
+        reason: "not_found",
+        partition: 3,
+        offset: 42,
+        key: KeyPolicy::Omitted.show(b"7"),
+        trace_id: None,
+        span_id: None,
+        trace_flags: None,
+    };
+    nothing_known.emit();
     let line = log.wait_for_match(EventRejected::NAME, |line| line.integer("offset") == 42);
-    assert_eq!(line.fields.get("traceparent"), None);
+    assert_eq!(line.fields.get("key"), None);
+    assert_eq!(line.fields.get("trace_id"), None);
     assert_eq!(line.text("reason"), "not_found");
 }
 
@@ -172,6 +235,51 @@ fn counts_are_left_out_whole_when_there_is_no_room() {
 }
 
 // ------------------------------------------------------------------------------------------------------- the helpers
+
+/// Events that no test waits for, and what it would take.
+const NEVER_PROVOKED: &[(&str, &str)] = &[
+    ("recovery_progress", "a restore that goes on for more than five seconds"),
+    ("recovery_failed", "a broker that answers a reader with an error which passes"),
+    (
+        "partition_forfeited",
+        "committed positions that contradict a transaction, which takes a broker that breaks its word",
+    ),
+];
+
+/// How a test asks for an event: what stands before its name.
+const WAITS: [&str; 7] =
+    ["wait_for_event(", "wait_for_event_where(", "events(", "wait_for(", "wait_for_match(", "lines(", "appears("];
+
+fn is_waited_for(text: &str, name: &str) -> bool {
+    let before = text.match_indices(name).map(|(at, _)| text[..at].trim_end());
+    before.into_iter().any(|before| WAITS.iter().any(|wait| before.ends_with(wait)))
+}
+
+/// The struct of each event, by the event's name, as the catalogue's source has them.
+fn structs() -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for text in texts_below("src/log_events", |_| true).into_values() {
+        for event in text.split("#[event(").skip(1) {
+            let name = event.split('"').nth(1).expect("a name in quotes");
+            let declared = event.split("pub struct ").nth(1).expect("a struct");
+            let end = declared.find(|char: char| !char.is_alphanumeric()).expect("a name has an end");
+            found.insert(name.to_owned(), declared[..end].to_owned());
+        }
+    }
+    assert_eq!(found.len(), all_events().count(), "the source was read");
+    found
+}
+
+/// The sources below a folder by their names, those that `wanted` wants.
+fn texts_below(folder: &str, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, String> {
+    let mut sources = Vec::new();
+    collect(&root().join(folder), &mut sources);
+    let named = sources.into_iter().map(|path| {
+        let name = path.strip_prefix(root()).expect("it was found below").to_string_lossy().into_owned();
+        (name, std::fs::read_to_string(&path).expect("a source can be read"))
+    });
+    named.filter(|(name, _)| wanted(name)).collect()
+}
 
 /// Behind it the page is written by a test.
 const MARK: &str =

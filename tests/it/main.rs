@@ -7,7 +7,10 @@
 /// Turns functions into named trials: `trials![a_sentence, another]`.
 macro_rules! trials {
     ($($name:ident),* $(,)?) => {
-        vec![$(libtest_mimic::Trial::test(concat!(module_path!(), "::", stringify!($name)), || { $name(); Ok(()) })),*]
+        vec![$(libtest_mimic::Trial::test(concat!(module_path!(), "::", stringify!($name)), || {
+            $crate::support::times::told(concat!(module_path!(), "::", stringify!($name)), $name);
+            Ok(())
+        })),*]
     };
 }
 /// The same for tests that need a real Kafka, in one of the ways of [`support::broker::Need`]:
@@ -31,6 +34,7 @@ mod centre;
 mod cli;
 mod commands;
 mod config;
+mod dlq;
 mod docs;
 mod event_source;
 mod exactly_once;
@@ -40,10 +44,14 @@ mod handover;
 mod kafka_client;
 mod kafka_errors;
 mod log_events;
+mod log_reader;
+mod logging;
 mod machines;
 mod partition_reader;
+mod probes;
 mod recovery;
 mod reference;
+mod report;
 mod security;
 mod service;
 mod shutdown;
@@ -52,12 +60,15 @@ mod start;
 mod stats;
 mod supervision;
 mod telemetry;
+mod top;
 mod torn;
 mod transactions;
+mod vitals;
 mod workload;
 
 fn main() {
-    let arguments = libtest_mimic::Arguments::from_args();
+    let mut arguments = libtest_mimic::Arguments::from_args();
+    arguments.test_threads.get_or_insert(support::broker::AT_THE_SAME_TIME);
     let tests = [
         service::tests(),
         reference::trials(),
@@ -68,9 +79,15 @@ fn main() {
         config::tests(),
         cli::tests(),
         commands::trials(),
+        dlq::trials(),
         log_events::trials(),
+        log_reader::trials(),
+        top::trials(),
+        report::trials(),
         telemetry::trials(),
+        logging::tests(),
         stats::trials(),
+        vitals::trials(),
         kafka_errors::trials(),
         guards::trials(),
         broker_smoke::trials(),
@@ -81,6 +98,7 @@ fn main() {
         faults::trials(),
         handover::trials(),
         shutdown::trials(),
+        probes::trials(),
         supervision::trials(),
         partition_reader::trials(),
         transactions::trials(),
@@ -90,7 +108,8 @@ fn main() {
         docs::trials(),
         architecture::trials(),
     ];
-    let conclusion = libtest_mimic::run(&arguments, tests.into_iter().flatten().collect());
+    let tests = support::broker::in_good_order(tests.into_iter().flatten().collect());
+    let conclusion = libtest_mimic::run(&arguments, tests);
     support::broker::end_shared();
     conclusion.exit();
 }

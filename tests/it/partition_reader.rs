@@ -109,7 +109,7 @@ fn a_transaction_that_nobody_ends_is_named() {
     assert_eq!((topic, partition, position, until), (Topic::State, P0, Position(2), Position(3)));
     assert!(stalled_ms >= 2_500, "{stalled_ms}");
     let reports = &reader.reports;
-    assert!(reports.iter().any(|report| report.stalled >= Duration::from_secs(1)), "{reports:?}");
+    assert!(reports.iter().any(|report| report.stalled >= Duration::from_millis(500)), "{reports:?}");
     producer.abort_transaction(Duration::from_secs(10)).expect("aborted");
     assert_eq!(reader.read(0, 3), Ok(vec![(0, "a".into())]));
 }

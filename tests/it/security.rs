@@ -130,7 +130,7 @@ fn sasl_broker() -> Broker {
 }
 
 /// The broker's list of users.
-fn jaas(users: &[(&str, &str)]) -> String {
+pub fn jaas(users: &[(&str, &str)]) -> String {
     // Beyond ASCII, a properties file is read as Latin-1.
     let escaped = |text: &str| -> String {
         let escape = |c: char| if c.is_ascii() { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) };

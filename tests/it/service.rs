@@ -145,7 +145,7 @@ fn decide(state: &State, key: &[u8], value: &[u8], timestamp_ms: Option<i64>) ->
     let record =
         Record { offset: Offset(0), timestamp_ms, key: Some(key), value: Some(value), headers: Headers::EMPTY };
     let outcome = judge(&Service, state, &record, u64::MAX);
-    if let Err(Rejection { reason: Reason::Panicked, detail }) = outcome {
+    if let Err(Rejection { reason: Reason::Panicked, detail, .. }) = outcome {
         panic!("{detail}, on {}", value.escape_ascii());
     }
     outcome

@@ -11,13 +11,14 @@ use actix::{Actor, Addr, Arbiter, ArbiterHandle, System};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use steward::actors::committer::CommitActor;
-use steward::actors::ingest::{IngestActor, IngestSink, OpenBatchCount, Parts, Settings as IngestSettings};
+use steward::actors::ingest::{IngestActor, IngestSink, OpenBatchCount, Parts, Settings as IngestSettings, StopIntake};
 use steward::actors::{Shared, Stop};
 use steward::app::SystemClock;
+use steward::log_events::{DrainCutShort, LogEvent as _, StaleOutcomesDropped};
 use steward::ports::memory::{Fate, MemoryKafka, MemoryPod, NewRecord, StoredRecord};
 use steward::ports::{Clock, Drained, Terms, Topic};
 use steward::progress::budget::Budget;
-use steward::progress::group_commit::Settings as CommitSettings;
+use steward::progress::group_commit::{OUT_OF_GROUP_ALLOWED, Settings as CommitSettings};
 use steward::progress::recovery::Settings as RecoverySettings;
 use steward::record::Partition;
 use steward::reference::check::{Expectation, Seen, check};
@@ -44,6 +45,7 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
         a_quiet_run_commits_everything,
         an_entity_whose_thread_is_busy_gets_all_it_was_sent_before_it_started,
         the_actors_of_a_partition_that_has_gone_are_gone,
+        a_pod_that_stops_drops_what_the_group_keeps_refusing,
     ];
     tests.extend(same_scenario::tests());
     tests
@@ -89,6 +91,31 @@ fn the_actors_of_a_partition_that_has_gone_are_gone() {
     // The pod, its ingest actor and this test hold it besides the actors.
     assert!(held.0 > 3 + 5, "there are too few actors for the test to mean anything: {held:?}");
     assert_eq!(held.1, 3, "actors outlive their partition: {held:?}");
+}
+
+/// The group has given its partition to somebody else, and nobody has told it.
+fn a_pod_that_stops_drops_what_the_group_keeps_refusing() {
+    let capture = Capture::here();
+    on_one_thread(|clock| async move {
+        let mut world = World::new(5, Scenario { pods: 1, partitions: 1, ..Scenario::stormy() }, clock);
+        world.produce_many(100);
+        world.calm().await;
+        world.produce_many(20);
+        let pod = &world.pods[0];
+        pod.memory.expel(&[Partition(0)]);
+        assert_eq!(pod.memory.poll(Partition(0), 20), 20);
+        settle().await;
+        pod._ingest.try_send(StopIntake).expect("its mailbox has room");
+        let mut refusals = 0;
+        while pod.memory.end_pending(Fate::Commits) {
+            refusals += 1;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        assert_eq!(refusals, OUT_OF_GROUP_ALLOWED);
+    });
+    let cut_short = capture.wait_for(DrainCutShort::NAME);
+    assert_eq!((cut_short.integer("attempts"), cut_short.integer("events")), (OUT_OF_GROUP_ALLOWED.into(), 20));
+    assert_eq!(capture.wait_for(StaleOutcomesDropped::NAME).integer("events"), 20);
 }
 
 /// A mailbox is small until its actor has started, and an arbiter may be busy for long.
@@ -226,6 +253,7 @@ impl Pod {
     ) -> Pod {
         let entity = Arc::new(Service);
         let shared = Shared {
+            keys: Arc::new(steward::log_events::KeyPolicy::Plain),
             stats: Arc::new(Stats::new()),
             vitals: Arc::new(Vitals::new(clock.now())),
             clock,

@@ -80,6 +80,11 @@ fn of_two_processes_by_the_same_name_the_older_ends_and_harms_nothing() {
 
     world.assert_exact();
     assert_eq!(code, i32::from(ExitCode::DuplicateInstance.code()), "{}", older.tail());
+    let fenced = older.wait_for_event("producer_fenced", LIMIT);
+    assert!(fenced["transactional_id"].as_str().is_some_and(|id| id.ends_with("the-same")), "{fenced}");
+    for probe in ["live", "ready"] {
+        assert_eq!(older.health(probe, &[]).code, i32::from(ExitCode::CheckFailed.code()), "{probe}");
+    }
     let said = older.wait_for_event("process_failed", LIMIT);
     assert!(
         said["error"].as_str().is_some_and(|error| error.contains("another process uses this instance name")),

@@ -9,8 +9,10 @@ use steward::stats::{Flood, Sample, Seen, Stats, Summary, Window};
 
 use crate::support::capture::Capture;
 
+mod hottest;
+
 pub fn trials() -> Vec<libtest_mimic::Trial> {
-    trials![
+    let numbers = trials![
         rates_are_of_the_interval_and_totals_of_the_process,
         rejections_are_told_apart_by_reason_within_the_interval,
         percentiles_are_of_the_interval,
@@ -29,7 +31,8 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         kinds_without_room_count_as_one,
         nothing_stays_uncounted_at_the_end,
         every_event_of_a_flood_is_logged_or_summed_up_exactly_once,
-    ]
+    ];
+    [numbers, hottest::trials()].into_iter().flatten().collect()
 }
 
 fn rates_are_of_the_interval_and_totals_of_the_process() {
@@ -271,6 +274,7 @@ fn counting() -> (Arc<Stats>, Window, Instant) {
 
 fn sample() -> Sample {
     Sample {
+        keys: Arc::new(steward::log_events::KeyPolicy::Plain),
         unix_ms: NOW_MS,
         phase: "committing".to_owned(),
         serving: vec![0, 1, 2],
@@ -278,6 +282,7 @@ fn sample() -> Sample {
         in_flight_limit_bytes: 1000,
         memory_rss_bytes: 5000,
         oldest_unix_ms: None,
+        oldest: None,
     }
 }
 

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use proptest::prelude::*;
 use serde_json::Value;
 use steward::config::LogFormat;
-use steward::entity::{CorruptSnapshot, Entity, Event, Reason, Rejection, is_in_entity_code, judge};
+use steward::entity::{CorruptSnapshot, Entity, Event, Reason, Rejection, judge, panicked_in_entity_code};
 use steward::log_events::{
-    BecameReady, EntityPanicLocated, EventRejected, KafkaClientError, KafkaClientLog, LogEvent, ProcessFailed, Stats,
-    ThreadPanicked,
+    BecameReady, EventRejected, KafkaClientError, KafkaClientLog, KeyPolicy, LogEvent, LogLevelChanged, ProcessFailed,
+    Stats, ThreadPanicked, TransactionCommitted,
 };
 use steward::record::{Headers, Offset, Record};
 use steward::telemetry::{
@@ -34,6 +34,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
         a_failure_before_the_log_is_up_leaves_a_line,
         a_panic_leaves_a_line,
         a_panic_in_entity_code_tells_where_and_is_no_error,
+        the_level_changes_while_the_log_is_in_use_on_every_thread,
         a_test_fails_on_an_error_that_it_did_not_announce,
         a_test_can_wait_for_a_line_of_another_thread,
         a_test_on_one_thread_waits_while_the_clock_is_paused,
@@ -46,14 +47,26 @@ const NOW_MS: i64 = 1_769_860_800_007;
 
 fn a_line_is_flat_and_starts_with_what_every_line_has() {
     let lines = lines_of(Look::Json, everything(), || {
-        EventRejected { reason: "not_found", partition: 3, offset: 42, traceparent: None }.emit();
+        let key = KeyPolicy::Plain.show(b"7");
+        let trace_id = Some("4bf92f3577b34da6a3ce929d0e0e4736");
+        let rejected = EventRejected {
+            reason: "not_found",
+            partition: 3,
+            offset: 42,
+            key,
+            trace_id,
+            span_id: Some("00f067aa0ba902b7"),
+            trace_flags: Some("01"),
+        };
+        rejected.emit();
     });
     assert_eq!(
         lines,
         [concat!(
             r#"{"timestamp":"2026-01-31T12:00:00.007Z","level":"WARN","event":"event_rejected","#,
             r#""message":"an event was rejected","target":"steward::intake","#,
-            r#""reason":"not_found","partition":3,"offset":42}"#
+            r#""reason":"not_found","partition":3,"offset":42,"key":"7","#,
+            r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","span_id":"00f067aa0ba902b7","trace_flags":"01"}"#
         )]
     );
 }
@@ -178,7 +191,14 @@ fn colours_are_for_terminals_alone() {
 }
 
 fn a_wrong_level_is_refused_by_name() {
-    for right in ["info", "WARN", "error,librdkafka=debug", " info , steward::commit = trace", "librdkafka=debug"] {
+    for right in [
+        "info",
+        "WARN",
+        "error,librdkafka=debug",
+        " info , steward::commit = trace",
+        "librdkafka=debug",
+        "librdkafka=off",
+    ] {
         assert!(Filter::parse(right).is_ok(), "{right}");
     }
     let refused = |level: &str| match Filter::parse(level) {
@@ -200,7 +220,7 @@ fn a_filter_can_show_one_target_in_more_detail() {
         let lines = lines_of(Look::Json, filter, || {
             BecameReady { assigned: 1, took_ms: 1 }.emit();
             KafkaClientLog { facility: "FETCH", detail: "", client: "consumer" }.emit();
-            EntityPanicLocated { location: "here" }.emit();
+            a_transaction();
         });
         lines.iter().map(|line| parse(line).expect("a line is JSON").name).collect::<Vec<_>>()
     };
@@ -208,7 +228,7 @@ fn a_filter_can_show_one_target_in_more_detail() {
     assert_eq!(shown("info"), [BecameReady::NAME]);
     assert_eq!(shown("librdkafka=debug"), [BecameReady::NAME, KafkaClientLog::NAME]);
     assert_eq!(shown("warn,librdkafka=debug"), [KafkaClientLog::NAME]);
-    assert_eq!(shown("debug,librdkafka=info"), [BecameReady::NAME, EntityPanicLocated::NAME]);
+    assert_eq!(shown("debug,librdkafka=info"), [BecameReady::NAME, TransactionCommitted::NAME]);
 }
 
 fn a_failure_before_the_log_is_up_leaves_a_line() {
@@ -228,7 +248,7 @@ fn a_failure_before_the_log_is_up_leaves_a_line() {
 fn a_panic_leaves_a_line() {
     let log = Capture::here();
     log.announce(ThreadPanicked::NAME);
-    let _hook = Hook::installed(|| false);
+    let _hook = Hook::installed(|_| false);
     let said = "ä".repeat(100);
     let panicked = catch_unwind(|| panic!("{said}"));
     assert!(panicked.is_err());
@@ -239,7 +259,7 @@ fn a_panic_leaves_a_line() {
 
 fn a_panic_in_entity_code_tells_where_and_is_no_error() {
     let log = Capture::here();
-    let _hook = Hook::installed(is_in_entity_code);
+    let _hook = Hook::installed(panicked_in_entity_code);
     let record = Record {
         key: Some(b"1"),
         value: Some(b"{}"),
@@ -249,10 +269,37 @@ fn a_panic_in_entity_code_tells_where_and_is_no_error() {
     };
     let rejection = judge(&Fragile, &(), &record, 100).expect_err("it panics");
     assert_eq!(rejection.reason, Reason::Panicked);
-    let line = log.wait_for(EntityPanicLocated::NAME);
-    assert!(line.text("location").starts_with("tests/it/telemetry.rs:"), "{line:?}");
-    assert_eq!(log.lines(ThreadPanicked::NAME), []);
-    assert!(!is_in_entity_code());
+    let location = rejection.location.expect("the hook has told it");
+    assert!(location.starts_with("tests/it/telemetry.rs:"), "{location}");
+    assert_eq!(log.all(), [], "whoever knows the event tells of it");
+    assert!(!panicked_in_entity_code("here"));
+}
+
+fn the_level_changes_while_the_log_is_in_use_on_every_thread() {
+    let (out, lines) = gathering();
+    let filter = |level: &str| Filter::parse(level).expect("it is right");
+    let (dispatch, levels) = telemetry::adjustable(filter("info"), Look::Json, now(), out);
+    // One more subscriber: with a single one, tracing asks only the first thread that meets a statement.
+    let _other = Capture::elsewhere();
+    let on_another_thread = || {
+        let dispatch = dispatch.clone();
+        let emit = move || tracing::dispatcher::with_default(&dispatch, a_transaction);
+        std::thread::spawn(emit).join().expect("it does not panic");
+    };
+
+    on_another_thread();
+    levels.set(filter("info,steward::commit=debug")).expect("the log is there");
+    on_another_thread();
+    levels.set(filter("error")).expect("the log is there");
+    on_another_thread();
+    let is_shown = tracing::dispatcher::with_default(&dispatch, LogLevelChanged::is_shown);
+    assert!(!is_shown, "nothing below an error");
+    levels.set(filter("debug")).expect("the log is there");
+    on_another_thread();
+
+    assert_eq!(lines().len(), 2, "{:?}", lines());
+    drop(dispatch);
+    assert!(levels.set(filter("info")).is_err(), "there is no log any more");
 }
 
 fn a_test_fails_on_an_error_that_it_did_not_announce() {
@@ -345,8 +392,22 @@ fn a_library_says(detail: &str, code: &str, number: i64, fraction: f64) {
     tracing::warn!(code, number, fraction, debug = ?detail, display = %code, big = u128::MAX, flag = true, "{detail}");
 }
 
+/// An event of the level DEBUG.
+fn a_transaction() {
+    let committed = TransactionCommitted {
+        number: 1,
+        events: 1,
+        snapshots: 1,
+        dead_letters: 0,
+        bytes: 10,
+        took_ms: 1,
+        partitions: "0",
+    };
+    committed.emit();
+}
+
 /// Texts of all kinds, many of them with what JSON, terminals and line readers stumble over, some of them long.
-fn any_text() -> impl Strategy<Value = String> {
+pub fn any_text() -> impl Strategy<Value = String> {
     let char = prop_oneof![any::<char>(), prop::char::range('\0', '\u{9f}'), Just('"'), Just('\\'), Just('\u{2028}')];
     let short = prop::collection::vec(char.clone(), 0..40);
     let long = prop::collection::vec(char, 1_000..4_000);
@@ -354,7 +415,7 @@ fn any_text() -> impl Strategy<Value = String> {
 }
 
 #[track_caller]
-fn property<S: Strategy>(values: &S, holds: impl Fn(S::Value) -> Result<(), TestCaseError>) {
+pub fn property<S: Strategy>(values: &S, holds: impl Fn(S::Value) -> Result<(), TestCaseError>) {
     let config = proptest::test_runner::Config { cases: 64, failure_persistence: None, ..Default::default() };
     if let Err(failure) = crate::support::chance::runner(config).run(values, holds) {
         panic!("{failure}");
@@ -372,7 +433,7 @@ type PanicHook = Box<dyn Fn(&PanicHookInfo<'_>) + Sync + Send + 'static>;
 static TURN: Mutex<()> = Mutex::new(());
 
 impl Hook {
-    fn installed(caught: fn() -> bool) -> Hook {
+    fn installed(caught: fn(&str) -> bool) -> Hook {
         let hook = Hook::silent();
         telemetry::log_panics(caught, || {}, now());
         hook

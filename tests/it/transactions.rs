@@ -5,13 +5,15 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, DefaultConsumerContext};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use steward::entity::{Reason, Rejection};
-use steward::kafka::commit_thread::{CommitClients, CommitSettings, CommitStep, CommitThread};
+use steward::kafka::commit_thread::{CommitClients, CommitSettings, CommitStep, CommitThread, MAX_ABANDONED, given_up};
 use steward::kafka::membership::{GroupView, Membership, membership_of};
 use steward::kafka::{committed, transaction};
 use steward::ports::{Answer, Clock, Committed, Content, Mark, RefusedRecord, Stretch, Terms, Transactions};
@@ -30,8 +32,12 @@ pub fn trials() -> Vec<Trial> {
         a_missing_permission_to_produce_is_a_refusal,
         the_phase_tells_what_the_thread_waits_for,
         without_a_broker_a_renewal_fails_within_its_limit,
+        a_call_that_never_returns_is_given_up_with_its_producer,
+        calls_are_given_up_until_too_many_are_outstanding,
     ];
-    trials.extend(broker_trials![Shared:
+    // An answer that is late counts as none.
+    trials.extend(broker_trials![SharedAlone:
+        a_small_transaction_takes_milliseconds,
         a_commit_shows_state_dead_letters_and_offsets_at_once,
         a_term_that_ends_after_the_metadata_was_taken_lets_nothing_through,
         content_of_an_ended_term_opens_no_transaction,
@@ -40,10 +46,10 @@ pub fn trials() -> Vec<Trial> {
         a_newer_producer_of_the_same_name_fences_the_older,
         a_transaction_that_timed_out_is_told_from_one_that_another_process_fenced,
         a_record_that_is_too_large_is_named_and_passes_without_its_value,
+        a_snapshot_that_is_too_large_passes_without_its_trace_context,
         offsets_alone_commit_one_after_the_other,
         before_a_renewal_there_is_no_producer,
     ]);
-    trials.extend(broker_trials![SharedAlone: a_small_transaction_takes_milliseconds]);
     trials
 }
 
@@ -139,7 +145,7 @@ fn a_consumer_that_never_joined_commits_nothing() {
         Arc::new(move || membership_of(&stranger))
     });
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
-    assert!(matches!(&answer, Answer::Aborted { cause, .. } if cause.contains("not joined")), "{answer:?}");
+    assert!(matches!(&answer, Answer::OutOfGroup { cause } if cause.contains("not joined")), "{answer:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
     assert_eq!(pod.renews(), [(P0, None)]);
 }
@@ -163,7 +169,7 @@ fn an_old_generation_commits_nothing() {
 
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
 
-    assert!(matches!(&answer, Answer::Aborted { timed_out: false, .. }), "{answer:?}");
+    assert!(matches!(&answer, Answer::OutOfGroup { .. }), "{answer:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
     let again = pod.commits(pod.content(2, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
     assert!(matches!(again, Answer::Committed { .. }), "{again:?}");
@@ -230,6 +236,23 @@ fn a_record_that_is_too_large_is_named_and_passes_without_its_value() {
     assert_eq!(dlq[1].headers[6..], expected);
 }
 
+fn a_snapshot_that_is_too_large_passes_without_its_trace_context() {
+    let pod = Pod::joins(1);
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let noise: Vec<u8> = (0..2_000_000).map(|_| random.random()).collect();
+    let trace = TraceContext { traceparent: None, tracestate: Some(noise.into_boxed_slice()) };
+    let traced = Snapshot { trace: Some(Box::new(trace)), ..pod.snapshot("42", Some("{}"), 2) };
+    let small = pod.snapshot("43", Some("{}"), 1);
+
+    let answer = pod.commits(pod.content(1, vec![small.clone(), traced.clone()], vec![], 3));
+
+    let Answer::Refused { record, .. } = &answer else { panic!("{answer:?}") };
+    assert_eq!(*record, Some(RefusedRecord::Snapshot { index: 1, too_large: true }));
+    let answer = pod.commits(pod.content(2, vec![small, Snapshot { trace: None, ..traced }], vec![], 3));
+    assert!(matches!(answer, Answer::Committed { .. }), "{answer:?}");
+    assert_eq!(pod.kafka.read_committed(&pod.names.state).len(), 2);
+}
+
 fn offsets_alone_commit_one_after_the_other() {
     let pod = Pod::joins(1);
     for number in 1..=5 {
@@ -284,10 +307,10 @@ fn each_error_of_the_broker_gets_its_answer() {
     use RDKafkaApiKey::{AddOffsetsToTxn, EndTxn, TxnOffsetCommit};
     use RDKafkaRespErr::*;
     let table = [
-        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION, "Aborted"),
-        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID, "Aborted"),
-        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID, "Aborted"),
-        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS, "Aborted"),
+        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION, "OutOfGroup"),
+        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID, "OutOfGroup"),
+        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID, "OutOfGroup"),
+        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS, "OutOfGroup"),
         (TxnOffsetCommit, RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED, "Refused"),
         (TxnOffsetCommit, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, "Fenced"),
         (AddOffsetsToTxn, RD_KAFKA_RESP_ERR_PRODUCER_FENCED, "Fenced"),
@@ -321,7 +344,10 @@ fn a_missing_permission_to_produce_is_a_refusal() {
     assert!(matches!(answer, Answer::Refused { record: None, .. }), "{answer:?}");
     mock.cluster.request_errors(RDKafkaApiKey::Produce, &[denied]);
     let answer = mock.commits(1);
-    assert!(matches!(answer, Answer::Refused { record: Some(RefusedRecord::Snapshot(0)), .. }), "{answer:?}");
+    assert!(
+        matches!(answer, Answer::Refused { record: Some(RefusedRecord::Snapshot { index: 0, too_large: false }), .. }),
+        "{answer:?}"
+    );
     assert!(matches!(mock.commits(1), Answer::Committed { .. }));
 }
 
@@ -352,6 +378,42 @@ fn without_a_broker_a_renewal_fails_within_its_limit() {
     assert!(matches!(renewed(&mock.transactions), Answer::Renewed(_)));
 }
 
+/// Told so of the coordinator, the library waits for a broker to come or go before it asks again, and for nothing else.
+fn a_call_that_never_returns_is_given_up_with_its_producer() {
+    let timeout = Duration::from_secs(1);
+    let mock = Mock::within(timeout);
+    let moved = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR;
+    let away = RDKafkaRespErr::RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE;
+    mock.cluster.request_errors(RDKafkaApiKey::TxnOffsetCommit, &[moved]);
+    mock.cluster.request_errors(RDKafkaApiKey::FindCoordinator, &[away; 1_000]);
+
+    let started = SystemClock.now();
+    let answer = mock.commits(1);
+    let took = SystemClock.now() - started;
+
+    assert!(matches!(&answer, Answer::Unanswered { cause } if cause.contains("given up")), "{answer:?}");
+    assert!(took >= timeout, "after {took:?} only");
+    assert_eq!(mock.transactions.phase().get().0, CommitStep::Idle, "what was given up is not shown any more");
+    for request in [RDKafkaApiKey::TxnOffsetCommit, RDKafkaApiKey::FindCoordinator] {
+        mock.cluster.clear_request_errors(request);
+    }
+    assert!(matches!(mock.commits(2), Answer::Unanswered { .. }), "its producer went with it");
+    assert!(matches!(renewed(&mock.transactions), Answer::Renewed(_)));
+    let next = mock.commits(3);
+    assert!(matches!(next, Answer::Committed { .. }), "{next:?}");
+}
+
+fn calls_are_given_up_until_too_many_are_outstanding() {
+    for outstanding in 1..=2 * MAX_ABANDONED {
+        let answer = given_up(CommitStep::SendingOffsets, Duration::from_secs(12), outstanding);
+        if outstanding <= MAX_ABANDONED {
+            assert!(matches!(&answer, Answer::Unanswered { cause } if cause.contains("12000 ms")), "{answer:?}");
+        } else {
+            assert!(matches!(&answer, Answer::Fatal { cause } if cause.contains("restart")), "{answer:?}");
+        }
+    }
+}
+
 struct Mock {
     cluster: MockCluster<'static, DefaultProducerContext>,
     terms: Arc<Terms>,
@@ -360,13 +422,16 @@ struct Mock {
 
 impl Mock {
     fn new() -> Mock {
+        Mock::within(Duration::from_secs(10))
+    }
+
+    fn within(timeout: Duration) -> Mock {
         let cluster = MockCluster::new(1).expect("a mock broker");
         for topic in ["input", "state", "dlq"] {
             cluster.create_topic(topic, 1, 1).expect("the mock obeys");
         }
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", cluster.bootstrap_servers());
-        let timeout = Duration::from_secs(10);
         let settings = CommitSettings {
             topic: "input".into(),
             state_topic: "state".into(),

@@ -88,5 +88,22 @@ once.
 {{- $problems = append $problems "config.kafka.group_id, instanceNamePrefix and the pod's name are more than 249 characters together; shorten one of them" -}}
 {{- end -}}
 
+{{- if contains "/loki/api/" $v.monitoring.loki.url -}}
+{{- $problems = append $problems (printf "monitoring.loki.url (%s) holds the path of Loki's interface, which the shippers add; give what stands before it" $v.monitoring.loki.url) -}}
+{{- end -}}
+{{- $log := default dict $v.config.log -}}
+{{- if or $v.monitoring.rules.enabled $v.monitoring.dashboard.enabled -}}
+{{- if eq (default "auto" $log.format) "text" -}}
+{{- $problems = append $problems "monitoring reads JSON lines, but config.log.format is text; set json, or leave it out" -}}
+{{- end -}}
+{{- if and (regexMatch "^ *(error|warn) *(,|$)" (default "info" $log.level | lower)) (not (contains "steward" (default "" $log.level))) -}}
+{{- $problems = append $problems (printf "monitoring draws on `stats`, a line of level INFO, but config.log.level is %s; set info, or add `,steward::health=info`" $log.level) -}}
+{{- end -}}
+{{- $statsMs := include "steward.statsIntervalMs" . | int64 -}}
+{{- if gt $statsMs 60000 -}}
+{{- $problems = append $problems (printf "monitoring looks at the last two minutes, but config.log.stats_interval_ms is %d; set 60000 or less" $statsMs) -}}
+{{- end -}}
+{{- end -}}
+
 {{- if $problems }}{{ fail (printf "\n- %s\n" (join "\n- " $problems)) }}{{ end -}}
 {{- end -}}

@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::actors::Shared;
 use crate::entity::Reason;
 use crate::log_events::{
-    EntitiesPanicked, EntityPanicked, EventRejected, EventsRejected, LogEvent, ProducerRenewFailed, ProducerRenewed,
-    RecordTruncated, StaleOutcomesDropped, TransactionAborted, TransactionCommitted, TransactionRefused,
-    TransactionUnanswered, millis, ranges,
+    DrainCutShort, EntitiesPanicked, EntityPanicked, EventRejected, EventsRejected, LogEvent, ProducerRenewFailed,
+    ProducerRenewed, RecordTruncated, RecordsTruncated, StaleOutcomesDropped, Trace, TraceContextDropped,
+    TransactionAborted, TransactionCommitted, TransactionRefused, TransactionUnanswered, millis, ranges,
 };
 use crate::progress::group_commit::{Notice, Receipt, Verdict};
 use crate::record::{DeadLetter, Partition, header};
@@ -23,12 +23,14 @@ type Place = (i32, i64);
 #[derive(Debug)]
 pub(super) struct Report {
     rejected: Flood<Reason, Place>,
+    truncated: Flood<(), Place>,
     panics: u64,
 }
 
 impl Default for Report {
     fn default() -> Report {
-        Report { rejected: Flood::new(SUMMARY_WINDOW, Reason::ALL.len()), panics: 0 }
+        let rejected = Flood::new(SUMMARY_WINDOW, Reason::ALL.len());
+        Report { rejected, truncated: Flood::new(SUMMARY_WINDOW, 1), panics: 0 }
     }
 }
 
@@ -49,10 +51,9 @@ impl Report {
             events += done.open.batch.len() as u64;
         }
         for stretch in &receipt.stretches {
-            shared.vitals.committed(stretch.partition, stretch.end);
+            shared.vitals.committed(stretch.partition, stretch.end, shared.clock.now());
         }
         shared.stats.transaction(receipt.took);
-        shared.vitals.progressed(shared.clock.now());
         TransactionCommitted {
             number: receipt.number,
             events,
@@ -74,22 +75,31 @@ impl Report {
             self.panics += u64::from(reason == Reason::Panicked);
             return;
         }
+        let key = record.key.and_then(|key| shared.keys.show(key));
+        let trace = record.headers.last(header::TRACEPARENT).and_then(Trace::parse);
+        let trace_id = trace.map(|trace| trace.trace_id);
+        let span_id = trace.map(|trace| trace.span_id);
+        let trace_flags = trace.map(|trace| trace.trace_flags);
         if reason == Reason::Panicked {
             self.panics += 1;
-            EntityPanicked { partition, offset, detail: &letter.rejection.detail, panics: self.panics }.emit();
+            let (location, panics) = (letter.rejection.location.as_deref(), self.panics);
+            EntityPanicked { partition, offset, key, location, panics, trace_id, span_id, trace_flags }.emit();
         } else {
-            let traceparent =
-                record.headers.last(header::TRACEPARENT).and_then(|bytes| std::str::from_utf8(bytes).ok());
-            EventRejected { reason: reason.code(), partition, offset, traceparent }.emit();
+            let reason = reason.code();
+            EventRejected { reason, partition, offset, key, trace_id, span_id, trace_flags }.emit();
         }
     }
 
     pub(super) fn summarise(&mut self, shared: &Shared) {
-        self.rejected.summaries(shared.clock.now()).into_iter().for_each(tell_summary);
+        let now = shared.clock.now();
+        self.rejected.summaries(now).into_iter().for_each(tell_summary);
+        self.truncated.summaries(now).into_iter().for_each(tell_truncated);
     }
 
     pub(super) fn finish(&mut self, shared: &Shared) {
-        self.rejected.finish(shared.clock.now()).into_iter().for_each(tell_summary);
+        let now = shared.clock.now();
+        self.rejected.finish(now).into_iter().for_each(tell_summary);
+        self.truncated.finish(now).into_iter().for_each(tell_truncated);
     }
 
     pub(super) fn dropped(&self, partition: Partition, records: u64) {
@@ -98,7 +108,10 @@ impl Report {
         }
     }
 
-    pub(super) fn notice(&self, notice: Notice, shared: &Shared) {
+    pub(super) fn notice(&mut self, notice: Notice, shared: &Shared) {
+        if let Some(cause) = trouble_of(&notice) {
+            shared.vitals.commit_failed(cause);
+        }
         match notice {
             Notice::Aborted { number, cause, attempt } => {
                 shared.stats.transaction_aborted();
@@ -126,8 +139,17 @@ impl Report {
                 attempt: u64::from(attempt),
             }
             .emit(),
+            Notice::Untraced { partition, offset, bytes } => {
+                TraceContextDropped { partition: partition.0, offset: offset.0, bytes }.emit();
+            }
+            Notice::CutShort { cause, attempts, records } => {
+                DrainCutShort { cause: &cause, attempts: u64::from(attempts), events: records }.emit();
+            }
             Notice::Truncated { partition, offset, bytes } => {
-                RecordTruncated { partition: partition.0, offset: offset.0, bytes }.emit();
+                let place = (partition.0, offset.0);
+                if self.truncated.seen(&(), place, shared.clock.now()) == Seen::First {
+                    RecordTruncated { partition: place.0, offset: place.1, bytes }.emit();
+                }
             }
         }
     }
@@ -145,6 +167,24 @@ fn tell_summary(summary: Summary<Reason, Place>) {
     }
 }
 
+fn tell_truncated(summary: Summary<(), Place>) {
+    let Summary { count, window, last: (last_partition, last_offset), .. } = summary;
+    RecordsTruncated { count, window_ms: millis(window), last_partition, last_offset }.emit();
+}
+
+/// Why nothing was committed, where it was not.
+fn trouble_of(notice: &Notice) -> Option<&str> {
+    match notice {
+        Notice::Aborted { cause, .. }
+        | Notice::TimedOut { cause, .. }
+        | Notice::Unanswered { cause, .. }
+        | Notice::RenewFailed { cause, .. }
+        | Notice::CutShort { cause, .. }
+        | Notice::Refused { cause, .. } => Some(cause),
+        Notice::Renewed { .. } | Notice::Untraced { .. } | Notice::Truncated { .. } => None,
+    }
+}
+
 /// The stable code of a verdict.
 fn verdict_code(verdict: Verdict) -> &'static str {
     match verdict {
@@ -152,5 +192,6 @@ fn verdict_code(verdict: Verdict) -> &'static str {
         Verdict::TookEffect => "took_effect",
         Verdict::HadNone => "did_not",
         Verdict::CannotTell => "disagrees",
+        Verdict::Lost => "lost",
     }
 }

@@ -70,6 +70,11 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         &["above kafka.session_timeout_ms (10000)", "10001 or more"],
     ),
     (
+        "[health]\njoin_timeout_ms = 60000",
+        "health.join_timeout_ms",
+        &["above kafka.max_poll_interval_ms (60000)", "60001 or more"],
+    ),
+    (
         "[shutdown]\ndrain_timeout_ms = 400",
         "shutdown.drain_timeout_ms",
         &["above shutdown.revoke_drain_ms (400)", "401 or more"],
@@ -91,6 +96,15 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
     ("[log]\nformat = 'xml'", "log.format", &["\"auto\", \"json\", \"text\""]),
     ("[log]\nlevel = 'verbose'", "log.level", &["error, warn, info, debug or trace", "info,librdkafka=debug"]),
     ("[log]\nlevel = 'info,librdkafka=loud'", "log.level", &["filter of target=level"]),
+    ("[log]\nlevel = 'info,warn'", "log.level", &["filter of target=level"]),
+    ("[log]\nlevel = 'off'", "log.level", &["error, warn, info, debug or trace"]),
+    ("[log]\nkeys = 'hidden'", "log.keys", &["\"plain\", \"hashed\", \"omitted\""]),
+    ("[log]\nkeys = 'hashed'", "log.key_hash_secret_file", &["is needed by log.keys", "16 random characters"]),
+    (
+        "[log]\nkey_hash_secret_file = '/x'",
+        "log.key_hash_secret_file",
+        &["has no meaning with log.keys = \"plain\"", "log.keys = \"hashed\""],
+    ),
     ("[log]\nlevel = 3", "log.level", &["must be text", "double quotes"]),
     ("[kafka]\ntopic = ''", "kafka.topic", &["must not be empty", "remove the line"]),
     ("[kafka]\ntopic = 'a b'", "kafka.topic", &["\"a b\"", "1 to 249 characters", "Kafka allows"]),

@@ -14,13 +14,13 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset as ClientOffset, TopicPartitionList};
 use rdkafka_sys as sys;
 use steward::config::Config;
-use steward::kafka::client::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
+use steward::kafka::client_context::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
 use steward::kafka::event_source::{KafkaSource, SourceHandle, SourceParts};
 use steward::ports::{Clock, Drained, EventSource, SourceEvent, SourceFailure, SourceSink, Terms};
 use steward::record::{Batch, Header, Partition, Position, Term};
 
 /// A condition that does not come true within this time fails the test.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) struct Setup {
     pub(super) config: Config,

@@ -1,30 +1,38 @@
 //! The watchdog: work that does not move ends the process, and nothing to do never does.
 
+use std::time::Duration;
+
 use libtest_mimic::Trial;
+use rdkafka::producer::Producer as _;
 use steward::exit_code::ExitCode;
 use steward::heartbeat::Heartbeat;
 
 use crate::faults::{busy_with, number, small};
 use crate::support::broker::Broker;
-use crate::support::kafka::{Kafka, Outgoing};
+use crate::support::kafka::{Kafka, Outgoing, send};
 use crate::support::ledger::Ledger;
 use crate::support::load::events;
-use crate::support::names::Names;
-use crate::support::process::{Setup, wait_for_log};
-use crate::support::wait::{PATIENCE, wait_until};
+use crate::support::names::{Names, unique};
+use crate::support::process::{Setup, Steward, wait_for_log};
+use crate::support::wait::{Deadline, PATIENCE, wait_until};
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = broker_trials![Own:
         work_that_does_not_move_ends_the_process_and_the_log_says_where,
         a_process_that_fell_out_of_the_group_is_not_ready_until_it_is_back,
     ];
-    trials.extend(broker_trials![Shared: an_idle_topic_is_no_stall]);
+    trials.extend(broker_trials![Shared:
+        an_idle_topic_is_no_stall,
+        what_an_open_transaction_of_a_producer_holds_back_is_no_stall,
+        what_was_aborted_behind_the_last_event_is_no_stall,
+        a_process_that_stands_by_without_partitions_is_no_stall,
+    ]);
     trials
 }
 
 /// The least that the broker allows, and the watchdog right behind it.
-const SESSION_MS: i64 = 6_000;
-const STALL_MS: i64 = 7_000;
+pub const SESSION_MS: i64 = 6_000;
+pub const STALL_MS: i64 = 7_000;
 
 fn work_that_does_not_move_ends_the_process_and_the_log_says_where() {
     let mut broker = Broker::own();
@@ -40,6 +48,7 @@ fn work_that_does_not_move_ends_the_process_and_the_log_says_where() {
     assert_eq!(stalled["phase"], "commit", "{stalled}");
     assert!(stalled["waiting_for"].as_str().is_some_and(|what| !what.is_empty()), "{stalled}");
     assert!(number(&stalled, "partition") < 3 && stalled["offset"].as_u64().is_some(), "{stalled}");
+    assert!(stalled["key"].as_str().is_some_and(|key| !key.is_empty()), "{stalled}");
     let limit_ms = u64::try_from(STALL_MS).expect("positive");
     assert_eq!(number(&stalled, "limit_ms"), limit_ms);
     assert!((limit_ms..limit_ms + 5_000).contains(&number(&stalled, "stalled_ms")), "{stalled}");
@@ -61,19 +70,78 @@ fn an_idle_topic_is_no_stall() {
     let mut steward = vigilant(Setup::new(&kafka, &names)).set("log.stats_interval_ms", 1_000).start();
     Ledger::of(&kafka, &names).assert_exact();
 
-    // Its own clock says that it was idle for longer than the limit.
-    let limit_ms = 2_000 + u64::try_from(STALL_MS).expect("positive");
-    wait_for_log(&steward, "idle for long", PATIENCE, |lines| {
-        let idle = lines.iter().rev().filter(|line| line["event"] == "stats");
-        let idle = idle.take_while(|stats| number(stats, "lag_total") == 0 && number(stats, "transactions") == 0);
-        (idle.map(|stats| number(stats, "interval_ms")).sum::<u64>() > limit_ms).then_some(())
-    });
+    is_idle_for_longer_than_the_limit(&steward);
     kafka.produce(&names.input, &events(2, 50, 10).collect::<Vec<Outgoing>>());
 
     Ledger::of(&kafka, &names).assert_exact();
     assert_eq!(steward.events("progress_stalled"), Vec::<serde_json::Value>::new());
     steward.stop();
     steward.assert_no_errors_but(&[]);
+}
+
+fn what_an_open_transaction_of_a_producer_holds_back_is_no_stall() {
+    let (kafka, names) = (Kafka::shared(), Names::new());
+    kafka.create_input(&names, 1);
+    kafka.produce(&names.input, &events(1, 50, 10).collect::<Vec<Outgoing>>());
+    let mut steward = vigilant(Setup::new(&kafka, &names)).set("log.stats_interval_ms", 1_000).start();
+    Ledger::of(&kafka, &names).assert_exact();
+
+    let producer = kafka.transactional_producer_within(&unique("slow"), Duration::from_secs(900));
+    producer.begin_transaction().expect("a new producer can begin");
+    for (index, event) in events(2, 50, 10).enumerate() {
+        send(&producer, &names.input, &event.to(0), index, Deadline::after(PATIENCE));
+    }
+    producer.flush(PATIENCE).expect("the broker takes it");
+    assert_eq!(kafka.with_open_transactions(&names.input), [0]);
+    is_idle_for_longer_than_the_limit(&steward);
+
+    producer.commit_transaction(PATIENCE).expect("the broker commits it");
+    Ledger::of(&kafka, &names).assert_exact();
+    steward.stop();
+    steward.assert_no_errors_but(&[]);
+}
+
+/// Markers and aborted records take offsets, and hold no event. A process that starts before them reads none at all.
+fn what_was_aborted_behind_the_last_event_is_no_stall() {
+    let (kafka, names) = (Kafka::shared(), Names::new());
+    kafka.create_input(&names, 1);
+    let producer = kafka.transactional_producer(&unique("aborts"));
+    for index in 0..3 {
+        producer.begin_transaction().expect("the last one has ended");
+        send(&producer, &names.input, &events(1, 1, 1).next().expect("one").to(0), index, Deadline::after(PATIENCE));
+        producer.flush(PATIENCE).expect("the broker takes it");
+        producer.abort_transaction(PATIENCE).expect("an open transaction can be aborted");
+    }
+
+    let mut steward = vigilant(Setup::new(&kafka, &names)).set("log.stats_interval_ms", 1_000).start();
+    steward.wait_for_event("became_ready", PATIENCE);
+    is_idle_for_longer_than_the_limit(&steward);
+    assert_eq!(kafka.committed(&names.group, &names.input), [Some(6)], "three records and their markers");
+    steward.stop();
+    steward.assert_no_errors_but(&[]);
+}
+
+fn a_process_that_stands_by_without_partitions_is_no_stall() {
+    let (kafka, names) = (Kafka::shared(), Names::new());
+    kafka.create_input(&names, 1);
+    kafka.produce(&names.input, &events(1, 50, 10).collect::<Vec<Outgoing>>());
+    let setup = vigilant(Setup::new(&kafka, &names))
+        .set("kafka.max_poll_interval_ms", STALL_MS)
+        .set("health.join_timeout_ms", STALL_MS + 500)
+        .set("log.stats_interval_ms", 1_000);
+    let mut both = ["one", "other"].map(|name| setup.clone().instance(name).start());
+    for steward in &mut both {
+        steward.wait_for_event("became_ready", PATIENCE);
+    }
+
+    both.iter().for_each(is_idle_for_longer_than_the_limit);
+    let serving = |steward: &Steward| steward.events("stats").pop().is_some_and(|stats| stats["serving"] != "");
+    assert_eq!(both.iter().filter(|steward| serving(steward)).count(), 1, "one of them stands by");
+    for mut steward in both {
+        assert!(steward.is_running(), "{}", steward.tail());
+        steward.stop();
+        steward.assert_no_errors_but(&[]);
+    }
 }
 
 /// There is nothing to do, so that nothing stalls; but a process that nobody counts on must not look ready.
@@ -101,6 +169,17 @@ fn a_process_that_fell_out_of_the_group_is_not_ready_until_it_is_back() {
     steward.assert_no_errors_but(&[]);
 }
 
-fn vigilant(setup: Setup) -> Setup {
+/// Its own clock says that it was idle for longer than the limit.
+fn is_idle_for_longer_than_the_limit(steward: &Steward) {
+    let limit_ms = 2_000 + STALL_MS.unsigned_abs();
+    wait_for_log(steward, "idle for long", PATIENCE, |lines| {
+        assert!(!lines.iter().any(|line| line["event"] == "progress_stalled"), "it stalled; {}", steward.tail());
+        let idle = lines.iter().rev().filter(|line| line["event"] == "stats");
+        let idle = idle.take_while(|stats| number(stats, "lag_total") == 0 && number(stats, "transactions") == 0);
+        (idle.map(|stats| number(stats, "interval_ms")).sum::<u64>() > limit_ms).then_some(())
+    });
+}
+
+pub fn vigilant(setup: Setup) -> Setup {
     setup.set("kafka.session_timeout_ms", SESSION_MS).set("health.stall_timeout_ms", STALL_MS)
 }

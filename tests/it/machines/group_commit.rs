@@ -4,12 +4,12 @@ mod harness;
 
 use std::time::Duration;
 
-use steward::progress::group_commit::REFUSALS_ALLOWED;
+use steward::progress::group_commit::{OUT_OF_GROUP_ALLOWED, REFUSALS_ALLOWED};
 use steward::progress::offsets::Outcomes;
 use steward::progress::transaction::{Answer, RefusedRecord};
-use steward::record::{Partition, Term};
+use steward::record::{Partition, Snapshot, Term, TraceContext};
 
-pub(super) use harness::{Committer, aborted, committed, unanswered};
+pub(super) use harness::{Committer, aborted, committed, out_of_group, unanswered};
 
 use super::{P0, P1, batch_of, letter_of, snapshot_of};
 
@@ -29,6 +29,7 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
         what_recovery_publishes_counts_for_the_limit,
         no_partition_is_starved,
         a_dead_letter_that_is_too_large_goes_without_its_value,
+        a_snapshot_that_is_too_large_goes_without_its_trace_context,
         a_truncated_letter_that_is_refused_still_stops_the_process,
         a_refusal_is_repeated_three_times_and_then_names_the_record,
         a_refused_record_that_nobody_named_stops_without_a_name,
@@ -37,6 +38,9 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
         a_revocation_of_nothing_is_drained_at_once,
         a_revocation_waits_for_the_transaction_under_way,
         a_revocation_does_not_sit_out_the_wait_after_an_abort,
+        while_it_runs_what_the_group_refuses_is_sent_again_and_again,
+        a_process_that_stops_drops_what_the_group_keeps_refusing,
+        a_process_that_stops_counts_refusals_in_a_row,
         lines_that_close_go_first,
         what_ends_in_flight_is_not_sent_again,
         what_recovery_publishes_goes_out_with_the_start_also_after_an_abort,
@@ -230,6 +234,28 @@ fn a_dead_letter_that_is_too_large_goes_without_its_value() {
     assert_eq!(committer.answers(committed()), ["committed 5 batches [2]"]);
 }
 
+fn a_snapshot_that_is_too_large_goes_without_its_trace_context() {
+    let mut committer = Committer::new();
+    let trace = |traceparent: &str, tracestate: &str| {
+        let value = |text: &str| (!text.is_empty()).then(|| Box::from(text.as_bytes()));
+        Some(Box::new(TraceContext { traceparent: value(traceparent), tracestate: value(tracestate) }))
+    };
+    let snapshots = vec![
+        Snapshot { trace: trace("1234", "567"), ..snapshot_of(P0, "a", 1) },
+        Snapshot { trace: trace("1234", ""), ..snapshot_of(P0, "b", 2) },
+    ];
+    let heals = Outcomes { snapshots, ..Outcomes::default() };
+    assert_eq!(committer.joins_with(P0, T1, None, 3, heals), ["commit 1 0:-..3 0.a@1+trace 0.b@2+trace"]);
+    let too_large = |index| refused(Some(RefusedRecord::Snapshot { index, too_large: true }));
+    let said = committer.answers(too_large(0));
+    assert_eq!(said, ["told untraced 0/1 of 7 bytes", "commit 2 0:-..3 0.a@1 0.b@2+trace"]);
+    let said = committer.answers(too_large(1));
+    assert_eq!(said, ["told untraced 0/2 of 4 bytes", "commit 3 0:-..3 0.a@1 0.b@2"]);
+    committer.answers(aborted());
+    assert_eq!(committer.ticks(Duration::from_secs(1)), ["commit 4 0:-..3 0.a@1 0.b@2"]);
+    assert_eq!(committer.answers(too_large(1)), ["told refused 0/2 attempt 1"], "there is nothing left to leave out");
+}
+
 fn a_truncated_letter_that_is_refused_still_stops_the_process() {
     let mut committer = Committer::serving(&[P0]);
     let read = committer.opens(P0, T1, &[0]);
@@ -245,7 +271,9 @@ fn a_truncated_letter_that_is_refused_still_stops_the_process() {
 
 fn a_refusal_is_repeated_three_times_and_then_names_the_record() {
     for (record, name) in [
-        (RefusedRecord::Snapshot(0), "0/1"),
+        (RefusedRecord::Snapshot { index: 0, too_large: false }, "0/1"),
+        // Without a trace context there is nothing to leave out.
+        (RefusedRecord::Snapshot { index: 0, too_large: true }, "0/1"),
         (RefusedRecord::DeadLetter { index: 0, too_large: false }, "0/0"),
         (RefusedRecord::DeadLetter { index: 99, too_large: true }, "-"),
     ] {
@@ -336,6 +364,53 @@ fn a_revocation_does_not_sit_out_the_wait_after_an_abort() {
     assert_eq!(committer.wait(), Some(Duration::from_millis(100)), "once; then the waits grow as ever");
     committer.ticks(Duration::from_millis(100));
     assert_eq!(committer.answers(committed()), ["committed 4 batches [2]", "drained 1"]);
+}
+
+fn while_it_runs_what_the_group_refuses_is_sent_again_and_again() {
+    let mut committer = Committer::serving(&[P0]);
+    let read = committer.opens(P0, T1, &[0, 1]);
+    committer.completes(&read, &["a"], &[]);
+    for attempt in 1..=4 * OUT_OF_GROUP_ALLOWED {
+        assert_eq!(committer.answers(out_of_group()), [format!("told aborted {} attempt {attempt}", attempt + 1)]);
+        assert_eq!(committer.ticks(Duration::from_secs(2)), [format!("commit {} 0:0..2 0.a@1", attempt + 2)]);
+    }
+}
+
+fn a_process_that_stops_drops_what_the_group_keeps_refusing() {
+    let mut committer = Committer::serving(&[P0, P1]);
+    let sent = committer.opens(P0, T1, &[0, 1]);
+    let (done, open) = (committer.opens(P0, T1, &[2]), committer.opens(P1, T1, &[0, 1, 2]));
+    committer.completes(&sent, &["a"], &[]);
+    committer.completes(&done, &["a"], &[]);
+    assert_eq!(committer.stops(), [""; 0]);
+    for attempt in 1..OUT_OF_GROUP_ALLOWED {
+        assert_eq!(committer.answers(out_of_group()), [format!("told aborted {} attempt {attempt}", attempt + 2)]);
+        let wait = committer.wait().expect("it is sent again");
+        assert_eq!(committer.ticks(wait), [format!("commit {} 0:0..2 0.a@1", attempt + 3)]);
+    }
+    let said = committer.answers(out_of_group());
+    let told = ["told aborted 7 attempt 5", "dropped 2 of 0", "dropped 1 of 0", "dropped 3 of 1"];
+    assert_eq!(said[..4], told);
+    assert_eq!(said[4..], ["told cut short after 5: 6 records"]);
+    assert!(committer.machine.open_work().is_empty(), "nothing is left to wait for");
+    assert_eq!(committer.next_deadline(), None);
+    assert_eq!(committer.completes(&open, &["b"], &[]), [""; 0]);
+    assert_eq!(committer.revokes(1, &[(P0, T1), (P1, T1)]), ["drained 1"], "the group can be left at once");
+}
+
+fn a_process_that_stops_counts_refusals_in_a_row() {
+    let mut committer = Committer::serving(&[P0]);
+    let read = committer.opens(P0, T1, &[0]);
+    committer.completes(&read, &["a"], &[]);
+    committer.stops();
+    for _ in 0..3 * OUT_OF_GROUP_ALLOWED {
+        committer.answers(out_of_group());
+        committer.ticks(Duration::from_secs(2));
+        committer.answers(aborted());
+        let said = committer.ticks(Duration::from_secs(2));
+        assert!(said.len() == 1 && said[0].starts_with("commit"), "{said:?}");
+    }
+    assert_eq!(committer.answers(committed()).len(), 1);
 }
 
 fn lines_that_close_go_first() {
@@ -440,7 +515,10 @@ fn records_of_an_ended_line_are_reported_once() {
 fn the_oldest_record_is_found_in_lines_and_in_flight() {
     let mut committer = Committer::serving(&[P0, P1]);
     let oldest = |committer: &Committer| {
-        let (records, oldest) = committer.machine.open_records();
+        let work = committer.machine.open_work();
+        let heads = work.iter().filter_map(|(partition, work)| Some((*partition, work.head?)));
+        let oldest = heads.min_by_key(|(_, head)| head.timestamp_ms);
+        let records: u64 = work.values().map(|work| work.records).sum();
         (records, oldest.map(|(partition, head)| (partition, head.offset.0, head.decided)))
     };
     assert_eq!(oldest(&committer), (0, None));

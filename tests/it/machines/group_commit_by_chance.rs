@@ -49,6 +49,7 @@ enum Happening {
 enum Fate {
     Commits,
     Aborts,
+    OutOfGroup,
     TimesOut,
     CommitsUnanswered,
     AbortsUnanswered,
@@ -63,6 +64,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     let fate = prop_oneof![
         12 => Just(Fate::Commits),
         3 => Just(Fate::Aborts),
+        2 => Just(Fate::OutOfGroup),
         2 => Just(Fate::TimesOut),
         2 => Just(Fate::CommitsUnanswered),
         2 => Just(Fate::AbortsUnanswered),
@@ -322,6 +324,7 @@ impl World {
                     Answer::Committed { took: Duration::from_millis(1) }
                 }
                 Fate::Aborts | Fate::Fails => aborted(false),
+                Fate::OutOfGroup => Answer::OutOfGroup { cause: "an old generation".into() },
                 Fate::TimesOut => aborted(true),
                 Fate::CommitsUnanswered => {
                     self.ledger.write(content, &self.mark)?;
@@ -416,7 +419,7 @@ impl World {
             prop_assert_eq!(self.ledger.position(*partition), owned.next, "partition {}: something is lost", partition);
         }
         prop_assert!(self.revocations.is_empty(), "nobody answered {:?}", self.revocations);
-        prop_assert_eq!(self.machine.open_records(), (0, None));
+        prop_assert!(self.machine.open_work().is_empty(), "{:?}", self.machine.open_work());
         prop_assert_eq!(self.records_committed + self.records_dropped, self.records_opened, "each record has one end");
         Ok(())
     }

@@ -18,6 +18,7 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
         when_all_were_lost_meanwhile_nothing_is_left_to_do,
         a_partition_that_the_answer_leaves_out_is_recovered_again,
         what_had_no_effect_goes_again_with_half,
+        what_had_no_effect_again_and_again_waits_longer_each_time,
         what_waited_meanwhile_goes_behind_it,
         a_partition_that_goes_anyway_is_drained_when_it_is_forfeited,
         a_revocation_is_drained_once_the_doubt_is_settled,
@@ -117,6 +118,7 @@ fn when_all_were_lost_meanwhile_nothing_is_left_to_do() {
     committer.over(P0, T1);
     let said = committer.answers(Answer::Renewed(vec![at(P0, Some((77, "another/1")))]));
     assert!(said.iter().all(|word| !word.starts_with("commit ") && !word.starts_with("forfeit")), "{said:?}");
+    assert_eq!(said[0], "told renewed 2: Lost", "whether it took effect does not matter to it, and was not found out");
     assert!(said.contains(&"dropped 2 of 0".to_owned()) && said.contains(&"drained 1".to_owned()), "{said:?}");
 }
 
@@ -139,6 +141,25 @@ fn what_had_no_effect_goes_again_with_half() {
     let said = committer.answers(Answer::Renewed(vec![at(P0, Some((0, "run/1")))]));
     assert_eq!(said, ["told renewed 2: HadNone", "commit 3 0:0..1 !0.0"]);
     assert_eq!(committer.answers(committed())[1], "commit 4 0:1..2 !0.1", "the other half follows");
+}
+
+fn what_had_no_effect_again_and_again_waits_longer_each_time() {
+    let mut committer = in_doubt();
+    let had_none = || Answer::Renewed(vec![at(P0, Some((0, "run/1")))]);
+    assert_eq!(committer.answers(had_none())[1], "commit 3 0:0..2 0.a@1", "one lost answer is no reason to wait");
+    for (number, wait) in (3..).zip([50, 100, 200, 400, 800, 1_600, 2_000, 2_000]) {
+        assert_eq!(committer.answers(unanswered())[1], "renew [0]");
+        assert_eq!(committer.answers(had_none()), [format!("told renewed {number}: HadNone")]);
+        let wait = Duration::from_millis(wait);
+        assert_eq!(committer.wait(), Some(wait), "transaction {number}");
+        assert_eq!(committer.ticks(wait), [format!("commit {} 0:0..2 0.a@1", number + 1)]);
+    }
+    committer.answers(committed());
+    let read = committer.opens(P0, T1, &[2]);
+    committer.completes(&read, &["b"], &[]);
+    committer.answers(unanswered());
+    let said = committer.answers(Answer::Renewed(vec![at(P0, Some((2, "run/11")))]));
+    assert_eq!(said[1], "commit 13 0:2..3 0.b@2", "the next content begins anew");
 }
 
 fn what_waited_meanwhile_goes_behind_it() {
@@ -195,7 +216,8 @@ fn three_transactions_a_minute_may_be_timed_out() {
     let mut number = 1;
     let mut times_out = |committer: &mut Committer| {
         assert_eq!(committer.answers(fenced()), [format!("told timed out {number}"), "renew [0]".into()]);
-        let said = committer.answers(Answer::Renewed(vec![at(P0, None)]));
+        let mut said = committer.answers(Answer::Renewed(vec![at(P0, None)]));
+        said.extend(committer.wait().map(|wait| committer.ticks(wait)).unwrap_or_default());
         assert_eq!(said[1], format!("commit {} 0:-..0", number + 1));
         number += 1;
     };

@@ -79,7 +79,7 @@ fn whole_outputs_that_were_lost_are_made_again() {
 /// From here on the service's outputs are copies of what it wrote, without those records that are not kept.
 fn point_at_copies(world: &mut World, keep_state: impl Fn(&Stored) -> bool, keep_dlq: impl Fn(&Stored) -> bool) {
     let (state, dlq) = (unique("copy.state"), unique("copy.dlq"));
-    let partitions = world.kafka.partition_count(&world.names.input).expect("the input is there");
+    let partitions = world.kafka.partitions_of(&world.names.input);
     let forever = i64::MAX.to_string();
     let large = (1_048_588 + 65_536).to_string();
     let state_settings = [("cleanup.policy", "compact"), ("delete.retention.ms", &forever)];

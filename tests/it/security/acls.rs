@@ -5,7 +5,8 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 
 use super::{error_of, jaas};
-use crate::support::broker::{Broker, Tool};
+use crate::support::acls::{self, Allow, Operation, Pattern, Resource};
+use crate::support::broker::Broker;
 use crate::support::kafka::{Kafka, record};
 use crate::support::ledger::{assert_exact, wait_until_committed};
 use crate::support::names::Names;
@@ -20,7 +21,7 @@ pub fn trials() -> Vec<Trial> {
 
 /// One permission: what on, which one, and how a process ends that lacks it.
 struct Needed {
-    operation: &'static str,
+    operation: Operation,
     on: On,
     exit: i32,
     says: &'static [&'static str],
@@ -38,21 +39,16 @@ enum On {
 
 /// What a process needs whose topics are there. Read and Write include Describe.
 const NEEDED: &[Needed] = &[
-    Needed { operation: "Read", on: On::Input, exit: 5, says: &["{input}", "TopicAuthorizationFailed", "ACL"] },
-    Needed { operation: "DescribeConfigs", on: On::Input, exit: 4, says: DESCRIBE_CONFIGS },
-    Needed { operation: "Read", on: On::State, exit: 5, says: &["allow Read on topic {state}"] },
-    Needed { operation: "Write", on: On::State, exit: 10, says: &["TopicAuthorizationFailed", "permissions"] },
-    Needed { operation: "DescribeConfigs", on: On::State, exit: 4, says: DESCRIBE_CONFIGS },
-    Needed { operation: "Read", on: On::Dlq, exit: 5, says: &["allow Read on topic {dlq}"] },
-    Needed { operation: "Write", on: On::Dlq, exit: 10, says: &["TopicAuthorizationFailed", "permissions"] },
-    Needed { operation: "DescribeConfigs", on: On::Dlq, exit: 4, says: DESCRIBE_CONFIGS },
-    Needed {
-        operation: "Read",
-        on: On::Group,
-        exit: 5,
-        says: &["GroupAuthorizationFailed", "allow READ on the group"],
-    },
-    Needed { operation: "Write", on: On::TransactionalId, exit: 5, says: &["allow Write on the transactional id"] },
+    Needed { operation: READ, on: On::Input, exit: 5, says: &["{input}", "TopicAuthorizationFailed", "ACL"] },
+    Needed { operation: CONFIGS, on: On::Input, exit: 4, says: DESCRIBE_CONFIGS },
+    Needed { operation: READ, on: On::State, exit: 5, says: &["allow Read on topic {state}"] },
+    Needed { operation: WRITE, on: On::State, exit: 10, says: &["TopicAuthorizationFailed", "permissions"] },
+    Needed { operation: CONFIGS, on: On::State, exit: 4, says: DESCRIBE_CONFIGS },
+    Needed { operation: READ, on: On::Dlq, exit: 5, says: &["allow Read on topic {dlq}"] },
+    Needed { operation: WRITE, on: On::Dlq, exit: 10, says: &["TopicAuthorizationFailed", "permissions"] },
+    Needed { operation: CONFIGS, on: On::Dlq, exit: 4, says: DESCRIBE_CONFIGS },
+    Needed { operation: READ, on: On::Group, exit: 5, says: &["GroupAuthorizationFailed", "allow READ on the group"] },
+    Needed { operation: WRITE, on: On::TransactionalId, exit: 5, says: &["allow Write on the transactional id"] },
 ];
 
 const DESCRIBE_CONFIGS: &[&str] = &["--add --allow-principal User:<user> --operation DescribeConfigs --topic"];
@@ -61,7 +57,12 @@ const DESCRIBE_CONFIGS: &[&str] = &["--add --allow-principal User:<user> --opera
 const REFUSAL_LIMIT: Duration = Duration::from_secs(28);
 
 /// A process that creates its topics needs this on both of them, too.
-const CREATE: &str = "Create";
+const CREATE: Operation = Operation::RD_KAFKA_ACL_OPERATION_CREATE;
+const READ: Operation = Operation::RD_KAFKA_ACL_OPERATION_READ;
+const WRITE: Operation = Operation::RD_KAFKA_ACL_OPERATION_WRITE;
+const CONFIGS: Operation = Operation::RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS;
+const LITERAL: Pattern = Pattern::RD_KAFKA_RESOURCE_PATTERN_LITERAL;
+const PREFIXED: Pattern = Pattern::RD_KAFKA_RESOURCE_PATTERN_PREFIXED;
 
 fn the_listed_permissions_suffice_and_without_any_of_them_the_process_ends_and_names_it() {
     let lacking: Vec<String> = (0..NEEDED.len()).map(|index| format!("lacking{index}")).collect();
@@ -69,13 +70,15 @@ fn the_listed_permissions_suffice_and_without_any_of_them_the_process_ends_and_n
     let broker = broker(&users);
     let (kafka, names) = (broker.kafka(), Names::new());
     kafka.create_input(&names, 1);
-    for (index, needed) in NEEDED.iter().enumerate() {
-        let holders: Vec<&str> = users.iter().copied().filter(|user| *user != lacking[index]).collect();
-        grant(&broker, &names, needed.operation, needed.on, &holders);
+    let mut acls = Vec::new();
+    for (needed, lacks_it) in NEEDED.iter().zip(&lacking) {
+        let holders: Vec<&str> = users.iter().copied().filter(|user| user != lacks_it).collect();
+        acls.extend(grant(&names, needed.operation, needed.on, &holders));
     }
     for on in [On::State, On::Dlq] {
-        grant(&broker, &names, CREATE, on, &["all"]);
+        acls.extend(grant(&names, CREATE, on, &["all"]));
     }
+    acls::add(&kafka, &acls);
 
     let mut process = as_user(&broker, &names, "nocreate").start();
     assert_eq!(process.wait_exit(PATIENCE), 4, "{}", process.tail());
@@ -92,7 +95,7 @@ fn the_listed_permissions_suffice_and_without_any_of_them_the_process_ends_and_n
         produce_two(&kafka, &names, &mut ids);
         let mut process = as_user(&broker, &names, user).start();
         let code = process.wait_exit(REFUSAL_LIMIT);
-        let what = format!("{} on {:?}", needed.operation, needed.on);
+        let what = format!("{:?} on {:?}", needed.operation, needed.on);
         let said = error_of(&process);
         assert_eq!(code, needed.exit, "{what}: {said}; {}", process.tail());
         for part in needed.says {
@@ -139,20 +142,16 @@ fn broker(users: &[&str]) -> Broker {
     )
 }
 
-fn grant(broker: &Broker, names: &Names, operation: &str, on: On, users: &[&str]) {
-    let prefix = format!("{}-", names.group);
-    let resource: &[&str] = match on {
-        On::Input => &["--topic", &names.input],
-        On::State => &["--topic", &names.state],
-        On::Dlq => &["--topic", &names.dlq],
-        On::Group => &["--group", &names.group],
-        On::TransactionalId => &["--transactional-id", &prefix, "--resource-pattern-type", "prefixed"],
+/// One permission, for each of these users.
+fn grant<'a>(names: &Names, operation: Operation, on: On, users: &[&'a str]) -> Vec<Allow<'a>> {
+    let (resource, name, pattern) = match on {
+        On::Input => (Resource::RD_KAFKA_RESOURCE_TOPIC, names.input.clone(), LITERAL),
+        On::State => (Resource::RD_KAFKA_RESOURCE_TOPIC, names.state.clone(), LITERAL),
+        On::Dlq => (Resource::RD_KAFKA_RESOURCE_TOPIC, names.dlq.clone(), LITERAL),
+        On::Group => (Resource::RD_KAFKA_RESOURCE_GROUP, names.group.clone(), LITERAL),
+        On::TransactionalId => (Resource::RD_KAFKA_RESOURCE_TRANSACTIONAL_ID, format!("{}-", names.group), PREFIXED),
     };
-    let principals: Vec<String> = users.iter().map(|user| format!("User:{user}")).collect();
-    let principals = principals.iter().flat_map(|principal| ["--allow-principal", principal.as_str()]);
-    let arguments: Vec<&str> =
-        ["--add", "--operation", operation].into_iter().chain(resource.iter().copied()).chain(principals).collect();
-    broker.tool(Tool::Acls, &arguments);
+    users.iter().map(|user| Allow { user, operation, resource, name: name.clone(), pattern }).collect()
 }
 
 fn as_user(broker: &Broker, names: &Names, user: &str) -> Setup {

@@ -7,7 +7,7 @@ use libtest_mimic::Trial;
 
 use super::{PASSWORD, USER, assert_hidden, error_of};
 use crate::cli::{Folder, folder};
-use crate::support::broker::{Broker, Tool};
+use crate::support::broker::Broker;
 use crate::support::kafka::Kafka;
 use crate::support::ledger::{assert_exact, wait_until_committed};
 use crate::support::load::events;
@@ -31,7 +31,7 @@ fn tls_scram_and_tokens_serve_events_end_to_end_and_nothing_shows_a_secret() {
     let (kafka, names) = (broker.kafka(), Names::new());
     kafka.create_input(&names, 2);
     let scram = format!("SCRAM-SHA-512=[password={PASSWORD}]");
-    broker.tool(Tool::Configs, &["--alter", "--add-config", &scram, "--entity-type", "users", "--entity-name", USER]);
+    broker.configs_tool(&["--alter", "--add-config", &scram, "--entity-type", "users", "--entity-name", USER]);
     let password_file = folder.write("password", &format!("{PASSWORD}\n"));
     let token = token();
     let token_file = folder.write("token", &token);

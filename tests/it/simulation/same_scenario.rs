@@ -20,7 +20,7 @@ const PARTITIONS: usize = 4;
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub fn tests() -> Vec<libtest_mimic::Trial> {
-    broker_trials![SharedAlone: the_same_scenario_ends_the_same_on_the_twins_and_on_kafka]
+    broker_trials![Shared: the_same_scenario_ends_the_same_on_the_twins_and_on_kafka]
 }
 
 /// What happens, between batches.

@@ -28,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
         what_waits_in_the_mailbox_survives_a_restart,
         a_thousand_restarts_take_no_time_and_hold_nobody_up,
         panics_that_repeat_are_summed_up,
+        a_flood_of_all_kinds_costs_a_line_for_each_kind_and_window_and_shows_no_payload,
         a_panic_beside_a_rejection_and_a_good_event_costs_only_itself,
         a_panic_while_writing_is_found_among_many_events_of_a_batch,
     ]
@@ -108,7 +109,59 @@ fn panics_that_repeat_are_summed_up() {
     assert_eq!(summaries.last().map(|line| line.integer("last_offset")), Some(PANICS as i64 - 1));
     let restarts = log.lines("entity_restarted");
     assert_eq!(restarts.last().map(|line| line.integer("restarts")), Some(PANICS as i64));
-    assert!(restarts.iter().all(|line| line.level == tracing::Level::DEBUG), "{:?}", restarts[0]);
+    assert!(restarts.iter().all(|line| line.level == tracing::Level::TRACE), "{:?}", restarts[0]);
+}
+
+/// Panics and refusals of four kinds, from many keys, a hundred thousand of them.
+fn a_flood_of_all_kinds_costs_a_line_for_each_kind_and_window_and_shows_no_payload() {
+    const EVENTS: usize = 100_000;
+    const KINDS: usize = 4;
+    const CANARY: &str = "canary-7f3a";
+    let log = Capture::here();
+    log.announce("entity_panicked");
+    log.announce("entities_panicked");
+    let too_large = format!("{CANARY}{}", "x".repeat(1_001));
+    let pod = run(|mut pod| async move {
+        let began = pod.shared.clock.now();
+        for chunk in 0..EVENTS / 1_000 {
+            for number in 0..1_000 / KINDS {
+                let key = format!("{CANARY}-{}", (chunk + number) % 97);
+                pod.send(&key, &format!("{PANIC} {CANARY}"));
+                pod.send(&key, &format!("{REFUSE} {CANARY}"));
+                pod.send(&key, &too_large);
+                pod.send("", CANARY);
+            }
+            pod.deliver(1_000);
+            pod.settle().await;
+        }
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let passed = pod.shared.clock.now().duration_since(began);
+        assert!(passed < Duration::from_secs(60), "{passed:?}: more windows than the bound below allows");
+        pod
+    });
+
+    assert_eq!(pod.committed(), EVENTS);
+    let per_kind = i64::try_from(EVENTS / KINDS).expect("small");
+    for reason in ["invalid_event", "payload_too_large", "missing_key"] {
+        let of_it = |name: &str| {
+            let lines = log.lines(name).into_iter();
+            lines.filter(|line| line.text("reason") == reason).collect::<Vec<_>>()
+        };
+        assert_eq!(of_it("event_rejected").len(), 1, "{reason}");
+        let summed: i64 = of_it("events_rejected").iter().map(|line| line.integer("count")).sum();
+        assert_eq!(summed, per_kind - 1, "{reason}");
+    }
+    let summed: i64 = log.lines("entities_panicked").iter().map(|line| line.integer("count")).sum();
+    assert_eq!((log.lines("entity_panicked").len(), summed), (1, per_kind - 1));
+    let told = log.all().into_iter().filter(|line| line.level <= tracing::Level::INFO).collect::<Vec<_>>();
+    let about_events = told.iter().filter(|line| line.name.contains("reject") || line.name.contains("panic")).count();
+    assert!(about_events <= KINDS * (1 + 6), "the first of each, and a line a window: {about_events}");
+    for line in log.all() {
+        for (field, value) in &line.fields {
+            let is_key = field == "key" && (line.name == "event_rejected" || line.name == "entity_panicked");
+            assert!(is_key || !value.to_string().contains(CANARY), "{line:?}");
+        }
+    }
 }
 
 fn a_panic_beside_a_rejection_and_a_good_event_costs_only_itself() {
@@ -177,6 +230,7 @@ impl Pod {
         let stops = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&stops);
         let shared = Shared {
+            keys: Arc::new(steward::log_events::KeyPolicy::Plain),
             stats: Arc::new(Stats::new()),
             vitals: Arc::new(Vitals::new(clock.now())),
             clock,

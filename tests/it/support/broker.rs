@@ -21,6 +21,7 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 
 use super::kafka::Kafka;
 use super::names::random;
+use super::times::told;
 use super::wait::Deadline;
 
 /// What a test needs of Kafka.
@@ -28,18 +29,39 @@ use super::wait::Deadline;
 pub enum Need {
     /// The shared broker, beside other tests.
     Shared,
-    /// The shared broker, while no other broker test runs: it takes long, or its timing matters.
+    /// The shared broker, while no other broker test runs: how long something takes is what it shows.
     SharedAlone,
-    /// Brokers of its own that it can stop, while no other broker test runs.
+    /// Brokers of its own that it can stop, beside other tests.
     Own,
 }
 
 /// Whoever runs alone takes it whole.
 static MACHINE: RwLock<()> = RwLock::new(());
 
+/// What each test that was made needs, by its name.
+static NEEDS: Mutex<BTreeMap<String, Need>> = Mutex::new(BTreeMap::new());
+
+/// How many tests run at the same time. Those that need a broker wait most of the time, so that the machine's cores do
+/// not say it; each of them may have a broker of its own, so that the memory does.
+pub const AT_THE_SAME_TIME: usize = 4;
+
+/// Puts the tests that wait for brokers first, so that those that compute run beside them, and last those that run
+/// alone, so that nobody waits for their turn.
+pub fn in_good_order(mut tests: Vec<Trial>) -> Vec<Trial> {
+    let needs = NEEDS.lock().unwrap_or_else(PoisonError::into_inner);
+    tests.sort_by_key(|test| match needs.get(test.name()) {
+        Some(Need::Shared | Need::Own) => 0,
+        None => 1,
+        Some(Need::SharedAlone) => 2,
+    });
+    tests
+}
+
 /// A test that runs where its need can be met, and otherwise says that it did not, and why.
 pub fn trial(name: impl Into<String>, need: Need, test: impl FnOnce() + Send + 'static) -> Trial {
-    Trial::ignorable_test(name, move || {
+    let name = name.into();
+    NEEDS.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), need);
+    Trial::ignorable_test(name.clone(), move || {
         match (need, found()) {
             (_, Found::Nothing(reason)) if is_required() => {
                 return Err(Failed::from(format!("STEWARD_REQUIRE_KAFKA is set: {reason}")));
@@ -53,13 +75,13 @@ pub fn trial(name: impl Into<String>, need: Need, test: impl FnOnce() + Send + '
         }
         // A test that failed leaves nothing half done behind these locks: they guard time, not data.
         match need {
-            Need::Shared => {
+            Need::Shared | Need::Own => {
                 let _beside_others = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
-                test();
+                told(&name, test);
             }
-            Need::SharedAlone | Need::Own => {
+            Need::SharedAlone => {
                 let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
-                test();
+                told(&name, test);
             }
         }
         Ok(Completion::Completed)
@@ -136,7 +158,7 @@ pub struct Broker {
 enum Pace {
     /// A test that lasts seconds.
     SoonThere,
-    /// A measurement. A container has its image's settings, which are these.
+    /// A measurement. In a container the heap stays that of the tests: name a broker of your own there.
     AtFullSpeed,
 }
 
@@ -158,15 +180,6 @@ struct Ports {
 
 /// A listener beside the plain one that the tests themselves use: its name, and its protocol as Kafka calls it.
 pub type FurtherListener<'a> = (&'a str, &'a str);
-
-/// One of Kafka's command-line tools.
-#[derive(Debug, Clone, Copy)]
-pub enum Tool {
-    /// `kafka-acls.sh`.
-    Acls,
-    /// `kafka-configs.sh`.
-    Configs,
-}
 
 /// The broker gave up while starting, and its log's last lines.
 #[derive(Debug)]
@@ -257,20 +270,20 @@ impl Broker {
         self.further_address(0)
     }
 
-    /// Runs one of Kafka's own command-line tools on the plain listener.
+    /// Runs Kafka's own `kafka-configs.sh` on the plain listener.
     ///
     /// # Panics
     /// With what it says, when it fails.
-    pub fn tool(&self, tool: Tool, arguments: &[&str]) {
+    pub fn configs_tool(&self, arguments: &[&str]) {
         let mut command = match &self.engine {
-            Engine::Java(server) => server.tool(tool),
-            Engine::Docker(server) => server.tool(tool),
+            Engine::Java(server) => server.configs_tool(),
+            Engine::Docker(server) => server.configs_tool(),
         };
         let output =
             command.args(["--bootstrap-server", &self.address()]).args(arguments).stdin(Stdio::null()).output();
         let output = output.expect("it has started a broker");
         let said = [output.stdout, output.stderr].concat();
-        assert!(output.status.success(), "{tool:?} {arguments:?}: {}", String::from_utf8_lossy(&said));
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&said));
     }
 
     /// Speaks to it.

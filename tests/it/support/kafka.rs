@@ -11,14 +11,15 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, Resourc
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::broker;
 use super::names::Names;
-use super::wait::{Deadline, PATIENCE, wait_for, wait_until};
+use super::wait::{Deadline, PATIENCE, wait_for, wait_for_success, wait_until};
 
 /// Lets every timestamp in, and keeps what it stamped long ago: with a retention, a record of the year 1970 would be
 /// deleted within seconds.
@@ -221,6 +222,11 @@ impl Kafka {
         &self.address
     }
 
+    /// The client of the library itself, for what its Rust side does not offer; it lives as long as this does.
+    pub fn native(&self) -> *mut rdkafka_sys::rd_kafka_t {
+        self.admin.inner().native_ptr()
+    }
+
     /// Settings of a client, to be completed.
     pub fn client_config(&self) -> ClientConfig {
         client_config(&self.address)
@@ -237,23 +243,26 @@ impl Kafka {
     pub fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
         let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         topic.config = configs.to_vec();
-        let created = self.wait(self.admin.create_topics([&topic], &options()));
-        self.succeeded(&format!("create topic {name}"), created);
+        self.change(&format!("create topic {name}"), RDKafkaErrorCode::TopicAlreadyExists, || {
+            self.wait(self.admin.create_topics([&topic], &options()))
+        });
         wait_until(&format!("topic {name} has leaders"), PATIENCE, || self.partition_count(name) == Some(partitions));
     }
 
     /// Raises the number of partitions.
     pub fn add_partitions(&self, topic: &str, total: usize) {
-        let added = self.wait(self.admin.create_partitions([&NewPartitions::new(topic, total)], &options()));
-        self.succeeded(&format!("add partitions to {topic}"), added);
+        self.change(&format!("add partitions to {topic}"), RDKafkaErrorCode::InvalidPartitions, || {
+            self.wait(self.admin.create_partitions([&NewPartitions::new(topic, total)], &options()))
+        });
         let total = i32::try_from(total).expect("a test's number of partitions");
         wait_until(&format!("topic {topic} has leaders"), PATIENCE, || self.partition_count(topic) == Some(total));
     }
 
     /// Deletes a topic, and returns when it is gone.
     pub fn delete_topic(&self, name: &str) {
-        let deleted = self.wait(self.admin.delete_topics(&[name], &options()));
-        self.succeeded(&format!("delete topic {name}"), deleted);
+        self.change(&format!("delete topic {name}"), RDKafkaErrorCode::UnknownTopicOrPartition, || {
+            self.wait(self.admin.delete_topics(&[name], &options()))
+        });
         wait_until(&format!("topic {name} is gone"), PATIENCE, || self.partition_count(name).is_none());
     }
 
@@ -273,9 +282,11 @@ impl Kafka {
 
     /// The value of one setting of a topic.
     pub fn topic_setting(&self, topic: &str, setting: &str) -> String {
-        let described = self.wait(self.admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options()));
-        let resource = described.ok().and_then(|mut found| found.pop()).and_then(Result::ok);
-        let value = resource.as_ref().and_then(|found| found.get(setting)).and_then(|entry| entry.value.clone());
+        let resource = answered(&format!("settings of {topic}"), || {
+            let described = self.wait(self.admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options()));
+            described?.pop().expect("one was asked for").map_err(KafkaError::AdminOp)
+        });
+        let value = resource.get(setting).and_then(|entry| entry.value.clone());
         value.unwrap_or_else(|| panic!("topic {topic} tells no {setting}"))
     }
 
@@ -297,8 +308,8 @@ impl Kafka {
         let reader = self.reader(isolation);
         (0..self.partitions_of(topic))
             .map(|partition| {
-                let ends = reader.fetch_watermarks(topic, partition, PATIENCE);
-                let (low, high) = ends.unwrap_or_else(|error| panic!("ends of {topic}/{partition}: {error}"));
+                let what = format!("ends of {topic}/{partition}");
+                let (low, high) = answered(&what, || reader.fetch_watermarks(topic, partition, ONE_TRY));
                 Ends { low, high }
             })
             .collect()
@@ -308,11 +319,10 @@ impl Kafka {
     pub fn delete_records(&self, topic: &str, partition: i32, before: i64) {
         let mut offsets = TopicPartitionList::new();
         offsets.add_partition_offset(topic, partition, Offset::Offset(before)).expect("a valid offset");
-        let deleted = self.wait(self.admin.delete_records(&offsets, &options()));
-        let deleted = deleted.unwrap_or_else(|error| panic!("delete records of {topic}/{partition}: {error}"));
-        for element in deleted.elements() {
-            element.error().unwrap_or_else(|error| panic!("delete records of {topic}/{partition}: {error}"));
-        }
+        answered(&format!("delete records of {topic}/{partition}"), || {
+            let deleted = self.wait(self.admin.delete_records(&offsets, &options()))?;
+            deleted.elements().iter().try_for_each(TopicPartitionListElem::error)
+        });
     }
 
     /// Copies every committed record of `from` into `to`, which has at least as many partitions: the same partition,
@@ -418,8 +428,7 @@ impl Kafka {
             }
         }
         // By itself the library asks for a topic that it does not know only once a second.
-        let known = reader.fetch_metadata(Some(topic), PATIENCE);
-        known.unwrap_or_else(|error| panic!("metadata of {topic}: {error}"));
+        answered(&format!("metadata of {topic}"), || reader.fetch_metadata(Some(topic), ONE_TRY));
         reader.assign(&assignment).expect("partitions that were there a moment ago");
 
         let mut records = Vec::new();
@@ -461,8 +470,10 @@ impl Kafka {
         let mut asked = TopicPartitionList::new();
         asked.add_partition_range(topic, 0, partitions - 1);
         let member = self.member(group);
-        let answer = once_coordinated(&format!("committed offsets of {group}"), || {
-            member.committed_offsets(asked.clone(), PATIENCE)
+        let answer = answered(&format!("committed offsets of {group}"), || {
+            let answer = member.committed_offsets(asked.clone(), ONE_TRY)?;
+            answer.elements().iter().try_for_each(TopicPartitionListElem::error)?;
+            Ok(answer)
         });
         (0..partitions)
             .map(|partition| match answer.find_partition(topic, partition)?.offset() {
@@ -479,13 +490,14 @@ impl Kafka {
             list.add_partition_offset(topic, *partition, Offset::Offset(*offset)).expect("a valid offset");
         }
         let member = self.member(group);
-        once_coordinated(&format!("set the offsets of {group}"), || member.commit(&list, CommitMode::Sync));
+        answered(&format!("set the offsets of {group}"), || member.commit(&list, CommitMode::Sync));
     }
 
     /// Deletes a group with all that it has committed; it must have no members.
     pub fn delete_group(&self, group: &str) {
-        let deleted = self.wait(self.admin.delete_groups(&[group], &options()));
-        self.succeeded(&format!("delete group {group}"), deleted);
+        self.change(&format!("delete group {group}"), RDKafkaErrorCode::GroupIdNotFound, || {
+            self.wait(self.admin.delete_groups(&[group], &options()))
+        });
     }
 
     fn member(&self, group: &str) -> BaseConsumer {
@@ -496,7 +508,8 @@ impl Kafka {
 
     // ------------------------------------------------------------------------------------------------------- below
 
-    fn partitions_of(&self, topic: &str) -> i32 {
+    /// How many partitions a topic has that is there.
+    pub fn partitions_of(&self, topic: &str) -> i32 {
         wait_for(&format!("topic {topic} is there"), PATIENCE, || self.partition_count(topic))
     }
 
@@ -506,11 +519,26 @@ impl Kafka {
         wait_for(&format!("{} answers", self.address), PATIENCE, || answer.as_mut().now_or_never())
     }
 
-    fn succeeded<E: std::fmt::Debug>(&self, what: &str, results: Result<Vec<Result<String, E>>, KafkaError>) {
-        let results = results.unwrap_or_else(|error| panic!("{what} on {}: {error}", self.address));
-        for result in results {
-            result.unwrap_or_else(|error| panic!("{what} on {}: {error:?}", self.address));
-        }
+    /// Asks for a change until Kafka says that it is made. Where an earlier try went without a clear answer, `made` says
+    /// so as well: that the change had been made already.
+    fn change(
+        &self,
+        what: &str,
+        made: RDKafkaErrorCode,
+        ask: impl Fn() -> KafkaResult<Vec<Result<String, (String, RDKafkaErrorCode)>>>,
+    ) {
+        let mut tries = 0;
+        answered(&format!("{what} on {}", self.address), || {
+            tries += 1;
+            for result in ask()? {
+                match result {
+                    Ok(_) => {}
+                    Err((_, code)) if code == made && tries > 1 => {}
+                    Err((_, code)) => return Err(KafkaError::AdminOp(code)),
+                }
+            }
+            Ok(())
+        });
     }
 }
 
@@ -526,23 +554,13 @@ fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
 }
 
-/// Asks the group's coordinator, again while it loads: the first group of a broker creates the topic of the offsets.
-fn once_coordinated<T>(what: &str, ask: impl Fn() -> Result<T, KafkaError>) -> T {
-    wait_for(what, PATIENCE, || match ask() {
-        Ok(answer) => Some(answer),
-        Err(error) => {
-            let is_loading = matches!(
-                error.rdkafka_error_code(),
-                Some(
-                    RDKafkaErrorCode::NotCoordinator
-                        | RDKafkaErrorCode::CoordinatorNotAvailable
-                        | RDKafkaErrorCode::CoordinatorLoadInProgress
-                )
-            );
-            assert!(is_loading || is_passing(&error), "{what}: {error}");
-            None
-        }
-    })
+/// What one of several tries may take: an answer that got lost on the way comes with the next one.
+const ONE_TRY: Duration = Duration::from_secs(20);
+
+/// Asks until there is an answer that stays: a broker that has just come back knows neither its leaders nor its
+/// coordinators yet, and the first group of a broker creates the topic of the offsets.
+fn answered<T>(what: &str, ask: impl FnMut() -> KafkaResult<T>) -> T {
+    wait_for_success(what, PATIENCE, is_passing, ask)
 }
 
 /// The partitions whose reader has not come to the end, for a person; `None` when all have.
@@ -560,16 +578,34 @@ fn short_of(reader: &BaseConsumer, ends: &[Ends]) -> Option<String> {
     (!open.is_empty()).then(|| open.join(", "))
 }
 
-/// Whether the client library goes on by itself.
+/// Whether it goes by itself: the broker is away, is coming back, or does not yet know its topics, who leads and who
+/// coordinates.
 fn is_passing(error: &KafkaError) -> bool {
+    let code = if let KafkaError::AdminOp(code) = error { Some(*code) } else { error.rdkafka_error_code() };
     matches!(
-        error.rdkafka_error_code(),
+        code,
         Some(
             RDKafkaErrorCode::BrokerTransportFailure
                 | RDKafkaErrorCode::AllBrokersDown
                 | RDKafkaErrorCode::OperationTimedOut
-                | RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::RequestTimedOut
+                | RDKafkaErrorCode::NetworkException
+                | RDKafkaErrorCode::BrokerNotAvailable
+                | RDKafkaErrorCode::NotController
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition
                 | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::ReplicaNotAvailable
+                | RDKafkaErrorCode::FencedLeaderEpoch
+                | RDKafkaErrorCode::UnknownLeaderEpoch
+                | RDKafkaErrorCode::OffsetNotAvailable
+                | RDKafkaErrorCode::KafkaStorageError
+                | RDKafkaErrorCode::WaitingForCoordinator
+                | RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
         )
     )
 }

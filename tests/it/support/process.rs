@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::contract::breach;
 use super::kafka::Kafka;
 use super::leash::Leash;
 use super::names::Names;
 use super::signal::{self, Signal};
-use super::wait::{Deadline, wait_for};
+use super::wait::{Deadline, PATIENCE, wait_for, wait_until};
 
 /// How many lines of its log a process shows when something went wrong.
 const SHOWN_LINES: usize = 60;
@@ -62,6 +63,15 @@ impl Setup {
     pub fn start(&self) -> Steward {
         Steward::start(self.clone())
     }
+}
+
+/// What a probe answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probed {
+    /// Its exit code.
+    pub code: i32,
+    /// Its line.
+    pub said: String,
 }
 
 /// A running, or ended, `steward run`. Dropping it kills it.
@@ -132,6 +142,11 @@ impl Steward {
         }
     }
 
+    /// What was logged so far under this name counts as waited for.
+    pub fn pass_over(&mut self, name: &str) {
+        self.taken.insert(name.to_owned(), self.events(name).len());
+    }
+
     /// All events of this name so far.
     pub fn events(&self, name: &str) -> Vec<Value> {
         self.log.all().into_iter().filter(|line| line["event"] == name).collect()
@@ -150,6 +165,13 @@ impl Steward {
             .filter(|line| !line["event"].as_str().is_some_and(|event| announced.contains(&event)))
             .collect();
         assert!(unannounced.is_empty(), "errors that the test did not announce: {unannounced:#?}");
+        self.assert_contract();
+    }
+
+    /// Fails on a line that is not what the catalogue says of its event.
+    fn assert_contract(&self) {
+        let breaches = self.log.state.lock().unwrap_or_else(PoisonError::into_inner).breaches.clone();
+        assert!(breaches.is_empty(), "lines that the catalogue does not promise: {breaches:#?}");
     }
 
     /// Kills it at once, and returns when it is gone.
@@ -161,12 +183,28 @@ impl Steward {
 
     /// Asks it to end in good order.
     pub fn sigterm(&self) {
+        self.wait_until_it_speaks();
         signal::send(&self.child, Signal::Terminate);
     }
 
     /// Asks it to end in good order, as Ctrl-C does.
     pub fn sigint(&self) {
+        self.wait_until_it_speaks();
         signal::send(&self.child, Signal::Interrupt);
+    }
+
+    /// Has it read the level of its log again.
+    pub fn sighup(&self) {
+        self.wait_until_it_speaks();
+        signal::send(&self.child, Signal::HangUp);
+    }
+
+    /// Before its first line a process may not listen to signals yet, and would just be gone.
+    fn wait_until_it_speaks(&self) {
+        wait_until("the process says something", PATIENCE, || {
+            let lines = self.log.state.lock().unwrap_or_else(PoisonError::into_inner);
+            !lines.raw.is_empty() || lines.ended == 2
+        });
     }
 
     /// Freezes it, as a long pause of its machine would.
@@ -215,9 +253,16 @@ impl Steward {
 
     /// What `steward health ready` says of it.
     pub fn is_ready(&self) -> bool {
+        self.health("ready", &[]).code == 0
+    }
+
+    /// What `steward health live|ready` says of it, by its configuration and these further arguments.
+    pub fn health(&self, which: &str, arguments: &[&str]) -> Probed {
         let mut probe = Command::new(env!("CARGO_BIN_EXE_steward"));
-        probe.args(["health", "ready", "--config"]).arg(self.config_file()).stdin(Stdio::null());
-        probe.output().expect("cargo has built it").status.success()
+        probe.args(["health", which, "--config"]).arg(self.config_file()).args(arguments).stdin(Stdio::null());
+        let ran = probe.output().expect("cargo has built it");
+        let code = ran.status.code().expect("a probe ends by itself");
+        Probed { code, said: String::from_utf8_lossy(&ran.stdout).trim_end().to_owned() }
     }
 
     /// All that it has written so far, standard output and standard error mixed.
@@ -248,6 +293,9 @@ impl Drop for Steward {
         }
         if self.is_running() {
             self.kill9();
+        }
+        if !std::thread::panicking() {
+            self.assert_contract();
         }
     }
 }
@@ -280,6 +328,8 @@ struct Lines {
     raw: Vec<String>,
     /// Those that are JSON objects.
     parsed: Vec<Value>,
+    /// What is wrong with lines that the catalogue does not promise.
+    breaches: Vec<String>,
     /// How many of the two streams have ended.
     ended: usize,
 }
@@ -321,8 +371,10 @@ fn follow(log: &Arc<Log>, stream: impl Read + Send + 'static) -> JoinHandle<()> 
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
             line.clear();
             let parsed = serde_json::from_str::<Value>(&text).ok().filter(Value::is_object);
+            let breach = parsed.as_ref().and_then(|parsed| breach(&text, parsed));
             log.change(|lines| {
                 lines.raw.push(text);
+                lines.breaches.extend(breach);
                 lines.parsed.extend(parsed);
             });
         }

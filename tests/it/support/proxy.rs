@@ -174,6 +174,14 @@ impl Proxy {
         self.lay(api, Fate::DropAnswer)
     }
 
+    /// Ends every connection, as a network that breaks does. New ones are taken at once.
+    pub fn cut(&self) {
+        for stream in self.shared.lock().connections.values().flatten() {
+            // It may have ended by itself.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
     /// How many requests of this API have come so far.
     pub fn requests(&self, api: Api) -> usize {
         self.shared.lock().requests.get(&api).copied().unwrap_or(0)
@@ -238,6 +246,21 @@ impl Caught {
             *stage = Stage::Released;
         });
         self.answer()
+    }
+
+    /// Lets the request go on to the broker if it is held, and takes the rule back if it has caught nothing. True if it
+    /// had caught its request.
+    pub fn let_go(&self) -> bool {
+        self.shared.change(|state| {
+            let stage = &mut state.rules[self.rule].stage;
+            let had_come = *stage != Stage::Armed;
+            *stage = match *stage {
+                Stage::Armed => Stage::Gone,
+                Stage::Caught => Stage::Released,
+                Stage::Released | Stage::Answered(_) | Stage::Gone => *stage,
+            };
+            had_come
+        })
     }
 
     /// Waits for the broker's answer, and returns its error code as [`Caught::release`] does.

@@ -9,6 +9,8 @@ pub enum Signal {
     Terminate,
     /// What Ctrl-C sends: the same, from a person.
     Interrupt,
+    /// Has it read the level of its log again.
+    HangUp,
     /// Freezes it; it keeps its connections, and says nothing.
     Stop,
     /// Goes on after `Stop`.
@@ -20,6 +22,7 @@ pub fn send(child: &Child, signal: Signal) {
     let number = match signal {
         Signal::Terminate => libc::SIGTERM,
         Signal::Interrupt => libc::SIGINT,
+        Signal::HangUp => libc::SIGHUP,
         Signal::Stop => libc::SIGSTOP,
         Signal::Continue => libc::SIGCONT,
     };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 const INTERVAL: Duration = Duration::from_millis(10);
 
 /// What any single step against a local broker may take on a busy machine with two cores.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A moment after which waiting is over.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +56,23 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option
             return found;
         }
         assert!(!deadline.passed(), "waited {limit:?} in vain: {what}");
+        std::thread::sleep(INTERVAL);
+    }
+}
+
+/// Tries until it succeeds; panics with `what` and the error when that is none of those that pass, or after `limit`.
+pub fn wait_for_success<T, E: std::fmt::Display>(
+    what: &str,
+    limit: Duration,
+    passes: impl Fn(&E) -> bool,
+    mut attempt: impl FnMut() -> Result<T, E>,
+) -> T {
+    let deadline = Deadline::after(limit);
+    loop {
+        match attempt() {
+            Ok(success) => return success,
+            Err(error) => assert!(passes(&error) && !deadline.passed(), "{what}: {error}"),
+        }
         std::thread::sleep(INTERVAL);
     }
 }

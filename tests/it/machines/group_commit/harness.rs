@@ -115,6 +115,10 @@ impl Committer {
         self.handle(Input::Tick)
     }
 
+    pub fn stops(&mut self) -> Vec<String> {
+        self.handle(Input::Stopping)
+    }
+
     /// How long until the machine wants to be woken.
     pub fn wait(&self) -> Option<Duration> {
         self.next_deadline().map(|at| at - self.now)
@@ -147,6 +151,10 @@ pub fn aborted() -> Answer {
     Answer::Aborted { cause: "the group moved on".into(), timed_out: false }
 }
 
+pub fn out_of_group() -> Answer {
+    Answer::OutOfGroup { cause: "an old generation".into() }
+}
+
 pub fn unanswered() -> Answer {
     Answer::Unanswered { cause: "silence".into() }
 }
@@ -174,7 +182,8 @@ fn content_in_words(content: &Content) -> String {
         let key = String::from_utf8_lossy(&of.key);
         let value = of.value.as_deref().map(|value| String::from_utf8_lossy(value).into_owned());
         assert_eq!(value, Some(format!("{key} after {}", of.newest)), "a value of another event");
-        format!("{}.{key}@{}", of.partition, of.newest)
+        let trace = if of.trace.is_some() { "+trace" } else { "" };
+        format!("{}.{key}@{}{trace}", of.partition, of.newest)
     });
     let letters = content.dead_letters.iter().map(|letter| {
         let sign = if letter.truncated { '~' } else { '!' };
@@ -222,6 +231,8 @@ fn notice_in_words(notice: &Notice) -> String {
         Notice::Refused { partition, offset, attempt, .. } => {
             format!("refused {} attempt {attempt}", named(partition.zip(*offset)))
         }
+        Notice::Untraced { partition, offset, bytes } => format!("untraced {partition}/{offset} of {bytes} bytes"),
+        Notice::CutShort { attempts, records, .. } => format!("cut short after {attempts}: {records} records"),
         Notice::Truncated { partition, offset, bytes } => format!("truncated {partition}/{offset} of {bytes} bytes"),
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::super::leash::Leash;
 use super::super::names::unique;
-use super::{Ports, Tool, ask, last_lines, properties};
+use super::{Ports, ask, last_lines, properties};
 
 const IMAGE: &str = "apache/kafka:4.1.1";
 
@@ -86,12 +86,9 @@ impl Server {
         START_LIMIT
     }
 
-    pub fn tool(&self, tool: Tool) -> Command {
+    pub fn configs_tool(&self) -> Command {
         let mut command = Command::new("docker");
-        command.args(["exec", &self.name]).arg(match tool {
-            Tool::Acls => "/opt/kafka/bin/kafka-acls.sh",
-            Tool::Configs => "/opt/kafka/bin/kafka-configs.sh",
-        });
+        command.args(["exec", &self.name, "/opt/kafka/bin/kafka-configs.sh"]);
         command
     }
 

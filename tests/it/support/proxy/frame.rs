@@ -13,6 +13,12 @@ pub struct Api(i16);
 impl Api {
     /// Records.
     pub const PRODUCE: Api = Api(0);
+    /// A consumer asks for records.
+    pub const FETCH: Api = Api(1);
+    /// Who coordinates a group or a transactional id.
+    pub const FIND_COORDINATOR: Api = Api(10);
+    /// A consumer asks to be let into its group.
+    pub const JOIN_GROUP: Api = Api(11);
     /// A producer registers.
     pub const INIT_PRODUCER_ID: Api = Api(22);
     /// Partitions join the open transaction, which opens it.

@@ -1,0 +1,59 @@
+//! Owns what stands before a line: which pod or container it says the line comes from.
+//!
+//! | written by | looks like |
+//! |---|---|
+//! | `kubectl logs --prefix` | `[pod/steward-0/steward] {…}` |
+//! | `docker compose logs` | `steward-1  \| {…}`, perhaps in colour |
+//! | stern | `steward-0 steward {…}`, with a namespace in front where there are several |
+//! | `logcli query` | `2026-01-31T12:00:00Z {pod="steward-0", …} {…}` |
+//! | journald, syslog | `Jan 31 12:00:00 host steward[7]: {…}` |
+//! | `--timestamps`, a container runtime's file | `2026-01-31T12:00:00.000000000Z stdout F {…}` |
+
+use std::borrow::Cow;
+
+/// Longest name of a pod that is kept, in characters; Kubernetes allows 253, and people shorter ones.
+const MAX_NAME_CHARS: usize = 80;
+
+/// The pod, container or process that a prefix names, if it names one.
+#[must_use]
+pub fn pod_of(prefix: &str) -> Option<String> {
+    let plain = console::strip_ansi_codes(prefix);
+    let prefix: Cow<'_, str> =
+        if plain.contains(char::is_control) { plain.replace(char::is_control, " ").into() } else { plain };
+    let name = by_bracket(&prefix).or_else(|| by_label(&prefix)).or_else(|| by_words(&prefix))?;
+    Some(name.chars().take(MAX_NAME_CHARS).collect())
+}
+
+fn by_bracket(prefix: &str) -> Option<&str> {
+    let (_, rest) = prefix.split_once("[pod/")?;
+    named(rest.split(['/', ']']).next()?)
+}
+
+fn by_label(prefix: &str) -> Option<&str> {
+    let (_, rest) = prefix.split_once("pod=\"")?;
+    named(rest.split('"').next()?)
+}
+
+fn by_words(prefix: &str) -> Option<&str> {
+    if let Some(before_colon) = prefix.trim_end().strip_suffix(':') {
+        return named(before_colon.split_whitespace().next_back()?);
+    }
+    let words: Vec<&str> = prefix.split_whitespace().filter(|word| !is_decoration(word)).take(3).collect();
+    match words.as_slice() {
+        [] => None,
+        [alone] => named(alone.trim_end_matches('|')),
+        [pod, _container] => named(pod),
+        [_namespace, pod, ..] => named(pod),
+    }
+}
+
+fn named(name: &str) -> Option<&str> {
+    let name = name.trim();
+    (!name.is_empty()).then_some(name)
+}
+
+/// A time stamp, or what a container runtime writes beside it.
+fn is_decoration(word: &str) -> bool {
+    let is_timestamp = word.len() >= 10 && word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('T');
+    is_timestamp || matches!(word, "|" | "stdout" | "stderr" | "F" | "P")
+}

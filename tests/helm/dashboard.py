@@ -1,0 +1,269 @@
+"""Writes the dashboard, helm/steward/files/dashboard.json: python tests/helm/dashboard.py
+
+A panel is a line here and thirty in Grafana's JSON. test_monitoring.py holds that the file is what this writes. What
+stands between two @ is filled in by the chart.
+"""
+
+import json
+
+import support
+
+FILE = support.CHART / "files" / "dashboard.json"
+DATASOURCE = {"type": "loki", "uid": "${datasource}"}
+WIDTH = 24
+ERRORS = '|= `"level":"ERROR"`'
+WARNINGS = '|~ `"level":"(WARN|ERROR)"`'
+
+
+def found(filter_):
+    """The lines that a filter lets through. Pods are not in the index, so they are filtered last."""
+    return f'@selector@ {filter_} | pod=~"$pod"'
+
+
+def lines(*events):
+    """The lines of some events."""
+    return found(f'|= `"event":"{events[0]}"`' if len(events) == 1 else f'|~ `"event":"({"|".join(events)})"`')
+
+
+def stats(field):
+    """The samples of a field of `stats`."""
+    return f'{lines("stats")} | json {field}="{field}" | unwrap {field} | __error__=""'
+
+
+def target(expression, legend, kind="range"):
+    """One query of a panel."""
+    query = {"datasource": DATASOURCE, "expr": expression, "legendFormat": legend, "queryType": kind}
+    return query | ({"instant": True} if kind == "instant" else {})
+
+
+def panel(kind, title, about, queries, unit="short", width=8, height=8, **options):
+    """A panel without its place."""
+    return {
+        "type": kind,
+        "title": title,
+        "description": about,
+        "datasource": DATASOURCE,
+        "fieldConfig": {
+            "defaults": {"unit": unit, "min": 0, "custom": {"fillOpacity": 10, "showPoints": "never"}}
+            if kind == "timeseries"
+            else {"unit": unit, **options.pop("defaults", {})},
+            "overrides": [],
+        },
+        "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi", "sort": "desc"}}
+        if kind == "timeseries"
+        else options.pop("options", {}),
+        "targets": [query | {"refId": chr(ord("A") + number)} for number, query in enumerate(queries)],
+        "gridPos": {"w": width, "h": height},
+    }
+
+
+def series(title, about, queries, **more):
+    return panel("timeseries", title, about, [target(*query) for query in queries], **more)
+
+
+def number(title, about, expression, unit="short", bad_above=None):
+    steps = [{"color": "green", "value": None}]
+    if bad_above is not None:
+        steps.append({"color": "red", "value": bad_above})
+    options = {"reduceOptions": {"calcs": ["lastNotNull"]}, "colorMode": "value", "graphMode": "none"}
+    defaults = {"thresholds": {"mode": "absolute", "steps": steps}}
+    queries = [target(expression, "", "instant")]
+    return panel("stat", title, about, queries, unit=unit, width=4, height=4, options=options, defaults=defaults)
+
+
+def log(title, about, expression):
+    options = {"showTime": True, "wrapLogMessage": True, "prettifyLogMessage": False, "sortOrder": "Descending"}
+    return panel("logs", title, about, [target(expression, "")], width=24, height=10, options=options)
+
+
+def row(title):
+    return {"type": "row", "title": title, "collapsed": False, "panels": [], "gridPos": {"w": WIDTH, "h": 1}}
+
+
+PANELS = [
+    number("Processes", "Those that logged their numbers in the last 2 minutes.", f"count(sum by (pod) (count_over_time({lines('stats')} [2m])))"),
+    number("Events per second", "Read, all processes together.", f"sum(rate_counter({stats('events_total')} [2m]))"),
+    number("Lag", "Events in the input that are not committed.", f"sum(last_over_time({stats('lag_total')} [2m]) by (pod))"),
+    number("Oldest event", "Age of the oldest event that is read and not committed.", f"max(max_over_time({stats('oldest_age_ms')} [2m]))", "ms", 60_000),
+    number("Rejected, 1 hour", "Events that went to the dead letter topic.", f"sum(rate_counter({stats('rejected_total')} [1h])) * 3600"),
+    number("Errors, 1 hour", "Lines of level ERROR: someone has to act.", f'sum(count_over_time({found(ERRORS)} [1h]))', "short", 1),
+    row("Work"),
+    series("Events", "Read, per second.", [(f"sum by (pod) (rate_counter({stats('events_total')} [$__auto]))", "{{pod}}")], unit="eps"),
+    series("Lag", "Events in the input that are not committed.", [(f"max_over_time({stats('lag_total')} [$__auto]) by (pod)", "{{pod}}")]),
+    series(
+        "Age and latency",
+        "Oldest: of what is read and not committed. Latency: from an event's timestamp to its commit.",
+        [
+            (f"max(max_over_time({stats('oldest_age_ms')} [$__auto]))", "oldest"),
+            (f"max(max_over_time({stats('latency_p99_ms')} [$__auto]))", "latency p99"),
+            (f"max(max_over_time({stats('latency_p50_ms')} [$__auto]))", "latency p50"),
+        ],
+        unit="ms",
+    ),
+    series(
+        "Dead letters, by reason",
+        "Events that were rejected: the first of a kind, and those that were counted.",
+        [
+            (f"sum by (reason) (count_over_time({lines('event_rejected')} | json reason=\"reason\" [$__auto]))", "{{reason}}, written"),
+            (
+                f"sum by (reason) (sum_over_time({lines('events_rejected')} | json reason=\"reason\", count=\"count\""
+                ' | unwrap count | __error__="" [$__auto]))',
+                "{{reason}}, counted",
+            ),
+        ],
+    ),
+    series("Skipped", "Events that the state contained already, per second.", [(f"sum by (pod) (rate_counter({stats('skipped_total')} [$__auto]))", "{{pod}}")], unit="eps"),
+    series("Intake", "Bytes of keys, values and headers read per second.", [(f"avg_over_time({stats('bytes_per_s')} [$__auto]) by (pod)", "{{pod}}")], unit="Bps"),
+    row("Transactions"),
+    series(
+        "How long they take",
+        "Median and 99 of 100, the slowest process.",
+        [
+            (f"max(max_over_time({stats('transaction_p99_ms')} [$__auto]))", "p99"),
+            (f"max(max_over_time({stats('transaction_p50_ms')} [$__auto]))", "p50"),
+        ],
+        unit="ms",
+    ),
+    series("How many", "Committed, all processes together.", [(f"sum(sum_over_time({stats('transactions')} [$__auto]))", "committed")]),
+    series(
+        "Trouble",
+        "Aborted and unanswered ones are sent again; a renewed producer says what became of the last.",
+        [
+            (
+                "sum by (event) (count_over_time("
+                + lines("transaction_aborted", "transaction_unanswered", "transaction_refused", "producer_renewed", "producer_renew_failed", "producer_fenced")
+                + ' | json event="event" [$__auto]))',
+                "{{event}}",
+            )
+        ],
+    ),
+    row("Group and recovery"),
+    series(
+        "Rebalances",
+        "Partitions that came and went.",
+        [
+            (
+                "sum by (event) (sum_over_time("
+                + lines("partitions_assigned", "partitions_revoked", "partitions_lost")
+                + ' | json event="event", count="count" | unwrap count | __error__="" [$__auto]))',
+                "{{event}}",
+            )
+        ],
+    ),
+    series(
+        "Recoveries under way",
+        "How much of the phase is done.",
+        [
+            (
+                f"max by (pod, partition, phase) (max_over_time({lines('recovery_progress')}"
+                ' | json partition="partition", phase="phase", percent="percent" | unwrap percent | __error__="" [$__auto]))',
+                "{{pod}} {{partition}} {{phase}}",
+            )
+        ],
+        unit="percent",
+    ),
+    series(
+        "Recoveries, how long",
+        "Of the partitions that have recovered.",
+        [
+            (
+                f"max by (pod) (max_over_time({lines('recovery_finished')}"
+                ' | json took_ms="took_ms" | unwrap took_ms | __error__="" [$__auto]))',
+                "{{pod}}",
+            )
+        ],
+        unit="ms",
+    ),
+    row("Memory"),
+    series("Resident", "Memory of the process.", [(f"max_over_time({stats('memory_rss_bytes')} [$__auto]) by (pod)", "{{pod}}")], unit="bytes"),
+    series(
+        "State and what is in flight",
+        "Snapshots in memory; what is read and not committed, and its bound.",
+        [
+            (f"sum(last_over_time({stats('state_bytes')} [$__auto]) by (pod))", "state"),
+            (f"sum(max_over_time({stats('in_flight_bytes')} [$__auto]) by (pod))", "in flight"),
+            (f"sum(last_over_time({stats('in_flight_limit_bytes')} [$__auto]) by (pod))", "in flight, bound"),
+        ],
+        unit="bytes",
+    ),
+    series(
+        "Entities",
+        "Actors, and snapshots at rest.",
+        [
+            (f"sum(last_over_time({stats('entities_active')} [$__auto]) by (pod))", "active"),
+            (f"sum(last_over_time({stats('entities_at_rest')} [$__auto]) by (pod))", "at rest"),
+        ],
+    ),
+    row("Life"),
+    series(
+        "Starts and ends",
+        "A start without an end before it was a kill.",
+        [
+            (
+                "sum by (event) (count_over_time("
+                + lines("process_starting", "process_stopped", "process_failed", "progress_stalled")
+                + ' | json event="event" [$__auto]))',
+                "{{event}}",
+            )
+        ],
+        width=12,
+    ),
+    series(
+        "Warnings and errors",
+        "Lines by event.",
+        [(f'sum by (event) (count_over_time({found(WARNINGS)} | json event="event" [$__auto]))', "{{event}}")],
+        width=12,
+    ),
+    log("Warnings and errors", "What someone should look at.", found(WARNINGS)),
+    log("All but the numbers", "The life of the processes.", found('!= `"event":"stats"`')),
+]
+
+
+def placed(panels):
+    """The panels in rows from left to right, with their numbers."""
+    x = y = height = 0
+    for number_, each in enumerate(panels, start=1):
+        place = each["gridPos"]
+        if x + place["w"] > WIDTH:
+            x, y, height = 0, y + height, 0
+        yield {"id": number_, **each, "gridPos": {"x": x, "y": y, **place}}
+        x, height = x + place["w"], max(height, place["h"])
+
+
+def variable(kind, name, label, **more):
+    return {"type": kind, "name": name, "label": label, "hide": 0, "skipUrlSync": False, **more}
+
+
+def dashboard():
+    """The dashboard as Grafana takes it."""
+    return {
+        "uid": "@uid@",
+        "title": "@title@",
+        "description": "steward, drawn from its log alone. What each line means: docs/log-events.md; what to do: docs/runbook.md.",
+        "tags": ["steward", "kafka"],
+        "schemaVersion": 39,
+        "version": 1,
+        "editable": True,
+        "graphTooltip": 1,
+        "refresh": "30s",
+        "time": {"from": "now-3h", "to": "now"},
+        "timezone": "browser",
+        "links": [],
+        "annotations": {"list": []},
+        "templating": {
+            "list": [
+                variable("datasource", "datasource", "Loki", query="loki", current={}, regex="", multi=False, includeAll=False),
+                variable("textbox", "pod", "Pods (pattern)", query=".*", current={"text": ".*", "value": ".*"}, options=[]),
+            ]
+        },
+        "panels": list(placed(PANELS)),
+    }
+
+
+def text():
+    """The file."""
+    return json.dumps(dashboard(), indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(text())

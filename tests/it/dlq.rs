@@ -1,0 +1,207 @@
+//! Dead letters in the hands of people: `steward dlq list` and `show`; the replay is below.
+
+mod letters;
+mod permissions;
+mod replay;
+mod replay_in_doubt;
+mod scene;
+
+use std::collections::BTreeMap;
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+use steward::entity::Reason;
+
+use crate::cli::steward;
+use crate::support::kafka::{Outgoing, record};
+use scene::{Scene, lines};
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = trials![what_is_typed_wrong_ends_with_2, a_broker_that_is_away_is_told];
+    trials.extend(broker_trials![Shared:
+        ten_thousand_dead_letters_of_all_reasons_are_listed_and_filtered,
+        a_list_is_bounded_and_shows_the_newest,
+        a_list_never_shows_a_value,
+        a_dead_letter_is_shown_whole,
+        what_is_no_text_is_shown_without_steering_a_terminal,
+        a_dead_letter_that_is_not_there_ends_with_15,
+        an_empty_topic_is_listed,
+    ]);
+    for of in [letters::trials(), replay::trials(), replay_in_doubt::trials(), permissions::trials()] {
+        trials.extend(of);
+    }
+    trials
+}
+
+fn what_is_typed_wrong_ends_with_2() {
+    let wrong: [&[&str]; 9] = [
+        &["dlq"],
+        &["dlq", "list", "--reason", "bad_mood"],
+        &["dlq", "list", "--offset", "3"],
+        &["dlq", "list", "--since", "yesterday"],
+        &["dlq", "list", "--key", ""],
+        &["dlq", "show", "1"],
+        &["dlq", "show", "-1", "0"],
+        &["dlq", "replay", "--rate", "0"],
+        &["dlq", "replay", "--limit", "0"],
+    ];
+    for arguments in wrong {
+        let ran = steward(arguments);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{arguments:?}: {}", ran.stderr);
+    }
+}
+
+fn a_broker_that_is_away_is_told() {
+    // Taken and not listening, so that nobody else gets it meanwhile.
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    for arguments in [&["list"][..], &["show", "0", "0"], &["replay"], &["replay", "--execute"]] {
+        let reach = ["--bootstrap-servers", &address, "--timeout-ms", "400"];
+        let ran = steward(["dlq"].iter().chain(arguments).chain(&reach).copied());
+        assert_eq!((ran.code, ran.stdout.as_str()), (5, ""), "{arguments:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(&address) && ran.stderr.contains("400 ms"), "{}", ran.stderr);
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------- list
+
+/// Of the first dead letter, in milliseconds since 1970: 2026-01-31T12:00:00Z. Each is one second behind the other.
+const FIRST_MS: i64 = 1_769_860_800_000;
+
+fn ten_thousand_dead_letters_of_all_reasons_are_listed_and_filtered() {
+    let scene = Scene::new(3);
+    let letters: Vec<Outgoing> = (0..10_000_i64).map(|number| numbered(&scene, number)).collect();
+    scene.kafka.produce(&scene.names.dlq, &letters);
+
+    let all = list(&scene, &[]);
+    assert_eq!(all.len(), 10_000);
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for line in &all {
+        *counts.entry(line["reason"].as_str().expect("a code")).or_default() += 1;
+    }
+    let expected: BTreeMap<&str, u64> = Reason::ALL.map(|reason| (reason.code(), 1_000)).into();
+    assert_eq!(counts, expected);
+
+    let filtered: [(&[&str], usize); 9] = [
+        (&["--reason", "not_found"], 1_000),
+        (&["--reason", "not_found", "--reason", "panicked"], 2_000),
+        (&["--key", "7"], 20),
+        (&["--key", "7", "--key", "8"], 40),
+        (&["--since", "2026-01-31T12:00:10Z", "--until", "2026-01-31T13:00:20+01:00"], 10),
+        (&["--partition", "1"], 3_333),
+        (&["--partition", "1", "--offset", "0", "--offset", "5"], 2),
+        (&["--source-from", "100", "--source-to", "199"], 300),
+        (&["--reason", "not_found", "--partition", "0", "--source-to", "9"], 1),
+    ];
+    for (flags, count) in filtered {
+        assert_eq!(list(&scene, flags).len(), count, "{flags:?}");
+    }
+    let one = &list(&scene, &["--partition", "1", "--offset", "5"])[0];
+    assert_eq!((&one["offset"], &one["source_offset"], &one["key"]), (&5.into(), &5.into(), &"16".into()));
+    assert_eq!((&one["timestamp_ms"], &one["value_bytes"]), (&(FIRST_MS + 16_000).into(), &2.into()));
+    assert_eq!((&one["truncated"], &one["replayed"]), (&false.into(), &false.into()));
+}
+
+fn a_list_is_bounded_and_shows_the_newest() {
+    let scene = Scene::new(3);
+    let letters: Vec<Outgoing> = (0..150).map(|number| numbered(&scene, number)).collect();
+    scene.kafka.produce(&scene.names.dlq, &letters);
+
+    let ran = scene.dlq(&["list", "--limit", "3", "--json"]);
+    assert!(ran.stderr.contains("the newest 3 of 150 dead letters"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("missing_key 15, ") || ran.stderr.contains(", missing_key 15"), "{}", ran.stderr);
+    let times: Vec<i64> = lines(&ran.ok()).iter().map(|line| line["timestamp_ms"].as_i64().expect("ms")).collect();
+    assert_eq!(times, [147, 148, 149].map(|number| FIRST_MS + number * 1_000), "as they were refused");
+
+    let table = scene.dlq(&["list"]);
+    assert!(table.stderr.contains("the newest 100 of 150"), "{}", table.stderr);
+    let table = table.ok();
+    assert!(table.contains("2026-01-31T12:02:29Z") && !table.contains("2026-01-31T12:00:01Z"), "{table}");
+}
+
+fn a_list_never_shows_a_value() {
+    let scene = Scene::new(1);
+    let letter =
+        scene.letter("malformed_json", record("42", "hunter2"), 5).header("steward-detail", "see for yourself");
+    scene.kafka.produce(&scene.names.dlq, &[letter]);
+
+    for flags in [&["list"][..], &["list", "--json"]] {
+        let shown = scene.dlq(flags).ok();
+        assert!(shown.contains("see for yourself") && !shown.contains("hunter2"), "{shown}");
+    }
+}
+
+fn an_empty_topic_is_listed() {
+    let scene = Scene::new(2);
+    assert!(scene.dlq(&["list"]).stderr.contains("0 dead letters"));
+    assert_eq!(scene.dlq(&["list", "--json"]).ok(), "");
+}
+
+// ------------------------------------------------------------------------------------------------------------- show
+
+fn a_dead_letter_is_shown_whole() {
+    let scene = Scene::new(2);
+    let event = record("42", r#"{"eventType":"?"}"#).to(1).header("trace", "abc").null_header("empty");
+    let event = event.header("steward-reason", "an older header of the name");
+    scene.kafka.produce(&scene.names.dlq, &[scene.letter("unknown_event_type", event, 17)]);
+
+    let table = scene.dlq(&["show", "1", "0"]).ok();
+    for told in ["unknown_event_type", r#"{"eventType":"?"}"#, "header trace", "abc", "offset 17", "42", "(null)"] {
+        assert!(table.contains(told), "{told}: {table}");
+    }
+    let shown: Value = serde_json::from_str(&scene.dlq(&["show", "1", "0", "--json"]).ok()).expect("one object");
+    assert_eq!((&shown["value"], &shown["key"]), (&r#"{"eventType":"?"}"#.into(), &"42".into()));
+    assert_eq!((&shown["reason"], &shown["source_offset"]), (&"unknown_event_type".into(), &17.into()));
+    let names: Vec<&Value> =
+        shown["headers"].as_array().expect("headers").iter().map(|header| &header["name"]).collect();
+    assert_eq!(names, ["trace", "empty", "steward-reason"], "the event's own");
+    assert_eq!(shown["headers"][1]["value"], Value::Null);
+}
+
+fn what_is_no_text_is_shown_without_steering_a_terminal() {
+    let scene = Scene::new(1);
+    let event = record([0xff, 0x1b], "\u{1b}[2J\u{202e}x").header("h\u{7}", [0xfe, 0xff]);
+    let truncated = Outgoing { value: None, ..record("1", "") }.header("own", "1");
+    let truncated = scene.letter("malformed_json", truncated, 2);
+    let truncated = truncated.header("steward-truncated", "true").header("steward-truncated-length", "9000");
+    let foreign = record("1", [0xc3]).header("\u{1b}", "1");
+    let detailed = scene.letter("malformed_json", event, 1).header("steward-detail", "\u{1b}]0;title\u{7}");
+    scene.kafka.produce(&scene.names.dlq, &[detailed, truncated, foreign]);
+
+    for flags in [&["show", "0", "0"][..], &["show", "0", "2"], &["list"]] {
+        let shown = scene.dlq(flags).ok();
+        let steers = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!shown.contains(steers), "{shown:?}");
+    }
+    assert!(scene.dlq(&["show", "0", "0"]).ok().contains("\\u{1b}[2J\\u{202e}x"));
+    assert!(scene.dlq(&["show", "0", "1"]).ok().contains("did not take its 9000 bytes"));
+    let shown: Value = serde_json::from_str(&scene.dlq(&["show", "0", "0", "--json"]).ok()).expect("one object");
+    assert_eq!((&shown["key"], &shown["key_base64"]), (&Value::Null, &"/xs=".into()));
+    assert_eq!(shown["headers"][0]["value_base64"], "/v8=");
+    let listed = list(&scene, &[]);
+    assert_eq!((&listed[1]["truncated"], &listed[1]["value_bytes"]), (&true.into(), &9_000.into()));
+    assert_eq!((&listed[2]["reason"], &listed[2]["source_offset"]), (&Value::Null, &Value::Null));
+}
+
+fn a_dead_letter_that_is_not_there_ends_with_15() {
+    let scene = Scene::new(1);
+    scene.kafka.produce(&scene.names.dlq, &[scene.letter("not_found", record("1", "{}"), 0)]);
+    let ran = scene.dlq(&["show", "0", "1"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (15, ""), "{}", ran.stderr);
+    assert!(ran.stderr.contains("no dead letter"), "{}", ran.stderr);
+    assert_eq!(scene.dlq(&["show", "1", "0"]).code, 2, "there is no such partition");
+}
+
+// ------------------------------------------------------------------------------------------------------------ below
+
+fn list(scene: &Scene, flags: &[&str]) -> Vec<Value> {
+    lines(&scene.dlq(&[&["list", "--json"], flags].concat()).ok())
+}
+
+/// The reasons in turn, the partitions in turn, 500 keys in turn.
+fn numbered(scene: &Scene, number: i64) -> Outgoing {
+    let reason = Reason::ALL[usize::try_from(number % 10).expect("a digit")];
+    let partition = i32::try_from(number % 3).expect("a small number");
+    let event = record((number % 500).to_string(), "{}").to(partition).at(FIRST_MS + number * 1_000);
+    scene.letter(reason.code(), event, number / 3)
+}

@@ -1,0 +1,118 @@
+//! The permissions that a replay needs: those in the list suffice, and without any one of them it ends and names it.
+
+use libtest_mimic::Trial;
+
+use super::replay::letters;
+use super::scene::Scene;
+use crate::security::jaas;
+use crate::support::acls::{self, Allow, Operation, Pattern, Resource};
+use crate::support::broker::Broker;
+
+pub fn trials() -> Vec<Trial> {
+    broker_trials![Own:
+        the_listed_permissions_suffice_for_a_replay_and_without_any_of_them_it_ends_and_names_it,
+    ]
+}
+
+/// One permission, and what is said without it.
+struct Needed {
+    operation: Operation,
+    on: On,
+    says: &'static str,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum On {
+    Input,
+    Dlq,
+    Marks,
+    TransactionalId,
+}
+
+/// What a replay needs whose topics are there.
+const NEEDED: &[Needed] = &[
+    Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_WRITE, on: On::Input, says: "{input}" },
+    Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_READ, on: On::Dlq, says: "{dlq}" },
+    Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_READ, on: On::Marks, says: "{marks}" },
+    Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_WRITE, on: On::Marks, says: "{marks}" },
+    Needed {
+        operation: Operation::RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS,
+        on: On::Marks,
+        says: "DescribeConfigs --topic {marks}",
+    },
+    Needed {
+        operation: Operation::RD_KAFKA_ACL_OPERATION_WRITE,
+        on: On::TransactionalId,
+        says: "transactional id {dlq}:replay",
+    },
+];
+
+fn the_listed_permissions_suffice_for_a_replay_and_without_any_of_them_it_ends_and_names_it() {
+    let lacking: Vec<String> = (0..NEEDED.len()).map(|index| format!("lacking{index}")).collect();
+    let users: Vec<&str> = std::iter::once("all").chain(lacking.iter().map(String::as_str)).collect();
+    let broker = broker(&users);
+    let scene = Scene::on(broker.kafka(), 1, &[]);
+    let through = crate::support::kafka::Kafka::at(&broker.further_address(0));
+    let scene = scene.through(&through);
+    // For whoever creates the topic of marks.
+    let creates = [
+        allow(&scene, "all", Operation::RD_KAFKA_ACL_OPERATION_CREATE, On::Marks),
+        allow(&scene, "all", Operation::RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS, On::Dlq),
+    ];
+    let needed = NEEDED.iter().zip(&lacking).flat_map(|(needed, lacks)| {
+        let holders = users.iter().filter(move |user| **user != lacks.as_str());
+        holders.map(|user| allow(&scene, user, needed.operation, needed.on))
+    });
+    acls::add(&scene.kafka, &needed.chain(creates).collect::<Vec<_>>());
+
+    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 1));
+    let ran = replay_as(&scene, "all");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    scene.assert_each_once(1);
+
+    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 2));
+    for (needed, user) in NEEDED.iter().zip(&lacking) {
+        let ran = replay_as(&scene, user);
+        let what = format!("{:?} on {:?}: exit code {}: {}", needed.operation, needed.on, ran.code, ran.stderr);
+        assert!([4, 5, 10].contains(&ran.code), "{what}");
+        let says = needed.says.replace("{input}", &scene.names.input).replace("{marks}", &scene.marks());
+        let says = says.replace("{dlq}", &scene.names.dlq);
+        assert!(ran.stderr.lines().any(|line| line.starts_with("error") && line.contains(&says)), "{says}: {what}");
+        scene.assert_each_once(1);
+    }
+}
+
+fn replay_as(scene: &Scene, user: &str) -> crate::cli::Ran {
+    let environment = [
+        ("STEWARD__KAFKA__SECURITY__PROTOCOL", "sasl_plaintext"),
+        ("STEWARD__KAFKA__SECURITY__SASL_MECHANISM", "plain"),
+        ("STEWARD__KAFKA__SECURITY__USERNAME", user),
+        ("STEWARD__KAFKA__SECURITY__PASSWORD", user),
+    ];
+    scene.start_with(&environment, &["replay", "--execute", "--timeout-ms", "8000"]).end()
+}
+
+fn broker(users: &[&str]) -> Broker {
+    let passwords: Vec<(&str, &str)> = users.iter().map(|user| (*user, *user)).collect();
+    let jaas = jaas(&passwords);
+    Broker::with_listeners(
+        &[("SASL", "SASL_PLAINTEXT")],
+        &[
+            ("listener.name.sasl.sasl.enabled.mechanisms", "PLAIN"),
+            ("listener.name.sasl.plain.sasl.jaas.config", &jaas),
+            ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+            // The test itself, and the broker to itself, on the plain listeners.
+            ("super.users", "User:ANONYMOUS"),
+        ],
+    )
+}
+
+fn allow<'a>(scene: &Scene, user: &'a str, operation: Operation, on: On) -> Allow<'a> {
+    let (resource, name) = match on {
+        On::Input => (Resource::RD_KAFKA_RESOURCE_TOPIC, scene.names.input.clone()),
+        On::Dlq => (Resource::RD_KAFKA_RESOURCE_TOPIC, scene.names.dlq.clone()),
+        On::Marks => (Resource::RD_KAFKA_RESOURCE_TOPIC, scene.marks()),
+        On::TransactionalId => (Resource::RD_KAFKA_RESOURCE_TRANSACTIONAL_ID, format!("{}:replay", scene.names.dlq)),
+    };
+    Allow { user, operation, resource, name, pattern: Pattern::RD_KAFKA_RESOURCE_PATTERN_LITERAL }
+}

@@ -1,0 +1,307 @@
+//! `steward dlq replay`: back to the input once, as it was; what cannot go is told; a dry run writes nothing.
+
+use std::collections::BTreeMap;
+
+use libtest_mimic::Trial;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
+
+use super::scene::{Scene, lines, one};
+use crate::support::kafka::{Outgoing, Place, record, tombstone};
+use crate::support::names::unique;
+use crate::support::wait::{PATIENCE, unix_ms, wait_until};
+use crate::support::world::{World, created, deleted, malformed, priced};
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = broker_trials![SharedAlone:
+        ten_thousand_refused_events_are_replayed_after_their_cause_was_mended_each_applied_once,
+    ];
+    trials.extend(broker_trials![Shared:
+        an_event_goes_back_as_it_was,
+        a_dry_run_writes_nothing,
+        what_cannot_be_replayed_is_counted_and_named,
+        only_what_is_wanted_is_replayed,
+        a_rate_is_kept,
+        an_interrupted_replay_tells_what_it_has_sent_and_can_be_finished,
+        an_event_that_the_input_does_not_take_is_named_and_the_others_go,
+        marks_of_an_older_topic_count_for_nothing,
+        a_topic_of_marks_that_forgets_is_refused,
+        a_topic_of_marks_that_somebody_else_writes_to_is_refused,
+    ]);
+    trials
+}
+
+/// `limits.max_payload_bytes`.
+const MAX_PAYLOAD_BYTES: u64 = 2_000;
+
+fn ten_thousand_refused_events_are_replayed_after_their_cause_was_mended_each_applied_once() {
+    let mut world = World::with_payload_limit(3, MAX_PAYLOAD_BYTES);
+    let setup =
+        world.setup().set("limits.max_payload_bytes", i64::try_from(MAX_PAYLOAD_BYTES).expect("a small number"));
+    let scene = Scene::of(crate::support::kafka::Kafka::shared(), world.names.clone());
+    world.produce(&refused_events());
+    let mut steward = setup.start();
+    world.settle(&mut steward);
+    let counts = BTreeMap::from([
+        ("already_exists", 1_000),
+        ("invalid_event", 500),
+        ("key_id_mismatch", 300),
+        ("malformed_json", 500),
+        ("missing_key", 300),
+        ("not_found", 6_000),
+        ("null_payload", 500),
+        ("payload_too_large", 400),
+        ("unknown_event_type", 500),
+    ]);
+    let listed = lines(&scene.dlq(&["list", "--json"]).ok());
+    let mut found: BTreeMap<&str, i32> = BTreeMap::new();
+    for line in &listed {
+        *found.entry(line["reason"].as_str().expect("a code")).or_default() += 1;
+    }
+    assert_eq!((found, listed.len()), (counts, 10_000));
+
+    // The causes of two reasons are mended.
+    world.produce(&(1..=6_000).map(created).collect::<Vec<_>>());
+    world.produce(&(100_001..=101_000).map(deleted).collect::<Vec<_>>());
+    world.settle(&mut steward);
+
+    let limit = [("STEWARD__LIMITS__MAX_PAYLOAD_BYTES", "2000")];
+    let plan = one(&scene.start_with(&limit, &["replay", "--json"]).end().ok());
+    assert_eq!((&plan["planned"], &plan["executed"]), (&10_000.into(), &false.into()));
+    assert_eq!(plan["reasons"]["not_found"], serde_json::json!({"replay": 6_000, "refused_again": 0}));
+    assert_eq!(plan["reasons"]["payload_too_large"], serde_json::json!({"replay": 400, "refused_again": 400}));
+    assert_eq!(plan["overwrites"], 7_000, "all that can be applied now are older than what their services contain");
+
+    let mended = ["--reason", "not_found", "--reason", "already_exists"];
+    let first = scene.replay(&mended);
+    assert_eq!((&first["replayed"], &first["executed"]), (&7_000.into(), &true.into()));
+    let second = scene.replay(&mended);
+    assert_eq!((&second["replayed"], &second["replayed_before"]), (&0.into(), &7_000.into()));
+    assert_eq!(second["executed"], true);
+    assert_eq!(judge_replayed(&mut world, &scene, 0), 7_000);
+    world.settle(&mut steward);
+    world.assert_exact();
+    let state = world.state_of("4711").expect("it lives");
+    assert!(state.contains(r#""version":2"#) && state.contains(r#""pricePerHour":7"#), "{state}");
+
+    // The rest is refused again: new dead letters, which can be replayed, and the old ones cannot.
+    assert_eq!(scene.replay(&[])["replayed"], 3_000);
+    assert_eq!(judge_replayed(&mut world, &scene, 7_000), 3_000);
+    world.settle(&mut steward);
+    world.assert_exact();
+    scene.assert_each_once(10_000);
+    let plan = scene.plan(&[]);
+    assert_eq!((&plan["planned"], &plan["replayed_before"]), (&3_000.into(), &10_000.into()));
+    steward.stop();
+    steward.assert_no_errors_but(&[]);
+}
+
+/// 10,000 events that are refused, of every reason but a panic, and 1,000 that are not.
+fn refused_events() -> Vec<Outgoing> {
+    let text = |id: u64, value: String| record(id.to_string(), value);
+    let events = (1..=6_000).map(|id| priced(id, 7));
+    let events = events.chain((100_001..=101_000).flat_map(|id| [created(id), created(id)]));
+    let events = events.chain(
+        (200_001..=200_500).map(|id| text(id, format!(r#"{{"eventType":"ServiceUpdated","id":{id},"name":""}}"#))),
+    );
+    let events = events.chain((200_501..=200_800).map(|id| Outgoing { key: Some(b"1".to_vec()), ..priced(id, 7) }));
+    let events = events.chain((201_001..=201_500).map(malformed));
+    let events = events.chain((202_001..=202_300).map(|id| priced(id, 7).without_key().to(1)));
+    let events = events.chain((203_001..=203_500).map(|id| tombstone(id.to_string())));
+    let events = events.chain((204_001..=204_400).map(|id| text(id, "x".repeat(2_001))));
+    let events =
+        events.chain((205_001..=205_500).map(|id| text(id, format!(r#"{{"eventType":"ServiceMoved","id":{id}}}"#))));
+    events.collect()
+}
+
+/// Lets the model judge what was replayed behind the first `before`, and returns how many that were.
+fn judge_replayed(world: &mut World, scene: &Scene, before: usize) -> usize {
+    let mut replayed = scene.replayed();
+    replayed.sort_by_key(|stored| (stored.timestamp_ms, stored.partition, stored.offset));
+    let places: Vec<Place> =
+        replayed[before..].iter().map(|stored| Place { partition: stored.partition, offset: stored.offset }).collect();
+    world.judge(&places);
+    places.len()
+}
+
+fn an_event_goes_back_as_it_was() {
+    let scene = Scene::new(2);
+    let event = record([0xff, 0], [0xfe]).to(1).at(1_000).header("trace", "a").null_header("n").header("trace", "b");
+    let replayed_before = event.clone().header("steward-replayed-from", "older-0@1");
+    let nothing = Outgoing { key: None, value: None, ..record("", "") }.to(1);
+    let letters = [replayed_before, nothing].map(|event| scene.letter("malformed_json", event, 3));
+    scene.kafka.produce(&scene.names.dlq, &letters);
+    let began_ms = unix_ms();
+
+    scene.replay(&[]);
+
+    let [first, second] = <[_; 2]>::try_from(scene.kafka.read_committed(&scene.names.input)).expect("two");
+    assert_eq!((first.partition, &first.key, &first.value), (1, &event.key, &event.value));
+    let from = |offset: i64| {
+        let from = format!("{}-1@{offset}", scene.names.dlq).into_bytes();
+        ("steward-replayed-from".to_owned(), Some(from))
+    };
+    assert_eq!(first.headers, [event.headers, vec![from(0)]].concat());
+    assert!(first.timestamp_ms.expect("stamped") >= began_ms, "when it was produced, or it would expire at once");
+    assert_eq!((second.partition, second.key, second.value, second.headers), (1, None, None, vec![from(1)]));
+}
+
+fn a_dry_run_writes_nothing() {
+    let scene = Scene::new(2);
+    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 50));
+
+    let ran = scene.dlq(&["replay"]);
+    assert!(ran.stderr.contains("nothing was sent: --execute sends them"), "{}", ran.stderr);
+    let table = ran.ok();
+    assert!(table.contains("not_found") && table.contains("50 dead letters would be sent"), "{table}");
+
+    assert_eq!(scene.kafka.ends(&scene.names.input).iter().map(|ends| ends.high).sum::<i64>(), 0);
+    assert_eq!(scene.kafka.partition_count(&scene.marks()), None, "and creates no topic");
+    assert_eq!(scene.kafka.ends(&scene.names.dlq).iter().map(|ends| ends.high).sum::<i64>(), 50);
+}
+
+fn what_cannot_be_replayed_is_counted_and_named() {
+    let scene = Scene::new(1);
+    let truncated = scene.letter("malformed_json", Outgoing { value: None, ..record("1", "") }, 0);
+    let truncated = truncated.header("steward-truncated", "true").header("steward-truncated-length", "9000");
+    let elsewhere = scene.letter("not_found", record("2", "{}"), 1).header("steward-source-topic", "others");
+    let foreign = record("3", "anything");
+    let hopeless = scene.letter("null_payload", tombstone("4"), 3);
+    let fine = scene.letter("not_found", priced(5, 1), 4);
+    let snapshot = record("5", "{}").header("steward-source-offset", "9").to(0);
+    scene.kafka.produce(&scene.names.state, &[snapshot]);
+    scene.kafka.produce(&scene.names.dlq, &[truncated, elsewhere, foreign, hopeless, fine]);
+
+    let plan = scene.plan(&[]);
+    assert_eq!((&plan["truncated"], &plan["from_elsewhere"], &plan["unreadable"]), (&1.into(), &1.into(), &1.into()));
+    assert_eq!((&plan["planned"], &plan["reasons"]["null_payload"]["refused_again"]), (&2.into(), &1.into()));
+    let ran = scene.dlq(&["replay", "--execute"]);
+    for told in [
+        "1 cannot be sent, their value was too large for the dead letter topic (it stands in the input at its source offset): 0/0",
+        "has: 0/1",
+        "writes: 0/2",
+        "warning: 1 of 2 break a rule whatever their service is",
+        "warning: 1 of 2 are older than what their service contains; an old update that is sent now overwrites newer",
+    ] {
+        assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
+    }
+    assert!(ran.ok().contains("2 of 2 dead letters sent"));
+    scene.assert_each_once(2);
+}
+
+fn only_what_is_wanted_is_replayed() {
+    let scene = Scene::new(2);
+    let mut all = letters(&scene, 20);
+    all.push(scene.letter("panicked", priced(99, 1).to(1), 1));
+    scene.kafka.produce(&scene.names.dlq, &all);
+
+    assert_eq!(scene.replay(&["--reason", "panicked"])["replayed"], 1);
+    assert_eq!(scene.replay(&["--partition", "0", "--offset", "3"])["replayed"], 1);
+    assert_eq!(scene.replay(&["--key", "5"])["replayed"], 1);
+    let limited = scene.replay(&["--limit", "4"]);
+    assert_eq!((&limited["replayed"], &limited["planned"]), (&4.into(), &4.into()));
+    scene.assert_each_once(7);
+    let replayed = |value: Value| value["replayed"] == true;
+    assert_eq!(
+        lines(&scene.dlq(&["list", "--json"]).ok()).into_iter().filter(|line| replayed(line.clone())).count(),
+        7
+    );
+    assert_eq!(scene.replay(&[])["replayed"], 14);
+    scene.assert_each_once(21);
+}
+
+fn a_rate_is_kept() {
+    let scene = Scene::new(1);
+    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 30));
+    let ran = scene.dlq(&["replay", "--execute", "--rate", "20", "--json"]);
+    let took_ms = one(&ran.ok())["elapsed_ms"].as_u64().expect("ms");
+    assert!(took_ms >= 1_250, "the sixth batch of five is due after 25 events: {took_ms} ms");
+}
+
+fn an_interrupted_replay_tells_what_it_has_sent_and_can_be_finished() {
+    let scene = Scene::new(1);
+    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 500));
+    let running = scene.start(&["replay", "--execute", "--rate", "100", "--json"]);
+    wait_until("some are sent", PATIENCE, || scene.replayed().len() >= 50);
+    running.interrupt();
+    let ran = running.end();
+
+    assert!(ran.stderr.contains("interrupted"), "{}", ran.stderr);
+    let outcome = one(&ran.ok());
+    let sent = scene.replayed().len();
+    assert_eq!((&outcome["interrupted"], &outcome["replayed"]), (&true.into(), &sent.into()));
+    assert!(sent < 500, "{sent}");
+    assert_eq!(scene.replay(&[])["replayed"], 500 - sent);
+    scene.assert_each_once(500);
+}
+
+fn an_event_that_the_input_does_not_take_is_named_and_the_others_go() {
+    let scene = Scene::on(crate::support::kafka::Kafka::shared(), 1, &[("max.message.bytes", "2000")]);
+    let mut chance = ChaCha8Rng::seed_from_u64(7);
+    let mut noise = |length: usize| (0..length).map(|_| chance.random()).collect::<Vec<u8>>();
+    let mut events: Vec<Outgoing> = (0..10).map(|key| record(key.to_string(), noise(400))).collect();
+    events.insert(4, record("large", noise(3_000)));
+    let letters: Vec<Outgoing> =
+        (0..).zip(events).map(|(offset, event)| scene.letter("malformed_json", event, offset)).collect();
+    scene.kafka.produce(&scene.names.dlq, &letters);
+
+    let ran = scene.dlq(&["replay", "--execute", "--json"]);
+    assert_eq!(ran.code, 10, "{}", ran.stderr);
+    assert!(ran.stderr.contains("the dead letter 0/4 was not sent"), "{}", ran.stderr);
+    let outcome = one(&ran.stdout);
+    assert_eq!((&outcome["replayed"], &outcome["refused_by_broker"]), (&10.into(), &1.into()));
+    scene.assert_each_once(10);
+}
+
+fn marks_of_an_older_topic_count_for_nothing() {
+    let scene = Scene::new(1);
+    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 3));
+    assert_eq!(scene.replay(&[])["replayed"], 3);
+    scene.kafka.delete_topic(&scene.names.dlq);
+    scene.kafka.create_topic(&scene.names.dlq, 1, &crate::support::kafka::ANY_TIMESTAMP);
+    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 2));
+
+    assert_eq!(scene.replay(&[])["replayed"], 2, "at offsets that were there before");
+    assert_eq!(scene.replay(&[])["replayed"], 0);
+}
+
+fn a_topic_of_marks_that_forgets_is_refused() {
+    let scene = Scene::new(2);
+    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 3));
+    scene.kafka.create_topic(&scene.marks(), 2, &[("cleanup.policy", "delete")]);
+    let ran = scene.dlq(&["replay", "--execute"]);
+    assert_eq!(ran.code, 4, "{}", ran.stderr);
+    assert!(ran.stderr.contains("cleanup.policy=compact"), "{}", ran.stderr);
+
+    let narrow = Scene::new(2);
+    narrow.kafka.produce(&narrow.names.dlq, &letters(&narrow, 3));
+    narrow.kafka.create_topic(&narrow.marks(), 1, &[("cleanup.policy", "compact")]);
+    let ran = narrow.dlq(&["replay", "--execute"]);
+    assert_eq!(ran.code, 4, "{}", ran.stderr);
+    assert!(ran.stderr.contains("--partitions 2"), "{}", ran.stderr);
+    for scene in [scene, narrow] {
+        assert!(scene.replayed().is_empty());
+    }
+}
+
+fn a_topic_of_marks_that_somebody_else_writes_to_is_refused() {
+    let scene = Scene::new(1);
+    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 3));
+    scene.kafka.create_topic(&scene.marks(), 1, &[("cleanup.policy", "compact")]);
+    scene.kafka.produce(&scene.marks(), &[record(unique("key"), "value")]);
+    let ran = scene.dlq(&["replay", "--execute"]);
+    assert_eq!(ran.code, 4, "{}", ran.stderr);
+    assert!(ran.stderr.contains("partition 0 offset 0: it is no mark of a replay"), "{}", ran.stderr);
+    assert!(scene.replayed().is_empty());
+}
+
+/// Dead letters of updates of services that do not exist, over the partitions 0 and 1 where there are two.
+pub fn letters(scene: &Scene, count: i64) -> Vec<Outgoing> {
+    let partitions = scene.kafka.partition_count(&scene.names.dlq).expect("it is there");
+    let letter = |number: i64| {
+        let partition = i32::try_from(number).expect("a small number") % partitions;
+        scene.letter("not_found", priced(u64::try_from(number).expect("from 0 on"), 1).to(partition), number)
+    };
+    (0..count).map(letter).collect()
+}

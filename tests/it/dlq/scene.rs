@@ -1,0 +1,131 @@
+//! Topics of a test, with dead letters as steward writes them, and the commands over them.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::cli::{Ran, Running, command};
+use crate::support::kafka::{ANY_TIMESTAMP, Kafka, Outgoing, Stored};
+use crate::support::names::Names;
+
+/// See the module.
+pub struct Scene {
+    /// Where the topics are.
+    pub kafka: Kafka,
+    /// Their names.
+    pub names: Names,
+    address: String,
+}
+
+impl Scene {
+    /// Empty topics of so many partitions each, on the Kafka that all tests share.
+    pub fn new(partitions: i32) -> Scene {
+        Scene::on(Kafka::shared(), partitions, &[])
+    }
+
+    /// The same, somewhere else, with settings of the input.
+    pub fn on(kafka: Kafka, partitions: i32, input: &[(&str, &str)]) -> Scene {
+        let (names, address) = (Names::new(), kafka.address().to_owned());
+        kafka.create_topic(&names.input, partitions, &[&ANY_TIMESTAMP, input].concat());
+        for topic in [&names.state, &names.dlq] {
+            kafka.create_topic(topic, partitions, &ANY_TIMESTAMP);
+        }
+        Scene { kafka, names, address }
+    }
+
+    /// Topics that are there already.
+    pub fn of(kafka: Kafka, names: Names) -> Scene {
+        let address = kafka.address().to_owned();
+        Scene { kafka, names, address }
+    }
+
+    /// The commands go by way of this Kafka's address.
+    pub fn through(mut self, kafka: &Kafka) -> Scene {
+        kafka.address().clone_into(&mut self.address);
+        self
+    }
+
+    /// The dead letter of an event, in the event's partition.
+    pub fn letter(&self, reason: &str, event: Outgoing, source_offset: i64) -> Outgoing {
+        let partition = event.partition.unwrap_or(0);
+        event
+            .to(partition)
+            .header("steward-reason", reason)
+            .header("steward-detail", "for a person")
+            .header("steward-source-topic", &self.names.input)
+            .header("steward-source-partition", partition.to_string())
+            .header("steward-source-offset", source_offset.to_string())
+            .header("steward-source-timestamp", "1700000000000")
+    }
+
+    /// The topic of marks.
+    pub fn marks(&self) -> String {
+        format!("{}.replayed", self.names.dlq)
+    }
+
+    /// Runs `steward dlq` with these arguments to its end.
+    pub fn dlq(&self, arguments: &[&str]) -> Ran {
+        self.start(arguments).end()
+    }
+
+    /// Starts `steward dlq`.
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        self.start_with(&[], arguments)
+    }
+
+    /// Starts `steward dlq` with further variables.
+    pub fn start_with(&self, further: &[(&str, &str)], arguments: &[&str]) -> Running {
+        let environment = [
+            ("STEWARD__KAFKA__BOOTSTRAP_SERVERS", self.address.as_str()),
+            ("STEWARD__KAFKA__TOPIC", &self.names.input),
+            ("STEWARD__KAFKA__STATE_TOPIC", &self.names.state),
+            ("STEWARD__KAFKA__DLQ_TOPIC", &self.names.dlq),
+            ("STEWARD__KAFKA__GROUP_ID", &self.names.group),
+        ];
+        let environment = [&environment, further].concat();
+        Running::spawn(&mut command(&environment, [&["dlq"], arguments].concat()))
+    }
+
+    /// Runs a replay that is executed, as fast as it can, and returns its outcome.
+    pub fn replay(&self, flags: &[&str]) -> Value {
+        let ran = self.dlq(&[&["replay", "--execute", "--rate", "100000", "--json"], flags].concat());
+        one(&ran.ok())
+    }
+
+    /// What a replay would do.
+    pub fn plan(&self, flags: &[&str]) -> Value {
+        one(&self.dlq(&[&["replay", "--json"], flags].concat()).ok())
+    }
+
+    /// The events of the input that were replayed.
+    pub fn replayed(&self) -> Vec<Stored> {
+        let input = self.kafka.read_committed(&self.names.input);
+        input.into_iter().filter(|stored| stored.last_header("steward-replayed-from").is_some()).collect()
+    }
+
+    /// Fails unless each of the dead letters was replayed once, and is marked.
+    pub fn assert_each_once(&self, letters: usize) {
+        let mut times: BTreeMap<String, usize> = BTreeMap::new();
+        for stored in self.replayed() {
+            *times.entry(stored.last_header("steward-replayed-from").expect("filtered")).or_default() += 1;
+        }
+        let repeated: Vec<_> = times.iter().filter(|(_, count)| **count > 1).collect();
+        assert!(repeated.is_empty(), "{} replayed more than once, the first {:?}", repeated.len(), repeated[0]);
+        assert_eq!(times.len(), letters, "replayed");
+        let marks: Vec<String> = self.kafka.read_committed(&self.marks()).iter().map(Stored::key_text).collect();
+        let prefix = format!("{}-", self.names.dlq);
+        let marked = marks.iter().map(|key| format!("{prefix}{}", key.replace('-', "@")));
+        assert_eq!(marked.collect::<std::collections::BTreeSet<_>>(), times.into_keys().collect(), "marked");
+        assert_eq!(marks.len(), letters, "one mark each");
+    }
+}
+
+/// The one object that was printed.
+pub fn one(shown: &str) -> Value {
+    serde_json::from_str(shown).unwrap_or_else(|error| panic!("{error}: {shown}"))
+}
+
+/// An object a line.
+pub fn lines(shown: &str) -> Vec<Value> {
+    shown.lines().map(one).collect()
+}

@@ -1,0 +1,349 @@
+//! Each phase of the watchdog provoked once, and its event looked at field by field.
+//!
+//! `poll`, `commit`, `restore` and `rebalance` with the real program, by what the brokers do or leave undone. `route` and
+//! `apply` need code that does not come back, which the program that ships does not have: there the same pipeline and the
+//! same watchdog run in this process, on a real Kafka, with an entity that hangs when it is told to. (`commit` stands in
+//! `stalls`.)
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use rdkafka::producer::Producer as _;
+use serde_json::Value;
+use steward::actors::Stop;
+use steward::app::SystemClock;
+use steward::app::client_events::ClientLog;
+use steward::app::pipeline::{Pipeline, PipelineParts, plain};
+use steward::app::vigil::Vigil;
+use steward::config::Config;
+use steward::entity::{CorruptSnapshot, Entity, Event, Rejection};
+use steward::exit_code::ExitCode;
+use steward::kafka::topics::Topics;
+
+use super::hanging::{open_transaction, with_state};
+use super::stalls::{STALL_MS, vigilant};
+use crate::faults::number;
+use crate::support::capture::{Capture, Line};
+use crate::support::kafka::{ANY_TIMESTAMP, Kafka, Outgoing, record};
+use crate::support::load::{Load, events};
+use crate::support::names::Names;
+use crate::support::process::{Setup, Steward};
+use crate::support::proxy::{Api, ClientSees, ProxiedBroker};
+use crate::support::wait::{PATIENCE, wait_for, wait_until};
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = broker_trials![Own:
+        poll_records_that_are_there_and_do_not_come_end_the_process,
+        rebalance_a_group_that_does_not_take_the_process_in_ends_it,
+    ];
+    trials.extend(broker_trials![Shared:
+        route_an_ingest_actor_that_hangs_is_found_by_what_waits_in_its_mailbox,
+        apply_an_entity_that_hangs_is_named_although_all_others_go_on,
+        restore_a_partition_that_cannot_be_read_back_ends_the_process_although_others_serve,
+    ]);
+    trials
+}
+
+/// One batch of records at a time, so that the brokers have told of the end before all records are there.
+fn poll_records_that_are_there_and_do_not_come_end_the_process() {
+    let broker = ProxiedBroker::start();
+    let (direct, names) = (broker.direct(), Names::new());
+    direct.create_input(&names, 1);
+    let backlog: Vec<Outgoing> = events(1, 2_000, 100).collect();
+    direct.produce_with(&[("batch.num.messages", "50")], &names.input, &backlog);
+    let mut fetching = toml::Table::new();
+    fetching.insert("fetch.message.max.bytes".to_owned(), 1_000.into());
+    for _ in 0..2 {
+        broker.proxy.let_pass(Api::FETCH);
+    }
+    let held = broker.proxy.hold(Api::FETCH, ClientSees::Silence);
+
+    let setup = vigilant(Setup::new(&broker.through(), &names)).set("kafka.properties", fetching);
+    let mut steward = setup.start();
+    held.wait();
+
+    let stalled = expects_stall(&mut steward, "poll");
+    assert_eq!(stalled["waiting_for"], "records to arrive; the consumer is polling", "{stalled}");
+    assert_eq!(number(&stalled, "partition"), 0, "{stalled}");
+    assert_eq!((stalled.get("offset"), stalled.get("key")), (None, None), "nothing of it is read: {stalled}");
+    let stats = steward.events("stats");
+    let last = stats.last().expect("the last one is told at the end");
+    assert!(number(last, "lag_total") > 0 && number(last, "applied_total") > 0, "{last}");
+}
+
+/// Without the group there is nothing to own, and so nothing that could stand still.
+fn rebalance_a_group_that_does_not_take_the_process_in_ends_it() {
+    let broker = ProxiedBroker::start();
+    let (direct, names) = (broker.direct(), Names::new());
+    direct.create_input(&names, 1);
+    let held = broker.proxy.hold(Api::JOIN_GROUP, ClientSees::Silence);
+    let setup = vigilant(Setup::new(&broker.through(), &names))
+        .set("kafka.max_poll_interval_ms", 7_500)
+        .set("health.join_timeout_ms", JOIN_MS);
+
+    let mut steward = setup.start();
+    held.wait();
+
+    let stalled = expects_stall_within(&mut steward, "rebalance", JOIN_MS);
+    let waiting_for = stalled["waiting_for"].as_str().unwrap_or_default();
+    assert!(waiting_for.starts_with("the group to take the process in: the consumer has "), "{stalled}");
+    for absent in ["partition", "offset", "key"] {
+        assert_eq!(stalled.get(absent), None, "nothing is owned: {stalled}");
+    }
+    assert!(steward.events("partitions_assigned").is_empty());
+}
+
+/// Everything behind it stands still, and nothing of it is open yet: it waits in the mailbox.
+fn route_an_ingest_actor_that_hangs_is_found_by_what_waits_in_its_mailbox() {
+    let scene = Scene::start(1);
+    scene.produce(&[record("before", "1").to(0)]);
+    scene.waits_until_committed(&[1]);
+
+    scene.entity.absent_hangs.store(true, Ordering::SeqCst);
+    // A record without a key is decided by the ingest actor itself, which asks for the absent state.
+    scene.produce(&[record("first", "2").to(0), record("", "3").to(0).without_key()]);
+    let line = scene.watch_until_stall(&[]);
+
+    assert_eq!((line.text("phase").as_str(), line.integer("partition"), line.integer("offset")), ("route", 0, 1));
+    assert_eq!(line.text("key"), "first");
+    let waiting_for = line.text("waiting_for");
+    assert!(waiting_for.starts_with("the ingest actor, which has not come round for "), "{waiting_for}");
+    assert!(waiting_for.ends_with("; 1 batches in its mailbox"), "{waiting_for}");
+    scene.ends(&[3]);
+}
+
+/// The key of its own partition; its neighbours in the same batch, and a busy partition beside it, are done.
+fn apply_an_entity_that_hangs_is_named_although_all_others_go_on() {
+    let scene = Scene::start(2);
+    scene.produce(&[record("busy", "1").to(1)]);
+    scene.waits_until_committed(&[0, 1]);
+
+    scene.produce(&[record("idle", "1").to(0), record("stuck/1", HANG).to(0), record("idle", "2").to(0)]);
+    scene.entity.hangs_now();
+    let line = scene.watch_until_stall(&[record("busy", "2").to(1)]);
+
+    assert_eq!((line.text("phase").as_str(), line.integer("partition"), line.integer("offset")), ("apply", 0, 1));
+    assert_eq!(line.text("key"), "stuck%2F1");
+    assert!(line.text("waiting_for").starts_with("an entity that has been at this event for "), "{line:?}");
+    let committed = scene.kafka.committed(&scene.names.group, &scene.names.input);
+    assert!(committed[1].is_some_and(|position| position > 5), "nothing went on beside it: {committed:?}");
+    assert!(committed[0].is_none_or(|position| position == 0), "{committed:?}");
+    let busy = committed[1].unwrap_or_default();
+    scene.ends(&[3, busy]);
+}
+
+/// Its own limit, that of a hanging transaction, is longer here than the watchdog's.
+fn restore_a_partition_that_cannot_be_read_back_ends_the_process_although_others_serve() {
+    let (kafka, names, setup) = with_state();
+    let open = open_transaction(&kafka, &names, 0);
+    let load = Load::on(&kafka, &names.input, 2, 50);
+
+    let mut steward = vigilant(setup).start();
+    let stalled = expects_stall(&mut steward, "restore");
+
+    let waiting_for = stalled["waiting_for"].as_str().unwrap_or_default();
+    assert!(waiting_for.starts_with("records of the state topic: it stands at position "), "{stalled}");
+    assert_eq!(number(&stalled, "partition"), 0, "{stalled}");
+    assert_eq!((stalled.get("offset"), stalled.get("key")), (None, None), "no event is at its head: {stalled}");
+    let applied: BTreeSet<u64> = steward.events("stats").iter().map(|stats| number(stats, "applied_total")).collect();
+    assert!(applied.len() > 2, "the other partition did not go on: {applied:?}; {}", steward.tail());
+    load.stop();
+    open.abort_transaction(PATIENCE).expect("an open transaction can be aborted");
+}
+
+// ------------------------------------------------------------------------------------------- the program's own ending
+
+const JOIN_MS: i64 = 8_000;
+
+fn expects_stall(steward: &mut Steward, phase: &str) -> Value {
+    expects_stall_within(steward, phase, STALL_MS)
+}
+
+/// It ends with the code for it, one line says where it stood, and the fields that are the same in every phase are right.
+fn expects_stall_within(steward: &mut Steward, phase: &str, limit_ms: i64) -> Value {
+    let code = steward.wait_exit(PATIENCE);
+    assert_eq!(code, i32::from(ExitCode::Stalled.code()), "{}", steward.tail());
+    let lines = steward.events("progress_stalled");
+    let [stalled] = &lines[..] else { panic!("one line, not {lines:?}") };
+    let limit_ms = limit_ms.unsigned_abs();
+    assert_eq!((&stalled["level"], &stalled["phase"]), (&Value::from("ERROR"), &Value::from(phase)), "{stalled}");
+    assert_eq!(number(stalled, "limit_ms"), limit_ms, "{stalled}");
+    assert!((limit_ms..limit_ms + 5_000).contains(&number(stalled, "stalled_ms")), "{stalled}");
+    let failed = steward.wait_for_event("process_failed", PATIENCE);
+    assert_eq!(failed["exit_name"], "stalled");
+    let error = failed["error"].as_str().unwrap_or_default();
+    assert!(error.contains(&format!("phase {phase}")), "{failed}");
+    assert!(!steward.heartbeat_file().exists(), "the heartbeat outlives its process");
+    steward.assert_no_errors_but(&["progress_stalled", "process_failed"]);
+    stalled.clone()
+}
+
+// -------------------------------------------------------------------------------------- the pipeline, in this process
+
+/// A value that makes the entity hang.
+const HANG: &str = "hang";
+/// Short, because no session and no broker has to be waited for.
+const SHORT_STALL_MS: u64 = 5_000;
+
+/// Applies everything, until it hangs; its state is the last value.
+#[derive(Default)]
+struct Stuck {
+    absent_hangs: AtomicBool,
+    hanging: Mutex<Hanging>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Hanging {
+    hangs: usize,
+    is_over: bool,
+}
+
+impl Stuck {
+    fn hang(&self) {
+        let mut hanging = self.hanging.lock().unwrap_or_else(PoisonError::into_inner);
+        hanging.hangs += 1;
+        let is_held = |hanging: &mut Hanging| !hanging.is_over;
+        drop(self.changed.wait_while(hanging, is_held).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn hangs_now(&self) {
+        wait_until("it hangs", PATIENCE, || self.hanging.lock().unwrap_or_else(PoisonError::into_inner).hangs > 0);
+    }
+
+    fn lets_go(&self) {
+        self.hanging.lock().unwrap_or_else(PoisonError::into_inner).is_over = true;
+        self.changed.notify_all();
+    }
+}
+
+impl Entity for Stuck {
+    type State = String;
+
+    fn absent(&self) -> String {
+        // Only the actors' own thread: others ask for it when an entity is born.
+        if self.absent_hangs.load(Ordering::SeqCst) && std::thread::current().name() == Some("actors") {
+            self.hang();
+        }
+        String::new()
+    }
+
+    fn decide(&self, _: &String, event: Event<'_>) -> Result<String, Rejection> {
+        if event.value == HANG.as_bytes() {
+            self.hang();
+        }
+        Ok(String::from_utf8_lossy(event.value).into_owned())
+    }
+
+    fn encode(&self, state: &String) -> Option<Vec<u8>> {
+        (!state.is_empty()).then(|| state.clone().into_bytes())
+    }
+
+    fn decode(&self, snapshot: &[u8]) -> Result<String, CorruptSnapshot> {
+        String::from_utf8(snapshot.to_vec()).map_err(|error| CorruptSnapshot(error.to_string()))
+    }
+
+    fn newest_event_ms(&self, _: &String) -> Option<i64> {
+        None
+    }
+}
+
+struct Scene {
+    kafka: Kafka,
+    names: Names,
+    entity: Arc<Stuck>,
+    config: Config,
+    pipeline: Pipeline,
+    stops: Arc<Mutex<Vec<Stop>>>,
+}
+
+impl Scene {
+    fn start(partitions: i32) -> Scene {
+        let (kafka, names) = (Kafka::shared(), Names::new());
+        kafka.create_input(&names, partitions);
+        kafka.create_topic(&names.state, partitions, &[("cleanup.policy", "compact")]);
+        kafka.create_topic(&names.dlq, partitions, &ANY_TIMESTAMP);
+        let mut config = Config::default();
+        config.kafka.bootstrap_servers = kafka.address().to_owned();
+        config.kafka.group_id.clone_from(&names.group);
+        config.kafka.topic.clone_from(&names.input);
+        config.kafka.state_topic.clone_from(&names.state);
+        config.kafka.dlq_topic.clone_from(&names.dlq);
+        config.health.stall_timeout_ms = SHORT_STALL_MS;
+        config.health.file = std::env::temp_dir().join(format!("steward-health-{}", names.group));
+        // So many that the keys of a test do not share one.
+        config.runtime.entity_threads = 16;
+        let topics =
+            Topics { partitions, replication: 1, created: Vec::new(), warnings: Vec::new(), max_batch_bytes: None };
+        let stops = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&stops);
+        let stop = Arc::new(move |stop| told.lock().expect("nobody panics while holding this").push(stop));
+        let entity = Arc::new(Stuck::default());
+        let pipeline = Pipeline::start(PipelineParts {
+            config: &config,
+            instance: "pod",
+            topics,
+            entity: Arc::clone(&entity),
+            clock: Arc::new(SystemClock),
+            events: Arc::new(ClientLog::new(SystemClock)),
+            stop,
+            wrap: plain,
+        });
+        Scene { kafka, names, entity, config, pipeline: pipeline.expect("the pipeline starts"), stops }
+    }
+
+    fn produce(&self, records: &[Outgoing]) {
+        // In one batch for each partition.
+        self.kafka.produce_with(&[("linger.ms", "100")], &self.names.input, records);
+    }
+
+    fn waits_until_committed(&self, positions: &[i64]) {
+        wait_until("everything is committed", PATIENCE, || {
+            let stops = self.stops.lock().expect("nobody panics while holding this");
+            assert!(stops.is_empty(), "the pipeline stopped: {stops:?}");
+            let committed = self.kafka.committed(&self.names.group, &self.names.input);
+            committed.iter().zip(positions).all(|(committed, right)| committed.unwrap_or(0) == *right)
+        });
+    }
+
+    /// Looks as the control loop does, until the watchdog ends it; meanwhile these keep coming. Returns its line.
+    fn watch_until_stall(&self, busy: &[Outgoing]) -> Line {
+        let log = Capture::here();
+        log.announce("progress_stalled");
+        let mut vigil = Vigil::new(&self.config, &self.pipeline, Arc::new(SystemClock));
+        let error = wait_for("the watchdog", PATIENCE, || {
+            if !busy.is_empty() {
+                self.kafka.produce(&self.names.input, busy);
+            }
+            match vigil.look() {
+                ControlFlow::Break(error) => Some(error),
+                ControlFlow::Continue(()) => None,
+            }
+        });
+        vigil.finish();
+        let line = log.wait_for("progress_stalled");
+        assert!(error.contains(&line.text("waiting_for")), "{error}");
+        let (stalled_ms, limit_ms) = (line.integer("stalled_ms").unsigned_abs(), line.integer("limit_ms"));
+        assert_eq!(limit_ms.unsigned_abs(), SHORT_STALL_MS);
+        assert!((SHORT_STALL_MS..SHORT_STALL_MS + 3_000).contains(&stalled_ms), "{line:?}");
+        line
+    }
+
+    /// Once nothing hangs, all of it is worked off as if nothing had been.
+    fn ends(self, positions: &[i64]) {
+        self.entity.lets_go();
+        let at_least = |committed: &Option<i64>, right: &i64| committed.unwrap_or(0) >= *right;
+        wait_until("what hung is committed", PATIENCE, || {
+            let committed = self.kafka.committed(&self.names.group, &self.names.input);
+            committed.iter().zip(positions).all(|(committed, right)| at_least(committed, right))
+        });
+        self.pipeline.stop_intake();
+        wait_until("nothing is open", PATIENCE, || self.pipeline.is_drained());
+        self.pipeline.leave();
+        wait_until("the group is left", Duration::from_secs(30), || self.pipeline.source_has_ended());
+    }
+}

@@ -1,0 +1,17 @@
+//! What the log promises beyond its lines: its level changes while the process runs, a flood costs a line for each kind,
+//! keys show as they are configured, and neither payloads nor secrets show at all.
+
+mod about;
+mod flood;
+mod levels;
+mod provoked;
+mod silence;
+
+use libtest_mimic::Trial;
+
+pub fn tests() -> Vec<Trial> {
+    [about::trials(), levels::trials(), flood::trials(), silence::trials(), provoked::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
+}

@@ -1,0 +1,159 @@
+//! The level of the log changes while the real program runs, by SIGHUP and by the file alone, and nothing else does.
+
+use std::path::{Path, PathBuf};
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+use steward::config::log_level::{LogLevel, Verbosity, level_in};
+
+use crate::support::kafka::Kafka;
+use crate::support::ledger::wait_until_committed;
+use crate::support::load::events;
+use crate::support::names::Names;
+use crate::support::process::Setup;
+use crate::support::wait::{PATIENCE, wait_until};
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = trials![
+        a_file_gives_its_level_whatever_else_is_in_it,
+        a_file_without_a_right_level_says_what_is_wrong_and_quotes_nothing,
+        single_targets_may_be_silent_and_all_of_them_may_not,
+        a_process_that_waits_for_its_brokers_hears_a_hang_up,
+        a_level_in_a_variable_is_not_changed_by_the_file,
+    ];
+    trials.extend(broker_trials![Shared: the_level_follows_the_file_with_and_without_a_signal_and_nothing_else_does]);
+    trials
+}
+
+fn a_file_gives_its_level_whatever_else_is_in_it() {
+    assert_eq!(level_in("[log]\nlevel = 'debug'"), Ok("debug".to_owned()));
+    assert_eq!(
+        level_in("[kafka]\nno_such_key = 3\n[log]\nlevel = 'warn,a::b=trace'"),
+        Ok("warn,a::b=trace".to_owned())
+    );
+    for default in ["", "[log]", "[kafka]\ntopic = 'x'"] {
+        assert_eq!(level_in(default), Ok("info".to_owned()), "{default}");
+    }
+}
+
+fn a_file_without_a_right_level_says_what_is_wrong_and_quotes_nothing() {
+    let check = |text: &str, said: &str| {
+        let problem = level_in(text).expect_err(text);
+        assert!(problem.contains(said) && !problem.contains("geheim"), "{text}: {problem}");
+    };
+    check("password = \"geheim", "not TOML");
+    check("log = 'geheim'", "[log] is no section");
+    check("[log]\nlevel = 3", "double quotes");
+    check("[log]\nlevel = 'loud'", "\"loud\" is neither a level nor target=level");
+    check("[log]\nlevel = 'info,warn'", "\"warn\"");
+}
+
+fn single_targets_may_be_silent_and_all_of_them_may_not() {
+    let quiet = LogLevel::parse("info,librdkafka=off").expect("it is right");
+    assert_eq!(quiet.targets, [("librdkafka".to_owned(), Verbosity::Off)]);
+    assert!(LogLevel::parse("off").is_err());
+}
+
+fn the_level_follows_the_file_with_and_without_a_signal_and_nothing_else_does() {
+    let (kafka, names) = (Kafka::shared(), Names::new());
+    kafka.create_input(&names, 1);
+    let mut steward = Setup::new(&kafka, &names).set("log.level", "info").start();
+    let file = steward.config_file();
+    let work = |seed: u64| {
+        kafka.produce(&names.input, &events(seed, 20, 5).collect::<Vec<_>>());
+        wait_until_committed(&kafka, &names, PATIENCE);
+    };
+    work(1);
+    assert_eq!(steward.events("transaction_committed"), [Value::Null; 0], "no decisions by default");
+
+    // As a ConfigMap does it: what the path leads to is another file from one moment to the next.
+    let debug = "info,steward::commit=debug";
+    swap(&file, &with_level(&file, debug).replace(&names.group, "another-group"));
+    let changed = steward.wait_for_event("log_level_changed", PATIENCE);
+    assert_eq!((&changed["old"], &changed["new"]), (&"info".into(), &debug.into()), "{changed}");
+    assert_eq!(changed["trigger"], "file");
+    work(2);
+    steward.wait_for_event("transaction_committed", PATIENCE);
+
+    swap(&file, &with_level(&file, "deafening"));
+    steward.sighup();
+    let refused = steward.wait_for_event("log_level_refused", PATIENCE);
+    assert_eq!((&refused["kept"], &refused["trigger"]), (&debug.into(), &"sighup".into()), "{refused}");
+    assert!(refused["problem"].as_str().is_some_and(|problem| problem.contains("\"deafening\"")), "{refused}");
+
+    swap(&file, &with_level(&file, "warn"));
+    steward.sighup();
+    let changed = steward.wait_for_event("log_level_changed", PATIENCE);
+    assert_eq!((&changed["old"], &changed["new"]), (&debug.into(), &"warn".into()), "{changed}");
+    let before = steward.events("transaction_committed").len();
+    work(3);
+    assert_eq!(steward.events("transaction_committed").len(), before, "said below the level");
+
+    // A change that the old level would hide is told under the new one.
+    swap(&file, &with_level(&file, "info"));
+    steward.sighup();
+    let changed = steward.wait_for_event("log_level_changed", PATIENCE);
+    assert_eq!((&changed["old"], &changed["new"]), (&"warn".into(), &"info".into()), "{changed}");
+    steward.sighup();
+    assert_eq!(steward.wait_for_event("log_level_unchanged", PATIENCE)["kept"], "info");
+
+    assert_eq!(steward.events("log_level_refused").len(), 1, "each refusal is told once");
+    steward.stop();
+    assert_eq!(kafka.committed("another-group", &names.input), [None], "nothing else of the file is taken over");
+    steward.assert_no_errors_but(&[]);
+}
+
+/// No broker is there, and none is needed: the process waits for one.
+fn a_process_that_waits_for_its_brokers_hears_a_hang_up() {
+    let mut steward = nowhere().start();
+    steward.wait_for_event("topic_awaited", PATIENCE);
+
+    swap(&steward.config_file(), &with_level(&steward.config_file(), "debug"));
+    steward.sighup();
+
+    assert_eq!(steward.wait_for_event("log_level_changed", PATIENCE)["new"], "debug");
+    steward.stop();
+}
+
+fn a_level_in_a_variable_is_not_changed_by_the_file() {
+    let mut steward = nowhere().env("STEWARD__LOG__LEVEL", "info").start();
+    steward.wait_for_event("topic_awaited", PATIENCE);
+
+    swap(&steward.config_file(), &with_level(&steward.config_file(), "debug"));
+    steward.sighup();
+
+    let refused = steward.wait_for_event("log_level_refused", PATIENCE);
+    assert!(refused["problem"].as_str().is_some_and(|said| said.contains("STEWARD__LOG__LEVEL")), "{refused}");
+    steward.stop();
+    assert_eq!(steward.events("log_level_changed"), [Value::Null; 0]);
+}
+
+// ----------------------------------------------------------------------------------------------------------- helpers
+
+/// A process whose brokers are not there.
+fn nowhere() -> Setup {
+    Setup::new(&Kafka::at("127.0.0.1:1"), &Names::new()).set("log.level", "info")
+}
+
+/// The text of the file with another `log.level`.
+fn with_level(file: &Path, level: &str) -> String {
+    let text = std::fs::read_to_string(file).expect("the configuration of our process");
+    let mut table: toml::Table = text.parse().expect("it is TOML");
+    table["log"]["level"] = level.into();
+    table.to_string()
+}
+
+/// Lets the path lead to a file with this text, in one step.
+fn swap(path: &Path, text: &str) {
+    let new = beside(path, "new");
+    let link = beside(path, "link");
+    std::fs::write(&new, text).expect("a folder of our own");
+    std::os::unix::fs::symlink(&new, &link).expect("a folder of our own");
+    std::fs::rename(&link, path).expect("a folder of our own");
+    wait_until("the path leads there", PATIENCE, || std::fs::read_to_string(path).is_ok_and(|read| read == text));
+}
+
+/// A path beside this one that nobody has.
+fn beside(path: &Path, name: &str) -> PathBuf {
+    path.with_file_name(crate::support::names::unique(name))
+}

@@ -1,0 +1,140 @@
+//! Events of the catalogue that no other test meets, provoked in the real program.
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+use steward::exit_code::ExitCode;
+
+use crate::faults::number;
+use crate::support::broker::Broker;
+use crate::support::kafka::{ANY_TIMESTAMP, Kafka, record};
+use crate::support::ledger::{Ledger, wait_until_committed};
+use crate::support::load::events;
+use crate::support::names::Names;
+use crate::support::process::Setup;
+use crate::support::wait::PATIENCE;
+use crate::support::world::{created, created_with_description};
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = trials![what_the_client_says_of_brokers_that_are_not_there_is_told_once_and_counted];
+    trials.extend(broker_trials![Shared:
+        the_start_tells_what_it_found_of_the_topics,
+        a_foreign_record_among_the_dead_letters_is_told,
+        a_snapshot_that_the_broker_refuses_ends_the_process_and_names_the_record,
+        a_snapshot_that_only_its_trace_context_makes_too_large_goes_without_it,
+    ]);
+    trials.extend(broker_trials![Own: a_producer_that_cannot_be_had_is_told_and_costs_nothing]);
+    trials
+}
+
+fn what_the_client_says_of_brokers_that_are_not_there_is_told_once_and_counted() {
+    let mut process = Setup::new(&Kafka::at("127.0.0.1:1"), &Names::new())
+        .set("log.level", "info,librdkafka=debug")
+        .set("kafka.topic_wait_ms", 3_000)
+        .set("kafka.properties", toml::toml! { debug = "broker" })
+        .start();
+    let code = process.wait_exit(PATIENCE);
+
+    assert_eq!(code, i32::from(ExitCode::KafkaUnavailable.code()), "{}", process.tail());
+    let error = process.wait_for_event("kafka_client_error", PATIENCE);
+    assert!(error["detail"].as_str().is_some_and(|said| said.contains("127.0.0.1:1")), "{error}");
+    process.wait_for_event("kafka_client_warning", PATIENCE);
+    process.wait_for_event("kafka_client_log", PATIENCE);
+    let counted = process.wait_for_event("kafka_client_errors", PATIENCE);
+    assert!(number(&counted, "count") > 0, "{counted}");
+    let codes: Vec<Value> = process.events("kafka_client_error").iter().map(|line| line["code"].clone()).collect();
+    let mut told_once = codes.clone();
+    told_once.dedup();
+    assert_eq!(codes, told_once, "each kind is told once");
+    process.assert_no_errors_but(&["guard_refused", "process_failed"]);
+}
+
+fn the_start_tells_what_it_found_of_the_topics() {
+    let (kafka, names) = (Kafka::shared(), Names::new());
+    kafka.create_input(&names, 3);
+    let mut process = Setup::new(&kafka, &names).start();
+    let checked = process.wait_for_event("topics_checked", PATIENCE);
+    assert_eq!(number(&checked, "partitions"), 3);
+    process.stop();
+}
+
+fn a_foreign_record_among_the_dead_letters_is_told() {
+    let (kafka, names) = (Kafka::shared(), Names::new());
+    kafka.create_input(&names, 1);
+    let setup = Setup::new(&kafka, &names);
+    kafka.produce(&names.input, &events(1, 50, 10).collect::<Vec<_>>());
+    let mut first = setup.start();
+    wait_until_committed(&kafka, &names, PATIENCE);
+    first.stop();
+
+    kafka.produce(&names.dlq, &[record("1", "not ours")]);
+    let mut second = setup.start();
+    let told = second.wait_for_event("dead_letter_unreadable", PATIENCE);
+    assert_eq!((number(&told, "partition"), number(&told, "count")), (0, 1), "{told}");
+    second.stop();
+    second.assert_no_errors_but(&[]);
+}
+
+fn a_snapshot_that_the_broker_refuses_ends_the_process_and_names_the_record() {
+    let (kafka, names) = (Kafka::shared(), Names::new());
+    // The event fits, and with it all that the guards know of; the snapshot, with its headers, does not.
+    let limit = ("max.message.bytes", "470");
+    kafka.create_topic(&names.input, 1, &[&ANY_TIMESTAMP[..], &[limit]].concat());
+    let state = [("cleanup.policy", "compact"), ("delete.retention.ms", "9223372036854775807"), limit];
+    kafka.create_topic(&names.state, 1, &state);
+    // No two parts alike, so that compression does not help it.
+    let description: String = (0..85_u32).map(|number| format!("{:03}", number * 7_919 % 997)).collect();
+    kafka.produce(&names.input, &[created_with_description(1, &description)]);
+
+    let mut process = Setup::new(&kafka, &names).start();
+    let code = process.wait_exit(PATIENCE);
+
+    assert_eq!(code, i32::from(ExitCode::WriteRefused.code()), "{}", process.tail());
+    let refused = process.wait_for_event("transaction_refused", PATIENCE);
+    assert_eq!((&refused["partition"], &refused["offset"]), (&0.into(), &0.into()), "{refused}");
+    process.assert_no_errors_but(&["transaction_refused", "process_failed"]);
+}
+
+fn a_snapshot_that_only_its_trace_context_makes_too_large_goes_without_it() {
+    let (kafka, names) = (Kafka::shared(), Names::new());
+    // The event fits with its trace context; the snapshot, which has headers of its own beside it, does not.
+    let limit = ("max.message.bytes", "660");
+    kafka.create_topic(&names.input, 1, &[&ANY_TIMESTAMP[..], &[limit]].concat());
+    let state = [("cleanup.policy", "compact"), ("delete.retention.ms", "9223372036854775807"), limit];
+    kafka.create_topic(&names.state, 1, &state);
+    let tracestate: String = (0..130_u32).map(|number| format!("{:03}", number * 7_919 % 997)).collect();
+    let event = created(1).header("tracestate", &tracestate);
+    kafka.produce(&names.input, &[event]);
+
+    let mut process = Setup::new(&kafka, &names).start();
+
+    let told = process.wait_for_event("trace_context_dropped", PATIENCE);
+    assert_eq!((number(&told, "partition"), number(&told, "offset")), (0, 0), "{told}");
+    assert_eq!(number(&told, "bytes"), tracestate.len() as u64, "{told}");
+    wait_until_committed(&kafka, &names, PATIENCE);
+    let state = kafka.read_committed(&names.state);
+    assert_eq!((state.len(), state[0].last_header("tracestate")), (1, None));
+    process.stop();
+    process.assert_no_errors_but(&[]);
+}
+
+/// The broker stands still for longer than a transaction and the building of a producer may take.
+fn a_producer_that_cannot_be_had_is_told_and_costs_nothing() {
+    let mut broker = Broker::own();
+    let (kafka, names) = (broker.kafka(), Names::new());
+    kafka.create_input(&names, 1);
+    let mut process = Setup::new(&kafka, &names)
+        .set("kafka.transaction_timeout_ms", 1_000)
+        .set("health.stall_timeout_ms", 300_000)
+        .set("log.stats_interval_ms", 200)
+        .start();
+    kafka.produce(&names.input, &events(1, 30_000, 1_000).collect::<Vec<_>>());
+    process.wait_for_event_where("stats", PATIENCE, |line| number(line, "applied_total") > 0);
+
+    broker.pause();
+    process.wait_for_event("producer_renew_failed", PATIENCE * 2);
+    broker.resume();
+
+    Ledger::of(&kafka, &names).assert_exact();
+    process.stop();
+    process.assert_no_errors_but(&[]);
+}

@@ -1,0 +1,201 @@
+//! What the probes answer when something is wrong with the real program: `live` fails where a restart helps and nowhere
+//! else, `ready` where the process does not serve. The heartbeat's own rules are in `cli`; a fenced process is in `start`,
+//! one that fell out of its group in `faults`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use rdkafka::producer::Producer as _;
+use steward::exit_code::ExitCode;
+use steward::heartbeat::{Heartbeat, Judgement};
+
+use crate::cli::steward;
+use crate::faults::hanging::{open_transaction, with_state};
+use crate::faults::number;
+use crate::support::frozen::FrozenThread;
+use crate::support::kafka::{Kafka, Outgoing};
+use crate::support::ledger::Ledger;
+use crate::support::load::events;
+use crate::support::names::Names;
+use crate::support::process::{Setup, Steward};
+use crate::support::wait::{PATIENCE, wait_until};
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = trials![a_clock_that_jumps_costs_one_beat_and_no_more];
+    trials.extend(broker_trials![Shared:
+        a_poll_loop_that_hangs_ends_the_process_and_is_named,
+        a_commit_that_hangs_ends_the_process_and_is_named,
+        a_process_that_is_frozen_is_neither_live_nor_ready_until_it_goes_on,
+        a_restore_that_is_held_up_for_long_is_live_and_not_ready,
+        a_heartbeat_that_cannot_be_written_is_told_and_no_probe_passes,
+    ]);
+    trials
+}
+
+const HEALTHY: i32 = 0;
+/// The probe's exit code for "not".
+const UNHEALTHY: i32 = 15;
+/// The least that the broker allows, and the watchdog right behind it.
+const SESSION_MS: i64 = 6_000;
+const STALL_MS: i64 = 7_000;
+
+fn a_poll_loop_that_hangs_ends_the_process_and_is_named() {
+    let (kafka, names, mut process) = serving();
+    let frozen = FrozenThread::of(process.pid(), "consumer");
+
+    let stalled = ends_stalled(&mut process);
+    assert_eq!(stalled["phase"], "poll", "{stalled}");
+    drop(frozen);
+
+    goes_on_exactly(&kafka, &names);
+}
+
+fn a_commit_that_hangs_ends_the_process_and_is_named() {
+    let (kafka, names, mut process) = serving();
+    let frozen = FrozenThread::of(process.pid(), "steward-commit");
+    // The group sees a member in good health; only the work does not move.
+    kafka.produce(&names.input, &events(2, 500, 50).collect::<Vec<Outgoing>>());
+
+    let stalled = ends_stalled(&mut process);
+    assert_eq!(stalled["phase"], "commit", "{stalled}");
+    assert!(stalled["partition"].is_u64() && stalled["offset"].is_u64(), "{stalled}");
+    drop(frozen);
+
+    goes_on_exactly(&kafka, &names);
+}
+
+fn a_process_that_is_frozen_is_neither_live_nor_ready_until_it_goes_on() {
+    let (_kafka, _names, mut process) = serving();
+    assert_eq!(process.health("live", &[]).code, HEALTHY);
+    assert_eq!(process.health("ready", &[]).code, HEALTHY);
+
+    process.sigstop();
+    let strict = ["--max-age-ms", "2000"];
+    for which in ["live", "ready"] {
+        wait_until(&format!("{which} fails"), PATIENCE, || process.health(which, &strict).code == UNHEALTHY);
+        let said = process.health(which, &strict).said;
+        assert!(said.starts_with(&format!("not {which}: ")) && said.contains("ms old"), "{said}");
+    }
+    process.sigcont();
+
+    for which in ["live", "ready"] {
+        wait_until(&format!("{which} passes"), PATIENCE, || process.health(which, &strict).code == HEALTHY);
+    }
+    process.stop();
+    process.assert_no_errors_but(&[]);
+}
+
+/// Each answer is of another beat: nobody restarts a process for a restore that takes long.
+fn a_restore_that_is_held_up_for_long_is_live_and_not_ready() {
+    let (kafka, names, setup) = with_state();
+    let open = open_transaction(&kafka, &names, 0);
+    let mut process = setup.set("health.ready_settle_ms", 100).start();
+    process.wait_for_event("recovery_blocked", PATIENCE);
+
+    let mut beats = BTreeSet::new();
+    wait_until("several beats", PATIENCE, || {
+        let (live, ready) = (process.health("live", &[]), process.health("ready", &[]));
+        assert_eq!(live.code, HEALTHY, "{}", live.said);
+        assert_eq!(ready.code, UNHEALTHY, "{}", ready.said);
+        assert!(ready.said.starts_with("not ready: recovering"), "{}", ready.said);
+        beats.extend(Heartbeat::read(&process.heartbeat_file()).map(|beat| beat.written_unix_ms));
+        beats.len() >= 8
+    });
+    open.abort_transaction(PATIENCE).expect("an open transaction can be aborted");
+
+    wait_until("ready", PATIENCE, || process.is_ready());
+    process.stop();
+    process.assert_no_errors_but(&[]);
+}
+
+fn a_heartbeat_that_cannot_be_written_is_told_and_no_probe_passes() {
+    let (kafka, names) = (Kafka::shared(), Names::new());
+    kafka.create_input(&names, 1);
+    let nowhere = "/nowhere/that/exists/health";
+    let mut process = Setup::new(&kafka, &names).env("STEWARD__HEALTH__FILE", nowhere).start();
+    let told = process.wait_for_event("heartbeat_unwritable", PATIENCE);
+    assert!(told["problem"].as_str().is_some_and(|problem| problem.contains(nowhere)), "{told}");
+
+    for which in ["live", "ready"] {
+        let probe = steward(["health", which, "--file", nowhere]);
+        assert_eq!(probe.code, UNHEALTHY, "{probe:?}");
+        assert!(probe.stdout.contains("no heartbeat file"), "{probe:?}");
+    }
+
+    process.wait_for_event("became_ready", PATIENCE);
+    assert_eq!(process.events("heartbeat_unwritable").len(), 1, "once, not each second");
+    process.stop();
+}
+
+/// The beat before the jump looks wrong; the next one, a second later, is stamped with the new time.
+fn a_clock_that_jumps_costs_one_beat_and_no_more() {
+    const HOUR_MS: i64 = 3_600_000;
+    const MAX_AGE: Duration = Duration::from_secs(10);
+    let beat = |written_unix_ms: i64| Heartbeat {
+        written_unix_ms,
+        pid: 1,
+        ready: true,
+        ready_cause: "serving".to_owned(),
+        live: true,
+        live_cause: "serving".to_owned(),
+    };
+    let is_healthy = |beat: &Heartbeat, now: i64| {
+        [beat.judge_live(now, MAX_AGE), beat.judge_ready(now, MAX_AGE)]
+            .iter()
+            .all(|judgement| matches!(judgement, Judgement::Healthy(_)))
+    };
+    let before = 1_769_860_800_000;
+    for (jump_ms, what) in [(HOUR_MS, "forth"), (-HOUR_MS, "back")] {
+        let after = before + jump_ms;
+        assert!(!is_healthy(&beat(before), after), "{what}: the old beat cannot be told from a dead process's");
+        assert!(is_healthy(&beat(after), after + 1_000), "{what}: the next beat");
+    }
+    for small_ms in [9_000, -9_000] {
+        assert!(is_healthy(&beat(before), before + small_ms), "{small_ms} ms go unnoticed");
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------- helpers
+
+/// A process that is ready, has worked, and whose watchdog is quick.
+fn serving() -> (Kafka, Names, Steward) {
+    let (kafka, names) = (Kafka::shared(), Names::new());
+    kafka.create_input(&names, 2);
+    kafka.produce(&names.input, &events(1, 500, 50).collect::<Vec<Outgoing>>());
+    let mut process = Setup::new(&kafka, &names)
+        .set("kafka.session_timeout_ms", SESSION_MS)
+        .set("health.stall_timeout_ms", STALL_MS)
+        .set("health.ready_settle_ms", 100)
+        .start();
+    process.wait_for_event("became_ready", PATIENCE);
+    wait_until("a beat that says so", PATIENCE, || process.is_ready());
+    Ledger::of(&kafka, &names).assert_exact();
+    (kafka, names, process)
+}
+
+/// Until it is over the probe passes: the watchdog ends the process with a cause, which a restart by the probe would not
+/// give. Then nothing is left that could pass one.
+fn ends_stalled(process: &mut Steward) -> serde_json::Value {
+    let live = process.health("live", &[]);
+    assert_eq!(live.code, HEALTHY, "{}", live.said);
+
+    let code = process.wait_exit(PATIENCE);
+
+    assert_eq!(code, i32::from(ExitCode::Stalled.code()), "{}", process.tail());
+    for which in ["live", "ready"] {
+        assert_eq!(process.health(which, &[]).code, UNHEALTHY, "{which}");
+    }
+    process.assert_no_errors_but(&["progress_stalled", "process_failed"]);
+    let stalled = process.wait_for_event("progress_stalled", PATIENCE);
+    assert!(number(&stalled, "stalled_ms") >= u64::try_from(STALL_MS).expect("positive"), "{stalled}");
+    stalled
+}
+
+fn goes_on_exactly(kafka: &Kafka, names: &Names) {
+    let mut next = Setup::new(kafka, names).start();
+    kafka.produce(&names.input, &events(3, 200, 50).collect::<Vec<Outgoing>>());
+    Ledger::of(kafka, names).assert_exact();
+    next.stop();
+    next.assert_no_errors_but(&[]);
+}

@@ -1,0 +1,52 @@
+//! Holds a line of the real program against the catalogue: name, level, fields and their kinds, and its length.
+
+use serde_json::Value;
+use steward::log_events::{EventSpec, FieldSpec, Kind, all_events};
+use steward::telemetry::{LIBRARY_LOG, MAX_LINE_BYTES};
+
+/// What every line has.
+const FRONT: [&str; 5] = ["timestamp", "level", "event", "message", "target"];
+
+/// What is wrong with a JSON line that `steward run` wrote; `None` where nothing is.
+pub fn breach(text: &str, line: &Value) -> Option<String> {
+    let problem = problem(text, line)?;
+    Some(format!("{problem}: {text}"))
+}
+
+fn problem(text: &str, line: &Value) -> Option<String> {
+    if text.len() >= MAX_LINE_BYTES {
+        return Some(format!("{} bytes", text.len()));
+    }
+    if let Some(missing) = FRONT.iter().find(|name| !line[**name].is_string()) {
+        return Some(format!("no {missing}"));
+    }
+    let name = line["event"].as_str().unwrap_or_default();
+    if name == LIBRARY_LOG {
+        return None;
+    }
+    let Some(spec) = all_events().find(|spec| spec.name == name) else {
+        return Some("an event that is in no catalogue".to_owned());
+    };
+    if line["level"] != spec.level.as_str() || line["message"] != spec.message {
+        return Some(format!("level and message are {} and {}", spec.level, spec.message));
+    }
+    unexpected_field(line, spec).or_else(|| spec.fields.iter().find_map(|field| field_problem(line, field)))
+}
+
+fn unexpected_field(line: &Value, spec: &EventSpec) -> Option<String> {
+    let is_known = |name: &str| FRONT.contains(&name) || spec.fields.iter().any(|field| field.name == name);
+    let unknown = line.as_object()?.keys().find(|name| !is_known(name))?;
+    Some(format!("the field {unknown} is in no catalogue"))
+}
+
+fn field_problem(line: &Value, field: &FieldSpec) -> Option<String> {
+    let value = &line[field.name];
+    let is_right = match field.kind {
+        Kind::Text => value.is_string(),
+        Kind::Integer => value.is_i64() || value.is_u64(),
+        Kind::Number => value.is_number(),
+        Kind::OptionalText => value.is_string() || line.get(field.name).is_none(),
+        Kind::OptionalInteger => value.is_i64() || value.is_u64() || line.get(field.name).is_none(),
+    };
+    (!is_right).then(|| format!("{} is no {:?}", field.name, field.kind))
+}

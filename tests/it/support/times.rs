@@ -1,0 +1,22 @@
+//! How long each test takes, for whoever wants to know where the time of a run goes.
+//!
+//! `STEWARD_TEST_TIMES=FILE` appends a line for each test that ends well: milliseconds, and its name. What a test waited
+//! until it might begin is no part of it.
+
+use std::fs::File;
+use std::io::Write as _;
+
+use super::wait::now;
+
+/// Runs a test, and tells its time where that is wanted.
+pub fn told(name: &str, test: impl FnOnce()) {
+    let began = now();
+    test();
+    let took_ms = began.elapsed().as_millis();
+    if let Some(path) = std::env::var_os("STEWARD_TEST_TIMES") {
+        let file = File::options().create(true).append(true).open(path);
+        // One call, so that the lines of tests that end at the same time do not mix.
+        let written = file.and_then(|mut file| file.write_all(format!("{took_ms:>8} {name}\n").as_bytes()));
+        written.expect("the file of STEWARD_TEST_TIMES can be written");
+    }
+}

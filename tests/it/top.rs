@@ -1,0 +1,270 @@
+//! `steward top`: what stands on the screen, what keys do, and the plain table where there is no screen.
+
+use std::fs::File;
+use std::process::Stdio;
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use libtest_mimic::Trial;
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::buffer::Buffer;
+use ratatui::style::Color;
+use serde_json::json;
+use steward::cli::top::{Colours, Sort, Then, View, draw};
+use steward::log_reader::{UnixMs, read};
+
+use crate::cli::{Ran, Running, command, folder};
+use crate::log_reader::{failed, prefixed, start, stats, warning, written};
+
+pub fn trials() -> Vec<Trial> {
+    trials![
+        three_pods_and_what_they_add_up_to_are_drawn,
+        a_pod_that_goes_silent_is_told_and_not_counted,
+        a_selected_pod_shows_its_own_numbers_and_warnings,
+        keys_do_what_the_help_says,
+        a_paused_picture_stands_still,
+        the_end_of_the_input_is_told_and_stops_the_clock,
+        the_busiest_keys_are_shown_where_they_are_told,
+        every_size_of_a_terminal_is_drawn_on,
+        without_colours_nothing_is_coloured,
+        what_would_steer_a_terminal_is_shown_as_an_escape,
+        without_a_terminal_a_plain_table_is_printed_at_the_end,
+        a_log_without_a_line_of_steward_is_told,
+        the_clock_of_a_plain_table_is_the_log,
+    ]
+}
+
+const SIZE: (u16, u16) = (150, 40);
+
+fn three_pods_and_what_they_add_up_to_are_drawn() {
+    let screen = drawn(&three_pods(), at(12), SIZE);
+    assert!(row(&screen, "total").contains("600"), "{}", row(&screen, "total"));
+    for (pod, rate, lag) in [("steward-0", "100", "7"), ("steward-1", "200", "14"), ("steward-2", "300", "21")] {
+        let row = row(&screen, pod);
+        let cells: Vec<&str> = row.split_whitespace().collect();
+        assert_eq!(cells[..4], [pod, "serving", rate, lag], "{row}");
+    }
+    assert!(text(&screen).contains("not_found"), "what was rejected");
+    let warned = row(&screen, " 00:00:11");
+    assert!(warned.contains("WARN") && warned.contains("steward-1") && warned.contains("partitions=3"), "{warned}");
+}
+
+fn a_pod_that_goes_silent_is_told_and_not_counted() {
+    let mut view = three_pods();
+    view.tell(&read(prefixed("steward-2", &serving(50, 300)).as_bytes()), at(50));
+    let screen = drawn(&view, at(50), SIZE);
+    assert!(row(&screen, "steward-0").contains("silent for 39 s"), "{}", row(&screen, "steward-0"));
+    assert!(row(&screen, "total").contains("1 heard, 2 silent"), "{}", row(&screen, "total"));
+    assert!(row(&screen, "total").contains(" 300 "), "{}", row(&screen, "total"));
+}
+
+fn a_selected_pod_shows_its_own_numbers_and_warnings() {
+    let mut view = three_pods();
+    assert!(text(&drawn(&view, at(12), SIZE)).contains("events/s of total"));
+    press(&mut view, KeyCode::Down);
+    let screen = text(&drawn(&view, at(12), SIZE));
+    assert!(screen.contains("events/s of steward-0") && screen.contains("errors of steward-0"), "{screen}");
+    assert!(!screen.contains("partitions=3"), "a warning of steward-1");
+    press(&mut view, KeyCode::Tab);
+    assert!(text(&drawn(&view, at(12), SIZE)).contains("partitions=3"));
+}
+
+fn keys_do_what_the_help_says() {
+    let mut view = three_pods();
+    assert_eq!(press(&mut view, KeyCode::Char('?')), Then::GoOn);
+    let help = text(&drawn(&view, at(12), SIZE));
+    assert!(help.contains("quit, and end what writes as well"), "{help}");
+    press(&mut view, KeyCode::Esc);
+    assert!(!view.shows_help());
+
+    let selected = |view: &View| view.selected().map(|pod| pod.name.clone());
+    press(&mut view, KeyCode::Up);
+    assert_eq!(selected(&view).as_deref(), Some("steward-2"), "the last one stands above the first");
+    press(&mut view, KeyCode::Down);
+    assert_eq!(selected(&view), None);
+
+    press(&mut view, KeyCode::Char('s'));
+    assert_eq!(view.sort(), Sort::Lag);
+    assert_eq!(view.pods().map(|pod| &*pod.name).collect::<Vec<_>>(), ["steward-2", "steward-1", "steward-0"]);
+
+    assert_eq!(press(&mut view, KeyCode::Char('q')), Then::Quit);
+    assert_eq!(view.press(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL), at(12)), Then::Interrupt);
+    assert_eq!(press(&mut view, KeyCode::Char('c')), Then::GoOn);
+}
+
+fn a_paused_picture_stands_still() {
+    let mut view = three_pods();
+    let before = drawn(&view, at(12), SIZE);
+    press(&mut view, KeyCode::Char('p'));
+    view.tell(&read(prefixed("steward-3", &serving(13, 1)).as_bytes()), at(13));
+    let paused = drawn(&view, at(500), SIZE);
+    assert_eq!(row(&before, "steward-1"), row(&paused, "steward-1"));
+    assert!(text(&paused).contains("paused") && !text(&paused).contains("steward-3"));
+    press(&mut view, KeyCode::Char('p'));
+    assert!(text(&drawn(&view, at(13), SIZE)).contains("steward-3"), "what came meanwhile was read");
+}
+
+fn the_end_of_the_input_is_told_and_stops_the_clock() {
+    let mut view = three_pods();
+    view.end_input(at(12));
+    let screen = text(&drawn(&view, at(5_000), SIZE));
+    assert!(screen.contains("input ended") && screen.contains("3 heard") && screen.contains("00:00:12"), "{screen}");
+}
+
+fn the_busiest_keys_are_shown_where_they_are_told() {
+    let mut view = View::new("-", Colours::None);
+    assert!(text(&drawn(&view, at(0), SIZE)).contains("no line of steward yet"));
+    let line = prefixed("a", &stats(0, &[("hottest_keys", json!("42:900,7:30"))]));
+    view.tell(&read(line.as_bytes()), at(0));
+    let screen = drawn(&view, at(0), SIZE);
+    let keys: Vec<String> =
+        rows(&screen).into_iter().filter(|row| row.ends_with("900") || row.ends_with(" 30")).collect();
+    assert!(keys[0].contains("42 ") && keys[1].contains("7 "), "{keys:?}");
+}
+
+fn every_size_of_a_terminal_is_drawn_on() {
+    let mut view = three_pods();
+    for width in [1, 2, 10, 47, 48, 60, 80, 300] {
+        for height in [1, 2, 8, 9, 14, 24, 90] {
+            for key in ['?', '?'] {
+                press(&mut view, KeyCode::Char(key));
+                drawn(&view, at(12), (width, height));
+            }
+        }
+    }
+    let small = text(&drawn(&view, at(12), (80, 14)));
+    assert!(small.contains("steward-2") && small.contains("WARN"), "{small}");
+}
+
+fn without_colours_nothing_is_coloured() {
+    let mut view = View::new("-", Colours::None);
+    tell_three_pods(&mut view);
+    let is_plain =
+        |screen: &Buffer| screen.content.iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset);
+    assert!(is_plain(&drawn(&view, at(60), SIZE)));
+    assert!(!is_plain(&drawn(&three_pods(), at(60), SIZE)));
+}
+
+fn what_would_steer_a_terminal_is_shown_as_an_escape() {
+    let mut view = View::new("-", Colours::Sixteen);
+    let evil = "\u{1b}]0;mine\u{7}\u{202e}";
+    let line = warning(0, &format!("w{evil}"), &[("cause", json!(evil))]);
+    view.tell(&read(format!("{evil}pod | {line}").as_bytes()), at(0));
+    let numbers = stats(
+        0,
+        &[
+            ("phase", json!(evil)),
+            ("rejected", json!(format!("{evil}:3"))),
+            ("hottest_keys", json!(format!("{evil}:3"))),
+        ],
+    );
+    view.tell(&read(numbers.as_bytes()), at(0));
+    for _ in 0..3 {
+        let screen = drawn(&view, at(0), SIZE);
+        let steers = |symbol: &str| symbol.contains(|c: char| c.is_control() || c == '\u{202e}');
+        assert!(!screen.content.iter().any(|cell| steers(cell.symbol())), "{}", text(&screen));
+        press(&mut view, KeyCode::Down);
+    }
+    assert!(text(&drawn(&view, at(0), SIZE)).contains("\\u{1b}"));
+}
+
+// ---------------------------------------------------------------------------------------------------- without screen
+
+fn without_a_terminal_a_plain_table_is_printed_at_the_end() {
+    let lines = [
+        "an ingress says something".to_owned(),
+        prefixed("steward-0", &start(0, "steward-0")),
+        prefixed("steward-0", &serving(10, 1_234)),
+        prefixed("steward-1", &serving(10, 1)),
+        prefixed("steward-1", &failed(11, 7, "stalled")),
+    ];
+    for flags in [&["top"][..], &["top", "--once"]] {
+        let printed = top(flags, &lines.join("\n")).ok();
+        let row = |name: &str| printed.lines().find(|line| line.contains(name)).unwrap_or_default().to_owned();
+        assert!(row("steward-0").contains("serving") && row("steward-0").contains("1234"), "{printed}");
+        assert!(row("steward-1").contains("exit 7 stalled"), "{printed}");
+        assert!(row("process_failed").contains("ERROR steward-1 process_failed: exit_code=7"), "{printed}");
+        assert!(!printed.contains('\u{1b}'), "{printed}");
+    }
+}
+
+fn a_log_without_a_line_of_steward_is_told() {
+    let printed = top(&["top"], "hello\nworld\n").ok();
+    assert_eq!(printed, "no line of steward was read; 2 other lines were\n");
+}
+
+fn the_clock_of_a_plain_table_is_the_log() {
+    let lines = [prefixed("a", &serving(0, 1)), prefixed("b", &serving(100, 1))];
+    let printed = top(&["top"], &lines.join("\n")).ok();
+    assert!(printed.contains("silent for 100 s") && printed.contains("1 heard, 1 silent"), "{printed}");
+}
+
+// ------------------------------------------------------------------------------------------------------- the helpers
+
+/// Runs `steward` with this on standard input.
+fn top(arguments: &[&str], input: &str) -> Ran {
+    let folder = folder();
+    let log = folder.write("log", input);
+    let mut command = command(&[], arguments);
+    command.stdin(Stdio::from(File::open(log).expect("written above")));
+    Running::spawn(&mut command).end()
+}
+
+fn at(second: i64) -> UnixMs {
+    UnixMs(second * 1_000)
+}
+
+fn serving(at_s: i64, rate: u64) -> String {
+    let fields = [
+        ("phase", json!("serving, consumer polling, committer Idle")),
+        ("events_per_s", json!(rate)),
+        ("lag_total", json!(rate / 100 * 7)),
+        ("rejected", json!("not_found:5")),
+    ];
+    stats(at_s, &fields)
+}
+
+/// steward-0 to steward-2, which read 100, 200 and 300 events per second, and lag 7 behind for each hundred.
+fn three_pods() -> View {
+    let mut view = View::new("-", Colours::Sixteen);
+    tell_three_pods(&mut view);
+    view
+}
+
+fn tell_three_pods(view: &mut View) {
+    for (pod, rate) in [("steward-0", 100), ("steward-1", 200), ("steward-2", 300)] {
+        let ready = written(1_000, "INFO", "became_ready", &[("assigned", json!(2))]);
+        for line in [start(0, pod), ready, serving(11, rate)] {
+            view.tell(&read(prefixed(pod, &line).as_bytes()), at(11));
+        }
+    }
+    let lost = warning(11, "partitions_lost", &[("partitions", json!("3")), ("owned", json!(1))]);
+    view.tell(&read(prefixed("steward-1", &lost).as_bytes()), at(11));
+    view.tick(at(12));
+}
+
+fn press(view: &mut View, code: KeyCode) -> Then {
+    view.press(KeyEvent::new(code, KeyModifiers::NONE), at(12))
+}
+
+fn drawn(view: &View, now: UnixMs, (width, height): (u16, u16)) -> Buffer {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("it is in memory");
+    terminal.draw(|frame| draw(frame, view, now)).expect("it is in memory");
+    terminal.backend().buffer().clone()
+}
+
+fn rows(screen: &Buffer) -> Vec<String> {
+    let rows = screen.content.chunks(usize::from(screen.area.width));
+    rows.map(|row| row.iter().map(|cell| cell.symbol()).collect::<String>().trim_end().to_owned()).collect()
+}
+
+fn text(screen: &Buffer) -> String {
+    rows(screen).join("\n")
+}
+
+/// The first row that begins so.
+#[track_caller]
+fn row(screen: &Buffer, begin: &str) -> String {
+    let found = rows(screen).into_iter().find(|row| row.starts_with(begin));
+    found.unwrap_or_else(|| panic!("no row begins with {begin}:\n{}", text(screen)))
+}
