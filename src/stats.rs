@@ -161,6 +161,14 @@ impl Stats {
         record(&self.latencies_ms, u128::try_from(latency_ms).unwrap_or(0), count);
     }
 
+    /// One event each was committed so many milliseconds after its timestamp. One lock for all of them.
+    pub fn latencies_ms(&self, latencies_ms: impl Iterator<Item = i64>) {
+        let mut histogram = lock(&self.latencies_ms);
+        for latency_ms in latencies_ms {
+            histogram.saturating_record(u64::try_from(latency_ms).unwrap_or(0));
+        }
+    }
+
     /// The actor of an entity started again after a panic.
     pub fn entity_restarted(&self) {
         add(&self.entity_restarts, 1);

@@ -6,6 +6,7 @@
 //! state. A panic while the state is written down is found one event later: the message is gone through again with
 //! the state written down after each event, so that the one to blame is known.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,30 +27,38 @@ pub struct Work {
     /// The records.
     pub batch: Arc<Batch>,
     id: BatchId,
+    /// Indices of records, those of one key beside each other and in order.
+    by_key: Vec<u32>,
     keys_left: AtomicUsize,
     outcomes: Mutex<Outcomes>,
     committer: Addr<CommitActor>,
 }
 
 impl Work {
-    /// Work for `keys` entities. `decided` is what needed none of them.
+    /// Work for `keys` entities, each of which gets a stretch of `by_key`. `decided` is what needed none of them.
     #[must_use]
     pub fn new(
         batch: Arc<Batch>,
         id: BatchId,
+        by_key: Vec<u32>,
         keys: usize,
-        decided: Outcomes,
+        mut decided: Outcomes,
         committer: Addr<CommitActor>,
     ) -> Arc<Work> {
-        let work = Work { batch, id, keys_left: AtomicUsize::new(keys), outcomes: Mutex::new(decided), committer };
+        decided.snapshots.reserve(keys);
+        let (keys_left, outcomes) = (AtomicUsize::new(keys), Mutex::new(decided));
+        let work = Work { batch, id, by_key, keys_left, outcomes, committer };
         if keys == 0 {
             work.complete();
         }
         Arc::new(work)
     }
 
-    fn finish_key(&self, outcomes: Outcomes) {
-        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).merge(outcomes);
+    fn finish_key(&self, snapshot: Option<Snapshot>, others: Outcomes) {
+        let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        outcomes.snapshots.extend(snapshot);
+        outcomes.merge(others);
+        drop(outcomes);
         // The lock above orders this key's outcomes before the count; whoever counts to zero sees them all.
         if self.keys_left.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.complete();
@@ -69,8 +78,8 @@ impl Work {
 pub struct Deliver {
     /// The batch.
     pub work: Arc<Work>,
-    /// Which of its records, in order.
-    pub records: Vec<u32>,
+    /// Which stretch of the records by key.
+    pub records: Range<u32>,
 }
 
 /// See the module.
@@ -199,26 +208,30 @@ impl<E: Entity> Handler<Deliver> for EntityActor<E> {
     type Result = ();
 
     fn handle(&mut self, Deliver { work, records }: Deliver, context: &mut Self::Context) {
-        let mut judged = self.judge_all(&work.batch, &records, WriteDown::AtTheEnd);
+        let records = &work.by_key[records.start as usize..records.end as usize];
+        let mut judged = self.judge_all(&work.batch, records, WriteDown::AtTheEnd);
         if let Some(state) = &judged.state {
             match self.write_down(state) {
                 Ok(snapshot) => judged.snapshot = snapshot,
-                Err(_) => judged = self.judge_all(&work.batch, &records, WriteDown::AfterEach),
+                Err(_) => judged = self.judge_all(&work.batch, records, WriteDown::AfterEach),
             }
         }
         self.seat.leave();
-        let Judged { state, newest, snapshot, trace, mut outcomes } = judged;
+        let Judged { state, newest, snapshot, trace, outcomes } = judged;
         let has_panicked = outcomes.dead_letters.iter().any(|letter| letter.rejection.reason == Reason::Panicked);
-        match state {
+        let snapshot = match state {
             Some(state) => {
                 (self.state, self.newest) = (state, newest);
                 self.settle(Some(Resting { snapshot: snapshot.clone(), newest }));
                 let (partition, key) = (work.batch.partition(), Arc::clone(&self.key));
-                outcomes.snapshots.push(Snapshot { partition, key, value: snapshot, newest, trace });
+                Some(Snapshot { partition, key, value: snapshot, newest, trace })
             }
-            None => self.settle(None),
-        }
-        work.finish_key(outcomes);
+            None => {
+                self.settle(None);
+                None
+            }
+        };
+        work.finish_key(snapshot, outcomes);
         if has_panicked {
             // Under a supervisor this is a restart: see `restarting`. What waits in the mailbox stays there.
             context.stop();

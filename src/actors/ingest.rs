@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -483,8 +484,7 @@ impl<E: Entity> IngestActor<E> {
         let Some(entities) = owned.entities.as_mut() else { return };
         self.use_clock += 1;
         let mut decided = Outcomes::default();
-        let mut of_key: FxHashMap<&[u8], usize> = FxHashMap::default();
-        let mut keys: Vec<(&[u8], Vec<u32>)> = Vec::new();
+        let mut keys = ByKey::with_room_for(batch.len());
         for (index, record) in batch.iter().enumerate() {
             let index = u32::try_from(index).expect("a batch holds less than 2^32 records");
             if !owned.rejected.is_empty() && owned.rejected.remove(&record.offset) {
@@ -492,13 +492,7 @@ impl<E: Entity> IngestActor<E> {
                 continue;
             }
             match record.key {
-                Some(key) if !key.is_empty() => {
-                    let slot = *of_key.entry(key).or_insert(keys.len());
-                    match keys.get_mut(slot) {
-                        Some((_, records)) => records.push(index),
-                        None => keys.push((key, vec![index])),
-                    }
-                }
+                Some(key) if !key.is_empty() => keys.add(key, index),
                 Some(_) | None => {
                     let absent = self.entity.absent();
                     let judged = judge(&*self.entity, &absent, &record, self.settings.max_payload_bytes);
@@ -508,8 +502,9 @@ impl<E: Entity> IngestActor<E> {
                 }
             }
         }
+        let (keys, by_key) = keys.sorted();
         self.shared.stats.keys_read(batch.len(), keys.iter().map(|(key, records)| (*key, records.len())));
-        let work = Work::new(Arc::clone(&batch), id, keys.len(), decided, self.committer.clone());
+        let work = Work::new(Arc::clone(&batch), id, by_key, keys.len(), decided, self.committer.clone());
         for (key, records) in keys {
             let birth = |key: Key, resting: Resting, registry: Arc<ActiveEntities<E>>| {
                 self.shared.stats.entity_woke();
@@ -559,6 +554,57 @@ impl<E: Entity> IngestActor<E> {
                 });
             }
         }
+    }
+}
+
+/// The records of a batch by key, without an allocation for each key: the numbers of keys first, then places counted
+/// out, so that those of one key stand beside each other.
+struct ByKey<'b> {
+    slots: FxHashMap<&'b [u8], u32>,
+    /// Each key, and how many records it has.
+    keys: Vec<(&'b [u8], u32)>,
+    /// Slot and index of each record, in order.
+    records: Vec<(u32, u32)>,
+}
+
+/// A key, and where its records stand in the list of all.
+type KeyStretch<'b> = (&'b [u8], Range<u32>);
+
+impl<'b> ByKey<'b> {
+    fn with_room_for(records: usize) -> ByKey<'b> {
+        ByKey {
+            slots: FxHashMap::with_capacity_and_hasher(records, FxBuildHasher),
+            keys: Vec::with_capacity(records),
+            records: Vec::with_capacity(records),
+        }
+    }
+
+    fn add(&mut self, key: &'b [u8], index: u32) {
+        let next = u32::try_from(self.keys.len()).expect("no more keys than records");
+        let slot = *self.slots.entry(key).or_insert(next);
+        match self.keys.get_mut(slot as usize) {
+            Some((_, count)) => *count += 1,
+            None => self.keys.push((key, 1)),
+        }
+        self.records.push((slot, index));
+    }
+
+    /// The keys in the order of their first records, each with its stretch of the list that comes with them.
+    fn sorted(self) -> (Vec<KeyStretch<'b>>, Vec<u32>) {
+        let mut end = 0;
+        let stretches = self.keys.into_iter().map(|(key, count)| {
+            let start = end;
+            end += count;
+            (key, start..start)
+        });
+        let mut stretches: Vec<KeyStretch<'_>> = stretches.collect();
+        let mut by_key = vec![0; self.records.len()];
+        for (slot, index) in self.records {
+            let stretch = &mut stretches[slot as usize].1;
+            by_key[stretch.end as usize] = index;
+            stretch.end += 1;
+        }
+        (stretches, by_key)
     }
 }
 

@@ -13,6 +13,7 @@
 //!
 //! Architecture invariant: no pointer and no rdkafka type leaves this module.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
@@ -208,20 +209,39 @@ impl Incoming<'_> {
         self.raw.key_len + self.raw.len
     }
 
+    /// The key's bytes; `None` where it is null.
+    #[must_use]
+    pub fn key(&self) -> Option<&[u8]> {
+        bytes(self.raw.key.cast(), self.raw.key_len)
+    }
+
+    /// The value's bytes; `None` where it is null.
+    #[must_use]
+    pub fn value(&self) -> Option<&[u8]> {
+        bytes(self.raw.payload.cast(), self.raw.len)
+    }
+
+    /// Name and value of each header, in order.
+    pub fn headers(&self) -> impl Iterator<Item = (Cow<'_, str>, Option<&[u8]>)> {
+        // SAFETY: the message is alive until the visitor returns, and this thread is the only one that has it.
+        unsafe { NativeHeaders::of(self.raw) }
+    }
+
     /// Copies the record behind those that the batch holds.
     pub fn copy_into(&self, batch: &mut Batch) {
-        // SAFETY: the message is alive until the visitor returns, and this thread is the only one that has it.
-        let headers: Vec<_> = unsafe { NativeHeaders::of(self.raw) }.collect();
+        let headers: Vec<_> = self.headers().collect();
         batch.push(
             self.offset(),
             self.timestamp_ms(),
-            bytes(self.raw.key.cast(), self.raw.key_len),
-            bytes(self.raw.payload.cast(), self.raw.len),
+            self.key(),
+            self.value(),
             headers.iter().map(|(name, value)| Header { name, value: *value }),
         );
     }
 
-    fn timestamp_ms(&self) -> Option<i64> {
+    /// Milliseconds since 1970; `None` where the record has none.
+    #[must_use]
+    pub fn timestamp_ms(&self) -> Option<i64> {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message is alive; `kind` is written before the call returns.
         let timestamp_ms = unsafe { sys::rd_kafka_message_timestamp(self.raw, &raw mut kind) };

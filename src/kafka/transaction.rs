@@ -44,8 +44,9 @@ const FIRST_TOKEN_POLL: Duration = Duration::from_millis(100);
 /// The facility of the log line in which the client library tells that it registers once more.
 const ASKED_AGAIN: &str = "GETPID";
 
-/// How often a wait for delivery looks again. The client's own flush waits 100 ms.
-const DRAIN_POLL: Duration = Duration::from_millis(1);
+/// How often a wait for delivery looks again. The client's own flush waits 100 ms, and a poll of it cannot wait for
+/// less than 2: what is left below a whole millisecond it spends asking for the time.
+const DRAIN_POLL: Duration = Duration::from_micros(500);
 
 /// How often a full queue is looked at again.
 const FULL_QUEUE_POLL: Duration = Duration::from_millis(5);
@@ -235,7 +236,8 @@ impl<C: ClientContext + 'static> Transaction<C> {
                 late = Some(Undelivered { index: None, failure: KafkaFailure::AbortAndResend(Cause::timeout(text)) });
                 break;
             }
-            client.poll(DRAIN_POLL);
+            client.poll(Duration::ZERO);
+            std::thread::sleep(DRAIN_POLL);
         }
         let mut failed = self.undelivered();
         failed.extend(late);

@@ -60,8 +60,7 @@ impl Entity for Service {
 /// A key is the id in its shortest decimal form, or the record went to an entity that it is not about.
 fn key_is_id(key: &[u8], id: u64) -> Result<(), Rejection> {
     const QUOTED_CHARACTERS: usize = 32;
-    let id = id.to_string();
-    if key == id.as_bytes() {
+    if is_decimal_of(key, id) {
         return Ok(());
     }
     // A character has at most 4 bytes, so this much of the key holds one more than can be quoted.
@@ -69,6 +68,21 @@ fn key_is_id(key: &[u8], id: u64) -> Result<(), Rejection> {
     let quoted = quoted(&String::from_utf8_lossy(head), QUOTED_CHARACTERS);
     let detail = format!("the key {quoted} is not the id; send {id}, the id in decimal digits, as the key");
     Err(Rejection::new(Reason::KeyIdMismatch, detail))
+}
+
+/// Whether the text is the number in its shortest decimal form. Nothing is written down for it: it is asked of every event.
+fn is_decimal_of(text: &[u8], number: u64) -> bool {
+    let mut left = number;
+    for digit in text.iter().rev() {
+        if *digit != b'0' + (left % 10) as u8 {
+            return false;
+        }
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    left == 0 && text.len() == number.checked_ilog10().unwrap_or(0) as usize + 1
 }
 
 /// The text in quotes, cut to `limit` characters: a detail may hold no more than 64 of the input's, all in all.

@@ -46,11 +46,8 @@ impl Report {
             for letter in &done.outcomes.dead_letters {
                 self.dead_letter(letter, shared);
             }
-            for record in done.open.batch.iter() {
-                if let Some(timestamp_ms) = record.timestamp_ms {
-                    shared.stats.latency_ms(now_ms.saturating_sub(timestamp_ms), 1);
-                }
-            }
+            let timestamps_ms = done.open.batch.iter().filter_map(|record| record.timestamp_ms);
+            shared.stats.latencies_ms(timestamps_ms.map(|timestamp_ms| now_ms.saturating_sub(timestamp_ms)));
             events += done.open.batch.len() as u64;
         }
         for stretch in &receipt.stretches {

@@ -1,13 +1,11 @@
 //! What goes into a transaction: which of the batches that are done, and what of them.
 
-use std::sync::Arc;
-
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::{Cargo, GroupCommit, Part};
 use crate::progress::offsets::Outcomes;
 use crate::progress::transaction::{Content, Stretch};
-use crate::record::{Key, Partition};
+use crate::record::Partition;
 
 impl GroupCommit {
     /// Takes what is done out of the lines: those that close first, then in turn, up to the limit.
@@ -47,7 +45,10 @@ impl GroupCommit {
 
     pub(super) fn content_of(&self, parts: &[Part], number: u64) -> Content {
         let mut content = Content { number, ..Content::default() };
-        let mut newest: FxHashMap<(Partition, Key), usize> = FxHashMap::default();
+        let outcomes = parts.iter().flat_map(|part| &part.done).map(|done| &done.outcomes);
+        let snapshots = outcomes.map(|outcomes| outcomes.snapshots.len()).sum();
+        let mut newest: FxHashMap<(Partition, &[u8]), usize> =
+            FxHashMap::with_capacity_and_hasher(snapshots, FxBuildHasher);
         for part in parts {
             content.stretches.push(Stretch {
                 partition: part.partition,
@@ -57,7 +58,7 @@ impl GroupCommit {
             });
             for outcomes in part.done.iter().map(|done| &done.outcomes) {
                 for snapshot in &outcomes.snapshots {
-                    let slot = newest.entry((part.partition, Arc::clone(&snapshot.key)));
+                    let slot = newest.entry((part.partition, &*snapshot.key));
                     let index = *slot.or_insert(content.snapshots.len());
                     let mut snapshot = snapshot.clone();
                     if self.untraced.contains(&(part.partition, snapshot.newest)) {

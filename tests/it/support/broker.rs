@@ -153,6 +153,15 @@ pub struct Broker {
     ports: Ports,
 }
 
+/// What the broker is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// A test that lasts seconds.
+    SoonThere,
+    /// A measurement. In a container the heap stays that of the tests: name a broker of your own there.
+    AtFullSpeed,
+}
+
 /// How the broker runs.
 #[derive(Debug)]
 enum Engine {
@@ -191,17 +200,27 @@ impl Broker {
     /// A broker that also listens in other ways; how each of them is secured stands in the properties, as
     /// `listener.name.{name}.`.
     pub fn with_listeners(further: &[FurtherListener<'_>], properties: &[(&str, &str)]) -> Broker {
-        Broker::laid_out(further, None, properties)
+        Broker::laid_out(further, None, Pace::SoonThere, properties)
+    }
+
+    /// A broker for measurements, with the memory and the compiler that one in production has.
+    pub fn at_full_speed() -> Broker {
+        Broker::laid_out(&[], None, Pace::AtFullSpeed, &[])
     }
 
     /// A broker with a second listener, at [`Broker::address_behind`], whose clients are told to go on by way of the
     /// port `advertised` of 127.0.0.1: where a proxy listens. Clients of [`Broker::address`] speak to it directly.
     pub fn advertised_at(advertised: u16, properties: &[(&str, &str)]) -> Broker {
-        Broker::laid_out(&[("BEHIND", "PLAINTEXT")], Some(advertised), properties)
+        Broker::laid_out(&[("BEHIND", "PLAINTEXT")], Some(advertised), Pace::SoonThere, properties)
     }
 
     /// `advertised` is the port that clients of the further listeners are told, where it is not the listener's own.
-    fn laid_out(further: &[FurtherListener<'_>], advertised: Option<u16>, properties: &[(&str, &str)]) -> Broker {
+    fn laid_out(
+        further: &[FurtherListener<'_>],
+        advertised: Option<u16>,
+        pace: Pace,
+        properties: &[(&str, &str)],
+    ) -> Broker {
         let mut last = GaveUp(String::new());
         // A port can be taken between drawing it and listening on it.
         for _ in 0..5 {
@@ -211,7 +230,7 @@ impl Broker {
             let listeners = listeners.iter().map(|(name, value)| (*name, value.as_str()));
             let properties: Vec<(&str, &str)> = listeners.chain(properties.iter().copied()).collect();
             let engine = match found() {
-                Found::Java => Engine::Java(java::Server::new(&ports, &properties)),
+                Found::Java => Engine::Java(java::Server::new(&ports, pace, &properties)),
                 Found::Docker => Engine::Docker(docker::Server::new(ports.clone(), &properties)),
                 Found::Address(_) => {
                     panic!("STEWARD_TEST_KAFKA gives only an address, not a broker that can be stopped")
@@ -226,6 +245,14 @@ impl Broker {
             }
         }
         panic!("Kafka found no free port in five tries:\n{}", last.0)
+    }
+
+    /// The number of its process, where it is one of this machine's that this user may look at.
+    pub fn pid(&self) -> Option<u32> {
+        match &self.engine {
+            Engine::Java(server) => Some(server.pid()),
+            Engine::Docker(_) => None,
+        }
     }
 
     /// `host:port` for clients.

@@ -17,14 +17,23 @@ use super::super::leash::Leash;
 use super::super::names::random;
 use super::super::signal::{self, Signal};
 use super::super::wait::Deadline;
-use super::{Ports, ask, free_port, last_lines, properties};
+use super::{Pace, Ports, ask, free_port, last_lines, properties};
 
 /// How long a start may take: two seconds on an idle machine, far more where everything compiles at once.
 const START_LIMIT: Duration = Duration::from_secs(180);
 
 /// For a broker that lives a minute, the time to start counts more than the speed after an hour.
-const JVM_OPTIONS: [&str; 5] =
-    ["-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"];
+const SOON_THERE: &[&str] =
+    &["-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"];
+/// As `kafka-server-start.sh` has them: for measurements, where the broker must not be what is slow.
+const AT_FULL_SPEED: &[&str] = &[
+    "-Xms1g",
+    "-Xmx1g",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-Djava.awt.headless=true",
+];
 
 /// Whether a broker could be started.
 ///
@@ -82,7 +91,7 @@ fn archive() -> Option<&'static Path> {
 /// Lets a broker do once what the tests do with theirs, and end in good order, which is when the JVM writes the archive.
 fn learn(archive: &Path) {
     let ports = Ports { client: free_port(), controller: free_port(), further: Vec::new() };
-    let mut server = Server::new(&ports, &[]);
+    let mut server = Server::new(&ports, Pace::SoonThere, &[]);
     let written = archive.with_extension(random().to_string());
     server.spawn(&[&format!("-XX:ArchiveClassesAtExit={}", written.display())]);
     let deadline = Deadline::after(START_LIMIT);
@@ -107,13 +116,14 @@ fn learn(archive: &Path) {
 #[derive(Debug)]
 pub struct Server {
     folder: PathBuf,
+    pace: Pace,
     process: Option<Child>,
     leash: Leash,
 }
 
 impl Server {
     /// Lays out the folder, and formats the storage.
-    pub fn new(ports: &Ports, overrides: &[(&str, &str)]) -> Server {
+    pub fn new(ports: &Ports, pace: Pace, overrides: &[(&str, &str)]) -> Server {
         let folder =
             tempfile::Builder::new().prefix("steward-kafka-").tempdir().expect("the system's temporary folder");
         // The leash removes it, also when nobody is left to drop a TempDir.
@@ -127,7 +137,7 @@ impl Server {
             ("log.dirs", &folder.join("data").display().to_string()),
         ];
         std::fs::write(folder.join("server.properties"), properties(&own, overrides)).expect("a folder of our own");
-        let server = Server { folder, process: None, leash };
+        let server = Server { folder, pace, process: None, leash };
         server.lay_out_storage();
         server
     }
@@ -217,20 +227,28 @@ impl Server {
         self.java(&[], "kafka.admin.ConfigCommand")
     }
 
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.running().id()
+    }
+
     fn running(&self) -> &Child {
         self.process.as_ref().expect("the broker was started, and not killed")
     }
 
     fn java(&self, options: &[&str], class: &str) -> Command {
         let mut java = Command::new("java");
-        java.args(JVM_OPTIONS)
-            .args(options)
-            .arg(format!("-Dlog4j2.configurationFile={}", script("log4j2.properties")))
-            .arg("-cp")
-            .arg(jars().join("*"))
-            .arg(class)
-            .current_dir(&self.folder)
-            .stdin(Stdio::null());
+        java.args(match self.pace {
+            Pace::SoonThere => SOON_THERE,
+            Pace::AtFullSpeed => AT_FULL_SPEED,
+        })
+        .args(options)
+        .arg(format!("-Dlog4j2.configurationFile={}", script("log4j2.properties")))
+        .arg("-cp")
+        .arg(jars().join("*"))
+        .arg(class)
+        .current_dir(&self.folder)
+        .stdin(Stdio::null());
         java
     }
 

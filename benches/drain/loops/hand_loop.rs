@@ -1,0 +1,162 @@
+//! The loop that a good engineer would write for steward's work on one thread: the same rules, records and transactions,
+//! and nothing of what makes it survive a bad day: no supervision, no recovery, no bounds.
+
+use std::borrow::Cow;
+
+use rdkafka::message::{Header, OwnedHeaders};
+use rustc_hash::FxHashMap;
+use steward::entity::{Entity as _, Event, Reason, Rejection};
+use steward::kafka::batch_queue::Incoming;
+use steward::record::{Offset, Partition, header};
+use steward::service::{Service, State};
+
+use super::member::Member;
+use super::sender::{INTERVAL, Sender};
+use crate::contender::{Task, Told};
+use crate::support::wait::now;
+
+/// `limits.max_payload_bytes`.
+const MAX_PAYLOAD_BYTES: usize = 262_144;
+
+/// One entity.
+struct Slot {
+    partition: i32,
+    key: Box<[u8]>,
+    state: State,
+    newest: Offset,
+    traceparent: Option<Box<[u8]>>,
+    tracestate: Option<Box<[u8]>>,
+    /// Whether it is listed to be published.
+    listed: bool,
+}
+
+/// All entities, and those that have changed since the last transaction.
+struct Entities {
+    places: Vec<FxHashMap<Box<[u8]>, usize>>,
+    slots: Vec<Slot>,
+    changed: Vec<usize>,
+}
+
+/// Until all is done.
+pub fn run(task: &Task) -> Told {
+    let mut sender = Sender::register(task);
+    let mut member = Member::join(task);
+    let mut entities = Entities { places: Vec::new(), slots: Vec::new(), changed: Vec::new() };
+    while member.read() < task.events {
+        let began = sender.begin();
+        while member.read() < task.events && now().saturating_duration_since(began) < INTERVAL {
+            member.take(|partition, record| {
+                if let Err(rejection) = entities.take(partition, record) {
+                    refuse(&sender, task, partition, record, &rejection);
+                }
+            });
+        }
+        entities.publish(&sender, task);
+        sender.commit(began, &member);
+    }
+    sender.told()
+}
+
+impl Entities {
+    fn take(&mut self, partition: Partition, record: &Incoming<'_>) -> Result<(), Rejection> {
+        let key = record.key().unwrap_or_default();
+        if key.is_empty() {
+            return Err(Rejection::new(Reason::MissingKey, "the record has no key"));
+        }
+        let Some(value) = record.value() else {
+            return Err(Rejection::new(Reason::NullPayload, "the value is null"));
+        };
+        if value.len() > MAX_PAYLOAD_BYTES {
+            return Err(Rejection::new(Reason::PayloadTooLarge, "the value is too large"));
+        }
+        let event = Event { key, value, timestamp_ms: record.timestamp_ms() };
+        let index = usize::try_from(partition.0).expect("partitions are counted from 0");
+        if self.places.len() <= index {
+            self.places.resize_with(index + 1, FxHashMap::default);
+        }
+        let places = &mut self.places[index];
+        let place = match places.get(key) {
+            Some(place) => *place,
+            None => {
+                let key: Box<[u8]> = key.into();
+                places.insert(key.clone(), self.slots.len());
+                self.slots.push(Slot {
+                    partition: partition.0,
+                    key,
+                    state: State::Absent,
+                    newest: record.offset(),
+                    traceparent: None,
+                    tracestate: None,
+                    listed: false,
+                });
+                self.slots.len() - 1
+            }
+        };
+        let slot = &mut self.slots[place];
+        slot.state = Service.decide(&slot.state, event)?;
+        slot.newest = record.offset();
+        (slot.traceparent, slot.tracestate) = (None, None);
+        for (name, value) in record.headers() {
+            match &*name {
+                header::TRACEPARENT => slot.traceparent = value.map(Box::from),
+                header::TRACESTATE => slot.tracestate = value.map(Box::from),
+                _ => {}
+            }
+        }
+        if !slot.listed {
+            slot.listed = true;
+            self.changed.push(place);
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, sender: &Sender, task: &Task) {
+        let mut digits = itoa_buffer();
+        for place in self.changed.drain(..) {
+            let slot = &mut self.slots[place];
+            slot.listed = false;
+            let value = Service.encode(&slot.state);
+            let mut headers = OwnedHeaders::new_with_capacity(5);
+            headers = put(headers, header::STATE_PARTITION, decimal(&mut digits, slot.partition.into()));
+            headers = put(headers, header::STATE_OFFSET, decimal(&mut digits, slot.newest.0));
+            headers = put(headers, header::STATE_GROUP, task.group.as_bytes());
+            if let Some(value) = &slot.traceparent {
+                headers = put(headers, header::TRACEPARENT, value);
+            }
+            if let Some(value) = &slot.tracestate {
+                headers = put(headers, header::TRACESTATE, value);
+            }
+            sender.send(&task.state, slot.partition, Some(&slot.key), value.as_deref(), Some(headers));
+        }
+    }
+}
+
+fn refuse(sender: &Sender, task: &Task, partition: Partition, record: &Incoming<'_>, rejection: &Rejection) {
+    let originals: Vec<(Cow<'_, str>, Option<&[u8]>)> = record.headers().collect();
+    let mut headers = OwnedHeaders::new_with_capacity(originals.len() + 6);
+    for (name, value) in &originals {
+        headers = headers.insert(Header { key: name, value: *value });
+    }
+    headers = put(headers, header::REASON, rejection.reason.code().as_bytes());
+    headers = put(headers, header::DETAIL, rejection.detail.as_bytes());
+    headers = put(headers, header::SOURCE_TOPIC, task.input.as_bytes());
+    headers = put(headers, header::SOURCE_PARTITION, partition.0.to_string().as_bytes());
+    headers = put(headers, header::SOURCE_OFFSET, record.offset().0.to_string().as_bytes());
+    headers = put(headers, header::SOURCE_TIMESTAMP, record.timestamp_ms().unwrap_or(-1).to_string().as_bytes());
+    sender.send(&task.dlq, partition.0, record.key(), record.value(), Some(headers));
+}
+
+fn put(headers: OwnedHeaders, name: &str, value: &[u8]) -> OwnedHeaders {
+    headers.insert(Header { key: name, value: Some(value) })
+}
+
+fn itoa_buffer() -> String {
+    String::with_capacity(20)
+}
+
+fn decimal(buffer: &mut String, number: i64) -> &[u8] {
+    use std::fmt::Write as _;
+    buffer.clear();
+    write!(buffer, "{number}").expect("a string takes everything");
+    buffer.as_bytes()
+}

@@ -1,0 +1,20 @@
+//! Copies key and value of each record to the state topic: the least that exactly-once costs.
+
+use super::member::Member;
+use super::sender::{INTERVAL, Sender};
+use crate::contender::{Task, Told};
+use crate::support::wait::now;
+
+/// Until all is copied.
+pub fn run(task: &Task) -> Told {
+    let mut sender = Sender::register(task);
+    let mut member = Member::join(task);
+    while member.read() < task.events {
+        let began = sender.begin();
+        while member.read() < task.events && now().saturating_duration_since(began) < INTERVAL {
+            member.take(|partition, record| sender.send(&task.state, partition.0, record.key(), record.value(), None));
+        }
+        sender.commit(began, &member);
+    }
+    sender.told()
+}

@@ -1,0 +1,118 @@
+//! A transactional producer, and what its transactions take.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use rdkafka::ClientContext;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::{DeliveryResult, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use steward::kafka::{client, transaction};
+
+use super::member::{Member, config_of};
+use crate::contender::{Task, Told};
+use crate::support::wait::now;
+
+/// How long a call of a transaction may take.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How often a wait looks again.
+const NAP: Duration = Duration::from_micros(500);
+/// How long a transaction collects.
+pub const INTERVAL: Duration = Duration::from_millis(100);
+
+/// See the module.
+pub struct Sender {
+    producer: BaseProducer<Deliveries>,
+    took_us: Histogram<u64>,
+}
+
+/// Any record that is not delivered ends the measurement.
+struct Deliveries;
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            panic!("produce: {error}");
+        }
+    }
+}
+
+impl Sender {
+    /// Registers.
+    pub fn register(task: &Task) -> Sender {
+        let config = config_of(task);
+        let id = format!("{}-loop", task.group);
+        let base = client::producer(&config, &id).expect("the settings are constants");
+        let mut settings =
+            transaction::settings(&base, &id, Duration::from_millis(config.kafka.transaction_timeout_ms));
+        settings.set("queue.buffering.max.kbytes", "1048576").set("queue.buffering.max.messages", "2000000");
+        let producer: BaseProducer<Deliveries> =
+            settings.create_with_context(Deliveries).expect("settings that the library knows");
+        producer.init_transactions(LIMIT).expect("the broker answers");
+        Sender {
+            producer,
+            took_us: Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("an hour in microseconds, three digits"),
+        }
+    }
+
+    /// Opens a transaction.
+    pub fn begin(&self) -> Instant {
+        self.producer.begin_transaction().expect("none is open");
+        now()
+    }
+
+    /// Stages a record. Waits while the queue is full.
+    pub fn send(
+        &self,
+        topic: &str,
+        partition: i32,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: Option<OwnedHeaders>,
+    ) {
+        let mut record = BaseRecord::<[u8], [u8]> {
+            topic,
+            partition: Some(partition),
+            payload: value,
+            key,
+            timestamp: None,
+            headers,
+            delivery_opaque: (),
+        };
+        while let Err((error, returned)) = self.producer.send(record) {
+            assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull), "produce: {error}");
+            self.nap();
+            record = returned;
+        }
+    }
+
+    /// The client's own poll asks for the time over and over during the last millisecond of its wait.
+    fn nap(&self) {
+        self.producer.poll(Duration::ZERO);
+        std::thread::sleep(NAP);
+    }
+
+    /// Lets everything be delivered, and commits it with the member's positions.
+    pub fn commit(&mut self, began: Instant, member: &Member) {
+        while self.producer.in_flight_count() > 0 {
+            self.nap();
+        }
+        use rdkafka::consumer::Consumer as _;
+        let group = member.consumer().group_metadata().expect("a member has metadata");
+        let positions = member.positions().expect("positions are offsets");
+        self.producer.send_offsets_to_transaction(&positions, &group, LIMIT).expect("the group takes them");
+        self.producer.commit_transaction(LIMIT).expect("the broker commits");
+        let took = now().saturating_duration_since(began);
+        self.took_us.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// What the transactions took.
+    pub fn told(&self) -> Told {
+        let in_ms = |quantile: f64| self.took_us.value_at_quantile(quantile) as f64 / 1_000.0;
+        Told { transactions: self.took_us.len(), transaction_p50_ms: in_ms(0.5), transaction_p99_ms: in_ms(0.99) }
+    }
+}

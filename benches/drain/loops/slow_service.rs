@@ -1,0 +1,91 @@
+//! Steward's own pipeline with default settings, and an entity that takes its time for one key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use steward::app::SystemClock;
+use steward::app::client_events::ClientLog;
+use steward::app::pipeline::{Pipeline, PipelineParts, plain};
+use steward::entity::{CorruptSnapshot, Entity, Event, Rejection};
+use steward::kafka::topics::Topics;
+use steward::ports::Clock as _;
+use steward::service::{Service, State};
+
+use super::member::config_of;
+use super::{ASSIGNED, FIRST_EVENT};
+use crate::contender::{Task, Told};
+use crate::support::wait::wait_until;
+
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// The service, but for one key slower.
+struct Slow {
+    key: Vec<u8>,
+    delay: Duration,
+}
+
+impl Entity for Slow {
+    type State = State;
+
+    fn absent(&self) -> State {
+        Service.absent()
+    }
+
+    fn decide(&self, state: &State, event: Event<'_>) -> Result<State, Rejection> {
+        if event.key == self.key && !self.delay.is_zero() {
+            std::thread::sleep(self.delay);
+        }
+        Service.decide(state, event)
+    }
+
+    fn encode(&self, state: &State) -> Option<Vec<u8>> {
+        Service.encode(state)
+    }
+
+    fn decode(&self, snapshot: &[u8]) -> Result<State, CorruptSnapshot> {
+        Service.decode(snapshot)
+    }
+
+    fn newest_event_ms(&self, state: &State) -> Option<i64> {
+        Service.newest_event_ms(state)
+    }
+}
+
+/// Until all is read; the parent process sees when it is committed.
+pub fn run(task: &Task) -> Told {
+    let (key, delay_us) = task.slow.clone().unwrap_or_default();
+    let entity = Slow { key: key.into_bytes(), delay: Duration::from_micros(delay_us) };
+    let config = config_of(task);
+    let pipeline = Pipeline::start(PipelineParts {
+        config: &config,
+        instance: "slow",
+        topics: Topics {
+            partitions: task.partitions,
+            replication: 1,
+            created: Vec::new(),
+            warnings: Vec::new(),
+            max_batch_bytes: None,
+        },
+        entity: Arc::new(entity),
+        clock: Arc::new(SystemClock),
+        events: Arc::new(ClientLog::new(SystemClock)),
+        stop: Arc::new(|stop| panic!("{stop:?}")),
+        wrap: plain,
+    });
+    let pipeline = pipeline.expect("the pipeline starts");
+    let owned = || {
+        let reading = pipeline.shared().vitals.read(SystemClock.now());
+        reading.recovering + reading.serving
+    };
+    wait_until("the partitions are assigned", LIMIT, || owned() > 0);
+    println!("{ASSIGNED}");
+    let totals = || pipeline.shared().stats.totals();
+    wait_until("the first event is read", LIMIT, || totals().events > 0);
+    println!("{FIRST_EVENT}");
+    wait_until("all is read", LIMIT, || totals().events >= task.events.unsigned_abs());
+    wait_until("nothing is open", LIMIT, || pipeline.is_drained());
+    let transactions = totals().transactions;
+    // The pipeline goes on until the process ends.
+    std::mem::forget(pipeline);
+    Told { transactions, ..Told::default() }
+}

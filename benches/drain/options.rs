@@ -1,0 +1,154 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use crate::contender::Contender;
+
+/// Measures how fast steward works, beside a loop written by hand for the same work.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "drain", max_term_width = 120)]
+pub struct Options {
+    /// What to measure; the drain where nothing is named
+    #[arg(value_enum)]
+    measures: Vec<Measure>,
+    /// Events of the backlog
+    #[arg(long, value_name = "N", default_value_t = 2_000_000)]
+    pub events: u64,
+    /// Keys among which they are spread
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub keys: u32,
+    /// Partitions of the topics
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    pub partitions: i32,
+    /// How often each contender drains the backlog
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub rounds: usize,
+    /// A Kafka that runs already, as host:port; without it one is started, as for the tests
+    #[arg(long, value_name = "SERVERS", env = "STEWARD_BENCH_KAFKA")]
+    pub brokers: Option<String>,
+    /// The number of the broker's process, where it runs on this machine and its processor time is to be measured
+    #[arg(long, value_name = "PID", requires = "brokers")]
+    pub broker_pid: Option<u32>,
+    /// These contenders alone
+    #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',')]
+    pub only: Vec<Contender>,
+    /// These shapes of the backlog alone
+    #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',')]
+    pub shapes: Vec<Shape>,
+    /// Writes all figures of all runs as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Draws the drain as SVG
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// A tenth of everything: to see that it works, not how fast
+    #[arg(long)]
+    quick: bool,
+    /// What cargo says to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// This process is a contender, and this is what it is to do
+    #[arg(long, hide = true)]
+    pub child: Option<String>,
+}
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Measure {
+    /// How fast a backlog is drained
+    Drain,
+    /// From producing an event to its snapshot being visible, at steady rates
+    Latency,
+    /// How soon existing state serves, and what it takes in memory
+    Restore,
+    /// What a key whose events take 1 ms costs the others
+    SlowKey,
+    /// From the start of the process to the first committed event
+    Start,
+    /// All of it
+    All,
+}
+
+/// How the events are spread over the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// All keys alike
+    Uniform,
+    /// Popularity falls with the rank to the power of 1.1
+    Zipf,
+}
+
+impl Shape {
+    /// Every shape.
+    pub const ALL: [Shape; 2] = [Shape::Uniform, Shape::Zipf];
+
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Shape::Uniform => "uniform",
+            Shape::Zipf => "Zipf 1.1",
+        }
+    }
+
+    /// The exponent of the workload.
+    pub fn zipf_exponent(self) -> f64 {
+        match self {
+            Shape::Uniform => 0.0,
+            Shape::Zipf => 1.1,
+        }
+    }
+}
+
+impl Options {
+    /// The command line, with what `--quick` makes of it.
+    pub fn parse() -> Options {
+        let mut options = <Options as clap::Parser>::parse();
+        if options.quick {
+            options.events /= 10;
+            options.keys /= 10;
+            options.rounds = options.rounds.min(2);
+        }
+        options
+    }
+
+    /// The same with another backlog.
+    pub fn with(&self, events: u64, keys: u32) -> Options {
+        Options { events, keys, ..self.clone() }
+    }
+
+    /// What to measure, in order.
+    pub fn measures(&self) -> Vec<Measure> {
+        let all = [Measure::Drain, Measure::Latency, Measure::Restore, Measure::SlowKey, Measure::Start];
+        if self.measures.is_empty() {
+            vec![Measure::Drain]
+        } else if self.measures.contains(&Measure::All) {
+            all.to_vec()
+        } else {
+            self.measures.clone()
+        }
+    }
+
+    /// How long each rate is kept up for the latencies.
+    pub fn latency_seconds(&self) -> Duration {
+        Duration::from_secs(if self.quick { 3 } else { 20 })
+    }
+
+    /// Entities of the restores.
+    pub fn restore_sizes(&self) -> Vec<u64> {
+        if self.quick { vec![20_000] } else { vec![100_000, 1_000_000] }
+    }
+
+    /// Who takes part, in order.
+    pub fn contenders(&self) -> Vec<Contender> {
+        Contender::ALL.into_iter().filter(|contender| self.only.is_empty() || self.only.contains(contender)).collect()
+    }
+
+    /// Which backlogs, in order.
+    pub fn shapes(&self) -> Vec<Shape> {
+        Shape::ALL.into_iter().filter(|shape| self.shapes.is_empty() || self.shapes.contains(shape)).collect()
+    }
+}

@@ -1,0 +1,206 @@
+//! Records through the actors, without a Kafka: the source is this bench, recoveries find nothing, and every transaction
+//! takes effect at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix::{Actor as _, System};
+use criterion::{Criterion, Throughput};
+use rustc_hash::{FxHashMap, FxHashSet};
+use steward::actors::Shared;
+use steward::actors::committer::CommitActor;
+use steward::actors::ingest::{IngestActor, IngestSink, OpenBatchCount, Parts, Settings};
+use steward::app::SystemClock;
+use steward::log_events::KeyPolicy;
+use steward::ports::{
+    Answer, Clock as _, Content, EventSource, Mark, Recoveries, RecoveryReply, Reply, SourceEvent, SourceSink as _,
+    Terms, Transactions,
+};
+use steward::progress::budget::Budget;
+use steward::progress::group_commit;
+use steward::progress::offsets::Outcomes;
+use steward::progress::recovery::Recovered;
+use steward::record::{Batch, Header, Offset, Partition, Position, Term};
+use steward::service::Service;
+use steward::stats::Stats;
+use steward::vitals::Vitals;
+use steward::workload::{GeneratedEvent, Workload};
+
+/// As many as a transaction may carry, and far more than these tests need.
+const PLENTY: u64 = 1 << 31;
+const BATCH_RECORDS: usize = 2_048;
+const PARTITION: Partition = Partition(0);
+
+/// One thread does it all, so that the figure is processor time. Every key is an actor already.
+pub fn measure(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("actors");
+    group.throughput(Throughput::Elements(BATCH_RECORDS as u64)).sample_size(20);
+    for (name, zipf_exponent) in [("uniform", 0.0), ("zipf", 1.1)] {
+        let mut pipeline: Option<Running> = None;
+        group.bench_function(name, |bencher| {
+            let pipeline = pipeline.get_or_insert_with(|| Running::start(zipf_exponent));
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| pipeline.one_batch()).sum());
+        });
+    }
+    group.finish();
+}
+
+/// The actors, and what is fed to them.
+struct Running {
+    system: actix::SystemRunner,
+    sink: IngestSink<Service>,
+    committed: Arc<AtomicU64>,
+    events: Vec<GeneratedEvent>,
+    term: Term,
+    next: u64,
+}
+
+impl Running {
+    fn start(zipf_exponent: f64) -> Running {
+        // So many keys of a partition as the drain has in each of twelve.
+        let workload = Workload { events: 200_000, keys: 8_192, zipf_exponent, ..Workload::default() };
+        let without_huge = |event: &GeneratedEvent| event.value.as_ref().is_none_or(|value| value.len() < 10_000);
+        let events = workload.generate().expect("the workload makes sense").filter(without_huge).collect();
+        let system = System::new();
+        let terms = Arc::new(Terms::new());
+        let term = terms.begin(PARTITION);
+        let committed = Arc::new(AtomicU64::new(0));
+        let started = Arc::new(AtomicBool::new(false));
+        let source = Source(Arc::clone(&started));
+        let sink = system.block_on(start_actors(Arc::clone(&terms), source, Arc::clone(&committed)));
+        let mut running = Running { system, sink, committed, events, term, next: 0 };
+        assert!(
+            running.sink.offer(SourceEvent::Assigned(vec![(PARTITION, term)])).is_ok(),
+            "an empty mailbox has room"
+        );
+        running.system.block_on(async {
+            while !started.load(Ordering::Acquire) {
+                tokio::task::yield_now().await;
+            }
+        });
+        // The first pass over all events makes an actor of every key.
+        for _ in 0..running.events.len() / BATCH_RECORDS {
+            let (batch, end) = running.next_batch();
+            running.work_off(batch, end);
+        }
+        running
+    }
+
+    /// The events over and over: later they are refused where they create what exists, which costs about the same.
+    fn next_batch(&mut self) -> (Batch, u64) {
+        let position = |next: u64| i64::try_from(next).expect("a measurement ends before that");
+        let mut batch = Batch::new(PARTITION, self.term, Position(position(self.next)));
+        for _ in 0..BATCH_RECORDS {
+            let count = self.events.len() as u64;
+            let event = &self.events[usize::try_from(self.next % count).expect("less than a length")];
+            let headers = event.headers.iter().map(|(name, value)| Header { name, value: Some(value) });
+            let (key, value) = (event.key.as_deref(), event.value.as_deref());
+            batch.push(Offset(position(self.next)), Some(event.timestamp_ms), key, value, headers);
+            self.next += 1;
+        }
+        (batch, self.next)
+    }
+
+    /// What the actors take for the next batch, its making left out.
+    fn one_batch(&mut self) -> Duration {
+        let (batch, end) = self.next_batch();
+        let began = SystemClock.now();
+        self.work_off(batch, end);
+        SystemClock.now() - began
+    }
+
+    fn work_off(&mut self, batch: Batch, end: u64) {
+        let offered = self.sink.offer(SourceEvent::Batch(batch));
+        assert!(offered.is_ok(), "nothing is under way");
+        let committed = Arc::clone(&self.committed);
+        self.system.block_on(async move {
+            while committed.load(Ordering::Relaxed) < end {
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+}
+
+async fn start_actors(terms: Arc<Terms>, source: Source, committed: Arc<AtomicU64>) -> IngestSink<Service> {
+    let clock = Arc::new(SystemClock);
+    let shared = Shared {
+        stats: Arc::new(Stats::new()),
+        vitals: Arc::new(Vitals::new(clock.now())),
+        intake: Budget::new(PLENTY),
+        resting: Budget::new(PLENTY),
+        clock,
+        keys: Arc::new(KeyPolicy::Plain),
+        stop: Arc::new(|stop| panic!("{stop:?}")),
+    };
+    let settings = group_commit::Settings { max_transaction_bytes: PLENTY, mark: Mark::new("bench") };
+    let committer = CommitActor::new(settings, Box::new(AtOnce(committed)), shared.clone()).start();
+    let open_batches = OpenBatchCount::default();
+    let resting = Arc::clone(&shared.resting);
+    let parts = Parts {
+        entity: Arc::new(Service),
+        settings: Settings {
+            max_payload_bytes: 262_144,
+            max_transaction_bytes: PLENTY,
+            entity_idle: Duration::from_secs(3_600),
+            max_active_entities: usize::MAX,
+            stop_on_expired: true,
+        },
+        shared: shared.clone(),
+        terms,
+        source: Box::new(source),
+        recoveries: Box::new(Empty(resting)),
+        committer,
+        arbiters: Vec::new(),
+        open_batches: open_batches.clone(),
+    };
+    let ingest = IngestActor::new(parts).start();
+    IngestSink { ingest, shared, open_batches }
+}
+
+/// Knows whether the partition serves: what is read before is dropped.
+struct Source(Arc<AtomicBool>);
+
+impl EventSource for Source {
+    fn start(&self, _: Partition, _: Term, _: Position) {
+        self.0.store(true, Ordering::Release);
+    }
+    fn hold(&self, _: Partition) {}
+    fn leave(&self) {}
+}
+
+/// Every partition is empty.
+struct Empty(Arc<Budget>);
+
+impl Recoveries for Empty {
+    fn begin(&self, partition: Partition, term: Term, reply: RecoveryReply) {
+        reply(Ok(Recovered {
+            partition,
+            term,
+            entities: FxHashMap::default(),
+            lease: self.0.hold(0),
+            committed: None,
+            start: Position(0),
+            rejected: FxHashSet::default(),
+            heals: Outcomes::default(),
+            findings: Vec::new(),
+            replayed: 0,
+            skipped: 0,
+        }));
+    }
+}
+
+/// Every transaction takes effect at once.
+struct AtOnce(Arc<AtomicU64>);
+
+impl Transactions for AtOnce {
+    fn commit(&self, content: Arc<Content>, reply: Reply) {
+        let end = content.stretches.iter().map(|stretch| stretch.end.0).max().unwrap_or(0);
+        self.0.store(end.unsigned_abs(), Ordering::Relaxed);
+        reply(Answer::Committed { took: Duration::ZERO });
+    }
+
+    fn renew(&self, partitions: Vec<Partition>, reply: Reply) {
+        reply(Answer::Renewed(partitions.into_iter().map(|partition| (partition, None)).collect()));
+    }
+}
