@@ -110,6 +110,8 @@ struct Rule {
     api: Api,
     fate: Fate,
     stage: Stage,
+    /// The place of its request among all that were caught.
+    place: Option<usize>,
 }
 
 // ------------------------------------------------------------------------------------------------------------- proxy
@@ -194,7 +196,7 @@ impl Proxy {
 
     fn lay(&self, api: Api, fate: Fate) -> Caught {
         let mut state = self.shared.lock();
-        state.rules.push(Rule { api, fate, stage: Stage::Armed });
+        state.rules.push(Rule { api, fate, stage: Stage::Armed, place: None });
         Caught { shared: Arc::clone(&self.shared), rule: state.rules.len() - 1 }
     }
 }
@@ -233,6 +235,13 @@ impl Caught {
     /// Whether the request is there.
     pub fn has_come(&self) -> bool {
         self.shared.lock().rules[self.rule].stage != Stage::Armed
+    }
+
+    /// Whether this request and the other one are there, and this one came first.
+    pub fn came_before(&self, other: &Caught) -> bool {
+        let state = self.shared.lock();
+        let [this, other] = [self, other].map(|caught| state.rules[caught.rule].place);
+        this.is_some_and(|this| other.is_some_and(|other| this < other))
     }
 
     /// Lets the held request go on to the broker, and returns the error code of the answer: 0 for success, `None` where
@@ -305,10 +314,12 @@ impl Shared {
     fn arrived(&self, api: Api) -> Option<(usize, Fate)> {
         self.change(|state| {
             *state.requests.entry(api).or_default() += 1;
+            let caught = state.rules.iter().filter(|rule| rule.place.is_some()).count();
             let is_next = |rule: &Rule| rule.api == api && rule.stage == Stage::Armed;
             let position = state.rules.iter_mut().enumerate().find(|(_, rule)| is_next(rule));
             position.map(|(index, rule)| {
                 rule.stage = Stage::Caught;
+                rule.place = Some(caught);
                 (index, rule.fate)
             })
         })
