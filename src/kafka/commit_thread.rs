@@ -8,13 +8,13 @@
 //! c) the offsets are sent, which the broker refuses from an older generation;
 //! d) the transaction is committed.
 //!
-//! Every failure is one of [`KafkaFailure`], and says what happens to the producer: it comes back after a clear abort,
-//! and is dropped otherwise. A renewal builds the next one; only when that has registered, and so ended whatever the
-//! old one had under way, the group's committed offsets are asked for.
+//! Every failure is a [`KafkaFailure`](crate::kafka::error::KafkaFailure), and says what happens to the producer: it
+//! comes back after a clear abort, and is dropped otherwise. A renewal builds the next one; only when that has registered,
+//! and so ended whatever the old one had under way, the group's committed offsets are asked for.
 //!
 //! The client's calls block, and one of them does not keep its limit: sending offsets, while the group's coordinator is
-//! away (librdkafka#5456, #5511), may last for ever. So the calls are made on a thread of their own ([`worker`]), which is
-//! given up together with its producer when a call is overdue by [`GRACE`]:
+//! away (librdkafka#5456, #5511), may last for ever. So the calls are made on a thread of their own (`worker`), which is
+//! given up together with its producer when a call is overdue by `GRACE`:
 //!
 //! e) An abandoned worker begins no further call: each step asks [`CommitPhase`] first whose turn it is. The call that it
 //!    is in may still return, with whatever result; nobody hears of it.

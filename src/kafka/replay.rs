@@ -5,7 +5,7 @@
 //!
 //! a) **Whoever is about to send knows every mark.** A producer registers first, which ends whatever an earlier one of
 //!    the same transactional id had under way and fences it; only then the marks are read, to their true end. There is
-//!    no way to a producer but [`Replayer::register`], which does both in this order.
+//!    no way to a producer but `Replayer::register`, which does both in this order.
 //! b) **All replays of a dead letter topic share a transactional id,** made from the topic's name alone. So a second
 //!    replay at the same time fences the first, which stops; and what both could send, only the one has sent that
 //!    registered last, after it had read what the other committed.
