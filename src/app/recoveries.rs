@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::entity::Entity;
 use crate::kafka::ReaderConfig;
 use crate::kafka::client_context::TalkingContext;
-use crate::kafka::partition_reader::{KafkaPartitionReader, ReadProgress, ReaderClients, ReaderSettings};
+use crate::kafka::partition_reader::{KafkaPartitionReader, ReadProgress, ReaderClients, ReaderSettings, Told};
 use crate::log_events::{LogEvent, RecoveryBlocked, RecoveryProgress, millis};
 use crate::ports::{
     Bounds, Clock, Committed, PartitionReader, ReadFailure, Recoveries, RecoveryFailure, RecoveryReply, Terms, Topic,
@@ -100,14 +100,14 @@ fn recover_one<E: Entity>(
         None => clients.insert(ReaderClients::new(&parts.readers, &parts.context)?),
     };
     let reports = RefCell::new(Reports::new(parts, partition));
-    let mut progress = |of: ReadProgress| reports.borrow_mut().hear(&of);
+    let mut tell = |told: Told| reports.borrow_mut().hear(&told);
     let reader = KafkaPartitionReader::new(
         clients,
         &parts.reader_settings,
         (partition, term),
         Arc::clone(&parts.terms),
         Arc::clone(&parts.clock),
-        &mut progress,
+        &mut tell,
     );
     let recovery = Recovery::new(Arc::clone(&parts.entity), partition, term, parts.settings.clone(), &parts.budget);
     recover(recovery, &mut Counted { reader, reports: &reports })
@@ -199,33 +199,68 @@ impl<'a> Reports<'a> {
         self.vitals.recovery_at(self.partition, self.at, steps, self.clock.now());
     }
 
-    fn hear(&mut self, of: &ReadProgress) {
-        let now = self.clock.now();
-        let is_blocked = of.stalled >= BLOCKED_AFTER;
-        self.at = RecoveryAt::Reading { topic: of.topic, position: of.position, until: of.until };
-        self.tell_board(self.steps + of.position.distance_from(self.from));
-        if now.saturating_duration_since(self.told) < REPORT_EVERY && !(is_blocked && self.told == self.began) {
-            return;
-        }
-        self.told = now;
-        let (partition, position, until) = (of.partition.0, of.position.0, of.until.0);
-        if is_blocked {
-            RecoveryBlocked {
-                partition,
-                topic: topic_name(self.settings, of.topic),
-                position,
-                until,
-                waited_ms: millis(of.stalled),
-                limit_ms: millis(self.settings.stall_limit),
+    fn hear(&mut self, told: &Told) {
+        match told {
+            Told::Reading(of) => self.hear_of_read(of),
+            Told::OffsetHeldBack(waited) => {
+                if *waited >= BLOCKED_AFTER && self.is_time_to_tell(ReadState::Blocked) {
+                    self.tell_blocked(&self.settings.input, None, *waited);
+                }
             }
-            .emit();
-        } else {
-            let elapsed_ms = millis(now.saturating_duration_since(self.began));
-            let percent = (position.max(0) * 100).checked_div(until).map_or(100, |percent| percent.clamp(0, 100));
-            let percent = u64::try_from(percent).unwrap_or(0);
-            RecoveryProgress { partition, phase: phase_of(of.topic), position, until, percent, elapsed_ms }.emit();
         }
     }
+
+    fn hear_of_read(&mut self, of: &ReadProgress) {
+        let state = if of.stalled >= BLOCKED_AFTER { ReadState::Blocked } else { ReadState::GoesOn };
+        self.at = RecoveryAt::Reading { topic: of.topic, position: of.position, until: of.until };
+        self.tell_board(self.steps + of.position.distance_from(self.from));
+        if !self.is_time_to_tell(state) {
+            return;
+        }
+        let (partition, position, until) = (of.partition.0, of.position.0, of.until.0);
+        match state {
+            ReadState::Blocked => {
+                self.tell_blocked(topic_name(self.settings, of.topic), Some((position, until)), of.stalled);
+            }
+            ReadState::GoesOn => {
+                let elapsed_ms = millis(self.clock.now().saturating_duration_since(self.began));
+                let percent = (position.max(0) * 100).checked_div(until).map_or(100, |percent| percent.clamp(0, 100));
+                let percent = u64::try_from(percent).unwrap_or(0);
+                RecoveryProgress { partition, phase: phase_of(of.topic), position, until, percent, elapsed_ms }.emit();
+            }
+        }
+    }
+
+    /// Not too often; but that a recovery is blocked is told as soon as it is.
+    fn is_time_to_tell(&mut self, state: ReadState) -> bool {
+        let now = self.clock.now();
+        let is_first = state == ReadState::Blocked && self.told == self.began;
+        let is_due = is_first || now.saturating_duration_since(self.told) >= REPORT_EVERY;
+        if is_due {
+            self.told = now;
+        }
+        is_due
+    }
+
+    /// `stretch` is where reading stands and has to get; `None` while the committed offset is waited for.
+    fn tell_blocked(&self, topic: &str, stretch: Option<(i64, i64)>, waited: Duration) {
+        RecoveryBlocked {
+            partition: self.partition.0,
+            topic,
+            position: stretch.map(|(position, _)| position),
+            until: stretch.map(|(_, until)| until),
+            waited_ms: millis(waited),
+            limit_ms: millis(self.settings.stall_limit),
+        }
+        .emit();
+    }
+}
+
+/// Whether a recovery moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ReadState {
+    GoesOn,
+    Blocked,
 }
 
 fn topic_name(settings: &ReaderSettings, topic: Topic) -> &str {

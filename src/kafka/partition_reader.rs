@@ -99,7 +99,16 @@ impl ReaderSettings {
     }
 }
 
-/// How far a read is. Reported about every second while it goes on.
+/// What a reader tells about every second, while it goes on or waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// A read goes on, or stands still.
+    Reading(ReadProgress),
+    /// The group's committed offset is held back by a transaction that is open, since so long.
+    OffsetHeldBack(Duration),
+}
+
+/// How far a read is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadProgress {
     /// Which topic.
@@ -122,20 +131,20 @@ pub struct KafkaPartitionReader<'a, C: ConsumerContext + 'static> {
     term: Term,
     terms: Arc<Terms>,
     clock: Arc<dyn Clock>,
-    progress: &'a mut dyn FnMut(ReadProgress),
+    tell: &'a mut dyn FnMut(Told),
 }
 
 impl<'a, C: ConsumerContext + 'static> KafkaPartitionReader<'a, C> {
-    /// Borrows the clients until the partition is read. `progress` is called from within the reads.
+    /// Borrows the clients until the partition is read. `tell` is called from within the questions and reads.
     pub fn new(
         clients: &'a mut ReaderClients<C>,
         settings: &'a ReaderSettings,
         (partition, term): (Partition, Term),
         terms: Arc<Terms>,
         clock: Arc<dyn Clock>,
-        progress: &'a mut dyn FnMut(ReadProgress),
+        tell: &'a mut dyn FnMut(Told),
     ) -> KafkaPartitionReader<'a, C> {
-        KafkaPartitionReader { clients, settings, partition, term, terms, clock, progress }
+        KafkaPartitionReader { clients, settings, partition, term, terms, clock, tell }
     }
 
     fn check_owned(&self) -> Result<(), ReadFailure> {
@@ -153,25 +162,44 @@ impl<'a, C: ConsumerContext + 'static> KafkaPartitionReader<'a, C> {
     ) -> Result<T, ReadFailure> {
         let deadline = self.clock.now() + self.settings.stall_limit;
         loop {
-            self.check_owned()?;
-            let error = match question(self.clients) {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            if is_denied(&error) {
-                let partition = self.partition;
-                return Err(ReadFailure::Denied(format!(
-                    "{what} of partition {partition} may not be asked for: {error}; allow Read on the group {} and on the topics {}, {} and {}",
-                    self.clients.group, self.settings.input, self.settings.state, self.settings.dlq
-                )));
+            if let Some(answer) = self.ask_once(what, deadline, &question)? {
+                return Ok(answer);
             }
-            if is_hopeless(&error) || self.clock.now() >= deadline {
-                let partition = self.partition;
-                return Err(ReadFailure::Kafka(format!("{what} of partition {partition} could not be had: {error}")));
-            }
-            // Some errors come at once; the poll also serves the client's callbacks.
-            drop(self.clients.uncommitted.poll(POLL));
         }
+    }
+
+    /// `None`: ask again.
+    fn ask_once<T>(
+        &self,
+        what: &str,
+        deadline: Instant,
+        question: impl Fn(&ReaderClients<C>) -> Result<T, KafkaError>,
+    ) -> Result<Option<T>, ReadFailure> {
+        self.check_owned()?;
+        let error = match question(self.clients) {
+            Ok(answer) => return Ok(Some(answer)),
+            Err(error) => error,
+        };
+        let partition = self.partition;
+        if is_denied(&error) {
+            return Err(ReadFailure::Denied(format!(
+                "{what} of partition {partition} may not be asked for: {error}; allow Read on the group {} and on the topics {}, {} and {}",
+                self.clients.group, self.settings.input, self.settings.state, self.settings.dlq
+            )));
+        }
+        if is_hopeless(&error) || self.clock.now() >= deadline {
+            return Err(ReadFailure::Kafka(format!("{what} of partition {partition} could not be had: {error}")));
+        }
+        // Some errors come at once; the poll also serves the client's callbacks.
+        drop(self.clients.uncommitted.poll(POLL));
+        Ok(None)
+    }
+
+    /// Whether the group's coordinator answers whoever does not mind open transactions: then one of these is why it does
+    /// not answer others.
+    fn is_offset_held_back(&self) -> bool {
+        let asked = committed(&self.clients.uncommitted, &self.settings.input, &[self.partition], ASK_SLICE);
+        asked.is_ok()
     }
 
     /// Makes the client forget the partition, so that a position can only come from the assignment that follows. The
@@ -207,11 +235,18 @@ impl<'a, C: ConsumerContext + 'static> KafkaPartitionReader<'a, C> {
 
 impl<C: ConsumerContext + 'static> PartitionReader for KafkaPartitionReader<'_, C> {
     fn committed(&mut self) -> Result<Option<Committed>, ReadFailure> {
-        let partition = self.partition;
-        let told = self.ask("the committed offset", |clients| {
-            committed(&clients.committed, &self.settings.input, &[partition], ASK_SLICE)
-        })?;
-        Ok(told.into_iter().next().and_then(|(_, committed)| committed))
+        let (partition, began) = (self.partition, self.clock.now());
+        let deadline = began + self.settings.stall_limit;
+        let question =
+            |clients: &ReaderClients<C>| committed(&clients.committed, &self.settings.input, &[partition], ASK_SLICE);
+        loop {
+            if let Some(told) = self.ask_once("the committed offset", deadline, question)? {
+                return Ok(told.into_iter().next().and_then(|(_, committed)| committed));
+            }
+            if self.is_offset_held_back() {
+                (self.tell)(Told::OffsetHeldBack(self.clock.now().saturating_duration_since(began)));
+            }
+        }
     }
 
     fn bounds(&mut self, topic: Topic) -> Result<Bounds, ReadFailure> {
@@ -298,7 +333,7 @@ impl<C: ConsumerContext + 'static> KafkaPartitionReader<'_, C> {
             if now.saturating_duration_since(reported) >= REPORT_EVERY {
                 reported = now;
                 let (partition, position) = (self.partition, stall.position);
-                (self.progress)(ReadProgress { topic, partition, position, until, stalled });
+                (self.tell)(Told::Reading(ReadProgress { topic, partition, position, until, stalled }));
             }
         }
         Ok(())

@@ -23,12 +23,12 @@ log_events! {
     pub struct RecoveryBlocked<'a> {
         /// The partition.
         pub partition: i32,
-        /// The topic that holds the open transaction.
+        /// The topic whose records the open transaction holds back; the input, if it is the group's committed offset.
         pub topic: &'a str,
-        /// Where reading stands.
-        pub position: i64,
-        /// The high watermark that it has to reach.
-        pub until: i64,
+        /// Where reading stands; absent while the committed offset is waited for.
+        pub position: Option<i64>,
+        /// The high watermark that it has to reach; absent likewise.
+        pub until: Option<i64>,
         /// Time without a step forward.
         pub waited_ms: u64,
         /// When the process ends.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use rdkafka::consumer::DefaultConsumerContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-use steward::kafka::partition_reader::{KafkaPartitionReader, ReadProgress, ReaderClients, ReaderSettings};
+use steward::kafka::partition_reader::{KafkaPartitionReader, ReadProgress, ReaderClients, ReaderSettings, Told};
 use steward::kafka::{committed, transaction};
 use steward::ports::{Bounds, Clock, PartitionReader, ReadFailure, Terms, Topic};
 use steward::record::{Offset, Partition, Position, Term};
@@ -288,7 +288,8 @@ struct TestReader<'a> {
 impl TestReader<'_> {
     fn with<T>(&mut self, work: impl FnOnce(&mut dyn PartitionReader) -> T) -> T {
         let TestReader { log, clients, reports, on_report } = self;
-        let mut progress = |report| {
+        let mut progress = |told| {
+            let Told::Reading(report) = told else { panic!("no offset is asked for here: {told:?}") };
             reports.push(report);
             if let Some(on_report) = on_report {
                 on_report();

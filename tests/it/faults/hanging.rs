@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use rdkafka::consumer::Consumer as _;
 use rdkafka::producer::Producer as _;
+use rdkafka::{Offset, TopicPartitionList};
 use steward::exit_code::ExitCode;
 
 use crate::faults::number;
 use crate::support::kafka::{Kafka, Outgoing, Producer, record, send};
 use crate::support::ledger::Ledger;
 use crate::support::load::events;
+use crate::support::member::Member;
 use crate::support::names::{Names, unique};
 use crate::support::process::{Setup, Steward};
 use crate::support::wait::{Deadline, PATIENCE};
@@ -17,6 +20,7 @@ use crate::support::wait::{Deadline, PATIENCE};
 pub fn trials() -> Vec<Trial> {
     broker_trials![Shared:
         a_recovery_that_an_open_transaction_blocks_says_so_and_goes_on_behind_it,
+        a_recovery_whose_committed_offset_an_open_transaction_holds_back_says_so,
         a_transaction_that_hangs_for_longer_than_any_may_last_ends_the_process,
     ]
 }
@@ -45,6 +49,31 @@ fn a_recovery_that_an_open_transaction_blocks_says_so_and_goes_on_behind_it() {
     open.abort_transaction(PATIENCE).expect("an open transaction can be aborted");
 
     steward.wait_for_event_where("recovery_finished", PATIENCE, |event| number(event, "partition") == 0);
+    Ledger::of(&kafka, &names).assert_exact();
+    steward.stop();
+    steward.assert_no_errors_but(&[]);
+}
+
+/// The offsets of a transaction are in doubt before and while its end is written to the partitions.
+fn a_recovery_whose_committed_offset_an_open_transaction_holds_back_says_so() {
+    let (kafka, names, setup) = with_state();
+    let open = open_transaction(&kafka, &names, 0);
+    let member = Member::joins(&kafka, &names.group, &names.input);
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition_offset(&names.input, 1, Offset::Offset(1)).expect("a valid offset");
+    let metadata = member.consumer.group_metadata().expect("it has joined");
+    open.send_offsets_to_transaction(&offsets, &metadata, PATIENCE).expect("the member is of the present generation");
+    drop(member);
+
+    let mut steward = setup.start();
+    let blocked = steward.wait_for_event_where("recovery_blocked", PATIENCE, |line| number(line, "partition") == 1);
+    assert_eq!(blocked["topic"], names.input.as_str(), "{blocked}");
+    assert!(number(&blocked, "waited_ms") >= 2_000, "{blocked}");
+    assert_eq!(number(&blocked, "limit_ms"), 10_000 + MARGIN_MS, "{blocked}");
+    assert_eq!((blocked.get("position"), blocked.get("until")), (None, None), "{blocked}");
+
+    open.abort_transaction(PATIENCE).expect("an open transaction can be aborted");
+
     Ledger::of(&kafka, &names).assert_exact();
     steward.stop();
     steward.assert_no_errors_but(&[]);
