@@ -117,7 +117,7 @@ def check_configuration(documents, folder):
     text = configuration(documents)
     for kind, path in re.findall(r'(\w+)_file = "([^"]+)"', text):
         standing_in = folder / path.strip("/").replace("/", "_")
-        standing_in.write_text(PEM_STANDING_IN if kind in ("ca", "certificate", "key") else "made-up\n")
+        standing_in.write_text(PEM_STANDING_IN if kind in ("ca", "certificate", "key") else "made up for this test\n")
         text = text.replace(f'"{path}"', f'"{standing_in}"')
     file = folder / "config.toml"
     file.write_text(text)

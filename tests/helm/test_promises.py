@@ -144,7 +144,7 @@ def test_every_file_that_the_configuration_names_is_mounted():
     }
     named = {line.split('"')[1] for line in support.configuration(documents).splitlines() if "_file = " in line}
     assert named == mounted
-    assert len(named) == 4
+    assert len(named) == 5
 
 
 def test_a_user_name_can_come_from_the_secret_of_the_password():

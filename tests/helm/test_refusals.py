@@ -129,6 +129,13 @@ BY_TEMPLATE = [
     ),
     ("a password that nobody asks for", "credentials: {sasl: {secretName: a}}", ["credentials.sasl is given"]),
     ("a token that nobody asks for", "credentials: {oauth: {audience: a}}", ["credentials.oauth is given"]),
+    ("keys to be hashed with nothing", "config: {log: {keys: hashed}}", ["credentials.logKeys.secretName"]),
+    ("a secret for keys that nobody hashes", "credentials: {logKeys: {secretName: a}}", ["config.log.keys is not hashed"]),
+    (
+        "two secrets for keys",
+        "{config: {log: {keys: hashed, key_hash_secret_file: /a}}, credentials: {logKeys: {secretName: a}}}",
+        ["remove one of the two"],
+    ),
     ("authorities that nobody asks for", "credentials: {ca: {secretName: a}}", ["protocol is plaintext"]),
     (
         "two places for one file",

@@ -17,6 +17,15 @@
 {{- toJson $files -}}
 {{- end -}}
 
+{{- define "steward.logKeysFile" -}}
+{{- if .Values.credentials.logKeys.secretName }}{{ include "steward.credentialsFolder" . }}/log-keys{{ end -}}
+{{- end -}}
+
+{{/* Not empty, if there is something to mount. */}}
+{{- define "steward.hasCredentials" -}}
+{{- if or (include "steward.credentialFiles" . | fromJson) (include "steward.logKeysFile" .) }}yes{{ end -}}
+{{- end -}}
+
 {{/*
 A TOML value. Numbers from a values file arrive as floating point, and would be written as 1.073741824e+09.
 A JSON string is a TOML basic string.
@@ -62,7 +71,11 @@ A JSON string is a TOML basic string.
 [kafka.properties]
 {{- include "steward.tomlKeys" (dict "values" . "quoteKeys" "yes") }}
 {{- end }}
-{{- range $section, $values := omit .Values.config "kafka" }}
+{{- $sections := omit .Values.config "kafka" }}
+{{- with include "steward.logKeysFile" . }}
+{{- $_ := set $sections "log" (merge (dict "key_hash_secret_file" .) (default dict $sections.log)) }}
+{{- end }}
+{{- range $section, $values := $sections }}
 {{- if $values }}
 
 [{{ $section }}]

@@ -36,7 +36,7 @@
   readOnly: true
 - name: heartbeat
   mountPath: {{ include "steward.heartbeatFolder" . }}
-{{- if include "steward.credentialFiles" . | fromJson }}
+{{- if include "steward.hasCredentials" . }}
 - name: credentials
   mountPath: {{ include "steward.credentialsFolder" . }}
   readOnly: true
@@ -54,7 +54,7 @@
   emptyDir:
     medium: Memory
     sizeLimit: 1Mi
-{{- if include "steward.credentialFiles" . | fromJson }}
+{{- if include "steward.hasCredentials" . }}
 - name: credentials
   projected:
     defaultMode: 0440
@@ -103,6 +103,14 @@
             {{- if .keyPasswordKey }}
             - {key: {{ .keyPasswordKey | quote }}, path: key-password}
             {{- end }}
+      {{- end }}
+      {{- end }}
+      {{- with .Values.credentials.logKeys }}
+      {{- if .secretName }}
+      - secret:
+          name: {{ tpl .secretName $ }}
+          items:
+            - {key: {{ .key | quote }}, path: log-keys}
       {{- end }}
       {{- end }}
 {{- end }}

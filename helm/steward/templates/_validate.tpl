@@ -53,6 +53,18 @@ once.
 {{- $problems = append $problems (printf "config.kafka.security.%s is given, and `credentials` provide it too; remove one of the two" $key) -}}
 {{- end -}}
 {{- end -}}
+{{- $log := default dict $v.config.log -}}
+{{- $hashes := eq (default "plain" $log.keys) "hashed" -}}
+{{- $hashFile := or $log.key_hash_secret_file (include "steward.logKeysFile" .) -}}
+{{- if and $log.key_hash_secret_file (include "steward.logKeysFile" .) -}}
+{{- $problems = append $problems "config.log.key_hash_secret_file is given, and credentials.logKeys provides it too; remove one of the two" -}}
+{{- end -}}
+{{- if and $hashes (not $hashFile) -}}
+{{- $problems = append $problems "config.log.keys is hashed, which needs a secret; set credentials.logKeys.secretName" -}}
+{{- end -}}
+{{- if and $hashFile (not $hashes) -}}
+{{- $problems = append $problems "there is a secret to hash keys with, but config.log.keys is not hashed; set it, or remove the secret" -}}
+{{- end -}}
 {{- if and $v.credentials.sasl.secretName (not $hasPassword) -}}
 {{- $problems = append $problems "credentials.sasl is given, but config.kafka.security asks for no user name and password; set its protocol (sasl_tls) and sasl_mechanism (plain, scram-sha-256, scram-sha-512), or remove it" -}}
 {{- end -}}
