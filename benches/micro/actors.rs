@@ -183,6 +183,7 @@ impl Recoveries for Empty {
             start: Position(0),
             rejected: FxHashSet::default(),
             heals: Outcomes::default(),
+            healed: None,
             findings: Vec::new(),
             replayed: 0,
             skipped: 0,

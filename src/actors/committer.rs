@@ -14,6 +14,7 @@ use crate::actors::{MAILBOX_MESSAGES, Shared, Stop, post};
 use crate::ports::{Drained, Transactions};
 use crate::progress::group_commit::{Command, GroupCommit, Input, RevocationId, Settings};
 use crate::progress::offsets::{BatchId, DoneBatch, OpenBatch, Outcomes};
+use crate::progress::recovery::Healed;
 use crate::progress::transaction::Answer;
 use crate::record::{Partition, Position, Term};
 
@@ -38,6 +39,8 @@ pub struct Joined {
     pub start: Position,
     /// What recovery has to publish, in batches without records at `start`.
     pub heals: Vec<DoneBatch>,
+    /// The same in numbers; `None` if nothing was missing.
+    pub healed: Option<Healed>,
 }
 
 /// A batch is about to be handed to its entities.
@@ -223,7 +226,8 @@ impl Handler<ReportForfeits> for CommitActor {
 impl Handler<Joined> for CommitActor {
     type Result = ();
     fn handle(&mut self, joined: Joined, context: &mut Self::Context) {
-        let Joined { partition, term, committed, start, heals } = joined;
+        let Joined { partition, term, committed, start, heals, healed } = joined;
+        self.report.joined(partition, term, healed);
         self.handle_input(Input::Joined { partition, term, committed, start, heals }, context);
     }
 }

@@ -367,7 +367,7 @@ impl<E: Entity> IngestActor<E> {
         let now = self.shared.clock.now();
         let since = self.owned.get(&recovered.partition).map_or(now, |owned| owned.recovers_since);
         report::recovered(&recovered, now.saturating_duration_since(since));
-        let Recovered { partition, term, entities, lease, committed, start, rejected, heals, .. } = recovered;
+        let Recovered { partition, term, entities, lease, committed, start, rejected, heals, healed, .. } = recovered;
         let Some(owned) = self.owned.get_mut(&partition) else { return };
         owned.entities = Some(PartitionEntities::at_rest(entities, lease));
         owned.rejected = rejected;
@@ -378,7 +378,7 @@ impl<E: Entity> IngestActor<E> {
             DoneBatch { open, outcomes }
         });
         let heals = heals.collect();
-        post(&self.committer, Joined { partition, term, committed, start, heals });
+        post(&self.committer, Joined { partition, term, committed, start, heals, healed });
         if self.intake == Intake::Open {
             self.source.start(partition, term, start);
         }

@@ -90,7 +90,7 @@ log_events! {
     }
 
     /// Verification found that writes were lost: the events between `from` and `until` give other entities or other
-    /// dead letters than the topics hold. What was missing is published.
+    /// dead letters than the topics hold. What was missing has been published.
     #[event(ERROR, "write_healed", "a lost write was healed")]
     #[action("none for the data. Readers of the state have seen older values since; look at what the brokers went through")]
     pub struct WriteHealed {

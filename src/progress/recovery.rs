@@ -221,19 +221,21 @@ pub enum Finding {
         /// Which group's.
         group: String,
     },
-    /// Events that were never published, healed.
-    Healed {
-        /// Entities published.
-        entities: u64,
-        /// Events applied to them.
-        events: u64,
-        /// Dead letters published.
-        rejections: u64,
-        /// The first position of the stretch that was replayed.
-        from: Position,
-        /// The position behind it.
-        until: Position,
-    },
+}
+
+/// Events that were never published, and what is published for them now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Healed {
+    /// Entities published.
+    pub entities: u64,
+    /// Events applied to them.
+    pub events: u64,
+    /// Dead letters published.
+    pub rejections: u64,
+    /// The first position of the stretch that was replayed.
+    pub from: Position,
+    /// The position behind it.
+    pub until: Position,
 }
 
 /// Why a stretch was not replayed.
@@ -275,6 +277,8 @@ pub struct Recovered {
     pub rejected: FxHashSet<Offset>,
     /// What has to be published first.
     pub heals: Outcomes,
+    /// The same in numbers, for the log, once it is published; `None` if nothing was missing.
+    pub healed: Option<Healed>,
     /// For the log.
     pub findings: Vec<Finding>,
     /// Events replayed.
@@ -590,17 +594,14 @@ impl<E: Entity> Recovery<E> {
         if skipped > 0 {
             findings.push(Finding::Skipped { events: skipped });
         }
-        if let Some((from, until)) = self.plan.replay
-            && !(heals.snapshots.is_empty() && heals.dead_letters.is_empty())
-        {
-            findings.push(Finding::Healed {
-                entities: heals.snapshots.len() as u64,
-                events: self.replay.applied,
-                rejections: heals.dead_letters.len() as u64,
-                from,
-                until,
-            });
-        }
+        let is_whole = heals.snapshots.is_empty() && heals.dead_letters.is_empty();
+        let healed = self.plan.replay.filter(|_| !is_whole).map(|(from, until)| Healed {
+            entities: heals.snapshots.len() as u64,
+            events: self.replay.applied,
+            rejections: heals.dead_letters.len() as u64,
+            from,
+            until,
+        });
         Recovered {
             partition: self.partition,
             term: self.term,
@@ -610,6 +611,7 @@ impl<E: Entity> Recovery<E> {
             start,
             rejected,
             heals,
+            healed,
             findings,
             replayed: self.replay.replayed,
             skipped: self.replay.skipped,

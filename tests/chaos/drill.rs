@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use steward::exit_code::ExitCode;
 use steward::workload::Workload;
 
-use crate::schedule::{Action, Delayed, FIRST, Name, SESSION, SLOTS, Slot, Step, draw};
+use crate::schedule::{Action, Delayed, FIRST, LONGEST_DELAY, Name, SESSION, SLOTS, Slot, Step, draw};
 use crate::support::kafka::Kafka;
 use crate::support::ledger::Ledger;
 use crate::support::load::{Load, events_of};
@@ -289,10 +289,11 @@ impl Drill {
         }
     }
 
-    /// The schedule never means it, but a broker may take that long to start. Nothing else is excused.
+    /// The schedule never means it, but a broker may take that long to start; and what the network delays then adds to it
+    /// for a drain. Nothing else is excused.
     fn is_excused(&self, was: Course, code: i32) -> bool {
         let (expected, outage) = match was {
-            Course::Leaving => (ExitCode::DrainTimedOut, MOST_OF_A_DRAIN),
+            Course::Leaving => (ExitCode::DrainTimedOut, MOST_OF_A_DRAIN.saturating_sub(LONGEST_DELAY)),
             Course::Running | Course::Frozen | Course::Over | Course::Excused => (ExitCode::Stalled, STALL),
         };
         let outage_now = self.broker_away_since.map_or(Duration::ZERO, |since| since.elapsed());

@@ -122,7 +122,7 @@ const TEARABLE: [Api; 6] = [
     Api::INIT_PRODUCER_ID,
 ];
 /// Some of the delays outlast the transaction, none the watchdog.
-const LONGEST_DELAY_MS: u64 = 10_000;
+pub const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
 /// The steps of a seed, in order. Disturbances begin within `length`; what ends them may come a little later. At the
 /// end nothing is frozen or delayed and the broker runs.
@@ -147,9 +147,11 @@ fn tear_transactions(seed: u64, length: Duration) -> Vec<Step> {
         match random.random_range(0..8) {
             0..4 => {
                 let client = if random.random() { ClientSees::Close } else { ClientSees::Silence };
+                let longest_ms = u64::try_from(LONGEST_DELAY.as_millis()).expect("seconds");
+                // Most are short.
                 let for_ms = random.random_range(50_u64..3_162).pow(2) / 1_000;
                 add(now_ms, Action::Delay(delayed, api, client));
-                add(now_ms + for_ms.min(LONGEST_DELAY_MS), Action::Release(delayed));
+                add(now_ms + for_ms.min(longest_ms), Action::Release(delayed));
                 delayed += 1;
             }
             4 | 5 => add(now_ms, Action::LoseAnswer(api)),

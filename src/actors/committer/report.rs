@@ -1,5 +1,6 @@
 //! What the committer does, as numbers and log events. What can repeat without end is counted and summarised.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::actors::Shared;
@@ -7,10 +8,11 @@ use crate::entity::Reason;
 use crate::log_events::{
     DrainCutShort, EntitiesPanicked, EntityPanicked, EventRejected, EventsRejected, LogEvent, ProducerRenewFailed,
     ProducerRenewed, RecordTruncated, RecordsTruncated, StaleOutcomesDropped, Trace, TraceContextDropped,
-    TransactionAborted, TransactionCommitted, TransactionRefused, TransactionUnanswered, millis, ranges,
+    TransactionAborted, TransactionCommitted, TransactionRefused, TransactionUnanswered, WriteHealed, millis, ranges,
 };
 use crate::progress::group_commit::{Notice, Receipt, Verdict};
-use crate::record::{DeadLetter, Partition, header};
+use crate::progress::recovery::Healed;
+use crate::record::{DeadLetter, Partition, Term, header};
 use crate::stats::{Flood, Seen, Summary};
 
 /// What repeats is summarised this often.
@@ -25,16 +27,28 @@ pub(super) struct Report {
     rejected: Flood<Reason, Place>,
     truncated: Flood<(), Place>,
     panics: u64,
+    /// What recoveries found missing, until it is published. Only then it was missing for sure: a process that does not
+    /// know yet that it has lost the partition reads what its next owner is about to write, and nothing of its own is
+    /// taken any more.
+    healing: BTreeMap<Partition, (Term, Healed)>,
 }
 
 impl Default for Report {
     fn default() -> Report {
         let rejected = Flood::new(SUMMARY_WINDOW, Reason::ALL.len());
-        Report { rejected, truncated: Flood::new(SUMMARY_WINDOW, 1), panics: 0 }
+        Report { rejected, truncated: Flood::new(SUMMARY_WINDOW, 1), panics: 0, healing: BTreeMap::new() }
     }
 }
 
 impl Report {
+    /// A partition was recovered.
+    pub(super) fn joined(&mut self, partition: Partition, term: Term, healed: Option<Healed>) {
+        match healed {
+            Some(healed) => self.healing.insert(partition, (term, healed)),
+            None => self.healing.remove(&partition),
+        };
+    }
+
     pub(super) fn committed(&mut self, receipt: Receipt, shared: &Shared) {
         let now_ms = shared.clock.unix_ms();
         let mut events = 0;
@@ -51,6 +65,7 @@ impl Report {
             events += done.open.batch.len() as u64;
         }
         for stretch in &receipt.stretches {
+            self.healed(stretch.partition, stretch.term);
             shared.vitals.committed(stretch.partition, stretch.end, shared.clock.now());
         }
         shared.stats.transaction(receipt.took);
@@ -64,6 +79,18 @@ impl Report {
             partitions: &ranges(receipt.stretches.iter().map(|stretch| stretch.partition.0)),
         }
         .emit();
+    }
+
+    /// The first transaction of a term carries what its recovery found missing.
+    fn healed(&mut self, partition: Partition, term: Term) {
+        if self.healing.get(&partition).is_none_or(|(found, _)| *found != term) {
+            return;
+        }
+        let Some((_, Healed { entities, events, rejections, from, until })) = self.healing.remove(&partition) else {
+            return;
+        };
+        let partition = partition.0;
+        WriteHealed { partition, entities, events, rejections, from: from.0, until: until.0 }.emit();
     }
 
     fn dead_letter(&mut self, letter: &DeadLetter, shared: &Shared) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::log_events::{
     CommittedOffsetBeyondEnd, CommittedOffsetMissing, DeadLetterUnreadable, EventsExpired, EventsPassedOver,
-    EventsSkipped, GroupAdopted, LogEvent, RecoveryFinished, VerificationSkipped, WriteHealed, millis, ranges,
+    EventsSkipped, GroupAdopted, LogEvent, RecoveryFinished, VerificationSkipped, millis, ranges,
 };
 use crate::progress::recovery::{Finding, Recovered};
 use crate::record::{Partition, Term};
@@ -54,9 +54,5 @@ fn tell(partition: i32, finding: &Finding) {
             DeadLetterUnreadable { partition, offset: offset.0, count: *records }.emit();
         }
         Finding::Adopted { group } => GroupAdopted { partition, from_group: group }.emit(),
-        Finding::Healed { entities, events, rejections, from, until } => {
-            let (entities, events, rejections) = (*entities, *events, *rejections);
-            WriteHealed { partition, entities, events, rejections, from: from.0, until: until.0 }.emit();
-        }
     }
 }

@@ -9,12 +9,13 @@ use libtest_mimic::Trial;
 use steward::actors::committer::CommitActor;
 use steward::actors::ingest::{IngestActor, IngestSink, OpenBatchCount, Parts, Settings as IngestSettings};
 use steward::actors::{Shared, Stop};
+use steward::log_events::{LogEvent as _, WriteHealed};
 use steward::ports::memory::{Fate, MemoryKafka, MemoryPod, NewRecord};
 use steward::ports::{Clock, Terms, Topic};
 use steward::progress::budget::Budget;
 use steward::progress::group_commit::Settings as CommitSettings;
 use steward::progress::recovery::Settings as RecoverySettings;
-use steward::record::Partition;
+use steward::record::{Partition, Position};
 use steward::stats::Stats;
 use steward::vitals::Vitals;
 
@@ -31,6 +32,7 @@ pub fn trials() -> Vec<Trial> {
         a_flood_of_all_kinds_costs_a_line_for_each_kind_and_window_and_shows_no_payload,
         a_panic_beside_a_rejection_and_a_good_event_costs_only_itself,
         a_panic_while_writing_is_found_among_many_events_of_a_batch,
+        a_lost_write_is_told_once_it_is_published_and_not_by_who_has_lost_the_partition,
     ]
 }
 
@@ -197,6 +199,38 @@ fn a_panic_while_writing_is_found_among_many_events_of_a_batch() {
     assert_eq!(pod.letters(), [ENCODE_PANIC, ENCODE_PANIC]);
 }
 
+/// Who has lost the partition and does not know it yet reads what its next owner is about to write, and takes it for
+/// lost.
+fn a_lost_write_is_told_once_it_is_published_and_not_by_who_has_lost_the_partition() {
+    let capture = Capture::here();
+    capture.announce(WriteHealed::NAME);
+    let pod = run(|mut pod| async move {
+        pod.send("a", "1");
+        pod.kafka.set_committed(P, Some(Position(1)));
+        pod.memory.lose(&[P]);
+        pod.memory.assign(&[P]);
+        pod.memory.expel(&[P]);
+        pod.wait().await;
+        assert!(pod.recovers());
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            assert!(pod.memory.end_pending(Fate::Commits), "it tries to publish what it found missing");
+        }
+        assert_eq!(capture.lines(WriteHealed::NAME).len(), 0, "nothing of it was taken");
+
+        pod.memory.lose(&[P]);
+        pod.memory.assign(&[P]);
+        pod.wait().await;
+        assert!(pod.recovers());
+        // It waits a little before it tries again.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        pod.settle().await;
+        assert_eq!(capture.lines(WriteHealed::NAME).len(), 1);
+        pod
+    });
+    assert_eq!(pod.states(), [owned(("a", "1"))]);
+}
+
 // ----------------------------------------------------------------------------------------------------------- helpers
 
 const SETTLE: Duration = Duration::from_millis(1);
@@ -283,22 +317,31 @@ impl Pod {
     /// Lets every actor work off what it has, and every transaction commit.
     async fn settle(&mut self) {
         loop {
-            tokio::time::sleep(SETTLE).await;
-            self.settles += 1;
-            let settings = RecoverySettings {
-                group: "group".into(),
-                topic: "in".into(),
-                look_back_records: 10,
-                verify_max_records: 1_000,
-                adopt_group: false,
-                stop_on_expired: false,
-                max_payload_bytes: 1_000,
-            };
-            let recovered = self.memory.run_recovery(&Arc::new(Fragile), &settings, &self.shared.resting);
-            if !recovered & !self.memory.end_pending(Fate::Commits) {
+            self.wait().await;
+            if !self.recovers() & !self.memory.end_pending(Fate::Commits) {
                 return;
             }
         }
+    }
+
+    /// Lets every actor work off what it has.
+    async fn wait(&mut self) {
+        tokio::time::sleep(SETTLE).await;
+        self.settles += 1;
+    }
+
+    /// Carries a recovery out that was asked for, if there is one.
+    fn recovers(&self) -> bool {
+        let settings = RecoverySettings {
+            group: "group".into(),
+            topic: "in".into(),
+            look_back_records: 10,
+            verify_max_records: 1_000,
+            adopt_group: false,
+            stop_on_expired: false,
+            max_payload_bytes: 1_000,
+        };
+        self.memory.run_recovery(&Arc::new(Fragile), &settings, &self.shared.resting)
     }
 
     fn states(&self) -> Vec<(String, String)> {
