@@ -144,7 +144,8 @@ impl Pipeline {
         self.source.is_finished()
     }
 
-    /// Why the process is no member of its group; `None` where it is one.
+    /// Why the process is no member of its group; `None` where it is one. Not to be asked behind [`Pipeline::leave`]: the
+    /// client would not answer any more.
     #[must_use]
     pub fn outside(&self) -> Option<&'static str> {
         match membership_of(&*self.source.consumer()) {

@@ -117,13 +117,19 @@ impl<'a> Vigil<'a> {
     /// A spare without partitions is told of no loss when the group puts it out, so the group is asked, too.
     fn is_ready_now(&self, reading: &Reading) -> bool {
         let settle = Duration::from_millis(self.config.health.ready_settle_ms);
-        reading.is_ready(settle) && !self.is_stopping && self.pipeline.outside().is_none()
+        reading.is_ready(settle) && !self.is_stopping && self.outside().is_none()
+    }
+
+    /// Why the process is no member of its group. Not asked of a client that is told to leave: once it has, the question
+    /// is never answered, and it has no limit.
+    fn outside(&self) -> Option<&'static str> {
+        if self.is_stopping { None } else { self.pipeline.outside() }
     }
 
     fn unready_cause(&self, reading: &Reading) -> &'static str {
         if self.is_stopping {
             "stopping"
-        } else if reading.since_assigned.is_none() || self.pipeline.outside().is_some() {
+        } else if reading.since_assigned.is_none() || self.outside().is_some() {
             "not_joined"
         } else if reading.recovering > 0 {
             "recovering"
@@ -202,7 +208,7 @@ impl<'a> Vigil<'a> {
             since_source_turned: now.saturating_duration_since(source.turned),
             source: source.phase.name(),
             intake: if self.pipeline.takes_records() { Intake::Open } else { Intake::Full },
-            outside: self.pipeline.outside(),
+            outside: self.outside(),
             committing,
         };
         self.watchdog.look(&sight, now)
