@@ -41,6 +41,9 @@ const REGISTER_SLICE: Duration = Duration::from_secs(2);
 /// How long a new client is polled before its first request, where it needs an access token.
 const FIRST_TOKEN_POLL: Duration = Duration::from_millis(100);
 
+/// How long after a registration a late copy of its request is reckoned with.
+pub const LATEST_COPY: Duration = Duration::from_secs(60);
+
 /// The facility of the log line in which the client library tells that it registers once more.
 const ASKED_AGAIN: &str = "GETPID";
 
@@ -326,9 +329,9 @@ impl<C: ClientContext + 'static> Transaction<C> {
     /// does not tell of another process.
     #[must_use]
     pub fn may_be_open_since(&self) -> Option<Instant> {
-        let Producer { registered, last_answer, transaction_timeout, .. } = self.producer;
+        let Producer { registered, last_answer, .. } = self.producer;
         let may_be_overtaken = self.producer.context().has_asked_again.load(Ordering::Acquire)
-            && self.producer.clock.now() < registered + transaction_timeout;
+            && self.producer.clock.now() < registered + LATEST_COPY;
         (!may_be_overtaken).then_some(last_answer)
     }
 

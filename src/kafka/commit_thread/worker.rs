@@ -17,7 +17,7 @@ use crate::kafka::committed::{build, committed, serve};
 use crate::kafka::error::{Cause, KafkaFailure, Refusal, group_moved_on};
 use crate::kafka::membership::Membership;
 use crate::kafka::out_record;
-use crate::kafka::transaction::{Ended, Producer, Transaction, Undelivered};
+use crate::kafka::transaction::{Ended, LATEST_COPY, Producer, Transaction, Undelivered};
 use crate::ports::{Answer, Content, RefusedRecord};
 use crate::record::{Partition, header};
 
@@ -329,17 +329,16 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
             let cause = Cause::of_ours(format!("{closing} old producers are still closing"));
             return Ok(Err(KafkaFailure::Retry(cause)));
         }
-        let timeout = self.tools.settings.transaction_timeout;
         let registered = Producer::register(
             &self.tools.clients.producer,
             self.tools.context.clone(),
             Arc::clone(&self.tools.clock),
-            timeout,
+            self.tools.settings.transaction_timeout,
             REGISTER_LIMIT,
             Arc::clone(&self.tools.closing),
         );
         if registered.is_err() {
-            self.registrations_settle = Some(self.tools.clock.now() + timeout);
+            self.registrations_settle = Some(self.tools.clock.now() + LATEST_COPY);
         }
         Ok(registered)
     }
