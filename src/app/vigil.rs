@@ -72,17 +72,19 @@ impl<'a> Vigil<'a> {
     pub fn look(&mut self) -> ControlFlow<String> {
         let now = self.clock.now();
         let reading = self.pipeline.shared().vitals.read(now);
-        self.tell_ready(&reading, now);
+        // Once a look: the question goes to another thread of the client and back.
+        let outside = self.outside();
+        self.tell_ready(&reading, outside, now);
         self.tell_intake(now);
         if now >= self.stats_due {
             self.stats_due = now + Duration::from_millis(self.config.log.stats_interval_ms);
             self.tell_stats(&reading, now);
             self.pipeline.summarise_clients();
         }
-        let stalled = self.stalled(&reading, now);
+        let stalled = self.stalled(&reading, outside, now);
         if now >= self.heartbeat_due {
             self.heartbeat_due = now + HEARTBEAT_EVERY;
-            self.beat(&reading, stalled.as_ref());
+            self.beat(&reading, outside, stalled.as_ref());
         }
         match stalled {
             Some(stall) if !self.is_stopping => ControlFlow::Break(self.tell_stalled(&stall)),
@@ -100,8 +102,8 @@ impl<'a> Vigil<'a> {
         let _ = std::fs::remove_file(&self.config.health.file);
     }
 
-    fn tell_ready(&mut self, reading: &Reading, now: Instant) {
-        let is_ready = self.is_ready_now(reading);
+    fn tell_ready(&mut self, reading: &Reading, outside: Option<&'static str>, now: Instant) {
+        let is_ready = self.is_ready_now(reading, outside);
         if is_ready == self.is_ready {
             return;
         }
@@ -110,14 +112,14 @@ impl<'a> Vigil<'a> {
             let took_ms = millis(now.saturating_duration_since(self.started));
             BecameReady { assigned: reading.serving as u64, took_ms }.emit();
         } else {
-            BecameUnready { cause: self.unready_cause(reading) }.emit();
+            BecameUnready { cause: self.unready_cause(reading, outside) }.emit();
         }
     }
 
     /// A spare without partitions is told of no loss when the group puts it out, so the group is asked, too.
-    fn is_ready_now(&self, reading: &Reading) -> bool {
+    fn is_ready_now(&self, reading: &Reading, outside: Option<&'static str>) -> bool {
         let settle = Duration::from_millis(self.config.health.ready_settle_ms);
-        reading.is_ready(settle) && !self.is_stopping && self.outside().is_none()
+        reading.is_ready(settle) && !self.is_stopping && outside.is_none()
     }
 
     /// Why the process is no member of its group. Not asked of a client that is told to leave: once it has, the question
@@ -126,10 +128,10 @@ impl<'a> Vigil<'a> {
         if self.is_stopping { None } else { self.pipeline.outside() }
     }
 
-    fn unready_cause(&self, reading: &Reading) -> &'static str {
+    fn unready_cause(&self, reading: &Reading, outside: Option<&'static str>) -> &'static str {
         if self.is_stopping {
             "stopping"
-        } else if reading.since_assigned.is_none() || self.outside().is_some() {
+        } else if reading.since_assigned.is_none() || outside.is_some() {
             "not_joined"
         } else if reading.recovering > 0 {
             "recovering"
@@ -176,13 +178,13 @@ impl<'a> Vigil<'a> {
         self.window.close(now, &sample).emit();
     }
 
-    fn beat(&mut self, reading: &Reading, stalled: Option<&Stall>) {
-        let is_ready = self.is_ready_now(reading);
+    fn beat(&mut self, reading: &Reading, outside: Option<&'static str>, stalled: Option<&Stall>) {
+        let is_ready = self.is_ready_now(reading, outside);
         let heartbeat = Heartbeat {
             written_unix_ms: self.clock.unix_ms(),
             pid: std::process::id(),
             ready: is_ready,
-            ready_cause: if is_ready { "serving".to_owned() } else { self.unready_cause(reading).to_owned() },
+            ready_cause: if is_ready { "serving".to_owned() } else { self.unready_cause(reading, outside).to_owned() },
             live: stalled.is_none(),
             live_cause: self.phase(reading),
         };
@@ -198,7 +200,7 @@ impl<'a> Vigil<'a> {
 
     // ------------------------------------------------------------------------------------------------ the watchdog
 
-    fn stalled(&mut self, reading: &Reading, now: Instant) -> Option<Stall> {
+    fn stalled(&mut self, reading: &Reading, outside: Option<&'static str>, now: Instant) -> Option<Stall> {
         let source = self.pipeline.source_phase().read();
         let (step, since) = self.pipeline.commit_phase().get();
         let committing = (step != CommitStep::Idle)
@@ -208,7 +210,7 @@ impl<'a> Vigil<'a> {
             since_source_turned: now.saturating_duration_since(source.turned),
             source: source.phase.name(),
             intake: if self.pipeline.takes_records() { Intake::Open } else { Intake::Full },
-            outside: self.outside(),
+            outside,
             committing,
         };
         self.watchdog.look(&sight, now)

@@ -66,6 +66,19 @@ impl KafkaFailure {
             | KafkaFailure::Fatal(cause) => cause,
         }
     }
+
+    /// Of several failures at once, that with the highest number decides what follows.
+    #[must_use]
+    pub fn gravity(&self) -> u8 {
+        match self {
+            KafkaFailure::Fenced(_) => 5,
+            KafkaFailure::Fatal(_) => 4,
+            KafkaFailure::Unanswered(_) => 3,
+            KafkaFailure::Refused(..) => 2,
+            KafkaFailure::AbortAndResend(_) => 1,
+            KafkaFailure::Retry(_) => 0,
+        }
+    }
 }
 
 /// What the broker holds against the content.

@@ -440,13 +440,5 @@ fn event<'r>(topic: &'r str, replay: &'r Replay) -> OutRecord<'r> {
 
 /// The failure that decides.
 fn worst(failed: Vec<Undelivered>) -> Undelivered {
-    let rank = |failed: &Undelivered| match &failed.failure {
-        KafkaFailure::Fenced(_) => 5,
-        KafkaFailure::Fatal(_) => 4,
-        KafkaFailure::Unanswered(_) => 3,
-        KafkaFailure::Refused(..) => 2,
-        KafkaFailure::AbortAndResend(_) => 1,
-        KafkaFailure::Retry(_) => 0,
-    };
-    failed.into_iter().max_by_key(rank).expect("called with at least one")
+    failed.into_iter().max_by_key(|failed| failed.failure.gravity()).expect("called with at least one")
 }

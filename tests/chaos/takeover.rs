@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
-use serde_json::Value;
 use steward::workload::Workload;
 
 use crate::setting;
@@ -241,7 +240,7 @@ impl Scene {
     /// Stops the first member at a moment when a transaction of its is open, or none.
     fn freezes_the_first(&mut self, wanted: Transaction) {
         let member = &self.members[0];
-        let its = serving(member);
+        let its = member.serving();
         wait_until("the process stops where it should", PATIENCE, || {
             member.sigstop();
             // Requests that are on their way have arrived by then, and the others' transactions come and go.
@@ -283,7 +282,7 @@ fn shares(members: &[Steward]) -> Option<BTreeMap<i32, u32>> {
     let mut owners = BTreeMap::new();
     let (mut least, mut most) = (usize::MAX, 0);
     for member in members {
-        let serving = serving(member);
+        let serving = member.serving();
         (least, most) = (least.min(serving.len()), most.max(serving.len()));
         for partition in serving {
             if owners.insert(partition, member.pid()).is_some() {
@@ -292,21 +291,4 @@ fn shares(members: &[Steward]) -> Option<BTreeMap<i32, u32>> {
         }
     }
     (owners.len() == usize::try_from(PARTITIONS).expect("a few") && most - least <= 1).then_some(owners)
-}
-
-/// What it serves, as it said last.
-fn serving(member: &Steward) -> BTreeSet<i32> {
-    member.events("stats").last().map(|line| ranges(&line["serving"])).unwrap_or_default()
-}
-
-/// `0-3,7` as numbers.
-fn ranges(text: &Value) -> BTreeSet<i32> {
-    let number = |text: &str| text.parse::<i32>().expect("a partition's number");
-    let parts = text.as_str().expect("partitions are told as text").split(',').filter(|part| !part.is_empty());
-    parts
-        .flat_map(|part| match part.split_once('-') {
-            Some((first, last)) => number(first)..=number(last),
-            None => number(part)..=number(part),
-        })
-        .collect()
 }

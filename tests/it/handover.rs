@@ -16,7 +16,7 @@ use crate::support::kafka::{Kafka, Outgoing};
 use crate::support::ledger::Ledger;
 use crate::support::load::{Load, events};
 use crate::support::names::Names;
-use crate::support::process::{Setup, Steward};
+use crate::support::process::{Setup, Steward, partitions};
 use crate::support::wait::{Deadline, PATIENCE, wait_for, wait_until};
 
 pub fn trials() -> Vec<Trial> {
@@ -42,13 +42,13 @@ fn a_process_that_joins_takes_what_must_move_and_the_rest_goes_on() {
     applies_more(&mut stays);
 
     let mut joins = group.setup.clone().instance("joins").start();
-    wait_until("the new one serves its share", PATIENCE, || serving(&joins).len() == PARTITIONS / 2);
+    wait_until("the new one serves its share", PATIENCE, || joins.serving().len() == PARTITIONS / 2);
     applies_more(&mut joins);
     load.stop();
     Ledger::of(&group.kafka, &group.names).assert_exact();
 
     let moved: BTreeSet<i32> = stays.events("partitions_revoked").iter().flat_map(partitions).collect();
-    assert_eq!(moved, serving(&joins), "only what the new one serves has left");
+    assert_eq!(moved, joins.serving(), "only what the new one serves has left");
     assert_eq!(stays.events("recovery_started").len(), PARTITIONS, "a kept partition was restored again");
     let began = time(&stays.events("partitions_revoked")[0]);
     let ended = joins.events("recovery_finished").iter().map(time).max().expect("it serves");
@@ -73,7 +73,7 @@ fn a_zombie_that_wakes_up_notices_and_none_of_its_work_is_seen() {
     group.freeze_inside_a_transaction(&zombie);
     let silence = Deadline::after(Duration::from_millis(SESSION_MS) + transaction_timeout + Duration::from_secs(2));
     let mut heir = group.setup.clone().instance("heir").start();
-    wait_until("others have taken over", PATIENCE, || serving(&heir) == all_partitions());
+    wait_until("others have taken over", PATIENCE, || heir.serving() == all_partitions());
     applies_more(&mut heir);
     wait_until("the zombie was away for long enough", PATIENCE, || silence.passed());
 
@@ -83,7 +83,7 @@ fn a_zombie_that_wakes_up_notices_and_none_of_its_work_is_seen() {
     assert_eq!(partitions(&lost), all_partitions(), "{lost}");
     wait_until("it is back as an ordinary member", PATIENCE, || {
         assert!(zombie.is_running(), "it ended; {}", zombie.tail());
-        serving(&zombie).len() == PARTITIONS / 2
+        zombie.serving().len() == PARTITIONS / 2
     });
     load.stop();
     Ledger::of(&group.kafka, &group.names).assert_exact();
@@ -96,7 +96,7 @@ fn a_process_that_stood_still_for_longer_than_the_watchdog_waits_goes_on() {
     let group = Group::with_transaction_timeout(Duration::from_secs(6));
     let setup = group.setup.clone().set("health.stall_timeout_ms", i64::try_from(STALL_MS).expect("seconds"));
     let mut sleeper = setup.instance("sleeper").start();
-    wait_until("it serves everything", PATIENCE, || serving(&sleeper) == all_partitions());
+    wait_until("it serves everything", PATIENCE, || sleeper.serving() == all_partitions());
     let load = group.load();
     applies_more(&mut sleeper);
 
@@ -124,7 +124,7 @@ fn an_owner_killed_inside_a_transaction_is_succeeded_once_that_has_timed_out() {
     let blocked = heir.wait_for_event("recovery_blocked", PATIENCE);
     let partition = i32::try_from(number(&blocked, "partition")).expect("the number of a partition");
     assert!(open.contains(&partition), "partitions {open:?} were open: {blocked}");
-    wait_until("it goes on once the transaction is aborted", PATIENCE, || serving(&heir) == all_partitions());
+    wait_until("it goes on once the transaction is aborted", PATIENCE, || heir.serving() == all_partitions());
     applies_more(&mut heir);
     load.stop();
     Ledger::of(&group.kafka, &group.names).assert_exact();
@@ -167,7 +167,7 @@ fn joins_and_leaves_in_a_row_change_nothing_and_leave_nothing_behind() {
     }
     let helped = leaving.iter().filter(|guest| !guest.events("recovery_finished").is_empty()).count();
     assert!(helped >= count / 4, "only {helped} of {count} guests came to serve anything");
-    wait_until("everything is back", PATIENCE, || serving(&stays) == all_partitions());
+    wait_until("everything is back", PATIENCE, || stays.serving() == all_partitions());
     applies_more(&mut stays);
     let after = Footprint::of(&mut stays);
     load.stop();
@@ -240,7 +240,7 @@ impl Group {
     /// A process that serves every partition.
     fn serves(&self, instance: &str) -> Steward {
         let process = self.setup.clone().instance(instance).start();
-        wait_until("it serves everything", PATIENCE, || serving(&process) == all_partitions());
+        wait_until("it serves everything", PATIENCE, || process.serving() == all_partitions());
         process
     }
 
@@ -286,29 +286,6 @@ impl Footprint {
 
 fn all_partitions() -> BTreeSet<i32> {
     (0..).take(PARTITIONS).collect()
-}
-
-/// What it serves, as it said last.
-fn serving(process: &Steward) -> BTreeSet<i32> {
-    process.events("stats").last().map(|line| ranges(&line["serving"])).unwrap_or_default()
-}
-
-/// The partitions that a line names.
-fn partitions(line: &Value) -> BTreeSet<i32> {
-    ranges(&line["partitions"])
-}
-
-/// `0-3,7` as numbers.
-fn ranges(text: &Value) -> BTreeSet<i32> {
-    let text = text.as_str().expect("partitions are told as text");
-    let number = |text: &str| text.parse::<i32>().expect("a partition's number");
-    text.split(',')
-        .filter(|part| !part.is_empty())
-        .flat_map(|part| match part.split_once('-') {
-            Some((first, last)) => number(first)..=number(last),
-            None => number(part)..=number(part),
-        })
-        .collect()
 }
 
 /// When a line was written: RFC 3339 in UTC with milliseconds, so that text compares as time does.

@@ -1,7 +1,7 @@
 //! Clients that prove who they are, on a real Kafka: what can be configured works, what is refused is told with what to
 //! do, and no secret is ever shown.
 
-mod acls;
+pub mod acls;
 mod properties;
 #[cfg(feature = "tls")]
 mod tls;
@@ -130,7 +130,7 @@ fn sasl_broker() -> Broker {
 }
 
 /// The broker's list of users.
-pub fn jaas(users: &[(&str, &str)]) -> String {
+fn jaas(users: &[(&str, &str)]) -> String {
     // Beyond ASCII, a properties file is read as Latin-1.
     let escaped = |text: &str| -> String {
         let escape = |c: char| if c.is_ascii() { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) };

@@ -1,6 +1,7 @@
 //! What the committer does, as numbers and log events. What can repeat without end is counted and summarised.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use crate::actors::Shared;
@@ -83,12 +84,11 @@ impl Report {
 
     /// The first transaction of a term carries what its recovery found missing.
     fn healed(&mut self, partition: Partition, term: Term) {
-        if self.healing.get(&partition).is_none_or(|(found, _)| *found != term) {
+        let Entry::Occupied(found) = self.healing.entry(partition) else { return };
+        if found.get().0 != term {
             return;
         }
-        let Some((_, Healed { entities, events, rejections, from, until })) = self.healing.remove(&partition) else {
-            return;
-        };
+        let (_, Healed { entities, events, rejections, from, until }) = found.remove();
         let partition = partition.0;
         WriteHealed { partition, entities, events, rejections, from: from.0, until: until.0 }.emit();
     }

@@ -376,15 +376,8 @@ fn assert_covered(content: &Content) {
 /// and the largest of them is the one.
 fn at_fault(content: &Content, failed: Vec<Undelivered>) -> AtFault {
     let rank = |failed: &Undelivered| {
-        let grave = match &failed.failure {
-            KafkaFailure::Fenced(_) => 5,
-            KafkaFailure::Fatal(_) => 4,
-            KafkaFailure::Unanswered(_) => 3,
-            KafkaFailure::Refused(..) => 2,
-            KafkaFailure::AbortAndResend(_) => 1,
-            KafkaFailure::Retry(_) => 0,
-        };
-        (grave, failed.failure.cause().timed_out, failed.index.map(|index| weight_of(content, index)))
+        let weight = failed.index.map(|index| weight_of(content, index));
+        (failed.failure.gravity(), failed.failure.cause().timed_out, weight)
     };
     let worst = failed.into_iter().max_by_key(rank).expect("called with at least one");
     let record = match &worst.failure {

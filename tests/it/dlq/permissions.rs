@@ -4,9 +4,8 @@ use libtest_mimic::Trial;
 
 use super::replay::letters;
 use super::scene::Scene;
-use crate::security::jaas;
+use crate::security::acls::broker;
 use crate::support::acls::{self, Allow, Operation, Pattern, Resource};
-use crate::support::broker::Broker;
 
 pub fn trials() -> Vec<Trial> {
     broker_trials![Own:
@@ -90,21 +89,6 @@ fn replay_as(scene: &Scene, user: &str) -> crate::cli::Ran {
         ("STEWARD__KAFKA__SECURITY__PASSWORD", user),
     ];
     scene.start_with(&environment, &["replay", "--execute", "--timeout-ms", "8000"]).end()
-}
-
-fn broker(users: &[&str]) -> Broker {
-    let passwords: Vec<(&str, &str)> = users.iter().map(|user| (*user, *user)).collect();
-    let jaas = jaas(&passwords);
-    Broker::with_listeners(
-        &[("SASL", "SASL_PLAINTEXT")],
-        &[
-            ("listener.name.sasl.sasl.enabled.mechanisms", "PLAIN"),
-            ("listener.name.sasl.plain.sasl.jaas.config", &jaas),
-            ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
-            // The test itself, and the broker to itself, on the plain listeners.
-            ("super.users", "User:ANONYMOUS"),
-        ],
-    )
 }
 
 fn allow<'a>(scene: &Scene, user: &'a str, operation: Operation, on: On) -> Allow<'a> {

@@ -125,10 +125,9 @@ fn produce_two(kafka: &Kafka, names: &Names, ids: &mut impl Iterator<Item = u32>
     kafka.produce(&names.input, &[record(id.to_string(), created), record("x", "no json")]);
 }
 
-fn broker(users: &[&str]) -> Broker {
-    let passwords: Vec<(String, String)> = users.iter().map(|user| ((*user).to_owned(), (*user).to_owned())).collect();
-    let passwords: Vec<(&str, &str)> =
-        passwords.iter().map(|(user, password)| (user.as_str(), password.as_str())).collect();
+/// A broker that asks these users for a password, which is their name, and for permissions.
+pub fn broker(users: &[&str]) -> Broker {
+    let passwords: Vec<(&str, &str)> = users.iter().map(|user| (*user, *user)).collect();
     let jaas = jaas(&passwords);
     Broker::with_listeners(
         &[("SASL", "SASL_PLAINTEXT")],

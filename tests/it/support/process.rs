@@ -1,6 +1,6 @@
 //! The real binary as a process, judged by its log: JSON lines with an `event` each, and by its exit code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -150,6 +150,11 @@ impl Steward {
     /// All events of this name so far.
     pub fn events(&self, name: &str) -> Vec<Value> {
         self.log.all().into_iter().filter(|line| line["event"] == name).collect()
+    }
+
+    /// The partitions that it serves, as its last `stats` said.
+    pub fn serving(&self) -> BTreeSet<i32> {
+        self.events("stats").last().map(|line| ranges(&line["serving"])).unwrap_or_default()
     }
 
     /// All lines of level ERROR so far: a test fails on those that it did not announce.
@@ -393,4 +398,22 @@ pub fn all_log(processes: &mut [Steward], name: &str, limit: Duration) {
 /// Waits until something holds of a process's log.
 pub fn wait_for_log<T>(process: &Steward, what: &str, limit: Duration, look: impl Fn(&[Value]) -> Option<T>) -> T {
     wait_for(what, limit, || look(&process.log.all()))
+}
+
+/// The partitions that a line names.
+pub fn partitions(line: &Value) -> BTreeSet<i32> {
+    ranges(&line["partitions"])
+}
+
+/// `0-3,7` as numbers.
+fn ranges(text: &Value) -> BTreeSet<i32> {
+    let text = text.as_str().expect("partitions are told as text");
+    let number = |text: &str| text.parse::<i32>().expect("a partition's number");
+    text.split(',')
+        .filter(|part| !part.is_empty())
+        .flat_map(|part| match part.split_once('-') {
+            Some((first, last)) => number(first)..=number(last),
+            None => number(part)..=number(part),
+        })
+        .collect()
 }
