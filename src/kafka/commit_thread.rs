@@ -42,6 +42,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::ConsumerContext;
 
 use crate::kafka::membership::GroupView;
+use crate::kafka::transaction::Predecessors;
 use crate::log_events::{LogEvent, ProducerAbandoned, millis};
 use crate::ports::{Answer, Clock, Content, Mark, Reply, Terms, Transactions};
 use crate::record::Partition;
@@ -217,7 +218,7 @@ impl CommitThread {
             mark,
             clock,
             phase: Arc::clone(&phase),
-            closing: Arc::default(),
+            predecessors: Arc::default(),
         };
         let mut supervisor = Supervisor { tools, worker: None, workers: 0, threads: Arc::default() };
         supervisor.worker = Some(supervisor.start_worker()?);
@@ -290,8 +291,8 @@ struct Tools<C> {
     mark: Mark,
     clock: Arc<dyn Clock>,
     phase: Arc<CommitPhase>,
-    /// Old clients that are being torn down on threads of their own.
-    closing: Arc<AtomicUsize>,
+    /// What earlier producers may still do.
+    predecessors: Arc<Predecessors>,
 }
 
 /// Hands requests to the worker, and gives it up when a call of its does not return.

@@ -19,7 +19,6 @@
 //! Architecture invariant: nothing here decides what is replayed, or how fast.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -33,7 +32,7 @@ use super::guards::StartRefusal;
 use super::out_record::OutRecord;
 use super::replay_marks;
 use super::topic_reader::Progress;
-use super::transaction::{self, Ended, Producer, Transaction, Undelivered};
+use super::transaction::{self, Ended, Predecessors, Producer, Transaction, Undelivered};
 use crate::config::Config;
 use crate::dead_letters::{NotAMark, Place, Replay, Replayed};
 use crate::ports::Clock;
@@ -171,8 +170,8 @@ pub struct Replayer<'a> {
     producer: Option<Producer<TalkingContext>>,
     /// Everything that is marked, of this run as well.
     replayed: Replayed,
-    /// Old clients that are being torn down.
-    closing: Arc<AtomicUsize>,
+    /// What earlier producers may still do.
+    predecessors: Arc<Predecessors>,
 }
 
 /// How an attempt ended.
@@ -213,7 +212,7 @@ impl<'a> Replayer<'a> {
             marks_topic: replay_marks::topic_of(&config.kafka.dlq_topic),
             producer: None,
             replayed: Replayed::default(),
-            closing: Arc::default(),
+            predecessors: Arc::default(),
         };
         replayer.register(progress)?;
         Ok(replayer)
@@ -291,7 +290,7 @@ impl<'a> Replayer<'a> {
             Arc::clone(&self.clock),
             timeout,
             self.limit,
-            Arc::clone(&self.closing),
+            Arc::clone(&self.predecessors),
         );
         let producer = producer.map_err(|failure| match failure {
             KafkaFailure::Fenced(cause) => self.fenced(&cause),

@@ -41,11 +41,13 @@ const REGISTER_SLICE: Duration = Duration::from_secs(2);
 /// How long a new client is polled before its first request, where it needs an access token.
 const FIRST_TOKEN_POLL: Duration = Duration::from_millis(100);
 
-/// How long after a registration a late copy of its request is reckoned with.
-pub const LATEST_COPY: Duration = Duration::from_secs(60);
+/// How long after a registration was repeated a late copy of its request is reckoned with.
+const LATEST_COPY: Duration = Duration::from_secs(60);
 
-/// The facility of the log line in which the client library tells that it registers once more.
+/// The log line in which the client library tells that it registers once more: its facility, and what it says where no
+/// broker has answered, so that the request may still be on its way.
 const ASKED_AGAIN: &str = "GETPID";
+const UNANSWERED: &str = "Local: ";
 
 /// How often a wait for delivery looks again. The client's own flush waits 100 ms, and a poll of it cannot wait for
 /// less than 2: what is left below a whole millisecond it spends asking for the time.
@@ -88,10 +90,39 @@ pub struct Producer<C: ClientContext + 'static> {
     client: Closing<C>,
     clock: Arc<dyn Clock>,
     transaction_timeout: Duration,
-    /// When it had registered.
-    registered: Instant,
     /// When it had registered, or its last transaction had ended: this epoch was the newest then.
     last_answer: Instant,
+}
+
+/// What the producers of a transactional id leave behind for those that come after them, in this process.
+#[derive(Debug, Default)]
+pub struct Predecessors {
+    /// Clients that are still being torn down.
+    closing: AtomicUsize,
+    /// When a registration was last repeated, or given up, without an answer: its request may still arrive, and fence
+    /// whoever has registered since.
+    unanswered: Mutex<Option<Instant>>,
+}
+
+impl Predecessors {
+    /// How many clients are still being torn down.
+    #[must_use]
+    pub fn closing(&self) -> usize {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    fn went_unanswered(&self, now: Instant) {
+        *self.lock() = Some(now);
+    }
+
+    fn may_still_register(&self, now: Instant) -> bool {
+        self.lock().is_some_and(|last| now < last + LATEST_COPY)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        // A moment is whole or not there.
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// An open transaction. Dropped, it stays open until the next producer of this id registers, or until it times out.
@@ -124,8 +155,7 @@ pub struct Undelivered {
 
 impl<C: ClientContext + 'static> Producer<C> {
     /// Connects and registers `config`'s transactional id, which fences every earlier producer of that id and ends
-    /// what they have open. `config` needs the [`settings`] of this module. Blocks up to `limit`; `closing` counts
-    /// the old clients that are still being torn down.
+    /// what they have open. `config` needs the [`settings`] of this module. Blocks up to `limit`.
     ///
     /// # Errors
     /// [`KafkaFailure::Retry`] when time ran out, `Fenced` when another process registers at the same moment,
@@ -136,13 +166,18 @@ impl<C: ClientContext + 'static> Producer<C> {
         clock: Arc<dyn Clock>,
         transaction_timeout: Duration,
         limit: Duration,
-        closing: Arc<AtomicUsize>,
+        predecessors: Arc<Predecessors>,
     ) -> Result<Producer<C>, KafkaFailure> {
         let deadline = clock.now() + limit;
-        let context = Deliveries { inner: context, failed: Mutex::default(), has_asked_again: AtomicBool::new(false) };
+        let context = Deliveries {
+            inner: context,
+            failed: Mutex::default(),
+            predecessors: Arc::clone(&predecessors),
+            clock: Arc::clone(&clock),
+        };
         let client = BaseProducer::from_config_and_context(config, context)
             .map_err(|error| classify(&error, Step::Init))
-            .map(|client| Closing { client: Some(client), closing })?;
+            .map(|client| Closing { client: Some(client), predecessors })?;
         if C::ENABLE_REFRESH_OAUTH_TOKEN {
             // The first token is asked for by a callback, which only a poll serves.
             client.get().poll(FIRST_TOKEN_POLL);
@@ -153,12 +188,13 @@ impl<C: ClientContext + 'static> Producer<C> {
             let Err(error) = client.get().init_transactions(left.clamp(LEAST_WAIT, REGISTER_SLICE)) else { break };
             let failure = classify(&error, Step::Init);
             if !matches!(failure, KafkaFailure::Retry(_)) || clock.now() >= deadline {
+                client.predecessors.went_unanswered(clock.now());
                 return Err(failure);
             }
             client.get().poll(FULL_QUEUE_POLL);
         }
-        let registered = clock.now();
-        Ok(Producer { client, clock, transaction_timeout, registered, last_answer: registered })
+        let last_answer = clock.now();
+        Ok(Producer { client, clock, transaction_timeout, last_answer })
     }
 
     /// Opens a transaction, which costs nothing until something is staged.
@@ -325,14 +361,12 @@ impl<C: ClientContext + 'static> Transaction<C> {
     /// the client repeats the request that adds partitions as soon as it is connected again, and the delayed first
     /// copy opens a transaction of its own, which the coordinator times out however quick this one is.
     ///
-    /// `None` while a delayed first copy of its registration may still arrive, and raise the epoch: then being fenced
-    /// does not tell of another process.
+    /// `None` while the request of an earlier registration, or a second one of its own, may still arrive and raise the
+    /// epoch: then being fenced does not tell of another process.
     #[must_use]
     pub fn may_be_open_since(&self) -> Option<Instant> {
-        let Producer { registered, last_answer, .. } = self.producer;
-        let may_be_overtaken = self.producer.context().has_asked_again.load(Ordering::Acquire)
-            && self.producer.clock.now() < registered + LATEST_COPY;
-        (!may_be_overtaken).then_some(last_answer)
+        let may_be_overtaken = self.producer.client.predecessors.may_still_register(self.producer.clock.now());
+        (!may_be_overtaken).then_some(self.producer.last_answer)
     }
 
     /// Since the transaction was opened.
@@ -406,7 +440,7 @@ where
 struct Closing<C: ClientContext + 'static> {
     /// `None` only while it is dropped.
     client: Option<BaseProducer<Deliveries<C>>>,
-    closing: Arc<AtomicUsize>,
+    predecessors: Arc<Predecessors>,
 }
 
 impl<C: ClientContext + 'static> Closing<C> {
@@ -418,26 +452,27 @@ impl<C: ClientContext + 'static> Closing<C> {
 impl<C: ClientContext + 'static> Drop for Closing<C> {
     fn drop(&mut self) {
         let Some(client) = self.client.take() else { return };
-        self.closing.fetch_add(1, Ordering::AcqRel);
-        let closing = Arc::clone(&self.closing);
+        self.predecessors.closing.fetch_add(1, Ordering::AcqRel);
+        let predecessors = Arc::clone(&self.predecessors);
         let close = move || {
             drop(client);
-            closing.fetch_sub(1, Ordering::AcqRel);
+            predecessors.closing.fetch_sub(1, Ordering::AcqRel);
         };
         let spawned = std::thread::Builder::new().name("steward-producer-close".to_owned()).spawn(close);
         if spawned.is_err() {
             // The closure was dropped here, and the client with it.
-            self.closing.fetch_sub(1, Ordering::AcqRel);
+            self.predecessors.closing.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }
 
-/// Remembers which records were not delivered; everything else goes to the inner context.
+/// Remembers which records were not delivered, and that a registration was repeated: the library waits for nothing before
+/// it does so, and says it in its log alone. Everything goes to the inner context as well, but for the deliveries.
 struct Deliveries<C> {
     inner: C,
     failed: Mutex<Vec<(usize, KafkaError)>>,
-    /// A registration was repeated. The library waits for nothing before it does so, and says it in its log alone.
-    has_asked_again: AtomicBool,
+    predecessors: Arc<Predecessors>,
+    clock: Arc<dyn Clock>,
 }
 
 impl<C> Deliveries<C> {
@@ -451,8 +486,8 @@ impl<C: ClientContext> ClientContext for Deliveries<C> {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = C::ENABLE_REFRESH_OAUTH_TOKEN;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        if facility == ASKED_AGAIN {
-            self.has_asked_again.store(true, Ordering::Release);
+        if facility == ASKED_AGAIN && message.contains(UNANSWERED) {
+            self.predecessors.went_unanswered(self.clock.now());
         }
         self.inner.log(level, facility, message);
     }

@@ -33,8 +33,8 @@ use support::broker::{Need, trial};
 const SEED: u64 = 20_261_124;
 const SECONDS: u64 = 40;
 /// Seeds that have found something. What it was has a test of its own that takes no luck: a call of the client that does
-/// not return (105, 205), a drain that the group refuses (100), a late copy of a registration (302), a false alarm of a
-/// process that has lost its partition (413).
+/// not return (105, 205), a drain that the group refuses (100), a late copy of a registration (302; of an earlier producer's:
+/// the seed that is played by default), a false alarm of a process that has lost its partition (413).
 const FOUND: [u64; 5] = [100, 105, 205, 302, 413];
 
 fn main() {

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -17,7 +16,7 @@ use crate::kafka::committed::{build, committed, serve};
 use crate::kafka::error::{Cause, KafkaFailure, Refusal, group_moved_on};
 use crate::kafka::membership::Membership;
 use crate::kafka::out_record;
-use crate::kafka::transaction::{Ended, LATEST_COPY, Producer, Transaction, Undelivered};
+use crate::kafka::transaction::{Ended, Producer, Transaction, Undelivered};
 use crate::ports::{Answer, Content, RefusedRecord};
 use crate::record::{Partition, header};
 
@@ -64,21 +63,11 @@ pub(super) struct Worker<C: ConsumerContext + Clone + 'static> {
     /// The last transaction was aborted for sure, and only its producer is in doubt: the next commit may register
     /// another one without asking how things stand.
     owes_a_producer: bool,
-    /// Until when the request of a registration that failed may still arrive, and fence whoever came after it.
-    registrations_settle: Option<Instant>,
 }
 
 impl<C: ConsumerContext + Clone + 'static> Worker<C> {
     pub(super) fn new(tools: Tools<C>, number: u64) -> Worker<C> {
-        Worker {
-            tools,
-            number,
-            producer: None,
-            asker: None,
-            last_end: None,
-            owes_a_producer: false,
-            registrations_settle: None,
-        }
+        Worker { tools, number, producer: None, asker: None, last_end: None, owes_a_producer: false }
     }
 
     pub(super) fn run(mut self, jobs: &Receiver<Job>, answers: &Sender<Answer>) {
@@ -276,13 +265,10 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
         }
     }
 
-    /// How old something of this process's own can be that has fenced the producer: as old as can be while a delayed
-    /// registration may still arrive, which raises the epoch as another process would.
+    /// How old something of this process's own can be that has fenced the producer; as old as can be where nothing is
+    /// known of it.
     fn age_of(&self, open_since: Option<Instant>) -> Duration {
-        let now = self.tools.clock.now();
-        let is_settled = self.registrations_settle.is_none_or(|settled| now >= settled);
-        let since = open_since.filter(|_| is_settled);
-        since.map_or(Duration::MAX, |since| now.saturating_duration_since(since))
+        open_since.map_or(Duration::MAX, |since| self.tools.clock.now().saturating_duration_since(since))
     }
 
     /// The producer is gone, and with it whatever is open. `age` is the oldest that the coordinator can have timed out:
@@ -324,23 +310,19 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
         self.producer = None;
         self.last_end = None;
         self.owes_a_producer = false;
-        let closing = self.tools.closing.load(Ordering::Acquire);
+        let closing = self.tools.predecessors.closing();
         if closing > MAX_CLOSING {
             let cause = Cause::of_ours(format!("{closing} old producers are still closing"));
             return Ok(Err(KafkaFailure::Retry(cause)));
         }
-        let registered = Producer::register(
+        Ok(Producer::register(
             &self.tools.clients.producer,
             self.tools.context.clone(),
             Arc::clone(&self.tools.clock),
             self.tools.settings.transaction_timeout,
             REGISTER_LIMIT,
-            Arc::clone(&self.tools.closing),
-        );
-        if registered.is_err() {
-            self.registrations_settle = Some(self.tools.clock.now() + LATEST_COPY);
-        }
-        Ok(registered)
+            Arc::clone(&self.tools.predecessors),
+        ))
     }
 
     fn ask_committed(

@@ -29,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
         a_delayed_abort_reaches_nothing_of_the_next_transaction,
         a_delayed_opening_of_a_transaction_is_no_other_process,
         a_delayed_registration_of_its_own_is_no_other_process,
+        a_delayed_registration_of_a_predecessor_is_no_other_process,
         offsets_that_the_client_never_gives_up_cost_one_producer,
         a_drain_that_meets_a_call_which_never_returns_ends_in_good_order,
     ]
@@ -255,6 +256,28 @@ fn a_delayed_registration_of_its_own_is_no_other_process() {
     scene.settles();
 
     // It raises the epoch behind the producer's back.
+    let producers = scene.broker.proxy.requests(Api::INIT_PRODUCER_ID);
+    assert_eq!(delayed.release(), DONE);
+    scene.sends_events();
+    scene.settles();
+
+    assert!(scene.broker.proxy.requests(Api::INIT_PRODUCER_ID) > producers, "nothing fenced the producer");
+    scene.ends_well();
+}
+
+/// The producer whose request is late has a successor by then, which registered at the first attempt.
+fn a_delayed_registration_of_a_predecessor_is_no_other_process() {
+    let mut scene = Scene::with(&[]);
+
+    let delayed = scene.broker.proxy.hold(Api::INIT_PRODUCER_ID, ClientSees::Close);
+    for _ in 0..2 {
+        let unheard = scene.broker.proxy.drop_answer(Api::END_TXN);
+        scene.sends_events();
+        assert_eq!(unheard.answer(), DONE, "it took effect, and nobody was told");
+        scene.expects("took_effect");
+        scene.settles();
+    }
+
     let producers = scene.broker.proxy.requests(Api::INIT_PRODUCER_ID);
     assert_eq!(delayed.release(), DONE);
     scene.sends_events();

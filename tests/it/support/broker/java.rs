@@ -244,6 +244,8 @@ impl Server {
         })
         .args(options)
         .arg(format!("-Dlog4j2.configurationFile={}", script("log4j2.properties")))
+        // A killed broker leaves what it unpacked of its native libraries behind, which goes with the folder.
+        .arg(format!("-Djava.io.tmpdir={}", self.folder.display()))
         .arg("-cp")
         .arg(jars().join("*"))
         .arg(class)
