@@ -28,6 +28,10 @@ use broker::Ground;
 use machine::Machine;
 use options::{Measure, Options};
 
+/// The same as the program's, so that no contender has a better one.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() {
     let options = Options::parse();
     if let Some(child) = &options.child {
