@@ -1,7 +1,7 @@
 //! One key: judges each of its records, in order, and says what became of them.
 //!
-//! A message carries all records of the key in one batch. After it the actor leaves its state in the registry as the
-//! last good one, and counts the batch down. A panic of the entity's code is caught around it and costs that one event
+//! A message carries all records of the key in one batch. After it the actor leaves its state in its slot as the last
+//! good one, and counts the batch down. A panic of the entity's code is caught around it and costs that one event
 //! (`panicked`); the outcomes go out without delay, and then the supervisor restarts the actor from the last good
 //! state. A panic while the state is written down is found one event later: the message is gone through again with
 //! the state written down after each event, so that the one to blame is known.
@@ -13,13 +13,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use actix::{Actor, ActorContext, Addr, Context, Handler, Message, Supervised};
 
 use crate::actors::committer::{CommitActor, Completed};
-use crate::actors::registry::ActiveEntities;
-use crate::actors::{MAILBOX_MESSAGES, Shared, post};
+use crate::actors::registry::Slot;
+use crate::actors::{MAILBOX_MESSAGES, post};
 use crate::entity::{Entity, Reason, Rejection, judge, write_down};
 use crate::log_events::{EntityRestarted, LogEvent};
 use crate::progress::offsets::{BatchId, Outcomes};
 use crate::progress::recovery::Resting;
 use crate::record::{Batch, DeadLetter, Key, Offset, Partition, Snapshot, TraceContext};
+use crate::stats::Stats;
 use crate::vitals::Seat;
 
 /// A batch that entities work on: the last one to finish tells the committer.
@@ -82,18 +83,26 @@ pub struct Deliver {
     pub records: Range<u32>,
 }
 
-/// See the module.
+/// What the entities of one thread share.
+pub struct Household<E: Entity> {
+    /// The kind of entity.
+    pub entity: Arc<E>,
+    /// Counters.
+    pub stats: Arc<Stats>,
+    /// That of the thread.
+    pub seat: Arc<Seat>,
+    /// Payloads above are refused.
+    pub max_payload_bytes: u64,
+}
+
+/// See the module. There can be a hundred thousand of them: what they share stands in one place.
 pub struct EntityActor<E: Entity> {
-    entity: Arc<E>,
+    household: Arc<Household<E>>,
     partition: Partition,
     key: Key,
     state: E::State,
     newest: Offset,
-    registry: Arc<ActiveEntities<E>>,
-    shared: Shared,
-    /// That of its thread.
-    seat: Arc<Seat>,
-    max_payload_bytes: u64,
+    slot: Arc<Slot>,
 }
 
 /// What one message came to.
@@ -114,19 +123,11 @@ enum WriteDown {
 }
 
 impl<E: Entity> EntityActor<E> {
-    /// An actor that starts from where the entity rested.
-    pub fn new(
-        entity: Arc<E>,
-        (partition, key): (Partition, Key),
-        resting: &Resting,
-        registry: Arc<ActiveEntities<E>>,
-        shared: Shared,
-        seat: Arc<Seat>,
-        max_payload_bytes: u64,
-    ) -> EntityActor<E> {
-        let state = state_of(&*entity, resting);
-        let newest = resting.newest;
-        EntityActor { entity, partition, key, state, newest, registry, shared, seat, max_payload_bytes }
+    /// An actor that starts from the last good state in its slot.
+    pub fn new(household: Arc<Household<E>>, partition: Partition, key: Key, slot: Arc<Slot>) -> EntityActor<E> {
+        let last_good = slot.last_good();
+        let state = state_of(&*household.entity, &last_good);
+        EntityActor { household, partition, key, state, newest: last_good.newest, slot }
     }
 
     /// Judges the records in order, from the actor's state, which stays as it is.
@@ -134,15 +135,16 @@ impl<E: Entity> EntityActor<E> {
         let mut judged =
             Judged { state: None, newest: self.newest, snapshot: None, trace: None, outcomes: Outcomes::default() };
         let mut newest_applied = None;
+        let household = &*self.household;
         for &index in records {
             let record = batch.record(index as usize);
             if record.offset <= judged.newest {
                 judged.outcomes.skipped += 1;
                 continue;
             }
-            self.seat.take(self.partition, record.offset);
+            household.seat.take(self.partition, record.offset);
             let state = judged.state.as_ref().unwrap_or(&self.state);
-            let decided = judge(&*self.entity, state, &record, self.max_payload_bytes);
+            let decided = judge(&*household.entity, state, &record, household.max_payload_bytes);
             let written = decided.and_then(|next| match write_down {
                 WriteDown::AtTheEnd => Ok((next, None)),
                 WriteDown::AfterEach => self.write_down(&next).map(|snapshot| (next, snapshot)),
@@ -166,22 +168,7 @@ impl<E: Entity> EntityActor<E> {
     }
 
     fn write_down(&self, state: &E::State) -> Result<Option<Arc<[u8]>>, Rejection> {
-        Ok(write_down(&*self.entity, state)?.map(Arc::from))
-    }
-
-    fn last_good(&self) -> Resting {
-        let found = self.registry.get(&self.key).map(|active| active.last_good.clone());
-        found.unwrap_or(Resting { snapshot: None, newest: Offset(-1) })
-    }
-
-    /// Leaves the last good state in the registry; one message less is pending.
-    fn settle(&self, applied: Option<Resting>) {
-        if let Some(mut active) = self.registry.get_mut(&self.key) {
-            active.pending -= 1;
-            if let Some(resting) = applied {
-                active.last_good = resting;
-            }
-        }
+        Ok(write_down(&*self.household.entity, state)?.map(Arc::from))
     }
 }
 
@@ -195,11 +182,12 @@ impl<E: Entity> Actor for EntityActor<E> {
 
 impl<E: Entity> Supervised for EntityActor<E> {
     fn restarting(&mut self, _: &mut Self::Context) {
-        let last_good = self.last_good();
-        self.state = state_of(&*self.entity, &last_good);
+        let last_good = self.slot.last_good();
+        self.state = state_of(&*self.household.entity, &last_good);
         self.newest = last_good.newest;
-        self.shared.stats.entity_restarted();
-        let restarts = self.shared.stats.totals().entity_restarts;
+        let stats = &self.household.stats;
+        stats.entity_restarted();
+        let restarts = stats.totals().entity_restarts;
         EntityRestarted { partition: self.partition.0, restarts }.emit();
     }
 }
@@ -216,18 +204,18 @@ impl<E: Entity> Handler<Deliver> for EntityActor<E> {
                 Err(_) => judged = self.judge_all(&work.batch, records, WriteDown::AfterEach),
             }
         }
-        self.seat.leave();
+        self.household.seat.leave();
         let Judged { state, newest, snapshot, trace, outcomes } = judged;
         let has_panicked = outcomes.dead_letters.iter().any(|letter| letter.rejection.reason == Reason::Panicked);
         let snapshot = match state {
             Some(state) => {
                 (self.state, self.newest) = (state, newest);
-                self.settle(Some(Resting { snapshot: snapshot.clone(), newest }));
+                self.slot.settle(Some(Resting { snapshot: snapshot.clone(), newest }));
                 let (partition, key) = (work.batch.partition(), Arc::clone(&self.key));
                 Some(Snapshot { partition, key, value: snapshot, newest, trace })
             }
             None => {
-                self.settle(None);
+                self.slot.settle(None);
                 None
             }
         };

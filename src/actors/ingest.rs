@@ -18,8 +18,8 @@ use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message,
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use crate::actors::committer::{CommitActor, Forfeited, Joined, Opened, Over, ReportForfeits, Revoked, Stopping};
-use crate::actors::entity_actor::{Deliver, EntityActor, Work};
-use crate::actors::registry::{ActiveEntities, PartitionEntities};
+use crate::actors::entity_actor::{Deliver, EntityActor, Household, Work};
+use crate::actors::registry::{PartitionEntities, Slot};
 use crate::actors::{MAILBOX_MESSAGES, MAX_OPEN_BATCHES, Shared, Stop, post};
 use crate::entity::{Entity, judge};
 use crate::log_events::{
@@ -30,9 +30,8 @@ use crate::ports::{Drained, EventSource, ReadFailure, Recoveries, RecoveryFailur
 use crate::progress::budget::Lease;
 use crate::progress::lifecycle::{Happening, Lifecycle, Stage, Step};
 use crate::progress::offsets::{BatchId, DoneBatch, OpenBatch, Outcomes};
-use crate::progress::recovery::{Recovered, Refusal, Resting};
+use crate::progress::recovery::{Recovered, Refusal};
 use crate::record::{Batch, DeadLetter, Key, Offset, Partition, Position, Term};
-use crate::vitals::Seat;
 
 mod report;
 
@@ -75,7 +74,7 @@ pub struct IngestActor<E: Entity> {
     recoveries: Box<dyn Recoveries>,
     committer: Addr<CommitActor>,
     /// Where entities live; one at least.
-    homes: Vec<Home>,
+    homes: Vec<Home<E>>,
     owned: BTreeMap<Partition, Owned<E>>,
     open_batches: OpenBatchCount,
     /// Entities that are actors, all partitions together.
@@ -90,19 +89,23 @@ pub struct IngestActor<E: Entity> {
 }
 
 /// A thread on which entities live.
-struct Home {
+struct Home<E: Entity> {
     /// `None`: the thread of the ingest actor.
     arbiter: Option<ArbiterHandle>,
-    seat: Arc<Seat>,
+    household: Arc<Household<E>>,
 }
 
-impl Home {
-    fn all(arbiters: Vec<ArbiterHandle>, shared: &Shared) -> Vec<Home> {
+impl<E: Entity> Home<E> {
+    fn all(arbiters: Vec<ArbiterHandle>, entity: &Arc<E>, shared: &Shared, max_payload_bytes: u64) -> Vec<Home<E>> {
         let mut threads: Vec<Option<ArbiterHandle>> = arbiters.into_iter().map(Some).collect();
         if threads.is_empty() {
             threads.push(None);
         }
-        threads.into_iter().map(|arbiter| Home { arbiter, seat: shared.vitals.seat() }).collect()
+        let homes = threads.into_iter().map(|arbiter| {
+            let (entity, stats, seat) = (Arc::clone(entity), Arc::clone(&shared.stats), shared.vitals.seat());
+            Home { arbiter, household: Arc::new(Household { entity, stats, seat, max_payload_bytes }) }
+        });
+        homes.collect()
     }
 }
 
@@ -248,7 +251,7 @@ impl<E: Entity> IngestActor<E> {
     #[must_use]
     pub fn new(parts: Parts<E>) -> IngestActor<E> {
         let Parts { entity, settings, shared, terms, source, recoveries, committer, arbiters, open_batches } = parts;
-        let homes = Home::all(arbiters, &shared);
+        let homes = Home::all(arbiters, &entity, &shared, settings.max_payload_bytes);
         IngestActor {
             entity,
             settings,
@@ -506,19 +509,10 @@ impl<E: Entity> IngestActor<E> {
         self.shared.stats.keys_read(batch.len(), keys.iter().map(|(key, records)| (*key, records.len())));
         let work = Work::new(Arc::clone(&batch), id, by_key, keys.len(), decided, self.committer.clone());
         for (key, records) in keys {
-            let birth = |key: Key, resting: Resting, registry: Arc<ActiveEntities<E>>| {
+            let birth = |key: Key, slot: Arc<Slot>| {
                 self.shared.stats.entity_woke();
                 self.active_entities += 1;
-                let (entity, shared) = (Arc::clone(&self.entity), self.shared.clone());
-                give_birth(
-                    &self.homes,
-                    entity,
-                    (partition, key),
-                    resting,
-                    registry,
-                    shared,
-                    self.settings.max_payload_bytes,
-                )
+                give_birth(&self.homes, partition, key, slot)
             };
             let address = entities.address(key, self.use_clock, birth);
             post(&address, Deliver { work: Arc::clone(&work), records });
@@ -608,19 +602,11 @@ impl<'b> ByKey<'b> {
     }
 }
 
-fn give_birth<E: Entity>(
-    homes: &[Home],
-    entity: Arc<E>,
-    key: (Partition, Key),
-    resting: Resting,
-    registry: Arc<ActiveEntities<E>>,
-    shared: Shared,
-    max_payload_bytes: u64,
-) -> Addr<EntityActor<E>> {
-    let hash = FxBuildHasher.hash_one(&key.1);
+fn give_birth<E: Entity>(homes: &[Home<E>], partition: Partition, key: Key, slot: Arc<Slot>) -> Addr<EntityActor<E>> {
+    let hash = FxBuildHasher.hash_one(&key);
     let home = &homes[usize::try_from(hash % homes.len() as u64).expect("less than the number of threads")];
-    let seat = Arc::clone(&home.seat);
-    let make = move || EntityActor::new(entity, key, &resting, registry, shared, seat, max_payload_bytes);
+    let household = Arc::clone(&home.household);
+    let make = move || EntityActor::new(household, partition, key, slot);
     match &home.arbiter {
         Some(arbiter) => Supervisor::start_in_arbiter(arbiter, |_| make()),
         None => Supervisor::start(|_| make()),

@@ -1,11 +1,11 @@
-//! Where an entity is. At rest it is its compact snapshot, in a map that the ingest actor alone owns; when an event
-//! arrives it becomes an actor, and its place is in a concurrent map, where the actor leaves its last good state after
-//! each message; when idle it goes back to rest.
+//! Where an entity is. At rest it is its compact snapshot; when an event arrives it becomes an actor, which shares a
+//! [`Slot`] with the registry and leaves its last good state there after each message; when idle it goes back to rest.
 //!
 //! At no moment do two actors own one key: only the ingest actor gives birth, and it lets an entity rest only when the
 //! actor has worked off all that it was sent. The former actor then has nothing left to do but to end.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::Addr;
 use dashmap::DashMap;
@@ -17,19 +17,52 @@ use crate::progress::budget::Lease;
 use crate::progress::recovery::{Resting, resting_bytes};
 use crate::record::{Key, Offset};
 
-/// The entities of one partition that are actors.
-pub type ActiveEntities<E> = DashMap<Key, Active<E>, FxBuildHasher>;
+/// What an entity that is an actor and its registry both know.
+#[derive(Debug)]
+pub struct Slot {
+    /// Messages sent and not yet worked off. Raised by ingest, lowered by the actor.
+    pending: AtomicU32,
+    /// The state after the last message that was worked off: what it restarts from, and what it rests as.
+    last_good: Mutex<Resting>,
+}
+
+impl Slot {
+    fn new(resting: Resting) -> Slot {
+        Slot { pending: AtomicU32::new(0), last_good: Mutex::new(resting) }
+    }
+
+    /// A message is worked off. `applied` is the state after it; `None` where it is what it was.
+    pub fn settle(&self, applied: Option<Resting>) {
+        if let Some(resting) = applied {
+            *self.lock() = resting;
+        }
+        // Whoever sees the count sees the state above.
+        self.pending.fetch_sub(1, Ordering::Release);
+    }
+
+    /// The state after the last message that was worked off.
+    #[must_use]
+    pub fn last_good(&self) -> Resting {
+        self.lock().clone()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.pending.load(Ordering::Acquire) > 0
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Resting> {
+        // It is replaced as a whole.
+        self.last_good.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// An entity that is an actor.
-pub struct Active<E: Entity> {
-    /// Where to send its records.
-    pub address: Addr<EntityActor<E>>,
-    /// Messages sent and not yet worked off. Raised by ingest, lowered by the actor.
-    pub pending: u32,
+struct Active<E: Entity> {
+    /// Where to send its records. Behind an `Arc`, because a clone of an address allocates.
+    address: Arc<Addr<EntityActor<E>>>,
+    slot: Arc<Slot>,
     /// The clock of use, see [`PartitionEntities::let_rest`].
-    pub used: u64,
-    /// The state after the last message that was worked off: what it restarts from, and what it rests as.
-    pub last_good: Resting,
+    used: u64,
     /// What it counts for in the lease, in bytes.
     counted_bytes: u64,
 }
@@ -37,7 +70,7 @@ pub struct Active<E: Entity> {
 /// All entities of one partition.
 pub struct PartitionEntities<E: Entity> {
     resting: FxHashMap<Key, Resting>,
-    active: Arc<ActiveEntities<E>>,
+    active: DashMap<Key, Active<E>, FxBuildHasher>,
     lease: Lease,
 }
 
@@ -45,7 +78,7 @@ impl<E: Entity> PartitionEntities<E> {
     /// All are at rest.
     #[must_use]
     pub fn at_rest(resting: FxHashMap<Key, Resting>, lease: Lease) -> PartitionEntities<E> {
-        PartitionEntities { resting, active: Arc::new(DashMap::with_hasher(FxBuildHasher)), lease }
+        PartitionEntities { resting, active: DashMap::with_hasher(FxBuildHasher), lease }
     }
 
     /// The address of the entity's actor, which is given birth to where it is at rest; one more message is pending.
@@ -53,12 +86,12 @@ impl<E: Entity> PartitionEntities<E> {
         &mut self,
         key: &[u8],
         used: u64,
-        birth: impl FnOnce(Key, Resting, Arc<ActiveEntities<E>>) -> Addr<EntityActor<E>>,
-    ) -> Addr<EntityActor<E>> {
+        birth: impl FnOnce(Key, Arc<Slot>) -> Addr<EntityActor<E>>,
+    ) -> Arc<Addr<EntityActor<E>>> {
         if let Some(mut active) = self.active.get_mut(key) {
-            active.pending += 1;
+            active.slot.pending.fetch_add(1, Ordering::Relaxed);
             active.used = used;
-            return active.address.clone();
+            return Arc::clone(&active.address);
         }
         let (key, resting, counted_bytes) = match self.resting.remove_entry(key) {
             Some((key, resting)) => {
@@ -67,32 +100,37 @@ impl<E: Entity> PartitionEntities<E> {
             }
             None => (Arc::from(key), Resting { snapshot: None, newest: Offset(-1) }, 0),
         };
-        let address = birth(Arc::clone(&key), resting.clone(), Arc::clone(&self.active));
-        let active = Active { address: address.clone(), pending: 1, used, last_good: resting, counted_bytes };
-        self.active.insert(key, active);
+        let slot = Arc::new(Slot::new(resting));
+        slot.pending.store(1, Ordering::Relaxed);
+        let address = Arc::new(birth(Arc::clone(&key), Arc::clone(&slot)));
+        self.active.insert(key, Active { address: Arc::clone(&address), slot, used, counted_bytes });
         address
     }
 
     /// Lets each actor rest that has nothing pending and was last used before `idle_before`. Returns how many.
     pub fn let_rest(&mut self, idle_before: u64) -> usize {
-        let mut rested = Vec::new();
+        let mut rested = 0;
         let mut bytes = self.lease.bytes();
+        let resting = &mut self.resting;
         self.active.retain(|key, active| {
+            // Before the state is looked at: only this thread sends, so an actor that is idle stays so.
+            let rests = !active.slot.is_busy() && active.used < idle_before;
+            let last_good = active.slot.last_good();
             // An absent entity is the same as one that was never heard of.
-            let is_live = active.last_good.snapshot.is_some();
-            let now_bytes = if is_live { resting_bytes(key, &active.last_good) } else { 0 };
+            let is_live = last_good.snapshot.is_some();
+            let now_bytes = if is_live { resting_bytes(key, &last_good) } else { 0 };
             bytes = (bytes + now_bytes).saturating_sub(active.counted_bytes);
             active.counted_bytes = now_bytes;
-            let rests = active.pending == 0 && active.used < idle_before;
             if rests {
-                rested.push((Arc::clone(key), active.last_good.clone()));
+                rested += 1;
+                if is_live {
+                    resting.insert(Arc::clone(key), last_good);
+                }
             }
             !rests
         });
         self.lease.set(bytes);
-        let count = rested.len();
-        self.resting.extend(rested.into_iter().filter(|(_, resting)| resting.snapshot.is_some()));
-        count
+        rested
     }
 
     /// How many entities are actors.
@@ -111,13 +149,5 @@ impl<E: Entity> PartitionEntities<E> {
     #[must_use]
     pub fn resting(&self) -> usize {
         self.resting.len()
-    }
-}
-
-/// An actor holds the map, and the map its address: without this the actors of a partition that has gone would keep
-/// each other for ever.
-impl<E: Entity> Drop for PartitionEntities<E> {
-    fn drop(&mut self) {
-        self.active.clear();
     }
 }
