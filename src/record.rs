@@ -195,14 +195,37 @@ impl HeaderSpan {
     }
 }
 
+/// Where a record's bytes stand: the value behind the key. Small, because whoever looks at a record gets it from another
+/// core's cache. What is absent is told by a number that nothing else has.
 #[derive(Debug, Clone, Copy)]
 struct RecordSpan {
     offset: Offset,
-    timestamp_ms: Option<i64>,
-    key: Option<Span>,
-    value: Option<Span>,
+    timestamp_ms: i64,
+    start: u32,
+    key_len: u32,
+    value_len: u32,
+    /// Its headers end where those of the next record begin.
     headers_start: u32,
-    headers_len: u32,
+}
+
+/// The length of a key or value that is null.
+const NULL: u32 = u32::MAX;
+/// The timestamp of a record without one.
+const NO_TIMESTAMP: i64 = i64::MIN;
+
+impl RecordSpan {
+    fn key(&self) -> Option<Range<usize>> {
+        stretch(self.start, self.key_len)
+    }
+
+    fn value(&self) -> Option<Range<usize>> {
+        let key_len = if self.key_len == NULL { 0 } else { self.key_len };
+        stretch(self.start + key_len, self.value_len)
+    }
+}
+
+fn stretch(start: u32, len: u32) -> Option<Range<usize>> {
+    (len != NULL).then(|| start as usize..start as usize + len as usize)
 }
 
 /// Records of one partition in the order of their offsets, read under one term, and the position behind them.
@@ -218,11 +241,40 @@ pub struct Batch {
     headers: Vec<HeaderSpan>,
 }
 
+/// How much a batch holds: what the next one of a reader will hardly exceed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extent {
+    records: usize,
+    headers: usize,
+    data_bytes: usize,
+}
+
 impl Batch {
     /// A batch without records, whose reader stands at `next`.
     #[must_use]
     pub fn new(partition: Partition, term: Term, next: Position) -> Batch {
-        Batch { partition, term, next, data: Vec::new(), records: Vec::new(), headers: Vec::new() }
+        Batch::with_room(partition, term, next, Extent::default())
+    }
+
+    /// The same, with room for as much as `expected` and an eighth more: a buffer that grows is copied, and ends up to
+    /// twice as large as what it holds.
+    #[must_use]
+    pub fn with_room(partition: Partition, term: Term, next: Position, expected: Extent) -> Batch {
+        let room = |count: usize| count + count / 8;
+        Batch {
+            partition,
+            term,
+            next,
+            data: Vec::with_capacity(room(expected.data_bytes)),
+            records: Vec::with_capacity(room(expected.records)),
+            headers: Vec::with_capacity(room(expected.headers)),
+        }
+    }
+
+    /// How much it holds.
+    #[must_use]
+    pub fn extent(&self) -> Extent {
+        Extent { records: self.records.len(), headers: self.headers.len(), data_bytes: self.data.len() }
     }
 
     /// Copies a record in behind those that are there, and moves the position behind it.
@@ -240,16 +292,17 @@ impl Batch {
         if let Some(last) = self.records.last() {
             assert!(last.offset < offset, "offsets of one partition only rise: {} then {offset}", last.offset);
         }
-        let key = key.map(|bytes| self.copy(bytes));
-        let value = value.map(|bytes| self.copy(bytes));
+        let start = as_u32(self.data.len());
+        let key_len = key.map_or(NULL, |bytes| self.copy(bytes).len);
+        let value_len = value.map_or(NULL, |bytes| self.copy(bytes).len);
+        let timestamp_ms = timestamp_ms.unwrap_or(NO_TIMESTAMP);
         let headers_start = as_u32(self.headers.len());
         for header in headers {
             let name = self.copy(header.name.as_bytes());
             let value = header.value.map(|bytes| self.copy(bytes));
             self.headers.push(HeaderSpan { name, value });
         }
-        let headers_len = as_u32(self.headers.len()) - headers_start;
-        self.records.push(RecordSpan { offset, timestamp_ms, key, value, headers_start, headers_len });
+        self.records.push(RecordSpan { offset, timestamp_ms, start, key_len, value_len, headers_start });
         self.next = offset.next();
     }
 
@@ -303,13 +356,14 @@ impl Batch {
     #[must_use]
     pub fn record(&self, index: usize) -> Record<'_> {
         let span = &self.records[index];
-        let headers = span.headers_start as usize..(span.headers_start + span.headers_len) as usize;
+        let headers_end = self.records.get(index + 1).map_or(self.headers.len(), |next| next.headers_start as usize);
+        let headers = &self.headers[span.headers_start as usize..headers_end];
         Record {
             offset: span.offset,
-            timestamp_ms: span.timestamp_ms,
-            key: span.key.map(|span| &self.data[span.range()]),
-            value: span.value.map(|span| &self.data[span.range()]),
-            headers: Headers { data: &self.data, spans: &self.headers[headers] },
+            timestamp_ms: (span.timestamp_ms != NO_TIMESTAMP).then_some(span.timestamp_ms),
+            key: span.key().map(|range| &self.data[range]),
+            value: span.value().map(|range| &self.data[range]),
+            headers: Headers { data: &self.data, spans: headers },
         }
     }
 

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 
 use crate::kafka::batch_queue::{QueueFailure, Taken};
 use crate::ports::{SourceEvent, SourceSink};
-use crate::record::{Batch, Offset, Partition, Position, Term};
+use crate::record::{Batch, Extent, Offset, Partition, Position, Term};
 
 /// A partition that is assigned.
 pub(super) struct Owned {
@@ -18,11 +18,13 @@ pub(super) struct Owned {
     pub(super) reading: Reading,
     /// What came a second time, so that the client was set back; `None` once a record behind it has come.
     pub(super) repeated: Option<Offset>,
+    /// What the last batch came to.
+    pub(super) last_extent: Extent,
 }
 
 impl Owned {
     pub(super) fn new(term: Term, reading: Reading) -> Owned {
-        Owned { term, reading, repeated: None }
+        Owned { term, reading, repeated: None, last_extent: Extent::default() }
     }
 }
 
@@ -69,7 +71,7 @@ impl Round<'_> {
                     return;
                 }
                 // Anything else was fetched before the partition was held or revoked.
-                let Some(Owned { term, reading: Reading::Started { next, open }, repeated }) =
+                let Some(Owned { term, reading: Reading::Started { next, open }, repeated, last_extent }) =
                     self.owned.get_mut(&partition)
                 else {
                     return;
@@ -85,7 +87,7 @@ impl Round<'_> {
                     });
                     return;
                 }
-                incoming.copy_into(open.get_or_insert_with(|| Batch::new(partition, *term, *next)));
+                incoming.copy_into(open.get_or_insert_with(|| Batch::with_room(partition, *term, *next, *last_extent)));
                 *next = offset.next();
                 *repeated = None;
                 self.records += 1;

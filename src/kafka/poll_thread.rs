@@ -468,6 +468,7 @@ impl PollThread {
         for (&partition, owned) in &mut self.owned {
             let Reading::Started { open, .. } = &mut owned.reading else { continue };
             let Some(batch) = open.take() else { continue };
+            owned.last_extent = batch.extent();
             if self.terms.is_current(partition, owned.term) {
                 self.outbox.data.push_back(SourceEvent::Batch(batch));
             } else {
