@@ -236,7 +236,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             max_payload_bytes: 262_144,
-            max_in_flight_bytes: 134_217_728,
+            max_in_flight_bytes: 50_331_648,
             max_batch_records: 32_768,
             max_transaction_bytes: 33_554_432,
             max_state_bytes: 1_073_741_824,

@@ -113,7 +113,7 @@ that are named in this chart are compared with config.toml by a test.
 {{- define "steward.readySettleMs" -}}{{- include "steward.configNumber" (list . "health" "ready_settle_ms" 5000) -}}{{- end -}}
 {{- define "steward.statsIntervalMs" -}}{{- include "steward.configNumber" (list . "log" "stats_interval_ms" 10000) -}}{{- end -}}
 {{- define "steward.maxStateBytes" -}}{{- include "steward.configNumber" (list . "limits" "max_state_bytes" 1073741824) -}}{{- end -}}
-{{- define "steward.maxInFlightBytes" -}}{{- include "steward.configNumber" (list . "limits" "max_in_flight_bytes" 134217728) -}}{{- end -}}
+{{- define "steward.maxInFlightBytes" -}}{{- include "steward.configNumber" (list . "limits" "max_in_flight_bytes" 50331648) -}}{{- end -}}
 {{- define "steward.maxTransactionBytes" -}}{{- include "steward.configNumber" (list . "limits" "max_transaction_bytes" 33554432) -}}{{- end -}}
 {{- define "steward.maxActiveEntities" -}}{{- include "steward.configNumber" (list . "limits" "max_active_entities" 200000) -}}{{- end -}}
 

@@ -46,7 +46,7 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
     (
         "[limits]\nmax_transaction_bytes = 134217729",
         "limits.max_transaction_bytes",
-        &["at most limits.max_in_flight_bytes", "134217728 or less"],
+        &["at most limits.max_in_flight_bytes", "50331648 or less"],
     ),
     ("[limits]\nmax_in_flight_bytes = 4294967296", "limits.max_in_flight_bytes", &["from 1024 to 2147483648"]),
     ("[limits]\nmax_batch_records = 0", "limits.max_batch_records", &["from 1 to 1000000"]),
