@@ -14,14 +14,14 @@ COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs \
-    && cargo build --release --locked --features tls \
+    && cargo build --profile dist --locked --features tls \
     && rm -r src
 COPY config.toml ./
 COPY src src
 # Cargo compares times, and the copied files may be older than the empty ones.
 RUN find src -name '*.rs' -exec touch {} + \
-    && cargo build --release --locked --features tls \
-    && target/release/steward --version
+    && cargo build --profile dist --locked --features tls \
+    && target/dist/steward --version
 
 FROM ${RUNTIME}
 ARG VERSION=0.1.0
@@ -31,7 +31,7 @@ LABEL org.opencontainers.image.title="steward" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-COPY --from=build /build/target/release/steward /steward
+COPY --from=build /build/target/dist/steward /steward
 # Every key with its default; mount your own over it, or override keys by variables.
 COPY config.toml /etc/steward/config.toml
 # A static OpenSSL does not know where this system keeps its certificates.
