@@ -20,7 +20,7 @@ pub fn tests() -> Vec<Trial> {
         a_password_is_read_from_its_file_without_the_line_end,
         a_missing_password_file_is_named,
         what_needs_tls_says_so_in_a_build_without,
-        the_read_ahead_is_a_quarter_of_the_bytes_in_flight,
+        the_read_ahead_is_an_eighth_of_the_bytes_in_flight,
         statistics_name_each_assigned_partition_once,
         a_token_file_yields_who_it_is_about_and_when_it_ends,
         a_token_file_that_holds_no_token_is_an_error_that_does_not_quote_it,
@@ -97,11 +97,11 @@ fn what_needs_tls_says_so_in_a_build_without() {
     }
 }
 
-fn the_read_ahead_is_a_quarter_of_the_bytes_in_flight() {
+fn the_read_ahead_is_an_eighth_of_the_bytes_in_flight() {
     let mut config = Config::default();
     config.limits.max_in_flight_bytes = 64 << 20;
     let settings = client::consumer(&config, "pod-1").expect("valid");
-    assert_eq!(settings.get("queued.max.messages.kbytes"), Some("16384"));
+    assert_eq!(settings.get("queued.max.messages.kbytes"), Some("8192"));
     config.limits.max_in_flight_bytes = 1;
     let settings = client::consumer(&config, "pod-1").expect("valid");
     assert_eq!(settings.get("queued.max.messages.kbytes"), Some("1024"));

@@ -149,7 +149,8 @@ The process ends by itself when that takes too long, and says why; a probe that 
 {{- add
   (include "steward.maxStateBytes" . | int64)
   $inFlight
-  (div $inFlight 4)
+  (div $inFlight 8)
+  (div $inFlight 5)
   (max (div (mul $transaction 3) 2) 67108864)
   (mul (include "steward.maxActiveEntities" . | int64) 1000)
   50000000 -}}
