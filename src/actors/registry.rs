@@ -27,8 +27,9 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// Of an entity that is about to get its first message.
     fn new(resting: Resting) -> Slot {
-        Slot { pending: AtomicU32::new(0), last_good: Mutex::new(resting) }
+        Slot { pending: AtomicU32::new(1), last_good: Mutex::new(resting) }
     }
 
     /// A message is worked off. `applied` is the state after it; `None` where it is what it was.
@@ -101,7 +102,6 @@ impl<E: Entity> PartitionEntities<E> {
             None => (Arc::from(key), Resting { snapshot: None, newest: Offset(-1) }, 0),
         };
         let slot = Arc::new(Slot::new(resting));
-        slot.pending.store(1, Ordering::Relaxed);
         let address = Arc::new(birth(Arc::clone(&key), Arc::clone(&slot)));
         self.active.insert(key, Active { address: Arc::clone(&address), slot, used, counted_bytes });
         address

@@ -245,32 +245,20 @@ fn a_delayed_opening_of_a_transaction_is_no_other_process() {
 }
 
 fn a_delayed_registration_of_its_own_is_no_other_process() {
-    let mut scene = Scene::with(&[]);
-
-    // A renewal, whose request is late, and repeated by the library.
-    let unheard = scene.broker.proxy.drop_answer(Api::END_TXN);
-    let delayed = scene.broker.proxy.hold(Api::INIT_PRODUCER_ID, ClientSees::Close);
-    scene.sends_events();
-    assert_eq!(unheard.answer(), DONE, "it took effect, and nobody was told");
-    scene.expects("took_effect");
-    scene.settles();
-
-    // It raises the epoch behind the producer's back.
-    let producers = scene.broker.proxy.requests(Api::INIT_PRODUCER_ID);
-    assert_eq!(delayed.release(), DONE);
-    scene.sends_events();
-    scene.settles();
-
-    assert!(scene.broker.proxy.requests(Api::INIT_PRODUCER_ID) > producers, "nothing fenced the producer");
-    scene.ends_well();
+    a_delayed_registration_is_no_other_process(1);
 }
 
 /// The producer whose request is late has a successor by then, which registered at the first attempt.
 fn a_delayed_registration_of_a_predecessor_is_no_other_process() {
+    a_delayed_registration_is_no_other_process(2);
+}
+
+/// The request of the first of so many renewals is late, and repeated by the library.
+fn a_delayed_registration_is_no_other_process(renewals: usize) {
     let mut scene = Scene::with(&[]);
 
     let delayed = scene.broker.proxy.hold(Api::INIT_PRODUCER_ID, ClientSees::Close);
-    for _ in 0..2 {
+    for _ in 0..renewals {
         let unheard = scene.broker.proxy.drop_answer(Api::END_TXN);
         scene.sends_events();
         assert_eq!(unheard.answer(), DONE, "it took effect, and nobody was told");
@@ -278,6 +266,7 @@ fn a_delayed_registration_of_a_predecessor_is_no_other_process() {
         scene.settles();
     }
 
+    // It raises the epoch behind the producer's back.
     let producers = scene.broker.proxy.requests(Api::INIT_PRODUCER_ID);
     assert_eq!(delayed.release(), DONE);
     scene.sends_events();
