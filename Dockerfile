@@ -19,8 +19,9 @@ RUN mkdir src \
 COPY config.toml ./
 COPY src src
 # Cargo compares times, and the copied files may be older than the empty ones.
+# The packed relocations take 0.8 MB less of the file; they need glibc 2.36, which bookworm has.
 RUN find src -name '*.rs' -exec touch {} + \
-    && cargo build --profile dist --locked --features tls \
+    && cargo rustc --profile dist --locked --features tls --bin steward -- -C link-arg=-Wl,-z,pack-relative-relocs \
     && target/dist/steward --version
 
 FROM ${RUNTIME}
