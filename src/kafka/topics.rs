@@ -261,8 +261,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
             Ok(metadata) => metadata,
             Err(error) if is_missing(&error) => return Ok(None),
             Err(error) if is_unreachable(&error) => {
-                // Why they do not answer waits in the client's queue.
-                serve(&self.metadata);
+                serve_all(&self.metadata);
                 return Err(self.unreachable(&error));
             }
             Err(error) => return Err(StartRefusal::Broker { what: what(), cause: error.to_string() }),
@@ -329,6 +328,14 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         if C::ENABLE_REFRESH_OAUTH_TOKEN {
             hand_over_token(&self.admin);
         }
+    }
+}
+
+/// Why no broker answers waits in the client's queue; with the library's `debug` behind thousands of log lines.
+fn serve_all<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
+    for _ in 0..20 {
+        // Serves whatever comes within this time; an error, which has gone to the context already, ends it.
+        drop(consumer.poll(Duration::from_millis(5)));
     }
 }
 

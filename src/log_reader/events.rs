@@ -35,6 +35,9 @@ impl Readable for i64 {
 impl Readable for f64 {
     const KINDS: &'static [Kind] = &[Kind::Integer, Kind::Number];
 }
+impl Readable for Option<i64> {
+    const KINDS: &'static [Kind] = &[Kind::Integer, Kind::OptionalInteger];
+}
 impl Readable for String {
     const KINDS: &'static [Kind] = &[Kind::Text];
 }
@@ -56,6 +59,7 @@ macro_rules! read_events {
 
         /// A line's event, as far as it is read.
         #[derive(Debug, Clone, PartialEq)]
+        #[allow(clippy::large_enum_variant, reason = "there is one at a time, and a box would be made for every `stats`")]
         pub enum Event {
             $(
                 $(#[doc = $says])+
@@ -128,6 +132,8 @@ read_events! {
         skipped_total: u64,
         lag_total: u64,
         oldest_age_ms: u64,
+        oldest_partition: Option<i64>,
+        oldest_offset: Option<i64>,
         latency_p50_ms: u64,
         latency_p99_ms: u64,
         state_bytes: u64,
@@ -156,6 +162,12 @@ impl Stats {
         self.phase.split(',').next().unwrap_or_default().trim()
     }
 
+    /// The event that has waited longest for its commit; `None` where nothing waits, or where it is not told.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Waiting> {
+        Some(Waiting { partition: self.oldest_partition?, offset: self.oldest_offset?, age_ms: self.oldest_age_ms })
+    }
+
     /// Events rejected per second within the interval.
     #[must_use]
     pub fn rejected_per_s(&self) -> f64 {
@@ -171,4 +183,15 @@ impl Stats {
 
 fn parse_sum(list: &str) -> u64 {
     super::parse_counts(list).fold(0, |sum, (_, count)| sum.saturating_add(count))
+}
+
+/// An event that is read and not committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its partition.
+    pub partition: i64,
+    /// Its offset.
+    pub offset: i64,
+    /// How long ago it was produced, in milliseconds.
+    pub age_ms: u64,
 }

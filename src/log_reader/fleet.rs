@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::counts::{Tally, parse_counts};
+use super::events::Waiting;
 use super::line::{Line, Reading, UnixMs};
 use super::pod::{Pod, Totals, Voice};
 use crate::log_events::Level;
@@ -53,6 +54,8 @@ pub struct Now {
     pub lag: u64,
     /// Age of the oldest event that is read and not committed: the worst of all.
     pub oldest_age_ms: u64,
+    /// That event, with its pod, where it is told.
+    pub oldest: Option<(String, Waiting)>,
     /// Median latency: the worst of all.
     pub latency_p50_ms: u64,
     /// The latency of 99 of 100: the worst of all.
@@ -207,6 +210,11 @@ impl Fleet {
             sum.events_per_s += stats.events_per_s;
             sum.lag = sum.lag.saturating_add(stats.lag_total);
             sum.oldest_age_ms = sum.oldest_age_ms.max(stats.oldest_age_ms);
+            if let Some(waiting) = stats.oldest()
+                && sum.oldest.as_ref().is_none_or(|(_, known)| known.age_ms < waiting.age_ms)
+            {
+                sum.oldest = Some((pod.name.clone(), waiting));
+            }
             sum.latency_p50_ms = sum.latency_p50_ms.max(stats.latency_p50_ms);
             sum.latency_p99_ms = sum.latency_p99_ms.max(stats.latency_p99_ms);
             sum.rejected_per_s += stats.rejected_per_s();

@@ -24,7 +24,7 @@ mod series;
 mod timeline;
 
 pub use counts::{Tally, parse_counts};
-pub use events::{Event, EventRead, EventsRead, READ, Stats};
+pub use events::{Event, EventRead, EventsRead, READ, Stats, Waiting};
 pub use fleet::{Fleet, Notice, Now, WhenFull};
 pub use line::{Line, Reading, UnixMs, read};
 pub use lines::{LineSplitter, MAX_LINE_BYTES, Piece};

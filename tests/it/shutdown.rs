@@ -17,7 +17,8 @@ use crate::support::process::{Setup, Steward, all_log};
 use crate::support::wait::{PATIENCE, now};
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = trials![without_a_broker_the_start_fails_and_says_what_to_check];
+    let mut trials =
+        trials![without_a_broker_the_start_fails_and_says_what_to_check, a_terminal_that_hangs_up_ends_the_process,];
     trials.extend(broker_trials![Shared:
         sigterm_while_waiting_for_the_input_topic_ends_the_wait,
         an_input_topic_that_does_not_come_ends_the_process_after_its_limit,
@@ -55,6 +56,20 @@ fn without_a_broker_the_start_fails_and_says_what_to_check() {
     assert!(error.contains("127.0.0.1:1"), "does not name the address: {error}");
     assert!(error.contains("kafka.bootstrap_servers") || error.contains("check"), "no remedy: {error}");
     steward.assert_no_errors_but(&["guard_refused", "process_failed"]);
+}
+
+/// A process that went on would do so unseen. Elsewhere the same signal asks for the level of the log (logging::levels).
+fn a_terminal_that_hangs_up_ends_the_process() {
+    let (kafka, names) = (Kafka::at("127.0.0.1:1"), Names::new());
+    let mut steward = Setup::new(&kafka, &names).on_terminal().start();
+    steward.wait_for_event("topic_awaited", PATIENCE);
+
+    steward.sighup();
+
+    assert_exit(&mut steward, ExitCode::Done, AT_ONCE);
+    assert_eq!(steward.wait_for_event("process_stopping", PATIENCE)["cause"], "sighup");
+    assert_eq!(steward.events("log_level_unchanged"), [Value::Null; 0]);
+    steward.assert_no_errors_but(&[]);
 }
 
 fn sigterm_while_waiting_for_the_input_topic_ends_the_wait() {

@@ -10,7 +10,7 @@ use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
 use ratatui::style::Color;
 use serde_json::json;
-use steward::cli::top::{Colours, Sort, Then, View, draw};
+use steward::cli::top::{Colours, Sort, Then, View, draw, plain};
 use steward::log_reader::{UnixMs, read};
 
 use crate::cli::{Ran, Running, command, folder};
@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         a_paused_picture_stands_still,
         the_end_of_the_input_is_told_and_stops_the_clock,
         the_busiest_keys_are_shown_where_they_are_told,
+        the_event_that_waits_longest_is_named_with_its_pod,
         every_size_of_a_terminal_is_drawn_on,
         without_colours_nothing_is_coloured,
         what_would_steer_a_terminal_is_shown_as_an_escape,
@@ -120,6 +121,29 @@ fn the_busiest_keys_are_shown_where_they_are_told() {
     let keys: Vec<String> =
         rows(&screen).into_iter().filter(|row| row.ends_with("900") || row.ends_with(" 30")).collect();
     assert!(keys[0].contains("42 ") && keys[1].contains("7 "), "{keys:?}");
+}
+
+fn the_event_that_waits_longest_is_named_with_its_pod() {
+    let mut view = three_pods();
+    assert!(!text(&drawn(&view, at(12), SIZE)).contains("waits longest"), "no pod has told of any");
+    for (pod, partition, age_ms) in [("steward-0", 0, 400), ("steward-1", 3, 14_000), ("steward-2", 5, 30)] {
+        let fields = [
+            ("oldest_age_ms", json!(age_ms)),
+            ("oldest_partition", json!(partition)),
+            ("oldest_offset", json!(918_310)),
+        ];
+        view.tell(&read(prefixed(pod, &stats(12, &fields)).as_bytes()), at(12));
+    }
+    let told = "waits longest: partition 3, offset 918310, 14 s old, in steward-1";
+    assert!(text(&drawn(&view, at(12), SIZE)).contains(told));
+    assert!(plain(&view, at(12)).contains(told));
+    press(&mut view, KeyCode::Down);
+    let screen = text(&drawn(&view, at(12), SIZE));
+    assert!(screen.contains("waits longest: partition 0, offset 918310, 400 ms old, in steward-0"), "{screen}");
+
+    let nothing_waits = stats(13, &[("oldest_age_ms", json!(0))]);
+    view.tell(&read(prefixed("steward-0", &nothing_waits).as_bytes()), at(13));
+    assert!(!text(&drawn(&view, at(13), SIZE)).contains("waits longest"));
 }
 
 fn every_size_of_a_terminal_is_drawn_on() {

@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Sparkline, Table, TableState, Wrap};
 
 use super::columns::{self, Mood};
-use super::plain::{columns_of_a_mixture, heard};
+use super::plain::{columns_of_a_mixture, heard, waits_longest};
 use super::{Colours, Input, View};
 use crate::cli::{out, units};
 use crate::log_events::Level;
@@ -184,7 +184,7 @@ fn draw_detail(frame: &mut Frame<'_>, area: Rect, view: &View, sum: &Now, paint:
     ]));
     let selected = view.selected();
     let whose = selected.map_or_else(|| "total".to_owned(), columns::name);
-    draw_pictures(frame, pictures, view, selected, &whose, paint);
+    draw_pictures(frame, pictures, view, sum, &whose, paint);
 
     let rejected = selected.map_or(&view.fleet().totals.rejected_by_reason, |pod| &pod.totals.rejected_by_reason);
     draw_tally(frame, reasons, " rejected by reason ", rejected, "nothing rejected", paint);
@@ -199,15 +199,23 @@ fn hottest(pod: &Pod) -> Tally {
     tally
 }
 
-fn draw_pictures(frame: &mut Frame<'_>, area: Rect, view: &View, selected: Option<&Pod>, whose: &str, paint: Paint) {
+fn draw_pictures(frame: &mut Frame<'_>, area: Rect, view: &View, sum: &Now, whose: &str, paint: Paint) {
+    let selected = view.selected();
     let (rates, lags): (Vec<u64>, Vec<u64>) = match selected {
         Some(pod) => (pod.rates.iter().copied().collect(), pod.lags.iter().copied().collect()),
         None => view.history().unzip(),
     };
-    let halves = area.layout::<2>(&Layout::vertical([Constraint::Fill(1), Constraint::Fill(1)]));
-    for (area, values, what, color) in
-        [(halves[0], rates, "events/s", Color::Green), (halves[1], lags, "lag", Color::Yellow)]
-    {
+    let oldest = match selected {
+        Some(pod) => pod.stats.as_ref().and_then(|stats| stats.oldest()).map(|waiting| (pod.name.as_str(), waiting)),
+        None => sum.oldest.as_ref().map(|(name, waiting)| (name.as_str(), *waiting)),
+    };
+    let line_height = u16::from(oldest.is_some());
+    let [upper, lower, line] =
+        area.layout(&Layout::vertical([Constraint::Fill(1), Constraint::Fill(1), Constraint::Length(line_height)]));
+    if let Some((name, waiting)) = oldest {
+        frame.render_widget(Line::styled(format!(" {}", waits_longest(name, waiting)), paint.dim()), line);
+    }
+    for (area, values, what, color) in [(upper, rates, "events/s", Color::Green), (lower, lags, "lag", Color::Yellow)] {
         // The newest values, of which one takes a column.
         let newest = &values[values.len().saturating_sub(usize::from(area.width))..];
         let top = newest.iter().copied().max().unwrap_or(0);

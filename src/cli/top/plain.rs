@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table};
 use super::View;
 use super::columns::{self, COLUMNS};
 use crate::cli::{out, units};
-use crate::log_reader::{Tally, UnixMs};
+use crate::log_reader::{Tally, UnixMs, Waiting};
 
 /// Warnings and errors that are shown.
 const SHOWN_NOTICES: usize = 10;
@@ -53,6 +53,9 @@ pub fn plain(view: &View, now: UnixMs) -> String {
     if !sum.hottest.is_empty() {
         say(format!("hottest keys: {}", list(&sum.hottest, SHOWN_KEYS)));
     }
+    if let Some((pod, waiting)) = &sum.oldest {
+        say(waits_longest(pod, *waiting));
+    }
     if fleet.is_mixed_up() {
         say(columns_of_a_mixture().to_owned());
     }
@@ -79,6 +82,17 @@ pub fn plain(view: &View, now: UnixMs) -> String {
 /// What to say where numbers of several processes came under one name.
 pub(super) fn columns_of_a_mixture() -> &'static str {
     "lines of several processes without names: add --prefix to kubectl logs"
+}
+
+/// The event to look at where lag does not fall.
+pub(super) fn waits_longest(pod: &str, waiting: Waiting) -> String {
+    format!(
+        "waits longest: partition {}, offset {}, {} old, in {}",
+        waiting.partition,
+        waiting.offset,
+        units::millis(waiting.age_ms),
+        out::harmless(pod)
+    )
 }
 
 /// `3 pods, 1 silent`.

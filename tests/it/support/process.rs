@@ -1,13 +1,16 @@
 //! The real binary as a process, judged by its log: JSON lines with an `event` each, and by its exit code.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
 use super::contract::breach;
@@ -25,12 +28,13 @@ const SHOWN_LINES: usize = 60;
 pub struct Setup {
     config: toml::Table,
     environment: BTreeMap<String, String>,
+    on_terminal: bool,
 }
 
 impl Setup {
     /// The topics and the group of a test, everything else by default.
     pub fn new(kafka: &Kafka, names: &Names) -> Setup {
-        Setup { config: toml::Table::new(), environment: BTreeMap::new() }
+        Setup { config: toml::Table::new(), environment: BTreeMap::new(), on_terminal: false }
             .set("kafka.bootstrap_servers", kafka.address())
             .set("kafka.group_id", names.group.as_str())
             .set("kafka.topic", names.input.as_str())
@@ -57,6 +61,12 @@ impl Setup {
     /// The name of the instance, which decides about the transactional id.
     pub fn instance(self, name: &str) -> Setup {
         self.set("kafka.instance_name", name)
+    }
+
+    /// Its standard output is a terminal, as for a person who tries it.
+    pub fn on_terminal(mut self) -> Setup {
+        self.on_terminal = true;
+        self
     }
 
     /// Starts `steward run`.
@@ -94,16 +104,16 @@ impl Steward {
         let setup = setup.set("health.file", folder.join("health").display().to_string());
         std::fs::write(folder.join("steward.toml"), setup.config.to_string()).expect("a folder of our own");
 
+        let (screen, stdout) = if setup.on_terminal { terminal() } else { pipe() };
         let mut child = command(&folder, &setup)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .expect("cargo has built it");
         leash.at_the_end(&format!("kill -9 {}", child.id()));
         let log = Arc::new(Log::default());
-        let readers =
-            vec![follow(&log, child.stdout.take().expect("piped")), follow(&log, child.stderr.take().expect("piped"))];
+        let readers = vec![follow(&log, screen), follow(&log, child.stderr.take().expect("piped"))];
         Steward { child, leash, folder, log, readers, taken: BTreeMap::new() }
     }
 
@@ -303,6 +313,25 @@ impl Drop for Steward {
             self.assert_contract();
         }
     }
+}
+
+/// What is read here, and what a child writes into.
+fn pipe() -> (Box<dyn Read + Send>, Stdio) {
+    let (reader, writer) = std::io::pipe().expect("the system gives pipes");
+    (Box::new(reader), writer.into())
+}
+
+/// The same, and for the child it is a terminal.
+fn terminal() -> (Box<dyn Read + Send>, Stdio) {
+    let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("the system gives terminals");
+    grantpt(&screen).expect("it was just made");
+    unlockpt(&screen).expect("it was just made");
+    let path = ptsname(&screen, Vec::new()).expect("it was just made");
+    let path = path.into_string().expect("a path of numbers and letters");
+    let mut options = File::options();
+    // It shall not become the terminal that the tests are controlled by.
+    let child = options.read(true).write(true).custom_flags(libc::O_NOCTTY).open(path).expect("it was just made");
+    (Box::new(File::from(screen)), child.into())
 }
 
 fn command(folder: &Path, setup: &Setup) -> Command {
