@@ -38,6 +38,9 @@ pub struct Options {
     /// These shapes of the backlog alone
     #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',')]
     pub shapes: Vec<Shape>,
+    /// Rates of the latency, in events per second; without them 100, 1000, 10000 and half of the maximum
+    #[arg(long, value_name = "RATE", value_delimiter = ',')]
+    pub rates: Vec<u64>,
     /// Writes all figures of all runs as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

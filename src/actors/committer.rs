@@ -5,7 +5,7 @@
 //! actor alone.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
 use crossbeam_channel::Sender;
@@ -116,7 +116,7 @@ pub struct CommitActor {
     forfeits: Option<Recipient<Forfeited>>,
     revocations: HashMap<RevocationId, Drained>,
     next_revocation: u64,
-    alarm: Option<SpawnHandle>,
+    alarm: Option<(Instant, SpawnHandle)>,
     report: Report,
 }
 
@@ -172,15 +172,20 @@ impl CommitActor {
     }
 
     fn set_alarm(&mut self, context: &mut Context<Self>) {
-        if let Some(alarm) = self.alarm.take() {
+        let due = self.machine.next_deadline();
+        if self.alarm.map(|(at, _)| at) == due {
+            return;
+        }
+        if let Some((_, alarm)) = self.alarm.take() {
             context.cancel_future(alarm);
         }
-        if let Some(at) = self.machine.next_deadline() {
+        if let Some(at) = due {
             let wait = at.saturating_duration_since(self.shared.clock.now());
-            self.alarm = Some(context.run_later(wait, |actor, context| {
+            let alarm = context.run_later(wait, |actor, context| {
                 actor.alarm = None;
                 actor.handle_input(Input::Tick, context);
-            }));
+            });
+            self.alarm = Some((at, alarm));
         }
     }
 }

@@ -230,8 +230,11 @@ impl Builder<'_> {
         let transactions = wrap(commit_thread, mark.clone());
         let recoveries = self.recoveries(Arc::clone(&entity))?;
         let open_batches = OpenBatchCount::default();
-        let commit_settings =
-            group_commit::Settings { max_transaction_bytes: self.config.limits.max_transaction_bytes, mark };
+        let commit_settings = group_commit::Settings {
+            max_transaction_bytes: self.config.limits.max_transaction_bytes,
+            mark,
+            rest_per_partition: transaction::MARKER_WRITTEN_WITHIN,
+        };
         let parts = Wiring {
             config: self.config.clone(),
             instance: self.instance.to_owned(),

@@ -49,6 +49,10 @@ const LATEST_COPY: Duration = Duration::from_secs(60);
 const ASKED_AGAIN: &str = "GETPID";
 const UNANSWERED: &str = "Local: ";
 
+/// How long a broker still writes markers after it has answered that a transaction is committed, for each partition of
+/// it. To begin another one meanwhile is refused, and the client comes again only after 20 ms.
+pub const MARKER_WRITTEN_WITHIN: Duration = Duration::from_micros(400);
+
 /// How often a wait for delivery looks again. The client's own flush waits 100 ms, and a poll of it cannot wait for
 /// less than 2: what is left below a whole millisecond it spends asking for the time.
 const DRAIN_POLL: Duration = Duration::from_micros(500);

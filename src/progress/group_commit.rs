@@ -36,6 +36,10 @@ pub const OUT_OF_GROUP_ALLOWED: u32 = 5;
 /// The first wait before content is sent again; it doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// What passes from one transaction to the next by itself.
+pub const PASSES_ANYWAY: Duration = Duration::from_millis(1);
+/// The longest rest: beyond that, to be refused and to come again costs little more.
+pub const LONGEST_REST: Duration = Duration::from_millis(5);
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Names a revocation that waits for its partitions to drain.
@@ -258,6 +262,9 @@ pub struct Settings {
     pub max_transaction_bytes: u64,
     /// Names the transactions of this process in the offsets' metadata.
     pub mark: Mark,
+    /// How long no transaction is begun after one took effect, for each of its partitions, less [`PASSES_ANYWAY`] and at
+    /// most [`LONGEST_REST`]: what is done meanwhile goes into the next one.
+    pub rest_per_partition: Duration,
 }
 
 /// One partition under one term.
@@ -305,6 +312,8 @@ impl Cargo {
 enum Flight {
     /// Nothing.
     Idle,
+    /// A transaction took effect, and the next one is not begun before this time.
+    Resting(Instant),
     /// A transaction is under way.
     Sending(Cargo),
     /// A transaction ended clearly without effect; it is sent again at this time.
@@ -395,7 +404,7 @@ impl GroupCommit {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         match &self.flight {
-            Flight::Waiting(_, at) | Flight::RenewWaiting(_, at) => Some(*at),
+            Flight::Resting(at) | Flight::Waiting(_, at) | Flight::RenewWaiting(_, at) => Some(*at),
             Flight::Idle | Flight::Sending(_) | Flight::Renewing(_) | Flight::Stopped => None,
         }
     }
@@ -425,7 +434,7 @@ impl GroupCommit {
         match &self.flight {
             Flight::Sending(cargo) | Flight::Waiting(cargo, _) => Some(cargo),
             Flight::Renewing(cargo) | Flight::RenewWaiting(cargo, _) => cargo.as_ref(),
-            Flight::Idle | Flight::Stopped => None,
+            Flight::Idle | Flight::Resting(_) | Flight::Stopped => None,
         }
     }
 
@@ -478,7 +487,7 @@ impl GroupCommit {
 
     /// The consumer waits for a revocation far shorter than the longest wait after an abort.
     fn hurry(&mut self, now: Instant) {
-        if let Flight::Waiting(_, at) = &mut self.flight {
+        if let Flight::Resting(at) | Flight::Waiting(_, at) = &mut self.flight {
             *at = now.min(*at);
         }
     }
@@ -523,7 +532,8 @@ impl GroupCommit {
 
     fn pump(&mut self, now: Instant, commands: &mut Vec<Command>) {
         match std::mem::replace(&mut self.flight, Flight::Idle) {
-            Flight::Idle => {
+            resting @ Flight::Resting(until) if now < until && !self.is_stopping => self.flight = resting,
+            Flight::Idle | Flight::Resting(_) => {
                 let parts = self.load();
                 if !parts.is_empty() {
                     self.send(Cargo { parts, ..Cargo::default() }, now, commands);

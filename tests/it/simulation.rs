@@ -307,7 +307,11 @@ impl Pod {
         };
         let terms = Arc::new(Terms::new());
         let memory = MemoryPod::new(kafka, &name, Arc::clone(&terms));
-        let commit_settings = CommitSettings { max_transaction_bytes: 20_000, mark: memory.mark() };
+        let commit_settings = CommitSettings {
+            max_transaction_bytes: 20_000,
+            mark: memory.mark(),
+            rest_per_partition: Duration::from_millis(3),
+        };
         let committer = CommitActor::new(commit_settings, Box::new(memory.clone()), shared.clone()).start();
         let open_batches = OpenBatchCount::default();
         let ingest = IngestActor::new(Parts {

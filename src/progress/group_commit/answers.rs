@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Cargo, Command, Flight, GroupCommit, MINUTE, Notice, OUT_OF_GROUP_ALLOWED, Part, REFUSALS_ALLOWED, Receipt,
-    StopReason, TIMED_OUT_FENCINGS_PER_MINUTE, Verdict, records_of, wait_after,
+    Cargo, Command, Flight, GroupCommit, LONGEST_REST, MINUTE, Notice, OUT_OF_GROUP_ALLOWED, PASSES_ANYWAY, Part,
+    REFUSALS_ALLOWED, Receipt, StopReason, TIMED_OUT_FENCINGS_PER_MINUTE, Verdict, records_of, wait_after,
 };
 use crate::progress::transaction::{Answer, Committed, RefusedRecord};
 use crate::record::{Partition, Term};
@@ -14,7 +14,11 @@ impl GroupCommit {
         match std::mem::replace(&mut self.flight, Flight::Idle) {
             Flight::Sending(cargo) => self.sent(cargo, answer, now, commands),
             Flight::Renewing(cargo) => self.renewed(cargo, answer, now, commands),
-            other @ (Flight::Idle | Flight::Waiting(..) | Flight::RenewWaiting(..) | Flight::Stopped) => {
+            other @ (Flight::Idle
+            | Flight::Resting(_)
+            | Flight::Waiting(..)
+            | Flight::RenewWaiting(..)
+            | Flight::Stopped) => {
                 unreachable!("a) an answer came while nothing was under way: {answer:?} in {other:?}")
             }
         }
@@ -28,7 +32,10 @@ impl GroupCommit {
         match answer {
             Answer::Committed { took } => {
                 self.limit_bytes = (self.limit_bytes * 2).min(self.settings.max_transaction_bytes);
+                let partitions = u32::try_from(cargo.parts.len()).unwrap_or(u32::MAX);
                 self.took_effect(cargo, took, commands);
+                let rest = self.settings.rest_per_partition.saturating_mul(partitions).saturating_sub(PASSES_ANYWAY);
+                self.flight = Flight::Resting(now + rest.min(LONGEST_REST));
             }
             Answer::Aborted { cause, timed_out } => {
                 cargo.aborts += 1;

@@ -4,7 +4,7 @@ mod harness;
 
 use std::time::Duration;
 
-use steward::progress::group_commit::{OUT_OF_GROUP_ALLOWED, REFUSALS_ALLOWED};
+use steward::progress::group_commit::{LONGEST_REST, OUT_OF_GROUP_ALLOWED, PASSES_ANYWAY, REFUSALS_ALLOWED};
 use steward::progress::offsets::Outcomes;
 use steward::progress::transaction::{Answer, RefusedRecord};
 use steward::record::{Partition, Snapshot, Term, TraceContext};
@@ -19,6 +19,9 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
         the_first_transaction_sends_the_start_alone,
         nothing_is_sent_before_its_batch_is_done,
         one_transaction_is_under_way_and_the_rest_waits_for_the_next,
+        after_a_commit_what_is_done_waits_a_moment_for_more,
+        that_moment_is_bounded_however_many_partitions_there_are,
+        neither_a_revocation_nor_a_stop_sits_out_that_moment,
         only_the_newest_snapshot_of_a_key_goes_out,
         what_is_done_behind_a_gap_waits,
         an_abort_sends_the_same_again_less_the_lines_that_ended,
@@ -90,6 +93,36 @@ fn one_transaction_is_under_way_and_the_rest_waits_for_the_next() {
     assert_eq!(committer.ticks(Duration::from_secs(3600)), [""; 0], "time alone sends nothing");
     let said = committer.answers(committed());
     assert_eq!(said, ["committed 3 batches [3]", "commit 4 1:0..2 0:1..2 !1.0 0.b@1"].map(sorted));
+}
+
+fn after_a_commit_what_is_done_waits_a_moment_for_more() {
+    let ms = Duration::from_millis;
+    let mut committer = Committer::resting(P0, ms(4) + PASSES_ANYWAY);
+    let reads = [committer.opens(P0, T1, &[0]), committer.opens(P0, T1, &[1]), committer.opens(P0, T1, &[2])];
+    assert_eq!(committer.completes(&reads[0], &["a"], &[]), [""; 0]);
+    assert_eq!((committer.wait(), committer.ticks(ms(3))), (Some(ms(4)), vec![]));
+    assert_eq!(committer.completes(&reads[1], &["b"], &[]), [""; 0]);
+    assert_eq!(committer.ticks(ms(1)), ["commit 2 0:0..2 0.a@0 0.b@1"], "all that came meanwhile");
+
+    committer.answers(committed());
+    assert_eq!((committer.ticks(ms(4)), committer.wait()), (vec![], None), "nothing to wait for");
+    assert_eq!(committer.completes(&reads[2], &["c"], &[]), ["commit 3 0:2..3 0.c@2"], "it has rested");
+}
+
+fn that_moment_is_bounded_however_many_partitions_there_are() {
+    let committer = Committer::resting(P0, Duration::from_secs(1));
+    assert_eq!(committer.wait(), Some(LONGEST_REST));
+}
+
+fn neither_a_revocation_nor_a_stop_sits_out_that_moment() {
+    let rests_with_work = || {
+        let mut committer = Committer::resting(P0, PASSES_ANYWAY * 2);
+        let read = committer.opens(P0, T1, &[0]);
+        assert_eq!(committer.completes(&read, &["a"], &[]), [""; 0]);
+        committer
+    };
+    assert_eq!(rests_with_work().revokes(1, &[(P0, T1)]), ["commit 2 0:0..1 0.a@0"]);
+    assert_eq!(rests_with_work().stops(), ["commit 2 0:0..1 0.a@0"]);
 }
 
 fn only_the_newest_snapshot_of_a_key_goes_out() {

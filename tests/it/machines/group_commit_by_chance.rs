@@ -178,7 +178,9 @@ struct World {
 impl World {
     fn play(limit: u64, happenings: &[Happening]) -> Judged {
         let mark = Mark::new("run");
-        let (machine, first) = GroupCommit::new(Settings { max_transaction_bytes: limit, mark: mark.clone() });
+        let rest_per_partition = Duration::from_millis(4);
+        let (machine, first) =
+            GroupCommit::new(Settings { max_transaction_bytes: limit, mark: mark.clone(), rest_per_partition });
         let mut world = World {
             machine,
             now: now(),

@@ -274,7 +274,8 @@ impl Pod {
         };
         let terms = Arc::new(Terms::new());
         let memory = MemoryPod::new(&kafka, "pod", Arc::clone(&terms));
-        let settings = CommitSettings { max_transaction_bytes: 1 << 20, mark: memory.mark() };
+        let settings =
+            CommitSettings { max_transaction_bytes: 1 << 20, mark: memory.mark(), rest_per_partition: Duration::ZERO };
         let committer = CommitActor::new(settings, Box::new(memory.clone()), shared.clone()).start();
         let open_batches = OpenBatchCount::default();
         let ingest = IngestActor::new(Parts {

@@ -28,7 +28,15 @@ pub struct Committer {
 impl Committer {
     /// It waits for its first producer.
     pub fn without_a_producer(max_transaction_bytes: u64) -> Committer {
-        let (machine, first) = GroupCommit::new(Settings { max_transaction_bytes, mark: Mark::new("run") });
+        Committer::with_settings(Settings {
+            max_transaction_bytes,
+            mark: Mark::new("run"),
+            rest_per_partition: Duration::ZERO,
+        })
+    }
+
+    fn with_settings(settings: Settings) -> Committer {
+        let (machine, first) = GroupCommit::new(settings);
         Committer { machine, now: now(), next_batch: 1, last: vec![in_words(&first)] }
     }
 
@@ -36,6 +44,17 @@ impl Committer {
     pub fn with_limit(max_transaction_bytes: u64) -> Committer {
         let mut committer = Committer::without_a_producer(max_transaction_bytes);
         committer.answers(Answer::Renewed(vec![]));
+        committer
+    }
+
+    /// It serves this partition, and has just begun to rest, so long for each partition.
+    pub fn resting(partition: Partition, rest_per_partition: Duration) -> Committer {
+        let mark = Mark::new("run");
+        let mut committer =
+            Committer::with_settings(Settings { max_transaction_bytes: 1_000_000, mark, rest_per_partition });
+        committer.answers(Answer::Renewed(vec![]));
+        committer.joins(partition, Term(1), None, 0);
+        committer.answers(committed());
         committer
     }
 
