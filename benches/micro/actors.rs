@@ -133,7 +133,8 @@ async fn start_actors(terms: Arc<Terms>, source: Source, committed: Arc<AtomicU6
         keys: Arc::new(KeyPolicy::Plain),
         stop: Arc::new(|stop| panic!("{stop:?}")),
     };
-    let settings = group_commit::Settings { max_transaction_bytes: PLENTY, mark: Mark::new("bench") };
+    let (mark, rest_per_partition) = (Mark::new("bench"), Duration::ZERO);
+    let settings = group_commit::Settings { max_transaction_bytes: PLENTY, mark, rest_per_partition };
     let committer = CommitActor::new(settings, Box::new(AtOnce(committed)), shared.clone()).start();
     let open_batches = OpenBatchCount::default();
     let resting = Arc::clone(&shared.resting);
