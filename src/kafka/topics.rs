@@ -36,6 +36,10 @@ const EMPTY_ANSWER_LIMIT: Duration = Duration::from_secs(1);
 /// How long the start waits for a broker to answer at all, beside the input topic's own limit.
 const LEAST_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long, and how often, the client may call back where no broker answers: 100 ms in all.
+const SERVE_ALL_POLL: Duration = Duration::from_millis(5);
+const SERVE_ALL_POLLS: usize = 20;
+
 /// Three topics that fit together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topics {
@@ -333,9 +337,9 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
 
 /// Why no broker answers waits in the client's queue; with the library's `debug` behind thousands of log lines.
 fn serve_all<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
-    for _ in 0..20 {
+    for _ in 0..SERVE_ALL_POLLS {
         // Serves whatever comes within this time; an error, which has gone to the context already, ends it.
-        drop(consumer.poll(Duration::from_millis(5)));
+        drop(consumer.poll(SERVE_ALL_POLL));
     }
 }
 

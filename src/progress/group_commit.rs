@@ -1,8 +1,8 @@
 //! Group commit, self-clocked: when a transaction is due, what it carries, and what its end means.
 //!
-//! Batches whose outcomes are complete, in order, wait for the running transaction to end; then all that waits goes
-//! into the next one, and of each key only the newest snapshot. A transaction is opened only when its content is
-//! ready. Three facts hold, lettered in the assertions:
+//! Batches whose outcomes are complete, in order, wait for the running transaction to end and for a short rest behind it;
+//! then all that waits goes into the next one, and of each key only the newest snapshot. A transaction is opened only when
+//! its content is ready. Three facts hold, lettered in the assertions:
 //!
 //! * a) at most one transaction is under way, and none while a new producer is being built;
 //! * b) a batch is committed once: it leaves its line for the cargo, and the cargo only when the end is clear;
