@@ -100,7 +100,7 @@ log_events! {
     /// A partition is treated as lost although the group has not taken it, because it is not certain what of it is
     /// committed. It recovers again.
     #[event(WARN, "partition_forfeited", "a partition is treated as lost")]
-    #[action("none if it passes")]
+    #[action("none if it passes; if it comes again, another program commits for this group: give each its own")]
     pub struct PartitionForfeited<'a> {
         /// The partition.
         pub partition: i32,

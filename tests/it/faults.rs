@@ -3,6 +3,7 @@
 
 pub mod hanging;
 mod phases;
+mod recoveries;
 mod rest;
 mod sizes;
 mod stalls;
@@ -25,10 +26,18 @@ pub fn trials() -> Vec<Trial> {
         a_broker_that_stands_still_for_20_seconds_slows_the_intake_and_costs_nothing,
         a_broker_that_crashes_and_comes_back_costs_nothing,
     ];
-    [outages, sizes::trials(), hanging::trials(), stalls::trials(), phases::trials(), rest::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        outages,
+        sizes::trials(),
+        hanging::trials(),
+        stalls::trials(),
+        phases::trials(),
+        recoveries::trials(),
+        rest::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// What the library may have read ahead at the least.

@@ -18,7 +18,7 @@ use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::broker;
-use super::names::Names;
+use super::names::{Names, unique};
 use super::wait::{Deadline, PATIENCE, wait_for, wait_for_success, wait_until};
 
 /// Lets every timestamp in, and keeps what it stamped long ago: with a retention, a record of the year 1970 would be
@@ -491,6 +491,19 @@ impl Kafka {
         }
         let member = self.member(group);
         answered(&format!("set the offsets of {group}"), || member.commit(&list, CommitMode::Sync));
+    }
+
+    /// Sets what the group has committed while it has members, as a program without a place in it can: in a transaction.
+    pub fn commit_in_transaction(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in offsets {
+            list.add_partition_offset(topic, *partition, Offset::Offset(*offset)).expect("a valid offset");
+        }
+        let stranger = self.member(group).group_metadata().expect("a group is named");
+        let producer = self.transactional_producer(&unique("stranger"));
+        producer.begin_transaction().expect("none is open");
+        producer.send_offsets_to_transaction(&list, &stranger, PATIENCE).expect("the group takes a stranger's offsets");
+        producer.commit_transaction(PATIENCE).expect("the broker takes it");
     }
 
     /// Deletes a group with all that it has committed; it must have no members.

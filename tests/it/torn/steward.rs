@@ -31,6 +31,7 @@ pub fn trials() -> Vec<Trial> {
         a_delayed_registration_of_its_own_is_no_other_process,
         a_delayed_registration_of_a_predecessor_is_no_other_process,
         offsets_that_the_client_never_gives_up_cost_one_producer,
+        positions_that_somebody_else_moved_meanwhile_make_their_partition_recover,
         a_drain_that_meets_a_call_which_never_returns_ends_in_good_order,
     ]
 }
@@ -301,6 +302,30 @@ fn offsets_that_the_client_never_gives_up_cost_one_producer() {
     assert_eq!(scene.broker.proxy.requests(Api::END_TXN), ends);
     assert_eq!(next.release(), DONE);
     scene.settles();
+    scene.ends_well();
+}
+
+/// What became of the transaction in doubt is told by the committed positions. Another program that commits for the
+/// same group, as one that was left running by mistake would, takes that away.
+fn positions_that_somebody_else_moved_meanwhile_make_their_partition_recover() {
+    let mut scene = Scene::with(&PATIENT_COORDINATOR);
+
+    let lost = scene.broker.proxy.drop_request(Api::END_TXN);
+    let unheard = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
+    let renewal = scene.broker.proxy.hold(Api::INIT_PRODUCER_ID, ClientSees::Silence);
+    scene.sends_events();
+    lost.wait();
+    unheard.wait();
+    renewal.wait();
+    scene.direct.commit_in_transaction(&scene.names.group, &scene.names.input, &[(0, 1), (1, 1)]);
+    renewal.release();
+    scene.expects("disagrees");
+
+    // One of them may not have been in the transaction.
+    let forfeited = scene.process.wait_for_event("partition_forfeited", PATIENCE);
+    assert_eq!(forfeited["cause"], "it cannot be told what was committed", "{forfeited}");
+    let skipped = |line: &Value| line["partition"] == forfeited["partition"];
+    scene.process.wait_for_event_where("events_skipped", PATIENCE, skipped);
     scene.ends_well();
 }
 

@@ -15,6 +15,8 @@ impl Api {
     pub const PRODUCE: Api = Api(0);
     /// A consumer asks for records.
     pub const FETCH: Api = Api(1);
+    /// What a group has committed.
+    pub const OFFSET_FETCH: Api = Api(9);
     /// Who coordinates a group or a transactional id.
     pub const FIND_COORDINATOR: Api = Api(10);
     /// A consumer asks to be let into its group.

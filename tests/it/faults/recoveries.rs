@@ -1,0 +1,89 @@
+//! Recoveries that take long, and brokers that keep quiet while one asks: what the log says, and that it ends well.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use crate::faults::number;
+use crate::support::kafka::Kafka;
+use crate::support::ledger::Ledger;
+use crate::support::load::events;
+use crate::support::names::Names;
+use crate::support::process::{Setup, Steward};
+use crate::support::proxy::{Api, ClientSees, ProxiedBroker};
+use crate::support::wait::{Deadline, PATIENCE, wait_until};
+
+pub fn trials() -> Vec<Trial> {
+    broker_trials![Own:
+        a_recovery_that_takes_long_says_how_far_it_is,
+        a_recovery_that_gets_no_answer_fails_and_starts_again,
+    ]
+}
+
+/// One partition whose state is as many batches as snapshots, and nobody who owns it.
+fn with_state_in_many_batches() -> (ProxiedBroker, Kafka, Names) {
+    let (broker, names) = (ProxiedBroker::start(), Names::new());
+    let kafka = broker.direct();
+    kafka.create_input(&names, 1);
+    kafka.produce(&names.input, &events(1, 500, 50).collect::<Vec<_>>());
+    let mut first = Setup::new(&kafka, &names).env("STEWARD__KAFKA__PROPERTIES__BATCH_NUM_MESSAGES", "1").start();
+    Ledger::of(&kafka, &names).assert_exact();
+    first.stop();
+    (broker, kafka, names)
+}
+
+/// Each fetch brings one record, and none for a while: the recovery moves all the time, and takes long.
+fn a_recovery_that_takes_long_says_how_far_it_is() {
+    let (broker, kafka, names) = with_state_in_many_batches();
+    let mut steward =
+        Setup::new(&broker.through(), &names).env("STEWARD__KAFKA__PROPERTIES__FETCH_MESSAGE_MAX_BYTES", "1").start();
+
+    let told = |steward: &Steward| steward.events("recovery_progress").into_iter().next();
+    let limit = Deadline::after(PATIENCE);
+    let progress: Value = loop {
+        if let Some(line) = told(&steward) {
+            break line;
+        }
+        assert!(!limit.passed(), "nothing is told of a long recovery; {}", steward.tail());
+        let fetch = broker.proxy.hold(Api::FETCH, ClientSees::Silence);
+        fetch.wait();
+        let slow = Deadline::after(Duration::from_millis(700));
+        wait_until("the fetch has been held for a while", PATIENCE, || slow.passed());
+        fetch.release();
+    };
+
+    let (position, until) = (number(&progress, "position"), number(&progress, "until"));
+    assert_eq!((number(&progress, "partition"), &progress["phase"]), (0, &Value::from("state")), "{progress}");
+    assert!(0 < position && position < until, "{progress}");
+    assert_eq!(number(&progress, "percent"), position * 100 / until, "{progress}");
+    assert!(number(&progress, "elapsed_ms") >= 5_000, "{progress}");
+    assert!(steward.events("recovery_blocked").is_empty(), "it was never blocked; {}", steward.tail());
+
+    steward.wait_for_event("recovery_finished", PATIENCE);
+    kafka.produce(&names.input, &events(2, 500, 50).collect::<Vec<_>>());
+    Ledger::of(&kafka, &names).assert_exact();
+    steward.stop();
+    steward.assert_no_errors_but(&[]);
+}
+
+/// For longer than a transaction and its coordinator may take, which is when a recovery gives a question up.
+fn a_recovery_that_gets_no_answer_fails_and_starts_again() {
+    let (broker, kafka, names) = with_state_in_many_batches();
+    let unanswered = broker.proxy.hold(Api::OFFSET_FETCH, ClientSees::Silence);
+    let mut steward = Setup::new(&broker.through(), &names).set("kafka.transaction_timeout_ms", 1_000).start();
+
+    let failed = steward.wait_for_event("recovery_failed", PATIENCE);
+    assert_eq!((number(&failed, "partition"), number(&failed, "attempt")), (0, 1), "{failed}");
+    let error = failed["error"].as_str().unwrap_or_default();
+    assert!(error.contains("committed offset of partition 0"), "{error}");
+    assert!(steward.events("recovery_finished").is_empty(), "it serves without its state; {}", steward.tail());
+    unanswered.release();
+
+    steward.wait_for_event("recovery_finished", PATIENCE);
+    assert_eq!(steward.events("recovery_started").len(), steward.events("recovery_failed").len() + 1);
+    kafka.produce(&names.input, &events(2, 500, 50).collect::<Vec<_>>());
+    Ledger::of(&kafka, &names).assert_exact();
+    steward.stop();
+    steward.assert_no_errors_but(&[]);
+}
