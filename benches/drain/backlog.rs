@@ -23,6 +23,8 @@ pub struct Backlog {
     pub partitions: i32,
     /// Behind the last event, all partitions together.
     pub events: i64,
+    /// Behind the last event of each partition.
+    pub ends: Vec<i64>,
 }
 
 /// The workload of the drain: some 90 % updates, 1 % that break a rule and 1 % that are unusual. Payloads at the limit,
@@ -69,8 +71,8 @@ impl Backlog {
 
     /// What lies in this topic.
     pub fn of(kafka: &Kafka, topic: String, partitions: i32) -> Backlog {
-        let events = kafka.ends(&topic).iter().map(|ends| ends.high).sum();
-        Backlog { topic, partitions, events }
+        let ends: Vec<i64> = kafka.ends(&topic).iter().map(|ends| ends.high).collect();
+        Backlog { topic, partitions, events: ends.iter().sum(), ends }
     }
 }
 

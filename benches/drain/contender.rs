@@ -91,9 +91,11 @@ pub struct Told {
 }
 
 /// One drain.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Run {
     pub seconds: f64,
+    /// When each partition was committed to its end; empty for who commits nothing.
+    pub partition_seconds: Vec<f64>,
     /// From the assignment to the first event.
     pub seconds_before_first: f64,
     pub events_per_s: f64,
@@ -172,12 +174,14 @@ impl Watch<'_> {
         runner.wait_until_assigned();
         let began = now();
         let broker_before = self.ground.pid.and_then(processor_seconds);
+        let since_began = |then: Instant| then.saturating_duration_since(began).as_secs_f64();
+        let mut partition_seconds = Vec::new();
         if runner.commits() {
-            asker.wait_until_committed();
+            partition_seconds = asker.wait_until_committed().into_iter().map(since_began).collect();
         } else {
             runner.wait_until_read();
         }
-        let seconds = now().saturating_duration_since(began).as_secs_f64();
+        let seconds = since_began(now());
         let broker_after = self.ground.pid.and_then(processor_seconds);
         let events = self.backlog.events as f64;
         let client = processor_seconds(runner.pid()).expect("it runs until it is told to end");
@@ -186,6 +190,7 @@ impl Watch<'_> {
         let broker = broker_after.zip(broker_before).map(|(after, before)| after - before);
         Run {
             seconds,
+            partition_seconds,
             seconds_before_first,
             events_per_s: events / seconds,
             client_us_per_event: client * 1e6 / events,
@@ -200,7 +205,7 @@ impl Watch<'_> {
 pub struct Asker {
     consumer: BaseConsumer,
     asked: TopicPartitionList,
-    events: i64,
+    ends: Vec<i64>,
 }
 
 impl Asker {
@@ -210,25 +215,36 @@ impl Asker {
         settings.set("group.id", group).set("enable.auto.commit", "false");
         let mut asked = TopicPartitionList::new();
         asked.add_partition_range(&backlog.topic, 0, backlog.partitions - 1);
-        Asker { consumer: settings.create().expect("the settings are constants"), asked, events: backlog.events }
+        let consumer = settings.create().expect("the settings are constants");
+        Asker { consumer, asked, ends: backlog.ends.clone() }
     }
 
-    /// All partitions together; 0 as well where there is no answer.
-    pub fn committed(&self) -> i64 {
+    /// For each partition; 0 as well where there is no answer.
+    pub fn committed(&self) -> Vec<i64> {
         let answer = self.consumer.committed_offsets(self.asked.clone(), Duration::from_secs(5));
-        let offsets = answer.iter().flat_map(TopicPartitionList::elements).map(|element| element.offset().to_raw());
-        offsets.map(|offset| offset.unwrap_or(0).max(0)).sum()
+        let mut offsets = vec![0; self.ends.len()];
+        for element in answer.iter().flat_map(TopicPartitionList::elements) {
+            let partition = usize::try_from(element.partition()).expect("a partition that was asked for");
+            offsets[partition] = element.offset().to_raw().unwrap_or(0).max(0);
+        }
+        offsets
     }
 
-    /// Returns when all of the backlog is committed.
-    pub fn wait_until_committed(&self) {
+    /// Returns when all of the backlog is committed, and when each partition was.
+    pub fn wait_until_committed(&self) -> Vec<Instant> {
         let deadline = Deadline::after(LIMIT);
+        let mut done = vec![None; self.ends.len()];
         loop {
             let committed = self.committed();
-            if committed >= self.events {
-                return;
+            for ((done, end), committed) in done.iter_mut().zip(&self.ends).zip(&committed) {
+                if committed >= end {
+                    done.get_or_insert_with(now);
+                }
             }
-            assert!(!deadline.passed(), "{committed} of {} events within {LIMIT:?}", self.events);
+            if let Some(done) = done.iter().copied().collect() {
+                return done;
+            }
+            assert!(!deadline.passed(), "{committed:?} of {:?} within {LIMIT:?}", self.ends);
             std::thread::sleep(LOOK);
         }
     }

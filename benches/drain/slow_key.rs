@@ -1,7 +1,8 @@
 //! One key among all whose events take 1 ms each: what the others feel.
 //!
 //! One event in a thousand is of that key. The same program drains the same backlog with the delay and without it, in
-//! turn. The delay is a wait, not work: what is measured is whether one entity holds up others, not how many processors
+//! turn. The others are told apart by partition: within the key's own, offsets are committed in order, so that what
+//! comes behind a slow event waits for it whatever is done. The delay is a wait, not work: what is measured is whether one entity holds up others, not how many processors
 //! there are. It blocks the thread of its arbiter all the same, as slow code would.
 
 use std::time::Duration;
@@ -26,9 +27,28 @@ const ONE_IN: u64 = 1_000;
 #[derive(Debug, Serialize)]
 pub struct Report {
     slow_events: u64,
+    /// Of the partitions that the slow key is not in.
+    others: Comparison,
+    /// Of the slow key's own partition, the slow events included.
+    neighbours: Comparison,
+}
+
+/// Events per second, without the delay and with it, and the ratio of those in one round.
+#[derive(Debug, Serialize)]
+struct Comparison {
     without_per_s: Middle,
     with_per_s: Middle,
     ratio: Middle,
+}
+
+impl Comparison {
+    fn of(rounds: &[(f64, f64)]) -> Comparison {
+        Comparison {
+            without_per_s: Middle::of(rounds.iter().map(|(without, _)| *without)),
+            with_per_s: Middle::of(rounds.iter().map(|(_, with)| *with)),
+            ratio: Middle::of(rounds.iter().map(|(without, with)| with / without)),
+        }
+    }
 }
 
 /// Measures and tells.
@@ -39,8 +59,12 @@ pub fn measure(options: &Options, ground: &Ground) -> Report {
     let slow_id = workload.first_id + 3 * u64::from(workload.keys);
     let topic = unique("bench-services");
     kafka.create_topic(&topic, options.partitions, &[]);
+    let mut first = EventSink::to(kafka, &topic);
+    first.send(&update(slow_id, 0));
+    first.finish();
+    let is_slow: Vec<bool> = kafka.ends(&topic).iter().map(|ends| ends.high > 0).collect();
     let mut sink = EventSink::to(kafka, &topic);
-    let mut slow_events = 0;
+    let mut slow_events = 1;
     for (number, event) in (0..).zip(workload.generate().expect("the workload makes sense")) {
         sink.send(&event);
         if number % ONE_IN == 0 {
@@ -55,25 +79,39 @@ pub fn measure(options: &Options, ground: &Ground) -> Report {
         create_outputs(kafka, options, &names, Contender::HandLoop);
         let run = drain_slowly(ground, &backlog, &names, &slow_id.to_string(), delay);
         delete_outputs(kafka, &names, Contender::HandLoop);
-        eprintln!("slow key, {delay:?}: {} events/s", thousands(run.events_per_s));
-        run.events_per_s
+        let rate = |wanted: bool| {
+            let partitions = is_slow.iter().zip(&backlog.ends).zip(&run.partition_seconds);
+            let wanted = partitions.filter(|((is_slow, _), _)| **is_slow == wanted);
+            let (events, seconds) =
+                wanted.fold((0, 0_f64), |(events, seconds), ((_, end), done)| (events + end, seconds.max(*done)));
+            events as f64 / seconds
+        };
+        let (others, neighbours) = (rate(false), rate(true));
+        eprintln!(
+            "slow key, {delay:?}: {} events/s in other partitions, {} in its own",
+            thousands(others),
+            thousands(neighbours)
+        );
+        (others, neighbours)
     };
-    let rounds: Vec<(f64, f64)> = (0..options.rounds).map(|_| (drain(Duration::ZERO), drain(DELAY))).collect();
+    let rounds: Vec<_> = (0..options.rounds).map(|_| (drain(Duration::ZERO), drain(DELAY))).collect();
     kafka.delete_topic(&backlog.topic);
-    let report = Report {
-        slow_events,
-        without_per_s: Middle::of(rounds.iter().map(|(without, _)| *without)),
-        with_per_s: Middle::of(rounds.iter().map(|(_, with)| *with)),
-        ratio: Middle::of(rounds.iter().map(|(without, with)| with / without)),
+    let compared = |of: fn((f64, f64)) -> f64| {
+        Comparison::of(&rounds.iter().map(|(without, with)| (of(*without), of(*with))).collect::<Vec<_>>())
     };
+    let report = Report { slow_events, others: compared(|(others, _)| others), neighbours: compared(|(_, own)| own) };
     let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_header(["events of the slow key", "without delay", "1 ms each", "ratio"]);
-    table.add_row([
-        thousands(report.slow_events as f64),
-        report.without_per_s.with_spread(|rate| format!("{}/s", thousands(rate))),
-        report.with_per_s.with_spread(|rate| format!("{}/s", thousands(rate))),
-        format!("{:.2}", report.ratio.median),
-    ]);
+    let header = ["events of the slow key", "partitions", "without delay", "1 ms each", "ratio"];
+    table.load_style(UTF8_FULL_CONDENSED).set_header(header);
+    for (name, compared) in [("all others", &report.others), ("its own", &report.neighbours)] {
+        table.add_row([
+            thousands(report.slow_events as f64),
+            name.to_owned(),
+            compared.without_per_s.with_spread(|rate| format!("{}/s", thousands(rate))),
+            compared.with_per_s.with_spread(|rate| format!("{}/s", thousands(rate))),
+            format!("{:.2}", compared.ratio.median),
+        ]);
+    }
     println!("slow key\n{table}");
     report
 }

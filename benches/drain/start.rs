@@ -95,7 +95,7 @@ fn start(kafka: &Kafka, backlog: &Backlog) -> Run {
         now()
     };
     let (checked, assigned, serving) = (at("topics_checked"), at("partitions_assigned"), at("recovery_finished"));
-    while asker.committed() == 0 {
+    while asker.committed().iter().sum::<i64>() == 0 {
         std::thread::sleep(Duration::from_millis(1));
     }
     let committed = now();
