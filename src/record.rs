@@ -153,7 +153,10 @@ impl<'a> Headers<'a> {
     /// The value of the last header of this name. `None` where there is none, or where its value is null.
     #[must_use]
     pub fn last(&self, name: &str) -> Option<&'a [u8]> {
-        self.iter().rev().find(|header| header.name == name)?.value
+        let data = self.data;
+        // As bytes: each record of a restore is asked for several.
+        let found = self.spans.iter().rev().find(|span| &data[span.name.range()] == name.as_bytes())?;
+        found.value.map(|span| &data[span.range()])
     }
 
     /// How many headers there are.
@@ -309,6 +312,13 @@ impl Batch {
     /// Moves the position past offsets that hold no records, such as transaction markers.
     pub fn advance_to(&mut self, next: Position) {
         self.next = self.next.max(next);
+    }
+
+    /// Forgets the records, and keeps the position and the room.
+    pub fn clear(&mut self) {
+        self.data.clear();
+        self.records.clear();
+        self.headers.clear();
     }
 
     /// The partition all records are of.

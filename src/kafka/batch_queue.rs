@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
@@ -64,6 +65,8 @@ pub enum QueueFailure {
     TooLarge,
     /// A permission is missing.
     NotAuthorized,
+    /// Another one that no waiting cures: the topic is not there, the log was cut, the client cannot log in.
+    Hopeless,
     /// Anything else; the client goes on trying.
     Other,
 }
@@ -163,7 +166,7 @@ impl Message {
             unsafe { CStr::from_ptr(reason) }.to_string_lossy().into_owned()
         };
         let offset = (raw.offset >= 0).then_some(Offset(raw.offset));
-        Taken::Failed { partition, offset, failure: QueueFailure::of(raw.err), reason }
+        Taken::Failed { partition, offset, failure: QueueFailure::of(raw.err.into()), reason }
     }
 }
 
@@ -175,16 +178,24 @@ impl Drop for Message {
 }
 
 impl QueueFailure {
+    /// What librdkafka's code comes to for who reads a partition.
     #[expect(clippy::wildcard_enum_match_arm, reason = "librdkafka's list of codes is not ours, and open")]
-    fn of(code: Code) -> QueueFailure {
+    pub(super) fn of(code: RDKafkaErrorCode) -> QueueFailure {
         match code {
-            Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET | Code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE => {
-                QueueFailure::OutOfRange
-            }
-            Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE => QueueFailure::TooLarge,
-            Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED | Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED => {
-                QueueFailure::NotAuthorized
-            }
+            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => QueueFailure::OutOfRange,
+            RDKafkaErrorCode::MessageSizeTooLarge => QueueFailure::TooLarge,
+            RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed => QueueFailure::NotAuthorized,
+            RDKafkaErrorCode::SaslAuthenticationFailed
+            | RDKafkaErrorCode::UnsupportedSASLMechanism
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::InvalidTopic
+            | RDKafkaErrorCode::InvalidGroupId
+            | RDKafkaErrorCode::Fatal
+            | RDKafkaErrorCode::LogTruncation => QueueFailure::Hopeless,
             _ => QueueFailure::Other,
         }
     }

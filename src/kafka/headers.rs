@@ -58,6 +58,8 @@ impl<'m> Iterator for NativeHeaders<'m> {
         let value: *const u8 = value.cast();
         // SAFETY: librdkafka keeps `len` bytes there as long as the message lives.
         let value = (!value.is_null()).then(|| unsafe { std::slice::from_raw_parts(value, len) });
-        Some((name.to_string_lossy(), value))
+        // Names are UTF-8 but for mischief, and to find that out costs less than to repair them.
+        let name = name.to_str().map_or_else(|_| name.to_string_lossy(), Cow::Borrowed);
+        Some((name, value))
     }
 }

@@ -15,14 +15,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, Offset as KafkaOffset, TopicPartitionList};
 
+use crate::kafka::batch_queue::{BatchQueue, MAX_TAKEN, QueueFailure, Taken};
 use crate::kafka::committed::{build, committed, serve};
-use crate::kafka::headers::headers_of;
 use crate::ports::{Bounds, Clock, Committed, PartitionReader, ReadFailure, Terms, Topic};
-use crate::record::{Batch, Header, Offset, Partition, Position, Record, Term};
+use crate::record::{Batch, Partition, Position, Record, Term};
 
 /// How often cancellation is looked at while nothing comes.
 const POLL: Duration = Duration::from_millis(50);
@@ -45,7 +44,9 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(10);
 /// The consumers that read: one pair for each recovery thread, used for one partition after the other.
 pub struct ReaderClients<C: ConsumerContext + 'static> {
     /// Reads committed records, and asks for committed offsets.
-    committed: BaseConsumer<C>,
+    committed: Arc<BaseConsumer<C>>,
+    /// Where the records of the partition that is read arrive.
+    records: BatchQueue<C>,
     /// Knows the high watermarks.
     uncommitted: BaseConsumer<C>,
     /// Whose committed offsets are asked for.
@@ -65,7 +66,9 @@ impl<C: ConsumerContext + Clone + 'static> ReaderClients<C> {
                 .map_err(|error| ReadFailure::Kafka(format!("a client that reads partitions cannot be built: {error}")))
         };
         let group = config.get("group.id").unwrap_or_default().to_owned();
-        Ok(ReaderClients { committed: build(config)?, uncommitted: build(&uncommitted)?, group })
+        let committed = Arc::new(build(config)?);
+        let records = BatchQueue::new(Arc::clone(&committed));
+        Ok(ReaderClients { committed, records, uncommitted: build(&uncommitted)?, group })
     }
 }
 
@@ -181,13 +184,14 @@ impl<'a, C: ConsumerContext + 'static> KafkaPartitionReader<'a, C> {
             Err(error) => error,
         };
         let partition = self.partition;
-        if is_denied(&error) {
+        let failure = failure_of(&error);
+        if failure == QueueFailure::NotAuthorized {
             return Err(ReadFailure::Denied(format!(
                 "{what} of partition {partition} may not be asked for: {error}; allow Read on the group {} and on the topics {}, {} and {}",
                 self.clients.group, self.settings.input, self.settings.state, self.settings.dlq
             )));
         }
-        if is_hopeless(&error) || self.clock.now() >= deadline {
+        if failure == QueueFailure::Hopeless || self.clock.now() >= deadline {
             return Err(ReadFailure::Kafka(format!("{what} of partition {partition} could not be had: {error}")));
         }
         // Some errors come at once; the poll also serves the client's callbacks.
@@ -229,6 +233,7 @@ impl<'a, C: ConsumerContext + 'static> KafkaPartitionReader<'a, C> {
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition_offset(topic, self.partition.0, KafkaOffset::Offset(from.0))
             .map_err(|error| said(&error))?;
+        self.clients.records.forward(topic, self.partition);
         self.clients.committed.assign(&list).map_err(|error| said(&error))
     }
 }
@@ -293,38 +298,35 @@ impl<C: ConsumerContext + 'static> KafkaPartitionReader<'_, C> {
         let mut stall = Stall { position: from, since: self.clock.now(), error: None };
         let mut reported = stall.since;
         let mut looked = stall.since;
+        let mut chunk = Batch::new(self.partition, self.term, from);
         while stall.position < until {
             self.check_owned()?;
-            let mut chunk = Batch::new(self.partition, self.term, stall.position);
-            let end = self.fill(&mut chunk, name, until);
-            for record in chunk.iter() {
-                take(&record);
-            }
+            let failed = self.take_what_is_there(&mut chunk, until, take);
             let now = self.clock.now();
             stall.excuse(now.saturating_duration_since(looked));
             looked = now;
             let position = position_of(&self.clients.committed, name, self.partition).unwrap_or(stall.position);
             stall.observe(position.max(chunk.next()), now);
-            match end {
-                ChunkEnd::Full | ChunkEnd::Drained => {}
-                ChunkEnd::Failed(error) if is_out_of_range(&error) => {
+            match failed {
+                None => {}
+                Some((QueueFailure::OutOfRange, reason)) => {
                     // Retention has cut the log above the reader: what is gone was old, and the rest goes on.
                     let low = self.bounds(topic)?.low;
                     if low <= stall.position {
-                        return Err(ReadFailure::Kafka(format!("{name}/{} cannot be read: {error}", self.partition)));
+                        return Err(ReadFailure::Kafka(format!("{name}/{} cannot be read: {reason}", self.partition)));
                     }
                     stall.observe(low, now);
                     if low < until {
                         self.assign(name, low)?;
                     }
                 }
-                ChunkEnd::Failed(error) if is_denied(&error) => {
+                Some((QueueFailure::NotAuthorized, reason)) => {
                     return Err(ReadFailure::Denied(format!(
-                        "{name} may not be read: {error}; allow Read on topic {name}"
+                        "{name} may not be read: {reason}; allow Read on topic {name}"
                     )));
                 }
-                ChunkEnd::Failed(error) if is_hopeless(&error) => return Err(said(&error)),
-                ChunkEnd::Failed(error) => stall.error = Some(error),
+                Some((QueueFailure::Hopeless, reason)) => return Err(ReadFailure::Kafka(reason)),
+                Some((QueueFailure::TooLarge | QueueFailure::Other, reason)) => stall.error = Some(reason),
             }
             let stalled = now.saturating_duration_since(stall.since);
             if stalled >= self.settings.stall_limit && stall.position < until {
@@ -339,25 +341,35 @@ impl<C: ConsumerContext + 'static> KafkaPartitionReader<'_, C> {
         Ok(())
     }
 
-    /// Copies what is there, up to a chunk. Records at or behind `until` are left out.
-    fn fill(&self, chunk: &mut Batch, name: &str, until: Position) -> ChunkEnd {
-        let mut wait = POLL;
-        while chunk.held_bytes() < CHUNK_BYTES {
-            match self.clients.committed.poll(wait) {
-                None => return ChunkEnd::Drained,
-                Some(Err(error)) => return ChunkEnd::Failed(error),
-                Some(Ok(message)) => {
-                    debug_assert!(message.topic() == name && message.partition() == self.partition.0);
-                    if !Offset(message.offset()).is_before(until) {
-                        chunk.advance_to(until);
-                        return ChunkEnd::Full;
-                    }
-                    push(chunk, &message);
+    /// Hands on what has arrived, chunk by chunk, less the records at or behind `until`, and waits for a moment where
+    /// nothing has. Says what keeps the client from reading on.
+    fn take_what_is_there(
+        &mut self,
+        chunk: &mut Batch,
+        until: Position,
+        take: &mut dyn FnMut(&Record<'_>),
+    ) -> Option<(QueueFailure, String)> {
+        let ReaderClients { committed, records, .. } = &mut *self.clients;
+        // What is of no partition arrives here, the callbacks too.
+        if let Some(Err(error)) = committed.poll(Duration::ZERO) {
+            return Some((failure_of(&error), error.to_string()));
+        }
+        let mut failed = None;
+        let mut visit = |taken: Taken<'_>| match taken {
+            Taken::Record(_, record) if record.offset().is_before(until) => {
+                record.copy_into(chunk);
+                if chunk.held_bytes() >= CHUNK_BYTES {
+                    hand_on(chunk, take);
                 }
             }
-            wait = Duration::ZERO;
+            Taken::Record(..) => chunk.advance_to(until),
+            Taken::Failed { failure, reason, .. } => failed = Some((failure, reason)),
+        };
+        if records.wait(POLL, &mut visit) > 0 {
+            records.drain(MAX_TAKEN, &mut visit);
         }
-        ChunkEnd::Full
+        hand_on(chunk, take);
+        failed
     }
 
     fn stalled(&self, topic: Topic, stall: &Stall, until: Position, stalled: Duration) -> ReadFailure {
@@ -379,21 +391,18 @@ impl<C: ConsumerContext + 'static> KafkaPartitionReader<'_, C> {
     }
 }
 
-/// Why a chunk is handed on.
-enum ChunkEnd {
-    /// It is large enough, or the target is reached.
-    Full,
-    /// Nothing more is there right now.
-    Drained,
-    /// The client reported an error.
-    Failed(KafkaError),
+fn hand_on(chunk: &mut Batch, take: &mut dyn FnMut(&Record<'_>)) {
+    for record in chunk.iter() {
+        take(&record);
+    }
+    chunk.clear();
 }
 
 /// Where the reader stands, since when, and the last error since then.
 struct Stall {
     position: Position,
     since: Instant,
-    error: Option<KafkaError>,
+    error: Option<String>,
 }
 
 impl Stall {
@@ -407,13 +416,6 @@ impl Stall {
     fn excuse(&mut self, turn: Duration) {
         self.since += turn.saturating_sub(LONGEST_TURN);
     }
-}
-
-fn push(chunk: &mut Batch, message: &BorrowedMessage<'_>) {
-    let headers = headers_of(message);
-    let headers = headers.iter().map(|(name, value)| Header { name, value: *value });
-    let timestamp_ms = message.timestamp().to_millis();
-    chunk.push(Offset(message.offset()), timestamp_ms, message.key(), message.payload(), headers);
 }
 
 /// The position of a partition, whether it is assigned or not; `None` where nothing was read of it.
@@ -433,36 +435,8 @@ fn position_of<C: ConsumerContext>(client: &BaseConsumer<C>, topic: &str, partit
     }
 }
 
-/// An ACL is missing.
-fn is_denied(error: &KafkaError) -> bool {
-    const DENIED: &[RDKafkaErrorCode] = &[
-        RDKafkaErrorCode::TopicAuthorizationFailed,
-        RDKafkaErrorCode::GroupAuthorizationFailed,
-        RDKafkaErrorCode::ClusterAuthorizationFailed,
-    ];
-    error.rdkafka_error_code().is_some_and(|code| DENIED.contains(&code))
-}
-
-/// Other errors that no waiting cures.
-fn is_hopeless(error: &KafkaError) -> bool {
-    const HOPELESS: &[RDKafkaErrorCode] = &[
-        RDKafkaErrorCode::SaslAuthenticationFailed,
-        RDKafkaErrorCode::UnsupportedSASLMechanism,
-        RDKafkaErrorCode::UnknownTopicOrPartition,
-        RDKafkaErrorCode::UnknownTopic,
-        RDKafkaErrorCode::UnknownPartition,
-        RDKafkaErrorCode::InvalidTopic,
-        RDKafkaErrorCode::InvalidGroupId,
-        RDKafkaErrorCode::Fatal,
-        RDKafkaErrorCode::LogTruncation,
-    ];
-    error.rdkafka_error_code().is_some_and(|code| HOPELESS.contains(&code))
-}
-
-/// The log does not reach back to where the reader stands. With `auto.offset.reset=error` the client says so once.
-fn is_out_of_range(error: &KafkaError) -> bool {
-    const OUT_OF_RANGE: &[RDKafkaErrorCode] = &[RDKafkaErrorCode::AutoOffsetReset, RDKafkaErrorCode::OffsetOutOfRange];
-    error.rdkafka_error_code().is_some_and(|code| OUT_OF_RANGE.contains(&code))
+fn failure_of(error: &KafkaError) -> QueueFailure {
+    error.rdkafka_error_code().map_or(QueueFailure::Other, QueueFailure::of)
 }
 
 fn said(error: &KafkaError) -> ReadFailure {

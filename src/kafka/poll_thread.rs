@@ -510,7 +510,7 @@ impl PollThread {
                 "partition {partition} cannot be read on: {reason}; allow READ on the input topic and the group"
             ))),
             // h)
-            (ReadCause::Client(QueueFailure::Other), started) => {
+            (ReadCause::Client(QueueFailure::Hopeless | QueueFailure::Other), started) => {
                 if let Some((owned, next)) = started {
                     owned.reading = Reading::Interrupted { next, resume_at: now + INTERRUPTED_RETRY };
                     self.pause(partition);

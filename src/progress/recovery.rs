@@ -379,7 +379,8 @@ pub struct Recovery<E: Entity> {
     dlq_high: Position,
     input: Bounds,
     entities: FxHashMap<Key, Resting>,
-    newest: Option<(Offset, Key)>,
+    /// The newest event that the state contains, and its key.
+    newest: Option<(Offset, Vec<u8>)>,
     lease: Lease,
     held_bytes: u64,
     dlq: DeadLetters,
@@ -641,7 +642,7 @@ impl<E: Entity> Recovery<E> {
             self.adopted = Some(found);
         }
         if let Some(value) = record.value {
-            self.entity.decode(value).map_err(|corrupt| foreign(corrupt.0))?;
+            self.entity.check(value).map_err(|corrupt| foreign(corrupt.0))?;
         }
         self.keep(key, record.value, newest);
         self.weigh(record.offset)
@@ -660,8 +661,14 @@ impl<E: Entity> Recovery<E> {
                 self.entities.insert(key, resting);
             }
         }
-        if self.newest.as_ref().is_none_or(|(older, _)| *older < newest) {
-            self.newest = Some((newest, Arc::from(key)));
+        match &mut self.newest {
+            Some((older, of)) if *older < newest => {
+                *older = newest;
+                of.clear();
+                of.extend_from_slice(key);
+            }
+            Some(_) => {}
+            None => self.newest = Some((newest, key.to_vec())),
         }
     }
 
@@ -718,11 +725,11 @@ impl<E: Entity> Recovery<E> {
 
     fn record_at_newest(&mut self, record: &Record<'_>) -> Result<(), Refusal> {
         let Some((newest, key)) = &self.newest else { return Ok(()) };
-        let written_at = self.entities.get(key).and_then(|resting| {
+        let written_at = self.entities.get(&key[..]).and_then(|resting| {
             let state = self.entity.decode(resting.snapshot.as_deref()?).ok()?;
             self.entity.newest_event_ms(&state)
         });
-        let is_other_key = record.key != Some(key.as_ref());
+        let is_other_key = record.key != Some(key);
         let is_other_time = written_at.is_some_and(|at| record.timestamp_ms != Some(at));
         if is_other_key || is_other_time {
             let what = if is_other_key { "another key" } else { "another timestamp" };

@@ -308,13 +308,21 @@ impl RawCreated<'_> {
     /// `invalid_event`, with all violations.
     pub(super) fn check(self, violations: Violations) -> Result<Event, Rejection> {
         settle(self.validate(), violations)?;
+        Ok(self.accept())
+    }
+
+    /// The event, where [`validate`](Validate::validate) found nothing.
+    ///
+    /// # Panics
+    /// Where a required field is absent.
+    pub(super) fn accept(self) -> Event {
         let details = Details {
             name: kept(self.name).into(),
             description: kept(self.description).into(),
             tags: owned(kept(self.tags)),
             price_per_hour: self.price_per_hour,
         };
-        Ok(Event { id: kept(self.id), at: checked_time(self.timestamp), kind: Kind::Created(details) })
+        Event { id: kept(self.id), at: checked_time(self.timestamp), kind: Kind::Created(details) }
     }
 }
 
@@ -338,7 +346,11 @@ impl RawDeleted {
     }
 }
 
-fn settle(found: Result<(), ValidationErrors>, mut violations: Violations) -> Result<(), Rejection> {
+/// All violations as one rejection.
+///
+/// # Errors
+/// `invalid_event`, where there is any.
+pub(super) fn settle(found: Result<(), ValidationErrors>, mut violations: Violations) -> Result<(), Rejection> {
     if let Err(found) = found {
         violations.add(found);
     }

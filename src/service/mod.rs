@@ -49,6 +49,10 @@ impl Entity for Service {
         snapshot::decode(snapshot).map(State::Live)
     }
 
+    fn check(&self, snapshot: &[u8]) -> Result<(), CorruptSnapshot> {
+        snapshot::check(snapshot)
+    }
+
     fn newest_event_ms(&self, state: &State) -> Option<i64> {
         match state {
             State::Absent => None,

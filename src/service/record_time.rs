@@ -29,9 +29,13 @@ impl RecordTime {
         (RecordTime::MIN_MS..=RecordTime::MAX_MS).contains(&ms).then_some(RecordTime(ms))
     }
 
-    /// Reads what [`write`](RecordTime::write) wrote, and a little more: its caller compares the bytes.
+    /// Reads what [`write`](RecordTime::write) writes, and nothing else.
     pub(super) fn parse(text: &str) -> Option<RecordTime> {
         let text: &[u8; 24] = text.as_bytes().try_into().ok()?;
+        let is_of_form = |(byte, form): (&u8, &u8)| if *form == b'0' { byte.is_ascii_digit() } else { byte == form };
+        if !text.iter().zip(&FORM).all(is_of_form) {
+            return None;
+        }
         let number = |place| u16::try_from(digits(text, place)).ok();
         let small = |place| u8::try_from(digits(text, place)).ok();
         let month = Month::try_from(small(MONTH)?).ok()?;
@@ -73,7 +77,7 @@ fn put(text: &mut [u8; 24], (start, len): (usize, usize), mut number: u32) {
     }
 }
 
-/// Reads a number of at most 4 digits; nonsense, but never a panic, where there are none.
+/// Reads a number of at most 4 digits.
 fn digits(text: &[u8; 24], (start, len): (usize, usize)) -> u32 {
-    text[start..start + len].iter().fold(0, |number, digit| number * 10 + u32::from(digit.wrapping_sub(b'0')))
+    text[start..start + len].iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'))
 }

@@ -2,17 +2,19 @@
 //!
 //! [`decode`] goes through the rules of a creation, and then compares what [`encode`] would write with what it read.
 //! So it takes exactly the bytes that `encode` can have written, and a foreign or damaged record cannot slip in as
-//! something similar.
+//! something similar. [`check`] does the same and keeps nothing: a restore asks it of every snapshot.
 //!
 //! Architecture invariant: the order of the members here is the order in the topic.
 //! Architecture invariant: what is wrong with a snapshot is told by name and position, never by quoting it.
 
 use std::borrow::Cow;
+use std::io;
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::error::Category;
+use validator::Validate as _;
 
-use super::event::{Kind, RawCreated};
+use super::event::{Kind, RawCreated, settle};
 use super::record_time::RecordTime;
 use super::state::Live;
 use super::violation::Violations;
@@ -26,11 +28,11 @@ const FRAME_BYTES: usize = 256;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Written<'a> {
+struct Written<'a, Tag> {
     id: u64,
     name: &'a str,
     description: &'a str,
-    tags: &'a [Box<str>],
+    tags: &'a [Tag],
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shortest")]
     price_per_hour: Option<f64>,
     version: u64,
@@ -46,7 +48,8 @@ struct Read<'a> {
     name: Cow<'a, str>,
     #[serde(borrow)]
     description: Cow<'a, str>,
-    tags: Vec<Cow<'a, str>>,
+    #[serde(borrow)]
+    tags: Vec<Tag<'a>>,
     price_per_hour: Option<f64>,
     version: u64,
     #[serde(borrow)]
@@ -54,6 +57,10 @@ struct Read<'a> {
     #[serde(borrow)]
     updated_at: Cow<'a, str>,
 }
+
+/// Borrowed where it can be, which serde does not do by itself within a list.
+#[derive(Deserialize)]
+struct Tag<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The value of the state topic.
 pub(super) fn encode(live: &Live) -> Vec<u8> {
@@ -82,36 +89,89 @@ pub(super) fn encode(live: &Live) -> Vec<u8> {
 /// # Errors
 /// Says where the bytes differ from what can have been written.
 pub(super) fn decode(snapshot: &[u8]) -> Result<Live, CorruptSnapshot> {
-    let read: Read<'_> = serde_json::from_slice(snapshot).map_err(|error| corrupt_json(&error))?;
-    if !(1..=MAX_VERSION).contains(&read.version) {
-        return Err(corrupt(format!("version is not in the range of 1 to {MAX_VERSION}")));
-    }
-    let created_at = time(&read.created_at, "createdAt")?;
-    let updated_at = time(&read.updated_at, "updatedAt")?;
-    let raw = RawCreated {
-        id: Some(read.id),
-        name: Some(read.name),
-        description: Some(read.description),
-        tags: Some(read.tags),
-        price_per_hour: read.price_per_hour,
-        timestamp: Some(created_at.ms()),
-    };
-    let event = raw
-        .check(Violations::default())
-        .map_err(|rejection| corrupt(format!("it breaks the rules that every service keeps: {}", rejection.detail)))?;
-    let (id, created_at, kind) = event.into_parts();
+    let Checked { raw, version, updated_at } = Checked::read(snapshot)?;
+    let (id, created_at, kind) = raw.accept().into_parts();
     let Kind::Created(details) = kind else { unreachable!("a raw creation becomes a creation") };
-    let live = Live { id, details, version: read.version, created_at, updated_at };
-    same_bytes(&encode(&live), snapshot)?;
-    Ok(live)
+    Ok(Live { id, details, version, created_at, updated_at })
 }
 
-fn same_bytes(written: &[u8], read: &[u8]) -> Result<(), CorruptSnapshot> {
-    if written == read {
-        return Ok(());
+/// Whether [`decode`] takes it.
+///
+/// # Errors
+/// Those of [`decode`].
+pub(super) fn check(snapshot: &[u8]) -> Result<(), CorruptSnapshot> {
+    Checked::read(snapshot).map(drop)
+}
+
+/// What stands in a snapshot that [`encode`] can have written.
+struct Checked<'a> {
+    /// A creation at the time of the service's own, which breaks no rule.
+    raw: RawCreated<'a>,
+    version: u64,
+    updated_at: RecordTime,
+}
+
+impl<'a> Checked<'a> {
+    fn read(snapshot: &'a [u8]) -> Result<Checked<'a>, CorruptSnapshot> {
+        // Once for all of its strings.
+        let text = std::str::from_utf8(snapshot).map_err(|error| {
+            corrupt(format!("it is not JSON: from the byte at index {} on it is not UTF-8", error.valid_up_to()))
+        })?;
+        let read: Read<'a> = serde_json::from_str(text).map_err(|error| corrupt_json(&error))?;
+        let Read { id, name, description, tags, price_per_hour, version, created_at, updated_at } = read;
+        if !(1..=MAX_VERSION).contains(&version) {
+            return Err(corrupt(format!("version is not in the range of 1 to {MAX_VERSION}")));
+        }
+        let created = time(&created_at, "createdAt")?;
+        let updated = time(&updated_at, "updatedAt")?;
+        let raw = RawCreated {
+            id: Some(id),
+            name: Some(name),
+            description: Some(description),
+            tags: Some(tags.into_iter().map(|Tag(tag)| tag).collect()),
+            price_per_hour,
+            timestamp: Some(created.ms()),
+        };
+        settle(raw.validate(), Violations::default()).map_err(|rejection| {
+            corrupt(format!("it breaks the rules that every service keeps: {}", rejection.detail))
+        })?;
+        let written = Written {
+            id,
+            name: raw.name.as_deref().unwrap_or_default(),
+            description: raw.description.as_deref().unwrap_or_default(),
+            tags: raw.tags.as_deref().unwrap_or_default(),
+            price_per_hour,
+            version,
+            // Only what is written so could be read.
+            created_at: &created_at,
+            updated_at: &updated_at,
+        };
+        let mut rest = Expected { rest: snapshot };
+        let is_same = serde_json::to_writer(&mut rest, &written).is_ok() && rest.rest.is_empty();
+        if !is_same {
+            let same = snapshot.len() - rest.rest.len();
+            return Err(corrupt(format!(
+                "behind the byte at index {same} it is not written as steward writes the same service"
+            )));
+        }
+        Ok(Checked { raw, version, updated_at: updated })
     }
-    let same = written.iter().zip(read).take_while(|(written, read)| written == read).count();
-    Err(corrupt(format!("from the byte at index {same} on it is not written as steward writes the same service")))
+}
+
+/// Takes the bytes that are expected, and no others.
+struct Expected<'a> {
+    rest: &'a [u8],
+}
+
+impl io::Write for Expected<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.rest = self.rest.strip_prefix(bytes).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn time(text: &str, field: &str) -> Result<RecordTime, CorruptSnapshot> {

@@ -168,6 +168,7 @@ fn check(events: &[&str], expected: &str) {
 
 fn reads_back(state: &State) {
     let json = Service.encode(state).expect("it lives");
+    assert_eq!(Service.check(&json), Ok(()));
     let restored = Service.decode(&json).unwrap_or_else(|error| panic!("{}: {error}", json.escape_ascii()));
     assert_eq!(&restored, state);
     assert_eq!(Service.encode(&restored).as_ref(), Some(&json));

@@ -101,7 +101,9 @@ fn any_damage_to_a_snapshot_is_noticed() {
     let snapshots = [&[CREATED][..], &[ODD], &[CREATED, UPDATED]].map(|history| Service.encode(&after(history)));
     holds((0..snapshots.len(), damage()), |(which, damage)| {
         let bytes = damaged(snapshots[which].as_ref().expect("it lives"), &damage);
-        if let Ok(state) = Service.decode(&bytes) {
+        let decoded = Service.decode(&bytes);
+        prop_assert_eq!(Service.check(&bytes), decoded.clone().map(drop), "a restore judges as a decoding does");
+        if let Ok(state) = decoded {
             let again = Service.encode(&state);
             prop_assert_eq!(again.as_deref(), Some(&bytes[..]), "what is read is what is written");
         }

@@ -114,6 +114,7 @@ fn what_cannot_have_been_written_is_not_read_back() {
         let bad = good.replacen(from, to, 1);
         assert_ne!(bad, good, "{from} is not there");
         assert!(Service.decode(bad.as_bytes()).is_err(), "{bad}");
+        assert!(Service.check(bad.as_bytes()).is_err(), "{bad}");
     }
     for bad in [&b""[..], b"null", b"{}", b"[]", b"\xff"] {
         assert!(Service.decode(bad).is_err(), "{}", bad.escape_ascii());
