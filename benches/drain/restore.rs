@@ -1,8 +1,8 @@
 //! What a process that starts over existing state takes: time until it serves, and memory.
 //!
-//! The state is made by steward itself from creations. Then one process reads the state topic and does nothing with it,
-//! for comparison; another one is steward, from its assignment until the last partition serves. It is left at rest, and
-//! after that every entity gets an event, so that all of them are actors.
+//! The state is made by steward itself from creations. Then, in each round, one process reads the state topic and does
+//! nothing with it, for comparison; another one is steward, from its assignment until the last partition serves. The last
+//! one is left at rest, and after that every entity gets an event, so that all of them are actors.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::backlog::{Backlog, EventSink, workload};
 use crate::broker::Ground;
 use crate::contender::{Asker, Contender, drain};
 use crate::machine::{peak_bytes, resident_bytes};
-use crate::numbers::{mib, thousands};
+use crate::numbers::{Middle, mib, thousands};
 use crate::options::{Options, Shape};
 use crate::support::names::{Names, unique};
 use crate::support::process::{Setup, Steward};
@@ -27,10 +27,12 @@ const LIMIT: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Restore {
     entities: u64,
-    raw_per_s: f64,
+    raw_per_s: Middle,
     /// From the assignment until the last partition serves.
-    seconds: f64,
-    per_s: f64,
+    seconds: Middle,
+    per_s: Middle,
+    /// Of each round.
+    to_raw: Middle,
     snapshot_bytes_each: f64,
     /// Resident memory over that of a process without entities.
     resting_bytes_each: f64,
@@ -60,10 +62,10 @@ pub fn measure(options: &Options, ground: &Ground) -> Vec<Restore> {
         let bytes = |bytes: f64| format!("{bytes:.0} B");
         table.add_row([
             thousands(one.entities as f64),
-            format!("{:.2} s", one.seconds),
-            thousands(one.per_s),
-            thousands(one.raw_per_s),
-            format!("{:.2}", one.per_s / one.raw_per_s),
+            one.seconds.with_spread(|seconds| format!("{seconds:.2} s")),
+            thousands(one.per_s.median),
+            thousands(one.raw_per_s.median),
+            format!("{:.2}", one.to_raw.median),
             bytes(one.snapshot_bytes_each),
             bytes(one.resting_bytes_each),
             bytes(one.actor_bytes_each),
@@ -95,17 +97,29 @@ fn wait_until_all_serve(steward: &mut Steward, partitions: i32) -> Instant {
     now()
 }
 
+/// Starts steward over its state, and tells how long it took from the assignment until all partitions served.
+fn serve(options: &Options, ground: &Ground, names: &Names, entities: u64) -> (Steward, f64) {
+    let mut steward = Setup::new(&ground.kafka, names)
+        .set("limits.max_active_entities", i64::try_from(2 * entities).expect("a few million"))
+        .set("limits.entity_idle_ms", 600_000)
+        .start();
+    steward.wait_for_event("partitions_assigned", LIMIT);
+    let assigned = now();
+    let served = wait_until_all_serve(&mut steward, options.partitions);
+    (steward, served.saturating_duration_since(assigned).as_secs_f64())
+}
+
 fn restore(options: &Options, ground: &Ground, entities: u64, empty_bytes: f64) -> Restore {
     let kafka = &ground.kafka;
     let keys = u32::try_from(entities).expect("a few million");
-    let options = options.with(entities, keys);
+    let options = &options.with(entities, keys);
     let creations = Workload {
         creates: 1.0,
         updates: 0.0,
         deletes: 0.0,
         invalid_share: 0.0,
         odd_share: 0.0,
-        ..workload(&options, Shape::Uniform)
+        ..workload(options, Shape::Uniform)
     };
     let names = Names { input: unique("bench-services"), ..Names::new() };
     kafka.create_topic(&names.input, options.partitions, &[]);
@@ -122,16 +136,18 @@ fn restore(options: &Options, ground: &Ground, entities: u64, empty_bytes: f64) 
     // What lies between them are the ends of transactions.
     let records = i64::try_from(entities).expect("a few million");
     let readers = Names { input: names.state.clone(), ..Names::new() };
-    let raw = drain(Contender::Raw, ground, &Backlog { events: records, ..state }, &readers);
-
-    let mut steward = Setup::new(kafka, &names)
-        .set("limits.max_active_entities", i64::try_from(2 * entities).expect("a few million"))
-        .set("limits.entity_idle_ms", 600_000)
-        .start();
-    steward.wait_for_event("partitions_assigned", LIMIT);
-    let assigned = now();
-    let served = wait_until_all_serve(&mut steward, options.partitions);
-    let seconds = served.saturating_duration_since(assigned).as_secs_f64();
+    let state = Backlog { events: records, ..state };
+    let mut rounds = Vec::new();
+    let mut steward = loop {
+        let raw = drain(Contender::Raw, ground, &state, &readers);
+        let (mut steward, seconds) = serve(options, ground, &names, entities);
+        eprintln!("restore: {seconds:.2} s; raw consume {:.2} s", raw.seconds);
+        rounds.push((raw.events_per_s, seconds));
+        if rounds.len() >= options.rounds {
+            break steward;
+        }
+        steward.stop();
+    };
     let resting = resident_bytes(steward.pid()).expect("it runs") as f64;
     let finished = steward.events("recovery_finished");
     let state_bytes: u64 = finished.iter().filter_map(|event| event["state_bytes"].as_u64()).sum();
@@ -154,9 +170,10 @@ fn restore(options: &Options, ground: &Ground, entities: u64, empty_bytes: f64) 
     let each = |bytes: f64| bytes / entities as f64;
     Restore {
         entities,
-        raw_per_s: raw.events_per_s,
-        seconds,
-        per_s: entities as f64 / seconds,
+        raw_per_s: Middle::of(rounds.iter().map(|(raw, _)| *raw)),
+        seconds: Middle::of(rounds.iter().map(|(_, seconds)| *seconds)),
+        per_s: Middle::of(rounds.iter().map(|(_, seconds)| entities as f64 / seconds)),
+        to_raw: Middle::of(rounds.iter().map(|(raw, seconds)| entities as f64 / seconds / raw)),
         snapshot_bytes_each: each(state_bytes as f64),
         resting_bytes_each: each(resting - empty_bytes),
         actor_bytes_each: each(active - resting),
