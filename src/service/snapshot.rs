@@ -8,7 +8,6 @@
 //! Architecture invariant: what is wrong with a snapshot is told by name and position, never by quoting it.
 
 use std::borrow::Cow;
-use std::io;
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::error::Category;
@@ -78,10 +77,16 @@ pub(super) fn encode(live: &Live) -> Vec<u8> {
         updated_at: ascii(&updated_at),
     };
     let tags: usize = details.tags().iter().map(|tag| tag.len() + 3).sum();
-    let mut bytes = Vec::with_capacity(FRAME_BYTES + details.name().len() + details.description().len() + tags);
-    serde_json::to_writer(&mut bytes, &written)
-        .expect("a vector takes every byte, and strings and numbers can be written");
-    bytes
+    written.into_bytes(FRAME_BYTES + details.name().len() + details.description().len() + tags)
+}
+
+impl<Tag: Serialize> Written<'_, Tag> {
+    fn into_bytes(self, room: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(room);
+        serde_json::to_writer(&mut bytes, &self)
+            .expect("a vector takes every byte, and strings and numbers can be written");
+        bytes
+    }
 }
 
 /// Reads what [`encode`] wrote, and nothing else.
@@ -146,32 +151,17 @@ impl<'a> Checked<'a> {
             created_at: &created_at,
             updated_at: &updated_at,
         };
-        let mut rest = Expected { rest: snapshot };
-        let is_same = serde_json::to_writer(&mut rest, &written).is_ok() && rest.rest.is_empty();
-        if !is_same {
-            let same = snapshot.len() - rest.rest.len();
-            return Err(corrupt(format!(
-                "behind the byte at index {same} it is not written as steward writes the same service"
-            )));
-        }
+        same_bytes(&written.into_bytes(snapshot.len()), snapshot)?;
         Ok(Checked { raw, version, updated_at: updated })
     }
 }
 
-/// Takes the bytes that are expected, and no others.
-struct Expected<'a> {
-    rest: &'a [u8],
-}
-
-impl io::Write for Expected<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.rest = self.rest.strip_prefix(bytes).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(bytes.len())
+fn same_bytes(written: &[u8], read: &[u8]) -> Result<(), CorruptSnapshot> {
+    if written == read {
+        return Ok(());
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    let same = written.iter().zip(read).take_while(|(written, read)| written == read).count();
+    Err(corrupt(format!("from the byte at index {same} on it is not written as steward writes the same service")))
 }
 
 fn time(text: &str, field: &str) -> Result<RecordTime, CorruptSnapshot> {
