@@ -32,6 +32,9 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Instant;
     /// Milliseconds since 1970 by the wall clock, for ages and latencies.
     fn unix_ms(&self) -> i64;
+    /// Milliseconds since some moment, which rise in steps of several: for whoever wants to know after each event whether
+    /// time has passed, and would spend more on asking [`now`](Clock::now) than on the answer.
+    fn coarse_ms(&self) -> u64;
 }
 
 /// Which partitions this process owns, and under which term. The consumer's thread writes it inside the rebalance, at

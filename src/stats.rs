@@ -29,8 +29,12 @@ use crate::log_events;
 /// The longest list by partition or reason in `stats`, in bytes.
 const MAX_LIST_BYTES: usize = 2000;
 
-/// Keys that `stats` names.
-const HOTTEST_NAMED: usize = 5;
+/// Keys that `stats` names, of the hottest and of the slowest.
+const KEYS_NAMED: usize = 5;
+
+/// A key is slow if its events keep a thread for one part in so many of the interval. Less is what a busy machine makes of
+/// any key now and then.
+const SLOW_SHARE: u64 = 100;
 
 /// Longest time that the histograms tell apart; what took longer counts as this.
 const LONGEST: Duration = Duration::from_hours(1);
@@ -86,6 +90,8 @@ pub struct Stats {
     transactions_us: Mutex<Histogram<u64>>,
     partitions: Mutex<BTreeMap<i32, PartitionLevel>>,
     hottest: Mutex<Hottest>,
+    /// Milliseconds by key.
+    slowest: Mutex<Hottest>,
 }
 
 impl Default for Stats {
@@ -105,6 +111,7 @@ impl Default for Stats {
             transactions_us: Mutex::new(histogram(LONGEST.as_micros())),
             partitions: Mutex::default(),
             hottest: Mutex::default(),
+            slowest: Mutex::default(),
         }
     }
 }
@@ -125,6 +132,11 @@ impl Stats {
     /// One batch of `events` events is handed to entities: how many of them each key has.
     pub fn keys_read<'k>(&self, events: usize, keys: impl IntoIterator<Item = (&'k [u8], usize)>) {
         lock(&self.hottest).batch(events, keys);
+    }
+
+    /// Events of this key kept their thread for so many milliseconds.
+    pub fn key_took(&self, key: &[u8], ms: u64) {
+        lock(&self.slowest).add(key, ms);
     }
 
     /// `count` events were applied, and their transaction took effect.
@@ -277,8 +289,12 @@ impl Window {
         let transactions_us = take(&self.stats.transactions_us);
         let partitions = lock(&self.stats.partitions).clone();
         let hottest = std::mem::take(&mut *lock(&self.stats.hottest));
+        let slowest = std::mem::take(&mut *lock(&self.stats.slowest));
         let show = |(key, count): (&[u8], u64)| Some((sample.keys.show(key)?, count));
-        let hottest = hottest.top(HOTTEST_NAMED).into_iter().filter_map(show);
+        let hottest = hottest.top(KEYS_NAMED).into_iter().filter_map(show);
+        let is_slow = |ms: u64| ms.saturating_mul(SLOW_SHARE) >= log_events::millis(interval);
+        let slowest = slowest.top(KEYS_NAMED);
+        let slowest = slowest.into_iter().filter(|(_, ms)| is_slow(*ms)).filter_map(show);
 
         log_events::Stats {
             interval_ms: log_events::millis(interval),
@@ -298,6 +314,7 @@ impl Window {
             oldest_partition: sample.oldest.map(|(partition, _)| partition),
             oldest_offset: sample.oldest.map(|(_, offset)| offset),
             hottest_keys: log_events::counts(hottest, MAX_LIST_BYTES),
+            slowest_keys: log_events::counts(slowest, MAX_LIST_BYTES),
             latency_p50_ms: latencies_ms.value_at_quantile(0.5),
             latency_p99_ms: latencies_ms.value_at_quantile(0.99),
             entities_active: self.stats.entities_active.load(Ordering::Relaxed),

@@ -1,22 +1,27 @@
 //! One key: judges each of its records, in order, and says what became of them.
 //!
 //! A message carries all records of the key in one batch. After it the actor leaves its state in its slot as the last
-//! good one, and counts the batch down. A panic of the entity's code is caught around it and costs that one event
+//! good one, and counts the batch down. Where that takes longer than a turn, a tick of the coarse clock, the actor lets
+//! the others of its thread have as long in between, so that a slow key costs them half of it at the most; what is in its
+//! own mailbox waits. A panic of the entity's code is caught around it and costs that one event
 //! (`panicked`); the outcomes go out without delay, and then the supervisor restarts the actor from the last good
 //! state. A panic while the state is written down is found one event later: the message is gone through again with
 //! the state written down after each event, so that the one to blame is known.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use actix::{Actor, ActorContext, Addr, Context, Handler, Message, Supervised};
+use actix::fut::{ActorFutureExt as _, wrap_future};
+use actix::{Actor, ActorContext, Addr, AsyncContext as _, Context, Handler, Message, Supervised};
+use tokio::task::yield_now;
 
 use crate::actors::committer::{CommitActor, Completed};
 use crate::actors::registry::Slot;
 use crate::actors::{MAILBOX_MESSAGES, post};
 use crate::entity::{Entity, Reason, Rejection, judge, write_down};
 use crate::log_events::{EntityRestarted, LogEvent};
+use crate::ports::Clock;
 use crate::progress::offsets::{BatchId, Outcomes};
 use crate::progress::recovery::Resting;
 use crate::record::{Batch, DeadLetter, Key, Offset, Partition, Snapshot, TraceContext};
@@ -91,8 +96,30 @@ pub struct Household<E: Entity> {
     pub stats: Arc<Stats>,
     /// That of the thread.
     pub seat: Arc<Seat>,
+    /// Tells when a turn is over.
+    pub clock: Arc<dyn Clock>,
     /// Payloads above are refused.
     pub max_payload_bytes: u64,
+    /// Messages that the thread has worked on, in turns. Written by that thread alone.
+    pub turns: AtomicU64,
+}
+
+impl<E: Entity> Household<E> {
+    fn count_turn(&self) {
+        self.turns.store(self.turns.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Lets the others have their turns, for as long as this one took or until none of them wants any.
+    async fn let_others_work(self: Arc<Self>, took_ms: u64) {
+        let until_ms = self.clock.coarse_ms() + took_ms;
+        loop {
+            let before = self.turns.load(Ordering::Relaxed);
+            yield_now().await;
+            if self.turns.load(Ordering::Relaxed) == before || self.clock.coarse_ms() >= until_ms {
+                return;
+            }
+        }
+    }
 }
 
 /// See the module. There can be a hundred thousand of them: what they share stands in one place.
@@ -105,14 +132,25 @@ pub struct EntityActor<E: Entity> {
     slot: Arc<Slot>,
 }
 
-/// What one message came to.
+/// What the records of one message came to so far.
 struct Judged<S> {
-    /// The state after it; `None` where nothing was applied.
+    /// The state after them; `None` where nothing was applied.
     state: Option<S>,
     newest: Offset,
+    /// The last record that was applied.
+    newest_applied: Option<u32>,
     snapshot: Option<Arc<[u8]>>,
-    trace: Option<Box<TraceContext>>,
     outcomes: Outcomes,
+}
+
+/// A message that is worked off, in one turn or several.
+struct Task<S> {
+    work: Arc<Work>,
+    /// Which stretch of the records by key.
+    records: Range<u32>,
+    /// Where in it the first record stands that is not judged yet.
+    next: u32,
+    judged: Judged<S>,
 }
 
 /// When the state is written down.
@@ -130,41 +168,104 @@ impl<E: Entity> EntityActor<E> {
         EntityActor { household, partition, key, state, newest: last_good.newest, slot }
     }
 
-    /// Judges the records in order, from the actor's state, which stays as it is.
-    fn judge_all(&self, batch: &Arc<Batch>, records: &[u32], write_down: WriteDown) -> Judged<E::State> {
-        let mut judged =
-            Judged { state: None, newest: self.newest, snapshot: None, trace: None, outcomes: Outcomes::default() };
-        let mut newest_applied = None;
+    fn nothing_judged(&self) -> Judged<E::State> {
+        let outcomes = Outcomes::default();
+        Judged { state: None, newest: self.newest, newest_applied: None, snapshot: None, outcomes }
+    }
+
+    /// Judges one record by the state before it; the actor's own state stays as it is.
+    fn judge_one(&self, judged: &mut Judged<E::State>, batch: &Arc<Batch>, index: u32, write_down: WriteDown) {
+        let record = batch.record(index as usize);
+        if record.offset <= judged.newest {
+            judged.outcomes.skipped += 1;
+            return;
+        }
         let household = &*self.household;
-        for &index in records {
-            let record = batch.record(index as usize);
-            if record.offset <= judged.newest {
-                judged.outcomes.skipped += 1;
-                continue;
+        household.seat.take(self.partition, record.offset);
+        let state = judged.state.as_ref().unwrap_or(&self.state);
+        let decided = judge(&*household.entity, state, &record, household.max_payload_bytes);
+        let written = decided.and_then(|next| match write_down {
+            WriteDown::AtTheEnd => Ok((next, None)),
+            WriteDown::AfterEach => self.write_down(&next).map(|snapshot| (next, snapshot)),
+        });
+        match written {
+            Ok((next, snapshot)) => {
+                judged.state = Some(next);
+                judged.snapshot = snapshot;
+                judged.newest = record.offset;
+                judged.newest_applied = Some(index);
+                judged.outcomes.applied += 1;
             }
-            household.seat.take(self.partition, record.offset);
-            let state = judged.state.as_ref().unwrap_or(&self.state);
-            let decided = judge(&*household.entity, state, &record, household.max_payload_bytes);
-            let written = decided.and_then(|next| match write_down {
-                WriteDown::AtTheEnd => Ok((next, None)),
-                WriteDown::AfterEach => self.write_down(&next).map(|snapshot| (next, snapshot)),
-            });
-            match written {
-                Ok((next, snapshot)) => {
-                    judged.state = Some(next);
-                    judged.snapshot = snapshot;
-                    judged.newest = record.offset;
-                    judged.outcomes.applied += 1;
-                    newest_applied = Some(record);
-                }
-                Err(rejection) => {
-                    let batch = Arc::clone(batch);
-                    judged.outcomes.dead_letters.push(DeadLetter { batch, index, rejection, truncated: false });
+            Err(rejection) => {
+                let batch = Arc::clone(batch);
+                judged.outcomes.dead_letters.push(DeadLetter { batch, index, rejection, truncated: false });
+            }
+        }
+    }
+
+    /// Works for one turn. The next one comes when the others of the thread have had theirs; until then nothing else
+    /// reaches this actor.
+    fn work_on(&mut self, mut task: Task<E::State>, context: &mut Context<Self>) {
+        let household = &self.household;
+        household.count_turn();
+        let began_ms = household.clock.coarse_ms();
+        let mut took_ms = 0;
+        while took_ms == 0 && task.next < task.records.end {
+            let index = task.work.by_key[task.next as usize];
+            self.judge_one(&mut task.judged, &task.work.batch, index, WriteDown::AtTheEnd);
+            task.next += 1;
+            took_ms = household.clock.coarse_ms().saturating_sub(began_ms);
+        }
+        household.seat.leave();
+        let is_done = task.next == task.records.end;
+        if is_done && took_ms == 0 {
+            return self.finish(task, context);
+        }
+        household.stats.key_took(&self.key, took_ms);
+        let pause = wrap_future(Arc::clone(household).let_others_work(took_ms));
+        if is_done {
+            self.finish(task, context);
+            context.wait(pause);
+        } else {
+            context.wait(pause.map(|(), actor: &mut Self, context| actor.work_on(task, context)));
+        }
+    }
+
+    /// All records are judged.
+    fn finish(&mut self, task: Task<E::State>, context: &mut Context<Self>) {
+        let Task { work, records, mut judged, .. } = task;
+        if let Some(state) = &judged.state {
+            match self.write_down(state) {
+                Ok(snapshot) => judged.snapshot = snapshot,
+                Err(_) => {
+                    judged = self.nothing_judged();
+                    for index in &work.by_key[records.start as usize..records.end as usize] {
+                        self.judge_one(&mut judged, &work.batch, *index, WriteDown::AfterEach);
+                    }
+                    self.household.seat.leave();
                 }
             }
         }
-        judged.trace = newest_applied.and_then(|record| TraceContext::of(record.headers));
-        judged
+        let Judged { state, newest, newest_applied, snapshot, outcomes } = judged;
+        let has_panicked = outcomes.dead_letters.iter().any(|letter| letter.rejection.reason == Reason::Panicked);
+        let trace = newest_applied.and_then(|index| TraceContext::of(work.batch.record(index as usize).headers));
+        let snapshot = match state {
+            Some(state) => {
+                (self.state, self.newest) = (state, newest);
+                self.slot.settle(Some(Resting { snapshot: snapshot.clone(), newest }));
+                let (partition, key) = (work.batch.partition(), Arc::clone(&self.key));
+                Some(Snapshot { partition, key, value: snapshot, newest, trace })
+            }
+            None => {
+                self.slot.settle(None);
+                None
+            }
+        };
+        work.finish_key(snapshot, outcomes);
+        if has_panicked {
+            // Under a supervisor this is a restart: see `restarting`. What waits in the mailbox stays there.
+            context.stop();
+        }
     }
 
     fn write_down(&self, state: &E::State) -> Result<Option<Arc<[u8]>>, Rejection> {
@@ -196,34 +297,8 @@ impl<E: Entity> Handler<Deliver> for EntityActor<E> {
     type Result = ();
 
     fn handle(&mut self, Deliver { work, records }: Deliver, context: &mut Self::Context) {
-        let records = &work.by_key[records.start as usize..records.end as usize];
-        let mut judged = self.judge_all(&work.batch, records, WriteDown::AtTheEnd);
-        if let Some(state) = &judged.state {
-            match self.write_down(state) {
-                Ok(snapshot) => judged.snapshot = snapshot,
-                Err(_) => judged = self.judge_all(&work.batch, records, WriteDown::AfterEach),
-            }
-        }
-        self.household.seat.leave();
-        let Judged { state, newest, snapshot, trace, outcomes } = judged;
-        let has_panicked = outcomes.dead_letters.iter().any(|letter| letter.rejection.reason == Reason::Panicked);
-        let snapshot = match state {
-            Some(state) => {
-                (self.state, self.newest) = (state, newest);
-                self.slot.settle(Some(Resting { snapshot: snapshot.clone(), newest }));
-                let (partition, key) = (work.batch.partition(), Arc::clone(&self.key));
-                Some(Snapshot { partition, key, value: snapshot, newest, trace })
-            }
-            None => {
-                self.slot.settle(None);
-                None
-            }
-        };
-        work.finish_key(snapshot, outcomes);
-        if has_panicked {
-            // Under a supervisor this is a restart: see `restarting`. What waits in the mailbox stays there.
-            context.stop();
-        }
+        let next = records.start;
+        self.work_on(Task { work, records, next, judged: self.nothing_judged() }, context);
     }
 }
 

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message, Supervisor};
@@ -103,7 +103,9 @@ impl<E: Entity> Home<E> {
         }
         let homes = threads.into_iter().map(|arbiter| {
             let (entity, stats, seat) = (Arc::clone(entity), Arc::clone(&shared.stats), shared.vitals.seat());
-            Home { arbiter, household: Arc::new(Household { entity, stats, seat, max_payload_bytes }) }
+            let clock = Arc::clone(&shared.clock);
+            let turns = AtomicU64::new(0);
+            Home { arbiter, household: Arc::new(Household { entity, stats, seat, clock, max_payload_bytes, turns }) }
         });
         homes.collect()
     }

@@ -33,6 +33,8 @@ use crate::vitals::Vitals;
 
 /// How long the actors may take to start.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// A slow entity keeps fewer others waiting the more threads there are, and more than cores cost nothing measurable.
+const ENTITY_THREADS_PER_CORE: usize = 2;
 
 /// How long the committer may take to sum up when the process ends.
 const SUM_UP_LIMIT: Duration = Duration::from_secs(1);
@@ -377,7 +379,7 @@ fn wire<E: Entity>(wiring: Wiring<E>) -> Started<E> {
     let Wiring { config, instance, partitions, terms, shared, events, open_batches, entity, .. } = wiring;
     let committer = CommitActor::new(wiring.commit_settings, wiring.transactions, shared.clone()).start();
     let threads = match config.runtime.entity_threads {
-        0 => thread::available_parallelism().map_or(1, usize::from),
+        0 => ENTITY_THREADS_PER_CORE * thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
     let arbiters = (0..threads).map(|_| Arbiter::new().handle()).collect();

@@ -216,7 +216,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Runtime {
-    /// Threads that run entities; 0 is one per core.
+    /// Threads that run entities; 0 is two per core.
     #[validate(range(min = 0, max = 1_024))]
     pub entity_threads: usize,
 }

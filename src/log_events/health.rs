@@ -95,6 +95,9 @@ log_events! {
         /// `log.keys` wants it. Counted with a fixed number of counters: a count may be off by 1/64 of the interval's
         /// events.
         pub hottest_keys: String,
+        /// The keys whose events kept a thread longest within the interval, in milliseconds, such as `42:1200`; five at
+        /// the most, those below a hundredth of the interval left out. Right within a few milliseconds each time.
+        pub slowest_keys: String,
         /// From an event's timestamp to its commit, median within the interval; 0 where nothing was committed.
         pub latency_p50_ms: u64,
         /// The same, 99 of 100.

@@ -146,6 +146,7 @@ read_events! {
         entity_restarts: u64,
         memory_rss_bytes: u64,
         hottest_keys: String,
+        slowest_keys: String,
     }
 }
 

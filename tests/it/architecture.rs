@@ -118,7 +118,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("log",                &["telemetry"]),
     ("maud",               &["cli"]),
     ("ratatui",            &["cli"]),
-    ("rustix",             &["cli"]),
+    ("rustix",             &["app", "cli"]),
     ("sha2",               &["log_events"]),
     ("signal_hook",        &["app", "cli"]),
     ("toml",               &["config", "cli"]),

@@ -30,7 +30,7 @@ use steward::vitals::Vitals;
 use steward::workload::{GeneratedEvent, Workload};
 
 use crate::support::capture::{Capture, Line};
-use crate::support::paused::{PausedClock, on_one_thread};
+use crate::support::paused::{PausedClock, on_one_thread, tick_every};
 use crate::support::wait::Deadline;
 
 mod same_scenario;
@@ -374,6 +374,8 @@ impl World {
             odd_share: 0.1,
             ..Workload::default()
         };
+        // Entities have their events in one turn, or in several.
+        tick_every([0, 1, 2, 5][usize::try_from(seed % 4).expect("small")]);
         let kafka = MemoryKafka::new(scenario.partitions, TOPIC, GROUP);
         let stops = Arc::new(Mutex::new(Vec::new()));
         let mut world = World {

@@ -383,6 +383,10 @@ impl Clock for WallClock {
     fn unix_ms(&self) -> i64 {
         0
     }
+
+    fn coarse_ms(&self) -> u64 {
+        0
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test against a real broker runs in real time")]

@@ -17,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
         of_a_large_batch_only_the_keys_with_many_events_are_looked_at,
         a_key_that_is_too_long_is_not_counted,
         the_hottest_keys_of_the_interval_stand_in_the_line,
+        the_slowest_keys_of_the_interval_stand_in_the_line_if_they_are_slow,
     ]
 }
 
@@ -118,6 +119,16 @@ fn the_hottest_keys_of_the_interval_stand_in_the_line() {
     assert_eq!(line.hottest_keys.split(',').count(), 5, "{}", line.hottest_keys);
     assert!(line.hottest_keys.len() <= 5 * 75, "{}", line.hottest_keys);
     assert_eq!((line.oldest_partition, line.oldest_offset), (None, None));
+}
+
+fn the_slowest_keys_of_the_interval_stand_in_the_line_if_they_are_slow() {
+    let (stats, mut window, start) = counting();
+    for (key, ms) in [(&b"7"[..], 4), (b"42", 400), (b"7", 4), (b"a,b", 10), (b"8", 9)] {
+        stats.key_took(key, ms);
+    }
+    let line = window.close(start + SECOND, &sample());
+    assert_eq!(line.slowest_keys, "42:400,a%2Cb:10", "a hundredth of the interval is 10 ms");
+    assert_eq!(window.close(start + 2 * SECOND, &sample()).slowest_keys, "");
 }
 
 fn check<S: Strategy>(strategy: &S, property: impl Fn(&S::Value) -> Result<(), TestCaseError>)

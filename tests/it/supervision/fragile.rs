@@ -1,8 +1,11 @@
 //! An entity that keeps a list of what it was told, and breaks when it is told to.
 
+use std::cell::RefCell;
 use std::sync::Once;
 
 use steward::entity::{CorruptSnapshot, Entity, Event, Reason, Rejection};
+
+use crate::support::paused;
 
 /// A value that begins like this makes the entity panic while it decides.
 pub const PANIC: &str = "panic";
@@ -10,6 +13,20 @@ pub const PANIC: &str = "panic";
 pub const ENCODE_PANIC: &str = "unwritable";
 /// A value that begins like this is rejected.
 pub const REFUSE: &str = "refuse";
+
+/// A value that begins like this keeps the entity's thread for [`SLOW_MS`], by the paused clock.
+pub const SLOW: &str = "slow";
+/// Many ticks of the coarse clock.
+pub const SLOW_MS: u64 = 50;
+
+thread_local! {
+    static DECIDED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What was decided on this thread since the last call, as `key value`, in order.
+pub fn decided() -> Vec<String> {
+    DECIDED.take()
+}
 
 /// See the module. Its state is the list, joined by commas; empty is absent.
 pub struct Fragile;
@@ -23,6 +40,10 @@ impl Entity for Fragile {
 
     fn decide(&self, state: &String, event: Event<'_>) -> Result<String, Rejection> {
         let value = String::from_utf8_lossy(event.value);
+        DECIDED.with_borrow_mut(|all| all.push(format!("{} {value}", String::from_utf8_lossy(event.key))));
+        if value.starts_with(SLOW) {
+            paused::work(SLOW_MS);
+        }
         assert!(!value.starts_with(PANIC), "told to: {value}");
         if value.starts_with(REFUSE) {
             return Err(Rejection::new(Reason::InvalidEvent, "told to"));

@@ -16,10 +16,10 @@ use steward::progress::budget::Budget;
 use steward::progress::group_commit::Settings as CommitSettings;
 use steward::progress::recovery::Settings as RecoverySettings;
 use steward::record::{Partition, Position};
-use steward::stats::Stats;
+use steward::stats::{Sample, Stats, Window};
 use steward::vitals::Vitals;
 
-use super::fragile::{self, ENCODE_PANIC, Fragile, PANIC, REFUSE};
+use super::fragile::{self, ENCODE_PANIC, Fragile, PANIC, REFUSE, SLOW_MS};
 use super::owned;
 use crate::support::capture::Capture;
 use crate::support::paused::{PausedClock, on_one_thread};
@@ -32,6 +32,8 @@ pub fn trials() -> Vec<Trial> {
         a_flood_of_all_kinds_costs_a_line_for_each_kind_and_window_and_shows_no_payload,
         a_panic_beside_a_rejection_and_a_good_event_costs_only_itself,
         a_panic_while_writing_is_found_among_many_events_of_a_batch,
+        a_slow_key_lets_others_have_their_turn_and_keeps_its_own_order,
+        a_panic_behind_a_slow_event_costs_only_itself,
         a_lost_write_is_told_once_it_is_published_and_not_by_who_has_lost_the_partition,
     ]
 }
@@ -197,6 +199,48 @@ fn a_panic_while_writing_is_found_among_many_events_of_a_batch() {
 
     assert_eq!(pod.states(), [("a", "1,2,3,4,5"), ("b", "1")].map(owned));
     assert_eq!(pod.letters(), [ENCODE_PANIC, ENCODE_PANIC]);
+}
+
+fn a_slow_key_lets_others_have_their_turn_and_keeps_its_own_order() {
+    let pod = run(|mut pod| async move {
+        for value in ["slow 1", "slow 2", "slow 3"] {
+            pod.send("a", value);
+        }
+        pod.send("b", "1");
+        pod.deliver(4);
+        // These wait in the mailbox meanwhile.
+        pod.send("a", "4");
+        pod.send("b", "2");
+        pod.deliver(2);
+        fragile::decided();
+        pod.settle().await;
+        pod
+    });
+
+    assert_eq!(fragile::decided(), ["a slow 1", "b 1", "b 2", "a slow 2", "a slow 3", "a 4"]);
+    assert_eq!(pod.states(), [("a", "slow 1,slow 2,slow 3,4"), ("b", "1,2")].map(owned));
+    assert_eq!(pod.committed(), 6);
+    let now = pod.shared.clock.now();
+    let sample = Sample { keys: Arc::clone(&pod.shared.keys), ..Sample::default() };
+    let line = Window::open(Arc::clone(&pod.shared.stats), now).close(now + Duration::from_secs(10), &sample);
+    assert_eq!(line.slowest_keys, format!("a:{}", 3 * SLOW_MS), "the log names the key that takes the time");
+}
+
+fn a_panic_behind_a_slow_event_costs_only_itself() {
+    let pod = run(|mut pod| async move {
+        for value in ["slow 1", PANIC, "slow 2", ENCODE_PANIC, "slow 3"] {
+            pod.send("a", value);
+        }
+        pod.deliver(5);
+        pod.send("a", "4");
+        pod.deliver(1);
+        pod.settle().await;
+        pod
+    });
+
+    assert_eq!(pod.states(), [owned(("a", "slow 1,slow 2,slow 3,4"))]);
+    assert_eq!(pod.letters(), [PANIC, ENCODE_PANIC]);
+    assert_eq!(pod.shared.stats.totals().entity_restarts, 1, "one message, one restart, in however many turns");
 }
 
 /// Who has lost the partition and does not know it yet reads what its next owner is about to write, and takes it for

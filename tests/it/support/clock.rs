@@ -18,4 +18,8 @@ impl Clock for SystemClock {
     fn unix_ms(&self) -> i64 {
         wait::unix_ms()
     }
+
+    fn coarse_ms(&self) -> u64 {
+        wait::unix_ms().unsigned_abs()
+    }
 }

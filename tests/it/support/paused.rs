@@ -1,5 +1,6 @@
 //! One thread, and time that passes only when nobody has anything left to do.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,6 +25,29 @@ impl Clock for PausedClock {
         let passed = tokio::time::Instant::now().duration_since(self.start).as_millis();
         START_UNIX_MS + i64::try_from(passed).expect("a test does not last for ages")
     }
+
+    fn coarse_ms(&self) -> u64 {
+        let asked = ASKED.replace(ASKED.get() + 1) + 1;
+        let ticks = asked.checked_div(TICK_EVERY.get()).unwrap_or(0);
+        self.unix_ms().unsigned_abs() + WORKED_MS.get() + ticks
+    }
+}
+
+thread_local! {
+    static WORKED_MS: Cell<u64> = const { Cell::new(0) };
+    static TICK_EVERY: Cell<u64> = const { Cell::new(0) };
+    static ASKED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Whoever calls this has kept the thread for so many milliseconds, as far as the coarse clock tells.
+pub fn work(ms: u64) {
+    WORKED_MS.set(WORKED_MS.get() + ms);
+}
+
+/// From now on every so many questions find that the coarse clock has ticked; 0 as at the start: only [`work`] takes time.
+pub fn tick_every(questions: u64) {
+    ASKED.set(0);
+    TICK_EVERY.set(questions);
 }
 
 /// Runs the scenario in an actor system of its own, on this thread, with time paused.
@@ -31,6 +55,9 @@ pub fn on_one_thread<T, F>(scenario: impl FnOnce(Arc<PausedClock>) -> F) -> T
 where
     F: Future<Output = T>,
 {
+    // The thread may have seen another scenario before.
+    WORKED_MS.set(0);
+    tick_every(0);
     let runtime = || {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
