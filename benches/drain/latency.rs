@@ -109,9 +109,7 @@ fn at_rate(options: &Options, kafka: &Kafka, rate: u64) -> Rate {
     for number in 0..count {
         let due = start + Duration::from_nanos(number * 1_000_000_000 / rate);
         while now() < due {
-            // Asleep: the client waits for less than a millisecond by turning, which takes a whole core from the others.
-            sink.serve(Duration::ZERO);
-            std::thread::sleep(due.saturating_duration_since(now()).min(Duration::from_millis(1)));
+            sink.serve(due.saturating_duration_since(now()));
         }
         let event = update(number % u64::from(options.keys), number);
         sent[usize::try_from(number).expect("a length")].store(nanos_since(began), Ordering::Release);

@@ -30,6 +30,8 @@ use crate::record::Partition;
 const QUEUE_RECORDS: &str = "100000";
 /// KiB that wait for the broker at the most; a single record may be larger.
 const QUEUE_KBYTES: &str = "65536";
+/// How long one call of [`PlainProducer::poll`] waits at the most.
+const LONGEST_SLEEP: Duration = Duration::from_millis(1);
 
 /// How batches are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,9 +183,11 @@ impl PlainProducer {
         }
     }
 
-    /// Serves the client's callbacks, for at most `wait`.
+    /// Serves the client's callbacks, then waits: for at most `wait`, and no longer than a millisecond.
     pub fn poll(&self, wait: Duration) {
-        self.producer.poll(wait);
+        // Asleep: the client's own wait turns for what is left of a millisecond, and so takes a core from the others.
+        self.producer.poll(Duration::ZERO);
+        std::thread::sleep(wait.min(LONGEST_SLEEP));
     }
 
     /// Records whose fate is not known yet.

@@ -1,16 +1,21 @@
 //! The commands that speak to Kafka, judged by what stands in the topics and by what they say.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use libtest_mimic::Trial;
 use rdkafka::producer::Producer as _;
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
+use steward::app::SystemClock;
+use steward::config::Config;
+use steward::kafka::plain_producer::PlainProducer;
 
 use crate::cli::{Ran, Running, command, steward};
 use crate::support::broker::Broker;
 use crate::support::kafka::{ANY_TIMESTAMP, Kafka, Outgoing, record, send, tombstone};
 use crate::support::names::unique;
-use crate::support::wait::{Deadline, PATIENCE, wait_until};
+use crate::support::wait::{Deadline, PATIENCE, now, wait_until};
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = broker_trials![Shared:
@@ -19,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         the_summary_tells_what_stands_in_the_topic,
         only_the_kinds_that_were_named_are_drawn,
         an_interrupted_command_tells_what_it_has_sent,
+        who_waits_for_the_next_event_leaves_the_processor_to_others,
         a_topic_that_does_not_exist_is_told_with_what_to_do,
         records_that_the_broker_refuses_are_told,
         a_service_is_shown_byte_for_byte_with_its_source,
@@ -35,6 +41,25 @@ pub fn trials() -> Vec<Trial> {
 }
 
 // ---------------------------------------------------------------------------------------------------------- produce
+
+/// Waits as `--rate` does between two events, on this thread, whose processor time is its own.
+fn who_waits_for_the_next_event_leaves_the_processor_to_others() {
+    let kafka = Kafka::shared();
+    let mut config = Config::default();
+    config.kafka.bootstrap_servers = kafka.address().to_owned();
+    config.kafka.topic = topic(&kafka, 1);
+    let producer = PlainProducer::connect(&config, None, 1, PATIENCE, &SystemClock).expect("the broker answers");
+    let processor_time = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).expect("it only rises");
+
+    let (began, worked) = (now(), processor_time());
+    for wait_us in (0..2_000).map(|number| 100 + number % 3_000) {
+        producer.poll(Duration::from_micros(wait_us));
+    }
+
+    let (lasted, worked) = (now().saturating_duration_since(began), processor_time() - worked);
+    // Whoever turns instead works all the time; a busy machine makes it less of the time, never more.
+    assert!(worked < lasted / 4, "{worked:?} of work in {lasted:?} of waiting");
+}
 
 fn the_same_seed_gives_the_same_bytes_in_the_same_partitions() {
     let kafka = Kafka::shared();
