@@ -74,6 +74,8 @@ pub struct Now {
     pub rejected: Tally,
     /// The busiest keys within the last interval.
     pub hottest: Tally,
+    /// The keys that kept a thread longest within the last interval, in milliseconds.
+    pub slowest: Tally,
 }
 
 /// All pods.
@@ -224,6 +226,7 @@ impl Fleet {
             sum.in_flight_bytes = sum.in_flight_bytes.saturating_add(stats.in_flight_bytes);
             parse_counts(&stats.rejected).for_each(|(reason, count)| sum.rejected.add(reason, count));
             parse_counts(&stats.hottest_keys).for_each(|(key, count)| sum.hottest.add(key, count));
+            parse_counts(&stats.slowest_keys).for_each(|(key, ms)| sum.slowest.add(key, ms));
         }
         sum
     }

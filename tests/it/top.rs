@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         a_paused_picture_stands_still,
         the_end_of_the_input_is_told_and_stops_the_clock,
         the_busiest_keys_are_shown_where_they_are_told,
+        the_slowest_keys_are_shown_where_there_are_any,
         the_event_that_waits_longest_is_named_with_its_pod,
         every_size_of_a_terminal_is_drawn_on,
         without_colours_nothing_is_coloured,
@@ -121,6 +122,25 @@ fn the_busiest_keys_are_shown_where_they_are_told() {
     let keys: Vec<String> =
         rows(&screen).into_iter().filter(|row| row.ends_with("900") || row.ends_with(" 30")).collect();
     assert!(keys[0].contains("42 ") && keys[1].contains("7 "), "{keys:?}");
+}
+
+fn the_slowest_keys_are_shown_where_there_are_any() {
+    let mut view = three_pods();
+    assert!(!text(&drawn(&view, at(12), SIZE)).contains("slowest keys"));
+    for (pod, keys) in [("steward-0", "42:1900,7:300"), ("steward-1", "42:50")] {
+        view.tell(&read(prefixed(pod, &stats(12, &[("slowest_keys", json!(keys))])).as_bytes()), at(12));
+    }
+    let screen = text(&drawn(&view, at(12), SIZE));
+    assert!(screen.contains("hottest keys") && screen.contains("slowest keys, ms"), "{screen}");
+    let of_42 =
+        |screen: &str, number: &str| screen.lines().any(|row| row.contains(" 42 ") && row.trim_end().ends_with(number));
+    assert!(of_42(&screen, "1950"), "{screen}");
+    assert!(plain(&view, at(12)).contains("slowest keys, in ms: 42 1,950, 7 300"), "{}", plain(&view, at(12)));
+    press(&mut view, KeyCode::Down);
+    assert!(of_42(&text(&drawn(&view, at(12), SIZE)), "1900"));
+    // It may have come to its senses since.
+    let silent = text(&drawn(&view, at(500), SIZE));
+    assert!(!silent.contains("slowest keys") && !silent.contains("1900"), "{silent}");
 }
 
 fn the_event_that_waits_longest_is_named_with_its_pod() {

@@ -11,7 +11,7 @@ use super::plain::{columns_of_a_mixture, heard, waits_longest};
 use super::{Colours, Input, View};
 use crate::cli::{out, units};
 use crate::log_events::Level;
-use crate::log_reader::{Now, Pod, Tally, UnixMs};
+use crate::log_reader::{Now, Pod, Tally, UnixMs, Voice, Waiting};
 
 /// Smaller than that, and only the sums are told.
 const MIN_SIZE: (u16, u16) = (48, 9);
@@ -61,7 +61,7 @@ pub fn draw(frame: &mut Frame<'_>, view: &View, now: UnixMs) {
     draw_header(frame, header, view, &sum, paint, now);
     draw_pods(frame, table, view, &sum, paint, now);
     if shows_detail {
-        draw_detail(frame, detail, view, &sum, paint);
+        draw_detail(frame, detail, view, &sum, paint, now);
     }
     draw_notices(frame, notices, view, paint);
     draw_footer(frame, footer, view, paint);
@@ -176,7 +176,7 @@ fn draw_pods(frame: &mut Frame<'_>, area: Rect, view: &View, sum: &Now, paint: P
 
 // ------------------------------------------------------------------------------------------------------- the details
 
-fn draw_detail(frame: &mut Frame<'_>, area: Rect, view: &View, sum: &Now, paint: Paint) {
+fn draw_detail(frame: &mut Frame<'_>, area: Rect, view: &View, sum: &Now, paint: Paint, now: UnixMs) {
     let [pictures, reasons, keys] = area.layout(&Layout::horizontal([
         Constraint::Percentage(50),
         Constraint::Percentage(27),
@@ -184,36 +184,51 @@ fn draw_detail(frame: &mut Frame<'_>, area: Rect, view: &View, sum: &Now, paint:
     ]));
     let selected = view.selected();
     let whose = selected.map_or_else(|| "total".to_owned(), columns::name);
-    draw_pictures(frame, pictures, view, sum, &whose, paint);
+    // What a pod said before it fell silent is not what is.
+    let stats = |pod: &Pod| pod.stats.clone().filter(|_| pod.voice(now) == Voice::Heard).unwrap_or_default();
+    let told = selected.map(stats);
+    let oldest = match (selected, &told) {
+        (Some(pod), Some(stats)) => stats.oldest().map(|waiting| (pod.name.clone(), waiting)),
+        _ => sum.oldest.clone(),
+    };
+    draw_pictures(frame, pictures, view, oldest, &whose, paint);
 
     let rejected = selected.map_or(&view.fleet().totals.rejected_by_reason, |pod| &pod.totals.rejected_by_reason);
     draw_tally(frame, reasons, " rejected by reason ", rejected, "nothing rejected", paint);
-    let of_pod = selected.map(hottest);
-    draw_tally(frame, keys, " hottest keys ", of_pod.as_ref().unwrap_or(&sum.hottest), "not told", paint);
+    let [hottest, slowest] = match &told {
+        Some(stats) => [tally_of(&stats.hottest_keys), tally_of(&stats.slowest_keys)],
+        None => [sum.hottest.clone(), sum.slowest.clone()],
+    };
+    let slow_height = if slowest.is_empty() { Constraint::Length(0) } else { Constraint::Fill(1) };
+    let [hot_keys, slow_keys] = keys.layout(&Layout::vertical([Constraint::Fill(1), slow_height]));
+    draw_tally(frame, hot_keys, " hottest keys ", &hottest, "not told", paint);
+    draw_tally(frame, slow_keys, " slowest keys, ms ", &slowest, "none", paint);
 }
 
-fn hottest(pod: &Pod) -> Tally {
+fn tally_of(list: &str) -> Tally {
     let mut tally = Tally::default();
-    let list = pod.stats.as_ref().map_or("", |stats| &stats.hottest_keys);
     crate::log_reader::parse_counts(list).for_each(|(key, count)| tally.add(key, count));
     tally
 }
 
-fn draw_pictures(frame: &mut Frame<'_>, area: Rect, view: &View, sum: &Now, whose: &str, paint: Paint) {
+fn draw_pictures(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    view: &View,
+    oldest: Option<(String, Waiting)>,
+    whose: &str,
+    paint: Paint,
+) {
     let selected = view.selected();
     let (rates, lags): (Vec<u64>, Vec<u64>) = match selected {
         Some(pod) => (pod.rates.iter().copied().collect(), pod.lags.iter().copied().collect()),
         None => view.history().unzip(),
     };
-    let oldest = match selected {
-        Some(pod) => pod.stats.as_ref().and_then(|stats| stats.oldest()).map(|waiting| (pod.name.as_str(), waiting)),
-        None => sum.oldest.as_ref().map(|(name, waiting)| (name.as_str(), *waiting)),
-    };
     let line_height = u16::from(oldest.is_some());
     let [upper, lower, line] =
         area.layout(&Layout::vertical([Constraint::Fill(1), Constraint::Fill(1), Constraint::Length(line_height)]));
     if let Some((name, waiting)) = oldest {
-        frame.render_widget(Line::styled(format!(" {}", waits_longest(name, waiting)), paint.dim()), line);
+        frame.render_widget(Line::styled(format!(" {}", waits_longest(&name, waiting)), paint.dim()), line);
     }
     for (area, values, what, color) in [(upper, rates, "events/s", Color::Green), (lower, lags, "lag", Color::Yellow)] {
         // The newest values, of which one takes a column.

@@ -53,6 +53,9 @@ pub fn plain(view: &View, now: UnixMs) -> String {
     if !sum.hottest.is_empty() {
         say(format!("hottest keys: {}", list(&sum.hottest, SHOWN_KEYS)));
     }
+    if !sum.slowest.is_empty() {
+        say(format!("slowest keys, in ms: {}", list(&sum.slowest, SHOWN_KEYS)));
+    }
     if let Some((pod, waiting)) = &sum.oldest {
         say(waits_longest(pod, *waiting));
     }
