@@ -8,13 +8,14 @@
 //! state. A panic while the state is written down is found one event later: the message is gone through again with
 //! the state written down after each event, so that the one to blame is known.
 
+use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use actix::fut::{ActorFutureExt as _, wrap_future};
 use actix::{Actor, ActorContext, Addr, AsyncContext as _, Context, Handler, Message, Supervised};
-use tokio::task::yield_now;
 
 use crate::actors::committer::{CommitActor, Completed};
 use crate::actors::registry::Slot;
@@ -27,6 +28,9 @@ use crate::progress::recovery::Resting;
 use crate::record::{Batch, DeadLetter, Key, Offset, Partition, Snapshot, TraceContext};
 use crate::stats::Stats;
 use crate::vitals::Seat;
+
+/// An actor waits no longer for the others of its thread: it may not have been slow, but the whole process frozen.
+const LONGEST_PAUSE_MS: u64 = 1_000;
 
 /// A batch that entities work on: the last one to finish tells the committer.
 pub struct Work {
@@ -111,15 +115,29 @@ impl<E: Entity> Household<E> {
 
     /// Lets the others have their turns, for as long as this one took or until none of them wants any.
     async fn let_others_work(self: Arc<Self>, took_ms: u64) {
-        let until_ms = self.clock.coarse_ms() + took_ms;
+        let until_ms = self.clock.coarse_ms() + took_ms.min(LONGEST_PAUSE_MS);
         loop {
             let before = self.turns.load(Ordering::Relaxed);
-            yield_now().await;
+            to_the_end_of_the_queue().await;
             if self.turns.load(Ordering::Relaxed) == before || self.clock.coarse_ms() >= until_ms {
                 return;
             }
         }
     }
+}
+
+/// Lets everyone work who wants to by now. tokio's own `yield_now` lets some thousand others do so, and those who have
+/// come meanwhile.
+async fn to_the_end_of_the_queue() {
+    let mut is_back = false;
+    poll_fn(|task| {
+        if std::mem::replace(&mut is_back, true) {
+            return Poll::Ready(());
+        }
+        task.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// See the module. There can be a hundred thousand of them: what they share stands in one place.

@@ -18,6 +18,8 @@ pub const REFUSE: &str = "refuse";
 pub const SLOW: &str = "slow";
 /// Many ticks of the coarse clock.
 pub const SLOW_MS: u64 = 50;
+/// A value that begins like this keeps it for an hour.
+pub const FROZEN: &str = "frozen";
 
 thread_local! {
     static DECIDED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -43,6 +45,9 @@ impl Entity for Fragile {
         DECIDED.with_borrow_mut(|all| all.push(format!("{} {value}", String::from_utf8_lossy(event.key))));
         if value.starts_with(SLOW) {
             paused::work(SLOW_MS);
+        }
+        if value.starts_with(FROZEN) {
+            paused::work(3_600_000);
         }
         assert!(!value.starts_with(PANIC), "told to: {value}");
         if value.starts_with(REFUSE) {

@@ -19,7 +19,7 @@ use steward::record::{Partition, Position};
 use steward::stats::{Sample, Stats, Window};
 use steward::vitals::Vitals;
 
-use super::fragile::{self, ENCODE_PANIC, Fragile, PANIC, REFUSE, SLOW_MS};
+use super::fragile::{self, ENCODE_PANIC, FROZEN, Fragile, PANIC, REFUSE, SLOW_MS};
 use super::owned;
 use crate::support::capture::Capture;
 use crate::support::paused::{PausedClock, on_one_thread};
@@ -33,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
         a_panic_beside_a_rejection_and_a_good_event_costs_only_itself,
         a_panic_while_writing_is_found_among_many_events_of_a_batch,
         a_slow_key_lets_others_have_their_turn_and_keeps_its_own_order,
+        a_key_that_met_a_freeze_is_not_kept_waiting_for_as_long,
         a_panic_behind_a_slow_event_costs_only_itself,
         a_lost_write_is_told_once_it_is_published_and_not_by_who_has_lost_the_partition,
     ]
@@ -224,6 +225,26 @@ fn a_slow_key_lets_others_have_their_turn_and_keeps_its_own_order() {
     let sample = Sample { keys: Arc::clone(&pod.shared.keys), ..Sample::default() };
     let line = Window::open(Arc::clone(&pod.shared.stats), now).close(now + Duration::from_secs(10), &sample);
     assert_eq!(line.slowest_keys, format!("a:{}", 3 * SLOW_MS), "the log names the key that takes the time");
+}
+
+/// It was the process that stood still, and its thread has much to do since.
+fn a_key_that_met_a_freeze_is_not_kept_waiting_for_as_long() {
+    const OTHERS: usize = 200;
+    run(|mut pod| async move {
+        pod.send("a", FROZEN);
+        pod.send("a", "2");
+        for _ in 0..OTHERS {
+            pod.send("b", "slow");
+        }
+        pod.deliver(2 + OTHERS);
+        fragile::decided();
+        pod.settle().await;
+        pod
+    });
+
+    let decided = fragile::decided();
+    let place = decided.iter().position(|one| one == "a 2").expect("it is decided");
+    assert!(1 < place && place < OTHERS, "the other one works in between, but is not done: {place}");
 }
 
 fn a_panic_behind_a_slow_event_costs_only_itself() {
