@@ -8,14 +8,13 @@
 //! state. A panic while the state is written down is found one event later: the message is gone through again with
 //! the state written down after each event, so that the one to blame is known.
 
-use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
 
 use actix::fut::{ActorFutureExt as _, wrap_future};
 use actix::{Actor, ActorContext, Addr, AsyncContext as _, Context, Handler, Message, Supervised};
+use tokio::task::yield_now;
 
 use crate::actors::committer::{CommitActor, Completed};
 use crate::actors::registry::Slot;
@@ -113,31 +112,18 @@ impl<E: Entity> Household<E> {
         self.turns.store(self.turns.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// Lets the others have their turns, for as long as this one took or until none of them wants any.
+    /// Lets the others have their turns, for as long as this one took or until none of them wants any. tokio comes back
+    /// from a yield when everyone has had a turn, and the thread has looked for new messages.
     async fn let_others_work(self: Arc<Self>, took_ms: u64) {
         let until_ms = self.clock.coarse_ms() + took_ms.min(LONGEST_PAUSE_MS);
         loop {
             let before = self.turns.load(Ordering::Relaxed);
-            to_the_end_of_the_queue().await;
+            yield_now().await;
             if self.turns.load(Ordering::Relaxed) == before || self.clock.coarse_ms() >= until_ms {
                 return;
             }
         }
     }
-}
-
-/// Lets everyone work who wants to by now. tokio's own `yield_now` lets some thousand others do so, and those who have
-/// come meanwhile.
-async fn to_the_end_of_the_queue() {
-    let mut is_back = false;
-    poll_fn(|task| {
-        if std::mem::replace(&mut is_back, true) {
-            return Poll::Ready(());
-        }
-        task.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// See the module. There can be a hundred thousand of them: what they share stands in one place.
