@@ -10,7 +10,7 @@
 mod docker;
 mod java;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -392,12 +392,16 @@ fn probe(address: &str) -> BaseProducer {
         .expect("the settings are constants")
 }
 
+/// Ports that were given away: a broker that starts, or starts again, does not listen for a moment.
+static GIVEN_PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
 /// A port on 127.0.0.1 that was free a moment ago, below those that the system gives to outgoing connections: so that
 /// it is still free when the broker starts again.
 fn free_port() -> u16 {
+    let mut given = GIVEN_PORTS.lock().unwrap_or_else(PoisonError::into_inner);
     (0..1000)
         .map(|_| 16_000 + u16::try_from(random() % 16_000).expect("below 16,000"))
-        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok() && given.insert(*port))
         .expect("one of 1,000 ports is free")
 }
 

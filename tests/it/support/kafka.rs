@@ -305,11 +305,18 @@ impl Kafka {
     }
 
     fn ends_for(&self, topic: &str, isolation: Isolation) -> Vec<Ends> {
-        let reader = self.reader(isolation);
+        let mut reader = self.reader(isolation);
         (0..self.partitions_of(topic))
             .map(|partition| {
                 let what = format!("ends of {topic}/{partition}");
-                let (low, high) = answered(&what, || reader.fetch_watermarks(topic, partition, ONE_TRY));
+                let (low, high) = answered(&what, || {
+                    let asked = reader.fetch_watermarks(topic, partition, ONE_TRY);
+                    if asked.is_err() {
+                        // A client that asked while no partition had a leader keeps the answer for its cache's age.
+                        reader = self.reader(isolation);
+                    }
+                    asked
+                });
                 Ends { low, high }
             })
             .collect()
