@@ -2,8 +2,9 @@
 //!
 //! One event in a thousand is of that key. The same program drains the same backlog with the delay and without it, in
 //! turn. The others are told apart by partition: within the key's own, offsets are committed in order, so that what
-//! comes behind a slow event waits for it whatever is done. The delay is a wait, not work: what is measured is whether one entity holds up others, not how many processors
-//! there are. It blocks the thread of its arbiter all the same, as slow code would.
+//! comes behind a slow event waits for it whatever is done. The delay is a wait, not work: what is measured is whether
+//! one entity holds up others, not how many processors there are. It blocks the thread of its arbiter all the same, as
+//! slow code would.
 
 use std::time::Duration;
 

@@ -492,20 +492,14 @@ impl Kafka {
 
     /// Sets what the group has committed, as an operator would; it must have no members.
     pub fn commit(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) {
-        let mut list = TopicPartitionList::new();
-        for (partition, offset) in offsets {
-            list.add_partition_offset(topic, *partition, Offset::Offset(*offset)).expect("a valid offset");
-        }
+        let list = list_of(topic, offsets);
         let member = self.member(group);
         answered(&format!("set the offsets of {group}"), || member.commit(&list, CommitMode::Sync));
     }
 
     /// Sets what the group has committed while it has members, as a program without a place in it can: in a transaction.
     pub fn commit_in_transaction(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) {
-        let mut list = TopicPartitionList::new();
-        for (partition, offset) in offsets {
-            list.add_partition_offset(topic, *partition, Offset::Offset(*offset)).expect("a valid offset");
-        }
+        let list = list_of(topic, offsets);
         let stranger = self.member(group).group_metadata().expect("a group is named");
         let producer = self.transactional_producer(&unique("stranger"));
         producer.begin_transaction().expect("none is open");
@@ -576,6 +570,14 @@ fn options() -> AdminOptions {
 
 /// What one of several tries may take: an answer that got lost on the way comes with the next one.
 const ONE_TRY: Duration = Duration::from_secs(20);
+
+fn list_of(topic: &str, offsets: &[(i32, i64)]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in offsets {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*offset)).expect("a valid offset");
+    }
+    list
+}
 
 /// Asks until there is an answer that stays: a broker that has just come back knows neither its leaders nor its
 /// coordinators yet, and the first group of a broker creates the topic of the offsets.
