@@ -237,7 +237,7 @@ impl Default for Limits {
         Limits {
             max_payload_bytes: 262_144,
             max_in_flight_bytes: 50_331_648,
-            max_batch_records: 32_768,
+            max_batch_records: 65_536,
             max_transaction_bytes: 33_554_432,
             max_state_bytes: 1_073_741_824,
             entity_idle_ms: 30_000,

@@ -56,8 +56,11 @@ const FULL_WAIT: Duration = Duration::from_millis(2);
 /// Events of the consumer's queue that are served in one turn at the most.
 const GROUP_EVENTS_PER_TURN: usize = 16;
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes that one round takes at the most, give or take what one call returns.
-const ROUND_BYTES: u64 = 4 << 20;
+/// Bytes that one round takes at the most, give or take what one call returns. The larger a batch, the more of its records
+/// share a key and with it a message, a snapshot and a place in the processor's cache.
+const ROUND_BYTES: u64 = 8 << 20;
+/// So many rounds are within the intake's budget, so that one is taken while others are worked on.
+const ROUNDS_IN_FLIGHT: u64 = 6;
 
 /// What to do where the client refuses what it has to be able to do.
 const RESTART: &str = "restart the process, nothing that was applied is lost; report it, with the kafka_client_error before it, if it comes again";
@@ -153,7 +156,7 @@ impl PollThread {
             events,
             bounds: Bounds {
                 round_records: config.limits.max_batch_records.max(1),
-                round_bytes: ROUND_BYTES.min(config.limits.max_in_flight_bytes / 8).max(65_536),
+                round_bytes: ROUND_BYTES.min(config.limits.max_in_flight_bytes / ROUNDS_IN_FLIGHT).max(65_536),
                 revoke_drain: Duration::from_millis(config.shutdown.revoke_drain_ms),
                 leave_limit: Duration::from_millis(config.shutdown.drain_timeout_ms),
             },
