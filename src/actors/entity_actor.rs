@@ -63,6 +63,18 @@ impl Work {
         Arc::new(work)
     }
 
+    /// Asks the processor for what comes behind the record at `at` in `records`, stretches of `by_key`: those of one key
+    /// lie far from each other in the batch.
+    fn prefetch_behind(&self, at: u32, records: &Range<u32>) {
+        let behind = &self.by_key[at as usize + 1..records.end as usize];
+        if let Some(next) = behind.first() {
+            self.batch.prefetch(*next as usize);
+        }
+        if let Some(next_but_one) = behind.get(1) {
+            self.batch.prefetch_place(*next_but_one as usize);
+        }
+    }
+
     fn finish_key(&self, snapshot: Option<Snapshot>, others: Outcomes) {
         let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         outcomes.snapshots.extend(snapshot);
@@ -215,6 +227,7 @@ impl<E: Entity> EntityActor<E> {
         let began_ms = household.clock.coarse_ms();
         let mut took_ms = 0;
         while took_ms == 0 && task.next < task.records.end {
+            task.work.prefetch_behind(task.next, &task.records);
             let index = task.work.by_key[task.next as usize];
             self.judge_one(&mut task.judged, &task.work.batch, index, WriteDown::AtTheEnd);
             task.next += 1;
