@@ -62,6 +62,8 @@ struct Owned<E: Entity> {
     rejected: FxHashSet<Offset>,
     attempts: u32,
     recovers_since: Instant,
+    /// How many keys the last batch had.
+    keys_of_last_batch: usize,
 }
 
 /// See the module.
@@ -289,6 +291,7 @@ impl<E: Entity> IngestActor<E> {
                 rejected: FxHashSet::default(),
                 attempts: 0,
                 recovers_since: self.shared.clock.now(),
+                keys_of_last_batch: 0,
             };
             self.shared.stats.own_partition(partition.0);
             self.owned.insert(partition, owned);
@@ -489,7 +492,7 @@ impl<E: Entity> IngestActor<E> {
         let Some(entities) = owned.entities.as_mut() else { return };
         self.use_clock += 1;
         let mut decided = Outcomes::default();
-        let mut keys = ByKey::with_room_for(batch.len());
+        let mut keys = ByKey::with_room_for(batch.len(), owned.keys_of_last_batch);
         for (index, record) in batch.iter().enumerate() {
             let index = u32::try_from(index).expect("a batch holds less than 2^32 records");
             if !owned.rejected.is_empty() && owned.rejected.remove(&record.offset) {
@@ -508,6 +511,7 @@ impl<E: Entity> IngestActor<E> {
             }
         }
         let (keys, by_key) = keys.sorted();
+        owned.keys_of_last_batch = keys.len();
         self.shared.stats.keys_read(batch.len(), keys.iter().map(|(key, records)| (*key, records.len())));
         let work = Work::new(Arc::clone(&batch), id, by_key, keys.len(), decided, self.committer.clone());
         for (key, records) in keys {
@@ -567,10 +571,12 @@ struct ByKey<'b> {
 type KeyStretch<'b> = (&'b [u8], Range<u32>);
 
 impl<'b> ByKey<'b> {
-    fn with_room_for(records: usize) -> ByKey<'b> {
+    /// `keys` is a guess. Room for as many keys as there are records would be spread over more than the processor's cache.
+    fn with_room_for(records: usize, keys: usize) -> ByKey<'b> {
+        let keys = keys.min(records);
         ByKey {
-            slots: FxHashMap::with_capacity_and_hasher(records, FxBuildHasher),
-            keys: Vec::with_capacity(records),
+            slots: FxHashMap::with_capacity_and_hasher(keys, FxBuildHasher),
+            keys: Vec::with_capacity(keys),
             records: Vec::with_capacity(records),
         }
     }
