@@ -12,19 +12,27 @@
 //!
 //! [`Recovery`] says what it needs next, the shell ([`crate::ports::recover`]) fetches it. One partition, one term, one
 //! machine.
+//!
+//! Here is what comes in and goes out, and what is needed when; `state` and `dead_letters` take in what is read, `plan`
+//! decides where to start, and `replay` finds what is missing.
 
-use std::collections::BTreeMap;
+mod dead_letters;
+mod plan;
+mod replay;
+mod state;
+
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::entity::{Entity, judge};
+use self::dead_letters::DeadLetters;
+pub use self::plan::{Plan, plan};
+use self::replay::Replay;
+use crate::entity::Entity;
 use crate::progress::budget::{Budget, Lease};
 use crate::progress::offsets::Outcomes;
 use crate::progress::transaction::Committed;
-use crate::record::{
-    Batch, DeadLetter, Key, Offset, Partition, Position, Record, Snapshot, Term, TraceContext, header,
-};
+use crate::record::{Key, Offset, Partition, Position, Record, Term};
 
 /// The three topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,8 +56,6 @@ pub struct Bounds {
 
 /// What an entity at rest costs beside its key and its snapshot: map slot and allocations, in bytes.
 pub const RESTING_OVERHEAD_BYTES: u64 = 112;
-/// The fewest dead letters that are looked at from the end of their log at once.
-const MIN_DLQ_WINDOW: u64 = 1_000;
 
 /// What the operator decided.
 #[derive(Debug, Clone)]
@@ -287,86 +293,6 @@ pub struct Recovered {
     pub skipped: u64,
 }
 
-/// Where to start, and what to replay before.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// The first position to process.
-    pub start: Position,
-    /// The stretch to replay silently.
-    pub replay: Option<(Position, Position)>,
-    /// What was noticed on the way.
-    pub findings: Vec<Finding>,
-}
-
-/// Decides where a partition starts. `newest_state` is M, `newest_dlq` is D.
-#[must_use]
-pub fn plan(
-    committed: Option<Position>,
-    newest_state: Option<Offset>,
-    newest_dlq: Option<Offset>,
-    input: Bounds,
-    settings: &Settings,
-) -> Plan {
-    let mut findings = Vec::new();
-    let behind_state = newest_state.map_or(Position(0), Offset::next);
-    let behind_dlq = newest_dlq.map_or(Position(0), Offset::next);
-    let mut position = match (committed, newest_state) {
-        (Some(position), _) => position,
-        (None, None) => input.low,
-        (None, Some(_)) => {
-            findings.push(Finding::CommittedMissing { position: behind_state });
-            behind_state
-        }
-    };
-    if position > input.high {
-        findings.push(Finding::CommittedBeyondEnd { committed: position, end: input.high });
-        position = input.high;
-    }
-    let trusts_committed = settings.verify_max_records == 0;
-    let contained = behind_state.max(behind_dlq);
-    let mut start = if trusts_committed { position } else { position.max(contained) };
-    let unknown_from = contained.max(input.low);
-    if trusts_committed && position > unknown_from {
-        findings.push(Finding::PassedOver { from: unknown_from, until: position });
-    }
-    if start < input.low {
-        findings.push(Finding::Expired { first: start, until: input.low });
-        start = input.low;
-    }
-    let replay =
-        if trusts_committed { None } else { stretch(position, behind_state, start, input, settings, &mut findings) };
-    Plan { start, replay, findings }
-}
-
-fn stretch(
-    position: Position,
-    behind_state: Position,
-    start: Position,
-    input: Bounds,
-    settings: &Settings,
-    findings: &mut Vec<Finding>,
-) -> Option<(Position, Position)> {
-    if start <= input.low {
-        return None;
-    }
-    let unsure_from = position.min(behind_state);
-    let length = start.distance_from(unsure_from);
-    let cause = if unsure_from < input.low {
-        Some(NotVerified::HeadExpired)
-    } else if length > settings.verify_max_records {
-        Some(NotVerified::TooLong)
-    } else {
-        None
-    };
-    if let Some(cause) = cause {
-        findings.push(Finding::NotVerified { cause, from: unsure_from, until: start });
-        return None;
-    }
-    let look_back = settings.look_back_records.min(settings.verify_max_records);
-    let from = unsure_from.min(start.back(look_back)).max(input.low);
-    (from < start).then_some((from, start))
-}
-
 /// See the module.
 pub struct Recovery<E: Entity> {
     entity: Arc<E>,
@@ -400,42 +326,6 @@ enum Stage {
     Done,
 }
 
-/// What the tail of the dead letters told.
-#[derive(Default)]
-struct DeadLetters {
-    offsets: FxHashSet<Offset>,
-    newest: Option<Offset>,
-    /// The oldest source offset in the window that is read.
-    window_newest: Option<Offset>,
-    oldest: Option<Offset>,
-    unreadable: u64,
-    newest_unreadable: Offset,
-}
-
-/// What the silent replay found.
-struct Replay<E: Entity> {
-    touched: FxHashMap<Key, Touched<E>>,
-    rejected: Vec<DeadLetter>,
-    replayed: u64,
-    skipped: u64,
-    /// Of the skipped: those that the group has not committed.
-    skipped_uncommitted: u64,
-    applied: u64,
-}
-
-struct Touched<E: Entity> {
-    state: E::State,
-    newest: Offset,
-    trace: Option<Box<TraceContext>>,
-    is_changed: Changed,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Changed {
-    No,
-    Yes,
-}
-
 impl<E: Entity> Recovery<E> {
     /// Nothing is known yet. `budget` is that of all entities at rest.
     #[must_use]
@@ -461,7 +351,7 @@ impl<E: Entity> Recovery<E> {
             newest: None,
             lease: budget.hold(0),
             held_bytes: 0,
-            dlq: DeadLetters { newest_unreadable: Offset(0), ..DeadLetters::default() },
+            dlq: DeadLetters::default(),
             plan: Plan { start: Position(0), replay: None, findings: Vec::new() },
             replay: Replay {
                 touched: FxHashMap::default(),
@@ -619,95 +509,9 @@ impl<E: Entity> Recovery<E> {
         }
     }
 
-    // -------------------------------------------------------------------------------------------------- the state
-
-    fn state_record(&mut self, record: &Record<'_>) -> Result<(), Refusal> {
-        let foreign = |why: String| Refusal::ForeignState { partition: self.partition, offset: record.offset, why };
-        let Some(key) = record.key else {
-            return Err(foreign("it has no key".into()));
-        };
-        let Some(newest) = number(record, header::STATE_OFFSET).map(Offset) else {
-            return Err(foreign(format!("it lacks the header {}", header::STATE_OFFSET)));
-        };
-        if number(record, header::STATE_PARTITION) != Some(i64::from(self.partition.0)) {
-            return Err(foreign("it is of another input partition".into()));
-        }
-        let group = record.headers.last(header::STATE_GROUP).unwrap_or_default();
-        if group != self.settings.group.as_bytes() {
-            let found = String::from_utf8_lossy(group).into_owned();
-            if !self.settings.adopt_group {
-                let own = self.settings.group.clone();
-                return Err(Refusal::OtherGroup { partition: self.partition, found, own });
-            }
-            self.adopted = Some(found);
-        }
-        if let Some(value) = record.value {
-            self.entity.check(value).map_err(|corrupt| foreign(corrupt.0))?;
-        }
-        self.keep(key, record.value, newest);
-        self.weigh(record.offset)
+    fn after_checks(&self) -> Stage {
+        if self.plan.replay.is_some() { Stage::Replay } else { Stage::Done }
     }
-
-    fn keep(&mut self, key: &[u8], value: Option<&[u8]>, newest: Offset) {
-        let resting = Resting { snapshot: value.map(Arc::from), newest };
-        match self.entities.get_mut(key) {
-            Some(older) => {
-                self.held_bytes = self.held_bytes + snapshot_bytes(&resting) - snapshot_bytes(older);
-                *older = resting;
-            }
-            None => {
-                let key: Key = Arc::from(key);
-                self.held_bytes += resting_bytes(&key, &resting);
-                self.entities.insert(key, resting);
-            }
-        }
-        match &mut self.newest {
-            Some((older, of)) if *older < newest => {
-                *older = newest;
-                of.clear();
-                of.extend_from_slice(key);
-            }
-            Some(_) => {}
-            None => self.newest = Some((newest, key.to_vec())),
-        }
-    }
-
-    /// Charges the budget, not for each record; `at` is the last one that was read.
-    fn weigh(&mut self, at: Offset) -> Result<(), Refusal> {
-        if self.held_bytes.abs_diff(self.lease.bytes()) > 65_536 {
-            self.lease.set(self.held_bytes);
-            self.refuse_too_much_state(at.next())?;
-        }
-        Ok(())
-    }
-
-    /// `read_to` is where the reader of the state stands.
-    fn refuse_too_much_state(&self, read_to: Position) -> Result<(), Refusal> {
-        if self.lease.fits() {
-            return Ok(());
-        }
-        let budget = self.lease.budget();
-        let (held_bytes, limit_bytes) = (budget.held_bytes(), budget.limit_bytes());
-        let unread_bytes = match self.need() {
-            Need::Read { topic: Topic::State, from, until } => {
-                let (read, unread) = (read_to.distance_from(from).max(1), until.distance_from(read_to));
-                u128::from(self.held_bytes) * u128::from(unread) / u128::from(read)
-            }
-            Need::Read { topic: Topic::Input | Topic::Dlq, .. } | Need::Committed | Need::Bounds(_) | Need::Nothing => {
-                0
-            }
-        };
-        let needed_bytes = u64::try_from(u128::from(held_bytes) + unread_bytes).unwrap_or(u64::MAX);
-        Err(Refusal::StateTooLarge {
-            partition: self.partition,
-            partition_bytes: self.held_bytes,
-            held_bytes,
-            limit_bytes,
-            pods: needed_bytes.div_ceil(limit_bytes.max(1)).max(2),
-        })
-    }
-
-    // ------------------------------------------------------------------------------------------------- the guards
 
     fn recreated(&self, why: String) -> Refusal {
         Refusal::Recreated { partition: self.partition, why }
@@ -721,166 +525,6 @@ impl<E: Entity> Recovery<E> {
             }
             Some(_) | None => Ok(()),
         }
-    }
-
-    fn record_at_newest(&mut self, record: &Record<'_>) -> Result<(), Refusal> {
-        let Some((newest, key)) = &self.newest else { return Ok(()) };
-        let written_at = self.entities.get(&key[..]).and_then(|resting| {
-            let state = self.entity.decode(resting.snapshot.as_deref()?).ok()?;
-            self.entity.newest_event_ms(&state)
-        });
-        let is_other_key = record.key != Some(key);
-        let is_other_time = written_at.is_some_and(|at| record.timestamp_ms != Some(at));
-        if is_other_key || is_other_time {
-            let what = if is_other_key { "another key" } else { "another timestamp" };
-            return Err(self.recreated(format!(
-                "the record at offset {newest} has {what} than the event that the newest snapshot contains"
-            )));
-        }
-        self.stage = Stage::RecordAtNewest { seen: true };
-        Ok(())
-    }
-
-    // ------------------------------------------------------------------------------------------- the dead letters
-
-    fn dlq_window_before(&self, until: Position) -> Stage {
-        let window = self.settings.look_back_records.max(MIN_DLQ_WINDOW);
-        Stage::Dlq { from: until.back(window).max(self.dlq_low), until }
-    }
-
-    fn dlq_record(&mut self, record: &Record<'_>) {
-        let topic = record.headers.last(header::SOURCE_TOPIC);
-        let is_ours = topic == Some(self.settings.topic.as_bytes())
-            && number(record, header::SOURCE_PARTITION) == Some(i64::from(self.partition.0));
-        let dlq = &mut self.dlq;
-        let Some(offset) = number(record, header::SOURCE_OFFSET).map(Offset).filter(|_| is_ours) else {
-            dlq.unreadable += 1;
-            dlq.newest_unreadable = dlq.newest_unreadable.max(record.offset);
-            return;
-        };
-        dlq.offsets.insert(offset);
-        dlq.newest = dlq.newest.max(Some(offset));
-        dlq.window_newest = dlq.window_newest.max(Some(offset));
-        dlq.oldest = Some(dlq.oldest.map_or(offset, |oldest| oldest.min(offset)));
-    }
-
-    /// Windows are read from the end backwards until one lies wholly before what will be replayed. Dead letters stand
-    /// in the order of their source, except those that a recovery published later: a window is far longer than these.
-    fn dlq_window_read(&mut self, from: Position) -> Result<Stage, Refusal> {
-        self.refuse_input_shorter_than("the dead letters contain", self.dlq.newest)?;
-        let committed = self.committed.as_ref().map(|committed| committed.position);
-        let newest = self.newest.as_ref().map(|(newest, _)| *newest);
-        self.plan = plan(committed, newest, self.dlq.newest, self.input, &self.settings);
-        if let Some(Finding::Expired { first, until }) =
-            self.plan.findings.iter().find(|finding| matches!(finding, Finding::Expired { .. }))
-            && self.settings.stop_on_expired
-        {
-            return Err(Refusal::Expired { partition: self.partition, first: *first, until: *until });
-        }
-        let needed_from = self.plan.replay.map_or(self.plan.start, |(from, _)| from);
-        let window_newest = std::mem::take(&mut self.dlq.window_newest);
-        let is_enough = window_newest.is_some_and(|newest| newest.is_before(needed_from));
-        if from > self.dlq_low && !is_enough {
-            return Ok(self.dlq_window_before(from));
-        }
-        let is_checkable = newest.is_some_and(|newest| !newest.is_before(self.input.low));
-        Ok(if is_checkable { Stage::RecordAtNewest { seen: false } } else { self.after_checks() })
-    }
-
-    fn after_checks(&self) -> Stage {
-        if self.plan.replay.is_some() { Stage::Replay } else { Stage::Done }
-    }
-
-    // ------------------------------------------------------------------------------------------------- the replay
-
-    fn replay_record(&mut self, record: &Record<'_>) {
-        self.replay.replayed += 1;
-        if self.dlq.offsets.contains(&record.offset) {
-            return self.skip(record.offset);
-        }
-        let key = record.key.unwrap_or_default();
-        let contained = match self.replay.touched.get(key) {
-            Some(touched) => Some(touched.newest),
-            None => self.entities.get(key).map(|resting| resting.newest),
-        };
-        if contained.is_some_and(|newest| record.offset <= newest) {
-            return self.skip(record.offset);
-        }
-        if !self.replay.touched.contains_key(key) {
-            let touched = self.touch(key);
-            self.replay.touched.insert(Arc::from(key), touched);
-        }
-        let touched = self.replay.touched.get_mut(key).expect("inserted just above");
-        match judge(&*self.entity, &touched.state, record, self.settings.max_payload_bytes) {
-            Ok(next) => {
-                touched.state = next;
-                touched.newest = record.offset;
-                touched.trace = TraceContext::of(record.headers);
-                touched.is_changed = Changed::Yes;
-                self.replay.applied += 1;
-            }
-            Err(_) if !self.is_missing(record.offset) => {}
-            Err(rejection) => {
-                let mut batch = Batch::new(self.partition, self.term, Position(record.offset.0));
-                batch.push(record.offset, record.timestamp_ms, record.key, record.value, record.headers.iter());
-                let letter = DeadLetter { batch: Arc::new(batch), index: 0, rejection, truncated: false };
-                self.replay.rejected.push(letter);
-            }
-        }
-    }
-
-    /// Whether a dead letter that was not found was lost. Where retention has cut the dead letters, those before the
-    /// oldest that is left may have been there.
-    fn is_missing(&self, offset: Offset) -> bool {
-        self.dlq_low == Position(0) || self.dlq.oldest.is_some_and(|oldest| offset > oldest)
-    }
-
-    fn skip(&mut self, offset: Offset) {
-        self.replay.skipped += 1;
-        // Where the group has no position, that behind the state counts as it.
-        let behind_state = self.newest.as_ref().map_or(Position(0), |(newest, _)| newest.next());
-        let position = self.committed.as_ref().map_or(behind_state, |committed| committed.position);
-        if !offset.is_before(position) {
-            self.replay.skipped_uncommitted += 1;
-        }
-    }
-
-    fn touch(&self, key: &[u8]) -> Touched<E> {
-        let resting = self.entities.get(key);
-        let state = match resting.and_then(|resting| resting.snapshot.as_deref()) {
-            Some(snapshot) => self.entity.decode(snapshot).expect("decoded once already when it was read"),
-            None => self.entity.absent(),
-        };
-        let newest = resting.map_or(Offset(-1), |resting| resting.newest);
-        Touched { state, newest, trace: None, is_changed: Changed::No }
-    }
-
-    /// What differs from what was read, and the dead letters that are missing; the entities take the healed state.
-    fn heals(&mut self) -> Outcomes {
-        let mut heals = Outcomes::default();
-        let changed = std::mem::take(&mut self.replay.touched);
-        let mut changed: BTreeMap<Offset, (Key, Touched<E>)> = changed
-            .into_iter()
-            .filter(|(_, touched)| touched.is_changed == Changed::Yes)
-            .map(|(key, touched)| (touched.newest, (key, touched)))
-            .collect();
-        while let Some((newest, (key, touched))) = changed.pop_first() {
-            let value: Option<Arc<[u8]>> = self.entity.encode(&touched.state).map(Arc::from);
-            let was = self.entities.get(&key).and_then(|resting| resting.snapshot.clone());
-            if value != was {
-                heals.snapshots.push(Snapshot {
-                    partition: self.partition,
-                    key: Arc::clone(&key),
-                    value: value.clone(),
-                    newest,
-                    trace: touched.trace,
-                });
-                self.entities.insert(key, Resting { snapshot: value, newest });
-            }
-        }
-        heals.dead_letters = std::mem::take(&mut self.replay.rejected);
-        heals.applied = 0;
-        heals
     }
 }
 
