@@ -185,8 +185,16 @@ impl PlainProducer {
 
     /// Serves the client's callbacks, then waits: for at most `wait`, and no longer than a millisecond.
     pub fn poll(&self, wait: Duration) {
+        // One call of the client's serves one callback, which may tell of one record.
+        let mut settled = self.producer.context().settled();
+        loop {
+            self.producer.poll(Duration::ZERO);
+            let before = std::mem::replace(&mut settled, self.producer.context().settled());
+            if settled == before {
+                break;
+            }
+        }
         // Asleep: the client's own wait turns for what is left of a millisecond, and so takes a core from the others.
-        self.producer.poll(Duration::ZERO);
         std::thread::sleep(wait.min(LONGEST_SLEEP));
     }
 
@@ -273,6 +281,12 @@ struct Fate {
 impl Fate {
     fn refused(&self) -> std::sync::MutexGuard<'_, Vec<(RDKafkaErrorCode, u64)>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many records were taken or refused.
+    fn settled(&self) -> u64 {
+        let delivered: u64 = self.delivered.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        delivered + self.refused().iter().map(|(_, count)| count).sum::<u64>()
     }
 }
 

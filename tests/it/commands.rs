@@ -9,7 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 use steward::app::SystemClock;
 use steward::config::Config;
-use steward::kafka::plain_producer::PlainProducer;
+use steward::kafka::plain_producer::{PlainProducer, PlainRecord, Sent};
 
 use crate::cli::{Ran, Running, command, steward};
 use crate::support::broker::Broker;
@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         only_the_kinds_that_were_named_are_drawn,
         an_interrupted_command_tells_what_it_has_sent,
         who_waits_for_the_next_event_leaves_the_processor_to_others,
+        one_poll_hears_of_every_record_that_was_delivered,
         a_topic_that_does_not_exist_is_told_with_what_to_do,
         records_that_the_broker_refuses_are_told,
         a_service_is_shown_byte_for_byte_with_its_source,
@@ -59,6 +60,40 @@ fn who_waits_for_the_next_event_leaves_the_processor_to_others() {
     let (lasted, worked) = (now().saturating_duration_since(began), processor_time() - worked);
     // Whoever turns instead works all the time; a busy machine makes it less of the time, never more.
     assert!(worked < lasted / 4, "{worked:?} of work in {lasted:?} of waiting");
+}
+
+/// A call that heard of one request alone, and slept for a millisecond, would let the queue fill: the fuller it is, the smaller
+/// are the requests, and the slower they leave it.
+fn one_poll_hears_of_every_record_that_was_delivered() {
+    const RECORDS: u64 = 500;
+    let kafka = Kafka::shared();
+    let mut config = Config::default();
+    config.kafka.bootstrap_servers = kafka.address().to_owned();
+    config.kafka.topic = topic(&kafka, 1);
+    // A request for each record.
+    config.kafka.properties.insert("batch.num.messages".to_owned(), "1".to_owned().into());
+    let producer = PlainProducer::connect(&config, None, 1, PATIENCE, &SystemClock).expect("the broker answers");
+    for number in 0..RECORDS {
+        let key = number.to_string();
+        let record = PlainRecord {
+            partition: None,
+            key: Some(key.as_bytes()),
+            value: Some(b"value"),
+            timestamp_ms: 1,
+            headers: &[],
+        };
+        assert_eq!(producer.send(record, 0).expect("the client takes it"), Sent::Queued);
+    }
+    wait_until("the broker has them", PATIENCE, || kafka.ends(&config.kafka.topic)[0].high == RECORDS as i64);
+
+    let mut polls = 0;
+    while producer.delivered()[0] < RECORDS {
+        producer.poll(Duration::from_millis(1));
+        polls += 1;
+    }
+
+    // The last answers may still be on their way to the client.
+    assert!(polls < RECORDS / 5, "{polls} polls for {RECORDS} records");
 }
 
 fn the_same_seed_gives_the_same_bytes_in_the_same_partitions() {
