@@ -65,7 +65,8 @@ impl Member {
             // that it is taken.
             .set("queued.min.messages", "1000000")
             .set("queued.max.messages.kbytes", "32768")
-            .set("fetch.max.bytes", "1048576")
+            .set("fetch.max.bytes", "3145728")
+            .set("fetch.message.max.bytes", "3145728")
             .set("check.crcs", "false")
             .set("statistics.interval.ms", "0");
         let consumer = settings.create_with_context(Assignments::default());
