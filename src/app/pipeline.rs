@@ -332,7 +332,8 @@ impl Builder<'_> {
             clock: Arc::clone(&self.shared.clock),
             vitals: Arc::clone(&self.shared.vitals),
         };
-        RecoveryThreads::start(parts, recovery.max_parallel_partitions)
+        let partitions = usize::try_from(self.topics.partitions).unwrap_or(usize::MAX);
+        RecoveryThreads::start(parts, recovery.max_parallel_partitions.min(partitions))
             .map_err(|error| format!("the recovery threads cannot be started ({error}); raise the limit of threads"))
     }
 }

@@ -54,7 +54,7 @@ pub(super) struct RecoveryThreads {
 }
 
 impl RecoveryThreads {
-    /// Starts `count` threads. Clients are built when the first partition comes.
+    /// Starts `count` threads. Their clients look for the group's coordinator while the process joins the group.
     pub(super) fn start<E: Entity>(parts: Parts<E>, count: usize) -> io::Result<RecoveryThreads> {
         let (requests, inbox) = unbounded();
         let parts = Arc::new(parts);
@@ -74,7 +74,8 @@ impl Recoveries for RecoveryThreads {
 }
 
 fn work<E: Entity>(parts: &Parts<E>, inbox: &Receiver<Request>) {
-    let mut clients = None;
+    // Whatever is wrong is told with the first partition.
+    let mut clients = ReaderClients::new(&parts.readers, &parts.context).ok();
     for Request { partition, term, reply } in inbox {
         if !parts.terms.is_current(partition, term) {
             reply(Err(RecoveryFailure::Unread(ReadFailure::Cancelled)));
