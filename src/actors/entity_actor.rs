@@ -63,8 +63,8 @@ impl Work {
         Arc::new(work)
     }
 
-    /// Asks the processor for what comes behind the record at `at` in `records`, stretches of `by_key`: those of one key
-    /// lie far from each other in the batch.
+    /// Asks the processor for the next record of a key. Its records stand beside each other in `by_key`, where `at` is the one
+    /// that is about to be judged and `records` the stretch of them all, but far from each other in the batch.
     fn prefetch_behind(&self, at: u32, records: &Range<u32>) {
         let behind = &self.by_key[at as usize + 1..records.end as usize];
         if let Some(next) = behind.first() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use crate::entity::Entity;
 use crate::kafka::ReaderConfig;
@@ -25,6 +25,10 @@ use crate::vitals::{RecoveryAt, Vitals};
 
 /// A read that stands still for longer is reported as blocked.
 const BLOCKED_AFTER: Duration = Duration::from_secs(2);
+/// How often clients may call back while there is nothing to recover: errors, and the refresh of access tokens.
+const IDLE_POLL: Duration = Duration::from_secs(1);
+/// Threads whose clients look for the group's coordinator before there is a partition. The others are for many at a time.
+const READY_THREADS: usize = 4;
 /// How often a read that goes on, or one that is blocked, is reported.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
@@ -54,13 +58,18 @@ pub(super) struct RecoveryThreads {
 }
 
 impl RecoveryThreads {
-    /// Starts `count` threads. Their clients look for the group's coordinator while the process joins the group.
+    /// Starts `count` threads.
     pub(super) fn start<E: Entity>(parts: Parts<E>, count: usize) -> io::Result<RecoveryThreads> {
         let (requests, inbox) = unbounded();
         let parts = Arc::new(parts);
         for index in 0..count {
             let (parts, inbox) = (Arc::clone(&parts), inbox.clone());
-            thread::Builder::new().name(format!("recovery-{index}")).spawn(move || work(&parts, &inbox))?;
+            let clients = move |parts: &Parts<E>| {
+                // Whatever is wrong is told with the first partition.
+                (index < READY_THREADS).then(|| ReaderClients::new(&parts.readers, &parts.context).ok()).flatten()
+            };
+            let work = move || work(&parts, &inbox, clients(&parts));
+            thread::Builder::new().name(format!("recovery-{index}")).spawn(work)?;
         }
         Ok(RecoveryThreads { requests })
     }
@@ -73,10 +82,18 @@ impl Recoveries for RecoveryThreads {
     }
 }
 
-fn work<E: Entity>(parts: &Parts<E>, inbox: &Receiver<Request>) {
-    // Whatever is wrong is told with the first partition.
-    let mut clients = ReaderClients::new(&parts.readers, &parts.context).ok();
-    for Request { partition, term, reply } in inbox {
+fn work<E: Entity>(parts: &Parts<E>, inbox: &Receiver<Request>, mut clients: Option<ReaderClients<TalkingContext>>) {
+    loop {
+        let Request { partition, term, reply } = match inbox.recv_timeout(IDLE_POLL) {
+            Ok(request) => request,
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(clients) = &clients {
+                    clients.serve();
+                }
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         if !parts.terms.is_current(partition, term) {
             reply(Err(RecoveryFailure::Unread(ReadFailure::Cancelled)));
             continue;

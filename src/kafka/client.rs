@@ -67,7 +67,9 @@ pub enum SettingsError {
 /// How often a client tells what it holds, in milliseconds.
 const STATISTICS_INTERVAL_MS: u64 = 1_000;
 
-/// Compressed bytes that one answer to a fetch holds at the most, where the budget allows it: some 80,000 small events.
+/// Compressed bytes that one answer to a fetch holds at the most, half of the prefetch where that is less. It may be of one
+/// partition, and becomes a batch then: the more records, the more of them share a key. More than this has left the
+/// processor's cache by the time that it is taken.
 const ANSWER_BYTES: u64 = 3 << 20;
 
 /// Bytes that the consumer may have read ahead, part of `limits.max_in_flight_bytes`: an eighth, at least 1 MiB. The
@@ -149,8 +151,8 @@ pub fn common(config: &Config, kind: ClientKind) -> Result<ClientConfig, Setting
         .set("log.connection.close", "false")
         .set("socket.keepalive.enable", "true")
         .set("socket.nagle.disable", "true")
-        // A new client connects to the broker that it was told of, and only half of this later to the one that it needs.
-        // After a failure the wait doubles each time.
+        // A new client connects to a broker that it was told of, and to the one that it needs only after half of this, 11 ms
+        // at the least. After a failure the wait doubles each time.
         .set("reconnect.backoff.ms", "20")
         .set("reconnect.backoff.max.ms", "2000");
     secure(&mut settings, &kafka.security)?;
@@ -265,10 +267,8 @@ fn reading_alone(config: &Config, isolation: &str) -> Result<ClientConfig, Setti
 
 fn reading(config: &Config, prefetch_bytes: u64, isolation: &str) -> Result<ClientConfig, SettingsError> {
     let mut settings = common(config, ClientKind::Consumer)?;
-    // A single answer is read ahead as well, and still compressed: it grows to some four times its size. It may be of one
-    // partition, and becomes a batch then: the more records, the more of them share a key. But more than this has left the
-    // processor's cache by the time that it is taken. 50 MiB is the library's own limit.
-    let answer_bytes = (prefetch_bytes / 8).max(ANSWER_BYTES.min(prefetch_bytes / 2)).clamp(1 << 20, 50 << 20);
+    // A single answer is read ahead as well, and still compressed: it grows to some four times its size.
+    let answer_bytes = ANSWER_BYTES.min(prefetch_bytes / 2).max(1 << 20);
     set_default(&mut settings, config, "queued.min.messages", "100000");
     // The pause after the read-ahead was full: the library's 1,000 ms starves a fast reader.
     set_default(&mut settings, config, "fetch.queue.backoff.ms", "10");

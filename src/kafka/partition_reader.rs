@@ -70,6 +70,12 @@ impl<C: ConsumerContext + Clone + 'static> ReaderClients<C> {
         let records = BatchQueue::new(Arc::clone(&committed));
         Ok(ReaderClients { committed, records, uncommitted: build(&uncommitted)?, group })
     }
+
+    /// Lets the clients call back while nothing is read.
+    pub fn serve(&self) {
+        serve(&self.committed);
+        serve(&self.uncommitted);
+    }
 }
 
 /// The names of the three topics, and how long is too long.

@@ -32,6 +32,8 @@ const QUEUE_RECORDS: &str = "100000";
 const QUEUE_KBYTES: &str = "65536";
 /// How long one call of [`PlainProducer::poll`] waits at the most.
 const LONGEST_SLEEP: Duration = Duration::from_millis(1);
+/// Calls of the client's poll in a row that tell of no record before nothing more is waited for.
+const CALLS_WITHOUT_NEWS: u32 = 16;
 
 /// How batches are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,14 +187,13 @@ impl PlainProducer {
 
     /// Serves the client's callbacks, then waits: for at most `wait`, and no longer than a millisecond.
     pub fn poll(&self, wait: Duration) {
-        // One call of the client's serves one callback, which may tell of one record.
+        // One call of the client's serves one callback, which may tell of one record; or of none, as a log line does.
         let mut settled = self.producer.context().settled();
-        loop {
+        let mut told_nothing = 0;
+        while told_nothing < CALLS_WITHOUT_NEWS {
             self.producer.poll(Duration::ZERO);
             let before = std::mem::replace(&mut settled, self.producer.context().settled());
-            if settled == before {
-                break;
-            }
+            told_nothing = if settled == before { told_nothing + 1 } else { 0 };
         }
         // Asleep: the client's own wait turns for what is left of a millisecond, and so takes a core from the others.
         std::thread::sleep(wait.min(LONGEST_SLEEP));

@@ -14,7 +14,7 @@ const MIN_DLQ_WINDOW: u64 = 1_000;
 pub(super) struct DeadLetters {
     pub(super) offsets: FxHashSet<Offset>,
     pub(super) newest: Option<Offset>,
-    /// The oldest source offset in the window that is read.
+    /// The newest source offset in the window that is read.
     window_newest: Option<Offset>,
     pub(super) oldest: Option<Offset>,
     pub(super) unreadable: u64,
