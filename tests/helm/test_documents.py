@@ -94,7 +94,7 @@ def test_the_configuration_in_the_values_is_that_of_config_toml_but_for_the_addr
 
 def test_the_chart_counts_memory_as_the_page_does():
     page = (support.ROOT / "docs" / "operating.md").read_text()
-    for counted in ("1.5 x `limits.max_transaction_bytes`, at least 64 MiB", "about 1 KB each", "an eighth", "240 bytes", "some 50 MB"):
+    for counted in ("1.5 x `limits.max_transaction_bytes`, at least 64 MiB", "about 1.3 KB each", "an eighth", "240 bytes", "12 MiB", "some 50 MB"):
         assert counted in page
 
 

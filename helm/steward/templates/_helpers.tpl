@@ -152,7 +152,8 @@ The process ends by itself when that takes too long, and says why; a probe that 
   (div $inFlight 8)
   (div $inFlight 5)
   (max (div (mul $transaction 3) 2) 67108864)
-  (mul (include "steward.maxActiveEntities" . | int64) 1000)
+  12582912
+  (mul (include "steward.maxActiveEntities" . | int64) 1300)
   50000000 -}}
 {{- end -}}
 
