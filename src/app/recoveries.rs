@@ -25,12 +25,12 @@ use crate::vitals::{RecoveryAt, Vitals};
 
 /// A read that stands still for longer is reported as blocked.
 const BLOCKED_AFTER: Duration = Duration::from_secs(2);
+/// How often a read that goes on, or one that is blocked, is reported.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// How often clients may call back while there is nothing to recover: errors, and the refresh of access tokens.
 const IDLE_POLL: Duration = Duration::from_secs(1);
 /// Threads whose clients look for the group's coordinator before there is a partition. The others are for many at a time.
 const READY_THREADS: usize = 4;
-/// How often a read that goes on, or one that is blocked, is reported.
-const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 /// What the threads share.
 pub(super) struct Parts<E: Entity> {
@@ -58,18 +58,13 @@ pub(super) struct RecoveryThreads {
 }
 
 impl RecoveryThreads {
-    /// Starts `count` threads.
+    /// Starts `count` threads. The first few build their clients at once, the others when a partition comes to them.
     pub(super) fn start<E: Entity>(parts: Parts<E>, count: usize) -> io::Result<RecoveryThreads> {
         let (requests, inbox) = unbounded();
         let parts = Arc::new(parts);
         for index in 0..count {
             let (parts, inbox) = (Arc::clone(&parts), inbox.clone());
-            let clients = move |parts: &Parts<E>| {
-                // Whatever is wrong is told with the first partition.
-                (index < READY_THREADS).then(|| ReaderClients::new(&parts.readers, &parts.context).ok()).flatten()
-            };
-            let work = move || work(&parts, &inbox, clients(&parts));
-            thread::Builder::new().name(format!("recovery-{index}")).spawn(work)?;
+            thread::Builder::new().name(format!("recovery-{index}")).spawn(move || work(&parts, &inbox, index))?;
         }
         Ok(RecoveryThreads { requests })
     }
@@ -82,7 +77,12 @@ impl Recoveries for RecoveryThreads {
     }
 }
 
-fn work<E: Entity>(parts: &Parts<E>, inbox: &Receiver<Request>, mut clients: Option<ReaderClients<TalkingContext>>) {
+fn work<E: Entity>(parts: &Parts<E>, inbox: &Receiver<Request>, index: usize) {
+    let mut clients = None;
+    if index < READY_THREADS {
+        // Whatever is wrong is told with the first partition.
+        clients = ReaderClients::new(&parts.readers, &parts.context).ok();
+    }
     loop {
         let Request { partition, term, reply } = match inbox.recv_timeout(IDLE_POLL) {
             Ok(request) => request,

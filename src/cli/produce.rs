@@ -324,8 +324,7 @@ impl Feed<'_> {
         self.producer.poll(wait);
         self.producer.check()?;
         let now = SystemClock.now();
-        let refused: u64 = self.producer.refused_records().values().sum();
-        let settled = self.producer.delivered().iter().sum::<u64>() + refused;
+        let settled = self.producer.settled();
         if settled > self.settled || self.producer.in_flight() == 0 {
             self.settled = settled;
             self.moved = now;

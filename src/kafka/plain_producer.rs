@@ -188,11 +188,11 @@ impl PlainProducer {
     /// Serves the client's callbacks, then waits: for at most `wait`, and no longer than a millisecond.
     pub fn poll(&self, wait: Duration) {
         // One call of the client's serves one callback, which may tell of one record; or of none, as a log line does.
-        let mut settled = self.producer.context().settled();
+        let mut settled = self.settled();
         let mut told_nothing = 0;
         while told_nothing < CALLS_WITHOUT_NEWS {
             self.producer.poll(Duration::ZERO);
-            let before = std::mem::replace(&mut settled, self.producer.context().settled());
+            let before = std::mem::replace(&mut settled, self.settled());
             told_nothing = if settled == before { told_nothing + 1 } else { 0 };
         }
         // Asleep: the client's own wait turns for what is left of a millisecond, and so takes a core from the others.
@@ -209,6 +209,14 @@ impl PlainProducer {
     #[must_use]
     pub fn delivered(&self) -> Vec<u64> {
         self.producer.context().delivered.iter().map(|count| count.load(Ordering::Relaxed)).collect()
+    }
+
+    /// How many records the broker has taken or refused.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        let fate = self.producer.context();
+        let delivered: u64 = fate.delivered.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        delivered + fate.refused().iter().map(|(_, count)| count).sum::<u64>()
     }
 
     /// How many records the broker has refused for what they are, by its code.
@@ -282,12 +290,6 @@ struct Fate {
 impl Fate {
     fn refused(&self) -> std::sync::MutexGuard<'_, Vec<(RDKafkaErrorCode, u64)>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How many records were taken or refused.
-    fn settled(&self) -> u64 {
-        let delivered: u64 = self.delivered.iter().map(|count| count.load(Ordering::Relaxed)).sum();
-        delivered + self.refused().iter().map(|(_, count)| count).sum::<u64>()
     }
 }
 

@@ -59,7 +59,7 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes that one round takes at the most, give or take what one call returns. The larger a batch, the more of its records
 /// share a key and with it a message, a snapshot and a place in the processor's cache.
 const ROUND_BYTES: u64 = 8 << 20;
-/// A round takes at most this part of `limits.max_in_flight_bytes`, so that one is taken while others are worked on.
+/// A round takes at most one part in so many of `limits.max_in_flight_bytes`, so that one is taken while others are worked on.
 const ROUNDS_IN_FLIGHT: u64 = 6;
 
 /// What to do where the client refuses what it has to be able to do.
