@@ -3,15 +3,14 @@
 //!
 //! Start: signals, topics and guards, then the pipeline. Shutdown, on a signal: stop reading, let what is applied be
 //! committed, leave the group, exit 0; all of it within `shutdown.drain_timeout_ms`. Whatever makes the process end
-//! arrives as one [`Happening`] at the control loop, which is this room's main thread; the loop also writes the
+//! arrives as one [`ProcessEvent`] at the control loop, which is this room's main thread; the loop also writes the
 //! heartbeat, watches for progress and logs `stats`.
 
 pub mod client_events;
-pub mod demo;
 mod log_level;
+pub mod monitor;
 pub mod pipeline;
 mod recoveries;
-pub mod vigil;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -24,27 +23,30 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::actors::Stop;
+use crate::app::client_events::ClientLog;
+use crate::app::monitor::Monitor;
+use crate::app::pipeline::{Pipeline, PipelineParts};
 use crate::config::{Config, Effective, Unchecked};
+use crate::engine::commit::StopReason;
+use crate::engine::recovery::RecoveryRefusal;
+use crate::engine::recovery::driver::ReadFailure;
 use crate::entity::panicked_in_entity_code;
 use crate::exit_code::ExitCode;
-use crate::kafka::access::Heard;
-use crate::kafka::client;
-use crate::kafka::client_context::{ClientEvents, ClientRole, TalkingContext};
-use crate::kafka::guards::{StartRefusal, StartWarning};
-use crate::kafka::topics::{TopicInspector, Topics};
-use crate::log_events::{
-    GuardRefused, GuardUnchecked, LogEvent, ProcessFailed, ProcessStarting, ProcessStopped, ProcessStopping,
+use crate::kafka::admin::access::ClientMessages;
+use crate::kafka::admin::preflight::{StartRefusal, StartWarning};
+use crate::kafka::admin::topics::{TopicInspector, Topics};
+use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
+use crate::kafka::client::settings;
+use crate::observability::log_events::{
+    LogEvent, PreflightRefused, PreflightUnchecked, ProcessFailed, ProcessStarting, ProcessStopped, ProcessStopping,
     ProducerFenced, SecondSignal, TopicAwaited, TopicCreated, TopicsChecked, millis,
 };
-use crate::ports::{Clock, ReadFailure, SourceFailure};
-use crate::progress::group_commit::StopReason;
-use crate::progress::recovery::Refusal;
+use crate::observability::logging::{
+    Surroundings, {self},
+};
+use crate::ports::{Clock, SourceFailure};
+use crate::runtime::StopCause;
 use crate::service::Service;
-use crate::telemetry::{self, Surroundings};
-use client_events::ClientLog;
-use pipeline::{Pipeline, PipelineParts};
-use vigil::Vigil;
 
 /// How often the control loop looks at everything.
 const LOOK: Duration = Duration::from_millis(250);
@@ -85,11 +87,11 @@ impl Clock for SystemClock {
 
 /// What reaches the control loop.
 #[derive(Debug)]
-pub enum Happening {
+pub enum ProcessEvent {
     /// The operating system asks the process to end.
     Signal(i32),
     /// The pipeline cannot go on.
-    Stop(Stop),
+    Stop(StopCause),
     /// A thread or an actor of the process is gone: a bug.
     Panicked,
     /// The topics were looked at.
@@ -100,14 +102,14 @@ pub enum Happening {
 #[must_use]
 pub fn run(effective: &Effective) -> ExitCode {
     let config = &effective.config;
-    let now_ms: telemetry::UnixMs = Arc::new(|| SystemClock.unix_ms());
-    let levels = match telemetry::install(&config.log, Arc::clone(&now_ms)) {
+    let now_ms: logging::WallClock = Arc::new(|| SystemClock.unix_ms());
+    let levels = match logging::install(&config.log, Arc::clone(&now_ms)) {
         Ok(levels) => levels,
         Err(error) => {
             let error = error.to_string();
             let exit = ExitCode::Config;
             let event = ProcessFailed { exit_code: i32::from(exit.code()), exit_name: exit.name(), error: &error };
-            telemetry::emergency_line(now_ms, event);
+            logging::emergency_line(now_ms, event);
             return exit;
         }
     };
@@ -116,12 +118,12 @@ pub fn run(effective: &Effective) -> ExitCode {
     let (happenings, inbox) = bounded(HAPPENINGS);
     let panics = happenings.clone();
     // A full channel holds reasons enough to stop.
-    telemetry::log_panics(panicked_in_entity_code, move || drop(panics.try_send(Happening::Panicked)), now_ms);
+    logging::log_panics(panicked_in_entity_code, move || drop(panics.try_send(ProcessEvent::Panicked)), now_ms);
     let (hang_up, hangups) = bounded(1);
     let watched = log_level::start(effective, levels, hangups);
     let ended = match watched.and_then(|()| watch_signals(happenings.clone(), hang_up)) {
         Ok(()) => Process { config, file: effective.file.as_deref(), clock, happenings, inbox }.run(),
-        Err(error) => Err(Failure::new(ExitCode::Unexpected, format!("signals cannot be watched: {error}"))),
+        Err(error) => Err(RunFailure::new(ExitCode::Unexpected, format!("signals cannot be watched: {error}"))),
     };
     match ended {
         Ok(drain) => {
@@ -139,14 +141,14 @@ pub fn run(effective: &Effective) -> ExitCode {
 
 /// Why the process ends, and what it says about it.
 #[derive(Debug)]
-struct Failure {
+struct RunFailure {
     exit: ExitCode,
     error: String,
 }
 
-impl Failure {
-    fn new(exit: ExitCode, error: impl Into<String>) -> Failure {
-        Failure { exit, error: error.into() }
+impl RunFailure {
+    fn new(exit: ExitCode, error: impl Into<String>) -> RunFailure {
+        RunFailure { exit, error: error.into() }
     }
 
     fn log(&self) {
@@ -157,7 +159,7 @@ impl Failure {
 
 /// SIGHUP asks for the log's level to be read again. On a terminal it says that the terminal has gone, and a process
 /// that went on would do so unseen: there it ends the process as SIGTERM does.
-fn watch_signals(happenings: Sender<Happening>, hang_up: Sender<()>) -> std::io::Result<()> {
+fn watch_signals(happenings: Sender<ProcessEvent>, hang_up: Sender<()>) -> std::io::Result<()> {
     let on_terminal = Surroundings::of_stdout().terminal;
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -166,7 +168,7 @@ fn watch_signals(happenings: Sender<Happening>, hang_up: Sender<()>) -> std::io:
             if signal == SIGHUP && !on_terminal {
                 let _ = hang_up.try_send(());
             } else {
-                let _ = happenings.try_send(Happening::Signal(signal));
+                let _ = happenings.try_send(ProcessEvent::Signal(signal));
             }
         }
     })?;
@@ -177,13 +179,13 @@ struct Process<'a> {
     config: &'a Config,
     file: Option<&'a str>,
     clock: SystemClock,
-    happenings: Sender<Happening>,
-    inbox: Receiver<Happening>,
+    happenings: Sender<ProcessEvent>,
+    inbox: Receiver<ProcessEvent>,
 }
 
 impl Process<'_> {
     /// From the first line of the log to the last but one. Returns how long draining took.
-    fn run(&self) -> Result<Duration, Failure> {
+    fn run(&self) -> Result<Duration, RunFailure> {
         let kafka = &self.config.kafka;
         let instance = self.instance();
         ProcessStarting {
@@ -195,7 +197,8 @@ impl Process<'_> {
             config: self.file.unwrap_or("defaults and environment"),
         }
         .emit();
-        client::try_out(self.config, &instance).map_err(|error| Failure::new(ExitCode::Config, error.to_string()))?;
+        settings::try_out(self.config, &instance)
+            .map_err(|error| RunFailure::new(ExitCode::Config, error.to_string()))?;
         // One that a killed process left behind in the same place says nothing about this one.
         let _ = std::fs::remove_file(&self.config.health.file);
         let events: Arc<ClientLog> = Arc::new(ClientLog::new(self.clock));
@@ -208,7 +211,7 @@ impl Process<'_> {
         let stop = {
             let happenings = self.happenings.clone();
             // A full channel holds reasons enough already; the first one counts.
-            Arc::new(move |stop| drop(happenings.try_send(Happening::Stop(stop))))
+            Arc::new(move |stop| drop(happenings.try_send(ProcessEvent::Stop(stop))))
         };
         let pipeline = Pipeline::start(PipelineParts {
             config: self.config,
@@ -220,7 +223,7 @@ impl Process<'_> {
             stop,
             wrap: pipeline::plain,
         })
-        .map_err(|error| Failure::new(ExitCode::Config, error))?;
+        .map_err(|error| RunFailure::new(ExitCode::Config, error))?;
         self.watch(&pipeline)
     }
 
@@ -232,8 +235,8 @@ impl Process<'_> {
     }
 
     /// [`failure_of`], and the line of its own that being fenced has.
-    fn failure_of(&self, stop: &Stop) -> Failure {
-        if let Stop::Commit(StopReason::DuplicateInstance(cause)) = stop {
+    fn failure_of(&self, stop: &StopCause) -> RunFailure {
+        if let StopCause::Commit(StopReason::DuplicateInstance(cause)) = stop {
             let transactional_id = self.config.kafka.transactional_id(&self.instance());
             ProducerFenced { transactional_id: &transactional_id, cause }.emit();
         }
@@ -243,40 +246,40 @@ impl Process<'_> {
     // -------------------------------------------------------------------------------------------------- the topics
 
     /// Looks at the topics on a thread of its own, so that a signal is heard meanwhile. `None`: told to stop.
-    fn inspect_topics(&self, events: &Arc<dyn ClientEvents>) -> Result<Option<Topics>, Failure> {
+    fn inspect_topics(&self, events: &Arc<dyn ClientEvents>) -> Result<Option<Topics>, RunFailure> {
         let began = self.clock.now();
         let is_over = Arc::new(AtomicBool::new(false));
         self.start_inspection(Arc::clone(events), Arc::clone(&is_over))?;
         // Ends by itself: every question of the inspection has a limit.
         match self.inbox.recv() {
-            Ok(Happening::Topics(result)) => {
+            Ok(ProcessEvent::Topics(result)) => {
                 let topics = result.map_err(|refusal| refused(&refusal))?;
                 self.tell_topics(&topics, began);
                 Ok(Some(topics))
             }
-            Ok(Happening::Signal(signal)) => {
+            Ok(ProcessEvent::Signal(signal)) => {
                 is_over.store(true, Ordering::Relaxed);
                 ProcessStopping { cause: signal_name(signal), drain_timeout_ms: 0 }.emit();
                 Ok(None)
             }
-            Ok(Happening::Stop(stop)) => Err(self.failure_of(&stop)),
-            Ok(Happening::Panicked) => Err(panicked()),
-            Err(_) => Err(Failure::new(ExitCode::Unexpected, "the control loop lost its channel")),
+            Ok(ProcessEvent::Stop(stop)) => Err(self.failure_of(&stop)),
+            Ok(ProcessEvent::Panicked) => Err(panicked()),
+            Err(_) => Err(RunFailure::new(ExitCode::Unexpected, "the control loop lost its channel")),
         }
     }
 
-    fn start_inspection(&self, events: Arc<dyn ClientEvents>, is_over: Arc<AtomicBool>) -> Result<(), Failure> {
+    fn start_inspection(&self, events: Arc<dyn ClientEvents>, is_over: Arc<AtomicBool>) -> Result<(), RunFailure> {
         let config = self.config.clone();
         let (clock, happenings) = (self.clock, self.happenings.clone());
         let inspect = move || {
             let result = inspect(&config, &clock, events, &is_over);
             // Whoever was told to stop meanwhile does not wait for it.
-            let _ = happenings.try_send(Happening::Topics(Box::new(result)));
+            let _ = happenings.try_send(ProcessEvent::Topics(Box::new(result)));
         };
         let thread = thread::Builder::new().name("topics".to_owned()).spawn(inspect);
         thread
             .map(drop)
-            .map_err(|error| Failure::new(ExitCode::Unexpected, format!("no thread can be started: {error}")))
+            .map_err(|error| RunFailure::new(ExitCode::Unexpected, format!("no thread can be started: {error}")))
     }
 
     fn tell_topics(&self, topics: &Topics, began: Instant) {
@@ -285,7 +288,7 @@ impl Process<'_> {
             TopicCreated { topic, partitions: topics.partitions, replication }.emit();
         }
         for StartWarning::Unchecked { topic, command } in &topics.warnings {
-            GuardUnchecked { guard: "configuration_readable", topic, acl: command }.emit();
+            PreflightUnchecked { guard: "configuration_readable", topic, acl: command }.emit();
         }
         let took_ms = millis(self.clock.now().saturating_duration_since(began));
         TopicsChecked { partitions: topics.partitions, took_ms }.emit();
@@ -294,39 +297,39 @@ impl Process<'_> {
     // -------------------------------------------------------------------------------------------- the control loop
 
     /// However it ends: the last numbers are told, and the heartbeat goes with the process.
-    fn watch(&self, pipeline: &Pipeline) -> Result<Duration, Failure> {
-        let mut vigil = Vigil::new(self.config, pipeline, Arc::new(self.clock));
+    fn watch(&self, pipeline: &Pipeline) -> Result<Duration, RunFailure> {
+        let mut vigil = Monitor::new(self.config, pipeline, Arc::new(self.clock));
         let ended = self.control(pipeline, &mut vigil);
         vigil.finish();
         ended
     }
 
-    fn control(&self, pipeline: &Pipeline, vigil: &mut Vigil) -> Result<Duration, Failure> {
+    fn control(&self, pipeline: &Pipeline, vigil: &mut Monitor) -> Result<Duration, RunFailure> {
         loop {
             match self.inbox.recv_timeout(LOOK) {
-                Ok(Happening::Signal(signal)) => return self.drain(pipeline, vigil, signal),
-                Ok(Happening::Stop(stop)) => {
+                Ok(ProcessEvent::Signal(signal)) => return self.drain(pipeline, vigil, signal),
+                Ok(ProcessEvent::Stop(stop)) => {
                     let failure = self.failure_of(&stop);
                     self.leave(pipeline, LEAVE_LIMIT);
                     return Err(failure);
                 }
-                Ok(Happening::Panicked) => return Err(panicked()),
-                Ok(Happening::Topics(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(ProcessEvent::Panicked) => return Err(panicked()),
+                Ok(ProcessEvent::Topics(_)) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Failure::new(ExitCode::Unexpected, "the control loop lost its channel"));
+                    return Err(RunFailure::new(ExitCode::Unexpected, "the control loop lost its channel"));
                 }
             }
             if let ControlFlow::Break(stalled) = vigil.look() {
-                return Err(Failure::new(ExitCode::Stalled, stalled));
+                return Err(RunFailure::new(ExitCode::Stalled, stalled));
             }
             if pipeline.source_has_ended() {
-                return Err(Failure::new(ExitCode::Unexpected, "the consumer's thread has ended by itself"));
+                return Err(RunFailure::new(ExitCode::Unexpected, "the consumer's thread has ended by itself"));
             }
         }
     }
 
     /// A signal: stop reading, commit what is applied, leave the group.
-    fn drain(&self, pipeline: &Pipeline, vigil: &mut Vigil, signal: i32) -> Result<Duration, Failure> {
+    fn drain(&self, pipeline: &Pipeline, vigil: &mut Monitor, signal: i32) -> Result<Duration, RunFailure> {
         let began = self.clock.now();
         let limit = Duration::from_millis(self.config.shutdown.drain_timeout_ms);
         ProcessStopping { cause: signal_name(signal), drain_timeout_ms: self.config.shutdown.drain_timeout_ms }.emit();
@@ -351,7 +354,7 @@ impl Process<'_> {
         } else {
             format!("{records} records that were read are not committed; their next owner reads them again")
         };
-        Err(Failure::new(
+        Err(RunFailure::new(
             ExitCode::DrainTimedOut,
             format!("the drain took longer than {} ms: {what}", limit.as_millis()),
         ))
@@ -362,9 +365,9 @@ impl Process<'_> {
         &self,
         deadline: Instant,
         began: Instant,
-        vigil: &mut Vigil,
+        vigil: &mut Monitor,
         condition: impl Fn() -> bool,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, RunFailure> {
         loop {
             if condition() {
                 return Ok(true);
@@ -373,14 +376,14 @@ impl Process<'_> {
                 return Ok(false);
             }
             match self.inbox.recv_timeout(LOOK_WHILE_ENDING) {
-                Ok(Happening::Signal(signal)) => {
+                Ok(ProcessEvent::Signal(signal)) => {
                     let stopping_ms = millis(self.clock.now().saturating_duration_since(began));
                     SecondSignal { signal: signal_name(signal), stopping_ms }.emit();
-                    return Err(Failure::new(ExitCode::SecondSignal, "a second signal ended the process at once"));
+                    return Err(RunFailure::new(ExitCode::SecondSignal, "a second signal ended the process at once"));
                 }
-                Ok(Happening::Stop(stop)) => return Err(self.failure_of(&stop)),
-                Ok(Happening::Panicked) => return Err(panicked()),
-                Ok(Happening::Topics(_)) | Err(_) => {}
+                Ok(ProcessEvent::Stop(stop)) => return Err(self.failure_of(&stop)),
+                Ok(ProcessEvent::Panicked) => return Err(panicked()),
+                Ok(ProcessEvent::Topics(_)) | Err(_) => {}
             }
             // While it drains nothing is a stall: the drain has a limit of its own.
             let _ = vigil.look();
@@ -403,10 +406,10 @@ fn inspect(
     events: Arc<dyn ClientEvents>,
     is_over: &AtomicBool,
 ) -> Result<Topics, StartRefusal> {
-    let settings = client::admin(config)
+    let settings = settings::admin(config)
         .map_err(|error| StartRefusal::Broker { what: "building a client".to_owned(), cause: error.to_string() })?;
-    let heard = Heard::on_the_way_to(events);
-    let context = TalkingContext::new(config, ClientRole::Admin, Arc::clone(&heard) as Arc<dyn ClientEvents>);
+    let heard = ClientMessages::on_the_way_to(events);
+    let context = ReportingContext::new(config, ClientRole::Admin, Arc::clone(&heard) as Arc<dyn ClientEvents>);
     let unchecked: Unchecked = config.guards.unchecked;
     let inspector = TopicInspector::new(&config.kafka, unchecked, &settings, &context, clock)?;
     let mut told = Duration::ZERO;
@@ -431,16 +434,16 @@ fn inspect(
 }
 
 /// Why the input topic is still awaited: what the client complained about, where the brokers do not answer.
-fn waiting_for(unreachable: Option<&str>, heard: &Heard) -> String {
+fn waiting_for(unreachable: Option<&str>, heard: &ClientMessages) -> String {
     match unreachable {
         Some(cause) => heard.last().unwrap_or_else(|| cause.to_owned()),
         None => "the topic does not exist".to_owned(),
     }
 }
 
-fn refused(refusal: &StartRefusal) -> Failure {
+fn refused(refusal: &StartRefusal) -> RunFailure {
     let error = refusal.to_string();
-    GuardRefused { guard: refusal.guard(), problem: &error }.emit();
+    PreflightRefused { guard: refusal.guard(), problem: &error }.emit();
     let exit = match refusal {
         StartRefusal::BrokersUnreachable { .. } | StartRefusal::Broker { .. } => ExitCode::KafkaUnavailable,
         StartRefusal::InputMissing { .. }
@@ -454,66 +457,68 @@ fn refused(refusal: &StartRefusal) -> Failure {
         | StartRefusal::Unchecked { .. }
         | StartRefusal::Interrupted { .. } => ExitCode::TopicsRefused,
     };
-    Failure::new(exit, error)
+    RunFailure::new(exit, error)
 }
 
 /// What is not committed is done again by the next owner, so nothing is lost by ending at once.
-fn panicked() -> Failure {
-    Failure::new(ExitCode::Unexpected, "a thread panicked; report the line before this one, it is a bug")
+fn panicked() -> RunFailure {
+    RunFailure::new(ExitCode::Unexpected, "a thread panicked; report the line before this one, it is a bug")
 }
 
 /// What a reason to stop means for whoever reads the log, and for whoever restarts the process.
-fn failure_of(stop: &Stop) -> Failure {
+fn failure_of(stop: &StopCause) -> RunFailure {
     match stop {
-        Stop::Commit(StopReason::DuplicateInstance(cause)) => Failure::new(
+        StopCause::Commit(StopReason::DuplicateInstance(cause)) => RunFailure::new(
             ExitCode::DuplicateInstance,
             format!("another process uses this instance name ({cause}); give each process its own kafka.instance_name"),
         ),
-        Stop::Commit(StopReason::Refused { cause, record }) => {
+        StopCause::Commit(StopReason::Refused { cause, record }) => {
             let which = match record {
                 Some((partition, offset)) => format!("the outcome of partition {partition}, offset {offset}"),
                 None => "what is to be written".to_owned(),
             };
             let remedy = "see to the permissions and the size limits of the state and the dead letter topic";
-            Failure::new(ExitCode::WriteRefused, format!("the brokers refuse {which}: {cause}; {remedy}"))
+            RunFailure::new(ExitCode::WriteRefused, format!("the brokers refuse {which}: {cause}; {remedy}"))
         }
-        Stop::Commit(StopReason::TimedOutTooOften(cause)) => Failure::new(
+        StopCause::Commit(StopReason::TimedOutTooOften(cause)) => RunFailure::new(
             ExitCode::Stalled,
             format!(
                 "one transaction after the other timed out ({cause}); look at the brokers, or raise kafka.transaction_timeout_ms"
             ),
         ),
-        Stop::Commit(StopReason::ProducerFatal(cause)) => {
-            Failure::new(ExitCode::KafkaUnavailable, format!("the producer cannot go on: {cause}"))
+        StopCause::Commit(StopReason::ProducerFatal(cause)) => {
+            RunFailure::new(ExitCode::KafkaUnavailable, format!("the producer cannot go on: {cause}"))
         }
-        Stop::Commit(StopReason::OrderBroken(broken)) => Failure::new(ExitCode::PromiseBroken, broken.to_string()),
-        Stop::Refused(refusal) => {
+        StopCause::Commit(StopReason::OrderBroken(broken)) => {
+            RunFailure::new(ExitCode::PromiseBroken, broken.to_string())
+        }
+        StopCause::Refused(refusal) => {
             let exit = match refusal {
-                Refusal::StateTooLarge { .. } => ExitCode::StateTooLarge,
-                Refusal::Expired { .. } => ExitCode::EventsExpired,
-                Refusal::ForeignState { .. } | Refusal::OtherGroup { .. } | Refusal::Recreated { .. } => {
-                    ExitCode::TopicsRefused
-                }
+                RecoveryRefusal::StateTooLarge { .. } => ExitCode::StateTooLarge,
+                RecoveryRefusal::Expired { .. } => ExitCode::EventsExpired,
+                RecoveryRefusal::ForeignState { .. }
+                | RecoveryRefusal::OtherGroup { .. }
+                | RecoveryRefusal::Recreated { .. } => ExitCode::TopicsRefused,
             };
-            Failure::new(exit, refusal.to_string())
+            RunFailure::new(exit, refusal.to_string())
         }
-        Stop::Unreadable(failure) => {
+        StopCause::Unreadable(failure) => {
             let exit = match failure {
                 ReadFailure::Hanging { .. } => ExitCode::HangingTransaction,
                 ReadFailure::Cancelled | ReadFailure::Denied(_) | ReadFailure::Kafka(_) => ExitCode::KafkaUnavailable,
             };
-            Failure::new(exit, failure.to_string())
+            RunFailure::new(exit, failure.to_string())
         }
-        Stop::Source(failure) => {
+        StopCause::Source(failure) => {
             let exit = match failure {
                 SourceFailure::InstanceReplaced(_) => ExitCode::DuplicateInstance,
                 SourceFailure::PartitionsChanged { .. } | SourceFailure::Recreated { .. } => ExitCode::TopicsRefused,
                 SourceFailure::OrderBroken { .. } => ExitCode::PromiseBroken,
                 SourceFailure::Fatal(_) => ExitCode::KafkaUnavailable,
             };
-            Failure::new(exit, failure.to_string())
+            RunFailure::new(exit, failure.to_string())
         }
-        Stop::StateTooLarge { held_bytes, limit_bytes } => Failure::new(
+        StopCause::StateTooLarge { held_bytes, limit_bytes } => RunFailure::new(
             ExitCode::StateTooLarge,
             format!(
                 "the entities take {held_bytes} bytes, limits.max_state_bytes is {limit_bytes}; raise it, or run more pods"

@@ -26,7 +26,7 @@ pub trait Entity: Send + Sync + 'static {
     ///
     /// # Errors
     /// The first rule that the event breaks; the state is untouched.
-    fn decide(&self, state: &Self::State, event: Event<'_>) -> Result<Self::State, Rejection>;
+    fn decide(&self, state: &Self::State, event: RawEvent<'_>) -> Result<Self::State, Rejection>;
 
     /// The value of the state topic; `None` for an absent entity, which is a tombstone.
     fn encode(&self, state: &Self::State) -> Option<Vec<u8>>;
@@ -52,7 +52,7 @@ pub trait Entity: Send + Sync + 'static {
 
 /// An event as the entity's code sees it. Key and value are there: [`judge`] has seen to that.
 #[derive(Debug, Clone, Copy)]
-pub struct Event<'a> {
+pub struct RawEvent<'a> {
     /// The key's bytes, at least one.
     pub key: &'a [u8],
     /// The value's bytes, possibly none.
@@ -212,6 +212,6 @@ pub fn judge<E: Entity>(
         let detail = format!("the value has {} bytes, at most {max_payload_bytes} are allowed", value.len());
         return Err(Rejection::new(Reason::PayloadTooLarge, detail));
     }
-    let event = Event { key, value, timestamp_ms: record.timestamp_ms };
+    let event = RawEvent { key, value, timestamp_ms: record.timestamp_ms };
     guarded(|| entity.decide(state, event))?
 }

@@ -2,23 +2,17 @@
 //!
 //! The data flow, and the rooms in the order in which to read them: `docs/architecture.md`.
 
-pub mod actors;
 pub mod app;
 pub mod cli;
 pub mod config;
-pub mod dead_letters;
+pub mod engine;
 pub mod entity;
 pub mod exit_code;
-pub mod heartbeat;
 pub mod kafka;
-pub mod log_events;
-pub mod log_reader;
+pub mod observability;
 pub mod ports;
-pub mod progress;
 pub mod record;
-pub mod reference;
+pub mod runtime;
 pub mod service;
-pub mod stats;
-pub mod telemetry;
-pub mod vitals;
-pub mod workload;
+pub mod testing;
+pub mod tools;

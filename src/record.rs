@@ -11,8 +11,6 @@ use std::sync::Arc;
 
 use prefetch_index::prefetch_index;
 
-use crate::entity::Rejection;
-
 /// A partition's number, the same in the input, the state and the dead letter topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition(pub i32);
@@ -28,7 +26,7 @@ pub struct Position(pub i64);
 /// One uninterrupted ownership of one partition. Rises for ever within a process, so that work of an older
 /// ownership can be told from that of the current one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Term(pub u64);
+pub struct Epoch(pub u64);
 
 impl Offset {
     /// The position behind this record. The only `+ 1` between the two types.
@@ -176,12 +174,12 @@ impl<'a> Headers<'a> {
 
 /// Stretch of a batch's buffer. `u32`: a batch holds less than 4 GiB, which [`Batch::push`] asserts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Span {
+struct ByteSpan {
     start: u32,
     len: u32,
 }
 
-impl Span {
+impl ByteSpan {
     fn range(self) -> Range<usize> {
         self.start as usize..self.start as usize + self.len as usize
     }
@@ -189,8 +187,8 @@ impl Span {
 
 #[derive(Debug, Clone, Copy)]
 struct HeaderSpan {
-    name: Span,
-    value: Option<Span>,
+    name: ByteSpan,
+    value: Option<ByteSpan>,
 }
 
 impl HeaderSpan {
@@ -244,7 +242,7 @@ fn stretch(start: u32, len: u32) -> Option<Range<usize>> {
 #[derive(Debug)]
 pub struct Batch {
     partition: Partition,
-    term: Term,
+    term: Epoch,
     next: Position,
     data: Vec<u8>,
     records: Vec<RecordSpan>,
@@ -262,14 +260,14 @@ pub struct Extent {
 impl Batch {
     /// A batch without records, whose reader stands at `next`.
     #[must_use]
-    pub fn new(partition: Partition, term: Term, next: Position) -> Batch {
+    pub fn new(partition: Partition, term: Epoch, next: Position) -> Batch {
         Batch::with_room(partition, term, next, Extent::default())
     }
 
     /// The same, with room for as much as `expected` and an eighth more: a buffer that grows is copied, and ends up to
     /// twice as large as what it holds.
     #[must_use]
-    pub fn with_room(partition: Partition, term: Term, next: Position, expected: Extent) -> Batch {
+    pub fn with_room(partition: Partition, term: Epoch, next: Position, expected: Extent) -> Batch {
         let room = |count: usize| count + count / 8;
         Batch {
             partition,
@@ -336,7 +334,7 @@ impl Batch {
 
     /// The ownership under which the records were read.
     #[must_use]
-    pub fn term(&self) -> Term {
+    pub fn term(&self) -> Epoch {
         self.term
     }
 
@@ -407,10 +405,10 @@ impl Batch {
         (0..self.len()).map(|index| self.record(index))
     }
 
-    fn copy(&mut self, bytes: &[u8]) -> Span {
+    fn copy(&mut self, bytes: &[u8]) -> ByteSpan {
         let start = as_u32(self.data.len());
         self.data.extend_from_slice(bytes);
-        Span { start, len: as_u32(bytes.len()) }
+        ByteSpan { start, len: as_u32(bytes.len()) }
     }
 }
 
@@ -460,36 +458,5 @@ impl Snapshot {
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
         (self.key.len() + self.value.as_ref().map_or(0, |value| value.len()) + 128) as u64
-    }
-}
-
-/// An event that was not applied: a record of the dead letter topic to be.
-#[derive(Debug, Clone)]
-pub struct DeadLetter {
-    /// The batch that holds the event's bytes.
-    pub batch: Arc<Batch>,
-    /// Which of its records.
-    pub index: u32,
-    /// Which rule it broke, and how.
-    pub rejection: Rejection,
-    /// The broker refused the whole: the value is left out, its length stands in a header.
-    pub truncated: bool,
-}
-
-impl DeadLetter {
-    /// The event as it was read.
-    #[must_use]
-    pub fn record(&self) -> Record<'_> {
-        self.batch.record(self.index as usize)
-    }
-
-    /// What the record weighs in a transaction, in bytes, steward's own headers estimated.
-    #[must_use]
-    pub fn weight_bytes(&self) -> u64 {
-        let record = self.record();
-        let value = if self.truncated { 0 } else { record.value.map_or(0, <[u8]>::len) };
-        let headers: usize =
-            record.headers.iter().map(|header| header.name.len() + header.value.map_or(0, <[u8]>::len)).sum();
-        (record.key.map_or(0, <[u8]>::len) + value + headers + self.rejection.detail.len() + 256) as u64
     }
 }

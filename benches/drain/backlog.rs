@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use steward::app::SystemClock;
 use steward::config::Config;
-use steward::kafka::plain_producer::{Compression, PlainProducer, PlainRecord, Sent};
-use steward::workload::{GeneratedEvent, InvalidKind, OddKind, Workload};
+use steward::kafka::plain_producer::{Compression, PlainProducer, PlainRecord, SendResult};
+use steward::testing::workload::{GeneratedEvent, InvalidKind, OddKind, Workload};
 
 use crate::options::{Options, Shape};
 use crate::support::kafka::Kafka;
@@ -101,7 +101,7 @@ impl EventSink {
             timestamp_ms: event.timestamp_ms,
             headers: &event.headers,
         };
-        while self.producer.send(record, 0).expect("the broker takes it") == Sent::Full {
+        while self.producer.send(record, 0).expect("the broker takes it") == SendResult::Full {
             self.producer.poll(Duration::from_millis(5));
         }
         self.sent += 1;

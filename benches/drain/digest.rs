@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustc_hash::{FxHashMap, FxHasher};
 use steward::app::SystemClock;
 use steward::config::Config;
-use steward::kafka::topic_reader::{ReadRecord, Scope, TopicReader};
+use steward::kafka::reader::topic_reader::{ReadRecord, ReadScope, TopicReader};
 use steward::record::header;
 
 use crate::support::kafka::Kafka;
@@ -56,7 +56,7 @@ fn read(kafka: &Kafka, topic: &str, mut take: impl FnMut(&ReadRecord<'_>)) {
     let mut config = Config::default();
     config.kafka.bootstrap_servers = kafka.address().to_owned();
     config.kafka.group_id = "bench-reader".to_owned();
-    let reader = TopicReader::open(&config, topic, Scope::All, LIMIT, &SystemClock).expect("the topic is there");
+    let reader = TopicReader::open(&config, topic, ReadScope::All, LIMIT, &SystemClock).expect("the topic is there");
     let each = |record: ReadRecord<'_>| {
         take(&record);
         ControlFlow::Continue(())

@@ -14,7 +14,7 @@ use hdrhistogram::Histogram;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use serde::Serialize;
-use steward::workload::{EventKind, GeneratedEvent};
+use steward::testing::workload::{EventKind, GeneratedEvent};
 
 use crate::backlog::{Backlog, EventSink};
 use crate::broker::Ground;

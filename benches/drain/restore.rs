@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use serde::Serialize;
-use steward::workload::Workload;
+use steward::testing::workload::Workload;
 
 use crate::backlog::{Backlog, EventSink, workload};
 use crate::broker::Ground;

@@ -8,24 +8,25 @@ use std::time::Duration;
 use actix::{Actor as _, System};
 use criterion::{Criterion, Throughput};
 use rustc_hash::{FxHashMap, FxHashSet};
-use steward::actors::Shared;
-use steward::actors::committer::CommitActor;
-use steward::actors::ingest::{IngestActor, IngestSink, OpenBatchCount, Parts, Settings};
 use steward::app::SystemClock;
-use steward::log_events::KeyPolicy;
+use steward::engine::budget::Budget;
+use steward::engine::commit;
+use steward::engine::commit::transaction::{CommitOutcome, OffsetMetadata, TransactionContent};
+use steward::engine::outcome::Outcomes;
+use steward::engine::ownership::Ownership;
+use steward::engine::recovery::Recovered;
+use steward::observability::log_events::KeyPolicy;
+use steward::observability::stats::Stats;
+use steward::observability::status::Status;
 use steward::ports::{
-    Answer, Clock as _, Content, EventSource, Mark, Recoveries, RecoveryReply, Reply, SourceEvent, SourceSink as _,
-    Terms, Transactions,
+    Clock as _, EventSource, Recoveries, RecoveryReply, Reply, SourceEvent, SourceSink as _, Transactions,
 };
-use steward::progress::budget::Budget;
-use steward::progress::group_commit;
-use steward::progress::offsets::Outcomes;
-use steward::progress::recovery::Recovered;
-use steward::record::{Batch, Header, Offset, Partition, Position, Term};
+use steward::record::{Batch, Epoch, Header, Offset, Partition, Position};
+use steward::runtime::Shared;
+use steward::runtime::committer::CommitActor;
+use steward::runtime::ingest::{IngestActor, IngestParts, IngestSettings, IngestSink, OpenBatchCount};
 use steward::service::Service;
-use steward::stats::Stats;
-use steward::vitals::Vitals;
-use steward::workload::{GeneratedEvent, Workload};
+use steward::testing::workload::{GeneratedEvent, Workload};
 
 /// As many as a transaction may carry, and far more than these tests need.
 const PLENTY: u64 = 1 << 31;
@@ -52,7 +53,7 @@ struct Running {
     sink: IngestSink<Service>,
     committed: Arc<AtomicU64>,
     events: Vec<GeneratedEvent>,
-    term: Term,
+    term: Epoch,
     next: u64,
 }
 
@@ -63,7 +64,7 @@ impl Running {
         let without_huge = |event: &GeneratedEvent| event.value.as_ref().is_none_or(|value| value.len() < 10_000);
         let events = workload.generate().expect("the workload makes sense").filter(without_huge).collect();
         let system = System::new();
-        let terms = Arc::new(Terms::new());
+        let terms = Arc::new(Ownership::new());
         let term = terms.begin(PARTITION);
         let committed = Arc::new(AtomicU64::new(0));
         let started = Arc::new(AtomicBool::new(false));
@@ -122,25 +123,25 @@ impl Running {
     }
 }
 
-async fn start_actors(terms: Arc<Terms>, source: Source, committed: Arc<AtomicU64>) -> IngestSink<Service> {
+async fn start_actors(terms: Arc<Ownership>, source: Source, committed: Arc<AtomicU64>) -> IngestSink<Service> {
     let clock = Arc::new(SystemClock);
     let shared = Shared {
         stats: Arc::new(Stats::new()),
-        vitals: Arc::new(Vitals::new(clock.now())),
+        vitals: Arc::new(Status::new(clock.now())),
         intake: Budget::new(PLENTY),
         resting: Budget::new(PLENTY),
         clock,
         keys: Arc::new(KeyPolicy::Plain),
         stop: Arc::new(|stop| panic!("{stop:?}")),
     };
-    let (mark, rest_per_partition) = (Mark::new("bench"), Duration::ZERO);
-    let settings = group_commit::Settings { max_transaction_bytes: PLENTY, mark, rest_per_partition };
+    let (mark, rest_per_partition) = (OffsetMetadata::new("bench"), Duration::ZERO);
+    let settings = commit::GroupCommitSettings { max_transaction_bytes: PLENTY, mark, rest_per_partition };
     let committer = CommitActor::new(settings, Box::new(AtOnce(committed)), shared.clone()).start();
     let open_batches = OpenBatchCount::default();
     let resting = Arc::clone(&shared.resting);
-    let parts = Parts {
+    let parts = IngestParts {
         entity: Arc::new(Service),
-        settings: Settings {
+        settings: IngestSettings {
             max_payload_bytes: 262_144,
             max_transaction_bytes: PLENTY,
             entity_idle: Duration::from_secs(3_600),
@@ -163,7 +164,7 @@ async fn start_actors(terms: Arc<Terms>, source: Source, committed: Arc<AtomicU6
 struct Source(Arc<AtomicBool>);
 
 impl EventSource for Source {
-    fn start(&self, _: Partition, _: Term, _: Position) {
+    fn start(&self, _: Partition, _: Epoch, _: Position) {
         self.0.store(true, Ordering::Release);
     }
     fn hold(&self, _: Partition) {}
@@ -174,7 +175,7 @@ impl EventSource for Source {
 struct Empty(Arc<Budget>);
 
 impl Recoveries for Empty {
-    fn begin(&self, partition: Partition, term: Term, reply: RecoveryReply) {
+    fn begin(&self, partition: Partition, term: Epoch, reply: RecoveryReply) {
         reply(Ok(Recovered {
             partition,
             term,
@@ -196,13 +197,13 @@ impl Recoveries for Empty {
 struct AtOnce(Arc<AtomicU64>);
 
 impl Transactions for AtOnce {
-    fn commit(&self, content: Arc<Content>, reply: Reply) {
+    fn commit(&self, content: Arc<TransactionContent>, reply: Reply) {
         let end = content.stretches.iter().map(|stretch| stretch.end.0).max().unwrap_or(0);
         self.0.store(end.unsigned_abs(), Ordering::Relaxed);
-        reply(Answer::Committed { took: Duration::ZERO });
+        reply(CommitOutcome::Committed { took: Duration::ZERO });
     }
 
     fn renew(&self, partitions: Vec<Partition>, reply: Reply) {
-        reply(Answer::Renewed(partitions.into_iter().map(|partition| (partition, None)).collect()));
+        reply(CommitOutcome::Renewed(partitions.into_iter().map(|partition| (partition, None)).collect()));
     }
 }

@@ -10,8 +10,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput};
-use steward::entity::{Entity as _, Event};
-use steward::record::{Batch, Header, Offset, Partition, Position, Term};
+use steward::entity::{Entity as _, RawEvent};
+use steward::record::{Batch, Epoch, Header, Offset, Partition, Position};
 use steward::service::{Service, State};
 
 const TIMESTAMP_MS: Option<i64> = Some(1_769_860_800_000);
@@ -31,8 +31,8 @@ fn main() {
     criterion.final_summary();
 }
 
-fn event(value: &str) -> Event<'_> {
-    Event { key: KEY, value: value.as_bytes(), timestamp_ms: TIMESTAMP_MS }
+fn event(value: &str) -> RawEvent<'_> {
+    RawEvent { key: KEY, value: value.as_bytes(), timestamp_ms: TIMESTAMP_MS }
 }
 
 fn live() -> State {
@@ -74,7 +74,7 @@ fn batches(criterion: &mut Criterion) {
     for (name, headers) in [("copy", &[][..]), ("copy_traced", &[traceparent][..])] {
         group.bench_function(name, |bencher| {
             let fill = || {
-                let mut batch = Batch::new(Partition(0), Term(1), Position(0));
+                let mut batch = Batch::new(Partition(0), Epoch(1), Position(0));
                 for offset in 0..RECORDS {
                     let headers = headers.iter().copied();
                     batch.push(Offset(offset), TIMESTAMP_MS, Some(KEY), Some(TEXT_UPDATED.as_bytes()), headers);

@@ -5,35 +5,37 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::app::SystemClock;
-use crate::kafka::client_context::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
-use crate::log_events::{KafkaClientError, KafkaClientErrors, KafkaClientLog, KafkaClientWarning, LogEvent, millis};
+use crate::kafka::client::context::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
+use crate::observability::log_events::{
+    KafkaClientError, KafkaClientErrors, KafkaClientLog, KafkaClientWarning, LogEvent, millis,
+};
+use crate::observability::log_throttle::{LogThrottle, Occurrence, ThrottleSummary};
+use crate::observability::status::Status;
 use crate::ports::Clock;
-use crate::stats::{Flood, Seen, Summary};
-use crate::vitals::Vitals;
 
 const SUMMARY_WINDOW: Duration = Duration::from_secs(30);
 /// Kinds of error that are told apart: role and code.
 const MAX_KINDS: usize = 64;
 
 /// Role and code.
-type Kind = (&'static str, String);
+type MessageKind = (&'static str, String);
 
 /// See the module.
 pub struct ClientLog {
     clock: SystemClock,
-    errors: Mutex<Flood<Kind, String>>,
-    vitals: OnceLock<Arc<Vitals>>,
+    errors: Mutex<LogThrottle<MessageKind, String>>,
+    vitals: OnceLock<Arc<Status>>,
 }
 
 impl ClientLog {
     /// Hears everything from now on.
     #[must_use]
     pub fn new(clock: SystemClock) -> ClientLog {
-        ClientLog { clock, errors: Mutex::new(Flood::new(SUMMARY_WINDOW, MAX_KINDS)), vitals: OnceLock::new() }
+        ClientLog { clock, errors: Mutex::new(LogThrottle::new(SUMMARY_WINDOW, MAX_KINDS)), vitals: OnceLock::new() }
     }
 
     /// Where statistics go from now on.
-    pub(super) fn report_to(&self, vitals: Arc<Vitals>) {
+    pub(super) fn report_to(&self, vitals: Arc<Status>) {
         // Set once, when the pipeline is built; before that there are no statistics.
         let _ = self.vitals.set(vitals);
     }
@@ -49,7 +51,7 @@ impl ClientLog {
     }
 }
 
-fn tell(summaries: Vec<Summary<Kind, String>>) {
+fn tell(summaries: Vec<ThrottleSummary<MessageKind, String>>) {
     for summary in summaries {
         let code = summary.kind.as_ref().map_or("various", |(_, code)| code.as_str());
         let window_ms = millis(summary.window);
@@ -61,7 +63,7 @@ impl ClientEvents for ClientLog {
     fn error(&self, role: ClientRole, code: &str, reason: &str) {
         let kind = (role.name(), code.to_owned());
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        if errors.seen(&kind, reason.to_owned(), self.clock.now()) == Seen::First {
+        if errors.seen(&kind, reason.to_owned(), self.clock.now()) == Occurrence::First {
             KafkaClientError { code, detail: reason, client: role.name() }.emit();
         }
     }
@@ -73,7 +75,7 @@ impl ClientEvents for ClientLog {
             ClientLogLevel::Error | ClientLogLevel::Warn => {
                 let kind = (client, format!("log:{facility}"));
                 let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-                if errors.seen(&kind, message.to_owned(), self.clock.now()) == Seen::First {
+                if errors.seen(&kind, message.to_owned(), self.clock.now()) == Occurrence::First {
                     KafkaClientWarning { facility, detail: message, client }.emit();
                 }
             }

@@ -15,9 +15,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::config::log_level::level_in;
-use crate::config::{Effective, Origin};
-use crate::log_events::{LogEvent, LogLevelChanged, LogLevelRefused, LogLevelUnchanged};
-use crate::telemetry::{Filter, Levels};
+use crate::config::{Effective, ValueOrigin};
+use crate::observability::log_events::{LogEvent, LogLevelChanged, LogLevelRefused, LogLevelUnchanged};
+use crate::observability::logging::{Levels, LogFilter};
 
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
@@ -42,24 +42,24 @@ impl Trigger {
 
 /// Where a level could come from.
 #[derive(Debug, Clone)]
-enum Source {
+enum LevelSource {
     File(PathBuf),
     /// There is none, for this reason.
     Fixed(String),
 }
 
 /// What the file holds, or why it cannot be read.
-type Content = Result<String, String>;
+type FileContent = Result<String, String>;
 
 /// See the module.
 struct LevelWatch {
     levels: Levels,
     level: String,
-    source: Source,
+    source: LevelSource,
     /// What was acted upon last.
-    settled: Option<Content>,
+    settled: Option<FileContent>,
     /// What was seen since, once.
-    fresh: Option<Content>,
+    fresh: Option<FileContent>,
 }
 
 /// Starts the thread. A message on `hangups` is a SIGHUP; the thread ends when nobody can send one any more.
@@ -68,9 +68,13 @@ struct LevelWatch {
 /// The thread cannot be started.
 pub(super) fn start(effective: &Effective, levels: Levels, hangups: Receiver<()>) -> std::io::Result<()> {
     let source = match (effective.origin("log.level"), &effective.file) {
-        (Origin::Variable(name), _) => Source::Fixed(format!("the variable {name} overrides every file; unset it")),
-        (_, None) => Source::Fixed("the process was started without a configuration file".to_owned()),
-        (Origin::Default | Origin::Follows(_) | Origin::File { .. }, Some(file)) => Source::File(file.into()),
+        (ValueOrigin::Variable(name), _) => {
+            LevelSource::Fixed(format!("the variable {name} overrides every file; unset it"))
+        }
+        (_, None) => LevelSource::Fixed("the process was started without a configuration file".to_owned()),
+        (ValueOrigin::Default | ValueOrigin::Follows(_) | ValueOrigin::File { .. }, Some(file)) => {
+            LevelSource::File(file.into())
+        }
     };
     let level = effective.config.log.level.clone();
     let watch = LevelWatch { levels, level, source, settled: None, fresh: None };
@@ -91,8 +95,8 @@ impl LevelWatch {
 
     fn hang_up(&mut self) {
         match &self.source {
-            Source::Fixed(reason) => self.refuse(reason, Trigger::Sighup),
-            Source::File(file) => {
+            LevelSource::Fixed(reason) => self.refuse(reason, Trigger::Sighup),
+            LevelSource::File(file) => {
                 let content = read(file);
                 self.act(content, Trigger::Sighup);
             }
@@ -100,7 +104,7 @@ impl LevelWatch {
     }
 
     fn look(&mut self) {
-        let Source::File(file) = &self.source else { return };
+        let LevelSource::File(file) = &self.source else { return };
         let content = Some(read(file));
         if content == self.settled {
             self.fresh = None;
@@ -111,7 +115,7 @@ impl LevelWatch {
         }
     }
 
-    fn act(&mut self, content: Content, trigger: Trigger) {
+    fn act(&mut self, content: FileContent, trigger: Trigger) {
         let level = content.clone().and_then(|text| level_in(&text));
         self.settled = Some(content);
         self.fresh = None;
@@ -127,7 +131,7 @@ impl LevelWatch {
     }
 
     fn change(&mut self, level: String, trigger: Trigger) {
-        let filter = match Filter::parse(&level) {
+        let filter = match LogFilter::parse(&level) {
             Ok(filter) => filter,
             Err(error) => return self.refuse(&error.to_string(), trigger),
         };
@@ -152,7 +156,7 @@ impl LevelWatch {
 }
 
 /// The text of the file. A configuration is a few thousand bytes; more is a wrong path.
-fn read(file: &Path) -> Content {
+fn read(file: &Path) -> FileContent {
     use std::io::Read as _;
     const MAX_BYTES: u64 = 1_048_576;
     let mut text = String::new();

@@ -8,28 +8,31 @@ use std::time::Duration;
 use actix::{Actor, Addr, Arbiter, System};
 use crossbeam_channel::bounded;
 
-use crate::actors::committer::{CommitActor, SumUp};
-use crate::actors::ingest::{IngestActor, IngestSink, Leave, OpenBatchCount, Parts as IngestParts, StopIntake};
-use crate::actors::{Shared, Stop, ingest};
 use crate::app::client_events::ClientLog;
-use crate::app::recoveries::{Parts as RecoveryParts, RecoveryThreads};
-use crate::config::{Config, Log, LogKeys, OnExpired};
+use crate::app::recoveries::{RecoveryParts, RecoveryThreads};
+use crate::config::{Config, LogConfig, LogKeys, OnExpired};
+use crate::engine::budget::Budget;
+use crate::engine::commit::transaction::OffsetMetadata;
+use crate::engine::ownership::Ownership;
+use crate::engine::{commit, recovery};
 use crate::entity::Entity;
-use crate::kafka::client;
-use crate::kafka::client_context::{ClientEvents, ClientRole, TalkingContext};
-use crate::kafka::commit_thread::{CommitClients, CommitPhase, CommitSettings, CommitThread};
-use crate::kafka::event_source::{KafkaSource, PhaseWatch, SourceHandle, SourceParts};
-use crate::kafka::membership::{GroupView, Membership, membership_of};
-use crate::kafka::partition_reader::ReaderSettings;
-use crate::kafka::rebalance::SourceConsumer;
-use crate::kafka::topics::Topics;
-use crate::kafka::{committed, transaction};
-use crate::log_events::KeyPolicy;
-use crate::ports::{Clock, Mark, Terms, Transactions};
-use crate::progress::budget::Budget;
-use crate::progress::{group_commit, recovery};
-use crate::stats::Stats;
-use crate::vitals::Vitals;
+use crate::kafka::admin::topics::Topics;
+use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
+use crate::kafka::client::settings;
+use crate::kafka::consumer::event_source::{KafkaSource, PhaseWatch, SourceHandle, SourceParts};
+use crate::kafka::consumer::membership::{GroupView, Membership, membership_of};
+use crate::kafka::consumer::rebalance::SourceConsumer;
+use crate::kafka::reader::committed;
+use crate::kafka::reader::partition_reader::ReaderSettings;
+use crate::kafka::transactions::commit_thread::{CommitClients, CommitPhase, CommitSettings, CommitThread};
+use crate::kafka::transactions::transaction;
+use crate::observability::log_events::KeyPolicy;
+use crate::observability::stats::Stats;
+use crate::observability::status::Status;
+use crate::ports::{Clock, Transactions};
+use crate::runtime::committer::{CommitActor, LogSummaries};
+use crate::runtime::ingest::{IngestActor, IngestParts, IngestSink, Leave, OpenBatchCount, StopIntake};
+use crate::runtime::{Shared, StopCause, ingest};
 
 /// How long the actors may take to start.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -40,7 +43,7 @@ const ENTITY_THREADS_PER_CORE: usize = 2;
 const SUM_UP_LIMIT: Duration = Duration::from_secs(1);
 
 /// Called once the pipeline cannot go on.
-pub type OnStop = Arc<dyn Fn(Stop) + Send + Sync>;
+pub type OnStop = Arc<dyn Fn(StopCause) + Send + Sync>;
 
 /// What a pipeline is started with.
 pub struct PipelineParts<'a, E: Entity> {
@@ -59,18 +62,18 @@ pub struct PipelineParts<'a, E: Entity> {
     /// Called once the pipeline cannot go on.
     pub stop: OnStop,
     /// Wraps the transactions; the marks that they leave are given, too. [`plain`] leaves them as they are.
-    pub wrap: fn(CommitThread, Mark) -> Box<dyn Transactions>,
+    pub wrap: fn(CommitThread, OffsetMetadata) -> Box<dyn Transactions>,
 }
 
 /// Transactions as they are.
 #[must_use]
-pub fn plain(transactions: CommitThread, _: Mark) -> Box<dyn Transactions> {
+pub fn plain(transactions: CommitThread, _: OffsetMetadata) -> Box<dyn Transactions> {
     Box::new(transactions)
 }
 
 /// The running pipeline, as the control loop sees it.
 pub struct Pipeline {
-    /// Stop reading, leave.
+    /// StopCause reading, leave.
     commands: Box<dyn Commands>,
     committer: Addr<CommitActor>,
     source: SourceHandle,
@@ -89,11 +92,11 @@ trait Commands: Send {
 
 impl<E: Entity> Commands for Addr<IngestActor<E>> {
     fn stop_intake(&self) {
-        crate::actors::post(self, StopIntake);
+        crate::runtime::post(self, StopIntake);
     }
 
     fn leave(&self) {
-        crate::actors::post(self, Leave);
+        crate::runtime::post(self, Leave);
     }
 }
 
@@ -106,7 +109,7 @@ impl Pipeline {
         let PipelineParts { config, instance, topics, entity, clock, events, stop, wrap } = parts;
         let shared = Shared {
             stats: Arc::new(Stats::new()),
-            vitals: Arc::new(Vitals::new(clock.now())),
+            vitals: Arc::new(Status::new(clock.now())),
             intake: Budget::new(intake_bytes(config)),
             resting: Budget::new(config.limits.max_state_bytes),
             keys: Arc::new(key_policy(&config.log)),
@@ -114,7 +117,7 @@ impl Pipeline {
             stop,
         };
         events.report_to(Arc::clone(&shared.vitals));
-        let builder = Builder { config, instance, topics, terms: Arc::new(Terms::new()), shared, events };
+        let builder = Builder { config, instance, topics, terms: Arc::new(Ownership::new()), shared, events };
         builder.build(entity, wrap)
     }
 
@@ -189,7 +192,7 @@ impl Pipeline {
     /// not waited for any longer than a moment.
     pub fn finish_summaries(&self) {
         let (done, is_done) = bounded(1);
-        crate::actors::post(&self.committer, SumUp(done));
+        crate::runtime::post(&self.committer, LogSummaries(done));
         // Whether it was told or not, the process ends.
         let _ = is_done.recv_timeout(SUM_UP_LIMIT);
         self.events.finish();
@@ -198,11 +201,11 @@ impl Pipeline {
 
 /// What is left of the intake's budget once the client's prefetch is taken off.
 fn intake_bytes(config: &Config) -> u64 {
-    config.limits.max_in_flight_bytes.saturating_sub(client::prefetch_bytes(config)).max(1)
+    config.limits.max_in_flight_bytes.saturating_sub(settings::prefetch_bytes(config)).max(1)
 }
 
 /// How keys stand in the log. A hash that nobody can make shows none: the configuration has seen to a secret.
-fn key_policy(log: &Log) -> KeyPolicy {
+fn key_policy(log: &LogConfig) -> KeyPolicy {
     match (log.keys, &log.key_hash_secret) {
         (LogKeys::Plain, _) => KeyPolicy::Plain,
         (LogKeys::Hashed, Some(secret)) => KeyPolicy::hashed(secret.reveal().as_bytes()),
@@ -214,7 +217,7 @@ struct Builder<'a> {
     config: &'a Config,
     instance: &'a str,
     topics: Topics,
-    terms: Arc<Terms>,
+    terms: Arc<Ownership>,
     shared: Shared,
     events: Arc<ClientLog>,
 }
@@ -223,21 +226,21 @@ impl Builder<'_> {
     fn build<E: Entity>(
         self,
         entity: Arc<E>,
-        wrap: fn(CommitThread, Mark) -> Box<dyn Transactions>,
+        wrap: fn(CommitThread, OffsetMetadata) -> Box<dyn Transactions>,
     ) -> Result<Pipeline, String> {
         let consumer: Arc<OnceLock<Arc<SourceConsumer>>> = Arc::new(OnceLock::new());
-        let mark = Mark::new(format!("{}#{:x}", self.instance, self.shared.clock.unix_ms()));
+        let mark = OffsetMetadata::new(format!("{}#{:x}", self.instance, self.shared.clock.unix_ms()));
         let commit_thread = self.commit_thread(&consumer, &mark)?;
         let commit_phase = commit_thread.phase();
         let transactions = wrap(commit_thread, mark.clone());
         let recoveries = self.recoveries(Arc::clone(&entity))?;
         let open_batches = OpenBatchCount::default();
-        let commit_settings = group_commit::Settings {
+        let commit_settings = commit::GroupCommitSettings {
             max_transaction_bytes: self.config.limits.max_transaction_bytes,
             mark,
             rest_per_partition: transaction::MARKER_WRITTEN_WITHIN,
         };
-        let parts = Wiring {
+        let parts = ActorWiring {
             config: self.config.clone(),
             instance: self.instance.to_owned(),
             partitions: self.topics.partitions,
@@ -266,25 +269,25 @@ impl Builder<'_> {
         })
     }
 
-    fn context(&self, role: ClientRole) -> TalkingContext {
-        TalkingContext::new(self.config, role, Arc::clone(&self.events) as Arc<dyn ClientEvents>)
+    fn context(&self, role: ClientRole) -> ReportingContext {
+        ReportingContext::new(self.config, role, Arc::clone(&self.events) as Arc<dyn ClientEvents>)
     }
 
     fn commit_thread(
         &self,
         consumer: &Arc<OnceLock<Arc<SourceConsumer>>>,
-        mark: &Mark,
+        mark: &OffsetMetadata,
     ) -> Result<CommitThread, String> {
         let kafka = &self.config.kafka;
         let transactional_id = kafka.transactional_id(self.instance);
         let timeout = Duration::from_millis(kafka.transaction_timeout_ms);
-        let base = client::producer(self.config, &transactional_id).map_err(|error| error.to_string())?;
+        let base = settings::producer(self.config, &transactional_id).map_err(|error| error.to_string())?;
         let mut producer = transaction::settings(&base, &transactional_id, timeout);
         if let Some(bytes) = self.topics.max_batch_bytes {
             // A batch that exceeds the topic's limit is refused whole.
             producer.set("batch.size", bytes.min(1_000_000).to_string());
         }
-        let readers = client::reader_committed(self.config).map_err(|error| error.to_string())?;
+        let readers = settings::reader_committed(self.config).map_err(|error| error.to_string())?;
         let clients = CommitClients { producer, asker: committed::settings(&readers, &kafka.group_id) };
         let settings = CommitSettings {
             topic: kafka.topic.clone(),
@@ -307,10 +310,10 @@ impl Builder<'_> {
 
     fn recoveries<E: Entity>(&self, entity: Arc<E>) -> Result<RecoveryThreads, String> {
         let (kafka, recovery, limits) = (&self.config.kafka, &self.config.recovery, &self.config.limits);
-        let base = client::reader_committed(self.config).map_err(|error| error.to_string())?;
+        let base = settings::reader_committed(self.config).map_err(|error| error.to_string())?;
         let parts = RecoveryParts {
             entity,
-            settings: recovery::Settings {
+            settings: recovery::RecoverySettings {
                 topic: kafka.topic.clone(),
                 group: kafka.group_id.clone(),
                 look_back_records: recovery.look_back_records,
@@ -338,14 +341,14 @@ impl Builder<'_> {
     }
 }
 
-struct Wiring<E: Entity> {
+struct ActorWiring<E: Entity> {
     config: Config,
     instance: String,
     partitions: i32,
-    terms: Arc<Terms>,
+    terms: Arc<Ownership>,
     shared: Shared,
     events: Arc<dyn ClientEvents>,
-    commit_settings: group_commit::Settings,
+    commit_settings: commit::GroupCommitSettings,
     transactions: Box<dyn Transactions>,
     recoveries: RecoveryThreads,
     open_batches: OpenBatchCount,
@@ -355,7 +358,7 @@ struct Wiring<E: Entity> {
 type Started<E> = Result<(Addr<IngestActor<E>>, Addr<CommitActor>, SourceHandle), String>;
 
 /// Ingest actor and committer share one thread; entities have arbiters of their own.
-fn start_actors<E: Entity>(wiring: Wiring<E>) -> Started<E> {
+fn start_actors<E: Entity>(wiring: ActorWiring<E>) -> Started<E> {
     let (tell, told) = bounded::<Started<E>>(1);
     let run = move || {
         let system = System::new();
@@ -376,8 +379,8 @@ fn start_actors<E: Entity>(wiring: Wiring<E>) -> Started<E> {
     told.recv_timeout(START_LIMIT).unwrap_or_else(|error| Err(format!("the actors did not start: {error}")))
 }
 
-fn wire<E: Entity>(wiring: Wiring<E>) -> Started<E> {
-    let Wiring { config, instance, partitions, terms, shared, events, open_batches, entity, .. } = wiring;
+fn wire<E: Entity>(wiring: ActorWiring<E>) -> Started<E> {
+    let ActorWiring { config, instance, partitions, terms, shared, events, open_batches, entity, .. } = wiring;
     let committer = CommitActor::new(wiring.commit_settings, wiring.transactions, shared.clone()).start();
     let threads = match config.runtime.entity_threads {
         0 => ENTITY_THREADS_PER_CORE * thread::available_parallelism().map_or(1, usize::from),
@@ -385,7 +388,7 @@ fn wire<E: Entity>(wiring: Wiring<E>) -> Started<E> {
     };
     let arbiters = (0..threads).map(|_| Arbiter::new().handle()).collect();
     let limits = &config.limits;
-    let settings = ingest::Settings {
+    let settings = ingest::IngestSettings {
         max_payload_bytes: limits.max_payload_bytes,
         max_transaction_bytes: limits.max_transaction_bytes,
         entity_idle: Duration::from_millis(limits.entity_idle_ms),
@@ -433,7 +436,7 @@ fn wire<E: Entity>(wiring: Wiring<E>) -> Started<E> {
 struct NoSource;
 
 impl crate::ports::EventSource for NoSource {
-    fn start(&self, _: crate::record::Partition, _: crate::record::Term, _: crate::record::Position) {}
+    fn start(&self, _: crate::record::Partition, _: crate::record::Epoch, _: crate::record::Position) {}
     fn hold(&self, _: crate::record::Partition) {}
     fn leave(&self) {}
 }

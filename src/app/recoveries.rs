@@ -2,26 +2,27 @@
 //! are still being read.
 
 use std::cell::RefCell;
-use std::io;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
+use crate::engine::budget::Budget;
+use crate::engine::commit::transaction::Committed;
+use crate::engine::ownership::Ownership;
+use crate::engine::recovery::driver::{PartitionReader, ReadFailure, RecoveryFailure, recover};
+use crate::engine::recovery::{LogBounds, Recovered, Recovery, RecoverySettings, Topic};
 use crate::entity::Entity;
 use crate::kafka::ReaderConfig;
-use crate::kafka::client_context::TalkingContext;
-use crate::kafka::partition_reader::{KafkaPartitionReader, ReadProgress, ReaderClients, ReaderSettings, Told};
-use crate::log_events::{LogEvent, RecoveryBlocked, RecoveryProgress, millis};
-use crate::ports::{
-    Bounds, Clock, Committed, PartitionReader, ReadFailure, Recoveries, RecoveryFailure, RecoveryReply, Terms, Topic,
-    recover,
+use crate::kafka::client::context::ReportingContext;
+use crate::kafka::reader::partition_reader::{
+    KafkaPartitionReader, ReadProgress, ReaderClients, ReaderSettings, ReportedEnd,
 };
-use crate::progress::budget::Budget;
-use crate::progress::recovery::{Recovered, Recovery, Settings};
-use crate::record::{Partition, Position, Record, Term};
-use crate::vitals::{RecoveryAt, Vitals};
+use crate::observability::log_events::{LogEvent, RecoveryBlocked, RecoveryProgress, millis};
+use crate::observability::status::{RecoveryAt, Status};
+use crate::ports::{Clock, Recoveries, RecoveryReply};
+use crate::record::{Epoch, Partition, Position, Record};
 
 /// A read that stands still for longer is reported as blocked.
 const BLOCKED_AFTER: Duration = Duration::from_secs(2);
@@ -33,33 +34,33 @@ const IDLE_POLL: Duration = Duration::from_secs(1);
 const READY_THREADS: usize = 4;
 
 /// What the threads share.
-pub(super) struct Parts<E: Entity> {
+pub(super) struct RecoveryParts<E: Entity> {
     pub(super) entity: Arc<E>,
-    pub(super) settings: Settings,
+    pub(super) settings: RecoverySettings,
     pub(super) readers: ReaderConfig,
     pub(super) reader_settings: ReaderSettings,
-    pub(super) context: TalkingContext,
+    pub(super) context: ReportingContext,
     pub(super) budget: Arc<Budget>,
-    pub(super) terms: Arc<Terms>,
+    pub(super) terms: Arc<Ownership>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) vitals: Arc<Vitals>,
+    pub(super) vitals: Arc<Status>,
 }
 
-struct Request {
+struct RecoveryRequest {
     partition: Partition,
-    term: Term,
+    term: Epoch,
     reply: RecoveryReply,
 }
 
 /// The threads, as the ingest actor commands them. Dropped, it lets them end.
 pub(super) struct RecoveryThreads {
     // Bounded by the partitions that are owned: one request for each at a time.
-    requests: Sender<Request>,
+    requests: Sender<RecoveryRequest>,
 }
 
 impl RecoveryThreads {
     /// Starts `count` threads. The first few build their clients at once, the others when a partition comes to them.
-    pub(super) fn start<E: Entity>(parts: Parts<E>, count: usize) -> io::Result<RecoveryThreads> {
+    pub(super) fn start<E: Entity>(parts: RecoveryParts<E>, count: usize) -> io::Result<RecoveryThreads> {
         let (requests, inbox) = unbounded();
         let parts = Arc::new(parts);
         for index in 0..count {
@@ -71,20 +72,20 @@ impl RecoveryThreads {
 }
 
 impl Recoveries for RecoveryThreads {
-    fn begin(&self, partition: Partition, term: Term, reply: RecoveryReply) {
+    fn begin(&self, partition: Partition, term: Epoch, reply: RecoveryReply) {
         // The threads end only with this sender.
-        let _ = self.requests.send(Request { partition, term, reply });
+        let _ = self.requests.send(RecoveryRequest { partition, term, reply });
     }
 }
 
-fn work<E: Entity>(parts: &Parts<E>, inbox: &Receiver<Request>, index: usize) {
+fn work<E: Entity>(parts: &RecoveryParts<E>, inbox: &Receiver<RecoveryRequest>, index: usize) {
     let mut clients = None;
     if index < READY_THREADS {
         // Whatever is wrong is told with the first partition.
         clients = ReaderClients::new(&parts.readers, &parts.context).ok();
     }
     loop {
-        let Request { partition, term, reply } = match inbox.recv_timeout(IDLE_POLL) {
+        let RecoveryRequest { partition, term, reply } = match inbox.recv_timeout(IDLE_POLL) {
             Ok(request) => request,
             Err(RecvTimeoutError::Timeout) => {
                 if let Some(clients) = &clients {
@@ -108,17 +109,17 @@ fn work<E: Entity>(parts: &Parts<E>, inbox: &Receiver<Request>, index: usize) {
 }
 
 fn recover_one<E: Entity>(
-    parts: &Parts<E>,
-    clients: &mut Option<ReaderClients<TalkingContext>>,
+    parts: &RecoveryParts<E>,
+    clients: &mut Option<ReaderClients<ReportingContext>>,
     partition: Partition,
-    term: Term,
+    term: Epoch,
 ) -> Result<Recovered, RecoveryFailure> {
     let clients = match clients {
         Some(clients) => clients,
         None => clients.insert(ReaderClients::new(&parts.readers, &parts.context)?),
     };
     let reports = RefCell::new(Reports::new(parts, partition));
-    let mut tell = |told: Told| reports.borrow_mut().hear(&told);
+    let mut tell = |told: ReportedEnd| reports.borrow_mut().hear(&told);
     let reader = KafkaPartitionReader::new(
         clients,
         &parts.reader_settings,
@@ -128,24 +129,24 @@ fn recover_one<E: Entity>(
         &mut tell,
     );
     let recovery = Recovery::new(Arc::clone(&parts.entity), partition, term, parts.settings.clone(), &parts.budget);
-    recover(recovery, &mut Counted { reader, reports: &reports })
+    recover(recovery, &mut CountingReader { reader, reports: &reports })
 }
 
 /// Counts the steps of a recovery: questions answered, and records passed. The reader itself reports only reads that last,
 /// and a recovery can be made of many short ones.
-struct Counted<'a, R> {
+struct CountingReader<'a, R> {
     reader: R,
     reports: &'a RefCell<Reports<'a>>,
 }
 
-impl<R: PartitionReader> PartitionReader for Counted<'_, R> {
+impl<R: PartitionReader> PartitionReader for CountingReader<'_, R> {
     fn committed(&mut self) -> Result<Option<Committed>, ReadFailure> {
         let answer = self.reader.committed()?;
         self.reports.borrow_mut().answered();
         Ok(answer)
     }
 
-    fn bounds(&mut self, topic: Topic) -> Result<Bounds, ReadFailure> {
+    fn bounds(&mut self, topic: Topic) -> Result<LogBounds, ReadFailure> {
         let answer = self.reader.bounds(topic)?;
         self.reports.borrow_mut().answered();
         Ok(answer)
@@ -174,14 +175,14 @@ struct Reports<'a> {
     from: Position,
     at: RecoveryAt,
     clock: &'a dyn Clock,
-    vitals: &'a Vitals,
+    vitals: &'a Status,
     settings: &'a ReaderSettings,
     began: Instant,
     told: Instant,
 }
 
 impl<'a> Reports<'a> {
-    fn new<E: Entity>(parts: &'a Parts<E>, partition: Partition) -> Reports<'a> {
+    fn new<E: Entity>(parts: &'a RecoveryParts<E>, partition: Partition) -> Reports<'a> {
         let now = parts.clock.now();
         parts.vitals.recovery_begins(partition, now);
         Reports {
@@ -217,10 +218,10 @@ impl<'a> Reports<'a> {
         self.vitals.recovery_at(self.partition, self.at, steps, self.clock.now());
     }
 
-    fn hear(&mut self, told: &Told) {
+    fn hear(&mut self, told: &ReportedEnd) {
         match told {
-            Told::Reading(of) => self.hear_of_read(of),
-            Told::OffsetHeldBack(waited) => {
+            ReportedEnd::Reading(of) => self.hear_of_read(of),
+            ReportedEnd::OffsetHeldBack(waited) => {
                 if *waited >= BLOCKED_AFTER && self.is_time_to_tell(ReadState::Blocked) {
                     self.tell_blocked(&self.settings.input, None, *waited);
                 }

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::keys::{self, Kind};
-use super::{Effective, rules};
+use crate::config::keys::{
+    ValueKind, {self},
+};
+use crate::config::{Effective, rules};
 
 impl Effective {
     /// Renders every key with its value and where that comes from. A secret shows as `"[secret]"`, a key without a
@@ -24,9 +26,9 @@ impl Effective {
             let origin = self.origin(key.path);
             let value = match key.kind {
                 // What was read from a secret's file is the file's, and is shown there.
-                Kind::Secret if !origin.is_given() => None,
-                Kind::Secret => Some("\"[secret]\"".to_owned()),
-                Kind::Number | Kind::Flag | Kind::Text | Kind::File | Kind::Word(_) => {
+                ValueKind::Secret if !origin.is_given() => None,
+                ValueKind::Secret => Some("\"[secret]\"".to_owned()),
+                ValueKind::Number | ValueKind::Flag | ValueKind::Text | ValueKind::File | ValueKind::Word(_) => {
                     values.get(key.path).map(ToString::to_string)
                 }
             };

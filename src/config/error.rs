@@ -14,7 +14,7 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
-    /// All mistakes that were found, in the order of [`super::keys::KEYS`]; those without a known key come last.
+    /// All mistakes that were found, in the order of [`crate::config::keys::KEYS`]; those without a known key come last.
     #[error("{}", listed(.0))]
     Invalid(Vec<Mistake>),
 }
@@ -44,7 +44,7 @@ pub struct Mistake {
     /// The value, as TOML. Absent where there is none, where it is a secret, and where it might be one.
     pub found: Option<String>,
     /// Where the value comes from.
-    pub origin: Origin,
+    pub origin: ValueOrigin,
     /// What is wrong, or what is allowed.
     pub problem: String,
     /// What to do.
@@ -56,7 +56,7 @@ impl fmt::Display for Mistake {
         let Mistake { key, found, origin, problem, remedy } = self;
         match (found, origin) {
             (Some(found), _) => write!(f, "{key} = {found} ({origin}): {problem}; {remedy}"),
-            (None, Origin::Default) => write!(f, "{key} (not set): {problem}; {remedy}"),
+            (None, ValueOrigin::Default) => write!(f, "{key} (not set): {problem}; {remedy}"),
             (None, _) => write!(f, "{key} ({origin}): {problem}; {remedy}"),
         }
     }
@@ -64,7 +64,7 @@ impl fmt::Display for Mistake {
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum ValueOrigin {
     /// Nobody gave it.
     Default,
     /// Nobody gave it, and the default had to make room for another key.
@@ -82,24 +82,24 @@ pub enum Origin {
     Variable(String),
 }
 
-impl Origin {
+impl ValueOrigin {
     /// Whether somebody gave the value.
     #[must_use]
     pub fn is_given(&self) -> bool {
         match self {
-            Origin::Default | Origin::Follows(_) => false,
-            Origin::File { .. } | Origin::Variable(_) => true,
+            ValueOrigin::Default | ValueOrigin::Follows(_) => false,
+            ValueOrigin::File { .. } | ValueOrigin::Variable(_) => true,
         }
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Origin::Default => f.write_str("default"),
-            Origin::Follows(key) => write!(f, "follows {key}"),
-            Origin::File { name, line, column } => write!(f, "{name}, line {line}, column {column}"),
-            Origin::Variable(name) => f.write_str(name),
+            ValueOrigin::Default => f.write_str("default"),
+            ValueOrigin::Follows(key) => write!(f, "follows {key}"),
+            ValueOrigin::File { name, line, column } => write!(f, "{name}, line {line}, column {column}"),
+            ValueOrigin::Variable(name) => f.write_str(name),
         }
     }
 }

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::{Effective, Mistake, Secret, keys, load::shown};
+use crate::config::load::shown;
+use crate::config::{Effective, Mistake, Secret, keys};
 
 /// No password, token or PEM file is larger. Keeps a wrong path, to a device or a log, from filling the memory.
 const MAX_FILE_BYTES: u64 = 1_048_576;

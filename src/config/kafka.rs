@@ -10,13 +10,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize, Serializer};
 use validator::Validate;
 
-/// The longest name of a topic, of a static member and thus of an instance, in bytes. Kafka's own limit.
+/// The longest name of a topic, of a static member and thus of an instance, in bytes. KafkaConfig's own limit.
 pub const MAX_NAME_BYTES: usize = 249;
 
 /// The brokers, the group and the topics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
-pub struct Kafka {
+pub struct KafkaConfig {
     /// Comma-separated `host:port`.
     pub bootstrap_servers: String,
     /// The consumer group.
@@ -49,15 +49,15 @@ pub struct Kafka {
     #[validate(range(min = 1_000, max = 900_000))]
     pub transaction_timeout_ms: u64,
     /// TLS and SASL.
-    pub security: Security,
-    /// Further librdkafka properties; [`super::properties`] tells which client each of them is for.
+    pub security: SecurityConfig,
+    /// Further librdkafka properties; [`crate::config::properties`] tells which client each of them is for.
     pub properties: BTreeMap<String, String>,
 }
 
-impl Kafka {
+impl KafkaConfig {
     /// Names this process among its siblings: the configured name, else the pod's, else host name and process id.
     ///
-    /// An empty pod name counts as none. Characters that Kafka does not allow in a member's name become `-`; the host
+    /// An empty pod name counts as none. Characters that KafkaConfig does not allow in a member's name become `-`; the host
     /// name is cut where the whole would exceed [`MAX_NAME_BYTES`], the process id never is.
     #[must_use]
     pub fn instance(&self, pod_name: Option<&str>, host_name: &str, process_id: u32) -> String {
@@ -78,7 +78,7 @@ impl Kafka {
     }
 }
 
-/// Whether Kafka takes this as the name of a topic or of a static member.
+/// Whether KafkaConfig takes this as the name of a topic or of a static member.
 pub(super) fn is_legal_name(name: &str) -> bool {
     let legal_bytes = name.bytes().all(is_legal_byte);
     (1..=MAX_NAME_BYTES).contains(&name.len()) && legal_bytes && name != "." && name != ".."
@@ -96,9 +96,9 @@ fn legal(name: &str, max_bytes: usize) -> String {
 /// TLS and SASL. A secret is given directly or, better, as a file.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Security {
+pub struct SecurityConfig {
     /// `plaintext`, `tls`, `sasl_plaintext` or `sasl_tls`.
-    pub protocol: Protocol,
+    pub protocol: SecurityProtocol,
     /// `plain`, `scram-sha-256`, `scram-sha-512` or `oauthbearer`.
     pub sasl_mechanism: Option<SaslMechanism>,
     /// SASL user name.
@@ -121,16 +121,16 @@ pub struct Security {
     pub key_password_file: Option<PathBuf>,
 }
 
-impl fmt::Debug for Security {
+impl fmt::Debug for SecurityConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Security").field("protocol", &self.protocol).finish_non_exhaustive()
+        f.debug_struct("SecurityConfig").field("protocol", &self.protocol).finish_non_exhaustive()
     }
 }
 
 /// How the connection is protected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Protocol {
+pub enum SecurityProtocol {
     /// Neither.
     #[default]
     Plaintext,
@@ -142,13 +142,13 @@ pub enum Protocol {
     SaslTls,
 }
 
-impl Protocol {
+impl SecurityProtocol {
     /// Whether the connection is encrypted.
     #[must_use]
     pub fn uses_tls(self) -> bool {
         match self {
-            Protocol::Tls | Protocol::SaslTls => true,
-            Protocol::Plaintext | Protocol::SaslPlaintext => false,
+            SecurityProtocol::Tls | SecurityProtocol::SaslTls => true,
+            SecurityProtocol::Plaintext | SecurityProtocol::SaslPlaintext => false,
         }
     }
 
@@ -156,8 +156,8 @@ impl Protocol {
     #[must_use]
     pub fn uses_sasl(self) -> bool {
         match self {
-            Protocol::SaslPlaintext | Protocol::SaslTls => true,
-            Protocol::Plaintext | Protocol::Tls => false,
+            SecurityProtocol::SaslPlaintext | SecurityProtocol::SaslTls => true,
+            SecurityProtocol::Plaintext | SecurityProtocol::Tls => false,
         }
     }
 }
@@ -209,9 +209,9 @@ impl Serialize for Secret {
     }
 }
 
-impl Default for Kafka {
-    fn default() -> Kafka {
-        Kafka {
+impl Default for KafkaConfig {
+    fn default() -> KafkaConfig {
+        KafkaConfig {
             bootstrap_servers: "localhost:9092".into(),
             group_id: "steward".into(),
             instance_name: None,
@@ -225,7 +225,7 @@ impl Default for Kafka {
             heartbeat_interval_ms: 300,
             max_poll_interval_ms: 60_000,
             transaction_timeout_ms: 10_000,
-            security: Security::default(),
+            security: SecurityConfig::default(),
             properties: BTreeMap::new(),
         }
     }

@@ -5,16 +5,16 @@
 
 /// One key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Key {
+pub struct ConfigKey {
     /// Such as `kafka.security.protocol`.
     pub path: &'static str,
     /// What it takes.
-    pub kind: Kind,
+    pub kind: ValueKind,
 }
 
 /// What a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// A whole number of at least 0.
     Number,
     /// `true` or `false`.
@@ -33,65 +33,65 @@ pub enum Kind {
 pub const PROPERTIES: &str = "kafka.properties";
 
 /// All keys but those of [`PROPERTIES`].
-pub const KEYS: &[Key] = &[
-    key("kafka.bootstrap_servers", Kind::Text),
-    key("kafka.group_id", Kind::Text),
-    key("kafka.instance_name", Kind::Text),
-    key("kafka.static_membership", Kind::Flag),
-    key("kafka.topic", Kind::Text),
-    key("kafka.state_topic", Kind::Text),
-    key("kafka.dlq_topic", Kind::Text),
-    key("kafka.create_topics", Kind::Flag),
-    key("kafka.topic_wait_ms", Kind::Number),
-    key("kafka.session_timeout_ms", Kind::Number),
-    key("kafka.heartbeat_interval_ms", Kind::Number),
-    key("kafka.max_poll_interval_ms", Kind::Number),
-    key("kafka.transaction_timeout_ms", Kind::Number),
-    key("kafka.security.protocol", Kind::Word(&["plaintext", "tls", "sasl_plaintext", "sasl_tls"])),
-    key("kafka.security.sasl_mechanism", Kind::Word(&["plain", "scram-sha-256", "scram-sha-512", "oauthbearer"])),
-    key("kafka.security.username", Kind::Text),
-    key("kafka.security.password", Kind::Secret),
-    key("kafka.security.password_file", Kind::File),
-    key("kafka.security.oauth_token_file", Kind::File),
-    key("kafka.security.ca_file", Kind::File),
-    key("kafka.security.certificate_file", Kind::File),
-    key("kafka.security.key_file", Kind::File),
-    key("kafka.security.key_password", Kind::Secret),
-    key("kafka.security.key_password_file", Kind::File),
-    key("limits.max_payload_bytes", Kind::Number),
-    key("limits.max_in_flight_bytes", Kind::Number),
-    key("limits.max_batch_records", Kind::Number),
-    key("limits.max_transaction_bytes", Kind::Number),
-    key("limits.max_state_bytes", Kind::Number),
-    key("limits.entity_idle_ms", Kind::Number),
-    key("limits.max_active_entities", Kind::Number),
-    key("recovery.look_back_records", Kind::Number),
-    key("recovery.verify_max_records", Kind::Number),
-    key("recovery.on_expired", Kind::Word(&["continue", "stop"])),
-    key("recovery.adopt_group", Kind::Flag),
-    key("recovery.max_parallel_partitions", Kind::Number),
-    key("guards.unchecked", Kind::Word(&["refuse", "allow"])),
-    key("shutdown.drain_timeout_ms", Kind::Number),
-    key("shutdown.revoke_drain_ms", Kind::Number),
-    key("health.file", Kind::File),
-    key("health.ready_settle_ms", Kind::Number),
-    key("health.stall_timeout_ms", Kind::Number),
-    key("health.join_timeout_ms", Kind::Number),
-    key("log.format", Kind::Word(&["auto", "json", "text"])),
-    key("log.level", Kind::Text),
-    key("log.stats_interval_ms", Kind::Number),
-    key("log.keys", Kind::Word(&["plain", "hashed", "omitted"])),
-    key("log.key_hash_secret_file", Kind::File),
-    key("runtime.entity_threads", Kind::Number),
+pub const KEYS: &[ConfigKey] = &[
+    key("kafka.bootstrap_servers", ValueKind::Text),
+    key("kafka.group_id", ValueKind::Text),
+    key("kafka.instance_name", ValueKind::Text),
+    key("kafka.static_membership", ValueKind::Flag),
+    key("kafka.topic", ValueKind::Text),
+    key("kafka.state_topic", ValueKind::Text),
+    key("kafka.dlq_topic", ValueKind::Text),
+    key("kafka.create_topics", ValueKind::Flag),
+    key("kafka.topic_wait_ms", ValueKind::Number),
+    key("kafka.session_timeout_ms", ValueKind::Number),
+    key("kafka.heartbeat_interval_ms", ValueKind::Number),
+    key("kafka.max_poll_interval_ms", ValueKind::Number),
+    key("kafka.transaction_timeout_ms", ValueKind::Number),
+    key("kafka.security.protocol", ValueKind::Word(&["plaintext", "tls", "sasl_plaintext", "sasl_tls"])),
+    key("kafka.security.sasl_mechanism", ValueKind::Word(&["plain", "scram-sha-256", "scram-sha-512", "oauthbearer"])),
+    key("kafka.security.username", ValueKind::Text),
+    key("kafka.security.password", ValueKind::Secret),
+    key("kafka.security.password_file", ValueKind::File),
+    key("kafka.security.oauth_token_file", ValueKind::File),
+    key("kafka.security.ca_file", ValueKind::File),
+    key("kafka.security.certificate_file", ValueKind::File),
+    key("kafka.security.key_file", ValueKind::File),
+    key("kafka.security.key_password", ValueKind::Secret),
+    key("kafka.security.key_password_file", ValueKind::File),
+    key("limits.max_payload_bytes", ValueKind::Number),
+    key("limits.max_in_flight_bytes", ValueKind::Number),
+    key("limits.max_batch_records", ValueKind::Number),
+    key("limits.max_transaction_bytes", ValueKind::Number),
+    key("limits.max_state_bytes", ValueKind::Number),
+    key("limits.entity_idle_ms", ValueKind::Number),
+    key("limits.max_active_entities", ValueKind::Number),
+    key("recovery.look_back_records", ValueKind::Number),
+    key("recovery.verify_max_records", ValueKind::Number),
+    key("recovery.on_expired", ValueKind::Word(&["continue", "stop"])),
+    key("recovery.adopt_group", ValueKind::Flag),
+    key("recovery.max_parallel_partitions", ValueKind::Number),
+    key("guards.unchecked", ValueKind::Word(&["refuse", "allow"])),
+    key("shutdown.drain_timeout_ms", ValueKind::Number),
+    key("shutdown.revoke_drain_ms", ValueKind::Number),
+    key("health.file", ValueKind::File),
+    key("health.ready_settle_ms", ValueKind::Number),
+    key("health.stall_timeout_ms", ValueKind::Number),
+    key("health.join_timeout_ms", ValueKind::Number),
+    key("log.format", ValueKind::Word(&["auto", "json", "text"])),
+    key("log.level", ValueKind::Text),
+    key("log.stats_interval_ms", ValueKind::Number),
+    key("log.keys", ValueKind::Word(&["plain", "hashed", "omitted"])),
+    key("log.key_hash_secret_file", ValueKind::File),
+    key("runtime.entity_threads", ValueKind::Number),
 ];
 
-const fn key(path: &'static str, kind: Kind) -> Key {
-    Key { path, kind }
+const fn key(path: &'static str, kind: ValueKind) -> ConfigKey {
+    ConfigKey { path, kind }
 }
 
 /// The key with this path.
 #[must_use]
-pub fn find(path: &str) -> Option<Key> {
+pub fn find(path: &str) -> Option<ConfigKey> {
     KEYS.iter().copied().find(|key| key.path == path)
 }
 

@@ -10,9 +10,13 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{self, Key, Kind};
-use super::properties::{self, Verdict};
-use super::{Config, ConfigError, Mistake, Origin, files, rules};
+use crate::config::keys::{
+    ConfigKey, ValueKind, {self},
+};
+use crate::config::properties::{
+    PropertyVerdict, {self},
+};
+use crate::config::{Config, ConfigError, Mistake, ValueOrigin, files, rules};
 
 /// What names a variable that overrides a key. Variables with a single underscore behind `STEWARD` are none.
 const VARIABLE_PREFIX: &str = "STEWARD__";
@@ -42,7 +46,7 @@ impl Tls {
 
 /// The text of a configuration file.
 #[derive(Debug, Clone, Copy)]
-pub struct Document<'a> {
+pub struct ConfigDocument<'a> {
     /// What mistakes call it.
     pub name: &'a str,
     /// TOML.
@@ -60,7 +64,7 @@ pub struct Effective {
 }
 
 /// Where the values come from that are not simply defaults, by key.
-pub(super) type Origins = BTreeMap<String, Origin>;
+pub(super) type Origins = BTreeMap<String, ValueOrigin>;
 
 /// This process's variables. What is not Unicode is taken over with replacement characters, so that it is refused
 /// with its name where it matters, and does no harm where it does not.
@@ -87,7 +91,7 @@ impl Effective {
                 Some((path.display().to_string(), text))
             }
         };
-        let document = file.as_ref().map(|(name, text)| Document { name, text });
+        let document = file.as_ref().map(|(name, text)| ConfigDocument { name, text });
         let (mut effective, mut mistakes, bad) = assemble(document, env, Tls::OF_THIS_BUILD);
         mistakes.extend(files::read(&mut effective, &bad));
         finish(effective, mistakes)
@@ -98,7 +102,7 @@ impl Effective {
     /// # Errors
     /// All mistakes that were found.
     pub fn parse(
-        document: Option<Document<'_>>,
+        document: Option<ConfigDocument<'_>>,
         env: impl IntoIterator<Item = (String, String)>,
         tls: Tls,
     ) -> Result<Effective, ConfigError> {
@@ -108,8 +112,8 @@ impl Effective {
 
     /// Where the value of this key comes from.
     #[must_use]
-    pub fn origin(&self, path: &str) -> Origin {
-        self.origins.get(path).cloned().unwrap_or(Origin::Default)
+    pub fn origin(&self, path: &str) -> ValueOrigin {
+        self.origins.get(path).cloned().unwrap_or(ValueOrigin::Default)
     }
 }
 
@@ -124,13 +128,13 @@ fn finish(effective: Effective, mut mistakes: Vec<Mistake>) -> Result<Effective,
 
 /// The values that could be had, the mistakes, and the keys whose value is not the one that was meant.
 fn assemble(
-    document: Option<Document<'_>>,
+    document: Option<ConfigDocument<'_>>,
     env: impl IntoIterator<Item = (String, String)>,
     tls: Tls,
 ) -> (Effective, Vec<Mistake>, BTreeSet<String>) {
     let mut variables: Vec<(String, String)> = env.into_iter().collect();
     variables.sort();
-    let mut draft = Draft { tls, ..Draft::default() };
+    let mut draft = ConfigDraft { tls, ..ConfigDraft::default() };
     let file = document.as_ref().map(|document| document.name.to_owned());
     if let Some(document) = document {
         draft.take_document(document);
@@ -148,7 +152,7 @@ fn assemble(
 }
 
 /// The sections from the flat values.
-pub(super) fn build(values: BTreeMap<String, (toml::Value, Origin)>) -> Config {
+pub(super) fn build(values: BTreeMap<String, (toml::Value, ValueOrigin)>) -> Config {
     let mut root = toml::Table::new();
     for (path, (value, _)) in values {
         let (parents, leaf) = split(&path);
@@ -179,21 +183,21 @@ fn split(path: &str) -> (Vec<&str>, &str) {
 }
 
 /// What is gathered while reading.
-struct Draft {
-    values: BTreeMap<String, (toml::Value, Origin)>,
+struct ConfigDraft {
+    values: BTreeMap<String, (toml::Value, ValueOrigin)>,
     mistakes: Vec<Mistake>,
     bad: BTreeSet<String>,
     tls: Tls,
 }
 
-impl Default for Draft {
-    fn default() -> Draft {
-        Draft { values: BTreeMap::new(), mistakes: Vec::new(), bad: BTreeSet::new(), tls: Tls::OF_THIS_BUILD }
+impl Default for ConfigDraft {
+    fn default() -> ConfigDraft {
+        ConfigDraft { values: BTreeMap::new(), mistakes: Vec::new(), bad: BTreeSet::new(), tls: Tls::OF_THIS_BUILD }
     }
 }
 
-impl Draft {
-    fn take_document(&mut self, document: Document<'_>) {
+impl ConfigDraft {
+    fn take_document(&mut self, document: ConfigDocument<'_>) {
         let (table, errors) = DeTable::parse_recoverable(document.text);
         if errors.is_empty() {
             return self.take_table("", table.get_ref(), document);
@@ -212,7 +216,7 @@ impl Draft {
         }
     }
 
-    fn take_table(&mut self, prefix: &str, table: &DeTable<'_>, document: Document<'_>) {
+    fn take_table(&mut self, prefix: &str, table: &DeTable<'_>, document: ConfigDocument<'_>) {
         for (name, value) in table {
             let path = if prefix.is_empty() {
                 name.get_ref().to_string()
@@ -233,7 +237,7 @@ impl Draft {
                 | DeValue::Boolean(_)
                 | DeValue::Datetime(_)
                 | DeValue::Array(_) => {
-                    let found = Found { text: &document.text[value.span()], value: value.get_ref() };
+                    let found = FoundValue { text: &document.text[value.span()], value: value.get_ref() };
                     self.take(path, &found, origin);
                 }
             }
@@ -245,19 +249,20 @@ impl Draft {
         for (name, text) in variables {
             let Some(rest) = name.strip_prefix(VARIABLE_PREFIX) else { continue };
             let path = path_of_variable(rest);
-            let origin = Origin::Variable(name.clone());
+            let origin = ValueOrigin::Variable(name.clone());
             if let Some(other) = seen.insert(path.clone(), name) {
                 let problem = format!("is given twice, by {other} as well");
                 self.refuse(path, None, origin, problem, format!("unset one of them, best {}", rarer(other, name)));
                 continue;
             }
             let value = DeValue::String(Cow::Borrowed(text));
-            self.take(path, &Found { text, value: &value }, origin);
+            self.take(path, &FoundValue { text, value: &value }, origin);
         }
     }
 
-    fn take(&mut self, path: String, found: &Found<'_>, origin: Origin) {
-        if let (Origin::File { .. }, Some((_, Origin::File { line, .. }))) = (&origin, self.values.get(&path)) {
+    fn take(&mut self, path: String, found: &FoundValue<'_>, origin: ValueOrigin) {
+        if let (ValueOrigin::File { .. }, Some((_, ValueOrigin::File { line, .. }))) = (&origin, self.values.get(&path))
+        {
             // TOML itself refuses a name that stands twice, but not `a.b` beside `"a.b"`.
             let problem = format!("is given twice, in line {line} as well");
             return self.refuse(path, None, origin, problem, "remove one of them".to_owned());
@@ -281,12 +286,12 @@ impl Draft {
         }
     }
 
-    fn take_property(&mut self, path: String, property: &str, found: &Found<'_>, origin: Origin) {
+    fn take_property(&mut self, path: String, property: &str, found: &FoundValue<'_>, origin: ValueOrigin) {
         let (problem, remedy) = match properties::verdict(property) {
-            Some(Verdict::Passed(_)) if properties::needs_tls(property) && self.tls == Tls::Absent => {
+            Some(PropertyVerdict::Passed(_)) if properties::needs_tls(property) && self.tls == Tls::Absent => {
                 ("needs TLS, which this build does not have".to_owned(), rules::BUILD_WITH_TLS.to_owned())
             }
-            Some(Verdict::Passed(_)) => match found.as_property() {
+            Some(PropertyVerdict::Passed(_)) => match found.as_property() {
                 Some(value) => {
                     self.values.insert(path, (toml::Value::String(value), origin));
                     return;
@@ -296,7 +301,7 @@ impl Draft {
                     "write the value as librdkafka's documentation does".to_owned(),
                 ),
             },
-            Some(Verdict::Refused(refusal)) => {
+            Some(PropertyVerdict::Refused(refusal)) => {
                 (format!("is not passed on: {}", refusal.reason), refusal.remedy.to_owned())
             }
             None => {
@@ -311,7 +316,7 @@ impl Draft {
         self.refuse(path, None, origin, problem, remedy);
     }
 
-    fn refuse_unknown(&mut self, path: String, origin: Origin) {
+    fn refuse_unknown(&mut self, path: String, origin: ValueOrigin) {
         if keys::is_section(&path) {
             let remedy = format!("give its keys a value each, for example {}", first_key_below(&path, &origin));
             return self.refuse(path, None, origin, "is a section, not a key".to_owned(), remedy);
@@ -322,13 +327,13 @@ impl Draft {
         let meant = same_name.map(|key| key.path).or_else(|| keys::nearest(&path, candidates));
         let remedy = match (meant, &origin) {
             (Some(meant), _) => format!("did you mean {}", suggestion(meant, &origin)),
-            (None, Origin::Variable(_)) => "unset it; docs/configuration.md lists the keys".to_owned(),
+            (None, ValueOrigin::Variable(_)) => "unset it; docs/configuration.md lists the keys".to_owned(),
             (None, _) => "remove it; docs/configuration.md lists the keys".to_owned(),
         };
         self.refuse(path, None, origin, "there is no such key".to_owned(), remedy);
     }
 
-    fn refuse(&mut self, path: String, found: Option<String>, origin: Origin, problem: String, remedy: String) {
+    fn refuse(&mut self, path: String, found: Option<String>, origin: ValueOrigin, problem: String, remedy: String) {
         self.bad.insert(path.clone());
         self.mistakes.push(Mistake { key: path, found, origin, problem, remedy });
     }
@@ -349,30 +354,30 @@ fn rarer<'a>(one: &'a str, other: &'a str) -> &'a str {
     if one.chars().any(char::is_lowercase) { one } else { other }
 }
 
-fn suggestion(path: &str, origin: &Origin) -> String {
+fn suggestion(path: &str, origin: &ValueOrigin) -> String {
     match origin {
-        Origin::Variable(_) => keys::variable(path),
-        Origin::Default | Origin::Follows(_) | Origin::File { .. } => path.to_owned(),
+        ValueOrigin::Variable(_) => keys::variable(path),
+        ValueOrigin::Default | ValueOrigin::Follows(_) | ValueOrigin::File { .. } => path.to_owned(),
     }
 }
 
-fn first_key_below(section: &str, origin: &Origin) -> String {
-    let below = |key: &&Key| key.path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
+fn first_key_below(section: &str, origin: &ValueOrigin) -> String {
+    let below = |key: &&ConfigKey| key.path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
     let first = keys::KEYS.iter().find(below).map_or("kafka.properties.client.id", |key| key.path);
     suggestion(first, origin)
 }
 
 /// A value as it was found. A variable's is a string, whatever the key takes.
-struct Found<'a> {
+struct FoundValue<'a> {
     text: &'a str,
     value: &'a DeValue<'a>,
 }
 
-impl Found<'_> {
+impl FoundValue<'_> {
     /// The value as the key takes it, or what is wrong and what to do.
-    fn typed(&self, key: Key, origin: &Origin) -> Result<toml::Value, (String, String)> {
+    fn typed(&self, key: ConfigKey, origin: &ValueOrigin) -> Result<toml::Value, (String, String)> {
         match key.kind {
-            Kind::Number => {
+            ValueKind::Number => {
                 let number = self.as_number(origin);
                 // The range of each number ends far below, so that what does not fit is refused by it.
                 let fits = |number: u128| i64::try_from(number).unwrap_or(i64::MAX);
@@ -384,10 +389,10 @@ impl Found<'_> {
                     )
                 })
             }
-            Kind::Flag => self.as_flag(origin).map(toml::Value::Boolean).ok_or_else(|| {
+            ValueKind::Flag => self.as_flag(origin).map(toml::Value::Boolean).ok_or_else(|| {
                 ("must be true or false".to_owned(), "write one of the two in lower case, without quotes".to_owned())
             }),
-            Kind::Word(words) => {
+            ValueKind::Word(words) => {
                 let text = self.value.as_str();
                 let known = text.filter(|text| words.contains(text));
                 known.map(|text| toml::Value::String(text.to_owned())).ok_or_else(|| {
@@ -397,7 +402,7 @@ impl Found<'_> {
                     (format!("must be one of {}", quoted(words)), remedy)
                 })
             }
-            Kind::Text | Kind::File | Kind::Secret => {
+            ValueKind::Text | ValueKind::File | ValueKind::Secret => {
                 let Some(text) = self.value.as_str() else {
                     return Err(("must be text".to_owned(), "put it in double quotes".to_owned()));
                 };
@@ -408,7 +413,7 @@ impl Found<'_> {
                     let problem = "must not hold line breaks, control characters or what is not UTF-8".to_owned();
                     return Err((problem, "remove them; a trailing line break is the usual one".to_owned()));
                 }
-                if key.kind == Kind::File && looks_like_content(text) {
+                if key.kind == ValueKind::File && looks_like_content(text) {
                     let problem = "must be the path of a file, and looks like what belongs into it".to_owned();
                     return Err((problem, "write it to a file, and give the file's path".to_owned()));
                 }
@@ -417,18 +422,18 @@ impl Found<'_> {
         }
     }
 
-    fn as_number(&self, origin: &Origin) -> Option<u128> {
+    fn as_number(&self, origin: &ValueOrigin) -> Option<u128> {
         match (self.value, origin) {
             (DeValue::Integer(number), _) => u128::from_str_radix(number.as_str(), number.radix()).ok(),
-            (DeValue::String(text), Origin::Variable(_)) => text.replace('_', "").parse().ok(),
+            (DeValue::String(text), ValueOrigin::Variable(_)) => text.replace('_', "").parse().ok(),
             _ => None,
         }
     }
 
-    fn as_flag(&self, origin: &Origin) -> Option<bool> {
+    fn as_flag(&self, origin: &ValueOrigin) -> Option<bool> {
         match (self.value, origin) {
             (DeValue::Boolean(flag), _) => Some(*flag),
-            (DeValue::String(text), Origin::Variable(_)) => text.parse().ok(),
+            (DeValue::String(text), ValueOrigin::Variable(_)) => text.parse().ok(),
             _ => None,
         }
     }
@@ -446,10 +451,12 @@ impl Found<'_> {
     }
 }
 
-fn remedy_of_empty(origin: &Origin) -> String {
+fn remedy_of_empty(origin: &ValueOrigin) -> String {
     match origin {
-        Origin::Variable(_) => "give it a value, or unset the variable".to_owned(),
-        Origin::Default | Origin::Follows(_) | Origin::File { .. } => "give it a value, or remove the line".to_owned(),
+        ValueOrigin::Variable(_) => "give it a value, or unset the variable".to_owned(),
+        ValueOrigin::Default | ValueOrigin::Follows(_) | ValueOrigin::File { .. } => {
+            "give it a value, or remove the line".to_owned()
+        }
     }
 }
 
@@ -463,13 +470,13 @@ fn looks_like_content(text: &str) -> bool {
 }
 
 /// The value as it may be shown: never a secret's, and nothing that looks as if a secret stood in the wrong place.
-pub(super) fn shown(key: Key, text: &str) -> Option<String> {
+pub(super) fn shown(key: ConfigKey, text: &str) -> Option<String> {
     let may_hold_secret = match key.kind {
-        Kind::Secret => true,
+        ValueKind::Secret => true,
         // `user:password@host`.
-        Kind::Text => text.contains('@') && key.path == "kafka.bootstrap_servers",
-        Kind::File => looks_like_content(text),
-        Kind::Number | Kind::Flag | Kind::Word(_) => false,
+        ValueKind::Text => text.contains('@') && key.path == "kafka.bootstrap_servers",
+        ValueKind::File => looks_like_content(text),
+        ValueKind::Number | ValueKind::Flag | ValueKind::Word(_) => false,
     };
     if may_hold_secret {
         return None;
@@ -480,11 +487,11 @@ pub(super) fn shown(key: Key, text: &str) -> Option<String> {
     Some(format!("{cut}{ellipsis}"))
 }
 
-impl Document<'_> {
-    fn place(&self, span: Range<usize>) -> Origin {
+impl ConfigDocument<'_> {
+    fn place(&self, span: Range<usize>) -> ValueOrigin {
         let before = self.text.get(..span.start).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Origin::File {
+        ValueOrigin::File {
             name: self.name.to_owned(),
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,

@@ -5,7 +5,7 @@
 //!
 //! Absent on purpose: every other key. They are read once, at the start.
 
-use super::Log;
+use crate::config::LogConfig;
 
 /// How much is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,11 +90,11 @@ pub fn level_in(text: &str) -> Result<String, String> {
     let table: toml::Table =
         text.parse().map_err(|error: toml::de::Error| format!("the file is not TOML: {}", error.message().trim()))?;
     let log = match table.get("log") {
-        None => return Ok(Log::default().level),
+        None => return Ok(LogConfig::default().level),
         Some(log) => log.as_table().ok_or("[log] is no section")?,
     };
     let level = match log.get("level") {
-        None => return Ok(Log::default().level),
+        None => return Ok(LogConfig::default().level),
         Some(level) => level.as_str().ok_or("log.level must be text in double quotes")?,
     };
     match LogLevel::parse(level) {

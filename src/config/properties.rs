@@ -7,7 +7,7 @@
 
 /// Which clients a property is for; the other kind would only warn about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+pub enum PropertyScope {
     /// Consumers.
     Consumer,
     /// Producers.
@@ -18,16 +18,16 @@ pub enum Scope {
 
 /// What becomes of a property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PropertyVerdict {
     /// It is passed on to these clients.
-    Passed(Scope),
+    Passed(PropertyScope),
     /// It is refused: why, and what to do.
-    Refused(Refusal),
+    Refused(PropertyRefusal),
 }
 
 /// Why a property is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
+pub struct PropertyRefusal {
     /// What would break, or who sets it.
     pub reason: &'static str,
     /// What to do.
@@ -36,18 +36,19 @@ pub struct Refusal {
 
 /// What becomes of the property with this name. `None` where librdkafka has none.
 #[must_use]
-pub fn verdict(name: &str) -> Option<Verdict> {
-    let passed = PASSED.iter().find(|(_, names)| names.contains(&name)).map(|(scope, _)| Verdict::Passed(*scope));
+pub fn verdict(name: &str) -> Option<PropertyVerdict> {
+    let passed =
+        PASSED.iter().find(|(_, names)| names.contains(&name)).map(|(scope, _)| PropertyVerdict::Passed(*scope));
     let listed = || REFUSED.iter().find(|(_, names)| names.contains(&name)).map(|(refusal, _)| *refusal);
-    passed.or_else(|| listed().or_else(|| family(name)).map(Verdict::Refused))
+    passed.or_else(|| listed().or_else(|| family(name)).map(PropertyVerdict::Refused))
 }
 
 /// Which clients this property is for. `None` where it is not passed on.
 #[must_use]
-pub fn scope(name: &str) -> Option<Scope> {
+pub fn scope(name: &str) -> Option<PropertyScope> {
     match verdict(name)? {
-        Verdict::Passed(scope) => Some(scope),
-        Verdict::Refused(_) => None,
+        PropertyVerdict::Passed(scope) => Some(scope),
+        PropertyVerdict::Refused(_) => None,
     }
 }
 
@@ -63,9 +64,9 @@ pub fn needs_tls(name: &str) -> bool {
 }
 
 /// What is passed on, by the clients that it is for.
-pub const PASSED: &[(Scope, &[&str])] = &[
+pub const PASSED: &[(PropertyScope, &[&str])] = &[
     (
-        Scope::Both,
+        PropertyScope::Both,
         &[
             "api.version.request.timeout.ms",
             "broker.address.family",
@@ -103,7 +104,7 @@ pub const PASSED: &[(Scope, &[&str])] = &[
         ],
     ),
     (
-        Scope::Consumer,
+        PropertyScope::Consumer,
         &[
             "check.crcs",
             "coordinator.query.interval.ms",
@@ -118,7 +119,7 @@ pub const PASSED: &[(Scope, &[&str])] = &[
         ],
     ),
     (
-        Scope::Producer,
+        PropertyScope::Producer,
         &[
             "batch.num.messages",
             "batch.size",
@@ -134,7 +135,7 @@ pub const PASSED: &[(Scope, &[&str])] = &[
 ];
 
 /// What is refused by name, by the reason.
-pub const REFUSED: &[(Refusal, &[&str])] = &[
+pub const REFUSED: &[(PropertyRefusal, &[&str])] = &[
     (
         because("offsets are committed with the state, in one transaction, and nowhere else"),
         &[
@@ -148,7 +149,7 @@ pub const REFUSED: &[(Refusal, &[&str])] = &[
         ],
     ),
     (
-        Refusal {
+        PropertyRefusal {
             reason: "a position that is gone must never be jumped over silently",
             remedy: "say with recovery.on_expired what to do about events that expired unread",
         },
@@ -156,7 +157,7 @@ pub const REFUSED: &[(Refusal, &[&str])] = &[
     ),
     (because("records of an aborted transaction must never be read as if they counted"), &["isolation.level"]),
     (
-        Refusal {
+        PropertyRefusal {
             reason: "it is made of the group and the instance name, so that a newer process fences an older one",
             remedy: "set kafka.group_id or kafka.instance_name",
         },
@@ -177,7 +178,7 @@ pub const REFUSED: &[(Refusal, &[&str])] = &[
         ],
     ),
     (
-        Refusal {
+        PropertyRefusal {
             reason: "a record is given up when its transaction is, and not before",
             remedy: "set kafka.transaction_timeout_ms",
         },
@@ -189,47 +190,50 @@ pub const REFUSED: &[(Refusal, &[&str])] = &[
         ),
         &["retry.backoff.max.ms", "retry.backoff.ms"],
     ),
-    (Refusal { reason: "it has a key of its own", remedy: "set kafka.group_id" }, &["group.id"]),
+    (PropertyRefusal { reason: "it has a key of its own", remedy: "set kafka.group_id" }, &["group.id"]),
     (
-        Refusal {
+        PropertyRefusal {
             reason: "it has keys of its own",
             remedy: "set kafka.static_membership, and kafka.instance_name to name the member",
         },
         &["group.instance.id"],
     ),
     (
-        Refusal { reason: "it has a key of its own", remedy: "set kafka.bootstrap_servers" },
+        PropertyRefusal { reason: "it has a key of its own", remedy: "set kafka.bootstrap_servers" },
         &["bootstrap.servers", "metadata.broker.list"],
     ),
     (
         because("handing partitions over without loss is built on cooperative-sticky assignment in a classic group"),
         &["group.protocol", "group.protocol.type", "group.remote.assignor", "partition.assignment.strategy"],
     ),
-    (Refusal { reason: "it has a key of its own", remedy: "set kafka.session_timeout_ms" }, &["session.timeout.ms"]),
     (
-        Refusal { reason: "it has a key of its own", remedy: "set kafka.heartbeat_interval_ms" },
+        PropertyRefusal { reason: "it has a key of its own", remedy: "set kafka.session_timeout_ms" },
+        &["session.timeout.ms"],
+    ),
+    (
+        PropertyRefusal { reason: "it has a key of its own", remedy: "set kafka.heartbeat_interval_ms" },
         &["heartbeat.interval.ms"],
     ),
     (
-        Refusal { reason: "it has a key of its own", remedy: "set kafka.max_poll_interval_ms" },
+        PropertyRefusal { reason: "it has a key of its own", remedy: "set kafka.max_poll_interval_ms" },
         &["max.poll.interval.ms"],
     ),
     (
-        Refusal {
+        PropertyRefusal {
             reason: "what the client reads ahead is part of the memory budget",
             remedy: "set limits.max_in_flight_bytes",
         },
         &["queued.max.messages.kbytes"],
     ),
     (
-        Refusal {
+        PropertyRefusal {
             reason: "the producer's queue is sized so that one transaction fits into it",
             remedy: "set limits.max_transaction_bytes",
         },
         &["queue.buffering.max.kbytes", "queue.buffering.max.messages"],
     ),
     (
-        Refusal {
+        PropertyRefusal {
             reason: "the client counts uncompressed bytes and would refuse what the broker takes; the topic's max.message.bytes is what limits",
             remedy: "set limits.max_payload_bytes, or max.message.bytes of the topic",
         },
@@ -251,7 +255,7 @@ pub const REFUSED: &[(Refusal, &[&str])] = &[
         ],
     ),
     (
-        Refusal {
+        PropertyRefusal {
             reason: "a broker would create a missing topic with any number of partitions, and without compaction",
             remedy: "set kafka.create_topics",
         },
@@ -263,7 +267,10 @@ pub const REFUSED: &[(Refusal, &[&str])] = &[
         &["api.version.fallback.ms", "api.version.request", "broker.version.fallback"],
     ),
     (
-        Refusal { reason: "it has a key of its own", remedy: "set log.level, for example to info,librdkafka=debug" },
+        PropertyRefusal {
+            reason: "it has a key of its own",
+            remedy: "set log.level, for example to info,librdkafka=debug",
+        },
         &["log_level"],
     ),
     (because("log lines of the client are taken over into the service's own"), &["log.queue", "log.thread.name"]),
@@ -296,60 +303,60 @@ pub const REFUSED: &[(Refusal, &[&str])] = &[
         ],
     ),
     (
-        Refusal {
+        PropertyRefusal {
             reason: "it has a key of its own",
             remedy: "set kafka.security.protocol (tls and sasl_tls stand for ssl and sasl_ssl)",
         },
         &["security.protocol"],
     ),
     (
-        Refusal { reason: "it has a key of its own", remedy: "set kafka.security.sasl_mechanism" },
+        PropertyRefusal { reason: "it has a key of its own", remedy: "set kafka.security.sasl_mechanism" },
         &["sasl.mechanism", "sasl.mechanisms"],
     ),
-    (Refusal { reason: "it has a key of its own", remedy: "set kafka.security.username" }, &["sasl.username"]),
+    (PropertyRefusal { reason: "it has a key of its own", remedy: "set kafka.security.username" }, &["sasl.username"]),
     (
-        Refusal { reason: "secrets have keys of their own", remedy: "set kafka.security.password_file" },
+        PropertyRefusal { reason: "secrets have keys of their own", remedy: "set kafka.security.password_file" },
         &["sasl.password"],
     ),
     (
-        Refusal { reason: "it has a key of its own", remedy: "set kafka.security.ca_file" },
+        PropertyRefusal { reason: "it has a key of its own", remedy: "set kafka.security.ca_file" },
         &["ssl.ca.location", "ssl.ca.pem"],
     ),
     (
-        Refusal { reason: "it has a key of its own", remedy: "set kafka.security.certificate_file" },
+        PropertyRefusal { reason: "it has a key of its own", remedy: "set kafka.security.certificate_file" },
         &["ssl.certificate.location", "ssl.certificate.pem"],
     ),
     (
-        Refusal { reason: "secrets have keys of their own", remedy: "set kafka.security.key_file" },
+        PropertyRefusal { reason: "secrets have keys of their own", remedy: "set kafka.security.key_file" },
         &["ssl.key.location", "ssl.key.pem"],
     ),
     (
-        Refusal { reason: "secrets have keys of their own", remedy: "set kafka.security.key_password_file" },
+        PropertyRefusal { reason: "secrets have keys of their own", remedy: "set kafka.security.key_password_file" },
         &["ssl.key.password"],
     ),
     (
-        Refusal {
+        PropertyRefusal {
             reason: "certificates and keys are PEM files",
             remedy: "set kafka.security.certificate_file and kafka.security.key_file",
         },
         &["ssl.keystore.location", "ssl.keystore.password"],
     ),
     (
-        Refusal {
+        PropertyRefusal {
             reason: "without it anybody could pose as the broker, and would be told the password",
             remedy: "name the authority of the brokers' certificates with kafka.security.ca_file",
         },
         &["enable.ssl.certificate.verification"],
     ),
     (
-        Refusal {
+        PropertyRefusal {
             reason: "anybody can make an unsigned token",
             remedy: "set kafka.security.oauth_token_file to a file that a signed one is written to",
         },
         &["enable.sasl.oauthbearer.unsecure.jwt"],
     ),
     (
-        Refusal {
+        PropertyRefusal {
             reason: "tokens are read from a file, the client fetches none by itself",
             remedy: "set kafka.security.oauth_token_file",
         },
@@ -357,20 +364,20 @@ pub const REFUSED: &[(Refusal, &[&str])] = &[
     ),
 ];
 
-const fn because(reason: &'static str) -> Refusal {
-    Refusal { reason, remedy: "remove it" }
+const fn because(reason: &'static str) -> PropertyRefusal {
+    PropertyRefusal { reason, remedy: "remove it" }
 }
 
 /// Refused whatever the rest of the name is, so that a new member of the family is refused as well.
-fn family(name: &str) -> Option<Refusal> {
+fn family(name: &str) -> Option<PropertyRefusal> {
     if name.starts_with("sasl.oauthbearer.") {
-        return Some(Refusal {
+        return Some(PropertyRefusal {
             reason: "tokens are read from a file, the client fetches none by itself",
             remedy: "set kafka.security.oauth_token_file",
         });
     }
     if name.starts_with("sasl.") {
-        return Some(Refusal {
+        return Some(PropertyRefusal {
             reason: "SASL has keys of its own, and Kerberos is not built in",
             remedy: "set kafka.security.sasl_mechanism to plain, scram-sha-256, scram-sha-512 or oauthbearer",
         });

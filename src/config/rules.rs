@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use validator::{Validate, ValidationErrors, ValidationErrorsKind};
 
-use super::kafka::is_legal_name;
-use super::keys::{self, Kind};
-use super::load::{Origins, build, shown};
-use super::log_level::LogLevel;
-use super::{Config, Effective, LogKeys, Mistake, Origin, SaslMechanism, Security, Tls};
+use crate::config::kafka::is_legal_name;
+use crate::config::keys::{
+    ValueKind, {self},
+};
+use crate::config::load::{Origins, build, shown};
+use crate::config::log_level::LogLevel;
+use crate::config::{Config, Effective, LogKeys, Mistake, SaslMechanism, SecurityConfig, Tls, ValueOrigin};
 
 /// What to do about a build without TLS.
 pub(super) const BUILD_WITH_TLS: &str =
@@ -60,10 +62,10 @@ pub(super) fn make_room(effective: &mut Effective) {
 }
 
 fn follow(origins: &mut Origins, path: &str, leader: &'static str, change: impl FnOnce()) {
-    let given = origins.get(path).is_some_and(Origin::is_given);
+    let given = origins.get(path).is_some_and(ValueOrigin::is_given);
     if !given && origins.contains_key(leader) {
         change();
-        origins.insert(path.to_owned(), Origin::Follows(leader));
+        origins.insert(path.to_owned(), ValueOrigin::Follows(leader));
     }
 }
 
@@ -87,7 +89,7 @@ pub(super) fn check(effective: &Effective, tls: Tls, pod_name: Option<&str>, bad
 /// When the key is no number, or its field has no range; a test holds that there is one.
 #[must_use]
 pub(super) fn range_of(path: &str) -> (u64, u64) {
-    let beyond = BTreeMap::from([(path.to_owned(), (toml::Value::Integer(i64::MAX), Origin::Default))]);
+    let beyond = BTreeMap::from([(path.to_owned(), (toml::Value::Integer(i64::MAX), ValueOrigin::Default))]);
     let errors = build(beyond).validate().err().unwrap_or_default();
     let (_, min, max) = out_of_range(&errors, "").pop().expect("every number has a range that ends below 2^63-1");
     (min, max)
@@ -350,7 +352,7 @@ impl Rules<'_> {
         }
     }
 
-    fn tls_files(&mut self, security: &Security) {
+    fn tls_files(&mut self, security: &SecurityConfig) {
         if !security.protocol.uses_tls() {
             for path in ["ca_file", "certificate_file", "key_file", "key_password", "key_password_file"] {
                 self.unused(path, "tls or sasl_tls");
@@ -465,7 +467,7 @@ impl Rules<'_> {
             return;
         }
         self.bad.insert(path.to_owned());
-        let key = keys::find(path).filter(|key| key.kind != Kind::Secret);
+        let key = keys::find(path).filter(|key| key.kind != ValueKind::Secret);
         let found = key.zip(self.values.get(path)).and_then(|(key, value)| shown(key, &value.to_string()));
         let origin = self.effective.origin(path);
         self.mistakes.push(Mistake { key: path.to_owned(), found, origin, problem, remedy });

@@ -17,7 +17,7 @@ use crate::record::Partition;
 const DELIVERY_LIMIT: Duration = Duration::from_secs(30);
 
 /// A record to be produced.
-pub struct NewRecord<'a> {
+pub struct EmbeddedRecord<'a> {
     /// Into which partition.
     pub partition: Partition,
     /// `None` is null.
@@ -72,7 +72,7 @@ impl EmbeddedCluster {
     ///
     /// # Errors
     /// What librdkafka could not do.
-    pub fn produce<'a>(&self, topic: &str, records: impl Iterator<Item = NewRecord<'a>>) -> Result<(), String> {
+    pub fn produce<'a>(&self, topic: &str, records: impl Iterator<Item = EmbeddedRecord<'a>>) -> Result<(), String> {
         for record in records {
             let mut message =
                 BaseRecord::<[u8], [u8]>::to(topic).partition(record.partition.0).timestamp(record.timestamp_ms);

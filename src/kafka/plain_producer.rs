@@ -18,11 +18,13 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 use rdkafka::{ClientContext, Statistics};
 
-use super::access::{Access, AccessFailure, Heard, is_refusal, unusable};
-use super::client::{self, ClientKind};
-use super::client_context::{ClientRole, TalkingContext};
-use super::committed::CALLBACKS_AT_A_TIME;
 use crate::config::Config;
+use crate::kafka::admin::access::{Access, AccessFailure, ClientMessages, is_refusal, unusable};
+use crate::kafka::client::context::{ClientRole, ReportingContext};
+use crate::kafka::client::settings::{
+    ClientKind, {self},
+};
+use crate::kafka::reader::committed::CALLBACKS_AT_A_TIME;
 use crate::ports::Clock;
 use crate::record::Partition;
 
@@ -79,7 +81,7 @@ pub struct PlainRecord<'a> {
 
 /// What became of an attempt to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
+pub enum SendResult {
     /// The record is queued.
     Queued,
     /// There is no room: poll, and try again.
@@ -88,11 +90,11 @@ pub enum Sent {
 
 /// The producer. Dropping it gives up what is still queued.
 pub struct PlainProducer {
-    producer: BaseProducer<Fate>,
+    producer: BaseProducer<DeliveryCounter>,
     topic: String,
     servers: String,
     partitions: Vec<Partition>,
-    heard: Arc<Heard>,
+    heard: Arc<ClientMessages>,
 }
 
 impl PlainProducer {
@@ -107,7 +109,7 @@ impl PlainProducer {
         limit: Duration,
         clock: &dyn Clock,
     ) -> Result<PlainProducer, AccessFailure> {
-        let mut settings = client::common(config, ClientKind::Producer)?;
+        let mut settings = settings::common(config, ClientKind::Producer)?;
         let configured = ["compression.type", "compression.codec"];
         match compression {
             Some(compression) => {
@@ -131,11 +133,11 @@ impl PlainProducer {
             .set("linger.ms", "5")
             .set("queue.buffering.max.messages", QUEUE_RECORDS)
             .set("queue.buffering.max.kbytes", QUEUE_KBYTES);
-        let heard = Heard::new();
-        let talking = TalkingContext::new(config, ClientRole::Producer, heard.clone());
+        let heard = ClientMessages::new();
+        let talking = ReportingContext::new(config, ClientRole::Producer, heard.clone());
         let delivered = std::iter::repeat_with(AtomicU64::default).take(tags).collect();
-        let fate = Fate { talking, delivered, refused: Mutex::default() };
-        let producer: BaseProducer<Fate> = settings.create_with_context(fate).map_err(|error| unusable(&error))?;
+        let fate = DeliveryCounter { talking, delivered, refused: Mutex::default() };
+        let producer: BaseProducer<DeliveryCounter> = settings.create_with_context(fate).map_err(|error| unusable(&error))?;
         let (topic, servers) = (config.kafka.topic.clone(), config.kafka.bootstrap_servers.clone());
         let access = Access { topic: &topic, servers: &servers, limit, clock, heard: &heard };
         let partitions = access.partitions(producer.client(), || {
@@ -160,7 +162,7 @@ impl PlainProducer {
     ///
     /// # Panics
     /// When `tag` is not below the number of tags.
-    pub fn send(&self, record: PlainRecord<'_>, tag: usize) -> Result<Sent, AccessFailure> {
+    pub fn send(&self, record: PlainRecord<'_>, tag: usize) -> Result<SendResult, AccessFailure> {
         assert!(tag < self.producer.context().delivered.len(), "tag {tag} was not announced");
         let mut outgoing = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.topic, tag);
         outgoing.partition = record.partition.map(|partition| partition.0);
@@ -176,8 +178,8 @@ impl PlainProducer {
             outgoing.headers = Some(headers);
         }
         match self.producer.send(outgoing) {
-            Ok(()) => Ok(Sent::Queued),
-            Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => Ok(Sent::Full),
+            Ok(()) => Ok(SendResult::Queued),
+            Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => Ok(SendResult::Full),
             Err((error, _)) => {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
                 Err(self.refused(code))
@@ -280,20 +282,20 @@ fn is_about_the_record(code: RDKafkaErrorCode) -> bool {
 }
 
 /// The producer's context: counts what becomes of records. Called on the thread that polls.
-struct Fate {
-    talking: TalkingContext,
+struct DeliveryCounter {
+    talking: ReportingContext,
     delivered: Vec<AtomicU64>,
     /// One entry per code, of which there are few.
     refused: Mutex<Vec<(RDKafkaErrorCode, u64)>>,
 }
 
-impl Fate {
+impl DeliveryCounter {
     fn refused(&self) -> std::sync::MutexGuard<'_, Vec<(RDKafkaErrorCode, u64)>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl ProducerContext for Fate {
+impl ProducerContext for DeliveryCounter {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, tag: usize) {
@@ -313,8 +315,8 @@ impl ProducerContext for Fate {
     }
 }
 
-impl ClientContext for Fate {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = TalkingContext::ENABLE_REFRESH_OAUTH_TOKEN;
+impl ClientContext for DeliveryCounter {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = ReportingContext::ENABLE_REFRESH_OAUTH_TOKEN;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.talking.log(level, facility, message);

@@ -24,19 +24,23 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 
-use super::access::{AccessFailure, Heard};
-use super::client::{self, ClientKind};
-use super::client_context::{ClientEvents, ClientRole, TalkingContext};
-use super::error::{Cause, KafkaFailure, Refusal};
-use super::guards::StartRefusal;
-use super::out_record::OutRecord;
-use super::replay_marks;
-use super::topic_reader::Progress;
-use super::transaction::{self, Ended, Predecessors, Producer, Transaction, Undelivered};
 use crate::config::Config;
-use crate::dead_letters::{NotAMark, Place, Replay, Replayed};
+use crate::kafka::admin::access::{AccessFailure, ClientMessages};
+use crate::kafka::admin::preflight::StartRefusal;
+use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
+use crate::kafka::client::errors::{BrokerRefusal, Cause, KafkaFailure};
+use crate::kafka::client::settings::{
+    ClientKind, {self},
+};
+use crate::kafka::reader::topic_reader::TopicProgress;
+use crate::kafka::replay_receipts;
+use crate::kafka::transactions::out_record::OutRecord;
+use crate::kafka::transactions::transaction::{
+    EarlierProducers, Ended, Producer, Transaction, Undelivered, {self},
+};
 use crate::ports::Clock;
 use crate::record::{Offset, Partition};
+use crate::tools::dlq::{DlqLocation, NotAReceipt, ReplayEvent, ReplayReceipts};
 
 /// How often a batch is tried in a row, before the replay gives up.
 const MAX_ATTEMPTS: u32 = 4;
@@ -94,7 +98,7 @@ pub enum ReplayFailure {
         /// The offset.
         offset: Offset,
         /// What is wrong with it.
-        problem: NotAMark,
+        problem: NotAReceipt,
     },
     /// More marks than may be held.
     #[error("the marks of what was replayed take more than {limit_bytes} bytes; raise limits.max_state_bytes")]
@@ -144,11 +148,11 @@ pub enum ReplayFailure {
 
 /// What became of a batch.
 #[derive(Debug, Default)]
-pub struct Sent {
+pub struct ReplayProgress {
     /// How many are in the input.
     pub replayed: u64,
     /// What the input's broker does not take, and why.
-    pub refused: Vec<(Place, String)>,
+    pub refused: Vec<(DlqLocation, String)>,
 }
 
 /// The transactional id of every replay of a dead letter topic. A colon stands in no instance name, so that no process
@@ -162,16 +166,16 @@ pub fn transactional_id(dlq_topic: &str) -> String {
 pub struct Replayer<'a> {
     config: &'a Config,
     settings: ClientConfig,
-    context: TalkingContext,
+    context: ReportingContext,
     clock: Arc<dyn Clock>,
     limit: Duration,
     marks_topic: String,
     /// `None` from an end without a clear answer to the next registration.
-    producer: Option<Producer<TalkingContext>>,
+    producer: Option<Producer<ReportingContext>>,
     /// Everything that is marked, of this run as well.
-    replayed: Replayed,
+    replayed: ReplayReceipts,
     /// What earlier producers may still do.
-    predecessors: Arc<Predecessors>,
+    predecessors: Arc<EarlierProducers>,
 }
 
 /// How an attempt ended.
@@ -195,23 +199,23 @@ impl<'a> Replayer<'a> {
         config: &'a Config,
         limit: Duration,
         clock: Arc<dyn Clock>,
-        progress: impl FnMut(Progress),
+        progress: impl FnMut(TopicProgress),
     ) -> Result<Replayer<'a>, ReplayFailure> {
-        replay_marks::prepare(config, &*clock)?;
+        replay_receipts::prepare(config, &*clock)?;
         let id = transactional_id(&config.kafka.dlq_topic);
-        let mut base = client::common(config, ClientKind::Producer).map_err(AccessFailure::from)?;
+        let mut base = settings::common(config, ClientKind::Producer).map_err(AccessFailure::from)?;
         base.set("client.id", "steward-dlq-replay");
         let timeout = Duration::from_millis(config.kafka.transaction_timeout_ms);
-        let events: Arc<dyn ClientEvents> = Heard::new();
+        let events: Arc<dyn ClientEvents> = ClientMessages::new();
         let mut replayer = Replayer {
             config,
             settings: transaction::settings(&base, &id, timeout),
-            context: TalkingContext::new(config, ClientRole::Producer, events),
+            context: ReportingContext::new(config, ClientRole::Producer, events),
             clock,
             limit,
-            marks_topic: replay_marks::topic_of(&config.kafka.dlq_topic),
+            marks_topic: replay_receipts::topic_of(&config.kafka.dlq_topic),
             producer: None,
-            replayed: Replayed::default(),
+            replayed: ReplayReceipts::default(),
             predecessors: Arc::default(),
         };
         replayer.register(progress)?;
@@ -220,7 +224,7 @@ impl<'a> Replayer<'a> {
 
     /// Everything that is marked.
     #[must_use]
-    pub fn replayed(&self) -> &Replayed {
+    pub fn replayed(&self) -> &ReplayReceipts {
         &self.replayed
     }
 
@@ -235,8 +239,8 @@ impl<'a> Replayer<'a> {
     ///
     /// # Errors
     /// Nothing of the batch is known to be in the input; the marks know.
-    pub fn send(&mut self, batch: Vec<Replay>) -> Result<Sent, ReplayFailure> {
-        let mut sent = Sent::default();
+    pub fn send(&mut self, batch: Vec<ReplayEvent>) -> Result<ReplayProgress, ReplayFailure> {
+        let mut sent = ReplayProgress::default();
         match self.send_all(&batch)? {
             Ok(replayed) => sent.replayed += replayed,
             Err(_) => {
@@ -252,14 +256,14 @@ impl<'a> Replayer<'a> {
     }
 
     /// Returns how many are in the input, or the refusal of the whole for its content.
-    fn send_all(&mut self, batch: &[Replay]) -> Result<Result<u64, Cause>, ReplayFailure> {
+    fn send_all(&mut self, batch: &[ReplayEvent]) -> Result<Result<u64, Cause>, ReplayFailure> {
         let mut attempts = 0;
         loop {
             if self.producer.is_none() {
                 self.register(|_| ())?;
             }
             // Known only now: an attempt without a clear answer may have succeeded.
-            let rest: Vec<&Replay> = batch.iter().filter(|replay| !self.replayed.contains(&replay.mark)).collect();
+            let rest: Vec<&ReplayEvent> = batch.iter().filter(|replay| !self.replayed.contains(&replay.mark)).collect();
             if rest.is_empty() {
                 return Ok(Ok(batch.len() as u64));
             }
@@ -282,7 +286,7 @@ impl<'a> Replayer<'a> {
     }
 
     /// a) First the registration, then the marks.
-    fn register(&mut self, progress: impl FnMut(Progress)) -> Result<(), ReplayFailure> {
+    fn register(&mut self, progress: impl FnMut(TopicProgress)) -> Result<(), ReplayFailure> {
         let timeout = Duration::from_millis(self.config.kafka.transaction_timeout_ms);
         let producer = Producer::register(
             &self.settings,
@@ -300,12 +304,12 @@ impl<'a> Replayer<'a> {
             | KafkaFailure::Unanswered(cause)
             | KafkaFailure::Fatal(cause) => self.stuck(&cause),
         })?;
-        self.replayed = replay_marks::read_existing(self.config, self.limit, &*self.clock, progress)?;
+        self.replayed = replay_receipts::read_existing(self.config, self.limit, &*self.clock, progress)?;
         self.producer = Some(producer);
         Ok(())
     }
 
-    fn attempt(&mut self, batch: &[&Replay]) -> Attempt {
+    fn attempt(&mut self, batch: &[&ReplayEvent]) -> Attempt {
         let Some(producer) = self.producer.take() else {
             return Attempt::Again(Cause::of_ours("there is no producer"));
         };
@@ -331,7 +335,11 @@ impl<'a> Replayer<'a> {
     }
 
     /// Stages every event with its mark behind it, and waits until all are delivered.
-    fn stage(&self, transaction: &mut Transaction<TalkingContext>, batch: &[&Replay]) -> Result<(), Undelivered> {
+    fn stage(
+        &self,
+        transaction: &mut Transaction<ReportingContext>,
+        batch: &[&ReplayEvent],
+    ) -> Result<(), Undelivered> {
         for (index, replay) in batch.iter().enumerate() {
             let (key, value) = (replay.mark.key(), replay.mark.value());
             let mark = OutRecord {
@@ -355,7 +363,7 @@ impl<'a> Replayer<'a> {
     }
 
     /// Aborts where the failure leaves something to abort, and says how it ended.
-    fn give_up(&mut self, transaction: Transaction<TalkingContext>, failed: Undelivered) -> Attempt {
+    fn give_up(&mut self, transaction: Transaction<ReportingContext>, failed: Undelivered) -> Attempt {
         let age = self.age_of(transaction.may_be_open_since());
         let (cause, refusal) = match failed.failure {
             KafkaFailure::Retry(cause) | KafkaFailure::AbortAndResend(cause) => (cause, None),
@@ -372,12 +380,12 @@ impl<'a> Replayer<'a> {
         }
         match (refusal, failed.index) {
             (None, _) => Attempt::Again(cause),
-            (Some(Refusal::Permission), _) => Attempt::Failed(self.forbidden(&cause)),
+            (Some(BrokerRefusal::Permission), _) => Attempt::Failed(self.forbidden(&cause)),
             // Of the mark, which is small and plain: the topic of marks takes nothing.
-            (Some(Refusal::TooLarge | Refusal::Invalid), Some(index)) if index % 2 == 1 => {
+            (Some(BrokerRefusal::TooLarge | BrokerRefusal::Invalid), Some(index)) if index % 2 == 1 => {
                 Attempt::Failed(self.forbidden(&cause))
             }
-            (Some(Refusal::TooLarge | Refusal::Invalid), _) => Attempt::Refused(cause),
+            (Some(BrokerRefusal::TooLarge | BrokerRefusal::Invalid), _) => Attempt::Refused(cause),
         }
     }
 
@@ -422,7 +430,7 @@ impl<'a> Replayer<'a> {
 
 /// The event as it goes back. It is stamped when it is produced: a copied timestamp could expire at once, would take
 /// `updatedAt` back in time, and may be refused.
-fn event<'r>(topic: &'r str, replay: &'r Replay) -> OutRecord<'r> {
+fn event<'r>(topic: &'r str, replay: &'r ReplayEvent) -> OutRecord<'r> {
     let headers = OwnedHeaders::new_with_capacity(replay.headers.len());
     let headers = replay
         .headers

@@ -1,6 +1,6 @@
 //! Owns the rules that an event has to keep, and the types that prove it did.
 //!
-//! The raw types hold fields as they were sent, and carry the rules as attributes of `validator`. [`Event`] can only be
+//! The raw types hold fields as they were sent, and carry the rules as attributes of `validator`. [`ServiceEvent`] can only be
 //! had from them, so nobody checks a name twice. A field of the wrong type is noted while it is read, and counts as
 //! absent from then on. All violations are collected, not the first alone.
 //!
@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use validator::{Validate, ValidationError, ValidationErrors};
 
-use super::json::{Document, Field, Value};
-use super::quoted;
-use super::record_time::RecordTime;
-use super::violation::Violations;
 use crate::entity::{Reason, Rejection};
+use crate::service::json::{Field, JsonDocument, JsonValue};
+use crate::service::quoted;
+use crate::service::record_time::RecordTime;
+use crate::service::violation::Violations;
 
 /// 2^53 - 1, the largest integer that every JSON reader keeps exactly.
 const MAX_ID: u64 = 9_007_199_254_740_991;
@@ -45,15 +45,15 @@ pub(super) struct Changes {
 
 /// An event that keeps every rule which does not depend on the state.
 #[derive(Debug)]
-pub(super) struct Event {
+pub(super) struct ServiceEvent {
     id: u64,
     at: RecordTime,
-    kind: Kind,
+    kind: EventBody,
 }
 
 /// What happened.
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(super) enum EventBody {
     /// The service begins.
     Created(Details),
     /// Some of it changes.
@@ -91,14 +91,14 @@ impl Details {
     }
 }
 
-impl Event {
+impl ServiceEvent {
     /// Which service it is about, at most 2^53 - 1.
     pub(super) fn id(&self) -> u64 {
         self.id
     }
 
     /// Id, time and what happened.
-    pub(super) fn into_parts(self) -> (u64, RecordTime, Kind) {
+    pub(super) fn into_parts(self) -> (u64, RecordTime, EventBody) {
         (self.id, self.at, self.kind)
     }
 }
@@ -107,12 +107,12 @@ impl Event {
 ///
 /// # Errors
 /// `malformed_json`, `unknown_event_type` or `invalid_event`, whichever comes first in this order.
-pub(super) fn decode(value: &[u8], timestamp_ms: Option<i64>) -> Result<Event, Rejection> {
-    let document = Document::read(value)?;
+pub(super) fn decode(value: &[u8], timestamp_ms: Option<i64>) -> Result<ServiceEvent, Rejection> {
+    let document = JsonDocument::read(value)?;
     let event_type = document.value(Field::EventType)?.map(|(_, value)| value);
-    let mut reader = Reader { document: &document, violations: Violations::default() };
+    let mut reader = FieldReader { document: &document, violations: Violations::default() };
     match event_type {
-        Some(Value::Text(name)) => match &*name {
+        Some(JsonValue::Text(name)) => match &*name {
             "ServiceCreated" => {
                 let raw = RawCreated {
                     id: reader.id()?,
@@ -138,7 +138,7 @@ pub(super) fn decode(value: &[u8], timestamp_ms: Option<i64>) -> Result<Event, R
             "ServiceDeleted" => RawDeleted { id: reader.id()?, timestamp: timestamp_ms }.check(reader.violations),
             unknown => Err(unknown_event_type(&format!("eventType {} is unknown", quoted(unknown, QUOTED_CHARACTERS)))),
         },
-        Some(Value::Null | Value::Number(_) | Value::Texts(_) | Value::Other) => {
+        Some(JsonValue::Null | JsonValue::Number(_) | JsonValue::Texts(_) | JsonValue::Other) => {
             Err(unknown_event_type("eventType is not a string"))
         }
         None => Err(unknown_event_type("eventType is absent or null")),
@@ -151,17 +151,17 @@ fn unknown_event_type(problem: &str) -> Rejection {
 }
 
 /// Reads known fields, and notes those of the wrong type.
-struct Reader<'d, 'a> {
-    document: &'d Document<'a>,
+struct FieldReader<'d, 'a> {
+    document: &'d JsonDocument<'a>,
     violations: Violations,
 }
 
-impl<'a> Reader<'_, 'a> {
+impl<'a> FieldReader<'_, 'a> {
     /// Digits that no `u64` can hold are `u64::MAX`, which is out of range as well.
     fn id(&mut self) -> Result<Option<u64>, Rejection> {
         match self.document.value(Field::Id)? {
             None => Ok(None),
-            Some((raw, Value::Number(_))) if raw.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some((raw, JsonValue::Number(_))) if raw.bytes().all(|byte| byte.is_ascii_digit()) => {
                 Ok(Some(raw.parse().unwrap_or(u64::MAX)))
             }
             Some(_) => {
@@ -174,7 +174,7 @@ impl<'a> Reader<'_, 'a> {
     fn text(&mut self, field: Field) -> Result<Option<Cow<'a, str>>, Rejection> {
         match self.document.value(field)? {
             None => Ok(None),
-            Some((_, Value::Text(text))) => Ok(Some(text)),
+            Some((_, JsonValue::Text(text))) => Ok(Some(text)),
             Some(_) => {
                 self.violations.mistyped(field, "send a string");
                 Ok(None)
@@ -185,7 +185,7 @@ impl<'a> Reader<'_, 'a> {
     fn texts(&mut self, field: Field) -> Result<Option<Vec<Cow<'a, str>>>, Rejection> {
         match self.document.value(field)? {
             None => Ok(None),
-            Some((_, Value::Texts(texts))) => Ok(Some(texts)),
+            Some((_, JsonValue::Texts(texts))) => Ok(Some(texts)),
             Some(_) => {
                 self.violations.mistyped(field, "send an array of strings, without null among them; it may be empty");
                 Ok(None)
@@ -196,7 +196,7 @@ impl<'a> Reader<'_, 'a> {
     fn number(&mut self, field: Field) -> Result<Option<f64>, Rejection> {
         match self.document.value(field)? {
             None => Ok(None),
-            Some((_, Value::Number(number))) => Ok(Some(number)),
+            Some((_, JsonValue::Number(number))) => Ok(Some(number)),
             Some(_) => {
                 self.violations.mistyped(field, "send a number, without quotes");
                 Ok(None)
@@ -306,7 +306,7 @@ impl RawCreated<'_> {
     ///
     /// # Errors
     /// `invalid_event`, with all violations.
-    pub(super) fn check(self, violations: Violations) -> Result<Event, Rejection> {
+    pub(super) fn check(self, violations: Violations) -> Result<ServiceEvent, Rejection> {
         settle(self.validate(), violations)?;
         Ok(self.accept())
     }
@@ -315,19 +315,19 @@ impl RawCreated<'_> {
     ///
     /// # Panics
     /// Where a required field is absent.
-    pub(super) fn accept(self) -> Event {
+    pub(super) fn accept(self) -> ServiceEvent {
         let details = Details {
             name: kept(self.name).into(),
             description: kept(self.description).into(),
             tags: owned(kept(self.tags)),
             price_per_hour: self.price_per_hour,
         };
-        Event { id: kept(self.id), at: checked_time(self.timestamp), kind: Kind::Created(details) }
+        ServiceEvent { id: kept(self.id), at: checked_time(self.timestamp), kind: EventBody::Created(details) }
     }
 }
 
 impl RawUpdated<'_> {
-    fn check(self, violations: Violations) -> Result<Event, Rejection> {
+    fn check(self, violations: Violations) -> Result<ServiceEvent, Rejection> {
         settle(self.validate(), violations)?;
         let changes = Changes {
             name: self.name.map(Arc::from),
@@ -335,14 +335,14 @@ impl RawUpdated<'_> {
             tags: self.tags.map(owned),
             price_per_hour: self.price_per_hour,
         };
-        Ok(Event { id: kept(self.id), at: checked_time(self.timestamp), kind: Kind::Updated(changes) })
+        Ok(ServiceEvent { id: kept(self.id), at: checked_time(self.timestamp), kind: EventBody::Updated(changes) })
     }
 }
 
 impl RawDeleted {
-    fn check(self, violations: Violations) -> Result<Event, Rejection> {
+    fn check(self, violations: Violations) -> Result<ServiceEvent, Rejection> {
         settle(self.validate(), violations)?;
-        Ok(Event { id: kept(self.id), at: checked_time(self.timestamp), kind: Kind::Deleted })
+        Ok(ServiceEvent { id: kept(self.id), at: checked_time(self.timestamp), kind: EventBody::Deleted })
     }
 }
 

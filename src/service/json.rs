@@ -1,8 +1,8 @@
 //! Owns what of a value is JSON and which of its members are known, before anyone asks what they mean.
 //!
 //! Which fields are known is decided by `eventType`, which may stand last. So one pass checks the grammar of the whole
-//! and keeps each field that may turn out to be known as raw text ([`Document`]); what the event's type makes known is
-//! then read again, strictly ([`Document::value`]). Fields that stay unknown may hold whatever the grammar allows:
+//! and keeps each field that may turn out to be known as raw text ([`JsonDocument`]); what the event's type makes known is
+//! then read again, strictly ([`JsonDocument::value`]). Fields that stay unknown may hold whatever the grammar allows:
 //! names that stand twice, surrogates without a partner, numbers that no float can hold.
 //!
 //! Non-obvious: `serde_json` skips a raw value without recursion and without a limit of depth, which is why the depth
@@ -67,7 +67,7 @@ impl Field {
 
 /// How often a field stands in the document, and its raw text.
 #[derive(Debug, Clone, Copy, Default)]
-enum Slot<'a> {
+enum FieldSlot<'a> {
     #[default]
     Absent,
     Once(&'a str),
@@ -76,16 +76,16 @@ enum Slot<'a> {
 
 /// One JSON object, its grammar checked, its fields unread.
 #[derive(Debug, Default)]
-pub(super) struct Document<'a> {
-    slots: [Slot<'a>; Field::ALL.len()],
+pub(super) struct JsonDocument<'a> {
+    slots: [FieldSlot<'a>; Field::ALL.len()],
 }
 
-impl<'a> Document<'a> {
+impl<'a> JsonDocument<'a> {
     /// Checks the whole value.
     ///
     /// # Errors
     /// `malformed_json`, unless it is exactly one object in UTF-8, at most [`MAX_DEPTH`] levels deep.
-    pub(super) fn read(value: &'a [u8]) -> Result<Document<'a>, Rejection> {
+    pub(super) fn read(value: &'a [u8]) -> Result<JsonDocument<'a>, Rejection> {
         let text = std::str::from_utf8(value).map_err(|error| {
             malformed(format!("the value is not UTF-8: see the byte at index {}", error.valid_up_to()))
         })?;
@@ -106,11 +106,11 @@ impl<'a> Document<'a> {
     /// # Errors
     /// `malformed_json`, when it stands twice, or when it holds, however deep, a name twice, an escape that is no
     /// scalar value, or a number beyond a 64-bit float.
-    pub(super) fn value(&self, field: Field) -> Result<Option<(&'a str, Value<'a>)>, Rejection> {
+    pub(super) fn value(&self, field: Field) -> Result<Option<(&'a str, JsonValue<'a>)>, Rejection> {
         let raw = match self.slots[field as usize] {
-            Slot::Absent => return Ok(None),
-            Slot::Once(raw) => raw,
-            Slot::Twice => {
+            FieldSlot::Absent => return Ok(None),
+            FieldSlot::Once(raw) => raw,
+            FieldSlot::Twice => {
                 return Err(malformed(format!("the field {} stands twice; send it once", field.name())));
             }
         };
@@ -118,10 +118,10 @@ impl<'a> Document<'a> {
         if let Some(text) = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'))
             && !text.contains('\\')
         {
-            return Ok(Some((raw, Value::Text(Cow::Borrowed(text)))));
+            return Ok(Some((raw, JsonValue::Text(Cow::Borrowed(text)))));
         }
         match serde_json::from_str(raw) {
-            Ok(Value::Null) => Ok(None),
+            Ok(JsonValue::Null) => Ok(None),
             Ok(value) => Ok(Some((raw, value))),
             Err(error) => {
                 Err(malformed(format!("the field {}: {error}, counted from where its value starts", field.name())))
@@ -174,8 +174,8 @@ fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Document<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Document<'a>, D::Error> {
+impl<'de: 'a, 'a> Deserialize<'de> for JsonDocument<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<JsonDocument<'a>, D::Error> {
         deserializer.deserialize_map(DocumentVisitor)
     }
 }
@@ -183,14 +183,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Document<'a> {
 struct DocumentVisitor;
 
 impl<'de> Visitor<'de> for DocumentVisitor {
-    type Value = Document<'de>;
+    type Value = JsonDocument<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document<'de>, A::Error> {
-        let mut document = Document::default();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonDocument<'de>, A::Error> {
+        let mut document = JsonDocument::default();
         while let Some(name) = map.next_key::<&RawValue>()? {
             let Some(field) = Field::named(name) else {
                 map.next_value::<IgnoredAny>()?;
@@ -199,8 +199,8 @@ impl<'de> Visitor<'de> for DocumentVisitor {
             let raw = map.next_value::<&RawValue>()?.get();
             let slot = &mut document.slots[field as usize];
             *slot = match slot {
-                Slot::Absent => Slot::Once(raw),
-                Slot::Once(_) | Slot::Twice => Slot::Twice,
+                FieldSlot::Absent => FieldSlot::Once(raw),
+                FieldSlot::Once(_) | FieldSlot::Twice => FieldSlot::Twice,
             };
         }
         Ok(document)
@@ -209,7 +209,7 @@ impl<'de> Visitor<'de> for DocumentVisitor {
 
 /// What a known field holds, as far as some rule asks for it.
 #[derive(Debug)]
-pub(super) enum Value<'a> {
+pub(super) enum JsonValue<'a> {
     Null,
     Number(f64),
     Text(Cow<'a, str>),
@@ -219,8 +219,8 @@ pub(super) enum Value<'a> {
     Other,
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Value<'a>, D::Error> {
+impl<'de: 'a, 'a> Deserialize<'de> for JsonValue<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<JsonValue<'a>, D::Error> {
         deserializer.deserialize_any(ValueVisitor)
     }
 }
@@ -228,61 +228,61 @@ impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
 struct ValueVisitor;
 
 impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value<'de>;
+    type Value = JsonValue<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Value<'de>, E> {
-        Ok(Value::Null)
+    fn visit_unit<E>(self) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Value<'de>, E> {
-        Ok(Value::Other)
+    fn visit_bool<E>(self, _: bool) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Other)
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Value<'de>, E> {
-        Ok(Value::Number(number as f64))
+    fn visit_u64<E>(self, number: u64) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Number(number as f64))
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<Value<'de>, E> {
-        Ok(Value::Number(number as f64))
+    fn visit_i64<E>(self, number: i64) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Number(number as f64))
     }
 
-    fn visit_f64<E>(self, number: f64) -> Result<Value<'de>, E> {
-        Ok(Value::Number(number))
+    fn visit_f64<E>(self, number: f64) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Number(number))
     }
 
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Value<'de>, E> {
-        Ok(Value::Text(Cow::Borrowed(text)))
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Text(Cow::Borrowed(text)))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Value<'de>, E> {
-        Ok(Value::Text(Cow::Owned(text.to_owned())))
+    fn visit_str<E>(self, text: &str) -> Result<JsonValue<'de>, E> {
+        Ok(JsonValue::Text(Cow::Owned(text.to_owned())))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value<'de>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<JsonValue<'de>, A::Error> {
         let mut texts = Vec::new();
         while let Some(element) = elements.next_element()? {
-            let Value::Text(text) = element else {
+            let JsonValue::Text(text) = element else {
                 // The rest is still read, because it has to be well-formed.
-                while elements.next_element::<Value<'_>>()?.is_some() {}
-                return Ok(Value::Other);
+                while elements.next_element::<JsonValue<'_>>()?.is_some() {}
+                return Ok(JsonValue::Other);
             };
             texts.push(text);
         }
-        Ok(Value::Texts(texts))
+        Ok(JsonValue::Texts(texts))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value<'de>, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<JsonValue<'de>, A::Error> {
         let mut names = HashSet::new();
         while let Some(name) = members.next_key::<String>()? {
             if !names.insert(name) {
                 return Err(A::Error::custom("a name stands twice in an object"));
             }
-            members.next_value::<Value<'_>>()?;
+            members.next_value::<JsonValue<'_>>()?;
         }
-        Ok(Value::Other)
+        Ok(JsonValue::Other)
     }
 }

@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::error::Category;
 use validator::Validate as _;
 
-use super::event::{Kind, RawCreated, settle};
-use super::record_time::RecordTime;
-use super::state::Live;
-use super::violation::Violations;
 use crate::entity::CorruptSnapshot;
+use crate::service::event::{EventBody, RawCreated, settle};
+use crate::service::record_time::RecordTime;
+use crate::service::state::Live;
+use crate::service::violation::Violations;
 
 /// Beyond it not every JSON reader keeps an integer exactly; counting to it takes longer than anything runs.
 const MAX_VERSION: u64 = 9_007_199_254_740_991;
@@ -96,7 +96,7 @@ impl<Tag: Serialize> Written<'_, Tag> {
 pub(super) fn decode(snapshot: &[u8]) -> Result<Live, CorruptSnapshot> {
     let Checked { raw, version, updated_at } = Checked::read(snapshot)?;
     let (id, created_at, kind) = raw.accept().into_parts();
-    let Kind::Created(details) = kind else { unreachable!("a raw creation becomes a creation") };
+    let EventBody::Created(details) = kind else { unreachable!("a raw creation becomes a creation") };
     Ok(Live { id, details, version, created_at, updated_at })
 }
 

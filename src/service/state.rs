@@ -1,8 +1,8 @@
 //! Owns what a service is, and which event may follow which state.
 
-use super::event::{Details, Event, Kind};
-use super::record_time::RecordTime;
 use crate::entity::{Reason, Rejection};
+use crate::service::event::{Details, EventBody, ServiceEvent};
+use crate::service::record_time::RecordTime;
 
 /// What is known of one service. Deleted and never heard of are the same: an id can be created again.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,23 +28,23 @@ pub struct Live {
 ///
 /// # Errors
 /// `already_exists` and `not_found`; the state is untouched.
-pub(super) fn apply(state: &State, event: Event) -> Result<State, Rejection> {
+pub(super) fn apply(state: &State, event: ServiceEvent) -> Result<State, Rejection> {
     let (id, at, kind) = event.into_parts();
     match (state, kind) {
-        (State::Absent, Kind::Created(details)) => {
+        (State::Absent, EventBody::Created(details)) => {
             Ok(State::Live(Live { id, details, version: 1, created_at: at, updated_at: at }))
         }
-        (State::Absent, Kind::Updated(_)) => Err(not_found()),
-        (State::Absent, Kind::Deleted) => Err(not_found()),
-        (State::Live(_), Kind::Created(_)) => Err(already_exists()),
-        (State::Live(live), Kind::Updated(changes)) => Ok(State::Live(Live {
+        (State::Absent, EventBody::Updated(_)) => Err(not_found()),
+        (State::Absent, EventBody::Deleted) => Err(not_found()),
+        (State::Live(_), EventBody::Created(_)) => Err(already_exists()),
+        (State::Live(live), EventBody::Updated(changes)) => Ok(State::Live(Live {
             id: live.id,
             details: live.details.with(changes),
             version: live.version + 1,
             created_at: live.created_at,
             updated_at: at,
         })),
-        (State::Live(_), Kind::Deleted) => Ok(State::Absent),
+        (State::Live(_), EventBody::Deleted) => Ok(State::Absent),
     }
 }
 

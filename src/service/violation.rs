@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use serde::Serialize;
 use validator::{ValidationErrors, ValidationErrorsKind};
 
-use super::json::Field;
 use crate::entity::{Reason, Rejection};
+use crate::service::json::Field;
 
 /// Which kind of rule a field broke. The list is closed and part of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,7 +70,7 @@ struct Violation {
 
 /// One entry as it is written.
 #[derive(Serialize)]
-struct Entry<'a> {
+struct DetailEntry<'a> {
     field: &'static str,
     code: &'static str,
     message: &'a str,
@@ -118,10 +118,10 @@ impl Violations {
             return Ok(());
         }
         self.0.sort_by_key(|violation| (violation.subject, violation.code));
-        let entries: Vec<Entry<'_>> = self
+        let entries: Vec<DetailEntry<'_>> = self
             .0
             .iter()
-            .map(|violation| Entry {
+            .map(|violation| DetailEntry {
                 field: violation.subject.name(),
                 code: violation.code.name(),
                 message: &violation.message,

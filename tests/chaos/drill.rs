@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use steward::exit_code::ExitCode;
-use steward::workload::Workload;
+use steward::testing::workload::Workload;
 
 use crate::schedule::{Action, Delayed, FIRST, LONGEST_DELAY, Name, SESSION, SLOTS, Slot, Step, draw};
 use crate::support::kafka::Kafka;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
-use steward::workload::Workload;
+use steward::testing::workload::Workload;
 
 use crate::setting;
 use crate::silence::{Durations, Watch};

@@ -13,8 +13,8 @@ use proptest::test_runner::Config;
 use serde_json::Value;
 use steward::entity::{Entity, MAX_DETAIL_BYTES, Reason, judge};
 use steward::record::{Headers, Offset, Record};
-use steward::reference::{Model, Verdict};
 use steward::service::{Service, State};
+use steward::testing::reference::{Model, ModelVerdict};
 
 use streams::Sent;
 
@@ -72,12 +72,12 @@ fn the_streams_reach_every_verdict() {
             let verdict =
                 model.judge(sent.partition, offset, sent.key.as_deref(), sent.value.as_deref(), sent.timestamp_ms);
             let name = match &verdict {
-                Verdict::Applied(Some(_)) => "applied",
-                Verdict::Applied(None) => "deleted",
-                Verdict::Rejected { reason, .. } => reason.code(),
+                ModelVerdict::Applied(Some(_)) => "applied",
+                ModelVerdict::Applied(None) => "deleted",
+                ModelVerdict::Rejected { reason, .. } => reason.code(),
             };
             *reached.borrow_mut().entry(name).or_default() += 1;
-            if let Verdict::Rejected { violations, .. } = &verdict {
+            if let ModelVerdict::Rejected { violations, .. } = &verdict {
                 for violation in violations {
                     *reached.borrow_mut().entry(violation.code).or_default() += 1;
                 }
@@ -130,10 +130,10 @@ enum Outcome {
 }
 
 impl Outcome {
-    fn expected(verdict: &Verdict) -> Outcome {
+    fn expected(verdict: &ModelVerdict) -> Outcome {
         match verdict {
-            Verdict::Applied(value) => Outcome::Applied(value.clone()),
-            Verdict::Rejected { reason, violations } => {
+            ModelVerdict::Applied(value) => Outcome::Applied(value.clone()),
+            ModelVerdict::Rejected { reason, violations } => {
                 let mut violations: Vec<_> =
                     violations.iter().map(|of| (of.field.to_owned(), of.code.to_owned())).collect();
                 violations.sort_unstable();

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::Value;
-use steward::app::demo::Outcome;
-use steward::cli::demo::tell;
 use steward::config::Config;
 use steward::exit_code::ExitCode;
-use steward::heartbeat::{Heartbeat, HeartbeatError, Judgement};
+use steward::observability::heartbeat::{Heartbeat, HeartbeatError, Judgement};
+use steward::tools::demo::engine::Outcome;
+use steward::tools::demo::tell;
 
 use crate::support::wait::{PATIENCE, unix_ms, wait_for};
 
@@ -326,7 +326,7 @@ fn a_reader_that_goes_away_is_no_error() {
 }
 
 fn every_kind_of_event_is_listed() {
-    use steward::workload::{InvalidKind, OddKind};
+    use steward::testing::workload::{InvalidKind, OddKind};
     let names = InvalidKind::ALL.map(InvalidKind::name).into_iter().chain(OddKind::ALL.map(OddKind::name));
     let (table, lines) =
         (steward(["produce", "--list-kinds"]).ok(), steward(["produce", "--list-kinds", "--json"]).ok());

@@ -9,7 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 use steward::app::SystemClock;
 use steward::config::Config;
-use steward::kafka::plain_producer::{PlainProducer, PlainRecord, Sent};
+use steward::kafka::plain_producer::{PlainProducer, PlainRecord, SendResult};
 
 use crate::cli::{Ran, Running, command, steward};
 use crate::support::broker::Broker;
@@ -82,7 +82,7 @@ fn one_poll_hears_of_every_record_that_was_delivered() {
             timestamp_ms: 1,
             headers: &[],
         };
-        assert_eq!(producer.send(record, 0).expect("the client takes it"), Sent::Queued);
+        assert_eq!(producer.send(record, 0).expect("the client takes it"), SendResult::Queued);
     }
     wait_until("the broker has them", PATIENCE, || kafka.ends(&config.kafka.topic)[0].high == RECORDS as i64);
 

@@ -10,8 +10,10 @@ use std::path::Path;
 
 use libtest_mimic::Trial;
 use proptest::prelude::*;
-use steward::config::keys::{self, KEYS, Kind};
-use steward::config::{Config, ConfigError, Document, Effective, Origin, SaslMechanism, Tls};
+use steward::config::keys::{
+    KEYS, ValueKind, {self},
+};
+use steward::config::{Config, ConfigDocument, ConfigError, Effective, SaslMechanism, Tls, ValueOrigin};
 
 pub fn tests() -> Vec<Trial> {
     let own = trials![
@@ -66,16 +68,16 @@ fn variables_override_the_file_and_are_read_as_the_key_takes_them() {
 fn every_key_can_be_given_as_a_variable() {
     for key in KEYS {
         let value = match key.kind {
-            Kind::Number => default_of(key.path).expect("numbers have a default").to_string(),
-            Kind::Flag => "false".to_owned(),
-            Kind::Text | Kind::File | Kind::Secret if key.path == "log.level" => "debug".to_owned(),
-            Kind::Text if key.path == "kafka.bootstrap_servers" => "a:1".to_owned(),
-            Kind::Text | Kind::File | Kind::Secret => "some-text".to_owned(),
-            Kind::Word(words) => words[words.len() - 1].to_owned(),
+            ValueKind::Number => default_of(key.path).expect("numbers have a default").to_string(),
+            ValueKind::Flag => "false".to_owned(),
+            ValueKind::Text | ValueKind::File | ValueKind::Secret if key.path == "log.level" => "debug".to_owned(),
+            ValueKind::Text if key.path == "kafka.bootstrap_servers" => "a:1".to_owned(),
+            ValueKind::Text | ValueKind::File | ValueKind::Secret => "some-text".to_owned(),
+            ValueKind::Word(words) => words[words.len() - 1].to_owned(),
         };
         let name = keys::variable(key.path);
         match parse_with("", [(name.as_str(), value.as_str())], Tls::BuiltIn) {
-            Ok(effective) => assert_eq!(effective.origin(key.path), Origin::Variable(name)),
+            Ok(effective) => assert_eq!(effective.origin(key.path), ValueOrigin::Variable(name)),
             // Some secrets and what they are for need one another; they are not unknown, nor of another kind.
             Err(error) => {
                 let told = error.to_string();
@@ -116,7 +118,7 @@ fn a_wrong_variable_is_refused_by_its_name() {
 fn check_variable(name: &str, value: &str, key: &str, remedy: &str) {
     let error = parse_with("", [(name, value)], Tls::Absent).expect_err(name);
     let [mistake] = error.mistakes() else { panic!("{name} is one mistake, not these: {error}") };
-    assert_eq!((mistake.key.as_str(), &mistake.origin), (key, &Origin::Variable(name.to_owned())));
+    assert_eq!((mistake.key.as_str(), &mistake.origin), (key, &ValueOrigin::Variable(name.to_owned())));
     assert!(mistake.remedy.contains(remedy), "{name}: {mistake}");
 }
 
@@ -125,13 +127,13 @@ fn check_variable(name: &str, value: &str, key: &str, remedy: &str) {
 fn defaults_make_room_for_what_is_given() {
     let slow = parse("[kafka]\nsession_timeout_ms = 120000\ntransaction_timeout_ms = 900000\n").expect("allowed");
     assert_eq!(slow.config.kafka.max_poll_interval_ms, 240_000);
-    assert_eq!(slow.origin("kafka.max_poll_interval_ms"), Origin::Follows("kafka.session_timeout_ms"));
+    assert_eq!(slow.origin("kafka.max_poll_interval_ms"), ValueOrigin::Follows("kafka.session_timeout_ms"));
     assert_eq!(slow.config.health.stall_timeout_ms, 920_000);
-    assert_eq!(slow.origin("health.stall_timeout_ms"), Origin::Follows("kafka.transaction_timeout_ms"));
+    assert_eq!(slow.origin("health.stall_timeout_ms"), ValueOrigin::Follows("kafka.transaction_timeout_ms"));
 
     let patient = parse("[kafka]\nmax_poll_interval_ms = 86400000\n").expect("allowed");
     assert_eq!(patient.config.health.join_timeout_ms, 172_800_000);
-    assert_eq!(patient.origin("health.join_timeout_ms"), Origin::Follows("kafka.max_poll_interval_ms"));
+    assert_eq!(patient.origin("health.join_timeout_ms"), ValueOrigin::Follows("kafka.max_poll_interval_ms"));
     assert_eq!(slow.config.health.join_timeout_ms, 300_000);
 
     let small =
@@ -340,7 +342,7 @@ fn parse_with<'a>(
     tls: Tls,
 ) -> Result<Effective, ConfigError> {
     let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Effective::parse(Some(Document { name: "test.toml", text }), env, tls)
+    Effective::parse(Some(ConfigDocument { name: "test.toml", text }), env, tls)
 }
 
 /// The default as TOML; `None` where a key has none.

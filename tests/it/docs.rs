@@ -9,7 +9,7 @@ use libtest_mimic::Trial;
 use steward::cli;
 use steward::entity::{Entity, Reason, Rejection, judge};
 use steward::exit_code::ExitCode;
-use steward::record::{Batch, Offset, Partition, Position, Term, header};
+use steward::record::{Batch, Epoch, Offset, Partition, Position, header};
 use steward::service::{Service, State};
 
 use crate::support::ledger::MAX_PAYLOAD_BYTES;
@@ -171,7 +171,7 @@ fn verdict(
     value: Option<&[u8]>,
     timestamp_ms: Option<i64>,
 ) -> Result<State, Rejection> {
-    let mut batch = Batch::new(Partition(0), Term(1), Position(0));
+    let mut batch = Batch::new(Partition(0), Epoch(1), Position(0));
     batch.push(Offset(0), timestamp_ms, key, value, []);
     judge(&Service, state, &batch.record(0), MAX_PAYLOAD_BYTES)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use rdkafka::message::{Header as ClientHeader, OwnedHeaders};
 use steward::config::{Config, OnExpired};
-use steward::kafka::event_source::Phase;
+use steward::kafka::consumer::event_source::PollPhase;
 use steward::ports::{EventSource, SourceFailure};
 use steward::record::{Partition, Position};
 
@@ -178,7 +178,7 @@ fn a_full_sink_stops_the_intake_but_not_the_group() {
 
     let phase = first.phase();
     first.wait("the thread goes on turning", |_| phase.read().turned > now() - Duration::from_millis(500));
-    assert_eq!(phase.read().phase, Phase::Offering);
+    assert_eq!(phase.read().phase, PollPhase::Offering);
     let deadline = now() + Duration::from_secs(3);
     first.wait("three seconds pass, with statistics in them", |_| now() > deadline);
     assert_eq!(first.seen().len(), held, "nothing was taken meanwhile");
@@ -212,7 +212,7 @@ fn a_revocation_waits_until_it_is_drained_and_the_kept_partition_goes_on() {
     first.wait("a revocation", |events| events.iter().any(|event| event == "revoked 1"));
     let revoked = first.revoked_partition();
     assert!(first.terms.current(revoked).is_some(), "what is applied may still be committed");
-    assert_eq!(first.phase().read().phase, Phase::Revoking);
+    assert_eq!(first.phase().read().phase, PollPhase::Revoking);
     first.drain();
     first.wait("the end of the revocation", |events| events.iter().any(|event| event == "gone 1"));
     assert_eq!(first.terms.current(revoked), None);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use steward::workload::{InvalidKind, Workload};
+use steward::testing::workload::{InvalidKind, Workload};
 
 use crate::support::kafka::{Kafka, Outgoing};
 use crate::support::ledger::{assert_exact, outgoing, wait_until_committed};

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use rdkafka::consumer::DefaultConsumerContext;
-use steward::config::{Kafka as KafkaConfig, Unchecked};
-use steward::kafka::guards::{StartRefusal, StartWarning, TopicFacts, TopicSettings, check};
-use steward::kafka::topics::{TopicInspector, Topics, WaitingForTopic};
+use steward::config::{KafkaConfig, Unchecked};
+use steward::kafka::admin::preflight::{StartRefusal, StartWarning, TopicFacts, TopicSettings, check};
+use steward::kafka::admin::topics::{TopicInspector, Topics, WaitingForTopic};
 
 use crate::support::clock::SystemClock;
 use crate::support::kafka::Kafka;

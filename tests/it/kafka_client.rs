@@ -4,10 +4,12 @@ use std::sync::{Arc, Mutex};
 
 use libtest_mimic::Trial;
 use rdkafka::ClientContext;
-use steward::config::{Config, Protocol, SaslMechanism};
-use steward::kafka::client::{self, SettingsError};
-use steward::kafka::client_context::{
-    ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics, PartitionStatistics, TalkingContext,
+use steward::config::{Config, SaslMechanism, SecurityProtocol};
+use steward::kafka::client::context::{
+    ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics, PartitionStatistics, ReportingContext,
+};
+use steward::kafka::client::settings::{
+    SettingsError, {self},
 };
 use steward::record::{Partition, Position};
 
@@ -31,25 +33,25 @@ fn every_client_accepts_its_settings() {
     let mut config = Config::default();
     config.kafka.static_membership = true;
     for settings in [
-        client::consumer(&config, "pod-1"),
-        client::reader_committed(&config),
-        client::reader_uncommitted(&config),
-        client::producer(&config, "group-pod-1"),
-        client::admin(&config),
+        settings::consumer(&config, "pod-1"),
+        settings::reader_committed(&config),
+        settings::reader_uncommitted(&config),
+        settings::producer(&config, "group-pod-1"),
+        settings::admin(&config),
     ] {
         let settings = settings.expect("the defaults are valid");
         settings.create_native_config().expect("librdkafka knows every property and takes every value");
     }
-    let consumer = client::consumer(&config, "pod-1").expect("valid");
+    let consumer = settings::consumer(&config, "pod-1").expect("valid");
     consumer.create::<rdkafka::consumer::BaseConsumer>().expect("the settings fit together");
-    let producer = client::producer(&config, "group-pod-1").expect("valid");
+    let producer = settings::producer(&config, "group-pod-1").expect("valid");
     producer.create::<rdkafka::producer::BaseProducer>().expect("the settings fit together");
 }
 
 fn a_property_that_a_promise_rests_on_cannot_be_changed() {
     let mut config = Config::default();
     config.kafka.properties.insert("enable.auto.commit".to_owned(), "true".to_owned());
-    let refused = client::consumer(&config, "pod-1").expect_err("it is reserved");
+    let refused = settings::consumer(&config, "pod-1").expect_err("it is reserved");
     assert!(
         matches!(refused, SettingsError::Reserved { ref property } if property == "enable.auto.commit"),
         "{refused}"
@@ -60,7 +62,7 @@ fn any_other_property_wins_over_the_default() {
     let mut config = Config::default();
     config.kafka.properties.insert("fetch.wait.max.ms".to_owned(), "50".to_owned());
     config.kafka.properties.insert("reconnect.backoff.ms".to_owned(), "7".to_owned());
-    let settings = client::consumer(&config, "pod-1").expect("valid");
+    let settings = settings::consumer(&config, "pod-1").expect("valid");
     assert_eq!(settings.get("fetch.wait.max.ms"), Some("50"));
     assert_eq!(settings.get("reconnect.backoff.ms"), Some("7"));
 }
@@ -68,28 +70,28 @@ fn any_other_property_wins_over_the_default() {
 fn a_password_is_read_from_its_file_without_the_line_end() {
     let file = holding("geheim \n");
     let mut config = Config::default();
-    config.kafka.security.protocol = Protocol::SaslPlaintext;
+    config.kafka.security.protocol = SecurityProtocol::SaslPlaintext;
     config.kafka.security.sasl_mechanism = Some(SaslMechanism::Plain);
     config.kafka.security.username = Some("steward".to_owned());
     config.kafka.security.password_file = Some(file.path().to_owned());
-    let settings = client::admin(&config).expect("valid");
+    let settings = settings::admin(&config).expect("valid");
     assert_eq!(settings.get("sasl.password"), Some("geheim "));
     assert_eq!(settings.get("sasl.username"), Some("steward"));
 }
 
 fn a_missing_password_file_is_named() {
     let mut config = Config::default();
-    config.kafka.security.protocol = Protocol::SaslPlaintext;
+    config.kafka.security.protocol = SecurityProtocol::SaslPlaintext;
     config.kafka.security.sasl_mechanism = Some(SaslMechanism::Plain);
     config.kafka.security.password_file = Some("/nowhere/password".into());
-    let error = client::admin(&config).expect_err("it is not there").to_string();
+    let error = settings::admin(&config).expect_err("it is not there").to_string();
     assert!(error.contains("the SASL password") && error.contains("/nowhere/password"), "{error}");
 }
 
 fn what_needs_tls_says_so_in_a_build_without() {
     let mut config = Config::default();
-    config.kafka.security.protocol = Protocol::Tls;
-    let settings = client::admin(&config);
+    config.kafka.security.protocol = SecurityProtocol::Tls;
+    let settings = settings::admin(&config);
     if cfg!(feature = "tls") {
         settings.expect("valid").create_native_config().expect("librdkafka has TLS");
     } else {
@@ -100,10 +102,10 @@ fn what_needs_tls_says_so_in_a_build_without() {
 fn the_read_ahead_is_an_eighth_of_the_bytes_in_flight() {
     let mut config = Config::default();
     config.limits.max_in_flight_bytes = 64 << 20;
-    let settings = client::consumer(&config, "pod-1").expect("valid");
+    let settings = settings::consumer(&config, "pod-1").expect("valid");
     assert_eq!(settings.get("queued.max.messages.kbytes"), Some("8192"));
     config.limits.max_in_flight_bytes = 1;
-    let settings = client::consumer(&config, "pod-1").expect("valid");
+    let settings = settings::consumer(&config, "pod-1").expect("valid");
     assert_eq!(settings.get("queued.max.messages.kbytes"), Some("1024"));
 }
 
@@ -165,9 +167,9 @@ fn holding(text: &str) -> tempfile::NamedTempFile {
     file
 }
 
-fn context(config: &Config) -> (TalkingContext, Arc<Heard>) {
+fn context(config: &Config) -> (ReportingContext, Arc<Heard>) {
     let heard = Arc::new(Heard::default());
-    (TalkingContext::new(config, ClientRole::Consumer, Arc::clone(&heard) as Arc<dyn ClientEvents>), heard)
+    (ReportingContext::new(config, ClientRole::Consumer, Arc::clone(&heard) as Arc<dyn ClientEvents>), heard)
 }
 
 #[derive(Default)]

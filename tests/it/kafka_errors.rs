@@ -2,7 +2,7 @@
 
 use libtest_mimic::Trial;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use steward::kafka::error::{Cause, Gravity, KafkaFailure, Refusal, Step, classify, decide};
+use steward::kafka::client::errors::{BrokerRefusal, Cause, ClientCall, ErrorClass, KafkaFailure, classify, decide};
 
 pub fn trials() -> Vec<Trial> {
     trials![
@@ -27,101 +27,101 @@ enum Action {
     Fatal,
 }
 
-fn action(code: Code, gravity: Gravity, step: Step) -> Action {
+fn action(code: Code, gravity: ErrorClass, step: ClientCall) -> Action {
     match decide(Some(code), gravity, step, Cause::of_ours("")) {
         KafkaFailure::Retry(_) => Action::Retry,
         KafkaFailure::AbortAndResend(_) => Action::AbortAndResend,
         KafkaFailure::Fenced(_) => Action::Fenced,
         KafkaFailure::Unanswered(_) => Action::Unanswered,
-        KafkaFailure::Refused(Refusal::TooLarge, _) => Action::TooLarge,
-        KafkaFailure::Refused(Refusal::Invalid, _) => Action::Invalid,
-        KafkaFailure::Refused(Refusal::Permission, _) => Action::Permission,
+        KafkaFailure::Refused(BrokerRefusal::TooLarge, _) => Action::TooLarge,
+        KafkaFailure::Refused(BrokerRefusal::Invalid, _) => Action::Invalid,
+        KafkaFailure::Refused(BrokerRefusal::Permission, _) => Action::Permission,
         KafkaFailure::Fatal(_) => Action::Fatal,
     }
 }
 
 fn every_code_we_know_has_its_action() {
     use Action::*;
-    use Gravity::{Fatal as Lethal, RequiresAbort as Abortable, Retriable, Unmarked};
+    use ErrorClass::{Fatal as Lethal, RequiresAbort as Abortable, Retriable, Unmarked};
     let table = [
         // A newer producer, whatever the library makes of it.
-        (Code::Fenced, Lethal, Step::Init, Fenced),
-        (Code::Fenced, Lethal, Step::Begin, Fenced),
-        (Code::Fenced, Lethal, Step::Commit, Fenced),
-        (Code::Fenced, Abortable, Step::SendOffsets, Fenced),
-        (Code::ProducerFenced, Abortable, Step::SendOffsets, Fenced),
-        (Code::InvalidProducerEpoch, Lethal, Step::Commit, Fenced),
-        (Code::InvalidProducerEpoch, Unmarked, Step::Delivery, Fenced),
-        (Code::Fenced, Lethal, Step::Abort, Fenced),
+        (Code::Fenced, Lethal, ClientCall::Init, Fenced),
+        (Code::Fenced, Lethal, ClientCall::Begin, Fenced),
+        (Code::Fenced, Lethal, ClientCall::Commit, Fenced),
+        (Code::Fenced, Abortable, ClientCall::SendOffsets, Fenced),
+        (Code::ProducerFenced, Abortable, ClientCall::SendOffsets, Fenced),
+        (Code::InvalidProducerEpoch, Lethal, ClientCall::Commit, Fenced),
+        (Code::InvalidProducerEpoch, Unmarked, ClientCall::Delivery, Fenced),
+        (Code::Fenced, Lethal, ClientCall::Abort, Fenced),
         // The group has moved on.
-        (Code::IllegalGeneration, Abortable, Step::SendOffsets, AbortAndResend),
-        (Code::UnknownMemberId, Abortable, Step::SendOffsets, AbortAndResend),
-        (Code::FencedInstanceId, Abortable, Step::SendOffsets, AbortAndResend),
-        (Code::RebalanceInProgress, Abortable, Step::SendOffsets, AbortAndResend),
-        (Code::StaleMemberEpoch, Abortable, Step::SendOffsets, AbortAndResend),
-        (Code::FencedMemberEpoch, Abortable, Step::SendOffsets, AbortAndResend),
+        (Code::IllegalGeneration, Abortable, ClientCall::SendOffsets, AbortAndResend),
+        (Code::UnknownMemberId, Abortable, ClientCall::SendOffsets, AbortAndResend),
+        (Code::FencedInstanceId, Abortable, ClientCall::SendOffsets, AbortAndResend),
+        (Code::RebalanceInProgress, Abortable, ClientCall::SendOffsets, AbortAndResend),
+        (Code::StaleMemberEpoch, Abortable, ClientCall::SendOffsets, AbortAndResend),
+        (Code::FencedMemberEpoch, Abortable, ClientCall::SendOffsets, AbortAndResend),
         // An abort overtook AddPartitions; idle for a week: the library calls it fatal, a new producer goes on.
-        (Code::InvalidTransactionalState, Lethal, Step::Begin, Unanswered),
-        (Code::InvalidTransactionalState, Lethal, Step::SendOffsets, Unanswered),
-        (Code::InvalidTransactionalState, Lethal, Step::Commit, Unanswered),
-        (Code::InvalidTransactionalState, Lethal, Step::Abort, Unanswered),
-        (Code::InvalidProducerIdMapping, Lethal, Step::SendOffsets, Unanswered),
-        (Code::InvalidProducerIdMapping, Abortable, Step::Commit, Unanswered),
-        (Code::InvalidProducerIdMapping, Unmarked, Step::Delivery, Unanswered),
-        (Code::InvalidProducerIdMapping, Retriable, Step::Init, Retry),
-        (Code::UnknownProducerId, Unmarked, Step::Delivery, Unanswered),
-        (Code::OutOfOrderSequenceNumber, Unmarked, Step::Delivery, Unanswered),
+        (Code::InvalidTransactionalState, Lethal, ClientCall::Begin, Unanswered),
+        (Code::InvalidTransactionalState, Lethal, ClientCall::SendOffsets, Unanswered),
+        (Code::InvalidTransactionalState, Lethal, ClientCall::Commit, Unanswered),
+        (Code::InvalidTransactionalState, Lethal, ClientCall::Abort, Unanswered),
+        (Code::InvalidProducerIdMapping, Lethal, ClientCall::SendOffsets, Unanswered),
+        (Code::InvalidProducerIdMapping, Abortable, ClientCall::Commit, Unanswered),
+        (Code::InvalidProducerIdMapping, Unmarked, ClientCall::Delivery, Unanswered),
+        (Code::InvalidProducerIdMapping, Retriable, ClientCall::Init, Retry),
+        (Code::UnknownProducerId, Unmarked, ClientCall::Delivery, Unanswered),
+        (Code::OutOfOrderSequenceNumber, Unmarked, ClientCall::Delivery, Unanswered),
         // No answer.
-        (Code::OperationTimedOut, Retriable, Step::Init, Retry),
-        (Code::OperationTimedOut, Retriable, Step::SendOffsets, Unanswered),
-        (Code::OperationTimedOut, Abortable, Step::SendOffsets, Unanswered),
-        (Code::OperationTimedOut, Retriable, Step::Commit, Unanswered),
-        (Code::OperationTimedOut, Retriable, Step::Abort, Unanswered),
-        (Code::OperationTimedOut, Unmarked, Step::Commit, Unanswered),
-        (Code::MessageTimedOut, Unmarked, Step::Delivery, AbortAndResend),
-        (Code::PurgeQueue, Unmarked, Step::Delivery, AbortAndResend),
-        (Code::PurgeInflight, Unmarked, Step::Delivery, AbortAndResend),
+        (Code::OperationTimedOut, Retriable, ClientCall::Init, Retry),
+        (Code::OperationTimedOut, Retriable, ClientCall::SendOffsets, Unanswered),
+        (Code::OperationTimedOut, Abortable, ClientCall::SendOffsets, Unanswered),
+        (Code::OperationTimedOut, Retriable, ClientCall::Commit, Unanswered),
+        (Code::OperationTimedOut, Retriable, ClientCall::Abort, Unanswered),
+        (Code::OperationTimedOut, Unmarked, ClientCall::Commit, Unanswered),
+        (Code::MessageTimedOut, Unmarked, ClientCall::Delivery, AbortAndResend),
+        (Code::PurgeQueue, Unmarked, ClientCall::Delivery, AbortAndResend),
+        (Code::PurgeInflight, Unmarked, ClientCall::Delivery, AbortAndResend),
         // Brokers that are away, moving or loading.
-        (Code::BrokerTransportFailure, Retriable, Step::Init, Retry),
-        (Code::CoordinatorLoadInProgress, Retriable, Step::Init, Retry),
-        (Code::CoordinatorNotAvailable, Retriable, Step::Init, Retry),
-        (Code::ConcurrentTransactions, Retriable, Step::Init, Retry),
-        (Code::BrokerTransportFailure, Retriable, Step::SendOffsets, Unanswered),
-        (Code::NotCoordinator, Abortable, Step::SendOffsets, Unanswered),
-        (Code::BrokerTransportFailure, Retriable, Step::Commit, Unanswered),
-        (Code::NotEnoughReplicas, Unmarked, Step::Delivery, AbortAndResend),
-        (Code::NotEnoughReplicasAfterAppend, Unmarked, Step::Delivery, AbortAndResend),
-        (Code::NotLeaderForPartition, Unmarked, Step::Delivery, AbortAndResend),
-        (Code::KafkaStorageError, Unmarked, Step::Delivery, AbortAndResend),
+        (Code::BrokerTransportFailure, Retriable, ClientCall::Init, Retry),
+        (Code::CoordinatorLoadInProgress, Retriable, ClientCall::Init, Retry),
+        (Code::CoordinatorNotAvailable, Retriable, ClientCall::Init, Retry),
+        (Code::ConcurrentTransactions, Retriable, ClientCall::Init, Retry),
+        (Code::BrokerTransportFailure, Retriable, ClientCall::SendOffsets, Unanswered),
+        (Code::NotCoordinator, Abortable, ClientCall::SendOffsets, Unanswered),
+        (Code::BrokerTransportFailure, Retriable, ClientCall::Commit, Unanswered),
+        (Code::NotEnoughReplicas, Unmarked, ClientCall::Delivery, AbortAndResend),
+        (Code::NotEnoughReplicasAfterAppend, Unmarked, ClientCall::Delivery, AbortAndResend),
+        (Code::NotLeaderForPartition, Unmarked, ClientCall::Delivery, AbortAndResend),
+        (Code::KafkaStorageError, Unmarked, ClientCall::Delivery, AbortAndResend),
         // Local.
-        (Code::QueueFull, Unmarked, Step::Produce, Retry),
-        (Code::State, Unmarked, Step::Produce, AbortAndResend),
-        (Code::State, Retriable, Step::Commit, Unanswered),
-        (Code::Inconsistent, Abortable, Step::Commit, AbortAndResend),
+        (Code::QueueFull, Unmarked, ClientCall::Produce, Retry),
+        (Code::State, Unmarked, ClientCall::Produce, AbortAndResend),
+        (Code::State, Retriable, ClientCall::Commit, Unanswered),
+        (Code::Inconsistent, Abortable, ClientCall::Commit, AbortAndResend),
         // Content.
-        (Code::MessageSizeTooLarge, Unmarked, Step::Produce, TooLarge),
-        (Code::MessageSizeTooLarge, Unmarked, Step::Delivery, TooLarge),
-        (Code::MessageBatchTooLarge, Unmarked, Step::Delivery, TooLarge),
-        (Code::InvalidRecord, Unmarked, Step::Delivery, Invalid),
-        (Code::PolicyViolation, Unmarked, Step::Delivery, Invalid),
-        (Code::UnknownTopicOrPartition, Unmarked, Step::Delivery, Invalid),
-        (Code::UnknownPartition, Unmarked, Step::Produce, Invalid),
-        (Code::OffsetMetadataTooLarge, Abortable, Step::SendOffsets, Invalid),
-        (Code::Unknown, Unmarked, Step::Delivery, Invalid),
+        (Code::MessageSizeTooLarge, Unmarked, ClientCall::Produce, TooLarge),
+        (Code::MessageSizeTooLarge, Unmarked, ClientCall::Delivery, TooLarge),
+        (Code::MessageBatchTooLarge, Unmarked, ClientCall::Delivery, TooLarge),
+        (Code::InvalidRecord, Unmarked, ClientCall::Delivery, Invalid),
+        (Code::PolicyViolation, Unmarked, ClientCall::Delivery, Invalid),
+        (Code::UnknownTopicOrPartition, Unmarked, ClientCall::Delivery, Invalid),
+        (Code::UnknownPartition, Unmarked, ClientCall::Produce, Invalid),
+        (Code::OffsetMetadataTooLarge, Abortable, ClientCall::SendOffsets, Invalid),
+        (Code::Unknown, Unmarked, ClientCall::Delivery, Invalid),
         // Permission.
-        (Code::TopicAuthorizationFailed, Unmarked, Step::Delivery, Permission),
-        (Code::TopicAuthorizationFailed, Abortable, Step::SendOffsets, Permission),
-        (Code::GroupAuthorizationFailed, Abortable, Step::SendOffsets, Permission),
-        (Code::TransactionalIdAuthorizationFailed, Lethal, Step::Init, Permission),
-        (Code::ClusterAuthorizationFailed, Lethal, Step::Init, Permission),
-        (Code::TransactionalIdAuthorizationFailed, Lethal, Step::Commit, Permission),
+        (Code::TopicAuthorizationFailed, Unmarked, ClientCall::Delivery, Permission),
+        (Code::TopicAuthorizationFailed, Abortable, ClientCall::SendOffsets, Permission),
+        (Code::GroupAuthorizationFailed, Abortable, ClientCall::SendOffsets, Permission),
+        (Code::TransactionalIdAuthorizationFailed, Lethal, ClientCall::Init, Permission),
+        (Code::ClusterAuthorizationFailed, Lethal, ClientCall::Init, Permission),
+        (Code::TransactionalIdAuthorizationFailed, Lethal, ClientCall::Commit, Permission),
         // Beyond help.
-        (Code::InvalidTransactionTimeout, Lethal, Step::Init, Fatal),
-        (Code::UnsupportedFeature, Lethal, Step::Init, Fatal),
-        (Code::UnsupportedForMessageFormat, Lethal, Step::SendOffsets, Fatal),
-        (Code::Unknown, Lethal, Step::Commit, Fatal),
-        (Code::Unknown, Abortable, Step::SendOffsets, AbortAndResend),
-        (Code::Unknown, Abortable, Step::Commit, Unanswered),
+        (Code::InvalidTransactionTimeout, Lethal, ClientCall::Init, Fatal),
+        (Code::UnsupportedFeature, Lethal, ClientCall::Init, Fatal),
+        (Code::UnsupportedForMessageFormat, Lethal, ClientCall::SendOffsets, Fatal),
+        (Code::Unknown, Lethal, ClientCall::Commit, Fatal),
+        (Code::Unknown, Abortable, ClientCall::SendOffsets, AbortAndResend),
+        (Code::Unknown, Abortable, ClientCall::Commit, Unanswered),
     ];
     for (code, gravity, step, expected) in table {
         assert_eq!(action(code, gravity, step), expected, "{code:?}, {gravity:?}, while {step:?}");
@@ -130,8 +130,8 @@ fn every_code_we_know_has_its_action() {
 
 fn nothing_is_retried_once_offsets_may_be_on_their_way() {
     for code in (-200..=130).filter_map(known_code) {
-        for gravity in [Gravity::Fatal, Gravity::RequiresAbort, Gravity::Retriable, Gravity::Unmarked] {
-            for step in [Step::SendOffsets, Step::Commit, Step::Abort] {
+        for gravity in [ErrorClass::Fatal, ErrorClass::RequiresAbort, ErrorClass::Retriable, ErrorClass::Unmarked] {
+            for step in [ClientCall::SendOffsets, ClientCall::Commit, ClientCall::Abort] {
                 assert_ne!(action(code, gravity, step), Action::Retry, "{code:?}, {gravity:?}, while {step:?}");
             }
         }
@@ -139,34 +139,34 @@ fn nothing_is_retried_once_offsets_may_be_on_their_way() {
 }
 
 fn an_error_without_a_flag_is_fatal_when_a_transaction_opens() {
-    assert_eq!(action(Code::NotConfigured, Gravity::Unmarked, Step::Begin), Action::Fatal);
+    assert_eq!(action(Code::NotConfigured, ErrorClass::Unmarked, ClientCall::Begin), Action::Fatal);
 }
 
 fn an_abort_either_succeeds_or_costs_the_producer() {
     for code in (-200..=130).filter_map(known_code) {
-        let action = action(code, Gravity::RequiresAbort, Step::Abort);
+        let action = action(code, ErrorClass::RequiresAbort, ClientCall::Abort);
         assert!(matches!(action, Action::Unanswered | Action::Fenced), "{code:?}: {action:?}");
     }
 }
 
 fn an_error_without_a_code_is_fatal() {
-    for step in [Step::Init, Step::Begin, Step::SendOffsets, Step::Commit] {
+    for step in [ClientCall::Init, ClientCall::Begin, ClientCall::SendOffsets, ClientCall::Commit] {
         let failure = classify(&KafkaError::Canceled, step);
         assert!(matches!(failure, KafkaFailure::Fatal(_)), "{step:?}: {failure:?}");
     }
 }
 
 fn a_timeout_is_told_from_other_causes() {
-    let late = classify(&KafkaError::MessageProduction(Code::MessageTimedOut), Step::Delivery);
+    let late = classify(&KafkaError::MessageProduction(Code::MessageTimedOut), ClientCall::Delivery);
     assert!(late.cause().timed_out, "{late:?}");
-    let away = classify(&KafkaError::MessageProduction(Code::NotEnoughReplicas), Step::Delivery);
+    let away = classify(&KafkaError::MessageProduction(Code::NotEnoughReplicas), ClientCall::Delivery);
     assert!(!away.cause().timed_out, "{away:?}");
 }
 
 /// The code with this number, where the library has one.
 fn known_code(number: i32) -> Option<Code> {
     use rdkafka::types::RDKafkaRespErr;
-    let all = Step::ALL.len();
+    let all = ClientCall::ALL.len();
     assert!(all == 7, "the table above knows every step");
     RDKafkaRespErr::try_from(number).ok().map(Code::from)
 }

@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use serde_json::Value;
-use steward::log_events::{
-    CATALOGUE, EventRejected, EventSpec, FieldSpec, KeyPolicy, Kind, LogEvent, ProgressStalled, all_events, counts,
-    ranges,
+use steward::observability::log_events::{
+    CATALOGUE, EventRejected, EventSpec, FieldKind, FieldSpec, KeyPolicy, LogEvent, ProgressStalled, all_events,
+    counts, ranges,
 };
-use steward::telemetry::{self, MAX_LINE_BYTES, MAX_TEXT_BYTES};
+use steward::observability::logging::{
+    MAX_LINE_BYTES, MAX_TEXT_BYTES, {self},
+};
 
-use crate::support::capture::{Capture, Line, parse};
 use crate::telemetry::{any_text, everything, lines_of, property};
+use crate::support::capture::{Capture, Line, parse};
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     trials![
@@ -67,7 +69,7 @@ fn names_are_unique_and_in_snake_case() {
         assert!(snake(spec.name), "{}", spec.name);
         assert!(!spec.meaning.is_empty() && !spec.action.is_empty(), "{}", spec.name);
     }
-    assert!(!seen.contains(telemetry::LIBRARY_LOG));
+    assert!(!seen.contains(logging::LIBRARY_LOG));
 }
 
 fn no_event_has_a_field_that_the_line_itself_needs() {
@@ -96,7 +98,7 @@ fn whatever_its_texts_hold_a_line_of_every_event_is_whole_and_bounded() {
             let line = the_line(spec, text);
             prop_assert!(line.to_string().len() < MAX_LINE_BYTES, "{}", spec.name);
             prop_assert!(line.get("truncated").is_none(), "{}", spec.name);
-            for look in [telemetry::Look::Text, telemetry::Look::ColouredText] {
+            for look in [logging::LogStyle::Text, logging::LogStyle::ColouredText] {
                 let lines = lines_of(look, everything(), || (spec.emit_specimen)(text));
                 prop_assert_eq!(lines.len(), 1);
                 prop_assert!(lines[0].len() < MAX_LINE_BYTES, "{} as text", spec.name);
@@ -277,20 +279,20 @@ fn specimen(spec: &EventSpec, text: &'static str) -> Line {
 
 /// The JSON line of an event.
 fn the_line(spec: &EventSpec, text: &'static str) -> Value {
-    let lines = lines_of(telemetry::Look::Json, everything(), || (spec.emit_specimen)(text));
+    let lines = lines_of(logging::LogStyle::Json, everything(), || (spec.emit_specimen)(text));
     let [line] = lines.as_slice() else { panic!("{} wrote {} lines", spec.name, lines.len()) };
     serde_json::from_str(line).expect("a line is JSON")
 }
 
 /// The kind that a value shows; of an optional one it cannot show that it is, so the catalogue's word counts.
-fn kind_of(value: &Value, field: FieldSpec) -> Option<Kind> {
-    let optional = matches!(field.kind, Kind::OptionalText | Kind::OptionalInteger);
+fn kind_of(value: &Value, field: FieldSpec) -> Option<FieldKind> {
+    let optional = matches!(field.kind, FieldKind::OptionalText | FieldKind::OptionalInteger);
     match value {
-        Value::String(_) if optional => Some(Kind::OptionalText),
-        Value::String(_) => Some(Kind::Text),
-        Value::Number(number) if number.is_f64() => Some(Kind::Number),
-        Value::Number(_) if optional => Some(Kind::OptionalInteger),
-        Value::Number(_) => Some(Kind::Integer),
+        Value::String(_) if optional => Some(FieldKind::OptionalText),
+        Value::String(_) => Some(FieldKind::Text),
+        Value::Number(number) if number.is_f64() => Some(FieldKind::Number),
+        Value::Number(_) if optional => Some(FieldKind::OptionalInteger),
+        Value::Number(_) => Some(FieldKind::Integer),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }
@@ -315,11 +317,11 @@ fn render(page: &mut String, spec: &EventSpec) {
     let _ = writeln!(page, "\n| field | type | meaning |\n|---|---|---|");
     for FieldSpec { name, kind, meaning } in spec.fields {
         let kind = match kind {
-            Kind::Text => "string",
-            Kind::Integer => "integer",
-            Kind::Number => "number",
-            Kind::OptionalText => "string, or absent",
-            Kind::OptionalInteger => "integer, or absent",
+            FieldKind::Text => "string",
+            FieldKind::Integer => "integer",
+            FieldKind::Number => "number",
+            FieldKind::OptionalText => "string, or absent",
+            FieldKind::OptionalInteger => "integer, or absent",
         };
         let _ = writeln!(page, "| `{name}` | {kind} | {meaning} |");
     }

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use steward::cli::report::page;
-use steward::cli::top::{Colours, View, plain};
-use steward::log_events::{Kind, Level, all_events, counts};
-use steward::log_reader::{
-    Doing, Event, Fleet, Life, Line, LineSplitter, MAX_LINE_BYTES, Piece, READ, Reading, Recording, Series, Stats,
-    Tally, UnixMs, Voice, WhenFull, parse_counts, pod_of, read,
+use steward::observability::log_events::{FieldKind, Level, all_events, counts};
+use steward::observability::logging::LogStyle;
+use steward::tools::log_reader::{
+    Doing, Fleet, Life, LineReading, LineSplitter, LogLine, LoggedEvent, MAX_LINE_BYTES, Piece, READ, Recording,
+    Series, StatsReported, Tally, UnixMs, Voice, WhenFull, parse_counts, pod_of, read,
 };
-use steward::telemetry::Look;
+use steward::tools::report::page;
+use steward::tools::top::{Colours, View, plain};
 
 use crate::telemetry::{everything, lines_of};
 
@@ -69,7 +69,7 @@ fn what_a_process_writes_is_read() {
         assert_eq!((line.name.as_str(), line.level), (spec.name, spec.level));
         assert_eq!(line.written, UnixMs(1_769_860_800_007));
         let is_read = READ.iter().any(|event| event.name == spec.name);
-        assert_eq!(line.event != Event::Other, is_read, "{}", spec.name);
+        assert_eq!(line.event != LoggedEvent::Other, is_read, "{}", spec.name);
     }
 }
 
@@ -111,24 +111,27 @@ fn a_pod_is_known_by_what_stands_before_its_lines() {
 fn lines_of_others_and_damaged_ones_are_told_apart() {
     let whole = stats(0, &[]);
     let cases = [
-        ("", Reading::NotOurs),
-        ("Starting steward ...", Reading::NotOurs),
-        (r#"{"level":"info","msg":"an ingress"}"#, Reading::NotOurs),
-        (r#"{"timestamp":"yesterday","level":"INFO","event":"stats"}"#, Reading::NotOurs),
-        (r#"{"timestamp":"2026-01-31T12:00:00Z","level":"info","event":"stats"}"#, Reading::NotOurs),
-        (&whole[..whole.len() / 2], Reading::Damaged),
-        (r#"{"timestamp":"2026-01-31T12:00:00Z","level":"INFO","event":"stats","lag_total":"many"}"#, Reading::Damaged),
+        ("", LineReading::NotOurs),
+        ("Starting steward ...", LineReading::NotOurs),
+        (r#"{"level":"info","msg":"an ingress"}"#, LineReading::NotOurs),
+        (r#"{"timestamp":"yesterday","level":"INFO","event":"stats"}"#, LineReading::NotOurs),
+        (r#"{"timestamp":"2026-01-31T12:00:00Z","level":"info","event":"stats"}"#, LineReading::NotOurs),
+        (&whole[..whole.len() / 2], LineReading::Damaged),
+        (
+            r#"{"timestamp":"2026-01-31T12:00:00Z","level":"INFO","event":"stats","lag_total":"many"}"#,
+            LineReading::Damaged,
+        ),
     ];
     for (line, reading) in cases {
         assert_eq!(read(line.as_bytes()), reading, "{line}");
     }
-    assert_eq!(read(b"\xff\xfe{\"\xff"), Reading::NotOurs);
-    assert!(matches!(read(format!("\u{fffd} {whole}  ").as_bytes()), Reading::Ours(_)));
+    assert_eq!(read(b"\xff\xfe{\"\xff"), LineReading::NotOurs);
+    assert!(matches!(read(format!("\u{fffd} {whole}  ").as_bytes()), LineReading::Ours(_)));
 }
 
 fn a_field_that_another_version_does_not_write_is_missed_by_nobody() {
     let line = ours(&written(0, "INFO", "stats", &[("lag_total", json!(7)), ("news", json!([1, {"a": 2}]))]));
-    assert_eq!(line.event, Event::Stats(Stats { lag_total: 7, ..Stats::default() }));
+    assert_eq!(line.event, LoggedEvent::StatsReported(StatsReported { lag_total: 7, ..StatsReported::default() }));
 }
 
 // --------------------------------------------------------------------------------------------------------- the lines
@@ -220,10 +223,10 @@ fn whatever_values_come_nothing_panics() {
     let moment = prop_oneof![Just(-62_000_000_000_000_i64), Just(253_000_000_000_000), 0..2_000_000_000_000_i64];
     let line = (0..READ.len(), moment, number, rate, text, ".{0,10}");
     proptest!(|(lines in prop::collection::vec(line, 1..12))| {
-        let readings: Vec<Reading> = lines.into_iter().map(|(event, at, number, rate, text, prefix)| {
+        let readings: Vec<LineReading> = lines.into_iter().map(|(event, at, number, rate, text, prefix)| {
             let spec = all_events().find(|spec| spec.name == READ[event].name).expect("another test holds it");
-            let value = |(field, kinds): &(&'static str, &[Kind])| {
-                let is_text = kinds.contains(&Kind::Text);
+            let value = |(field, kinds): &(&'static str, &[FieldKind])| {
+                let is_text = kinds.contains(&FieldKind::Text);
                 let is_rate = field.ends_with("_per_s");
                 (*field, if is_text { json!(text) } else if is_rate { json!(rate) } else { json!(number) })
             };
@@ -235,7 +238,7 @@ fn whatever_values_come_nothing_panics() {
 }
 
 /// Tells it to everything that tells it to people.
-fn show(readings: &[Reading]) {
+fn show(readings: &[LineReading]) {
     let mut view = View::new("-", Colours::None);
     let mut recording = Recording::default();
     for reading in readings {
@@ -348,13 +351,13 @@ fn a_silent_pod_is_forgotten_and_its_counts_are_not() {
 fn a_long_time_grows_coarser_and_loses_no_count_and_no_peak() {
     let mut series = Series::default();
     for n in 0..20_000_u64 {
-        let stats = Stats {
+        let stats = StatsReported {
             interval_ms: 10_000,
             events_per_s: 5.0,
             transactions: 2,
             latency_p99_ms: if n == 12_345 { 9_999 } else { 7 },
             rejected: "not_found:1".to_owned(),
-            ..Stats::default()
+            ..StatsReported::default()
         };
         series.tell(UnixMs(i64::try_from(n).expect("it is small") * 10_000), &stats);
     }
@@ -415,7 +418,7 @@ fn a_silence_is_found_and_its_end_too() {
 /// What a real process writes, of the event of this name.
 fn specimen(name: &str) -> String {
     let spec = all_events().find(|spec| spec.name == name).expect("it is one of them");
-    let lines = lines_of(Look::Json, everything(), || (spec.emit_specimen)("a text"));
+    let lines = lines_of(LogStyle::Json, everything(), || (spec.emit_specimen)("a text"));
     lines.into_iter().next().expect("an event writes a line")
 }
 
@@ -474,10 +477,10 @@ fn text_of(piece: Piece<'_>) -> String {
 }
 
 #[track_caller]
-fn ours(line: &str) -> Line {
+fn ours(line: &str) -> LogLine {
     match read(line.trim_end().as_bytes()) {
-        Reading::Ours(line) => *line,
-        other @ (Reading::Damaged | Reading::NotOurs) => panic!("{other:?}: {line}"),
+        LineReading::Ours(line) => *line,
+        other @ (LineReading::Damaged | LineReading::NotOurs) => panic!("{other:?}: {line}"),
     }
 }
 
@@ -487,13 +490,13 @@ fn told(lines: &[String]) -> Fleet {
     for line in lines {
         let line = ours(line);
         let written = line.written;
-        fleet.tell(&Reading::Ours(Box::new(line)), written);
+        fleet.tell(&LineReading::Ours(Box::new(line)), written);
     }
     fleet
 }
 
 /// The only one.
-fn pod(fleet: &Fleet) -> &steward::log_reader::Pod {
+fn pod(fleet: &Fleet) -> &steward::tools::log_reader::Pod {
     fleet.pods.values().next().expect("it was heard of")
 }
 

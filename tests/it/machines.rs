@@ -13,10 +13,11 @@ mod terms;
 
 use std::sync::Arc;
 
+use steward::engine::batches::{BatchId, OpenBatch};
+use steward::engine::budget::Budget;
+use steward::engine::outcome::{Outcomes, RejectedEvent};
 use steward::entity::{Reason, Rejection};
-use steward::progress::budget::Budget;
-use steward::progress::offsets::{BatchId, OpenBatch, Outcomes};
-use steward::record::{Batch, DeadLetter, Offset, Partition, Position, Snapshot, Term};
+use steward::record::{Batch, Epoch, Offset, Partition, Position, Snapshot};
 
 pub fn tests() -> Vec<libtest_mimic::Trial> {
     [
@@ -39,7 +40,7 @@ const P0: Partition = Partition(0);
 const P1: Partition = Partition(1);
 
 /// A batch of one record at each offset; the value's length decides what a dead letter of it weighs.
-fn batch_of(partition: Partition, term: Term, offsets: &[i64]) -> Batch {
+fn batch_of(partition: Partition, term: Epoch, offsets: &[i64]) -> Batch {
     let start = offsets.first().copied().unwrap_or(0);
     let mut batch = Batch::new(partition, term, Position(start));
     for offset in offsets {
@@ -58,9 +59,9 @@ fn snapshot_of(partition: Partition, key: &str, newest: i64) -> Snapshot {
     Snapshot { partition, key: Arc::from(key.as_bytes()), value, newest: Offset(newest), trace: None }
 }
 
-fn letter_of(batch: &Arc<Batch>, index: u32) -> DeadLetter {
+fn letter_of(batch: &Arc<Batch>, index: u32) -> RejectedEvent {
     let rejection = Rejection::new(Reason::NotFound, "not found");
-    DeadLetter { batch: Arc::clone(batch), index, rejection, truncated: false }
+    RejectedEvent { batch: Arc::clone(batch), index, rejection, truncated: false }
 }
 
 /// Every record of the batch was refused.

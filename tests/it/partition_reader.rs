@@ -6,10 +6,16 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use rdkafka::consumer::DefaultConsumerContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-use steward::kafka::partition_reader::{KafkaPartitionReader, ReadProgress, ReaderClients, ReaderSettings, Told};
-use steward::kafka::{committed, transaction};
-use steward::ports::{Bounds, Clock, PartitionReader, ReadFailure, Terms, Topic};
-use steward::record::{Offset, Partition, Position, Term};
+use steward::engine::ownership::Ownership;
+use steward::engine::recovery::driver::{PartitionReader, ReadFailure};
+use steward::engine::recovery::{LogBounds, Topic};
+use steward::kafka::reader::committed;
+use steward::kafka::reader::partition_reader::{
+    KafkaPartitionReader, ReadProgress, ReaderClients, ReaderSettings, ReportedEnd,
+};
+use steward::kafka::transactions::transaction;
+use steward::ports::Clock;
+use steward::record::{Epoch, Offset, Partition, Position};
 
 use crate::support::clock::SystemClock;
 use crate::support::kafka::{ANY_TIMESTAMP, Kafka};
@@ -44,7 +50,7 @@ fn a_read_ends_behind_the_markers_and_sees_no_aborted_record() {
     log.abort(&producer, &["f"]);
     // a b | marker | c d | marker | e | marker | f | marker
     let mut reader = log.reader();
-    assert_eq!(reader.bounds(), Bounds { low: Position(0), high: Position(10) });
+    assert_eq!(reader.bounds(), LogBounds { low: Position(0), high: Position(10) });
     assert_eq!(reader.read(0, 10), Ok(vec![(0, "a".into()), (1, "b".into()), (6, "e".into())]));
     assert_eq!(reader.read(8, 10), Ok(vec![]));
 }
@@ -74,7 +80,7 @@ fn a_read_from_below_the_logs_start_begins_there() {
     log.produce(&["a", "b", "c"]);
     log.delete_before(2);
     let mut reader = log.reader();
-    assert_eq!(reader.bounds(), Bounds { low: Position(2), high: Position(3) });
+    assert_eq!(reader.bounds(), LogBounds { low: Position(2), high: Position(3) });
     assert_eq!(reader.read(0, 3), Ok(vec![(2, "c".into())]));
     assert_eq!(reader.read(0, 1), Ok(vec![]));
 }
@@ -90,7 +96,7 @@ fn the_bounds_count_what_is_not_committed() {
     let producer = log.transactional();
     producer.begin_transaction().expect("begun");
     log.send(&producer, &["open"]);
-    assert_eq!(log.reader().bounds(), Bounds { low: Position(0), high: Position(1) });
+    assert_eq!(log.reader().bounds(), LogBounds { low: Position(0), high: Position(1) });
     producer.abort_transaction(Duration::from_secs(10)).expect("aborted");
 }
 
@@ -211,8 +217,8 @@ fn many_records_are_read_in_order_and_once() {
 struct Log {
     kafka: Kafka,
     settings: ReaderSettings,
-    terms: Arc<Terms>,
-    term: Term,
+    terms: Arc<Ownership>,
+    term: Epoch,
 }
 
 impl Log {
@@ -227,7 +233,7 @@ impl Log {
             dlq: topic,
             stall_limit: Duration::from_secs(30),
         };
-        let terms = Arc::new(Terms::new());
+        let terms = Arc::new(Ownership::new());
         let term = terms.begin(P0);
         Log { kafka, settings, terms, term }
     }
@@ -289,7 +295,7 @@ impl TestReader<'_> {
     fn with<T>(&mut self, work: impl FnOnce(&mut dyn PartitionReader) -> T) -> T {
         let TestReader { log, clients, reports, on_report } = self;
         let mut progress = |told| {
-            let Told::Reading(report) = told else { panic!("no offset is asked for here: {told:?}") };
+            let ReportedEnd::Reading(report) = told else { panic!("no offset is asked for here: {told:?}") };
             reports.push(report);
             if let Some(on_report) = on_report {
                 on_report();
@@ -301,7 +307,7 @@ impl TestReader<'_> {
         work(&mut KafkaPartitionReader::new(clients, &log.settings, owned, terms, clock, &mut progress))
     }
 
-    fn bounds(&mut self) -> Bounds {
+    fn bounds(&mut self) -> LogBounds {
         self.with(|reader| reader.bounds(Topic::State)).expect("known")
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use rdkafka::producer::Producer as _;
 use steward::exit_code::ExitCode;
-use steward::heartbeat::{Heartbeat, Judgement};
+use steward::observability::heartbeat::{Heartbeat, Judgement};
 
 use crate::cli::steward;
 use crate::faults::hanging::{open_transaction, with_state};

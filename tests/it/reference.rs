@@ -7,7 +7,7 @@ use libtest_mimic::Trial;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use steward::entity::Reason;
-use steward::reference::{Model, Verdict, number_text};
+use steward::testing::reference::{Model, ModelVerdict, number_text};
 
 pub fn trials() -> Vec<Trial> {
     let mut all = trials![
@@ -67,7 +67,7 @@ fn an_update_changes_what_it_names_and_counts_a_version() {
 fn a_service_can_be_created_again_after_its_deletion() {
     let mut story = Story::new();
     let verdicts = [CREATED, DELETED, CREATED].map(|event| story.tell(event));
-    assert_eq!(verdicts, [applied(CREATED_STATE), Verdict::Applied(None), applied(CREATED_STATE)]);
+    assert_eq!(verdicts, [applied(CREATED_STATE), ModelVerdict::Applied(None), applied(CREATED_STATE)]);
     assert_eq!(story.model.state()[&(0, b"42".to_vec())].newest_offset, 2);
     assert!(story.model.tombstones().is_empty());
     story.tell(DELETED);
@@ -101,8 +101,8 @@ fn the_first_rule_broken_names_the_reason() {
         offset += 1;
         let (key, value) = (key.map(str::as_bytes), value.map(str::as_bytes));
         match model.judge(0, offset, key, value, None) {
-            Verdict::Applied(_) => None,
-            Verdict::Rejected { reason, .. } => Some(reason),
+            ModelVerdict::Applied(_) => None,
+            ModelVerdict::Rejected { reason, .. } => Some(reason),
         }
     };
     let long = "x".repeat(201);
@@ -324,11 +324,11 @@ fn timestamps_lie_within_the_years_0_to_9999() {
         let mut story = Story::new();
         story.at_ms = at_ms;
         match story.tell(CREATED) {
-            Verdict::Applied(Some(value)) => {
+            ModelVerdict::Applied(Some(value)) => {
                 let value = String::from_utf8(value).expect("it is JSON");
                 value.split(r#""createdAt":""#).nth(1).and_then(|rest| rest.split('"').next()).map(str::to_owned)
             }
-            Verdict::Applied(None) | Verdict::Rejected { .. } => None,
+            ModelVerdict::Applied(None) | ModelVerdict::Rejected { .. } => None,
         }
     };
     let cases = [
@@ -447,11 +447,11 @@ impl Story {
         Story { model: Model::new(262_144), offset: 0, at_ms: NEW_YEAR_MS, timestamp: true }
     }
 
-    fn tell(&mut self, value: &str) -> Verdict {
+    fn tell(&mut self, value: &str) -> ModelVerdict {
         self.tell_key("42", value)
     }
 
-    fn tell_key(&mut self, key: &str, value: &str) -> Verdict {
+    fn tell_key(&mut self, key: &str, value: &str) -> ModelVerdict {
         let at_ms = self.timestamp.then_some(self.at_ms);
         let verdict = self.model.judge(0, self.offset, Some(key.as_bytes()), Some(value.as_bytes()), at_ms);
         self.offset += 1;
@@ -459,17 +459,18 @@ impl Story {
     }
 }
 
-fn applied(value: &str) -> Verdict {
-    Verdict::Applied(Some(value.as_bytes().to_vec()))
+fn applied(value: &str) -> ModelVerdict {
+    ModelVerdict::Applied(Some(value.as_bytes().to_vec()))
 }
 
-fn rejected(reason: Reason) -> Verdict {
-    Verdict::Rejected { reason, violations: Vec::new() }
+fn rejected(reason: Reason) -> ModelVerdict {
+    ModelVerdict::Rejected { reason, violations: Vec::new() }
 }
 
-fn invalid(violations: &[(&'static str, &'static str)]) -> Verdict {
-    let violations = violations.iter().map(|&(field, code)| steward::reference::Violation { field, code }).collect();
-    Verdict::Rejected { reason: Reason::InvalidEvent, violations }
+fn invalid(violations: &[(&'static str, &'static str)]) -> ModelVerdict {
+    let violations =
+        violations.iter().map(|&(field, code)| steward::testing::reference::ModelViolation { field, code }).collect();
+    ModelVerdict::Rejected { reason: Reason::InvalidEvent, violations }
 }
 
 /// What is said of a creation that is valid but for this member.
@@ -477,8 +478,8 @@ fn violations_of(field: &str, value: &str) -> Vec<(&'static str, &'static str)> 
     let members = [("id", "42"), ("name", r#""n""#), ("description", r#""d""#), ("tags", "[]"), ("pricePerHour", "1")];
     let members = members.map(|(name, usual)| format!(r#""{name}":{}"#, if name == field { value } else { usual }));
     match Story::new().tell(&format!(r#"{{"eventType":"ServiceCreated",{}}}"#, members.join(","))) {
-        Verdict::Applied(_) => Vec::new(),
-        Verdict::Rejected { reason, violations } => {
+        ModelVerdict::Applied(_) => Vec::new(),
+        ModelVerdict::Rejected { reason, violations } => {
             assert_eq!(reason, Reason::InvalidEvent, "{field}: {value}");
             violations.iter().map(|broken| (broken.field, broken.code)).collect()
         }

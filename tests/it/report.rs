@@ -5,14 +5,14 @@ use std::path::Path;
 
 use libtest_mimic::Trial;
 use serde_json::json;
-use steward::cli::report::page;
-use steward::log_reader::Recording;
+use steward::tools::log_reader::Recording;
+use steward::tools::report::page;
 
 use crate::cli::{Folder, folder, steward};
-use crate::log_reader::{failed, prefixed, recorded, start, stats, stopped, warning};
 use crate::support::process::wait_for_log;
 use crate::support::wait::PATIENCE;
 use crate::support::world::{World, created, malformed, priced};
+use crate::log_reader::{failed, prefixed, recorded, start, stats, stopped, warning};
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = trials![
@@ -109,7 +109,9 @@ fn a_long_log_makes_no_long_page() {
             stats(n * 10, &[("rejected", json!(format!("reason-{n}:1")))]),
             warning(n * 10, &format!("event-{n}"), &[("cause", json!("x".repeat(900)))]),
         ];
-        lines.iter().for_each(|line| recording.tell(&steward::log_reader::read(prefixed(&pod, line).as_bytes())));
+        lines
+            .iter()
+            .for_each(|line| recording.tell(&steward::tools::log_reader::read(prefixed(&pod, line).as_bytes())));
     }
     recording.end();
     let page = page(&recording, "-");

@@ -10,24 +10,25 @@ use std::time::{Duration, Instant};
 use actix::{Actor, Addr, Arbiter, ArbiterHandle, System};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use steward::actors::committer::CommitActor;
-use steward::actors::ingest::{IngestActor, IngestSink, OpenBatchCount, Parts, Settings as IngestSettings, StopIntake};
-use steward::actors::{Shared, Stop};
 use steward::app::SystemClock;
-use steward::entity::{CorruptSnapshot, Entity, Event, Rejection};
-use steward::log_events::{DrainCutShort, LogEvent as _, StaleOutcomesDropped};
-use steward::ports::memory::{Fate, MemoryKafka, MemoryPod, NewRecord, StoredRecord};
-use steward::ports::{Clock, Drained, Terms, Topic};
-use steward::progress::budget::Budget;
-use steward::progress::group_commit::{OUT_OF_GROUP_ALLOWED, Settings as CommitSettings};
-use steward::progress::recovery::Settings as RecoverySettings;
+use steward::engine::budget::Budget;
+use steward::engine::commit::{GroupCommitSettings as CommitSettings, OUT_OF_GROUP_ALLOWED};
+use steward::engine::ownership::Ownership;
+use steward::engine::recovery::{RecoverySettings, Topic};
+use steward::entity::{CorruptSnapshot, Entity, RawEvent, Rejection};
+use steward::observability::log_events::{DrainCutShort, LogEvent as _, StaleOutcomesDropped};
+use steward::observability::stats::Stats;
+use steward::observability::status::Status;
+use steward::ports::{Clock, Drained};
 use steward::record::Partition;
-use steward::reference::check::{Expectation, Seen, check};
-use steward::reference::{Model, TopicRecord};
+use steward::runtime::committer::CommitActor;
+use steward::runtime::ingest::{IngestActor, IngestParts, IngestSettings, IngestSink, OpenBatchCount, StopIntake};
+use steward::runtime::{Shared, StopCause};
 use steward::service::Service;
-use steward::stats::Stats;
-use steward::vitals::Vitals;
-use steward::workload::{GeneratedEvent, Workload};
+use steward::testing::memory::{InjectedOutcome, MemoryKafka, MemoryPod, MemoryRecord, StoredRecord};
+use steward::testing::reference::check::{Expectation, SeenRecords, check};
+use steward::testing::reference::{Model, TopicRecord};
+use steward::testing::workload::{GeneratedEvent, Workload};
 
 use crate::support::capture::{Capture, Line};
 use crate::support::paused::{PausedClock, on_one_thread, tick_every};
@@ -107,7 +108,7 @@ fn a_pod_that_stops_drops_what_the_group_keeps_refusing() {
         settle().await;
         pod._ingest.try_send(StopIntake).expect("its mailbox has room");
         let mut refusals = 0;
-        while pod.memory.end_pending(Fate::Commits) {
+        while pod.memory.end_pending(InjectedOutcome::Commits) {
             refusals += 1;
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
@@ -144,7 +145,7 @@ fn an_entity_whose_thread_is_busy_gets_all_it_was_sent_before_it_started() {
                 0 => r#"{"eventType":"ServiceCreated","id":1,"name":"a","description":"b","tags":[]}"#.to_owned(),
                 _ => format!(r#"{{"eventType":"ServiceUpdated","id":1,"pricePerHour":{number}}}"#),
             };
-            let record = NewRecord {
+            let record = MemoryRecord {
                 timestamp_ms: Some(1_769_860_800_000),
                 key: Some(b"1".to_vec()),
                 value: Some(value.into_bytes()),
@@ -158,7 +159,7 @@ fn an_entity_whose_thread_is_busy_gets_all_it_was_sent_before_it_started() {
         let deadline = Deadline::after(Duration::from_secs(30));
         while kafka.committed(partition).is_none_or(|committed| committed.position.0 < EVENTS as i64) {
             assert!(!deadline.passed(), "the events were not committed");
-            pod.memory.end_pending(Fate::Commits);
+            pod.memory.end_pending(InjectedOutcome::Commits);
             settle().await;
         }
         let newest = kafka.records(Topic::State, partition).pop().expect("a snapshot");
@@ -198,9 +199,9 @@ fn workload_of(seed: u64, events: u64) -> Workload {
 /// What a run came to.
 struct Run {
     model: Model,
-    seen: Seen,
+    seen: SeenRecords,
     steps: Vec<String>,
-    stops: Vec<Stop>,
+    stops: Vec<StopCause>,
     log: Vec<Line>,
 }
 
@@ -259,7 +260,7 @@ impl Entity for Counted {
         self.hold(Service.absent())
     }
 
-    fn decide(&self, state: &Held, event: Event<'_>) -> Result<Held, Rejection> {
+    fn decide(&self, state: &Held, event: RawEvent<'_>) -> Result<Held, Rejection> {
         Service.decide(&state.state, event).map(|next| self.hold(next))
     }
 
@@ -292,20 +293,20 @@ impl Pod {
         kafka: &MemoryKafka,
         name: String,
         clock: Arc<dyn Clock>,
-        stops: Arc<Mutex<Vec<Stop>>>,
+        stops: Arc<Mutex<Vec<StopCause>>>,
         arbiters: Vec<ArbiterHandle>,
     ) -> Pod {
         let entity = Arc::new(Counted::default());
         let shared = Shared {
-            keys: Arc::new(steward::log_events::KeyPolicy::Plain),
+            keys: Arc::new(steward::observability::log_events::KeyPolicy::Plain),
             stats: Arc::new(Stats::new()),
-            vitals: Arc::new(Vitals::new(clock.now())),
+            vitals: Arc::new(Status::new(clock.now())),
             clock,
             intake: Budget::new(1 << 20),
             resting: Budget::new(1 << 20),
             stop: Arc::new(move |stop| stops.lock().expect("no test panics while it holds this").push(stop)),
         };
-        let terms = Arc::new(Terms::new());
+        let terms = Arc::new(Ownership::new());
         let memory = MemoryPod::new(kafka, &name, Arc::clone(&terms));
         let commit_settings = CommitSettings {
             max_transaction_bytes: 20_000,
@@ -314,7 +315,7 @@ impl Pod {
         };
         let committer = CommitActor::new(commit_settings, Box::new(memory.clone()), shared.clone()).start();
         let open_batches = OpenBatchCount::default();
-        let ingest = IngestActor::new(Parts {
+        let ingest = IngestActor::new(IngestParts {
             entity: Arc::clone(&entity),
             settings: IngestSettings {
                 max_payload_bytes: MAX_PAYLOAD_BYTES,
@@ -360,7 +361,7 @@ struct World {
     next_event: usize,
     model: Model,
     pods: Vec<Pod>,
-    stops: Arc<Mutex<Vec<Stop>>>,
+    stops: Arc<Mutex<Vec<StopCause>>>,
     steps: Vec<String>,
 }
 
@@ -458,7 +459,7 @@ impl World {
             let partition = partition_of(event.key.as_deref(), self.scenario.partitions);
             let headers = event.headers.into_iter().map(|(name, value)| (name, Some(value))).collect();
             let timestamp_ms = (event.timestamp_ms != -1).then_some(event.timestamp_ms);
-            let record = NewRecord { timestamp_ms, key: event.key, value: event.value, headers };
+            let record = MemoryRecord { timestamp_ms, key: event.key, value: event.value, headers };
             let offset = self.kafka.append(Topic::Input, partition, record.clone());
             self.model.judge_record(&topic_record(
                 partition,
@@ -500,10 +501,10 @@ impl World {
         let pod = self.any_pod();
         let doubts = self.scenario.doubts;
         let fate = match self.draw(&[60, doubts, doubts, doubts]) {
-            0 => Fate::Commits,
-            1 => Fate::Aborts,
-            2 => Fate::CommitsUnanswered,
-            _ => Fate::AbortsUnanswered,
+            0 => InjectedOutcome::Commits,
+            1 => InjectedOutcome::Aborts,
+            2 => InjectedOutcome::CommitsUnanswered,
+            _ => InjectedOutcome::AbortsUnanswered,
         };
         let ended = self.pods[pod].memory.end_pending(fate);
         self.note(format!("pod {pod} ends its transaction {fate:?}: {ended}"));
@@ -532,7 +533,7 @@ impl World {
         for _ in 0..self.random.random_range(0..3) {
             let is_drained = *drained.lock().expect("no test panics while it holds this");
             if !is_drained {
-                memory.end_pending(Fate::Commits);
+                memory.end_pending(InjectedOutcome::Commits);
                 settle().await;
             }
         }
@@ -549,7 +550,7 @@ impl World {
         // It does not know yet, and goes on for a while.
         for _ in 0..self.random.random_range(0..3) {
             memory.poll(partition, 5);
-            memory.end_pending(Fate::Commits);
+            memory.end_pending(InjectedOutcome::Commits);
             settle().await;
         }
         memory.lose(&[partition]);
@@ -596,7 +597,7 @@ impl World {
             for pod in 0..self.pods.len() {
                 is_busy |= self.run_recovery(pod);
                 settle().await;
-                is_busy |= self.pods[pod].memory.end_pending(Fate::Commits);
+                is_busy |= self.pods[pod].memory.end_pending(InjectedOutcome::Commits);
                 for partition in self.pods[pod].memory.started() {
                     is_busy |= self.pods[pod].memory.poll(partition, 50) > 0;
                 }
@@ -628,7 +629,7 @@ impl World {
     }
 
     fn judge(self) -> Run {
-        let mut seen = Seen::default();
+        let mut seen = SeenRecords::default();
         let (mut committed, mut ends) = (BTreeMap::new(), BTreeMap::new());
         for index in 0..self.scenario.partitions {
             let partition = Partition(i32::try_from(index).expect("a few partitions"));

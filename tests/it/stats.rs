@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use steward::entity::Reason;
-use steward::log_events::LogEvent;
-use steward::stats::{Flood, Sample, Seen, Stats, Summary, Window};
+use steward::observability::log_events::LogEvent;
+use steward::observability::log_throttle::{LogThrottle, Occurrence, ThrottleSummary};
+use steward::observability::stats::{Sample, Stats, Window};
 
 use crate::support::capture::Capture;
 
@@ -171,7 +172,7 @@ fn the_numbers_leave_in_one_line() {
     let (stats, mut window, start) = counting();
     stats.set_in_flight_bytes(77);
     window.close(start + SECOND, &sample()).emit();
-    let line = log.wait_for(steward::log_events::Stats::NAME);
+    let line = log.wait_for(steward::observability::log_events::StatsReported::NAME);
     assert_eq!(line.integer("in_flight_bytes"), 77);
     assert_eq!(line.integer("in_flight_limit_bytes"), 1000);
     assert_eq!(line.integer("memory_rss_bytes"), 5000);
@@ -184,9 +185,9 @@ fn the_numbers_leave_in_one_line() {
 fn the_first_of_a_kind_is_logged_and_the_rest_summed_up() {
     let (mut flood, start) = flood(10);
     assert_eq!(flood.next_deadline(), None);
-    assert_eq!(flood.seen(&"a", 1, start), Seen::First);
-    assert_eq!(flood.seen(&"a", 2, start + SECOND), Seen::Counted);
-    assert_eq!(flood.seen(&"a", 3, start + 2 * SECOND), Seen::Counted);
+    assert_eq!(flood.seen(&"a", 1, start), Occurrence::First);
+    assert_eq!(flood.seen(&"a", 2, start + SECOND), Occurrence::Counted);
+    assert_eq!(flood.seen(&"a", 3, start + 2 * SECOND), Occurrence::Counted);
     assert_eq!(flood.next_deadline(), Some(start + WINDOW));
     assert_eq!(flood.summaries(start + WINDOW - Duration::from_millis(1)), []);
     assert_eq!(flood.summaries(start + WINDOW), [summary(Some("a"), 2, WINDOW, 3)]);
@@ -199,7 +200,7 @@ fn a_flood_that_stops_is_forgotten_after_its_summary() {
     assert_eq!(flood.summaries(start + WINDOW).len(), 1);
     assert_eq!(flood.summaries(start + 2 * WINDOW), []);
     assert_eq!(flood.next_deadline(), None);
-    assert_eq!(flood.seen(&"a", 3, start + 2 * WINDOW), Seen::First);
+    assert_eq!(flood.seen(&"a", 3, start + 2 * WINDOW), Occurrence::First);
 }
 
 fn a_flood_that_lasts_costs_one_summary_per_window() {
@@ -207,15 +208,15 @@ fn a_flood_that_lasts_costs_one_summary_per_window() {
     flood.seen(&"a", 0, start);
     for round in 0..5 {
         let at = start + round * WINDOW;
-        (1..=100).for_each(|number| assert_eq!(flood.seen(&"a", number, at + SECOND), Seen::Counted));
+        (1..=100).for_each(|number| assert_eq!(flood.seen(&"a", number, at + SECOND), Occurrence::Counted));
         assert_eq!(flood.summaries(at + WINDOW), [summary(Some("a"), 100, WINDOW, 100)]);
     }
 }
 
 fn kinds_do_not_hide_each_other() {
     let (mut flood, start) = flood(10);
-    assert_eq!(flood.seen(&"a", 1, start), Seen::First);
-    assert_eq!(flood.seen(&"b", 2, start + SECOND), Seen::First);
+    assert_eq!(flood.seen(&"a", 1, start), Occurrence::First);
+    assert_eq!(flood.seen(&"b", 2, start + SECOND), Occurrence::First);
     flood.seen(&"b", 3, start + 2 * SECOND);
     assert_eq!(flood.summaries(start + WINDOW), []);
     assert_eq!(flood.next_deadline(), Some(start + SECOND + WINDOW));
@@ -224,11 +225,11 @@ fn kinds_do_not_hide_each_other() {
 
 fn kinds_without_room_count_as_one() {
     let (mut flood, start) = flood(2);
-    assert_eq!(flood.seen(&"a", 1, start), Seen::First);
-    assert_eq!(flood.seen(&"b", 2, start), Seen::First);
-    assert_eq!(flood.seen(&"c", 3, start), Seen::First);
-    assert_eq!(flood.seen(&"d", 4, start), Seen::Counted);
-    assert_eq!(flood.seen(&"a", 5, start), Seen::Counted);
+    assert_eq!(flood.seen(&"a", 1, start), Occurrence::First);
+    assert_eq!(flood.seen(&"b", 2, start), Occurrence::First);
+    assert_eq!(flood.seen(&"c", 3, start), Occurrence::First);
+    assert_eq!(flood.seen(&"d", 4, start), Occurrence::Counted);
+    assert_eq!(flood.seen(&"a", 5, start), Occurrence::Counted);
     assert_eq!(flood.summaries(start + WINDOW), [summary(None, 1, WINDOW, 4), summary(Some("a"), 1, WINDOW, 5)]);
 }
 
@@ -247,12 +248,12 @@ fn every_event_of_a_flood_is_logged_or_summed_up_exactly_once() {
     let config = proptest::test_runner::Config { failure_persistence: None, ..Default::default() };
     let held = crate::support::chance::runner(config).run(&steps, |steps| {
         let now = now();
-        let mut flood = Flood::new(WINDOW, 3);
+        let mut flood = LogThrottle::new(WINDOW, 3);
         let (mut at, mut told) = (now, 0);
         for (kind, seconds) in &steps {
             at += SECOND * u32::try_from(*seconds).expect("it is small");
             told += flood.summaries(at).iter().map(|summary| summary.count).sum::<u64>();
-            told += u64::from(flood.seen(kind, (), at) == Seen::First);
+            told += u64::from(flood.seen(kind, (), at) == Occurrence::First);
         }
         told += flood.finish(at).iter().map(|summary| summary.count).sum::<u64>();
         prop_assert_eq!(told, steps.len() as u64);
@@ -274,7 +275,7 @@ fn counting() -> (Arc<Stats>, Window, Instant) {
 
 fn sample() -> Sample {
     Sample {
-        keys: Arc::new(steward::log_events::KeyPolicy::Plain),
+        keys: Arc::new(steward::observability::log_events::KeyPolicy::Plain),
         unix_ms: NOW_MS,
         phase: "committing".to_owned(),
         serving: vec![0, 1, 2],
@@ -286,12 +287,12 @@ fn sample() -> Sample {
     }
 }
 
-fn flood(max_kinds: usize) -> (Flood<&'static str, i64>, Instant) {
-    (Flood::new(WINDOW, max_kinds), now())
+fn flood(max_kinds: usize) -> (LogThrottle<&'static str, i64>, Instant) {
+    (LogThrottle::new(WINDOW, max_kinds), now())
 }
 
-fn summary(kind: Option<&'static str>, count: u64, window: Duration, last: i64) -> Summary<&'static str, i64> {
-    Summary { kind, count, window, last }
+fn summary(kind: Option<&'static str>, count: u64, window: Duration, last: i64) -> ThrottleSummary<&'static str, i64> {
+    ThrottleSummary { kind, count, window, last }
 }
 
 /// Two significant digits are promised.

@@ -10,12 +10,12 @@ mod twins;
 use std::sync::{Arc, Mutex};
 
 use libtest_mimic::Trial;
-use steward::actors::Stop;
 use steward::app::SystemClock;
 use steward::app::client_events::ClientLog;
 use steward::app::pipeline::{Pipeline, PipelineParts, plain};
 use steward::config::Config;
-use steward::kafka::topics::Topics;
+use steward::kafka::admin::topics::Topics;
+use steward::runtime::StopCause;
 
 use crate::support::kafka::{ANY_TIMESTAMP, Kafka, Outgoing, Stored, record};
 use crate::support::names::Names;
@@ -104,7 +104,7 @@ struct Run {
     kafka: Kafka,
     names: Names,
     pipeline: Pipeline,
-    stops: Arc<Mutex<Vec<Stop>>>,
+    stops: Arc<Mutex<Vec<StopCause>>>,
 }
 
 impl Run {

@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use proptest::prelude::*;
 use serde_json::Value;
 use steward::config::LogFormat;
-use steward::entity::{CorruptSnapshot, Entity, Event, Reason, Rejection, judge, panicked_in_entity_code};
-use steward::log_events::{
+use steward::entity::{CorruptSnapshot, Entity, RawEvent, Reason, Rejection, judge, panicked_in_entity_code};
+use steward::observability::log_events::{
     BecameReady, EventRejected, KafkaClientError, KafkaClientLog, KeyPolicy, LogEvent, LogLevelChanged, ProcessFailed,
-    Stats, ThreadPanicked, TransactionCommitted,
+    StatsReported, ThreadPanicked, TransactionCommitted,
+};
+use steward::observability::logging::{
+    LIBRARY_LOG, LogFilter, LogStyle, LoggingError, MAX_LINE_BYTES, MAX_PANIC_CHARS, MAX_TEXT_BYTES, Surroundings,
+    {self},
 };
 use steward::record::{Headers, Offset, Record};
-use steward::telemetry::{
-    self, Filter, LIBRARY_LOG, Look, MAX_LINE_BYTES, MAX_PANIC_CHARS, MAX_TEXT_BYTES, Surroundings, TelemetryError,
-};
 
 use crate::support::capture::{Capture, PATIENCE, parse};
 
@@ -46,7 +47,7 @@ pub fn trials() -> Vec<libtest_mimic::Trial> {
 const NOW_MS: i64 = 1_769_860_800_007;
 
 fn a_line_is_flat_and_starts_with_what_every_line_has() {
-    let lines = lines_of(Look::Json, everything(), || {
+    let lines = lines_of(LogStyle::Json, everything(), || {
         let key = KeyPolicy::Plain.show(b"7");
         let trace_id = Some("4bf92f3577b34da6a3ce929d0e0e4736");
         let rejected = EventRejected {
@@ -73,7 +74,7 @@ fn a_line_is_flat_and_starts_with_what_every_line_has() {
 
 fn whatever_the_texts_hold_a_line_is_one_json_object() {
     property(&(any_text(), any_text(), any::<i64>(), any::<f64>()), |(detail, code, number, fraction)| {
-        let lines = lines_of(Look::Json, everything(), || {
+        let lines = lines_of(LogStyle::Json, everything(), || {
             KafkaClientError { code: &code, detail: &detail, client: "consumer" }.emit();
             a_library_says(&detail, &code, number, fraction);
         });
@@ -98,7 +99,7 @@ fn whatever_the_texts_hold_a_line_is_one_json_object() {
 
 fn whatever_the_texts_hold_a_line_for_people_is_one_line_without_control_characters() {
     property(&(any_text(), any_text()), |(detail, code)| {
-        let lines = lines_of(Look::Text, everything(), || {
+        let lines = lines_of(LogStyle::Text, everything(), || {
             KafkaClientError { code: &code, detail: &detail, client: "consumer" }.emit();
             a_library_says(&detail, &code, 0, 0.0);
         });
@@ -113,7 +114,7 @@ fn whatever_the_texts_hold_a_line_for_people_is_one_line_without_control_charact
 
 fn a_text_is_cut_at_its_bound_between_characters() {
     let written = |detail: &str| {
-        let lines = lines_of(Look::Json, everything(), || {
+        let lines = lines_of(LogStyle::Json, everything(), || {
             KafkaClientError { code: "", detail, client: "" }.emit();
         });
         let line: Value = serde_json::from_str(&lines[0]).expect("a line is JSON");
@@ -132,7 +133,7 @@ fn a_text_is_cut_at_its_bound_between_characters() {
 fn a_line_with_too_many_fields_says_that_it_is_truncated() {
     let long = "x".repeat(10_000);
     let long = long.as_str();
-    for look in [Look::Json, Look::Text, Look::ColouredText] {
+    for look in [LogStyle::Json, LogStyle::Text, LogStyle::ColouredText] {
         let lines = lines_of(look, everything(), || {
             tracing::info!(a = long, b = long, c = long, d = long, e = long, f = long, g = long, h = long, last = 1);
         });
@@ -144,12 +145,12 @@ fn a_line_with_too_many_fields_says_that_it_is_truncated() {
 }
 
 fn a_number_that_json_has_no_word_for_is_null() {
-    let lines = lines_of(Look::Json, everything(), || tracing::info!(ratio = f64::NAN, peak = f64::INFINITY));
+    let lines = lines_of(LogStyle::Json, everything(), || tracing::info!(ratio = f64::NAN, peak = f64::INFINITY));
     assert!(lines[0].ends_with(r#""ratio":null,"peak":null}"#), "{}", lines[0]);
 }
 
 fn a_line_of_a_library_cannot_take_the_name_of_an_event() {
-    let lines = lines_of(Look::Json, everything(), || {
+    let lines = lines_of(LogStyle::Json, everything(), || {
         tracing::info!(event = "write_healed", level = "ERROR", timestamp = 1, "hello");
     });
     let line: Value = serde_json::from_str(&lines[0]).expect("a line is JSON");
@@ -164,13 +165,13 @@ fn a_line_of_a_library_cannot_take_the_name_of_an_event() {
 fn a_line_for_people_reads_from_left_to_right() {
     let emit = || ThreadPanicked { thread: "commit", location: "src/x.rs:1:2", detail: "no \"way\"\u{1b}[2J" }.emit();
     assert_eq!(
-        lines_of(Look::Text, everything(), emit),
+        lines_of(LogStyle::Text, everything(), emit),
         [concat!(
             "2026-01-31T12:00:00.007Z ERROR thread_panicked a thread panicked",
             r#" thread=commit location=src/x.rs:1:2 detail="no \"way\"\u001b[2J""#
         )]
     );
-    let coloured = lines_of(Look::ColouredText, everything(), emit);
+    let coloured = lines_of(LogStyle::ColouredText, everything(), emit);
     assert!(coloured[0].contains("\u{1b}[1;31mERROR\u{1b}[0m"), "{coloured:?}");
     assert!(coloured[0].ends_with("\u{1b}[0m"), "{coloured:?}");
 }
@@ -179,15 +180,15 @@ fn colours_are_for_terminals_alone() {
     let terminal = Surroundings { terminal: true, no_color: false };
     let quiet = Surroundings { terminal: true, no_color: true };
     let pipe = Surroundings { terminal: false, no_color: false };
-    let check = |format, around, look| assert_eq!(Look::choose(format, around), look);
-    check(LogFormat::Auto, terminal, Look::ColouredText);
-    check(LogFormat::Auto, quiet, Look::Text);
-    check(LogFormat::Auto, pipe, Look::Json);
-    check(LogFormat::Text, terminal, Look::ColouredText);
-    check(LogFormat::Text, quiet, Look::Text);
-    check(LogFormat::Text, pipe, Look::Text);
-    check(LogFormat::Json, terminal, Look::Json);
-    check(LogFormat::Json, pipe, Look::Json);
+    let check = |format, around, look| assert_eq!(LogStyle::choose(format, around), look);
+    check(LogFormat::Auto, terminal, LogStyle::ColouredText);
+    check(LogFormat::Auto, quiet, LogStyle::Text);
+    check(LogFormat::Auto, pipe, LogStyle::Json);
+    check(LogFormat::Text, terminal, LogStyle::ColouredText);
+    check(LogFormat::Text, quiet, LogStyle::Text);
+    check(LogFormat::Text, pipe, LogStyle::Text);
+    check(LogFormat::Json, terminal, LogStyle::Json);
+    check(LogFormat::Json, pipe, LogStyle::Json);
 }
 
 fn a_wrong_level_is_refused_by_name() {
@@ -199,10 +200,10 @@ fn a_wrong_level_is_refused_by_name() {
         "librdkafka=debug",
         "librdkafka=off",
     ] {
-        assert!(Filter::parse(right).is_ok(), "{right}");
+        assert!(LogFilter::parse(right).is_ok(), "{right}");
     }
-    let refused = |level: &str| match Filter::parse(level) {
-        Err(error @ TelemetryError::WrongLevel { .. }) => error.to_string(),
+    let refused = |level: &str| match LogFilter::parse(level) {
+        Err(error @ LoggingError::WrongLevel { .. }) => error.to_string(),
         other => panic!("{level:?} gave {other:?}"),
     };
     for wrong in
@@ -216,8 +217,8 @@ fn a_wrong_level_is_refused_by_name() {
 
 fn a_filter_can_show_one_target_in_more_detail() {
     let shown = |level: &str| {
-        let filter = Filter::parse(level).expect("it is right");
-        let lines = lines_of(Look::Json, filter, || {
+        let filter = LogFilter::parse(level).expect("it is right");
+        let lines = lines_of(LogStyle::Json, filter, || {
             BecameReady { assigned: 1, took_ms: 1 }.emit();
             KafkaClientLog { facility: "FETCH", detail: "", client: "consumer" }.emit();
             a_transaction();
@@ -234,7 +235,7 @@ fn a_filter_can_show_one_target_in_more_detail() {
 fn a_failure_before_the_log_is_up_leaves_a_line() {
     let (out, lines) = gathering();
     let failed = ProcessFailed { exit_code: 2, exit_name: "configuration", error: "log.level is \"inof\"" };
-    telemetry::emergency_line_to(Look::Json, now(), out, failed);
+    logging::emergency_line_to(LogStyle::Json, now(), out, failed);
     assert_eq!(
         lines(),
         [concat!(
@@ -277,8 +278,8 @@ fn a_panic_in_entity_code_tells_where_and_is_no_error() {
 
 fn the_level_changes_while_the_log_is_in_use_on_every_thread() {
     let (out, lines) = gathering();
-    let filter = |level: &str| Filter::parse(level).expect("it is right");
-    let (dispatch, levels) = telemetry::adjustable(filter("info"), Look::Json, now(), out);
+    let filter = |level: &str| LogFilter::parse(level).expect("it is right");
+    let (dispatch, levels) = logging::adjustable(filter("info"), LogStyle::Json, now(), out);
     // One more subscriber: with a single one, tracing asks only the first thread that meets a statement.
     let _other = Capture::elsewhere();
     let on_another_thread = || {
@@ -343,12 +344,12 @@ fn a_test_on_one_thread_waits_while_the_clock_is_paused() {
 }
 
 fn the_log_of_a_child_process_is_read_line_by_line() {
-    let mut lines = lines_of(Look::Json, everything(), || BecameReady { assigned: 1, took_ms: 5 }.emit());
+    let mut lines = lines_of(LogStyle::Json, everything(), || BecameReady { assigned: 1, took_ms: 5 }.emit());
     lines.push("Killed".to_owned());
     let log = Capture::of_process(std::io::Cursor::new(lines.join("\n")));
     assert_eq!(log.wait_for(BecameReady::NAME).integer("took_ms"), 5);
     let _hook = Hook::silent();
-    let missing = catch_unwind(AssertUnwindSafe(|| log.wait_for(Stats::NAME)));
+    let missing = catch_unwind(AssertUnwindSafe(|| log.wait_for(StatsReported::NAME)));
     assert!(missing.is_err(), "it ended without one");
     assert_eq!(log.noise(), ["Killed"]);
 }
@@ -356,23 +357,23 @@ fn the_log_of_a_child_process_is_read_line_by_line() {
 // ------------------------------------------------------------------------------------------------------- the helpers
 
 /// What `emit` writes at [`NOW_MS`], line by line.
-pub fn lines_of(look: Look, filter: Filter, emit: impl FnOnce()) -> Vec<String> {
+pub fn lines_of(look: LogStyle, filter: LogFilter, emit: impl FnOnce()) -> Vec<String> {
     let (out, lines) = gathering();
-    tracing::dispatcher::with_default(&telemetry::dispatch(filter, look, now(), out), emit);
+    tracing::dispatcher::with_default(&logging::dispatch(filter, look, now(), out), emit);
     lines()
 }
 
 /// The filter that lets everything pass.
-pub fn everything() -> Filter {
-    Filter::parse("trace").expect("it is a level")
+pub fn everything() -> LogFilter {
+    LogFilter::parse("trace").expect("it is a level")
 }
 
-fn now() -> telemetry::UnixMs {
+fn now() -> logging::WallClock {
     Arc::new(|| NOW_MS)
 }
 
 /// Where lines can be written, and what was. Each has to come whole, with one end.
-fn gathering() -> (telemetry::Out, impl Fn() -> Vec<String>) {
+fn gathering() -> (logging::LogSink, impl Fn() -> Vec<String>) {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let gathered = lines.clone();
     let out = move |line: &str| {
@@ -435,7 +436,7 @@ static TURN: Mutex<()> = Mutex::new(());
 impl Hook {
     fn installed(caught: fn(&str) -> bool) -> Hook {
         let hook = Hook::silent();
-        telemetry::log_panics(caught, || {}, now());
+        logging::log_panics(caught, || {}, now());
         hook
     }
 
@@ -463,7 +464,7 @@ struct Fragile;
 impl Entity for Fragile {
     type State = ();
     fn absent(&self) -> Self::State {}
-    fn decide(&self, (): &(), _: Event<'_>) -> Result<(), Rejection> {
+    fn decide(&self, (): &(), _: RawEvent<'_>) -> Result<(), Rejection> {
         panic!("it always does")
     }
     fn encode(&self, (): &()) -> Option<Vec<u8>> {

@@ -10,8 +10,8 @@ use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
 use ratatui::style::Color;
 use serde_json::json;
-use steward::cli::top::{Colours, Sort, Then, View, draw, plain};
-use steward::log_reader::{UnixMs, read};
+use steward::tools::log_reader::{UnixMs, read};
+use steward::tools::top::{Colours, Sort, Then, View, draw, plain};
 
 use crate::cli::{Ran, Running, command, folder};
 use crate::log_reader::{failed, prefixed, start, stats, warning, written};

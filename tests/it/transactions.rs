@@ -12,12 +12,20 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, DefaultConsumerContext};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use steward::engine::commit::transaction::{
+    CommitOutcome, Committed, OffsetMetadata, OffsetRange, RefusedRecord, TransactionContent,
+};
+use steward::engine::outcome::RejectedEvent;
+use steward::engine::ownership::Ownership;
 use steward::entity::{Reason, Rejection};
-use steward::kafka::commit_thread::{CommitClients, CommitSettings, CommitStep, CommitThread, MAX_ABANDONED, given_up};
-use steward::kafka::membership::{GroupView, Membership, membership_of};
-use steward::kafka::{committed, transaction};
-use steward::ports::{Answer, Clock, Committed, Content, Mark, RefusedRecord, Stretch, Terms, Transactions};
-use steward::record::{Batch, DeadLetter, Header, Offset, Partition, Position, Snapshot, Term, TraceContext};
+use steward::kafka::consumer::membership::{GroupView, Membership, membership_of};
+use steward::kafka::reader::committed;
+use steward::kafka::transactions::commit_thread::{
+    CommitClients, CommitSettings, CommitStep, CommitThread, MAX_ABANDONED, given_up,
+};
+use steward::kafka::transactions::transaction;
+use steward::ports::{Clock, Transactions};
+use steward::record::{Batch, Epoch, Header, Offset, Partition, Position, Snapshot, TraceContext};
 
 use crate::support::clock::SystemClock;
 use crate::support::kafka::{Kafka, Stored};
@@ -62,8 +70,8 @@ fn a_commit_shows_state_dead_letters_and_offsets_at_once() {
     let gone = pod.snapshot("43", None, 5);
     let batch = pod.batch(7, Some(b""), Some(b"not json"), &[("a", Some(b"1")), ("a", None), ("b", Some(b""))]);
     let letter =
-        DeadLetter { batch, index: 0, rejection: Rejection::new(Reason::MissingKey, "no key"), truncated: false };
-    let nothing = DeadLetter {
+        RejectedEvent { batch, index: 0, rejection: Rejection::new(Reason::MissingKey, "no key"), truncated: false };
+    let nothing = RejectedEvent {
         batch: pod.batch(8, None, None, &[]),
         index: 0,
         rejection: Rejection::new(Reason::MissingKey, "no key"),
@@ -73,7 +81,7 @@ fn a_commit_shows_state_dead_letters_and_offsets_at_once() {
     let before = SystemClock.unix_ms();
     let answer = pod.commits(pod.content(1, vec![live, gone], vec![letter, nothing], 9));
 
-    assert!(matches!(answer, Answer::Committed { .. }), "{answer:?}");
+    assert!(matches!(answer, CommitOutcome::Committed { .. }), "{answer:?}");
     let state = pod.kafka.read_committed(&pod.names.state);
     let expected = headers(&[
         ("steward-source-partition", "0"),
@@ -106,7 +114,7 @@ fn a_commit_shows_state_dead_letters_and_offsets_at_once() {
 }
 
 fn a_term_that_ends_after_the_metadata_was_taken_lets_nothing_through() {
-    let terms = Arc::new(Terms::new());
+    let terms = Arc::new(Ownership::new());
     let term = terms.begin(P0);
     let ended = Arc::clone(&terms);
     // The first look is before the transaction, the second between the records and the offsets.
@@ -123,7 +131,7 @@ fn a_term_that_ends_after_the_metadata_was_taken_lets_nothing_through() {
 
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
 
-    assert!(matches!(&answer, Answer::Stale(partitions) if *partitions == [P0]), "{answer:?}");
+    assert!(matches!(&answer, CommitOutcome::Stale(partitions) if *partitions == [P0]), "{answer:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
     assert_eq!(pod.renews(), [(P0, None)]);
 }
@@ -132,12 +140,12 @@ fn content_of_an_ended_term_opens_no_transaction() {
     let pod = Pod::joins(1);
     pod.terms.end(P0);
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
-    assert!(matches!(&answer, Answer::Stale(partitions) if *partitions == [P0]), "{answer:?}");
+    assert!(matches!(&answer, CommitOutcome::Stale(partitions) if *partitions == [P0]), "{answer:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
 }
 
 fn a_consumer_that_never_joined_commits_nothing() {
-    let terms = Arc::new(Terms::new());
+    let terms = Arc::new(Ownership::new());
     let term = terms.begin(P0);
     let pod = Pod::with_view(1, terms, term, |_| {
         let stranger: BaseConsumer =
@@ -145,13 +153,13 @@ fn a_consumer_that_never_joined_commits_nothing() {
         Arc::new(move || membership_of(&stranger))
     });
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
-    assert!(matches!(&answer, Answer::OutOfGroup { cause } if cause.contains("not joined")), "{answer:?}");
+    assert!(matches!(&answer, CommitOutcome::OutOfGroup { cause } if cause.contains("not joined")), "{answer:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
     assert_eq!(pod.renews(), [(P0, None)]);
 }
 
 fn an_old_generation_commits_nothing() {
-    let terms = Arc::new(Terms::new());
+    let terms = Arc::new(Ownership::new());
     let term = terms.begin(P0);
     let (keep, kept) = mpsc::channel();
     let pod = Pod::with_view(2, terms, term, move |member| {
@@ -169,28 +177,28 @@ fn an_old_generation_commits_nothing() {
 
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
 
-    assert!(matches!(&answer, Answer::OutOfGroup { .. }), "{answer:?}");
+    assert!(matches!(&answer, CommitOutcome::OutOfGroup { .. }), "{answer:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
     let again = pod.commits(pod.content(2, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
-    assert!(matches!(again, Answer::Committed { .. }), "{again:?}");
+    assert!(matches!(again, CommitOutcome::Committed { .. }), "{again:?}");
 }
 
 fn a_newer_producer_of_the_same_name_fences_the_older() {
     let pod = Pod::joins(1);
     let twin = pod.thread(pod.view());
-    assert!(matches!(renewed(&twin), Answer::Renewed(_)));
+    assert!(matches!(renewed(&twin), CommitOutcome::Renewed(_)));
 
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("old"), 0)], vec![], 1));
 
-    assert!(matches!(answer, Answer::Fenced { within_timeout: true, .. }), "{answer:?}");
+    assert!(matches!(answer, CommitOutcome::Fenced { within_timeout: true, .. }), "{answer:?}");
     let newer = ask(&twin, pod.content(1, vec![pod.snapshot("42", Some("new"), 0)], vec![], 1));
-    assert!(matches!(newer, Answer::Committed { .. }), "{newer:?}");
+    assert!(matches!(newer, CommitOutcome::Committed { .. }), "{newer:?}");
     let values: Vec<_> = pod.kafka.read_committed(&pod.names.state).into_iter().map(|stored| stored.value).collect();
     assert_eq!(values, [Some(b"new".to_vec())]);
 }
 
 fn a_transaction_that_timed_out_is_told_from_one_that_another_process_fenced() {
-    let terms = Arc::new(Terms::new());
+    let terms = Arc::new(Ownership::new());
     let term = terms.begin(P0);
     let names = Names::new();
     let open = names.state.clone();
@@ -205,7 +213,7 @@ fn a_transaction_that_timed_out_is_told_from_one_that_another_process_fenced() {
         })
     });
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
-    assert!(matches!(answer, Answer::Fenced { within_timeout: false, .. }), "{answer:?}");
+    assert!(matches!(answer, CommitOutcome::Fenced { within_timeout: false, .. }), "{answer:?}");
     assert_eq!(pod.renews(), [(P0, None)]);
 }
 
@@ -213,23 +221,24 @@ fn a_record_that_is_too_large_is_named_and_passes_without_its_value() {
     let pod = Pod::joins(1);
     let noise: Vec<u8> = (0..10_000_000_u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
     let rejection = Rejection::new(Reason::PayloadTooLarge, "too large");
-    let small = DeadLetter {
+    let small = RejectedEvent {
         batch: pod.batch(0, Some(b"1"), Some(b"x"), &[]),
         index: 0,
         rejection: rejection.clone(),
         truncated: false,
     };
-    let huge = DeadLetter { batch: pod.batch(1, Some(b"2"), Some(&noise), &[]), index: 0, rejection, truncated: false };
+    let huge =
+        RejectedEvent { batch: pod.batch(1, Some(b"2"), Some(&noise), &[]), index: 0, rejection, truncated: false };
     let snapshots = vec![pod.snapshot("42", Some("{}"), 2)];
 
     let answer = pod.commits(pod.content(1, snapshots.clone(), vec![small.clone(), huge.clone()], 3));
 
-    let Answer::Refused { record, .. } = &answer else { panic!("{answer:?}") };
+    let CommitOutcome::Refused { record, .. } = &answer else { panic!("{answer:?}") };
     assert_eq!(*record, Some(RefusedRecord::DeadLetter { index: 1, too_large: true }));
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
-    let truncated = DeadLetter { truncated: true, ..huge };
+    let truncated = RejectedEvent { truncated: true, ..huge };
     let answer = pod.commits(pod.content(1, snapshots, vec![small, truncated], 3));
-    assert!(matches!(answer, Answer::Committed { .. }), "{answer:?}");
+    assert!(matches!(answer, CommitOutcome::Committed { .. }), "{answer:?}");
     let dlq = pod.kafka.read_committed(&pod.names.dlq);
     assert_eq!((dlq.len(), dlq[1].value.as_deref(), dlq[1].key.as_deref()), (2, None, Some(&b"2"[..])));
     let expected = headers(&[("steward-truncated", "true"), ("steward-truncated-length", "10000000")]);
@@ -246,10 +255,10 @@ fn a_snapshot_that_is_too_large_passes_without_its_trace_context() {
 
     let answer = pod.commits(pod.content(1, vec![small.clone(), traced.clone()], vec![], 3));
 
-    let Answer::Refused { record, .. } = &answer else { panic!("{answer:?}") };
+    let CommitOutcome::Refused { record, .. } = &answer else { panic!("{answer:?}") };
     assert_eq!(*record, Some(RefusedRecord::Snapshot { index: 1, too_large: true }));
     let answer = pod.commits(pod.content(2, vec![small, Snapshot { trace: None, ..traced }], vec![], 3));
-    assert!(matches!(answer, Answer::Committed { .. }), "{answer:?}");
+    assert!(matches!(answer, CommitOutcome::Committed { .. }), "{answer:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state).len(), 2);
 }
 
@@ -257,7 +266,7 @@ fn offsets_alone_commit_one_after_the_other() {
     let pod = Pod::joins(1);
     for number in 1..=5 {
         let answer = pod.commits(pod.content(number, vec![], vec![], i64::try_from(number).expect("small")));
-        assert!(matches!(answer, Answer::Committed { .. }), "{answer:?}");
+        assert!(matches!(answer, CommitOutcome::Committed { .. }), "{answer:?}");
     }
     assert_eq!(pod.renews(), [(P0, Some(Committed { position: Position(5), mark: "run/5".to_owned() }))]);
 }
@@ -266,7 +275,7 @@ fn before_a_renewal_there_is_no_producer() {
     let pod = Pod::joins(1);
     let fresh = pod.thread(pod.view());
     let answer = ask(&fresh, pod.content(1, vec![], vec![], 1));
-    assert!(matches!(answer, Answer::Unanswered { .. }), "{answer:?}");
+    assert!(matches!(answer, CommitOutcome::Unanswered { .. }), "{answer:?}");
     assert_eq!(fresh.phase().get().0, CommitStep::Idle);
 }
 
@@ -275,7 +284,7 @@ fn a_small_transaction_takes_milliseconds() {
     let mut took = Vec::new();
     for number in 1..=30 {
         let answer = pod.commits(pod.content(number, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
-        let Answer::Committed { took: this } = answer else { panic!("{answer:?}") };
+        let CommitOutcome::Committed { took: this } = answer else { panic!("{answer:?}") };
         took.push(this);
         // The broker still writes the markers of the one before, and lets the next one wait: not what is measured.
         pod.kafka.read_committed(&pod.names.state);
@@ -292,15 +301,15 @@ fn a_small_transaction_takes_milliseconds() {
 
 fn an_end_that_may_have_been_sent_twice_is_no_answer() {
     let mock = Mock::new();
-    assert!(matches!(mock.commits(1), Answer::Committed { .. }));
+    assert!(matches!(mock.commits(1), CommitOutcome::Committed { .. }));
     mock.cluster.broker_round_trip_time(1, Duration::from_millis(450)).expect("the mock obeys");
     let answer = mock.commits(2);
-    let Answer::Unanswered { cause } = &answer else { panic!("{answer:?}") };
+    let CommitOutcome::Unanswered { cause } = &answer else { panic!("{answer:?}") };
     assert!(cause.contains("it may have been sent twice"), "{cause}");
     mock.cluster.broker_round_trip_time(1, Duration::ZERO).expect("the mock obeys");
-    assert!(matches!(mock.commits(2), Answer::Unanswered { .. }), "that producer is gone");
-    assert!(matches!(renewed(&mock.transactions), Answer::Renewed(_)));
-    assert!(matches!(mock.commits(2), Answer::Committed { .. }));
+    assert!(matches!(mock.commits(2), CommitOutcome::Unanswered { .. }), "that producer is gone");
+    assert!(matches!(renewed(&mock.transactions), CommitOutcome::Renewed(_)));
+    assert!(matches!(mock.commits(2), CommitOutcome::Committed { .. }));
 }
 
 fn each_error_of_the_broker_gets_its_answer() {
@@ -326,13 +335,16 @@ fn each_error_of_the_broker_gets_its_answer() {
     ];
     let mock = Mock::new();
     for (number, (request, error, expected)) in (1..).zip(table) {
-        assert!(matches!(renewed(&mock.transactions), Answer::Renewed(_)));
+        assert!(matches!(renewed(&mock.transactions), CommitOutcome::Renewed(_)));
         mock.cluster.request_errors(request, &[error]);
         let answer = format!("{:?}", mock.commits(number));
         assert!(answer.starts_with(expected), "{request:?} answered {error:?}: {answer}");
-        assert!(matches!(renewed(&mock.transactions), Answer::Renewed(_)), "after {request:?} answered {error:?}");
+        assert!(
+            matches!(renewed(&mock.transactions), CommitOutcome::Renewed(_)),
+            "after {request:?} answered {error:?}"
+        );
         let again = mock.commits(number);
-        assert!(matches!(again, Answer::Committed { .. }), "after {request:?} answered {error:?}: {again:?}");
+        assert!(matches!(again, CommitOutcome::Committed { .. }), "after {request:?} answered {error:?}: {again:?}");
     }
 }
 
@@ -341,14 +353,17 @@ fn a_missing_permission_to_produce_is_a_refusal() {
     let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     mock.cluster.request_errors(RDKafkaApiKey::AddPartitionsToTxn, &[denied]);
     let answer = mock.commits(1);
-    assert!(matches!(answer, Answer::Refused { record: None, .. }), "{answer:?}");
+    assert!(matches!(answer, CommitOutcome::Refused { record: None, .. }), "{answer:?}");
     mock.cluster.request_errors(RDKafkaApiKey::Produce, &[denied]);
     let answer = mock.commits(1);
     assert!(
-        matches!(answer, Answer::Refused { record: Some(RefusedRecord::Snapshot { index: 0, too_large: false }), .. }),
+        matches!(
+            answer,
+            CommitOutcome::Refused { record: Some(RefusedRecord::Snapshot { index: 0, too_large: false }), .. }
+        ),
         "{answer:?}"
     );
-    assert!(matches!(mock.commits(1), Answer::Committed { .. }));
+    assert!(matches!(mock.commits(1), CommitOutcome::Committed { .. }));
 }
 
 fn the_phase_tells_what_the_thread_waits_for() {
@@ -372,10 +387,10 @@ fn without_a_broker_a_renewal_fails_within_its_limit() {
     mock.cluster.broker_down(1).expect("the mock obeys");
     let started = SystemClock.now();
     let answer = renewed(&mock.transactions);
-    assert!(matches!(answer, Answer::RenewFailed { .. }), "{answer:?}");
+    assert!(matches!(answer, CommitOutcome::RenewFailed { .. }), "{answer:?}");
     assert!(SystemClock.now() - started < Duration::from_secs(20));
     mock.cluster.broker_up(1).expect("the mock obeys");
-    assert!(matches!(renewed(&mock.transactions), Answer::Renewed(_)));
+    assert!(matches!(renewed(&mock.transactions), CommitOutcome::Renewed(_)));
 }
 
 /// Told so of the coordinator, the library waits for a broker to come or go before it asks again, and for nothing else.
@@ -391,32 +406,32 @@ fn a_call_that_never_returns_is_given_up_with_its_producer() {
     let answer = mock.commits(1);
     let took = SystemClock.now() - started;
 
-    assert!(matches!(&answer, Answer::Unanswered { cause } if cause.contains("given up")), "{answer:?}");
+    assert!(matches!(&answer, CommitOutcome::Unanswered { cause } if cause.contains("given up")), "{answer:?}");
     assert!(took >= timeout, "after {took:?} only");
     assert_eq!(mock.transactions.phase().get().0, CommitStep::Idle, "what was given up is not shown any more");
     for request in [RDKafkaApiKey::TxnOffsetCommit, RDKafkaApiKey::FindCoordinator] {
         mock.cluster.clear_request_errors(request);
     }
-    assert!(matches!(mock.commits(2), Answer::Unanswered { .. }), "its producer went with it");
-    assert!(matches!(renewed(&mock.transactions), Answer::Renewed(_)));
+    assert!(matches!(mock.commits(2), CommitOutcome::Unanswered { .. }), "its producer went with it");
+    assert!(matches!(renewed(&mock.transactions), CommitOutcome::Renewed(_)));
     let next = mock.commits(3);
-    assert!(matches!(next, Answer::Committed { .. }), "{next:?}");
+    assert!(matches!(next, CommitOutcome::Committed { .. }), "{next:?}");
 }
 
 fn calls_are_given_up_until_too_many_are_outstanding() {
     for outstanding in 1..=2 * MAX_ABANDONED {
         let answer = given_up(CommitStep::SendingOffsets, Duration::from_secs(12), outstanding);
         if outstanding <= MAX_ABANDONED {
-            assert!(matches!(&answer, Answer::Unanswered { cause } if cause.contains("12000 ms")), "{answer:?}");
+            assert!(matches!(&answer, CommitOutcome::Unanswered { cause } if cause.contains("12000 ms")), "{answer:?}");
         } else {
-            assert!(matches!(&answer, Answer::Fatal { cause } if cause.contains("restart")), "{answer:?}");
+            assert!(matches!(&answer, CommitOutcome::Fatal { cause } if cause.contains("restart")), "{answer:?}");
         }
     }
 }
 
 struct Mock {
     cluster: MockCluster<'static, DefaultProducerContext>,
-    terms: Arc<Terms>,
+    terms: Arc<Ownership>,
     transactions: CommitThread,
 }
 
@@ -447,25 +462,26 @@ impl Mock {
         let outsider: BaseConsumer = clients.asker.create().expect("valid");
         let view: GroupView =
             Arc::new(move || Membership::Member(outsider.group_metadata().expect("a consumer with a group")));
-        let terms = Arc::new(Terms::new());
+        let terms = Arc::new(Ownership::new());
         let held = Arc::clone(&terms);
         let clock = Arc::new(SystemClock);
         let context = DefaultConsumerContext;
-        let transactions = CommitThread::start(settings, clients, context, view, held, Mark::new("run"), clock);
+        let transactions =
+            CommitThread::start(settings, clients, context, view, held, OffsetMetadata::new("run"), clock);
         let mock = Mock { cluster, terms, transactions: transactions.expect("a thread") };
-        assert!(matches!(renewed(&mock.transactions), Answer::Renewed(_)));
+        assert!(matches!(renewed(&mock.transactions), CommitOutcome::Renewed(_)));
         mock
     }
 
-    fn content(&self, number: u64) -> Content {
+    fn content(&self, number: u64) -> TransactionContent {
         let key = Arc::from(&b"42"[..]);
         let snapshot = Snapshot { partition: P0, key, value: None, newest: Offset(0), trace: None };
         let term = self.terms.begin(P0);
-        let stretch = Stretch { partition: P0, term, start: None, end: Position(1) };
-        Content { number, snapshots: vec![snapshot], dead_letters: vec![], stretches: vec![stretch] }
+        let stretch = OffsetRange { partition: P0, term, start: None, end: Position(1) };
+        TransactionContent { number, snapshots: vec![snapshot], dead_letters: vec![], stretches: vec![stretch] }
     }
 
-    fn commits(&self, number: u64) -> Answer {
+    fn commits(&self, number: u64) -> CommitOutcome {
         ask(&self.transactions, self.content(number))
     }
 }
@@ -478,23 +494,23 @@ struct Pod {
     names: Names,
     instance: String,
     transaction_timeout: Duration,
-    terms: Arc<Terms>,
-    term: Term,
+    terms: Arc<Ownership>,
+    term: Epoch,
     transactions: Option<CommitThread>,
     member: Member,
 }
 
 impl Pod {
     fn joins(partitions: i32) -> Pod {
-        let terms = Arc::new(Terms::new());
+        let terms = Arc::new(Ownership::new());
         let term = terms.begin(P0);
         Pod::with_view(partitions, terms, term, |member| Arc::new(move || membership_of(&member)))
     }
 
     fn with_view(
         partitions: i32,
-        terms: Arc<Terms>,
-        term: Term,
+        terms: Arc<Ownership>,
+        term: Epoch,
         view: impl FnOnce(Arc<BaseConsumer>) -> GroupView,
     ) -> Pod {
         Pod::build(partitions, terms, term, Names::new(), Duration::from_secs(10), view)
@@ -502,8 +518,8 @@ impl Pod {
 
     fn build(
         partitions: i32,
-        terms: Arc<Terms>,
-        term: Term,
+        terms: Arc<Ownership>,
+        term: Epoch,
         names: Names,
         transaction_timeout: Duration,
         view: impl FnOnce(Arc<BaseConsumer>) -> GroupView,
@@ -540,7 +556,7 @@ impl Pod {
         };
         let terms = Arc::clone(&self.terms);
         let context = DefaultConsumerContext;
-        CommitThread::start(settings, clients, context, view, terms, Mark::new("run"), Arc::new(SystemClock))
+        CommitThread::start(settings, clients, context, view, terms, OffsetMetadata::new("run"), Arc::new(SystemClock))
             .expect("a thread")
     }
 
@@ -562,29 +578,35 @@ impl Pod {
         Arc::new(batch)
     }
 
-    fn content(&self, number: u64, snapshots: Vec<Snapshot>, dead_letters: Vec<DeadLetter>, end: i64) -> Content {
-        let stretch = Stretch { partition: P0, term: self.term, start: None, end: Position(end) };
-        Content { number, snapshots, dead_letters, stretches: vec![stretch] }
+    fn content(
+        &self,
+        number: u64,
+        snapshots: Vec<Snapshot>,
+        dead_letters: Vec<RejectedEvent>,
+        end: i64,
+    ) -> TransactionContent {
+        let stretch = OffsetRange { partition: P0, term: self.term, start: None, end: Position(end) };
+        TransactionContent { number, snapshots, dead_letters, stretches: vec![stretch] }
     }
 
-    fn commits(&self, content: Content) -> Answer {
+    fn commits(&self, content: TransactionContent) -> CommitOutcome {
         ask(self.transactions.as_ref().expect("started"), content)
     }
 
     fn renews(&self) -> Vec<(Partition, Option<Committed>)> {
         let answer = renewed(self.transactions.as_ref().expect("started"));
-        let Answer::Renewed(committed) = answer else { panic!("no fresh producer: {answer:?}") };
+        let CommitOutcome::Renewed(committed) = answer else { panic!("no fresh producer: {answer:?}") };
         committed
     }
 }
 
-fn ask(transactions: &CommitThread, content: Content) -> Answer {
+fn ask(transactions: &CommitThread, content: TransactionContent) -> CommitOutcome {
     let (reply, answer) = mpsc::channel();
     transactions.commit(Arc::new(content), Box::new(move |answer| reply.send(answer).expect("the test listens")));
     answer.recv_timeout(PATIENCE).expect("every request is answered")
 }
 
-fn renewed(transactions: &CommitThread) -> Answer {
+fn renewed(transactions: &CommitThread) -> CommitOutcome {
     let (reply, answer) = mpsc::channel();
     transactions.renew(vec![P0], Box::new(move |answer| reply.send(answer).expect("the test listens")));
     answer.recv_timeout(PATIENCE).expect("every request is answered")

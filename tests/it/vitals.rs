@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
-use steward::progress::lifecycle::Stage;
-use steward::progress::offsets::{Head, OpenWork};
-use steward::progress::recovery::Topic;
-use steward::record::{Batch, Offset, Partition, Position, Term};
-use steward::vitals::{Intake, Limits, Phase, RecoveryAt, Sight, Stall, Vitals, Watchdog};
+use steward::engine::batches::{Head, OpenWork};
+use steward::engine::partition::PartitionState;
+use steward::engine::recovery::Topic;
+use steward::observability::status::{RecoveryAt, Status};
+use steward::observability::watchdog::{IngestPressure, Observation, Stall, StallPhase, Watchdog, WatchdogLimits};
+use steward::record::{Batch, Epoch, Offset, Partition, Position};
 
 pub fn trials() -> Vec<Trial> {
     trials![
@@ -51,7 +52,7 @@ fn a_partition_that_stands_still_among_busy_ones_is_noticed() {
 
     let stall = scene.until_stall(2 * LIMIT, |scene, step| scene.commits(P1, 10 + step));
 
-    assert_eq!((stall.phase, stall.partition, stall.offset), (Phase::Apply, Some(P0), Some(Offset(7))));
+    assert_eq!((stall.phase, stall.partition, stall.offset), (StallPhase::Apply, Some(P0), Some(Offset(7))));
     assert_eq!((stall.lasts, stall.limit), (LIMIT, LIMIT));
 }
 
@@ -69,7 +70,7 @@ fn the_clock_of_a_partition_starts_when_it_has_something_to_do() {
     scene.vitals.end(P0, Position(6));
     scene.stands_for(LIMIT);
     let stall = scene.until_stall(LOOK, |_, _| {});
-    assert_eq!((stall.phase, stall.partition, stall.lasts), (Phase::Poll, Some(P0), LIMIT));
+    assert_eq!((stall.phase, stall.partition, stall.lasts), (StallPhase::Poll, Some(P0), LIMIT));
     assert_eq!(stall.waiting_for, "records to arrive; the consumer is polling");
 }
 
@@ -85,7 +86,7 @@ fn time_in_which_nobody_looked_does_not_count() {
 
 fn a_partition_that_waits_for_room_counts_a_tenth() {
     let mut scene = Scene::serving(&[P0, P1]);
-    scene.intake = Intake::Full;
+    scene.intake = IngestPressure::Full;
     scene.opens(&[(P1, 3)]);
     scene.commits(P0, 5);
     scene.vitals.end(P0, Position(6));
@@ -98,16 +99,16 @@ fn a_partition_that_waits_for_room_counts_a_tenth() {
         LOOK * u32::try_from(looks).expect("a few hundred") > 9 * LIMIT,
         "others used its turn up, and that was taken for a stall"
     );
-    assert_eq!((stall.phase, stall.partition), (Phase::Poll, Some(P0)));
+    assert_eq!((stall.phase, stall.partition), (StallPhase::Poll, Some(P0)));
     assert_eq!(stall.waiting_for, "room in the intake, which others fill");
 }
 
 fn a_partition_that_has_read_counts_in_full_though_the_intake_is_full() {
     let mut scene = Scene::serving(&[P0]);
-    scene.intake = Intake::Full;
+    scene.intake = IngestPressure::Full;
     scene.opens(&[(P0, 3)]);
     scene.stands_for(LIMIT);
-    assert_eq!(scene.until_stall(LOOK, |_, _| {}).phase, Phase::Apply);
+    assert_eq!(scene.until_stall(LOOK, |_, _| {}).phase, StallPhase::Apply);
 }
 
 fn a_recovery_that_moves_never_stalls_however_long_it_takes() {
@@ -118,7 +119,7 @@ fn a_recovery_that_moves_never_stalls_however_long_it_takes() {
         scene.stands_for(LIMIT - 2 * LOOK);
     }
     let stall = scene.until_stall(LIMIT, |_, _| {});
-    assert_eq!((stall.phase, stall.partition, stall.offset), (Phase::Restore, Some(P0), None));
+    assert_eq!((stall.phase, stall.partition, stall.offset), (StallPhase::Restore, Some(P0), None));
     assert_eq!(stall.waiting_for, "records of the state topic: it stands at position 49 of 1000");
 }
 
@@ -130,12 +131,12 @@ fn a_recovery_that_waits_for_its_turn_shares_the_movement_of_the_others() {
         scene.stands_for(LIMIT / 2);
     }
     // Its own turn begins with a clock of its own.
-    scene.vitals.stage(P1, Some(Stage::Serving), scene.now);
+    scene.vitals.stage(P1, Some(PartitionState::Serving), scene.now);
     scene.stands_for(LIMIT / 2);
     scene.vitals.recovery_begins(P0, scene.now);
     scene.stands_for(LIMIT - 2 * LOOK);
     let stall = scene.until_stall(4 * LOOK, |_, _| {});
-    assert_eq!((stall.phase, stall.partition), (Phase::Restore, Some(P0)));
+    assert_eq!((stall.phase, stall.partition), (StallPhase::Restore, Some(P0)));
 }
 
 fn a_recovery_that_only_begins_anew_does_not_move() {
@@ -147,7 +148,7 @@ fn a_recovery_that_only_begins_anew_does_not_move() {
         scene.reads(P0, 1 + step % 10);
         attempts += 1;
     });
-    assert_eq!(stall.phase, Phase::Restore);
+    assert_eq!(stall.phase, StallPhase::Restore);
     assert!(attempts > 100, "{attempts}");
 }
 
@@ -164,7 +165,7 @@ fn what_waits_in_the_mailbox_is_a_route_that_stands_still() {
     scene.vitals.offers(P0, Some((Offset(4), Some(b"four"))));
     scene.vitals.offers(P0, Some((Offset(9), Some(b"nine"))));
     let stall = scene.until_stall(2 * LIMIT, |_, _| {});
-    assert_eq!((stall.phase, stall.partition, stall.offset), (Phase::Route, Some(P0), Some(Offset(4))));
+    assert_eq!((stall.phase, stall.partition, stall.offset), (StallPhase::Route, Some(P0), Some(Offset(4))));
     assert_eq!(stall.waiting_for, "the ingest actor to take 2 batches from its mailbox");
     assert_eq!(scene.vitals.key_at(P0, Offset(4)).as_deref(), Some(&b"four"[..]));
 
@@ -175,7 +176,7 @@ fn what_waits_in_the_mailbox_is_a_route_that_stands_still() {
     scene.opens(&[(P0, 4)]);
     scene.do_actors_turn = false;
     let stall = scene.until_stall(2 * LIMIT, |_, _| {});
-    assert_eq!((stall.phase, stall.offset), (Phase::Route, Some(Offset(4))));
+    assert_eq!((stall.phase, stall.offset), (StallPhase::Route, Some(Offset(4))));
     assert!(stall.waiting_for.starts_with("the ingest actor, which has not come round for "), "{stall:?}");
 }
 
@@ -195,7 +196,7 @@ fn the_event_that_an_entity_is_at_is_named_and_not_the_oldest_one() {
         // The other thread works.
         seats[0].take(P1, Offset(step));
     });
-    assert_eq!((stall.phase, stall.partition, stall.offset), (Phase::Apply, Some(P0), Some(Offset(12))));
+    assert_eq!((stall.phase, stall.partition, stall.offset), (StallPhase::Apply, Some(P0), Some(Offset(12))));
     assert!(stall.waiting_for.starts_with("an entity that has been at this event for "), "{stall:?}");
 
     // It holds up whoever shares its thread, of another partition too.
@@ -227,7 +228,7 @@ fn a_transaction_that_outlives_its_partition_is_still_watched() {
     assert_eq!(scene.vitals.key_at(P0, Offset(8)), None, "it is not in the transaction");
     scene.stands_for(LIMIT / 2 - 2 * LOOK);
     let stall = scene.until_stall(4 * LOOK, |_, _| {});
-    assert_eq!((stall.phase, stall.partition, stall.offset), (Phase::Commit, Some(P0), Some(Offset(7))));
+    assert_eq!((stall.phase, stall.partition, stall.offset), (StallPhase::Commit, Some(P0), Some(Offset(7))));
 }
 
 fn an_assignment_does_not_make_a_transaction_that_hangs_younger() {
@@ -235,7 +236,7 @@ fn an_assignment_does_not_make_a_transaction_that_hangs_younger() {
     scene.opens_decided(P0, 7);
     scene.stands_for(LIMIT / 2);
     scene.vitals.stage(P0, None, scene.now);
-    scene.vitals.stage(P0, Some(Stage::Recovering), scene.now);
+    scene.vitals.stage(P0, Some(PartitionState::Recovering), scene.now);
     scene.stands_for(LIMIT / 2 - 2 * LOOK);
     assert_eq!(scene.until_stall(4 * LOOK, |_, _| {}).partition, Some(P0));
 }
@@ -246,7 +247,7 @@ fn a_commit_that_stands_still_says_why_the_last_attempt_came_to_nothing() {
     scene.committing = Some(("the commit thread, SendingOffsets".to_owned(), Duration::from_secs(4)));
     scene.vitals.commit_failed("the group is changing generations");
     let stall = scene.until_stall(2 * LIMIT, |_, _| {});
-    assert_eq!(stall.phase, Phase::Commit);
+    assert_eq!(stall.phase, StallPhase::Commit);
     assert_eq!(
         stall.waiting_for,
         "the commit thread, SendingOffsets for 4000 ms; the last attempt came to nothing: the group is changing generations"
@@ -262,16 +263,16 @@ fn a_commit_that_stands_still_says_why_the_last_attempt_came_to_nothing() {
 
 fn a_partition_that_has_to_go_and_does_not_is_a_rebalance_that_stands_still() {
     let mut scene = Scene::serving(&[P0]);
-    scene.vitals.stage(P0, Some(Stage::Revoking), scene.now);
+    scene.vitals.stage(P0, Some(PartitionState::Revoking), scene.now);
     let stall = scene.until_stall(2 * LIMIT, |_, _| {});
-    assert_eq!((stall.phase, stall.partition, stall.limit), (Phase::Rebalance, Some(P0), LIMIT));
+    assert_eq!((stall.phase, stall.partition, stall.limit), (StallPhase::Rebalance, Some(P0), LIMIT));
 }
 
 fn a_process_outside_of_its_group_has_a_limit_of_its_own() {
     let mut scene = Scene::new();
     scene.stands_for(JOIN - 2 * LOOK);
     let stall = scene.until_stall(4 * LOOK, |_, _| {});
-    assert_eq!((stall.phase, stall.partition, stall.offset, stall.limit), (Phase::Rebalance, None, None, JOIN));
+    assert_eq!((stall.phase, stall.partition, stall.offset, stall.limit), (StallPhase::Rebalance, None, None, JOIN));
     assert_eq!(stall.waiting_for, "the group to take the process in: no assignment has come");
 
     // To fall out counts anew, and to come back ends it.
@@ -295,13 +296,13 @@ fn a_consumer_s_thread_that_hangs_is_a_poll_that_stands_still() {
     let mut scene = Scene::serving(&[P0]);
     scene.does_source_turn = false;
     let stall = scene.until_stall(2 * LIMIT, |_, _| {});
-    assert_eq!((stall.phase, stall.partition), (Phase::Poll, None));
+    assert_eq!((stall.phase, stall.partition), (StallPhase::Poll, None));
     assert_eq!(stall.waiting_for, "a call of the consumer to return");
 }
 
 fn a_key_is_found_until_its_event_is_committed() {
     let scene = Scene::serving(&[P0]);
-    let mut batch = Batch::new(P0, Term(1), Position(0));
+    let mut batch = Batch::new(P0, Epoch(1), Position(0));
     batch.push(Offset(4), None, Some(b"four"), None, []);
     batch.push(Offset(5), None, None, None, []);
     scene.vitals.offers(P0, Some((Offset(4), Some(b"four"))));
@@ -325,7 +326,7 @@ fn of_an_ownership_that_is_over_nothing_is_left() {
     scene.vitals.end(P0, Position(10));
     scene.commits(P0, 6);
     assert_eq!(scene.vitals.read(scene.now).standings, []);
-    scene.vitals.stage(P0, Some(Stage::Recovering), scene.now);
+    scene.vitals.stage(P0, Some(PartitionState::Recovering), scene.now);
     assert_eq!(scene.vitals.lags(), BTreeMap::new());
 }
 
@@ -333,10 +334,10 @@ fn of_an_ownership_that_is_over_nothing_is_left() {
 
 /// A board, and a watchdog that looks four times a second.
 struct Scene {
-    vitals: Vitals,
+    vitals: Status,
     watchdog: Watchdog,
     now: Instant,
-    intake: Intake,
+    intake: IngestPressure,
     outside: Option<&'static str>,
     committing: Option<(String, Duration)>,
     does_source_turn: bool,
@@ -348,10 +349,10 @@ impl Scene {
     fn new() -> Scene {
         let now = now();
         Scene {
-            vitals: Vitals::new(now),
-            watchdog: Watchdog::new(Limits { stall: LIMIT, join: JOIN }, now),
+            vitals: Status::new(now),
+            watchdog: Watchdog::new(WatchdogLimits { stall: LIMIT, join: JOIN }, now),
             now,
-            intake: Intake::Open,
+            intake: IngestPressure::Open,
             outside: None,
             committing: None,
             does_source_turn: true,
@@ -363,13 +364,17 @@ impl Scene {
     fn recovering(partitions: &[Partition]) -> Scene {
         let scene = Scene::new();
         scene.vitals.assigned(scene.now);
-        partitions.iter().for_each(|partition| scene.vitals.stage(*partition, Some(Stage::Recovering), scene.now));
+        partitions
+            .iter()
+            .for_each(|partition| scene.vitals.stage(*partition, Some(PartitionState::Recovering), scene.now));
         scene
     }
 
     fn serving(partitions: &[Partition]) -> Scene {
         let scene = Scene::recovering(partitions);
-        partitions.iter().for_each(|partition| scene.vitals.stage(*partition, Some(Stage::Serving), scene.now));
+        partitions
+            .iter()
+            .for_each(|partition| scene.vitals.stage(*partition, Some(PartitionState::Serving), scene.now));
         scene
     }
 
@@ -381,7 +386,7 @@ impl Scene {
 
     /// A batch of one record is handed to its entity.
     fn routes(&self, partition: Partition, offset: i64, key: &[u8]) {
-        let mut batch = Batch::new(partition, Term(1), Position(offset));
+        let mut batch = Batch::new(partition, Epoch(1), Position(offset));
         batch.push(Offset(offset), None, Some(key), None, []);
         self.vitals.offers(partition, Some((Offset(offset), Some(key))));
         self.vitals.routed(partition, Some(Arc::new(batch)));
@@ -409,7 +414,7 @@ impl Scene {
             self.source_turned = self.now;
         }
         let reading = self.vitals.read(self.now);
-        let sight = Sight {
+        let sight = Observation {
             reading: &reading,
             since_source_turned: self.now.duration_since(self.source_turned),
             source: "polling",

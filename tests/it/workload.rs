@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use libtest_mimic::Trial;
 use steward::entity::Reason;
-use steward::reference::{Model, Verdict};
-use steward::workload::{EventKind, GeneratedEvent, InvalidKind, OddKind, Workload, WorkloadError};
+use steward::testing::reference::{Model, ModelVerdict};
+use steward::testing::workload::{EventKind, GeneratedEvent, InvalidKind, OddKind, Workload, WorkloadError};
 
 pub fn trials() -> Vec<Trial> {
     trials![
@@ -182,8 +182,8 @@ fn assert_judged_as_meant(workload: &Workload) {
     for (offset, event) in (0..).zip(workload.generate().expect("the parameters make sense")) {
         let verdict = model.judge(0, offset, event.key.as_deref(), event.value.as_deref(), Some(event.timestamp_ms));
         let (reason, violations) = match verdict {
-            Verdict::Applied(_) => (None, Vec::new()),
-            Verdict::Rejected { reason, violations } => (Some(reason), violations),
+            ModelVerdict::Applied(_) => (None, Vec::new()),
+            ModelVerdict::Rejected { reason, violations } => (Some(reason), violations),
         };
         let violations: Vec<_> = violations.iter().map(|broken| (broken.field, broken.code)).collect();
         let meant: &[_] = match event.kind {

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use rdkafka::message::{Header, OwnedHeaders};
 use rustc_hash::FxHashMap;
-use steward::entity::{Entity as _, Event, Reason, Rejection};
-use steward::kafka::batch_queue::Incoming;
+use steward::entity::{Entity as _, RawEvent, Reason, Rejection};
+use steward::kafka::client::batch_queue::Incoming;
 use steward::record::{Offset, Partition, header};
 use steward::service::{Service, State};
 
@@ -69,7 +69,7 @@ impl Entities {
         if value.len() > MAX_PAYLOAD_BYTES {
             return Err(Rejection::new(Reason::PayloadTooLarge, "the value is too large"));
         }
-        let event = Event { key, value, timestamp_ms: record.timestamp_ms() };
+        let event = RawEvent { key, value, timestamp_ms: record.timestamp_ms() };
         let index = usize::try_from(partition.0).expect("partitions are counted from 0");
         if self.places.len() <= index {
             self.places.resize_with(index + 1, FxHashMap::default);

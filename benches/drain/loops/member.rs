@@ -9,8 +9,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 use steward::config::Config;
-use steward::kafka::batch_queue::{BatchQueue, Incoming, MAX_TAKEN, Taken};
-use steward::kafka::client;
+use steward::kafka::client::batch_queue::{BatchQueue, Incoming, MAX_TAKEN, Taken};
+use steward::kafka::client::settings;
 use steward::record::{Partition, Position};
 
 use super::{ASSIGNED, FIRST_EVENT};
@@ -59,7 +59,7 @@ pub fn config_of(task: &Task) -> Config {
 impl Member {
     /// Joins, and returns with all partitions, at their beginnings.
     pub fn join(task: &Task) -> Member {
-        let mut settings = client::consumer(&config_of(task), "loop").expect("the settings are constants");
+        let mut settings = settings::consumer(&config_of(task), "loop").expect("the settings are constants");
         settings
             // As much as helps, found by trying, in answers as large as steward's: what is read ahead further has left the
             // processor's cache by the time that it is taken.

@@ -7,7 +7,8 @@ use rdkafka::ClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
-use steward::kafka::{client, transaction};
+use steward::kafka::client::settings;
+use steward::kafka::transactions::transaction;
 
 use super::member::{Member, config_of};
 use crate::contender::{Task, Told};
@@ -46,7 +47,7 @@ impl Sender {
     pub fn register(task: &Task) -> Sender {
         let config = config_of(task);
         let id = format!("{}-loop", task.group);
-        let base = client::producer(&config, &id).expect("the settings are constants");
+        let base = settings::producer(&config, &id).expect("the settings are constants");
         let mut settings =
             transaction::settings(&base, &id, Duration::from_millis(config.kafka.transaction_timeout_ms));
         settings.set("queue.buffering.max.kbytes", "1048576").set("queue.buffering.max.messages", "2000000");

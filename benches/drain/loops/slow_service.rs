@@ -6,8 +6,8 @@ use std::time::Duration;
 use steward::app::SystemClock;
 use steward::app::client_events::ClientLog;
 use steward::app::pipeline::{Pipeline, PipelineParts, plain};
-use steward::entity::{CorruptSnapshot, Entity, Event, Rejection};
-use steward::kafka::topics::Topics;
+use steward::entity::{CorruptSnapshot, Entity, RawEvent, Rejection};
+use steward::kafka::admin::topics::Topics;
 use steward::ports::Clock as _;
 use steward::service::{Service, State};
 
@@ -31,7 +31,7 @@ impl Entity for Slow {
         Service.absent()
     }
 
-    fn decide(&self, state: &State, event: Event<'_>) -> Result<State, Rejection> {
+    fn decide(&self, state: &State, event: RawEvent<'_>) -> Result<State, Rejection> {
         if event.key == self.key && !self.delay.is_zero() {
             std::thread::sleep(self.delay);
         }

@@ -5,7 +5,9 @@ use std::ffi::CStr;
 
 use libtest_mimic::Trial;
 use steward::config::Tls;
-use steward::config::properties::{self, Scope, Verdict};
+use steward::config::properties::{
+    PropertyScope, PropertyVerdict, {self},
+};
 
 use super::{parse, parse_with};
 
@@ -80,8 +82,8 @@ fn each_property_of_librdkafka_is_decided_about_and_reaches_the_right_clients() 
     for (name, scopes) in &documented {
         match properties::verdict(name) {
             None => panic!("{name}: librdkafka has it, and nothing is decided about it"),
-            Some(Verdict::Refused(_)) => {}
-            Some(Verdict::Passed(scope)) => assert_eq!(scopes, &BTreeSet::from([letter(scope)]), "{name}"),
+            Some(PropertyVerdict::Refused(_)) => {}
+            Some(PropertyVerdict::Passed(scope)) => assert_eq!(scopes, &BTreeSet::from([letter(scope)]), "{name}"),
         }
     }
     for (name, _) in properties::PASSED.iter().flat_map(|(_, names)| names.iter().map(|name| (*name, ()))) {
@@ -89,11 +91,11 @@ fn each_property_of_librdkafka_is_decided_about_and_reaches_the_right_clients() 
     }
 }
 
-fn letter(scope: Scope) -> char {
+fn letter(scope: PropertyScope) -> char {
     match scope {
-        Scope::Both => '*',
-        Scope::Consumer => 'C',
-        Scope::Producer => 'P',
+        PropertyScope::Both => '*',
+        PropertyScope::Consumer => 'C',
+        PropertyScope::Producer => 'P',
     }
 }
 

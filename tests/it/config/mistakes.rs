@@ -4,8 +4,10 @@ use std::path::Path;
 
 use libtest_mimic::Trial;
 use proptest::prelude::*;
-use steward::config::keys::{self, KEYS};
-use steward::config::{Config, ConfigError, Origin, Tls};
+use steward::config::keys::{
+    KEYS, {self},
+};
+use steward::config::{Config, ConfigError, Tls, ValueOrigin};
 
 use super::{parse, parse_with};
 
@@ -250,7 +252,7 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_keys() {
 
 fn a_mistake_tells_its_place() {
     let error = parse("[limits]\n\n  max_payload_bytes = 0 # none\n").expect_err("0 is too small");
-    let place = Origin::File { name: "test.toml".into(), line: 3, column: 3 };
+    let place = ValueOrigin::File { name: "test.toml".into(), line: 3, column: 3 };
     assert_eq!(error.mistakes()[0].origin, place);
     assert!(error.to_string().contains("(test.toml, line 3, column 3)"), "{error}");
 

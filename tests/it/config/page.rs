@@ -3,8 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use libtest_mimic::Trial;
-use steward::config::keys::{self, KEYS, Kind};
-use steward::config::properties::{self, Scope};
+use steward::config::keys::{
+    KEYS, ValueKind, {self},
+};
+use steward::config::properties::{
+    PropertyScope, {self},
+};
 use steward::config::{Config, Mistake, Tls};
 
 use super::{default_of, parse, parse_with};
@@ -49,22 +53,22 @@ fn the_page_tells_every_key_with_its_default() {
     }
     for row in page_rows() {
         let kind = match keys::find(row[0]).expect("compared above").kind {
-            Kind::Number => "number",
-            Kind::Flag => "flag",
-            Kind::Text => "text",
-            Kind::File => "file",
-            Kind::Word(words) => {
+            ValueKind::Number => "number",
+            ValueKind::Flag => "flag",
+            ValueKind::Text => "text",
+            ValueKind::File => "file",
+            ValueKind::Word(words) => {
                 assert_eq!(row[3], words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", "));
                 "word"
             }
-            Kind::Secret => "secret",
+            ValueKind::Secret => "secret",
         };
         assert_eq!(row[1], kind, "{}", row[0]);
     }
 }
 
 fn the_page_tells_the_ranges_in_force() {
-    let numbers = KEYS.iter().filter(|key| key.kind == Kind::Number).map(|key| key.path);
+    let numbers = KEYS.iter().filter(|key| key.kind == ValueKind::Number).map(|key| key.path);
     for path in numbers {
         let row = page_rows().find(|row| row[0] == path).expect("every key is documented");
         let range = row[3].split(';').next().expect("a range");
@@ -102,9 +106,9 @@ fn the_page_tells_every_property() {
     let ticked = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let passed = properties::PASSED.iter().map(|(scope, names)| {
         let clients = match scope {
-            Scope::Both => "all",
-            Scope::Consumer => "consumers",
-            Scope::Producer => "producers",
+            PropertyScope::Both => "all",
+            PropertyScope::Consumer => "consumers",
+            PropertyScope::Producer => "producers",
         };
         format!("| {clients} | {} |", ticked(names))
     });

@@ -3,10 +3,13 @@
 use std::borrow::Cow;
 
 use libtest_mimic::Trial;
-use steward::dead_letters::{Fate, Input, Letter, Mark, Obstacle, Outlook, Overtaken, Place, Replayed, fate, outlook};
 use steward::entity::Reason;
 use steward::record::{Offset, Partition};
 use steward::service::Service;
+use steward::tools::dlq::{
+    DlqLocation, DlqRecord, InputLog, Obstacle, Outlook, Overtaken, ReplayDecision, ReplayReceipt, ReplayReceipts,
+    fate, outlook,
+};
 
 pub fn trials() -> Vec<Trial> {
     trials![
@@ -44,43 +47,43 @@ fn a_record_of_somebody_else_is_read_without_a_panic() {
         vec![("steward-source-partition".into(), Some(b"99999999999999999999"))],
     ];
     for headers in hostile {
-        let letter = Letter::new(PLACE, None, None, None, headers);
+        let letter = DlqRecord::new(PLACE, None, None, None, headers);
         assert_eq!((letter.reason(), letter.source(), letter.replay("dlq")), (None, None, None));
-        assert_eq!(fate(&letter, &input(), &Replayed::default()), Fate::Kept(Obstacle::Unreadable));
+        assert_eq!(fate(&letter, &input(), &ReplayReceipts::default()), ReplayDecision::Kept(Obstacle::Unreadable));
         assert_eq!(outlook(&Service, &letter, 0, 100), Outlook::RefusedAgain);
     }
 }
 
 fn what_cannot_be_replayed_is_told_apart() {
-    let nothing = Replayed::default();
+    let nothing = ReplayReceipts::default();
     let whole = letter(&[], &[], Some(b"{}"));
-    assert_eq!(fate(&whole, &input(), &nothing), Fate::Replay(Reason::NotFound));
+    assert_eq!(fate(&whole, &input(), &nothing), ReplayDecision::Replay(Reason::NotFound));
     let truncated = letter(&[], &[("steward-truncated", "true"), ("steward-truncated-length", "5")], None);
-    assert_eq!(fate(&truncated, &input(), &nothing), Fate::Kept(Obstacle::Truncated));
+    assert_eq!(fate(&truncated, &input(), &nothing), ReplayDecision::Kept(Obstacle::Truncated));
     assert_eq!(truncated.truncated_bytes(), Some(5));
     let newer = letter(&[], &[("steward-reason", "too_sad")], Some(b"{}"));
-    assert_eq!(fate(&newer, &input(), &nothing), Fate::Kept(Obstacle::Unreadable));
-    let smaller = Input { partitions: 2, ..input() };
-    assert_eq!(fate(&whole, &smaller, &nothing), Fate::Kept(Obstacle::FromElsewhere));
-    let elsewhere = Input { topic: "others".into(), ..input() };
-    assert_eq!(fate(&whole, &elsewhere, &nothing), Fate::Kept(Obstacle::FromElsewhere));
+    assert_eq!(fate(&newer, &input(), &nothing), ReplayDecision::Kept(Obstacle::Unreadable));
+    let smaller = InputLog { partitions: 2, ..input() };
+    assert_eq!(fate(&whole, &smaller, &nothing), ReplayDecision::Kept(Obstacle::FromElsewhere));
+    let elsewhere = InputLog { topic: "others".into(), ..input() };
+    assert_eq!(fate(&whole, &elsewhere, &nothing), ReplayDecision::Kept(Obstacle::FromElsewhere));
 
-    let mut replayed = Replayed::default();
+    let mut replayed = ReplayReceipts::default();
     replayed.add(whole.mark().expect("it tells its source"));
-    assert_eq!(fate(&whole, &input(), &replayed), Fate::Replayed);
+    assert_eq!(fate(&whole, &input(), &replayed), ReplayDecision::Replayed);
 }
 
 fn a_mark_reads_back_and_counts_only_for_its_own_letter() {
     let mark = letter(&[], &[], None).mark().expect("it tells its source");
-    let mut replayed = Replayed::default();
+    let mut replayed = ReplayReceipts::default();
     replayed.take(Some(mark.key().as_bytes()), Some(mark.value().as_bytes())).expect("it is a mark");
     assert!(replayed.contains(&mark) && replayed.len() == 1);
     for other in [
-        Mark { source_offset: Offset(18), ..mark },
-        Mark { refused_ms: Some(6), ..mark },
-        Mark { refused_ms: None, ..mark },
-        Mark { source_partition: Partition(1), ..mark },
-        Mark { letter: Place { offset: Offset(8), ..mark.letter }, ..mark },
+        ReplayReceipt { source_offset: Offset(18), ..mark },
+        ReplayReceipt { refused_ms: Some(6), ..mark },
+        ReplayReceipt { refused_ms: None, ..mark },
+        ReplayReceipt { source_partition: Partition(1), ..mark },
+        ReplayReceipt { letter: DlqLocation { offset: Offset(8), ..mark.letter }, ..mark },
     ] {
         assert!(!replayed.contains(&other), "{other:?}");
     }
@@ -92,7 +95,7 @@ fn a_mark_reads_back_and_counts_only_for_its_own_letter() {
 }
 
 fn what_is_no_mark_is_refused() {
-    let mut replayed = Replayed::default();
+    let mut replayed = ReplayReceipts::default();
     let value: &[u8] = br#"{"source_partition":0,"source_offset":1,"refused_ms":null}"#;
     replayed.take(Some(b"0-1"), Some(value)).expect("it is a mark");
     for key in [None, Some(&b""[..]), Some(b"01"), Some(b"-1-1"), Some(b"0--1"), Some(b"0-x"), Some(&[0xff])] {
@@ -138,14 +141,14 @@ fn letters_that_are_older_than_their_service_are_counted() {
 
 // ------------------------------------------------------------------------------------------------------------ below
 
-const PLACE: Place = Place { partition: Partition(2), offset: Offset(7) };
+const PLACE: DlqLocation = DlqLocation { partition: Partition(2), offset: Offset(7) };
 
-fn input() -> Input {
-    Input { topic: "events".into(), partitions: 3 }
+fn input() -> InputLog {
+    InputLog { topic: "events".into(), partitions: 3 }
 }
 
 /// At [`PLACE`], of the event at offset 17 of partition 2, with key 42; `further` headers stand behind steward's.
-fn letter<'a>(own: &[(&'a str, &'a str)], further: &[(&'a str, &'a str)], value: Option<&'a [u8]>) -> Letter<'a> {
+fn letter<'a>(own: &[(&'a str, &'a str)], further: &[(&'a str, &'a str)], value: Option<&'a [u8]>) -> DlqRecord<'a> {
     let steward = [
         ("steward-reason", "not_found"),
         ("steward-detail", "d"),
@@ -156,5 +159,5 @@ fn letter<'a>(own: &[(&'a str, &'a str)], further: &[(&'a str, &'a str)], value:
     ];
     let headers = own.iter().chain(&steward).chain(further);
     let headers = headers.map(|(name, value)| (Cow::Borrowed(*name), Some(value.as_bytes()))).collect();
-    Letter::new(PLACE, Some(5), Some(b"42"), value, headers)
+    DlqRecord::new(PLACE, Some(5), Some(b"42"), value, headers)
 }

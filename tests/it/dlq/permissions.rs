@@ -5,7 +5,9 @@ use libtest_mimic::Trial;
 use super::replay::letters;
 use super::scene::Scene;
 use crate::security::acls::broker;
-use crate::support::acls::{self, Allow, Operation, Pattern, Resource};
+use crate::support::acls::{
+    Allow, Operation, Pattern, Resource, {self},
+};
 
 pub fn trials() -> Vec<Trial> {
     broker_trials![Own:

@@ -7,7 +7,7 @@ use rdkafka::bindings::rd_kafka_resp_err_t as Code;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::RDKafkaApiKey;
-use steward::kafka::event_source::Phase;
+use steward::kafka::consumer::event_source::PollPhase;
 use steward::ports::SourceFailure;
 use steward::record::{Offset, Partition, Position};
 
@@ -66,7 +66,7 @@ fn a_record_that_comes_again_and_again_stops_the_process() {
     let (told, phase) = (now(), member.phase());
     member.wait("the thread reads again", |_| {
         let read = phase.read();
-        read.turned > told && read.phase == Phase::Polling
+        read.turned > told && read.phase == PollPhase::Polling
     });
 
     member.set_client_back(&topic, 2);

@@ -14,10 +14,11 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset as ClientOffset, TopicPartitionList};
 use rdkafka_sys as sys;
 use steward::config::Config;
-use steward::kafka::client_context::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
-use steward::kafka::event_source::{KafkaSource, SourceHandle, SourceParts};
-use steward::ports::{Clock, Drained, EventSource, SourceEvent, SourceFailure, SourceSink, Terms};
-use steward::record::{Batch, Header, Partition, Position, Term};
+use steward::engine::ownership::Ownership;
+use steward::kafka::client::context::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
+use steward::kafka::consumer::event_source::{KafkaSource, SourceHandle, SourceParts};
+use steward::ports::{Clock, Drained, EventSource, SourceEvent, SourceFailure, SourceSink};
+use steward::record::{Batch, Epoch, Header, Partition, Position};
 
 /// A condition that does not come true within this time fails the test.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -32,7 +33,7 @@ pub(super) struct Setup {
 pub(super) struct Member {
     pub(super) source: Arc<OnceLock<KafkaSource>>,
     pub(super) handle: Mutex<Option<SourceHandle>>,
-    pub(super) terms: Arc<Terms>,
+    pub(super) terms: Arc<Ownership>,
     pub(super) sink: Arc<SinkState>,
     pub(super) events: Arc<HeardEvents>,
 }
@@ -50,7 +51,7 @@ impl Member {
             start_at_once: None,
         };
         change(&mut setup);
-        let (terms, sink, events) = (Arc::new(Terms::new()), Arc::new(SinkState::default()), Arc::default());
+        let (terms, sink, events) = (Arc::new(Ownership::new()), Arc::new(SinkState::default()), Arc::default());
         let source = Arc::new(OnceLock::new());
         let recording =
             RecordingSink { state: Arc::clone(&sink), source: Arc::clone(&source), start_at_once: setup.start_at_once };
@@ -71,23 +72,23 @@ impl Member {
         self.source.get().expect("set by join")
     }
 
-    pub(super) fn phase(&self) -> Arc<steward::kafka::event_source::PhaseWatch> {
+    pub(super) fn phase(&self) -> Arc<steward::kafka::consumer::event_source::PhaseWatch> {
         self.handle.lock().expect("not poisoned").as_ref().expect("not joined yet").phase()
     }
 
-    pub(super) fn start(&self, owned: &[(Partition, Term)], position: i64) {
+    pub(super) fn start(&self, owned: &[(Partition, Epoch)], position: i64) {
         for &(partition, term) in owned {
             self.source().start(partition, term, Position(position));
         }
     }
 
     /// All that was assigned so far, once something was said.
-    pub(super) fn assigned(&self) -> Vec<(Partition, Term)> {
+    pub(super) fn assigned(&self) -> Vec<(Partition, Epoch)> {
         self.wait("an assignment", |events| events.iter().any(|event| event.starts_with("assigned")));
         self.sink.lock().assigned.clone()
     }
 
-    pub(super) fn assigned_some(&self) -> Vec<(Partition, Term)> {
+    pub(super) fn assigned_some(&self) -> Vec<(Partition, Epoch)> {
         self.wait("an assignment of something", |events| {
             events.iter().any(|event| event.starts_with("assigned") && event != "assigned 0")
         });
@@ -214,7 +215,7 @@ impl Drop for Member {
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
     pub(super) partition: Partition,
-    pub(super) term: Term,
+    pub(super) term: Epoch,
     pub(super) offset: i64,
     pub(super) timestamp_ms: Option<i64>,
     pub(super) key: Option<Vec<u8>>,
@@ -234,7 +235,7 @@ pub(super) struct SinkState {
 #[derive(Default)]
 pub(super) struct Heard {
     pub(super) log: Vec<String>,
-    pub(super) assigned: Vec<(Partition, Term)>,
+    pub(super) assigned: Vec<(Partition, Epoch)>,
     pub(super) revoked: Vec<Partition>,
     pub(super) deadline: Option<Instant>,
     pub(super) gone_at: Option<Instant>,

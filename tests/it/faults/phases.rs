@@ -14,15 +14,15 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use rdkafka::producer::Producer as _;
 use serde_json::Value;
-use steward::actors::Stop;
 use steward::app::SystemClock;
 use steward::app::client_events::ClientLog;
+use steward::app::monitor::Monitor;
 use steward::app::pipeline::{Pipeline, PipelineParts, plain};
-use steward::app::vigil::Vigil;
 use steward::config::Config;
-use steward::entity::{CorruptSnapshot, Entity, Event, Rejection};
+use steward::entity::{CorruptSnapshot, Entity, RawEvent, Rejection};
 use steward::exit_code::ExitCode;
-use steward::kafka::topics::Topics;
+use steward::kafka::admin::topics::Topics;
+use steward::runtime::StopCause;
 
 use super::hanging::{open_transaction, with_state};
 use super::stalls::{STALL_MS, vigilant};
@@ -232,7 +232,7 @@ impl Entity for Stuck {
         String::new()
     }
 
-    fn decide(&self, _: &String, event: Event<'_>) -> Result<String, Rejection> {
+    fn decide(&self, _: &String, event: RawEvent<'_>) -> Result<String, Rejection> {
         if event.value == HANG.as_bytes() {
             self.hang();
         }
@@ -258,7 +258,7 @@ struct Scene {
     entity: Arc<Stuck>,
     config: Config,
     pipeline: Pipeline,
-    stops: Arc<Mutex<Vec<Stop>>>,
+    stops: Arc<Mutex<Vec<StopCause>>>,
 }
 
 impl Scene {
@@ -314,7 +314,7 @@ impl Scene {
     fn watch_until_stall(&self, busy: &[Outgoing]) -> Line {
         let log = Capture::here();
         log.announce("progress_stalled");
-        let mut vigil = Vigil::new(&self.config, &self.pipeline, Arc::new(SystemClock));
+        let mut vigil = Monitor::new(&self.config, &self.pipeline, Arc::new(SystemClock));
         let error = wait_for("the watchdog", PATIENCE, || {
             if !busy.is_empty() {
                 self.kafka.produce(&self.names.input, busy);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use serde_json::Value;
-use steward::heartbeat::{Heartbeat, Judgement};
+use steward::observability::heartbeat::{Heartbeat, Judgement};
 
 use crate::faults::number;
 use crate::support::kafka::{Kafka, Outgoing};

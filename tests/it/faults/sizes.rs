@@ -4,7 +4,7 @@ use libtest_mimic::Trial;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use steward::entity::Reason;
-use steward::reference::check::Fault;
+use steward::testing::reference::check::Fault;
 
 use crate::faults::number;
 use crate::support::kafka::{Kafka, Outgoing, Stored, record};

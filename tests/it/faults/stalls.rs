@@ -5,7 +5,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use rdkafka::producer::Producer as _;
 use steward::exit_code::ExitCode;
-use steward::heartbeat::Heartbeat;
+use steward::observability::heartbeat::Heartbeat;
 
 use crate::faults::{busy_with, number, small};
 use crate::support::broker::Broker;

@@ -2,7 +2,7 @@
 
 use libtest_mimic::Trial;
 use proptest::prelude::*;
-use steward::log_events::{KeyPolicy, MAX_KEY_BYTES, Trace};
+use steward::observability::log_events::{KeyPolicy, MAX_KEY_BYTES, Trace};
 
 use crate::telemetry::property;
 

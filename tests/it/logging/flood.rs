@@ -6,7 +6,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use serde_json::Value;
 use steward::entity::Reason;
-use steward::stats::{Flood, Seen};
+use steward::observability::log_throttle::{LogThrottle, Occurrence};
 
 use crate::faults::number;
 use crate::support::kafka::{Kafka, Outgoing, record};
@@ -29,7 +29,7 @@ fn a_million_events_of_ten_kinds_are_told_in_a_line_a_window() {
     const EVENTS: u64 = 1_000_000;
     const WINDOWS: usize = 10;
     let window = Duration::from_secs(10);
-    let mut flood: Flood<Reason, u64> = Flood::new(window, Reason::ALL.len());
+    let mut flood: LogThrottle<Reason, u64> = LogThrottle::new(window, Reason::ALL.len());
     let began = now();
     let (mut firsts, mut summaries, mut counted) = (0, 0, 0);
     for number in 0..EVENTS {
@@ -38,7 +38,7 @@ fn a_million_events_of_ten_kinds_are_told_in_a_line_a_window() {
         summaries += due.len();
         counted += due.iter().map(|summary| summary.count).sum::<u64>();
         let reason = Reason::ALL[usize::try_from(number % 10).expect("small")];
-        firsts += u64::from(flood.seen(&reason, number, now) == Seen::First);
+        firsts += u64::from(flood.seen(&reason, number, now) == Occurrence::First);
     }
     let rest = flood.finish(began + window * 10);
     summaries += rest.len();

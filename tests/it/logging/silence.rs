@@ -3,7 +3,7 @@
 
 use libtest_mimic::Trial;
 use steward::exit_code::ExitCode;
-use steward::log_events::KeyPolicy;
+use steward::observability::log_events::KeyPolicy;
 
 use crate::cli::steward;
 use crate::support::kafka::{Kafka, Outgoing, record};

@@ -1,6 +1,6 @@
 //! Bytes are held by leases, and given back with them.
 
-use steward::progress::budget::Budget;
+use steward::engine::budget::Budget;
 
 pub fn tests() -> Vec<libtest_mimic::Trial> {
     trials![

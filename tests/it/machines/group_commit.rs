@@ -4,10 +4,10 @@ mod harness;
 
 use std::time::Duration;
 
-use steward::progress::group_commit::{LONGEST_REST, OUT_OF_GROUP_ALLOWED, PASSES_ANYWAY, REFUSALS_ALLOWED};
-use steward::progress::offsets::Outcomes;
-use steward::progress::transaction::{Answer, RefusedRecord};
-use steward::record::{Partition, Snapshot, Term, TraceContext};
+use steward::engine::commit::transaction::{CommitOutcome, RefusedRecord};
+use steward::engine::commit::{LONGEST_REST, OUT_OF_GROUP_ALLOWED, PASSES_ANYWAY, REFUSALS_ALLOWED};
+use steward::engine::outcome::Outcomes;
+use steward::record::{Epoch, Partition, Snapshot, TraceContext};
 
 pub(super) use harness::{Committer, aborted, committed, out_of_group, unanswered};
 
@@ -56,15 +56,15 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
     ]
 }
 
-const T1: Term = Term(1);
-const T2: Term = Term(2);
+const T1: Epoch = Epoch(1);
+const T2: Epoch = Epoch(2);
 
 fn the_first_thing_is_a_producer() {
     let mut committer = Committer::without_a_producer(1_000_000);
     assert_eq!(committer.first(), ["renew []"]);
     assert_eq!(committer.joins(P0, T1, None, 0), [""; 0]);
     assert_eq!(committer.next_deadline(), None, "nothing is due before the answer");
-    let said = committer.answers(Answer::Renewed(vec![]));
+    let said = committer.answers(CommitOutcome::Renewed(vec![]));
     assert_eq!(said, ["told renewed -: NothingInDoubt", "commit 1 0:-..0"]);
 }
 
@@ -232,7 +232,7 @@ fn what_recovery_publishes_counts_for_the_limit() {
         let heals = Outcomes { snapshots: vec![snapshot_of(partition, "a", 9)], ..Outcomes::default() };
         committer.joins_with(partition, T1, None, 10, heals);
     }
-    assert_eq!(committer.answers(Answer::Renewed(vec![]))[1], "commit 1 0:-..10 0.a@9");
+    assert_eq!(committer.answers(CommitOutcome::Renewed(vec![]))[1], "commit 1 0:-..10 0.a@9");
     assert_eq!(committer.answers(committed())[1], "commit 2 1:-..10 1.a@9", "both at once are beyond the limit");
 }
 
@@ -340,11 +340,11 @@ fn a_stale_answer_ends_the_line_and_the_others_go_at_once() {
     committer.completes(&zero, &["a"], &[]);
     committer.completes(&one, &["b"], &[]);
     committer.answers(committed());
-    let said = committer.answers(Answer::Stale(vec![P1]));
+    let said = committer.answers(CommitOutcome::Stale(vec![P1]));
     assert_eq!(said, ["dropped 3 of 1", "dropped 1 of 1", "commit 5 0:1..2 0.a@1"]);
     assert_eq!(committer.completes(&waiting, &["b"], &[]), [""; 0], "it was reported when its line ended");
     assert_eq!(committer.over(P1, T1), [""; 0]);
-    assert_eq!(committer.answers(Answer::Stale(vec![P0])), ["dropped 1 of 0"]);
+    assert_eq!(committer.answers(CommitOutcome::Stale(vec![P0])), ["dropped 1 of 0"]);
     assert_eq!(committer.next_deadline(), None);
 }
 
@@ -518,7 +518,7 @@ fn after_a_stop_nobody_waits_for_a_revocation() {
     let read = committer.opens(P0, T1, &[0]);
     committer.completes(&read, &["a"], &[]);
     assert_eq!(committer.revokes(1, &[(P0, T1)]), [""; 0], "the transaction under way is waited for");
-    let said = committer.answers(Answer::Fatal { cause: "over".into() });
+    let said = committer.answers(CommitOutcome::Fatal { cause: "over".into() });
     assert_eq!(said.len(), 2, "{said:?}");
     assert!(said[0].starts_with("stop") && said[1].starts_with("drained 1"), "{said:?}");
     let later = committer.revokes(2, &[(P1, T1)]);
@@ -590,12 +590,12 @@ fn letter_weight() -> u64 {
     letter_of(&std::sync::Arc::new(batch_of(P0, T1, &[0])), 0).weight_bytes()
 }
 
-fn timed_out() -> Answer {
-    Answer::Aborted { cause: "too slow".into(), timed_out: true }
+fn timed_out() -> CommitOutcome {
+    CommitOutcome::Aborted { cause: "too slow".into(), timed_out: true }
 }
 
-fn refused(record: Option<RefusedRecord>) -> Answer {
-    Answer::Refused { cause: "no".into(), record }
+fn refused(record: Option<RefusedRecord>) -> CommitOutcome {
+    CommitOutcome::Refused { cause: "no".into(), record }
 }
 
 /// The words of a commit in the order in which the harness says them.

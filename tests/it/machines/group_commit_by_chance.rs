@@ -10,10 +10,13 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use proptest::test_runner::Config;
-use steward::progress::group_commit::{Command, GroupCommit, Input, RevocationId, Settings};
-use steward::progress::offsets::{BatchId, DoneBatch, Outcomes};
-use steward::progress::transaction::{Answer, Committed, Content, Mark, RefusedRecord};
-use steward::record::{Batch, Partition, Position, Term};
+use steward::engine::batches::{BatchId, DoneBatch};
+use steward::engine::commit::transaction::{
+    CommitOutcome, Committed, OffsetMetadata, RefusedRecord, TransactionContent,
+};
+use steward::engine::commit::{CommitCommand, CommitInput, GroupCommit, GroupCommitSettings, RevocationId};
+use steward::engine::outcome::Outcomes;
+use steward::record::{Batch, Epoch, Partition, Position};
 
 use super::{all_refused, batch_of, open_batch};
 use crate::support::wait::now;
@@ -113,7 +116,7 @@ impl Ledger {
         self.committed.get(&partition).map_or(0, |committed| committed.position.0)
     }
 
-    fn write(&mut self, content: &Content, mark: &Mark) -> Judged {
+    fn write(&mut self, content: &TransactionContent, mark: &OffsetMetadata) -> Judged {
         for letter in &content.dead_letters {
             self.letters.entry(letter.batch.partition()).or_default().push(letter.record().offset.0);
         }
@@ -141,13 +144,13 @@ impl Ledger {
 }
 
 enum UnderWay {
-    Transaction(Arc<Content>),
+    Transaction(Arc<TransactionContent>),
     Renewal(Vec<Partition>),
 }
 
 /// An owned partition, as its consumer sees it.
 struct Owned {
-    term: Term,
+    term: Epoch,
     next: i64,
     is_closing: bool,
 }
@@ -155,15 +158,15 @@ struct Owned {
 struct World {
     machine: GroupCommit,
     now: Instant,
-    mark: Mark,
+    mark: OffsetMetadata,
     ledger: Ledger,
     under_way: Option<UnderWay>,
     /// The position moved while a transaction was in doubt.
     /// The partitions of the last transaction that ended, and their terms.
-    doubted: Vec<(Partition, Term)>,
+    doubted: Vec<(Partition, Epoch)>,
     is_confused: bool,
     owned: BTreeMap<Partition, Owned>,
-    ended: Vec<(Partition, Term)>,
+    ended: Vec<(Partition, Epoch)>,
     open: Vec<(BatchId, Arc<Batch>)>,
     next_batch: u64,
     next_term: u64,
@@ -177,10 +180,13 @@ struct World {
 
 impl World {
     fn play(limit: u64, happenings: &[Happening]) -> Judged {
-        let mark = Mark::new("run");
+        let mark = OffsetMetadata::new("run");
         let rest_per_partition = Duration::from_millis(4);
-        let (machine, first) =
-            GroupCommit::new(Settings { max_transaction_bytes: limit, mark: mark.clone(), rest_per_partition });
+        let (machine, first) = GroupCommit::new(GroupCommitSettings {
+            max_transaction_bytes: limit,
+            mark: mark.clone(),
+            rest_per_partition,
+        });
         let mut world = World {
             machine,
             now: now(),
@@ -224,7 +230,7 @@ impl World {
             Happening::Waits(ms) => {
                 let by_chance = self.now + Duration::from_millis(ms.into());
                 self.now = self.machine.next_deadline().map_or(by_chance, |due| due.min(by_chance).max(self.now));
-                self.tell(Input::Tick)
+                self.tell(CommitInput::Tick)
             }
         }
     }
@@ -239,14 +245,14 @@ impl World {
             // A recovery waits until no transaction is open on the partition.
             return Ok(());
         }
-        let term = Term(self.next_term);
+        let term = Epoch(self.next_term);
         self.next_term += 1;
         let committed = self.ledger.committed.get(&partition).map(|committed| committed.position);
         let start = committed.unwrap_or(Position(0));
         self.owned.insert(partition, Owned { term, next: start.0, is_closing: false });
         let open = open_batch(self.take_id().0, Batch::new(partition, term, start));
         let heals = vec![DoneBatch { open, outcomes: Outcomes::default() }];
-        self.tell(Input::Joined { partition, term, committed, start, heals })
+        self.tell(CommitInput::Joined { partition, term, committed, start, heals })
     }
 
     fn reads(&mut self, partition: Partition, records: u8) -> Judged {
@@ -257,7 +263,7 @@ impl World {
         let open = open_batch(id.0, batch_of(partition, owned.term, &offsets));
         self.records_opened += u64::from(records);
         self.open.push((id, Arc::clone(&open.batch)));
-        self.tell(Input::Opened(open))
+        self.tell(CommitInput::Opened(open))
     }
 
     fn completes(&mut self, which: u8) -> Judged {
@@ -267,7 +273,7 @@ impl World {
         let (id, batch) = self.open.remove(usize::from(which) % self.open.len());
         let mut outcomes = all_refused(&batch);
         outcomes.dead_letters.reverse();
-        self.tell(Input::Completed { partition: batch.partition(), term: batch.term(), id, outcomes })
+        self.tell(CommitInput::Completed { partition: batch.partition(), term: batch.term(), id, outcomes })
     }
 
     fn revokes(&mut self, partition: Partition) -> Judged {
@@ -277,12 +283,12 @@ impl World {
         let id = RevocationId(self.next_revocation);
         self.next_revocation += 1;
         self.revocations.insert(id);
-        self.tell(Input::Revoked { id, partitions })
+        self.tell(CommitInput::Revoked { id, partitions })
     }
 
     fn hears_of_ends(&mut self) -> Judged {
         let ended = std::mem::take(&mut self.ended);
-        if ended.is_empty() { Ok(()) } else { self.tell(Input::Over(ended)) }
+        if ended.is_empty() { Ok(()) } else { self.tell(CommitInput::Over(ended)) }
     }
 
     fn answers(&mut self, fate: Fate) -> Judged {
@@ -291,7 +297,7 @@ impl World {
             Some(UnderWay::Transaction(content)) => self.ends(&content, fate),
             Some(UnderWay::Renewal(partitions)) => {
                 if matches!(fate, Fate::Fails) {
-                    return self.tell(Input::Ended(Answer::RenewFailed { cause: "away".into() }));
+                    return self.tell(CommitInput::Ended(CommitOutcome::RenewFailed { cause: "away".into() }));
                 }
                 if matches!(fate, Fate::Confused) {
                     // Whoever has lost the partition has no say any more; one that holds it must notice.
@@ -304,13 +310,13 @@ impl World {
                     moved.into_iter().for_each(|partition| self.ledger.move_on(partition));
                 }
                 let committed = |of: &Partition| (*of, self.ledger.committed.get(of).cloned());
-                self.tell(Input::Ended(Answer::Renewed(partitions.iter().map(committed).collect())))
+                self.tell(CommitInput::Ended(CommitOutcome::Renewed(partitions.iter().map(committed).collect())))
             }
         }
     }
 
-    fn ends(&mut self, content: &Content, fate: Fate) -> Judged {
-        let is_current = |of: Partition, term: Term| self.owned.get(&of).is_some_and(|owned| owned.term == term);
+    fn ends(&mut self, content: &TransactionContent, fate: Fate) -> Judged {
+        let is_current = |of: Partition, term: Epoch| self.owned.get(&of).is_some_and(|owned| owned.term == term);
         let stale: Vec<Partition> = content
             .stretches
             .iter()
@@ -318,33 +324,33 @@ impl World {
             .map(|stretch| stretch.partition)
             .collect();
         self.doubted = content.stretches.iter().map(|stretch| (stretch.partition, stretch.term)).collect();
-        let aborted = |timed_out| Answer::Aborted { cause: "no effect".into(), timed_out };
+        let aborted = |timed_out| CommitOutcome::Aborted { cause: "no effect".into(), timed_out };
         let answer = if stale.is_empty() {
             match fate {
                 Fate::Commits => {
                     self.ledger.write(content, &self.mark)?;
-                    Answer::Committed { took: Duration::from_millis(1) }
+                    CommitOutcome::Committed { took: Duration::from_millis(1) }
                 }
                 Fate::Aborts | Fate::Fails => aborted(false),
-                Fate::OutOfGroup => Answer::OutOfGroup { cause: "an old generation".into() },
+                Fate::OutOfGroup => CommitOutcome::OutOfGroup { cause: "an old generation".into() },
                 Fate::TimesOut => aborted(true),
                 Fate::CommitsUnanswered => {
                     self.ledger.write(content, &self.mark)?;
-                    Answer::Unanswered { cause: "silence".into() }
+                    CommitOutcome::Unanswered { cause: "silence".into() }
                 }
-                Fate::AbortsUnanswered | Fate::Confused => Answer::Unanswered { cause: "silence".into() },
+                Fate::AbortsUnanswered | Fate::Confused => CommitOutcome::Unanswered { cause: "silence".into() },
                 Fate::TooLarge => match content.dead_letters.iter().position(|letter| !letter.truncated) {
                     Some(index) => {
                         let record = Some(RefusedRecord::DeadLetter { index, too_large: true });
-                        Answer::Refused { cause: "too large".into(), record }
+                        CommitOutcome::Refused { cause: "too large".into(), record }
                     }
                     None => aborted(false),
                 },
             }
         } else {
-            Answer::Stale(stale)
+            CommitOutcome::Stale(stale)
         };
-        self.tell(Input::Ended(answer))
+        self.tell(CommitInput::Ended(answer))
     }
 
     fn is_in_doubt(&self, partition: Partition) -> bool {
@@ -360,31 +366,31 @@ impl World {
         BatchId(self.next_batch)
     }
 
-    fn tell(&mut self, input: Input) -> Judged {
+    fn tell(&mut self, input: CommitInput) -> Judged {
         let commands = self.machine.handle(input, self.now);
         self.obey(commands)
     }
 
-    fn obey(&mut self, commands: Vec<Command>) -> Judged {
+    fn obey(&mut self, commands: Vec<CommitCommand>) -> Judged {
         for command in commands {
             match command {
-                Command::Commit(content) => {
+                CommitCommand::Commit(content) => {
                     prop_assert!(self.under_way.is_none(), "two at a time");
                     prop_assert!(!content.stretches.is_empty(), "a transaction of nothing");
                     self.under_way = Some(UnderWay::Transaction(content));
                 }
-                Command::Renew(partitions) => {
+                CommitCommand::Renew(partitions) => {
                     prop_assert!(self.under_way.is_none(), "two at a time");
                     self.under_way = Some(UnderWay::Renewal(partitions));
                 }
-                Command::Committed(receipt) => {
+                CommitCommand::Committed(receipt) => {
                     for done in &receipt.batches {
                         prop_assert!(self.batches_committed.insert(done.open.id), "{:?} twice", done.open.id);
                         self.records_committed += done.open.batch.len() as u64;
                     }
                 }
-                Command::Drained(id) => prop_assert!(self.revocations.remove(&id), "{:?} was drained twice", id),
-                Command::Forfeit(partition, term) => {
+                CommitCommand::Drained(id) => prop_assert!(self.revocations.remove(&id), "{:?} was drained twice", id),
+                CommitCommand::Forfeit(partition, term) => {
                     prop_assert!(std::mem::take(&mut self.is_confused), "nothing moved the position of {}", partition);
                     // All partitions of the transaction are forfeited together.
                     self.is_confused = true;
@@ -392,9 +398,9 @@ impl World {
                         self.owned.remove(&partition);
                     }
                 }
-                Command::Dropped { records, .. } => self.records_dropped += records,
-                Command::Stop(reason) => prop_assert!(false, "it stopped: {:?}", reason),
-                Command::Tell(_) => {}
+                CommitCommand::Dropped { records, .. } => self.records_dropped += records,
+                CommitCommand::Stop(reason) => prop_assert!(false, "it stopped: {:?}", reason),
+                CommitCommand::Tell(_) => {}
             }
         }
         if !matches!(self.under_way, Some(UnderWay::Renewal(_))) && self.under_way.is_some() {
@@ -412,7 +418,7 @@ impl World {
         let mut turns = 0;
         while self.under_way.is_some() || self.machine.next_deadline().is_some() {
             self.now = self.machine.next_deadline().map_or(self.now, |due| due.max(self.now));
-            self.tell(Input::Tick)?;
+            self.tell(CommitInput::Tick)?;
             self.answers(Fate::Commits)?;
             turns += 1;
             prop_assert!(turns < 1_000, "it does not come to rest");

@@ -2,8 +2,8 @@
 
 use std::panic::catch_unwind;
 
-use steward::progress::lifecycle::{Happening, Lifecycle, Stage, Step};
-use steward::record::Term;
+use steward::engine::partition::{PartitionAction, PartitionEvent, PartitionLifecycle, PartitionState};
+use steward::record::Epoch;
 
 pub fn tests() -> Vec<libtest_mimic::Trial> {
     trials![
@@ -14,24 +14,24 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
     ]
 }
 
-const TERM: Term = Term(7);
-const OLDER: Term = Term(6);
-const NEWER: Term = Term(8);
+const TERM: Epoch = Epoch(7);
+const OLDER: Epoch = Epoch(6);
+const NEWER: Epoch = Epoch(8);
 
-const HAPPENINGS: [Happening; 7] = [
-    Happening::Recovered,
-    Happening::RecoveryFailed,
-    Happening::BatchRead,
-    Happening::Revoked,
-    Happening::Gone,
-    Happening::Lost,
-    Happening::Forfeited,
+const HAPPENINGS: [PartitionEvent; 7] = [
+    PartitionEvent::Recovered,
+    PartitionEvent::RecoveryFailed,
+    PartitionEvent::BatchRead,
+    PartitionEvent::Revoked,
+    PartitionEvent::Gone,
+    PartitionEvent::Lost,
+    PartitionEvent::Forfeited,
 ];
 
 fn each_happening_means_what_the_table_says_in_each_stage() {
-    use Happening::*;
-    use Stage::*;
-    use Step::*;
+    use PartitionAction::*;
+    use PartitionEvent::*;
+    use PartitionState::*;
     // After a Release nobody asks for the stage any more.
     let table = [
         (Recovering, Recovered, Serve, Serving),
@@ -65,14 +65,14 @@ fn each_happening_means_what_the_table_says_in_each_stage() {
 }
 
 fn what_is_late_changes_nothing() {
-    for stage in [Stage::Recovering, Stage::Serving, Stage::Revoking] {
+    for stage in [PartitionState::Recovering, PartitionState::Serving, PartitionState::Revoking] {
         for happening in HAPPENINGS {
             // A newer term cannot be known before the partition is; it is no reason to act either.
             for term in [OLDER, NEWER] {
                 let mut partition = standing_at(stage);
                 assert_eq!(
                     partition.handle(happening, term),
-                    Step::Ignore,
+                    PartitionAction::Ignore,
                     "{happening:?} of {term:?} while {stage:?}"
                 );
                 assert_eq!(partition, standing_at(stage));
@@ -82,30 +82,32 @@ fn what_is_late_changes_nothing() {
 }
 
 fn a_new_term_makes_the_old_one_late() {
-    let mut partition = standing_at(Stage::Serving);
-    assert_eq!(partition.handle(Happening::Forfeited, TERM), Step::Recover);
+    let mut partition = standing_at(PartitionState::Serving);
+    assert_eq!(partition.handle(PartitionEvent::Forfeited, TERM), PartitionAction::Recover);
     partition.renew(NEWER);
     assert_eq!(partition.term(), NEWER);
-    assert_eq!(partition.handle(Happening::BatchRead, TERM), Step::Ignore);
-    assert_eq!(partition.handle(Happening::Recovered, TERM), Step::Ignore);
-    assert_eq!(partition.stage(), Stage::Recovering);
-    assert_eq!(partition.handle(Happening::Recovered, NEWER), Step::Serve);
-    assert_eq!(partition.handle(Happening::BatchRead, NEWER), Step::Route);
+    assert_eq!(partition.handle(PartitionEvent::BatchRead, TERM), PartitionAction::Ignore);
+    assert_eq!(partition.handle(PartitionEvent::Recovered, TERM), PartitionAction::Ignore);
+    assert_eq!(partition.stage(), PartitionState::Recovering);
+    assert_eq!(partition.handle(PartitionEvent::Recovered, NEWER), PartitionAction::Serve);
+    assert_eq!(partition.handle(PartitionEvent::BatchRead, NEWER), PartitionAction::Route);
 }
 
 fn a_term_never_falls() {
     for term in [OLDER, TERM] {
-        let renewed = catch_unwind(|| standing_at(Stage::Recovering).renew(term));
+        let renewed = catch_unwind(|| standing_at(PartitionState::Recovering).renew(term));
         assert!(renewed.is_err(), "{term:?} came after {TERM:?}");
     }
 }
 
-fn standing_at(stage: Stage) -> Lifecycle {
-    let mut partition = Lifecycle::assigned(TERM);
+fn standing_at(stage: PartitionState) -> PartitionLifecycle {
+    let mut partition = PartitionLifecycle::assigned(TERM);
     match stage {
-        Stage::Recovering => {}
-        Stage::Serving => assert_eq!(partition.handle(Happening::Recovered, TERM), Step::Serve),
-        Stage::Revoking => assert_eq!(partition.handle(Happening::Revoked, TERM), Step::Drain),
+        PartitionState::Recovering => {}
+        PartitionState::Serving => {
+            assert_eq!(partition.handle(PartitionEvent::Recovered, TERM), PartitionAction::Serve)
+        }
+        PartitionState::Revoking => assert_eq!(partition.handle(PartitionEvent::Revoked, TERM), PartitionAction::Drain),
     }
     partition
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use steward::progress::offsets::{BatchId, DoneBatch, Head, OpenBatches, OrderBroken, Outcomes};
-use steward::record::{Batch, DeadLetter, Offset, Position, Term};
+use steward::engine::batches::{BatchId, DoneBatch, Head, OpenBatches, OrderBroken};
+use steward::engine::outcome::{Outcomes, RejectedEvent};
+use steward::record::{Batch, Epoch, Offset, Position};
 
 use super::{P0, all_refused, batch_of, letter_of, open_batch, snapshot_of};
 
@@ -24,7 +25,7 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
     ]
 }
 
-const TERM: Term = Term(1);
+const TERM: Epoch = Epoch(1);
 
 fn what_is_too_much_for_one_transaction_is_cut_with_dead_letters_first() {
     let batch = Arc::new(batch_of(P0, TERM, &[3, 5]));
@@ -39,7 +40,7 @@ fn what_is_too_much_for_one_transaction_is_cut_with_dead_letters_first() {
     };
     assert_eq!(shape(u64::MAX), [(2, 3)]);
     assert_eq!(shape(1), [(1, 0), (1, 0), (0, 1), (0, 1), (0, 1)], "a record always fits");
-    let letters = all().dead_letters.iter().map(DeadLetter::weight_bytes).sum();
+    let letters = all().dead_letters.iter().map(RejectedEvent::weight_bytes).sum();
     assert_eq!(shape(letters)[0], (2, 0));
     assert_eq!(Outcomes::default().cut(1).len(), 1, "a position alone goes out, too");
 }

@@ -2,16 +2,19 @@
 
 use std::sync::{Arc, Mutex};
 
-use steward::entity::Reason;
-use steward::ports::memory::{MemoryKafka, MemoryPod, NewRecord};
-use steward::ports::{ReadFailure, Recoveries, RecoveryFailure, Terms, Topic};
-use steward::progress::budget::Budget;
-use steward::progress::recovery::{
-    Finding, Healed, NotVerified, RESTING_OVERHEAD_BYTES, Recovered, Refusal, Resting, Settings,
+use steward::engine::budget::Budget;
+use steward::engine::ownership::Ownership;
+use steward::engine::recovery::driver::{ReadFailure, RecoveryFailure};
+use steward::engine::recovery::{
+    NotVerified, Passivated, RESTING_OVERHEAD_BYTES, Recovered, RecoveryFinding, RecoveryRefusal, RecoverySettings,
+    Repaired, Topic,
 };
+use steward::entity::Reason;
+use steward::ports::Recoveries;
 use steward::record::{Offset, Position, header};
-use steward::reference::Model;
 use steward::service::Service;
+use steward::testing::memory::{MemoryKafka, MemoryPod, MemoryRecord};
+use steward::testing::reference::Model;
 
 use super::P0;
 
@@ -90,9 +93,9 @@ fn state_that_steward_did_not_write_is_refused() {
         world.events(&[created(1)]);
         let value = value.map(|value| value.as_bytes().to_vec());
         let key = key.map(|key| key.as_bytes().to_vec());
-        world.kafka.append(Topic::State, P0, NewRecord { timestamp_ms: Some(AT), key, value, headers });
+        world.kafka.append(Topic::State, P0, MemoryRecord { timestamp_ms: Some(AT), key, value, headers });
         match world.tries() {
-            Err(RecoveryFailure::Refused(Refusal::ForeignState { offset: Offset(0), why: found, .. })) => {
+            Err(RecoveryFailure::Refused(RecoveryRefusal::ForeignState { offset: Offset(0), why: found, .. })) => {
                 assert!(found.contains(why), "{found} does not say {why}");
             }
             other => panic!("{why}: {other:?}"),
@@ -106,18 +109,18 @@ fn another_groups_state_is_refused_or_adopted() {
     world.publishes(&["1"]);
     world.settings.group = "heir".into();
     let refused = world.refused();
-    assert_eq!(refused, Refusal::OtherGroup { partition: P0, found: GROUP.into(), own: "heir".into() });
+    assert_eq!(refused, RecoveryRefusal::OtherGroup { partition: P0, found: GROUP.into(), own: "heir".into() });
     world.settings.adopt_group = true;
     let recovered = world.recovers();
     assert_eq!(world.entities(&recovered), world.model_entities());
-    let missing = Finding::CommittedMissing { position: Position(1) };
-    assert_eq!(recovered.findings, [missing, Finding::Adopted { group: GROUP.into() }]);
+    let missing = RecoveryFinding::CommittedMissing { position: Position(1) };
+    assert_eq!(recovered.findings, [missing, RecoveryFinding::Adopted { group: GROUP.into() }]);
 }
 
 fn an_input_that_was_created_again_is_refused() {
     let says = |world: &World, what: &str| {
         let refusal = world.refused();
-        let Refusal::Recreated { why, .. } = &refusal else { panic!("{what}: {refusal:?}") };
+        let RecoveryRefusal::Recreated { why, .. } = &refusal else { panic!("{what}: {refusal:?}") };
         assert!(why.contains(what), "{why} does not say {what}");
     };
     let shorter = World::new();
@@ -294,13 +297,16 @@ fn dead_letters_without_our_headers_are_told_and_passed_over() {
     let world = World::new();
     world.events(&[updated(1), created(1)]);
     world.dead_letter(0);
-    let foreign =
-        NewRecord { key: Some(b"x".to_vec()), headers: vec![head(header::SOURCE_OFFSET, "?")], ..NewRecord::default() };
+    let foreign = MemoryRecord {
+        key: Some(b"x".to_vec()),
+        headers: vec![head(header::SOURCE_OFFSET, "?")],
+        ..MemoryRecord::default()
+    };
     world.kafka.append(Topic::Dlq, P0, foreign.clone());
-    let newest = world.kafka.append(Topic::Dlq, P0, NewRecord { headers: vec![], ..foreign });
+    let newest = world.kafka.append(Topic::Dlq, P0, MemoryRecord { headers: vec![], ..foreign });
     let recovered = world.recovers();
     assert_eq!(recovered.start, Position(1));
-    assert_eq!(recovered.findings, [Finding::UnreadableDeadLetters { records: 2, offset: newest }, skipped(1)]);
+    assert_eq!(recovered.findings, [RecoveryFinding::UnreadableDeadLetters { records: 2, offset: newest }, skipped(1)]);
 }
 
 fn dead_letters_of_another_source_mean_nothing() {
@@ -314,10 +320,10 @@ fn dead_letters_of_another_source_mean_nothing() {
             head(header::SOURCE_PARTITION, partition),
             head(header::SOURCE_OFFSET, "2"),
         ];
-        let offset = world.kafka.append(Topic::Dlq, P0, NewRecord { headers, ..NewRecord::default() });
+        let offset = world.kafka.append(Topic::Dlq, P0, MemoryRecord { headers, ..MemoryRecord::default() });
         let recovered = world.recovers();
         assert_eq!(recovered.start, Position(1), "events were passed over for a letter of {topic}/{partition}");
-        assert!(recovered.findings.contains(&Finding::UnreadableDeadLetters { records: 1, offset }));
+        assert!(recovered.findings.contains(&RecoveryFinding::UnreadableDeadLetters { records: 1, offset }));
     }
 }
 
@@ -329,7 +335,7 @@ fn a_stretch_that_is_not_verified_heals_nothing() {
     world.settings.verify_max_records = 2;
     let recovered = world.recovers();
     assert!(recovered.heals.snapshots.is_empty());
-    let finding = Finding::NotVerified { cause: NotVerified::TooLong, from: Position(1), until: Position(4) };
+    let finding = RecoveryFinding::NotVerified { cause: NotVerified::TooLong, from: Position(1), until: Position(4) };
     assert_eq!((recovered.start, recovered.replayed, recovered.findings), (Position(4), 0, vec![finding]));
     world.settings.verify_max_records = 3;
     assert_eq!(world.recovers().heals.snapshots.len(), 1);
@@ -353,7 +359,7 @@ fn the_group_is_not_said_to_stand_back_where_it_has_no_position() {
     world.events(&[created(1), updated(1)]);
     world.publishes(&["1"]);
     let recovered = world.recovers();
-    assert_eq!(recovered.findings, [Finding::CommittedMissing { position: Position(2) }]);
+    assert_eq!(recovered.findings, [RecoveryFinding::CommittedMissing { position: Position(2) }]);
     assert_eq!((recovered.replayed, recovered.skipped), (2, 2), "the look-back");
 }
 
@@ -396,9 +402,9 @@ fn events_that_expired_stop_where_the_operator_said_so() {
     world.kafka.delete_before(Topic::Input, P0, Position(2));
     let recovered = world.recovers();
     assert_eq!(recovered.start, Position(2));
-    assert_eq!(recovered.findings, [Finding::Expired { first: Position(1), until: Position(2) }]);
+    assert_eq!(recovered.findings, [RecoveryFinding::Expired { first: Position(1), until: Position(2) }]);
     world.settings.stop_on_expired = true;
-    assert_eq!(world.refused(), Refusal::Expired { partition: P0, first: Position(1), until: Position(2) });
+    assert_eq!(world.refused(), RecoveryRefusal::Expired { partition: P0, first: Position(1), until: Position(2) });
 }
 
 fn entities_beyond_the_bound_are_refused_also_where_each_partition_is_small() {
@@ -409,7 +415,7 @@ fn entities_beyond_the_bound_are_refused_also_where_each_partition_is_small() {
     world.budget = Budget::new(needed);
     assert_eq!(world.recovers().lease.bytes(), needed, "what fits exactly, fits");
     let others = world.budget.hold(1);
-    let expected = Refusal::StateTooLarge {
+    let expected = RecoveryRefusal::StateTooLarge {
         partition: P0,
         partition_bytes: needed,
         held_bytes: needed + 1,
@@ -426,7 +432,7 @@ fn entities_beyond_the_bound_are_refused_also_where_each_partition_is_small() {
         large.publishes(&[&id.to_string()]);
     }
     assert!(
-        matches!(large.refused(), Refusal::StateTooLarge { held_bytes: ..200_000, .. }),
+        matches!(large.refused(), RecoveryRefusal::StateTooLarge { held_bytes: ..200_000, .. }),
         "it is noticed while reading"
     );
 }
@@ -438,7 +444,7 @@ fn the_lease_is_what_the_entities_take() {
     world.publishes(&["1", "22"]);
     world.events(&[updated(22)]);
     let recovered = world.recovers();
-    let bytes_of = |(key, resting): (&steward::record::Key, &Resting)| {
+    let bytes_of = |(key, resting): (&steward::record::Key, &Passivated)| {
         key.len() as u64 + resting.snapshot.as_ref().map_or(0, |value| value.len() as u64) + RESTING_OVERHEAD_BYTES
     };
     let expected: u64 = recovered.entities.iter().map(bytes_of).sum();
@@ -458,10 +464,10 @@ fn a_recovery_ends_with_its_term() {
 /// Topics made by hand, and the model that knows what they should hold.
 struct World {
     kafka: MemoryKafka,
-    terms: Arc<Terms>,
+    terms: Arc<Ownership>,
     pod: MemoryPod,
     model: Mutex<Model>,
-    settings: Settings,
+    settings: RecoverySettings,
     budget: Arc<Budget>,
 }
 
@@ -471,10 +477,10 @@ type Event = (String, String);
 impl World {
     fn new() -> World {
         let kafka = MemoryKafka::new(1, TOPIC, GROUP);
-        let terms = Arc::new(Terms::new());
+        let terms = Arc::new(Ownership::new());
         let pod = MemoryPod::new(&kafka, "pod", Arc::clone(&terms));
         pod.assign(&[P0]);
-        let settings = Settings {
+        let settings = RecoverySettings {
             topic: TOPIC.into(),
             group: GROUP.into(),
             look_back_records: 100,
@@ -493,7 +499,7 @@ impl World {
         for topic in [Topic::State, Topic::Dlq] {
             for stored in self.kafka.records(topic, P0) {
                 let (timestamp_ms, key, value) = (stored.timestamp_ms, stored.key, stored.value);
-                world.kafka.append(topic, P0, NewRecord { timestamp_ms, key, value, headers: stored.headers });
+                world.kafka.append(topic, P0, MemoryRecord { timestamp_ms, key, value, headers: stored.headers });
             }
         }
         world
@@ -516,7 +522,8 @@ impl World {
 
     fn append(&self, (key, value): Event, at: i64, headers: Vec<(String, Option<Vec<u8>>)>) {
         let (key, value) = (key.into_bytes(), value.into_bytes());
-        let record = NewRecord { timestamp_ms: Some(at), key: Some(key.clone()), value: Some(value.clone()), headers };
+        let record =
+            MemoryRecord { timestamp_ms: Some(at), key: Some(key.clone()), value: Some(value.clone()), headers };
         let offset = self.kafka.append(Topic::Input, P0, record);
         self.model.lock().expect("one thread").judge(0, offset.0, Some(&key), Some(&value), Some(at));
     }
@@ -541,7 +548,7 @@ impl World {
             head(header::STATE_GROUP, GROUP),
         ];
         let key = Some(key.as_bytes().to_vec());
-        self.kafka.append(Topic::State, P0, NewRecord { timestamp_ms: Some(AT), key, value, headers });
+        self.kafka.append(Topic::State, P0, MemoryRecord { timestamp_ms: Some(AT), key, value, headers });
     }
 
     /// The dead letter topic gets the event at this offset.
@@ -552,7 +559,7 @@ impl World {
             head(header::SOURCE_PARTITION, "0"),
             head(header::SOURCE_OFFSET, &offset.to_string()),
         ];
-        self.kafka.append(Topic::Dlq, P0, NewRecord { headers, ..NewRecord::default() })
+        self.kafka.append(Topic::Dlq, P0, MemoryRecord { headers, ..MemoryRecord::default() })
     }
 
     fn commits(&self, position: i64) {
@@ -560,7 +567,7 @@ impl World {
     }
 
     fn tries(&self) -> Result<Recovered, RecoveryFailure> {
-        let term = self.terms.current(P0).unwrap_or(steward::record::Term(1));
+        let term = self.terms.current(P0).unwrap_or(steward::record::Epoch(1));
         let (answer, heard) = std::sync::mpsc::channel();
         self.pod.begin(P0, term, Box::new(move |result| answer.send(result).expect("the test listens")));
         assert!(self.pod.run_recovery(&Arc::new(Service), &self.settings, &self.budget));
@@ -571,7 +578,7 @@ impl World {
         self.tries().expect("nothing is wrong with it")
     }
 
-    fn refused(&self) -> Refusal {
+    fn refused(&self) -> RecoveryRefusal {
         match self.tries() {
             Err(RecoveryFailure::Refused(refusal)) => refusal,
             other => panic!("it was not refused: {other:?}"),
@@ -631,10 +638,10 @@ fn head(name: &str, value: &str) -> (String, Option<Vec<u8>>) {
     (name.to_owned(), Some(value.as_bytes().to_vec()))
 }
 
-fn healed(entities: u64, events: u64, rejections: u64, from: i64, until: i64) -> Option<Healed> {
-    Some(Healed { entities, events, rejections, from: Position(from), until: Position(until) })
+fn healed(entities: u64, events: u64, rejections: u64, from: i64, until: i64) -> Option<Repaired> {
+    Some(Repaired { entities, events, rejections, from: Position(from), until: Position(until) })
 }
 
-fn skipped(events: u64) -> Finding {
-    Finding::Skipped { events }
+fn skipped(events: u64) -> RecoveryFinding {
+    RecoveryFinding::Skipped { events }
 }

@@ -1,6 +1,6 @@
 //! Where a partition starts: C, M, D, the log's ends, and what the operator decided.
 
-use steward::progress::recovery::{Bounds, Finding, NotVerified, Plan, Settings, plan};
+use steward::engine::recovery::{LogBounds, NotVerified, RecoveryFinding, RecoverySettings, StartPlan, plan};
 use steward::record::{Offset, Position};
 
 pub fn tests() -> Vec<libtest_mimic::Trial> {
@@ -26,14 +26,15 @@ fn nothing_committed_and_no_state_starts_at_the_earliest_record() {
     assert_eq!(planned(None, None, None, (20, 50)), starts(20, None, vec![]), "not an event expired: nobody was here");
     assert_eq!(planned(None, None, None, (0, 0)), starts(0, None, vec![]));
     assert_eq!(planned(None, None, Some(29), (20, 50)), {
-        let unsure = Finding::NotVerified { cause: NotVerified::HeadExpired, from: Position(0), until: Position(30) };
+        let unsure =
+            RecoveryFinding::NotVerified { cause: NotVerified::HeadExpired, from: Position(0), until: Position(30) };
         starts(30, None, vec![unsure])
     });
     assert_eq!(planned(None, None, Some(29), (0, 50)), starts(30, Some((0, 30)), vec![]), "all before it is unsure");
 }
 
 fn nothing_committed_but_state_starts_behind_the_state_and_says_so() {
-    let missing = |position| Finding::CommittedMissing { position: Position(position) };
+    let missing = |position| RecoveryFinding::CommittedMissing { position: Position(position) };
     assert_eq!(planned(None, Some(39), None, (0, 50)), starts(40, Some((30, 40)), vec![missing(40)]));
     assert_eq!(planned(None, Some(39), Some(44), (0, 50)), starts(45, Some((35, 45)), vec![missing(40)]));
     assert_eq!(planned(None, Some(39), Some(4), (0, 50)), starts(40, Some((30, 40)), vec![missing(40)]));
@@ -56,23 +57,23 @@ fn the_start_is_behind_whatever_is_contained() {
 }
 
 fn a_committed_position_beyond_the_end_counts_as_the_end() {
-    let beyond = Finding::CommittedBeyondEnd { committed: Position(51), end: Position(50) };
+    let beyond = RecoveryFinding::CommittedBeyondEnd { committed: Position(51), end: Position(50) };
     assert_eq!(planned(Some(51), Some(49), None, (0, 50)), starts(50, Some((40, 50)), vec![beyond.clone()]));
     assert_eq!(planned(Some(50), Some(49), None, (0, 50)), starts(50, Some((40, 50)), vec![]), "the end is not beyond");
-    let trusting = Settings { verify_max_records: 0, ..settings() };
+    let trusting = RecoverySettings { verify_max_records: 0, ..settings() };
     let plan = plan(Some(Position(51)), offset(49), None, bounds((0, 50)), &trusting);
     assert_eq!(plan, starts(50, None, vec![beyond]));
 }
 
 fn events_that_expired_unread_are_named() {
-    let expired = |first| Finding::Expired { first: Position(first), until: Position(20) };
+    let expired = |first| RecoveryFinding::Expired { first: Position(first), until: Position(20) };
     assert_eq!(planned(Some(5), None, None, (20, 50)), starts(20, None, vec![expired(5)]));
     assert_eq!(planned(Some(5), Some(3), Some(4), (20, 50)), starts(20, None, vec![expired(5)]));
     assert_eq!(planned(Some(19), Some(18), None, (20, 50)), starts(20, None, vec![expired(19)]));
     assert_eq!(planned(Some(20), Some(19), None, (20, 50)), starts(20, None, vec![]), "nothing is missing");
     assert_eq!(planned(Some(5), Some(19), None, (20, 50)).findings, [], "all that expired is contained");
     assert_eq!(planned(Some(5), None, None, (20, 20)), starts(20, None, vec![expired(5)]), "also from an empty log");
-    let missing = Finding::CommittedMissing { position: Position(8) };
+    let missing = RecoveryFinding::CommittedMissing { position: Position(8) };
     assert_eq!(planned(None, Some(7), None, (20, 50)), starts(20, None, vec![missing, expired(8)]));
 }
 
@@ -103,13 +104,13 @@ fn the_stretch_goes_back_to_what_is_unsure_or_looks_back_further() {
     }
     let cut = planned(Some(40), Some(39), None, (35, 50));
     assert_eq!(cut, starts(40, Some((35, 40)), vec![]), "it cannot look back beyond the log's start");
-    let without = Settings { look_back_records: 0, ..settings() };
+    let without = RecoverySettings { look_back_records: 0, ..settings() };
     let plan = plan(Some(Position(40)), offset(39), None, bounds((0, 50)), &without);
     assert_eq!(plan, starts(40, None, vec![]));
 }
 
 fn a_stretch_that_is_too_long_is_not_verified() {
-    let too_long = |from, until| Finding::NotVerified {
+    let too_long = |from, until| RecoveryFinding::NotVerified {
         cause: NotVerified::TooLong,
         from: Position(from),
         until: Position(until),
@@ -117,13 +118,13 @@ fn a_stretch_that_is_too_long_is_not_verified() {
     assert_eq!(planned(Some(150), Some(49), None, (0, 500)), starts(150, Some((50, 150)), vec![]), "100 are allowed");
     assert_eq!(planned(Some(151), Some(49), None, (0, 500)), starts(151, None, vec![too_long(50, 151)]));
     assert_eq!(planned(Some(50), Some(199), None, (0, 500)), starts(200, None, vec![too_long(50, 200)]));
-    let short = Settings { verify_max_records: 4, ..settings() };
+    let short = RecoverySettings { verify_max_records: 4, ..settings() };
     let plan = plan(Some(Position(40)), offset(39), None, bounds((0, 50)), &short);
     assert_eq!(plan, starts(40, Some((36, 40)), vec![]), "the look-back is never longer than what is verified");
 }
 
 fn a_stretch_whose_head_has_expired_is_not_verified() {
-    let expired = |from, until| Finding::NotVerified {
+    let expired = |from, until| RecoveryFinding::NotVerified {
         cause: NotVerified::HeadExpired,
         from: Position(from),
         until: Position(until),
@@ -135,20 +136,27 @@ fn a_stretch_whose_head_has_expired_is_not_verified() {
 }
 
 fn trust_means_the_committed_position_and_no_stretch() {
-    let trusting = Settings { verify_max_records: 0, ..settings() };
-    let passed = |from, until| Finding::PassedOver { from: Position(from), until: Position(until) };
+    let trusting = RecoverySettings { verify_max_records: 0, ..settings() };
+    let passed = |from, until| RecoveryFinding::PassedOver { from: Position(from), until: Position(until) };
     for (committed, state, dead, start, findings) in [
         (Some(40), Some(39), None, 40, vec![]),
         (Some(40), Some(45), Some(47), 40, vec![]),
         (Some(45), Some(39), Some(41), 45, vec![passed(42, 45)]),
         (Some(45), None, None, 45, vec![passed(20, 45)]),
-        (None, Some(39), Some(44), 40, vec![Finding::CommittedMissing { position: Position(40) }]),
+        (None, Some(39), Some(44), 40, vec![RecoveryFinding::CommittedMissing { position: Position(40) }]),
         (None, None, None, 20, vec![passed(20, 20)]),
-        (Some(5), Some(3), None, 20, vec![passed(5, 5), Finding::Expired { first: Position(5), until: Position(20) }]),
+        (
+            Some(5),
+            Some(3),
+            None,
+            20,
+            vec![passed(5, 5), RecoveryFinding::Expired { first: Position(5), until: Position(20) }],
+        ),
     ] {
         let found = plan(committed.map(Position), state.map(Offset), dead.map(Offset), bounds((20, 50)), &trusting);
-        let empty = |finding: &Finding| matches!(finding, Finding::PassedOver { from, until } if from == until);
-        let findings: Vec<Finding> = findings.into_iter().filter(|finding| !empty(finding)).collect();
+        let empty =
+            |finding: &RecoveryFinding| matches!(finding, RecoveryFinding::PassedOver { from, until } if from == until);
+        let findings: Vec<RecoveryFinding> = findings.into_iter().filter(|finding| !empty(finding)).collect();
         assert_eq!(found, starts(start, None, findings), "C {committed:?}, M {state:?}, D {dead:?}");
     }
 }
@@ -165,7 +173,7 @@ fn whatever_the_combination_the_plan_keeps_its_word() {
                             if state.max(dead).is_some_and(|newest| newest >= high) {
                                 continue;
                             }
-                            let settings = Settings { look_back_records, verify_max_records, ..settings() };
+                            let settings = RecoverySettings { look_back_records, verify_max_records, ..settings() };
                             let bounds = bounds((low, high));
                             let plan =
                                 plan(committed.map(Position), state.map(Offset), dead.map(Offset), bounds, &settings);
@@ -185,12 +193,12 @@ fn whatever_the_combination_the_plan_keeps_its_word() {
 }
 
 fn keeps_its_word(
-    plan: &Plan,
+    plan: &StartPlan,
     committed: Option<i64>,
     state: Option<i64>,
     dead: Option<i64>,
     (low, high): (i64, i64),
-    settings: &Settings,
+    settings: &RecoverySettings,
     case: &str,
 ) {
     let start = plan.start.0;
@@ -203,7 +211,7 @@ fn keeps_its_word(
     if let Some(committed) = committed {
         assert!(start >= committed.min(high), "what is committed would be processed again: {case}");
         let may_skip = if trusts { committed.min(high) } else { committed.min(high).max(contained) };
-        let said = plan.findings.iter().any(|finding| matches!(finding, Finding::Expired { .. }));
+        let said = plan.findings.iter().any(|finding| matches!(finding, RecoveryFinding::Expired { .. }));
         assert_eq!(start > may_skip, said, "what is passed over and what is said to have expired: {case}");
     }
     if let Some((from, until)) = plan.replay {
@@ -214,8 +222,8 @@ fn keeps_its_word(
     }
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> RecoverySettings {
+    RecoverySettings {
         topic: "services".into(),
         group: "steward".into(),
         look_back_records: LOOK_BACK,
@@ -226,19 +234,19 @@ fn settings() -> Settings {
     }
 }
 
-fn bounds((low, high): (i64, i64)) -> Bounds {
-    Bounds { low: Position(low), high: Position(high) }
+fn bounds((low, high): (i64, i64)) -> LogBounds {
+    LogBounds { low: Position(low), high: Position(high) }
 }
 
 fn offset(at: i64) -> Option<Offset> {
     Some(Offset(at))
 }
 
-fn planned(committed: Option<i64>, state: Option<i64>, dead: Option<i64>, log: (i64, i64)) -> Plan {
+fn planned(committed: Option<i64>, state: Option<i64>, dead: Option<i64>, log: (i64, i64)) -> StartPlan {
     plan(committed.map(Position), state.map(Offset), dead.map(Offset), bounds(log), &settings())
 }
 
-fn starts(start: i64, replay: Option<(i64, i64)>, findings: Vec<Finding>) -> Plan {
+fn starts(start: i64, replay: Option<(i64, i64)>, findings: Vec<RecoveryFinding>) -> StartPlan {
     let replay = replay.map(|(from, until)| (Position(from), Position(until)));
-    Plan { start: Position(start), replay, findings }
+    StartPlan { start: Position(start), replay, findings }
 }

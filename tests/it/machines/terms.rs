@@ -1,7 +1,7 @@
 //! Who owns which partition right now, and that nobody is taken for a later owner.
 
-use steward::ports::Terms;
-use steward::record::Term;
+use steward::engine::ownership::Ownership;
+use steward::record::Epoch;
 
 use super::{P0, P1};
 
@@ -16,7 +16,7 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
 }
 
 fn a_term_is_current_from_its_begin_to_its_end() {
-    let terms = Terms::new();
+    let terms = Ownership::new();
     assert_eq!(terms.current(P0), None);
     let term = terms.begin(P0);
     assert!(terms.is_current(P0, term) && !terms.is_current(P1, term));
@@ -26,13 +26,13 @@ fn a_term_is_current_from_its_begin_to_its_end() {
 }
 
 fn an_assignment_ends_the_term_before_it() {
-    let terms = Terms::new();
+    let terms = Ownership::new();
     let (first, second) = (terms.begin(P0), terms.begin(P0));
     assert!(!terms.is_current(P0, first) && terms.is_current(P0, second));
 }
 
 fn a_renewal_ends_the_old_term_without_a_gap() {
-    let terms = Terms::new();
+    let terms = Ownership::new();
     let old = terms.begin(P0);
     let other = terms.begin(P1);
     let new = terms.renew(P0, old).expect("it is current");
@@ -41,8 +41,8 @@ fn a_renewal_ends_the_old_term_without_a_gap() {
 }
 
 fn a_term_that_is_over_cannot_be_renewed() {
-    let terms = Terms::new();
-    assert_eq!(terms.renew(P0, Term(1)), None, "it never began");
+    let terms = Ownership::new();
+    assert_eq!(terms.renew(P0, Epoch(1)), None, "it never began");
     let old = terms.begin(P0);
     let new = terms.begin(P0);
     assert_eq!(terms.renew(P0, old), None);
@@ -53,7 +53,7 @@ fn a_term_that_is_over_cannot_be_renewed() {
 }
 
 fn terms_rise_over_all_partitions() {
-    let terms = Terms::new();
+    let terms = Ownership::new();
     let mut minted = vec![terms.begin(P0), terms.begin(P1)];
     minted.extend(terms.renew(P0, minted[0]));
     terms.end(P0);

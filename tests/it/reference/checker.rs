@@ -2,8 +2,8 @@
 //! name it.
 
 use libtest_mimic::Trial;
-use steward::reference::{Expectation, Fault, HeaderOf, Model, Rejected, Seen, TopicRecord, check};
-use steward::workload::Workload;
+use steward::testing::reference::{Expectation, Fault, HeaderOf, Model, Rejected, SeenRecords, TopicRecord, check};
+use steward::testing::workload::Workload;
 
 pub fn trials() -> Vec<Trial> {
     trials![
@@ -108,7 +108,7 @@ fn a_missing_entity_is_found() {
 }
 
 fn an_entity_that_nobody_created_is_found() {
-    let invented = |seen: &mut Seen| {
+    let invented = |seen: &mut SeenRecords| {
         let mut copy = seen.state[0].clone();
         copy.key = Some(b"77".to_vec());
         seen.state.push(copy);
@@ -137,7 +137,7 @@ fn wrong_headers_of_a_snapshot_are_found() {
 }
 
 fn a_snapshot_on_the_wrong_partition_is_found() {
-    let moved = |seen: &mut Seen| {
+    let moved = |seen: &mut SeenRecords| {
         let index = at(&seen.state, 1, 0);
         seen.state[index].partition = 0;
     };
@@ -159,7 +159,7 @@ fn a_snapshot_without_its_source_is_found() {
 }
 
 fn an_older_snapshot_behind_a_newer_one_is_found() {
-    let swapped = |seen: &mut Seen| {
+    let swapped = |seen: &mut SeenRecords| {
         let (older, newer) = (at(&seen.state, 0, 10), at(&seen.state, 0, 20));
         seen.state.swap(older, newer);
     };
@@ -167,7 +167,7 @@ fn an_older_snapshot_behind_a_newer_one_is_found() {
 }
 
 fn a_snapshot_that_is_published_twice_is_found() {
-    let twice = |seen: &mut Seen| {
+    let twice = |seen: &mut SeenRecords| {
         let index = at(&seen.state, 0, 20);
         seen.state.insert(index, seen.state[index].clone());
     };
@@ -175,7 +175,7 @@ fn a_snapshot_that_is_published_twice_is_found() {
 }
 
 fn a_wrong_snapshot_that_was_healed_later_is_found() {
-    let healed = |seen: &mut Seen| {
+    let healed = |seen: &mut SeenRecords| {
         let index = at(&seen.state, 0, 10);
         seen.state[index].value = Some(b"{}".to_vec());
     };
@@ -183,7 +183,7 @@ fn a_wrong_snapshot_that_was_healed_later_is_found() {
 }
 
 fn a_snapshot_of_a_rejected_event_is_found() {
-    let of_rejected = |seen: &mut Seen| {
+    let of_rejected = |seen: &mut SeenRecords| {
         let index = at(&seen.state, 0, 10);
         set(&mut seen.state[index], "steward-source-offset", b"5");
     };
@@ -203,12 +203,12 @@ fn a_missing_dead_letter_is_found() {
 }
 
 fn a_doubled_dead_letter_is_found() {
-    let doubled = |seen: &mut Seen| seen.dead_letters.insert(1, seen.dead_letters[1].clone());
+    let doubled = |seen: &mut SeenRecords| seen.dead_letters.insert(1, seen.dead_letters[1].clone());
     assert_eq!(broken(doubled), [Fault::DeadLetterDoubled]);
 }
 
 fn a_dead_letter_of_an_applied_event_is_found() {
-    let applied = |seen: &mut Seen| {
+    let applied = |seen: &mut SeenRecords| {
         let mut copy = seen.dead_letters[1].clone();
         set(&mut copy, "steward-source-offset", b"50");
         seen.dead_letters.push(copy);
@@ -222,7 +222,7 @@ fn dead_letters_out_of_order_are_found() {
 }
 
 fn a_dead_letter_on_the_wrong_partition_is_found() {
-    let moved = |seen: &mut Seen| seen.dead_letters[0].partition = 1;
+    let moved = |seen: &mut SeenRecords| seen.dead_letters[0].partition = 1;
     assert_eq!(broken(moved), [Fault::DeadLetterMissing, Fault::DeadLetterOnWrongPartition]);
 }
 
@@ -233,7 +233,7 @@ fn a_dead_letter_without_its_source_is_found() {
 }
 
 fn a_wrong_reason_is_found() {
-    let wrong = |seen: &mut Seen| set(&mut seen.dead_letters[0], "steward-reason", b"not_found");
+    let wrong = |seen: &mut SeenRecords| set(&mut seen.dead_letters[0], "steward-reason", b"not_found");
     assert_eq!(broken(wrong), [Fault::DeadLetterReason]);
 }
 
@@ -245,7 +245,7 @@ fn a_changed_key_of_a_dead_letter_is_found() {
 
 fn a_changed_value_of_a_dead_letter_is_found() {
     assert_eq!(broken(|seen| seen.dead_letters[0].value = None), [Fault::DeadLetterValue]);
-    let trimmed = |seen: &mut Seen| seen.dead_letters[0].value.iter_mut().for_each(|value| value.truncate(9));
+    let trimmed = |seen: &mut SeenRecords| seen.dead_letters[0].value.iter_mut().for_each(|value| value.truncate(9));
     assert_eq!(broken(trimmed), [Fault::DeadLetterValue]);
 }
 
@@ -402,8 +402,8 @@ fn expectation() -> Expectation {
 }
 
 /// What a service that keeps the contract leaves behind.
-fn perfect(model: &Model) -> Seen {
-    let mut seen = Seen::default();
+fn perfect(model: &Model) -> SeenRecords {
+    let mut seen = SeenRecords::default();
     for ((partition, key), _) in model.newest() {
         for snapshot in model.history_of(*partition, key).unwrap_or_default() {
             let mut headers = vec![
@@ -445,7 +445,7 @@ fn dead_letter(rejected: &Rejected) -> TopicRecord {
 }
 
 /// The faults that are found after a perfect outcome was changed, each once.
-fn broken(change: impl FnOnce(&mut Seen)) -> Vec<Fault> {
+fn broken(change: impl FnOnce(&mut SeenRecords)) -> Vec<Fault> {
     let model = model();
     let mut seen = perfect(&model);
     change(&mut seen);
@@ -459,7 +459,7 @@ fn faults_of_state_from(events: &[TopicRecord]) -> Vec<Fault> {
     faults(&model(), &seen)
 }
 
-fn faults(model: &Model, seen: &Seen) -> Vec<Fault> {
+fn faults(model: &Model, seen: &SeenRecords) -> Vec<Fault> {
     let mut faults: Vec<Fault> = check(model, &expectation(), seen).iter().map(|difference| difference.fault).collect();
     faults.sort_unstable();
     faults.dedup();

@@ -5,7 +5,9 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 
 use super::{error_of, jaas};
-use crate::support::acls::{self, Allow, Operation, Pattern, Resource};
+use crate::support::acls::{
+    Allow, Operation, Pattern, Resource, {self},
+};
 use crate::support::broker::Broker;
 use crate::support::kafka::{Kafka, record};
 use crate::support::ledger::{assert_exact, wait_until_committed};

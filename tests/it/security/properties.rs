@@ -3,8 +3,10 @@
 use libtest_mimic::Trial;
 use rdkafka::config::ClientConfig;
 use steward::config::Config;
-use steward::config::properties::{PASSED, Scope};
-use steward::kafka::client::{self, SettingsError};
+use steward::config::properties::{PASSED, PropertyScope};
+use steward::kafka::client::settings::{
+    SettingsError, {self},
+};
 
 use crate::cli::{folder, steward};
 
@@ -21,26 +23,30 @@ pub fn trials() -> Vec<Trial> {
 fn each_property_reaches_only_the_clients_that_it_is_for() {
     // The values differ from every default.
     for (scope, property, value) in [
-        (Scope::Both, "socket.timeout.ms", "12345"),
-        (Scope::Both, "client.id", "somebody"),
-        (Scope::Consumer, "fetch.wait.max.ms", "123"),
-        (Scope::Consumer, "coordinator.query.interval.ms", "12345"),
-        (Scope::Producer, "linger.ms", "7"),
-        (Scope::Producer, "compression.level", "3"),
+        (PropertyScope::Both, "socket.timeout.ms", "12345"),
+        (PropertyScope::Both, "client.id", "somebody"),
+        (PropertyScope::Consumer, "fetch.wait.max.ms", "123"),
+        (PropertyScope::Consumer, "coordinator.query.interval.ms", "12345"),
+        (PropertyScope::Producer, "linger.ms", "7"),
+        (PropertyScope::Producer, "compression.level", "3"),
     ] {
         let config = with(property, value);
         let reached = clients(&config).map(|(name, settings)| (name, settings.get(property) == Some(value)));
         let expected = [
-            ("consumer", scope != Scope::Producer),
-            ("committed", scope != Scope::Producer),
-            ("uncommitted", scope != Scope::Producer),
-            ("producer", scope != Scope::Consumer),
-            ("admin", scope == Scope::Both),
+            ("consumer", scope != PropertyScope::Producer),
+            ("committed", scope != PropertyScope::Producer),
+            ("uncommitted", scope != PropertyScope::Producer),
+            ("producer", scope != PropertyScope::Consumer),
+            ("admin", scope == PropertyScope::Both),
         ];
         assert_eq!(reached, expected, "{property}");
     }
-    let scopes: Vec<Scope> = PASSED.iter().map(|(scope, _)| *scope).collect();
-    assert_eq!(scopes, [Scope::Both, Scope::Consumer, Scope::Producer], "each of them is looked at above");
+    let scopes: Vec<PropertyScope> = PASSED.iter().map(|(scope, _)| *scope).collect();
+    assert_eq!(
+        scopes,
+        [PropertyScope::Both, PropertyScope::Consumer, PropertyScope::Producer],
+        "each of them is looked at above"
+    );
 }
 
 fn a_name_that_was_given_replaces_the_default_under_the_other_name() {
@@ -61,7 +67,7 @@ fn a_bad_value_is_named_with_its_property() {
         [("fetch.wait.max.ms", "soon"), ("linger.ms", "-5"), ("debug", "everything"), ("client.dns.lookup", "never")]
     {
         // Every client finds it, also those that would not get it.
-        let error = client::admin(&with(property, value)).expect_err(property);
+        let error = settings::admin(&with(property, value)).expect_err(property);
         assert!(matches!(&error, SettingsError::BadValue { property: named, .. } if named == property), "{error}");
         let said = error.to_string();
         assert!(said.starts_with(&format!("kafka.properties.{property} cannot be used: ")), "{said}");
@@ -69,8 +75,8 @@ fn a_bad_value_is_named_with_its_property() {
 }
 
 fn settings_that_do_not_fit_together_are_found_before_anybody_connects() {
-    client::try_out(&Config::default(), "pod-1").expect("the defaults fit together");
-    let error = client::try_out(&with("receive.message.max.bytes", "1000"), "pod-1").expect_err("below a fetch");
+    settings::try_out(&Config::default(), "pod-1").expect("the defaults fit together");
+    let error = settings::try_out(&with("receive.message.max.bytes", "1000"), "pod-1").expect_err("below a fetch");
     assert!(
         matches!(&error, SettingsError::Unusable { .. }) && error.to_string().contains("fetch.max.bytes"),
         "{error}"
@@ -98,11 +104,11 @@ fn with(property: &str, value: &str) -> Config {
 
 fn clients(config: &Config) -> [(&'static str, ClientConfig); 5] {
     [
-        ("consumer", client::consumer(config, "pod-1")),
-        ("committed", client::reader_committed(config)),
-        ("uncommitted", client::reader_uncommitted(config)),
-        ("producer", client::producer(config, "group-pod-1")),
-        ("admin", client::admin(config)),
+        ("consumer", settings::consumer(config, "pod-1")),
+        ("committed", settings::reader_committed(config)),
+        ("uncommitted", settings::reader_uncommitted(config)),
+        ("producer", settings::producer(config, "group-pod-1")),
+        ("admin", settings::admin(config)),
     ]
     .map(|(name, settings)| (name, settings.expect("settings that are all right")))
 }

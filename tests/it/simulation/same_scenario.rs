@@ -5,12 +5,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use steward::workload::GeneratedEvent;
+use steward::testing::workload::GeneratedEvent;
 
 use super::{Run, Scenario, World};
 use crate::support::capture::Capture;
 use crate::support::kafka::Kafka;
-use crate::support::ledger::{self, assert_exact, wait_until_committed};
+use crate::support::ledger::{
+    assert_exact, wait_until_committed, {self},
+};
 use crate::support::names::Names;
 use crate::support::paused::on_one_thread;
 use crate::support::process::{Setup, Steward};
@@ -79,8 +81,8 @@ struct Outcome {
 /// Reason, detail, key and value.
 type DeadLetter = (String, String, Option<Vec<u8>>, Option<Vec<u8>>);
 
-fn outcome(seen: &steward::reference::check::Seen) -> Outcome {
-    let text = |record: &steward::reference::TopicRecord, name: &str| {
+fn outcome(seen: &steward::testing::reference::check::SeenRecords) -> Outcome {
+    let text = |record: &steward::testing::reference::TopicRecord, name: &str| {
         let value = record.last_header(name).flatten().unwrap_or_default();
         String::from_utf8_lossy(value).into_owned()
     };
@@ -136,7 +138,7 @@ fn play_on_twins() -> Run {
 
 // ------------------------------------------------------------------------------------------------------------ Kafka
 
-fn play_on_kafka() -> steward::reference::check::Seen {
+fn play_on_kafka() -> steward::testing::reference::check::SeenRecords {
     let partitions = i32::try_from(PARTITIONS).expect("a few partitions");
     let kafka = Kafka::shared();
     let names = Names::new();

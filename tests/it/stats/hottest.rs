@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use libtest_mimic::Trial;
 use proptest::prelude::*;
-use steward::stats::{COUNTERS, Hottest, MAX_KEY_BYTES, MAX_KEYS_PER_BATCH};
+use steward::observability::heavy_hitters::HeavyHitters;
+use steward::observability::heavy_hitters::{COUNTERS, MAX_KEY_BYTES, MAX_KEYS_PER_BATCH};
 
 use super::{SECOND, counting, sample};
 use crate::support::chance;
@@ -22,13 +23,13 @@ pub fn trials() -> Vec<Trial> {
 }
 
 fn a_few_keys_are_counted_exactly() {
-    let mut hottest = Hottest::default();
+    let mut hottest = HeavyHitters::default();
     for (key, count) in [("a", 1), ("b", 5), ("a", 3), ("c", 5)] {
         hottest.add(key.as_bytes(), count);
     }
     assert_eq!(hottest.top(2), [(&b"b"[..], 5), (&b"c"[..], 5)]);
     assert_eq!(hottest.top(10), [(&b"b"[..], 5), (&b"c"[..], 5), (&b"a"[..], 4)]);
-    assert_eq!(Hottest::default().top(5), []);
+    assert_eq!(HeavyHitters::default().top(5), []);
 }
 
 /// Far more keys than counters, some of them hot.
@@ -36,7 +37,7 @@ fn no_count_is_too_low_or_too_high_by_more_than_its_bound() {
     let key = prop_oneof![2 => 0_u16..5, 3 => 0_u16..1_000];
     let steps = prop::collection::vec((key, 1_u64..50), 0..2_000);
     check(&steps, |steps| {
-        let (mut hottest, mut exact) = (Hottest::default(), BTreeMap::new());
+        let (mut hottest, mut exact) = (HeavyHitters::default(), BTreeMap::new());
         for (key, count) in steps {
             hottest.add(&key.to_be_bytes(), *count);
             *exact.entry(*key).or_insert(0) += count;
@@ -65,7 +66,7 @@ fn every_key_with_a_large_share_is_named_by_batches_too() {
     let key = prop_oneof![1 => 0_u16..3, 4 => 0_u16..5_000];
     let batches = prop::collection::vec(prop::collection::vec(key, 1..3_000), 1..8);
     check(&batches, |batches| {
-        let (mut hottest, mut exact, mut all) = (Hottest::default(), BTreeMap::new(), 0);
+        let (mut hottest, mut exact, mut all) = (HeavyHitters::default(), BTreeMap::new(), 0);
         for batch in batches {
             let mut of_batch: BTreeMap<[u8; 2], usize> = BTreeMap::new();
             batch.iter().for_each(|key| *of_batch.entry(key.to_be_bytes()).or_insert(0) += 1);
@@ -86,7 +87,7 @@ fn every_key_with_a_large_share_is_named_by_batches_too() {
 }
 
 fn of_a_large_batch_only_the_keys_with_many_events_are_looked_at() {
-    let mut hottest = Hottest::default();
+    let mut hottest = HeavyHitters::default();
     let few = [(&b"few"[..], 100), (&b"many"[..], 101)];
     hottest.batch(100 * MAX_KEYS_PER_BATCH, few);
     assert_eq!(hottest.top(5), [(&b"many"[..], 101)]);
@@ -95,7 +96,7 @@ fn of_a_large_batch_only_the_keys_with_many_events_are_looked_at() {
 }
 
 fn a_key_that_is_too_long_is_not_counted() {
-    let mut hottest = Hottest::default();
+    let mut hottest = HeavyHitters::default();
     hottest.add(&vec![b'x'; MAX_KEY_BYTES + 1], 7);
     assert_eq!(hottest.top(5), []);
     hottest.add(&vec![b'x'; MAX_KEY_BYTES], 7);
@@ -106,7 +107,8 @@ fn the_hottest_keys_of_the_interval_stand_in_the_line() {
     let (stats, mut window, start) = counting();
     stats.keys_read(9, [(&b"1"[..], 1), (b"a,b", 3), (b"42", 5)]);
     stats.keys_read(9, (10..20).map(|_| (&b"7"[..], 1)));
-    let line = window.close(start + SECOND, &steward::stats::Sample { oldest: Some((3, 17)), ..sample() });
+    let line =
+        window.close(start + SECOND, &steward::observability::stats::Sample { oldest: Some((3, 17)), ..sample() });
     assert_eq!(line.hottest_keys, "7:10,42:5,a%2Cb:3,1:1");
     assert_eq!((line.oldest_partition, line.oldest_offset), (Some(3), Some(17)));
     stats.keys_read(10, (0..10_u8).map(|_| (&b"2"[..], 1)));

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Once;
 
-use steward::entity::{CorruptSnapshot, Entity, Event, Reason, Rejection};
+use steward::entity::{CorruptSnapshot, Entity, RawEvent, Reason, Rejection};
 
 use crate::support::paused;
 
@@ -40,7 +40,7 @@ impl Entity for Fragile {
         String::new()
     }
 
-    fn decide(&self, state: &String, event: Event<'_>) -> Result<String, Rejection> {
+    fn decide(&self, state: &String, event: RawEvent<'_>) -> Result<String, Rejection> {
         let value = String::from_utf8_lossy(event.value);
         DECIDED.with_borrow_mut(|all| all.push(format!("{} {value}", String::from_utf8_lossy(event.key))));
         if value.starts_with(SLOW) {

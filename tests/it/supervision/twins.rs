@@ -6,20 +6,23 @@ use std::time::Duration;
 
 use actix::{Actor, Addr};
 use libtest_mimic::Trial;
-use steward::actors::committer::CommitActor;
-use steward::actors::ingest::{IngestActor, IngestSink, OpenBatchCount, Parts, Settings as IngestSettings};
-use steward::actors::{Shared, Stop};
-use steward::log_events::{LogEvent as _, WriteHealed};
-use steward::ports::memory::{Fate, MemoryKafka, MemoryPod, NewRecord};
-use steward::ports::{Clock, Terms, Topic};
-use steward::progress::budget::Budget;
-use steward::progress::group_commit::Settings as CommitSettings;
-use steward::progress::recovery::Settings as RecoverySettings;
+use steward::engine::budget::Budget;
+use steward::engine::commit::GroupCommitSettings as CommitSettings;
+use steward::engine::ownership::Ownership;
+use steward::engine::recovery::{RecoverySettings, Topic};
+use steward::observability::log_events::{LogEvent as _, LostWriteRepaired};
+use steward::observability::stats::{Sample, Stats, Window};
+use steward::observability::status::Status;
+use steward::ports::Clock;
 use steward::record::{Partition, Position};
-use steward::stats::{Sample, Stats, Window};
-use steward::vitals::Vitals;
+use steward::runtime::committer::CommitActor;
+use steward::runtime::ingest::{IngestActor, IngestParts, IngestSettings, IngestSink, OpenBatchCount};
+use steward::runtime::{Shared, StopCause};
+use steward::testing::memory::{InjectedOutcome, MemoryKafka, MemoryPod, MemoryRecord};
 
-use super::fragile::{self, ENCODE_PANIC, FROZEN, Fragile, PANIC, REFUSE, SLOW_MS};
+use super::fragile::{
+    ENCODE_PANIC, FROZEN, Fragile, PANIC, REFUSE, SLOW_MS, {self},
+};
 use super::owned;
 use crate::support::capture::Capture;
 use crate::support::paused::{PausedClock, on_one_thread};
@@ -268,7 +271,7 @@ fn a_panic_behind_a_slow_event_costs_only_itself() {
 /// lost.
 fn a_lost_write_is_told_once_it_is_published_and_not_by_who_has_lost_the_partition() {
     let capture = Capture::here();
-    capture.announce(WriteHealed::NAME);
+    capture.announce(LostWriteRepaired::NAME);
     let pod = run(|mut pod| async move {
         pod.send("a", "1");
         pod.kafka.set_committed(P, Some(Position(1)));
@@ -279,9 +282,9 @@ fn a_lost_write_is_told_once_it_is_published_and_not_by_who_has_lost_the_partiti
         assert!(pod.recovers());
         for _ in 0..3 {
             tokio::time::sleep(Duration::from_secs(5)).await;
-            assert!(pod.memory.end_pending(Fate::Commits), "it tries to publish what it found missing");
+            assert!(pod.memory.end_pending(InjectedOutcome::Commits), "it tries to publish what it found missing");
         }
-        assert_eq!(capture.lines(WriteHealed::NAME).len(), 0, "nothing of it was taken");
+        assert_eq!(capture.lines(LostWriteRepaired::NAME).len(), 0, "nothing of it was taken");
 
         pod.memory.lose(&[P]);
         pod.memory.assign(&[P]);
@@ -290,7 +293,7 @@ fn a_lost_write_is_told_once_it_is_published_and_not_by_who_has_lost_the_partiti
         // It waits a little before it tries again.
         tokio::time::sleep(Duration::from_secs(5)).await;
         pod.settle().await;
-        assert_eq!(capture.lines(WriteHealed::NAME).len(), 1);
+        assert_eq!(capture.lines(LostWriteRepaired::NAME).len(), 1);
         pod
     });
     assert_eq!(pod.states(), [owned(("a", "1"))]);
@@ -305,7 +308,7 @@ struct Pod {
     kafka: MemoryKafka,
     memory: MemoryPod,
     shared: Shared,
-    stops: Arc<Mutex<Vec<Stop>>>,
+    stops: Arc<Mutex<Vec<StopCause>>>,
     settles: u32,
     _ingest: Addr<IngestActor<Fragile>>,
 }
@@ -329,21 +332,21 @@ impl Pod {
         let stops = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&stops);
         let shared = Shared {
-            keys: Arc::new(steward::log_events::KeyPolicy::Plain),
+            keys: Arc::new(steward::observability::log_events::KeyPolicy::Plain),
             stats: Arc::new(Stats::new()),
-            vitals: Arc::new(Vitals::new(clock.now())),
+            vitals: Arc::new(Status::new(clock.now())),
             clock,
             intake: Budget::new(1 << 24),
             resting: Budget::new(1 << 24),
             stop: Arc::new(move |stop| told.lock().expect("nobody panics while holding this").push(stop)),
         };
-        let terms = Arc::new(Terms::new());
+        let terms = Arc::new(Ownership::new());
         let memory = MemoryPod::new(&kafka, "pod", Arc::clone(&terms));
         let settings =
             CommitSettings { max_transaction_bytes: 1 << 20, mark: memory.mark(), rest_per_partition: Duration::ZERO };
         let committer = CommitActor::new(settings, Box::new(memory.clone()), shared.clone()).start();
         let open_batches = OpenBatchCount::default();
-        let ingest = IngestActor::new(Parts {
+        let ingest = IngestActor::new(IngestParts {
             entity: Arc::new(Fragile),
             settings: IngestSettings {
                 max_payload_bytes: 1_000,
@@ -367,7 +370,7 @@ impl Pod {
 
     fn send(&mut self, key: &str, value: &str) {
         let (key, value) = (Some(key.as_bytes().to_vec()), Some(value.as_bytes().to_vec()));
-        self.kafka.append(Topic::Input, P, NewRecord { timestamp_ms: Some(1), key, value, headers: Vec::new() });
+        self.kafka.append(Topic::Input, P, MemoryRecord { timestamp_ms: Some(1), key, value, headers: Vec::new() });
     }
 
     /// One batch of up to `most` records. Returns how many it has.
@@ -384,7 +387,7 @@ impl Pod {
     async fn settle(&mut self) {
         loop {
             self.wait().await;
-            if !self.recovers() & !self.memory.end_pending(Fate::Commits) {
+            if !self.recovers() & !self.memory.end_pending(InjectedOutcome::Commits) {
                 return;
             }
         }

@@ -4,9 +4,10 @@
 use std::ffi::{CStr, CString, c_char};
 
 use rdkafka_sys as sys;
-pub use sys::rd_kafka_AclOperation_t as Operation;
-pub use sys::rd_kafka_ResourcePatternType_t as Pattern;
-pub use sys::rd_kafka_ResourceType_t as Resource;
+pub use sys::{
+    rd_kafka_AclOperation_t as Operation, rd_kafka_ResourcePatternType_t as Pattern,
+    rd_kafka_ResourceType_t as Resource,
+};
 
 use super::kafka::Kafka;
 use super::wait::PATIENCE;

@@ -1,8 +1,8 @@
 //! Holds a line of the real program against the catalogue: name, level, fields and their kinds, and its length.
 
 use serde_json::Value;
-use steward::log_events::{EventSpec, FieldSpec, Kind, all_events};
-use steward::telemetry::{LIBRARY_LOG, MAX_LINE_BYTES};
+use steward::observability::log_events::{EventSpec, FieldKind, FieldSpec, all_events};
+use steward::observability::logging::{LIBRARY_LOG, MAX_LINE_BYTES};
 
 /// What every line has.
 const FRONT: [&str; 5] = ["timestamp", "level", "event", "message", "target"];
@@ -42,11 +42,11 @@ fn unexpected_field(line: &Value, spec: &EventSpec) -> Option<String> {
 fn field_problem(line: &Value, field: &FieldSpec) -> Option<String> {
     let value = &line[field.name];
     let is_right = match field.kind {
-        Kind::Text => value.is_string(),
-        Kind::Integer => value.is_i64() || value.is_u64(),
-        Kind::Number => value.is_number(),
-        Kind::OptionalText => value.is_string() || line.get(field.name).is_none(),
-        Kind::OptionalInteger => value.is_i64() || value.is_u64() || line.get(field.name).is_none(),
+        FieldKind::Text => value.is_string(),
+        FieldKind::Integer => value.is_i64() || value.is_u64(),
+        FieldKind::Number => value.is_number(),
+        FieldKind::OptionalText => value.is_string() || line.get(field.name).is_none(),
+        FieldKind::OptionalInteger => value.is_i64() || value.is_u64() || line.get(field.name).is_none(),
     };
     (!is_right).then(|| format!("{} is no {:?}", field.name, field.kind))
 }

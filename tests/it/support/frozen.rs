@@ -2,9 +2,8 @@
 //!
 //! By ptrace, as a debugger does, on a thread of its own, because only the thread that holds another one may let it go.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use super::wait::{PATIENCE, wait_for, wait_until};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use steward::reference::check::{Difference, Expectation, Seen, check};
-use steward::reference::{Model, TopicRecord};
-use steward::workload::GeneratedEvent;
+use steward::testing::reference::check::{Difference, Expectation, SeenRecords, check};
+use steward::testing::reference::{Model, TopicRecord};
+use steward::testing::workload::GeneratedEvent;
 
 use super::kafka::{Kafka, Outgoing, Stored};
 use super::names::Names;
@@ -43,14 +43,14 @@ pub fn model_of(kafka: &Kafka, names: &Names) -> Model {
 }
 
 /// What a `read_committed` reader sees of the outcome.
-pub fn seen(kafka: &Kafka, names: &Names) -> Seen {
+pub fn seen(kafka: &Kafka, names: &Names) -> SeenRecords {
     let read = |topic: &str| kafka.read_committed(topic).into_iter().map(topic_record).collect();
     let ends = kafka.ends(&names.input);
     let committed = kafka.committed(&names.group, &names.input);
     let numbered = |values: Vec<Option<i64>>| {
         (0..).zip(values).filter_map(|(partition, value)| Some((partition, value?))).collect()
     };
-    Seen {
+    SeenRecords {
         state: read(&names.state),
         dead_letters: read(&names.dlq),
         committed: numbered(committed),
@@ -75,7 +75,7 @@ pub struct Ledger {
     /// What the input must come to.
     pub model: Model,
     /// What a reader sees.
-    pub seen: Seen,
+    pub seen: SeenRecords,
     expected: Expectation,
 }
 

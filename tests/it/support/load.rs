@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rdkafka::producer::Producer as _;
-use steward::workload::Workload;
+use steward::testing::workload::Workload;
 
 use super::kafka::{Kafka, Outgoing, send};
 use super::ledger::outgoing;

@@ -17,7 +17,9 @@ use super::contract::breach;
 use super::kafka::Kafka;
 use super::leash::Leash;
 use super::names::Names;
-use super::signal::{self, Signal};
+use super::signal::{
+    Signal, {self},
+};
 use super::wait::{Deadline, PATIENCE, wait_for, wait_until};
 
 /// How many lines of its log a process shows when something went wrong.

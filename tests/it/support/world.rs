@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use steward::reference::{Difference, Expectation, Fault, Model, Seen, TopicRecord, check};
+use steward::testing::reference::{Difference, Expectation, Fault, Model, SeenRecords, TopicRecord, check};
 
 use super::kafka::{Kafka, Outgoing, Place, Stored, record};
 use super::names::Names;
@@ -126,7 +126,7 @@ impl World {
         let committed: BTreeMap<i32, i64> =
             (0..).zip(committed).filter_map(|(partition, offset)| Some((partition, offset?))).collect();
         let ends = (0..).zip(self.kafka.ends(&self.names.input)).map(|(partition, ends)| (partition, ends.high));
-        let seen = Seen { state, dead_letters, committed, ends: ends.collect() };
+        let seen = SeenRecords { state, dead_letters, committed, ends: ends.collect() };
         let expected = Expectation { topic: self.names.input.clone(), group: self.names.group.clone() };
         let differences = check(&self.model, &expected, &seen);
         let is_forgotten = |difference: &Difference| {

@@ -7,7 +7,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use steward::exit_code::ExitCode;
-use steward::reference::check::{Difference, Fault};
+use steward::testing::reference::check::{Difference, Fault};
 
 use super::{DONE, FENCED};
 use crate::support::kafka::{Kafka, Outgoing, record};

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use steward::progress::group_commit::{Command, GroupCommit, Input, Notice, RevocationId, Settings, StopReason};
-use steward::progress::offsets::{BatchId, DoneBatch, Outcomes};
-use steward::progress::transaction::{Answer, Content, Mark};
-use steward::record::{Batch, Offset, Partition, Position, Term};
+use steward::engine::batches::{BatchId, DoneBatch};
+use steward::engine::commit::transaction::{CommitOutcome, OffsetMetadata, TransactionContent};
+use steward::engine::commit::{
+    CommitCommand, CommitInput, CommitNotice, GroupCommit, GroupCommitSettings, RevocationId, StopReason,
+};
+use steward::engine::outcome::Outcomes;
+use steward::record::{Batch, Epoch, Offset, Partition, Position};
 
 use crate::machines::{batch_of, letter_of, open_batch, snapshot_of};
 use crate::support::wait::now;
@@ -28,14 +31,14 @@ pub struct Committer {
 impl Committer {
     /// It waits for its first producer.
     pub fn without_a_producer(max_transaction_bytes: u64) -> Committer {
-        Committer::with_settings(Settings {
+        Committer::with_settings(GroupCommitSettings {
             max_transaction_bytes,
-            mark: Mark::new("run"),
+            mark: OffsetMetadata::new("run"),
             rest_per_partition: Duration::ZERO,
         })
     }
 
-    fn with_settings(settings: Settings) -> Committer {
+    fn with_settings(settings: GroupCommitSettings) -> Committer {
         let (machine, first) = GroupCommit::new(settings);
         Committer { machine, now: now(), next_batch: 1, last: vec![in_words(&first)] }
     }
@@ -43,17 +46,20 @@ impl Committer {
     /// It has a producer, and no partitions.
     pub fn with_limit(max_transaction_bytes: u64) -> Committer {
         let mut committer = Committer::without_a_producer(max_transaction_bytes);
-        committer.answers(Answer::Renewed(vec![]));
+        committer.answers(CommitOutcome::Renewed(vec![]));
         committer
     }
 
     /// It serves this partition, and has just begun to rest, so long for each partition.
     pub fn resting(partition: Partition, rest_per_partition: Duration) -> Committer {
-        let mark = Mark::new("run");
-        let mut committer =
-            Committer::with_settings(Settings { max_transaction_bytes: 1_000_000, mark, rest_per_partition });
-        committer.answers(Answer::Renewed(vec![]));
-        committer.joins(partition, Term(1), None, 0);
+        let mark = OffsetMetadata::new("run");
+        let mut committer = Committer::with_settings(GroupCommitSettings {
+            max_transaction_bytes: 1_000_000,
+            mark,
+            rest_per_partition,
+        });
+        committer.answers(CommitOutcome::Renewed(vec![]));
+        committer.joins(partition, Epoch(1), None, 0);
         committer.answers(committed());
         committer
     }
@@ -66,20 +72,20 @@ impl Committer {
     pub fn serving(partitions: &[Partition]) -> Committer {
         let mut committer = Committer::new();
         for partition in partitions {
-            committer.joins(*partition, Term(1), None, 0);
+            committer.joins(*partition, Epoch(1), None, 0);
             committer.answers(committed());
         }
         committer
     }
 
-    pub fn joins(&mut self, partition: Partition, term: Term, committed: Option<i64>, start: i64) -> Vec<String> {
+    pub fn joins(&mut self, partition: Partition, term: Epoch, committed: Option<i64>, start: i64) -> Vec<String> {
         self.joins_with(partition, term, committed, start, Outcomes::default())
     }
 
     pub fn joins_with(
         &mut self,
         partition: Partition,
-        term: Term,
+        term: Epoch,
         committed: Option<i64>,
         start: i64,
         heals: Outcomes,
@@ -88,14 +94,14 @@ impl Committer {
         let open = open_batch(self.next_batch, Batch::new(partition, term, start));
         self.next_batch += 1;
         let heals = vec![DoneBatch { open, outcomes: heals }];
-        self.handle(Input::Joined { partition, term, committed: committed.map(Position), start, heals })
+        self.handle(CommitInput::Joined { partition, term, committed: committed.map(Position), start, heals })
     }
 
-    pub fn opens(&mut self, partition: Partition, term: Term, offsets: &[i64]) -> Read {
+    pub fn opens(&mut self, partition: Partition, term: Epoch, offsets: &[i64]) -> Read {
         let open = open_batch(self.next_batch, batch_of(partition, term, offsets));
         self.next_batch += 1;
         let read = Read { id: open.id, batch: Arc::clone(&open.batch) };
-        self.handle(Input::Opened(open));
+        self.handle(CommitInput::Opened(open));
         read
     }
 
@@ -114,28 +120,28 @@ impl Committer {
             applied: applied.len() as u64,
             skipped: 0,
         };
-        self.handle(Input::Completed { partition, term, id: read.id, outcomes })
+        self.handle(CommitInput::Completed { partition, term, id: read.id, outcomes })
     }
 
-    pub fn answers(&mut self, answer: Answer) -> Vec<String> {
-        self.handle(Input::Ended(answer))
+    pub fn answers(&mut self, answer: CommitOutcome) -> Vec<String> {
+        self.handle(CommitInput::Ended(answer))
     }
 
-    pub fn revokes(&mut self, id: u64, partitions: &[(Partition, Term)]) -> Vec<String> {
-        self.handle(Input::Revoked { id: RevocationId(id), partitions: partitions.to_vec() })
+    pub fn revokes(&mut self, id: u64, partitions: &[(Partition, Epoch)]) -> Vec<String> {
+        self.handle(CommitInput::Revoked { id: RevocationId(id), partitions: partitions.to_vec() })
     }
 
-    pub fn over(&mut self, partition: Partition, term: Term) -> Vec<String> {
-        self.handle(Input::Over(vec![(partition, term)]))
+    pub fn over(&mut self, partition: Partition, term: Epoch) -> Vec<String> {
+        self.handle(CommitInput::Over(vec![(partition, term)]))
     }
 
     pub fn ticks(&mut self, passed: Duration) -> Vec<String> {
         self.now += passed;
-        self.handle(Input::Tick)
+        self.handle(CommitInput::Tick)
     }
 
     pub fn stops(&mut self) -> Vec<String> {
-        self.handle(Input::Stopping)
+        self.handle(CommitInput::Stopping)
     }
 
     /// How long until the machine wants to be woken.
@@ -156,45 +162,45 @@ impl Committer {
         self.last()
     }
 
-    fn handle(&mut self, input: Input) -> Vec<String> {
+    fn handle(&mut self, input: CommitInput) -> Vec<String> {
         self.last = self.machine.handle(input, self.now).iter().map(in_words).collect();
         self.last()
     }
 }
 
-pub fn committed() -> Answer {
-    Answer::Committed { took: Duration::from_millis(3) }
+pub fn committed() -> CommitOutcome {
+    CommitOutcome::Committed { took: Duration::from_millis(3) }
 }
 
-pub fn aborted() -> Answer {
-    Answer::Aborted { cause: "the group moved on".into(), timed_out: false }
+pub fn aborted() -> CommitOutcome {
+    CommitOutcome::Aborted { cause: "the group moved on".into(), timed_out: false }
 }
 
-pub fn out_of_group() -> Answer {
-    Answer::OutOfGroup { cause: "an old generation".into() }
+pub fn out_of_group() -> CommitOutcome {
+    CommitOutcome::OutOfGroup { cause: "an old generation".into() }
 }
 
-pub fn unanswered() -> Answer {
-    Answer::Unanswered { cause: "silence".into() }
+pub fn unanswered() -> CommitOutcome {
+    CommitOutcome::Unanswered { cause: "silence".into() }
 }
 
-fn in_words(command: &Command) -> String {
+fn in_words(command: &CommitCommand) -> String {
     match command {
-        Command::Commit(content) => content_in_words(content),
-        Command::Renew(partitions) => format!("renew {:?}", partitions.iter().map(|of| of.0).collect::<Vec<_>>()),
-        Command::Committed(receipt) => {
+        CommitCommand::Commit(content) => content_in_words(content),
+        CommitCommand::Renew(partitions) => format!("renew {:?}", partitions.iter().map(|of| of.0).collect::<Vec<_>>()),
+        CommitCommand::Committed(receipt) => {
             let batches: Vec<u64> = receipt.batches.iter().map(|done| done.open.id.0).collect();
             format!("committed {} batches {batches:?}", receipt.number)
         }
-        Command::Drained(id) => format!("drained {}", id.0),
-        Command::Forfeit(partition, term) => format!("forfeit {partition} term {}", term.0),
-        Command::Dropped { partition, records } => format!("dropped {records} of {partition}"),
-        Command::Stop(reason) => format!("stop: {}", reason_in_words(reason)),
-        Command::Tell(notice) => format!("told {}", notice_in_words(notice)),
+        CommitCommand::Drained(id) => format!("drained {}", id.0),
+        CommitCommand::Forfeit(partition, term) => format!("forfeit {partition} term {}", term.0),
+        CommitCommand::Dropped { partition, records } => format!("dropped {records} of {partition}"),
+        CommitCommand::Stop(reason) => format!("stop: {}", reason_in_words(reason)),
+        CommitCommand::Tell(notice) => format!("told {}", notice_in_words(notice)),
     }
 }
 
-fn content_in_words(content: &Content) -> String {
+fn content_in_words(content: &TransactionContent) -> String {
     let place = |position: Option<Position>| position.map_or("-".to_owned(), |position| position.to_string());
     let stretches = content.stretches.iter().map(|of| format!("{}:{}..{}", of.partition, place(of.start), of.end));
     let snapshots = content.snapshots.iter().map(|of| {
@@ -238,20 +244,24 @@ fn reason_in_words(reason: &StopReason) -> String {
     }
 }
 
-fn notice_in_words(notice: &Notice) -> String {
+fn notice_in_words(notice: &CommitNotice) -> String {
     match notice {
-        Notice::Aborted { number, attempt, .. } => format!("aborted {number} attempt {attempt}"),
-        Notice::Unanswered { number, .. } => format!("unanswered {number}"),
-        Notice::Renewed { number, verdict, .. } => {
+        CommitNotice::Aborted { number, attempt, .. } => format!("aborted {number} attempt {attempt}"),
+        CommitNotice::Unanswered { number, .. } => format!("unanswered {number}"),
+        CommitNotice::Renewed { number, verdict, .. } => {
             format!("renewed {}: {verdict:?}", number.map_or("-".to_owned(), |number| number.to_string()))
         }
-        Notice::RenewFailed { attempt, .. } => format!("renew failed attempt {attempt}"),
-        Notice::TimedOut { number, .. } => format!("timed out {number}"),
-        Notice::Refused { partition, offset, attempt, .. } => {
+        CommitNotice::RenewFailed { attempt, .. } => format!("renew failed attempt {attempt}"),
+        CommitNotice::TimedOut { number, .. } => format!("timed out {number}"),
+        CommitNotice::Refused { partition, offset, attempt, .. } => {
             format!("refused {} attempt {attempt}", named(partition.zip(*offset)))
         }
-        Notice::Untraced { partition, offset, bytes } => format!("untraced {partition}/{offset} of {bytes} bytes"),
-        Notice::CutShort { attempts, records, .. } => format!("cut short after {attempts}: {records} records"),
-        Notice::Truncated { partition, offset, bytes } => format!("truncated {partition}/{offset} of {bytes} bytes"),
+        CommitNotice::Untraced { partition, offset, bytes } => {
+            format!("untraced {partition}/{offset} of {bytes} bytes")
+        }
+        CommitNotice::CutShort { attempts, records, .. } => format!("cut short after {attempts}: {records} records"),
+        CommitNotice::Truncated { partition, offset, bytes } => {
+            format!("truncated {partition}/{offset} of {bytes} bytes")
+        }
     }
 }

@@ -15,7 +15,9 @@ use std::time::Duration;
 use super::super::kafka::{Kafka, record};
 use super::super::leash::Leash;
 use super::super::names::random;
-use super::super::signal::{self, Signal};
+use super::super::signal::{
+    Signal, {self},
+};
 use super::super::wait::Deadline;
 use super::{Pace, Ports, ask, free_port, last_lines, properties};
 

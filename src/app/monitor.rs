@@ -1,0 +1,265 @@
+//! Looks at everything a few times a second: writes the heartbeat, says when the process is ready, logs `stats`, and
+//! ends the process when there is work and nothing moves.
+//!
+//! What a stall is, the [`Watchdog`] decides; here is only what it is shown, and what is said about it.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::app::pipeline::Pipeline;
+use crate::config::Config;
+use crate::kafka::consumer::event_source::PollPhase;
+use crate::kafka::transactions::commit_thread::CommitStep;
+use crate::observability::heartbeat::Heartbeat;
+use crate::observability::log_events::{
+    BecameReady, BecameUnready, HeartbeatUnwritable, IngestPaused, IngestResumed, LogEvent, ProgressStalled, millis,
+};
+use crate::observability::stats::{Sample, Window};
+use crate::observability::status::StatusSnapshot;
+use crate::observability::watchdog::{IngestPressure, Observation, Stall, Watchdog, WatchdogLimits};
+use crate::ports::Clock;
+
+/// How often the heartbeat is written.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub struct Monitor<'a> {
+    config: &'a Config,
+    pipeline: &'a Pipeline,
+    clock: Arc<dyn Clock>,
+    started: Instant,
+    window: Window,
+    stats_due: Instant,
+    heartbeat_due: Instant,
+    watchdog: Watchdog,
+    paused_since: Option<Instant>,
+    is_ready: bool,
+    is_stopping: bool,
+    is_heartbeat_failing: bool,
+}
+
+impl<'a> Monitor<'a> {
+    /// Looks at nothing yet.
+    #[must_use]
+    pub fn new(config: &'a Config, pipeline: &'a Pipeline, clock: Arc<dyn Clock>) -> Monitor<'a> {
+        let now = clock.now();
+        let limits = WatchdogLimits {
+            stall: Duration::from_millis(config.health.stall_timeout_ms),
+            join: Duration::from_millis(config.health.join_timeout_ms),
+        };
+        Monitor {
+            config,
+            pipeline,
+            started: now,
+            window: Window::open(Arc::clone(&pipeline.shared().stats), now),
+            stats_due: now + Duration::from_millis(config.log.stats_interval_ms),
+            heartbeat_due: now,
+            watchdog: Watchdog::new(limits, now),
+            paused_since: None,
+            is_ready: false,
+            is_stopping: false,
+            is_heartbeat_failing: false,
+            clock,
+        }
+    }
+
+    /// From now on nothing is a stall: the drain has a limit of its own.
+    pub fn stopping(&mut self) {
+        self.is_stopping = true;
+    }
+
+    /// One look. `Break` says why the process has to end.
+    pub fn look(&mut self) -> ControlFlow<String> {
+        let now = self.clock.now();
+        let reading = self.pipeline.shared().vitals.read(now);
+        // Once a look: the question goes to another thread of the client and back.
+        let outside = self.outside();
+        self.tell_ready(&reading, outside, now);
+        self.tell_intake(now);
+        if now >= self.stats_due {
+            self.stats_due = now + Duration::from_millis(self.config.log.stats_interval_ms);
+            self.tell_stats(&reading, now);
+            self.pipeline.summarise_clients();
+        }
+        let stalled = self.stalled(&reading, outside, now);
+        if now >= self.heartbeat_due {
+            self.heartbeat_due = now + HEARTBEAT_EVERY;
+            self.beat(&reading, outside, stalled.as_ref());
+        }
+        match stalled {
+            Some(stall) if !self.is_stopping => ControlFlow::Break(self.tell_stalled(&stall)),
+            Some(_) | None => ControlFlow::Continue(()),
+        }
+    }
+
+    /// The last `stats` of the process.
+    pub fn finish(&mut self) {
+        let now = self.clock.now();
+        let reading = self.pipeline.shared().vitals.read(now);
+        self.tell_stats(&reading, now);
+        self.pipeline.finish_summaries();
+        // Nobody is ready or alive any more; a file that cannot be removed grows stale.
+        let _ = std::fs::remove_file(&self.config.health.file);
+    }
+
+    fn tell_ready(&mut self, reading: &StatusSnapshot, outside: Option<&'static str>, now: Instant) {
+        let is_ready = self.is_ready_now(reading, outside);
+        if is_ready == self.is_ready {
+            return;
+        }
+        self.is_ready = is_ready;
+        if is_ready {
+            let took_ms = millis(now.saturating_duration_since(self.started));
+            BecameReady { assigned: reading.serving as u64, took_ms }.emit();
+        } else {
+            BecameUnready { cause: self.unready_cause(reading, outside) }.emit();
+        }
+    }
+
+    /// A spare without partitions is told of no loss when the group puts it out, so the group is asked, too.
+    fn is_ready_now(&self, reading: &StatusSnapshot, outside: Option<&'static str>) -> bool {
+        let settle = Duration::from_millis(self.config.health.ready_settle_ms);
+        reading.is_ready(settle) && !self.is_stopping && outside.is_none()
+    }
+
+    /// Why the process is no member of its group. Not asked of a client that is told to leave: once it has, the question
+    /// is never answered, and it has no limit.
+    fn outside(&self) -> Option<&'static str> {
+        if self.is_stopping { None } else { self.pipeline.outside() }
+    }
+
+    fn unready_cause(&self, reading: &StatusSnapshot, outside: Option<&'static str>) -> &'static str {
+        if self.is_stopping {
+            "stopping"
+        } else if reading.since_assigned.is_none() || outside.is_some() {
+            "not_joined"
+        } else if reading.recovering > 0 {
+            "recovering"
+        } else if reading.revoking > 0 {
+            "revoking"
+        } else {
+            "settling"
+        }
+    }
+
+    fn tell_intake(&mut self, now: Instant) {
+        let intake = &self.pipeline.shared().intake;
+        let (held_bytes, limit_bytes) = (intake.held_bytes(), intake.limit_bytes());
+        match (intake.has_room(), self.paused_since) {
+            (false, None) => {
+                self.paused_since = Some(now);
+                IngestPaused { held_bytes, limit_bytes }.emit();
+            }
+            (true, Some(since)) => {
+                self.paused_since = None;
+                IngestResumed { held_bytes, paused_ms: millis(now.saturating_duration_since(since)) }.emit();
+            }
+            (false, Some(_)) | (true, None) => {}
+        }
+    }
+
+    fn tell_stats(&mut self, reading: &StatusSnapshot, now: Instant) {
+        let shared = self.pipeline.shared();
+        let lags = shared.vitals.lags();
+        for (partition, lag) in &lags {
+            shared.stats.update_partition(partition.0, |level| level.lag = *lag);
+        }
+        let sample = Sample {
+            keys: Arc::clone(&shared.keys),
+            unix_ms: self.clock.unix_ms(),
+            phase: self.phase(reading),
+            serving: reading.serving_partitions.iter().map(|partition| partition.0).collect(),
+            recovering: reading.recovering_partitions.iter().map(|partition| partition.0).collect(),
+            in_flight_limit_bytes: shared.intake.limit_bytes(),
+            memory_rss_bytes: resident_bytes(),
+            oldest_unix_ms: reading.oldest.and_then(|(_, head)| head.timestamp_ms),
+            oldest: reading.oldest.map(|(partition, head)| (partition.0, head.offset.0)),
+        };
+        self.window.close(now, &sample).emit();
+    }
+
+    fn beat(&mut self, reading: &StatusSnapshot, outside: Option<&'static str>, stalled: Option<&Stall>) {
+        let is_ready = self.is_ready_now(reading, outside);
+        let heartbeat = Heartbeat {
+            written_unix_ms: self.clock.unix_ms(),
+            pid: std::process::id(),
+            ready: is_ready,
+            ready_cause: if is_ready { "serving".to_owned() } else { self.unready_cause(reading, outside).to_owned() },
+            live: stalled.is_none(),
+            live_cause: self.phase(reading),
+        };
+        // Said once, not each second: a probe finds the old one stale, and nobody would know why.
+        let failed = heartbeat.write(&self.config.health.file).err();
+        if let Some(error) = &failed
+            && !self.is_heartbeat_failing
+        {
+            HeartbeatUnwritable { problem: &error.to_string() }.emit();
+        }
+        self.is_heartbeat_failing = failed.is_some();
+    }
+
+    // ------------------------------------------------------------------------------------------------ the watchdog
+
+    fn stalled(&mut self, reading: &StatusSnapshot, outside: Option<&'static str>, now: Instant) -> Option<Stall> {
+        let source = self.pipeline.source_phase().read();
+        let (step, since) = self.pipeline.commit_phase().get();
+        let committing = (step != CommitStep::Idle)
+            .then(|| (format!("the commit thread, {step:?}"), now.saturating_duration_since(since)));
+        let sight = Observation {
+            reading,
+            since_source_turned: now.saturating_duration_since(source.turned),
+            source: source.phase.name(),
+            intake: if self.pipeline.takes_records() { IngestPressure::Open } else { IngestPressure::Full },
+            outside,
+            committing,
+        };
+        self.watchdog.look(&sight, now)
+    }
+
+    fn tell_stalled(&self, stall: &Stall) -> String {
+        let place = stall.partition.zip(stall.offset);
+        let key = place.and_then(|(partition, offset)| self.pipeline.shared().vitals.key_at(partition, offset));
+        let key = key.and_then(|key| self.pipeline.shared().keys.show(&key));
+        let (phase, stalled_ms) = (stall.phase.name(), millis(stall.lasts));
+        ProgressStalled {
+            phase,
+            waiting_for: &stall.waiting_for,
+            partition: stall.partition.map(|partition| partition.0),
+            offset: stall.offset.map(|offset| offset.0),
+            key,
+            stalled_ms,
+            limit_ms: millis(stall.limit),
+        }
+        .emit();
+        let waiting_for = &stall.waiting_for;
+        format!(
+            "no progress for {stalled_ms} ms in phase {phase}, waiting for {waiting_for}; look at the brokers, and at the line before"
+        )
+    }
+
+    fn phase(&self, reading: &StatusSnapshot) -> String {
+        let source = self.pipeline.source_phase().read().phase;
+        let (step, _) = self.pipeline.commit_phase().get();
+        let what = if self.is_stopping {
+            "stopping"
+        } else if reading.since_assigned.is_none() {
+            "joining"
+        } else if reading.recovering > 0 {
+            "recovering"
+        } else if source == PollPhase::Revoking {
+            "rebalancing"
+        } else {
+            "serving"
+        };
+        format!("{what}, consumer {}, committer {step:?}", source.name())
+    }
+}
+
+/// Resident memory of this process, in bytes; 0 where the system does not tell.
+fn resident_bytes() -> u64 {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return 0 };
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
+}

@@ -1,0 +1,183 @@
+//! The batches of one partition under one term: which are open, and which are done in order.
+//!
+//! Batches are opened in the order of their offsets and completed in any order, because entities work in parallel.
+//! Only the prefix that is complete without a gap may be committed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::engine::budget::Lease;
+use crate::engine::outcome::Outcomes;
+use crate::record::{Batch, Offset, Position};
+
+/// Names a batch within a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId(pub u64);
+
+/// A batch under way, and the bytes it holds until it is committed or dropped.
+#[derive(Debug)]
+pub struct OpenBatch {
+    /// Its name.
+    pub id: BatchId,
+    /// Its records.
+    pub batch: Arc<Batch>,
+    /// Its share of the intake's budget.
+    pub lease: Lease,
+    /// Dropped with the batch: whoever counts batches sees to it.
+    pub guard: Option<Box<dyn std::any::Any + Send>>,
+}
+
+/// A batch whose records all have an outcome.
+#[derive(Debug)]
+pub struct DoneBatch {
+    /// The batch.
+    pub open: OpenBatch,
+    /// The outcomes.
+    pub outcomes: Outcomes,
+}
+
+/// Positions of one term fell: a bug, or a broker that breaks its word.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("offsets of partition {partition} fell from position {before} to {after} within one assignment")]
+pub struct OrderBroken {
+    /// The partition.
+    pub partition: i32,
+    /// Where reading stood.
+    pub before: Position,
+    /// Where it went.
+    pub after: Position,
+}
+
+/// The batches of one partition in the order of their offsets.
+#[derive(Debug)]
+pub struct OpenBatches {
+    /// Behind the last batch that was opened.
+    read_to: Position,
+    queue: VecDeque<OpenEntry>,
+}
+
+#[derive(Debug)]
+struct OpenEntry {
+    open: OpenBatch,
+    outcomes: Option<Outcomes>,
+}
+
+impl OpenBatches {
+    /// These batches, without records and all at the same position, are done already; reading starts there.
+    #[must_use]
+    pub fn starting_with(start: Position, done: Vec<DoneBatch>) -> OpenBatches {
+        let queue = done.into_iter().map(|DoneBatch { open, outcomes }| OpenEntry { open, outcomes: Some(outcomes) });
+        OpenBatches { read_to: start, queue: queue.collect() }
+    }
+
+    /// Opens the next batch.
+    ///
+    /// # Errors
+    /// When it does not stand behind the last one.
+    pub fn open(&mut self, open: OpenBatch) -> Result<(), OrderBroken> {
+        let batch = &open.batch;
+        let first = if batch.is_empty() { batch.next() } else { Position(batch.record(0).offset.0) };
+        if first < self.read_to {
+            return Err(OrderBroken { partition: batch.partition().0, before: self.read_to, after: first });
+        }
+        self.read_to = batch.next();
+        let outcomes = batch.is_empty().then(Outcomes::default);
+        self.queue.push_back(OpenEntry { open, outcomes });
+        Ok(())
+    }
+
+    /// Notes the outcomes of a batch. Gives them back where no such batch is open, or it is complete already.
+    pub fn complete(&mut self, id: BatchId, mut outcomes: Outcomes) -> Option<Outcomes> {
+        let Ok(index) = self.queue.binary_search_by_key(&id, |entry| entry.open.id) else {
+            return Some(outcomes);
+        };
+        let entry = &mut self.queue[index];
+        if entry.outcomes.is_some() {
+            return Some(outcomes);
+        }
+        // Keys finish in any order; the dead letter topic has the order of the source.
+        outcomes.dead_letters.sort_by_key(|letter| letter.index);
+        entry.outcomes = Some(outcomes);
+        None
+    }
+
+    /// Takes the oldest batch, if it is complete and `fits` agrees.
+    pub fn take_done_if(&mut self, fits: impl FnOnce(&Outcomes) -> bool) -> Option<DoneBatch> {
+        let fits = self.queue.front()?.outcomes.as_ref().is_some_and(fits);
+        if !fits {
+            return None;
+        }
+        let OpenEntry { open, outcomes } = self.queue.pop_front()?;
+        outcomes.map(|outcomes| DoneBatch { open, outcomes })
+    }
+
+    /// Puts batches that were taken back in front, in their order.
+    pub fn put_back(&mut self, batches: Vec<DoneBatch>) {
+        for DoneBatch { open, outcomes } in batches.into_iter().rev() {
+            debug_assert!(self.queue.front().is_none_or(|front| open.id < front.open.id), "put back in order");
+            self.queue.push_front(OpenEntry { open, outcomes: Some(outcomes) });
+        }
+    }
+
+    /// Whether the oldest batch is complete.
+    #[must_use]
+    pub fn has_done(&self) -> bool {
+        self.queue.front().is_some_and(|entry| entry.outcomes.is_some())
+    }
+
+    /// Drops all that is not part of the complete prefix. Returns how many records that were.
+    pub fn drop_unfinished(&mut self) -> u64 {
+        let done = self.queue.iter().take_while(|entry| entry.outcomes.is_some()).count();
+        self.queue.drain(done..).map(|entry| entry.open.batch.len() as u64).sum()
+    }
+
+    /// How many records are open or done but not taken.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.queue.iter().map(|entry| entry.open.batch.len() as u64).sum()
+    }
+
+    /// How many batches are open or done but not taken.
+    #[must_use]
+    pub fn batches(&self) -> u64 {
+        self.queue.len() as u64
+    }
+
+    /// The oldest record that has no outcome yet or is not taken: where the head of the line stands.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Head> {
+        let entry = self.queue.iter().find(|entry| !entry.open.batch.is_empty())?;
+        let record = entry.open.batch.record(0);
+        Some(Head { offset: record.offset, timestamp_ms: record.timestamp_ms, decided: entry.outcomes.is_some() })
+    }
+}
+
+/// What of one partition is read and not committed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OpenWork {
+    /// Batches, those without records included: a position, or what a recovery has to publish.
+    pub batches: u64,
+    /// Records.
+    pub records: u64,
+    /// The oldest record; `None` where no batch has any.
+    pub head: Option<Head>,
+}
+
+impl OpenWork {
+    /// Whether all of the oldest batch is decided, so that it only waits for a transaction.
+    #[must_use]
+    pub fn is_decided(&self) -> bool {
+        self.head.is_none_or(|head| head.decided)
+    }
+}
+
+/// The oldest record of a partition that is not in a transaction yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Its offset.
+    pub offset: Offset,
+    /// Its timestamp, milliseconds since 1970.
+    pub timestamp_ms: Option<i64>,
+    /// Whether its batch has all outcomes and only waits for a transaction.
+    pub decided: bool,
+}

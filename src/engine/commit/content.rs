@@ -1,0 +1,113 @@
+//! What goes into a transaction: which of the batches that are done, and what of them.
+
+use rustc_hash::{FxBuildHasher, FxHashMap};
+
+use crate::engine::commit::transaction::{OffsetRange, TransactionContent};
+use crate::engine::commit::{GroupCommit, InFlight, InFlightPart};
+use crate::engine::outcome::Outcomes;
+use crate::record::Partition;
+
+impl GroupCommit {
+    /// Takes what is done out of the lines: those that close first, then in turn, up to the limit.
+    pub(super) fn load(&mut self) -> Vec<InFlightPart> {
+        let mut room = self.limit_bytes;
+        let mut is_first = true;
+        let mut parts = Vec::new();
+        for partition in self.turn() {
+            let Some(line) = self.lines.get_mut(&partition) else { continue };
+            let mut done = Vec::new();
+            while let Some(batch) =
+                line.open.take_done_if(|outcomes: &Outcomes| is_first || outcomes.weight_bytes() <= room)
+            {
+                room = room.saturating_sub(batch.outcomes.weight_bytes());
+                is_first = false;
+                done.push(batch);
+            }
+            let Some(last) = done.last() else { continue };
+            let end = last.open.batch.next();
+            parts.push(InFlightPart { partition, term: line.term, start: line.committed, end, done });
+            self.last_served = Some(partition);
+        }
+        parts
+    }
+
+    fn turn(&self) -> Vec<Partition> {
+        let after = self.last_served.unwrap_or(Partition(-1));
+        let mut turn: Vec<(bool, bool, Partition)> = self
+            .lines
+            .iter()
+            .filter(|(_, line)| line.open.has_done())
+            .map(|(partition, line)| (!line.closing, *partition <= after, *partition))
+            .collect();
+        turn.sort_unstable();
+        turn.into_iter().map(|(_, _, partition)| partition).collect()
+    }
+
+    pub(super) fn content_of(&self, parts: &[InFlightPart], number: u64) -> TransactionContent {
+        let mut content = TransactionContent { number, ..TransactionContent::default() };
+        let outcomes = parts.iter().flat_map(|part| &part.done).map(|done| &done.outcomes);
+        let snapshots = outcomes.map(|outcomes| outcomes.snapshots.len()).sum();
+        let mut newest: FxHashMap<(Partition, &[u8]), usize> =
+            FxHashMap::with_capacity_and_hasher(snapshots, FxBuildHasher);
+        for part in parts {
+            content.stretches.push(OffsetRange {
+                partition: part.partition,
+                term: part.term,
+                start: part.start,
+                end: part.end,
+            });
+            for outcomes in part.done.iter().map(|done| &done.outcomes) {
+                for snapshot in &outcomes.snapshots {
+                    let slot = newest.entry((part.partition, &*snapshot.key));
+                    let index = *slot.or_insert(content.snapshots.len());
+                    let mut snapshot = snapshot.clone();
+                    if self.untraced.contains(&(part.partition, snapshot.newest)) {
+                        snapshot.trace = None;
+                    }
+                    match content.snapshots.get_mut(index) {
+                        Some(older) => *older = snapshot,
+                        None => content.snapshots.push(snapshot),
+                    }
+                }
+                for letter in &outcomes.dead_letters {
+                    let mut letter = letter.clone();
+                    letter.truncated = self.truncated.contains(&(part.partition, letter.record().offset));
+                    content.dead_letters.push(letter);
+                }
+            }
+        }
+        content
+    }
+
+    pub(super) fn carry_less(&mut self) {
+        self.limit_bytes = (self.limit_bytes / 2).max(1);
+    }
+
+    /// Where the limit has fallen, less is tried at once: what goes beyond it waits in the lines again.
+    pub(super) fn return_to_lines(&mut self, cargo: &mut InFlight) {
+        let mut room = self.limit_bytes;
+        let mut is_first = true;
+        let mut keep = Vec::new();
+        for mut part in cargo.parts.drain(..) {
+            let mut kept = part.done.len();
+            for (index, done) in part.done.iter().enumerate() {
+                let weight = done.outcomes.weight_bytes();
+                if !is_first && weight > room {
+                    kept = index;
+                    break;
+                }
+                is_first = false;
+                room = room.saturating_sub(weight);
+            }
+            let back = part.done.split_off(kept);
+            if let Some(line) = self.lines.get_mut(&part.partition).filter(|line| line.term == part.term) {
+                line.open.put_back(back);
+            }
+            if let Some(last) = part.done.last() {
+                part.end = last.open.batch.next();
+                keep.push(part);
+            }
+        }
+        cargo.parts = keep;
+    }
+}

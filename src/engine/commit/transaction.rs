@@ -1,0 +1,138 @@
+//! What a transaction carries, and how it can end, as values: what the committer's machine and the thread that talks
+//! to the brokers say to each other.
+
+use std::time::Duration;
+
+use crate::engine::outcome::RejectedEvent;
+use crate::record::{Epoch, Partition, Position, Snapshot};
+
+/// The stretch of one partition's input whose outcomes a transaction carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OffsetRange {
+    /// The partition.
+    pub partition: Partition,
+    /// The ownership under which it was processed.
+    pub term: Epoch,
+    /// What the group had committed before; `None` where it had committed nothing.
+    pub start: Option<Position>,
+    /// What the transaction commits.
+    pub end: Position,
+}
+
+/// What one transaction carries. Sent again as it is (less the terms that ended) when the first try did not commit.
+#[derive(Debug, Clone, Default)]
+pub struct TransactionContent {
+    /// Names the transaction within this process; part of the mark in the offsets' metadata.
+    pub number: u64,
+    /// The newest snapshot of each key.
+    pub snapshots: Vec<Snapshot>,
+    /// Events that were not applied, per partition in the order of the source.
+    pub dead_letters: Vec<RejectedEvent>,
+    /// The input offsets: one stretch per partition.
+    pub stretches: Vec<OffsetRange>,
+}
+
+/// How a transaction ended. Only `Committed`, `Aborted` and `OutOfGroup` were clear.
+#[derive(Debug)]
+pub enum CommitOutcome {
+    /// It took effect, and every request went out once.
+    Committed {
+        /// From begin to the end's answer.
+        took: Duration,
+    },
+    /// It had no effect; the same content may be sent again.
+    Aborted {
+        /// For the log.
+        cause: String,
+        /// Whether time ran out: the next transaction should carry less.
+        timed_out: bool,
+    },
+    /// It had no effect: the group does not know this process as the member that it takes itself for. Once it is one
+    /// again, and the terms are still current, the same content may be sent again.
+    OutOfGroup {
+        /// For the log.
+        cause: String,
+    },
+    /// Nothing was sent: these partitions' terms are not current. The transaction was aborted or not begun.
+    Stale(Vec<Partition>),
+    /// It may have taken effect, or a request of it may still be under way. The producer must not be used again.
+    Unanswered {
+        /// For the log.
+        cause: String,
+    },
+    /// The broker refused the producer.
+    Fenced {
+        /// For the log.
+        cause: String,
+        /// How long the transaction had been open, in comparison with its timeout: an old one was timed out by the
+        /// coordinator; a young one was fenced by another process.
+        within_timeout: bool,
+    },
+    /// The broker refuses the content, however often it is sent.
+    Refused {
+        /// For the log.
+        cause: String,
+        /// Which record, where the broker told.
+        record: Option<RefusedRecord>,
+    },
+    /// A fresh producer is ready, older ones are fenced; what the group has committed for the partitions asked about.
+    Renewed(Vec<(Partition, Option<Committed>)>),
+    /// No fresh producer could be had; asking again may help.
+    RenewFailed {
+        /// For the log.
+        cause: String,
+    },
+    /// The producer is beyond help, and so is the process.
+    Fatal {
+        /// For the log.
+        cause: String,
+    },
+}
+
+/// Which record of a content the broker refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefusedRecord {
+    /// `content.snapshots[index]`.
+    Snapshot {
+        /// The index.
+        index: usize,
+        /// It is too large: without its trace context it may pass.
+        too_large: bool,
+    },
+    /// `content.dead_letters[index]`.
+    DeadLetter {
+        /// The index.
+        index: usize,
+        /// It is too large: without its value it may pass.
+        too_large: bool,
+    },
+}
+
+/// A group's committed position, and the mark that the transaction left with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The next record to read.
+    pub position: Position,
+    /// Instance and transaction that committed it: the offset's metadata.
+    pub mark: String,
+}
+
+/// The mark that a transaction leaves in the offsets' metadata, which makes the answer to "did it take effect" exact.
+#[derive(Debug, Clone)]
+pub struct OffsetMetadata {
+    instance: String,
+}
+
+impl OffsetMetadata {
+    /// `instance` names one run of one process: unique, so that a restarted process never meets its own old marks.
+    #[must_use]
+    pub fn new(instance: impl Into<String>) -> OffsetMetadata {
+        OffsetMetadata { instance: instance.into() }
+    }
+
+    /// The mark of the transaction with this number.
+    #[must_use]
+    pub fn of(&self, number: u64) -> String {
+        format!("{}/{number}", self.instance)
+    }
+}

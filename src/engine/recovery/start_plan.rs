@@ -1,0 +1,84 @@
+//! Where a partition starts, and which stretch before that is replayed to find writes that were lost.
+
+use crate::engine::recovery::{LogBounds, NotVerified, RecoveryFinding, RecoverySettings};
+use crate::record::{Offset, Position};
+
+/// Where to start, and what to replay before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartPlan {
+    /// The first position to process.
+    pub start: Position,
+    /// The stretch to replay silently.
+    pub replay: Option<(Position, Position)>,
+    /// What was noticed on the way.
+    pub findings: Vec<RecoveryFinding>,
+}
+
+/// Decides where a partition starts. `newest_state` is M, `newest_dlq` is D.
+#[must_use]
+pub fn plan(
+    committed: Option<Position>,
+    newest_state: Option<Offset>,
+    newest_dlq: Option<Offset>,
+    input: LogBounds,
+    settings: &RecoverySettings,
+) -> StartPlan {
+    let mut findings = Vec::new();
+    let behind_state = newest_state.map_or(Position(0), Offset::next);
+    let behind_dlq = newest_dlq.map_or(Position(0), Offset::next);
+    let mut position = match (committed, newest_state) {
+        (Some(position), _) => position,
+        (None, None) => input.low,
+        (None, Some(_)) => {
+            findings.push(RecoveryFinding::CommittedMissing { position: behind_state });
+            behind_state
+        }
+    };
+    if position > input.high {
+        findings.push(RecoveryFinding::CommittedBeyondEnd { committed: position, end: input.high });
+        position = input.high;
+    }
+    let trusts_committed = settings.verify_max_records == 0;
+    let contained = behind_state.max(behind_dlq);
+    let mut start = if trusts_committed { position } else { position.max(contained) };
+    let unknown_from = contained.max(input.low);
+    if trusts_committed && position > unknown_from {
+        findings.push(RecoveryFinding::PassedOver { from: unknown_from, until: position });
+    }
+    if start < input.low {
+        findings.push(RecoveryFinding::Expired { first: start, until: input.low });
+        start = input.low;
+    }
+    let replay =
+        if trusts_committed { None } else { stretch(position, behind_state, start, input, settings, &mut findings) };
+    StartPlan { start, replay, findings }
+}
+
+fn stretch(
+    position: Position,
+    behind_state: Position,
+    start: Position,
+    input: LogBounds,
+    settings: &RecoverySettings,
+    findings: &mut Vec<RecoveryFinding>,
+) -> Option<(Position, Position)> {
+    if start <= input.low {
+        return None;
+    }
+    let unsure_from = position.min(behind_state);
+    let length = start.distance_from(unsure_from);
+    let cause = if unsure_from < input.low {
+        Some(NotVerified::HeadExpired)
+    } else if length > settings.verify_max_records {
+        Some(NotVerified::TooLong)
+    } else {
+        None
+    };
+    if let Some(cause) = cause {
+        findings.push(RecoveryFinding::NotVerified { cause, from: unsure_from, until: start });
+        return None;
+    }
+    let look_back = settings.look_back_records.min(settings.verify_max_records);
+    let from = unsure_from.min(start.back(look_back)).max(input.low);
+    (from < start).then_some((from, start))
+}

@@ -1,0 +1,408 @@
+//! Decides whether three topics fit together, and how missing ones have to be made: pure, from facts that `topics`
+//! collects.
+//!
+//! A guard that fails is a refusal to start that says what is wrong, and then what to do, as a command where there is
+//! one. Half-served is worse than not served: a partition count that differs sends keys away from their state, a state
+//! topic that deletes loses entities, a compacted input loses events.
+
+use crate::config::Unchecked;
+
+/// Room for the headers and the detail that a dead letter carries on top of its event.
+pub const DLQ_HEADROOM_BYTES: i64 = 65_536;
+
+/// What is known of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicFacts {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: i32,
+    /// How many replicas its first partition has.
+    pub replication: i32,
+    /// Its settings; `None` where they may not be read.
+    pub settings: Option<TopicSettings>,
+}
+
+/// The settings that the guards look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// `cleanup.policy` contains `compact`.
+    pub compacts: bool,
+    /// `cleanup.policy` contains `delete`.
+    pub deletes: bool,
+    /// `retention.ms`; below 0 is for ever.
+    pub retention_ms: i64,
+    /// `segment.ms`.
+    pub segment_ms: i64,
+    /// `delete.retention.ms`.
+    pub delete_retention_ms: i64,
+    /// `max.message.bytes`.
+    pub max_message_bytes: i64,
+}
+
+impl TopicSettings {
+    /// How long tombstones of these events have to stay: until retention must have deleted the events themselves.
+    #[must_use]
+    pub fn tombstones_needed_ms(&self) -> i64 {
+        match self.retention_ms {
+            ..0 => i64::MAX,
+            retention_ms => retention_ms.saturating_add(self.segment_ms),
+        }
+    }
+}
+
+/// Why the process does not start. Says what is wrong, then what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartRefusal {
+    /// No broker answers.
+    #[error(
+        "no broker of {bootstrap} answers ({cause}); check kafka.bootstrap_servers, kafka.security and the network"
+    )]
+    BrokersUnreachable {
+        /// The configured brokers.
+        bootstrap: String,
+        /// The client's words.
+        cause: String,
+    },
+    /// The input topic is not there.
+    #[error(
+        "topic {topic} does not exist, after waiting for {waited_ms} ms; create it, or correct kafka.topic: steward never creates its input"
+    )]
+    InputMissing {
+        /// The input topic.
+        topic: String,
+        /// How long it was waited for.
+        waited_ms: u64,
+    },
+    /// The state or the dead letter topic is not there, and is not to be created, or could not be.
+    #[error("topic {topic} does not exist ({cause}); create it: {command}{}", and(also.as_deref()))]
+    OutputMissing {
+        /// The missing topic.
+        topic: String,
+        /// Why it was not created.
+        cause: String,
+        /// What creates it.
+        command: String,
+        /// The other output, where that is missing as well: whoever creates topics by hand does it in one go.
+        also: Option<Box<StartRefusal>>,
+    },
+    /// Events of the same key were compacted away.
+    #[error(
+        "topic {topic} is compacted, which drops events that were not read yet; set cleanup.policy=delete: {command}"
+    )]
+    InputCompacted {
+        /// The input topic.
+        topic: String,
+        /// What cures it.
+        command: String,
+    },
+    /// Old snapshots are kept for ever, or current ones are deleted.
+    #[error(
+        "topic {topic} must have cleanup.policy=compact and nothing else, or entities are lost or the log grows without end: {command}"
+    )]
+    StateNotCompacted {
+        /// The state topic.
+        topic: String,
+        /// What cures it.
+        command: String,
+    },
+    /// Dead letters of one key would replace each other.
+    #[error(
+        "topic {topic} is compacted, which drops all but the newest dead letter of a key; set cleanup.policy=delete: {command}"
+    )]
+    DlqCompacted {
+        /// The dead letter topic.
+        topic: String,
+        /// What cures it.
+        command: String,
+    },
+    /// Keys would not find their state.
+    #[error(
+        "topic {topic} has {found} partitions, input {input} has {expected}; create new topics with {expected} partitions and replay the input into them: adding partitions would move keys away from their state"
+    )]
+    PartitionsDiffer {
+        /// The state or dead letter topic.
+        topic: String,
+        /// How many it has.
+        found: i32,
+        /// The input topic.
+        input: String,
+        /// How many it should have.
+        expected: i32,
+    },
+    /// A tombstone would go before the events that it covers.
+    #[error(
+        "topic {topic} has delete.retention.ms={found}, the input keeps events for {needed} ms; a deleted entity could come back in a replay: {command}"
+    )]
+    TombstonesTooShort {
+        /// The state topic.
+        topic: String,
+        /// What is set.
+        found: i64,
+        /// What is needed at least, in milliseconds.
+        needed: i64,
+        /// What cures it.
+        command: String,
+    },
+    /// An event that fits the input may not fit here.
+    #[error("topic {topic} has max.message.bytes={found}, {needed} are needed for what fits the input: {command}")]
+    RecordsTooSmall {
+        /// The state or dead letter topic.
+        topic: String,
+        /// What is set.
+        found: i64,
+        /// What is needed at least, in bytes.
+        needed: i64,
+        /// What cures it.
+        command: String,
+    },
+    /// A guard cannot look.
+    #[error(
+        "the configuration of topic {topic} may not be read, so that its guards cannot be checked; grant the ACL: {command} (or set guards.unchecked = \"allow\")"
+    )]
+    Unchecked {
+        /// The topic.
+        topic: String,
+        /// What grants it.
+        command: String,
+    },
+    /// A question to the brokers failed.
+    #[error("{what} failed ({cause}); check that the brokers are healthy and that this user has the ACLs it needs")]
+    Broker {
+        /// What was asked.
+        what: String,
+        /// The client's words.
+        cause: String,
+    },
+    /// The process was told to end.
+    #[error("told to end while waiting for topic {topic}")]
+    Interrupted {
+        /// The topic.
+        topic: String,
+    },
+}
+
+fn and(also: Option<&StartRefusal>) -> String {
+    also.map_or(String::new(), |also| format!("; {also}"))
+}
+
+impl StartRefusal {
+    /// Tells both where both outputs are missing; else this one alone.
+    #[must_use]
+    pub fn and_missing(mut self, other: StartRefusal) -> StartRefusal {
+        if let (StartRefusal::OutputMissing { also, .. }, StartRefusal::OutputMissing { .. }) = (&mut self, &other) {
+            *also = Some(Box::new(other));
+        }
+        self
+    }
+
+    /// The guard's stable name, for the log.
+    #[must_use]
+    pub fn guard(&self) -> &'static str {
+        match self {
+            StartRefusal::BrokersUnreachable { .. } => "brokers_reachable",
+            StartRefusal::InputMissing { .. } => "input_exists",
+            StartRefusal::OutputMissing { .. } => "outputs_exist",
+            StartRefusal::InputCompacted { .. } => "input_not_compacted",
+            StartRefusal::StateNotCompacted { .. } => "state_compacted",
+            StartRefusal::DlqCompacted { .. } => "dlq_not_compacted",
+            StartRefusal::PartitionsDiffer { .. } => "partition_counts",
+            StartRefusal::TombstonesTooShort { .. } => "tombstone_retention",
+            StartRefusal::RecordsTooSmall { .. } => "record_size",
+            StartRefusal::Unchecked { .. } => "configuration_readable",
+            StartRefusal::Broker { .. } => "broker_answers",
+            StartRefusal::Interrupted { .. } => "interrupted",
+        }
+    }
+}
+
+/// Something that someone should look at, and that does not keep the process from starting.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartWarning {
+    /// The configuration of this topic may not be read; its guards were skipped, as configured.
+    #[error("the configuration of topic {topic} may not be read, its guards are not checked; grant the ACL: {command}")]
+    Unchecked {
+        /// The topic.
+        topic: String,
+        /// What grants it.
+        command: String,
+    },
+}
+
+/// Checks the three topics. Returns the guards that could not be checked.
+///
+/// # Errors
+/// The first guard that fails.
+pub fn check(
+    bootstrap: &str,
+    input: &TopicFacts,
+    state: &TopicFacts,
+    dlq: &TopicFacts,
+    unchecked: Unchecked,
+) -> Result<Vec<StartWarning>, StartRefusal> {
+    if state.partitions != input.partitions {
+        return Err(counts_differ(state, input));
+    }
+    if dlq.partitions < input.partitions {
+        return Err(counts_differ(dlq, input));
+    }
+    let mut warnings = Vec::new();
+    for topic in [input, state, dlq] {
+        warnings.extend(check_readable(bootstrap, topic, unchecked)?);
+    }
+    check_input(bootstrap, input)?;
+    if let Some(settings) = &state.settings {
+        check_state(bootstrap, state, settings, input)?;
+    }
+    if let Some(settings) = &dlq.settings {
+        if settings.compacts {
+            let command = config_command(bootstrap, &dlq.name, "cleanup.policy=delete");
+            return Err(StartRefusal::DlqCompacted { topic: dlq.name.clone(), command });
+        }
+        check_record_size(bootstrap, dlq, settings, input, DLQ_HEADROOM_BYTES)?;
+    }
+    Ok(warnings)
+}
+
+/// Checks the input alone, before anything is created beside it.
+///
+/// # Errors
+/// [`StartRefusal::InputCompacted`].
+pub fn check_input(bootstrap: &str, input: &TopicFacts) -> Result<(), StartRefusal> {
+    match &input.settings {
+        Some(settings) if settings.compacts => {
+            let command = config_command(bootstrap, &input.name, "cleanup.policy=delete");
+            Err(StartRefusal::InputCompacted { topic: input.name.clone(), command })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn counts_differ(topic: &TopicFacts, input: &TopicFacts) -> StartRefusal {
+    StartRefusal::PartitionsDiffer {
+        topic: topic.name.clone(),
+        found: topic.partitions,
+        input: input.name.clone(),
+        expected: input.partitions,
+    }
+}
+
+/// Lets a topic whose settings may not be read pass with a warning, where that is allowed.
+///
+/// # Errors
+/// [`StartRefusal::Unchecked`] where it is not.
+pub fn check_readable(
+    bootstrap: &str,
+    topic: &TopicFacts,
+    unchecked: Unchecked,
+) -> Result<Option<StartWarning>, StartRefusal> {
+    if topic.settings.is_some() {
+        return Ok(None);
+    }
+    let (topic, command) = (topic.name.clone(), acl_command(bootstrap, &topic.name));
+    match unchecked {
+        Unchecked::Refuse => Err(StartRefusal::Unchecked { topic, command }),
+        Unchecked::Allow => Ok(Some(StartWarning::Unchecked { topic, command })),
+    }
+}
+
+fn check_state(
+    bootstrap: &str,
+    state: &TopicFacts,
+    settings: &TopicSettings,
+    input: &TopicFacts,
+) -> Result<(), StartRefusal> {
+    let topic = state.name.clone();
+    if !settings.compacts || settings.deletes {
+        let command = config_command(bootstrap, &topic, "cleanup.policy=compact");
+        return Err(StartRefusal::StateNotCompacted { topic, command });
+    }
+    if let Some(needed) = input.settings.as_ref().map(TopicSettings::tombstones_needed_ms)
+        && settings.delete_retention_ms < needed
+    {
+        let command = config_command(bootstrap, &topic, &format!("delete.retention.ms={needed}"));
+        return Err(StartRefusal::TombstonesTooShort { topic, found: settings.delete_retention_ms, needed, command });
+    }
+    check_record_size(bootstrap, state, settings, input, 0)
+}
+
+fn check_record_size(
+    bootstrap: &str,
+    topic: &TopicFacts,
+    settings: &TopicSettings,
+    input: &TopicFacts,
+    headroom: i64,
+) -> Result<(), StartRefusal> {
+    let Some(input) = &input.settings else { return Ok(()) };
+    let needed = record_bytes(input, headroom);
+    if settings.max_message_bytes >= needed {
+        return Ok(());
+    }
+    let command = config_command(bootstrap, &topic.name, &format!("max.message.bytes={needed}"));
+    Err(StartRefusal::RecordsTooSmall { topic: topic.name.clone(), found: settings.max_message_bytes, needed, command })
+}
+
+/// `max.message.bytes` is a 32-bit number.
+fn record_bytes(input: &TopicSettings, headroom: i64) -> i64 {
+    input.max_message_bytes.saturating_add(headroom).min(i64::from(i32::MAX))
+}
+
+/// The settings of a state topic that is to be created.
+#[must_use]
+pub fn state_settings(input: &TopicFacts) -> Vec<(String, String)> {
+    let tombstones = input.settings.as_ref().map_or(i64::MAX, TopicSettings::tombstones_needed_ms);
+    let mut settings =
+        vec![("cleanup.policy".into(), "compact".into()), ("delete.retention.ms".into(), tombstones.to_string())];
+    settings.extend(durable(input));
+    settings.extend(large_enough(input));
+    settings
+}
+
+/// The settings of a dead letter topic that is to be created.
+#[must_use]
+pub fn dlq_settings(input: &TopicFacts) -> Vec<(String, String)> {
+    let mut settings = vec![("cleanup.policy".into(), "delete".into()), ("retention.ms".into(), "-1".into())];
+    settings.extend(durable(input));
+    settings.extend(large_enough(input));
+    settings
+}
+
+/// The settings of a topic of replay marks that is to be created: one mark for each dead letter, kept for ever.
+#[must_use]
+pub fn marks_settings(dlq: &TopicFacts) -> Vec<(String, String)> {
+    let mut settings = vec![("cleanup.policy".into(), "compact".into())];
+    settings.extend(durable(dlq));
+    settings
+}
+
+fn durable(input: &TopicFacts) -> [(String, String); 2] {
+    let in_sync = (input.replication - 1).max(1);
+    [("min.insync.replicas".into(), in_sync.to_string()), ("unclean.leader.election.enable".into(), "false".into())]
+}
+
+fn large_enough(input: &TopicFacts) -> Option<(String, String)> {
+    let settings = input.settings.as_ref()?;
+    Some(("max.message.bytes".into(), record_bytes(settings, DLQ_HEADROOM_BYTES).to_string()))
+}
+
+/// The command that creates a topic like the input.
+#[must_use]
+pub fn create_command(bootstrap: &str, topic: &str, input: &TopicFacts, settings: &[(String, String)]) -> String {
+    let settings: String = settings.iter().map(|(name, value)| format!(" --config {name}={value}")).collect();
+    format!(
+        "kafka-topics.sh --bootstrap-server {bootstrap} --create --topic {topic} --partitions {} --replication-factor {}{settings}",
+        input.partitions, input.replication
+    )
+}
+
+pub(crate) fn config_command(bootstrap: &str, topic: &str, setting: &str) -> String {
+    format!(
+        "kafka-configs.sh --bootstrap-server {bootstrap} --alter --entity-type topics --entity-name {topic} --add-config {setting}"
+    )
+}
+
+fn acl_command(bootstrap: &str, topic: &str) -> String {
+    format!(
+        "kafka-acls.sh --bootstrap-server {bootstrap} --add --allow-principal User:<user> --operation DescribeConfigs --topic {topic}"
+    )
+}

@@ -1,0 +1,413 @@
+//! Looks at the three topics at the start: waits for the input, creates what is missing, and lets `guards` judge.
+//!
+//! The input is never created. Metadata is asked for by a consumer, with `allow.auto.create.topics=false`: a
+//! producer's question would create the topic on brokers that allow it.
+//!
+//! Architecture invariant: every wait has a limit, and every failure says what to do.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::config::{KafkaConfig, Unchecked};
+use crate::kafka::admin::preflight::{
+    StartRefusal, StartWarning, TopicFacts, TopicSettings, create_command, dlq_settings, state_settings, {self},
+};
+use crate::kafka::reader::committed::{build, serve};
+use crate::ports::Clock;
+
+/// How long one question may take.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often the input topic is looked for, and a created topic.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// How long a topic that was just created may take to show in the metadata.
+const APPEAR_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long a topic that is there may be described without any setting, before that is taken for a missing permission.
+const EMPTY_ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long the start waits for a broker to answer at all, beside the input topic's own limit.
+const LEAST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long, and how often, the client may call back where no broker answers: 100 ms in all.
+const SERVE_ALL_POLL: Duration = Duration::from_millis(5);
+const SERVE_ALL_POLLS: usize = 20;
+
+/// Three topics that fit together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topics {
+    /// How many partitions the input has, and the state.
+    pub partitions: i32,
+    /// How many replicas the input has.
+    pub replication: i32,
+    /// Topics that were created.
+    pub created: Vec<String>,
+    /// What someone should look at.
+    pub warnings: Vec<StartWarning>,
+    /// The smaller `max.message.bytes` of the two output topics, where it may be read: a batch that exceeds it is
+    /// refused whole, so the producer's `batch.size` must not.
+    pub max_batch_bytes: Option<u64>,
+}
+
+/// The input topic is not there yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingForTopic {
+    /// The topic.
+    pub topic: String,
+    /// For how long by now.
+    pub waited: Duration,
+    /// At most for how long.
+    pub limit: Duration,
+    /// What the brokers said last; `None` where they only do not know the topic.
+    pub cause: Option<String>,
+}
+
+/// Who looks: the clients, and how long it may take.
+pub struct TopicInspector<'a, C: ConsumerContext + Clone + 'static> {
+    kafka: &'a KafkaConfig,
+    unchecked: Unchecked,
+    clock: &'a dyn Clock,
+    metadata: BaseConsumer<C>,
+    admin: AdminClient<C>,
+    /// Blocks on the admin client's futures, which end by their own limit.
+    runtime: tokio::runtime::Runtime,
+}
+
+impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
+    /// Builds the clients; connects to nothing. `client` carries brokers and security.
+    ///
+    /// # Errors
+    /// [`StartRefusal::Broker`] when the client refuses its configuration.
+    pub fn new(
+        kafka: &'a KafkaConfig,
+        unchecked: Unchecked,
+        client: &ClientConfig,
+        context: &C,
+        clock: &'a dyn Clock,
+    ) -> Result<TopicInspector<'a, C>, StartRefusal> {
+        let refused = |error: String| StartRefusal::Broker { what: "building a client".to_owned(), cause: error };
+        let mut asking = client.clone();
+        asking.remove("group.id").remove("group.instance.id").set("allow.auto.create.topics", "false");
+        let metadata = build(&asking, context.clone()).map_err(|error| refused(error.to_string()))?;
+        let admin: AdminClient<C> =
+            client.create_with_context(context.clone()).map_err(|error| refused(error.to_string()))?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().build().map_err(|error| refused(error.to_string()))?;
+        Ok(TopicInspector { kafka, unchecked, clock, metadata, admin, runtime })
+    }
+
+    /// Waits, creates, checks. Blocks; must not be called on an async runtime's thread. `waiting` is called about four
+    /// times a second while the input topic is not there, and ends the wait with `Break`.
+    ///
+    /// # Errors
+    /// Says what is wrong and what to do.
+    pub fn inspect(
+        &self,
+        waiting: &mut dyn FnMut(&WaitingForTopic) -> ControlFlow<()>,
+    ) -> Result<Topics, StartRefusal> {
+        let started = self.clock.now();
+        let mut created = Vec::new();
+        // Brokers that answered once may be gone at the next question, which is asked just as patiently.
+        loop {
+            let input = self.wait_for_input(started, waiting)?;
+            match self.check(&input, &mut created) {
+                Err(refusal @ StartRefusal::BrokersUnreachable { .. }) => {
+                    self.wait_again(started, Some(refusal), waiting)?;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Everything behind the input: creates what is missing, and lets the guards judge.
+    fn check(&self, input: &TopicFacts, created: &mut Vec<String>) -> Result<Topics, StartRefusal> {
+        preflight::check_input(&self.kafka.bootstrap_servers, input)?;
+        let state = self.find_or_create(&self.kafka.state_topic, input, &state_settings(input), created);
+        let dlq = self.find_or_create(&self.kafka.dlq_topic, input, &dlq_settings(input), created);
+        let (state, dlq) = match (state, dlq) {
+            (Ok(state), Ok(dlq)) => (state, dlq),
+            (Err(refusal), Ok(_))
+            | (Ok(_), Err(refusal))
+            | (Err(refusal @ StartRefusal::BrokersUnreachable { .. }), Err(_))
+            | (Err(_), Err(refusal @ StartRefusal::BrokersUnreachable { .. })) => return Err(refusal),
+            (Err(of_state), Err(of_dlq)) => return Err(of_state.and_missing(of_dlq)),
+        };
+        let warnings = preflight::check(&self.kafka.bootstrap_servers, input, &state, &dlq, self.unchecked)?;
+        let limits = [&state, &dlq].map(|topic| topic.settings.as_ref().map(|settings| settings.max_message_bytes));
+        let [state_limit, dlq_limit] = limits;
+        let max_batch_bytes = state_limit.zip(dlq_limit).and_then(|(state, dlq)| u64::try_from(state.min(dlq)).ok());
+        let created = std::mem::take(created);
+        Ok(Topics { partitions: input.partitions, replication: input.replication, created, warnings, max_batch_bytes })
+    }
+
+    fn wait_for_input(
+        &self,
+        started: Instant,
+        waiting: &mut dyn FnMut(&WaitingForTopic) -> ControlFlow<()>,
+    ) -> Result<TopicFacts, StartRefusal> {
+        loop {
+            let cause = match self.facts(&self.kafka.topic) {
+                Ok(Some(facts)) => return Ok(facts),
+                Ok(None) => None,
+                Err(refusal @ StartRefusal::BrokersUnreachable { .. }) => Some(refusal),
+                Err(refusal) => return Err(refusal),
+            };
+            self.wait_again(started, cause, waiting)?;
+        }
+    }
+
+    /// The pause before the next look, while there is time left. Without a cause the input topic is what is missing.
+    fn wait_again(
+        &self,
+        started: Instant,
+        cause: Option<StartRefusal>,
+        waiting: &mut dyn FnMut(&WaitingForTopic) -> ControlFlow<()>,
+    ) -> Result<(), StartRefusal> {
+        let topic = &self.kafka.topic;
+        let limit = Duration::from_millis(self.kafka.topic_wait_ms);
+        let waited = self.clock.now().saturating_duration_since(started);
+        let patience = if cause.is_some() { limit.max(LEAST_PATIENCE) } else { limit };
+        if waited >= patience {
+            let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+            return Err(cause.unwrap_or(StartRefusal::InputMissing { topic: topic.clone(), waited_ms }));
+        }
+        let cause = cause.map(|refusal| refusal.to_string());
+        if waiting(&WaitingForTopic { topic: topic.clone(), waited, limit, cause }).is_break() {
+            return Err(StartRefusal::Interrupted { topic: topic.clone() });
+        }
+        std::thread::sleep(LOOK_AGAIN.min(patience.saturating_sub(waited)));
+        Ok(())
+    }
+
+    /// Finds a topic that belongs to `like`, or creates it with as many partitions and replicas. Returns `like` first.
+    ///
+    /// # Errors
+    /// `like` is not there, the other topic cannot be created, or a question to the brokers fails.
+    pub fn find_or_create_beside(
+        &self,
+        like: &str,
+        topic: &str,
+        settings: impl Fn(&TopicFacts) -> Vec<(String, String)>,
+    ) -> Result<[TopicFacts; 2], StartRefusal> {
+        let missing =
+            || StartRefusal::Broker { what: format!("asking for topic {like}"), cause: "it does not exist".to_owned() };
+        let like = self.facts(like)?.ok_or_else(missing)?;
+        let found = self.find_or_create(topic, &like, &settings(&like), &mut Vec::new())?;
+        Ok([like, found])
+    }
+
+    fn find_or_create(
+        &self,
+        topic: &str,
+        input: &TopicFacts,
+        settings: &[(String, String)],
+        created: &mut Vec<String>,
+    ) -> Result<TopicFacts, StartRefusal> {
+        if let Some(facts) = self.facts(topic)? {
+            return Ok(facts);
+        }
+        let missing = |cause: String| StartRefusal::OutputMissing {
+            topic: topic.to_owned(),
+            cause,
+            command: create_command(&self.kafka.bootstrap_servers, topic, input, settings),
+            also: None,
+        };
+        if !self.kafka.create_topics {
+            return Err(missing("kafka.create_topics is off".to_owned()));
+        }
+        // Made without knowing the input's limits it might not fit.
+        preflight::check_readable(&self.kafka.bootstrap_servers, input, self.unchecked)?;
+        let mut wanted = NewTopic::new(topic, input.partitions, TopicReplication::Fixed(input.replication));
+        for (name, value) in settings {
+            wanted = wanted.set(name, value);
+        }
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_LIMIT)).operation_timeout(Some(REQUEST_LIMIT));
+        self.serve_admin();
+        let results = self.runtime.block_on(self.admin.create_topics([&wanted], &options));
+        let result = match results {
+            Ok(mut results) => results.pop(),
+            Err(error) if is_unreachable(&error) => return Err(self.unreachable(&error)),
+            Err(error) => return Err(missing(error.to_string())),
+        };
+        match result {
+            None | Some(Ok(_)) => created.push(topic.to_owned()),
+            // Another instance was quicker.
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {}
+            Some(Err((_, code))) => return Err(missing(format!("creating it failed: {code}"))),
+        }
+        self.wait_until_created(topic)
+            .and_then(|facts| facts.ok_or_else(|| missing("it was created, and does not appear".to_owned())))
+    }
+
+    fn wait_until_created(&self, topic: &str) -> Result<Option<TopicFacts>, StartRefusal> {
+        let deadline = self.clock.now() + APPEAR_LIMIT;
+        loop {
+            let facts = self.facts(topic)?;
+            if facts.is_some() || self.clock.now() >= deadline {
+                return Ok(facts);
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// `None` where the topic does not exist.
+    fn facts(&self, topic: &str) -> Result<Option<TopicFacts>, StartRefusal> {
+        let what = || format!("asking for topic {topic}");
+        serve(&self.metadata);
+        let metadata = match self.metadata.fetch_metadata(Some(topic), REQUEST_LIMIT) {
+            Ok(metadata) => metadata,
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) if is_unreachable(&error) => {
+                serve_all(&self.metadata);
+                return Err(self.unreachable(&error));
+            }
+            Err(error) => return Err(StartRefusal::Broker { what: what(), cause: error.to_string() }),
+        };
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
+        if let Some(code) = found.error().map(RDKafkaErrorCode::from) {
+            return match MISSING.contains(&code) {
+                true => Ok(None),
+                false => Err(StartRefusal::Broker { what: what(), cause: code.to_string() }),
+            };
+        }
+        let Some(first) = found.partitions().first() else { return Ok(None) };
+        Ok(Some(TopicFacts {
+            name: topic.to_owned(),
+            partitions: i32::try_from(found.partitions().len()).unwrap_or(i32::MAX),
+            replication: i32::try_from(first.replicas().len()).unwrap_or(1),
+            settings: self.settings(topic)?,
+        }))
+    }
+
+    /// `None` where they may not be read.
+    fn settings(&self, topic: &str) -> Result<Option<TopicSettings>, StartRefusal> {
+        let failed =
+            |cause: String| StartRefusal::Broker { what: format!("reading the configuration of topic {topic}"), cause };
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_LIMIT));
+        let asked = [ResourceSpecifier::Topic(topic)];
+        self.serve_admin();
+        let (deadline, told_by) = (self.clock.now() + APPEAR_LIMIT, self.clock.now() + EMPTY_ANSWER_LIMIT);
+        loop {
+            let answer = self.runtime.block_on(self.admin.describe_configs(&asked, &options));
+            let code = match answer.map(|mut resources| resources.pop()) {
+                // The wrapper drops the error of a single topic: a missing permission, or a topic not heard of yet.
+                Ok(Some(Ok(resource))) if resource.entries.is_empty() => {
+                    if self.clock.now() >= told_by {
+                        return Ok(None);
+                    }
+                    std::thread::sleep(LOOK_AGAIN);
+                    continue;
+                }
+                Ok(Some(Ok(resource))) => return read_settings(&resource).map(Some).map_err(failed),
+                Ok(Some(Err(code))) => code,
+                Err(KafkaError::AdminOp(code)) if !UNREACHABLE.contains(&code) => code,
+                Ok(None) => return Err(failed("the broker left it out".to_owned())),
+                Err(error) if is_unreachable(&error) => return Err(self.unreachable(&error)),
+                Err(error) => return Err(failed(error.to_string())),
+            };
+            if FORBIDDEN.contains(&code) {
+                return Ok(None);
+            }
+            // A broker may not have heard of a new topic yet.
+            if code != RDKafkaErrorCode::UnknownTopicOrPartition || self.clock.now() >= deadline {
+                return Err(failed(code.to_string()));
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    fn unreachable(&self, error: &KafkaError) -> StartRefusal {
+        StartRefusal::BrokersUnreachable { bootstrap: self.kafka.bootstrap_servers.clone(), cause: error.to_string() }
+    }
+
+    /// The admin client polls only for its own answers; a token that it needs is handed to it here.
+    fn serve_admin(&self) {
+        if C::ENABLE_REFRESH_OAUTH_TOKEN {
+            hand_over_token(&self.admin);
+        }
+    }
+}
+
+/// Why no broker answers waits in the client's queue; with the library's `debug` behind thousands of log lines.
+fn serve_all<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
+    for _ in 0..SERVE_ALL_POLLS {
+        // Serves whatever comes within this time; an error, which has gone to the context already, ends it.
+        drop(consumer.poll(SERVE_ALL_POLL));
+    }
+}
+
+/// The topic does not exist, or not yet.
+const MISSING: &[RDKafkaErrorCode] =
+    &[RDKafkaErrorCode::UnknownTopicOrPartition, RDKafkaErrorCode::UnknownTopic, RDKafkaErrorCode::LeaderNotAvailable];
+
+/// An ACL is missing.
+const FORBIDDEN: &[RDKafkaErrorCode] =
+    &[RDKafkaErrorCode::TopicAuthorizationFailed, RDKafkaErrorCode::ClusterAuthorizationFailed];
+
+fn is_missing(error: &KafkaError) -> bool {
+    error.rdkafka_error_code().is_some_and(|code| MISSING.contains(&code))
+}
+
+/// Nobody answers at present.
+const UNREACHABLE: &[RDKafkaErrorCode] = &[
+    RDKafkaErrorCode::BrokerTransportFailure,
+    RDKafkaErrorCode::AllBrokersDown,
+    RDKafkaErrorCode::Resolve,
+    RDKafkaErrorCode::OperationTimedOut,
+    RDKafkaErrorCode::RequestTimedOut,
+    RDKafkaErrorCode::TimedOutQueue,
+    RDKafkaErrorCode::NetworkException,
+];
+
+fn is_unreachable(error: &KafkaError) -> bool {
+    error.rdkafka_error_code().is_some_and(|code| UNREACHABLE.contains(&code))
+}
+
+fn read_settings(resource: &ConfigResource) -> Result<TopicSettings, String> {
+    let entries = resource.entry_map();
+    let text = |name: &str| {
+        let entry = entries.get(name).and_then(|entry| entry.value.as_deref());
+        entry.ok_or_else(|| format!("the broker does not tell {name}"))
+    };
+    let number = |name: &str| {
+        let value = text(name)?;
+        value.parse::<i64>().map_err(|_| format!("{name} is {value}, which is no number"))
+    };
+    let policies: Vec<&str> = text("cleanup.policy")?.split(',').map(str::trim).collect();
+    Ok(TopicSettings {
+        compacts: policies.contains(&"compact"),
+        deletes: policies.contains(&"delete"),
+        retention_ms: number("retention.ms")?,
+        segment_ms: number("segment.ms")?,
+        delete_retention_ms: number("delete.retention.ms")?,
+        max_message_bytes: number("max.message.bytes")?,
+    })
+}
+
+fn hand_over_token<C: ClientContext>(admin: &AdminClient<C>) {
+    use std::ffi::CString;
+    let client = admin.inner();
+    // A failure shows as one of authentication in the answer that follows, and to the clients that poll.
+    let Ok(token) = client.context().generate_oauth_token(None) else { return };
+    let (Ok(value), Ok(principal)) = (CString::new(token.token), CString::new(token.principal_name)) else { return };
+    // SAFETY: the strings outlive the call, which copies them; no extensions and no error buffer are given.
+    unsafe {
+        rdkafka_sys::rd_kafka_oauthbearer_set_token(
+            client.native_ptr(),
+            value.as_ptr(),
+            token.lifetime_ms,
+            principal.as_ptr(),
+            std::ptr::null_mut(),
+            0,
+            std::ptr::null_mut(),
+            0,
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! What clients say by themselves, and who hears of it.
+//!
+//! librdkafka calls back with log lines, errors and statistics, on whatever thread polls the client. The context hands
+//! them on in the house's own words.
+//!
+//! Architecture invariant: no log line is written here; [`ClientEvents`] hears of everything.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+use serde::Deserialize;
+
+use crate::config::Config;
+use crate::kafka::client::oauth::{TokenError, read_token};
+use crate::record::{Partition, Position};
+
+/// Which of the process's clients speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ClientRole {
+    /// The member of the group.
+    Consumer,
+    /// A reader of single partitions, while they recover.
+    Reader,
+    /// The transactional producer.
+    Producer,
+    /// Topics and configurations.
+    Admin,
+}
+
+impl ClientRole {
+    /// The name in log lines.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ClientRole::Consumer => "consumer",
+            ClientRole::Reader => "reader",
+            ClientRole::Producer => "producer",
+            ClientRole::Admin => "admin",
+        }
+    }
+}
+
+/// How serious a client's own log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ClientLogLevel {
+    /// Something failed.
+    Error,
+    /// Someone may want to look.
+    Warn,
+    /// The life cycle.
+    Info,
+    /// Only with librdkafka's `debug` property.
+    Debug,
+}
+
+/// Hears what clients say by themselves. Called on whatever thread polls the client; must not block.
+pub trait ClientEvents: Send + Sync {
+    /// The client met an error; most of them it repairs by itself. `code` is the name of Kafka's or librdkafka's code.
+    fn error(&self, role: ClientRole, code: &str, reason: &str);
+    /// A log line of librdkafka. `facility` is its short name for what the line is about.
+    fn log(&self, role: ClientRole, level: ClientLogLevel, facility: &str, message: &str);
+    /// What the consumer holds, once a second.
+    fn statistics(&self, statistics: ConsumerStatistics);
+}
+
+/// What the consumer holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConsumerStatistics {
+    /// Keys, values and framing read ahead but not yet taken, all partitions together.
+    pub prefetched_bytes: u64,
+    /// The partitions that are assigned.
+    pub partitions: Vec<PartitionStatistics>,
+}
+
+/// Where a partition's log ends and where the consumer stands, as far as the client knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionStatistics {
+    /// The partition of the input.
+    pub partition: Partition,
+    /// Behind the last record that no open transaction holds back.
+    pub last_stable: Option<Position>,
+    /// Behind the last record.
+    pub high_watermark: Option<Position>,
+    /// The next record that the client hands out.
+    pub position: Option<Position>,
+}
+
+/// The context of every client: hands on what the client says, and reads the OAUTHBEARER token.
+#[derive(Clone)]
+pub struct ReportingContext {
+    role: ClientRole,
+    events: Arc<dyn ClientEvents>,
+    token_file: Option<PathBuf>,
+}
+
+impl ReportingContext {
+    /// For a client in this role.
+    #[must_use]
+    pub fn new(config: &Config, role: ClientRole, events: Arc<dyn ClientEvents>) -> ReportingContext {
+        ReportingContext { role, events, token_file: config.kafka.security.oauth_token_file.clone() }
+    }
+
+    /// Who hears of what happens.
+    #[must_use]
+    pub fn events(&self) -> &Arc<dyn ClientEvents> {
+        &self.events
+    }
+}
+
+impl ClientContext for ReportingContext {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let level = match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+                ClientLogLevel::Error
+            }
+            RDKafkaLogLevel::Warning => ClientLogLevel::Warn,
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => ClientLogLevel::Info,
+            RDKafkaLogLevel::Debug => ClientLogLevel::Debug,
+        };
+        self.events.log(self.role, level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| format!("{code:?}"));
+        self.events.error(self.role, &code, reason);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        match read_statistics(statistics) {
+            Ok(statistics) => self.events.statistics(statistics),
+            Err(unreadable) => self.events.error(self.role, "StatisticsUnreadable", &unreadable.to_string()),
+        }
+    }
+
+    fn generate_oauth_token(&self, _oauthbearer_config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        // The one boxed error of the house: the library's signature wants it, and carries it to `error` above.
+        let path = self.token_file.as_deref().ok_or(TokenError::NotConfigured)?;
+        Ok(read_token(path)?)
+    }
+}
+
+impl ConsumerContext for ReportingContext {}
+
+/// The few fields of librdkafka's statistics that anybody looks at; the rest is not even parsed into memory.
+fn read_statistics(json: &[u8]) -> Result<ConsumerStatistics, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Raw {
+        #[serde(default)]
+        topics: std::collections::BTreeMap<String, RawTopic>,
+    }
+    #[derive(Deserialize)]
+    struct RawTopic {
+        #[serde(default)]
+        partitions: std::collections::BTreeMap<String, RawPartition>,
+    }
+    #[derive(Deserialize)]
+    struct RawPartition {
+        partition: i32,
+        fetch_state: String,
+        fetchq_size: u64,
+        ls_offset: i64,
+        hi_offset: i64,
+        app_offset: i64,
+    }
+    let known = |offset: i64| (offset >= 0).then_some(Position(offset));
+    let raw: Raw = serde_json::from_slice(json)?;
+    let mut statistics = ConsumerStatistics::default();
+    // Partition -1 is librdkafka's own shelf for what has no partition yet.
+    let partitions = raw.topics.values().flat_map(|topic| topic.partitions.values()).filter(|raw| raw.partition >= 0);
+    for raw in partitions.filter(|raw| raw.fetch_state != "none" && raw.fetch_state != "stopped") {
+        // All partitions are forwarded into one queue, and each of them reports the size of the whole.
+        statistics.prefetched_bytes = statistics.prefetched_bytes.max(raw.fetchq_size);
+        statistics.partitions.push(PartitionStatistics {
+            partition: Partition(raw.partition),
+            last_stable: known(raw.ls_offset),
+            high_watermark: known(raw.hi_offset),
+            position: known(raw.app_offset),
+        });
+    }
+    statistics.partitions.sort_by_key(|statistics| statistics.partition);
+    Ok(statistics)
+}

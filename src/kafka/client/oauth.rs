@@ -1,0 +1,83 @@
+//! Reads the OAUTHBEARER token that another process keeps fresh in a file.
+//!
+//! Absent on purpose: fetching tokens, and judging them. Their signature is the broker's business.
+
+use std::path::{Path, PathBuf};
+
+use rdkafka::client::OAuthToken;
+use serde::Deserialize;
+
+/// Why a token file yields no token.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TokenError {
+    #[error("the broker asks for an OAUTHBEARER token; set kafka.security.oauth_token_file")]
+    NotConfigured,
+    #[error("cannot read the OAUTHBEARER token from {path}: {source}", path = path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error(
+        "{path} does not hold a JWT ({why}); it needs three parts with dots between, the second with `sub` and `exp`",
+        path = path.display()
+    )]
+    NotAToken { path: PathBuf, why: String },
+}
+
+/// The token that the file holds, with whom it is about and when it ends.
+///
+/// # Errors
+/// See [`TokenError`].
+pub(crate) fn read_token(path: &Path) -> Result<OAuthToken, TokenError> {
+    let held =
+        std::fs::read_to_string(path).map_err(|source| TokenError::Unreadable { path: path.to_owned(), source })?;
+    parse_token(held.trim()).map_err(|why| TokenError::NotAToken { path: path.to_owned(), why })
+}
+
+/// Reads who a JWT is about and when it ends. Its signature is the broker's business.
+///
+/// # Errors
+/// What is wrong with it, for a person, without any part of it.
+fn parse_token(token: &str) -> Result<OAuthToken, String> {
+    #[derive(Deserialize)]
+    struct Claims {
+        sub: String,
+        exp: f64,
+    }
+    let mut parts = token.split('.');
+    let (Some(_header), Some(payload), Some(_signature), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err("it has not three parts".to_owned());
+    };
+    let payload = decode_base64url(payload).ok_or("its second part is not base64url")?;
+    // serde_json's message would quote the token.
+    let claims: Claims =
+        serde_json::from_slice(&payload).map_err(|_| "`sub` or `exp` is missing or of another type")?;
+    // A float holds every millisecond until the year 287396; `as` saturates, so nonsense is merely far away.
+    let lifetime_ms = (claims.exp * 1_000.0) as i64;
+    Ok(OAuthToken { token: token.to_owned(), principal_name: claims.sub, lifetime_ms })
+}
+
+/// Base64 with the alphabet of URLs, without padding or with it (RFC 4648, section 5).
+fn decode_base64url(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim_end_matches('=');
+    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
+    let (mut bits, mut held) = (0_u32, 0_u32);
+    for letter in text.bytes() {
+        let six = match letter {
+            b'A'..=b'Z' => letter - b'A',
+            b'a'..=b'z' => letter - b'a' + 26,
+            b'0'..=b'9' => letter - b'0' + 52,
+            b'-' => 62,
+            b'_' => 63,
+            _ => return None,
+        };
+        bits = (bits << 6) | u32::from(six);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            bytes.push((bits >> held) as u8);
+            bits &= (1 << held) - 1;
+        }
+    }
+    // One letter alone holds less than a byte.
+    (text.len() % 4 != 1).then_some(bytes)
+}

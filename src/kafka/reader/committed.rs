@@ -1,0 +1,117 @@
+//! Asks what the group has committed, once no transaction is open on it.
+//!
+//! RequireStable comes with `isolation.level=read_committed` (KIP-447): while a transaction holds offsets of the
+//! partition, the broker says UNSTABLE_OFFSET_COMMIT, and the client asks again until the limit.
+
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use crate::engine::commit::transaction::Committed;
+use crate::record::{Partition, Position};
+
+/// Callbacks that are served in one go. Log lines are among them, and with the library's `debug` there are many.
+pub(crate) const CALLBACKS_AT_A_TIME: usize = 256;
+
+/// How long a new client is polled before its first request, where it needs an access token.
+const FIRST_TOKEN_POLL: Duration = Duration::from_millis(100);
+
+/// The one mechanism that works with tokens.
+const OAUTHBEARER: &str = "OAUTHBEARER";
+
+/// What a client needs on top of `base` to ask for stable offsets, and to read committed records, of a group that it
+/// never joins.
+#[must_use]
+pub fn settings(base: &ClientConfig, group_id: &str) -> ClientConfig {
+    let mut config = base.clone();
+    // A static member's id would fence the process's own consumer.
+    config.remove("group.instance.id");
+    config
+        .set("group.id", group_id)
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "false")
+        .set("auto.offset.reset", "error");
+    if base.get("fetch.queue.backoff.ms").is_none() {
+        config.set("fetch.queue.backoff.ms", "10");
+    }
+    config
+}
+
+/// Lets a consumer that is assigned nothing call back: errors, statistics, the refresh of access tokens. At most a few
+/// at a time. An empty answer does not tell whether the queue is empty or something was served, hence the fixed number.
+pub fn serve<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
+    for _ in 0..CALLBACKS_AT_A_TIME {
+        // An error has gone to the context already.
+        drop(consumer.poll(Duration::ZERO));
+    }
+}
+
+/// Builds a consumer that is never subscribed.
+///
+/// # Errors
+/// The client's error: a property that does not exist, a file that cannot be read.
+pub fn build<C: ConsumerContext>(config: &ClientConfig, context: C) -> Result<BaseConsumer<C>, KafkaError> {
+    let consumer: BaseConsumer<C> = config.create_with_context(context)?;
+    if C::ENABLE_REFRESH_OAUTH_TOKEN && config.get("sasl.mechanisms") == Some(OAUTHBEARER) {
+        // The first token is asked for by a callback, which only a poll serves.
+        drop(consumer.poll(FIRST_TOKEN_POLL));
+    }
+    Ok(consumer)
+}
+
+/// The group's committed position and mark for each of `partitions`, in their order; `None` where there is none.
+///
+/// `asker` needs the [`settings`] of this module.
+///
+/// # Errors
+/// The client's error, for the request or for the first partition that has one.
+pub fn committed<C: ConsumerContext>(
+    asker: &BaseConsumer<C>,
+    topic: &str,
+    partitions: &[Partition],
+    limit: Duration,
+) -> Result<Vec<(Partition, Option<Committed>)>, KafkaError> {
+    let mut asked = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        asked.add_partition(topic, partition.0);
+    }
+    serve(asker);
+    let told = asker.committed_offsets(asked, limit)?;
+    let marks = metadata_of(&told);
+    let mut found = std::collections::HashMap::with_capacity(partitions.len());
+    for (element, mark) in told.elements().into_iter().zip(marks) {
+        element.error()?;
+        let committed = match element.offset() {
+            Offset::Offset(position) => Some(Committed { position: Position(position), mark }),
+            Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => None,
+        };
+        found.insert(element.partition(), committed);
+    }
+    Ok(partitions.iter().map(|partition| (*partition, found.remove(&partition.0).flatten())).collect())
+}
+
+/// The metadata of each element. rdkafka's own accessor panics on bytes that are not UTF-8, and whoever committed for
+/// this group before may have left such.
+fn metadata_of(list: &TopicPartitionList) -> Vec<String> {
+    // SAFETY: the list is alive and borrowed; `elems` points to `cnt` elements.
+    let elements = unsafe {
+        let native = &*list.ptr();
+        if native.elems.is_null() {
+            return Vec::new();
+        }
+        std::slice::from_raw_parts(native.elems, usize::try_from(native.cnt).unwrap_or(0))
+    };
+    let read = |element: &rdkafka_sys::rd_kafka_topic_partition_t| {
+        if element.metadata.is_null() || element.metadata_size == 0 {
+            return String::new();
+        }
+        // SAFETY: the library keeps `metadata_size` bytes there for as long as the list lives.
+        let bytes = unsafe { std::slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size) };
+        String::from_utf8_lossy(bytes).into_owned()
+    };
+    elements.iter().map(read).collect()
+}

@@ -1,0 +1,524 @@
+//! Owns the one open transaction, and everything that can go wrong while it ends.
+//!
+//! A [`Producer`] is traded for a [`Transaction`], and only a clear answer gives it back. What makes an answer clear:
+//! the client library repeats requests by itself, and says so to nobody; a repeated request whose first copy was only
+//! delayed can end, or add offsets to, the *next* transaction of the same epoch. A resend waits at least 0.8 x
+//! `retry.backoff.ms`, so that a call that came back sooner has sent once. Any other leaves the producer in doubt, and
+//! it is dropped, even when the call returned well.
+//!
+//! Source: KIP-447 and KIP-890 (which the client library has no part of), librdkafka's `rdkafka_txnmgr.c`.
+//!
+//! Architecture invariant: a producer whose last end got no clear answer is never used again.
+//! Architecture invariant: nothing here knows what a service is; content is bytes.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::OAuthToken;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+use rdkafka::{ClientConfig, ClientContext, Statistics, TopicPartitionList};
+
+use crate::kafka::client::errors::{Cause, ClientCall, KafkaFailure, classify, classify_fatal};
+use crate::kafka::transactions::out_record::OutRecord;
+use crate::ports::Clock;
+
+/// `retry.backoff.ms` of the producer: the client waits about that long before it repeats a request.
+pub const RETRY_BACKOFF: Duration = Duration::from_millis(500);
+
+/// A call that took this long may have sent its request twice: 0.8 x [`RETRY_BACKOFF`], the client's jitter.
+pub const RESENT_AFTER: Duration = Duration::from_millis(400);
+
+/// How long a call waits at least for its answer, however old the transaction is.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
+
+/// How long one call that registers a producer may block.
+const REGISTER_SLICE: Duration = Duration::from_secs(2);
+
+/// How long a new client is polled before its first request, where it needs an access token.
+const FIRST_TOKEN_POLL: Duration = Duration::from_millis(100);
+
+/// How long after a registration was repeated a late copy of its request is reckoned with.
+const LATEST_COPY: Duration = Duration::from_secs(60);
+
+/// The log line in which the client library tells that it registers once more: its facility, and what it says where no
+/// broker has answered, so that the request may still be on its way.
+const ASKED_AGAIN: &str = "GETPID";
+const UNANSWERED: &str = "Local: ";
+
+/// How long a broker still writes markers after it has answered that a transaction is committed, for each partition of
+/// it. To begin another one meanwhile is refused, and the client comes again only after 20 ms.
+pub const MARKER_WRITTEN_WITHIN: Duration = Duration::from_micros(400);
+
+/// How often a wait for delivery looks again. The client's own flush waits 100 ms, and a poll of it cannot wait for
+/// less than 2: what is left below a whole millisecond it spends asking for the time.
+const DRAIN_POLL: Duration = Duration::from_micros(500);
+
+/// How often a full queue is looked at again.
+const FULL_QUEUE_POLL: Duration = Duration::from_millis(5);
+
+/// What a transactional producer needs on top of `base`. What correctness rests on is always set; what only makes it
+/// quick is set where `base` does not say otherwise.
+#[must_use]
+pub fn settings(base: &ClientConfig, transactional_id: &str, transaction_timeout: Duration) -> ClientConfig {
+    let mut config = base.clone();
+    let timeout_ms = transaction_timeout.as_millis().to_string();
+    config
+        .set("transactional.id", transactional_id)
+        .set("enable.idempotence", "true")
+        .set("transaction.timeout.ms", &timeout_ms)
+        .set("message.timeout.ms", &timeout_ms)
+        .set("retry.backoff.ms", RETRY_BACKOFF.as_millis().to_string())
+        // It counts uncompressed bytes: the broker's own limit decides.
+        .set("message.max.bytes", "1000000000")
+        .set("delivery.report.only.error", "true");
+    let defaults = [
+        ("linger.ms", "0"),
+        ("compression.type", "lz4"),
+        ("queue.buffering.max.messages", "1000000"),
+        ("socket.nagle.disable", "true"),
+    ];
+    for (name, value) in defaults {
+        if base.get(name).is_none() {
+            config.set(name, value);
+        }
+    }
+    config
+}
+
+/// A producer without an open transaction, whose every request so far was answered clearly.
+pub struct Producer<C: ClientContext + 'static> {
+    client: Closing<C>,
+    clock: Arc<dyn Clock>,
+    transaction_timeout: Duration,
+    /// When it had registered, or its last transaction had ended: this epoch was the newest then.
+    last_answer: Instant,
+}
+
+/// What the producers of a transactional id leave behind for those that come after them, in this process.
+#[derive(Debug, Default)]
+pub struct EarlierProducers {
+    /// Clients that are still being torn down.
+    closing: AtomicUsize,
+    /// When a registration was last repeated, or given up, without an answer: its request may still arrive, and fence
+    /// whoever has registered since.
+    unanswered: Mutex<Option<Instant>>,
+}
+
+impl EarlierProducers {
+    /// How many clients are still being torn down.
+    #[must_use]
+    pub fn closing(&self) -> usize {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    fn went_unanswered(&self, now: Instant) {
+        *self.lock() = Some(now);
+    }
+
+    fn may_still_register(&self, now: Instant) -> bool {
+        self.lock().is_some_and(|last| now < last + LATEST_COPY)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        // A moment is whole or not there.
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An open transaction. Dropped, it stays open until the next producer of this id registers, or until it times out.
+pub struct Transaction<C: ClientContext + 'static> {
+    producer: Producer<C>,
+    began: Instant,
+    /// A record was not delivered: the partition's sequence numbers have a gap, which costs this epoch the next
+    /// transaction.
+    has_gap: bool,
+}
+
+/// How a transaction ended. Only a clear answer gives the producer back.
+pub enum Ended<C: ClientContext + 'static> {
+    /// It took effect, and every request went out once. From begin to the answer.
+    Committed(Producer<C>, Duration),
+    /// It had no effect. The producer comes back only where the abort was quick, and every record was delivered.
+    Aborted(Option<Producer<C>>, Cause),
+    /// It could not be ended well; the failure is neither `Retry` nor `AbortAndResend`.
+    Failed(KafkaFailure),
+}
+
+/// Why a transaction cannot be committed as it was staged: one of the failures, there is at least one.
+#[derive(Debug, Clone)]
+pub struct Undelivered {
+    /// The index of the record that failed; `None` where the transaction failed as a whole.
+    pub index: Option<usize>,
+    /// What to do about it.
+    pub failure: KafkaFailure,
+}
+
+impl<C: ClientContext + 'static> Producer<C> {
+    /// Connects and registers `config`'s transactional id, which fences every earlier producer of that id and ends
+    /// what they have open. `config` needs the [`settings`] of this module. Blocks up to `limit`.
+    ///
+    /// # Errors
+    /// [`KafkaFailure::Retry`] when time ran out, `Fenced` when another process registers at the same moment,
+    /// `Refused` when an ACL is missing, `Fatal` otherwise.
+    pub fn register(
+        config: &ClientConfig,
+        context: C,
+        clock: Arc<dyn Clock>,
+        transaction_timeout: Duration,
+        limit: Duration,
+        predecessors: Arc<EarlierProducers>,
+    ) -> Result<Producer<C>, KafkaFailure> {
+        let deadline = clock.now() + limit;
+        let context = Deliveries {
+            inner: context,
+            failed: Mutex::default(),
+            predecessors: Arc::clone(&predecessors),
+            clock: Arc::clone(&clock),
+        };
+        let client = BaseProducer::from_config_and_context(config, context)
+            .map_err(|error| classify(&error, ClientCall::Init))
+            .map(|client| Closing { client: Some(client), predecessors })?;
+        if C::ENABLE_REFRESH_OAUTH_TOKEN {
+            // The first token is asked for by a callback, which only a poll serves.
+            client.get().poll(FIRST_TOKEN_POLL);
+        }
+        loop {
+            // In slices, which resume one another, so that callbacks are served in between.
+            let left = deadline.saturating_duration_since(clock.now());
+            let Err(error) = client.get().init_transactions(left.clamp(LEAST_WAIT, REGISTER_SLICE)) else { break };
+            let failure = classify(&error, ClientCall::Init);
+            if !matches!(failure, KafkaFailure::Retry(_)) || clock.now() >= deadline {
+                client.predecessors.went_unanswered(clock.now());
+                return Err(failure);
+            }
+            client.get().poll(FULL_QUEUE_POLL);
+        }
+        let last_answer = clock.now();
+        Ok(Producer { client, clock, transaction_timeout, last_answer })
+    }
+
+    /// Opens a transaction, which costs nothing until something is staged.
+    ///
+    /// # Errors
+    /// The producer is gone then.
+    pub fn begin(self) -> Result<Transaction<C>, KafkaFailure> {
+        self.context().lock().clear();
+        match self.client.get().begin_transaction() {
+            Ok(()) => Ok(Transaction { began: self.clock.now(), producer: self, has_gap: false }),
+            Err(error) => Err(self.classify(&error, ClientCall::Begin)),
+        }
+    }
+
+    /// Lets the client call back while nothing is under way.
+    pub fn serve(&self) {
+        self.client.get().poll(Duration::ZERO);
+    }
+
+    fn context(&self) -> &Deliveries<C> {
+        self.client.get().context()
+    }
+
+    /// Classifies; the code that only says that the client has failed before is replaced by why it did.
+    fn classify(&self, error: &KafkaError, step: ClientCall) -> KafkaFailure {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal)
+            && let Some((code, text)) = self.client.get().client().fatal_error()
+        {
+            return classify_fatal(code, text, step);
+        }
+        classify(error, step)
+    }
+}
+
+impl<C: ClientContext + 'static> Transaction<C> {
+    /// Puts a record into the client's queue; `index` names it in [`Undelivered`]. Waits while the queue is full, at
+    /// most as long as the transaction may last.
+    ///
+    /// # Errors
+    /// The transaction has to be aborted, or dropped.
+    pub fn stage(&mut self, record: OutRecord<'_>, index: usize) -> Result<(), KafkaFailure> {
+        let client = self.producer.client.get();
+        let mut outgoing = BaseRecord::<[u8], [u8], usize> {
+            topic: record.topic,
+            partition: Some(record.partition),
+            payload: record.value,
+            key: record.key,
+            timestamp: None,
+            headers: Some(record.headers),
+            delivery_opaque: index,
+        };
+        loop {
+            let Err((error, returned)) = client.send(outgoing) else { return Ok(()) };
+            let failure = self.producer.classify(&error, ClientCall::Produce);
+            let KafkaFailure::Retry(cause) = failure else {
+                self.has_gap = true;
+                return Err(failure);
+            };
+            if self.is_overdue() {
+                return Err(KafkaFailure::AbortAndResend(Cause { timed_out: true, ..cause }));
+            }
+            client.poll(FULL_QUEUE_POLL);
+            outgoing = returned;
+        }
+    }
+
+    /// Waits until every staged record is delivered, at most as long as the transaction may last.
+    ///
+    /// # Errors
+    /// What failed, at least one.
+    pub fn drain(&mut self) -> Result<(), Vec<Undelivered>> {
+        let client = self.producer.client.get();
+        let mut late = None;
+        while client.in_flight_count() > 0 {
+            if self.is_overdue() {
+                let left = client.in_flight_count();
+                let text = format!("{left} records were not delivered within the transaction's timeout");
+                late = Some(Undelivered { index: None, failure: KafkaFailure::AbortAndResend(Cause::timeout(text)) });
+                break;
+            }
+            client.poll(Duration::ZERO);
+            std::thread::sleep(DRAIN_POLL);
+        }
+        let mut failed = self.undelivered();
+        failed.extend(late);
+        if failed.is_empty() {
+            return Ok(());
+        }
+        self.has_gap = true;
+        failed.extend(self.own_failure());
+        Err(failed)
+    }
+
+    /// What the transaction failed of as a whole, which no delivery report tells.
+    ///
+    /// To open a transaction is refused while one is open; the refusal names the error where there was one.
+    fn own_failure(&self) -> Option<Undelivered> {
+        let error = self.producer.client.get().begin_transaction().err()?;
+        let is_error = error.rdkafka_error_code() != Some(RDKafkaErrorCode::State);
+        is_error.then(|| Undelivered { index: None, failure: self.producer.classify(&error, ClientCall::Delivery) })
+    }
+
+    /// Adds the input offsets under the group's generation.
+    ///
+    /// The client may block here far beyond its limit while the group's coordinator is away, and for ever where nothing
+    /// tells it that the coordinator is back. Whoever calls has to be ready to give this thread up.
+    ///
+    /// # Errors
+    /// `Unanswered` also when it succeeded, but so late that the request may have gone out twice.
+    pub fn send_offsets(
+        &mut self,
+        offsets: &TopicPartitionList,
+        group: &ConsumerGroupMetadata,
+    ) -> Result<(), KafkaFailure> {
+        let started = self.producer.clock.now();
+        let result = self.producer.client.get().send_offsets_to_transaction(offsets, group, self.time_left());
+        let failure = result.err().map(|error| self.producer.classify(&error, ClientCall::SendOffsets));
+        self.judge(ClientCall::SendOffsets, started, failure)
+    }
+
+    /// Ends the transaction so that all of it takes effect. Records have to be drained before.
+    #[must_use]
+    pub fn commit(mut self) -> Ended<C> {
+        let started = self.producer.clock.now();
+        let result = self.producer.client.get().commit_transaction(self.time_left());
+        let failure = result.err().map(|error| self.producer.classify(&error, ClientCall::Commit));
+        match self.judge(ClientCall::Commit, started, failure) {
+            Ok(()) => {
+                let took = self.age();
+                self.producer.last_answer = self.producer.clock.now();
+                Ended::Committed(self.producer, took)
+            }
+            // Said before anything was sent, so that there is a transaction to abort.
+            Err(KafkaFailure::AbortAndResend(cause) | KafkaFailure::Retry(cause)) => self.abort(cause),
+            Err(failure) => Ended::Failed(failure),
+        }
+    }
+
+    /// Ends the transaction so that nothing of it takes effect.
+    #[must_use]
+    pub fn abort(mut self, why: Cause) -> Ended<C> {
+        let client = self.producer.client.get();
+        let limit = self.time_left();
+        let started = self.producer.clock.now();
+        let result = match client.in_flight_count() {
+            0 => client.abort_transaction(limit),
+            _ => while_polled(client, || client.abort_transaction(limit)),
+        };
+        let ended = self.producer.clock.now();
+        let quick = ended.saturating_duration_since(started) < RESENT_AFTER;
+        match result {
+            Ok(()) => {
+                self.producer.last_answer = ended;
+                Ended::Aborted((quick && !self.has_gap).then_some(self.producer), why)
+            }
+            Err(error) => {
+                let failure = self.producer.classify(&error, ClientCall::Abort);
+                Ended::Failed(self.judge(ClientCall::Abort, started, Some(failure)).expect_err("a failure stays one"))
+            }
+        }
+    }
+
+    /// Since when the coordinator may have held a transaction of this producer open. That is longer than this one is:
+    /// the client repeats the request that adds partitions as soon as it is connected again, and the delayed first
+    /// copy opens a transaction of its own, which the coordinator times out however quick this one is.
+    ///
+    /// `None` while the request of an earlier registration, or a second one of its own, may still arrive and raise the
+    /// epoch: then being fenced does not tell of another process.
+    #[must_use]
+    pub fn may_be_open_since(&self) -> Option<Instant> {
+        let may_be_overtaken = self.producer.client.predecessors.may_still_register(self.producer.clock.now());
+        (!may_be_overtaken).then_some(self.producer.last_answer)
+    }
+
+    /// Since the transaction was opened.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.producer.clock.now().saturating_duration_since(self.began)
+    }
+
+    /// A call that may have sent its request twice is unanswered, whatever it returned; being fenced is an answer.
+    fn judge(&self, step: ClientCall, started: Instant, failure: Option<KafkaFailure>) -> Result<(), KafkaFailure> {
+        let took = self.producer.clock.now().saturating_duration_since(started);
+        let cause = match failure {
+            Some(KafkaFailure::Fenced(cause)) => return Err(KafkaFailure::Fenced(cause)),
+            Some(KafkaFailure::Fatal(cause)) => return Err(KafkaFailure::Fatal(cause)),
+            Some(other) if took < RESENT_AFTER => return Err(other),
+            Some(other) => other.cause().clone(),
+            None if took < RESENT_AFTER => return Ok(()),
+            None => Cause::timeout("it succeeded, but so late that it may have been sent twice"),
+        };
+        Err(KafkaFailure::Unanswered(Cause {
+            text: format!("{step:?} took {} ms: {}", took.as_millis(), cause.text),
+            ..cause
+        }))
+    }
+
+    /// The limit that the next call is given: what is left of the transaction's timeout, and a second at least.
+    #[must_use]
+    pub fn time_left(&self) -> Duration {
+        self.producer.transaction_timeout.saturating_sub(self.age()).max(LEAST_WAIT)
+    }
+
+    fn is_overdue(&self) -> bool {
+        self.age() >= self.producer.transaction_timeout
+    }
+
+    fn undelivered(&self) -> Vec<Undelivered> {
+        let failed = std::mem::take(&mut *self.producer.context().lock());
+        failed
+            .into_iter()
+            .map(|(index, error)| Undelivered {
+                index: Some(index),
+                failure: self.producer.classify(&error, ClientCall::Delivery),
+            })
+            .collect()
+    }
+}
+
+/// Runs `call` while another thread serves the delivery reports that it waits for.
+fn while_polled<P, T>(client: &BaseProducer<P>, call: impl FnOnce() -> T) -> T
+where
+    P: ProducerContext,
+{
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let poll = || {
+            while !done.load(Ordering::Acquire) {
+                client.poll(FULL_QUEUE_POLL);
+            }
+        };
+        let name = "steward-abort-poll".to_owned();
+        // Without the thread the call runs into its limit, which is an answer too.
+        let _polling = std::thread::Builder::new().name(name).spawn_scoped(scope, poll);
+        let result = call();
+        done.store(true, Ordering::Release);
+        result
+    })
+}
+
+/// A client whose tear-down never holds up whoever drops it: with an open transaction, or brokers that are away, that
+/// takes its time.
+struct Closing<C: ClientContext + 'static> {
+    /// `None` only while it is dropped.
+    client: Option<BaseProducer<Deliveries<C>>>,
+    predecessors: Arc<EarlierProducers>,
+}
+
+impl<C: ClientContext + 'static> Closing<C> {
+    fn get(&self) -> &BaseProducer<Deliveries<C>> {
+        self.client.as_ref().expect("taken by drop alone")
+    }
+}
+
+impl<C: ClientContext + 'static> Drop for Closing<C> {
+    fn drop(&mut self) {
+        let Some(client) = self.client.take() else { return };
+        self.predecessors.closing.fetch_add(1, Ordering::AcqRel);
+        let predecessors = Arc::clone(&self.predecessors);
+        let close = move || {
+            drop(client);
+            predecessors.closing.fetch_sub(1, Ordering::AcqRel);
+        };
+        let spawned = std::thread::Builder::new().name("steward-producer-close".to_owned()).spawn(close);
+        if spawned.is_err() {
+            // The closure was dropped here, and the client with it.
+            self.predecessors.closing.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// Remembers which records were not delivered, and that a registration was repeated: the library waits for nothing before
+/// it does so, and says it in its log alone. Everything goes to the inner context as well, but for the deliveries.
+struct Deliveries<C> {
+    inner: C,
+    failed: Mutex<Vec<(usize, KafkaError)>>,
+    predecessors: Arc<EarlierProducers>,
+    clock: Arc<dyn Clock>,
+}
+
+impl<C> Deliveries<C> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(usize, KafkaError)>> {
+        // A push is whole or not there, so a panic elsewhere leaves nothing half done.
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C: ClientContext> ClientContext for Deliveries<C> {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = C::ENABLE_REFRESH_OAUTH_TOKEN;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == ASKED_AGAIN && message.contains(UNANSWERED) {
+            self.predecessors.went_unanswered(self.clock.now());
+        }
+        self.inner.log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.inner.stats(statistics);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.inner.stats_raw(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.inner.error(error, reason);
+    }
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.inner.generate_oauth_token(config)
+    }
+}
+
+impl<C: ClientContext> ProducerContext for Deliveries<C> {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
+        if let Err((error, _)) = result {
+            self.lock().push((index, error.clone()));
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! Owns the numbers of the process: what the actors count while they work, and what becomes of it in the event `stats`.
+//!
+//! One [`Stats`] is shared by everyone through an `Arc`. Whoever works adds to it: a counter costs one atomic addition
+//! per batch, a histogram one short lock per batch or transaction. One [`Window`], held by the timer that logs, turns
+//! it into [`log_events::StatsReported`] every interval: totals stay, rates and percentiles are those of the interval.
+//!
+//! [`LogThrottle`] keeps what repeats from filling the log. [`HeavyHitters`] knows the keys that come most often, without a count
+//! for each key.
+//!
+//! Architecture invariant: pure. No clock; the time is an argument. No actor and no Kafka; plain numbers.
+//! Architecture invariant: numbers are for people. Nothing is decided by them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::observability::heavy_hitters::HeavyHitters;
+
+use crate::entity::Reason;
+use crate::observability::log_events;
+
+/// The longest list by partition or reason in `stats`, in bytes.
+const MAX_LIST_BYTES: usize = 2000;
+
+/// Keys that `stats` names, of the hottest and of the slowest.
+const KEYS_NAMED: usize = 5;
+
+/// A key is slow if its events keep a thread for one part in so many of the interval. Less is what a busy machine makes of
+/// any key now and then.
+const SLOW_SHARE: u64 = 100;
+
+/// Longest time that the histograms tell apart; what took longer counts as this.
+const LONGEST: Duration = Duration::from_hours(1);
+
+/// What has happened since the process started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Events read.
+    pub events: u64,
+    /// Bytes of their keys, values and headers.
+    pub bytes: u64,
+    /// Events applied and committed.
+    pub applied: u64,
+    /// Events rejected and committed, in the order of [`Reason::ALL`].
+    pub rejected: [u64; Reason::ALL.len()],
+    /// Events skipped, because the state contained them.
+    pub skipped: u64,
+    /// Transactions committed.
+    pub transactions: u64,
+    /// Transactions aborted.
+    pub transactions_aborted: u64,
+    /// Entities started again after a panic.
+    pub entity_restarts: u64,
+}
+
+/// How one partition stands, as far as its owner knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PartitionLevel {
+    /// Offsets between the committed position and the end of the input.
+    pub lag: u64,
+    /// Entities at rest.
+    pub entities_at_rest: u64,
+    /// Bytes of the snapshots in memory.
+    pub state_bytes: u64,
+}
+
+/// The numbers of the process, shared by everyone who works.
+#[derive(Debug)]
+pub struct Stats {
+    events: AtomicU64,
+    bytes: AtomicU64,
+    applied: AtomicU64,
+    rejected: [AtomicU64; Reason::ALL.len()],
+    skipped: AtomicU64,
+    transactions: AtomicU64,
+    transactions_aborted: AtomicU64,
+    entity_restarts: AtomicU64,
+    entities_active: AtomicU64,
+    in_flight_bytes: AtomicU64,
+    /// Milliseconds from an event's timestamp to its commit.
+    latencies_ms: Mutex<Histogram<u64>>,
+    /// Microseconds of a transaction.
+    transactions_us: Mutex<Histogram<u64>>,
+    partitions: Mutex<BTreeMap<i32, PartitionLevel>>,
+    hottest: Mutex<HeavyHitters>,
+    /// Milliseconds by key.
+    slowest: Mutex<HeavyHitters>,
+}
+
+impl Default for Stats {
+    fn default() -> Stats {
+        Stats {
+            events: AtomicU64::default(),
+            bytes: AtomicU64::default(),
+            applied: AtomicU64::default(),
+            rejected: Default::default(),
+            skipped: AtomicU64::default(),
+            transactions: AtomicU64::default(),
+            transactions_aborted: AtomicU64::default(),
+            entity_restarts: AtomicU64::default(),
+            entities_active: AtomicU64::default(),
+            in_flight_bytes: AtomicU64::default(),
+            latencies_ms: Mutex::new(histogram(LONGEST.as_millis())),
+            transactions_us: Mutex::new(histogram(LONGEST.as_micros())),
+            partitions: Mutex::default(),
+            hottest: Mutex::default(),
+            slowest: Mutex::default(),
+        }
+    }
+}
+
+impl Stats {
+    /// Nothing has happened.
+    #[must_use]
+    pub fn new() -> Stats {
+        Stats::default()
+    }
+
+    /// `count` events with `bytes` of keys, values and headers were read.
+    pub fn events_read(&self, count: u64, bytes: u64) {
+        add(&self.events, count);
+        add(&self.bytes, bytes);
+    }
+
+    /// One batch of `events` events is handed to entities: how many of them each key has.
+    pub fn keys_read<'k>(&self, events: usize, keys: impl IntoIterator<Item = (&'k [u8], usize)>) {
+        lock(&self.hottest).batch(events, keys);
+    }
+
+    /// Events of this key kept their thread for so many milliseconds.
+    pub fn key_took(&self, key: &[u8], ms: u64) {
+        lock(&self.slowest).add(key, ms);
+    }
+
+    /// `count` events were applied, and their transaction took effect.
+    pub fn applied(&self, count: u64) {
+        add(&self.applied, count);
+    }
+
+    /// `count` events were rejected for `reason`, and their transaction took effect.
+    pub fn rejected(&self, reason: Reason, count: u64) {
+        let counters = Reason::ALL.iter().zip(&self.rejected);
+        for (_, counter) in counters.filter(|(known, _)| **known == reason) {
+            add(counter, count);
+        }
+    }
+
+    /// `count` events were skipped, because the state contained them.
+    pub fn skipped(&self, count: u64) {
+        add(&self.skipped, count);
+    }
+
+    /// A transaction took effect, `took` after it was begun.
+    pub fn transaction(&self, took: Duration) {
+        add(&self.transactions, 1);
+        record(&self.transactions_us, took.as_micros(), 1);
+    }
+
+    /// A transaction was aborted.
+    pub fn transaction_aborted(&self) {
+        add(&self.transactions_aborted, 1);
+    }
+
+    /// `count` events were committed `latency_ms` after their timestamps. A timestamp in the future counts as 0.
+    pub fn latency_ms(&self, latency_ms: i64, count: u64) {
+        record(&self.latencies_ms, u128::try_from(latency_ms).unwrap_or(0), count);
+    }
+
+    /// One event each was committed so many milliseconds after its timestamp. One lock for all of them.
+    pub fn latencies_ms(&self, latencies_ms: impl Iterator<Item = i64>) {
+        let mut histogram = lock(&self.latencies_ms);
+        for latency_ms in latencies_ms {
+            histogram.saturating_record(u64::try_from(latency_ms).unwrap_or(0));
+        }
+    }
+
+    /// The actor of an entity started again after a panic.
+    pub fn entity_restarted(&self) {
+        add(&self.entity_restarts, 1);
+    }
+
+    /// An entity became an actor.
+    pub fn entity_woke(&self) {
+        add(&self.entities_active, 1);
+    }
+
+    /// `count` actors of entities ended.
+    pub fn entities_rested(&self, count: u64) {
+        // Never below zero, so that a miscount shows as too few and not as eighteen trillion.
+        let fewer = |active: u64| Some(active.saturating_sub(count));
+        // The closure always gives a value, so the update cannot fail.
+        let _ = self.entities_active.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
+    }
+
+    /// So many bytes are read and not committed.
+    pub fn set_in_flight_bytes(&self, bytes: u64) {
+        self.in_flight_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The partition is owned from now on; all its levels are zero.
+    pub fn own_partition(&self, partition: i32) {
+        lock(&self.partitions).insert(partition, PartitionLevel::default());
+    }
+
+    /// How a partition stands now, changed by `change`. Nothing happens for one that is not owned, so that a straggler
+    /// cannot bring it back.
+    pub fn update_partition(&self, partition: i32, change: impl FnOnce(&mut PartitionLevel)) {
+        if let Some(level) = lock(&self.partitions).get_mut(&partition) {
+            change(level);
+        }
+    }
+
+    /// The partition is owned no more.
+    pub fn drop_partition(&self, partition: i32) {
+        lock(&self.partitions).remove(&partition);
+    }
+
+    /// What has happened since the process started.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Totals {
+            events: read(&self.events),
+            bytes: read(&self.bytes),
+            applied: read(&self.applied),
+            rejected: self.rejected.each_ref().map(read),
+            skipped: read(&self.skipped),
+            transactions: read(&self.transactions),
+            transactions_aborted: read(&self.transactions_aborted),
+            entity_restarts: read(&self.entity_restarts),
+        }
+    }
+}
+
+/// What the timer that logs has to add, because the actors do not count it.
+#[derive(Debug, Clone, Default)]
+pub struct Sample {
+    /// The wall clock, in milliseconds since 1970.
+    pub unix_ms: i64,
+    /// What the process is doing.
+    pub phase: String,
+    /// Partitions that serve.
+    pub serving: Vec<i32>,
+    /// Partitions that recover.
+    pub recovering: Vec<i32>,
+    /// `limits.max_in_flight_bytes`.
+    pub in_flight_limit_bytes: u64,
+    /// How keys stand in the line.
+    pub keys: Arc<log_events::KeyPolicy>,
+    /// Resident memory of the process.
+    pub memory_rss_bytes: u64,
+    /// Timestamp of the oldest event that is read and not committed, in milliseconds since 1970.
+    pub oldest_unix_ms: Option<i64>,
+    /// Where that event stands: partition and offset.
+    pub oldest: Option<(i32, i64)>,
+}
+
+/// One interval after the other, as `stats` tells of them. There is one for each [`Stats`]: closing takes the
+/// interval's histograms.
+#[derive(Debug)]
+pub struct Window {
+    stats: Arc<Stats>,
+    opened: Instant,
+    before: Totals,
+}
+
+impl Window {
+    /// The first interval begins.
+    #[must_use]
+    pub fn open(stats: Arc<Stats>, now: Instant) -> Window {
+        let before = stats.totals();
+        Window { stats, opened: now, before }
+    }
+
+    /// The interval ends, and the next begins.
+    pub fn close(&mut self, now: Instant, sample: &Sample) -> log_events::StatsReported {
+        let interval = now.saturating_duration_since(self.opened);
+        let totals = self.stats.totals();
+        let before = std::mem::replace(&mut self.before, totals);
+        self.opened = now;
+        let latencies_ms = take(&self.stats.latencies_ms);
+        let transactions_us = take(&self.stats.transactions_us);
+        let partitions = lock(&self.stats.partitions).clone();
+        let hottest = std::mem::take(&mut *lock(&self.stats.hottest));
+        let slowest = std::mem::take(&mut *lock(&self.stats.slowest));
+        let show = |(key, count): (&[u8], u64)| Some((sample.keys.show(key)?, count));
+        let hottest = hottest.top(KEYS_NAMED).into_iter().filter_map(show);
+        let is_slow = |ms: u64| ms.saturating_mul(SLOW_SHARE) >= log_events::millis(interval);
+        let slowest = slowest.top(KEYS_NAMED);
+        let slowest = slowest.into_iter().filter(|(_, ms)| is_slow(*ms)).filter_map(show);
+
+        log_events::StatsReported {
+            interval_ms: log_events::millis(interval),
+            phase: sample.phase.clone(),
+            serving: log_events::ranges(sample.serving.iter().copied()),
+            recovering: log_events::ranges(sample.recovering.iter().copied()),
+            events_per_s: per_second(totals.events - before.events, interval),
+            bytes_per_s: per_second(totals.bytes - before.bytes, interval),
+            events_total: totals.events,
+            applied_total: totals.applied,
+            rejected_total: totals.rejected.iter().sum(),
+            rejected: rejected_since(&before, &totals),
+            skipped_total: totals.skipped,
+            lag_total: partitions.values().map(|level| level.lag).sum(),
+            lag: log_events::counts(partitions.iter().map(|(partition, level)| (partition, level.lag)), MAX_LIST_BYTES),
+            oldest_age_ms: sample.oldest_unix_ms.map_or(0, |oldest| age_ms(oldest, sample.unix_ms)),
+            oldest_partition: sample.oldest.map(|(partition, _)| partition),
+            oldest_offset: sample.oldest.map(|(_, offset)| offset),
+            hottest_keys: log_events::counts(hottest, MAX_LIST_BYTES),
+            slowest_keys: log_events::counts(slowest, MAX_LIST_BYTES),
+            latency_p50_ms: latencies_ms.value_at_quantile(0.5),
+            latency_p99_ms: latencies_ms.value_at_quantile(0.99),
+            entities_active: self.stats.entities_active.load(Ordering::Relaxed),
+            entities_at_rest: partitions.values().map(|level| level.entities_at_rest).sum(),
+            state_bytes: partitions.values().map(|level| level.state_bytes).sum(),
+            in_flight_bytes: self.stats.in_flight_bytes.load(Ordering::Relaxed),
+            in_flight_limit_bytes: sample.in_flight_limit_bytes,
+            transactions: totals.transactions - before.transactions,
+            transaction_p50_ms: in_ms(transactions_us.value_at_quantile(0.5)),
+            transaction_p99_ms: in_ms(transactions_us.value_at_quantile(0.99)),
+            transactions_aborted: totals.transactions_aborted - before.transactions_aborted,
+            entity_restarts: totals.entity_restarts - before.entity_restarts,
+            memory_rss_bytes: sample.memory_rss_bytes,
+        }
+    }
+}
+
+fn rejected_since(before: &Totals, totals: &Totals) -> String {
+    let counts = totals.rejected.iter().zip(&before.rejected).map(|(now, before)| now - before);
+    let by_reason = Reason::ALL.iter().map(|reason| reason.code()).zip(counts);
+    log_events::counts(by_reason.filter(|(_, count)| *count > 0), MAX_LIST_BYTES)
+}
+
+/// One decimal is enough for a rate; an interval without length has none.
+fn per_second(count: u64, interval: Duration) -> f64 {
+    if interval.is_zero() { 0.0 } else { rounded(count as f64 / interval.as_secs_f64()) }
+}
+
+fn in_ms(microseconds: u64) -> f64 {
+    rounded(microseconds as f64 / 1000.0)
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+fn age_ms(then_unix_ms: i64, now_unix_ms: i64) -> u64 {
+    u64::try_from(now_unix_ms.saturating_sub(then_unix_ms)).unwrap_or(0)
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}
+
+/// Two significant digits, from 1 to `highest`.
+fn histogram(highest: u128) -> Histogram<u64> {
+    let highest = u64::try_from(highest).unwrap_or(u64::MAX);
+    Histogram::new_with_bounds(1, highest, 2).expect("an hour is more than two of any unit used here")
+}
+
+fn record(histogram: &Mutex<Histogram<u64>>, value: u128, count: u64) {
+    // Saturating: what took longer than the longest counts as the longest.
+    lock(histogram).saturating_record_n(u64::try_from(value).unwrap_or(u64::MAX), count);
+}
+
+/// The histogram of the interval; an empty one takes its place.
+fn take(histogram: &Mutex<Histogram<u64>>) -> Histogram<u64> {
+    let mut filling = lock(histogram);
+    let full = filling.clone();
+    filling.reset();
+    full
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Numbers are whole after every single operation, so a panic elsewhere cannot have left them half written.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

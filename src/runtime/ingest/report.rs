@@ -1,0 +1,62 @@
+//! What recovery found, as log events.
+
+use std::time::Duration;
+
+use crate::engine::recovery::{Recovered, RecoveryFinding};
+use crate::observability::log_events::{
+    CommittedOffsetBeyondEnd, CommittedOffsetMissing, DlqRecordUnreadable, EventsExpired, EventsPassedOver,
+    EventsSkipped, GroupAdopted, LogEvent, RecoveryFinished, VerificationSkipped, millis, ranges,
+};
+use crate::record::{Epoch, Partition};
+
+/// `0-3,7` for the partitions 0, 1, 2, 3 and 7.
+pub(super) fn list(partitions: &[(Partition, Epoch)]) -> String {
+    ranges(partitions.iter().map(|(partition, _)| partition.0))
+}
+
+/// Logs what was found, then that the partition serves.
+pub(super) fn recovered(recovered: &Recovered, took: Duration) {
+    let partition = recovered.partition.0;
+    for finding in &recovered.findings {
+        tell(partition, finding);
+    }
+    RecoveryFinished {
+        partition,
+        term: recovered.term.0,
+        took_ms: millis(took),
+        entities: recovered.entities.len() as u64,
+        state_bytes: recovered.lease.bytes(),
+        committed: recovered.committed.map(|position| position.0),
+        start: recovered.start.0,
+        replayed: recovered.replayed,
+        skipped: recovered.skipped,
+    }
+    .emit();
+}
+
+fn tell(partition: i32, finding: &RecoveryFinding) {
+    match finding {
+        RecoveryFinding::CommittedMissing { position } => {
+            CommittedOffsetMissing { partition, assumed: position.0 }.emit()
+        }
+        RecoveryFinding::CommittedBeyondEnd { committed, end } => {
+            CommittedOffsetBeyondEnd { partition, committed: committed.0, end: end.0 }.emit();
+        }
+        RecoveryFinding::Expired { first, until } => {
+            let count = until.distance_from(*first);
+            EventsExpired { partition, first: first.0, last: until.0 - 1, count }.emit();
+        }
+        RecoveryFinding::NotVerified { cause, from, until } => {
+            let records = until.distance_from(*from);
+            VerificationSkipped { partition, cause: cause.code(), from: from.0, until: until.0, records }.emit();
+        }
+        RecoveryFinding::PassedOver { from, until } => {
+            EventsPassedOver { partition, from: from.0, until: until.0 }.emit()
+        }
+        RecoveryFinding::Skipped { events } => EventsSkipped { partition, count: *events }.emit(),
+        RecoveryFinding::UnreadableDeadLetters { records, offset } => {
+            DlqRecordUnreadable { partition, offset: offset.0, count: *records }.emit();
+        }
+        RecoveryFinding::Adopted { group } => GroupAdopted { partition, from_group: group }.emit(),
+    }
+}

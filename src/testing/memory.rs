@@ -1,0 +1,594 @@
+//! The in-memory twins of the ports: a cluster of three topics and one group, and pods that speak to it.
+//!
+//! It keeps what the promises lean on: logs whose transactions leave markers (offsets without a record), commits that
+//! are all or nothing, a producer that a newer one of the same transactional id fences, a group whose former owners
+//! are refused, and committed positions with their mark. A transaction waits until the driver says how it ends
+//! ([`InjectedOutcome`]), so that a test can let a pod die, or lose a partition, at each of these moments.
+//!
+//! Absent on purpose: threads, time and the network. Whoever drives the cluster decides what happens next, so the same
+//! decisions give the same run. One test plays the same scenario here and on a real Kafka.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::engine::budget::Budget;
+use crate::engine::commit::transaction::{CommitOutcome, Committed, OffsetMetadata, TransactionContent};
+use crate::engine::ownership::Ownership;
+use crate::engine::recovery::driver::{PartitionReader, ReadFailure, recover};
+use crate::engine::recovery::{LogBounds, Recovery, RecoverySettings, Topic};
+use crate::entity::Entity;
+use crate::ports::{Drained, EventSource, Recoveries, RecoveryReply, Reply, SourceEvent, SourceSink, Transactions};
+use crate::record::{Batch, Epoch, Header, Offset, Partition, Position, Record, header};
+
+/// One record of the twin's logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// Where it stands.
+    pub offset: Offset,
+    /// Milliseconds since 1970.
+    pub timestamp_ms: Option<i64>,
+    /// Key.
+    pub key: Option<Vec<u8>>,
+    /// Value.
+    pub value: Option<Vec<u8>>,
+    /// Headers in order.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+/// A record to be appended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemoryRecord {
+    /// Milliseconds since 1970.
+    pub timestamp_ms: Option<i64>,
+    /// Key.
+    pub key: Option<Vec<u8>>,
+    /// Value.
+    pub value: Option<Vec<u8>>,
+    /// Headers in order.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+#[derive(Debug, Default)]
+struct MemoryLog {
+    records: Vec<StoredRecord>,
+    start: i64,
+    end: i64,
+}
+
+impl MemoryLog {
+    fn append(&mut self, record: MemoryRecord) -> Offset {
+        let offset = Offset(self.end);
+        let MemoryRecord { timestamp_ms, key, value, headers } = record;
+        self.records.push(StoredRecord { offset, timestamp_ms, key, value, headers });
+        self.end += 1;
+        offset
+    }
+
+    /// A transaction marker takes an offset and holds no record.
+    fn append_marker(&mut self) {
+        self.end += 1;
+    }
+
+    /// As retention does it.
+    fn delete_before(&mut self, position: Position) {
+        self.start = position.0.clamp(self.start, self.end);
+        self.records.retain(|record| !record.offset.is_before(position));
+    }
+
+    fn bounds(&self) -> LogBounds {
+        LogBounds { low: Position(self.start), high: Position(self.end) }
+    }
+}
+
+#[derive(Debug, Default)]
+struct PartitionLogs {
+    input: MemoryLog,
+    state: MemoryLog,
+    dlq: MemoryLog,
+    committed: Option<Committed>,
+    owner: Option<PodId>,
+}
+
+impl PartitionLogs {
+    fn log(&self, topic: Topic) -> &MemoryLog {
+        match topic {
+            Topic::Input => &self.input,
+            Topic::State => &self.state,
+            Topic::Dlq => &self.dlq,
+        }
+    }
+
+    fn log_mut(&mut self, topic: Topic) -> &mut MemoryLog {
+        match topic {
+            Topic::Input => &mut self.input,
+            Topic::State => &mut self.state,
+            Topic::Dlq => &mut self.dlq,
+        }
+    }
+}
+
+/// Names a pod for as long as the cluster lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodId(pub u64);
+
+#[derive(Debug, Default)]
+struct Cluster {
+    partitions: Vec<PartitionLogs>,
+    /// The newest producer of each transactional id.
+    epochs: BTreeMap<String, u64>,
+    next_pod: u64,
+}
+
+/// The twin of a cluster; cloning shares it.
+#[derive(Debug, Clone)]
+pub struct MemoryKafka {
+    cluster: Arc<Mutex<Cluster>>,
+    topic: String,
+    group: String,
+}
+
+impl MemoryKafka {
+    /// Three empty topics of `partitions` partitions each.
+    #[must_use]
+    pub fn new(partitions: usize, topic: &str, group: &str) -> MemoryKafka {
+        let cluster =
+            Cluster { partitions: (0..partitions).map(|_| PartitionLogs::default()).collect(), ..Cluster::default() };
+        MemoryKafka { cluster: Arc::new(Mutex::new(cluster)), topic: topic.into(), group: group.into() }
+    }
+
+    /// Appends a record to a topic, as another producer would.
+    pub fn append(&self, topic: Topic, partition: Partition, record: MemoryRecord) -> Offset {
+        self.lock().logs_mut(partition).log_mut(topic).append(record)
+    }
+
+    /// Appends what holds no record: the marker of another producer's transaction, or a record that was aborted.
+    pub fn append_marker(&self, topic: Topic, partition: Partition) {
+        self.lock().logs_mut(partition).log_mut(topic).append_marker();
+    }
+
+    /// Deletes what stands before `position`, as retention does.
+    pub fn delete_before(&self, topic: Topic, partition: Partition, position: Position) {
+        self.lock().logs_mut(partition).log_mut(topic).delete_before(position);
+    }
+
+    /// Everything in a partition of a topic, as a `read_committed` reader sees it.
+    #[must_use]
+    pub fn records(&self, topic: Topic, partition: Partition) -> Vec<StoredRecord> {
+        self.lock().logs(partition).log(topic).records.clone()
+    }
+
+    /// What the group has committed.
+    #[must_use]
+    pub fn committed(&self, partition: Partition) -> Option<Committed> {
+        self.lock().logs(partition).committed.clone()
+    }
+
+    /// Sets what the group has committed, as an operator would.
+    pub fn set_committed(&self, partition: Partition, position: Option<Position>) {
+        let committed = position.map(|position| Committed { position, mark: String::new() });
+        self.lock().logs_mut(partition).committed = committed;
+    }
+
+    /// The ends of a log.
+    #[must_use]
+    pub fn bounds(&self, topic: Topic, partition: Partition) -> LogBounds {
+        self.lock().logs(partition).log(topic).bounds()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Cluster> {
+        self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cluster {
+    fn logs(&self, partition: Partition) -> &PartitionLogs {
+        &self.partitions[index(partition)]
+    }
+
+    fn logs_mut(&mut self, partition: Partition) -> &mut PartitionLogs {
+        &mut self.partitions[index(partition)]
+    }
+}
+
+fn index(partition: Partition) -> usize {
+    usize::try_from(partition.0).expect("partitions are counted from 0")
+}
+
+// ------------------------------------------------------------------------------------------------------------- pods
+
+/// How a transaction, or the building of a new producer, ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InjectedOutcome {
+    /// It takes effect, and the pod learns of it.
+    Commits,
+    /// It has no effect, and the pod learns of it.
+    Aborts,
+    /// It takes effect, and the pod does not learn of it.
+    CommitsUnanswered,
+    /// It has no effect, and the pod does not learn of that.
+    AbortsUnanswered,
+}
+
+enum Pending {
+    Commit(Arc<TransactionContent>, Reply),
+    Renew(Vec<Partition>, Reply),
+}
+
+struct FetchState {
+    term: Epoch,
+    position: Position,
+}
+
+#[derive(Default)]
+struct PodState {
+    sink: Option<Box<dyn SourceSink>>,
+    reading: BTreeMap<Partition, FetchState>,
+    pending: VecDeque<Pending>,
+    recoveries: VecDeque<(Partition, Epoch, RecoveryReply)>,
+    epoch: u64,
+    wants_to_leave: bool,
+}
+
+/// One process as the cluster sees it: its consumer, its producer and its readers. Cloning shares it.
+#[derive(Clone)]
+pub struct MemoryPod {
+    kafka: MemoryKafka,
+    id: PodId,
+    transactional_id: String,
+    mark: OffsetMetadata,
+    terms: Arc<Ownership>,
+    state: Arc<Mutex<PodState>>,
+}
+
+impl MemoryPod {
+    /// A pod that owns nothing yet.
+    #[must_use]
+    pub fn new(kafka: &MemoryKafka, transactional_id: &str, terms: Arc<Ownership>) -> MemoryPod {
+        let id = {
+            let mut cluster = kafka.lock();
+            cluster.next_pod += 1;
+            PodId(cluster.next_pod)
+        };
+        MemoryPod {
+            kafka: kafka.clone(),
+            id,
+            transactional_id: transactional_id.into(),
+            mark: OffsetMetadata::new(format!("{transactional_id}#{}", id.0)),
+            terms,
+            state: Arc::new(Mutex::new(PodState::default())),
+        }
+    }
+
+    /// The mark that this pod's transactions leave.
+    #[must_use]
+    pub fn mark(&self) -> OffsetMetadata {
+        self.mark.clone()
+    }
+
+    /// Who listens to what is assigned, read, revoked and lost.
+    pub fn listen(&self, sink: Box<dyn SourceSink>) {
+        self.lock().sink = Some(sink);
+    }
+
+    /// The process dies: nobody hears of it, and what it had under way never ends.
+    pub fn die(&self) {
+        let mut state = self.lock();
+        *state = PodState::default();
+    }
+
+    /// The group gives the partition to this pod.
+    pub fn assign(&self, partitions: &[Partition]) {
+        let mut assigned = Vec::new();
+        for &partition in partitions {
+            self.kafka.lock().logs_mut(partition).owner = Some(self.id);
+            assigned.push((partition, self.terms.begin(partition)));
+        }
+        self.say(SourceEvent::Assigned(assigned));
+    }
+
+    /// The group asks for the partitions back; [`MemoryPod::give_up`] has to follow.
+    pub fn revoke(&self, partitions: &[Partition], deadline: Instant, drained: Drained) {
+        let partitions = self.with_terms(partitions);
+        self.say(SourceEvent::Revoked { partitions, deadline, drained });
+    }
+
+    /// The pod gives the partitions up in good order.
+    pub fn give_up(&self, partitions: &[Partition]) {
+        let ended = self.end(partitions);
+        self.say(SourceEvent::Gone(ended));
+    }
+
+    /// The group has given the partitions to somebody else before this pod heard of it: work under way is refused.
+    pub fn lose(&self, partitions: &[Partition]) {
+        let ended = self.end(partitions);
+        self.say(SourceEvent::Lost(ended));
+    }
+
+    /// The group has put this pod out, which does not know of it yet: a pause that lasted too long.
+    pub fn expel(&self, partitions: &[Partition]) {
+        for &partition in partitions {
+            let mut cluster = self.kafka.lock();
+            let logs = cluster.logs_mut(partition);
+            if logs.owner == Some(self.id) {
+                logs.owner = None;
+            }
+        }
+    }
+
+    fn with_terms(&self, partitions: &[Partition]) -> Vec<(Partition, Epoch)> {
+        partitions.iter().filter_map(|&partition| Some((partition, self.terms.current(partition)?))).collect()
+    }
+
+    fn end(&self, partitions: &[Partition]) -> Vec<(Partition, Epoch)> {
+        self.expel(partitions);
+        let mut state = self.lock();
+        partitions
+            .iter()
+            .filter_map(|&partition| {
+                state.reading.remove(&partition);
+                Some((partition, self.terms.end(partition)?))
+            })
+            .collect()
+    }
+
+    /// Reads up to `max_records` of a partition that was started, and offers them. Returns how many.
+    pub fn poll(&self, partition: Partition, max_records: usize) -> usize {
+        let batch = {
+            let mut state = self.lock();
+            let wants = state.sink.as_ref().is_some_and(|sink| sink.wants_records());
+            let Some(reading) = state.reading.get_mut(&partition).filter(|_| wants) else { return 0 };
+            let cluster = self.kafka.lock();
+            let log = &cluster.logs(partition).input;
+            let mut batch = Batch::new(partition, reading.term, reading.position);
+            let ahead = log.records.iter().filter(|record| !record.offset.is_before(reading.position));
+            for record in ahead.take(max_records) {
+                push(&mut batch, record);
+            }
+            reading.position = batch.next();
+            batch
+        };
+        let records = batch.len();
+        if records > 0 {
+            self.say(SourceEvent::Batch(batch));
+        }
+        records
+    }
+
+    /// The partitions that are read.
+    #[must_use]
+    pub fn started(&self) -> Vec<Partition> {
+        self.lock().reading.keys().copied().collect()
+    }
+
+    /// Whether the pod has asked to leave the group.
+    #[must_use]
+    pub fn wants_to_leave(&self) -> bool {
+        self.lock().wants_to_leave
+    }
+
+    /// Runs the oldest recovery that was asked for. Returns whether there was one.
+    pub fn run_recovery<E: Entity>(&self, entity: &Arc<E>, settings: &RecoverySettings, budget: &Arc<Budget>) -> bool {
+        let Some((partition, term, reply)) = self.lock().recoveries.pop_front() else { return false };
+        let mut reader = MemoryReader { kafka: self.kafka.clone(), partition, term, terms: Arc::clone(&self.terms) };
+        let recovery = Recovery::new(Arc::clone(entity), partition, term, settings.clone(), budget);
+        reply(recover(recovery, &mut reader));
+        true
+    }
+
+    /// Whether a transaction, or the building of a producer, is under way.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.lock().pending.is_empty()
+    }
+
+    /// Ends what is under way. Returns whether there was anything.
+    pub fn end_pending(&self, fate: InjectedOutcome) -> bool {
+        let Some(pending) = self.lock().pending.pop_front() else { return false };
+        match pending {
+            Pending::Commit(content, reply) => reply(self.end_transaction(&content, fate)),
+            Pending::Renew(partitions, reply) => reply(self.renewed(&partitions)),
+        }
+        true
+    }
+
+    fn renewed(&self, partitions: &[Partition]) -> CommitOutcome {
+        let mut cluster = self.kafka.lock();
+        let epoch = cluster.epochs.entry(self.transactional_id.clone()).or_default();
+        *epoch += 1;
+        self.lock().epoch = *epoch;
+        let committed = partitions.iter().map(|&of| (of, cluster.logs(of).committed.clone())).collect();
+        CommitOutcome::Renewed(committed)
+    }
+
+    fn end_transaction(&self, content: &TransactionContent, fate: InjectedOutcome) -> CommitOutcome {
+        let mut cluster = self.kafka.lock();
+        let newest = cluster.epochs.get(&self.transactional_id).copied();
+        if newest != Some(self.lock().epoch) {
+            return CommitOutcome::Fenced { cause: "a newer producer has this id".into(), within_timeout: true };
+        }
+        let is_stale = |of: &Partition, term: Epoch| !self.terms.is_current(*of, term);
+        let stale: Vec<Partition> = content
+            .stretches
+            .iter()
+            .filter(|stretch| is_stale(&stretch.partition, stretch.term))
+            .map(|stretch| stretch.partition)
+            .collect();
+        if !stale.is_empty() {
+            return CommitOutcome::Stale(stale);
+        }
+        let is_owner = |of: Partition| cluster.logs(of).owner == Some(self.id);
+        if !content.stretches.iter().all(|stretch| is_owner(stretch.partition)) {
+            return CommitOutcome::OutOfGroup { cause: "the group's generation has moved on".into() };
+        }
+        match fate {
+            InjectedOutcome::Commits | InjectedOutcome::CommitsUnanswered => self.write(&mut cluster, content),
+            InjectedOutcome::Aborts | InjectedOutcome::AbortsUnanswered => mark_abort(&mut cluster, content),
+        }
+        match fate {
+            InjectedOutcome::Commits => CommitOutcome::Committed { took: Duration::from_millis(1) },
+            InjectedOutcome::Aborts => CommitOutcome::Aborted { cause: "the driver said so".into(), timed_out: false },
+            InjectedOutcome::CommitsUnanswered | InjectedOutcome::AbortsUnanswered => {
+                CommitOutcome::Unanswered { cause: "the driver said so".into() }
+            }
+        }
+    }
+
+    fn write(&self, cluster: &mut Cluster, content: &TransactionContent) {
+        for snapshot in &content.snapshots {
+            let mut headers = vec![
+                text(header::STATE_PARTITION, snapshot.partition),
+                text(header::STATE_OFFSET, snapshot.newest),
+                text(header::STATE_GROUP, &self.kafka.group),
+            ];
+            if let Some(trace) = &snapshot.trace {
+                let values = [(header::TRACEPARENT, &trace.traceparent), (header::TRACESTATE, &trace.tracestate)];
+                let present = values.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+                headers.extend(present.map(|(name, value)| (name.to_owned(), Some(value.to_vec()))));
+            }
+            cluster.logs_mut(snapshot.partition).state.append(MemoryRecord {
+                timestamp_ms: None,
+                key: Some(snapshot.key.to_vec()),
+                value: snapshot.value.as_ref().map(|value| value.to_vec()),
+                headers,
+            });
+        }
+        for letter in &content.dead_letters {
+            let record = letter.record();
+            let partition = letter.batch.partition();
+            let mut headers: Vec<(String, Option<Vec<u8>>)> =
+                record.headers.iter().map(|of| (of.name.to_owned(), of.value.map(<[u8]>::to_vec))).collect();
+            headers.extend([
+                text(header::REASON, letter.rejection.reason.code()),
+                text(header::DETAIL, &letter.rejection.detail),
+                text(header::SOURCE_TOPIC, &self.kafka.topic),
+                text(header::SOURCE_PARTITION, partition),
+                text(header::SOURCE_OFFSET, record.offset),
+                text(header::SOURCE_TIMESTAMP, record.timestamp_ms.unwrap_or(-1)),
+            ]);
+            cluster.logs_mut(partition).dlq.append(MemoryRecord {
+                timestamp_ms: None,
+                key: record.key.map(<[u8]>::to_vec),
+                value: record.value.map(<[u8]>::to_vec),
+                headers,
+            });
+        }
+        for stretch in &content.stretches {
+            let mark = self.mark.of(content.number);
+            let logs = cluster.logs_mut(stretch.partition);
+            logs.committed = Some(Committed { position: stretch.end, mark });
+            logs.state.append_marker();
+            logs.dlq.append_marker();
+        }
+    }
+
+    fn say(&self, event: SourceEvent) {
+        let mut sink = self.lock().sink.take();
+        if let Some(listener) = sink.as_mut() {
+            let refused = listener.offer(event);
+            assert!(refused.is_ok(), "the driver polls only while the sink has room");
+        }
+        let mut state = self.lock();
+        if state.sink.is_none() {
+            state.sink = sink;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, PodState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An aborted transaction leaves offsets behind that no committed record stands at.
+fn mark_abort(cluster: &mut Cluster, content: &TransactionContent) {
+    for snapshot in &content.snapshots {
+        cluster.logs_mut(snapshot.partition).state.append_marker();
+    }
+    for letter in &content.dead_letters {
+        cluster.logs_mut(letter.batch.partition()).dlq.append_marker();
+    }
+}
+
+fn text(name: &str, value: impl ToString) -> (String, Option<Vec<u8>>) {
+    (name.to_owned(), Some(value.to_string().into_bytes()))
+}
+
+fn push(batch: &mut Batch, record: &StoredRecord) {
+    let headers = record.headers.iter().map(|(name, value)| Header { name, value: value.as_deref() });
+    batch.push(record.offset, record.timestamp_ms, record.key.as_deref(), record.value.as_deref(), headers);
+}
+
+impl EventSource for MemoryPod {
+    fn start(&self, partition: Partition, term: Epoch, position: Position) {
+        if self.terms.is_current(partition, term) {
+            self.lock().reading.insert(partition, FetchState { term, position });
+        }
+    }
+
+    fn hold(&self, partition: Partition) {
+        self.lock().reading.remove(&partition);
+    }
+
+    fn leave(&self) {
+        self.lock().wants_to_leave = true;
+    }
+}
+
+impl Transactions for MemoryPod {
+    fn commit(&self, content: Arc<TransactionContent>, reply: Reply) {
+        self.lock().pending.push_back(Pending::Commit(content, reply));
+    }
+
+    fn renew(&self, partitions: Vec<Partition>, reply: Reply) {
+        self.lock().pending.push_back(Pending::Renew(partitions, reply));
+    }
+}
+
+impl Recoveries for MemoryPod {
+    fn begin(&self, partition: Partition, term: Epoch, reply: RecoveryReply) {
+        self.lock().recoveries.push_back((partition, term, reply));
+    }
+}
+
+struct MemoryReader {
+    kafka: MemoryKafka,
+    partition: Partition,
+    term: Epoch,
+    terms: Arc<Ownership>,
+}
+
+impl MemoryReader {
+    fn check(&self) -> Result<(), ReadFailure> {
+        if self.terms.is_current(self.partition, self.term) { Ok(()) } else { Err(ReadFailure::Cancelled) }
+    }
+}
+
+impl PartitionReader for MemoryReader {
+    fn committed(&mut self) -> Result<Option<Committed>, ReadFailure> {
+        self.check()?;
+        Ok(self.kafka.committed(self.partition))
+    }
+
+    fn bounds(&mut self, topic: Topic) -> Result<LogBounds, ReadFailure> {
+        self.check()?;
+        Ok(self.kafka.bounds(topic, self.partition))
+    }
+
+    fn read(
+        &mut self,
+        topic: Topic,
+        from: Position,
+        until: Position,
+        take: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<(), ReadFailure> {
+        self.check()?;
+        let records = self.kafka.records(topic, self.partition);
+        let mut batch = Batch::new(self.partition, self.term, from);
+        let wanted = records.iter().filter(|record| !record.offset.is_before(from) && record.offset.is_before(until));
+        for record in wanted {
+            push(&mut batch, record);
+        }
+        batch.iter().for_each(|record| take(&record));
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! The sentences in which an outcome's faults are told.
+
+use std::fmt;
+
+use crate::testing::reference::ShownBytes;
+
+/// One way in which an outcome differs from the contract. `Display` is a sentence that names the place, what was
+/// expected and what was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// What is wrong.
+    pub fault: Fault,
+    /// The partition of the input, or of the record where that is what is wrong.
+    pub partition: i32,
+    /// The key; `None` where the record has none, or where it is not about one.
+    pub key: Option<Vec<u8>>,
+    /// The input offset that it is about; `None` where there is no single one.
+    pub offset: Option<i64>,
+    /// What the contract asks for.
+    pub expected: String,
+    /// What was seen.
+    pub found: String,
+}
+
+/// The kinds of [`Difference`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// The state topic has no record of an entity.
+    StateMissing,
+    /// The state topic has a record of an entity to which nothing was ever applied.
+    StateUnexpected,
+    /// An entity is not what its events make it: one was lost, doubled, swapped or misread.
+    StateDiffers,
+    /// A header of an entity's newest record is missing or says something else.
+    StateHeader,
+    /// A state record stands in another partition than the event that it comes from.
+    StateOnWrongPartition,
+    /// A state record has no key, or does not name its event in decimal digits.
+    StateWithoutSource,
+    /// Of two records of one key, the later does not come from a later event.
+    HistoryNotRising,
+    /// A state record names an event that was not applied to its entity.
+    HistoryUnknown,
+    /// A state record is not what its entity was after the event that it names.
+    HistoryDiffers,
+    /// A rejected event is not in the dead letter topic.
+    DeadLetterMissing,
+    /// An event stands in the dead letter topic more than once.
+    DeadLetterDoubled,
+    /// The dead letter topic holds an event that breaks no rule, or that does not exist.
+    DeadLetterUnexpected,
+    /// A dead letter does not name its event in decimal digits.
+    DeadLetterWithoutSource,
+    /// A dead letter stands in another partition than its event.
+    DeadLetterOnWrongPartition,
+    /// Two dead letters of one partition do not stand in the order of their events.
+    DeadLetterOutOfOrder,
+    /// A dead letter's key is not the event's, byte for byte.
+    DeadLetterKey,
+    /// A dead letter's value is not the event's, byte for byte.
+    DeadLetterValue,
+    /// A dead letter's first headers are not the event's, unchanged.
+    DeadLetterOriginalHeaders,
+    /// A dead letter names another reason.
+    DeadLetterReason,
+    /// `steward-detail` is missing, too long, quotes too much, or lists other violations.
+    DeadLetterDetail,
+    /// Another of the headers that steward adds is missing, doubled, strange or wrong.
+    DeadLetterHeader,
+    /// The group has not passed the last record of the input.
+    CommittedBehind,
+    /// The group stands behind the end of the log.
+    CommittedBeyond,
+}
+
+impl Fault {
+    fn sentence(self) -> &'static str {
+        match self {
+            Fault::StateMissing => "the state topic has no record of the entity",
+            Fault::StateUnexpected => "the state topic has a record of an entity to which nothing was applied",
+            Fault::StateDiffers => "the entity is not what its events make it",
+            Fault::StateHeader => "a header of the entity's newest record is wrong",
+            Fault::StateOnWrongPartition => "a state record stands in another partition than its event",
+            Fault::StateWithoutSource => "a state record does not name its entity and event",
+            Fault::HistoryNotRising => "a state record does not come from a later event than the one before it",
+            Fault::HistoryUnknown => "a state record names an event that was not applied to its entity",
+            Fault::HistoryDiffers => "a state record is not what its entity was after the event",
+            Fault::DeadLetterMissing => "a rejected event is not in the dead letter topic",
+            Fault::DeadLetterDoubled => "an event stands in the dead letter topic more than once",
+            Fault::DeadLetterUnexpected => "the dead letter topic holds an event that was not to be rejected",
+            Fault::DeadLetterWithoutSource => "a dead letter does not name its event",
+            Fault::DeadLetterOnWrongPartition => "a dead letter stands in another partition than its event",
+            Fault::DeadLetterOutOfOrder => "dead letters do not stand in the order of their events",
+            Fault::DeadLetterKey => "a dead letter's key is not its event's",
+            Fault::DeadLetterValue => "a dead letter's value is not its event's",
+            Fault::DeadLetterOriginalHeaders => "a dead letter does not begin with its event's headers",
+            Fault::DeadLetterReason => "a dead letter names another reason",
+            Fault::DeadLetterDetail => "a dead letter's detail is wrong",
+            Fault::DeadLetterHeader => "a header of a dead letter is wrong",
+            Fault::CommittedBehind => "the group has not passed the last record",
+            Fault::CommittedBeyond => "the group stands behind the end of the log",
+        }
+    }
+
+    /// A difference of this kind, so far without key and offset.
+    pub(super) fn at(self, partition: i32, expected: impl Into<String>, found: impl Into<String>) -> Difference {
+        let (expected, found) = (expected.into(), found.into());
+        Difference { fault: self, partition, key: None, offset: None, expected, found }
+    }
+}
+
+impl Difference {
+    pub(super) fn key(mut self, key: Option<&[u8]>) -> Difference {
+        self.key = key.map(<[u8]>::to_vec);
+        self
+    }
+
+    pub(super) fn offset(mut self, offset: i64) -> Difference {
+        self.offset = Some(offset);
+        self
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "partition {}", self.partition)?;
+        if let Some(key) = &self.key {
+            write!(f, ", key {}", ShownBytes(Some(key)))?;
+        }
+        if let Some(offset) = self.offset {
+            write!(f, ", input offset {offset}")?;
+        }
+        write!(f, ": {}: expected {}, found {}", self.fault.sentence(), self.expected, self.found)
+    }
+}
+
+/// Bytes as they stand in a sentence.
+pub(super) fn shown(bytes: Option<&[u8]>) -> String {
+    ShownBytes(bytes).to_string()
+}

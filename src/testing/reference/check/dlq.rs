@@ -1,0 +1,181 @@
+//! The dead letter topic: each rejected event once, in order, unchanged, with the right reason.
+
+use std::collections::BTreeMap;
+
+use crate::entity::Reason;
+use crate::testing::reference::check::difference::{Difference, Fault, shown};
+use crate::testing::reference::check::{Expectation, decimal};
+use crate::testing::reference::json::{
+    ModelJson, Text, {self},
+};
+use crate::testing::reference::{HeaderOf, Model, Rejected, TopicRecord};
+
+/// Longest `steward-detail`, in bytes.
+const MAX_DETAIL_BYTES: usize = 4096;
+/// Characters of the input that `steward-detail` may hold.
+const MAX_QUOTED_CHARACTERS: usize = 64;
+
+pub(super) fn check(model: &Model, expected: &Expectation, records: &[TopicRecord]) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    let mut found: BTreeMap<(i32, i64), Vec<&TopicRecord>> = BTreeMap::new();
+    let mut newest: BTreeMap<i32, i64> = BTreeMap::new();
+    for record in records {
+        let source_offset = match place(record) {
+            Ok(source_offset) => source_offset,
+            Err(difference) => {
+                differences.push(difference);
+                continue;
+            }
+        };
+        found.entry((record.partition, source_offset)).or_default().push(record);
+        if let Some(earlier) = newest.insert(record.partition, source_offset).filter(|it| *it > source_offset) {
+            let rising = format!("an event behind offset {earlier}");
+            let difference =
+                Fault::DeadLetterOutOfOrder.at(record.partition, rising, format!("offset {source_offset}"));
+            differences.push(difference.key(record.key.as_deref()).offset(source_offset));
+        }
+    }
+    for rejected in model.rejections() {
+        let event = &rejected.record;
+        let here = |difference: Difference| difference.key(event.key.as_deref()).offset(event.offset);
+        let copies = found.remove(&(event.partition, event.offset)).unwrap_or_default();
+        if copies.is_empty() {
+            let reason = rejected.reason.code();
+            differences.push(here(Fault::DeadLetterMissing.at(event.partition, reason, "no dead letter")));
+        }
+        if copies.len() > 1 {
+            let times = format!("{} times", copies.len());
+            differences.push(here(Fault::DeadLetterDoubled.at(event.partition, "once", times)));
+        }
+        for copy in copies {
+            differences.extend(check_one(expected, rejected, copy).into_iter().map(here));
+        }
+    }
+    for ((partition, source_offset), records) in found {
+        for record in records {
+            let reason = shown(record.last_header("steward-reason").flatten());
+            let difference = Fault::DeadLetterUnexpected.at(partition, "no dead letter", reason);
+            differences.push(difference.key(record.key.as_deref()).offset(source_offset));
+        }
+    }
+    differences
+}
+
+/// The input offset of a dead letter that stands in its event's partition.
+fn place(record: &TopicRecord) -> Result<i64, Difference> {
+    let partition = decimal(record, "steward-source-partition");
+    let Some((source_partition, source_offset)) = partition.zip(decimal(record, "steward-source-offset")) else {
+        let expected = "decimal digits in steward-source-partition and steward-source-offset";
+        let found = format!("{:?} at offset {} of the dead letter topic", record.headers, record.offset);
+        let difference = Fault::DeadLetterWithoutSource.at(record.partition, expected, found);
+        return Err(difference.key(record.key.as_deref()));
+    };
+    if source_partition != i64::from(record.partition) {
+        let expected = format!("partition {source_partition}");
+        let difference =
+            Fault::DeadLetterOnWrongPartition.at(record.partition, expected, format!("partition {}", record.partition));
+        return Err(difference.key(record.key.as_deref()).offset(source_offset));
+    }
+    Ok(source_offset)
+}
+
+/// Differences of one dead letter, whose event is known, without key and offset.
+fn check_one(expected: &Expectation, rejected: &Rejected, copy: &TopicRecord) -> Vec<Difference> {
+    let event = &rejected.record;
+    let partition = event.partition;
+    let mut differences = Vec::new();
+    if copy.key != event.key {
+        let (key, found) = (shown(event.key.as_deref()), shown(copy.key.as_deref()));
+        differences.push(Fault::DeadLetterKey.at(partition, key, found));
+    }
+    if copy.value != event.value {
+        let (value, found) = (shown(event.value.as_deref()), shown(copy.value.as_deref()));
+        differences.push(Fault::DeadLetterValue.at(partition, value, found));
+    }
+    if !copy.headers.starts_with(&event.headers) {
+        let (headers, found) = (shown_headers(&event.headers), shown_headers(&copy.headers));
+        differences.push(Fault::DeadLetterOriginalHeaders.at(partition, headers, found));
+        return differences;
+    }
+    let added = &copy.headers[event.headers.len()..];
+    let values = [
+        ("steward-reason", Some(rejected.reason.code().to_owned())),
+        ("steward-detail", None),
+        ("steward-source-topic", Some(expected.topic.clone())),
+        ("steward-source-partition", Some(partition.to_string())),
+        ("steward-source-offset", Some(event.offset.to_string())),
+        ("steward-source-timestamp", Some(event.timestamp_ms.unwrap_or(-1).to_string())),
+    ];
+    let names: Vec<&str> = added.iter().map(|(name, _)| name.as_str()).collect();
+    let expected_names = values.each_ref().map(|(name, _)| *name);
+    if names != expected_names {
+        differences.push(Fault::DeadLetterHeader.at(partition, expected_names.join(", "), names.join(", ")));
+    }
+    for (name, value) in values {
+        let found = added.iter().rev().find(|(found, _)| found == name).and_then(|(_, value)| value.as_deref());
+        let Some(value) = value else { continue };
+        if found != Some(value.as_bytes()) {
+            let fault = if name == "steward-reason" { Fault::DeadLetterReason } else { Fault::DeadLetterHeader };
+            differences.push(fault.at(partition, format!("{name} `{value}`"), format!("{name} {}", shown(found))));
+        }
+    }
+    if let Err(problem) = check_detail(rejected, copy) {
+        let found = shown(copy.last_header("steward-detail").flatten());
+        differences.push(Fault::DeadLetterDetail.at(partition, problem, found));
+    }
+    differences
+}
+
+fn shown_headers(headers: &[HeaderOf]) -> String {
+    let each: Vec<String> = headers.iter().map(|(name, value)| format!("{name}={}", shown(value.as_deref()))).collect();
+    format!("[{}]", each.join(", "))
+}
+
+/// # Errors
+/// What was expected instead.
+fn check_detail(rejected: &Rejected, copy: &TopicRecord) -> Result<(), String> {
+    let detail = copy.last_header("steward-detail").flatten().and_then(|detail| std::str::from_utf8(detail).ok());
+    let Some(detail) = detail.filter(|detail| !detail.is_empty()) else { return Err("text for a person".into()) };
+    if detail.len() > MAX_DETAIL_BYTES {
+        return Err(format!("at most {MAX_DETAIL_BYTES} bytes, not {}", detail.len()));
+    }
+    let input = String::from_utf8_lossy(rejected.record.value.as_deref().unwrap_or_default());
+    if quotes_too_much(detail, &input) {
+        return Err(format!("at most {MAX_QUOTED_CHARACTERS} characters of the value"));
+    }
+    if rejected.reason == Reason::InvalidEvent {
+        let mut violations: Vec<(String, String)> =
+            rejected.violations.iter().map(|broken| (broken.field.to_owned(), broken.code.to_owned())).collect();
+        violations.sort_unstable();
+        let mut listed = listed(detail).ok_or("an array of objects with field, code and message")?;
+        listed.sort_unstable();
+        if violations != listed {
+            return Err(format!("the violations {violations:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn quotes_too_much(detail: &str, input: &str) -> bool {
+    let starts: Vec<usize> = detail.char_indices().map(|(at, _)| at).chain([detail.len()]).collect();
+    starts
+        .windows(MAX_QUOTED_CHARACTERS + 2)
+        .any(|ends| input.contains(&detail[ends[0]..ends[MAX_QUOTED_CHARACTERS + 1]]))
+}
+
+/// The (field, code) pairs of the detail of an invalid event.
+fn listed(detail: &str) -> Option<Vec<(String, String)>> {
+    let ModelJson::Array(items) = json::read(detail.as_bytes()).ok()? else { return None };
+    let pair = |item: &ModelJson| {
+        let ModelJson::Object(fields) = item else { return None };
+        let [(first, field), (second, code), (third, message)] = fields.as_slice() else { return None };
+        let named = first.is("field") && second.is("code") && third.is("message");
+        let (ModelJson::Text(Text::Whole(field)), ModelJson::Text(Text::Whole(code)), ModelJson::Text(_)) =
+            (field, code, message)
+        else {
+            return None;
+        };
+        named.then(|| (field.clone(), code.clone()))
+    };
+    items.iter().map(pair).collect()
+}

@@ -1,0 +1,253 @@
+//! Reads JSON strictly by RFC 8259, and keeps what the rules ask about.
+//!
+//! Names and strings remember whether one of their `\u` escapes was no scalar value, numbers keep their text, and a
+//! name that occurs twice is kept twice: whether any of that matters depends on the field, which the reader does not
+//! know.
+
+/// Levels of arrays and objects that a value may have, the outermost included.
+const MAX_DEPTH: u32 = 127;
+
+/// The value is not one JSON text. Where and why is nobody's business: the contract has one reason for it all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// Any JSON value.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum ModelJson {
+    Null,
+    Bool,
+    /// The number's own text.
+    Number(String),
+    Text(Text),
+    Array(Vec<ModelJson>),
+    Object(Vec<(Text, ModelJson)>),
+}
+
+/// A string or a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Text {
+    /// Its characters.
+    Whole(String),
+    /// Some `\u` escape in it is half of a surrogate pair, so it has no characters.
+    Broken,
+}
+
+impl Text {
+    /// Whether these are exactly the characters of `name`, however they were escaped.
+    pub(super) fn is(&self, name: &str) -> bool {
+        match self {
+            Text::Whole(characters) => characters == name,
+            Text::Broken => false,
+        }
+    }
+}
+
+impl ModelJson {
+    /// Whether anything in the value, at any depth, is a number beyond a 64-bit float, an escape without a meaning, or
+    /// an object with a name twice.
+    pub(super) fn is_meaningless(&self) -> bool {
+        match self {
+            ModelJson::Null | ModelJson::Bool => false,
+            ModelJson::Number(text) => as_float(text).is_infinite(),
+            ModelJson::Text(text) => *text == Text::Broken,
+            ModelJson::Array(items) => items.iter().any(ModelJson::is_meaningless),
+            ModelJson::Object(fields) => fields.iter().enumerate().any(|(index, (name, value))| {
+                let is_repeated = fields[..index].iter().any(|(earlier, _)| earlier == name);
+                *name == Text::Broken || is_repeated || value.is_meaningless()
+            }),
+        }
+    }
+}
+
+/// The nearest 64-bit float, infinite where the number lies beyond.
+pub(super) fn as_float(number: &str) -> f64 {
+    number.parse().expect("the grammar of JSON's numbers is part of that of Rust's floats")
+}
+
+/// Reads exactly one value, with white space around it and nothing else.
+pub(super) fn read(bytes: &[u8]) -> Result<ModelJson, Malformed> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Malformed)?;
+    let mut reader = JsonParser { rest: text };
+    reader.skip_white_space();
+    let value = reader.value(0)?;
+    reader.skip_white_space();
+    if reader.rest.is_empty() { Ok(value) } else { Err(Malformed) }
+}
+
+struct JsonParser<'a> {
+    rest: &'a str,
+}
+
+impl JsonParser<'_> {
+    /// `depth` is the number of arrays and objects that are open around the value.
+    fn value(&mut self, depth: u32) -> Result<ModelJson, Malformed> {
+        match self.rest.chars().next().ok_or(Malformed)? {
+            '{' => self.object(depth + 1),
+            '[' => self.array(depth + 1),
+            '"' => Ok(ModelJson::Text(self.text()?)),
+            '-' | '0'..='9' => Ok(ModelJson::Number(self.number()?)),
+            _ => {
+                if self.take("null") {
+                    Ok(ModelJson::Null)
+                } else if self.take("true") || self.take("false") {
+                    Ok(ModelJson::Bool)
+                } else {
+                    Err(Malformed)
+                }
+            }
+        }
+    }
+
+    fn object(&mut self, depth: u32) -> Result<ModelJson, Malformed> {
+        if depth > MAX_DEPTH {
+            return Err(Malformed);
+        }
+        self.expect("{")?;
+        self.skip_white_space();
+        let mut fields = Vec::new();
+        if self.take("}") {
+            return Ok(ModelJson::Object(fields));
+        }
+        loop {
+            self.skip_white_space();
+            let name = self.text()?;
+            self.skip_white_space();
+            self.expect(":")?;
+            self.skip_white_space();
+            fields.push((name, self.value(depth)?));
+            self.skip_white_space();
+            if self.take("}") {
+                return Ok(ModelJson::Object(fields));
+            }
+            self.expect(",")?;
+        }
+    }
+
+    fn array(&mut self, depth: u32) -> Result<ModelJson, Malformed> {
+        if depth > MAX_DEPTH {
+            return Err(Malformed);
+        }
+        self.expect("[")?;
+        self.skip_white_space();
+        let mut items = Vec::new();
+        if self.take("]") {
+            return Ok(ModelJson::Array(items));
+        }
+        loop {
+            self.skip_white_space();
+            items.push(self.value(depth)?);
+            self.skip_white_space();
+            if self.take("]") {
+                return Ok(ModelJson::Array(items));
+            }
+            self.expect(",")?;
+        }
+    }
+
+    fn text(&mut self) -> Result<Text, Malformed> {
+        self.expect("\"")?;
+        let mut characters = String::new();
+        let mut broken = false;
+        loop {
+            match self.next()? {
+                '"' if broken => return Ok(Text::Broken),
+                '"' => return Ok(Text::Whole(characters)),
+                '\\' => match self.next()? {
+                    '"' => characters.push('"'),
+                    '\\' => characters.push('\\'),
+                    '/' => characters.push('/'),
+                    'b' => characters.push('\u{8}'),
+                    'f' => characters.push('\u{c}'),
+                    'n' => characters.push('\n'),
+                    'r' => characters.push('\r'),
+                    't' => characters.push('\t'),
+                    'u' => match self.escaped()? {
+                        Some(character) => characters.push(character),
+                        None => broken = true,
+                    },
+                    _ => return Err(Malformed),
+                },
+                '\u{0}'..='\u{1f}' => return Err(Malformed),
+                character => characters.push(character),
+            }
+        }
+    }
+
+    /// What follows `\u`: four hexadecimal digits, and where they are a leading surrogate its trailing one. `None`
+    /// where there is no such pair; then only the first escape has been read.
+    fn escaped(&mut self) -> Result<Option<char>, Malformed> {
+        let first = self.four_digits()?;
+        if !(0xd800..0xdc00).contains(&first) {
+            return Ok(char::from_u32(first));
+        }
+        let before = self.rest;
+        if self.take("\\u") {
+            let second = self.four_digits()?;
+            if (0xdc00..0xe000).contains(&second) {
+                return Ok(char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00)));
+            }
+        }
+        self.rest = before;
+        Ok(None)
+    }
+
+    fn four_digits(&mut self) -> Result<u32, Malformed> {
+        let mut number = 0;
+        for _ in 0..4 {
+            number = number * 16 + self.next()?.to_digit(16).ok_or(Malformed)?;
+        }
+        Ok(number)
+    }
+
+    fn number(&mut self) -> Result<String, Malformed> {
+        let all = self.rest;
+        self.take("-");
+        if !self.take("0") {
+            self.digits()?;
+        }
+        if self.take(".") {
+            self.digits()?;
+        }
+        if self.take("e") || self.take("E") {
+            if !self.take("+") {
+                self.take("-");
+            }
+            self.digits()?;
+        }
+        Ok(all[..all.len() - self.rest.len()].to_owned())
+    }
+
+    /// At least one.
+    fn digits(&mut self) -> Result<(), Malformed> {
+        let behind = self.rest.trim_start_matches(|character: char| character.is_ascii_digit());
+        if behind.len() == self.rest.len() {
+            return Err(Malformed);
+        }
+        self.rest = behind;
+        Ok(())
+    }
+
+    fn skip_white_space(&mut self) {
+        self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r']);
+    }
+
+    fn next(&mut self) -> Result<char, Malformed> {
+        let character = self.rest.chars().next().ok_or(Malformed)?;
+        self.rest = &self.rest[character.len_utf8()..];
+        Ok(character)
+    }
+
+    fn take(&mut self, expected: &str) -> bool {
+        match self.rest.strip_prefix(expected) {
+            Some(behind) => {
+                self.rest = behind;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn expect(&mut self, expected: &str) -> Result<(), Malformed> {
+        if self.take(expected) { Ok(()) } else { Err(Malformed) }
+    }
+}

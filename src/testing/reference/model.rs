@@ -1,0 +1,286 @@
+//! Keeps one entity per partition and key, and applies what the rules let pass, one record after the other.
+
+use std::collections::BTreeMap;
+
+use crate::entity::Reason;
+use crate::testing::reference::rules::{
+    What, {self},
+};
+use crate::testing::reference::text::{number_text, quoted, time_text};
+use crate::testing::reference::{HeaderOf, ModelViolation, TopicRecord};
+
+/// An entity is a key in a partition.
+pub(super) type EntityKey = (i32, Vec<u8>);
+
+/// What becomes of one event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelVerdict {
+    /// It is applied; the state topic's value after it, `None` for a tombstone.
+    Applied(Option<Vec<u8>>),
+    /// It goes to the dead letter topic.
+    Rejected {
+        /// The first rule broken.
+        reason: Reason,
+        /// What `steward-detail` lists for [`Reason::InvalidEvent`], in the order of the fields; else empty.
+        violations: Vec<ModelViolation>,
+    },
+}
+
+impl ModelVerdict {
+    /// Why the event was not applied; `None` where it was.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            ModelVerdict::Applied(_) => None,
+            ModelVerdict::Rejected { reason, .. } => Some(*reason),
+        }
+    }
+}
+
+/// What an entity is after one of its events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelSnapshot {
+    /// The state topic's value; `None` for a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// The input offset of that event.
+    pub newest_offset: i64,
+    /// That event's `traceparent` header.
+    pub traceparent: Option<Vec<u8>>,
+    /// That event's `tracestate` header.
+    pub tracestate: Option<Vec<u8>>,
+}
+
+/// An entity that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveSnapshot {
+    /// The state topic's value.
+    pub value: Vec<u8>,
+    /// The input offset of the newest event that it contains.
+    pub newest_offset: i64,
+}
+
+/// An event that the dead letter topic must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// The event as it stands in the input.
+    pub record: TopicRecord,
+    /// The first rule broken.
+    pub reason: Reason,
+    /// As in [`ModelVerdict::Rejected`].
+    pub violations: Vec<ModelViolation>,
+}
+
+/// Whether a [`Model`] remembers what each entity was after each event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum History {
+    Kept,
+    NewestOnly,
+}
+
+#[derive(Debug, Clone)]
+struct ModelEntity {
+    id: u64,
+    name: String,
+    description: String,
+    tags: Vec<String>,
+    price: Option<f64>,
+    version: u64,
+    created_ms: i64,
+    updated_ms: i64,
+}
+
+/// The whole service as a map: give it the input, ask it what the outputs must be.
+#[derive(Debug, Clone)]
+pub struct Model {
+    max_payload_bytes: u64,
+    history: History,
+    live: BTreeMap<EntityKey, ModelEntity>,
+    /// Per entity its snapshots in the order of its events; the last alone where history is not kept.
+    snapshots: BTreeMap<EntityKey, Vec<ModelSnapshot>>,
+    rejections: Vec<Rejected>,
+    last_offsets: BTreeMap<i32, i64>,
+}
+
+impl Model {
+    /// A model that remembers each entity's newest snapshot alone; enough to check final contents.
+    #[must_use]
+    pub fn new(max_payload_bytes: u64) -> Model {
+        Model {
+            max_payload_bytes,
+            history: History::NewestOnly,
+            live: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            rejections: Vec::new(),
+            last_offsets: BTreeMap::new(),
+        }
+    }
+
+    /// A model that remembers every snapshot (some 300 bytes an event), so that every record of the state topic can
+    /// be checked.
+    #[must_use]
+    pub fn keeping_history(max_payload_bytes: u64) -> Model {
+        Model { history: History::Kept, ..Model::new(max_payload_bytes) }
+    }
+
+    /// Judges a record without headers. See [`Model::judge_record`].
+    ///
+    /// # Panics
+    /// When the offset does not rise within its partition.
+    pub fn judge(
+        &mut self,
+        partition: i32,
+        offset: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        timestamp_ms: Option<i64>,
+    ) -> ModelVerdict {
+        let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
+        self.judge_record(&TopicRecord { partition, offset, timestamp_ms, key, value, headers: Vec::new() })
+    }
+
+    /// Judges the next record of a partition, and remembers the outcome. Offsets may have gaps.
+    ///
+    /// # Panics
+    /// When the offset does not rise within its partition.
+    pub fn judge_record(&mut self, record: &TopicRecord) -> ModelVerdict {
+        let last = self.last_offsets.insert(record.partition, record.offset);
+        assert!(last < Some(record.offset), "offsets of one partition only rise: {last:?} then {}", record.offset);
+        match self.decide(record) {
+            Ok(value) => ModelVerdict::Applied(value),
+            Err(rules::ModelRejection { reason, violations }) => {
+                self.rejections.push(Rejected { record: record.clone(), reason, violations: violations.clone() });
+                ModelVerdict::Rejected { reason, violations }
+            }
+        }
+    }
+
+    /// The entities that exist, by partition and key.
+    #[must_use]
+    pub fn state(&self) -> BTreeMap<(i32, Vec<u8>), LiveSnapshot> {
+        let live = self.newest().filter_map(|(key, newest)| {
+            let value = newest.value.clone()?;
+            Some((key.clone(), LiveSnapshot { value, newest_offset: newest.newest_offset }))
+        });
+        live.collect()
+    }
+
+    /// The entities that were deleted and not created again: the offset of the deletion, by partition and key.
+    #[must_use]
+    pub fn tombstones(&self) -> BTreeMap<(i32, Vec<u8>), i64> {
+        let deleted = self.newest().filter(|(_, newest)| newest.value.is_none());
+        deleted.map(|(key, newest)| (key.clone(), newest.newest_offset)).collect()
+    }
+
+    /// Every entity that was ever heard of with its newest snapshot, tombstones included.
+    pub fn newest(&self) -> impl Iterator<Item = (&(i32, Vec<u8>), &ModelSnapshot)> {
+        self.snapshots.iter().filter_map(|(key, snapshots)| Some((key, snapshots.last()?)))
+    }
+
+    /// The newest snapshot of one entity; `None` where nothing was ever applied to it.
+    #[must_use]
+    pub fn newest_of(&self, partition: i32, key: &[u8]) -> Option<&ModelSnapshot> {
+        self.snapshots.get(&(partition, key.to_vec()))?.last()
+    }
+
+    /// Every snapshot of one entity, in the order of its events; `None` where history is not kept.
+    #[must_use]
+    pub fn history_of(&self, partition: i32, key: &[u8]) -> Option<&[ModelSnapshot]> {
+        match self.history {
+            History::Kept => Some(self.snapshots.get(&(partition, key.to_vec())).map_or(&[], Vec::as_slice)),
+            History::NewestOnly => None,
+        }
+    }
+
+    /// The events that the dead letter topic must hold, in the order in which they were judged.
+    #[must_use]
+    pub fn rejections(&self) -> &[Rejected] {
+        &self.rejections
+    }
+
+    /// The offset of the last record judged, by partition.
+    #[must_use]
+    pub fn last_offsets(&self) -> &BTreeMap<i32, i64> {
+        &self.last_offsets
+    }
+
+    fn decide(&mut self, record: &TopicRecord) -> Result<Option<Vec<u8>>, rules::ModelRejection> {
+        let because = |reason| rules::ModelRejection { reason, violations: Vec::new() };
+        let key = record.key.as_ref().filter(|key| !key.is_empty()).ok_or(because(Reason::MissingKey))?;
+        let value = record.value.as_ref().ok_or(because(Reason::NullPayload))?;
+        if value.len() as u64 > self.max_payload_bytes {
+            return Err(because(Reason::PayloadTooLarge));
+        }
+        let event = rules::judge_value(value, record.timestamp_ms)?;
+        if *key != event.id.to_string().into_bytes() {
+            return Err(because(Reason::KeyIdMismatch));
+        }
+        let entity = (record.partition, key.clone());
+        let now = apply(self.live.get(&entity), event).map_err(because)?;
+        let value = now.as_ref().map(|live| live.to_json().into_bytes());
+        match now {
+            Some(live) => self.live.insert(entity.clone(), live),
+            None => self.live.remove(&entity),
+        };
+        self.remember(entity, record, value.clone());
+        Ok(value)
+    }
+
+    fn remember(&mut self, entity: EntityKey, record: &TopicRecord, value: Option<Vec<u8>>) {
+        let snapshots = self.snapshots.entry(entity).or_default();
+        match self.history {
+            History::Kept => {}
+            History::NewestOnly => snapshots.clear(),
+        }
+        snapshots.push(ModelSnapshot {
+            value,
+            newest_offset: record.offset,
+            traceparent: last_of(&record.headers, "traceparent"),
+            tracestate: last_of(&record.headers, "tracestate"),
+        });
+    }
+}
+
+fn last_of(headers: &[HeaderOf], name: &str) -> Option<Vec<u8>> {
+    headers.iter().rev().find(|(found, _)| found == name)?.1.clone()
+}
+
+/// What the entity is after the event; `None` is absent.
+fn apply(before: Option<&ModelEntity>, event: rules::ModelEvent) -> Result<Option<ModelEntity>, Reason> {
+    let at_ms = event.at_ms;
+    match (before, event.what) {
+        (Some(_), What::Created { .. }) => Err(Reason::AlreadyExists),
+        (None, What::Updated { .. } | What::Deleted) => Err(Reason::NotFound),
+        (Some(_), What::Deleted) => Ok(None),
+        (None, What::Created { name, description, tags, price }) => {
+            let (version, created_ms, updated_ms) = (1, at_ms, at_ms);
+            Ok(Some(ModelEntity { id: event.id, name, description, tags, price, version, created_ms, updated_ms }))
+        }
+        (Some(before), What::Updated { name, description, tags, price }) => Ok(Some(ModelEntity {
+            id: before.id,
+            name: name.unwrap_or_else(|| before.name.clone()),
+            description: description.unwrap_or_else(|| before.description.clone()),
+            tags: tags.unwrap_or_else(|| before.tags.clone()),
+            price: price.or(before.price),
+            version: before.version + 1,
+            created_ms: before.created_ms,
+            updated_ms: at_ms,
+        })),
+    }
+}
+
+impl ModelEntity {
+    fn to_json(&self) -> String {
+        let tags: Vec<String> = self.tags.iter().map(|tag| quoted(tag)).collect();
+        let price = self.price.map_or(String::new(), |price| format!(r#","pricePerHour":{}"#, number_text(price)));
+        format!(
+            r#"{{"id":{},"name":{},"description":{},"tags":[{}]{price},"version":{},"createdAt":"{}","updatedAt":"{}"}}"#,
+            self.id,
+            quoted(&self.name),
+            quoted(&self.description),
+            tags.join(","),
+            self.version,
+            time_text(self.created_ms),
+            time_text(self.updated_ms),
+        )
+    }
+}

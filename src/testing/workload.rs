@@ -1,0 +1,386 @@
+//! Generates streams of events: realistic, lifecycle-aware, wrong on purpose now and then, the same for the same seed.
+//!
+//! `steward produce`, `steward demo`, the tests and the benchmarks draw from here. Every event says what it was meant
+//! to be ([`EventKind`]), and so what the contract must make of it. The generator keeps track of which ids exist, so
+//! that a valid event is valid and a `not_found` is one, provided that the events reach the input in order, and that
+//! nothing else does.
+//!
+//! Architecture invariant: no clock, no partition and no Kafka. A seed gives the same bytes on every machine, so no
+//! hash map is iterated and no platform's `powf` is asked.
+
+mod draft;
+mod faults;
+mod keys;
+mod kinds;
+mod text;
+
+use crate::testing::workload::draft::EventDraft;
+use crate::testing::workload::faults::{DraftedEvent, Forge};
+use crate::testing::workload::keys::{Keys, Random, Weighted};
+pub use crate::testing::workload::kinds::{InvalidKind, OddKind, UnknownKind};
+
+use crate::entity::Reason;
+
+/// The most ids that a workload may have: they are kept in memory, 12 bytes each.
+pub const MAX_KEYS: u32 = 100_000_000;
+/// The largest id of the contract, 2^53 - 1.
+const MAX_ID: u64 = 9_007_199_254_740_991;
+/// The end of the year 9999, in milliseconds since 1970.
+const LATEST_MS: i64 = 253_402_300_799_999;
+
+/// What to generate.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    /// Same seed and same parameters, same bytes.
+    pub seed: u64,
+    /// How many events.
+    pub events: u64,
+    /// How many ids there are at the most.
+    pub keys: u32,
+    /// The smallest of the ids.
+    pub first_id: u64,
+    /// How unequal the ids are: their popularity falls with the rank to this power. 0 makes them all alike, 10 is the
+    /// most.
+    pub zipf_exponent: f64,
+    /// Share of creations among the valid events, in proportion to the other two.
+    pub creates: f64,
+    /// Share of updates among the valid events, in proportion to the other two.
+    pub updates: f64,
+    /// Share of deletions among the valid events, in proportion to the other two.
+    pub deletes: f64,
+    /// Share of events that break the contract, 0 to 1.
+    pub invalid_share: f64,
+    /// How often each kind of them is drawn, in proportion to the others.
+    pub invalid_weights: Vec<(InvalidKind, u32)>,
+    /// Share of events that are valid but unusual, 0 to 1.
+    pub odd_share: f64,
+    /// How often each kind of them is drawn, in proportion to the others.
+    pub odd_weights: Vec<(OddKind, u32)>,
+    /// Share of events that carry a `traceparent` header, 0 to 1.
+    pub traced_share: f64,
+    /// The service's `limits.max_payload_bytes`, which some events reach or exceed.
+    pub max_payload_bytes: u64,
+    /// Timestamp of the first event, in milliseconds since 1970. Events that are older than the topic's `retention.ms`
+    /// are deleted by the broker at once, so whoever produces for real starts with the present.
+    pub start_timestamp_ms: i64,
+    /// Milliseconds from one event's timestamp to the next, on average.
+    pub interval_ms: u64,
+}
+
+impl Default for Workload {
+    fn default() -> Workload {
+        Workload {
+            seed: 1,
+            events: 100_000,
+            keys: 10_000,
+            first_id: 1,
+            zipf_exponent: 0.0,
+            creates: 0.07,
+            updates: 0.90,
+            deletes: 0.03,
+            invalid_share: 0.01,
+            invalid_weights: InvalidKind::ALL.map(|kind| (kind, kind.default_weight())).into(),
+            odd_share: 0.01,
+            odd_weights: OddKind::ALL.map(|kind| (kind, kind.default_weight())).into(),
+            traced_share: 0.1,
+            max_payload_bytes: 262_144,
+            // 2025-01-01T00:00:00Z
+            start_timestamp_ms: 1_735_689_600_000,
+            interval_ms: 10,
+        }
+    }
+}
+
+/// Parameters that make no sense.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum WorkloadError {
+    /// There must be ids, but not too many to remember.
+    #[error("a workload has 1 to {MAX_KEYS} keys, not {0}")]
+    Keys(u32),
+    /// The ids and as many spare ones, which are never created, must be ids.
+    #[error("the first id is {first_id}, which leaves less than twice {keys} ids up to {MAX_ID}; choose a smaller one")]
+    FirstId {
+        /// As given.
+        first_id: u64,
+        /// As given.
+        keys: u32,
+    },
+    /// Not between 0 and 10.
+    #[error("the Zipf exponent is 0 (all keys alike) to 10, not {0}")]
+    ZipfExponent(f64),
+    /// A negative or infinite share.
+    #[error("the share of {name} must be a number of at least 0, not {value}")]
+    Share {
+        /// Which share.
+        name: &'static str,
+        /// As given.
+        value: f64,
+    },
+    /// All three are 0.
+    #[error("the shares of creates, updates and deletes are all 0; give one of them a share")]
+    NoShares,
+    /// More than everything.
+    #[error("the shares of invalid and odd events add up to {0}; together they are at most 1")]
+    TooManySpecial(f64),
+    /// More than everything.
+    #[error("the share of traced events is 0 to 1, not {0}")]
+    TracedShare(f64),
+    /// A share, but nothing to draw.
+    #[error("{0} events have a share, but no kind of them has a weight; give one a weight or set the share to 0")]
+    NoWeights(&'static str),
+    /// Too small to hold an event, or too large for any broker.
+    #[error("the payload limit is 1,024 to 16,777,216 bytes, not {0}")]
+    MaxPayloadBytes(u64),
+    /// Kafka's clients refuse negative timestamps, the contract those beyond the year 9999.
+    #[error(
+        "timestamps from {start_timestamp_ms} on, {interval_ms} ms apart, leave the years 1970 to 9999 within {events} events"
+    )]
+    Timestamps {
+        /// As given.
+        start_timestamp_ms: i64,
+        /// As given.
+        interval_ms: u64,
+        /// As given.
+        events: u64,
+    },
+}
+
+impl Workload {
+    /// Checks the parameters, and starts the stream.
+    ///
+    /// # Errors
+    /// The first parameter that makes no sense.
+    pub fn generate(&self) -> Result<Events, WorkloadError> {
+        self.validate()?;
+        let total = self.creates + self.updates + self.deletes;
+        Ok(Events {
+            remaining: self.events,
+            random: Random::new(self.seed),
+            keys: Keys::new(self.first_id, self.keys, self.zipf_exponent),
+            delete_below: self.deletes / total,
+            create_below: (self.deletes + self.creates) / total,
+            invalid_below: self.invalid_share,
+            odd_below: self.invalid_share + self.odd_share,
+            invalid_kinds: Weighted::new(&self.invalid_weights),
+            odd_kinds: Weighted::new(&self.odd_weights),
+            traced_share: self.traced_share,
+            max_payload_bytes: self.max_payload_bytes,
+            timestamp_ms: self.start_timestamp_ms,
+            interval_ms: self.interval_ms,
+        })
+    }
+
+    /// Whether [`Workload::generate`] would start.
+    ///
+    /// # Errors
+    /// The first parameter that makes no sense.
+    pub fn validate(&self) -> Result<(), WorkloadError> {
+        if self.keys == 0 || self.keys > MAX_KEYS {
+            return Err(WorkloadError::Keys(self.keys));
+        }
+        let last_spare_id = self.first_id.saturating_add(2 * u64::from(self.keys));
+        if last_spare_id > MAX_ID {
+            return Err(WorkloadError::FirstId { first_id: self.first_id, keys: self.keys });
+        }
+        if !(0.0..=10.0).contains(&self.zipf_exponent) {
+            return Err(WorkloadError::ZipfExponent(self.zipf_exponent));
+        }
+        let shares = [
+            ("creates", self.creates),
+            ("updates", self.updates),
+            ("deletes", self.deletes),
+            ("invalid events", self.invalid_share),
+            ("odd events", self.odd_share),
+        ];
+        for (name, value) in shares {
+            if !value.is_finite() || value < 0.0 {
+                return Err(WorkloadError::Share { name, value });
+            }
+        }
+        if self.creates + self.updates + self.deletes == 0.0 {
+            return Err(WorkloadError::NoShares);
+        }
+        if self.invalid_share + self.odd_share > 1.0 {
+            return Err(WorkloadError::TooManySpecial(self.invalid_share + self.odd_share));
+        }
+        if !(0.0..=1.0).contains(&self.traced_share) {
+            return Err(WorkloadError::TracedShare(self.traced_share));
+        }
+        if self.invalid_share > 0.0 && self.invalid_weights.iter().all(|(_, weight)| *weight == 0) {
+            return Err(WorkloadError::NoWeights("invalid"));
+        }
+        if self.odd_share > 0.0 && self.odd_weights.iter().all(|(_, weight)| *weight == 0) {
+            return Err(WorkloadError::NoWeights("odd"));
+        }
+        if !(1024..=16_777_216).contains(&self.max_payload_bytes) {
+            return Err(WorkloadError::MaxPayloadBytes(self.max_payload_bytes));
+        }
+        let longest_ms = u128::from(self.events) * 2 * u128::from(self.interval_ms);
+        let room_ms = u128::try_from(LATEST_MS - self.start_timestamp_ms.clamp(0, LATEST_MS)).unwrap_or(0);
+        if self.start_timestamp_ms < 0 || self.start_timestamp_ms > LATEST_MS || longest_ms > room_ms {
+            let (start_timestamp_ms, interval_ms) = (self.start_timestamp_ms, self.interval_ms);
+            return Err(WorkloadError::Timestamps { start_timestamp_ms, interval_ms, events: self.events });
+        }
+        Ok(())
+    }
+}
+
+/// What a generated event was meant to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EventKind {
+    /// A valid creation.
+    Created,
+    /// A valid update.
+    Updated,
+    /// A valid deletion.
+    Deleted,
+    /// Valid, but unusual.
+    Odd(OddKind),
+    /// To be rejected.
+    Invalid(InvalidKind),
+}
+
+impl EventKind {
+    /// The reason with which the event must be rejected; `None` where it must be applied.
+    #[must_use]
+    pub fn reason(self) -> Option<Reason> {
+        match self {
+            EventKind::Created | EventKind::Updated | EventKind::Deleted | EventKind::Odd(_) => None,
+            EventKind::Invalid(kind) => Some(kind.reason()),
+        }
+    }
+}
+
+/// One record to produce.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GeneratedEvent {
+    /// `None` is a null key.
+    pub key: Option<Vec<u8>>,
+    /// `None` is a null value.
+    pub value: Option<Vec<u8>>,
+    /// Milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// In order.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// What it was meant to be.
+    pub kind: EventKind,
+}
+
+/// The stream of a [`Workload`].
+#[derive(Debug, Clone)]
+pub struct Events {
+    remaining: u64,
+    random: Random,
+    keys: Keys,
+    delete_below: f64,
+    create_below: f64,
+    invalid_below: f64,
+    odd_below: f64,
+    invalid_kinds: Weighted<InvalidKind>,
+    odd_kinds: Weighted<OddKind>,
+    traced_share: f64,
+    max_payload_bytes: u64,
+    timestamp_ms: i64,
+    interval_ms: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Create,
+    Update,
+}
+
+impl Iterator for Events {
+    type Item = GeneratedEvent;
+
+    fn next(&mut self) -> Option<GeneratedEvent> {
+        self.remaining = self.remaining.checked_sub(1)?;
+        let (kind, event) = self.draw();
+        let timestamp_ms = event.timestamp_ms.unwrap_or(self.timestamp_ms);
+        let step_ms = self.random.below(2 * self.interval_ms + 1);
+        self.timestamp_ms = self.timestamp_ms.saturating_add_unsigned(step_ms);
+        let headers = self.headers();
+        Some(GeneratedEvent { key: event.key, value: event.value, timestamp_ms, headers, kind })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let remaining = usize::try_from(self.remaining);
+        (remaining.unwrap_or(usize::MAX), remaining.ok())
+    }
+}
+
+impl Events {
+    fn draw(&mut self) -> (EventKind, DraftedEvent) {
+        let at = self.random.unit();
+        let drawn = if at < self.invalid_below {
+            self.invalid()
+        } else if at < self.odd_below {
+            self.odd()
+        } else {
+            None
+        };
+        drawn.unwrap_or_else(|| self.valid())
+    }
+
+    fn valid(&mut self) -> (EventKind, DraftedEvent) {
+        let at = self.random.unit();
+        if at < self.delete_below
+            && let Some(live) = self.keys.mortal(&mut self.random)
+        {
+            self.keys.delete(live);
+            return (EventKind::Deleted, DraftedEvent::new(live.id, &EventDraft::deleted(live.id)));
+        }
+        let wish = if at < self.create_below { Wish::Create } else { Wish::Update };
+        let (kind, id, draft) = self.creation_or_update(wish);
+        (kind, DraftedEvent::new(id, &draft))
+    }
+
+    /// What is wished for, if some id is absent or exists, as it takes; else the other.
+    fn creation_or_update(&mut self, wish: Wish) -> (EventKind, u64, EventDraft) {
+        let random = &mut self.random;
+        let live = self.keys.popular(random);
+        let absent = self.keys.absent(random).filter(|_| wish == Wish::Create || live.is_none());
+        match (absent, live) {
+            (Some(absent), _) => {
+                self.keys.create(absent);
+                (EventKind::Created, absent.id, EventDraft::created(absent.id, random))
+            }
+            (None, Some(live)) => (EventKind::Updated, live.id, EventDraft::updated(live.id, random)),
+            (None, None) => unreachable!("each of the ids, of which there is at least one, is absent or live"),
+        }
+    }
+
+    fn invalid(&mut self) -> Option<(EventKind, DraftedEvent)> {
+        let kind = self.invalid_kinds.draw(&mut self.random)?;
+        let (keys, max_payload_bytes) = (&self.keys, self.max_payload_bytes);
+        let event = Forge { keys, random: &mut self.random, max_payload_bytes }.invalid(kind)?;
+        Some((EventKind::Invalid(kind), event))
+    }
+
+    fn odd(&mut self) -> Option<(EventKind, DraftedEvent)> {
+        let kind = self.odd_kinds.draw(&mut self.random)?;
+        let (id, draft) = if kind == OddKind::DeletionWithJunk {
+            let live = self.keys.mortal(&mut self.random)?;
+            self.keys.delete(live);
+            (live.id, EventDraft::deleted(live.id))
+        } else if kind == OddKind::NothingChanges {
+            let live = self.keys.popular(&mut self.random)?;
+            (live.id, EventDraft::nothing_updated(live.id))
+        } else {
+            let wish = if self.random.below(2) == 0 { Wish::Create } else { Wish::Update };
+            let (_, id, draft) = self.creation_or_update(wish);
+            (id, draft)
+        };
+        let value = faults::odd(kind, draft, self.max_payload_bytes);
+        Some((EventKind::Odd(kind), DraftedEvent::of(id, value)))
+    }
+
+    fn headers(&mut self) -> Vec<(String, Vec<u8>)> {
+        if self.random.unit() >= self.traced_share {
+            return Vec::new();
+        }
+        let (trace, more, span) = (self.random.bits(), self.random.bits(), self.random.bits());
+        let traceparent = format!("00-{trace:016x}{more:016x}-{span:016x}-01");
+        vec![("traceparent".into(), traceparent.into_bytes())]
+    }
+}

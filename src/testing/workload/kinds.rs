@@ -1,0 +1,396 @@
+//! The ways in which an event is wrong, or odd and yet right, each with what the contract says about it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::entity::Reason;
+
+/// One way in which a generated event breaks the contract, and nothing but that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum InvalidKind {
+    /// The key is null.
+    MissingKey,
+    /// The key has no bytes.
+    EmptyKey,
+    /// The value is null.
+    NullPayload,
+    /// The value is one byte larger than allowed.
+    TooLarge,
+    /// The value has no bytes.
+    ZeroBytes,
+    /// The value is a sentence.
+    NotJson,
+    /// The value ends in the middle.
+    Truncated,
+    /// The event stands in an array.
+    ArrayNotObject,
+    /// A second object follows.
+    TrailingData,
+    /// The value begins with a byte-order mark.
+    ByteOrderMark,
+    /// A byte in the name is no UTF-8.
+    InvalidUtf8,
+    /// A byte in an unknown field is no UTF-8.
+    InvalidUtf8Ignored,
+    /// A line break stands unescaped in the name.
+    ControlCharacter,
+    /// The tags are nested, 128 levels in all.
+    TooDeep,
+    /// An unknown field is nested, 128 levels in all.
+    TooDeepIgnored,
+    /// `name` stands twice.
+    DuplicateName,
+    /// `eventType` stands twice, the second time escaped.
+    DuplicateEventType,
+    /// The name holds half of a surrogate pair.
+    LoneSurrogate,
+    /// Half of a surrogate pair stands deep in the tags.
+    LoneSurrogateNested,
+    /// The price is beyond a 64-bit float.
+    NumberOverflow,
+    /// The id has 400 digits.
+    IdOverflow,
+    /// `eventType` is another string.
+    UnknownType,
+    /// There is no `eventType`.
+    AbsentType,
+    /// `eventType` is null.
+    NullType,
+    /// `eventType` is a number.
+    TypeNotString,
+    /// There is no `id`.
+    IdMissing,
+    /// The id is null.
+    IdNull,
+    /// The id is written as `42.0`.
+    IdFraction,
+    /// The id is written as `42e0`.
+    IdExponent,
+    /// The id is a string.
+    IdString,
+    /// The id is negative.
+    IdNegative,
+    /// The id is written as `-0`.
+    IdMinusZero,
+    /// The id is 2^53.
+    IdTooLarge,
+    /// A creation without `name`.
+    NameMissing,
+    /// A creation whose name is null.
+    NameNull,
+    /// The name has no characters.
+    NameEmpty,
+    /// The name has 65 characters.
+    NameTooLong,
+    /// The name is white space, none of it ASCII.
+    NameBlank,
+    /// The name is 70 spaces.
+    NameBlankTooLong,
+    /// The name is a number.
+    NameWrongType,
+    /// A creation without `description`.
+    DescriptionMissing,
+    /// The description has 256 characters.
+    DescriptionTooLong,
+    /// The description is white space.
+    DescriptionBlank,
+    /// The description is an array.
+    DescriptionWrongType,
+    /// A creation without `tags`.
+    TagsMissing,
+    /// The tags are a string.
+    TagsNotArray,
+    /// One of the tags is a number.
+    TagWrongType,
+    /// One of the tags is null.
+    TagNull,
+    /// The price is negative.
+    PriceNegative,
+    /// The price is a string.
+    PriceString,
+    /// The record's timestamp lies beyond the year 9999. Brokers since Kafka 4.0 refuse it unless the topic raises
+    /// `message.timestamp.after.max.ms`, so its default weight is 0.
+    TimestampTooLate,
+    /// A creation in which every field is wrong.
+    ManyViolations,
+    /// The key is another id.
+    KeyMismatch,
+    /// The key is the id with a zero before it.
+    KeyLeadingZero,
+    /// A creation of what exists.
+    AlreadyExists,
+    /// An update of what does not exist.
+    UpdateNotFound,
+    /// A deletion of what does not exist.
+    DeleteNotFound,
+}
+
+/// One way in which a generated event is unusual and valid all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OddKind {
+    /// An unknown field holds a number beyond a 64-bit float.
+    UnknownFieldOverflow,
+    /// An unknown field holds half of a surrogate pair.
+    UnknownFieldSurrogate,
+    /// An unknown field stands twice.
+    UnknownNameTwice,
+    /// A field's name holds half of a surrogate pair.
+    UnknownNameSurrogate,
+    /// The names of known fields are escaped.
+    EscapedNames,
+    /// The `eventType` is escaped.
+    EscapedEventType,
+    /// An unknown field is nested, 127 levels in all.
+    DeepestNesting,
+    /// All white space that JSON allows, everywhere.
+    WhiteSpace,
+    /// The fields stand in reverse order.
+    EventTypeLast,
+    /// The price is null.
+    NullPrice,
+    /// The price is `-0.0`.
+    MinusZeroPrice,
+    /// The price is `1e300`.
+    HugePrice,
+    /// The price is the smallest 64-bit float.
+    TinyPrice,
+    /// The price is written with an exponent.
+    ExponentPrice,
+    /// The name has 64 characters of four bytes each.
+    LongestName,
+    /// The description has 255 characters.
+    LongestDescription,
+    /// The name holds escapes of every kind, a surrogate pair and control characters among them.
+    EscapedText,
+    /// The tags are an empty array.
+    NoTags,
+    /// The tags repeat themselves and hold an empty one.
+    RepeatedTags,
+    /// The value has exactly as many bytes as allowed.
+    LargestPayload,
+    /// An update without any field.
+    NothingChanges,
+    /// A deletion whose other fields would be refused in any other event.
+    DeletionWithJunk,
+}
+
+struct KindRow {
+    kind: InvalidKind,
+    name: &'static str,
+    reason: Reason,
+    violations: &'static [(&'static str, &'static str)],
+}
+
+const fn row(kind: InvalidKind, name: &'static str, reason: Reason) -> KindRow {
+    KindRow { kind, name, reason, violations: &[] }
+}
+
+const fn broken(kind: InvalidKind, name: &'static str, violations: &'static [(&'static str, &'static str)]) -> KindRow {
+    KindRow { kind, name, reason: Reason::InvalidEvent, violations }
+}
+
+/// In the order of the variants.
+const INVALID: [KindRow; 57] = [
+    row(InvalidKind::MissingKey, "missing-key", Reason::MissingKey),
+    row(InvalidKind::EmptyKey, "empty-key", Reason::MissingKey),
+    row(InvalidKind::NullPayload, "null-payload", Reason::NullPayload),
+    row(InvalidKind::TooLarge, "too-large", Reason::PayloadTooLarge),
+    row(InvalidKind::ZeroBytes, "zero-bytes", Reason::MalformedJson),
+    row(InvalidKind::NotJson, "not-json", Reason::MalformedJson),
+    row(InvalidKind::Truncated, "truncated", Reason::MalformedJson),
+    row(InvalidKind::ArrayNotObject, "array-not-object", Reason::MalformedJson),
+    row(InvalidKind::TrailingData, "trailing-data", Reason::MalformedJson),
+    row(InvalidKind::ByteOrderMark, "byte-order-mark", Reason::MalformedJson),
+    row(InvalidKind::InvalidUtf8, "invalid-utf8", Reason::MalformedJson),
+    row(InvalidKind::InvalidUtf8Ignored, "invalid-utf8-ignored", Reason::MalformedJson),
+    row(InvalidKind::ControlCharacter, "control-character", Reason::MalformedJson),
+    row(InvalidKind::TooDeep, "too-deep", Reason::MalformedJson),
+    row(InvalidKind::TooDeepIgnored, "too-deep-ignored", Reason::MalformedJson),
+    row(InvalidKind::DuplicateName, "duplicate-name", Reason::MalformedJson),
+    row(InvalidKind::DuplicateEventType, "duplicate-event-type", Reason::MalformedJson),
+    row(InvalidKind::LoneSurrogate, "lone-surrogate", Reason::MalformedJson),
+    row(InvalidKind::LoneSurrogateNested, "lone-surrogate-nested", Reason::MalformedJson),
+    row(InvalidKind::NumberOverflow, "number-overflow", Reason::MalformedJson),
+    row(InvalidKind::IdOverflow, "id-overflow", Reason::MalformedJson),
+    row(InvalidKind::UnknownType, "unknown-type", Reason::UnknownEventType),
+    row(InvalidKind::AbsentType, "absent-type", Reason::UnknownEventType),
+    row(InvalidKind::NullType, "null-type", Reason::UnknownEventType),
+    row(InvalidKind::TypeNotString, "type-not-string", Reason::UnknownEventType),
+    broken(InvalidKind::IdMissing, "id-missing", &[("id", "required")]),
+    broken(InvalidKind::IdNull, "id-null", &[("id", "required")]),
+    broken(InvalidKind::IdFraction, "id-fraction", &[("id", "type")]),
+    broken(InvalidKind::IdExponent, "id-exponent", &[("id", "type")]),
+    broken(InvalidKind::IdString, "id-string", &[("id", "type")]),
+    broken(InvalidKind::IdNegative, "id-negative", &[("id", "type")]),
+    broken(InvalidKind::IdMinusZero, "id-minus-zero", &[("id", "type")]),
+    broken(InvalidKind::IdTooLarge, "id-too-large", &[("id", "range")]),
+    broken(InvalidKind::NameMissing, "name-missing", &[("name", "required")]),
+    broken(InvalidKind::NameNull, "name-null", &[("name", "required")]),
+    broken(InvalidKind::NameEmpty, "name-empty", &[("name", "length")]),
+    broken(InvalidKind::NameTooLong, "name-too-long", &[("name", "length")]),
+    broken(InvalidKind::NameBlank, "name-blank", &[("name", "blank")]),
+    broken(InvalidKind::NameBlankTooLong, "name-blank-too-long", &[("name", "length"), ("name", "blank")]),
+    broken(InvalidKind::NameWrongType, "name-wrong-type", &[("name", "type")]),
+    broken(InvalidKind::DescriptionMissing, "description-missing", &[("description", "required")]),
+    broken(InvalidKind::DescriptionTooLong, "description-too-long", &[("description", "length")]),
+    broken(InvalidKind::DescriptionBlank, "description-blank", &[("description", "blank")]),
+    broken(InvalidKind::DescriptionWrongType, "description-wrong-type", &[("description", "type")]),
+    broken(InvalidKind::TagsMissing, "tags-missing", &[("tags", "required")]),
+    broken(InvalidKind::TagsNotArray, "tags-not-array", &[("tags", "type")]),
+    broken(InvalidKind::TagWrongType, "tag-wrong-type", &[("tags", "type")]),
+    broken(InvalidKind::TagNull, "tag-null", &[("tags", "type")]),
+    broken(InvalidKind::PriceNegative, "price-negative", &[("pricePerHour", "range")]),
+    broken(InvalidKind::PriceString, "price-string", &[("pricePerHour", "type")]),
+    broken(InvalidKind::TimestampTooLate, "timestamp-too-late", &[("timestamp", "timestamp")]),
+    broken(
+        InvalidKind::ManyViolations,
+        "many-violations",
+        &[
+            ("id", "type"),
+            ("name", "length"),
+            ("name", "blank"),
+            ("description", "required"),
+            ("tags", "type"),
+            ("pricePerHour", "range"),
+        ],
+    ),
+    row(InvalidKind::KeyMismatch, "key-mismatch", Reason::KeyIdMismatch),
+    row(InvalidKind::KeyLeadingZero, "key-leading-zero", Reason::KeyIdMismatch),
+    row(InvalidKind::AlreadyExists, "already-exists", Reason::AlreadyExists),
+    row(InvalidKind::UpdateNotFound, "update-not-found", Reason::NotFound),
+    row(InvalidKind::DeleteNotFound, "delete-not-found", Reason::NotFound),
+];
+
+/// In the order of the variants.
+const ODD: [(OddKind, &str); 22] = [
+    (OddKind::UnknownFieldOverflow, "unknown-field-overflow"),
+    (OddKind::UnknownFieldSurrogate, "unknown-field-surrogate"),
+    (OddKind::UnknownNameTwice, "unknown-name-twice"),
+    (OddKind::UnknownNameSurrogate, "unknown-name-surrogate"),
+    (OddKind::EscapedNames, "escaped-names"),
+    (OddKind::EscapedEventType, "escaped-event-type"),
+    (OddKind::DeepestNesting, "deepest-nesting"),
+    (OddKind::WhiteSpace, "white-space"),
+    (OddKind::EventTypeLast, "event-type-last"),
+    (OddKind::NullPrice, "null-price"),
+    (OddKind::MinusZeroPrice, "minus-zero-price"),
+    (OddKind::HugePrice, "huge-price"),
+    (OddKind::TinyPrice, "tiny-price"),
+    (OddKind::ExponentPrice, "exponent-price"),
+    (OddKind::LongestName, "longest-name"),
+    (OddKind::LongestDescription, "longest-description"),
+    (OddKind::EscapedText, "escaped-text"),
+    (OddKind::NoTags, "no-tags"),
+    (OddKind::RepeatedTags, "repeated-tags"),
+    (OddKind::LargestPayload, "largest-payload"),
+    (OddKind::NothingChanges, "nothing-changes"),
+    (OddKind::DeletionWithJunk, "deletion-with-junk"),
+];
+
+impl InvalidKind {
+    /// Every kind, in the order in which the contract checks the rules.
+    pub const ALL: [InvalidKind; INVALID.len()] = {
+        let mut all = [InvalidKind::MissingKey; INVALID.len()];
+        let mut index = 0;
+        while index < all.len() {
+            assert!(INVALID[index].kind as usize == index, "the table is in the order of the variants");
+            all[index] = INVALID[index].kind;
+            index += 1;
+        }
+        all
+    };
+
+    /// The name on the command line: lower case with hyphens.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        INVALID[self as usize].name
+    }
+
+    /// The reason that the dead letter must give.
+    #[must_use]
+    pub fn reason(self) -> Reason {
+        INVALID[self as usize].reason
+    }
+
+    /// Field and code of each violation that an [`Reason::InvalidEvent`] must list, in the order of the fields.
+    #[must_use]
+    pub fn violations(self) -> &'static [(&'static str, &'static str)] {
+        INVALID[self as usize].violations
+    }
+
+    /// How often the kind is drawn, relative to the others, unless the workload says otherwise.
+    #[must_use]
+    pub fn default_weight(self) -> u32 {
+        if self == InvalidKind::TimestampTooLate {
+            0
+        } else if self == InvalidKind::TooLarge {
+            1
+        } else {
+            10
+        }
+    }
+}
+
+impl OddKind {
+    /// Every kind.
+    pub const ALL: [OddKind; ODD.len()] = {
+        let mut all = [OddKind::UnknownFieldOverflow; ODD.len()];
+        let mut index = 0;
+        while index < all.len() {
+            assert!(ODD[index].0 as usize == index, "the table is in the order of the variants");
+            all[index] = ODD[index].0;
+            index += 1;
+        }
+        all
+    };
+
+    /// The name on the command line: lower case with hyphens.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        ODD[self as usize].1
+    }
+
+    /// How often the kind is drawn, relative to the others, unless the workload says otherwise.
+    #[must_use]
+    pub fn default_weight(self) -> u32 {
+        if self == OddKind::LargestPayload { 1 } else { 10 }
+    }
+}
+
+/// There is no kind of this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no kind of event called `{name}`; the kinds are {}", known.join(", "))]
+pub struct UnknownKind {
+    name: String,
+    known: Vec<&'static str>,
+}
+
+impl fmt::Display for InvalidKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl fmt::Display for OddKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for InvalidKind {
+    type Err = UnknownKind;
+
+    fn from_str(name: &str) -> Result<InvalidKind, UnknownKind> {
+        let found = InvalidKind::ALL.into_iter().find(|kind| kind.name() == name);
+        found.ok_or_else(|| UnknownKind { name: name.into(), known: InvalidKind::ALL.map(InvalidKind::name).into() })
+    }
+}
+
+impl FromStr for OddKind {
+    type Err = UnknownKind;
+
+    fn from_str(name: &str) -> Result<OddKind, UnknownKind> {
+        let found = OddKind::ALL.into_iter().find(|kind| kind.name() == name);
+        found.ok_or_else(|| UnknownKind { name: name.into(), known: OddKind::ALL.map(OddKind::name).into() })
+    }
+}

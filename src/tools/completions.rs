@@ -1,0 +1,34 @@
+//! `steward completions`: scripts for shells.
+
+use clap::Args;
+use clap_complete::Shell;
+
+use crate::cli::command;
+use crate::exit_code::ExitCode;
+use crate::tools::failure::CommandFailure;
+use crate::tools::output::Output;
+
+/// Print the script that lets a shell complete steward's commands and flags
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  steward completions bash > /etc/bash_completion.d/steward
+  steward completions zsh > \"${fpath[1]}/_steward\"
+  steward completions fish > ~/.config/fish/completions/steward.fish
+
+Next: start a new shell.")]
+pub(crate) struct CompletionsArguments {
+    /// Which shell
+    #[arg(value_name = "SHELL")]
+    shell: Shell,
+}
+
+pub(crate) fn run(arguments: &CompletionsArguments) -> Result<ExitCode, CommandFailure> {
+    // Into memory first: the generator panics when a pipe breaks.
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut command(), "steward", &mut script);
+    let mut out = Output::new();
+    out.text(&script)?;
+    out.end()?;
+    Ok(ExitCode::Done)
+}

@@ -1,0 +1,391 @@
+//! The try-out: the very pipeline of `steward run`, over a cluster inside this process, fed with events that are wrong
+//! on purpose among good ones, and judged by the reference model.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::app::SystemClock;
+use crate::app::client_events::ClientLog;
+use crate::app::pipeline::{Pipeline, PipelineParts};
+use crate::config::Config;
+use crate::engine::commit::transaction::{CommitOutcome, Committed, OffsetMetadata, TransactionContent};
+use crate::engine::ownership::Ownership;
+use crate::engine::recovery::Topic;
+use crate::engine::recovery::driver::PartitionReader;
+use crate::entity::Reason;
+use crate::kafka::admin::topics::Topics;
+use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
+use crate::kafka::client::settings;
+use crate::kafka::embedded::{EmbeddedCluster, EmbeddedRecord};
+use crate::kafka::reader::committed;
+use crate::kafka::reader::partition_reader::{KafkaPartitionReader, ReaderClients, ReaderSettings};
+use crate::kafka::transactions::commit_thread::CommitThread;
+use crate::ports::{Clock, Reply, Transactions};
+use crate::record::{Partition, Position, header};
+use crate::runtime::StopCause;
+use crate::service::Service;
+use crate::testing::reference::check::{Expectation, SeenRecords, check};
+use crate::testing::reference::{Model, TopicRecord};
+use crate::testing::workload::{GeneratedEvent, InvalidKind, Workload};
+
+const PARTITIONS: i32 = 4;
+const INSTANCE: &str = "demo";
+/// The events arrive in this many portions, so that one can watch.
+const PORTIONS: usize = 60;
+/// How often the outcome is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+/// No demo may take longer.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// What to play.
+#[derive(Debug, Clone)]
+pub struct DemoPlan {
+    /// Same seed, same events.
+    pub seed: u64,
+    /// How many events.
+    pub events: u64,
+    /// Over so many services.
+    pub keys: u32,
+}
+
+/// What can be watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scene {
+    /// The cluster runs, and the pipeline joins its group.
+    Joining {
+        /// Partitions of each topic.
+        partitions: i32,
+    },
+    /// All partitions serve; the events begin to arrive.
+    Serving,
+    /// So far.
+    Progress {
+        /// Events produced.
+        produced: u64,
+        /// Events that are applied, or refused, for good.
+        settled: u64,
+    },
+    /// The first event that was refused for this reason.
+    Refused {
+        /// The reason's code.
+        reason: &'static str,
+        /// Its partition.
+        partition: i32,
+        /// Its offset.
+        offset: i64,
+        /// What was wrong, for a person.
+        detail: String,
+    },
+}
+
+/// What was seen, beside what the model says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Events applied: by the model, and as seen.
+    pub applied: (u64, u64),
+    /// The same for each reason that occurs, in the order of the rules.
+    pub rejected: Vec<(&'static str, u64, u64)>,
+    /// Entities that exist at the end: by the model, and as seen.
+    pub entities: (u64, u64),
+    /// Whatever differs, a sentence each.
+    pub differences: Vec<String>,
+    /// From the first event to the last one settled.
+    pub took: Duration,
+}
+
+impl Outcome {
+    /// Whether everything is as the contract wants it.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        let rejected = self.rejected.iter().all(|(_, expected, seen)| expected == seen);
+        rejected
+            && self.applied.0 == self.applied.1
+            && self.entities.0 == self.entities.1
+            && self.differences.is_empty()
+    }
+}
+
+/// Plays it. Blocks until the outcome is there.
+///
+/// # Errors
+/// What kept it from being played, and what to do.
+pub fn play(plan: &DemoPlan, show: &mut dyn FnMut(Scene)) -> Result<Outcome, String> {
+    let stopped = Arc::new(Mutex::new(None));
+    let stage = DemoRun::set(plan, Arc::clone(&stopped))?;
+    show(Scene::Joining { partitions: PARTITIONS });
+    stage.wait("the partitions to serve", &stopped, || stage.serving() == PARTITIONS as usize)?;
+    show(Scene::Serving);
+    let began = stage.clock.now();
+    let mut told = BTreeSet::new();
+    let mut produced = 0;
+    for portion in stage.events.chunks(stage.events.len().div_ceil(PORTIONS).max(1)) {
+        stage.produce(portion)?;
+        produced += portion.len() as u64;
+        stage.pause(&stopped)?;
+        show(Scene::Progress { produced, settled: stage.settled() });
+        stage.tell_refusals(&mut told, show)?;
+    }
+    stage.wait("the events to be settled", &stopped, || {
+        show(Scene::Progress { produced, settled: stage.settled() });
+        stage.settled() >= produced
+    })?;
+    let took = stage.clock.now().saturating_duration_since(began);
+    stage.tell_refusals(&mut told, show)?;
+    stage.judge(took)
+}
+
+struct DemoRun {
+    clock: SystemClock,
+    config: Config,
+    cluster: EmbeddedCluster,
+    events: Vec<GeneratedEvent>,
+    pipeline: Pipeline,
+    clients: Arc<ClientLog>,
+}
+
+impl DemoRun {
+    fn set(plan: &DemoPlan, stopped: Arc<Mutex<Option<StopCause>>>) -> Result<DemoRun, String> {
+        let clock = SystemClock;
+        let mut workload = Workload {
+            seed: plan.seed,
+            events: plan.events,
+            keys: plan.keys,
+            invalid_share: 0.12,
+            odd_share: 0.05,
+            start_timestamp_ms: clock.unix_ms(),
+            interval_ms: 1,
+            ..Workload::default()
+        };
+        // Rare by default, because it is large; here each reason should be seen.
+        for (kind, weight) in &mut workload.invalid_weights {
+            if *kind == InvalidKind::TooLarge {
+                *weight = 10;
+            }
+        }
+        let events = workload.generate().map_err(|error| error.to_string())?.collect();
+        let cluster = EmbeddedCluster::start()?;
+        let config = config(&cluster);
+        for topic in [&config.kafka.topic, &config.kafka.state_topic, &config.kafka.dlq_topic] {
+            cluster.create_topic(topic, PARTITIONS)?;
+        }
+        let clients = Arc::new(ClientLog::new(clock));
+        let topics = Topics {
+            partitions: PARTITIONS,
+            replication: 1,
+            created: Vec::new(),
+            warnings: Vec::new(),
+            max_batch_bytes: None,
+        };
+        let pipeline = Pipeline::start(PipelineParts {
+            config: &config,
+            instance: INSTANCE,
+            topics,
+            entity: Arc::new(Service),
+            clock: Arc::new(clock),
+            events: Arc::clone(&clients),
+            stop: Arc::new(move |stop| {
+                stopped.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(stop);
+            }),
+            wrap: |transactions, mark| Box::new(RememberedOffsets { transactions, mark, last: Mutex::default() }),
+        })?;
+        Ok(DemoRun { clock, config, cluster, events, pipeline, clients })
+    }
+
+    fn serving(&self) -> usize {
+        self.pipeline.shared().vitals.read(self.clock.now()).serving
+    }
+
+    fn settled(&self) -> u64 {
+        let totals = self.pipeline.shared().stats.totals();
+        totals.applied + totals.rejected.iter().sum::<u64>() + totals.skipped
+    }
+
+    fn produce(&self, events: &[GeneratedEvent]) -> Result<(), String> {
+        let records = events.iter().map(|event| EmbeddedRecord {
+            partition: partition_of(event.key.as_deref()),
+            key: event.key.as_deref(),
+            value: event.value.as_deref(),
+            timestamp_ms: event.timestamp_ms,
+            headers: &event.headers,
+        });
+        self.cluster.produce(&self.config.kafka.topic, records)
+    }
+
+    fn pause(&self, stopped: &Mutex<Option<StopCause>>) -> Result<(), String> {
+        std::thread::sleep(LOOK);
+        match stopped.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            Some(stop) => Err(format!("the pipeline stopped: {stop:?}; please report this with the seed")),
+            None => Ok(()),
+        }
+    }
+
+    fn wait(
+        &self,
+        what: &str,
+        stopped: &Mutex<Option<StopCause>>,
+        mut done: impl FnMut() -> bool,
+    ) -> Result<(), String> {
+        let deadline = self.clock.now() + LIMIT;
+        while !done() {
+            if self.clock.now() >= deadline {
+                return Err(format!("waited {} s for {what}; please report this with the seed", LIMIT.as_secs()));
+            }
+            self.pause(stopped)?;
+        }
+        Ok(())
+    }
+
+    /// Shows the first dead letter of each reason, once it is there.
+    fn tell_refusals(&self, told: &mut BTreeSet<String>, show: &mut dyn FnMut(Scene)) -> Result<(), String> {
+        let totals = self.pipeline.shared().stats.totals();
+        let seen = Reason::ALL.iter().zip(totals.rejected).filter(|(_, count)| *count > 0);
+        if seen.map(|(reason, _)| reason.code()).all(|code| told.contains(code)) {
+            return Ok(());
+        }
+        for letter in self.read(Topic::Dlq)? {
+            let text =
+                |name| letter.last_header(name).flatten().map(|value| String::from_utf8_lossy(value).into_owned());
+            let Some(code) = text(header::REASON) else { continue };
+            let Some(reason) = Reason::ALL.iter().map(|reason| reason.code()).find(|known| *known == code) else {
+                continue;
+            };
+            if told.insert(code) {
+                let offset = text(header::SOURCE_OFFSET).and_then(|digits| digits.parse().ok()).unwrap_or(-1);
+                let detail = text(header::DETAIL).unwrap_or_default();
+                show(Scene::Refused { reason, partition: letter.partition, offset, detail });
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything in a topic, read as a service's consumers would read it.
+    fn read(&self, topic: Topic) -> Result<Vec<TopicRecord>, String> {
+        let settings = settings::reader_committed(&self.config).map_err(|error| error.to_string())?;
+        let settings = committed::settings(&settings, &self.config.kafka.group_id);
+        let events = Arc::clone(&self.clients) as Arc<dyn ClientEvents>;
+        let context = ReportingContext::new(&self.config, ClientRole::Reader, events);
+        let mut clients = ReaderClients::new(&settings, &context).map_err(|error| error.to_string())?;
+        let kafka = &self.config.kafka;
+        let names = ReaderSettings {
+            input: kafka.topic.clone(),
+            state: kafka.state_topic.clone(),
+            dlq: kafka.dlq_topic.clone(),
+            stall_limit: Duration::from_secs(30),
+        };
+        let terms = Arc::new(Ownership::new());
+        let mut records = Vec::new();
+        for number in 0..PARTITIONS {
+            let partition = Partition(number);
+            let owned = (partition, terms.begin(partition));
+            let mut quiet = |_| {};
+            let clock: Arc<dyn Clock> = Arc::new(self.clock);
+            let mut reader =
+                KafkaPartitionReader::new(&mut clients, &names, owned, Arc::clone(&terms), clock, &mut quiet);
+            let bounds = reader.bounds(topic).map_err(|error| error.to_string())?;
+            reader
+                .read(topic, bounds.low, bounds.high, &mut |record| {
+                    let headers = record.headers.iter();
+                    records.push(TopicRecord {
+                        partition: number,
+                        offset: record.offset.0,
+                        timestamp_ms: record.timestamp_ms,
+                        key: record.key.map(<[u8]>::to_vec),
+                        value: record.value.map(<[u8]>::to_vec),
+                        headers: headers.map(|of| (of.name.to_owned(), of.value.map(<[u8]>::to_vec))).collect(),
+                    });
+                })
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(records)
+    }
+
+    fn judge(&self, took: Duration) -> Result<Outcome, String> {
+        let mut model = Model::keeping_history(self.config.limits.max_payload_bytes);
+        let mut applied = 0;
+        let mut expected: BTreeMap<Reason, u64> = BTreeMap::new();
+        let mut ends: BTreeMap<i32, i64> = BTreeMap::new();
+        for record in self.read(Topic::Input)? {
+            ends.insert(record.partition, record.offset + 1);
+            match model.judge_record(&record).reason() {
+                Some(reason) => *expected.entry(reason).or_default() += 1,
+                None => applied += 1,
+            }
+        }
+        let dead_letters = self.read(Topic::Dlq)?;
+        let count = |reason: Reason| {
+            let is_it =
+                |letter: &&TopicRecord| letter.last_header(header::REASON).flatten() == Some(reason.code().as_bytes());
+            dead_letters.iter().filter(is_it).count() as u64
+        };
+        let rejected: Vec<(&'static str, u64, u64)> = Reason::ALL
+            .iter()
+            .map(|reason| (reason.code(), expected.get(reason).copied().unwrap_or(0), count(*reason)))
+            .filter(|(_, expected, seen)| expected + seen > 0)
+            .collect();
+        let state = self.read(Topic::State)?;
+        let mut live: BTreeMap<(i32, &[u8]), bool> = BTreeMap::new();
+        for record in &state {
+            live.insert((record.partition, record.key.as_deref().unwrap_or_default()), record.value.is_some());
+        }
+        let entities = (model.state().len() as u64, live.values().filter(|is_live| **is_live).count() as u64);
+        // The embedded cluster forgets the offsets that are sent in transactions, so there is nothing to compare.
+        let seen = SeenRecords { committed: ends.clone(), ends, dead_letters, state };
+        let kafka = &self.config.kafka;
+        let expectation = Expectation { topic: kafka.topic.clone(), group: kafka.group_id.clone() };
+        let differences = check(&model, &expectation, &seen).iter().map(ToString::to_string).collect();
+        let applied = (applied, self.pipeline.shared().stats.totals().applied);
+        Ok(Outcome { applied, rejected, entities, differences, took })
+    }
+}
+
+fn config(cluster: &EmbeddedCluster) -> Config {
+    let mut config = Config::default();
+    config.kafka.bootstrap_servers = cluster.bootstrap_servers();
+    // The embedded cluster waits for most of a session in each round of a rebalance.
+    config.kafka.session_timeout_ms = 6_000;
+    config
+}
+
+fn partition_of(key: Option<&[u8]>) -> Partition {
+    let sum: i32 = key.unwrap_or_default().iter().map(|byte| i32::from(*byte)).sum();
+    Partition(sum % PARTITIONS)
+}
+
+/// Transactions on a cluster that shows whatever was produced, committed or not, and forgets the offsets: what was sent
+/// last took effect, so that is what a question for the committed positions is answered with.
+struct RememberedOffsets {
+    transactions: CommitThread,
+    mark: OffsetMetadata,
+    last: Mutex<Option<Arc<TransactionContent>>>,
+}
+
+impl Transactions for RememberedOffsets {
+    fn commit(&self, content: Arc<TransactionContent>, reply: Reply) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&content));
+        self.transactions.commit(content, reply);
+    }
+
+    fn renew(&self, partitions: Vec<Partition>, reply: Reply) {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mark = self.mark.clone();
+        let remember = move |answer| {
+            let answer = match (answer, last) {
+                (CommitOutcome::Renewed(committed), Some(content)) => {
+                    let ends: BTreeMap<Partition, Position> =
+                        content.stretches.iter().map(|stretch| (stretch.partition, stretch.end)).collect();
+                    let remembered = |partition: Partition| {
+                        let position = *ends.get(&partition)?;
+                        Some(Committed { position, mark: mark.of(content.number) })
+                    };
+                    CommitOutcome::Renewed(
+                        committed.into_iter().map(|(of, found)| (of, remembered(of).or(found))).collect(),
+                    )
+                }
+                (answer, _) => answer,
+            };
+            reply(answer);
+        };
+        self.transactions.renew(partitions, Box::new(remember));
+    }
+}

@@ -1,0 +1,234 @@
+//! `steward dlq`: what was refused, read from the dead letter topic as any reader of it would; and back to the input.
+//!
+//! Values are shown only by `show`, which was asked for one; a list tells how long they are.
+
+mod dlq_record;
+mod filter;
+mod list;
+mod receipt;
+mod replay;
+mod replay_plan;
+mod row;
+mod show;
+
+pub use crate::tools::dlq::dlq_record::{DlqLocation, DlqRecord, EventSourceHeaders, ReplayEvent};
+pub use crate::tools::dlq::filter::DlqFilter;
+pub use crate::tools::dlq::receipt::{NotAReceipt, ReplayReceipt, ReplayReceipts};
+pub use crate::tools::dlq::replay_plan::{
+    InputLog, NAMED_LETTERS, Obstacle, Outlook, Overtaken, ReplayDecision, ReplayPlan, fate, outlook,
+};
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use clap::{Args, Subcommand};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::app::SystemClock;
+use crate::config::Config;
+use crate::entity::Reason;
+use crate::exit_code::ExitCode;
+use crate::kafka::admin::access::AccessFailure;
+use crate::kafka::reader::topic_reader::{ReadRecord, ReadScope, TopicProgress, TopicReader};
+use crate::kafka::replay::ReplayFailure;
+use crate::kafka::replay_receipts;
+use crate::record::{Offset, Partition};
+use crate::tools::complain;
+use crate::tools::failure::CommandFailure;
+use crate::tools::options::{ConfigFile, Override};
+use crate::tools::output::{
+    OutputFormatFlag, {self},
+};
+
+/// Look at refused events: list them, show one, send them to the input again
+///
+/// Reads the dead letter topic from its start to its end, committed records only, and joins no group, so it disturbs
+/// nobody.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  steward dlq list --config config.toml --reason not_found --since 2026-01-31T12:00:00Z
+  steward dlq show 3 4711 --config config.toml
+  steward dlq replay --config config.toml --reason not_found
+
+Next: docs/dlq-reasons.md says for each reason what to do.")]
+pub(crate) struct DlqArguments {
+    #[command(subcommand)]
+    command: DlqCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum DlqCommand {
+    List(Box<list::DlqListArguments>),
+    Show(Box<show::DlqShowArguments>),
+    Replay(Box<replay::DlqReplayArguments>),
+}
+
+pub(crate) fn run(arguments: &DlqArguments) -> Result<ExitCode, CommandFailure> {
+    match &arguments.command {
+        DlqCommand::List(arguments) => list::run(arguments),
+        DlqCommand::Show(arguments) => show::run(arguments),
+        DlqCommand::Replay(arguments) => replay::run(arguments),
+    }
+}
+
+/// Where the dead letters are.
+#[derive(Debug, Args)]
+struct DlqSourceOptions {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Where to find Kafka: host:port, separated by commas; wins over the configuration
+    #[arg(long, value_name = "HOST:PORT")]
+    bootstrap_servers: Option<String>,
+    /// The topic to read; wins over the configuration's kafka.dlq_topic
+    #[arg(long, value_name = "TOPIC")]
+    dlq_topic: Option<String>,
+    /// How long to wait for a broker that does not answer, or an open transaction, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    timeout_ms: u64,
+    #[command(flatten)]
+    form: OutputFormatFlag,
+}
+
+/// Which dead letters are wanted: those that all flags let through.
+#[derive(Debug, Args)]
+struct Wanted {
+    /// Only those of this reason, can be given several times: without it, of any
+    #[arg(long, value_name = "REASON", value_parser = reason_parser())]
+    reason: Vec<Reason>,
+    /// Only those of this key, can be given several times: without it, of any
+    #[arg(long, value_name = "KEY", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    key: Vec<String>,
+    /// Only those refused at this time or later, such as 2026-01-31T12:00:00Z: without it, from the first on
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    since: Option<i64>,
+    /// Only those refused before this time, such as 2026-01-31T13:00:00+01:00: without it, up to the last
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    until: Option<i64>,
+    /// Only those of this partition: without it, of all
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(0..))]
+    partition: Option<i32>,
+    /// Only the one at this offset of the partition, can be given several times: without it, at any
+    #[arg(long, value_name = "OFFSET", requires = "partition", value_parser = clap::value_parser!(i64).range(0..))]
+    offset: Vec<i64>,
+    /// Only those whose event stands at this offset of the input or behind it: without it, at any
+    #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
+    source_from: Option<i64>,
+    /// Only those whose event stands at this offset of the input or before it: without it, at any
+    #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
+    source_to: Option<i64>,
+}
+
+fn reason_parser() -> impl clap::builder::TypedValueParser<Value = Reason> {
+    PossibleValuesParser::new(Reason::ALL.map(Reason::code)).map(|code| {
+        let found = Reason::ALL.into_iter().find(|reason| reason.code() == code);
+        found.expect("clap lets only the codes through that it was given")
+    })
+}
+
+/// Milliseconds since 1970.
+fn parse_time(text: &str) -> Result<i64, String> {
+    let moment = OffsetDateTime::parse(text, &Rfc3339)
+        .map_err(|error| format!("{error}; write date, time and offset, such as 2026-01-31T12:00:00Z"))?;
+    i64::try_from(moment.unix_timestamp_nanos().div_euclid(1_000_000)).map_err(|_| "it is out of range".to_owned())
+}
+
+impl Wanted {
+    fn filter(&self) -> DlqFilter {
+        DlqFilter {
+            reasons: self.reason.clone(),
+            keys: self.key.iter().map(|key| key.clone().into_bytes()).collect(),
+            offsets: self.offset.iter().map(|offset| Offset(*offset)).collect(),
+            since_ms: self.since,
+            until_ms: self.until,
+            source_from: self.source_from.map(Offset),
+            source_to: self.source_to.map(Offset),
+        }
+    }
+
+    fn scope(&self) -> ReadScope {
+        self.partition.map_or(ReadScope::All, |partition| ReadScope::One(Partition(partition)))
+    }
+}
+
+impl DlqSourceOptions {
+    /// `topic` overrides the input topic.
+    fn load(&self, topic: Option<&str>) -> Result<Config, CommandFailure> {
+        let servers = Override {
+            flag: "--bootstrap-servers",
+            key: "kafka.bootstrap_servers",
+            value: self.bootstrap_servers.as_deref(),
+        };
+        let dlq_topic = Override { flag: "--dlq-topic", key: "kafka.dlq_topic", value: self.dlq_topic.as_deref() };
+        let topic = Override { flag: "--topic", key: "kafka.topic", value: topic };
+        Ok(self.config.load(&[servers, dlq_topic, topic])?.config)
+    }
+
+    fn limit(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+
+    fn open(&self, config: &Config, scope: ReadScope) -> Result<TopicReader<'static>, AccessFailure> {
+        TopicReader::open(config, &config.kafka.dlq_topic, scope, self.limit(), &SystemClock)
+    }
+
+    /// What was replayed, as far as it may be read: whoever only looks can do without.
+    fn marks_if_readable(&self, config: &Config, scope: ReadScope) -> Result<Option<ReplayReceipts>, CommandFailure> {
+        // A record is asked for by its offset among the dead letters, which are not the marks' own.
+        let scope = match scope {
+            ReadScope::Record(partition, _) => ReadScope::One(partition),
+            ReadScope::All | ReadScope::One(_) => scope,
+        };
+        match self.marks(config, scope) {
+            Err(CommandFailure::Replay(ReplayFailure::Access(refused @ AccessFailure::Refused { .. }))) => {
+                complain(&format!("what was replayed is not known: {refused}"));
+                Ok(None)
+            }
+            // The topic of marks was made when the dead letters had fewer partitions.
+            Err(CommandFailure::Replay(ReplayFailure::Access(AccessFailure::UnknownPartition { .. }))) => {
+                Ok(Some(ReplayReceipts::default()))
+            }
+            read => read.map(Some),
+        }
+    }
+
+    fn marks(&self, config: &Config, scope: ReadScope) -> Result<ReplayReceipts, CommandFailure> {
+        let bar = output::bar(0, "offsets of marks");
+        let read = replay_receipts::read(config, scope, self.limit(), &SystemClock, |progress| show_on(&bar, progress));
+        bar.finish_and_clear();
+        Ok(read?)
+    }
+}
+
+fn show_on(bar: &indicatif::ProgressBar, progress: TopicProgress) {
+    bar.set_length(progress.total);
+    bar.set_position(progress.done);
+}
+
+/// Reads every dead letter of the topic, until `take` fails or has enough.
+fn read_letters(
+    reader: TopicReader<'_>,
+    mut take: impl FnMut(&DlqRecord<'_>) -> Result<ControlFlow<()>, CommandFailure>,
+    progress: impl FnMut(TopicProgress),
+) -> Result<(), CommandFailure> {
+    let mut taken = Ok(ControlFlow::Continue(()));
+    let read = reader.read(
+        |record| {
+            taken = take(&letter(&record));
+            match &taken {
+                Ok(ControlFlow::Continue(())) => ControlFlow::Continue(()),
+                Ok(ControlFlow::Break(())) | Err(_) => ControlFlow::Break(()),
+            }
+        },
+        progress,
+    );
+    taken.map(drop)?;
+    Ok(read?)
+}
+
+fn letter<'a>(record: &'a ReadRecord<'_>) -> DlqRecord<'a> {
+    let place = DlqLocation { partition: record.partition(), offset: record.offset() };
+    DlqRecord::new(place, record.timestamp_ms(), record.key(), record.value(), record.headers())
+}

@@ -1,0 +1,129 @@
+//! `steward dlq list`.
+
+use std::collections::BTreeMap;
+use std::io::{
+    IsTerminal as _, {self},
+};
+use std::ops::ControlFlow;
+
+use clap::Args;
+
+use crate::exit_code::ExitCode;
+use crate::tools::complain;
+use crate::tools::dlq::row::{
+    DlqRow, {self},
+};
+use crate::tools::dlq::{DlqLocation, DlqRecord, DlqSourceOptions, Wanted, read_letters, show_on};
+use crate::tools::failure::CommandFailure;
+use crate::tools::output::{
+    Output, OutputFormat, {self},
+};
+
+/// Rows of a table, unless `--limit` says otherwise.
+const TABLE_ROWS: usize = 100;
+
+/// Print refused events, without their values
+///
+/// The newest ones in the order in which they were refused. Without a limit, --json prints all, as they are read: in
+/// the order of the offsets within a partition.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  steward dlq list --config config.toml
+  steward dlq list --config config.toml --reason invalid_event --since 2026-01-31T12:00:00Z --limit 20
+  steward dlq list --config config.toml --key 42 --json | jq -r .detail
+
+With --json each dead letter is one line: partition, offset and timestamp_ms (of the dead letter: when it was refused), \
+reason, detail, key (null where it is null or not UTF-8), key_base64 (where it is not UTF-8), value_bytes, truncated, \
+source_topic, source_partition, source_offset, source_timestamp_ms (of the event), replayed (null where that may not \
+be read).
+
+Next: `steward dlq show PARTITION OFFSET` shows one of them whole.")]
+pub(super) struct DlqListArguments {
+    #[command(flatten)]
+    source: DlqSourceOptions,
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Print so many dead letters at the most, the newest: without it, 100 in a table, all with --json
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<usize>,
+}
+
+/// How many there are, by the code of their reason.
+#[derive(Default)]
+struct ListCounts {
+    by_reason: BTreeMap<&'static str, u64>,
+    total: u64,
+}
+
+impl ListCounts {
+    fn count(&mut self, letter: &DlqRecord<'_>) {
+        let code = letter.reason().map_or("(not written by steward)", crate::entity::Reason::code);
+        *self.by_reason.entry(code).or_default() += 1;
+        self.total += 1;
+    }
+}
+
+pub(super) fn run(arguments: &DlqListArguments) -> Result<ExitCode, CommandFailure> {
+    let DlqListArguments { source, wanted, .. } = arguments;
+    let config = source.load(None)?;
+    let (scope, filter) = (wanted.scope(), wanted.filter());
+    let reader = source.open(&config, scope)?;
+    let replayed = source.marks_if_readable(&config, scope)?;
+
+    let form = source.form.form();
+    let limit = match (arguments.limit, form) {
+        (Some(limit), _) => Some(limit),
+        (None, OutputFormat::Table) => Some(TABLE_ROWS),
+        (None, OutputFormat::Json) => None,
+    };
+    let mut out = Output::new();
+    let mut newest: BTreeMap<(Option<i64>, DlqLocation), DlqRow> = BTreeMap::new();
+    let mut counts = ListCounts::default();
+    // Lines that are printed while they are read would run into the bar.
+    let is_quiet = limit.is_none() && io::stdout().is_terminal();
+    let bar = if is_quiet { indicatif::ProgressBar::hidden() } else { output::bar(0, "offsets") };
+    let take = |letter: &DlqRecord<'_>| {
+        if filter.wants(letter) {
+            counts.count(letter);
+            let row = DlqRow::new(letter, replayed.as_ref());
+            match limit {
+                None => out.line(&output::json(&row))?,
+                Some(limit) => {
+                    newest.insert(DlqRow::order(letter), row);
+                    if newest.len() > limit {
+                        newest.pop_first();
+                    }
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    };
+    let read = read_letters(reader, take, |progress| show_on(&bar, progress));
+    bar.finish_and_clear();
+    read?;
+
+    match form {
+        OutputFormat::Json => {
+            for row in newest.values() {
+                out.line(&output::json(row))?;
+            }
+        }
+        OutputFormat::Table => out.line(&row::table(newest.values()))?,
+    }
+    out.end()?;
+    tell(&counts, limit, form);
+    Ok(ExitCode::Done)
+}
+
+fn tell(counts: &ListCounts, limit: Option<usize>, form: OutputFormat) {
+    let total = counts.total;
+    let shown = limit.map_or(total, |limit| total.min(limit as u64));
+    let reasons: Vec<String> = counts.by_reason.iter().map(|(code, count)| format!("{code} {count}")).collect();
+    let reasons = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join(", ")) };
+    if shown < total {
+        complain(&format!("the newest {shown} of {total} dead letters{reasons}; --limit {total} shows all of them"));
+    } else if form == OutputFormat::Table {
+        complain(&format!("{total} dead letters{reasons}"));
+    }
+}

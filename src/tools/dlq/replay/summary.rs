@@ -1,0 +1,136 @@
+//! What a replay did, or would do, by count and reason; and the warnings before it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::tools::complain;
+use crate::tools::dlq::replay::Done;
+use crate::tools::dlq::replay::plan::Planned;
+use crate::tools::dlq::{NAMED_LETTERS, Obstacle};
+use crate::tools::failure::CommandFailure;
+use crate::tools::output::{
+    OutputFormat, {self},
+};
+
+/// Says on standard error what someone should think of before.
+pub(super) fn warn(planned: &Planned) {
+    let plan = &planned.plan;
+    for (obstacle, (count, named)) in &plan.kept {
+        let places: Vec<String> = named.iter().map(ToString::to_string).collect();
+        let more = if *count > NAMED_LETTERS as u64 { ", and more" } else { "" };
+        complain(&format!("{count} cannot be sent, {}: {}{more}", why(*obstacle), places.join(", ")));
+    }
+    if plan.total() == 0 {
+        return;
+    }
+    if plan.refused_again() > 0 {
+        complain(&format!(
+            "warning: {} of {} break a rule whatever their service is, and are going to be refused again",
+            plan.refused_again(),
+            plan.total()
+        ));
+    }
+    match planned.overwrites {
+        Some(0) => {}
+        Some(count) => complain(&format!(
+            "warning: {count} of {} are older than what their service contains; an old update that is sent now overwrites newer values",
+            plan.total()
+        )),
+        None => complain(
+            "warning: an event that is sent again takes effect behind all that came since; an old update overwrites newer values",
+        ),
+    }
+}
+
+fn why(obstacle: Obstacle) -> &'static str {
+    match obstacle {
+        Obstacle::Truncated => {
+            "their value was too large for the dead letter topic (it stands in the input at its source offset)"
+        }
+        Obstacle::FromElsewhere => "they come from another topic or partition than the input has",
+        Obstacle::Unreadable => "their headers are not those that this version of steward writes",
+    }
+}
+
+#[derive(Serialize)]
+struct ReplaySummaryJson {
+    executed: bool,
+    interrupted: bool,
+    elapsed_ms: u128,
+    planned: u64,
+    replayed: u64,
+    reasons: BTreeMap<&'static str, JsonCounts>,
+    overwrites: Option<u64>,
+    replayed_before: u64,
+    truncated: u64,
+    from_elsewhere: u64,
+    unreadable: u64,
+    refused_by_broker: usize,
+}
+
+#[derive(Serialize)]
+struct JsonCounts {
+    replay: u64,
+    refused_again: u64,
+}
+
+/// Prints it. `done` is `None` where nothing was to be done.
+///
+/// # Errors
+/// Standard output does not take it.
+pub(super) fn tell(
+    planned: &Planned,
+    count: u64,
+    done: Option<&Done>,
+    form: OutputFormat,
+) -> Result<(), CommandFailure> {
+    match form {
+        OutputFormat::Json => output::print(&json(planned, count, done)),
+        OutputFormat::Table => output::print(&text(planned, count, done)),
+    }
+}
+
+fn json(planned: &Planned, count: u64, done: Option<&Done>) -> String {
+    let plan = &planned.plan;
+    let kept = |obstacle| plan.kept.get(&obstacle).map_or(0, |(count, _)| *count);
+    let counts = plan.reasons.iter().map(|(reason, counts)| {
+        (reason.code(), JsonCounts { replay: counts.replay, refused_again: counts.refused_again })
+    });
+    output::json(&ReplaySummaryJson {
+        executed: done.is_some(),
+        interrupted: done.is_some_and(|done| done.interrupted),
+        elapsed_ms: done.map_or(0, |done| done.elapsed.as_millis()),
+        planned: count,
+        replayed: done.map_or(0, |done| done.replayed),
+        reasons: counts.collect(),
+        overwrites: planned.overwrites,
+        replayed_before: plan.replayed,
+        truncated: kept(Obstacle::Truncated),
+        from_elsewhere: kept(Obstacle::FromElsewhere),
+        unreadable: kept(Obstacle::Unreadable),
+        refused_by_broker: done.map_or(0, |done| done.refused.len()),
+    })
+}
+
+fn text(planned: &Planned, count: u64, done: Option<&Done>) -> String {
+    let plan = &planned.plan;
+    let mut table = output::table(["reason", "to send", "of them refused again for sure"]);
+    for (reason, counts) in &plan.reasons {
+        table.add_row([reason.code(), &counts.replay.to_string(), &counts.refused_again.to_string()]);
+    }
+    let before = match plan.replayed {
+        0 => String::new(),
+        before => format!("; {before} more were replayed before"),
+    };
+    let told = match done {
+        None if count < plan.total() => format!("{count} of {} dead letters would be sent", plan.total()),
+        None => format!("{count} dead letters would be sent"),
+        Some(done) => format!(
+            "{} of {count} dead letters sent to the input again, in {:.1} s",
+            done.replayed,
+            done.elapsed.as_secs_f64()
+        ),
+    };
+    if plan.reasons.is_empty() { format!("{told}{before}") } else { format!("{table}\n{told}{before}") }
+}

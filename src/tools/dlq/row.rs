@@ -1,0 +1,121 @@
+//! A dead letter without its value, as it is listed.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::tools::dlq::{DlqLocation, DlqRecord, ReplayReceipts};
+use crate::tools::output;
+
+/// Characters of a detail in a table at the most.
+const DETAIL_LENGTH: usize = 120;
+/// Characters of a key in a table at the most.
+const KEY_LENGTH: usize = 40;
+
+/// What a list tells of a dead letter.
+#[derive(Debug, Serialize)]
+pub(super) struct DlqRow {
+    partition: i32,
+    offset: i64,
+    timestamp_ms: Option<i64>,
+    reason: Option<String>,
+    detail: Option<String>,
+    key: Option<String>,
+    /// Only where the key is not UTF-8.
+    key_base64: Option<String>,
+    value_bytes: Option<u64>,
+    truncated: bool,
+    source_topic: Option<String>,
+    source_partition: Option<i32>,
+    source_offset: Option<i64>,
+    source_timestamp_ms: Option<i64>,
+    /// Null where it is not known.
+    replayed: Option<bool>,
+}
+
+impl DlqRow {
+    pub(super) fn new(letter: &DlqRecord<'_>, replayed: Option<&ReplayReceipts>) -> DlqRow {
+        let source = letter.source();
+        let (key, key_base64) = text_or_base64(letter.key);
+        DlqRow {
+            partition: letter.place.partition.0,
+            offset: letter.place.offset.0,
+            timestamp_ms: letter.timestamp_ms,
+            reason: letter.reason_code().map(str::to_owned),
+            detail: letter.detail().map(Cow::into_owned),
+            key,
+            key_base64,
+            value_bytes: letter.truncated_bytes().or(letter.value.map(|value| value.len() as u64)),
+            truncated: letter.truncated_bytes().is_some(),
+            source_topic: source.map(|source| source.topic.to_owned()),
+            source_partition: source.map(|source| source.partition.0),
+            source_offset: source.map(|source| source.offset.0),
+            source_timestamp_ms: source.and_then(|source| source.timestamp_ms),
+            replayed: replayed.map(|replayed| replayed.contains_letter(letter)),
+        }
+    }
+
+    /// The order in which a list is read: as they were refused.
+    pub(super) fn order(letter: &DlqRecord<'_>) -> (Option<i64>, DlqLocation) {
+        (letter.timestamp_ms, letter.place)
+    }
+}
+
+/// One line for each dead letter.
+pub(super) fn table<'a>(rows: impl Iterator<Item = &'a DlqRow>) -> String {
+    let mut table =
+        output::table(["partition", "offset", "refused at", "reason", "key", "source offset", "replayed", "detail"]);
+    for row in rows {
+        table.add_row([
+            row.partition.to_string(),
+            row.offset.to_string(),
+            row.timestamp_ms.map_or_else(String::new, moment),
+            short(row.reason.as_deref().unwrap_or("(not written by steward)"), KEY_LENGTH),
+            match (&row.key, &row.key_base64) {
+                (Some(key), _) => short(key, KEY_LENGTH),
+                (None, Some(base64)) => short(&format!("base64 {base64}"), KEY_LENGTH),
+                (None, None) => "(null)".to_owned(),
+            },
+            row.source_offset.map_or_else(String::new, |offset| offset.to_string()),
+            replayed(row.replayed).to_owned(),
+            short(row.detail.as_deref().unwrap_or_default(), DETAIL_LENGTH),
+        ]);
+    }
+    table.to_string()
+}
+
+/// In words.
+pub(super) fn replayed(replayed: Option<bool>) -> &'static str {
+    match replayed {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "not known",
+    }
+}
+
+/// At most so many characters, harmless.
+fn short(text: &str, length: usize) -> String {
+    match text.char_indices().nth(length) {
+        Some((end, _)) => format!("{}…", output::harmless(&text[..end])),
+        None => output::harmless(text),
+    }
+}
+
+/// `2026-01-31T12:00:00.123Z`; the number itself where that is no time.
+pub(super) fn moment(ms: i64) -> String {
+    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok();
+    moment.and_then(|moment| moment.format(&Rfc3339).ok()).unwrap_or_else(|| format!("{ms} ms since 1970"))
+}
+
+/// The bytes as text, or in base64 where they are none. Neither where they are null.
+pub(super) fn text_or_base64(bytes: Option<&[u8]>) -> (Option<String>, Option<String>) {
+    let Some(bytes) = bytes else { return (None, None) };
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (Some(text.to_owned()), None),
+        Err(_) => (None, Some(BASE64_STANDARD.encode(bytes))),
+    }
+}

@@ -1,0 +1,135 @@
+//! `steward dlq show`.
+
+use std::ops::ControlFlow;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::exit_code::ExitCode;
+use crate::kafka::reader::topic_reader::ReadScope;
+use crate::record::{Offset, Partition};
+use crate::tools::dlq::row::{DlqRow, moment, replayed, text_or_base64};
+use crate::tools::dlq::{DlqRecord, DlqSourceOptions, ReplayReceipts, read_letters};
+use crate::tools::failure::CommandFailure;
+use crate::tools::output::{
+    OutputFormat, {self},
+};
+
+/// Print one refused event whole, with its value
+///
+/// Exits with 15 if there is no dead letter at this offset.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  steward dlq show 3 4711 --config config.toml
+  steward dlq show 3 4711 --json | jq -r .value
+
+With --json it is one line with the fields of `steward dlq list`, and: value (null where it is null or not UTF-8), \
+value_base64 (where it is not UTF-8), headers (the event's own, in order, each with name, value and value_base64). \
+Without it, what would steer a terminal is shown as an escape.
+
+Next: docs/dlq-reasons.md says what to do; `steward dlq replay --partition 3 --offset 4711` sends it to the input again.")]
+pub(super) struct DlqShowArguments {
+    /// The partition of the dead letter topic
+    #[arg(value_name = "PARTITION", value_parser = clap::value_parser!(i32).range(0..))]
+    partition: i32,
+    /// The offset in that partition
+    #[arg(value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
+    offset: i64,
+    #[command(flatten)]
+    source: DlqSourceOptions,
+}
+
+pub(super) fn run(arguments: &DlqShowArguments) -> Result<ExitCode, CommandFailure> {
+    let source = &arguments.source;
+    let config = source.load(None)?;
+    let scope = ReadScope::Record(Partition(arguments.partition), Offset(arguments.offset));
+    let reader = source.open(&config, scope)?;
+    let marks = source.marks_if_readable(&config, scope)?;
+    let mut shown = None;
+    let take = |letter: &DlqRecord<'_>| {
+        shown = Some(match source.form.form() {
+            OutputFormat::Json => json(letter, marks.as_ref()),
+            OutputFormat::Table => details(letter, marks.as_ref()),
+        });
+        Ok(ControlFlow::Break(()))
+    };
+    read_letters(reader, take, |_| ())?;
+    let Some(shown) = shown else {
+        let (topic, partition, offset) = (&config.kafka.dlq_topic, arguments.partition, arguments.offset);
+        return Err(CommandFailure::NotFound(format!(
+            "there is no dead letter in {topic} partition {partition} at offset {offset}: retention removed it, or it is no record's offset; see `steward dlq list --partition {partition}`"
+        )));
+    };
+    output::print(&shown)?;
+    Ok(ExitCode::Done)
+}
+
+#[derive(Serialize)]
+struct DlqRecordJson {
+    #[serde(flatten)]
+    row: DlqRow,
+    value: Option<String>,
+    value_base64: Option<String>,
+    headers: Vec<JsonHeader>,
+}
+
+#[derive(Serialize)]
+struct JsonHeader {
+    name: String,
+    value: Option<String>,
+    value_base64: Option<String>,
+}
+
+/// One line of JSON.
+fn json(letter: &DlqRecord<'_>, marks: Option<&ReplayReceipts>) -> String {
+    let header = |(name, value): (&str, Option<&[u8]>)| {
+        let (value, value_base64) = text_or_base64(value);
+        JsonHeader { name: name.to_owned(), value, value_base64 }
+    };
+    let (value, value_base64) = text_or_base64(letter.value);
+    let headers = letter.own_headers().map(header).collect();
+    output::json(&DlqRecordJson { row: DlqRow::new(letter, marks), value, value_base64, headers })
+}
+
+/// Everything, a line for each field.
+fn details(letter: &DlqRecord<'_>, marks: Option<&ReplayReceipts>) -> String {
+    let mut table = output::table(["field", "value"]);
+    let mut row = |name: &str, value: String| {
+        table.add_row([name.to_owned(), value]);
+    };
+    let not_told = || "not told".to_owned();
+    row("dead letter", format!("partition {}, offset {}", letter.place.partition, letter.place.offset));
+    row("refused at", letter.timestamp_ms.map_or_else(not_told, moment));
+    row("reason", letter.reason_code().map_or_else(not_told, output::harmless));
+    row("detail", letter.detail().map_or_else(not_told, |detail| output::harmless(&detail)));
+    row("replayed", replayed(marks.map(|marks| marks.contains_letter(letter))).to_owned());
+    match letter.source() {
+        Some(source) => {
+            let topic = output::harmless(source.topic);
+            row("event", format!("{topic} partition {}, offset {}", source.partition, source.offset));
+            row("event's timestamp", source.timestamp_ms.map_or_else(|| "none".to_owned(), moment));
+        }
+        None => row("event", not_told()),
+    }
+    row("key", bytes(letter.key));
+    for (name, value) in letter.own_headers() {
+        row(&format!("header {}", output::harmless(name)), bytes(value));
+    }
+    match letter.truncated_bytes() {
+        Some(length) => row("value", format!("(left out: the topic did not take its {length} bytes)")),
+        None => row("value", bytes(letter.value)),
+    }
+    table.to_string()
+}
+
+/// The bytes for a person.
+fn bytes(bytes: Option<&[u8]>) -> String {
+    match bytes.map(String::from_utf8_lossy) {
+        None => "(null)".to_owned(),
+        Some(std::borrow::Cow::Borrowed(text)) => output::harmless(text),
+        Some(std::borrow::Cow::Owned(lossy)) => {
+            format!("{} (not UTF-8; --json shows the bytes)", output::harmless(&lossy))
+        }
+    }
+}

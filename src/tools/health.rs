@@ -1,0 +1,117 @@
+//! `steward health`: the probes. They read the heartbeat file, and nothing else that could fail.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use crate::app::SystemClock;
+use crate::config::{Config, environment, keys};
+use crate::exit_code::ExitCode;
+use crate::observability::heartbeat::{DEFAULT_MAX_AGE_MS, Heartbeat, Judgement};
+use crate::ports::Clock as _;
+use crate::tools::failure::CommandFailure;
+use crate::tools::options::ConfigFile;
+use crate::tools::{complain, output};
+
+/// The key that names the file.
+const FILE_KEY: &str = "health.file";
+
+/// Ask the running process how it is (for probes)
+///
+/// `steward run` writes the file health.file once a second, with what it knows about itself. These commands read it,
+/// print one line that says why, and exit with 0 (healthy) or 15 (not). A file that is missing, older than
+/// --max-age-ms, damaged or dated into the future is not healthy. No port is open, and no broker is asked.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example, in a pod:
+  livenessProbe:
+    exec: { command: [steward, health, live] }
+    periodSeconds: 5
+    failureThreshold: 3
+
+Next: where the line is not enough, the log of the process says more.")]
+pub(crate) struct HealthArguments {
+    #[command(subcommand)]
+    command: HealthCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum HealthCommand {
+    /// Is there progress, or a known reason for none? If not, restart the process
+    #[command(after_help = LIVE_HELP)]
+    Live(ProbeArguments),
+    /// Is it a settled member of the group that serves all it owns? If not, wait before stopping the next one
+    #[command(after_help = READY_HELP)]
+    Ready(ProbeArguments),
+}
+
+const LIVE_HELP: &str = "\
+Example:
+  steward health live --config config.toml
+
+Next: `steward health ready` asks for more; the log says what a process that is not live waits for.";
+
+const READY_HELP: &str = "\
+Example:
+  steward health ready --config config.toml
+
+Next: a process that restores for long tells its progress in the log.";
+
+#[derive(Debug, Args)]
+struct ProbeArguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The heartbeat file, instead of the configuration's health.file
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// How old the last heartbeat may be, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = DEFAULT_MAX_AGE_MS, value_parser = clap::value_parser!(u64).range(1..))]
+    max_age_ms: u64,
+}
+
+pub(crate) fn run(arguments: &HealthArguments) -> Result<ExitCode, CommandFailure> {
+    let judge = match &arguments.command {
+        HealthCommand::Live(_) => Heartbeat::judge_live,
+        HealthCommand::Ready(_) => Heartbeat::judge_ready,
+    };
+    let (HealthCommand::Live(probe) | HealthCommand::Ready(probe)) = &arguments.command;
+    let path = probe.file.clone().unwrap_or_else(|| configured_file(probe.config.path()));
+    let judgement = match Heartbeat::read(&path) {
+        Ok(heartbeat) => judge(&heartbeat, SystemClock.unix_ms(), Duration::from_millis(probe.max_age_ms)),
+        Err(error) => Judgement::Unhealthy(error.to_string()),
+    };
+    let code = match judgement {
+        Judgement::Healthy(_) => ExitCode::Done,
+        Judgement::Unhealthy(_) => ExitCode::CheckFailed,
+    };
+    output::print(&output::harmless(&judgement.to_string()))?;
+    Ok(code)
+}
+
+/// The file that the running process writes: the variable, else the key in the file, else the default.
+///
+/// Read without judging anything else on purpose. The running process has its configuration; a mistake that somebody
+/// writes into the file later must not make every probe fail and restart what works.
+fn configured_file(config: Option<&Path>) -> PathBuf {
+    let variable = keys::variable(FILE_KEY);
+    let overridden = environment().find(|(name, _)| name.eq_ignore_ascii_case(&variable)).map(|(_, value)| value);
+    let named = overridden.filter(|value| !value.is_empty()).map(PathBuf::from);
+    named.or_else(|| config.and_then(file_in)).unwrap_or_else(|| Config::default().health.file)
+}
+
+fn file_in(config: &Path) -> Option<PathBuf> {
+    let read = std::fs::read_to_string(config).map_err(|error| error.to_string());
+    // The parser's own words: its `Display` would quote the line, which may hold a secret.
+    let parsed = read.and_then(|text| text.parse::<toml::Table>().map_err(|error| error.message().trim().to_owned()));
+    match parsed {
+        Ok(table) => table.get("health")?.get("file")?.as_str().map(PathBuf::from),
+        Err(problem) => {
+            complain(&format!(
+                "warning: {} cannot be read ({problem}), so the default health.file is looked at; name the file with --file",
+                config.display()
+            ));
+            None
+        }
+    }
+}

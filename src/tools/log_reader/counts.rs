@@ -1,0 +1,67 @@
+//! Owns the reading of lists such as `0:12,1:0`, and bounded counts by name.
+
+use std::collections::BTreeMap;
+
+/// Names that a [`Tally`] tells apart.
+const MAX_NAMES: usize = 128;
+/// Longest name that is kept, in characters; a key's text and a reason's are shorter.
+const MAX_NAME_CHARS: usize = 80;
+
+/// The pairs of a list that [`crate::observability::log_events::counts`] wrote, in their order. What is no pair, the mark of a list that
+/// was cut among it, is left out.
+pub fn parse_counts(list: &str) -> impl Iterator<Item = (&str, u64)> {
+    list.split(',').filter_map(|pair| {
+        let (name, count) = pair.rsplit_once(':')?;
+        let count = count.parse().ok()?;
+        (!name.is_empty()).then_some((name, count))
+    })
+}
+
+/// Counts by name, for a bounded number of names; those that find no room count as `others`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    counts: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    /// The name under which everything counts that found no room.
+    pub const OTHERS: &'static str = "others";
+
+    /// Counts.
+    pub fn add(&mut self, name: &str, count: u64) {
+        let name = name.char_indices().nth(MAX_NAME_CHARS).map_or(name, |(end, _)| &name[..end]);
+        let has_room = self.counts.contains_key(name) || self.counts.len() < MAX_NAMES;
+        let name = if has_room { name } else { Tally::OTHERS };
+        match self.counts.get_mut(name) {
+            Some(counted) => *counted = counted.saturating_add(count),
+            None => {
+                self.counts.insert(name.to_owned(), count);
+            }
+        }
+    }
+
+    /// Counts everything that another one has counted.
+    pub fn merge(&mut self, other: &Tally) {
+        other.counts.iter().for_each(|(name, count)| self.add(name, *count));
+    }
+
+    /// The counts by name, the largest first.
+    #[must_use]
+    pub fn largest_first(&self) -> Vec<(&str, u64)> {
+        let mut counts: Vec<(&str, u64)> = self.counts.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+        counts.sort_by(|left, right| right.1.cmp(&left.1).then(left.0.cmp(right.0)));
+        counts
+    }
+
+    /// The count of one name.
+    #[must_use]
+    pub fn of(&self, name: &str) -> u64 {
+        self.counts.get(name).copied().unwrap_or(0)
+    }
+
+    /// Whether nothing was counted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+}

@@ -1,0 +1,200 @@
+//! Owns which events and fields of the catalogue are read, and their types.
+//!
+//! One declaration makes the struct, its place in [`LoggedEvent`], and its entry in [`READ`], by which a test holds that the
+//! catalogue has each of them. The name itself comes from the catalogue. A field that a line lacks has its default: a
+//! pod of another version still shows what it does tell.
+
+use serde::Deserialize;
+
+use crate::observability::log_events::{
+    FieldKind, LogEvent as _, {self as catalogue},
+};
+
+/// One event that is read.
+#[derive(Debug, Clone, Copy)]
+pub struct EventRead {
+    /// Its name.
+    pub name: &'static str,
+    /// The fields that are read, each with the kinds that it may have in the catalogue.
+    pub fields: &'static [(&'static str, &'static [FieldKind])],
+}
+
+/// Every event that is read.
+pub type EventsRead = &'static [EventRead];
+
+/// What a field is read as.
+trait Readable {
+    /// The kinds of the catalogue that can be read so.
+    const KINDS: &'static [FieldKind];
+}
+
+impl Readable for u64 {
+    const KINDS: &'static [FieldKind] = &[FieldKind::Integer];
+}
+impl Readable for i64 {
+    const KINDS: &'static [FieldKind] = &[FieldKind::Integer];
+}
+impl Readable for f64 {
+    const KINDS: &'static [FieldKind] = &[FieldKind::Integer, FieldKind::Number];
+}
+impl Readable for Option<i64> {
+    const KINDS: &'static [FieldKind] = &[FieldKind::Integer, FieldKind::OptionalInteger];
+}
+impl Readable for String {
+    const KINDS: &'static [FieldKind] = &[FieldKind::Text];
+}
+
+macro_rules! read_events {
+    ($(
+        $(#[doc = $says:literal])+
+        $event:ident { $($field:ident: $type:ty,)* }
+    )+) => {
+        $(
+            $(#[doc = $says])+
+            #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+            #[serde(default)]
+            #[allow(missing_docs, reason = "the fields are explained in the catalogue")]
+            pub struct $event {
+                $(pub $field: $type,)*
+            }
+        )+
+
+        /// A line's event, as far as it is read.
+        #[derive(Debug, Clone, PartialEq)]
+        #[allow(clippy::large_enum_variant, reason = "there is one at a time, and a box would be made for every `stats`")]
+        pub enum LoggedEvent {
+            $(
+                $(#[doc = $says])+
+                $event($event),
+            )+
+            /// Any other event of steward, or of a library in it.
+            Other,
+        }
+
+        impl LoggedEvent {
+            /// Reads the event of this name from its line.
+            pub(super) fn read(name: &str, json: &str) -> Result<LoggedEvent, serde_json::Error> {
+                match name {
+                    $(catalogue::$event::NAME => serde_json::from_str(json).map(LoggedEvent::$event),)+
+                    _ => Ok(LoggedEvent::Other),
+                }
+            }
+        }
+
+        /// Every event and field that is read.
+        pub const READ: EventsRead = &[
+            $(EventRead {
+                name: catalogue::$event::NAME,
+                fields: &[$((stringify!($field), <$type as Readable>::KINDS),)*],
+            },)+
+        ];
+    };
+}
+
+read_events! {
+    /// A process starts.
+    ProcessStarting { version: String, instance: String, group: String, topic: String, }
+    /// A process was told to stop.
+    ProcessStopping { cause: String, }
+    /// A process ended in good order.
+    ProcessStopped { exit_code: i64, ran_ms: u64, }
+    /// A process ended with an error.
+    ProcessFailed { exit_code: i64, exit_name: String, error: String, }
+    /// The process serves all it owns.
+    BecameReady { assigned: u64, }
+    /// The process is not ready any more.
+    BecameUnready { cause: String, }
+    /// The group gave partitions.
+    PartitionsAssigned { partitions: String, count: u64, owned: u64, }
+    /// The group took partitions back.
+    PartitionsRevoked { partitions: String, count: u64, owned: u64, }
+    /// The group took partitions away unasked.
+    PartitionsLost { partitions: String, count: u64, owned: u64, }
+    /// A partition recovers.
+    RecoveryStarted { partition: i64, }
+    /// How far it is.
+    RecoveryProgress { partition: i64, phase: String, percent: u64, }
+    /// It serves.
+    RecoveryFinished { partition: i64, took_ms: u64, entities: u64, }
+    /// Reading pauses.
+    IngestPaused { held_bytes: u64, limit_bytes: u64, }
+    /// Reading goes on.
+    IngestResumed { paused_ms: u64, }
+    /// The numbers of the process.
+    StatsReported {
+        interval_ms: u64,
+        phase: String,
+        serving: String,
+        recovering: String,
+        events_per_s: f64,
+        events_total: u64,
+        applied_total: u64,
+        rejected_total: u64,
+        rejected: String,
+        skipped_total: u64,
+        lag_total: u64,
+        oldest_age_ms: u64,
+        oldest_partition: Option<i64>,
+        oldest_offset: Option<i64>,
+        latency_p50_ms: u64,
+        latency_p99_ms: u64,
+        state_bytes: u64,
+        in_flight_bytes: u64,
+        in_flight_limit_bytes: u64,
+        transactions: u64,
+        transaction_p50_ms: f64,
+        transaction_p99_ms: f64,
+        transactions_aborted: u64,
+        entity_restarts: u64,
+        memory_rss_bytes: u64,
+        hottest_keys: String,
+        slowest_keys: String,
+    }
+}
+
+impl StatsReported {
+    /// How many intervals a rate is of, in seconds; at least a millisecond, so that it can be divided by.
+    #[must_use]
+    pub fn interval_s(&self) -> f64 {
+        self.interval_ms.max(1) as f64 / 1000.0
+    }
+
+    /// What the process is doing, in one word: the first of `phase`.
+    #[must_use]
+    pub fn doing(&self) -> &str {
+        self.phase.split(',').next().unwrap_or_default().trim()
+    }
+
+    /// The event that has waited longest for its commit; `None` where nothing waits, or where it is not told.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Waiting> {
+        Some(Waiting { partition: self.oldest_partition?, offset: self.oldest_offset?, age_ms: self.oldest_age_ms })
+    }
+
+    /// Events rejected per second within the interval.
+    #[must_use]
+    pub fn rejected_per_s(&self) -> f64 {
+        parse_sum(&self.rejected) as f64 / self.interval_s()
+    }
+
+    /// Transactions committed per second within the interval.
+    #[must_use]
+    pub fn transactions_per_s(&self) -> f64 {
+        self.transactions as f64 / self.interval_s()
+    }
+}
+
+fn parse_sum(list: &str) -> u64 {
+    crate::tools::log_reader::parse_counts(list).fold(0, |sum, (_, count)| sum.saturating_add(count))
+}
+
+/// An event that is read and not committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its partition.
+    pub partition: i64,
+    /// Its offset.
+    pub offset: i64,
+    /// How long ago it was produced, in milliseconds.
+    pub age_ms: u64,
+}

@@ -1,0 +1,119 @@
+//! How a service looks on a terminal, and as JSON.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::tools::output;
+use crate::tools::state::StateEntry;
+
+/// The fields of a value that a person looks for. All optional: what somebody else wrote is shown as far as it goes.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ShownFields<'a> {
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    description: Option<Cow<'a, str>>,
+    tags: Option<Vec<String>>,
+    // As it is written: a number that went through a float and back might not be.
+    #[serde(borrow)]
+    price_per_hour: Option<&'a RawValue>,
+    version: Option<u64>,
+    #[serde(borrow)]
+    created_at: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    updated_at: Option<Cow<'a, str>>,
+}
+
+impl StateEntry {
+    /// `None` where the value is not what steward writes.
+    fn fields(&self) -> Option<ShownFields<'_>> {
+        serde_json::from_slice(&self.value).ok()
+    }
+}
+
+fn text(value: Option<impl AsRef<str>>) -> String {
+    value.map_or_else(String::new, |value| output::harmless(value.as_ref()))
+}
+
+fn number(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "not told".to_owned(), |value| value.to_string())
+}
+
+fn price(value: Option<&RawValue>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| output::harmless(value.get()))
+}
+
+/// Everything about one service, a line for each field.
+pub(super) fn details(entry: &StateEntry) -> String {
+    let mut table = output::table(["field", "value"]);
+    match entry.fields() {
+        Some(fields) => {
+            table.add_row(["name".to_owned(), text(fields.name)]);
+            table.add_row(["description".to_owned(), text(fields.description)]);
+            table.add_row(["tags".to_owned(), output::harmless(&fields.tags.unwrap_or_default().join(", "))]);
+            table.add_row(["price per hour".to_owned(), price(fields.price_per_hour)]);
+            table.add_row(["version".to_owned(), number(fields.version)]);
+            table.add_row(["created at".to_owned(), text(fields.created_at)]);
+            table.add_row(["updated at".to_owned(), text(fields.updated_at)]);
+        }
+        None => {
+            table.add_row([
+                "not written by steward".to_owned(),
+                output::harmless(&String::from_utf8_lossy(&entry.value)),
+            ]);
+        }
+    }
+    let state = format!("partition {}, offset {}", entry.partition, entry.offset);
+    let source = format!("partition {}, offset {}", number(entry.source_partition), number(entry.source_offset));
+    table.add_row(["state record".to_owned(), state]);
+    table.add_row(["newest event".to_owned(), source]);
+    table.add_row(["group".to_owned(), text(entry.group.as_ref().or(Some(&"not told".into())))]);
+    table.to_string()
+}
+
+/// One line for each service.
+pub(super) fn table<'a>(services: impl Iterator<Item = (String, &'a StateEntry)>) -> String {
+    let mut table = output::table(["id", "name", "price per hour", "tags", "version", "updated at", "partition"]);
+    for (id, entry) in services {
+        let fields = entry.fields();
+        let is_foreign = fields.is_none();
+        let fields = fields.unwrap_or_default();
+        let name = if is_foreign { "(not written by steward)".to_owned() } else { text(fields.name) };
+        table.add_row([
+            id,
+            name,
+            price(fields.price_per_hour),
+            output::harmless(&fields.tags.unwrap_or_default().join(", ")),
+            fields.version.map_or_else(String::new, |version| version.to_string()),
+            text(fields.updated_at),
+            entry.partition.to_string(),
+        ]);
+    }
+    table.to_string()
+}
+
+#[derive(Serialize)]
+struct StateEntryJson<'a> {
+    partition: i32,
+    offset: i64,
+    source_partition: Option<i32>,
+    source_offset: Option<i64>,
+    group: Option<&'a str>,
+    /// Byte for byte; null where it is not JSON.
+    value: Option<&'a RawValue>,
+}
+
+/// One line of JSON.
+pub(super) fn json(entry: &StateEntry) -> String {
+    output::json(&StateEntryJson {
+        partition: entry.partition.0,
+        offset: entry.offset.0,
+        source_partition: entry.source_partition,
+        source_offset: entry.source_offset,
+        group: entry.group.as_deref(),
+        value: serde_json::from_slice(&entry.value).ok(),
+    })
+}
