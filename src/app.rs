@@ -298,16 +298,16 @@ impl Process<'_> {
 
     /// However it ends: the last numbers are told, and the heartbeat goes with the process.
     fn watch(&self, pipeline: &Pipeline) -> Result<Duration, RunFailure> {
-        let mut vigil = Monitor::new(self.config, pipeline, Arc::new(self.clock));
-        let ended = self.control(pipeline, &mut vigil);
-        vigil.finish();
+        let mut monitor = Monitor::new(self.config, pipeline, Arc::new(self.clock));
+        let ended = self.control(pipeline, &mut monitor);
+        monitor.finish();
         ended
     }
 
-    fn control(&self, pipeline: &Pipeline, vigil: &mut Monitor) -> Result<Duration, RunFailure> {
+    fn control(&self, pipeline: &Pipeline, monitor: &mut Monitor) -> Result<Duration, RunFailure> {
         loop {
             match self.inbox.recv_timeout(LOOK) {
-                Ok(ProcessEvent::Signal(signal)) => return self.drain(pipeline, vigil, signal),
+                Ok(ProcessEvent::Signal(signal)) => return self.drain(pipeline, monitor, signal),
                 Ok(ProcessEvent::Stop(stop)) => {
                     let failure = self.failure_of(&stop);
                     self.leave(pipeline, LEAVE_LIMIT);
@@ -319,7 +319,7 @@ impl Process<'_> {
                     return Err(RunFailure::new(ExitCode::Unexpected, "the control loop lost its channel"));
                 }
             }
-            if let ControlFlow::Break(stalled) = vigil.look() {
+            if let ControlFlow::Break(stalled) = monitor.look() {
                 return Err(RunFailure::new(ExitCode::Stalled, stalled));
             }
             if pipeline.source_has_ended() {
@@ -329,28 +329,28 @@ impl Process<'_> {
     }
 
     /// A signal: stop reading, commit what is applied, leave the group.
-    fn drain(&self, pipeline: &Pipeline, vigil: &mut Monitor, signal: i32) -> Result<Duration, RunFailure> {
+    fn drain(&self, pipeline: &Pipeline, monitor: &mut Monitor, signal: i32) -> Result<Duration, RunFailure> {
         let began = self.clock.now();
         let limit = Duration::from_millis(self.config.shutdown.drain_timeout_ms);
         ProcessStopping { cause: signal_name(signal), drain_timeout_ms: self.config.shutdown.drain_timeout_ms }.emit();
-        vigil.stopping();
+        monitor.stopping();
         pipeline.stop_intake();
         let deadline = began + limit;
-        let has_drained = self.wait_until(deadline, began, vigil, || pipeline.is_drained())?;
+        let has_drained = self.wait_until(deadline, began, monitor, || pipeline.is_drained())?;
         let left = deadline.saturating_duration_since(self.clock.now()).max(LEAVE_LIMIT / 4);
         if has_drained {
             // Leaving keeps the actors busy with their end for as long as there are many of them.
             pipeline.finish_summaries();
         }
         pipeline.leave();
-        let has_left = self.wait_until(self.clock.now() + left, began, vigil, || pipeline.source_has_ended())?;
+        let has_left = self.wait_until(self.clock.now() + left, began, monitor, || pipeline.source_has_ended())?;
         let drain = self.clock.now().saturating_duration_since(began);
         if has_drained && has_left {
             return Ok(drain);
         }
         let records = pipeline.open_records();
         let what = if has_drained {
-            "the group could not be left in good order".to_owned()
+            "the group could not be left cleanly".to_owned()
         } else {
             format!("{records} records that were read are not committed; their next owner reads them again")
         };
@@ -365,7 +365,7 @@ impl Process<'_> {
         &self,
         deadline: Instant,
         began: Instant,
-        vigil: &mut Monitor,
+        monitor: &mut Monitor,
         condition: impl Fn() -> bool,
     ) -> Result<bool, RunFailure> {
         loop {
@@ -386,7 +386,7 @@ impl Process<'_> {
                 Ok(ProcessEvent::Topics(_)) | Err(_) => {}
             }
             // While it drains nothing is a stall: the drain has a limit of its own.
-            let _ = vigil.look();
+            let _ = monitor.look();
         }
     }
 
@@ -477,7 +477,7 @@ fn failure_of(stop: &StopCause) -> RunFailure {
                 Some((partition, offset)) => format!("the outcome of partition {partition}, offset {offset}"),
                 None => "what is to be written".to_owned(),
             };
-            let remedy = "see to the permissions and the size limits of the state and the dead letter topic";
+            let remedy = "see to the permissions and the size limits of the state and the DLQ topic";
             RunFailure::new(ExitCode::WriteRefused, format!("the brokers refuse {which}: {cause}; {remedy}"))
         }
         StopCause::Commit(StopReason::TimedOutTooOften(cause)) => RunFailure::new(
@@ -490,7 +490,7 @@ fn failure_of(stop: &StopCause) -> RunFailure {
             RunFailure::new(ExitCode::KafkaUnavailable, format!("the producer cannot go on: {cause}"))
         }
         StopCause::Commit(StopReason::OrderBroken(broken)) => {
-            RunFailure::new(ExitCode::PromiseBroken, broken.to_string())
+            RunFailure::new(ExitCode::GuaranteeBroken, broken.to_string())
         }
         StopCause::Refused(refusal) => {
             let exit = match refusal {
@@ -513,7 +513,7 @@ fn failure_of(stop: &StopCause) -> RunFailure {
             let exit = match failure {
                 SourceFailure::InstanceReplaced(_) => ExitCode::DuplicateInstance,
                 SourceFailure::PartitionsChanged { .. } | SourceFailure::Recreated { .. } => ExitCode::TopicsRefused,
-                SourceFailure::OrderBroken { .. } => ExitCode::PromiseBroken,
+                SourceFailure::OrderBroken { .. } => ExitCode::GuaranteeBroken,
                 SourceFailure::Fatal(_) => ExitCode::KafkaUnavailable,
             };
             RunFailure::new(exit, failure.to_string())

@@ -64,20 +64,20 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
-    /// A larger value is refused to the dead letter topic.
+    /// A larger value is refused to the DLQ topic.
     #[validate(range(min = 1, max = 104_857_600))]
     pub max_payload_bytes: u64,
     /// Read but not yet committed, the client's prefetch included, all partitions together. A batch lies within it, and
     /// has to stay below 4 GiB.
     #[validate(range(min = 1_024, max = 2_147_483_648_u64))]
     pub max_in_flight_bytes: u64,
-    /// Records in one batch at the most.
+    /// Records in one batch at most.
     #[validate(range(min = 1, max = 1_000_000))]
     pub max_batch_records: usize,
-    /// What one transaction carries at the most.
+    /// What one transaction carries at most.
     #[validate(range(min = 1_024, max = 2_147_483_648_u64))]
     pub max_transaction_bytes: u64,
-    /// Entities at rest, all partitions together.
+    /// Entities passivated, all partitions together.
     #[validate(range(min = 1, max = 1_099_511_627_776_u64))]
     pub max_state_bytes: u64,
     /// An entity without events for longer goes to rest.
@@ -141,7 +141,7 @@ pub enum Unchecked {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShutdownConfig {
-    /// From the signal to the exit at the most.
+    /// From the signal to the exit at most.
     #[validate(range(min = 1, max = 3_600_000))]
     pub drain_timeout_ms: u64,
     /// How long a revocation may wait for what is applied to be committed.

@@ -119,7 +119,7 @@ impl Reason {
     }
 }
 
-/// The event's own fault: it goes to the dead letter topic, and the next one is looked at.
+/// The event's own fault: it goes to the DLQ topic, and the next one is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// The first rule broken.

@@ -28,7 +28,7 @@ pub enum ExitCode {
     /// The brokers refuse what is to be written; the log names the record.
     WriteRefused,
     /// Offsets fell within one assignment, or another promise could not be kept.
-    PromiseBroken,
+    GuaranteeBroken,
     /// Events were deleted unread, and `recovery.on_expired` is `stop`.
     EventsExpired,
     /// An open transaction that the brokers do not end keeps a partition from being read.
@@ -54,7 +54,7 @@ impl ExitCode {
         ExitCode::DrainTimedOut,
         ExitCode::StateTooLarge,
         ExitCode::WriteRefused,
-        ExitCode::PromiseBroken,
+        ExitCode::GuaranteeBroken,
         ExitCode::EventsExpired,
         ExitCode::HangingTransaction,
         ExitCode::SecondSignal,
@@ -76,7 +76,7 @@ impl ExitCode {
             ExitCode::DrainTimedOut => 8,
             ExitCode::StateTooLarge => 9,
             ExitCode::WriteRefused => 10,
-            ExitCode::PromiseBroken => 11,
+            ExitCode::GuaranteeBroken => 11,
             ExitCode::EventsExpired => 12,
             ExitCode::HangingTransaction => 13,
             ExitCode::SecondSignal => 14,
@@ -99,7 +99,7 @@ impl ExitCode {
             ExitCode::DrainTimedOut => "drain_timed_out",
             ExitCode::StateTooLarge => "state_too_large",
             ExitCode::WriteRefused => "write_refused",
-            ExitCode::PromiseBroken => "promise_broken",
+            ExitCode::GuaranteeBroken => "guarantee_broken",
             ExitCode::EventsExpired => "events_expired",
             ExitCode::HangingTransaction => "hanging_transaction",
             ExitCode::SecondSignal => "second_signal",

@@ -4,7 +4,7 @@
 //!
 //! * [`EventSource`]: the consumer. It tells its [`SourceSink`] what was assigned, read, revoked and lost; it is told
 //!   where to start a partition.
-//! * [`PartitionReader`]: reads the state, the dead letters and the input again while a partition recovers.
+//! * [`PartitionReader`]: reads the state, the DLQ records and the input again while a partition recovers.
 //! * [`Transactions`]: one transaction at a time, and the answer to how it ended.
 //!
 //! [`Ownership`] is the one thing that all sides share: who owns which partition right now. [`Clock`] is time.
@@ -38,29 +38,29 @@ pub trait Clock: Send + Sync {
 pub enum SourceEvent {
     /// These partitions are owned from now on; nothing is read of them until [`EventSource::start`].
     Assigned(Vec<(Partition, Epoch)>),
-    /// Records, or a position alone, of a partition that was started. Offsets and positions of one term only rise.
+    /// Records, or a position alone, of a partition that was started. Offsets and positions of one epoch only rise.
     Batch(Batch),
     /// These partitions are about to go. What is applied may still be committed: `drained` is called once that is
     /// done or hopeless; the consumer gives them up then, or at `deadline` at the latest, and says `Gone`.
-    Revoked {
-        /// Partitions and the terms that are about to end.
+    Revoking {
+        /// Partitions and the epochs that are about to end.
         partitions: Vec<(Partition, Epoch)>,
         /// When the consumer stops waiting.
         deadline: Instant,
         /// To be called once; dropping it uncalled counts as called.
         drained: Drained,
     },
-    /// Ownership under these terms is over: after a revocation in good order.
-    Gone(Vec<(Partition, Epoch)>),
-    /// Ownership under these terms was over before anybody said so: nothing of it may be committed.
+    /// Ownership under these epochs is over: after a revocation cleanly.
+    Revoked(Vec<(Partition, Epoch)>),
+    /// Ownership under these epochs was over before anybody said so: nothing of it may be committed.
     Lost(Vec<(Partition, Epoch)>),
     /// Events were deleted by retention before they were read: `[first, until)` does not exist any more. The source
     /// goes on reading at `until`.
     Expired {
         /// The partition.
         partition: Partition,
-        /// Its term.
-        term: Epoch,
+        /// Its epoch.
+        epoch: Epoch,
         /// The position that was to be read.
         first: Position,
         /// The log's start.
@@ -153,9 +153,9 @@ pub trait SourceSink: Send {
 
 /// The consumer, as the ingest actor commands it.
 pub trait EventSource: Send {
-    /// Reads `partition` from `position` on, if `term` is still its term.
-    fn start(&self, partition: Partition, term: Epoch, position: Position);
-    /// Stops reading `partition`, which recovers again under a newer term.
+    /// Reads `partition` from `position` on, if `epoch` is still its epoch.
+    fn start(&self, partition: Partition, epoch: Epoch, position: Position);
+    /// Stops reading `partition`, which recovers again under a newer epoch.
     fn hold(&self, partition: Partition);
     /// Stops reading everything; then revokes what is owned as in any rebalance, and leaves the group.
     fn leave(&self);
@@ -168,8 +168,8 @@ pub type RecoveryReply = Box<dyn FnOnce(Result<Recovered, RecoveryFailure>) + Se
 
 /// Recovers partitions, several at a time.
 pub trait Recoveries: Send {
-    /// Recovers `partition` for as long as `term` is its term, and answers.
-    fn begin(&self, partition: Partition, term: Epoch, reply: RecoveryReply);
+    /// Recovers `partition` for as long as `epoch` is its epoch, and answers.
+    fn begin(&self, partition: Partition, epoch: Epoch, reply: RecoveryReply);
 }
 
 // ---------------------------------------------------------------------------------------------------- transactions
@@ -182,6 +182,6 @@ pub trait Transactions: Send {
     /// Sends the content in one transaction, and answers.
     fn commit(&self, content: Arc<TransactionContent>, reply: Reply);
     /// Builds a new producer, which fences the old one and all that it has under way; then asks what the group has
-    /// committed for `partitions`, and answers [`CommitOutcome::Renewed`].
+    /// committed for `partitions`, and answers [`CommitOutcome::ProducerReset`].
     fn renew(&self, partitions: Vec<Partition>, reply: Reply);
 }

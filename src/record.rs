@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use prefetch_index::prefetch_index;
 
-/// A partition's number, the same in the input, the state and the dead letter topic.
+/// A partition's number, the same in the input, the state and the DLQ topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition(pub i32);
 
@@ -23,7 +23,7 @@ pub struct Offset(pub i64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub i64);
 
-/// One uninterrupted ownership of one partition. Rises for ever within a process, so that work of an older
+/// One uninterrupted ownership of one partition. Rises indefinitely within a process, so that work of an older
 /// ownership can be told from that of the current one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
@@ -89,23 +89,23 @@ pub mod header {
     pub const TRACEPARENT: &str = "traceparent";
     /// W3C trace state of the newest event, byte for byte.
     pub const TRACESTATE: &str = "tracestate";
-    /// On a dead letter: the code of the first rule broken.
+    /// On a DLQ record: the code of the first rule broken.
     pub const REASON: &str = "steward-reason";
-    /// On a dead letter: what was wrong, for a person.
+    /// On a DLQ record: what was wrong, for a person.
     pub const DETAIL: &str = "steward-detail";
-    /// On a dead letter: the input topic.
+    /// On a DLQ record: the input topic.
     pub const SOURCE_TOPIC: &str = "steward-source-topic";
-    /// On a dead letter: the input partition, decimal.
+    /// On a DLQ record: the input partition, decimal.
     pub const SOURCE_PARTITION: &str = "steward-source-partition";
-    /// On a dead letter: the input offset, decimal.
+    /// On a DLQ record: the input offset, decimal.
     pub const SOURCE_OFFSET: &str = "steward-source-offset";
-    /// On a dead letter: the input record's timestamp in milliseconds since 1970, decimal; -1 where it had none.
+    /// On a DLQ record: the input record's timestamp in milliseconds since 1970, decimal; -1 where it had none.
     pub const SOURCE_TIMESTAMP: &str = "steward-source-timestamp";
-    /// On a dead letter whose value the broker refused: `true`, and the value is null.
+    /// On a DLQ record whose value the broker refused: `true`, and the value is null.
     pub const TRUNCATED: &str = "steward-truncated";
-    /// On a truncated dead letter: the length of the value in bytes, decimal.
+    /// On a truncated DLQ record: the length of the value in bytes, decimal.
     pub const TRUNCATED_LENGTH: &str = "steward-truncated-length";
-    /// On an event that `steward dlq replay` has produced: its dead letter, as `topic-partition@offset`.
+    /// On an event that `steward dlq replay` has produced: its DLQ record, as `topic-partition@offset`.
     pub const REPLAYED_FROM: &str = "steward-replayed-from";
 }
 
@@ -236,13 +236,13 @@ fn stretch(start: u32, len: u32) -> Option<Range<usize>> {
     (len != NULL).then(|| start as usize..start as usize + len as usize)
 }
 
-/// Records of one partition in the order of their offsets, read under one term, and the position behind them.
+/// Records of one partition in the order of their offsets, read under one epoch, and the position behind them.
 ///
 /// A batch without records carries a position alone: behind transaction markers, or where an assignment starts.
 #[derive(Debug)]
 pub struct Batch {
     partition: Partition,
-    term: Epoch,
+    epoch: Epoch,
     next: Position,
     data: Vec<u8>,
     records: Vec<RecordSpan>,
@@ -260,18 +260,18 @@ pub struct Extent {
 impl Batch {
     /// A batch without records, whose reader stands at `next`.
     #[must_use]
-    pub fn new(partition: Partition, term: Epoch, next: Position) -> Batch {
-        Batch::with_room(partition, term, next, Extent::default())
+    pub fn new(partition: Partition, epoch: Epoch, next: Position) -> Batch {
+        Batch::with_room(partition, epoch, next, Extent::default())
     }
 
     /// The same, with room for as much as `expected` and an eighth more: a buffer that grows is copied, and ends up to
     /// twice as large as what it holds.
     #[must_use]
-    pub fn with_room(partition: Partition, term: Epoch, next: Position, expected: Extent) -> Batch {
+    pub fn with_room(partition: Partition, epoch: Epoch, next: Position, expected: Extent) -> Batch {
         let room = |count: usize| count + count / 8;
         Batch {
             partition,
-            term,
+            epoch,
             next,
             data: Vec::with_capacity(room(expected.data_bytes)),
             records: Vec::with_capacity(room(expected.records)),
@@ -334,8 +334,8 @@ impl Batch {
 
     /// The ownership under which the records were read.
     #[must_use]
-    pub fn term(&self) -> Epoch {
-        self.term
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// The position behind the last record.
@@ -413,7 +413,7 @@ impl Batch {
 }
 
 fn as_u32(len: usize) -> u32 {
-    u32::try_from(len).expect("a batch holds less than 4 GiB: the intake's budget is far below")
+    u32::try_from(len).expect("a batch holds less than 4 GiB: the in-flight budget is far below")
 }
 
 /// The W3C trace context of the newest event, the last header of each name, byte for byte.

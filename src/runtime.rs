@@ -1,12 +1,12 @@
 //! Who does what, when.
 //!
 //! * [`ingest`]: fans the records of a batch out by key, and owns each partition's life cycle.
-//! * [`registry`]: where an entity is, at rest or as an actor; birth and rest.
+//! * [`registry`]: where an entity is, passivated or as an actor; birth and rest.
 //! * [`entity_actor`]: one key: judges each of its records, in order.
 //! * [`committer`]: carries out what the group commit machine decides.
 //!
 //! Messages go one way, ingest -> entity -> committer, and nobody waits for an answer: a batch counts down the keys
-//! that still work on it, and the last one tells the committer. What is under way is bounded by the intake's budget
+//! that still work on it, and the last one tells the committer. What is under way is bounded by the in-flight budget
 //! in bytes and by [`MAX_OPEN_BATCHES`]; every mailbox has room for that many messages, so that sending never blocks.
 //!
 //! Architecture invariant: no rdkafka; the outside is reached through `ports` alone.
@@ -63,11 +63,11 @@ pub struct Shared {
     /// Counters.
     pub stats: Arc<Stats>,
     /// What the process is doing.
-    pub vitals: Arc<Status>,
+    pub status: Arc<Status>,
     /// Bytes read and not yet committed.
-    pub intake: Arc<Budget>,
-    /// Bytes of entities at rest.
-    pub resting: Arc<Budget>,
+    pub in_flight: Arc<Budget>,
+    /// Bytes of entities passivated.
+    pub passivated: Arc<Budget>,
     /// How keys stand in the log.
     pub keys: Arc<KeyPolicy>,
     /// Called once the pipeline cannot go on; the first reason counts.

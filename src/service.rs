@@ -6,7 +6,7 @@
 //! `snapshot` writes the result, and reads it back through the same rules. The first step that fails names the
 //! reason.
 //!
-//! Architecture invariant: no clock, no I/O, no actor, no Kafka; the same record gives the same bytes for ever.
+//! Architecture invariant: no clock, no I/O, no actor, no Kafka; the same record gives the same bytes indefinitely.
 //! Architecture invariant: checked events and states know no serde, so nothing can be deserialised past the rules.
 //! To own another kind of entity, write a sibling of this folder.
 

@@ -26,7 +26,7 @@ use crate::support::names::Names;
 use crate::support::process::{Setup, Steward};
 use crate::support::wait::{Deadline, now};
 
-/// What the drain of a backlog may take at the most.
+/// What the drain of a backlog may take at most.
 pub const LIMIT: Duration = Duration::from_secs(600);
 /// How often the group's committed offsets are asked for.
 const LOOK: Duration = Duration::from_millis(20);
@@ -112,7 +112,7 @@ pub fn play(task: &str) {
     loops::run(&task);
 }
 
-/// Lets it drain the backlog. State and dead letters are in the topics of `names` then.
+/// Lets it drain the backlog. State and DLQ records are in the topics of `names` then.
 pub fn drain(contender: Contender, ground: &Ground, backlog: &Backlog, names: &Names) -> Run {
     let watch = Watch { ground, backlog, group: &names.group };
     match contender {

@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
     pub keys: usize,
-    pub dead_letters: u64,
+    pub dlq_records: u64,
     state: u64,
     refused: u64,
 }
@@ -34,15 +34,15 @@ impl Outcome {
             let key = (record.partition().0, record.key().unwrap_or_default().to_vec());
             newest.insert(key, hash((record.value(), record.last_header(header::STATE_OFFSET))));
         });
-        let (mut dead_letters, mut refused) = (0, 0_u64);
+        let (mut dlq_records, mut refused) = (0, 0_u64);
         read(kafka, &names.dlq, |record| {
-            dead_letters += 1;
+            dlq_records += 1;
             let place = (record.partition().0, record.last_header(header::SOURCE_OFFSET));
             let what = (record.key(), record.value(), record.last_header(header::REASON));
             refused = refused.wrapping_add(hash((place, what)));
         });
         let state = newest.iter().map(hash).fold(0_u64, u64::wrapping_add);
-        Outcome { keys: newest.len(), dead_letters, state, refused }
+        Outcome { keys: newest.len(), dlq_records, state, refused }
     }
 }
 

@@ -141,7 +141,7 @@ fn compare(before: &mut Option<(Contender, Outcome)>, contender: Contender, outc
     assert_eq!(
         outcome,
         expected,
-        "{} has not come to the same state and dead letters as {} (left and right)",
+        "{} has not come to the same state and DLQ records as {} (left and right)",
         contender.name(),
         first.name()
     );

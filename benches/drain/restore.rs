@@ -2,7 +2,7 @@
 //!
 //! The state is made by steward itself from creations. Then, in each round, one process reads the state topic and does
 //! nothing with it, for comparison; another one is steward, from its assignment until the last partition serves. The last
-//! one is left at rest, and after that every entity gets an event, so that all of them are actors.
+//! one is left passivated, and after that every entity gets an event, so that all of them are actors.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ pub struct Restore {
     to_raw: Middle,
     snapshot_bytes_each: f64,
     /// Resident memory over that of a process without entities.
-    resting_bytes_each: f64,
+    passivated_bytes_each: f64,
     /// Further resident memory once all are actors.
     actor_bytes_each: f64,
     peak_bytes: u64,
@@ -54,7 +54,7 @@ pub fn measure(options: &Options, ground: &Ground) -> Vec<Restore> {
         "raw consume/s",
         "to raw",
         "snapshot",
-        "at rest",
+        "passivated",
         "as an actor, more",
         "peak memory",
     ]);
@@ -67,7 +67,7 @@ pub fn measure(options: &Options, ground: &Ground) -> Vec<Restore> {
             thousands(one.raw_per_s.median),
             format!("{:.2}", one.to_raw.median),
             bytes(one.snapshot_bytes_each),
-            bytes(one.resting_bytes_each),
+            bytes(one.passivated_bytes_each),
             bytes(one.actor_bytes_each),
             mib(one.peak_bytes as f64),
         ]);
@@ -148,7 +148,7 @@ fn restore(options: &Options, ground: &Ground, entities: u64, empty_bytes: f64) 
         }
         steward.stop();
     };
-    let resting = resident_bytes(steward.pid()).expect("it runs") as f64;
+    let passivated = resident_bytes(steward.pid()).expect("it runs") as f64;
     let finished = steward.events("recovery_finished");
     let state_bytes: u64 = finished.iter().filter_map(|event| event["state_bytes"].as_u64()).sum();
     let restored: u64 = finished.iter().filter_map(|event| event["entities"].as_u64()).sum();
@@ -175,8 +175,8 @@ fn restore(options: &Options, ground: &Ground, entities: u64, empty_bytes: f64) 
         per_s: Middle::of(rounds.iter().map(|(_, seconds)| entities as f64 / seconds)),
         to_raw: Middle::of(rounds.iter().map(|(raw, seconds)| entities as f64 / seconds / raw)),
         snapshot_bytes_each: each(state_bytes as f64),
-        resting_bytes_each: each(resting - empty_bytes),
-        actor_bytes_each: each(active - resting),
+        passivated_bytes_each: each(passivated - empty_bytes),
+        actor_bytes_each: each(active - passivated),
         peak_bytes,
     }
 }

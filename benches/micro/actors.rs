@@ -53,7 +53,7 @@ struct Running {
     sink: IngestSink<Service>,
     committed: Arc<AtomicU64>,
     events: Vec<GeneratedEvent>,
-    term: Epoch,
+    epoch: Epoch,
     next: u64,
 }
 
@@ -64,15 +64,15 @@ impl Running {
         let without_huge = |event: &GeneratedEvent| event.value.as_ref().is_none_or(|value| value.len() < 10_000);
         let events = workload.generate().expect("the workload makes sense").filter(without_huge).collect();
         let system = System::new();
-        let terms = Arc::new(Ownership::new());
-        let term = terms.begin(PARTITION);
+        let ownership = Arc::new(Ownership::new());
+        let epoch = ownership.begin(PARTITION);
         let committed = Arc::new(AtomicU64::new(0));
         let started = Arc::new(AtomicBool::new(false));
         let source = Source(Arc::clone(&started));
-        let sink = system.block_on(start_actors(Arc::clone(&terms), source, Arc::clone(&committed)));
-        let mut running = Running { system, sink, committed, events, term, next: 0 };
+        let sink = system.block_on(start_actors(Arc::clone(&ownership), source, Arc::clone(&committed)));
+        let mut running = Running { system, sink, committed, events, epoch, next: 0 };
         assert!(
-            running.sink.offer(SourceEvent::Assigned(vec![(PARTITION, term)])).is_ok(),
+            running.sink.offer(SourceEvent::Assigned(vec![(PARTITION, epoch)])).is_ok(),
             "an empty mailbox has room"
         );
         running.system.block_on(async {
@@ -91,7 +91,7 @@ impl Running {
     /// The events over and over: later they are refused where they create what exists, which costs about the same.
     fn next_batch(&mut self) -> (Batch, u64) {
         let position = |next: u64| i64::try_from(next).expect("a measurement ends before that");
-        let mut batch = Batch::new(PARTITION, self.term, Position(position(self.next)));
+        let mut batch = Batch::new(PARTITION, self.epoch, Position(position(self.next)));
         for _ in 0..BATCH_RECORDS {
             let count = self.events.len() as u64;
             let event = &self.events[usize::try_from(self.next % count).expect("less than a length")];
@@ -123,13 +123,13 @@ impl Running {
     }
 }
 
-async fn start_actors(terms: Arc<Ownership>, source: Source, committed: Arc<AtomicU64>) -> IngestSink<Service> {
+async fn start_actors(ownership: Arc<Ownership>, source: Source, committed: Arc<AtomicU64>) -> IngestSink<Service> {
     let clock = Arc::new(SystemClock);
     let shared = Shared {
         stats: Arc::new(Stats::new()),
-        vitals: Arc::new(Status::new(clock.now())),
-        intake: Budget::new(PLENTY),
-        resting: Budget::new(PLENTY),
+        status: Arc::new(Status::new(clock.now())),
+        in_flight: Budget::new(PLENTY),
+        passivated: Budget::new(PLENTY),
         clock,
         keys: Arc::new(KeyPolicy::Plain),
         stop: Arc::new(|stop| panic!("{stop:?}")),
@@ -138,7 +138,7 @@ async fn start_actors(terms: Arc<Ownership>, source: Source, committed: Arc<Atom
     let settings = commit::GroupCommitSettings { max_transaction_bytes: PLENTY, mark, rest_per_partition };
     let committer = CommitActor::new(settings, Box::new(AtOnce(committed)), shared.clone()).start();
     let open_batches = OpenBatchCount::default();
-    let resting = Arc::clone(&shared.resting);
+    let passivated = Arc::clone(&shared.passivated);
     let parts = IngestParts {
         entity: Arc::new(Service),
         settings: IngestSettings {
@@ -149,9 +149,9 @@ async fn start_actors(terms: Arc<Ownership>, source: Source, committed: Arc<Atom
             stop_on_expired: true,
         },
         shared: shared.clone(),
-        terms,
+        ownership,
         source: Box::new(source),
-        recoveries: Box::new(Empty(resting)),
+        recoveries: Box::new(Empty(passivated)),
         committer,
         arbiters: Vec::new(),
         open_batches: open_batches.clone(),
@@ -175,17 +175,17 @@ impl EventSource for Source {
 struct Empty(Arc<Budget>);
 
 impl Recoveries for Empty {
-    fn begin(&self, partition: Partition, term: Epoch, reply: RecoveryReply) {
+    fn begin(&self, partition: Partition, epoch: Epoch, reply: RecoveryReply) {
         reply(Ok(Recovered {
             partition,
-            term,
+            epoch,
             entities: FxHashMap::default(),
             lease: self.0.hold(0),
             committed: None,
             start: Position(0),
             rejected: FxHashSet::default(),
-            heals: Outcomes::default(),
-            healed: None,
+            repairs: Outcomes::default(),
+            repaired: None,
             findings: Vec::new(),
             replayed: 0,
             skipped: 0,
@@ -204,6 +204,6 @@ impl Transactions for AtOnce {
     }
 
     fn renew(&self, partitions: Vec<Partition>, reply: Reply) {
-        reply(CommitOutcome::Renewed(partitions.into_iter().map(|partition| (partition, None)).collect()));
+        reply(CommitOutcome::ProducerReset(partitions.into_iter().map(|partition| (partition, None)).collect()));
     }
 }

@@ -1,5 +1,5 @@
 //! What Kafka's clients say by themselves, as log events; what repeats is counted and summarised. Statistics go on to
-//! the board of vitals.
+//! the board of status.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -24,20 +24,20 @@ type MessageKind = (&'static str, String);
 pub struct ClientLog {
     clock: SystemClock,
     errors: Mutex<LogThrottle<MessageKind, String>>,
-    vitals: OnceLock<Arc<Status>>,
+    status: OnceLock<Arc<Status>>,
 }
 
 impl ClientLog {
     /// Hears everything from now on.
     #[must_use]
     pub fn new(clock: SystemClock) -> ClientLog {
-        ClientLog { clock, errors: Mutex::new(LogThrottle::new(SUMMARY_WINDOW, MAX_KINDS)), vitals: OnceLock::new() }
+        ClientLog { clock, errors: Mutex::new(LogThrottle::new(SUMMARY_WINDOW, MAX_KINDS)), status: OnceLock::new() }
     }
 
     /// Where statistics go from now on.
-    pub(super) fn report_to(&self, vitals: Arc<Status>) {
+    pub(super) fn report_to(&self, status: Arc<Status>) {
         // Set once, when the pipeline is built; before that there are no statistics.
-        let _ = self.vitals.set(vitals);
+        let _ = self.status.set(status);
     }
 
     /// Sums up what repeated.
@@ -84,10 +84,10 @@ impl ClientEvents for ClientLog {
     }
 
     fn statistics(&self, statistics: ConsumerStatistics) {
-        let Some(vitals) = self.vitals.get() else { return };
+        let Some(status) = self.status.get() else { return };
         for partition in &statistics.partitions {
             if let Some(end) = partition.last_stable {
-                vitals.end(partition.partition, end);
+                status.end(partition.partition, end);
             }
         }
     }

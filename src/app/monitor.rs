@@ -72,7 +72,7 @@ impl<'a> Monitor<'a> {
     /// One look. `Break` says why the process has to end.
     pub fn look(&mut self) -> ControlFlow<String> {
         let now = self.clock.now();
-        let reading = self.pipeline.shared().vitals.read(now);
+        let reading = self.pipeline.shared().status.read(now);
         // Once a look: the question goes to another thread of the client and back.
         let outside = self.outside();
         self.tell_ready(&reading, outside, now);
@@ -96,7 +96,7 @@ impl<'a> Monitor<'a> {
     /// The last `stats` of the process.
     pub fn finish(&mut self) {
         let now = self.clock.now();
-        let reading = self.pipeline.shared().vitals.read(now);
+        let reading = self.pipeline.shared().status.read(now);
         self.tell_stats(&reading, now);
         self.pipeline.finish_summaries();
         // Nobody is ready or alive any more; a file that cannot be removed grows stale.
@@ -144,7 +144,7 @@ impl<'a> Monitor<'a> {
     }
 
     fn tell_intake(&mut self, now: Instant) {
-        let intake = &self.pipeline.shared().intake;
+        let intake = &self.pipeline.shared().in_flight;
         let (held_bytes, limit_bytes) = (intake.held_bytes(), intake.limit_bytes());
         match (intake.has_room(), self.paused_since) {
             (false, None) => {
@@ -161,7 +161,7 @@ impl<'a> Monitor<'a> {
 
     fn tell_stats(&mut self, reading: &StatusSnapshot, now: Instant) {
         let shared = self.pipeline.shared();
-        let lags = shared.vitals.lags();
+        let lags = shared.status.lags();
         for (partition, lag) in &lags {
             shared.stats.update_partition(partition.0, |level| level.lag = *lag);
         }
@@ -171,7 +171,7 @@ impl<'a> Monitor<'a> {
             phase: self.phase(reading),
             serving: reading.serving_partitions.iter().map(|partition| partition.0).collect(),
             recovering: reading.recovering_partitions.iter().map(|partition| partition.0).collect(),
-            in_flight_limit_bytes: shared.intake.limit_bytes(),
+            in_flight_limit_bytes: shared.in_flight.limit_bytes(),
             memory_rss_bytes: resident_bytes(),
             oldest_unix_ms: reading.oldest.and_then(|(_, head)| head.timestamp_ms),
             oldest: reading.oldest.map(|(partition, head)| (partition.0, head.offset.0)),
@@ -219,7 +219,7 @@ impl<'a> Monitor<'a> {
 
     fn tell_stalled(&self, stall: &Stall) -> String {
         let place = stall.partition.zip(stall.offset);
-        let key = place.and_then(|(partition, offset)| self.pipeline.shared().vitals.key_at(partition, offset));
+        let key = place.and_then(|(partition, offset)| self.pipeline.shared().status.key_at(partition, offset));
         let key = key.and_then(|key| self.pipeline.shared().keys.show(&key));
         let (phase, stalled_ms) = (stall.phase.name(), millis(stall.lasts));
         ProgressStalled {

@@ -109,15 +109,15 @@ impl Pipeline {
         let PipelineParts { config, instance, topics, entity, clock, events, stop, wrap } = parts;
         let shared = Shared {
             stats: Arc::new(Stats::new()),
-            vitals: Arc::new(Status::new(clock.now())),
-            intake: Budget::new(intake_bytes(config)),
-            resting: Budget::new(config.limits.max_state_bytes),
+            status: Arc::new(Status::new(clock.now())),
+            in_flight: Budget::new(in_flight_bytes(config)),
+            passivated: Budget::new(config.limits.max_state_bytes),
             keys: Arc::new(key_policy(&config.log)),
             clock,
             stop,
         };
-        events.report_to(Arc::clone(&shared.vitals));
-        let builder = Builder { config, instance, topics, terms: Arc::new(Ownership::new()), shared, events };
+        events.report_to(Arc::clone(&shared.status));
+        let builder = Builder { config, instance, topics, ownership: Arc::new(Ownership::new()), shared, events };
         builder.build(entity, wrap)
     }
 
@@ -126,7 +126,7 @@ impl Pipeline {
         self.commands.stop_intake();
     }
 
-    /// Leaves the group in good order.
+    /// Leaves the group cleanly.
     pub fn leave(&self) {
         self.commands.leave();
     }
@@ -134,13 +134,13 @@ impl Pipeline {
     /// Whether nothing is read and not committed.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.open_records() == 0 && self.shared.intake.held_bytes() == 0
+        self.open_records() == 0 && self.shared.in_flight.held_bytes() == 0
     }
 
     /// Records read and not committed.
     #[must_use]
     pub fn open_records(&self) -> u64 {
-        self.shared.vitals.read(self.shared.clock.now()).open_records
+        self.shared.status.read(self.shared.clock.now()).open_records
     }
 
     /// Whether the group was left, or the consumer's thread has failed.
@@ -162,7 +162,7 @@ impl Pipeline {
     /// Whether records are taken: both bytes and batches are bounded.
     #[must_use]
     pub fn takes_records(&self) -> bool {
-        self.shared.intake.has_room() && self.open_batches.has_room()
+        self.shared.in_flight.has_room() && self.open_batches.has_room()
     }
 
     /// What all actors share.
@@ -199,8 +199,8 @@ impl Pipeline {
     }
 }
 
-/// What is left of the intake's budget once the client's prefetch is taken off.
-fn intake_bytes(config: &Config) -> u64 {
+/// What is left of the in-flight budget once the client's prefetch is taken off.
+fn in_flight_bytes(config: &Config) -> u64 {
     config.limits.max_in_flight_bytes.saturating_sub(settings::prefetch_bytes(config)).max(1)
 }
 
@@ -217,7 +217,7 @@ struct Builder<'a> {
     config: &'a Config,
     instance: &'a str,
     topics: Topics,
-    terms: Arc<Ownership>,
+    ownership: Arc<Ownership>,
     shared: Shared,
     events: Arc<ClientLog>,
 }
@@ -244,7 +244,7 @@ impl Builder<'_> {
             config: self.config.clone(),
             instance: self.instance.to_owned(),
             partitions: self.topics.partitions,
-            terms: self.terms,
+            ownership: self.ownership,
             shared: self.shared.clone(),
             events: Arc::clone(&self.events) as Arc<dyn ClientEvents>,
             commit_settings,
@@ -303,9 +303,17 @@ impl Builder<'_> {
                 None => Membership::NotAMember("the consumer is not built yet"),
             })
         };
-        let (terms, clock) = (Arc::clone(&self.terms), Arc::clone(&self.shared.clock));
-        CommitThread::start(settings, clients, self.context(ClientRole::Producer), group, terms, mark.clone(), clock)
-            .map_err(|error| format!("the commit thread cannot be started ({error}); raise the limit of threads"))
+        let (ownership, clock) = (Arc::clone(&self.ownership), Arc::clone(&self.shared.clock));
+        CommitThread::start(
+            settings,
+            clients,
+            self.context(ClientRole::Producer),
+            group,
+            ownership,
+            mark.clone(),
+            clock,
+        )
+        .map_err(|error| format!("the commit thread cannot be started ({error}); raise the limit of threads"))
     }
 
     fn recoveries<E: Entity>(&self, entity: Arc<E>) -> Result<RecoveryThreads, String> {
@@ -330,10 +338,10 @@ impl Builder<'_> {
                 stall_limit: ReaderSettings::stall_limit_for(Duration::from_millis(kafka.transaction_timeout_ms)),
             },
             context: self.context(ClientRole::Reader),
-            budget: Arc::clone(&self.shared.resting),
-            terms: Arc::clone(&self.terms),
+            budget: Arc::clone(&self.shared.passivated),
+            ownership: Arc::clone(&self.ownership),
             clock: Arc::clone(&self.shared.clock),
-            vitals: Arc::clone(&self.shared.vitals),
+            status: Arc::clone(&self.shared.status),
         };
         let partitions = usize::try_from(self.topics.partitions).unwrap_or(usize::MAX);
         RecoveryThreads::start(parts, recovery.max_parallel_partitions.min(partitions))
@@ -345,7 +353,7 @@ struct ActorWiring<E: Entity> {
     config: Config,
     instance: String,
     partitions: i32,
-    terms: Arc<Ownership>,
+    ownership: Arc<Ownership>,
     shared: Shared,
     events: Arc<dyn ClientEvents>,
     commit_settings: commit::GroupCommitSettings,
@@ -380,7 +388,7 @@ fn start_actors<E: Entity>(wiring: ActorWiring<E>) -> Started<E> {
 }
 
 fn wire<E: Entity>(wiring: ActorWiring<E>) -> Started<E> {
-    let ActorWiring { config, instance, partitions, terms, shared, events, open_batches, entity, .. } = wiring;
+    let ActorWiring { config, instance, partitions, ownership, shared, events, open_batches, entity, .. } = wiring;
     let committer = CommitActor::new(wiring.commit_settings, wiring.transactions, shared.clone()).start();
     let threads = match config.runtime.entity_threads {
         0 => ENTITY_THREADS_PER_CORE * thread::available_parallelism().map_or(1, usize::from),
@@ -402,7 +410,7 @@ fn wire<E: Entity>(wiring: ActorWiring<E>) -> Started<E> {
         let parts = SourceParts {
             instance,
             partition_count: partitions,
-            terms: Arc::clone(&terms),
+            ownership: Arc::clone(&ownership),
             clock: Arc::clone(&shared.clock),
             sink: Box::new(sink),
             events,
@@ -421,7 +429,7 @@ fn wire<E: Entity>(wiring: ActorWiring<E>) -> Started<E> {
             entity,
             settings,
             shared: shared.clone(),
-            terms,
+            ownership,
             source: commands,
             recoveries: Box::new(wiring.recoveries),
             committer: committer.clone(),

@@ -41,14 +41,14 @@ pub(super) struct RecoveryParts<E: Entity> {
     pub(super) reader_settings: ReaderSettings,
     pub(super) context: ReportingContext,
     pub(super) budget: Arc<Budget>,
-    pub(super) terms: Arc<Ownership>,
+    pub(super) ownership: Arc<Ownership>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) vitals: Arc<Status>,
+    pub(super) status: Arc<Status>,
 }
 
 struct RecoveryRequest {
     partition: Partition,
-    term: Epoch,
+    epoch: Epoch,
     reply: RecoveryReply,
 }
 
@@ -72,9 +72,9 @@ impl RecoveryThreads {
 }
 
 impl Recoveries for RecoveryThreads {
-    fn begin(&self, partition: Partition, term: Epoch, reply: RecoveryReply) {
+    fn begin(&self, partition: Partition, epoch: Epoch, reply: RecoveryReply) {
         // The threads end only with this sender.
-        let _ = self.requests.send(RecoveryRequest { partition, term, reply });
+        let _ = self.requests.send(RecoveryRequest { partition, epoch, reply });
     }
 }
 
@@ -85,7 +85,7 @@ fn work<E: Entity>(parts: &RecoveryParts<E>, inbox: &Receiver<RecoveryRequest>, 
         clients = ReaderClients::new(&parts.readers, &parts.context).ok();
     }
     loop {
-        let RecoveryRequest { partition, term, reply } = match inbox.recv_timeout(IDLE_POLL) {
+        let RecoveryRequest { partition, epoch, reply } = match inbox.recv_timeout(IDLE_POLL) {
             Ok(request) => request,
             Err(RecvTimeoutError::Timeout) => {
                 if let Some(clients) = &clients {
@@ -95,11 +95,11 @@ fn work<E: Entity>(parts: &RecoveryParts<E>, inbox: &Receiver<RecoveryRequest>, 
             }
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        if !parts.terms.is_current(partition, term) {
+        if !parts.ownership.is_current(partition, epoch) {
             reply(Err(RecoveryFailure::Unread(ReadFailure::Cancelled)));
             continue;
         }
-        let result = recover_one(parts, &mut clients, partition, term);
+        let result = recover_one(parts, &mut clients, partition, epoch);
         if result.is_err() {
             // Whatever was wrong with it, the next partition starts with fresh clients.
             clients = None;
@@ -112,7 +112,7 @@ fn recover_one<E: Entity>(
     parts: &RecoveryParts<E>,
     clients: &mut Option<ReaderClients<ReportingContext>>,
     partition: Partition,
-    term: Epoch,
+    epoch: Epoch,
 ) -> Result<Recovered, RecoveryFailure> {
     let clients = match clients {
         Some(clients) => clients,
@@ -123,12 +123,12 @@ fn recover_one<E: Entity>(
     let reader = KafkaPartitionReader::new(
         clients,
         &parts.reader_settings,
-        (partition, term),
-        Arc::clone(&parts.terms),
+        (partition, epoch),
+        Arc::clone(&parts.ownership),
         Arc::clone(&parts.clock),
         &mut tell,
     );
-    let recovery = Recovery::new(Arc::clone(&parts.entity), partition, term, parts.settings.clone(), &parts.budget);
+    let recovery = Recovery::new(Arc::clone(&parts.entity), partition, epoch, parts.settings.clone(), &parts.budget);
     recover(recovery, &mut CountingReader { reader, reports: &reports })
 }
 
@@ -175,7 +175,7 @@ struct Reports<'a> {
     from: Position,
     at: RecoveryAt,
     clock: &'a dyn Clock,
-    vitals: &'a Status,
+    status: &'a Status,
     settings: &'a ReaderSettings,
     began: Instant,
     told: Instant,
@@ -184,14 +184,14 @@ struct Reports<'a> {
 impl<'a> Reports<'a> {
     fn new<E: Entity>(parts: &'a RecoveryParts<E>, partition: Partition) -> Reports<'a> {
         let now = parts.clock.now();
-        parts.vitals.recovery_begins(partition, now);
+        parts.status.recovery_begins(partition, now);
         Reports {
             partition,
             steps: 0,
             from: Position(0),
             at: RecoveryAt::Asking,
             clock: &*parts.clock,
-            vitals: &parts.vitals,
+            status: &parts.status,
             settings: &parts.reader_settings,
             began: now,
             told: now,
@@ -215,7 +215,7 @@ impl<'a> Reports<'a> {
     }
 
     fn tell_board(&self, steps: u64) {
-        self.vitals.recovery_at(self.partition, self.at, steps, self.clock.now());
+        self.status.recovery_at(self.partition, self.at, steps, self.clock.now());
     }
 
     fn hear(&mut self, told: &ReportedEnd) {

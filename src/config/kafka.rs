@@ -31,7 +31,7 @@ pub struct KafkaConfig {
     pub state_topic: String,
     /// Events that were not applied.
     pub dlq_topic: String,
-    /// Whether missing state and dead letter topics are created.
+    /// Whether missing state and DLQ topics are created.
     pub create_topics: bool,
     /// How long the start waits for the input topic to be there.
     #[validate(range(min = 0, max = 3_600_000))]

@@ -1,4 +1,4 @@
-//! The batches of one partition under one term: which are open, and which are done in order.
+//! The batches of one partition under one epoch: which are open, and which are done in order.
 //!
 //! Batches are opened in the order of their offsets and completed in any order, because entities work in parallel.
 //! Only the prefix that is complete without a gap may be committed.
@@ -21,7 +21,7 @@ pub struct OpenBatch {
     pub id: BatchId,
     /// Its records.
     pub batch: Arc<Batch>,
-    /// Its share of the intake's budget.
+    /// Its share of the in-flight budget.
     pub lease: Lease,
     /// Dropped with the batch: whoever counts batches sees to it.
     pub guard: Option<Box<dyn std::any::Any + Send>>,
@@ -36,7 +36,7 @@ pub struct DoneBatch {
     pub outcomes: Outcomes,
 }
 
-/// Positions of one term fell: a bug, or a broker that breaks its word.
+/// Positions of one epoch fell: a bug, or a broker that breaks its word.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("offsets of partition {partition} fell from position {before} to {after} within one assignment")]
 pub struct OrderBroken {
@@ -95,8 +95,8 @@ impl OpenBatches {
         if entry.outcomes.is_some() {
             return Some(outcomes);
         }
-        // Keys finish in any order; the dead letter topic has the order of the source.
-        outcomes.dead_letters.sort_by_key(|letter| letter.index);
+        // Keys finish in any order; the DLQ topic has the order of the source.
+        outcomes.dlq_records.sort_by_key(|letter| letter.index);
         entry.outcomes = Some(outcomes);
         None
     }

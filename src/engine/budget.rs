@@ -18,7 +18,7 @@ impl Budget {
     }
 
     /// Holds `bytes` without asking whether there is room: for what is already in memory. Intake stops above the
-    /// bound, so it is exceeded by one batch at the most.
+    /// bound, so it is exceeded by one batch at most.
     #[must_use]
     pub fn hold(self: &Arc<Budget>, bytes: u64) -> Lease {
         self.held_bytes.fetch_add(bytes, Ordering::Relaxed);

@@ -5,12 +5,12 @@
 //! its content is ready. Three facts hold, lettered in the assertions:
 //!
 //! * a) at most one transaction is under way, and none while a new producer is being built;
-//! * b) a batch is committed once: it leaves its line for the cargo, and the cargo only when the end is clear;
-//! * c) only lines of the present term are sent. A line ends with its term, and what was in the cargo goes with it.
+//! * b) a batch is committed once: it leaves its queue for the in_flight, and the in_flight only when the end is clear;
+//! * c) only queues of the present epoch are sent. A queue ends with its epoch, and what was in the in_flight goes with it.
 //!
-//! An abort is not a rollback: the same cargo is sent again, less the lines that ended. After an end without a clear
+//! An abort is not a rollback: the same in_flight is sent again, less the queues that ended. After an end without a clear
 //! answer a fresh producer fences all that may still be under way, and the group's committed positions then tell, by
-//! position and mark, whether the cargo took effect.
+//! position and mark, whether the in_flight took effect.
 //!
 //! Here is what comes in and goes out, the state, and when something is sent; `load` chooses what goes into a transaction,
 //! and `answers` says what its end means.
@@ -34,7 +34,7 @@ pub const REFUSALS_ALLOWED: u32 = 3;
 pub const TIMED_OUT_FENCINGS_PER_MINUTE: usize = 3;
 /// Refusals in a row by a group that does not know this member, before a process that stops drops its work. While a
 /// rebalance ends, the next one is known within milliseconds; the waits before the last attempt add up to 750.
-pub const OUT_OF_GROUP_ALLOWED: u32 = 5;
+pub const STALE_GENERATIONS_ALLOWED: u32 = 5;
 /// The first wait before content is sent again; it doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
@@ -51,19 +51,19 @@ pub struct RevocationId(pub u64);
 /// What the machine is told.
 #[derive(Debug)]
 pub enum CommitInput {
-    /// A partition has recovered: its line begins.
+    /// A partition has recovered: its queue begins.
     Joined {
         /// The partition.
         partition: Partition,
-        /// Its term.
-        term: Epoch,
+        /// Its epoch.
+        epoch: Epoch,
         /// What the group has committed.
         committed: Option<Position>,
         /// The first position to process.
         start: Position,
         /// What recovery has to publish, in batches without records that all stand at `start`; one at least, so that
         /// the first transaction commits the position.
-        heals: Vec<DoneBatch>,
+        repairs: Vec<DoneBatch>,
     },
     /// A batch was read and handed to its entities.
     Opened(OpenBatch),
@@ -71,24 +71,24 @@ pub enum CommitInput {
     Completed {
         /// The partition.
         partition: Partition,
-        /// The term under which it was read.
-        term: Epoch,
+        /// The epoch under which it was read.
+        epoch: Epoch,
         /// Which batch.
         id: BatchId,
         /// The outcomes.
         outcomes: Outcomes,
     },
     /// The transaction, or the building of a new producer, has ended.
-    Ended(CommitOutcome),
+    TransactionEnded(CommitOutcome),
     /// These partitions are about to go.
-    Revoked {
+    Revoking {
         /// To be named in [`CommitCommand::Drained`].
         id: RevocationId,
-        /// Partitions and terms.
+        /// Partitions and epochs.
         partitions: Vec<(Partition, Epoch)>,
     },
-    /// Ownership under these terms is over.
-    Over(Vec<(Partition, Epoch)>),
+    /// Ownership under these epochs is over.
+    OwnershipEnded(Vec<(Partition, Epoch)>),
     /// The process stops: nothing is read any more, and what is done is committed as far as the group still lets it.
     Stopping,
     /// Time has passed.
@@ -101,14 +101,14 @@ pub enum CommitCommand {
     /// Send this in one transaction.
     Commit(Arc<TransactionContent>),
     /// Build a new producer, then ask what is committed for these partitions.
-    Renew(Vec<Partition>),
+    ResetProducer(Vec<Partition>),
     /// A transaction took effect.
     Committed(Receipt),
     /// Nothing of the revocation is left to be committed.
     Drained(RevocationId),
-    /// It cannot be told what of this term was committed: recover the partition again under a new term.
-    Forfeit(Partition, Epoch),
-    /// Work of a term that is over was dropped.
+    /// It cannot be told what of this epoch was committed: recover the partition again under a new epoch.
+    Invalidate(Partition, Epoch),
+    /// Work of a epoch that is over was dropped.
     Dropped {
         /// The partition.
         partition: Partition,
@@ -118,7 +118,7 @@ pub enum CommitCommand {
     /// The process has to end.
     Stop(StopReason),
     /// Something to tell in the log.
-    Tell(CommitNotice),
+    Log(CommitNotice),
 }
 
 /// A transaction that took effect.
@@ -134,8 +134,8 @@ pub struct Receipt {
     pub batches: Vec<DoneBatch>,
     /// Snapshots sent.
     pub snapshots: usize,
-    /// Dead letters sent.
-    pub dead_letters: usize,
+    /// DLQ records sent.
+    pub dlq_records: usize,
 }
 
 /// Something to tell in the log.
@@ -151,7 +151,7 @@ pub enum CommitNotice {
         attempt: u32,
     },
     /// It cannot be told yet whether the transaction took effect.
-    Unanswered {
+    InDoubt {
         /// Its number.
         number: u64,
         /// Why.
@@ -160,7 +160,7 @@ pub enum CommitNotice {
         took: Duration,
     },
     /// A fresh producer is there, and what the positions told.
-    Renewed {
+    ProducerReset {
         /// The number of the transaction in doubt; `None` where none was.
         number: Option<u64>,
         /// What became of it.
@@ -169,7 +169,7 @@ pub enum CommitNotice {
         took: Duration,
     },
     /// No fresh producer could be had; it is tried again.
-    RenewFailed {
+    ProducerResetFailed {
         /// Why.
         cause: String,
         /// Counted from 1.
@@ -211,7 +211,7 @@ pub enum CommitNotice {
         /// How many records were dropped.
         records: u64,
     },
-    /// A dead letter goes without its value.
+    /// A DLQ record goes without its value.
     Truncated {
         /// Its partition.
         partition: Partition,
@@ -228,11 +228,11 @@ pub enum DoubtVerdict {
     /// There was none.
     NothingInDoubt,
     /// It took effect.
-    TookEffect,
+    Committed,
     /// It had no effect and is sent again.
-    HadNone,
+    NotCommitted,
     /// The positions tell neither: the partitions are recovered again.
-    CannotTell,
+    Unknown,
     /// All its partitions were lost meanwhile: their next owners go by what is committed, whatever that is.
     Lost,
 }
@@ -260,7 +260,7 @@ pub enum StopReason {
 /// Bounds.
 #[derive(Debug, Clone)]
 pub struct GroupCommitSettings {
-    /// What one transaction carries at the most, in bytes before coalescing; one batch always fits.
+    /// What one transaction carries at most, in bytes before coalescing; one batch always fits.
     pub max_transaction_bytes: u64,
     /// Names the transactions of this process in the offsets' metadata.
     pub mark: OffsetMetadata,
@@ -269,21 +269,21 @@ pub struct GroupCommitSettings {
     pub rest_per_partition: Duration,
 }
 
-/// One partition under one term.
+/// One partition under one epoch.
 #[derive(Debug)]
 struct PartitionQueue {
-    term: Epoch,
+    epoch: Epoch,
     committed: Option<Position>,
     open: OpenBatches,
     /// It is about to go: only what is done already is still sent.
     closing: bool,
 }
 
-/// The part of a cargo that is of one line.
+/// The part of a in_flight that is of one queue.
 #[derive(Debug)]
 struct InFlightPart {
     partition: Partition,
-    term: Epoch,
+    epoch: Epoch,
     start: Option<Position>,
     end: Position,
     done: Vec<DoneBatch>,
@@ -299,7 +299,7 @@ struct InFlight {
     /// How often it was in doubt, and had no effect.
     doubts: u32,
     /// Refusals in a row by a group that does not know this member.
-    out_of_group: u32,
+    stale_generations: u32,
 }
 
 impl InFlight {
@@ -315,15 +315,15 @@ enum ProducerState {
     /// Nothing.
     Idle,
     /// A transaction took effect, and the next one is not begun before this time.
-    Resting(Instant),
+    Lingering(Instant),
     /// A transaction is under way.
     Sending(InFlight),
     /// A transaction ended clearly without effect; it is sent again at this time.
-    Waiting(InFlight, Instant),
-    /// A new producer is being built; the cargo is in doubt.
-    Renewing(Option<InFlight>),
+    RetryWaiting(InFlight, Instant),
+    /// A new producer is being built; the in_flight is in doubt.
+    Resetting(Option<InFlight>),
     /// No new producer could be had; it is tried again at this time.
-    RenewWaiting(Option<InFlight>, Instant),
+    ResetWaiting(Option<InFlight>, Instant),
     /// The process ends: nothing is sent any more.
     Stopped,
 }
@@ -332,19 +332,19 @@ enum ProducerState {
 #[derive(Debug)]
 pub struct GroupCommit {
     settings: GroupCommitSettings,
-    lines: BTreeMap<Partition, PartitionQueue>,
-    flight: ProducerState,
+    queues: BTreeMap<Partition, PartitionQueue>,
+    producer: ProducerState,
     revocations: BTreeMap<RevocationId, Vec<(Partition, Epoch)>>,
     next_number: u64,
     /// Halved by a transaction that timed out, doubled by one that did not.
     limit_bytes: u64,
-    renewals_failed: u32,
+    resets_failed: u32,
     timed_out_at: VecDeque<Instant>,
     truncated: HashSet<(Partition, Offset)>,
     /// Snapshots, by their newest source offset, that are too large with their trace context.
     untraced: HashSet<(Partition, Offset)>,
     is_stopping: bool,
-    /// The partition after which the next cargo begins, so that none is starved.
+    /// The partition after which the next in_flight begins, so that none is starved.
     last_served: Option<Partition>,
 }
 
@@ -355,45 +355,45 @@ impl GroupCommit {
         let limit_bytes = settings.max_transaction_bytes;
         let machine = GroupCommit {
             settings,
-            lines: BTreeMap::new(),
-            flight: ProducerState::Renewing(None),
+            queues: BTreeMap::new(),
+            producer: ProducerState::Resetting(None),
             revocations: BTreeMap::new(),
             next_number: 1,
             limit_bytes,
-            renewals_failed: 0,
+            resets_failed: 0,
             timed_out_at: VecDeque::new(),
             truncated: HashSet::new(),
             untraced: HashSet::new(),
             is_stopping: false,
             last_served: None,
         };
-        (machine, CommitCommand::Renew(Vec::new()))
+        (machine, CommitCommand::ResetProducer(Vec::new()))
     }
 
     /// Takes the input in and says what is to be done about it.
     pub fn handle(&mut self, input: CommitInput, now: Instant) -> Vec<CommitCommand> {
         let mut commands = Vec::new();
-        if matches!(self.flight, ProducerState::Stopped) {
+        if matches!(self.producer, ProducerState::Stopped) {
             // Nothing is sent any more, so there is nothing to wait for: the group can be left at once.
-            if let CommitInput::Revoked { id, .. } = input {
+            if let CommitInput::Revoking { id, .. } = input {
                 commands.push(CommitCommand::Drained(id));
             }
             return commands;
         }
         match input {
-            CommitInput::Joined { partition, term, committed, start, heals } => {
-                self.join((partition, term), committed, start, heals, &mut commands);
+            CommitInput::Joined { partition, epoch, committed, start, repairs } => {
+                self.join((partition, epoch), committed, start, repairs, &mut commands);
             }
             CommitInput::Opened(open) => self.open(open, &mut commands),
-            CommitInput::Completed { partition, term, id, outcomes } => {
-                self.complete(partition, term, id, outcomes);
+            CommitInput::Completed { partition, epoch, id, outcomes } => {
+                self.complete(partition, epoch, id, outcomes);
             }
-            CommitInput::Ended(answer) => self.ended(answer, now, &mut commands),
-            CommitInput::Revoked { id, partitions } => {
+            CommitInput::TransactionEnded(answer) => self.ended(answer, now, &mut commands),
+            CommitInput::Revoking { id, partitions } => {
                 self.revoke(id, partitions, &mut commands);
                 self.hurry(now);
             }
-            CommitInput::Over(partitions) => self.over(&partitions, &mut commands),
+            CommitInput::OwnershipEnded(partitions) => self.over(&partitions, &mut commands),
             CommitInput::Stopping => self.is_stopping = true,
             CommitInput::Tick => {}
         }
@@ -405,11 +405,11 @@ impl GroupCommit {
     /// When [`CommitInput::Tick`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        match &self.flight {
-            ProducerState::Resting(at) | ProducerState::Waiting(_, at) | ProducerState::RenewWaiting(_, at) => {
+        match &self.producer {
+            ProducerState::Lingering(at) | ProducerState::RetryWaiting(_, at) | ProducerState::ResetWaiting(_, at) => {
                 Some(*at)
             }
-            ProducerState::Idle | ProducerState::Sending(_) | ProducerState::Renewing(_) | ProducerState::Stopped => {
+            ProducerState::Idle | ProducerState::Sending(_) | ProducerState::Resetting(_) | ProducerState::Stopped => {
                 None
             }
         }
@@ -420,69 +420,69 @@ impl GroupCommit {
     #[must_use]
     pub fn open_work(&self) -> BTreeMap<Partition, OpenWork> {
         let mut work: BTreeMap<Partition, OpenWork> = BTreeMap::new();
-        // The cargo comes first: it was read before what is still in the line.
-        for part in self.cargo().map_or(&[][..], |cargo| &cargo.parts) {
+        // The in_flight comes first: it was read before what is still in the queue.
+        for part in self.in_flight().map_or(&[][..], |in_flight| &in_flight.parts) {
             let of = work.entry(part.partition).or_default();
             of.batches += part.done.len() as u64;
             of.records += records_of(part);
             of.head = of.head.or_else(|| head_of(part));
         }
-        for (partition, line) in self.lines.iter().filter(|(_, line)| line.open.batches() > 0) {
+        for (partition, queue) in self.queues.iter().filter(|(_, queue)| queue.open.batches() > 0) {
             let of = work.entry(*partition).or_default();
-            of.batches += line.open.batches();
-            of.records += line.open.records();
-            of.head = of.head.or_else(|| line.open.oldest());
+            of.batches += queue.open.batches();
+            of.records += queue.open.records();
+            of.head = of.head.or_else(|| queue.open.oldest());
         }
         work
     }
 
-    fn cargo(&self) -> Option<&InFlight> {
-        match &self.flight {
-            ProducerState::Sending(cargo) | ProducerState::Waiting(cargo, _) => Some(cargo),
-            ProducerState::Renewing(cargo) | ProducerState::RenewWaiting(cargo, _) => cargo.as_ref(),
-            ProducerState::Idle | ProducerState::Resting(_) | ProducerState::Stopped => None,
+    fn in_flight(&self) -> Option<&InFlight> {
+        match &self.producer {
+            ProducerState::Sending(in_flight) | ProducerState::RetryWaiting(in_flight, _) => Some(in_flight),
+            ProducerState::Resetting(in_flight) | ProducerState::ResetWaiting(in_flight, _) => in_flight.as_ref(),
+            ProducerState::Idle | ProducerState::Lingering(_) | ProducerState::Stopped => None,
         }
     }
 
     fn join(
         &mut self,
-        (partition, term): (Partition, Epoch),
+        (partition, epoch): (Partition, Epoch),
         committed: Option<Position>,
         start: Position,
-        heals: Vec<DoneBatch>,
+        repairs: Vec<DoneBatch>,
         commands: &mut Vec<CommitCommand>,
     ) {
-        let open = OpenBatches::starting_with(start, heals);
-        let line = PartitionQueue { term, committed, open, closing: false };
-        if let Some(old) = self.lines.insert(partition, line) {
-            assert!(old.term < term, "c) terms of {partition} only rise: {:?} then {term:?}", old.term);
+        let open = OpenBatches::starting_with(start, repairs);
+        let queue = PartitionQueue { epoch, committed, open, closing: false };
+        if let Some(old) = self.queues.insert(partition, queue) {
+            assert!(old.epoch < epoch, "c) ownership of {partition} only rise: {:?} then {epoch:?}", old.epoch);
             commands.push(CommitCommand::Dropped { partition, records: old.open.records() });
         }
     }
 
     fn open(&mut self, open: OpenBatch, commands: &mut Vec<CommitCommand>) {
         let partition = open.batch.partition();
-        let term = open.batch.term();
-        let line = self.lines.get_mut(&partition).filter(|line| line.term == term && !line.closing);
-        let Some(line) = line else {
+        let epoch = open.batch.epoch();
+        let queue = self.queues.get_mut(&partition).filter(|queue| queue.epoch == epoch && !queue.closing);
+        let Some(queue) = queue else {
             return commands.push(CommitCommand::Dropped { partition, records: open.batch.len() as u64 });
         };
-        if let Err(broken) = line.open.open(open) {
+        if let Err(broken) = queue.open.open(open) {
             self.stop(StopReason::OrderBroken(broken), commands);
         }
     }
 
-    fn complete(&mut self, partition: Partition, term: Epoch, id: BatchId, outcomes: Outcomes) {
-        let line = self.lines.get_mut(&partition).filter(|line| line.term == term);
-        // What is late was reported when its line ended, began to close, or did not take the batch in the first place.
-        let _late = line.and_then(|line| line.open.complete(id, outcomes));
+    fn complete(&mut self, partition: Partition, epoch: Epoch, id: BatchId, outcomes: Outcomes) {
+        let queue = self.queues.get_mut(&partition).filter(|queue| queue.epoch == epoch);
+        // What is late was reported when its queue ended, began to close, or did not take the batch in the first place.
+        let _late = queue.and_then(|queue| queue.open.complete(id, outcomes));
     }
 
     fn revoke(&mut self, id: RevocationId, partitions: Vec<(Partition, Epoch)>, commands: &mut Vec<CommitCommand>) {
-        for (partition, term) in &partitions {
-            if let Some(line) = self.lines.get_mut(partition).filter(|line| line.term == *term) {
-                line.closing = true;
-                let records = line.open.drop_unfinished();
+        for (partition, epoch) in &partitions {
+            if let Some(queue) = self.queues.get_mut(partition).filter(|queue| queue.epoch == *epoch) {
+                queue.closing = true;
+                let records = queue.open.drop_unfinished();
                 if records > 0 {
                     commands.push(CommitCommand::Dropped { partition: *partition, records });
                 }
@@ -493,17 +493,17 @@ impl GroupCommit {
 
     /// The consumer waits for a revocation far shorter than the longest wait after an abort.
     fn hurry(&mut self, now: Instant) {
-        if let ProducerState::Resting(at) | ProducerState::Waiting(_, at) = &mut self.flight {
+        if let ProducerState::Lingering(at) | ProducerState::RetryWaiting(_, at) = &mut self.producer {
             *at = now.min(*at);
         }
     }
 
     fn over(&mut self, partitions: &[(Partition, Epoch)], commands: &mut Vec<CommitCommand>) {
-        for (partition, term) in partitions {
-            if self.lines.get(partition).is_some_and(|line| line.term == *term)
-                && let Some(line) = self.lines.remove(partition)
+        for (partition, epoch) in partitions {
+            if self.queues.get(partition).is_some_and(|queue| queue.epoch == *epoch)
+                && let Some(queue) = self.queues.remove(partition)
             {
-                let records = line.open.records();
+                let records = queue.open.records();
                 if records > 0 {
                     commands.push(CommitCommand::Dropped { partition: *partition, records });
                 }
@@ -517,7 +517,7 @@ impl GroupCommit {
         let settled: Vec<RevocationId> = self
             .revocations
             .iter()
-            .filter(|(_, partitions)| partitions.iter().all(|(partition, term)| self.is_drained(*partition, *term)))
+            .filter(|(_, partitions)| partitions.iter().all(|(partition, epoch)| self.is_drained(*partition, *epoch)))
             .map(|(id, _)| *id)
             .collect();
         for id in settled {
@@ -526,69 +526,71 @@ impl GroupCommit {
         }
     }
 
-    fn is_drained(&self, partition: Partition, term: Epoch) -> bool {
-        let waits = self.lines.get(&partition).is_some_and(|line| line.term == term && line.open.has_done());
-        let travels = self
-            .cargo()
-            .is_some_and(|cargo| cargo.parts.iter().any(|part| part.partition == partition && part.term == term));
+    fn is_drained(&self, partition: Partition, epoch: Epoch) -> bool {
+        let waits = self.queues.get(&partition).is_some_and(|queue| queue.epoch == epoch && queue.open.has_done());
+        let travels = self.in_flight().is_some_and(|in_flight| {
+            in_flight.parts.iter().any(|part| part.partition == partition && part.epoch == epoch)
+        });
         !waits && !travels
     }
 
     // ------------------------------------------------------------------------------------------------- sending
 
     fn pump(&mut self, now: Instant, commands: &mut Vec<CommitCommand>) {
-        match std::mem::replace(&mut self.flight, ProducerState::Idle) {
-            resting @ ProducerState::Resting(until) if now < until && !self.is_stopping => self.flight = resting,
-            ProducerState::Idle | ProducerState::Resting(_) => {
+        match std::mem::replace(&mut self.producer, ProducerState::Idle) {
+            passivated @ ProducerState::Lingering(until) if now < until && !self.is_stopping => {
+                self.producer = passivated
+            }
+            ProducerState::Idle | ProducerState::Lingering(_) => {
                 let parts = self.load();
                 if !parts.is_empty() {
                     self.send(InFlight { parts, ..InFlight::default() }, now, commands);
                 }
             }
-            ProducerState::Waiting(cargo, at) if at <= now => self.send_again(cargo, now, commands),
-            ProducerState::RenewWaiting(cargo, at) if at <= now => self.renew(cargo, commands),
+            ProducerState::RetryWaiting(in_flight, at) if at <= now => self.send_again(in_flight, now, commands),
+            ProducerState::ResetWaiting(in_flight, at) if at <= now => self.renew(in_flight, commands),
             busy @ (ProducerState::Sending(_)
-            | ProducerState::Waiting(..)
-            | ProducerState::Renewing(_)
-            | ProducerState::RenewWaiting(..)
-            | ProducerState::Stopped) => self.flight = busy,
+            | ProducerState::RetryWaiting(..)
+            | ProducerState::Resetting(_)
+            | ProducerState::ResetWaiting(..)
+            | ProducerState::Stopped) => self.producer = busy,
         }
     }
 
-    fn send(&mut self, mut cargo: InFlight, now: Instant, commands: &mut Vec<CommitCommand>) {
+    fn send(&mut self, mut in_flight: InFlight, now: Instant, commands: &mut Vec<CommitCommand>) {
         let number = self.next_number;
         self.next_number += 1;
-        cargo.content = Arc::new(self.content_of(&cargo.parts, number));
-        cargo.sent_at.get_or_insert(now);
-        commands.push(CommitCommand::Commit(Arc::clone(&cargo.content)));
-        self.flight = ProducerState::Sending(cargo);
+        in_flight.content = Arc::new(self.content_of(&in_flight.parts, number));
+        in_flight.sent_at.get_or_insert(now);
+        commands.push(CommitCommand::Commit(Arc::clone(&in_flight.content)));
+        self.producer = ProducerState::Sending(in_flight);
     }
 
-    /// Sends what is left of a cargo whose last try had no effect, less the lines that ended since.
-    fn send_again(&mut self, mut cargo: InFlight, now: Instant, commands: &mut Vec<CommitCommand>) {
-        cargo.parts.retain(|part| {
-            let is_current = self.lines.get(&part.partition).is_some_and(|line| line.term == part.term);
+    /// Sends what is left of a in_flight whose last try had no effect, less the queues that ended since.
+    fn send_again(&mut self, mut in_flight: InFlight, now: Instant, commands: &mut Vec<CommitCommand>) {
+        in_flight.parts.retain(|part| {
+            let is_current = self.queues.get(&part.partition).is_some_and(|queue| queue.epoch == part.epoch);
             if !is_current {
                 commands.push(CommitCommand::Dropped { partition: part.partition, records: records_of(part) });
             }
             is_current
         });
-        self.return_to_lines(&mut cargo);
-        if cargo.parts.is_empty() {
-            self.flight = ProducerState::Idle;
+        self.return_to_lines(&mut in_flight);
+        if in_flight.parts.is_empty() {
+            self.producer = ProducerState::Idle;
             return self.pump(now, commands);
         }
-        self.send(cargo, now, commands);
+        self.send(in_flight, now, commands);
     }
 
-    fn renew(&mut self, cargo: Option<InFlight>, commands: &mut Vec<CommitCommand>) {
-        let asked = cargo.iter().flat_map(|cargo| &cargo.parts).map(|part| part.partition).collect();
-        commands.push(CommitCommand::Renew(asked));
-        self.flight = ProducerState::Renewing(cargo);
+    fn renew(&mut self, in_flight: Option<InFlight>, commands: &mut Vec<CommitCommand>) {
+        let asked = in_flight.iter().flat_map(|in_flight| &in_flight.parts).map(|part| part.partition).collect();
+        commands.push(CommitCommand::ResetProducer(asked));
+        self.producer = ProducerState::Resetting(in_flight);
     }
 
     fn stop(&mut self, reason: StopReason, commands: &mut Vec<CommitCommand>) {
-        self.flight = ProducerState::Stopped;
+        self.producer = ProducerState::Stopped;
         commands.push(CommitCommand::Stop(reason));
         commands.extend(std::mem::take(&mut self.revocations).into_keys().map(CommitCommand::Drained));
     }

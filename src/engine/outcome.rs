@@ -11,10 +11,10 @@ pub struct Outcomes {
     /// The newest snapshot of each key that was applied to.
     pub snapshots: Vec<Snapshot>,
     /// What was refused.
-    pub dead_letters: Vec<RejectedEvent>,
+    pub dlq_records: Vec<RejectedEvent>,
     /// Events applied.
     pub applied: u64,
-    /// Events that a snapshot or the dead letter topic contains already.
+    /// Events that a snapshot or the DLQ topic contains already.
     pub skipped: u64,
 }
 
@@ -22,13 +22,13 @@ impl Outcomes {
     /// Takes in the outcomes of other keys of the same batch.
     pub fn merge(&mut self, other: Outcomes) {
         self.snapshots.extend(other.snapshots);
-        self.dead_letters.extend(other.dead_letters);
+        self.dlq_records.extend(other.dlq_records);
         self.applied += other.applied;
         self.skipped += other.skipped;
     }
 
     /// Cuts into parts that weigh at most `max_bytes` each, one record at least; one part, though empty, there always
-    /// is. Dead letters come first: while a snapshot is missing, the next recovery goes over the whole stretch again.
+    /// is. DLQ records come first: while a snapshot is missing, the next recovery goes over the whole stretch again.
     #[must_use]
     pub fn cut(self, max_bytes: u64) -> Vec<Outcomes> {
         let mut parts = vec![Outcomes { applied: self.applied, skipped: self.skipped, ..Outcomes::default() }];
@@ -41,9 +41,9 @@ impl Outcomes {
             room = room.saturating_sub(weight);
             parts.len() - 1
         };
-        for letter in self.dead_letters {
+        for letter in self.dlq_records {
             let part = part_for(letter.weight_bytes(), &mut parts);
-            parts[part].dead_letters.push(letter);
+            parts[part].dlq_records.push(letter);
         }
         for snapshot in self.snapshots {
             let part = part_for(snapshot.weight_bytes(), &mut parts);
@@ -56,12 +56,12 @@ impl Outcomes {
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
         let snapshots: u64 = self.snapshots.iter().map(Snapshot::weight_bytes).sum();
-        let dead_letters: u64 = self.dead_letters.iter().map(RejectedEvent::weight_bytes).sum();
-        snapshots + dead_letters
+        let dlq_records: u64 = self.dlq_records.iter().map(RejectedEvent::weight_bytes).sum();
+        snapshots + dlq_records
     }
 }
 
-/// An event that was not applied: a record of the dead letter topic to be.
+/// An event that was not applied: a record of the DLQ topic to be.
 #[derive(Debug, Clone)]
 pub struct RejectedEvent {
     /// The batch that holds the event's bytes.

@@ -6,11 +6,11 @@ use std::sync::{PoisonError, RwLock};
 
 use crate::record::{Epoch, Partition};
 
-/// Which partitions this process owns, and under which term. The consumer's thread writes it inside the rebalance, at
-/// the moment ownership ends or begins; the ingest actor renews a term when it has to recover a partition again; the
+/// Which partitions this process owns, and under which epoch. The consumer's thread writes it inside the rebalance, at
+/// the moment ownership ends or begins; the ingest actor renews a epoch when it has to recover a partition again; the
 /// commit thread compares with it after it has taken the group's metadata and before it sends.
 ///
-/// Why that suffices: metadata taken while a term was current is metadata of a generation in which the partition was
+/// Why that suffices: metadata taken while a epoch was current is metadata of a generation in which the partition was
 /// owned. Whoever compares *after* taking it therefore never sends offsets of a lost partition with newer metadata.
 #[derive(Debug, Default)]
 pub struct Ownership {
@@ -25,11 +25,11 @@ impl Ownership {
         Ownership::default()
     }
 
-    /// The partition is owned from now on. Any older term of it ends.
+    /// The partition is owned from now on. Any older epoch of it ends.
     pub fn begin(&self, partition: Partition) -> Epoch {
-        let term = Epoch(self.minted.fetch_add(1, Ordering::Relaxed) + 1);
-        self.write().insert(partition, term);
-        term
+        let epoch = Epoch(self.minted.fetch_add(1, Ordering::Relaxed) + 1);
+        self.write().insert(partition, epoch);
+        epoch
     }
 
     /// The partition is still owned, but what was done under `old` no longer counts. `None` where `old` is over.
@@ -41,7 +41,7 @@ impl Ownership {
         Some(*held)
     }
 
-    /// The partition is owned no more. Returns the term that ended.
+    /// The partition is owned no more. Returns the epoch that ended.
     pub fn end(&self, partition: Partition) -> Option<Epoch> {
         self.write().remove(&partition)
     }
@@ -52,10 +52,10 @@ impl Ownership {
         self.current.read().unwrap_or_else(PoisonError::into_inner).get(&partition).copied()
     }
 
-    /// Whether `term` is the present ownership of `partition`.
+    /// Whether `epoch` is the present ownership of `partition`.
     #[must_use]
-    pub fn is_current(&self, partition: Partition, term: Epoch) -> bool {
-        self.current(partition) == Some(term)
+    pub fn is_current(&self, partition: Partition, epoch: Epoch) -> bool {
+        self.current(partition) == Some(epoch)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<Partition, Epoch>> {

@@ -4,12 +4,12 @@
 //!             assigned              recovered               revoked              gone
 //!   (absent) ----------> Recovering ----------> Serving ----------> Revoking ----------> (absent)
 //!                         |  ^   ^                 |                   |
-//!                         |  |   +---- forfeited --+                   |
+//!                         |  |   +---- invalidated --+                   |
 //!                         |  +-------- recovery failed                 |
 //!                         +--------------- lost, from any stage -------+-----------------> (absent)
 //! ```
 //! Every pair of stage and happening is written out: rebalances that follow each other quickly, a partition that
-//! leaves before it has recovered, one that comes straight back are ordinary cases. What is late is told by its term.
+//! leaves before it has recovered, one that comes straight back are ordinary cases. What is late is told by its epoch.
 
 use crate::record::Epoch;
 
@@ -33,14 +33,14 @@ pub enum PartitionEvent {
     RecoveryFailed,
     /// Records, or a position, were read.
     BatchRead,
-    /// The group takes the partition away in good order.
+    /// The group takes the partition away cleanly.
+    Revoking,
+    /// The group has taken it away cleanly.
     Revoked,
-    /// The group has taken it away in good order.
-    Gone,
     /// Ownership was over before anybody said so.
     Lost,
-    /// What was done under the term can no longer be told from what was committed: begin again, under a new term.
-    Forfeited,
+    /// What was done under the epoch can no longer be told from what was committed: begin again, under a new epoch.
+    Invalidated,
 }
 
 /// What is to be done about it.
@@ -54,7 +54,7 @@ pub enum PartitionAction {
     Route,
     /// Commit what is applied, drop what is only read.
     Drain,
-    /// Forget the entities and all work of the term.
+    /// Forget the entities and all work of the epoch.
     Release,
     /// Drop it: it belongs to what is over.
     Ignore,
@@ -64,14 +64,14 @@ pub enum PartitionAction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionLifecycle {
     stage: PartitionState,
-    term: Epoch,
+    epoch: Epoch,
 }
 
 impl PartitionLifecycle {
     /// The partition was assigned; [`PartitionAction::Recover`] is due.
     #[must_use]
-    pub fn assigned(term: Epoch) -> PartitionLifecycle {
-        PartitionLifecycle { stage: PartitionState::Recovering, term }
+    pub fn assigned(epoch: Epoch) -> PartitionLifecycle {
+        PartitionLifecycle { stage: PartitionState::Recovering, epoch }
     }
 
     /// Where it stands.
@@ -82,13 +82,13 @@ impl PartitionLifecycle {
 
     /// The present ownership.
     #[must_use]
-    pub fn term(&self) -> Epoch {
-        self.term
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
-    /// What happened under `term`. Of an older term nothing matters any more.
-    pub fn handle(&mut self, happening: PartitionEvent, term: Epoch) -> PartitionAction {
-        if term != self.term {
+    /// What happened under `epoch`. Of an older epoch nothing matters any more.
+    pub fn handle(&mut self, happening: PartitionEvent, epoch: Epoch) -> PartitionAction {
+        if epoch != self.epoch {
             return PartitionAction::Ignore;
         }
         match (self.stage, happening) {
@@ -97,10 +97,10 @@ impl PartitionLifecycle {
                 PartitionAction::Serve
             }
             (PartitionState::Recovering, PartitionEvent::RecoveryFailed) => PartitionAction::Recover,
-            // Nothing is read of a partition before it serves: the source answers to a command of a former term.
+            // Nothing is read of a partition before it serves: the source answers to a command of a former epoch.
             (PartitionState::Recovering, PartitionEvent::BatchRead) => PartitionAction::Ignore,
             (PartitionState::Serving, PartitionEvent::BatchRead) => PartitionAction::Route,
-            (PartitionState::Recovering | PartitionState::Serving, PartitionEvent::Revoked) => {
+            (PartitionState::Recovering | PartitionState::Serving, PartitionEvent::Revoking) => {
                 self.stage = PartitionState::Revoking;
                 PartitionAction::Drain
             }
@@ -111,23 +111,23 @@ impl PartitionLifecycle {
             ) => PartitionAction::Ignore,
             (
                 PartitionState::Recovering | PartitionState::Serving | PartitionState::Revoking,
-                PartitionEvent::Gone | PartitionEvent::Lost,
+                PartitionEvent::Revoked | PartitionEvent::Lost,
             ) => PartitionAction::Release,
-            // The caller minted a new term and tells it by `renew`; a partition that goes anyway need not recover.
-            (PartitionState::Serving | PartitionState::Recovering, PartitionEvent::Forfeited) => {
+            // The caller minted a new epoch and tells it by `renew`; a partition that goes anyway need not recover.
+            (PartitionState::Serving | PartitionState::Recovering, PartitionEvent::Invalidated) => {
                 self.stage = PartitionState::Recovering;
                 PartitionAction::Recover
             }
-            (PartitionState::Revoking, PartitionEvent::Forfeited) => PartitionAction::Ignore,
+            (PartitionState::Revoking, PartitionEvent::Invalidated) => PartitionAction::Ignore,
             // Said twice, or of a partition that serves: nothing left to do.
             (PartitionState::Serving, PartitionEvent::Recovered | PartitionEvent::RecoveryFailed)
-            | (PartitionState::Revoking, PartitionEvent::Revoked) => PartitionAction::Ignore,
+            | (PartitionState::Revoking, PartitionEvent::Revoking) => PartitionAction::Ignore,
         }
     }
 
-    /// The same ownership under a new term, after [`PartitionEvent::Forfeited`].
-    pub fn renew(&mut self, term: Epoch) {
-        assert!(term > self.term, "terms only rise: {:?} then {term:?}", self.term);
-        self.term = term;
+    /// The same ownership under a new epoch, after [`PartitionEvent::Invalidated`].
+    pub fn renew(&mut self, epoch: Epoch) {
+        assert!(epoch > self.epoch, "ownership only rise: {:?} then {epoch:?}", self.epoch);
+        self.epoch = epoch;
     }
 }

@@ -2,18 +2,18 @@
 //!
 //! The order is the safety argument. First the group's committed position, once no transaction is open on it; *then*
 //! the high watermark of the state partition, uncommitted records included; then the state is read as committed until
-//! the reader stands there; likewise the tail of the dead letters. Whoever owned the partition before can commit
+//! the reader stands there; likewise the tail of the DLQ records. Whoever owned the partition before can commit
 //! nothing to it after the first of these answers, so what is read is all there is.
 //!
-//! Then the verification: M is the newest source offset in the state, D that in the dead letters, C the committed
+//! Then the verification: M is the newest source offset in the state, D that in the DLQ records, C the committed
 //! position. Processing starts at `max(C, M+1, D+1)`; the stretch before it is replayed silently, from `min(C, M+1)`
 //! or `look_back_records` back, whichever is earlier. What the replay finds beyond what was read was lost, and is
 //! published before anything else.
 //!
-//! [`Recovery`] says what it needs next, the shell ([`crate::engine::recovery::driver::recover`]) fetches it. One partition, one term, one
+//! [`Recovery`] says what it needs next, the shell ([`crate::engine::recovery::driver::recover`]) fetches it. One partition, one epoch, one
 //! machine.
 //!
-//! Here is what comes in and goes out, and what is needed when; `state` and `dead_letters` take in what is read, `plan`
+//! Here is what comes in and goes out, and what is needed when; `state` and `dlq_records` take in what is read, `plan`
 //! decides where to start, and `replay` finds what is missing.
 
 mod dlq;
@@ -55,13 +55,13 @@ pub struct LogBounds {
     pub high: Position,
 }
 
-/// What an entity at rest costs beside its key and its snapshot: map slot and allocations, in bytes.
-pub const RESTING_OVERHEAD_BYTES: u64 = 112;
+/// What an entity passivated costs beside its key and its snapshot: map slot and allocations, in bytes.
+pub const PASSIVATED_OVERHEAD_BYTES: u64 = 112;
 
 /// What the operator decided.
 #[derive(Debug, Clone)]
 pub struct RecoverySettings {
-    /// The input topic: dead letters of another one say nothing about this one's events.
+    /// The input topic: DLQ records of another one say nothing about this one's events.
     pub topic: String,
     /// The group whose snapshots these are.
     pub group: String,
@@ -77,7 +77,7 @@ pub struct RecoverySettings {
     pub max_payload_bytes: u64,
 }
 
-/// An entity at rest.
+/// An entity passivated.
 #[derive(Debug, Clone)]
 pub struct Passivated {
     /// Its JSON; `None` for one that is known to be absent.
@@ -111,7 +111,7 @@ pub enum Need {
 pub enum RecoveryRefusal {
     /// A record in the state topic that steward did not write.
     #[error(
-        "state topic, partition {partition}, offset {offset}: {why}; only steward may write to the state topic: give steward new state and dead letter topics and a new group, and it makes the state anew from the input"
+        "state topic, partition {partition}, offset {offset}: {why}; only steward may write to the state topic: give steward new state and DLQ topics and a new group, and it makes the state anew from the input"
     )]
     ForeignState {
         /// The partition.
@@ -135,7 +135,7 @@ pub enum RecoveryRefusal {
     },
     /// The input is not the one that the state was made from.
     #[error(
-        "input partition {partition}: {why}; the input topic was created anew: give steward new state and dead letter topics and a new group"
+        "input partition {partition}: {why}; the input topic was created anew: give steward new state and DLQ topics and a new group"
     )]
     Recreated {
         /// The partition.
@@ -145,7 +145,7 @@ pub enum RecoveryRefusal {
     },
     /// The entities do not fit into the memory that is allowed.
     #[error(
-        "partition {partition} has {partition_bytes} bytes of entities at rest so far and brings all to {held_bytes}, limits.max_state_bytes is {limit_bytes}; raise it, or run at least {pods} times as many pods"
+        "partition {partition} has {partition_bytes} bytes of entities passivated so far and brings all to {held_bytes}, limits.max_state_bytes is {limit_bytes}; raise it, or run at least {pods} times as many pods"
     )]
     StateTooLarge {
         /// The partition that was one too many.
@@ -204,7 +204,7 @@ pub enum RecoveryFinding {
         /// The position behind it.
         until: Position,
     },
-    /// Verification is off, and the committed position stands beyond what state and dead letters contain.
+    /// Verification is off, and the committed position stands beyond what state and DLQ records contain.
     PassedOver {
         /// The first position that nothing is known of.
         from: Position,
@@ -216,8 +216,8 @@ pub enum RecoveryFinding {
         /// How many.
         events: u64,
     },
-    /// Dead letters without the headers that steward writes, or of another input.
-    UnreadableDeadLetters {
+    /// DLQ records without the headers that steward writes, or of another input.
+    UnreadableDlqRecords {
         /// How many.
         records: u64,
         /// The newest one.
@@ -237,7 +237,7 @@ pub struct Repaired {
     pub entities: u64,
     /// Events applied to them.
     pub events: u64,
-    /// Dead letters published.
+    /// DLQ records published.
     pub rejections: u64,
     /// The first position of the stretch that was replayed.
     pub from: Position,
@@ -271,8 +271,8 @@ pub struct Recovered {
     /// The partition.
     pub partition: Partition,
     /// The ownership for which it was recovered.
-    pub term: Epoch,
-    /// Its entities at rest.
+    pub epoch: Epoch,
+    /// Its entities passivated.
     pub entities: FxHashMap<Key, Passivated>,
     /// The memory they take.
     pub lease: Lease,
@@ -280,12 +280,12 @@ pub struct Recovered {
     pub committed: Option<Position>,
     /// The first position to process.
     pub start: Position,
-    /// Events at or behind `start` that stand in the dead letters already.
+    /// Events at or behind `start` that stand in the DLQ records already.
     pub rejected: FxHashSet<Offset>,
     /// What has to be published first.
-    pub heals: Outcomes,
+    pub repairs: Outcomes,
     /// The same in numbers, for the log, once it is published; `None` if nothing was missing.
-    pub healed: Option<Repaired>,
+    pub repaired: Option<Repaired>,
     /// For the log.
     pub findings: Vec<RecoveryFinding>,
     /// Events replayed.
@@ -298,7 +298,7 @@ pub struct Recovered {
 pub struct Recovery<E: Entity> {
     entity: Arc<E>,
     partition: Partition,
-    term: Epoch,
+    epoch: Epoch,
     settings: RecoverySettings,
     stage: RecoveryStage,
     committed: Option<Committed>,
@@ -328,12 +328,12 @@ enum RecoveryStage {
 }
 
 impl<E: Entity> Recovery<E> {
-    /// Nothing is known yet. `budget` is that of all entities at rest.
+    /// Nothing is known yet. `budget` is that of all entities passivated.
     #[must_use]
     pub fn new(
         entity: Arc<E>,
         partition: Partition,
-        term: Epoch,
+        epoch: Epoch,
         settings: RecoverySettings,
         budget: &Arc<Budget>,
     ) -> Recovery<E> {
@@ -341,7 +341,7 @@ impl<E: Entity> Recovery<E> {
         Recovery {
             entity,
             partition,
-            term,
+            epoch,
             settings,
             stage: RecoveryStage::Committed,
             committed: None,
@@ -469,11 +469,11 @@ impl<E: Entity> Recovery<E> {
     #[must_use]
     pub fn finish(mut self) -> Recovered {
         assert!(self.stage == RecoveryStage::Done, "recovery still needs something: {:?}", self.stage);
-        let heals = self.heals();
+        let repairs = self.repairs();
         let start = self.plan.start;
         // Tombstones matter as long as an event that they contain may still come.
-        self.entities.retain(|_, resting| resting.snapshot.is_some() || !resting.newest.is_before(start));
-        let held: u64 = self.entities.iter().map(|(key, resting)| resting_bytes(key, resting)).sum();
+        self.entities.retain(|_, passivated| passivated.snapshot.is_some() || !passivated.newest.is_before(start));
+        let held: u64 = self.entities.iter().map(|(key, passivated)| passivated_bytes(key, passivated)).sum();
         self.lease.set(held);
         let rejected = self.dlq.offsets.iter().copied().filter(|offset| !offset.is_before(start)).collect();
         let mut findings = self.plan.findings;
@@ -482,7 +482,7 @@ impl<E: Entity> Recovery<E> {
         }
         if self.dlq.unreadable > 0 {
             let (records, offset) = (self.dlq.unreadable, self.dlq.newest_unreadable);
-            findings.push(RecoveryFinding::UnreadableDeadLetters { records, offset });
+            findings.push(RecoveryFinding::UnreadableDlqRecords { records, offset });
         }
         let committed = self.committed.map(|committed| committed.position);
         let behind = committed.map_or(0, |position| self.plan.start.distance_from(position.max(self.input.low)));
@@ -490,24 +490,24 @@ impl<E: Entity> Recovery<E> {
         if skipped > 0 {
             findings.push(RecoveryFinding::Skipped { events: skipped });
         }
-        let is_whole = heals.snapshots.is_empty() && heals.dead_letters.is_empty();
-        let healed = self.plan.replay.filter(|_| !is_whole).map(|(from, until)| Repaired {
-            entities: heals.snapshots.len() as u64,
+        let is_whole = repairs.snapshots.is_empty() && repairs.dlq_records.is_empty();
+        let repaired = self.plan.replay.filter(|_| !is_whole).map(|(from, until)| Repaired {
+            entities: repairs.snapshots.len() as u64,
             events: self.replay.applied,
-            rejections: heals.dead_letters.len() as u64,
+            rejections: repairs.dlq_records.len() as u64,
             from,
             until,
         });
         Recovered {
             partition: self.partition,
-            term: self.term,
+            epoch: self.epoch,
             entities: self.entities,
             lease: self.lease,
             committed,
             start,
             rejected,
-            heals,
-            healed,
+            repairs,
+            repaired,
             findings,
             replayed: self.replay.replayed,
             skipped: self.replay.skipped,
@@ -537,12 +537,12 @@ fn number(record: &Record<'_>, name: &str) -> Option<i64> {
     std::str::from_utf8(record.headers.last(name)?).ok()?.parse().ok()
 }
 
-fn snapshot_bytes(resting: &Passivated) -> u64 {
-    resting.snapshot.as_ref().map_or(0, |snapshot| snapshot.len() as u64)
+fn snapshot_bytes(passivated: &Passivated) -> u64 {
+    passivated.snapshot.as_ref().map_or(0, |snapshot| snapshot.len() as u64)
 }
 
-/// What an entity at rest takes, in bytes.
+/// What an entity passivated takes, in bytes.
 #[must_use]
-pub fn resting_bytes(key: &Key, resting: &Passivated) -> u64 {
-    key.len() as u64 + snapshot_bytes(resting) + RESTING_OVERHEAD_BYTES
+pub fn passivated_bytes(key: &Key, passivated: &Passivated) -> u64 {
+    key.len() as u64 + snapshot_bytes(passivated) + PASSIVATED_OVERHEAD_BYTES
 }

@@ -28,11 +28,11 @@ use crate::kafka::reader::committed::CALLBACKS_AT_A_TIME;
 use crate::ports::Clock;
 use crate::record::Partition;
 
-/// Records that wait for the broker at the most.
+/// Records that wait for the broker at most.
 const QUEUE_RECORDS: &str = "100000";
-/// KiB that wait for the broker at the most; a single record may be larger.
+/// KiB that wait for the broker at most; a single record may be larger.
 const QUEUE_KBYTES: &str = "65536";
-/// How long one call of [`PlainProducer::poll`] waits at the most.
+/// How long one call of [`PlainProducer::poll`] waits at most.
 const LONGEST_SLEEP: Duration = Duration::from_millis(1);
 /// Calls of the client's poll in a row that tell of no record before nothing more is waited for.
 const CALLS_WITHOUT_NEWS: u32 = 16;
@@ -137,7 +137,8 @@ impl PlainProducer {
         let talking = ReportingContext::new(config, ClientRole::Producer, heard.clone());
         let delivered = std::iter::repeat_with(AtomicU64::default).take(tags).collect();
         let fate = DeliveryCounter { talking, delivered, refused: Mutex::default() };
-        let producer: BaseProducer<DeliveryCounter> = settings.create_with_context(fate).map_err(|error| unusable(&error))?;
+        let producer: BaseProducer<DeliveryCounter> =
+            settings.create_with_context(fate).map_err(|error| unusable(&error))?;
         let (topic, servers) = (config.kafka.topic.clone(), config.kafka.bootstrap_servers.clone());
         let access = Access { topic: &topic, servers: &servers, limit, clock, heard: &heard };
         let partitions = access.partitions(producer.client(), || {

@@ -1,12 +1,12 @@
-//! Owns the replay of dead letters: each goes back to the input once, whatever is killed whenever and whoever else tries.
+//! Owns the replay of DLQ records: each goes back to the input once, whatever is killed whenever and whoever else tries.
 //!
-//! The event and its mark leave in one transaction. That each dead letter is replayed once rests on three things that
+//! The event and its mark leave in one transaction. That each DLQ record is replayed once rests on three things that
 //! have to hold together:
 //!
 //! a) **Whoever is about to send knows every mark.** A producer registers first, which ends whatever an earlier one of
 //!    the same transactional id had under way and fences it; only then the marks are read, to their true end. There is
 //!    no way to a producer but `Replayer::register`, which does both in this order.
-//! b) **All replays of a dead letter topic share a transactional id,** made from the topic's name alone. So a second
+//! b) **All replays of a DLQ topic share a transactional id,** made from the topic's name alone. So a second
 //!    replay at the same time fences the first, which stops; and what both could send, only the one has sent that
 //!    registered last, after it had read what the other committed.
 //! c) **After an end without a clear answer the producer is never used again.** A new one registers, the marks are read
@@ -15,7 +15,7 @@
 //! A batch that the brokers refuse for its content is sent record by record, so that the one at fault is found; it is
 //! told, and the others go.
 //!
-//! Architecture invariant: nothing is produced to the dead letter topic.
+//! Architecture invariant: nothing is produced to the DLQ topic.
 //! Architecture invariant: nothing here decides what is replayed, or how fast.
 
 use std::sync::Arc;
@@ -45,7 +45,7 @@ use crate::tools::dlq::{DlqLocation, NotAReceipt, ReplayEvent, ReplayReceipts};
 /// How often a batch is tried in a row, before the replay gives up.
 const MAX_ATTEMPTS: u32 = 4;
 
-/// Events of one batch at the most, so that a crash or another replay leaves little in doubt.
+/// Events of one batch at most, so that a crash or another replay leaves little in doubt.
 pub const BATCH_EVENTS: usize = 500;
 
 /// Bytes of one batch, unless a single event has more. Half of what a topic takes by default, so that a batch is not
@@ -64,7 +64,7 @@ pub enum ReplayFailure {
     /// The topic of marks could not be looked at or created.
     #[error(transparent)]
     Topics(#[from] StartRefusal),
-    /// Marks would be deleted, and their dead letters replayed again.
+    /// Marks would be deleted, and their DLQ records replayed again.
     #[error(
         "topic {topic} must have cleanup.policy=compact and nothing else, or it forgets what was replayed: {command}"
     )]
@@ -74,8 +74,8 @@ pub enum ReplayFailure {
         /// What cures it.
         command: String,
     },
-    /// A mark stands in the partition of its dead letter.
-    #[error("topic {topic} has {found} partitions, the dead letters have {needed}; add the missing ones: {command}")]
+    /// A mark stands in the partition of its DLQ record.
+    #[error("topic {topic} has {found} partitions, the DLQ records have {needed}; add the missing ones: {command}")]
     TooFewPartitions {
         /// The topic of marks.
         topic: String,
@@ -106,12 +106,12 @@ pub enum ReplayFailure {
         /// `limits.max_state_bytes`.
         limit_bytes: u64,
     },
-    /// Another replay of these dead letters registered later.
+    /// Another replay of these DLQ records registered later.
     #[error(
         "another replay of {dlq_topic} has begun, and goes on where this one was stopped ({cause}); wait for it, then start again: what was replayed is not repeated"
     )]
     Fenced {
-        /// The dead letter topic.
+        /// The DLQ topic.
         dlq_topic: String,
         /// What the client said.
         cause: String,
@@ -155,14 +155,14 @@ pub struct ReplayProgress {
     pub refused: Vec<(DlqLocation, String)>,
 }
 
-/// The transactional id of every replay of a dead letter topic. A colon stands in no instance name, so that no process
+/// The transactional id of every replay of a DLQ topic. A colon stands in no instance name, so that no process
 /// of a group can have it.
 #[must_use]
 pub fn transactional_id(dlq_topic: &str) -> String {
     format!("{dlq_topic}:replay")
 }
 
-/// Replays dead letters. Two at a time fence each other.
+/// Replays DLQ records. Two at a time fence each other.
 pub struct Replayer<'a> {
     config: &'a Config,
     settings: ClientConfig,
@@ -301,7 +301,7 @@ impl<'a> Replayer<'a> {
             KafkaFailure::Refused(_, cause) => self.forbidden(&cause),
             KafkaFailure::Retry(cause)
             | KafkaFailure::AbortAndResend(cause)
-            | KafkaFailure::Unanswered(cause)
+            | KafkaFailure::InDoubt(cause)
             | KafkaFailure::Fatal(cause) => self.stuck(&cause),
         })?;
         self.replayed = replay_receipts::read_existing(self.config, self.limit, &*self.clock, progress)?;
@@ -368,14 +368,14 @@ impl<'a> Replayer<'a> {
         let (cause, refusal) = match failed.failure {
             KafkaFailure::Retry(cause) | KafkaFailure::AbortAndResend(cause) => (cause, None),
             KafkaFailure::Refused(refusal, cause) => (cause, Some(refusal)),
-            failure @ (KafkaFailure::Fenced(_) | KafkaFailure::Unanswered(_) | KafkaFailure::Fatal(_)) => {
+            failure @ (KafkaFailure::Fenced(_) | KafkaFailure::InDoubt(_) | KafkaFailure::Fatal(_)) => {
                 return self.without_producer(failure, age);
             }
         };
         // No commit was sent: whatever becomes of the abort, nothing takes effect once another producer has registered.
         match transaction.abort(cause.clone()) {
             Ended::Aborted(producer, _) => self.producer = producer,
-            Ended::Committed(..) | Ended::Failed(KafkaFailure::Unanswered(_)) => {}
+            Ended::Committed(..) | Ended::Failed(KafkaFailure::InDoubt(_)) => {}
             Ended::Failed(failure) => return self.without_producer(failure, age),
         }
         match (refusal, failed.index) {
@@ -405,7 +405,7 @@ impl<'a> Replayer<'a> {
             KafkaFailure::Fenced(cause)
             | KafkaFailure::Retry(cause)
             | KafkaFailure::AbortAndResend(cause)
-            | KafkaFailure::Unanswered(cause) => Attempt::Again(cause),
+            | KafkaFailure::InDoubt(cause) => Attempt::Again(cause),
         }
     }
 

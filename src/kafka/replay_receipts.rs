@@ -1,10 +1,10 @@
-//! Owns the topic that says which dead letters were replayed: finding it, creating it, reading it.
+//! Owns the topic that says which DLQ records were replayed: finding it, creating it, reading it.
 //!
-//! It stands beside the dead letter topic, with its name and `.replayed`: one record for each dead letter that was
-//! replayed ([`Mark`]), in the partition of the dead letter, written in the transaction that replays it. It is compacted,
-//! so that no retention forgets a mark; each dead letter has a key of its own, and there is nothing to compact away.
+//! It stands beside the DLQ topic, with its name and `.replayed`: one record for each DLQ record that was
+//! replayed ([`Mark`]), in the partition of the DLQ record, written in the transaction that replays it. It is compacted,
+//! so that no retention forgets a mark; each DLQ record has a key of its own, and there is nothing to compact away.
 //!
-//! Not in the dead letter topic itself: recovery takes the newest records there for the newest refusals.
+//! Not in the DLQ topic itself: recovery takes the newest records there for the newest refusals.
 //!
 //! [`Mark`]: crate::tools::dlq::ReplayReceipt
 
@@ -23,7 +23,7 @@ use crate::kafka::replay::ReplayFailure;
 use crate::ports::Clock;
 use crate::tools::dlq::ReplayReceipts;
 
-/// The topic of marks that belongs to a dead letter topic.
+/// The topic of marks that belongs to a DLQ topic.
 #[must_use]
 pub fn topic_of(dlq_topic: &str) -> String {
     format!("{dlq_topic}.replayed")
@@ -93,7 +93,7 @@ fn read_from(
 /// Makes sure that the topic of marks is there and keeps what it is told.
 ///
 /// # Errors
-/// It cannot be created, it is not compacted, or it has fewer partitions than the dead letters.
+/// It cannot be created, it is not compacted, or it has fewer partitions than the DLQ records.
 pub(super) fn prepare(config: &Config, clock: &dyn Clock) -> Result<(), ReplayFailure> {
     let settings = settings::admin(config).map_err(crate::kafka::admin::access::AccessFailure::from)?;
     let heard = ClientMessages::new();

@@ -61,8 +61,8 @@ pub struct Totals {
 pub struct PartitionLevel {
     /// Offsets between the committed position and the end of the input.
     pub lag: u64,
-    /// Entities at rest.
-    pub entities_at_rest: u64,
+    /// Entities passivated.
+    pub entities_passivated: u64,
     /// Bytes of the snapshots in memory.
     pub state_bytes: u64,
 }
@@ -314,7 +314,7 @@ impl Window {
             latency_p50_ms: latencies_ms.value_at_quantile(0.5),
             latency_p99_ms: latencies_ms.value_at_quantile(0.99),
             entities_active: self.stats.entities_active.load(Ordering::Relaxed),
-            entities_at_rest: partitions.values().map(|level| level.entities_at_rest).sum(),
+            entities_passivated: partitions.values().map(|level| level.entities_passivated).sum(),
             state_bytes: partitions.values().map(|level| level.state_bytes).sum(),
             in_flight_bytes: self.stats.in_flight_bytes.load(Ordering::Relaxed),
             in_flight_limit_bytes: sample.in_flight_limit_bytes,

@@ -333,12 +333,12 @@ impl Status {
         self.board().actors_turned = now;
     }
 
-    /// The seat of one more thread of entities.
+    /// The current_event of one more thread of entities.
     #[must_use]
-    pub fn seat(&self) -> Arc<CurrentEvent> {
-        let seat = Arc::new(CurrentEvent::default());
-        self.board().seats.push(Arc::clone(&seat));
-        seat
+    pub fn current_event(&self) -> Arc<CurrentEvent> {
+        let current_event = Arc::new(CurrentEvent::default());
+        self.board().seats.push(Arc::clone(&current_event));
+        current_event
     }
 
     // -------------------------------------------------------------------------------------------------- looking
@@ -386,7 +386,7 @@ impl Status {
             standings: board.places.iter().map(|(partition, place)| board.standing(*partition, place, now)).collect(),
             since_actors_turned: since(board.actors_turned),
             commit_trouble: board.commit_trouble.clone(),
-            seated: board.seats.iter().map(|seat| seat.occupant()).collect(),
+            seated: board.seats.iter().map(|current_event| current_event.occupant()).collect(),
         }
     }
 

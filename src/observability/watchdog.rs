@@ -6,8 +6,8 @@
 //! * b) Each partition has a clock of its own, which starts when it has something to do and goes back with its own
 //!   movement. That others move says nothing about it.
 //! * c) While the intake is full, a partition of which nothing is read waits for its turn, which others use up: that
-//!   time counts a tenth. So backpressure is no stall, and still nobody waits for ever.
-//! * d) Whoever waits for its turn to recover shares the movement of those that recover (`Vitals` sees to it).
+//!   time counts a tenth. So backpressure is no stall, and still nobody waits indefinitely.
+//! * d) Whoever waits for its turn to recover shares the movement of those that recover (`Status` sees to it).
 //! * e) A process that is no member of its group owns nothing that could stand still. It has a limit of its own, which is
 //!   longer: other members, or brokers that are away, can make a join take minutes, and starting again would not help.
 //!
@@ -21,7 +21,7 @@ use crate::engine::recovery::Topic;
 use crate::observability::status::{RecoveryAt, Standing, StatusSnapshot};
 use crate::record::{Offset, Partition};
 
-/// a) What counts of the time between two looks at the most. Many looks fit into it, so that more means that nobody ran.
+/// a) What counts of the time between two looks at most. Many looks fit into it, so that more means that nobody ran.
 const LONGEST_BLINK: Duration = Duration::from_secs(2);
 /// c) A waiting partition's time is divided by this while the intake is full.
 const FULL_DIVISOR: u32 = 10;
@@ -295,7 +295,7 @@ fn recovery_waits_for(at: RecoveryAt) -> String {
             let topic = match topic {
                 Topic::Input => "input",
                 Topic::State => "state",
-                Topic::Dlq => "dead letter",
+                Topic::Dlq => "DLQ record",
             };
             format!("records of the {topic} topic: it stands at position {position} of {until}")
         }

@@ -32,16 +32,16 @@ const SUMMARY_CHECK: Duration = Duration::from_secs(1);
 pub struct Joined {
     /// The partition.
     pub partition: Partition,
-    /// Its term.
-    pub term: Epoch,
+    /// Its epoch.
+    pub epoch: Epoch,
     /// What the group has committed.
     pub committed: Option<Position>,
     /// The first position to process.
     pub start: Position,
     /// What recovery has to publish, in batches without records at `start`.
-    pub heals: Vec<DoneBatch>,
+    pub repairs: Vec<DoneBatch>,
     /// The same in numbers; `None` if nothing was missing.
-    pub healed: Option<Repaired>,
+    pub repaired: Option<Repaired>,
 }
 
 /// A batch is about to be handed to its entities.
@@ -55,8 +55,8 @@ pub struct Opened(pub OpenBatch);
 pub struct Completed {
     /// The partition.
     pub partition: Partition,
-    /// The term under which it was read.
-    pub term: Epoch,
+    /// The epoch under which it was read.
+    pub epoch: Epoch,
     /// Which batch.
     pub id: BatchId,
     /// The outcomes.
@@ -67,13 +67,13 @@ pub struct Completed {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Revoking {
-    /// Partitions and terms.
+    /// Partitions and epochs.
     pub partitions: Vec<(Partition, Epoch)>,
     /// To be dropped once nothing of them is left to be committed.
     pub drained: Drained,
 }
 
-/// Ownership under these terms is over.
+/// Ownership under these epochs is over.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct OwnershipEnded(pub Vec<(Partition, Epoch)>);
@@ -83,14 +83,14 @@ pub struct OwnershipEnded(pub Vec<(Partition, Epoch)>);
 #[rtype(result = "()")]
 pub struct Stopping;
 
-/// It cannot be told what of this term was committed.
+/// It cannot be told what of this epoch was committed.
 #[derive(Message, Debug, Clone, Copy)]
 #[rtype(result = "()")]
 pub struct Invalidated {
     /// The partition.
     pub partition: Partition,
-    /// The term.
-    pub term: Epoch,
+    /// The epoch.
+    pub epoch: Epoch,
 }
 
 /// The transaction port has answered.
@@ -103,7 +103,7 @@ struct TransactionReply(CommitOutcome);
 #[rtype(result = "()")]
 pub struct LogSummaries(pub Sender<()>);
 
-/// Who has to know that a term was forfeited: the ingest actor, which is born after this one.
+/// Who has to know that a epoch was invalidated: the ingest actor, which is born after this one.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct ReportInvalidations(pub Recipient<Invalidated>);
@@ -114,7 +114,7 @@ pub struct CommitActor {
     first: Option<CommitCommand>,
     transactions: Box<dyn Transactions>,
     shared: Shared,
-    forfeits: Option<Recipient<Invalidated>>,
+    invalidates: Option<Recipient<Invalidated>>,
     revocations: HashMap<RevocationId, Drained>,
     next_revocation: u64,
     alarm: Option<(Instant, SpawnHandle)>,
@@ -131,7 +131,7 @@ impl CommitActor {
             first: Some(first),
             transactions,
             shared,
-            forfeits: None,
+            invalidates: None,
             revocations: HashMap::new(),
             next_revocation: 1,
             alarm: None,
@@ -151,25 +151,27 @@ impl CommitActor {
     fn carry_out(&mut self, command: CommitCommand, context: &mut Context<Self>) {
         match command {
             CommitCommand::Commit(content) => self.transactions.commit(content, reply_to(context.address())),
-            CommitCommand::Renew(partitions) => self.transactions.renew(partitions, reply_to(context.address())),
+            CommitCommand::ResetProducer(partitions) => {
+                self.transactions.renew(partitions, reply_to(context.address()))
+            }
             CommitCommand::Committed(receipt) => self.report.committed(receipt, &self.shared),
             CommitCommand::Drained(id) => drop(self.revocations.remove(&id)),
-            CommitCommand::Forfeit(partition, term) => {
-                if let Some(forfeits) = &self.forfeits {
+            CommitCommand::Invalidate(partition, epoch) => {
+                if let Some(invalidates) = &self.invalidates {
                     // The ingest actor ends only with the process; then there is nobody to recover the partition for.
-                    forfeits.do_send(Invalidated { partition, term });
+                    invalidates.do_send(Invalidated { partition, epoch });
                 }
             }
             CommitCommand::Dropped { partition, records } => {
                 self.report.dropped(partition, records);
             }
             CommitCommand::Stop(reason) => (self.shared.stop)(StopCause::Commit(reason)),
-            CommitCommand::Tell(notice) => self.report.notice(notice, &self.shared),
+            CommitCommand::Log(notice) => self.report.notice(notice, &self.shared),
         }
     }
 
     fn tell_vitals(&self) {
-        self.shared.vitals.open(self.machine.open_work(), self.shared.clock.now());
+        self.shared.status.open(self.machine.open_work(), self.shared.clock.now());
     }
 
     fn set_alarm(&mut self, context: &mut Context<Self>) {
@@ -225,16 +227,16 @@ impl Handler<LogSummaries> for CommitActor {
 impl Handler<ReportInvalidations> for CommitActor {
     type Result = ();
     fn handle(&mut self, ReportInvalidations(recipient): ReportInvalidations, _: &mut Self::Context) {
-        self.forfeits = Some(recipient);
+        self.invalidates = Some(recipient);
     }
 }
 
 impl Handler<Joined> for CommitActor {
     type Result = ();
     fn handle(&mut self, joined: Joined, context: &mut Self::Context) {
-        let Joined { partition, term, committed, start, heals, healed } = joined;
-        self.report.joined(partition, term, healed);
-        self.handle_input(CommitInput::Joined { partition, term, committed, start, heals }, context);
+        let Joined { partition, epoch, committed, start, repairs, repaired } = joined;
+        self.report.joined(partition, epoch, repaired);
+        self.handle_input(CommitInput::Joined { partition, epoch, committed, start, repairs }, context);
     }
 }
 
@@ -248,8 +250,8 @@ impl Handler<Opened> for CommitActor {
 impl Handler<Completed> for CommitActor {
     type Result = ();
     fn handle(&mut self, completed: Completed, context: &mut Self::Context) {
-        let Completed { partition, term, id, outcomes } = completed;
-        self.handle_input(CommitInput::Completed { partition, term, id, outcomes }, context);
+        let Completed { partition, epoch, id, outcomes } = completed;
+        self.handle_input(CommitInput::Completed { partition, epoch, id, outcomes }, context);
     }
 }
 
@@ -259,14 +261,14 @@ impl Handler<Revoking> for CommitActor {
         let id = RevocationId(self.next_revocation);
         self.next_revocation += 1;
         self.revocations.insert(id, drained);
-        self.handle_input(CommitInput::Revoked { id, partitions }, context);
+        self.handle_input(CommitInput::Revoking { id, partitions }, context);
     }
 }
 
 impl Handler<OwnershipEnded> for CommitActor {
     type Result = ();
     fn handle(&mut self, OwnershipEnded(partitions): OwnershipEnded, context: &mut Self::Context) {
-        self.handle_input(CommitInput::Over(partitions), context);
+        self.handle_input(CommitInput::OwnershipEnded(partitions), context);
     }
 }
 
@@ -280,6 +282,6 @@ impl Handler<Stopping> for CommitActor {
 impl Handler<TransactionReply> for CommitActor {
     type Result = ();
     fn handle(&mut self, TransactionReply(answer): TransactionReply, context: &mut Self::Context) {
-        self.handle_input(CommitInput::Ended(answer), context);
+        self.handle_input(CommitInput::TransactionEnded(answer), context);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A message carries all records of the key in one batch. After it the actor leaves its state in its slot as the last
 //! good one, and counts the batch down. Where that takes longer than a turn, a tick of the coarse clock, the actor lets
-//! the others of its thread have as long in between, so that a slow key costs them half of it at the most; what is in its
+//! the others of its thread have as long in between, so that a slow key costs them half of it at most; what is in its
 //! own mailbox waits. A panic of the entity's code is caught around it and costs that one event
 //! (`panicked`); the outcomes go out without delay, and then the supervisor restarts the actor from the last good
 //! state. A panic while the state is written down is found one event later: the message is gone through again with
@@ -89,8 +89,8 @@ impl Work {
 
     fn complete(&self) {
         let outcomes = std::mem::take(&mut *self.outcomes.lock().unwrap_or_else(PoisonError::into_inner));
-        let (partition, term) = (self.batch.partition(), self.batch.term());
-        post(&self.committer, Completed { partition, term, id: self.id, outcomes });
+        let (partition, epoch) = (self.batch.partition(), self.batch.epoch());
+        post(&self.committer, Completed { partition, epoch, id: self.id, outcomes });
     }
 }
 
@@ -111,7 +111,7 @@ pub struct EntityThreadContext<E: Entity> {
     /// Counters.
     pub stats: Arc<Stats>,
     /// That of the thread.
-    pub seat: Arc<CurrentEvent>,
+    pub current_event: Arc<CurrentEvent>,
     /// Tells when a turn is over.
     pub clock: Arc<dyn Clock>,
     /// Payloads above are refused.
@@ -141,7 +141,7 @@ impl<E: Entity> EntityThreadContext<E> {
 
 /// See the module. There can be a hundred thousand of them: what they share stands in one place.
 pub struct EntityActor<E: Entity> {
-    household: Arc<EntityThreadContext<E>>,
+    thread_context: Arc<EntityThreadContext<E>>,
     partition: Partition,
     key: Key,
     state: E::State,
@@ -180,14 +180,14 @@ enum SnapshotTiming {
 impl<E: Entity> EntityActor<E> {
     /// An actor that starts from the last good state in its slot.
     pub fn new(
-        household: Arc<EntityThreadContext<E>>,
+        thread_context: Arc<EntityThreadContext<E>>,
         partition: Partition,
         key: Key,
         slot: Arc<EntitySlot>,
     ) -> EntityActor<E> {
         let last_good = slot.last_good();
-        let state = state_of(&*household.entity, &last_good);
-        EntityActor { household, partition, key, state, newest: last_good.newest, slot }
+        let state = state_of(&*thread_context.entity, &last_good);
+        EntityActor { thread_context, partition, key, state, newest: last_good.newest, slot }
     }
 
     fn nothing_judged(&self) -> Progress<E::State> {
@@ -202,10 +202,10 @@ impl<E: Entity> EntityActor<E> {
             judged.outcomes.skipped += 1;
             return;
         }
-        let household = &*self.household;
-        household.seat.take(self.partition, record.offset);
+        let thread_context = &*self.thread_context;
+        thread_context.current_event.take(self.partition, record.offset);
         let state = judged.state.as_ref().unwrap_or(&self.state);
-        let decided = judge(&*household.entity, state, &record, household.max_payload_bytes);
+        let decided = judge(&*thread_context.entity, state, &record, thread_context.max_payload_bytes);
         let written = decided.and_then(|next| match write_down {
             SnapshotTiming::AtTheEnd => Ok((next, None)),
             SnapshotTiming::AfterEach => self.write_down(&next).map(|snapshot| (next, snapshot)),
@@ -220,7 +220,7 @@ impl<E: Entity> EntityActor<E> {
             }
             Err(rejection) => {
                 let batch = Arc::clone(batch);
-                judged.outcomes.dead_letters.push(RejectedEvent { batch, index, rejection, truncated: false });
+                judged.outcomes.dlq_records.push(RejectedEvent { batch, index, rejection, truncated: false });
             }
         }
     }
@@ -228,24 +228,24 @@ impl<E: Entity> EntityActor<E> {
     /// Works for one turn. The next one comes when the others of the thread have had theirs; until then nothing else
     /// reaches this actor.
     fn work_on(&mut self, mut task: Task<E::State>, context: &mut Context<Self>) {
-        let household = &self.household;
-        household.count_turn();
-        let began_ms = household.clock.coarse_ms();
+        let thread_context = &self.thread_context;
+        thread_context.count_turn();
+        let began_ms = thread_context.clock.coarse_ms();
         let mut took_ms = 0;
         while took_ms == 0 && task.next < task.records.end {
             task.work.prefetch_behind(task.next, &task.records);
             let index = task.work.by_key[task.next as usize];
             self.judge_one(&mut task.judged, &task.work.batch, index, SnapshotTiming::AtTheEnd);
             task.next += 1;
-            took_ms = household.clock.coarse_ms().saturating_sub(began_ms);
+            took_ms = thread_context.clock.coarse_ms().saturating_sub(began_ms);
         }
-        household.seat.leave();
+        thread_context.current_event.leave();
         let is_done = task.next == task.records.end;
         if is_done && took_ms == 0 {
             return self.finish(task, context);
         }
-        household.stats.key_took(&self.key, took_ms);
-        let pause = wrap_future(Arc::clone(household).let_others_work(took_ms));
+        thread_context.stats.key_took(&self.key, took_ms);
+        let pause = wrap_future(Arc::clone(thread_context).let_others_work(took_ms));
         if is_done {
             self.finish(task, context);
             context.wait(pause);
@@ -265,12 +265,12 @@ impl<E: Entity> EntityActor<E> {
                     for index in &work.by_key[records.start as usize..records.end as usize] {
                         self.judge_one(&mut judged, &work.batch, *index, SnapshotTiming::AfterEach);
                     }
-                    self.household.seat.leave();
+                    self.thread_context.current_event.leave();
                 }
             }
         }
         let Progress { state, newest, newest_applied, snapshot, outcomes } = judged;
-        let has_panicked = outcomes.dead_letters.iter().any(|letter| letter.rejection.reason == Reason::Panicked);
+        let has_panicked = outcomes.dlq_records.iter().any(|letter| letter.rejection.reason == Reason::Panicked);
         let trace = newest_applied.and_then(|index| TraceContext::of(work.batch.record(index as usize).headers));
         let snapshot = match state {
             Some(state) => {
@@ -292,7 +292,7 @@ impl<E: Entity> EntityActor<E> {
     }
 
     fn write_down(&self, state: &E::State) -> Result<Option<Arc<[u8]>>, Rejection> {
-        Ok(write_down(&*self.household.entity, state)?.map(Arc::from))
+        Ok(write_down(&*self.thread_context.entity, state)?.map(Arc::from))
     }
 }
 
@@ -307,9 +307,9 @@ impl<E: Entity> Actor for EntityActor<E> {
 impl<E: Entity> Supervised for EntityActor<E> {
     fn restarting(&mut self, _: &mut Self::Context) {
         let last_good = self.slot.last_good();
-        self.state = state_of(&*self.household.entity, &last_good);
+        self.state = state_of(&*self.thread_context.entity, &last_good);
         self.newest = last_good.newest;
-        let stats = &self.household.stats;
+        let stats = &self.thread_context.stats;
         stats.entity_restarted();
         let restarts = stats.totals().entity_restarts;
         EntityRestarted { partition: self.partition.0, restarts }.emit();
@@ -325,10 +325,10 @@ impl<E: Entity> Handler<Deliver> for EntityActor<E> {
     }
 }
 
-fn state_of<E: Entity>(entity: &E, resting: &Passivated) -> E::State {
-    match resting.snapshot.as_deref() {
+fn state_of<E: Entity>(entity: &E, passivated: &Passivated) -> E::State {
+    match passivated.snapshot.as_deref() {
         // Recovery has decoded it once already, or this process has written it itself.
-        Some(snapshot) => entity.decode(snapshot).expect("a snapshot at rest is one that can be read back"),
+        Some(snapshot) => entity.decode(snapshot).expect("a snapshot passivated is one that can be read back"),
         None => entity.absent(),
     }
 }

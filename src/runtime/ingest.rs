@@ -1,7 +1,7 @@
 //! Fans the records of a batch out by key, and owns each partition's life cycle.
 //!
 //! The event source speaks to this actor through a [`SourceSink`] that puts what it says into the mailbox; recoveries
-//! answer here; forfeits come from the committer. What each means for a partition is decided by its
+//! answer here; invalidates come from the committer. What each means for a partition is decided by its
 //! [`PartitionLifecycle`]; this actor carries it out.
 //!
 //! One message per key and batch goes to the entities, with the indices of the key's records; the bytes stay in the
@@ -63,7 +63,7 @@ struct OwnedPartition<E: Entity> {
     lifecycle: PartitionLifecycle,
     /// There once it has recovered.
     entities: Option<PartitionEntities<E>>,
-    /// Events ahead that stand in the dead letters already.
+    /// Events ahead that stand in the DLQ records already.
     rejected: FxHashSet<Offset>,
     attempts: u32,
     recovers_since: Instant,
@@ -76,12 +76,12 @@ pub struct IngestActor<E: Entity> {
     entity: Arc<E>,
     settings: IngestSettings,
     shared: Shared,
-    terms: Arc<Ownership>,
+    ownership: Arc<Ownership>,
     source: Box<dyn EventSource>,
     recoveries: Box<dyn Recoveries>,
     committer: Addr<CommitActor>,
     /// Where entities live; one at least.
-    homes: Vec<EntityThread<E>>,
+    entity_threads: Vec<EntityThread<E>>,
     owned: BTreeMap<Partition, OwnedPartition<E>>,
     open_batches: OpenBatchCount,
     /// Entities that are actors, all partitions together.
@@ -99,7 +99,7 @@ pub struct IngestActor<E: Entity> {
 struct EntityThread<E: Entity> {
     /// `None`: the thread of the ingest actor.
     arbiter: Option<ArbiterHandle>,
-    household: Arc<EntityThreadContext<E>>,
+    thread_context: Arc<EntityThreadContext<E>>,
 }
 
 impl<E: Entity> EntityThread<E> {
@@ -113,16 +113,24 @@ impl<E: Entity> EntityThread<E> {
         if threads.is_empty() {
             threads.push(None);
         }
-        let homes = threads.into_iter().map(|arbiter| {
-            let (entity, stats, seat) = (Arc::clone(entity), Arc::clone(&shared.stats), shared.vitals.seat());
+        let entity_threads = threads.into_iter().map(|arbiter| {
+            let (entity, stats, current_event) =
+                (Arc::clone(entity), Arc::clone(&shared.stats), shared.status.current_event());
             let clock = Arc::clone(&shared.clock);
             let turns = AtomicU64::new(0);
             EntityThread {
                 arbiter,
-                household: Arc::new(EntityThreadContext { entity, stats, seat, clock, max_payload_bytes, turns }),
+                thread_context: Arc::new(EntityThreadContext {
+                    entity,
+                    stats,
+                    current_event,
+                    clock,
+                    max_payload_bytes,
+                    turns,
+                }),
             }
         });
-        homes.collect()
+        entity_threads.collect()
     }
 }
 
@@ -173,7 +181,7 @@ pub struct FromSource(pub SourceEvent, Option<(Lease, OpenBatchGuard)>);
 #[rtype(result = "()")]
 struct RecoveryEnded {
     partition: Partition,
-    term: Epoch,
+    epoch: Epoch,
     result: Box<Result<Recovered, RecoveryFailure>>,
 }
 
@@ -182,7 +190,7 @@ struct RecoveryEnded {
 #[rtype(result = "()")]
 pub struct StopIntake;
 
-/// Leave the group in good order.
+/// Leave the group cleanly.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Leave;
@@ -203,12 +211,12 @@ impl<E: Entity> SourceSink for IngestSink<E> {
             SourceEvent::Batch(batch) => {
                 let bytes = batch.held_bytes();
                 // Before the actor can take it.
-                self.shared.vitals.offers(batch.partition(), first_of(batch));
-                (batch.len() as u64, bytes, Some((self.shared.intake.hold(bytes), self.open_batches.count())))
+                self.shared.status.offers(batch.partition(), first_of(batch));
+                (batch.len() as u64, bytes, Some((self.shared.in_flight.hold(bytes), self.open_batches.count())))
             }
             SourceEvent::Assigned(_)
-            | SourceEvent::Revoked { .. }
-            | SourceEvent::Gone(_)
+            | SourceEvent::Revoking { .. }
+            | SourceEvent::Revoked(_)
             | SourceEvent::Lost(_)
             | SourceEvent::Expired { .. }
             | SourceEvent::Failed(_) => (0, 0, None),
@@ -224,7 +232,7 @@ impl<E: Entity> SourceSink for IngestSink<E> {
                 actix::dev::SendError::Full(FromSource(event, _)) | actix::dev::SendError::Closed(FromSource(event, _)),
             ) => {
                 if let SourceEvent::Batch(batch) = &event {
-                    self.shared.vitals.offer_refused(batch.partition());
+                    self.shared.status.offer_refused(batch.partition());
                 }
                 Err(event)
             }
@@ -232,7 +240,7 @@ impl<E: Entity> SourceSink for IngestSink<E> {
     }
 
     fn wants_records(&self) -> bool {
-        self.shared.intake.has_room() && self.open_batches.has_room()
+        self.shared.in_flight.has_room() && self.open_batches.has_room()
     }
 }
 
@@ -250,7 +258,7 @@ pub struct IngestParts<E: Entity> {
     /// What all share.
     pub shared: Shared,
     /// Who owns which partition.
-    pub terms: Arc<Ownership>,
+    pub ownership: Arc<Ownership>,
     /// The consumer.
     pub source: Box<dyn EventSource>,
     /// Reads partitions back.
@@ -267,18 +275,18 @@ impl<E: Entity> IngestActor<E> {
     /// Owns nothing yet.
     #[must_use]
     pub fn new(parts: IngestParts<E>) -> IngestActor<E> {
-        let IngestParts { entity, settings, shared, terms, source, recoveries, committer, arbiters, open_batches } =
+        let IngestParts { entity, settings, shared, ownership, source, recoveries, committer, arbiters, open_batches } =
             parts;
-        let homes = EntityThread::all(arbiters, &entity, &shared, settings.max_payload_bytes);
+        let entity_threads = EntityThread::all(arbiters, &entity, &shared, settings.max_payload_bytes);
         IngestActor {
             entity,
             settings,
             shared,
-            terms,
+            ownership,
             source,
             recoveries,
             committer,
-            homes,
+            entity_threads,
             owned: BTreeMap::new(),
             open_batches,
             active_entities: 0,
@@ -297,10 +305,10 @@ impl<E: Entity> IngestActor<E> {
     // ------------------------------------------------------------------------------------------------ partitions
 
     fn assigned(&mut self, partitions: Vec<(Partition, Epoch)>, context: &mut Context<Self>) {
-        self.shared.vitals.assigned(self.shared.clock.now());
-        for &(partition, term) in &partitions {
+        self.shared.status.assigned(self.shared.clock.now());
+        for &(partition, epoch) in &partitions {
             let owned = OwnedPartition {
-                lifecycle: PartitionLifecycle::assigned(term),
+                lifecycle: PartitionLifecycle::assigned(epoch),
                 entities: None,
                 rejected: FxHashSet::default(),
                 attempts: 0,
@@ -317,74 +325,74 @@ impl<E: Entity> IngestActor<E> {
             owned: self.owned.len() as u64,
         }
         .emit();
-        for (partition, term) in partitions {
-            self.recover(partition, term, context);
+        for (partition, epoch) in partitions {
+            self.recover(partition, epoch, context);
         }
     }
 
-    fn recover(&mut self, partition: Partition, term: Epoch, context: &mut Context<Self>) {
-        RecoveryStarted { partition: partition.0, term: term.0 }.emit();
+    fn recover(&mut self, partition: Partition, epoch: Epoch, context: &mut Context<Self>) {
+        RecoveryStarted { partition: partition.0, epoch: epoch.0 }.emit();
         if let Some(owned) = self.owned.get_mut(&partition) {
             owned.recovers_since = self.shared.clock.now();
         }
         let ingest = context.address();
-        let reply = move |result| post(&ingest, RecoveryEnded { partition, term, result: Box::new(result) });
-        self.recoveries.begin(partition, term, Box::new(reply));
+        let reply = move |result| post(&ingest, RecoveryEnded { partition, epoch, result: Box::new(result) });
+        self.recoveries.begin(partition, epoch, Box::new(reply));
     }
 
-    fn happened(&mut self, partition: Partition, term: Epoch, happening: PartitionEvent) -> PartitionAction {
+    fn happened(&mut self, partition: Partition, epoch: Epoch, happening: PartitionEvent) -> PartitionAction {
         let Some(owned) = self.owned.get_mut(&partition) else { return PartitionAction::Ignore };
-        let step = owned.lifecycle.handle(happening, term);
+        let step = owned.lifecycle.handle(happening, epoch);
         self.set_stage(partition);
         step
     }
 
     fn set_stage(&self, partition: Partition) {
         let stage = self.owned.get(&partition).map(|owned| owned.lifecycle.stage());
-        self.shared.vitals.stage(partition, stage, self.shared.clock.now());
+        self.shared.status.stage(partition, stage, self.shared.clock.now());
     }
 
     fn recovery_ended(&mut self, ended: RecoveryEnded, context: &mut Context<Self>) {
-        let RecoveryEnded { partition, term, result } = ended;
+        let RecoveryEnded { partition, epoch, result } = ended;
         match *result {
             Ok(recovered) => {
-                if self.happened(partition, term, PartitionEvent::Recovered) == PartitionAction::Serve {
+                if self.happened(partition, epoch, PartitionEvent::Recovered) == PartitionAction::Serve {
                     self.serve(recovered);
                 }
             }
             Err(RecoveryFailure::Refused(refusal)) => {
-                if self.happened(partition, term, PartitionEvent::RecoveryFailed) == PartitionAction::Recover {
+                if self.happened(partition, epoch, PartitionEvent::RecoveryFailed) == PartitionAction::Recover {
                     self.stop(StopCause::Refused(refusal));
                 }
             }
-            Err(RecoveryFailure::Unread(failure)) => self.recovery_unread(partition, term, failure, context),
+            Err(RecoveryFailure::Unread(failure)) => self.recovery_unread(partition, epoch, failure, context),
         }
     }
 
     fn recovery_unread(
         &mut self,
         partition: Partition,
-        term: Epoch,
+        epoch: Epoch,
         failure: ReadFailure,
         context: &mut Context<Self>,
     ) {
-        if self.happened(partition, term, PartitionEvent::RecoveryFailed) != PartitionAction::Recover {
+        if self.happened(partition, epoch, PartitionEvent::RecoveryFailed) != PartitionAction::Recover {
             return;
         }
         let Some(owned) = self.owned.get_mut(&partition) else { return };
         owned.attempts += 1;
         match failure {
-            // The term is over: its end is on the way.
+            // The epoch is over: its end is on the way.
             ReadFailure::Cancelled => {}
             ReadFailure::Hanging { .. } | ReadFailure::Denied(_) => self.stop(StopCause::Unreadable(failure)),
             ReadFailure::Kafka(ref error) => {
                 RecoveryFailed { partition: partition.0, error, attempt: u64::from(owned.attempts) }.emit();
                 context.run_later(RECOVERY_RETRY, move |actor, context| {
                     let is_current = actor.owned.get(&partition).is_some_and(|owned| {
-                        owned.lifecycle.term() == term && owned.lifecycle.stage() == PartitionState::Recovering
+                        owned.lifecycle.epoch() == epoch && owned.lifecycle.stage() == PartitionState::Recovering
                     });
                     if is_current {
-                        actor.recover(partition, term, context);
+                        actor.recover(partition, epoch, context);
                     }
                 });
             }
@@ -395,20 +403,21 @@ impl<E: Entity> IngestActor<E> {
         let now = self.shared.clock.now();
         let since = self.owned.get(&recovered.partition).map_or(now, |owned| owned.recovers_since);
         report::recovered(&recovered, now.saturating_duration_since(since));
-        let Recovered { partition, term, entities, lease, committed, start, rejected, heals, healed, .. } = recovered;
+        let Recovered { partition, epoch, entities, lease, committed, start, rejected, repairs, repaired, .. } =
+            recovered;
         let Some(owned) = self.owned.get_mut(&partition) else { return };
-        owned.entities = Some(PartitionEntities::at_rest(entities, lease));
+        owned.entities = Some(PartitionEntities::all_passivated(entities, lease));
         owned.rejected = rejected;
         owned.attempts = 0;
-        let heals = heals.cut(self.settings.max_transaction_bytes).into_iter().map(|outcomes| {
-            let lease = self.shared.intake.hold(outcomes.weight_bytes());
-            let open = self.open_batch(Batch::new(partition, term, start), lease, self.open_batches.count());
+        let repairs = repairs.cut(self.settings.max_transaction_bytes).into_iter().map(|outcomes| {
+            let lease = self.shared.in_flight.hold(outcomes.weight_bytes());
+            let open = self.open_batch(Batch::new(partition, epoch, start), lease, self.open_batches.count());
             DoneBatch { open, outcomes }
         });
-        let heals = heals.collect();
-        post(&self.committer, Joined { partition, term, committed, start, heals, healed });
+        let repairs = repairs.collect();
+        post(&self.committer, Joined { partition, epoch, committed, start, repairs, repaired });
         if self.intake == IngestState::Open {
-            self.source.start(partition, term, start);
+            self.source.start(partition, epoch, start);
         }
     }
 
@@ -420,8 +429,8 @@ impl<E: Entity> IngestActor<E> {
 
     fn revoked(&mut self, partitions: Vec<(Partition, Epoch)>, drained: Drained) {
         self.revoked_at = Some(self.shared.clock.now());
-        let draining = partitions.into_iter().filter(|(partition, term)| {
-            self.happened(*partition, *term, PartitionEvent::Revoked) == PartitionAction::Drain
+        let draining = partitions.into_iter().filter(|(partition, epoch)| {
+            self.happened(*partition, *epoch, PartitionEvent::Revoking) == PartitionAction::Drain
         });
         let partitions = draining.collect();
         post(&self.committer, Revoking { partitions, drained });
@@ -432,22 +441,22 @@ impl<E: Entity> IngestActor<E> {
         let drain_ms = self.revoked_at.take().map_or(0, |at| now.saturating_duration_since(at).as_millis());
         let drain_ms = u64::try_from(drain_ms).unwrap_or(u64::MAX);
         for &(partition, _) in partitions {
-            // Ownership is of the partition: a term that was renewed meanwhile ends with it.
-            let Some(term) = self.owned.get(&partition).map(|owned| owned.lifecycle.term()) else { continue };
-            if self.happened(partition, term, happening) == PartitionAction::Release {
+            // Ownership is of the partition: a epoch that was renewed meanwhile ends with it.
+            let Some(epoch) = self.owned.get(&partition).map(|owned| owned.lifecycle.epoch()) else { continue };
+            if self.happened(partition, epoch, happening) == PartitionAction::Release {
                 if let Some(owned) = self.owned.remove(&partition) {
                     self.release(owned.entities);
                 }
                 self.shared.stats.drop_partition(partition.0);
                 self.set_stage(partition);
-                post(&self.committer, OwnershipEnded(vec![(partition, term)]));
+                post(&self.committer, OwnershipEnded(vec![(partition, epoch)]));
             }
         }
         let list = report::list(partitions);
         let (count, owned) = (partitions.len() as u64, self.owned.len() as u64);
         if happening == PartitionEvent::Lost {
             // Nobody counts on this process any more until the group speaks again.
-            self.shared.vitals.left();
+            self.shared.status.left();
             PartitionsLost { partitions: &list, count, owned }.emit();
         } else {
             PartitionsRevoked { partitions: &list, count, owned, drain_ms }.emit();
@@ -456,30 +465,30 @@ impl<E: Entity> IngestActor<E> {
 
     /// The entities of a partition are owned no more; their actors end when they have worked off what they have.
     fn release(&mut self, entities: Option<PartitionEntities<E>>) {
-        let active = entities.map_or(0, |entities| entities.active());
+        let active = entities.map_or(0, |entities| entities.active_count());
         self.active_entities -= active;
         self.shared.stats.entities_rested(active as u64);
     }
 
-    fn forfeited(&mut self, partition: Partition, old: Epoch, context: &mut Context<Self>) {
-        if self.happened(partition, old, PartitionEvent::Forfeited) != PartitionAction::Recover {
+    fn invalidated(&mut self, partition: Partition, old: Epoch, context: &mut Context<Self>) {
+        if self.happened(partition, old, PartitionEvent::Invalidated) != PartitionAction::Recover {
             return;
         }
         PartitionInvalidated { partition: partition.0, cause: "it cannot be told what was committed" }.emit();
-        // Where the term is over already, its end is on the way.
-        let Some(term) = self.terms.renew(partition, old) else { return };
+        // Where the epoch is over already, its end is on the way.
+        let Some(epoch) = self.ownership.renew(partition, old) else { return };
         self.source.hold(partition);
         let mut entities = None;
         if let Some(owned) = self.owned.get_mut(&partition) {
-            owned.lifecycle.renew(term);
+            owned.lifecycle.renew(epoch);
             entities = owned.entities.take();
         }
         self.release(entities);
-        self.recover(partition, term, context);
+        self.recover(partition, epoch, context);
     }
 
-    fn expired(&mut self, partition: Partition, term: Epoch, first: Position, until: Position) {
-        let is_current = self.owned.get(&partition).is_some_and(|owned| owned.lifecycle.term() == term);
+    fn expired(&mut self, partition: Partition, epoch: Epoch, first: Position, until: Position) {
+        let is_current = self.owned.get(&partition).is_some_and(|owned| owned.lifecycle.epoch() == epoch);
         if !is_current {
             return;
         }
@@ -493,9 +502,9 @@ impl<E: Entity> IngestActor<E> {
     // ---------------------------------------------------------------------------------------------------- records
 
     fn batch(&mut self, batch: Batch, lease: Lease, guard: OpenBatchGuard) {
-        let (partition, term) = (batch.partition(), batch.term());
-        if self.happened(partition, term, PartitionEvent::BatchRead) != PartitionAction::Route {
-            return self.shared.vitals.routed(partition, None);
+        let (partition, epoch) = (batch.partition(), batch.epoch());
+        if self.happened(partition, epoch, PartitionEvent::BatchRead) != PartitionAction::Route {
+            return self.shared.status.routed(partition, None);
         }
         let open = self.open_batch(batch, lease, guard);
         let (id, batch) = (open.id, Arc::clone(&open.batch));
@@ -504,7 +513,7 @@ impl<E: Entity> IngestActor<E> {
         if !batch.is_empty() {
             self.route(partition, id, Arc::clone(&batch));
         }
-        self.shared.vitals.routed(partition, Some(batch));
+        self.shared.status.routed(partition, Some(batch));
     }
 
     fn route(&mut self, partition: Partition, id: BatchId, batch: Arc<Batch>) {
@@ -526,7 +535,7 @@ impl<E: Entity> IngestActor<E> {
                     let judged = judge(&*self.entity, &absent, &record, self.settings.max_payload_bytes);
                     let rejection = judged.err().expect("a record without a key is always refused");
                     let batch = Arc::clone(&batch);
-                    decided.dead_letters.push(RejectedEvent { batch, index, rejection, truncated: false });
+                    decided.dlq_records.push(RejectedEvent { batch, index, rejection, truncated: false });
                 }
             }
         }
@@ -538,7 +547,7 @@ impl<E: Entity> IngestActor<E> {
             let birth = |key: Key, slot: Arc<EntitySlot>| {
                 self.shared.stats.entity_woke();
                 self.active_entities += 1;
-                give_birth(&self.homes, partition, key, slot)
+                spawn(&self.entity_threads, partition, key, slot)
             };
             let address = entities.address(key, self.use_clock, birth);
             post(&address, Deliver { work: Arc::clone(&work), records });
@@ -552,24 +561,24 @@ impl<E: Entity> IngestActor<E> {
     fn sweep(&mut self, idle_before: u64) {
         for owned in self.owned.values_mut() {
             if let Some(entities) = owned.entities.as_mut() {
-                let rested = entities.let_rest(idle_before);
+                let rested = entities.passivate(idle_before);
                 self.active_entities -= rested;
                 self.shared.stats.entities_rested(rested as u64);
             }
         }
-        let (held_bytes, limit_bytes) = (self.shared.resting.held_bytes(), self.shared.resting.limit_bytes());
+        let (held_bytes, limit_bytes) = (self.shared.passivated.held_bytes(), self.shared.passivated.limit_bytes());
         if held_bytes > limit_bytes {
             self.stop(StopCause::StateTooLarge { held_bytes, limit_bytes });
         }
     }
 
     fn tell_stats(&self) {
-        self.shared.vitals.actors_turned(self.shared.clock.now());
-        self.shared.stats.set_in_flight_bytes(self.shared.intake.held_bytes());
+        self.shared.status.actors_turned(self.shared.clock.now());
+        self.shared.stats.set_in_flight_bytes(self.shared.in_flight.held_bytes());
         for (partition, owned) in &self.owned {
             if let Some(entities) = &owned.entities {
                 self.shared.stats.update_partition(partition.0, |level| {
-                    level.entities_at_rest = entities.resting() as u64;
+                    level.entities_passivated = entities.passivated_count() as u64;
                     level.state_bytes = entities.held_bytes();
                 });
             }
@@ -630,17 +639,18 @@ impl<'b> ByKey<'b> {
     }
 }
 
-fn give_birth<E: Entity>(
-    homes: &[EntityThread<E>],
+fn spawn<E: Entity>(
+    entity_threads: &[EntityThread<E>],
     partition: Partition,
     key: Key,
     slot: Arc<EntitySlot>,
 ) -> Addr<EntityActor<E>> {
     let hash = FxBuildHasher.hash_one(&key);
-    let home = &homes[usize::try_from(hash % homes.len() as u64).expect("less than the number of threads")];
-    let household = Arc::clone(&home.household);
-    let make = move || EntityActor::new(household, partition, key, slot);
-    match &home.arbiter {
+    let entity_thread =
+        &entity_threads[usize::try_from(hash % entity_threads.len() as u64).expect("less than the number of threads")];
+    let thread_context = Arc::clone(&entity_thread.thread_context);
+    let make = move || EntityActor::new(thread_context, partition, key, slot);
+    match &entity_thread.arbiter {
         Some(arbiter) => Supervisor::start_in_arbiter(arbiter, |_| make()),
         None => Supervisor::start(|_| make()),
     }
@@ -673,10 +683,10 @@ impl<E: Entity> Handler<FromSource> for IngestActor<E> {
                     self.batch(batch, lease, guard);
                 }
             }
-            SourceEvent::Revoked { partitions, deadline: _, drained } => self.revoked(partitions, drained),
-            SourceEvent::Gone(partitions) => self.over(&partitions, PartitionEvent::Gone),
+            SourceEvent::Revoking { partitions, deadline: _, drained } => self.revoked(partitions, drained),
+            SourceEvent::Revoked(partitions) => self.over(&partitions, PartitionEvent::Revoked),
             SourceEvent::Lost(partitions) => self.over(&partitions, PartitionEvent::Lost),
-            SourceEvent::Expired { partition, term, first, until } => self.expired(partition, term, first, until),
+            SourceEvent::Expired { partition, epoch, first, until } => self.expired(partition, epoch, first, until),
             SourceEvent::Failed(failure) => self.stop(StopCause::Source(failure)),
         }
     }
@@ -691,8 +701,8 @@ impl<E: Entity> Handler<RecoveryEnded> for IngestActor<E> {
 
 impl<E: Entity> Handler<Invalidated> for IngestActor<E> {
     type Result = ();
-    fn handle(&mut self, Invalidated { partition, term }: Invalidated, context: &mut Self::Context) {
-        self.forfeited(partition, term, context);
+    fn handle(&mut self, Invalidated { partition, epoch }: Invalidated, context: &mut Self::Context) {
+        self.invalidated(partition, epoch, context);
     }
 }
 

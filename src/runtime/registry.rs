@@ -12,7 +12,7 @@ use dashmap::DashMap;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::engine::budget::Lease;
-use crate::engine::recovery::{Passivated, resting_bytes};
+use crate::engine::recovery::{Passivated, passivated_bytes};
 use crate::entity::Entity;
 use crate::record::{Key, Offset};
 use crate::runtime::entity_actor::EntityActor;
@@ -28,14 +28,14 @@ pub struct EntitySlot {
 
 impl EntitySlot {
     /// Of an entity that is about to get its first message.
-    fn new(resting: Passivated) -> EntitySlot {
-        EntitySlot { pending: AtomicU32::new(1), last_good: Mutex::new(resting) }
+    fn new(passivated: Passivated) -> EntitySlot {
+        EntitySlot { pending: AtomicU32::new(1), last_good: Mutex::new(passivated) }
     }
 
     /// A message is worked off. `applied` is the state after it; `None` where it is what it was.
     pub fn settle(&self, applied: Option<Passivated>) {
-        if let Some(resting) = applied {
-            *self.lock() = resting;
+        if let Some(passivated) = applied {
+            *self.lock() = passivated;
         }
         // Whoever sees the count sees the state above.
         self.pending.fetch_sub(1, Ordering::Release);
@@ -62,7 +62,7 @@ struct Active<E: Entity> {
     /// Where to send its records. Behind an `Arc`, because a clone of an address allocates.
     address: Arc<Addr<EntityActor<E>>>,
     slot: Arc<EntitySlot>,
-    /// The clock of use, see [`PartitionEntities::let_rest`].
+    /// The clock of use, see [`PartitionEntities::passivate`].
     used: u64,
     /// What it counts for in the lease, in bytes.
     counted_bytes: u64,
@@ -70,19 +70,19 @@ struct Active<E: Entity> {
 
 /// All entities of one partition.
 pub struct PartitionEntities<E: Entity> {
-    resting: FxHashMap<Key, Passivated>,
+    passivated: FxHashMap<Key, Passivated>,
     active: DashMap<Key, Active<E>, FxBuildHasher>,
     lease: Lease,
 }
 
 impl<E: Entity> PartitionEntities<E> {
-    /// All are at rest.
+    /// All are passivated.
     #[must_use]
-    pub fn at_rest(resting: FxHashMap<Key, Passivated>, lease: Lease) -> PartitionEntities<E> {
-        PartitionEntities { resting, active: DashMap::with_hasher(FxBuildHasher), lease }
+    pub fn all_passivated(passivated: FxHashMap<Key, Passivated>, lease: Lease) -> PartitionEntities<E> {
+        PartitionEntities { passivated, active: DashMap::with_hasher(FxBuildHasher), lease }
     }
 
-    /// The address of the entity's actor, which is given birth to where it is at rest; one more message is pending.
+    /// The address of the entity's actor, which is given birth to where it is passivated; one more message is pending.
     pub fn address(
         &mut self,
         key: &[u8],
@@ -94,37 +94,37 @@ impl<E: Entity> PartitionEntities<E> {
             active.used = used;
             return Arc::clone(&active.address);
         }
-        let (key, resting, counted_bytes) = match self.resting.remove_entry(key) {
-            Some((key, resting)) => {
-                let bytes = resting_bytes(&key, &resting);
-                (key, resting, bytes)
+        let (key, passivated, counted_bytes) = match self.passivated.remove_entry(key) {
+            Some((key, passivated)) => {
+                let bytes = passivated_bytes(&key, &passivated);
+                (key, passivated, bytes)
             }
             None => (Arc::from(key), Passivated { snapshot: None, newest: Offset(-1) }, 0),
         };
-        let slot = Arc::new(EntitySlot::new(resting));
+        let slot = Arc::new(EntitySlot::new(passivated));
         let address = Arc::new(birth(Arc::clone(&key), Arc::clone(&slot)));
         self.active.insert(key, Active { address: Arc::clone(&address), slot, used, counted_bytes });
         address
     }
 
     /// Lets each actor rest that has nothing pending and was last used before `idle_before`. Returns how many.
-    pub fn let_rest(&mut self, idle_before: u64) -> usize {
+    pub fn passivate(&mut self, idle_before: u64) -> usize {
         let mut rested = 0;
         let mut bytes = self.lease.bytes();
-        let resting = &mut self.resting;
+        let passivated = &mut self.passivated;
         self.active.retain(|key, active| {
             // Before the state is looked at: only this thread sends, so an actor that is idle stays so.
             let rests = !active.slot.is_busy() && active.used < idle_before;
             let last_good = active.slot.last_good();
             // An absent entity is the same as one that was never heard of.
             let is_live = last_good.snapshot.is_some();
-            let now_bytes = if is_live { resting_bytes(key, &last_good) } else { 0 };
+            let now_bytes = if is_live { passivated_bytes(key, &last_good) } else { 0 };
             bytes = (bytes + now_bytes).saturating_sub(active.counted_bytes);
             active.counted_bytes = now_bytes;
             if rests {
                 rested += 1;
                 if is_live {
-                    resting.insert(Arc::clone(key), last_good);
+                    passivated.insert(Arc::clone(key), last_good);
                 }
             }
             !rests
@@ -135,19 +135,19 @@ impl<E: Entity> PartitionEntities<E> {
 
     /// How many entities are actors.
     #[must_use]
-    pub fn active(&self) -> usize {
+    pub fn active_count(&self) -> usize {
         self.active.len()
     }
 
-    /// What all take, in bytes: those at rest, and the actors as they were when last looked at.
+    /// What all take, in bytes: those passivated, and the actors as they were when last looked at.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         self.lease.bytes()
     }
 
-    /// How many entities are at rest.
+    /// How many entities are passivated.
     #[must_use]
-    pub fn resting(&self) -> usize {
-        self.resting.len()
+    pub fn passivated_count(&self) -> usize {
+        self.passivated.len()
     }
 }

@@ -212,11 +212,11 @@ pub enum InjectedOutcome {
 
 enum Pending {
     Commit(Arc<TransactionContent>, Reply),
-    Renew(Vec<Partition>, Reply),
+    ResetProducer(Vec<Partition>, Reply),
 }
 
 struct FetchState {
-    term: Epoch,
+    epoch: Epoch,
     position: Position,
 }
 
@@ -237,14 +237,14 @@ pub struct MemoryPod {
     id: PodId,
     transactional_id: String,
     mark: OffsetMetadata,
-    terms: Arc<Ownership>,
+    ownership: Arc<Ownership>,
     state: Arc<Mutex<PodState>>,
 }
 
 impl MemoryPod {
     /// A pod that owns nothing yet.
     #[must_use]
-    pub fn new(kafka: &MemoryKafka, transactional_id: &str, terms: Arc<Ownership>) -> MemoryPod {
+    pub fn new(kafka: &MemoryKafka, transactional_id: &str, ownership: Arc<Ownership>) -> MemoryPod {
         let id = {
             let mut cluster = kafka.lock();
             cluster.next_pod += 1;
@@ -255,7 +255,7 @@ impl MemoryPod {
             id,
             transactional_id: transactional_id.into(),
             mark: OffsetMetadata::new(format!("{transactional_id}#{}", id.0)),
-            terms,
+            ownership,
             state: Arc::new(Mutex::new(PodState::default())),
         }
     }
@@ -282,7 +282,7 @@ impl MemoryPod {
         let mut assigned = Vec::new();
         for &partition in partitions {
             self.kafka.lock().logs_mut(partition).owner = Some(self.id);
-            assigned.push((partition, self.terms.begin(partition)));
+            assigned.push((partition, self.ownership.begin(partition)));
         }
         self.say(SourceEvent::Assigned(assigned));
     }
@@ -290,13 +290,13 @@ impl MemoryPod {
     /// The group asks for the partitions back; [`MemoryPod::give_up`] has to follow.
     pub fn revoke(&self, partitions: &[Partition], deadline: Instant, drained: Drained) {
         let partitions = self.with_terms(partitions);
-        self.say(SourceEvent::Revoked { partitions, deadline, drained });
+        self.say(SourceEvent::Revoking { partitions, deadline, drained });
     }
 
-    /// The pod gives the partitions up in good order.
+    /// The pod gives the partitions up cleanly.
     pub fn give_up(&self, partitions: &[Partition]) {
         let ended = self.end(partitions);
-        self.say(SourceEvent::Gone(ended));
+        self.say(SourceEvent::Revoked(ended));
     }
 
     /// The group has given the partitions to somebody else before this pod heard of it: work under way is refused.
@@ -317,7 +317,7 @@ impl MemoryPod {
     }
 
     fn with_terms(&self, partitions: &[Partition]) -> Vec<(Partition, Epoch)> {
-        partitions.iter().filter_map(|&partition| Some((partition, self.terms.current(partition)?))).collect()
+        partitions.iter().filter_map(|&partition| Some((partition, self.ownership.current(partition)?))).collect()
     }
 
     fn end(&self, partitions: &[Partition]) -> Vec<(Partition, Epoch)> {
@@ -327,7 +327,7 @@ impl MemoryPod {
             .iter()
             .filter_map(|&partition| {
                 state.reading.remove(&partition);
-                Some((partition, self.terms.end(partition)?))
+                Some((partition, self.ownership.end(partition)?))
             })
             .collect()
     }
@@ -340,7 +340,7 @@ impl MemoryPod {
             let Some(reading) = state.reading.get_mut(&partition).filter(|_| wants) else { return 0 };
             let cluster = self.kafka.lock();
             let log = &cluster.logs(partition).input;
-            let mut batch = Batch::new(partition, reading.term, reading.position);
+            let mut batch = Batch::new(partition, reading.epoch, reading.position);
             let ahead = log.records.iter().filter(|record| !record.offset.is_before(reading.position));
             for record in ahead.take(max_records) {
                 push(&mut batch, record);
@@ -369,9 +369,10 @@ impl MemoryPod {
 
     /// Runs the oldest recovery that was asked for. Returns whether there was one.
     pub fn run_recovery<E: Entity>(&self, entity: &Arc<E>, settings: &RecoverySettings, budget: &Arc<Budget>) -> bool {
-        let Some((partition, term, reply)) = self.lock().recoveries.pop_front() else { return false };
-        let mut reader = MemoryReader { kafka: self.kafka.clone(), partition, term, terms: Arc::clone(&self.terms) };
-        let recovery = Recovery::new(Arc::clone(entity), partition, term, settings.clone(), budget);
+        let Some((partition, epoch, reply)) = self.lock().recoveries.pop_front() else { return false };
+        let mut reader =
+            MemoryReader { kafka: self.kafka.clone(), partition, epoch, ownership: Arc::clone(&self.ownership) };
+        let recovery = Recovery::new(Arc::clone(entity), partition, epoch, settings.clone(), budget);
         reply(recover(recovery, &mut reader));
         true
     }
@@ -387,7 +388,7 @@ impl MemoryPod {
         let Some(pending) = self.lock().pending.pop_front() else { return false };
         match pending {
             Pending::Commit(content, reply) => reply(self.end_transaction(&content, fate)),
-            Pending::Renew(partitions, reply) => reply(self.renewed(&partitions)),
+            Pending::ResetProducer(partitions, reply) => reply(self.renewed(&partitions)),
         }
         true
     }
@@ -398,7 +399,7 @@ impl MemoryPod {
         *epoch += 1;
         self.lock().epoch = *epoch;
         let committed = partitions.iter().map(|&of| (of, cluster.logs(of).committed.clone())).collect();
-        CommitOutcome::Renewed(committed)
+        CommitOutcome::ProducerReset(committed)
     }
 
     fn end_transaction(&self, content: &TransactionContent, fate: InjectedOutcome) -> CommitOutcome {
@@ -407,11 +408,11 @@ impl MemoryPod {
         if newest != Some(self.lock().epoch) {
             return CommitOutcome::Fenced { cause: "a newer producer has this id".into(), within_timeout: true };
         }
-        let is_stale = |of: &Partition, term: Epoch| !self.terms.is_current(*of, term);
+        let is_stale = |of: &Partition, epoch: Epoch| !self.ownership.is_current(*of, epoch);
         let stale: Vec<Partition> = content
             .stretches
             .iter()
-            .filter(|stretch| is_stale(&stretch.partition, stretch.term))
+            .filter(|stretch| is_stale(&stretch.partition, stretch.epoch))
             .map(|stretch| stretch.partition)
             .collect();
         if !stale.is_empty() {
@@ -419,7 +420,7 @@ impl MemoryPod {
         }
         let is_owner = |of: Partition| cluster.logs(of).owner == Some(self.id);
         if !content.stretches.iter().all(|stretch| is_owner(stretch.partition)) {
-            return CommitOutcome::OutOfGroup { cause: "the group's generation has moved on".into() };
+            return CommitOutcome::StaleGeneration { cause: "the group's generation has moved on".into() };
         }
         match fate {
             InjectedOutcome::Commits | InjectedOutcome::CommitsUnanswered => self.write(&mut cluster, content),
@@ -429,7 +430,7 @@ impl MemoryPod {
             InjectedOutcome::Commits => CommitOutcome::Committed { took: Duration::from_millis(1) },
             InjectedOutcome::Aborts => CommitOutcome::Aborted { cause: "the driver said so".into(), timed_out: false },
             InjectedOutcome::CommitsUnanswered | InjectedOutcome::AbortsUnanswered => {
-                CommitOutcome::Unanswered { cause: "the driver said so".into() }
+                CommitOutcome::InDoubt { cause: "the driver said so".into() }
             }
         }
     }
@@ -453,7 +454,7 @@ impl MemoryPod {
                 headers,
             });
         }
-        for letter in &content.dead_letters {
+        for letter in &content.dlq_records {
             let record = letter.record();
             let partition = letter.batch.partition();
             let mut headers: Vec<(String, Option<Vec<u8>>)> =
@@ -504,7 +505,7 @@ fn mark_abort(cluster: &mut Cluster, content: &TransactionContent) {
     for snapshot in &content.snapshots {
         cluster.logs_mut(snapshot.partition).state.append_marker();
     }
-    for letter in &content.dead_letters {
+    for letter in &content.dlq_records {
         cluster.logs_mut(letter.batch.partition()).dlq.append_marker();
     }
 }
@@ -519,9 +520,9 @@ fn push(batch: &mut Batch, record: &StoredRecord) {
 }
 
 impl EventSource for MemoryPod {
-    fn start(&self, partition: Partition, term: Epoch, position: Position) {
-        if self.terms.is_current(partition, term) {
-            self.lock().reading.insert(partition, FetchState { term, position });
+    fn start(&self, partition: Partition, epoch: Epoch, position: Position) {
+        if self.ownership.is_current(partition, epoch) {
+            self.lock().reading.insert(partition, FetchState { epoch, position });
         }
     }
 
@@ -540,26 +541,26 @@ impl Transactions for MemoryPod {
     }
 
     fn renew(&self, partitions: Vec<Partition>, reply: Reply) {
-        self.lock().pending.push_back(Pending::Renew(partitions, reply));
+        self.lock().pending.push_back(Pending::ResetProducer(partitions, reply));
     }
 }
 
 impl Recoveries for MemoryPod {
-    fn begin(&self, partition: Partition, term: Epoch, reply: RecoveryReply) {
-        self.lock().recoveries.push_back((partition, term, reply));
+    fn begin(&self, partition: Partition, epoch: Epoch, reply: RecoveryReply) {
+        self.lock().recoveries.push_back((partition, epoch, reply));
     }
 }
 
 struct MemoryReader {
     kafka: MemoryKafka,
     partition: Partition,
-    term: Epoch,
-    terms: Arc<Ownership>,
+    epoch: Epoch,
+    ownership: Arc<Ownership>,
 }
 
 impl MemoryReader {
     fn check(&self) -> Result<(), ReadFailure> {
-        if self.terms.is_current(self.partition, self.term) { Ok(()) } else { Err(ReadFailure::Cancelled) }
+        if self.ownership.is_current(self.partition, self.epoch) { Ok(()) } else { Err(ReadFailure::Cancelled) }
     }
 }
 
@@ -583,7 +584,7 @@ impl PartitionReader for MemoryReader {
     ) -> Result<(), ReadFailure> {
         self.check()?;
         let records = self.kafka.records(topic, self.partition);
-        let mut batch = Batch::new(self.partition, self.term, from);
+        let mut batch = Batch::new(self.partition, self.epoch, from);
         let wanted = records.iter().filter(|record| !record.offset.is_before(from) && record.offset.is_before(until));
         for record in wanted {
             push(&mut batch, record);

@@ -1,6 +1,6 @@
 //! Owns a second opinion: what the whole contract says about a stream of events, and whether an outcome agrees.
 //!
-//! [`Model`] judges every record of the input and knows what the state topic and the dead letter topic must hold;
+//! [`Model`] judges every record of the input and knows what the state topic and the DLQ topic must hold;
 //! [`check()`] compares that with what a `read_committed` reader saw, and says every difference in a sentence. It is slow
 //! and straightforward: one map, one record after the other, every rule written where it is used.
 //!

@@ -35,7 +35,7 @@ pub struct Workload {
     pub seed: u64,
     /// How many events.
     pub events: u64,
-    /// How many ids there are at the most.
+    /// How many ids there are at most.
     pub keys: u32,
     /// The smallest of the ids.
     pub first_id: u64,

@@ -37,7 +37,7 @@ pub struct DemoArguments {
     /// How many events
     #[arg(long, value_name = "COUNT", default_value_t = 6_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub events: u64,
-    /// How many services they are about, at the most
+    /// How many services they are about, at most
     #[arg(long, value_name = "COUNT", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub keys: u32,
 }
@@ -84,7 +84,7 @@ fn verdict(outcome: &Outcome) -> String {
 /// What the demo cannot show, and where to look at that.
 pub const CLOSING_WORDS: &str = "\
 The cluster inside this process speaks Kafka's protocol, but has no real transactions, keeps nothing and compacts
-nothing. So this has shown the rules, the order per key, supervision and the dead letters. It has not shown that a kill
+nothing. So this has shown the rules, the order per key, supervision and the DLQ records. It has not shown that a kill
 at any moment loses nothing, nor what a restart restores: that takes a real broker.
   steward config default > config.toml     then set kafka.bootstrap_servers
   steward run --config config.toml         kill it whenever you like, and start it again

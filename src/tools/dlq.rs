@@ -1,4 +1,4 @@
-//! `steward dlq`: what was refused, read from the dead letter topic as any reader of it would; and back to the input.
+//! `steward dlq`: what was refused, read from the DLQ topic as any reader of it would; and back to the input.
 //!
 //! Values are shown only by `show`, which was asked for one; a list tells how long they are.
 
@@ -44,7 +44,7 @@ use crate::tools::output::{
 
 /// Look at refused events: list them, show one, send them to the input again
 ///
-/// Reads the dead letter topic from its start to its end, committed records only, and joins no group, so it disturbs
+/// Reads the DLQ topic from its start to its end, committed records only, and joins no group, so it disturbs
 /// nobody.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &DlqArguments) -> Result<ExitCode, CommandFailure> 
     }
 }
 
-/// Where the dead letters are.
+/// Where the DLQ records are.
 #[derive(Debug, Args)]
 struct DlqSourceOptions {
     #[command(flatten)]
@@ -92,7 +92,7 @@ struct DlqSourceOptions {
     form: OutputFormatFlag,
 }
 
-/// Which dead letters are wanted: those that all flags let through.
+/// Which DLQ records are wanted: those that all flags let through.
 #[derive(Debug, Args)]
 struct Wanted {
     /// Only those of this reason, can be given several times: without it, of any
@@ -176,7 +176,7 @@ impl DlqSourceOptions {
 
     /// What was replayed, as far as it may be read: whoever only looks can do without.
     fn marks_if_readable(&self, config: &Config, scope: ReadScope) -> Result<Option<ReplayReceipts>, CommandFailure> {
-        // A record is asked for by its offset among the dead letters, which are not the marks' own.
+        // A record is asked for by its offset among the DLQ records, which are not the marks' own.
         let scope = match scope {
             ReadScope::Record(partition, _) => ReadScope::One(partition),
             ReadScope::All | ReadScope::One(_) => scope,
@@ -186,7 +186,7 @@ impl DlqSourceOptions {
                 complain(&format!("what was replayed is not known: {refused}"));
                 Ok(None)
             }
-            // The topic of marks was made when the dead letters had fewer partitions.
+            // The topic of marks was made when the DLQ records had fewer partitions.
             Err(CommandFailure::Replay(ReplayFailure::Access(AccessFailure::UnknownPartition { .. }))) => {
                 Ok(Some(ReplayReceipts::default()))
             }
@@ -207,7 +207,7 @@ fn show_on(bar: &indicatif::ProgressBar, progress: TopicProgress) {
     bar.set_position(progress.done);
 }
 
-/// Reads every dead letter of the topic, until `take` fails or has enough.
+/// Reads every DLQ record of the topic, until `take` fails or has enough.
 fn read_letters(
     reader: TopicReader<'_>,
     mut take: impl FnMut(&DlqRecord<'_>) -> Result<ControlFlow<()>, CommandFailure>,

@@ -19,7 +19,7 @@ pub enum CommandFailure {
     /// A topic could not be read or written.
     #[error(transparent)]
     Access(#[from] AccessFailure),
-    /// Dead letters could not be replayed, or not all of them.
+    /// DLQ records could not be replayed, or not all of them.
     #[error(transparent)]
     Replay(#[from] ReplayFailure),
     /// The flags of `produce` make no sense together.

@@ -84,7 +84,7 @@ pub(crate) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("texts, numbers and raw JSON can always be written")
 }
 
-/// An empty table, as wide as the terminal at the most.
+/// An empty table, as wide as the terminal at most.
 pub(crate) fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header(header);

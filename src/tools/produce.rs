@@ -52,7 +52,7 @@ With --json the summary is one object: topic, seed, start_timestamp_ms, interrup
 sent, refused (count by Kafka's code), kinds (count by kind; created, updated, deleted, and those of --list-kinds), \
 expected: { applied, rejected (count by reason) }.
 
-Next: `steward state list` shows what became of the services; the dead letter topic holds what was refused, with the \
+Next: `steward state list` shows what became of the services; the DLQ topic holds what was refused, with the \
 reason in the header steward-reason.")]
 pub(crate) struct ProduceArguments {
     #[command(flatten)]
@@ -90,7 +90,7 @@ struct WorkloadArguments {
     /// How many events
     #[arg(long, value_name = "COUNT", default_value_t = Workload::default().events)]
     events: u64,
-    /// How many ids, at the most
+    /// How many ids, at most
     #[arg(long, value_name = "COUNT", default_value_t = Workload::default().keys)]
     keys: u32,
     /// The smallest id

@@ -39,7 +39,7 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 ///
 /// Lines are told apart by what stands before them (`kubectl logs --prefix`, `docker compose logs`, stern, logcli). Lines
 /// without a name belong to a pod called as their file. Give the files of one pod in the order of time. Logs of any
-/// length take some 100 MB of memory at the most.
+/// length take some 100 MB of memory at most.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -17,10 +17,10 @@ use crate::tools::options::ConfigFile;
 /// Serve: read events, own the state, publish it
 ///
 /// Joins the consumer group, restores the partitions that it is given, and serves until it is told to stop. Standard
-/// output is the log: JSON lines, or text on a terminal. SIGTERM or Ctrl-C ends it in good order: what is applied is
+/// output is the log: JSON lines, or text on a terminal. SIGTERM or Ctrl-C ends it cleanly: what is applied is
 /// committed first, within shutdown.drain_timeout_ms. A second one ends it at once.
 ///
-/// The input topic has to exist; the state and dead letter topics are created. Start the command again, on this machine
+/// The input topic has to exist; the state and DLQ topics are created. Start the command again, on this machine
 /// or another, and the processes share the partitions.
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -39,7 +39,7 @@ Examples:
   steward state get 42 --config config.toml
   steward state list --bootstrap-servers localhost:9092 --state-topic services.state --json
 
-Next: a service that is not what you expect may have had an event refused; the dead letter topic says which and why.")]
+Next: a service that is not what you expect may have had an event refused; the DLQ topic says which and why.")]
 pub(crate) struct StateArguments {
     #[command(subcommand)]
     command: StateCommand,
@@ -92,7 +92,7 @@ Next: `steward state get ID` tells all about one of them."))]
 struct ListArguments {
     #[command(flatten)]
     source: StateSourceOptions,
-    /// Print so many services at the most: without it, 100 in a table, all with --json
+    /// Print so many services at most: without it, 100 in a table, all with --json
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
 }
@@ -185,7 +185,7 @@ fn missing(
             "service {id} was deleted: the newest record of its key is the tombstone in {topic} partition {partition} at offset {offset}"
         ),
         Some((_, Ok(_))) | None => format!(
-            "there is no service {id} in {topic}{place}; see whether its events were refused (the dead letter topic), or not served yet (`steward health ready`)"
+            "there is no service {id} in {topic}{place}; see whether its events were refused (the DLQ topic), or not served yet (`steward health ready`)"
         ),
     }
 }

@@ -89,7 +89,7 @@ pub(crate) fn run(arguments: &TopArguments) -> Result<ExitCode, CommandFailure> 
     Ok(ExitCode::Done)
 }
 
-/// A signal is noted, and ends the command in good order.
+/// A signal is noted, and ends the command cleanly.
 fn listen() -> Result<Arc<AtomicBool>, CommandFailure> {
     let signalled = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {

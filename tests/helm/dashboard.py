@@ -85,7 +85,7 @@ PANELS = [
     number("Events per second", "Read, all processes together.", f"sum(rate_counter({stats('events_total')} [2m]))"),
     number("Lag", "Events in the input that are not committed.", f"sum(last_over_time({stats('lag_total')} [2m]) by (pod))"),
     number("Oldest event", "Age of the oldest event that is read and not committed.", f"max(max_over_time({stats('oldest_age_ms')} [2m]))", "ms", 60_000),
-    number("Rejected, 1 hour", "Events that went to the dead letter topic.", f"sum(rate_counter({stats('rejected_total')} [1h])) * 3600"),
+    number("Rejected, 1 hour", "Events that went to the DLQ topic.", f"sum(rate_counter({stats('rejected_total')} [1h])) * 3600"),
     number("Errors, 1 hour", "Lines of level ERROR: someone has to act.", f'sum(count_over_time({found(ERRORS)} [1h]))', "short", 1),
     row("Work"),
     series("Events", "Read, per second.", [(f"sum by (pod) (rate_counter({stats('events_total')} [$__auto]))", "{{pod}}")], unit="eps"),
@@ -101,7 +101,7 @@ PANELS = [
         unit="ms",
     ),
     series(
-        "Dead letters, by reason",
+        "DLQ records, by reason",
         "Events that were rejected: the first of a kind, and those that were counted.",
         [
             (f"sum by (reason) (count_over_time({lines('event_rejected')} | json reason=\"reason\" [$__auto]))", "{{reason}}, written"),
@@ -131,7 +131,7 @@ PANELS = [
         [
             (
                 "sum by (event) (count_over_time("
-                + lines("transaction_aborted", "transaction_unanswered", "transaction_refused", "producer_renewed", "producer_renew_failed", "producer_fenced")
+                + lines("transaction_aborted", "transaction_in_doubt", "transaction_refused", "producer_reset", "producer_reset_failed", "producer_fenced")
                 + ' | json event="event" [$__auto]))',
                 "{{event}}",
             )
@@ -188,10 +188,10 @@ PANELS = [
     ),
     series(
         "Entities",
-        "Actors, and snapshots at rest.",
+        "Actors, and snapshots passivated.",
         [
             (f"sum(last_over_time({stats('entities_active')} [$__auto]) by (pod))", "active"),
-            (f"sum(last_over_time({stats('entities_at_rest')} [$__auto]) by (pod))", "at rest"),
+            (f"sum(last_over_time({stats('entities_passivated')} [$__auto]) by (pod))", "passivated"),
         ],
     ),
     row("Life"),

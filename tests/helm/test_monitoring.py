@@ -140,8 +140,8 @@ def test_the_values_decide_what_the_alerts_are():
 
 
 def test_a_share_is_written_as_it_was_given():
-    assert alerts_of(MONITORED)["StewardDeadLetterShare"]["expr"].endswith("> 0.0005")
-    assert ALERTS["StewardDeadLetterShare"]["expr"].endswith("> 0.01")
+    assert alerts_of(MONITORED)["StewardDlqShare"]["expr"].endswith("> 0.0005")
+    assert ALERTS["StewardDlqShare"]["expr"].endswith("> 0.01")
 
 
 def test_alerts_that_are_disabled_or_cannot_be_are_left_out():
@@ -202,16 +202,16 @@ FIRES = {
     "StewardRestarting": HEALTHY + many("process_starting", 4, every_s=300, instance="prod-steward-0"),
     "StewardProcessFailed": HEALTHY + many("process_failed", 1, exit_name="kafka_unavailable"),
     "StewardFenced": HEALTHY + many("producer_fenced", 1),
-    "StewardWriteHealed": HEALTHY + many("write_healed", 1),
+    "StewardWriteHealed": HEALTHY + many("lost_write_repaired", 1),
     "StewardEventsExpired": HEALTHY + many("events_expired", 1, count=12),
-    "StewardRefused": HEALTHY + many("guard_refused", 1),
+    "StewardRefused": HEALTHY + many("preflight_refused", 1),
     "StewardPanicked": HEALTHY + many("entities_panicked", 1),
     "StewardLagAge": list(numbers(oldest_age_ms=61_000)),
-    "StewardDeadLetterShare": list(numbers(rejected_total=(5, 11))),
+    "StewardDlqShare": list(numbers(rejected_total=(5, 11))),
     "StewardRecoverySlow": HEALTHY + many("recovery_progress", 1, elapsed_ms=301_000, phase="state"),
     "StewardRecoveryFailing": HEALTHY + many("recovery_failed", 4),
     "StewardNotServing": list(numbers(recovering="3,7")),
-    "StewardTransactionsAborted": HEALTHY + many("transaction_unanswered", 6),
+    "StewardTransactionsAborted": HEALTHY + many("transaction_in_doubt", 6),
     "StewardPartitionsLost": HEALTHY + many("partitions_lost", 3, every_s=60),
     "StewardMemoryNearLimit": list(numbers(memory_rss_bytes=2_000_000_000)),
     "StewardStateNearLimit": list(numbers(state_bytes=1_000_000_000)),
@@ -240,7 +240,7 @@ def test_other_pods_do_not_hide_the_one_that_is_behind():
 
 def test_a_restart_of_the_counters_is_no_negative_share():
     restarted = list(numbers(30, events_total=(50_000, 1000), rejected_total=(400, 0)))[:15] + list(numbers(15))
-    assert "StewardDeadLetterShare" not in firing(restarted)
+    assert "StewardDlqShare" not in firing(restarted)
 
 
 @pytest.mark.parametrize("event", sorted(name for name, (level, _) in catalogue.EVENTS.items() if level == "ERROR"))
@@ -249,12 +249,12 @@ def test_every_error_raises_exactly_one_alert(event):
 
 
 def test_an_error_that_nobody_knows_yet_is_not_missed():
-    unknown = catalogue.line("write_healed").replace("write_healed", "something_new")
+    unknown = catalogue.line("lost_write_repaired").replace("lost_write_repaired", "something_new")
     assert firing([*HEALTHY, entry(unknown)]) == {"StewardError"}
 
 
 def test_a_payload_cannot_pretend_to_be_an_event():
-    quoted = catalogue.line("process_failed", error='said "event":"write_healed","level":"ERROR"', exit_name="config")
+    quoted = catalogue.line("process_failed", error='said "event":"lost_write_repaired","level":"ERROR"', exit_name="config")
     assert firing([*HEALTHY, entry(quoted)]) == {"StewardProcessFailed"}
 
 
@@ -296,7 +296,7 @@ def test_recorded_processes_raise_the_one_alert_that_their_slow_brokers_deserve(
     entries = [each for path in RECORDED for each in in_loki(path)]
     seen = [json.loads(each.text)["event"] for each in entries]
     assert {"stats", "partitions_assigned", "partitions_revoked", "recovery_finished", "process_stopped"} <= set(seen)
-    assert seen.count("transaction_unanswered") > 5
+    assert seen.count("transaction_in_doubt") > 5
     assert alerts_over(entries) == {"StewardTransactionsAborted"}
 
 
@@ -345,7 +345,7 @@ def test_the_dashboard_draws_something_of_real_lines():
         for target in panel.get("targets", []):
             if panel["type"] != "logs" and not logql.evaluate(in_grafana(target["expr"]), entries, last):
                 empty.add(panel["title"])
-    assert empty <= {"Trouble", "Errors, 1 hour", "Warnings and errors", "Recoveries under way", "Recoveries, how long", "Rebalances", "Dead letters, by reason", "Starts and ends"}
+    assert empty <= {"Trouble", "Errors, 1 hour", "Warnings and errors", "Recoveries under way", "Recoveries, how long", "Rebalances", "DLQ records, by reason", "Starts and ends"}
 
 
 def test_the_panels_of_the_dashboard_lie_beside_each_other_and_are_numbered():

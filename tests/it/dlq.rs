@@ -1,4 +1,4 @@
-//! Dead letters in the hands of people: `steward dlq list` and `show`; the replay is below.
+//! DLQ records in the hands of people: `steward dlq list` and `show`; the replay is below.
 
 mod letters;
 mod permissions;
@@ -19,12 +19,12 @@ use scene::{Scene, lines};
 pub fn trials() -> Vec<Trial> {
     let mut trials = trials![what_is_typed_wrong_ends_with_2, a_broker_that_is_away_is_told];
     trials.extend(broker_trials![Shared:
-        ten_thousand_dead_letters_of_all_reasons_are_listed_and_filtered,
+        ten_thousand_dlq_records_of_all_reasons_are_listed_and_filtered,
         a_list_is_bounded_and_shows_the_newest,
         a_list_never_shows_a_value,
-        a_dead_letter_is_shown_whole,
+        a_dlq_record_is_shown_whole,
         what_is_no_text_is_shown_without_steering_a_terminal,
-        a_dead_letter_that_is_not_there_ends_with_15,
+        a_dlq_record_that_is_not_there_ends_with_15,
         an_empty_topic_is_listed,
     ]);
     for of in [letters::trials(), replay::trials(), replay_in_doubt::trials(), permissions::trials()] {
@@ -65,10 +65,10 @@ fn a_broker_that_is_away_is_told() {
 
 // ------------------------------------------------------------------------------------------------------------- list
 
-/// Of the first dead letter, in milliseconds since 1970: 2026-01-31T12:00:00Z. Each is one second behind the other.
+/// Of the first DLQ record, in milliseconds since 1970: 2026-01-31T12:00:00Z. Each is one second behind the other.
 const FIRST_MS: i64 = 1_769_860_800_000;
 
-fn ten_thousand_dead_letters_of_all_reasons_are_listed_and_filtered() {
+fn ten_thousand_dlq_records_of_all_reasons_are_listed_and_filtered() {
     let scene = Scene::new(3);
     let letters: Vec<Outgoing> = (0..10_000_i64).map(|number| numbered(&scene, number)).collect();
     scene.kafka.produce(&scene.names.dlq, &letters);
@@ -108,7 +108,7 @@ fn a_list_is_bounded_and_shows_the_newest() {
     scene.kafka.produce(&scene.names.dlq, &letters);
 
     let ran = scene.dlq(&["list", "--limit", "3", "--json"]);
-    assert!(ran.stderr.contains("the newest 3 of 150 dead letters"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the newest 3 of 150 DLQ records"), "{}", ran.stderr);
     assert!(ran.stderr.contains("missing_key 15, ") || ran.stderr.contains(", missing_key 15"), "{}", ran.stderr);
     let times: Vec<i64> = lines(&ran.ok()).iter().map(|line| line["timestamp_ms"].as_i64().expect("ms")).collect();
     assert_eq!(times, [147, 148, 149].map(|number| FIRST_MS + number * 1_000), "as they were refused");
@@ -133,13 +133,13 @@ fn a_list_never_shows_a_value() {
 
 fn an_empty_topic_is_listed() {
     let scene = Scene::new(2);
-    assert!(scene.dlq(&["list"]).stderr.contains("0 dead letters"));
+    assert!(scene.dlq(&["list"]).stderr.contains("0 DLQ records"));
     assert_eq!(scene.dlq(&["list", "--json"]).ok(), "");
 }
 
 // ------------------------------------------------------------------------------------------------------------- show
 
-fn a_dead_letter_is_shown_whole() {
+fn a_dlq_record_is_shown_whole() {
     let scene = Scene::new(2);
     let event = record("42", r#"{"eventType":"?"}"#).to(1).header("trace", "abc").null_header("empty");
     let event = event.header("steward-reason", "an older header of the name");
@@ -183,12 +183,12 @@ fn what_is_no_text_is_shown_without_steering_a_terminal() {
     assert_eq!((&listed[2]["reason"], &listed[2]["source_offset"]), (&Value::Null, &Value::Null));
 }
 
-fn a_dead_letter_that_is_not_there_ends_with_15() {
+fn a_dlq_record_that_is_not_there_ends_with_15() {
     let scene = Scene::new(1);
     scene.kafka.produce(&scene.names.dlq, &[scene.letter("not_found", record("1", "{}"), 0)]);
     let ran = scene.dlq(&["show", "0", "1"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (15, ""), "{}", ran.stderr);
-    assert!(ran.stderr.contains("no dead letter"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("no DLQ record"), "{}", ran.stderr);
     assert_eq!(scene.dlq(&["show", "1", "0"]).code, 2, "there is no such partition");
 }
 

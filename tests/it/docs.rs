@@ -19,7 +19,7 @@ pub fn trials() -> Vec<Trial> {
         every_reason_has_its_section_in_order,
         the_examples_of_the_reasons_are_judged_as_the_page_says,
         the_codes_of_invalid_event_are_those_that_there_are,
-        the_headers_of_a_dead_letter_are_all_told,
+        the_headers_of_a_dlq_record_are_all_told,
         every_exit_code_has_its_line_in_the_troubleshooting,
         every_link_leads_somewhere,
         every_command_that_the_readme_names_exists,
@@ -32,7 +32,7 @@ const REASONS: &str = include_str!("../../docs/dlq-reasons.md");
 const OPERATING: &str = include_str!("../../docs/operating.md");
 const README: &str = include_str!("../../README.md");
 
-// ----------------------------------------------------------------------------------------------------- dead letters
+// ----------------------------------------------------------------------------------------------------- DLQ records
 
 fn every_reason_has_its_section_in_order() {
     let codes: Vec<&str> = sections(REASONS).iter().map(|(code, _)| *code).collect();
@@ -104,7 +104,7 @@ const FIELDS: [[&str; 5]; 6] = [
     ["42", "null", "null", "null", "[]"],
 ];
 
-fn the_headers_of_a_dead_letter_are_all_told() {
+fn the_headers_of_a_dlq_record_are_all_told() {
     let names = [
         header::REASON,
         header::DETAIL,
@@ -262,7 +262,7 @@ fn the_helpers_find_what_they_are_there_to_find() {
     assert_eq!(commands_in("`steward a b` and cargo run --release -- c --d"), [vec!["a", "b"], vec!["c"]]);
     assert!(test_exists("docs::the_helpers_find_what_they_are_there_to_find"));
     assert!(!test_exists("docs::the_helpers"));
-    assert!(is_test_name("machines::recovery::nothing") && !is_test_name("ports::Terms"));
+    assert!(is_test_name("engine::recovery::nothing") && !is_test_name("ports::Terms"));
     assert_eq!(sections("a\n## `b`\nc\n## d\ne"), [("b", "c")]);
     assert_eq!(quotations("a `b` c\n```text\n`d`\n```\n`e::f`").collect::<Vec<_>>(), ["b", "e::f"]);
 }

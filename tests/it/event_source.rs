@@ -65,7 +65,7 @@ fn a_started_partition_gives_its_records_as_they_were_written() {
     let records = member.records(4);
 
     assert_eq!(records.iter().map(|record| record.offset).collect::<Vec<_>>(), [0, 1, 2, 3]);
-    assert!(records.iter().all(|record| record.partition == Partition(0) && record.term == owned[0].1));
+    assert!(records.iter().all(|record| record.partition == Partition(0) && record.epoch == owned[0].1));
     assert_eq!(records[0].timestamp_ms, Some(1_700_000_000_123));
     assert_eq!(records[0].key.as_deref(), Some(b"42".as_slice()));
     let found: Vec<(&str, Option<&[u8]>)> =
@@ -139,14 +139,14 @@ fn a_held_partition_is_read_again_under_its_newer_term() {
     member.start(&owned, 0);
     member.records(50);
 
-    let renewed = member.terms.renew(Partition(0), owned[0].1).expect("the term is current");
+    let renewed = member.ownership.renew(Partition(0), owned[0].1).expect("the epoch is current");
     member.source().hold(Partition(0));
     topic.fill(0, 10);
     member.source().start(Partition(0), renewed, Position(30));
 
     let again: Vec<Seen> = member.records(50 + 30).split_off(50);
-    assert_eq!((again[0].offset, again[0].term), (30, renewed));
-    assert_eq!((again[29].offset, again[29].term), (59, renewed));
+    assert_eq!((again[0].offset, again[0].epoch), (30, renewed));
+    assert_eq!((again[29].offset, again[29].epoch), (59, renewed));
 }
 
 fn records_of_an_older_term_cannot_be_started() {
@@ -154,13 +154,13 @@ fn records_of_an_older_term_cannot_be_started() {
     topic.fill(0, 10);
     let member = Member::join(&topic);
     let owned = member.assigned();
-    let renewed = member.terms.renew(Partition(0), owned[0].1).expect("the term is current");
+    let renewed = member.ownership.renew(Partition(0), owned[0].1).expect("the epoch is current");
 
     member.source().start(Partition(0), owned[0].1, Position(0));
     member.source().start(Partition(0), renewed, Position(5));
 
     let records = member.records(5);
-    assert!(records.iter().all(|record| record.term == renewed && record.offset >= 5), "{records:?}");
+    assert!(records.iter().all(|record| record.epoch == renewed && record.offset >= 5), "{records:?}");
 }
 
 fn a_full_sink_stops_the_intake_but_not_the_group() {
@@ -211,11 +211,11 @@ fn a_revocation_waits_until_it_is_drained_and_the_kept_partition_goes_on() {
     let second = Member::join(&topic);
     first.wait("a revocation", |events| events.iter().any(|event| event == "revoked 1"));
     let revoked = first.revoked_partition();
-    assert!(first.terms.current(revoked).is_some(), "what is applied may still be committed");
+    assert!(first.ownership.current(revoked).is_some(), "what is applied may still be committed");
     assert_eq!(first.phase().read().phase, PollPhase::Revoking);
     first.drain();
     first.wait("the end of the revocation", |events| events.iter().any(|event| event == "gone 1"));
-    assert_eq!(first.terms.current(revoked), None);
+    assert_eq!(first.ownership.current(revoked), None);
 
     let handed_over = second.assigned_some();
     assert_eq!(handed_over.iter().map(|(partition, _)| *partition).collect::<Vec<_>>(), [revoked]);
@@ -227,8 +227,8 @@ fn a_revocation_waits_until_it_is_drained_and_the_kept_partition_goes_on() {
     let last = first.records_of(kept, 110).pop().expect("there are 110");
     assert_eq!((last.partition, last.offset), (kept, 109));
     assert_eq!(
-        first.terms.current(kept),
-        owned.iter().find(|(partition, _)| *partition == kept).map(|(_, term)| *term)
+        first.ownership.current(kept),
+        owned.iter().find(|(partition, _)| *partition == kept).map(|(_, epoch)| *epoch)
     );
 }
 
@@ -296,7 +296,7 @@ fn what_retention_deleted_unread_is_told_and_skipped() {
 
     assert!(member.log().contains(&"expired 0: 10 to 40".to_owned()), "{:?}", member.log());
     assert_eq!((records[0].offset, records[59].offset), (40, 99));
-    assert!(records.iter().all(|record| record.term == owned[0].1));
+    assert!(records.iter().all(|record| record.epoch == owned[0].1));
 }
 
 fn a_log_that_retention_emptied_has_its_end_for_a_position() {
@@ -346,13 +346,13 @@ fn a_partition_that_expired_can_be_started_elsewhere() {
         let statistics = member.events.statistics.lock().expect("not poisoned");
         statistics.partitions.len() == 1
     });
-    let renewed = member.terms.renew(Partition(0), expired.1).expect("the term is current");
+    let renewed = member.ownership.renew(Partition(0), expired.1).expect("the epoch is current");
     member.source().hold(Partition(0));
     member.source().start(Partition(0), renewed, Position(50));
     member.refuse(Refused::Nothing);
 
     let records = member.records_of(Partition(0), 50);
-    assert_eq!((records[0].offset, records[0].term, records[49].offset), (50, renewed, 99));
+    assert_eq!((records[0].offset, records[0].epoch, records[49].offset), (50, renewed, 99));
 }
 
 fn a_log_that_ends_before_the_position_stops_the_process() {
@@ -410,6 +410,6 @@ fn a_member_that_stands_still_loses_its_partitions() {
     });
     member.sink.blocked.store(false, Ordering::SeqCst);
     member.wait("the loss", |events| events.iter().any(|event| event == "lost 1"));
-    assert!(!member.terms.is_current(Partition(0), owned[0].1));
+    assert!(!member.ownership.is_current(Partition(0), owned[0].1));
     member.wait("a new assignment", |events| events.iter().filter(|event| *event == "assigned 1").count() == 2);
 }

@@ -74,8 +74,8 @@ fn a_broker_that_stands_still_for_20_seconds_slows_the_intake_and_costs_nothing(
     load.stop();
     let ledger = Ledger::of(&kafka, &names).assert_exact();
     assert!(ledger.events() > 20_000, "too little went in to mean anything: {}", ledger.events());
-    assert!(!steward.events("intake_paused").is_empty(), "the intake was full and nobody said so; {}", steward.tail());
-    steward.wait_for_event("intake_resumed", PATIENCE);
+    assert!(!steward.events("ingest_paused").is_empty(), "the intake was full and nobody said so; {}", steward.tail());
+    steward.wait_for_event("ingest_resumed", PATIENCE);
     assert_bounded(&steward);
     steward.stop();
     steward.assert_no_errors_but(&[]);

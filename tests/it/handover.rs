@@ -1,4 +1,4 @@
-//! Partitions that go from one process to another: in good order, by force, again and again. What is judged is always
+//! Partitions that go from one process to another: cleanly, by force, again and again. What is judged is always
 //! the whole outcome, as a `read_committed` reader sees it; the log tells that the handover was the one that was meant.
 
 use std::collections::BTreeSet;
@@ -158,7 +158,7 @@ fn joins_and_leaves_in_a_row_change_nothing_and_leave_nothing_behind() {
     end_well([stays]);
 }
 
-/// Processes that join and leave at random moments, three at a time at the most; returns how many came to serve anything.
+/// Processes that join and leave at random moments, three at a time at most; returns how many came to serve anything.
 fn guests_come_and_go(group: &Group, random: &mut ChaCha8Rng, numbers: Range<usize>) -> usize {
     let mut to_come = numbers;
     let mut guests: Vec<Steward> = Vec::new();

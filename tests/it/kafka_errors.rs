@@ -32,7 +32,7 @@ fn action(code: Code, gravity: ErrorClass, step: ClientCall) -> Action {
         KafkaFailure::Retry(_) => Action::Retry,
         KafkaFailure::AbortAndResend(_) => Action::AbortAndResend,
         KafkaFailure::Fenced(_) => Action::Fenced,
-        KafkaFailure::Unanswered(_) => Action::Unanswered,
+        KafkaFailure::InDoubt(_) => Action::Unanswered,
         KafkaFailure::Refused(BrokerRefusal::TooLarge, _) => Action::TooLarge,
         KafkaFailure::Refused(BrokerRefusal::Invalid, _) => Action::Invalid,
         KafkaFailure::Refused(BrokerRefusal::Permission, _) => Action::Permission,

@@ -14,8 +14,8 @@ use steward::observability::logging::{
     MAX_LINE_BYTES, MAX_TEXT_BYTES, {self},
 };
 
-use crate::telemetry::{any_text, everything, lines_of, property};
 use crate::support::capture::{Capture, Line, parse};
+use crate::telemetry::{any_text, everything, lines_of, property};
 
 pub fn trials() -> Vec<libtest_mimic::Trial> {
     trials![
@@ -110,7 +110,8 @@ fn whatever_its_texts_hold_a_line_of_every_event_is_whole_and_bounded() {
 }
 
 fn every_event_is_written_by_somebody() {
-    let emitters: String = texts_below("src", |name| !name.starts_with("src/log_events")).into_values().collect();
+    let emitters: String =
+        texts_below("src", |name| !name.starts_with("src/observability/log_events")).into_values().collect();
     for (name, event) in structs() {
         let built = [format!("{event} {{"), format!("{event}::")];
         assert!(built.iter().any(|built| emitters.contains(built)), "nobody writes {name}");
@@ -201,7 +202,7 @@ fn nobody_logs_around_the_catalogue() {
     assert!(sources.len() > 10, "the sources were not found");
     for path in sources {
         let inside = path.strip_prefix(root()).expect("it was found below").to_string_lossy().into_owned();
-        if inside.starts_with("src/log_events") {
+        if inside.starts_with("src/observability/log_events") {
             continue;
         }
         let source = std::fs::read_to_string(&path).expect("a source can be read");
@@ -242,7 +243,7 @@ fn is_waited_for(text: &str, name: &str) -> bool {
 /// The struct of each event, by the event's name, as the catalogue's source has them.
 fn structs() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    for text in texts_below("src/log_events", |_| true).into_values() {
+    for text in texts_below("src/observability/log_events", |_| true).into_values() {
         for event in text.split("#[event(").skip(1) {
             let name = event.split('"').nth(1).expect("a name in quotes");
             let declared = event.split("pub struct ").nth(1).expect("a struct");

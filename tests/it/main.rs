@@ -36,18 +36,18 @@ mod commands;
 mod config;
 mod dlq;
 mod docs;
+mod engine;
 mod event_source;
 mod exactly_once;
 mod faults;
-mod guards;
 mod handover;
 mod kafka_client;
 mod kafka_errors;
 mod log_events;
 mod log_reader;
 mod logging;
-mod machines;
 mod partition_reader;
+mod preflight;
 mod probes;
 mod recovery;
 mod reference;
@@ -58,12 +58,12 @@ mod shutdown;
 mod simulation;
 mod start;
 mod stats;
+mod status;
 mod supervision;
 mod telemetry;
 mod top;
 mod torn;
 mod transactions;
-mod vitals;
 mod workload;
 
 fn main() {
@@ -73,7 +73,7 @@ fn main() {
         service::tests(),
         reference::trials(),
         centre::tests(),
-        machines::tests(),
+        engine::tests(),
         workload::trials(),
         simulation::tests(),
         config::tests(),
@@ -87,9 +87,9 @@ fn main() {
         telemetry::trials(),
         logging::tests(),
         stats::trials(),
-        vitals::trials(),
+        status::trials(),
         kafka_errors::trials(),
-        guards::trials(),
+        preflight::trials(),
         broker_smoke::trials(),
         event_source::tests(),
         kafka_client::tests(),

@@ -126,10 +126,10 @@ fn a_read_ends_with_its_term() {
     producer.begin_transaction().expect("begun");
     log.send(&producer, &["open"]);
     let mut reader = log.reader();
-    let terms = Arc::clone(&log.terms);
+    let ownership = Arc::clone(&log.ownership);
     // The first report comes while the read waits for the open transaction.
     reader.on_report = Some(Box::new(move || {
-        terms.end(P0);
+        ownership.end(P0);
     }));
     assert_eq!(reader.read(0, 1), Err(ReadFailure::Cancelled));
     producer.abort_transaction(Duration::from_secs(10)).expect("aborted");
@@ -217,8 +217,8 @@ fn many_records_are_read_in_order_and_once() {
 struct Log {
     kafka: Kafka,
     settings: ReaderSettings,
-    terms: Arc<Ownership>,
-    term: Epoch,
+    ownership: Arc<Ownership>,
+    epoch: Epoch,
 }
 
 impl Log {
@@ -233,9 +233,9 @@ impl Log {
             dlq: topic,
             stall_limit: Duration::from_secs(30),
         };
-        let terms = Arc::new(Ownership::new());
-        let term = terms.begin(P0);
-        Log { kafka, settings, terms, term }
+        let ownership = Arc::new(Ownership::new());
+        let epoch = ownership.begin(P0);
+        Log { kafka, settings, ownership, epoch }
     }
 
     fn transactional(&self) -> BaseProducer {
@@ -301,10 +301,10 @@ impl TestReader<'_> {
                 on_report();
             }
         };
-        let terms = Arc::clone(&log.terms);
-        let owned = (P0, log.term);
+        let ownership = Arc::clone(&log.ownership);
+        let owned = (P0, log.epoch);
         let clock = Arc::new(SystemClock);
-        work(&mut KafkaPartitionReader::new(clients, &log.settings, owned, terms, clock, &mut progress))
+        work(&mut KafkaPartitionReader::new(clients, &log.settings, owned, ownership, clock, &mut progress))
     }
 
     fn bounds(&mut self) -> LogBounds {

@@ -9,10 +9,10 @@ use steward::tools::log_reader::Recording;
 use steward::tools::report::page;
 
 use crate::cli::{Folder, folder, steward};
+use crate::log_reader::{failed, prefixed, recorded, start, stats, stopped, warning};
 use crate::support::process::wait_for_log;
 use crate::support::wait::PATIENCE;
 use crate::support::world::{World, created, malformed, priced};
-use crate::log_reader::{failed, prefixed, recorded, start, stats, stopped, warning};
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = trials![

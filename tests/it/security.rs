@@ -67,7 +67,7 @@ fn with_a_password_from_a_file_every_client_gets_in_and_nothing_shows_it() {
     let check = steward(["config", "check", "--config", &config]);
     assert_eq!(check.code, 0, "{check:?}");
     first.stop();
-    // The second one also restores: the readers of state, dead letters and input get in as well.
+    // The second one also restores: the readers of state, DLQ records and input get in as well.
     let mut second = setup.start();
     kafka.produce(&names.input, &events(12, 200, 40).collect::<Vec<_>>());
     wait_until_committed(&kafka, &names, PATIENCE);

@@ -55,7 +55,7 @@ fn without_a_broker_the_start_fails_and_says_what_to_check() {
     let error = failed["error"].as_str().unwrap_or_default();
     assert!(error.contains("127.0.0.1:1"), "does not name the address: {error}");
     assert!(error.contains("kafka.bootstrap_servers") || error.contains("check"), "no remedy: {error}");
-    steward.assert_no_errors_but(&["guard_refused", "process_failed"]);
+    steward.assert_no_errors_but(&["preflight_refused", "process_failed"]);
 }
 
 /// A process that went on would do so unseen. Elsewhere the same signal asks for the level of the log (logging::levels).
@@ -89,14 +89,14 @@ fn an_input_topic_that_does_not_come_ends_the_process_after_its_limit() {
     let mut steward = Setup::new(&kafka, &names).set("kafka.topic_wait_ms", 1_000).start();
 
     assert_exit(&mut steward, ExitCode::TopicsRefused, PATIENCE);
-    let refused = steward.wait_for_event("guard_refused", PATIENCE);
+    let refused = steward.wait_for_event("preflight_refused", PATIENCE);
     assert_eq!(refused["guard"], "input_exists");
     let failed = steward.wait_for_event("process_failed", PATIENCE);
     assert!(failed["error"].as_str().is_some_and(|error| error.contains(&names.input)), "{failed}");
     let waited =
         refused["problem"].as_str().and_then(|problem| problem.split(' ').find_map(|word| word.parse::<u64>().ok()));
     assert!(waited.is_some_and(|waited_ms| waited_ms >= 1_000), "it did not wait: {refused}");
-    assert!(steward.events("process_stopped").is_empty(), "that is said of an end in good order; {}", steward.tail());
+    assert!(steward.events("process_stopped").is_empty(), "that is said of an end cleanly; {}", steward.tail());
 }
 
 // --------------------------------------------------------------------------------------------------- while it serves

@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use steward::app::SystemClock;
 use steward::engine::budget::Budget;
-use steward::engine::commit::{GroupCommitSettings as CommitSettings, OUT_OF_GROUP_ALLOWED};
+use steward::engine::commit::{GroupCommitSettings as CommitSettings, STALE_GENERATIONS_ALLOWED};
 use steward::engine::ownership::Ownership;
 use steward::engine::recovery::{RecoverySettings, Topic};
 use steward::entity::{CorruptSnapshot, Entity, RawEvent, Rejection};
@@ -69,7 +69,7 @@ fn the_same_seed_gives_the_same_run() {
     assert_eq!(differs, None, "seed 42 logged something else the second time");
     assert_eq!(first.log.len(), second.log.len(), "seed 42 logged more or less the second time");
     assert_eq!(first.seen.state, second.seen.state, "seed 42 wrote another state the second time");
-    assert_eq!(first.seen.dead_letters, second.seen.dead_letters, "seed 42 refused something else the second time");
+    assert_eq!(first.seen.dlq_records, second.seen.dlq_records, "seed 42 refused something else the second time");
     first.assert_exact(42);
 }
 
@@ -112,10 +112,10 @@ fn a_pod_that_stops_drops_what_the_group_keeps_refusing() {
             refusals += 1;
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
-        assert_eq!(refusals, OUT_OF_GROUP_ALLOWED);
+        assert_eq!(refusals, STALE_GENERATIONS_ALLOWED);
     });
     let cut_short = capture.wait_for(DrainCutShort::NAME);
-    assert_eq!((cut_short.integer("attempts"), cut_short.integer("events")), (OUT_OF_GROUP_ALLOWED.into(), 20));
+    assert_eq!((cut_short.integer("attempts"), cut_short.integer("events")), (STALE_GENERATIONS_ALLOWED.into(), 20));
     assert_eq!(capture.wait_for(StaleOutcomesDropped::NAME).integer("events"), 20);
 }
 
@@ -281,7 +281,7 @@ struct Pod {
     memory: MemoryPod,
     _ingest: Addr<IngestActor<Counted>>,
     entity: Arc<Counted>,
-    resting: Arc<Budget>,
+    passivated: Arc<Budget>,
     owned: Vec<Partition>,
     /// The transactional id, which a new pod of the same name takes over.
     name: String,
@@ -300,14 +300,14 @@ impl Pod {
         let shared = Shared {
             keys: Arc::new(steward::observability::log_events::KeyPolicy::Plain),
             stats: Arc::new(Stats::new()),
-            vitals: Arc::new(Status::new(clock.now())),
+            status: Arc::new(Status::new(clock.now())),
             clock,
-            intake: Budget::new(1 << 20),
-            resting: Budget::new(1 << 20),
+            in_flight: Budget::new(1 << 20),
+            passivated: Budget::new(1 << 20),
             stop: Arc::new(move |stop| stops.lock().expect("no test panics while it holds this").push(stop)),
         };
-        let terms = Arc::new(Ownership::new());
-        let memory = MemoryPod::new(kafka, &name, Arc::clone(&terms));
+        let ownership = Arc::new(Ownership::new());
+        let memory = MemoryPod::new(kafka, &name, Arc::clone(&ownership));
         let commit_settings = CommitSettings {
             max_transaction_bytes: 20_000,
             mark: memory.mark(),
@@ -325,7 +325,7 @@ impl Pod {
                 stop_on_expired: false,
             },
             shared: shared.clone(),
-            terms,
+            ownership,
             source: Box::new(memory.clone()),
             recoveries: Box::new(memory.clone()),
             committer,
@@ -333,9 +333,9 @@ impl Pod {
             open_batches: open_batches.clone(),
         })
         .start();
-        let resting = Arc::clone(&shared.resting);
+        let passivated = Arc::clone(&shared.passivated);
         memory.listen(Box::new(IngestSink { ingest: ingest.clone(), shared, open_batches }));
-        Pod { memory, _ingest: ingest, entity, resting, owned: Vec::new(), name }
+        Pod { memory, _ingest: ingest, entity, passivated, owned: Vec::new(), name }
     }
 
     fn run_recovery(&self) -> bool {
@@ -348,7 +348,7 @@ impl Pod {
             stop_on_expired: false,
             max_payload_bytes: MAX_PAYLOAD_BYTES,
         };
-        self.memory.run_recovery(&self.entity, &settings, &self.resting)
+        self.memory.run_recovery(&self.entity, &settings, &self.passivated)
     }
 }
 
@@ -635,7 +635,7 @@ impl World {
             let partition = Partition(i32::try_from(index).expect("a few partitions"));
             let all = |topic| self.kafka.records(topic, partition);
             seen.state.extend(all(Topic::State).iter().map(|record| topic_record(partition, record)));
-            seen.dead_letters.extend(all(Topic::Dlq).iter().map(|record| topic_record(partition, record)));
+            seen.dlq_records.extend(all(Topic::Dlq).iter().map(|record| topic_record(partition, record)));
             ends.insert(partition.0, self.kafka.bounds(Topic::Input, partition).high.0);
             if let Some(found) = self.kafka.committed(partition) {
                 committed.insert(partition.0, found.position.0);

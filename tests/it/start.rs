@@ -72,7 +72,7 @@ fn of_two_processes_by_the_same_name_the_older_ends_and_harms_nothing() {
     while older.is_running() {
         price += 1;
         world.produce(&[priced(1, price).to(0), priced(2, price).to(1), malformed(1).to(0)]);
-        assert!(price < 2_000, "the older one goes on for ever; {}", older.tail());
+        assert!(price < 2_000, "the older one goes on indefinitely; {}", older.tail());
     }
     let code = older.wait_exit(LIMIT);
     world.settle(&mut newer);

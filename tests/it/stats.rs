@@ -106,17 +106,17 @@ fn partitions_add_up_and_disappear_with_their_ownership() {
     stats.own_partition(0);
     stats.update_partition(1, |level| {
         level.lag = 5;
-        level.entities_at_rest = 7;
+        level.entities_passivated = 7;
         level.state_bytes = 700;
     });
     stats.update_partition(0, |level| {
         level.lag = 12;
-        level.entities_at_rest = 1;
+        level.entities_passivated = 1;
         level.state_bytes = 100;
     });
     let both = window.close(start + SECOND, &Sample { oldest_unix_ms: Some(NOW_MS - 300), ..sample() });
     assert_eq!((both.lag.as_str(), both.lag_total, both.oldest_age_ms), ("0:12,1:5", 17, 300));
-    assert_eq!((both.entities_at_rest, both.state_bytes), (8, 800));
+    assert_eq!((both.entities_passivated, both.state_bytes), (8, 800));
     stats.drop_partition(0);
     stats.update_partition(0, |level| level.lag = 99);
     let one = window.close(start + 2 * SECOND, &sample());

@@ -1,4 +1,4 @@
-//! A panic in entity code costs one restart of that entity and one dead letter; every other key goes on.
+//! A panic in entity code costs one restart of that entity and one DLQ record; every other key goes on.
 //!
 //! The same small entity twice: on a real Kafka, in this process, where many threads work and the outcome is judged by
 //! what a `read_committed` reader sees; and over the in-memory twins on one thread, where time stands still, so that a
@@ -24,7 +24,7 @@ use fragile::{ENCODE_PANIC, Fragile, PANIC};
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = broker_trials![Shared:
-        a_panic_costs_one_restart_and_one_dead_letter_and_nobody_else_notices,
+        a_panic_costs_one_restart_and_one_dlq_record_and_nobody_else_notices,
         a_panic_while_the_state_is_written_costs_the_event_that_made_it,
         a_flood_of_panics_of_one_key_loses_nothing_of_the_others,
     ];
@@ -32,7 +32,7 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-fn a_panic_costs_one_restart_and_one_dead_letter_and_nobody_else_notices() {
+fn a_panic_costs_one_restart_and_one_dlq_record_and_nobody_else_notices() {
     check_one_panic(PANIC);
 }
 
@@ -53,7 +53,7 @@ fn check_one_panic(panic: &str) {
 
     assert_eq!(run.states(), [("a", "1,3,5"), ("b", "2,4,6")].map(owned), "and after the restart");
     let letters = run.kafka.read_committed(&run.names.dlq);
-    let [letter] = &letters[..] else { panic!("one dead letter, not {letters:?}") };
+    let [letter] = &letters[..] else { panic!("one DLQ record, not {letters:?}") };
     assert_eq!((letter.key.clone(), letter.value.clone()), (bad.key.clone(), bad.value.clone()), "byte for byte");
     assert!(letter.headers.starts_with(&bad.headers), "{letter:?}");
     assert_eq!(letter.last_header("steward-reason").as_deref(), Some("panicked"));

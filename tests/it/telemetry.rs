@@ -65,7 +65,7 @@ fn a_line_is_flat_and_starts_with_what_every_line_has() {
         lines,
         [concat!(
             r#"{"timestamp":"2026-01-31T12:00:00.007Z","level":"WARN","event":"event_rejected","#,
-            r#""message":"an event was rejected","target":"steward::intake","#,
+            r#""message":"an event was rejected","target":"steward::ingest","#,
             r#""reason":"not_found","partition":3,"offset":42,"key":"7","#,
             r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","span_id":"00f067aa0ba902b7","trace_flags":"01"}"#
         )]
@@ -151,13 +151,13 @@ fn a_number_that_json_has_no_word_for_is_null() {
 
 fn a_line_of_a_library_cannot_take_the_name_of_an_event() {
     let lines = lines_of(LogStyle::Json, everything(), || {
-        tracing::info!(event = "write_healed", level = "ERROR", timestamp = 1, "hello");
+        tracing::info!(event = "lost_write_repaired", level = "ERROR", timestamp = 1, "hello");
     });
     let line: Value = serde_json::from_str(&lines[0]).expect("a line is JSON");
     assert_eq!(line["event"], LIBRARY_LOG);
     assert_eq!(line["level"], "INFO");
     assert_eq!(line["message"], "hello");
-    assert_eq!(line["field.event"], "write_healed");
+    assert_eq!(line["field.event"], "lost_write_repaired");
     assert_eq!(line["field.level"], "ERROR");
     assert_eq!(line["field.timestamp"], 1);
 }
@@ -399,7 +399,7 @@ fn a_transaction() {
         number: 1,
         events: 1,
         snapshots: 1,
-        dead_letters: 0,
+        dlq_records: 0,
         bytes: 10,
         took_ms: 1,
         partitions: "0",

@@ -1,4 +1,4 @@
-//! One transaction carries snapshots, dead letters and offsets, all or nothing; and its answer is never a guess.
+//! One transaction carries snapshots, DLQ records and offsets, all or nothing; and its answer is never a guess.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -46,7 +46,7 @@ pub fn trials() -> Vec<Trial> {
     // An answer that is late counts as none.
     trials.extend(broker_trials![SharedAlone:
         a_small_transaction_takes_milliseconds,
-        a_commit_shows_state_dead_letters_and_offsets_at_once,
+        a_commit_shows_state_dlq_records_and_offsets_at_once,
         a_term_that_ends_after_the_metadata_was_taken_lets_nothing_through,
         content_of_an_ended_term_opens_no_transaction,
         a_consumer_that_never_joined_commits_nothing,
@@ -63,7 +63,7 @@ pub fn trials() -> Vec<Trial> {
 
 const P0: Partition = Partition(0);
 
-fn a_commit_shows_state_dead_letters_and_offsets_at_once() {
+fn a_commit_shows_state_dlq_records_and_offsets_at_once() {
     let pod = Pod::joins(1);
     let trace = TraceContext { traceparent: Some(Box::from(&b"00-aa"[..])), tracestate: Some(Box::from(&b"\xff"[..])) };
     let live = Snapshot { trace: Some(Box::new(trace)), ..pod.snapshot("42", Some("{}"), 6) };
@@ -114,11 +114,11 @@ fn a_commit_shows_state_dead_letters_and_offsets_at_once() {
 }
 
 fn a_term_that_ends_after_the_metadata_was_taken_lets_nothing_through() {
-    let terms = Arc::new(Ownership::new());
-    let term = terms.begin(P0);
-    let ended = Arc::clone(&terms);
+    let ownership = Arc::new(Ownership::new());
+    let epoch = ownership.begin(P0);
+    let ended = Arc::clone(&ownership);
     // The first look is before the transaction, the second between the records and the offsets.
-    let pod = Pod::with_view(1, Arc::clone(&terms), term, move |member| {
+    let pod = Pod::with_view(1, Arc::clone(&ownership), epoch, move |member| {
         let looks = AtomicUsize::new(0);
         Arc::new(move || {
             let membership = membership_of(&member);
@@ -138,31 +138,31 @@ fn a_term_that_ends_after_the_metadata_was_taken_lets_nothing_through() {
 
 fn content_of_an_ended_term_opens_no_transaction() {
     let pod = Pod::joins(1);
-    pod.terms.end(P0);
+    pod.ownership.end(P0);
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
     assert!(matches!(&answer, CommitOutcome::Stale(partitions) if *partitions == [P0]), "{answer:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
 }
 
 fn a_consumer_that_never_joined_commits_nothing() {
-    let terms = Arc::new(Ownership::new());
-    let term = terms.begin(P0);
-    let pod = Pod::with_view(1, terms, term, |_| {
+    let ownership = Arc::new(Ownership::new());
+    let epoch = ownership.begin(P0);
+    let pod = Pod::with_view(1, ownership, epoch, |_| {
         let stranger: BaseConsumer =
             Kafka::shared().client_config().set("group.id", unique("stranger")).create().expect("valid");
         Arc::new(move || membership_of(&stranger))
     });
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
-    assert!(matches!(&answer, CommitOutcome::OutOfGroup { cause } if cause.contains("not joined")), "{answer:?}");
+    assert!(matches!(&answer, CommitOutcome::StaleGeneration { cause } if cause.contains("not joined")), "{answer:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
     assert_eq!(pod.renews(), [(P0, None)]);
 }
 
 fn an_old_generation_commits_nothing() {
-    let terms = Arc::new(Ownership::new());
-    let term = terms.begin(P0);
+    let ownership = Arc::new(Ownership::new());
+    let epoch = ownership.begin(P0);
     let (keep, kept) = mpsc::channel();
-    let pod = Pod::with_view(2, terms, term, move |member| {
+    let pod = Pod::with_view(2, ownership, epoch, move |member| {
         let old = membership_of(&member);
         let looks = AtomicUsize::new(0);
         let old = std::sync::Mutex::new(Some(old));
@@ -177,7 +177,7 @@ fn an_old_generation_commits_nothing() {
 
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
 
-    assert!(matches!(&answer, CommitOutcome::OutOfGroup { .. }), "{answer:?}");
+    assert!(matches!(&answer, CommitOutcome::StaleGeneration { .. }), "{answer:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
     let again = pod.commits(pod.content(2, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
     assert!(matches!(again, CommitOutcome::Committed { .. }), "{again:?}");
@@ -186,7 +186,7 @@ fn an_old_generation_commits_nothing() {
 fn a_newer_producer_of_the_same_name_fences_the_older() {
     let pod = Pod::joins(1);
     let twin = pod.thread(pod.view());
-    assert!(matches!(renewed(&twin), CommitOutcome::Renewed(_)));
+    assert!(matches!(renewed(&twin), CommitOutcome::ProducerReset(_)));
 
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("old"), 0)], vec![], 1));
 
@@ -198,11 +198,11 @@ fn a_newer_producer_of_the_same_name_fences_the_older() {
 }
 
 fn a_transaction_that_timed_out_is_told_from_one_that_another_process_fenced() {
-    let terms = Arc::new(Ownership::new());
-    let term = terms.begin(P0);
+    let ownership = Arc::new(Ownership::new());
+    let epoch = ownership.begin(P0);
     let names = Names::new();
     let open = names.state.clone();
-    let pod = Pod::build(1, terms, term, names, Duration::from_secs(1), move |member| {
+    let pod = Pod::build(1, ownership, epoch, names, Duration::from_secs(1), move |member| {
         let looks = AtomicUsize::new(0);
         Arc::new(move || {
             if looks.fetch_add(1, Ordering::Relaxed) == 1 {
@@ -234,7 +234,7 @@ fn a_record_that_is_too_large_is_named_and_passes_without_its_value() {
     let answer = pod.commits(pod.content(1, snapshots.clone(), vec![small.clone(), huge.clone()], 3));
 
     let CommitOutcome::Refused { record, .. } = &answer else { panic!("{answer:?}") };
-    assert_eq!(*record, Some(RefusedRecord::DeadLetter { index: 1, too_large: true }));
+    assert_eq!(*record, Some(RefusedRecord::DlqRecord { index: 1, too_large: true }));
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
     let truncated = RejectedEvent { truncated: true, ..huge };
     let answer = pod.commits(pod.content(1, snapshots, vec![small, truncated], 3));
@@ -275,7 +275,7 @@ fn before_a_renewal_there_is_no_producer() {
     let pod = Pod::joins(1);
     let fresh = pod.thread(pod.view());
     let answer = ask(&fresh, pod.content(1, vec![], vec![], 1));
-    assert!(matches!(answer, CommitOutcome::Unanswered { .. }), "{answer:?}");
+    assert!(matches!(answer, CommitOutcome::InDoubt { .. }), "{answer:?}");
     assert_eq!(fresh.phase().get().0, CommitStep::Idle);
 }
 
@@ -304,11 +304,11 @@ fn an_end_that_may_have_been_sent_twice_is_no_answer() {
     assert!(matches!(mock.commits(1), CommitOutcome::Committed { .. }));
     mock.cluster.broker_round_trip_time(1, Duration::from_millis(450)).expect("the mock obeys");
     let answer = mock.commits(2);
-    let CommitOutcome::Unanswered { cause } = &answer else { panic!("{answer:?}") };
+    let CommitOutcome::InDoubt { cause } = &answer else { panic!("{answer:?}") };
     assert!(cause.contains("it may have been sent twice"), "{cause}");
     mock.cluster.broker_round_trip_time(1, Duration::ZERO).expect("the mock obeys");
-    assert!(matches!(mock.commits(2), CommitOutcome::Unanswered { .. }), "that producer is gone");
-    assert!(matches!(renewed(&mock.transactions), CommitOutcome::Renewed(_)));
+    assert!(matches!(mock.commits(2), CommitOutcome::InDoubt { .. }), "that producer is gone");
+    assert!(matches!(renewed(&mock.transactions), CommitOutcome::ProducerReset(_)));
     assert!(matches!(mock.commits(2), CommitOutcome::Committed { .. }));
 }
 
@@ -316,31 +316,31 @@ fn each_error_of_the_broker_gets_its_answer() {
     use RDKafkaApiKey::{AddOffsetsToTxn, EndTxn, TxnOffsetCommit};
     use RDKafkaRespErr::*;
     let table = [
-        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION, "OutOfGroup"),
-        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID, "OutOfGroup"),
-        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID, "OutOfGroup"),
-        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS, "OutOfGroup"),
+        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION, "StaleGeneration"),
+        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID, "StaleGeneration"),
+        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID, "StaleGeneration"),
+        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS, "StaleGeneration"),
         (TxnOffsetCommit, RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED, "Refused"),
         (TxnOffsetCommit, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, "Fenced"),
         (AddOffsetsToTxn, RD_KAFKA_RESP_ERR_PRODUCER_FENCED, "Fenced"),
-        (AddOffsetsToTxn, RD_KAFKA_RESP_ERR_INVALID_TXN_STATE, "Unanswered"),
+        (AddOffsetsToTxn, RD_KAFKA_RESP_ERR_INVALID_TXN_STATE, "InDoubt"),
         // Each of these makes the client wait, and send again.
-        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS, "Unanswered"),
-        (EndTxn, RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS, "Unanswered"),
-        (EndTxn, RD_KAFKA_RESP_ERR_INVALID_TXN_STATE, "Unanswered"),
-        (EndTxn, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING, "Unanswered"),
+        (TxnOffsetCommit, RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS, "InDoubt"),
+        (EndTxn, RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS, "InDoubt"),
+        (EndTxn, RD_KAFKA_RESP_ERR_INVALID_TXN_STATE, "InDoubt"),
+        (EndTxn, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING, "InDoubt"),
         (EndTxn, RD_KAFKA_RESP_ERR_PRODUCER_FENCED, "Fenced"),
         (EndTxn, RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "Refused"),
-        (EndTxn, RD_KAFKA_RESP_ERR_UNKNOWN, "Unanswered"),
+        (EndTxn, RD_KAFKA_RESP_ERR_UNKNOWN, "InDoubt"),
     ];
     let mock = Mock::new();
     for (number, (request, error, expected)) in (1..).zip(table) {
-        assert!(matches!(renewed(&mock.transactions), CommitOutcome::Renewed(_)));
+        assert!(matches!(renewed(&mock.transactions), CommitOutcome::ProducerReset(_)));
         mock.cluster.request_errors(request, &[error]);
         let answer = format!("{:?}", mock.commits(number));
         assert!(answer.starts_with(expected), "{request:?} answered {error:?}: {answer}");
         assert!(
-            matches!(renewed(&mock.transactions), CommitOutcome::Renewed(_)),
+            matches!(renewed(&mock.transactions), CommitOutcome::ProducerReset(_)),
             "after {request:?} answered {error:?}"
         );
         let again = mock.commits(number);
@@ -387,10 +387,10 @@ fn without_a_broker_a_renewal_fails_within_its_limit() {
     mock.cluster.broker_down(1).expect("the mock obeys");
     let started = SystemClock.now();
     let answer = renewed(&mock.transactions);
-    assert!(matches!(answer, CommitOutcome::RenewFailed { .. }), "{answer:?}");
+    assert!(matches!(answer, CommitOutcome::ProducerResetFailed { .. }), "{answer:?}");
     assert!(SystemClock.now() - started < Duration::from_secs(20));
     mock.cluster.broker_up(1).expect("the mock obeys");
-    assert!(matches!(renewed(&mock.transactions), CommitOutcome::Renewed(_)));
+    assert!(matches!(renewed(&mock.transactions), CommitOutcome::ProducerReset(_)));
 }
 
 /// Told so of the coordinator, the library waits for a broker to come or go before it asks again, and for nothing else.
@@ -406,14 +406,14 @@ fn a_call_that_never_returns_is_given_up_with_its_producer() {
     let answer = mock.commits(1);
     let took = SystemClock.now() - started;
 
-    assert!(matches!(&answer, CommitOutcome::Unanswered { cause } if cause.contains("given up")), "{answer:?}");
+    assert!(matches!(&answer, CommitOutcome::InDoubt { cause } if cause.contains("given up")), "{answer:?}");
     assert!(took >= timeout, "after {took:?} only");
     assert_eq!(mock.transactions.phase().get().0, CommitStep::Idle, "what was given up is not shown any more");
     for request in [RDKafkaApiKey::TxnOffsetCommit, RDKafkaApiKey::FindCoordinator] {
         mock.cluster.clear_request_errors(request);
     }
-    assert!(matches!(mock.commits(2), CommitOutcome::Unanswered { .. }), "its producer went with it");
-    assert!(matches!(renewed(&mock.transactions), CommitOutcome::Renewed(_)));
+    assert!(matches!(mock.commits(2), CommitOutcome::InDoubt { .. }), "its producer went with it");
+    assert!(matches!(renewed(&mock.transactions), CommitOutcome::ProducerReset(_)));
     let next = mock.commits(3);
     assert!(matches!(next, CommitOutcome::Committed { .. }), "{next:?}");
 }
@@ -422,7 +422,7 @@ fn calls_are_given_up_until_too_many_are_outstanding() {
     for outstanding in 1..=2 * MAX_ABANDONED {
         let answer = given_up(CommitStep::SendingOffsets, Duration::from_secs(12), outstanding);
         if outstanding <= MAX_ABANDONED {
-            assert!(matches!(&answer, CommitOutcome::Unanswered { cause } if cause.contains("12000 ms")), "{answer:?}");
+            assert!(matches!(&answer, CommitOutcome::InDoubt { cause } if cause.contains("12000 ms")), "{answer:?}");
         } else {
             assert!(matches!(&answer, CommitOutcome::Fatal { cause } if cause.contains("restart")), "{answer:?}");
         }
@@ -431,7 +431,7 @@ fn calls_are_given_up_until_too_many_are_outstanding() {
 
 struct Mock {
     cluster: MockCluster<'static, DefaultProducerContext>,
-    terms: Arc<Ownership>,
+    ownership: Arc<Ownership>,
     transactions: CommitThread,
 }
 
@@ -462,23 +462,23 @@ impl Mock {
         let outsider: BaseConsumer = clients.asker.create().expect("valid");
         let view: GroupView =
             Arc::new(move || Membership::Member(outsider.group_metadata().expect("a consumer with a group")));
-        let terms = Arc::new(Ownership::new());
-        let held = Arc::clone(&terms);
+        let ownership = Arc::new(Ownership::new());
+        let held = Arc::clone(&ownership);
         let clock = Arc::new(SystemClock);
         let context = DefaultConsumerContext;
         let transactions =
             CommitThread::start(settings, clients, context, view, held, OffsetMetadata::new("run"), clock);
-        let mock = Mock { cluster, terms, transactions: transactions.expect("a thread") };
-        assert!(matches!(renewed(&mock.transactions), CommitOutcome::Renewed(_)));
+        let mock = Mock { cluster, ownership, transactions: transactions.expect("a thread") };
+        assert!(matches!(renewed(&mock.transactions), CommitOutcome::ProducerReset(_)));
         mock
     }
 
     fn content(&self, number: u64) -> TransactionContent {
         let key = Arc::from(&b"42"[..]);
         let snapshot = Snapshot { partition: P0, key, value: None, newest: Offset(0), trace: None };
-        let term = self.terms.begin(P0);
-        let stretch = OffsetRange { partition: P0, term, start: None, end: Position(1) };
-        TransactionContent { number, snapshots: vec![snapshot], dead_letters: vec![], stretches: vec![stretch] }
+        let epoch = self.ownership.begin(P0);
+        let stretch = OffsetRange { partition: P0, epoch, start: None, end: Position(1) };
+        TransactionContent { number, snapshots: vec![snapshot], dlq_records: vec![], stretches: vec![stretch] }
     }
 
     fn commits(&self, number: u64) -> CommitOutcome {
@@ -488,38 +488,38 @@ impl Mock {
 
 // ------------------------------------------------------------------------------------------------------------ harness
 
-/// One process: a member of a group, its terms, and its commit thread with a renewed producer.
+/// One process: a member of a group, its epochs, and its commit thread with a renewed producer.
 struct Pod {
     kafka: Kafka,
     names: Names,
     instance: String,
     transaction_timeout: Duration,
-    terms: Arc<Ownership>,
-    term: Epoch,
+    ownership: Arc<Ownership>,
+    epoch: Epoch,
     transactions: Option<CommitThread>,
     member: Member,
 }
 
 impl Pod {
     fn joins(partitions: i32) -> Pod {
-        let terms = Arc::new(Ownership::new());
-        let term = terms.begin(P0);
-        Pod::with_view(partitions, terms, term, |member| Arc::new(move || membership_of(&member)))
+        let ownership = Arc::new(Ownership::new());
+        let epoch = ownership.begin(P0);
+        Pod::with_view(partitions, ownership, epoch, |member| Arc::new(move || membership_of(&member)))
     }
 
     fn with_view(
         partitions: i32,
-        terms: Arc<Ownership>,
-        term: Epoch,
+        ownership: Arc<Ownership>,
+        epoch: Epoch,
         view: impl FnOnce(Arc<BaseConsumer>) -> GroupView,
     ) -> Pod {
-        Pod::build(partitions, terms, term, Names::new(), Duration::from_secs(10), view)
+        Pod::build(partitions, ownership, epoch, Names::new(), Duration::from_secs(10), view)
     }
 
     fn build(
         partitions: i32,
-        terms: Arc<Ownership>,
-        term: Epoch,
+        ownership: Arc<Ownership>,
+        epoch: Epoch,
         names: Names,
         transaction_timeout: Duration,
         view: impl FnOnce(Arc<BaseConsumer>) -> GroupView,
@@ -531,7 +531,7 @@ impl Pod {
         let member = Member::joins(&kafka, &names.group, &names.input);
         let view = view(Arc::clone(&member.consumer));
         let instance = unique("instance");
-        let mut pod = Pod { kafka, names, instance, transaction_timeout, terms, term, transactions: None, member };
+        let mut pod = Pod { kafka, names, instance, transaction_timeout, ownership, epoch, transactions: None, member };
         pod.transactions = Some(pod.thread(view));
         assert_eq!(pod.renews(), [(P0, None)]);
         pod
@@ -554,10 +554,18 @@ impl Pod {
             producer: transaction::settings(&self.kafka.client_config(), &self.instance, self.transaction_timeout),
             asker: committed::settings(&self.kafka.client_config(), &self.names.group),
         };
-        let terms = Arc::clone(&self.terms);
+        let ownership = Arc::clone(&self.ownership);
         let context = DefaultConsumerContext;
-        CommitThread::start(settings, clients, context, view, terms, OffsetMetadata::new("run"), Arc::new(SystemClock))
-            .expect("a thread")
+        CommitThread::start(
+            settings,
+            clients,
+            context,
+            view,
+            ownership,
+            OffsetMetadata::new("run"),
+            Arc::new(SystemClock),
+        )
+        .expect("a thread")
     }
 
     fn snapshot(&self, key: &str, value: Option<&str>, newest: i64) -> Snapshot {
@@ -572,7 +580,7 @@ impl Pod {
         value: Option<&[u8]>,
         headers: &[(&str, Option<&[u8]>)],
     ) -> Arc<Batch> {
-        let mut batch = Batch::new(P0, self.term, Position(offset));
+        let mut batch = Batch::new(P0, self.epoch, Position(offset));
         let headers = headers.iter().map(|(name, value)| Header { name, value: *value });
         batch.push(Offset(offset), Some(1_700_000_000_000), key, value, headers);
         Arc::new(batch)
@@ -582,11 +590,11 @@ impl Pod {
         &self,
         number: u64,
         snapshots: Vec<Snapshot>,
-        dead_letters: Vec<RejectedEvent>,
+        dlq_records: Vec<RejectedEvent>,
         end: i64,
     ) -> TransactionContent {
-        let stretch = OffsetRange { partition: P0, term: self.term, start: None, end: Position(end) };
-        TransactionContent { number, snapshots, dead_letters, stretches: vec![stretch] }
+        let stretch = OffsetRange { partition: P0, epoch: self.epoch, start: None, end: Position(end) };
+        TransactionContent { number, snapshots, dlq_records, stretches: vec![stretch] }
     }
 
     fn commits(&self, content: TransactionContent) -> CommitOutcome {
@@ -595,7 +603,7 @@ impl Pod {
 
     fn renews(&self) -> Vec<(Partition, Option<Committed>)> {
         let answer = renewed(self.transactions.as_ref().expect("started"));
-        let CommitOutcome::Renewed(committed) = answer else { panic!("no fresh producer: {answer:?}") };
+        let CommitOutcome::ProducerReset(committed) = answer else { panic!("no fresh producer: {answer:?}") };
         committed
     }
 }

@@ -74,7 +74,7 @@ pub fn run(task: &Task) -> Told {
     });
     let pipeline = pipeline.expect("the pipeline starts");
     let owned = || {
-        let reading = pipeline.shared().vitals.read(SystemClock.now());
+        let reading = pipeline.shared().status.read(SystemClock.now());
         reading.recovering + reading.serving
     };
     wait_until("the partitions are assigned", LIMIT, || owned() > 0);

@@ -8,16 +8,16 @@ use crate::engine::outcome::Outcomes;
 use crate::record::Partition;
 
 impl GroupCommit {
-    /// Takes what is done out of the lines: those that close first, then in turn, up to the limit.
+    /// Takes what is done out of the queues: those that close first, then in turn, up to the limit.
     pub(super) fn load(&mut self) -> Vec<InFlightPart> {
         let mut room = self.limit_bytes;
         let mut is_first = true;
         let mut parts = Vec::new();
         for partition in self.turn() {
-            let Some(line) = self.lines.get_mut(&partition) else { continue };
+            let Some(queue) = self.queues.get_mut(&partition) else { continue };
             let mut done = Vec::new();
             while let Some(batch) =
-                line.open.take_done_if(|outcomes: &Outcomes| is_first || outcomes.weight_bytes() <= room)
+                queue.open.take_done_if(|outcomes: &Outcomes| is_first || outcomes.weight_bytes() <= room)
             {
                 room = room.saturating_sub(batch.outcomes.weight_bytes());
                 is_first = false;
@@ -25,7 +25,7 @@ impl GroupCommit {
             }
             let Some(last) = done.last() else { continue };
             let end = last.open.batch.next();
-            parts.push(InFlightPart { partition, term: line.term, start: line.committed, end, done });
+            parts.push(InFlightPart { partition, epoch: queue.epoch, start: queue.committed, end, done });
             self.last_served = Some(partition);
         }
         parts
@@ -34,10 +34,10 @@ impl GroupCommit {
     fn turn(&self) -> Vec<Partition> {
         let after = self.last_served.unwrap_or(Partition(-1));
         let mut turn: Vec<(bool, bool, Partition)> = self
-            .lines
+            .queues
             .iter()
-            .filter(|(_, line)| line.open.has_done())
-            .map(|(partition, line)| (!line.closing, *partition <= after, *partition))
+            .filter(|(_, queue)| queue.open.has_done())
+            .map(|(partition, queue)| (!queue.closing, *partition <= after, *partition))
             .collect();
         turn.sort_unstable();
         turn.into_iter().map(|(_, _, partition)| partition).collect()
@@ -52,7 +52,7 @@ impl GroupCommit {
         for part in parts {
             content.stretches.push(OffsetRange {
                 partition: part.partition,
-                term: part.term,
+                epoch: part.epoch,
                 start: part.start,
                 end: part.end,
             });
@@ -69,10 +69,10 @@ impl GroupCommit {
                         None => content.snapshots.push(snapshot),
                     }
                 }
-                for letter in &outcomes.dead_letters {
+                for letter in &outcomes.dlq_records {
                     let mut letter = letter.clone();
                     letter.truncated = self.truncated.contains(&(part.partition, letter.record().offset));
-                    content.dead_letters.push(letter);
+                    content.dlq_records.push(letter);
                 }
             }
         }
@@ -83,12 +83,12 @@ impl GroupCommit {
         self.limit_bytes = (self.limit_bytes / 2).max(1);
     }
 
-    /// Where the limit has fallen, less is tried at once: what goes beyond it waits in the lines again.
-    pub(super) fn return_to_lines(&mut self, cargo: &mut InFlight) {
+    /// Where the limit has fallen, less is tried at once: what goes beyond it waits in the queues again.
+    pub(super) fn return_to_lines(&mut self, in_flight: &mut InFlight) {
         let mut room = self.limit_bytes;
         let mut is_first = true;
         let mut keep = Vec::new();
-        for mut part in cargo.parts.drain(..) {
+        for mut part in in_flight.parts.drain(..) {
             let mut kept = part.done.len();
             for (index, done) in part.done.iter().enumerate() {
                 let weight = done.outcomes.weight_bytes();
@@ -100,14 +100,14 @@ impl GroupCommit {
                 room = room.saturating_sub(weight);
             }
             let back = part.done.split_off(kept);
-            if let Some(line) = self.lines.get_mut(&part.partition).filter(|line| line.term == part.term) {
-                line.open.put_back(back);
+            if let Some(queue) = self.queues.get_mut(&part.partition).filter(|queue| queue.epoch == part.epoch) {
+                queue.open.put_back(back);
             }
             if let Some(last) = part.done.last() {
                 part.end = last.open.batch.next();
                 keep.push(part);
             }
         }
-        cargo.parts = keep;
+        in_flight.parts = keep;
     }
 }

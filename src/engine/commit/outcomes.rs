@@ -1,97 +1,107 @@
-//! What an answer means for the cargo that it is about. The letters are those of the parent.
+//! What an answer means for the in_flight that it is about. The letters are those of the parent.
 
 use std::time::{Duration, Instant};
 
 use crate::engine::commit::transaction::{CommitOutcome, Committed, RefusedRecord};
 use crate::engine::commit::{
     CommitCommand, CommitNotice, DoubtVerdict, GroupCommit, InFlight, InFlightPart, LONGEST_REST, MINUTE,
-    OUT_OF_GROUP_ALLOWED, PASSES_ANYWAY, ProducerState, REFUSALS_ALLOWED, Receipt, StopReason,
+    PASSES_ANYWAY, ProducerState, REFUSALS_ALLOWED, Receipt, STALE_GENERATIONS_ALLOWED, StopReason,
     TIMED_OUT_FENCINGS_PER_MINUTE, records_of, wait_after,
 };
 use crate::record::{Epoch, Partition};
 
 impl GroupCommit {
     pub(super) fn ended(&mut self, answer: CommitOutcome, now: Instant, commands: &mut Vec<CommitCommand>) {
-        match std::mem::replace(&mut self.flight, ProducerState::Idle) {
-            ProducerState::Sending(cargo) => self.sent(cargo, answer, now, commands),
-            ProducerState::Renewing(cargo) => self.renewed(cargo, answer, now, commands),
+        match std::mem::replace(&mut self.producer, ProducerState::Idle) {
+            ProducerState::Sending(in_flight) => self.sent(in_flight, answer, now, commands),
+            ProducerState::Resetting(in_flight) => self.renewed(in_flight, answer, now, commands),
             other @ (ProducerState::Idle
-            | ProducerState::Resting(_)
-            | ProducerState::Waiting(..)
-            | ProducerState::RenewWaiting(..)
+            | ProducerState::Lingering(_)
+            | ProducerState::RetryWaiting(..)
+            | ProducerState::ResetWaiting(..)
             | ProducerState::Stopped) => {
                 unreachable!("a) an answer came while nothing was under way: {answer:?} in {other:?}")
             }
         }
     }
 
-    fn sent(&mut self, mut cargo: InFlight, answer: CommitOutcome, now: Instant, commands: &mut Vec<CommitCommand>) {
-        let number = cargo.content.number;
-        if !matches!(answer, CommitOutcome::OutOfGroup { .. }) {
-            cargo.out_of_group = 0;
+    fn sent(
+        &mut self,
+        mut in_flight: InFlight,
+        answer: CommitOutcome,
+        now: Instant,
+        commands: &mut Vec<CommitCommand>,
+    ) {
+        let number = in_flight.content.number;
+        if !matches!(answer, CommitOutcome::StaleGeneration { .. }) {
+            in_flight.stale_generations = 0;
         }
         match answer {
             CommitOutcome::Committed { took } => {
                 self.limit_bytes = (self.limit_bytes * 2).min(self.settings.max_transaction_bytes);
-                let partitions = u32::try_from(cargo.parts.len()).unwrap_or(u32::MAX);
-                self.took_effect(cargo, took, commands);
+                let partitions = u32::try_from(in_flight.parts.len()).unwrap_or(u32::MAX);
+                self.took_effect(in_flight, took, commands);
                 let rest = self.settings.rest_per_partition.saturating_mul(partitions).saturating_sub(PASSES_ANYWAY);
-                self.flight = ProducerState::Resting(now + rest.min(LONGEST_REST));
+                self.producer = ProducerState::Lingering(now + rest.min(LONGEST_REST));
             }
             CommitOutcome::Aborted { cause, timed_out } => {
-                cargo.aborts += 1;
-                commands.push(CommitCommand::Tell(CommitNotice::Aborted { number, cause, attempt: cargo.aborts }));
+                in_flight.aborts += 1;
+                commands.push(CommitCommand::Log(CommitNotice::Aborted { number, cause, attempt: in_flight.aborts }));
                 if timed_out {
                     self.carry_less();
                 }
-                let again = now + wait_after(cargo.aborts);
-                self.flight = ProducerState::Waiting(cargo, again);
+                let again = now + wait_after(in_flight.aborts);
+                self.producer = ProducerState::RetryWaiting(in_flight, again);
             }
-            CommitOutcome::OutOfGroup { cause } => self.out_of_group(cargo, cause, now, commands),
+            CommitOutcome::StaleGeneration { cause } => self.stale_generations(in_flight, cause, now, commands),
             CommitOutcome::Stale(partitions) => {
                 let is_stale = |part: &InFlightPart| partitions.contains(&part.partition);
-                let over: Vec<(Partition, Epoch)> =
-                    cargo.parts.iter().filter(|part| is_stale(part)).map(|part| (part.partition, part.term)).collect();
+                let over: Vec<(Partition, Epoch)> = in_flight
+                    .parts
+                    .iter()
+                    .filter(|part| is_stale(part))
+                    .map(|part| (part.partition, part.epoch))
+                    .collect();
                 self.over(&over, commands);
-                self.send_again(cargo, now, commands);
+                self.send_again(in_flight, now, commands);
             }
-            CommitOutcome::Unanswered { cause } => {
-                let took = cargo.age(now);
-                commands.push(CommitCommand::Tell(CommitNotice::Unanswered { number, cause, took }));
-                self.renew(Some(cargo), commands);
+            CommitOutcome::InDoubt { cause } => {
+                let took = in_flight.age(now);
+                commands.push(CommitCommand::Log(CommitNotice::InDoubt { number, cause, took }));
+                self.renew(Some(in_flight), commands);
             }
             CommitOutcome::Fenced { cause, within_timeout: true } => {
                 self.stop(StopReason::DuplicateInstance(cause), commands);
             }
-            CommitOutcome::Fenced { cause, within_timeout: false } => self.timed_out(cargo, cause, now, commands),
-            CommitOutcome::Refused { cause, record } => self.refused(cargo, cause, record, now, commands),
-            CommitOutcome::Fatal { cause } | CommitOutcome::RenewFailed { cause } => {
+            CommitOutcome::Fenced { cause, within_timeout: false } => self.timed_out(in_flight, cause, now, commands),
+            CommitOutcome::Refused { cause, record } => self.refused(in_flight, cause, record, now, commands),
+            CommitOutcome::Fatal { cause } | CommitOutcome::ProducerResetFailed { cause } => {
                 self.stop(StopReason::ProducerFatal(cause), commands);
             }
-            CommitOutcome::Renewed(_) => unreachable!("a) a transaction was under way, not a new producer"),
+            CommitOutcome::ProducerReset(_) => unreachable!("a) a transaction was under way, not a new producer"),
         }
     }
 
     fn renewed(
         &mut self,
-        cargo: Option<InFlight>,
+        in_flight: Option<InFlight>,
         answer: CommitOutcome,
         now: Instant,
         commands: &mut Vec<CommitCommand>,
     ) {
         match answer {
-            CommitOutcome::Renewed(committed) => {
-                self.renewals_failed = 0;
-                self.judge_doubt(cargo, &committed, now, commands);
+            CommitOutcome::ProducerReset(committed) => {
+                self.resets_failed = 0;
+                self.judge_doubt(in_flight, &committed, now, commands);
             }
-            CommitOutcome::RenewFailed { cause }
-            | CommitOutcome::Unanswered { cause }
-            | CommitOutcome::OutOfGroup { cause }
+            CommitOutcome::ProducerResetFailed { cause }
+            | CommitOutcome::InDoubt { cause }
+            | CommitOutcome::StaleGeneration { cause }
             | CommitOutcome::Aborted { cause, .. } => {
-                self.renewals_failed += 1;
-                let attempt = self.renewals_failed;
-                commands.push(CommitCommand::Tell(CommitNotice::RenewFailed { cause, attempt }));
-                self.flight = ProducerState::RenewWaiting(cargo, now + wait_after(attempt));
+                self.resets_failed += 1;
+                let attempt = self.resets_failed;
+                commands.push(CommitCommand::Log(CommitNotice::ProducerResetFailed { cause, attempt }));
+                self.producer = ProducerState::ResetWaiting(in_flight, now + wait_after(attempt));
             }
             CommitOutcome::Fenced { cause, .. } => self.stop(StopReason::DuplicateInstance(cause), commands),
             CommitOutcome::Refused { cause, .. } => self.stop(StopReason::Refused { cause, record: None }, commands),
@@ -102,23 +112,24 @@ impl GroupCommit {
         }
     }
 
-    /// Whether the cargo in doubt took effect, by what the group has committed now that nothing is under way.
+    /// Whether the in_flight in doubt took effect, by what the group has committed now that nothing is under way.
     fn judge_doubt(
         &mut self,
-        cargo: Option<InFlight>,
+        in_flight: Option<InFlight>,
         committed: &[(Partition, Option<Committed>)],
         now: Instant,
         commands: &mut Vec<CommitCommand>,
     ) {
-        let Some(mut cargo) = cargo else {
+        let Some(mut in_flight) = in_flight else {
             let (verdict, took) = (DoubtVerdict::NothingInDoubt, Duration::ZERO);
-            commands.push(CommitCommand::Tell(CommitNotice::Renewed { number: None, verdict, took }));
+            commands.push(CommitCommand::Log(CommitNotice::ProducerReset { number: None, verdict, took }));
             return;
         };
-        let number = cargo.content.number;
+        let number = in_flight.content.number;
         let mark = self.settings.mark.of(number);
-        let held = |part: &&InFlightPart| self.lines.get(&part.partition).is_some_and(|line| line.term == part.term);
-        let mut verdicts: Vec<DoubtVerdict> = cargo
+        let held =
+            |part: &&InFlightPart| self.queues.get(&part.partition).is_some_and(|queue| queue.epoch == part.epoch);
+        let mut verdicts: Vec<DoubtVerdict> = in_flight
             .parts
             .iter()
             .filter(held)
@@ -129,45 +140,45 @@ impl GroupCommit {
         let verdict = match verdicts.as_slice() {
             [] => DoubtVerdict::Lost,
             [agreed] => *agreed,
-            [..] => DoubtVerdict::CannotTell,
+            [..] => DoubtVerdict::Unknown,
         };
-        let took = cargo.age(now);
-        commands.push(CommitCommand::Tell(CommitNotice::Renewed { number: Some(number), verdict, took }));
+        let took = in_flight.age(now);
+        commands.push(CommitCommand::Log(CommitNotice::ProducerReset { number: Some(number), verdict, took }));
         match verdict {
-            DoubtVerdict::TookEffect => {
-                self.took_effect(cargo, took, commands);
+            DoubtVerdict::Committed => {
+                self.took_effect(in_flight, took, commands);
             }
-            DoubtVerdict::HadNone | DoubtVerdict::NothingInDoubt => {
+            DoubtVerdict::NotCommitted | DoubtVerdict::NothingInDoubt => {
                 self.carry_less();
-                cargo.doubts += 1;
-                match cargo.doubts {
+                in_flight.doubts += 1;
+                match in_flight.doubts {
                     // One answer that got lost is no reason to wait.
-                    1 => self.send_again(cargo, now, commands),
-                    doubts => self.flight = ProducerState::Waiting(cargo, now + wait_after(doubts - 1)),
+                    1 => self.send_again(in_flight, now, commands),
+                    doubts => self.producer = ProducerState::RetryWaiting(in_flight, now + wait_after(doubts - 1)),
                 }
             }
-            DoubtVerdict::Lost => self.send_again(cargo, now, commands),
-            DoubtVerdict::CannotTell => {
-                for part in cargo.parts {
+            DoubtVerdict::Lost => self.send_again(in_flight, now, commands),
+            DoubtVerdict::Unknown => {
+                for part in in_flight.parts {
                     commands.push(CommitCommand::Dropped { partition: part.partition, records: records_of(&part) });
-                    let is_held = self.lines.get(&part.partition).is_some_and(|line| line.term == part.term);
+                    let is_held = self.queues.get(&part.partition).is_some_and(|queue| queue.epoch == part.epoch);
                     if is_held {
-                        self.over(&[(part.partition, part.term)], commands);
-                        commands.push(CommitCommand::Forfeit(part.partition, part.term));
+                        self.over(&[(part.partition, part.epoch)], commands);
+                        commands.push(CommitCommand::Invalidate(part.partition, part.epoch));
                     }
                 }
             }
         }
     }
 
-    fn took_effect(&mut self, cargo: InFlight, took: Duration, commands: &mut Vec<CommitCommand>) {
-        let content = &cargo.content;
+    fn took_effect(&mut self, in_flight: InFlight, took: Duration, commands: &mut Vec<CommitCommand>) {
+        let content = &in_flight.content;
         for stretch in &content.stretches {
-            if let Some(line) = self.lines.get_mut(&stretch.partition).filter(|line| line.term == stretch.term) {
-                line.committed = Some(stretch.end);
+            if let Some(queue) = self.queues.get_mut(&stretch.partition).filter(|queue| queue.epoch == stretch.epoch) {
+                queue.committed = Some(stretch.end);
             }
         }
-        for letter in content.dead_letters.iter().filter(|letter| letter.truncated) {
+        for letter in content.dlq_records.iter().filter(|letter| letter.truncated) {
             self.truncated.remove(&(letter.batch.partition(), letter.record().offset));
         }
         if !self.untraced.is_empty() {
@@ -180,105 +191,111 @@ impl GroupCommit {
             took,
             stretches: content.stretches.clone(),
             snapshots: content.snapshots.len(),
-            dead_letters: content.dead_letters.len(),
-            batches: cargo.parts.into_iter().flat_map(|part| part.done).collect(),
+            dlq_records: content.dlq_records.len(),
+            batches: in_flight.parts.into_iter().flat_map(|part| part.done).collect(),
         }));
     }
 
     /// It may pass once the consumer has learned of the group's new generation, or has lost the partitions, which ends
-    /// their terms. A process that stops does not wait for that as long as it is allowed to: it leaves the group anyway,
+    /// their epochs. A process that stops does not wait for that as long as it is allowed to: it leaves the group anyway,
     /// and the next owner does the work again.
-    fn out_of_group(&mut self, mut cargo: InFlight, cause: String, now: Instant, commands: &mut Vec<CommitCommand>) {
-        cargo.aborts += 1;
-        cargo.out_of_group += 1;
-        let (number, attempt) = (cargo.content.number, cargo.aborts);
-        commands.push(CommitCommand::Tell(CommitNotice::Aborted { number, cause: cause.clone(), attempt }));
-        if !self.is_stopping || cargo.out_of_group < OUT_OF_GROUP_ALLOWED {
+    fn stale_generations(
+        &mut self,
+        mut in_flight: InFlight,
+        cause: String,
+        now: Instant,
+        commands: &mut Vec<CommitCommand>,
+    ) {
+        in_flight.aborts += 1;
+        in_flight.stale_generations += 1;
+        let (number, attempt) = (in_flight.content.number, in_flight.aborts);
+        commands.push(CommitCommand::Log(CommitNotice::Aborted { number, cause: cause.clone(), attempt }));
+        if !self.is_stopping || in_flight.stale_generations < STALE_GENERATIONS_ALLOWED {
             let again = now + wait_after(attempt);
-            self.flight = ProducerState::Waiting(cargo, again);
+            self.producer = ProducerState::RetryWaiting(in_flight, again);
             return;
         }
-        let (attempts, mut records) = (cargo.out_of_group, 0);
-        for part in &cargo.parts {
+        let (attempts, mut records) = (in_flight.stale_generations, 0);
+        for part in &in_flight.parts {
             records += records_of(part);
             commands.push(CommitCommand::Dropped { partition: part.partition, records: records_of(part) });
         }
-        records += self.lines.values().map(|line| line.open.records()).sum::<u64>();
-        let lines: Vec<(Partition, Epoch)> =
-            self.lines.iter().map(|(partition, line)| (*partition, line.term)).collect();
-        self.over(&lines, commands);
-        commands.push(CommitCommand::Tell(CommitNotice::CutShort { cause, attempts, records }));
+        records += self.queues.values().map(|queue| queue.open.records()).sum::<u64>();
+        let queues: Vec<(Partition, Epoch)> =
+            self.queues.iter().map(|(partition, queue)| (*partition, queue.epoch)).collect();
+        self.over(&queues, commands);
+        commands.push(CommitCommand::Log(CommitNotice::CutShort { cause, attempts, records }));
     }
 
-    fn timed_out(&mut self, mut cargo: InFlight, cause: String, now: Instant, commands: &mut Vec<CommitCommand>) {
+    fn timed_out(&mut self, mut in_flight: InFlight, cause: String, now: Instant, commands: &mut Vec<CommitCommand>) {
         self.timed_out_at.retain(|at| now.saturating_duration_since(*at) < MINUTE);
         self.timed_out_at.push_back(now);
         if self.timed_out_at.len() > TIMED_OUT_FENCINGS_PER_MINUTE {
             return self.stop(StopReason::TimedOutTooOften(cause), commands);
         }
-        cargo.aborts += 1;
-        commands.push(CommitCommand::Tell(CommitNotice::TimedOut { number: cargo.content.number, cause }));
-        self.renew(Some(cargo), commands);
+        in_flight.aborts += 1;
+        commands.push(CommitCommand::Log(CommitNotice::TimedOut { number: in_flight.content.number, cause }));
+        self.renew(Some(in_flight), commands);
     }
 
     fn refused(
         &mut self,
-        mut cargo: InFlight,
+        mut in_flight: InFlight,
         cause: String,
         record: Option<RefusedRecord>,
         now: Instant,
         commands: &mut Vec<CommitCommand>,
     ) {
-        let letter_at = |index: usize| cargo.content.dead_letters.get(index);
-        if let Some(RefusedRecord::DeadLetter { index, too_large: true }) = &record
+        let letter_at = |index: usize| in_flight.content.dlq_records.get(index);
+        if let Some(RefusedRecord::DlqRecord { index, too_large: true }) = &record
             && let Some(letter) = letter_at(*index).filter(|letter| !letter.truncated)
         {
             let (partition, offset) = (letter.batch.partition(), letter.record().offset);
             let bytes = letter.record().value.map_or(0, <[u8]>::len) as u64;
             self.truncated.insert((partition, offset));
-            commands.push(CommitCommand::Tell(CommitNotice::Truncated { partition, offset, bytes }));
-            return self.send_again(cargo, now, commands);
+            commands.push(CommitCommand::Log(CommitNotice::Truncated { partition, offset, bytes }));
+            return self.send_again(in_flight, now, commands);
         }
         if let Some(RefusedRecord::Snapshot { index, too_large: true }) = &record
-            && let Some(snapshot) = cargo.content.snapshots.get(*index)
+            && let Some(snapshot) = in_flight.content.snapshots.get(*index)
             && let Some(trace) = &snapshot.trace
         {
             let (partition, offset) = (snapshot.partition, snapshot.newest);
             let bytes = trace.traceparent.iter().chain(&trace.tracestate).map(|value| value.len() as u64).sum();
             self.untraced.insert((partition, offset));
-            commands.push(CommitCommand::Tell(CommitNotice::Untraced { partition, offset, bytes }));
-            return self.send_again(cargo, now, commands);
+            commands.push(CommitCommand::Log(CommitNotice::Untraced { partition, offset, bytes }));
+            return self.send_again(in_flight, now, commands);
         }
         let named = match &record {
             Some(RefusedRecord::Snapshot { index, .. }) => {
-                cargo.content.snapshots.get(*index).map(|snapshot| (snapshot.partition, snapshot.newest))
+                in_flight.content.snapshots.get(*index).map(|snapshot| (snapshot.partition, snapshot.newest))
             }
-            Some(RefusedRecord::DeadLetter { index, .. }) => {
+            Some(RefusedRecord::DlqRecord { index, .. }) => {
                 letter_at(*index).map(|letter| (letter.batch.partition(), letter.record().offset))
             }
             None => None,
         };
-        cargo.refusals += 1;
-        if cargo.refusals >= REFUSALS_ALLOWED {
+        in_flight.refusals += 1;
+        if in_flight.refusals >= REFUSALS_ALLOWED {
             return self.stop(StopReason::Refused { cause, record: named }, commands);
         }
-        commands.push(CommitCommand::Tell(CommitNotice::Refused {
+        commands.push(CommitCommand::Log(CommitNotice::Refused {
             cause,
             partition: named.map(|(partition, _)| partition),
             offset: named.map(|(_, offset)| offset),
-            attempt: cargo.refusals,
+            attempt: in_flight.refusals,
         }));
-        let again = now + wait_after(cargo.refusals);
-        self.flight = ProducerState::Waiting(cargo, again);
+        let again = now + wait_after(in_flight.refusals);
+        self.producer = ProducerState::RetryWaiting(in_flight, again);
     }
 }
 
 fn verdict_of(part: &InFlightPart, found: Option<&(Partition, Option<Committed>)>, mark: &str) -> DoubtVerdict {
     let committed = found.and_then(|(_, committed)| committed.as_ref());
     match committed {
-        Some(committed) if committed.mark == mark && committed.position == part.end => DoubtVerdict::TookEffect,
-        Some(committed) if Some(committed.position) == part.start => DoubtVerdict::HadNone,
-        None if part.start.is_none() => DoubtVerdict::HadNone,
-        Some(_) | None => DoubtVerdict::CannotTell,
+        Some(committed) if committed.mark == mark && committed.position == part.end => DoubtVerdict::Committed,
+        Some(committed) if Some(committed.position) == part.start => DoubtVerdict::NotCommitted,
+        None if part.start.is_none() => DoubtVerdict::NotCommitted,
+        Some(_) | None => DoubtVerdict::Unknown,
     }
 }

@@ -12,14 +12,14 @@ pub struct OffsetRange {
     /// The partition.
     pub partition: Partition,
     /// The ownership under which it was processed.
-    pub term: Epoch,
+    pub epoch: Epoch,
     /// What the group had committed before; `None` where it had committed nothing.
     pub start: Option<Position>,
     /// What the transaction commits.
     pub end: Position,
 }
 
-/// What one transaction carries. Sent again as it is (less the terms that ended) when the first try did not commit.
+/// What one transaction carries. Sent again as it is (less the epochs that ended) when the first try did not commit.
 #[derive(Debug, Clone, Default)]
 pub struct TransactionContent {
     /// Names the transaction within this process; part of the mark in the offsets' metadata.
@@ -27,12 +27,12 @@ pub struct TransactionContent {
     /// The newest snapshot of each key.
     pub snapshots: Vec<Snapshot>,
     /// Events that were not applied, per partition in the order of the source.
-    pub dead_letters: Vec<RejectedEvent>,
+    pub dlq_records: Vec<RejectedEvent>,
     /// The input offsets: one stretch per partition.
     pub stretches: Vec<OffsetRange>,
 }
 
-/// How a transaction ended. Only `Committed`, `Aborted` and `OutOfGroup` were clear.
+/// How a transaction ended. Only `Committed`, `Aborted` and `StaleGeneration` were clear.
 #[derive(Debug)]
 pub enum CommitOutcome {
     /// It took effect, and every request went out once.
@@ -48,15 +48,15 @@ pub enum CommitOutcome {
         timed_out: bool,
     },
     /// It had no effect: the group does not know this process as the member that it takes itself for. Once it is one
-    /// again, and the terms are still current, the same content may be sent again.
-    OutOfGroup {
+    /// again, and the epochs are still current, the same content may be sent again.
+    StaleGeneration {
         /// For the log.
         cause: String,
     },
-    /// Nothing was sent: these partitions' terms are not current. The transaction was aborted or not begun.
+    /// Nothing was sent: these partitions' epochs are not current. The transaction was aborted or not begun.
     Stale(Vec<Partition>),
     /// It may have taken effect, or a request of it may still be under way. The producer must not be used again.
-    Unanswered {
+    InDoubt {
         /// For the log.
         cause: String,
     },
@@ -76,9 +76,9 @@ pub enum CommitOutcome {
         record: Option<RefusedRecord>,
     },
     /// A fresh producer is ready, older ones are fenced; what the group has committed for the partitions asked about.
-    Renewed(Vec<(Partition, Option<Committed>)>),
+    ProducerReset(Vec<(Partition, Option<Committed>)>),
     /// No fresh producer could be had; asking again may help.
-    RenewFailed {
+    ProducerResetFailed {
         /// For the log.
         cause: String,
     },
@@ -99,8 +99,8 @@ pub enum RefusedRecord {
         /// It is too large: without its trace context it may pass.
         too_large: bool,
     },
-    /// `content.dead_letters[index]`.
-    DeadLetter {
+    /// `content.dlq_records[index]`.
+    DlqRecord {
         /// The index.
         index: usize,
         /// It is too large: without its value it may pass.

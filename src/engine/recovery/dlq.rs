@@ -1,4 +1,4 @@
-//! The tail of the dead letters: which events stand there already.
+//! The tail of the DLQ records: which events stand there already.
 
 use rustc_hash::FxHashSet;
 
@@ -6,10 +6,10 @@ use crate::engine::recovery::{Recovery, RecoveryFinding, RecoveryRefusal, Recove
 use crate::entity::Entity;
 use crate::record::{Offset, Position, Record, header};
 
-/// The fewest dead letters that are looked at from the end of their log at once.
+/// The fewest DLQ records that are looked at from the end of their log at once.
 const MIN_DLQ_WINDOW: u64 = 1_000;
 
-/// What the tail of the dead letters told.
+/// What the tail of the DLQ records told.
 #[derive(Default)]
 pub(super) struct DlqTail {
     pub(super) offsets: FxHashSet<Offset>,
@@ -43,10 +43,10 @@ impl<E: Entity> Recovery<E> {
         dlq.oldest = Some(dlq.oldest.map_or(offset, |oldest| oldest.min(offset)));
     }
 
-    /// Windows are read from the end backwards until one lies wholly before what will be replayed. Dead letters stand
+    /// Windows are read from the end backwards until one lies wholly before what will be replayed. DLQ records stand
     /// in the order of their source, except those that a recovery published later: a window is far longer than these.
     pub(super) fn dlq_window_read(&mut self, from: Position) -> Result<RecoveryStage, RecoveryRefusal> {
-        self.refuse_input_shorter_than("the dead letters contain", self.dlq.newest)?;
+        self.refuse_input_shorter_than("the DLQ records contain", self.dlq.newest)?;
         let committed = self.committed.as_ref().map(|committed| committed.position);
         let newest = self.newest.as_ref().map(|(newest, _)| *newest);
         self.plan = start_plan::plan(committed, newest, self.dlq.newest, self.input, &self.settings);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::engine::recovery::{
-    Need, Passivated, Recovery, RecoveryRefusal, RecoveryStage, Topic, number, resting_bytes, snapshot_bytes,
+    Need, Passivated, Recovery, RecoveryRefusal, RecoveryStage, Topic, number, passivated_bytes, snapshot_bytes,
 };
 use crate::entity::Entity;
 use crate::record::{Key, Offset, Position, Record, header};
@@ -38,16 +38,16 @@ impl<E: Entity> Recovery<E> {
     }
 
     fn keep(&mut self, key: &[u8], value: Option<&[u8]>, newest: Offset) {
-        let resting = Passivated { snapshot: value.map(Arc::from), newest };
+        let passivated = Passivated { snapshot: value.map(Arc::from), newest };
         match self.entities.get_mut(key) {
             Some(older) => {
-                self.held_bytes = self.held_bytes + snapshot_bytes(&resting) - snapshot_bytes(older);
-                *older = resting;
+                self.held_bytes = self.held_bytes + snapshot_bytes(&passivated) - snapshot_bytes(older);
+                *older = passivated;
             }
             None => {
                 let key: Key = Arc::from(key);
-                self.held_bytes += resting_bytes(&key, &resting);
-                self.entities.insert(key, resting);
+                self.held_bytes += passivated_bytes(&key, &passivated);
+                self.entities.insert(key, passivated);
             }
         }
         match &mut self.newest {
@@ -98,8 +98,8 @@ impl<E: Entity> Recovery<E> {
 
     pub(super) fn record_at_newest(&mut self, record: &Record<'_>) -> Result<(), RecoveryRefusal> {
         let Some((newest, key)) = &self.newest else { return Ok(()) };
-        let written_at = self.entities.get(&key[..]).and_then(|resting| {
-            let state = self.entity.decode(resting.snapshot.as_deref()?).ok()?;
+        let written_at = self.entities.get(&key[..]).and_then(|passivated| {
+            let state = self.entity.decode(passivated.snapshot.as_deref()?).ok()?;
             self.entity.newest_event_ms(&state)
         });
         let is_other_key = record.key != Some(key);

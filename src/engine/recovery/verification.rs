@@ -43,7 +43,7 @@ impl<E: Entity> Recovery<E> {
         let key = record.key.unwrap_or_default();
         let contained = match self.replay.touched.get(key) {
             Some(touched) => Some(touched.newest),
-            None => self.entities.get(key).map(|resting| resting.newest),
+            None => self.entities.get(key).map(|passivated| passivated.newest),
         };
         if contained.is_some_and(|newest| record.offset <= newest) {
             return self.skip(record.offset);
@@ -63,7 +63,7 @@ impl<E: Entity> Recovery<E> {
             }
             Err(_) if !self.is_missing(record.offset) => {}
             Err(rejection) => {
-                let mut batch = Batch::new(self.partition, self.term, Position(record.offset.0));
+                let mut batch = Batch::new(self.partition, self.epoch, Position(record.offset.0));
                 batch.push(record.offset, record.timestamp_ms, record.key, record.value, record.headers.iter());
                 let letter = RejectedEvent { batch: Arc::new(batch), index: 0, rejection, truncated: false };
                 self.replay.rejected.push(letter);
@@ -71,7 +71,7 @@ impl<E: Entity> Recovery<E> {
         }
     }
 
-    /// Whether a dead letter that was not found was lost. Where retention has cut the dead letters, those before the
+    /// Whether a DLQ record that was not found was lost. Where retention has cut the DLQ records, those before the
     /// oldest that is left may have been there.
     fn is_missing(&self, offset: Offset) -> bool {
         self.dlq_low == Position(0) || self.dlq.oldest.is_some_and(|oldest| offset > oldest)
@@ -88,18 +88,18 @@ impl<E: Entity> Recovery<E> {
     }
 
     fn touch(&self, key: &[u8]) -> Touched<E> {
-        let resting = self.entities.get(key);
-        let state = match resting.and_then(|resting| resting.snapshot.as_deref()) {
+        let passivated = self.entities.get(key);
+        let state = match passivated.and_then(|passivated| passivated.snapshot.as_deref()) {
             Some(snapshot) => self.entity.decode(snapshot).expect("decoded once already when it was read"),
             None => self.entity.absent(),
         };
-        let newest = resting.map_or(Offset(-1), |resting| resting.newest);
+        let newest = passivated.map_or(Offset(-1), |passivated| passivated.newest);
         Touched { state, newest, trace: None, is_changed: Changed::No }
     }
 
-    /// What differs from what was read, and the dead letters that are missing; the entities take the healed state.
-    pub(super) fn heals(&mut self) -> Outcomes {
-        let mut heals = Outcomes::default();
+    /// What differs from what was read, and the DLQ records that are missing; the entities take the repaired state.
+    pub(super) fn repairs(&mut self) -> Outcomes {
+        let mut repairs = Outcomes::default();
         let changed = std::mem::take(&mut self.replay.touched);
         let mut changed: BTreeMap<Offset, (Key, Touched<E>)> = changed
             .into_iter()
@@ -108,9 +108,9 @@ impl<E: Entity> Recovery<E> {
             .collect();
         while let Some((newest, (key, touched))) = changed.pop_first() {
             let value: Option<Arc<[u8]>> = self.entity.encode(&touched.state).map(Arc::from);
-            let was = self.entities.get(&key).and_then(|resting| resting.snapshot.clone());
+            let was = self.entities.get(&key).and_then(|passivated| passivated.snapshot.clone());
             if value != was {
-                heals.snapshots.push(Snapshot {
+                repairs.snapshots.push(Snapshot {
                     partition: self.partition,
                     key: Arc::clone(&key),
                     value: value.clone(),
@@ -120,8 +120,8 @@ impl<E: Entity> Recovery<E> {
                 self.entities.insert(key, Passivated { snapshot: value, newest });
             }
         }
-        heals.dead_letters = std::mem::take(&mut self.replay.rejected);
-        heals.applied = 0;
-        heals
+        repairs.dlq_records = std::mem::take(&mut self.replay.rejected);
+        repairs.applied = 0;
+        repairs
     }
 }

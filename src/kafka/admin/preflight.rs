@@ -7,7 +7,7 @@
 
 use crate::config::Unchecked;
 
-/// Room for the headers and the detail that a dead letter carries on top of its event.
+/// Room for the headers and the detail that a DLQ record carries on top of its event.
 pub const DLQ_HEADROOM_BYTES: i64 = 65_536;
 
 /// What is known of a topic.
@@ -30,7 +30,7 @@ pub struct TopicSettings {
     pub compacts: bool,
     /// `cleanup.policy` contains `delete`.
     pub deletes: bool,
-    /// `retention.ms`; below 0 is for ever.
+    /// `retention.ms`; below 0 is indefinitely.
     pub retention_ms: i64,
     /// `segment.ms`.
     pub segment_ms: i64,
@@ -74,7 +74,7 @@ pub enum StartRefusal {
         /// How long it was waited for.
         waited_ms: u64,
     },
-    /// The state or the dead letter topic is not there, and is not to be created, or could not be.
+    /// The state or the DLQ topic is not there, and is not to be created, or could not be.
     #[error("topic {topic} does not exist ({cause}); create it: {command}{}", and(also.as_deref()))]
     OutputMissing {
         /// The missing topic.
@@ -96,7 +96,7 @@ pub enum StartRefusal {
         /// What cures it.
         command: String,
     },
-    /// Old snapshots are kept for ever, or current ones are deleted.
+    /// Old snapshots are kept indefinitely, or current ones are deleted.
     #[error(
         "topic {topic} must have cleanup.policy=compact and nothing else, or entities are lost or the log grows without end: {command}"
     )]
@@ -106,12 +106,12 @@ pub enum StartRefusal {
         /// What cures it.
         command: String,
     },
-    /// Dead letters of one key would replace each other.
+    /// DLQ records of one key would replace each other.
     #[error(
-        "topic {topic} is compacted, which drops all but the newest dead letter of a key; set cleanup.policy=delete: {command}"
+        "topic {topic} is compacted, which drops all but the newest DLQ record of a key; set cleanup.policy=delete: {command}"
     )]
     DlqCompacted {
-        /// The dead letter topic.
+        /// The DLQ topic.
         topic: String,
         /// What cures it.
         command: String,
@@ -121,7 +121,7 @@ pub enum StartRefusal {
         "topic {topic} has {found} partitions, input {input} has {expected}; create new topics with {expected} partitions and replay the input into them: adding partitions would move keys away from their state"
     )]
     PartitionsDiffer {
-        /// The state or dead letter topic.
+        /// The state or DLQ topic.
         topic: String,
         /// How many it has.
         found: i32,
@@ -147,7 +147,7 @@ pub enum StartRefusal {
     /// An event that fits the input may not fit here.
     #[error("topic {topic} has max.message.bytes={found}, {needed} are needed for what fits the input: {command}")]
     RecordsTooSmall {
-        /// The state or dead letter topic.
+        /// The state or DLQ topic.
         topic: String,
         /// What is set.
         found: i64,
@@ -358,7 +358,7 @@ pub fn state_settings(input: &TopicFacts) -> Vec<(String, String)> {
     settings
 }
 
-/// The settings of a dead letter topic that is to be created.
+/// The settings of a DLQ topic that is to be created.
 #[must_use]
 pub fn dlq_settings(input: &TopicFacts) -> Vec<(String, String)> {
     let mut settings = vec![("cleanup.policy".into(), "delete".into()), ("retention.ms".into(), "-1".into())];
@@ -367,7 +367,7 @@ pub fn dlq_settings(input: &TopicFacts) -> Vec<(String, String)> {
     settings
 }
 
-/// The settings of a topic of replay marks that is to be created: one mark for each dead letter, kept for ever.
+/// The settings of a topic of replay marks that is to be created: one mark for each DLQ record, kept indefinitely.
 #[must_use]
 pub fn marks_settings(dlq: &TopicFacts) -> Vec<(String, String)> {
     let mut settings = vec![("cleanup.policy".into(), "compact".into())];

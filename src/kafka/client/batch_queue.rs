@@ -30,7 +30,7 @@ use rdkafka_sys::rd_kafka_resp_err_t as Code;
 use crate::kafka::client::headers::NativeHeaders;
 use crate::record::{Batch, Header, Offset, Partition};
 
-/// Messages taken by one call at the most: the array of pointers is allocated once.
+/// Messages taken by one call at most: the array of pointers is allocated once.
 pub const MAX_TAKEN: usize = 1024;
 
 /// Into which the queues of all assigned partitions are forwarded.

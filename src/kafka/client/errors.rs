@@ -53,7 +53,7 @@ pub enum KafkaFailure {
     /// The broker knows a newer producer of this transactional id, or has timed this one out.
     Fenced(Cause),
     /// Nobody knows whether it took effect, or the client's state is in doubt: build a new producer, and ask.
-    Unanswered(Cause),
+    InDoubt(Cause),
     /// Content or permission is at fault: sending it again as it is leads to the same refusal.
     Refused(BrokerRefusal, Cause),
     /// The process cannot go on.
@@ -68,7 +68,7 @@ impl KafkaFailure {
             KafkaFailure::Retry(cause)
             | KafkaFailure::AbortAndResend(cause)
             | KafkaFailure::Fenced(cause)
-            | KafkaFailure::Unanswered(cause)
+            | KafkaFailure::InDoubt(cause)
             | KafkaFailure::Refused(_, cause)
             | KafkaFailure::Fatal(cause) => cause,
         }
@@ -80,7 +80,7 @@ impl KafkaFailure {
         match self {
             KafkaFailure::Fenced(_) => 5,
             KafkaFailure::Fatal(_) => 4,
-            KafkaFailure::Unanswered(_) => 3,
+            KafkaFailure::InDoubt(_) => 3,
             KafkaFailure::Refused(..) => 2,
             KafkaFailure::AbortAndResend(_) => 1,
             KafkaFailure::Retry(_) => 0,
@@ -188,7 +188,7 @@ const STATE_IN_DOUBT: &[Code] = &[
     Code::Outdated,
 ];
 
-/// The group has moved on: with the next generation's metadata, and terms that are still current, the content passes.
+/// The group has moved on: with the next generation's metadata, and epochs that are still current, the content passes.
 const GROUP_MOVED_ON: &[Code] = &[
     Code::IllegalGeneration,
     Code::UnknownMemberId,
@@ -290,7 +290,7 @@ pub fn decide(code: Option<Code>, gravity: ErrorClass, step: ClientCall, cause: 
         ClientCall::Begin => {
             if is(STATE_IN_DOUBT) || is(TIMED_OUT) || is(TRANSIENT) || gravity == ErrorClass::Retriable {
                 // Nothing of the new transaction went out, but why a local call should fail is not known.
-                KafkaFailure::Unanswered(cause)
+                KafkaFailure::InDoubt(cause)
             } else if gravity == ErrorClass::RequiresAbort {
                 KafkaFailure::AbortAndResend(cause)
             } else {
@@ -306,13 +306,13 @@ pub fn decide(code: Option<Code>, gravity: ErrorClass, step: ClientCall, cause: 
             } else {
                 content_refusal(code, cause).unwrap_or_else(|cause| {
                     if is(STATE_IN_DOUBT) {
-                        KafkaFailure::Unanswered(cause)
+                        KafkaFailure::InDoubt(cause)
                     } else if is(TIMED_OUT) || is(TRANSIENT) || is(PURGED) {
                         KafkaFailure::AbortAndResend(cause)
                     } else if gravity == ErrorClass::Fatal || is(&[Code::Fatal]) {
                         KafkaFailure::Fatal(cause)
                     } else {
-                        // An unknown refusal of a record must not be repeated for ever.
+                        // An unknown refusal of a record must not be repeated indefinitely.
                         KafkaFailure::Refused(BrokerRefusal::Invalid, cause)
                     }
                 })
@@ -320,14 +320,14 @@ pub fn decide(code: Option<Code>, gravity: ErrorClass, step: ClientCall, cause: 
         }
         ClientCall::SendOffsets => {
             if is(TIMED_OUT) || is(TRANSIENT) || is(STATE_IN_DOUBT) || gravity == ErrorClass::Retriable {
-                KafkaFailure::Unanswered(cause)
+                KafkaFailure::InDoubt(cause)
             } else if is(GROUP_MOVED_ON) {
                 KafkaFailure::AbortAndResend(cause)
             } else {
                 content_refusal(code, cause).unwrap_or_else(|cause| match gravity {
                     ErrorClass::RequiresAbort => KafkaFailure::AbortAndResend(cause),
                     ErrorClass::Fatal | ErrorClass::Unmarked => KafkaFailure::Fatal(cause),
-                    ErrorClass::Retriable => KafkaFailure::Unanswered(cause),
+                    ErrorClass::Retriable => KafkaFailure::InDoubt(cause),
                 })
             }
         }
@@ -338,18 +338,18 @@ pub fn decide(code: Option<Code>, gravity: ErrorClass, step: ClientCall, cause: 
             } else if is(FORBIDDEN) {
                 KafkaFailure::Refused(BrokerRefusal::Permission, cause)
             } else if is(TIMED_OUT) || is(TRANSIENT) || is(STATE_IN_DOUBT) {
-                KafkaFailure::Unanswered(cause)
+                KafkaFailure::InDoubt(cause)
             } else {
                 match gravity {
                     // The library may say "abort" of a transaction whose commit has already gone out.
-                    ErrorClass::RequiresAbort | ErrorClass::Retriable => KafkaFailure::Unanswered(cause),
+                    ErrorClass::RequiresAbort | ErrorClass::Retriable => KafkaFailure::InDoubt(cause),
                     ErrorClass::Fatal | ErrorClass::Unmarked => KafkaFailure::Fatal(cause),
                 }
             }
         }
         // Whatever an abort says: only a new producer is sure to be rid of the transaction. What even that one cannot
         // cure shows when it registers.
-        ClientCall::Abort => KafkaFailure::Unanswered(cause),
+        ClientCall::Abort => KafkaFailure::InDoubt(cause),
     }
 }
 

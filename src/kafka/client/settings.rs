@@ -69,7 +69,7 @@ pub enum SettingsError {
 /// How often a client tells what it holds, in milliseconds.
 const STATISTICS_INTERVAL_MS: u64 = 1_000;
 
-/// Compressed bytes that one answer to a fetch holds at the most, half of the prefetch where that is less. It may be of one
+/// Compressed bytes that one answer to a fetch holds at most, half of the prefetch where that is less. It may be of one
 /// partition, and becomes a batch then: the more records, the more of them share a key. More than this has left the
 /// processor's cache by the time that it is taken.
 const ANSWER_BYTES: u64 = 3 << 20;

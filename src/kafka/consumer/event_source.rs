@@ -27,7 +27,7 @@ use crate::kafka::consumer::rebalance::{SourceConsumer, SourceContext};
 use crate::ports::{Clock, EventSource, SourceSink};
 use crate::record::{Epoch, Partition, Position};
 
-/// Commands that wait for the poll thread at the most. It takes them many times a second, so a sender that finds the
+/// Commands that wait for the poll thread at most. It takes them many times a second, so a sender that finds the
 /// channel full waits for milliseconds; it cannot wait for itself, because the thread never waits for a sink.
 const MAX_WAITING_COMMANDS: usize = 1024;
 
@@ -52,7 +52,7 @@ pub struct SourceParts {
     /// How many partitions the input has: more of them later is a reason to stop.
     pub partition_count: i32,
     /// Written by the poll thread, at the moment ownership begins or ends.
-    pub terms: Arc<Ownership>,
+    pub ownership: Arc<Ownership>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Takes what the source has to say. Moved to the poll thread.
@@ -81,7 +81,7 @@ impl KafkaSource {
     pub fn start(config: &Config, parts: SourceParts) -> Result<(KafkaSource, SourceHandle), StartFailure> {
         let settings = settings::consumer(config, &parts.instance)?;
         let talking = ReportingContext::new(config, ClientRole::Consumer, Arc::clone(&parts.events));
-        let context = SourceContext::new(talking, Arc::clone(&parts.terms));
+        let context = SourceContext::new(talking, Arc::clone(&parts.ownership));
         let consumer: SourceConsumer =
             settings.create_with_context(context).map_err(|error| StartFailure::Client(error.to_string()))?;
         consumer.subscribe(&[&config.kafka.topic]).map_err(|error| StartFailure::Client(error.to_string()))?;
@@ -110,8 +110,8 @@ impl KafkaSource {
 }
 
 impl EventSource for KafkaSource {
-    fn start(&self, partition: Partition, term: Epoch, position: Position) {
-        self.command(PollCommand::Start { partition, term, position });
+    fn start(&self, partition: Partition, epoch: Epoch, position: Position) {
+        self.command(PollCommand::Start { partition, epoch, position });
     }
 
     fn hold(&self, partition: Partition) {

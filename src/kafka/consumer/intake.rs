@@ -14,7 +14,7 @@ use crate::record::{Batch, Epoch, Extent, Offset, Partition, Position};
 
 /// A partition that is assigned.
 pub(super) struct ReadPartition {
-    pub(super) term: Epoch,
+    pub(super) epoch: Epoch,
     pub(super) reading: FetchState,
     /// What came a second time, so that the client was set back; `None` once a record behind it has come.
     pub(super) repeated: Option<Offset>,
@@ -23,8 +23,8 @@ pub(super) struct ReadPartition {
 }
 
 impl ReadPartition {
-    pub(super) fn new(term: Epoch, reading: FetchState) -> ReadPartition {
-        ReadPartition { term, reading, repeated: None, last_extent: Extent::default() }
+    pub(super) fn new(epoch: Epoch, reading: FetchState) -> ReadPartition {
+        ReadPartition { epoch, reading, repeated: None, last_extent: Extent::default() }
     }
 }
 
@@ -71,7 +71,7 @@ impl Round<'_> {
                     return;
                 }
                 // Anything else was fetched before the partition was held or revoked.
-                let Some(ReadPartition { term, reading: FetchState::Started { next, open }, repeated, last_extent }) =
+                let Some(ReadPartition { epoch, reading: FetchState::Started { next, open }, repeated, last_extent }) =
                     self.owned.get_mut(&partition)
                 else {
                     return;
@@ -87,7 +87,8 @@ impl Round<'_> {
                     });
                     return;
                 }
-                incoming.copy_into(open.get_or_insert_with(|| Batch::with_room(partition, *term, *next, *last_extent)));
+                incoming
+                    .copy_into(open.get_or_insert_with(|| Batch::with_room(partition, *epoch, *next, *last_extent)));
                 *next = offset.next();
                 *repeated = None;
                 self.records += 1;
@@ -134,8 +135,8 @@ impl Outbox {
             SourceEvent::Batch(batch) => batch.partition() != of,
             SourceEvent::Expired { partition, .. } => *partition != of,
             SourceEvent::Assigned(_)
-            | SourceEvent::Revoked { .. }
-            | SourceEvent::Gone(_)
+            | SourceEvent::Revoking { .. }
+            | SourceEvent::Revoked(_)
             | SourceEvent::Lost(_)
             | SourceEvent::Failed(_) => true,
         });

@@ -8,8 +8,8 @@
 //! * a) What is said about ownership overtakes batches that the sink has no room for: a full sink must not cost the
 //!   group its rebalance. Batches of a partition that goes are dropped; its next owner reads them again.
 //! * b) A partition is assigned paused and at no particular position; it reads from its start's position on, and never
-//!   before. Records that do not belong to the current term are dropped.
-//! * c) Offsets of one term only rise. The client may give records a second time: when it pauses a partition for a
+//!   before. Records that do not belong to the current epoch are dropped.
+//! * c) Offsets of one epoch only rise. The client may give records a second time: when it pauses a partition for a
 //!   rebalance, it notes its place before it has counted what it is just handing out. So the first record below the
 //!   position has the client set back to it; one right after that is a reason to stop, not to skip.
 //! * d) Leaving drains first and tells the group afterwards: once the client has no subscription it sends no heartbeats,
@@ -17,7 +17,7 @@
 //! * e) An assignment outside of a rebalance could be taken for the answer to a revocation that waits in the queue. So
 //!   whatever revocation turns up right after one counts as lost.
 //! * f) When the client stops reading a partition, some time after it was unassigned, it undoes the forwarding of the
-//!   partition's queue: records of a later assignment would wait there for ever. So a start forwards again, after the
+//!   partition's queue: records of a later assignment would wait there indefinitely. So a start forwards again, after the
 //!   seek has shown that the stop is over.
 //! * g) The client's thread for a broker sleeps up to a second when it has nothing to fetch, and a resume does not wake
 //!   it. A request to the broker does, so a start asks for something.
@@ -47,7 +47,7 @@ use crate::kafka::consumer::event_source::{PhaseWatch, PollPhase, SourceParts};
 use crate::kafka::consumer::intake::{FetchCause, FetchFailure, FetchState, Outbox, ReadPartition, Round};
 use crate::kafka::consumer::poll_thread::positions::{EXPIRED_RETRY, IDLE_INTERVAL, INTERRUPTED_RETRY, starting};
 use crate::kafka::consumer::rebalance::{
-    Drain, Ending, GroupNotice, OwnershipChange, Revocation, SourceConsumer, end_terms, partitions_of,
+    Drain, Ending, GroupNotice, OwnershipChange, Revocation, SourceConsumer, end_epochs, partitions_of,
 };
 use crate::ports::{Clock, Drained, SourceEvent, SourceFailure, SourceSink};
 use crate::record::{Epoch, Partition, Position};
@@ -56,10 +56,10 @@ use crate::record::{Epoch, Partition, Position};
 const RECORD_WAIT: Duration = Duration::from_millis(10);
 /// How long a turn waits for a command while records are not welcome.
 const FULL_WAIT: Duration = Duration::from_millis(2);
-/// Events of the consumer's queue that are served in one turn at the most.
+/// Events of the consumer's queue that are served in one turn at most.
 const GROUP_EVENTS_PER_TURN: usize = 16;
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes that one round takes at the most, give or take what one call returns. The larger a batch, the more of its records
+/// Bytes that one round takes at most, give or take what one call returns. The larger a batch, the more of its records
 /// share a key and with it a message, a snapshot and a place in the processor's cache.
 const ROUND_BYTES: u64 = 8 << 20;
 /// A round takes at most one part in so many of `limits.max_in_flight_bytes`, so that one is taken while others are worked on.
@@ -74,8 +74,8 @@ pub(super) enum PollCommand {
     Start {
         /// The partition.
         partition: Partition,
-        /// Under which term.
-        term: Epoch,
+        /// Under which epoch.
+        epoch: Epoch,
         /// From where.
         position: Position,
     },
@@ -103,7 +103,7 @@ pub(super) struct PollThread {
     topic: String,
     instance: String,
     partition_count: i32,
-    terms: Arc<Ownership>,
+    ownership: Arc<Ownership>,
     clock: Arc<dyn Clock>,
     sink: Box<dyn SourceSink>,
     events: Arc<dyn ClientEvents>,
@@ -145,7 +145,7 @@ enum LeaveStep {
 
 impl PollThread {
     pub(super) fn new(config: &Config, parts: SourceParts, wiring: PollParts) -> PollThread {
-        let SourceParts { instance, partition_count, terms, clock, sink, events } = parts;
+        let SourceParts { instance, partition_count, ownership, clock, sink, events } = parts;
         let next_idle_check = clock.now() + IDLE_INTERVAL;
         PollThread {
             queue: BatchQueue::new(Arc::clone(&wiring.consumer)),
@@ -153,7 +153,7 @@ impl PollThread {
             topic: config.kafka.topic.clone(),
             instance,
             partition_count,
-            terms,
+            ownership,
             clock,
             sink,
             events,
@@ -301,9 +301,9 @@ impl PollThread {
             return;
         }
         let begun: Vec<(Partition, Epoch)> =
-            partitions.into_iter().map(|partition| (partition, self.terms.begin(partition))).collect();
-        for &(partition, term) in &begun {
-            self.owned.insert(partition, ReadPartition::new(term, FetchState::Held));
+            partitions.into_iter().map(|partition| (partition, self.ownership.begin(partition))).collect();
+        for &(partition, epoch) in &begun {
+            self.owned.insert(partition, ReadPartition::new(epoch, FetchState::Held));
         }
         self.outbox.urgent.push_back(SourceEvent::Assigned(begun));
     }
@@ -321,7 +321,7 @@ impl PollThread {
         let drain = match &self.course {
             // These partitions are being drained already, with all others.
             RunState::Leaving { step: LeaveStep::Draining { drain, .. }, .. } => Arc::clone(drain),
-            RunState::Leaving { step: LeaveStep::Closing, .. } => return self.give_up(&list, Ending::Gone),
+            RunState::Leaving { step: LeaveStep::Closing, .. } => return self.give_up(&list, Ending::Revoked),
             RunState::Running | RunState::Failed | RunState::Ended => self.announce_revocation(&partitions, deadline),
         };
         self.revocation = Some(Revocation { list, deadline, drain });
@@ -330,7 +330,7 @@ impl PollThread {
     /// Tells the sink that these partitions are about to go. What comes back is finished once nobody needs them.
     fn announce_revocation(&mut self, partitions: &[Partition], deadline: Instant) -> Arc<Drain> {
         let ending: Vec<(Partition, Epoch)> =
-            partitions.iter().filter_map(|&partition| Some((partition, self.terms.current(partition)?))).collect();
+            partitions.iter().filter_map(|&partition| Some((partition, self.ownership.current(partition)?))).collect();
         let drain = Arc::new(Drain::default());
         if ending.is_empty() {
             drain.finish();
@@ -342,7 +342,7 @@ impl PollThread {
             // A full channel wakes the thread, too.
             drop(wake.try_send(PollCommand::Wake));
         });
-        self.outbox.urgent.push_back(SourceEvent::Revoked { partitions: ending, deadline, drained });
+        self.outbox.urgent.push_back(SourceEvent::Revoking { partitions: ending, deadline, drained });
         drain
     }
 
@@ -364,7 +364,7 @@ impl PollThread {
         }
     }
 
-    /// Ends the terms first: from then on nothing of them is sent, whatever metadata the commit thread has.
+    /// Ends the epochs first: from then on nothing of them is sent, whatever metadata the commit thread has.
     fn give_up(&mut self, list: &TopicPartitionList, ending: Ending) {
         let partitions = partitions_of(list);
         self.end_ownership(&partitions, ending);
@@ -374,13 +374,13 @@ impl PollThread {
     }
 
     fn end_ownership(&mut self, partitions: &[Partition], ending: Ending) {
-        let ended = end_terms(&self.terms, partitions);
+        let ended = end_epochs(&self.ownership, partitions);
         for partition in partitions {
             self.owned.remove(partition);
         }
         if !ended.is_empty() {
             self.outbox.urgent.push_back(match ending {
-                Ending::Gone => SourceEvent::Gone(ended),
+                Ending::Revoked => SourceEvent::Revoked(ended),
                 Ending::Lost => SourceEvent::Lost(ended),
             });
         }
@@ -399,22 +399,22 @@ impl PollThread {
 
     fn obey(&mut self, command: PollCommand) {
         match command {
-            PollCommand::Start { partition, term, position } => self.begin_start(partition, term, position),
+            PollCommand::Start { partition, epoch, position } => self.begin_start(partition, epoch, position),
             PollCommand::Hold(partition) => self.hold(partition),
             PollCommand::Leave => self.begin_leaving(),
             PollCommand::Wake => {}
         }
     }
 
-    fn begin_start(&mut self, partition: Partition, term: Epoch, position: Position) {
+    fn begin_start(&mut self, partition: Partition, epoch: Epoch, position: Position) {
         let going =
             self.revocation.as_ref().is_some_and(|revocation| partitions_of(&revocation.list).contains(&partition));
-        if going || !matches!(self.course, RunState::Running) || !self.terms.is_current(partition, term) {
+        if going || !matches!(self.course, RunState::Running) || !self.ownership.is_current(partition, epoch) {
             return;
         }
         let since = self.clock.now();
         if let Some(owned) = self.owned.get_mut(&partition) {
-            *owned = ReadPartition::new(term, starting(position, since, since));
+            *owned = ReadPartition::new(epoch, starting(position, since, since));
             self.outbox.drop_data(partition);
         }
     }
@@ -475,10 +475,10 @@ impl PollThread {
             let FetchState::Started { open, .. } = &mut owned.reading else { continue };
             let Some(batch) = open.take() else { continue };
             owned.last_extent = batch.extent();
-            if self.terms.is_current(partition, owned.term) {
+            if self.ownership.is_current(partition, owned.epoch) {
                 self.outbox.data.push_back(SourceEvent::Batch(batch));
             } else {
-                // The term was renewed: the next start tells from where to read again.
+                // The epoch was renewed: the next start tells from where to read again.
                 owned.reading = FetchState::Held;
             }
         }
@@ -534,7 +534,7 @@ impl PollThread {
     }
 }
 
-/// What to do about an error that the client would go on meeting for ever. `None` where it may pass.
+/// What to do about an error that the client would go on meeting indefinitely. `None` where it may pass.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the list of codes is librdkafka's, and open")]
 fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
     match code {

@@ -41,14 +41,14 @@ pub(super) enum GroupNotice {
 /// The context of the source's consumer.
 pub struct SourceContext {
     talking: ReportingContext,
-    terms: Arc<Ownership>,
+    ownership: Arc<Ownership>,
     notices: Mutex<VecDeque<GroupNotice>>,
     attended: AtomicBool,
 }
 
 impl SourceContext {
-    pub(super) fn new(talking: ReportingContext, terms: Arc<Ownership>) -> SourceContext {
-        SourceContext { talking, terms, notices: Mutex::default(), attended: AtomicBool::new(true) }
+    pub(super) fn new(talking: ReportingContext, ownership: Arc<Ownership>) -> SourceContext {
+        SourceContext { talking, ownership, notices: Mutex::default(), attended: AtomicBool::new(true) }
     }
 
     /// The oldest notice that nobody has answered.
@@ -69,7 +69,7 @@ impl SourceContext {
                 list.set_all_offsets(rdkafka::Offset::Offset(0)).and_then(|()| consumer.incremental_assign(&list))
             }
             GroupNotice::Revoke(list) => {
-                end_terms(&self.terms, &partitions_of(&list));
+                end_epochs(&self.ownership, &partitions_of(&list));
                 consumer.incremental_unassign(&list)
             }
         };
@@ -151,7 +151,7 @@ impl Drain {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
     /// In good order, at the end of a revocation.
-    Gone,
+    Revoked,
     /// Before anybody said so.
     Lost,
 }
@@ -161,7 +161,7 @@ impl Revocation {
     pub(super) fn ending(&self, now: Instant, ownership: OwnershipChange) -> Option<Ending> {
         match ownership {
             OwnershipChange::Lost => Some(Ending::Lost),
-            OwnershipChange::Kept => (self.drain.is_finished() || now >= self.deadline).then_some(Ending::Gone),
+            OwnershipChange::Kept => (self.drain.is_finished() || now >= self.deadline).then_some(Ending::Revoked),
         }
     }
 }
@@ -181,7 +181,7 @@ impl OwnershipChange {
     }
 }
 
-/// Ends the terms of these partitions and names those that there were.
-pub(super) fn end_terms(terms: &Ownership, partitions: &[Partition]) -> Vec<(Partition, Epoch)> {
-    partitions.iter().filter_map(|&partition| Some((partition, terms.end(partition)?))).collect()
+/// Ends the epochs of these partitions and names those that there were.
+pub(super) fn end_epochs(ownership: &Ownership, partitions: &[Partition]) -> Vec<(Partition, Epoch)> {
+    partitions.iter().filter_map(|&partition| Some((partition, ownership.end(partition)?))).collect()
 }

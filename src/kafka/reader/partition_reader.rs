@@ -5,7 +5,7 @@
 //! uncommitted records, and reads committed ones until its *position* is there: markers take offsets too, and the
 //! records of aborted transactions are never seen, so the last record says nothing.
 //!
-//! Every wait ends: with the partition's term, which is looked at several times a second; when the position stands
+//! Every wait ends: with the partition's epoch, which is looked at several times a second; when the position stands
 //! still for longer than any transaction may last, which is a hanging transaction; or when the brokers' errors last as
 //! long.
 //!
@@ -36,7 +36,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// Copied at once before records are handed on: large enough to be quick, small enough for several readers.
 const CHUNK_BYTES: u64 = 262_144;
 
-/// What one turn of reading counts for at the most, far above what it takes.
+/// What one turn of reading counts for at most, far above what it takes.
 const LONGEST_TURN: Duration = Duration::from_secs(5);
 
 /// How long one question for bounds or committed offsets may block, so that cancellation is seen in between.
@@ -89,7 +89,7 @@ pub struct ReaderSettings {
     pub input: String,
     /// Snapshots.
     pub state: String,
-    /// Dead letters.
+    /// DLQ records.
     pub dlq: String,
     /// A position that stands still for longer, or an error that lasts longer, ends the read. Longer than any
     /// transaction may last, and than the coordinator takes to notice: its timeout and 15 s.
@@ -136,13 +136,13 @@ pub struct ReadProgress {
     pub stalled: Duration,
 }
 
-/// Reads one partition under one term.
+/// Reads one partition under one epoch.
 pub struct KafkaPartitionReader<'a, C: ConsumerContext + 'static> {
     clients: &'a mut ReaderClients<C>,
     settings: &'a ReaderSettings,
     partition: Partition,
-    term: Epoch,
-    terms: Arc<Ownership>,
+    epoch: Epoch,
+    ownership: Arc<Ownership>,
     clock: Arc<dyn Clock>,
     tell: &'a mut dyn FnMut(ReportedEnd),
 }
@@ -152,16 +152,16 @@ impl<'a, C: ConsumerContext + 'static> KafkaPartitionReader<'a, C> {
     pub fn new(
         clients: &'a mut ReaderClients<C>,
         settings: &'a ReaderSettings,
-        (partition, term): (Partition, Epoch),
-        terms: Arc<Ownership>,
+        (partition, epoch): (Partition, Epoch),
+        ownership: Arc<Ownership>,
         clock: Arc<dyn Clock>,
         tell: &'a mut dyn FnMut(ReportedEnd),
     ) -> KafkaPartitionReader<'a, C> {
-        KafkaPartitionReader { clients, settings, partition, term, terms, clock, tell }
+        KafkaPartitionReader { clients, settings, partition, epoch, ownership, clock, tell }
     }
 
     fn check_owned(&self) -> Result<(), ReadFailure> {
-        match self.terms.is_current(self.partition, self.term) {
+        match self.ownership.is_current(self.partition, self.epoch) {
             true => Ok(()),
             false => Err(ReadFailure::Cancelled),
         }
@@ -308,7 +308,7 @@ impl<C: ConsumerContext + 'static> KafkaPartitionReader<'_, C> {
         let mut stall = StallTimer { position: from, since: self.clock.now(), error: None };
         let mut reported = stall.since;
         let mut looked = stall.since;
-        let mut chunk = Batch::new(self.partition, self.term, from);
+        let mut chunk = Batch::new(self.partition, self.epoch, from);
         while stall.position < until {
             self.check_owned()?;
             let failed = self.take_what_is_there(&mut chunk, until, take);

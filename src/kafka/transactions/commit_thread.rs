@@ -3,7 +3,7 @@
 //! A commit goes through the steps of [`CommitStep`]: the records are produced and drained; then, in this order,
 //!
 //! a) the group's metadata is taken, and refused where it fences nothing (see `membership`);
-//! b) every stretch's term is compared. Metadata that was taken while a term was current is of a generation in which
+//! b) every stretch's epoch is compared. Metadata that was taken while a epoch was current is of a generation in which
 //!    the partition was owned; the other way round, a partition lost in between would go out under newer metadata;
 //! c) the offsets are sent, which the broker refuses from an older generation;
 //! d) the transaction is committed.
@@ -13,7 +13,7 @@
 //! and so ended whatever the old one had under way, the group's committed offsets are asked for.
 //!
 //! The client's calls block, and one of them does not keep its limit: sending offsets, while the group's coordinator is
-//! away (librdkafka#5456, #5511), may last for ever. So the calls are made on a thread of their own (`worker`), which is
+//! away (librdkafka#5456, #5511), may last indefinitely. So the calls are made on a thread of their own (`worker`), which is
 //! given up together with its producer when a call is overdue by `GRACE`:
 //!
 //! e) An abandoned worker begins no further call: each step asks [`CommitPhase`] first whose turn it is. The call that it
@@ -72,7 +72,7 @@ pub struct CommitSettings {
     pub topic: String,
     /// The state topic.
     pub state_topic: String,
-    /// The dead letter topic.
+    /// The DLQ topic.
     pub dlq_topic: String,
     /// The consumer group.
     pub group_id: String,
@@ -192,7 +192,7 @@ pub struct CommitThread {
 
 enum CommitRequest {
     Commit(Arc<TransactionContent>, ReplyOnce),
-    Renew(Vec<Partition>, ReplyOnce),
+    ResetProducer(Vec<Partition>, ReplyOnce),
 }
 
 impl CommitThread {
@@ -205,7 +205,7 @@ impl CommitThread {
         clients: CommitClients,
         context: C,
         group: GroupView,
-        terms: Arc<Ownership>,
+        ownership: Arc<Ownership>,
         mark: OffsetMetadata,
         clock: Arc<dyn Clock>,
     ) -> io::Result<CommitThread> {
@@ -216,7 +216,7 @@ impl CommitThread {
             clients,
             context,
             group,
-            terms,
+            ownership,
             mark,
             clock,
             phase: Arc::clone(&phase),
@@ -248,7 +248,7 @@ impl CommitThread {
         else {
             return;
         };
-        let (CommitRequest::Commit(_, reply) | CommitRequest::Renew(_, reply)) = request;
+        let (CommitRequest::Commit(_, reply) | CommitRequest::ResetProducer(_, reply)) = request;
         reply.answer(CommitOutcome::Fatal {
             cause: "the commit thread has ended, or was asked twice at once".to_owned(),
         });
@@ -261,11 +261,11 @@ impl Transactions for CommitThread {
     }
 
     fn renew(&self, partitions: Vec<Partition>, reply: Reply) {
-        self.ask(CommitRequest::Renew(partitions, ReplyOnce(Some(reply))));
+        self.ask(CommitRequest::ResetProducer(partitions, ReplyOnce(Some(reply))));
     }
 }
 
-/// A reply that is given even when the thread panics: nobody may wait for ever.
+/// A reply that is given even when the thread panics: nobody may wait indefinitely.
 struct ReplyOnce(Option<Reply>);
 
 impl ReplyOnce {
@@ -291,7 +291,7 @@ struct Tools<C> {
     clients: CommitClients,
     context: C,
     group: GroupView,
-    terms: Arc<Ownership>,
+    ownership: Arc<Ownership>,
     mark: OffsetMetadata,
     clock: Arc<dyn Clock>,
     phase: Arc<CommitPhase>,
@@ -322,7 +322,7 @@ impl<C: ConsumerContext + Clone + 'static> Supervisor<C> {
         while let Ok(request) = inbox.recv() {
             let (job, reply) = match request {
                 CommitRequest::Commit(content, reply) => (Job::Commit(content), reply),
-                CommitRequest::Renew(partitions, reply) => (Job::Renew(partitions), reply),
+                CommitRequest::ResetProducer(partitions, reply) => (Job::ResetProducer(partitions), reply),
             };
             reply.answer(self.carry_out(job));
         }
@@ -400,7 +400,7 @@ pub fn given_up(step: CommitStep, waited: Duration, outstanding: usize) -> Commi
     }
     let waited_ms = millis(waited);
     let cause = format!("{step:?} did not return within {waited_ms} ms, and was given up with its producer");
-    CommitOutcome::Unanswered { cause }
+    CommitOutcome::InDoubt { cause }
 }
 
 /// Counts one until it is dropped.

@@ -1,6 +1,6 @@
-//! Writes snapshots and dead letters down as Kafka records: which headers, in which order.
+//! Writes snapshots and DLQ records down as Kafka records: which headers, in which order.
 //!
-//! No timestamp is copied: a record is stamped when it is produced, or a dead letter of an old event would expire at
+//! No timestamp is copied: a record is stamped when it is produced, or a DLQ record of an old event would expire at
 //! once.
 
 use rdkafka::message::{Header, OwnedHeaders};
@@ -17,7 +17,7 @@ pub struct OutRecord<'a> {
     pub partition: i32,
     /// `None` is null.
     pub key: Option<&'a [u8]>,
-    /// `None` is null: a tombstone, or a truncated dead letter.
+    /// `None` is null: a tombstone, or a truncated DLQ record.
     pub value: Option<&'a [u8]>,
     /// In order.
     pub headers: OwnedHeaders,
@@ -47,9 +47,9 @@ pub fn snapshot<'a>(topic: &'a str, group: &str, snapshot: &'a Snapshot) -> OutR
     }
 }
 
-/// The dead letter topic's record of `letter`: the event as it was, then why it is here.
+/// The DLQ topic's record of `letter`: the event as it was, then why it is here.
 #[must_use]
-pub fn dead_letter<'a>(topic: &'a str, source_topic: &str, letter: &'a RejectedEvent) -> OutRecord<'a> {
+pub fn dlq_record<'a>(topic: &'a str, source_topic: &str, letter: &'a RejectedEvent) -> OutRecord<'a> {
     let event = letter.record();
     let partition = letter.batch.partition().0;
     let mut headers = OwnedHeaders::new_with_capacity(event.headers.len() + 8);

@@ -303,7 +303,7 @@ impl<C: ClientContext + 'static> Transaction<C> {
 
     /// Adds the input offsets under the group's generation.
     ///
-    /// The client may block here far beyond its limit while the group's coordinator is away, and for ever where nothing
+    /// The client may block here far beyond its limit while the group's coordinator is away, and indefinitely where nothing
     /// tells it that the coordinator is back. Whoever calls has to be ready to give this thread up.
     ///
     /// # Errors
@@ -390,7 +390,7 @@ impl<C: ClientContext + 'static> Transaction<C> {
             None if took < RESENT_AFTER => return Ok(()),
             None => Cause::timeout("it succeeded, but so late that it may have been sent twice"),
         };
-        Err(KafkaFailure::Unanswered(Cause {
+        Err(KafkaFailure::InDoubt(Cause {
             text: format!("{step:?} took {} ms: {}", took.as_millis(), cause.text),
             ..cause
         }))

@@ -16,8 +16,8 @@ log_events! {
         pub events: u64,
         /// Snapshots that it carries.
         pub snapshots: u64,
-        /// Dead letters that it carries.
-        pub dead_letters: u64,
+        /// DLQ records that it carries.
+        pub dlq_records: u64,
         /// Bytes that it carries.
         pub bytes: u64,
         /// How long it took.
@@ -40,7 +40,7 @@ log_events! {
 
     /// A transaction ended without a clear answer. The producer is not used again; a new one is built, and then the
     /// committed offsets tell whether it took effect.
-    #[event(WARN, "transaction_unanswered", "a transaction ended without a clear answer")]
+    #[event(WARN, "transaction_in_doubt", "a transaction ended without a clear answer")]
     #[action("none if it passes; else look at the brokers and the network")]
     pub struct TransactionInDoubt<'a> {
         /// Number of the transaction.
@@ -66,7 +66,7 @@ log_events! {
     }
 
     /// A new producer is there, and the committed offsets told what became of the last transaction.
-    #[event(WARN, "producer_renewed", "a new producer was built")]
+    #[event(WARN, "producer_reset", "a new producer was built")]
     #[action("none; after `disagrees` the partitions recover again")]
     pub struct ProducerReset<'a> {
         /// Number of the last transaction.
@@ -78,7 +78,7 @@ log_events! {
     }
 
     /// No new producer could be had. It is tried again.
-    #[event(WARN, "producer_renew_failed", "a new producer could not be built")]
+    #[event(WARN, "producer_reset_failed", "a new producer could not be built")]
     #[action("look at the brokers; the watchdog ends the process if it lasts")]
     pub struct ProducerResetFailed<'a> {
         /// What the brokers or the client said.
@@ -99,7 +99,7 @@ log_events! {
 
     /// A partition is treated as lost although the group has not taken it, because it is not certain what of it is
     /// committed. It recovers again.
-    #[event(WARN, "partition_forfeited", "a partition is treated as lost")]
+    #[event(WARN, "partition_invalidated", "a partition is treated as lost")]
     #[action("none if it passes; if it comes again, another program commits for this group: give each its own")]
     pub struct PartitionInvalidated<'a> {
         /// The partition.
@@ -118,10 +118,10 @@ log_events! {
         pub events: u64,
     }
 
-    /// The dead letter of an event was too large for the topic, and went there without its value. Those that follow are
+    /// The DLQ record of an event was too large for the topic, and went there without its value. Those that follow are
     /// counted by `records_truncated`.
-    #[event(WARN, "record_truncated", "a dead letter went without its value")]
-    #[action("raise `max.message.bytes` of the dead letter topic to the input's and 64 KiB more")]
+    #[event(WARN, "record_truncated", "a DLQ record went without its value")]
+    #[action("raise `max.message.bytes` of the DLQ topic to the input's and 64 KiB more")]
     pub struct RecordTruncated {
         /// Partition of the event.
         pub partition: i32,
@@ -131,8 +131,8 @@ log_events! {
         pub bytes: u64,
     }
 
-    /// More dead letters went without their values.
-    #[event(WARN, "records_truncated", "more dead letters went without their values")]
+    /// More DLQ records went without their values.
+    #[event(WARN, "records_truncated", "more DLQ records went without their values")]
     #[action("as for `record_truncated`")]
     pub struct RecordsTruncated {
         /// How many in the window.

@@ -18,7 +18,7 @@ log_events! {
         pub owned: u64,
     }
 
-    /// The group took partitions back in good order: what was applied is committed.
+    /// The group took partitions back cleanly: what was applied is committed.
     #[event(INFO, "partitions_revoked", "partitions were revoked")]
     #[action("none")]
     pub struct PartitionsRevoked<'a> {

@@ -91,7 +91,7 @@ log_events! {
         pub oldest_partition: Option<i32>,
         /// Its offset.
         pub oldest_offset: Option<i64>,
-        /// The keys with most events read within the interval, five at the most, such as `42:1200,7:300`, shown as
+        /// The keys with most events read within the interval, five at most, such as `42:1200,7:300`, shown as
         /// `log.keys` wants it. Counted with a fixed number of counters: a count may be off by 1/64 of the interval's
         /// events.
         pub hottest_keys: String,
@@ -105,7 +105,7 @@ log_events! {
         /// Entities that are actors.
         pub entities_active: u64,
         /// Entities that are snapshots in memory.
-        pub entities_at_rest: u64,
+        pub entities_passivated: u64,
         /// Bytes of the snapshots in memory.
         pub state_bytes: u64,
         /// Bytes read and not committed.

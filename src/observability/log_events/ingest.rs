@@ -3,13 +3,13 @@
 use crate::observability::log_events::{LoggedKey, log_events};
 
 log_events! {
-    target: "steward::intake",
+    target: "steward::ingest",
     title: "Events and intake",
 
-    /// An event was rejected and goes to the dead letter topic. The first of its reason is written; those that follow
+    /// An event was rejected and goes to the DLQ topic. The first of its reason is written; those that follow
     /// are counted by `events_rejected`.
     #[event(WARN, "event_rejected", "an event was rejected")]
-    #[action("read `reason` and the dead letter's `steward-detail`, fix the producer")]
+    #[action("read `reason` and the DLQ record's `steward-detail`, fix the producer")]
     pub struct EventRejected<'a> {
         /// Code of the reason, as in `steward-reason`.
         pub reason: &'a str,
@@ -44,7 +44,7 @@ log_events! {
         pub last_offset: i64,
     }
 
-    /// Entity code panicked on an event. The event goes to the dead letter topic, the entity goes on from its last good
+    /// Entity code panicked on an event. The event goes to the DLQ topic, the entity goes on from its last good
     /// state. Those that follow are counted by `entities_panicked`.
     #[event(ERROR, "entity_panicked", "entity code panicked on an event")]
     #[action("fix the entity's code, then send the event again")]
@@ -55,7 +55,7 @@ log_events! {
         pub offset: i64,
         /// The event's key, as `log.keys` wants it shown.
         pub key: Option<LoggedKey>,
-        /// File, line and column in the source. What the panic said may quote the event, and stands in the dead letter's
+        /// File, line and column in the source. What the panic said may quote the event, and stands in the DLQ record's
         /// `steward-detail` alone.
         pub location: Option<&'a str>,
         /// Panics since the process started.
@@ -94,7 +94,7 @@ log_events! {
     }
 
     /// What is read but not committed has reached its bound, and reading pauses. Commits are slower than intake.
-    #[event(INFO, "intake_paused", "intake pauses")]
+    #[event(INFO, "ingest_paused", "intake pauses")]
     #[action("none, unless it lasts: then look at `transaction_p99_ms` in `stats`, and at the brokers")]
     pub struct IngestPaused {
         /// Bytes held.
@@ -104,7 +104,7 @@ log_events! {
     }
 
     /// Reading goes on.
-    #[event(INFO, "intake_resumed", "intake goes on")]
+    #[event(INFO, "ingest_resumed", "intake goes on")]
     #[action("none")]
     pub struct IngestResumed {
         /// Bytes held.

@@ -30,7 +30,7 @@ log_events! {
     pub struct ProcessStopping<'a> {
         /// `sigterm`, `sigint`, `sighup` on a terminal, or `error`.
         pub cause: &'a str,
-        /// How long it may take at the most.
+        /// How long it may take at most.
         pub drain_timeout_ms: u64,
     }
 
@@ -45,7 +45,7 @@ log_events! {
         pub stopping_ms: u64,
     }
 
-    /// The last line of a process that ended in good order.
+    /// The last line of a process that ended cleanly.
     #[event(INFO, "process_stopped", "the process has stopped")]
     #[action("none")]
     pub struct ProcessStopped {

@@ -13,7 +13,7 @@ log_events! {
         /// The partition.
         pub partition: i32,
         /// The ownership; it rises with each assignment.
-        pub term: u64,
+        pub epoch: u64,
     }
 
     /// Recovery waits for a transaction that an earlier owner left open. The coordinator ends it after that owner's
@@ -60,7 +60,7 @@ log_events! {
         /// The partition.
         pub partition: i32,
         /// The ownership.
-        pub term: u64,
+        pub epoch: u64,
         /// How long it took.
         pub took_ms: u64,
         /// Entities that exist.
@@ -73,7 +73,7 @@ log_events! {
         pub start: i64,
         /// Events that were replayed silently.
         pub replayed: u64,
-        /// Of these, events that the state or the dead letters contained.
+        /// Of these, events that the state or the DLQ records contained.
         pub skipped: u64,
     }
 
@@ -90,8 +90,8 @@ log_events! {
     }
 
     /// Verification found that writes were lost: the events between `from` and `until` give other entities or other
-    /// dead letters than the topics hold. What was missing has been published.
-    #[event(ERROR, "write_healed", "a lost write was healed")]
+    /// DLQ records than the topics hold. What was missing has been published.
+    #[event(ERROR, "lost_write_repaired", "a lost write was repaired")]
     #[action("none for the data. Readers of the state have seen older values since; look at what the brokers went through")]
     pub struct LostWriteRepaired {
         /// The partition.
@@ -100,7 +100,7 @@ log_events! {
         pub entities: u64,
         /// Events applied to them.
         pub events: u64,
-        /// Dead letters that are published.
+        /// DLQ records that are published.
         pub rejections: u64,
         /// First position of the verified stretch.
         pub from: i64,
@@ -184,13 +184,13 @@ log_events! {
         pub count: u64,
     }
 
-    /// A record in the dead letter topic does not carry steward's headers. It is ignored.
-    #[event(WARN, "dead_letter_unreadable", "a dead letter does not carry the headers")]
-    #[action("find out who else writes to the dead letter topic")]
+    /// A record in the DLQ topic does not carry steward's headers. It is ignored.
+    #[event(WARN, "dlq_record_unreadable", "a DLQ record does not carry the headers")]
+    #[action("find out who else writes to the DLQ topic")]
     pub struct DlqRecordUnreadable {
         /// The partition.
         pub partition: i32,
-        /// Offset of the last such record in the dead letter topic.
+        /// Offset of the last such record in the DLQ topic.
         pub offset: i64,
         /// How many in this recovery.
         pub count: u64,

@@ -20,7 +20,7 @@ log_events! {
         pub limit_ms: u64,
     }
 
-    /// A state or dead letter topic was missing and has been created.
+    /// A state or DLQ topic was missing and has been created.
     #[event(INFO, "topic_created", "a topic was created")]
     #[action("none; where topics are managed elsewhere, set `kafka.create_topics = false`")]
     pub struct TopicCreated<'a> {
@@ -33,7 +33,7 @@ log_events! {
     }
 
     /// A guard could not look, because a permission is missing, and `guards.unchecked` allows that.
-    #[event(WARN, "guard_unchecked", "a guard could not look at a topic")]
+    #[event(WARN, "preflight_unchecked", "a guard could not look at a topic")]
     #[action("grant the ACL that `acl` names")]
     pub struct PreflightUnchecked<'a> {
         /// Name of the guard.
@@ -45,7 +45,7 @@ log_events! {
     }
 
     /// A guard found a topic on which the promises would not hold. The process ends.
-    #[event(ERROR, "guard_refused", "a guard refused a topic")]
+    #[event(ERROR, "preflight_refused", "a guard refused a topic")]
     #[action("do what `remedy` says")]
     pub struct PreflightRefused<'a> {
         /// The guard's name.

@@ -1,5 +1,5 @@
 //! Where an entity sits while it judges an event, so that whoever watches can name the one that does not come back.
-//! One seat for each thread of entities: a thread runs one entity at a time.
+//! One current_event for each thread of entities: a thread runs one entity at a time.
 //!
 //! Absent on purpose: a lock. It is written for each event, and costs two plain stores.
 

@@ -33,22 +33,22 @@ pub(super) struct Report {
     /// What recoveries found missing, until it is published. Only then it was missing for sure: a process that does not
     /// know yet that it has lost the partition reads what its next owner is about to write, and nothing of its own is
     /// taken any more.
-    healing: BTreeMap<Partition, (Epoch, Repaired)>,
+    repairing: BTreeMap<Partition, (Epoch, Repaired)>,
 }
 
 impl Default for Report {
     fn default() -> Report {
         let rejected = LogThrottle::new(SUMMARY_WINDOW, Reason::ALL.len());
-        Report { rejected, truncated: LogThrottle::new(SUMMARY_WINDOW, 1), panics: 0, healing: BTreeMap::new() }
+        Report { rejected, truncated: LogThrottle::new(SUMMARY_WINDOW, 1), panics: 0, repairing: BTreeMap::new() }
     }
 }
 
 impl Report {
     /// A partition was recovered.
-    pub(super) fn joined(&mut self, partition: Partition, term: Epoch, healed: Option<Repaired>) {
-        match healed {
-            Some(healed) => self.healing.insert(partition, (term, healed)),
-            None => self.healing.remove(&partition),
+    pub(super) fn joined(&mut self, partition: Partition, epoch: Epoch, repaired: Option<Repaired>) {
+        match repaired {
+            Some(repaired) => self.repairing.insert(partition, (epoch, repaired)),
+            None => self.repairing.remove(&partition),
         };
     }
 
@@ -60,23 +60,23 @@ impl Report {
             shared.stats.applied(done.outcomes.applied);
             shared.stats.skipped(done.outcomes.skipped);
             bytes += done.outcomes.weight_bytes();
-            for letter in &done.outcomes.dead_letters {
-                self.dead_letter(letter, shared);
+            for letter in &done.outcomes.dlq_records {
+                self.dlq_record(letter, shared);
             }
             let timestamps_ms = done.open.batch.iter().filter_map(|record| record.timestamp_ms);
             shared.stats.latencies_ms(timestamps_ms.map(|timestamp_ms| now_ms.saturating_sub(timestamp_ms)));
             events += done.open.batch.len() as u64;
         }
         for stretch in &receipt.stretches {
-            self.healed(stretch.partition, stretch.term);
-            shared.vitals.committed(stretch.partition, stretch.end, shared.clock.now());
+            self.repaired(stretch.partition, stretch.epoch);
+            shared.status.committed(stretch.partition, stretch.end, shared.clock.now());
         }
         shared.stats.transaction(receipt.took);
         TransactionCommitted {
             number: receipt.number,
             events,
             snapshots: receipt.snapshots as u64,
-            dead_letters: receipt.dead_letters as u64,
+            dlq_records: receipt.dlq_records as u64,
             bytes,
             took_ms: millis(receipt.took),
             partitions: &ranges(receipt.stretches.iter().map(|stretch| stretch.partition.0)),
@@ -84,10 +84,10 @@ impl Report {
         .emit();
     }
 
-    /// The first transaction of a term carries what its recovery found missing.
-    fn healed(&mut self, partition: Partition, term: Epoch) {
-        let Entry::Occupied(found) = self.healing.entry(partition) else { return };
-        if found.get().0 != term {
+    /// The first transaction of a epoch carries what its recovery found missing.
+    fn repaired(&mut self, partition: Partition, epoch: Epoch) {
+        let Entry::Occupied(found) = self.repairing.entry(partition) else { return };
+        if found.get().0 != epoch {
             return;
         }
         let (_, Repaired { entities, events, rejections, from, until }) = found.remove();
@@ -95,7 +95,7 @@ impl Report {
         LostWriteRepaired { partition, entities, events, rejections, from: from.0, until: until.0 }.emit();
     }
 
-    fn dead_letter(&mut self, letter: &RejectedEvent, shared: &Shared) {
+    fn dlq_record(&mut self, letter: &RejectedEvent, shared: &Shared) {
         let record = letter.record();
         let (partition, offset) = (letter.batch.partition().0, record.offset.0);
         let reason = letter.rejection.reason;
@@ -139,7 +139,7 @@ impl Report {
 
     pub(super) fn notice(&mut self, notice: CommitNotice, shared: &Shared) {
         if let Some(cause) = trouble_of(&notice) {
-            shared.vitals.commit_failed(cause);
+            shared.status.commit_failed(cause);
         }
         match notice {
             CommitNotice::Aborted { number, cause, attempt } => {
@@ -150,15 +150,15 @@ impl Report {
                 shared.stats.transaction_aborted();
                 TransactionAborted { number, cause: &cause, attempt: 1 }.emit();
             }
-            CommitNotice::Unanswered { number, cause, took } => {
+            CommitNotice::InDoubt { number, cause, took } => {
                 TransactionInDoubt { number, cause: &cause, took_ms: millis(took) }.emit();
             }
             // The first producer of a process is no news.
-            CommitNotice::Renewed { number: None, .. } => {}
-            CommitNotice::Renewed { number: Some(number), verdict, took } => {
+            CommitNotice::ProducerReset { number: None, .. } => {}
+            CommitNotice::ProducerReset { number: Some(number), verdict, took } => {
                 ProducerReset { number, verdict: verdict_code(verdict), took_ms: millis(took) }.emit();
             }
-            CommitNotice::RenewFailed { cause, attempt } => {
+            CommitNotice::ProducerResetFailed { cause, attempt } => {
                 ProducerResetFailed { cause: &cause, attempt: u64::from(attempt) }.emit();
             }
             CommitNotice::Refused { cause, partition, offset, attempt } => TransactionRefused {
@@ -206,11 +206,11 @@ fn trouble_of(notice: &CommitNotice) -> Option<&str> {
     match notice {
         CommitNotice::Aborted { cause, .. }
         | CommitNotice::TimedOut { cause, .. }
-        | CommitNotice::Unanswered { cause, .. }
-        | CommitNotice::RenewFailed { cause, .. }
+        | CommitNotice::InDoubt { cause, .. }
+        | CommitNotice::ProducerResetFailed { cause, .. }
         | CommitNotice::CutShort { cause, .. }
         | CommitNotice::Refused { cause, .. } => Some(cause),
-        CommitNotice::Renewed { .. } | CommitNotice::Untraced { .. } | CommitNotice::Truncated { .. } => None,
+        CommitNotice::ProducerReset { .. } | CommitNotice::Untraced { .. } | CommitNotice::Truncated { .. } => None,
     }
 }
 
@@ -218,9 +218,9 @@ fn trouble_of(notice: &CommitNotice) -> Option<&str> {
 fn verdict_code(verdict: DoubtVerdict) -> &'static str {
     match verdict {
         DoubtVerdict::NothingInDoubt => "nothing_in_flight",
-        DoubtVerdict::TookEffect => "took_effect",
-        DoubtVerdict::HadNone => "did_not",
-        DoubtVerdict::CannotTell => "disagrees",
+        DoubtVerdict::Committed => "took_effect",
+        DoubtVerdict::NotCommitted => "did_not",
+        DoubtVerdict::Unknown => "disagrees",
         DoubtVerdict::Lost => "lost",
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn recovered(recovered: &Recovered, took: Duration) {
     }
     RecoveryFinished {
         partition,
-        term: recovered.term.0,
+        epoch: recovered.epoch.0,
         took_ms: millis(took),
         entities: recovered.entities.len() as u64,
         state_bytes: recovered.lease.bytes(),
@@ -54,7 +54,7 @@ fn tell(partition: i32, finding: &RecoveryFinding) {
             EventsPassedOver { partition, from: from.0, until: until.0 }.emit()
         }
         RecoveryFinding::Skipped { events } => EventsSkipped { partition, count: *events }.emit(),
-        RecoveryFinding::UnreadableDeadLetters { records, offset } => {
+        RecoveryFinding::UnreadableDlqRecords { records, offset } => {
             DlqRecordUnreadable { partition, offset: offset.0, count: *records }.emit();
         }
         RecoveryFinding::Adopted { group } => GroupAdopted { partition, from_group: group }.emit(),

@@ -1,6 +1,6 @@
 //! Compares what a `read_committed` reader saw with what the [`Model`] says, and names every difference.
 //!
-//! Nothing is sampled and nothing is excused: each entity, each record of the state topic, each dead letter and each
+//! Nothing is sampled and nothing is excused: each entity, each record of the state topic, each DLQ record and each
 //! committed offset is looked at. The headers' names are spelled out here a second time, so that a slip in the shared
 //! list is found too.
 
@@ -29,8 +29,8 @@ pub struct SeenRecords {
     /// The state topic, from its beginning, in the order of each partition. What compaction took away may be missing;
     /// the newest record of each key, tombstones included, may not.
     pub state: Vec<TopicRecord>,
-    /// The dead letter topic, from its beginning, in the order of each partition.
-    pub dead_letters: Vec<TopicRecord>,
+    /// The DLQ topic, from its beginning, in the order of each partition.
+    pub dlq_records: Vec<TopicRecord>,
     /// The group's committed position by partition of the input; missing where nothing was committed.
     pub committed: BTreeMap<i32, i64>,
     /// The end of the log by partition of the input.
@@ -44,7 +44,7 @@ pub struct SeenRecords {
 #[must_use]
 pub fn check(model: &Model, expected: &Expectation, seen: &SeenRecords) -> Vec<Difference> {
     let mut differences = state::check(model, expected, &seen.state);
-    differences.extend(dlq::check(model, expected, &seen.dead_letters));
+    differences.extend(dlq::check(model, expected, &seen.dlq_records));
     differences.extend(check_positions(model, seen));
     differences
 }

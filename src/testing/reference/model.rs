@@ -17,7 +17,7 @@ pub(super) type EntityKey = (i32, Vec<u8>);
 pub enum ModelVerdict {
     /// It is applied; the state topic's value after it, `None` for a tombstone.
     Applied(Option<Vec<u8>>),
-    /// It goes to the dead letter topic.
+    /// It goes to the DLQ topic.
     Rejected {
         /// The first rule broken.
         reason: Reason,
@@ -59,7 +59,7 @@ pub struct LiveSnapshot {
     pub newest_offset: i64,
 }
 
-/// An event that the dead letter topic must hold.
+/// An event that the DLQ topic must hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
     /// The event as it stands in the input.
@@ -191,7 +191,7 @@ impl Model {
         }
     }
 
-    /// The events that the dead letter topic must hold, in the order in which they were judged.
+    /// The events that the DLQ topic must hold, in the order in which they were judged.
     #[must_use]
     pub fn rejections(&self) -> &[Rejected] {
         &self.rejections

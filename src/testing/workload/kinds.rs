@@ -306,7 +306,7 @@ impl InvalidKind {
         INVALID[self as usize].name
     }
 
-    /// The reason that the dead letter must give.
+    /// The reason that the DLQ record must give.
     #[must_use]
     pub fn reason(self) -> Reason {
         INVALID[self as usize].reason

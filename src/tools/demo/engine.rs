@@ -193,7 +193,7 @@ impl DemoRun {
     }
 
     fn serving(&self) -> usize {
-        self.pipeline.shared().vitals.read(self.clock.now()).serving
+        self.pipeline.shared().status.read(self.clock.now()).serving
     }
 
     fn settled(&self) -> u64 {
@@ -236,7 +236,7 @@ impl DemoRun {
         Ok(())
     }
 
-    /// Shows the first dead letter of each reason, once it is there.
+    /// Shows the first DLQ record of each reason, once it is there.
     fn tell_refusals(&self, told: &mut BTreeSet<String>, show: &mut dyn FnMut(Scene)) -> Result<(), String> {
         let totals = self.pipeline.shared().stats.totals();
         let seen = Reason::ALL.iter().zip(totals.rejected).filter(|(_, count)| *count > 0);
@@ -273,15 +273,15 @@ impl DemoRun {
             dlq: kafka.dlq_topic.clone(),
             stall_limit: Duration::from_secs(30),
         };
-        let terms = Arc::new(Ownership::new());
+        let ownership = Arc::new(Ownership::new());
         let mut records = Vec::new();
         for number in 0..PARTITIONS {
             let partition = Partition(number);
-            let owned = (partition, terms.begin(partition));
+            let owned = (partition, ownership.begin(partition));
             let mut quiet = |_| {};
             let clock: Arc<dyn Clock> = Arc::new(self.clock);
             let mut reader =
-                KafkaPartitionReader::new(&mut clients, &names, owned, Arc::clone(&terms), clock, &mut quiet);
+                KafkaPartitionReader::new(&mut clients, &names, owned, Arc::clone(&ownership), clock, &mut quiet);
             let bounds = reader.bounds(topic).map_err(|error| error.to_string())?;
             reader
                 .read(topic, bounds.low, bounds.high, &mut |record| {
@@ -312,11 +312,11 @@ impl DemoRun {
                 None => applied += 1,
             }
         }
-        let dead_letters = self.read(Topic::Dlq)?;
+        let dlq_records = self.read(Topic::Dlq)?;
         let count = |reason: Reason| {
             let is_it =
                 |letter: &&TopicRecord| letter.last_header(header::REASON).flatten() == Some(reason.code().as_bytes());
-            dead_letters.iter().filter(is_it).count() as u64
+            dlq_records.iter().filter(is_it).count() as u64
         };
         let rejected: Vec<(&'static str, u64, u64)> = Reason::ALL
             .iter()
@@ -330,7 +330,7 @@ impl DemoRun {
         }
         let entities = (model.state().len() as u64, live.values().filter(|is_live| **is_live).count() as u64);
         // The embedded cluster forgets the offsets that are sent in transactions, so there is nothing to compare.
-        let seen = SeenRecords { committed: ends.clone(), ends, dead_letters, state };
+        let seen = SeenRecords { committed: ends.clone(), ends, dlq_records, state };
         let kafka = &self.config.kafka;
         let expectation = Expectation { topic: kafka.topic.clone(), group: kafka.group_id.clone() };
         let differences = check(&model, &expectation, &seen).iter().map(ToString::to_string).collect();
@@ -371,14 +371,14 @@ impl Transactions for RememberedOffsets {
         let mark = self.mark.clone();
         let remember = move |answer| {
             let answer = match (answer, last) {
-                (CommitOutcome::Renewed(committed), Some(content)) => {
+                (CommitOutcome::ProducerReset(committed), Some(content)) => {
                     let ends: BTreeMap<Partition, Position> =
                         content.stretches.iter().map(|stretch| (stretch.partition, stretch.end)).collect();
                     let remembered = |partition: Partition| {
                         let position = *ends.get(&partition)?;
                         Some(Committed { position, mark: mark.of(content.number) })
                     };
-                    CommitOutcome::Renewed(
+                    CommitOutcome::ProducerReset(
                         committed.into_iter().map(|(of, found)| (of, remembered(of).or(found))).collect(),
                     )
                 }

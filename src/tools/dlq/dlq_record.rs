@@ -1,4 +1,4 @@
-//! One record of the dead letter topic, and the event that can be made of it again.
+//! One record of the DLQ topic, and the event that can be made of it again.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,7 +13,7 @@ const OURS: &str = "steward-";
 /// What a record weighs beside its bytes, in bytes.
 const RECORD_BYTES: usize = 128;
 
-/// Where a dead letter stands in its topic.
+/// Where a DLQ record stands in its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DlqLocation {
     /// The partition.
@@ -28,7 +28,7 @@ impl fmt::Display for DlqLocation {
     }
 }
 
-/// The event that a dead letter was, where it stood.
+/// The event that a DLQ record was, where it stood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventSourceHeaders<'a> {
     /// The input topic.
@@ -41,7 +41,7 @@ pub struct EventSourceHeaders<'a> {
     pub timestamp_ms: Option<i64>,
 }
 
-/// One record of the dead letter topic.
+/// One record of the DLQ topic.
 #[derive(Debug, Clone)]
 pub struct DlqRecord<'a> {
     /// Where it stands.
@@ -60,7 +60,7 @@ pub struct DlqRecord<'a> {
 /// An event that is to be produced to the input again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayEvent {
-    /// The dead letter that it comes from.
+    /// The DLQ record that it comes from.
     pub letter: DlqLocation,
     /// Why it was refused.
     pub reason: Reason,
@@ -70,7 +70,7 @@ pub struct ReplayEvent {
     pub key: Option<Box<[u8]>>,
     /// The value's bytes; `None` is null.
     pub value: Option<Box<[u8]>>,
-    /// The event's own headers, then the one that names the dead letter.
+    /// The event's own headers, then the one that names the DLQ record.
     pub headers: Vec<(String, Option<Box<[u8]>>)>,
     /// What is written down beside it.
     pub mark: ReplayReceipt,
@@ -87,7 +87,7 @@ impl ReplayEvent {
 }
 
 impl<'a> DlqRecord<'a> {
-    /// Reads a record of the dead letter topic; `headers` in the order of the record.
+    /// Reads a record of the DLQ topic; `headers` in the order of the record.
     #[must_use]
     pub fn new(
         place: DlqLocation,
@@ -135,7 +135,7 @@ impl<'a> DlqRecord<'a> {
         })
     }
 
-    /// The length of the value that the dead letter topic did not take, in bytes, 0 where it is not told; `None` where
+    /// The length of the value that the DLQ topic did not take, in bytes, 0 where it is not told; `None` where
     /// the letter is whole.
     #[must_use]
     pub fn truncated_bytes(&self) -> Option<u64> {
@@ -169,7 +169,7 @@ impl<'a> DlqRecord<'a> {
         })
     }
 
-    /// What tells this dead letter from every other, once it was replayed.
+    /// What tells this DLQ record from every other, once it was replayed.
     #[must_use]
     pub fn mark(&self) -> Option<ReplayReceipt> {
         let source = self.source()?;

@@ -1,10 +1,10 @@
-//! Which dead letters are wanted.
+//! Which DLQ records are wanted.
 
 use crate::entity::Reason;
 use crate::record::Offset;
 use crate::tools::dlq::DlqRecord;
 
-/// Which dead letters are wanted: those that every part lets through. An empty part lets everything through; a letter
+/// Which DLQ records are wanted: those that every part lets through. An empty part lets everything through; a letter
 /// that does not tell what a part asks about is let through by none that asks.
 #[derive(Debug, Clone, Default)]
 pub struct DlqFilter {
@@ -12,7 +12,7 @@ pub struct DlqFilter {
     pub reasons: Vec<Reason>,
     /// Of one of these keys, byte for byte.
     pub keys: Vec<Vec<u8>>,
-    /// At one of these offsets of the dead letter topic.
+    /// At one of these offsets of the DLQ topic.
     pub offsets: Vec<Offset>,
     /// Refused at this time or later, in milliseconds since 1970.
     pub since_ms: Option<i64>,

@@ -33,7 +33,7 @@ Examples:
   steward dlq list --config config.toml --reason invalid_event --since 2026-01-31T12:00:00Z --limit 20
   steward dlq list --config config.toml --key 42 --json | jq -r .detail
 
-With --json each dead letter is one line: partition, offset and timestamp_ms (of the dead letter: when it was refused), \
+With --json each DLQ record is one line: partition, offset and timestamp_ms (of the DLQ record: when it was refused), \
 reason, detail, key (null where it is null or not UTF-8), key_base64 (where it is not UTF-8), value_bytes, truncated, \
 source_topic, source_partition, source_offset, source_timestamp_ms (of the event), replayed (null where that may not \
 be read).
@@ -44,7 +44,7 @@ pub(super) struct DlqListArguments {
     source: DlqSourceOptions,
     #[command(flatten)]
     wanted: Wanted,
-    /// Print so many dead letters at the most, the newest: without it, 100 in a table, all with --json
+    /// Print so many DLQ records at most, the newest: without it, 100 in a table, all with --json
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
 }
@@ -122,8 +122,8 @@ fn tell(counts: &ListCounts, limit: Option<usize>, form: OutputFormat) {
     let reasons: Vec<String> = counts.by_reason.iter().map(|(code, count)| format!("{code} {count}")).collect();
     let reasons = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join(", ")) };
     if shown < total {
-        complain(&format!("the newest {shown} of {total} dead letters{reasons}; --limit {total} shows all of them"));
+        complain(&format!("the newest {shown} of {total} DLQ records{reasons}; --limit {total} shows all of them"));
     } else if form == OutputFormat::Table {
-        complain(&format!("{total} dead letters{reasons}"));
+        complain(&format!("{total} DLQ records{reasons}"));
     }
 }

@@ -1,7 +1,7 @@
-//! What was replayed: one small record for each dead letter, and the set of them.
+//! What was replayed: one small record for each DLQ record, and the set of them.
 //!
-//! A mark names the dead letter by its place, and tells besides which event it was and when it was refused. A mark
-//! whose place fits and whose rest does not is of an older topic of the same name, and counts for nothing: a dead letter
+//! A mark names the DLQ record by its place, and tells besides which event it was and when it was refused. A mark
+//! whose place fits and whose rest does not is of an older topic of the same name, and counts for nothing: a DLQ record
 //! topic that was deleted and created again begins with offsets that were there before.
 
 use std::collections::HashMap;
@@ -14,16 +14,16 @@ use crate::tools::dlq::{DlqLocation, DlqRecord};
 /// What a mark takes in memory, with the map's own share, in bytes.
 const HELD_BYTES: u64 = 96;
 
-/// A dead letter that was replayed.
+/// A DLQ record that was replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplayReceipt {
-    /// Where the dead letter stands.
+    /// Where the DLQ record stands.
     pub letter: DlqLocation,
     /// The input partition of the event.
     pub source_partition: Partition,
     /// The input offset of the event.
     pub source_offset: Offset,
-    /// When it was refused, in milliseconds since 1970; `None` where the dead letter has no timestamp.
+    /// When it was refused, in milliseconds since 1970; `None` where the DLQ record has no timestamp.
     pub refused_ms: Option<i64>,
 }
 
@@ -41,7 +41,7 @@ struct ReceiptValue {
 }
 
 impl ReplayReceipt {
-    /// The record's key: partition and offset of the dead letter, `3-4711`.
+    /// The record's key: partition and offset of the DLQ record, `3-4711`.
     #[must_use]
     pub fn key(&self) -> String {
         format!("{}-{}", self.letter.partition, self.letter.offset)
@@ -95,7 +95,7 @@ impl ReplayReceipts {
         self.0.insert(mark.letter, mark);
     }
 
-    /// Whether this very dead letter was replayed.
+    /// Whether this very DLQ record was replayed.
     #[must_use]
     pub fn contains(&self, mark: &ReplayReceipt) -> bool {
         self.0.get(&mark.letter) == Some(mark)

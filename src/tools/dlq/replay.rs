@@ -35,7 +35,7 @@ const NAMED: usize = 20;
 ///
 /// Says what it would do, and does it only with --execute. Each event goes back as it was (key, value, its own headers,
 /// the same partition) and is marked as replayed in the same transaction: a second run, or one after a crash, leaves
-/// out what was replayed. An event that is refused again makes a new dead letter, which can be replayed in turn.
+/// out what was replayed. An event that is refused again makes a new DLQ record, which can be replayed in turn.
 ///
 /// A replayed event is a new one: it takes effect behind all that came since. So an old update overwrites newer values.
 #[derive(Debug, Args)]
@@ -62,10 +62,10 @@ pub(super) struct DlqReplayArguments {
     /// Do it: without it, only what would be done is said
     #[arg(long)]
     execute: bool,
-    /// Send so many events a second at the most
+    /// Send so many events a second at most
     #[arg(long, value_name = "EVENTS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     rate: u64,
-    /// Send so many events at the most: without it, all that are wanted
+    /// Send so many events at most: without it, all that are wanted
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
 }
@@ -134,7 +134,7 @@ pub(super) fn run(arguments: &DlqReplayArguments) -> Result<ExitCode, CommandFai
 
 fn verdict(done: &Done) -> Result<ExitCode, CommandFailure> {
     for (place, cause) in done.refused.iter().take(NAMED) {
-        complain(&format!("the dead letter {place} was not sent: {cause}"));
+        complain(&format!("the DLQ record {place} was not sent: {cause}"));
     }
     match done.refused.as_slice() {
         [] => Ok(ExitCode::Done),

@@ -12,7 +12,7 @@ const HELD_BYTES: usize = 128;
 /// How many letters of a kind that cannot be replayed are named.
 pub const NAMED_LETTERS: usize = 20;
 
-/// The topic that dead letters go back to.
+/// The topic that DLQ records go back to.
 #[derive(Debug, Clone)]
 pub struct InputLog {
     /// Its name.
@@ -21,7 +21,7 @@ pub struct InputLog {
     pub partitions: i32,
 }
 
-/// What becomes of one dead letter in a replay.
+/// What becomes of one DLQ record in a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplayDecision {
     /// It goes back to the input.
@@ -32,10 +32,10 @@ pub enum ReplayDecision {
     Kept(Obstacle),
 }
 
-/// Why a dead letter cannot be replayed.
+/// Why a DLQ record cannot be replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Obstacle {
-    /// Its value was too large for the dead letter topic, and is not there.
+    /// Its value was too large for the DLQ topic, and is not there.
     Truncated,
     /// It comes from another topic, or from a partition that the input does not have.
     FromElsewhere,

@@ -1,4 +1,4 @@
-//! A dead letter without its value, as it is listed.
+//! A DLQ record without its value, as it is listed.
 
 use std::borrow::Cow;
 
@@ -11,12 +11,12 @@ use time::format_description::well_known::Rfc3339;
 use crate::tools::dlq::{DlqLocation, DlqRecord, ReplayReceipts};
 use crate::tools::output;
 
-/// Characters of a detail in a table at the most.
+/// Characters of a detail in a table at most.
 const DETAIL_LENGTH: usize = 120;
-/// Characters of a key in a table at the most.
+/// Characters of a key in a table at most.
 const KEY_LENGTH: usize = 40;
 
-/// What a list tells of a dead letter.
+/// What a list tells of a DLQ record.
 #[derive(Debug, Serialize)]
 pub(super) struct DlqRow {
     partition: i32,
@@ -65,7 +65,7 @@ impl DlqRow {
     }
 }
 
-/// One line for each dead letter.
+/// One line for each DLQ record.
 pub(super) fn table<'a>(rows: impl Iterator<Item = &'a DlqRow>) -> String {
     let mut table =
         output::table(["partition", "offset", "refused at", "reason", "key", "source offset", "replayed", "detail"]);

@@ -17,7 +17,7 @@ use crate::tools::output::{
 
 /// Print one refused event whole, with its value
 ///
-/// Exits with 15 if there is no dead letter at this offset.
+/// Exits with 15 if there is no DLQ record at this offset.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -30,7 +30,7 @@ Without it, what would steer a terminal is shown as an escape.
 
 Next: docs/dlq-reasons.md says what to do; `steward dlq replay --partition 3 --offset 4711` sends it to the input again.")]
 pub(super) struct DlqShowArguments {
-    /// The partition of the dead letter topic
+    /// The partition of the DLQ topic
     #[arg(value_name = "PARTITION", value_parser = clap::value_parser!(i32).range(0..))]
     partition: i32,
     /// The offset in that partition
@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &DlqShowArguments) -> Result<ExitCode, CommandFailu
     let Some(shown) = shown else {
         let (topic, partition, offset) = (&config.kafka.dlq_topic, arguments.partition, arguments.offset);
         return Err(CommandFailure::NotFound(format!(
-            "there is no dead letter in {topic} partition {partition} at offset {offset}: retention removed it, or it is no record's offset; see `steward dlq list --partition {partition}`"
+            "there is no DLQ record in {topic} partition {partition} at offset {offset}: retention removed it, or it is no record's offset; see `steward dlq list --partition {partition}`"
         )));
     };
     output::print(&shown)?;
@@ -99,7 +99,7 @@ fn details(letter: &DlqRecord<'_>, marks: Option<&ReplayReceipts>) -> String {
         table.add_row([name.to_owned(), value]);
     };
     let not_told = || "not told".to_owned();
-    row("dead letter", format!("partition {}, offset {}", letter.place.partition, letter.place.offset));
+    row("DLQ record", format!("partition {}, offset {}", letter.place.partition, letter.place.offset));
     row("refused at", letter.timestamp_ms.map_or_else(not_told, moment));
     row("reason", letter.reason_code().map_or_else(not_told, output::harmless));
     row("detail", letter.detail().map_or_else(not_told, |detail| output::harmless(&detail)));

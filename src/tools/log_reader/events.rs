@@ -96,7 +96,7 @@ read_events! {
     ProcessStarting { version: String, instance: String, group: String, topic: String, }
     /// A process was told to stop.
     ProcessStopping { cause: String, }
-    /// A process ended in good order.
+    /// A process ended cleanly.
     ProcessStopped { exit_code: i64, ran_ms: u64, }
     /// A process ended with an error.
     ProcessFailed { exit_code: i64, exit_name: String, error: String, }

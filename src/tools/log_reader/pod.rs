@@ -30,7 +30,7 @@ pub enum Life {
     Running,
     /// It was told to stop.
     Stopping,
-    /// It ended in good order.
+    /// It ended cleanly.
     Stopped {
         /// Its exit code.
         exit_code: i64,
@@ -331,7 +331,8 @@ impl Pod {
             self.unexplained_falls += 1;
         }
         // What a process counted before its first line that was read belongs to nobody's time, unless it has just begun.
-        let baseline = known.unwrap_or_else(|| if self.has_restarted { StatsReported::default() } else { stats.clone() });
+        let baseline =
+            known.unwrap_or_else(|| if self.has_restarted { StatsReported::default() } else { stats.clone() });
         added.events = risen(baseline.events_total, stats.events_total);
         added.applied = risen(baseline.applied_total, stats.applied_total);
         added.rejected = risen(baseline.rejected_total, stats.rejected_total);

@@ -70,7 +70,7 @@ pub struct Recording {
     pub exits: Tally,
     /// When the first and the last line were written.
     pub range: Option<(UnixMs, UnixMs)>,
-    /// Silences, and ends that are none in good order.
+    /// Silences, and ends that are none cleanly.
     findings: Vec<LogFinding>,
 }
 

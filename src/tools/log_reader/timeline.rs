@@ -22,7 +22,7 @@ pub enum Doing {
     Serving,
     /// It was told to stop, and drains.
     Stopping,
-    /// It has ended in good order.
+    /// It has ended cleanly.
     Ended,
     /// It has ended with an error.
     Failed,

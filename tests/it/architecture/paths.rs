@@ -14,9 +14,14 @@ pub struct Named {
 }
 
 impl Named {
-    /// The room, if the path leads into the crate.
-    pub fn inside(&self) -> Option<&str> {
-        self.segments.first().filter(|_| self.is_inside).map(String::as_str)
+    /// The path from the crate's root, if it leads into the crate.
+    pub fn inside(&self) -> Option<&[String]> {
+        self.is_inside.then_some(&self.segments)
+    }
+
+    /// Whether the path leads to this module of the crate or to something in it.
+    pub fn is_below(&self, module: &str) -> bool {
+        self.is_inside && super::is_below(&self.segments, module)
     }
 
     /// Whether the path leads outside, and begins like this.

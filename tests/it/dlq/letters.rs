@@ -1,4 +1,4 @@
-//! Dead letters, marks and fates, without a broker.
+//! DLQ records, marks and fates, without a broker.
 
 use std::borrow::Cow;
 

@@ -85,7 +85,7 @@ fn ten_thousand_refused_events_are_replayed_after_their_cause_was_mended_each_ap
     let state = world.state_of("4711").expect("it lives");
     assert!(state.contains(r#""version":2"#) && state.contains(r#""pricePerHour":7"#), "{state}");
 
-    // The rest is refused again: new dead letters, which can be replayed, and the old ones cannot.
+    // The rest is refused again: new DLQ records, which can be replayed, and the old ones cannot.
     assert_eq!(scene.replay(&[])["replayed"], 3_000);
     assert_eq!(judge_replayed(&mut world, &scene, 7_000), 3_000);
     world.settle(&mut steward);
@@ -154,7 +154,7 @@ fn a_dry_run_writes_nothing() {
     let ran = scene.dlq(&["replay"]);
     assert!(ran.stderr.contains("nothing was sent: --execute sends them"), "{}", ran.stderr);
     let table = ran.ok();
-    assert!(table.contains("not_found") && table.contains("50 dead letters would be sent"), "{table}");
+    assert!(table.contains("not_found") && table.contains("50 DLQ records would be sent"), "{table}");
 
     assert_eq!(scene.kafka.ends(&scene.names.input).iter().map(|ends| ends.high).sum::<i64>(), 0);
     assert_eq!(scene.kafka.partition_count(&scene.marks()), None, "and creates no topic");
@@ -178,7 +178,7 @@ fn what_cannot_be_replayed_is_counted_and_named() {
     assert_eq!((&plan["planned"], &plan["reasons"]["null_payload"]["refused_again"]), (&2.into(), &1.into()));
     let ran = scene.dlq(&["replay", "--execute"]);
     for told in [
-        "1 cannot be sent, their value was too large for the dead letter topic (it stands in the input at its source offset): 0/0",
+        "1 cannot be sent, their value was too large for the DLQ topic (it stands in the input at its source offset): 0/0",
         "has: 0/1",
         "writes: 0/2",
         "warning: 1 of 2 break a rule whatever their service is",
@@ -186,7 +186,7 @@ fn what_cannot_be_replayed_is_counted_and_named() {
     ] {
         assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
     }
-    assert!(ran.ok().contains("2 of 2 dead letters sent"));
+    assert!(ran.ok().contains("2 of 2 DLQ records sent"));
     scene.assert_each_once(2);
 }
 
@@ -248,7 +248,7 @@ fn an_event_that_the_input_does_not_take_is_named_and_the_others_go() {
 
     let ran = scene.dlq(&["replay", "--execute", "--json"]);
     assert_eq!(ran.code, 10, "{}", ran.stderr);
-    assert!(ran.stderr.contains("the dead letter 0/4 was not sent"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the DLQ record 0/4 was not sent"), "{}", ran.stderr);
     let outcome = one(&ran.stdout);
     assert_eq!((&outcome["replayed"], &outcome["refused_by_broker"]), (&10.into(), &1.into()));
     scene.assert_each_once(10);
@@ -296,7 +296,7 @@ fn a_topic_of_marks_that_somebody_else_writes_to_is_refused() {
     assert!(scene.replayed().is_empty());
 }
 
-/// Dead letters of updates of services that do not exist, over the partitions 0 and 1 where there are two.
+/// DLQ records of updates of services that do not exist, over the partitions 0 and 1 where there are two.
 pub fn letters(scene: &Scene, count: i64) -> Vec<Outgoing> {
     let partitions = scene.kafka.partition_count(&scene.names.dlq).expect("it is there");
     let letter = |number: i64| {

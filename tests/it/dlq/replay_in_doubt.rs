@@ -1,4 +1,4 @@
-//! A replay that is killed, that is not alone, or that gets no answer: each dead letter goes back once.
+//! A replay that is killed, that is not alone, or that gets no answer: each DLQ record goes back once.
 
 use libtest_mimic::Trial;
 
@@ -48,7 +48,7 @@ fn a_second_replay_fences_the_first() {
     let first = first.end();
     assert_eq!(first.code, 6, "{}", first.stderr);
     assert!(first.stderr.contains("another replay of"), "{}", first.stderr);
-    assert!(first.stdout.contains("of 2000 dead letters sent"), "and tells what it had sent: {}", first.stdout);
+    assert!(first.stdout.contains("of 2000 DLQ records sent"), "and tells what it had sent: {}", first.stdout);
     assert!(second["replayed"].as_u64().is_some_and(|count| count > 1_000), "{second}");
     scene.assert_each_once(2_000);
 }

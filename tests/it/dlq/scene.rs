@@ -1,4 +1,4 @@
-//! Topics of a test, with dead letters as steward writes them, and the commands over them.
+//! Topics of a test, with DLQ records as steward writes them, and the commands over them.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ impl Scene {
         self
     }
 
-    /// The dead letter of an event, in the event's partition.
+    /// The DLQ record of an event, in the event's partition.
     pub fn letter(&self, reason: &str, event: Outgoing, source_offset: i64) -> Outgoing {
         let partition = event.partition.unwrap_or(0);
         event
@@ -103,7 +103,7 @@ impl Scene {
         input.into_iter().filter(|stored| stored.last_header("steward-replayed-from").is_some()).collect()
     }
 
-    /// Fails unless each of the dead letters was replayed once, and is marked.
+    /// Fails unless each of the DLQ records was replayed once, and is marked.
     pub fn assert_each_once(&self, letters: usize) {
         let mut times: BTreeMap<String, usize> = BTreeMap::new();
         for stored in self.replayed() {

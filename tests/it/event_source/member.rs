@@ -33,7 +33,7 @@ pub(super) struct Setup {
 pub(super) struct Member {
     pub(super) source: Arc<OnceLock<KafkaSource>>,
     pub(super) handle: Mutex<Option<SourceHandle>>,
-    pub(super) terms: Arc<Ownership>,
+    pub(super) ownership: Arc<Ownership>,
     pub(super) sink: Arc<SinkState>,
     pub(super) events: Arc<HeardEvents>,
 }
@@ -51,21 +51,21 @@ impl Member {
             start_at_once: None,
         };
         change(&mut setup);
-        let (terms, sink, events) = (Arc::new(Ownership::new()), Arc::new(SinkState::default()), Arc::default());
+        let (ownership, sink, events) = (Arc::new(Ownership::new()), Arc::new(SinkState::default()), Arc::default());
         let source = Arc::new(OnceLock::new());
         let recording =
             RecordingSink { state: Arc::clone(&sink), source: Arc::clone(&source), start_at_once: setup.start_at_once };
         let parts = SourceParts {
             instance: setup.instance,
             partition_count: setup.partition_count,
-            terms: Arc::clone(&terms),
+            ownership: Arc::clone(&ownership),
             clock: Arc::new(WallClock),
             sink: Box::new(recording),
             events: Arc::clone(&events) as Arc<dyn ClientEvents>,
         };
         let (started, handle) = KafkaSource::start(&setup.config, parts).expect("the consumer starts");
         assert!(source.set(started).is_ok(), "set once");
-        Member { source, handle: Mutex::new(Some(handle)), terms, sink, events }
+        Member { source, handle: Mutex::new(Some(handle)), ownership, sink, events }
     }
 
     pub(super) fn source(&self) -> &KafkaSource {
@@ -77,8 +77,8 @@ impl Member {
     }
 
     pub(super) fn start(&self, owned: &[(Partition, Epoch)], position: i64) {
-        for &(partition, term) in owned {
-            self.source().start(partition, term, Position(position));
+        for &(partition, epoch) in owned {
+            self.source().start(partition, epoch, Position(position));
         }
     }
 
@@ -215,7 +215,7 @@ impl Drop for Member {
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
     pub(super) partition: Partition,
-    pub(super) term: Epoch,
+    pub(super) epoch: Epoch,
     pub(super) offset: i64,
     pub(super) timestamp_ms: Option<i64>,
     pub(super) key: Option<Vec<u8>>,
@@ -305,14 +305,14 @@ impl SourceSink for RecordingSink {
                             break source;
                         }
                     };
-                    for &(partition, term) in &partitions {
-                        source.start(partition, term, position);
+                    for &(partition, epoch) in &partitions {
+                        source.start(partition, epoch, position);
                     }
                 }
                 heard.assigned.extend(partitions);
                 line
             }
-            SourceEvent::Revoked { partitions, deadline, drained } => {
+            SourceEvent::Revoking { partitions, deadline, drained } => {
                 heard.revoked = partitions.iter().map(|(partition, _)| *partition).collect();
                 heard.deadline = Some(deadline);
                 if heard.drains_at_once == Drains::WhenTold {
@@ -320,7 +320,7 @@ impl SourceSink for RecordingSink {
                 }
                 format!("revoked {}", partitions.len())
             }
-            SourceEvent::Gone(partitions) => {
+            SourceEvent::Revoked(partitions) => {
                 heard.gone_at = Some(now());
                 format!("gone {}", partitions.len())
             }
@@ -345,7 +345,7 @@ pub(super) fn seen(batch: &Batch, record: &steward::record::Record<'_>) -> Seen 
     let header = |header: Header<'_>| (header.name.to_owned(), header.value.map(<[u8]>::to_vec));
     Seen {
         partition: batch.partition(),
-        term: batch.term(),
+        epoch: batch.epoch(),
         offset: record.offset.0,
         timestamp_ms: record.timestamp_ms,
         key: record.key.map(<[u8]>::to_vec),

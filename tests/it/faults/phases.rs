@@ -314,17 +314,17 @@ impl Scene {
     fn watch_until_stall(&self, busy: &[Outgoing]) -> Line {
         let log = Capture::here();
         log.announce("progress_stalled");
-        let mut vigil = Monitor::new(&self.config, &self.pipeline, Arc::new(SystemClock));
+        let mut monitor = Monitor::new(&self.config, &self.pipeline, Arc::new(SystemClock));
         let error = wait_for("the watchdog", PATIENCE, || {
             if !busy.is_empty() {
                 self.kafka.produce(&self.names.input, busy);
             }
-            match vigil.look() {
+            match monitor.look() {
                 ControlFlow::Break(error) => Some(error),
                 ControlFlow::Continue(()) => None,
             }
         });
-        vigil.finish();
+        monitor.finish();
         let line = log.wait_for("progress_stalled");
         assert!(error.contains(&line.text("waiting_for")), "{error}");
         let (stalled_ms, limit_ms) = (line.integer("stalled_ms").unsigned_abs(), line.integer("limit_ms"));

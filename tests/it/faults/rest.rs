@@ -38,7 +38,7 @@ fn entities_rest_and_come_back_as_they_were() {
         let ledger = Ledger::of(&kafka, &names).assert_exact();
         let live = ledger.model.state().len() as u64;
         assert!(live > 50, "too few to mean anything: {live}");
-        let rested = |line: &Value| number(line, "entities_active") == 0 && number(line, "entities_at_rest") == live;
+        let rested = |line: &Value| number(line, "entities_active") == 0 && number(line, "entities_passivated") == live;
         let stats = steward.wait_for_event_where("stats", PATIENCE, rested);
         assert!(number(&stats, "state_bytes") > 100 * live, "{stats}");
     }

@@ -15,12 +15,12 @@ use crate::support::wait::PATIENCE;
 
 pub fn trials() -> Vec<Trial> {
     broker_trials![Shared:
-        an_event_that_is_small_only_while_compressed_costs_one_dead_letter,
-        a_dead_letter_that_does_not_fit_goes_without_its_value,
+        an_event_that_is_small_only_while_compressed_costs_one_dlq_record,
+        a_dlq_record_that_does_not_fit_goes_without_its_value,
     ]
 }
 
-fn an_event_that_is_small_only_while_compressed_costs_one_dead_letter() {
+fn an_event_that_is_small_only_while_compressed_costs_one_dlq_record() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
     kafka.produce(&names.input, &[created(1)]);
@@ -31,7 +31,7 @@ fn an_event_that_is_small_only_while_compressed_costs_one_dead_letter() {
     let mut steward = Setup::new(&kafka, &names).start();
 
     let ledger = Ledger::of(&kafka, &names).assert_exact();
-    let letters = &ledger.seen.dead_letters;
+    let letters = &ledger.seen.dlq_records;
     assert_eq!(letters.len(), 2, "one for each");
     for letter in letters {
         assert_eq!(letter.last_header("steward-reason"), Some(Some(&b"payload_too_large"[..])));
@@ -42,8 +42,8 @@ fn an_event_that_is_small_only_while_compressed_costs_one_dead_letter() {
     steward.assert_no_errors_but(&[]);
 }
 
-/// The input let it in because zstd halves it. The dead letters are written with lz4, which finds nothing to shorten.
-fn a_dead_letter_that_does_not_fit_goes_without_its_value() {
+/// The input let it in because zstd halves it. The DLQ records are written with lz4, which finds nothing to shorten.
+fn a_dlq_record_that_does_not_fit_goes_without_its_value() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
     let large = digits(1_700_000);
@@ -54,7 +54,7 @@ fn a_dead_letter_that_does_not_fit_goes_without_its_value() {
     let mut steward = Setup::new(&kafka, &names).start();
 
     let ledger = Ledger::of(&kafka, &names);
-    let letters = &ledger.seen.dead_letters;
+    let letters = &ledger.seen.dlq_records;
     let offsets: Vec<_> = letters.iter().map(|letter| letter.last_header("steward-source-offset")).collect();
     assert_eq!(offsets, ["1", "2", "3", "5"].map(|offset| Some(Some(offset.as_bytes()))), "each once, in order");
     for letter in &letters[1..3] {
@@ -71,7 +71,7 @@ fn a_dead_letter_that_does_not_fit_goes_without_its_value() {
     // Beyond what was said above, nothing differs: least of all the events around them.
     for difference in ledger.differences() {
         let is_about_one_of_them = matches!(difference.offset, Some(2 | 3));
-        let is_of_the_truncation = matches!(difference.fault, Fault::DeadLetterValue | Fault::DeadLetterHeader);
+        let is_of_the_truncation = matches!(difference.fault, Fault::DlqRecordValue | Fault::DlqRecordHeader);
         assert!(is_about_one_of_them && is_of_the_truncation, "{difference}");
     }
     let told = steward.wait_for_event("record_truncated", PATIENCE);

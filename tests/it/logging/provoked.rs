@@ -18,7 +18,7 @@ pub fn trials() -> Vec<Trial> {
     let mut trials = trials![what_the_client_says_of_brokers_that_are_not_there_is_told_once_and_counted];
     trials.extend(broker_trials![Shared:
         the_start_tells_what_it_found_of_the_topics,
-        a_foreign_record_among_the_dead_letters_is_told,
+        a_foreign_record_among_the_dlq_records_is_told,
         a_snapshot_that_the_broker_refuses_ends_the_process_and_names_the_record,
         a_snapshot_that_only_its_trace_context_makes_too_large_goes_without_it,
     ]);
@@ -45,7 +45,7 @@ fn what_the_client_says_of_brokers_that_are_not_there_is_told_once_and_counted()
     let mut told_once = codes.clone();
     told_once.dedup();
     assert_eq!(codes, told_once, "each kind is told once");
-    process.assert_no_errors_but(&["guard_refused", "process_failed"]);
+    process.assert_no_errors_but(&["preflight_refused", "process_failed"]);
 }
 
 fn the_start_tells_what_it_found_of_the_topics() {
@@ -57,7 +57,7 @@ fn the_start_tells_what_it_found_of_the_topics() {
     process.stop();
 }
 
-fn a_foreign_record_among_the_dead_letters_is_told() {
+fn a_foreign_record_among_the_dlq_records_is_told() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
     let setup = Setup::new(&kafka, &names);
@@ -68,7 +68,7 @@ fn a_foreign_record_among_the_dead_letters_is_told() {
 
     kafka.produce(&names.dlq, &[record("1", "not ours")]);
     let mut second = setup.start();
-    let told = second.wait_for_event("dead_letter_unreadable", PATIENCE);
+    let told = second.wait_for_event("dlq_record_unreadable", PATIENCE);
     assert_eq!((number(&told, "partition"), number(&told, "count")), (0, 1), "{told}");
     second.stop();
     second.assert_no_errors_but(&[]);
@@ -125,7 +125,7 @@ fn a_producer_that_cannot_be_had_is_told_and_costs_nothing() {
     let mut process = busy_with(&kafka, &names, setup.set("health.stall_timeout_ms", 300_000));
 
     broker.pause();
-    process.wait_for_event("producer_renew_failed", PATIENCE * 2);
+    process.wait_for_event("producer_reset_failed", PATIENCE * 2);
     broker.resume();
 
     Ledger::of(&kafka, &names).assert_exact();

@@ -9,13 +9,13 @@ use crate::support::world::{World, created, deleted, malformed, priced};
 
 pub fn trials() -> Vec<Trial> {
     broker_trials![Shared:
-        lost_writes_are_healed_at_the_next_start,
+        lost_writes_are_repaired_at_the_next_start,
         deleted_ids_do_not_come_back_when_their_tombstones_are_gone,
         whole_outputs_that_were_lost_are_made_again,
     ]
 }
 
-fn lost_writes_are_healed_at_the_next_start() {
+fn lost_writes_are_repaired_at_the_next_start() {
     let mut world = World::new(2);
     world.produce(&[created(1).to(0), created(2).to(0), created(3).to(1), malformed(3).to(1)]);
     world.work_off();
@@ -23,21 +23,21 @@ fn lost_writes_are_healed_at_the_next_start() {
     world.work_off();
     world.assert_exact();
 
-    // What the second run published of 1, 2 and 4, and the dead letter of the event at offset 4.
+    // What the second run published of 1, 2 and 4, and the DLQ record of the event at offset 4.
     let is_lost = |stored: &Stored| stored.partition == 0 && source_offset(stored) >= 2;
     point_at_copies(&mut world, |stored| !is_lost(stored), |stored| !is_lost(stored));
     let steward = world.work_off_with(&world.setup());
 
     world.assert_exact();
-    let healed = steward.events("write_healed");
-    let [healed] = healed.as_slice() else { panic!("one partition lacks writes: {healed:?}") };
-    assert_eq!(healed["level"], "ERROR");
-    assert_eq!(numbers(healed, ["partition", "entities", "events", "rejections"]), [0, 3, 3, 1]);
-    steward.assert_no_errors_but(&["write_healed"]);
+    let repaired = steward.events("lost_write_repaired");
+    let [repaired] = repaired.as_slice() else { panic!("one partition lacks writes: {repaired:?}") };
+    assert_eq!(repaired["level"], "ERROR");
+    assert_eq!(numbers(repaired, ["partition", "entities", "events", "rejections"]), [0, 3, 3, 1]);
+    steward.assert_no_errors_but(&["lost_write_repaired"]);
 
     let before = world.outputs();
     world.work_off();
-    assert_eq!(world.outputs(), before, "what is healed stays healed");
+    assert_eq!(world.outputs(), before, "what is repaired stays repaired");
 }
 
 fn deleted_ids_do_not_come_back_when_their_tombstones_are_gone() {
@@ -73,7 +73,7 @@ fn whole_outputs_that_were_lost_are_made_again() {
     // Of an entity that was born and died unseen there is nothing to tell.
     world.assert_exact_but_for(&["2"]);
     assert_eq!(world.state_of("2"), None);
-    assert_eq!(numbers(&steward.events("write_healed")[0], ["entities", "rejections"]), [2, 1]);
+    assert_eq!(numbers(&steward.events("lost_write_repaired")[0], ["entities", "rejections"]), [2, 1]);
 }
 
 /// From here on the service's outputs are copies of what it wrote, without those records that are not kept.

@@ -9,7 +9,7 @@ pub fn trials() -> Vec<Trial> {
     let mut trials = broker_trials![SharedAlone: where_there_is_little_to_read_recovery_is_quick];
     trials.extend(broker_trials![Shared:
         offsets_set_back_to_the_earliest_change_nothing,
-        events_that_offsets_set_forward_would_miss_are_healed,
+        events_that_offsets_set_forward_would_miss_are_repaired,
         offsets_set_forward_on_a_group_without_state_lose_nothing,
         without_verification_offsets_set_forward_pass_events_over,
         an_event_that_was_too_large_is_not_judged_again_under_a_higher_limit,
@@ -51,7 +51,7 @@ fn offsets_set_back_to_the_earliest_change_nothing() {
     assert_eq!(skipped, [[0, 3], [1, 3]]);
 }
 
-fn events_that_offsets_set_forward_would_miss_are_healed() {
+fn events_that_offsets_set_forward_would_miss_are_repaired() {
     let mut world = World::new(1);
     world.produce(&[created(1), created(2), created(3)]);
     world.work_off();
@@ -60,14 +60,14 @@ fn events_that_offsets_set_forward_would_miss_are_healed() {
 
     world.set_offsets(9);
     let mut steward = world.setup().start();
-    let healed = steward.wait_for_event("write_healed", LIMIT);
+    let repaired = steward.wait_for_event("lost_write_repaired", LIMIT);
     world.settle(&mut steward);
     steward.stop();
 
     world.assert_exact();
-    assert_eq!(healed["level"], "ERROR");
-    assert_eq!(numbers(&healed, ["partition", "entities", "events", "rejections"]), [0, 3, 4, 2]);
-    steward.assert_no_errors_but(&["write_healed"]);
+    assert_eq!(repaired["level"], "ERROR");
+    assert_eq!(numbers(&repaired, ["partition", "entities", "events", "rejections"]), [0, 3, 4, 2]);
+    steward.assert_no_errors_but(&["lost_write_repaired"]);
 }
 
 fn offsets_set_forward_on_a_group_without_state_lose_nothing() {
@@ -78,9 +78,9 @@ fn offsets_set_forward_on_a_group_without_state_lose_nothing() {
     let steward = world.work_off_with(&world.setup());
 
     world.assert_exact();
-    let healed = steward.events("write_healed");
-    let [healed] = healed.as_slice() else { panic!("one stretch, one healing: {healed:?}") };
-    assert_eq!(numbers(healed, ["entities", "events", "rejections", "from", "until"]), [1, 1, 1, 0, 2]);
+    let repaired = steward.events("lost_write_repaired");
+    let [repaired] = repaired.as_slice() else { panic!("one stretch, one repairing: {repaired:?}") };
+    assert_eq!(numbers(repaired, ["entities", "events", "rejections", "from", "until"]), [1, 1, 1, 0, 2]);
 }
 
 fn without_verification_offsets_set_forward_pass_events_over() {

@@ -23,20 +23,20 @@ pub fn trials() -> Vec<Trial> {
         a_snapshot_without_its_source_is_found,
         an_older_snapshot_behind_a_newer_one_is_found,
         a_snapshot_that_is_published_twice_is_found,
-        a_wrong_snapshot_that_was_healed_later_is_found,
+        a_wrong_snapshot_that_was_repaired_later_is_found,
         a_snapshot_of_a_rejected_event_is_found,
         without_history_the_newest_snapshot_is_still_compared,
-        a_missing_dead_letter_is_found,
-        a_doubled_dead_letter_is_found,
-        a_dead_letter_of_an_applied_event_is_found,
-        dead_letters_out_of_order_are_found,
-        a_dead_letter_on_the_wrong_partition_is_found,
-        a_dead_letter_without_its_source_is_found,
+        a_missing_dlq_record_is_found,
+        a_doubled_dlq_record_is_found,
+        a_dlq_record_of_an_applied_event_is_found,
+        dlq_records_out_of_order_are_found,
+        a_dlq_record_on_the_wrong_partition_is_found,
+        a_dlq_record_without_its_source_is_found,
         a_wrong_reason_is_found,
-        a_changed_key_of_a_dead_letter_is_found,
-        a_changed_value_of_a_dead_letter_is_found,
+        a_changed_key_of_a_dlq_record_is_found,
+        a_changed_value_of_a_dlq_record_is_found,
         changed_original_headers_are_found,
-        missing_doubled_and_wrong_headers_of_a_dead_letter_are_found,
+        missing_doubled_and_wrong_headers_of_a_dlq_record_are_found,
         a_timestamp_that_is_no_decimal_is_found,
         a_detail_that_is_empty_too_long_or_quotes_too_much_is_found,
         a_detail_that_lists_other_violations_is_found,
@@ -174,12 +174,12 @@ fn a_snapshot_that_is_published_twice_is_found() {
     assert_eq!(broken(twice), [Fault::HistoryNotRising]);
 }
 
-fn a_wrong_snapshot_that_was_healed_later_is_found() {
-    let healed = |seen: &mut SeenRecords| {
+fn a_wrong_snapshot_that_was_repaired_later_is_found() {
+    let repaired = |seen: &mut SeenRecords| {
         let index = at(&seen.state, 0, 10);
         seen.state[index].value = Some(b"{}".to_vec());
     };
-    assert_eq!(broken(healed), [Fault::HistoryDiffers]);
+    assert_eq!(broken(repaired), [Fault::HistoryDiffers]);
 }
 
 fn a_snapshot_of_a_rejected_event_is_found() {
@@ -198,111 +198,111 @@ fn without_history_the_newest_snapshot_is_still_compared() {
     assert_eq!(faults(&model, &seen), [Fault::StateDiffers]);
 }
 
-fn a_missing_dead_letter_is_found() {
-    assert_eq!(broken(|seen| _ = seen.dead_letters.remove(1)), [Fault::DeadLetterMissing]);
+fn a_missing_dlq_record_is_found() {
+    assert_eq!(broken(|seen| _ = seen.dlq_records.remove(1)), [Fault::DlqRecordMissing]);
 }
 
-fn a_doubled_dead_letter_is_found() {
-    let doubled = |seen: &mut SeenRecords| seen.dead_letters.insert(1, seen.dead_letters[1].clone());
-    assert_eq!(broken(doubled), [Fault::DeadLetterDoubled]);
+fn a_doubled_dlq_record_is_found() {
+    let doubled = |seen: &mut SeenRecords| seen.dlq_records.insert(1, seen.dlq_records[1].clone());
+    assert_eq!(broken(doubled), [Fault::DlqRecordDoubled]);
 }
 
-fn a_dead_letter_of_an_applied_event_is_found() {
+fn a_dlq_record_of_an_applied_event_is_found() {
     let applied = |seen: &mut SeenRecords| {
-        let mut copy = seen.dead_letters[1].clone();
+        let mut copy = seen.dlq_records[1].clone();
         set(&mut copy, "steward-source-offset", b"50");
-        seen.dead_letters.push(copy);
+        seen.dlq_records.push(copy);
     };
-    // Partition 0 ends with the dead letter of offset 30.
+    // Partition 0 ends with the DLQ record of offset 30.
     assert_eq!(broken(applied), [Fault::DeadLetterUnexpected]);
 }
 
-fn dead_letters_out_of_order_are_found() {
-    assert_eq!(broken(|seen| seen.dead_letters.swap(0, 1)), [Fault::DeadLetterOutOfOrder]);
+fn dlq_records_out_of_order_are_found() {
+    assert_eq!(broken(|seen| seen.dlq_records.swap(0, 1)), [Fault::DlqRecordOutOfOrder]);
 }
 
-fn a_dead_letter_on_the_wrong_partition_is_found() {
-    let moved = |seen: &mut SeenRecords| seen.dead_letters[0].partition = 1;
-    assert_eq!(broken(moved), [Fault::DeadLetterMissing, Fault::DeadLetterOnWrongPartition]);
+fn a_dlq_record_on_the_wrong_partition_is_found() {
+    let moved = |seen: &mut SeenRecords| seen.dlq_records[0].partition = 1;
+    assert_eq!(broken(moved), [Fault::DlqRecordMissing, Fault::DlqRecordOnWrongPartition]);
 }
 
-fn a_dead_letter_without_its_source_is_found() {
-    let expected = [Fault::DeadLetterMissing, Fault::DeadLetterWithoutSource];
-    assert_eq!(broken(|seen| set(&mut seen.dead_letters[0], "steward-source-offset", b"five")), expected);
-    assert_eq!(broken(|seen| seen.dead_letters[0].headers.clear()), expected);
+fn a_dlq_record_without_its_source_is_found() {
+    let expected = [Fault::DlqRecordMissing, Fault::DlqRecordWithoutSource];
+    assert_eq!(broken(|seen| set(&mut seen.dlq_records[0], "steward-source-offset", b"five")), expected);
+    assert_eq!(broken(|seen| seen.dlq_records[0].headers.clear()), expected);
 }
 
 fn a_wrong_reason_is_found() {
-    let wrong = |seen: &mut SeenRecords| set(&mut seen.dead_letters[0], "steward-reason", b"not_found");
-    assert_eq!(broken(wrong), [Fault::DeadLetterReason]);
+    let wrong = |seen: &mut SeenRecords| set(&mut seen.dlq_records[0], "steward-reason", b"not_found");
+    assert_eq!(broken(wrong), [Fault::DlqRecordReason]);
 }
 
-fn a_changed_key_of_a_dead_letter_is_found() {
-    assert_eq!(broken(|seen| seen.dead_letters[0].key = Some(b"042".to_vec())), [Fault::DeadLetterKey]);
+fn a_changed_key_of_a_dlq_record_is_found() {
+    assert_eq!(broken(|seen| seen.dlq_records[0].key = Some(b"042".to_vec())), [Fault::DlqRecordKey]);
     // An empty key is not a null one.
-    assert_eq!(broken(|seen| seen.dead_letters[2].key = Some(Vec::new())), [Fault::DeadLetterKey]);
+    assert_eq!(broken(|seen| seen.dlq_records[2].key = Some(Vec::new())), [Fault::DlqRecordKey]);
 }
 
-fn a_changed_value_of_a_dead_letter_is_found() {
-    assert_eq!(broken(|seen| seen.dead_letters[0].value = None), [Fault::DeadLetterValue]);
-    let trimmed = |seen: &mut SeenRecords| seen.dead_letters[0].value.iter_mut().for_each(|value| value.truncate(9));
-    assert_eq!(broken(trimmed), [Fault::DeadLetterValue]);
+fn a_changed_value_of_a_dlq_record_is_found() {
+    assert_eq!(broken(|seen| seen.dlq_records[0].value = None), [Fault::DlqRecordValue]);
+    let trimmed = |seen: &mut SeenRecords| seen.dlq_records[0].value.iter_mut().for_each(|value| value.truncate(9));
+    assert_eq!(broken(trimmed), [Fault::DlqRecordValue]);
 }
 
 fn changed_original_headers_are_found() {
-    let expected = [Fault::DeadLetterOriginalHeaders];
-    assert_eq!(broken(|seen| seen.dead_letters[1].headers[0].1 = None), expected);
-    assert_eq!(broken(|seen| seen.dead_letters[1].headers[1].1 = Some(Vec::new())), expected);
-    assert_eq!(broken(|seen| seen.dead_letters[1].headers.swap(0, 1)), expected);
-    assert_eq!(broken(|seen| drop(seen.dead_letters[1].headers.remove(0))), expected);
+    let expected = [Fault::DlqRecordOriginalHeaders];
+    assert_eq!(broken(|seen| seen.dlq_records[1].headers[0].1 = None), expected);
+    assert_eq!(broken(|seen| seen.dlq_records[1].headers[1].1 = Some(Vec::new())), expected);
+    assert_eq!(broken(|seen| seen.dlq_records[1].headers.swap(0, 1)), expected);
+    assert_eq!(broken(|seen| drop(seen.dlq_records[1].headers.remove(0))), expected);
 }
 
-fn missing_doubled_and_wrong_headers_of_a_dead_letter_are_found() {
-    let header = |change: fn(&mut Vec<HeaderOf>)| broken(move |seen| change(&mut seen.dead_letters[0].headers));
-    assert_eq!(header(|it| it.push(it[0].clone())), [Fault::DeadLetterHeader]);
-    assert_eq!(header(|it| it.push(("steward-extra".into(), None))), [Fault::DeadLetterHeader]);
-    assert_eq!(header(|it| it.retain(|(name, _)| name != "steward-source-topic")), [Fault::DeadLetterHeader]);
+fn missing_doubled_and_wrong_headers_of_a_dlq_record_are_found() {
+    let header = |change: fn(&mut Vec<HeaderOf>)| broken(move |seen| change(&mut seen.dlq_records[0].headers));
+    assert_eq!(header(|it| it.push(it[0].clone())), [Fault::DlqRecordHeader]);
+    assert_eq!(header(|it| it.push(("steward-extra".into(), None))), [Fault::DlqRecordHeader]);
+    assert_eq!(header(|it| it.retain(|(name, _)| name != "steward-source-topic")), [Fault::DlqRecordHeader]);
     assert_eq!(
-        broken(|seen| set(&mut seen.dead_letters[0], "steward-source-topic", b"other")),
-        [Fault::DeadLetterHeader]
+        broken(|seen| set(&mut seen.dlq_records[0], "steward-source-topic", b"other")),
+        [Fault::DlqRecordHeader]
     );
     assert_eq!(
         header(|it| it.retain(|(name, _)| name != "steward-reason")),
-        [Fault::DeadLetterReason, Fault::DeadLetterHeader]
+        [Fault::DlqRecordReason, Fault::DlqRecordHeader]
     );
     assert_eq!(
         header(|it| it.retain(|(name, _)| name != "steward-detail")),
-        [Fault::DeadLetterDetail, Fault::DeadLetterHeader]
+        [Fault::DlqRecordDetail, Fault::DlqRecordHeader]
     );
 }
 
 fn a_timestamp_that_is_no_decimal_is_found() {
     let timestamp = |index: usize, value: &'static [u8]| {
-        broken(move |seen| set(&mut seen.dead_letters[index], "steward-source-timestamp", value))
+        broken(move |seen| set(&mut seen.dlq_records[index], "steward-source-timestamp", value))
     };
     assert_eq!(timestamp(0, b"1767225600005"), []);
-    assert_eq!(timestamp(0, b"2026-01-01T00:00:00.005Z"), [Fault::DeadLetterHeader]);
-    assert_eq!(timestamp(0, b"1767225600006"), [Fault::DeadLetterHeader]);
+    assert_eq!(timestamp(0, b"2026-01-01T00:00:00.005Z"), [Fault::DlqRecordHeader]);
+    assert_eq!(timestamp(0, b"1767225600006"), [Fault::DlqRecordHeader]);
     // A record without a timestamp says -1.
     assert_eq!(timestamp(2, b"-1"), []);
-    assert_eq!(timestamp(2, b"0"), [Fault::DeadLetterHeader]);
+    assert_eq!(timestamp(2, b"0"), [Fault::DlqRecordHeader]);
 }
 
 fn a_detail_that_is_empty_too_long_or_quotes_too_much_is_found() {
-    let detail = |value: Vec<u8>| broken(move |seen| set(&mut seen.dead_letters[0], "steward-detail", &value));
+    let detail = |value: Vec<u8>| broken(move |seen| set(&mut seen.dlq_records[0], "steward-detail", &value));
     let quoted = |characters: usize| [b"no such type: ", &UNKNOWN_TYPE.as_bytes()[..characters]].concat();
     assert_eq!(detail(vec![b'x'; 4096]), []);
     assert_eq!(detail(quoted(64)), []);
-    assert_eq!(detail(quoted(65)), [Fault::DeadLetterDetail]);
-    assert_eq!(detail(vec![b'x'; 4097]), [Fault::DeadLetterDetail]);
-    assert_eq!(detail(Vec::new()), [Fault::DeadLetterDetail]);
-    assert_eq!(detail(vec![0xff]), [Fault::DeadLetterDetail]);
+    assert_eq!(detail(quoted(65)), [Fault::DlqRecordDetail]);
+    assert_eq!(detail(vec![b'x'; 4097]), [Fault::DlqRecordDetail]);
+    assert_eq!(detail(Vec::new()), [Fault::DlqRecordDetail]);
+    assert_eq!(detail(vec![0xff]), [Fault::DlqRecordDetail]);
 }
 
 fn a_detail_that_lists_other_violations_is_found() {
     let detail =
-        |value: &'static str| broken(move |seen| set(&mut seen.dead_letters[1], "steward-detail", value.as_bytes()));
-    let expected = [Fault::DeadLetterDetail];
+        |value: &'static str| broken(move |seen| set(&mut seen.dlq_records[1], "steward-detail", value.as_bytes()));
+    let expected = [Fault::DlqRecordDetail];
     assert_eq!(detail("the name is wrong"), expected);
     assert_eq!(detail("[]"), expected);
     assert_eq!(detail(r#"[{"field":"name","code":"length","message":"m"}]"#), expected);
@@ -315,7 +315,7 @@ fn a_detail_that_lists_other_violations_is_found() {
 
 fn violations_may_be_listed_in_any_order() {
     let detail = r#"[{"field":"name","code":"blank","message":"m"},{"field":"name","code":"length","message":"m"}]"#;
-    assert_eq!(broken(|seen| set(&mut seen.dead_letters[1], "steward-detail", detail.as_bytes())), []);
+    assert_eq!(broken(|seen| set(&mut seen.dlq_records[1], "steward-detail", detail.as_bytes())), []);
 }
 
 fn a_committed_offset_before_the_last_record_is_found() {
@@ -330,11 +330,11 @@ fn a_committed_offset_behind_the_end_is_found() {
 
 fn a_difference_is_told_in_a_sentence() {
     let mut seen = perfect(&model());
-    set(&mut seen.dead_letters[0], "steward-reason", b"not_found");
+    set(&mut seen.dlq_records[0], "steward-reason", b"not_found");
     seen.committed.insert(1, 3);
     let told: Vec<String> = check(&model(), &expectation(), &seen).iter().map(ToString::to_string).collect();
     let expected = [
-        "partition 0, key `42`, input offset 5: a dead letter names another reason: expected steward-reason \
+        "partition 0, key `42`, input offset 5: a DLQ record names another reason: expected steward-reason \
          `unknown_event_type`, found steward-reason `not_found`",
         "partition 1, input offset 7: the group has not passed the last record: expected at least 8, found 3",
     ];
@@ -417,13 +417,13 @@ fn perfect(model: &Model) -> SeenRecords {
             seen.state.push(TopicRecord { partition: *partition, offset, timestamp_ms: Some(0), key, value, headers });
         }
     }
-    seen.dead_letters = model.rejections().iter().map(dead_letter).collect();
+    seen.dlq_records = model.rejections().iter().map(dlq_record).collect();
     seen.committed = model.last_offsets().iter().map(|(partition, last)| (*partition, last + 1)).collect();
     seen.ends = model.last_offsets().iter().map(|(partition, last)| (*partition, last + 10)).collect();
     seen
 }
 
-fn dead_letter(rejected: &Rejected) -> TopicRecord {
+fn dlq_record(rejected: &Rejected) -> TopicRecord {
     let event = &rejected.record;
     let violations: Vec<String> = rejected
         .violations

@@ -55,7 +55,7 @@ const NEEDED: &[Needed] = &[
 
 const DESCRIBE_CONFIGS: &[&str] = &["--add --allow-principal User:<user> --operation DescribeConfigs --topic"];
 
-/// What a refused process takes until it says so: three attempts at the most, with pauses; below the watchdog's limit.
+/// What a refused process takes until it says so: three attempts at most, with pauses; below the watchdog's limit.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(28);
 
 /// A process that creates its topics needs this on both of them, too.
@@ -110,7 +110,7 @@ fn the_listed_permissions_suffice_and_without_any_of_them_the_process_ends_and_n
     // What may not be looked at may be allowed to go unchecked.
     let unchecked = NEEDED.iter().position(|needed| needed.says == DESCRIBE_CONFIGS).expect("there are three");
     let mut process = as_user(&broker, &names, &lacking[unchecked]).set("guards.unchecked", "allow").start();
-    let warning = process.wait_for_event("guard_unchecked", PATIENCE);
+    let warning = process.wait_for_event("preflight_unchecked", PATIENCE);
     assert!(warning["acl"].as_str().is_some_and(|acl| acl.contains(DESCRIBE_CONFIGS[0])), "{warning}");
     wait_until_committed(&kafka, &names, PATIENCE);
     process.stop();
@@ -118,7 +118,7 @@ fn the_listed_permissions_suffice_and_without_any_of_them_the_process_ends_and_n
     assert_exact(&kafka, &names);
 }
 
-/// One event for the state topic and one for the dead letters.
+/// One event for the state topic and one for the DLQ records.
 fn produce_two(kafka: &Kafka, names: &Names, ids: &mut impl Iterator<Item = u32>) {
     let id = ids.next().expect("numbers enough");
     let created = format!(

@@ -64,9 +64,9 @@ fn the_same_scenario_ends_the_same_on_the_twins_and_on_kafka() {
     let on_twins = outcome(&play_on_twins().seen);
     let on_kafka = outcome(&play_on_kafka());
     assert!(on_twins.entities.len() > 5, "the scenario is too small: {} entities", on_twins.entities.len());
-    assert!(on_twins.dead_letters.len() > 20, "the scenario is too small: {} refused", on_twins.dead_letters.len());
+    assert!(on_twins.dlq_records.len() > 20, "the scenario is too small: {} refused", on_twins.dlq_records.len());
     assert_eq!(on_twins.entities, on_kafka.entities, "the entities differ");
-    assert_eq!(on_twins.dead_letters, on_kafka.dead_letters, "the dead letters differ");
+    assert_eq!(on_twins.dlq_records, on_kafka.dlq_records, "the DLQ records differ");
 }
 
 /// What remains however the work fell into transactions.
@@ -75,11 +75,11 @@ struct Outcome {
     /// By partition and key: value and source offset.
     entities: BTreeMap<(i32, Vec<u8>), (String, String)>,
     /// By partition and source offset.
-    dead_letters: BTreeMap<(i32, i64), DeadLetter>,
+    dlq_records: BTreeMap<(i32, i64), DlqRecord>,
 }
 
 /// Reason, detail, key and value.
-type DeadLetter = (String, String, Option<Vec<u8>>, Option<Vec<u8>>);
+type DlqRecord = (String, String, Option<Vec<u8>>, Option<Vec<u8>>);
 
 fn outcome(seen: &steward::testing::reference::check::SeenRecords) -> Outcome {
     let text = |record: &steward::testing::reference::TopicRecord, name: &str| {
@@ -97,12 +97,12 @@ fn outcome(seen: &steward::testing::reference::check::SeenRecords) -> Outcome {
             None => drop(entities.remove(&key)),
         }
     }
-    let dead_letters = seen.dead_letters.iter().map(|record| {
+    let dlq_records = seen.dlq_records.iter().map(|record| {
         let offset = text(record, "steward-source-offset").parse().expect("decimal digits");
         let told = (text(record, "steward-reason"), text(record, "steward-detail"));
         ((record.partition, offset), (told.0, told.1, record.key.clone(), record.value.clone()))
     });
-    Outcome { entities, dead_letters: dead_letters.collect() }
+    Outcome { entities, dlq_records: dlq_records.collect() }
 }
 
 // -------------------------------------------------------------------------------------------------------- the twins

@@ -29,7 +29,7 @@ fn a_foreign_record_in_the_state_topic_is_refused_by_name() {
     let error = topics_refused(&world.setup());
 
     let name = format!("state topic, partition 1, offset {}", place.offset);
-    assert_says(&error, &[&name, "steward-source-offset", "new state and dead letter topics"]);
+    assert_says(&error, &[&name, "steward-source-offset", "new state and DLQ topics"]);
 }
 
 fn a_state_topic_with_another_partition_count_is_refused() {
@@ -97,7 +97,7 @@ fn an_input_that_was_created_anew_and_is_shorter_than_the_state_is_refused() {
 
     let error = topics_refused(&world.setup());
 
-    assert_says(&error, &["ends at 2", "event at offset 2", "was created anew", "new state and dead letter topics"]);
+    assert_says(&error, &["ends at 2", "event at offset 2", "was created anew", "new state and DLQ topics"]);
     assert_eq!(world.outputs(), before, "nothing is written");
 }
 
@@ -111,7 +111,7 @@ fn an_input_that_was_created_anew_and_has_another_key_there_is_refused() {
 
     let error = topics_refused(&world.setup());
 
-    assert_says(&error, &["the record at offset 1 has another key", "new state and dead letter topics"]);
+    assert_says(&error, &["the record at offset 1 has another key", "new state and DLQ topics"]);
     assert_eq!(world.outputs(), before, "nothing is written");
 }
 
@@ -125,11 +125,11 @@ fn an_input_that_was_created_anew_and_has_another_timestamp_there_is_refused() {
 
     let error = topics_refused(&world.setup());
 
-    assert_says(&error, &["the record at offset 1 has another timestamp", "new state and dead letter topics"]);
+    assert_says(&error, &["the record at offset 1 has another timestamp", "new state and DLQ topics"]);
     assert_eq!(world.outputs(), before, "nothing is written");
 }
 
-/// What the state topic of an input that is kept for ever needs.
+/// What the state topic of an input that is kept indefinitely needs.
 const STATE: [(&str, &str); 2] = [("cleanup.policy", "compact"), ("delete.retention.ms", "9223372036854775807")];
 
 fn create_anew(world: &World) {

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use libtest_mimic::Trial;
 use proptest::prelude::*;
-use steward::observability::heavy_hitters::HeavyHitters;
-use steward::observability::heavy_hitters::{COUNTERS, MAX_KEY_BYTES, MAX_KEYS_PER_BATCH};
+use steward::observability::heavy_hitters::{COUNTERS, HeavyHitters, MAX_KEY_BYTES, MAX_KEYS_PER_BATCH};
 
 use super::{SECOND, counting, sample};
 use crate::support::chance;
@@ -61,7 +60,7 @@ fn no_count_is_too_low_or_too_high_by_more_than_its_bound() {
     });
 }
 
-/// What a batch leaves out makes a count too low by its own bound at the most.
+/// What a batch leaves out makes a count too low by its own bound at most.
 fn every_key_with_a_large_share_is_named_by_batches_too() {
     let key = prop_oneof![1 => 0_u16..3, 4 => 0_u16..5_000];
     let batches = prop::collection::vec(prop::collection::vec(key, 1..3_000), 1..8);

@@ -334,14 +334,14 @@ impl Pod {
         let shared = Shared {
             keys: Arc::new(steward::observability::log_events::KeyPolicy::Plain),
             stats: Arc::new(Stats::new()),
-            vitals: Arc::new(Status::new(clock.now())),
+            status: Arc::new(Status::new(clock.now())),
             clock,
-            intake: Budget::new(1 << 24),
-            resting: Budget::new(1 << 24),
+            in_flight: Budget::new(1 << 24),
+            passivated: Budget::new(1 << 24),
             stop: Arc::new(move |stop| told.lock().expect("nobody panics while holding this").push(stop)),
         };
-        let terms = Arc::new(Ownership::new());
-        let memory = MemoryPod::new(&kafka, "pod", Arc::clone(&terms));
+        let ownership = Arc::new(Ownership::new());
+        let memory = MemoryPod::new(&kafka, "pod", Arc::clone(&ownership));
         let settings =
             CommitSettings { max_transaction_bytes: 1 << 20, mark: memory.mark(), rest_per_partition: Duration::ZERO };
         let committer = CommitActor::new(settings, Box::new(memory.clone()), shared.clone()).start();
@@ -356,7 +356,7 @@ impl Pod {
                 stop_on_expired: false,
             },
             shared: shared.clone(),
-            terms,
+            ownership,
             source: Box::new(memory.clone()),
             recoveries: Box::new(memory.clone()),
             committer,
@@ -410,7 +410,7 @@ impl Pod {
             stop_on_expired: false,
             max_payload_bytes: 1_000,
         };
-        self.memory.run_recovery(&Arc::new(Fragile), &settings, &self.shared.resting)
+        self.memory.run_recovery(&Arc::new(Fragile), &settings, &self.shared.passivated)
     }
 
     fn states(&self) -> Vec<(String, String)> {
@@ -421,7 +421,7 @@ impl Pod {
         newest.into_iter().collect()
     }
 
-    /// The dead letters' values, in order; all of them have a reason.
+    /// The DLQ records' values, in order; all of them have a reason.
     fn letters(&self) -> Vec<String> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let letters = self.kafka.records(Topic::Dlq, P);

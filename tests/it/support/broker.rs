@@ -315,7 +315,7 @@ impl Broker {
         }
     }
 
-    /// Ends it in good order, at most for `limit`; then kills it.
+    /// Ends it cleanly, at most for `limit`; then kills it.
     pub fn stop(&mut self, limit: Duration) {
         match &mut self.engine {
             Engine::Java(server) => server.stop(limit),

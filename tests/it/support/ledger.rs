@@ -52,7 +52,7 @@ pub fn seen(kafka: &Kafka, names: &Names) -> SeenRecords {
     };
     SeenRecords {
         state: read(&names.state),
-        dead_letters: read(&names.dlq),
+        dlq_records: read(&names.dlq),
         committed: numbered(committed),
         ends: numbered(ends.iter().map(|ends| Some(ends.high)).collect()),
     }
@@ -64,7 +64,7 @@ pub fn assert_exact(kafka: &Kafka, names: &Names) {
     fail_on(&check(&model_of(kafka, names), &expected, &seen(kafka, names)));
 }
 
-/// The same record in the model's terms.
+/// The same record in the model's epochs.
 pub fn topic_record(stored: Stored) -> TopicRecord {
     let Stored { partition, offset, timestamp_ms, key, value, headers } = stored;
     TopicRecord { partition, offset, timestamp_ms, key, value, headers }

@@ -198,13 +198,13 @@ impl Steward {
         self.gone();
     }
 
-    /// Asks it to end in good order.
+    /// Asks it to end cleanly.
     pub fn sigterm(&self) {
         self.wait_until_it_speaks();
         signal::send(&self.child, Signal::Terminate);
     }
 
-    /// Asks it to end in good order, as Ctrl-C does.
+    /// Asks it to end cleanly, as Ctrl-C does.
     pub fn sigint(&self) {
         self.wait_until_it_speaks();
         signal::send(&self.child, Signal::Interrupt);
@@ -256,7 +256,7 @@ impl Steward {
         status.code().unwrap_or_else(|| panic!("ended by a signal: {status}; {}", self.tail()))
     }
 
-    /// Ends it in good order, and expects that it does.
+    /// Ends it cleanly, and expects that it does.
     pub fn stop(&mut self) {
         self.sigterm();
         let code = self.wait_exit(Duration::from_secs(40));

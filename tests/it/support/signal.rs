@@ -5,7 +5,7 @@ use std::process::Child;
 /// What can be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// Ends the process in good order.
+    /// Ends the process cleanly.
     Terminate,
     /// What Ctrl-C sends: the same, from a person.
     Interrupt,

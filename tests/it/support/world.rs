@@ -70,7 +70,7 @@ impl World {
         Setup::new(&self.kafka, &self.names)
     }
 
-    /// Works off the whole input with a process of this setup, and ends it in good order.
+    /// Works off the whole input with a process of this setup, and ends it cleanly.
     pub fn work_off_with(&self, setup: &Setup) -> Steward {
         let mut steward = setup.start();
         self.settle(&mut steward);
@@ -121,12 +121,12 @@ impl World {
 
     /// [`World::assert_exact`], where nothing needs to be known of these keys.
     pub fn assert_exact_but_for(&self, forgotten: &[&str]) {
-        let [state, dead_letters] = self.outputs().map(|records| records.into_iter().map(topic_record).collect());
+        let [state, dlq_records] = self.outputs().map(|records| records.into_iter().map(topic_record).collect());
         let committed = self.kafka.committed(&self.names.group, &self.names.input);
         let committed: BTreeMap<i32, i64> =
             (0..).zip(committed).filter_map(|(partition, offset)| Some((partition, offset?))).collect();
         let ends = (0..).zip(self.kafka.ends(&self.names.input)).map(|(partition, ends)| (partition, ends.high));
-        let seen = SeenRecords { state, dead_letters, committed, ends: ends.collect() };
+        let seen = SeenRecords { state, dlq_records, committed, ends: ends.collect() };
         let expected = Expectation { topic: self.names.input.clone(), group: self.names.group.clone() };
         let differences = check(&self.model, &expected, &seen);
         let is_forgotten = |difference: &Difference| {

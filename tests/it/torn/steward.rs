@@ -196,7 +196,7 @@ fn delayed_records_are_not_written_again() {
     scene.ends_well();
 }
 
-/// The input takes the event because zstd halves it; its dead letter does not fit into the topic, so that its transaction is aborted, and sent again without the value.
+/// The input takes the event because zstd halves it; its DLQ record does not fit into the topic, so that its transaction is aborted, and sent again without the value.
 fn a_delayed_abort_reaches_nothing_of_the_next_transaction() {
     let mut scene = Scene::with(&[]);
 
@@ -214,7 +214,7 @@ fn a_delayed_abort_reaches_nothing_of_the_next_transaction() {
 
     let differences = Ledger::of(&scene.direct, &scene.names).differences();
     let is_of_the_truncation =
-        |difference: &&Difference| matches!(difference.fault, Fault::DeadLetterValue | Fault::DeadLetterHeader);
+        |difference: &&Difference| matches!(difference.fault, Fault::DlqRecordValue | Fault::DlqRecordHeader);
     let others: Vec<_> = differences.iter().filter(|difference| !is_of_the_truncation(difference)).collect();
     assert!(others.is_empty(), "{others:?}");
     scene.process.stop();
@@ -239,7 +239,7 @@ fn a_delayed_opening_of_a_transaction_is_no_other_process() {
     scene.settles();
 
     scene.process.wait_for_event("transaction_aborted", PATIENCE);
-    let renewed = scene.process.wait_for_event_where("producer_renewed", PATIENCE, is_about_a_transaction);
+    let renewed = scene.process.wait_for_event_where("producer_reset", PATIENCE, is_about_a_transaction);
     assert_eq!(renewed["verdict"], "did_not", "{}", scene.process.tail());
     assert!(scene.broker.proxy.requests(Api::INIT_PRODUCER_ID) > producers);
     scene.ends_well();
@@ -322,9 +322,9 @@ fn positions_that_somebody_else_moved_meanwhile_make_their_partition_recover() {
     scene.expects("disagrees");
 
     // One of them may not have been in the transaction.
-    let forfeited = scene.process.wait_for_event("partition_forfeited", PATIENCE);
-    assert_eq!(forfeited["cause"], "it cannot be told what was committed", "{forfeited}");
-    let skipped = |line: &Value| line["partition"] == forfeited["partition"];
+    let invalidated = scene.process.wait_for_event("partition_invalidated", PATIENCE);
+    assert_eq!(invalidated["cause"], "it cannot be told what was committed", "{invalidated}");
+    let skipped = |line: &Value| line["partition"] == invalidated["partition"];
     scene.process.wait_for_event_where("events_skipped", PATIENCE, skipped);
     scene.ends_well();
 }
@@ -361,7 +361,7 @@ fn threads_named(pid: u32, name: &str) -> usize {
     threads.map(is_named).filter(|is_named| *is_named).count()
 }
 
-/// An event that is too large for the dead letters, where nothing shortens it.
+/// An event that is too large for the DLQ records, where nothing shortens it.
 fn unwieldy() -> Outgoing {
     let mut random = ChaCha8Rng::seed_from_u64(1);
     record("1", (0..1_700_000).map(|_| b'0' + random.random_range(0..10_u8)).collect::<Vec<u8>>())
@@ -400,7 +400,7 @@ impl Scene {
     /// Old keys change, a new one comes, and one event is rejected, in both partitions.
     fn sends_events(&mut self) {
         // A busy machine answers late by itself; what came of that before is not this round's.
-        for name in ["transaction_unanswered", "producer_renewed"] {
+        for name in ["transaction_in_doubt", "producer_reset"] {
             self.process.pass_over(name);
         }
         self.round += 1;
@@ -447,8 +447,8 @@ impl Scene {
     /// A transaction went unanswered, and a fresh producer found out what became of it. On a busy machine another one
     /// may be late by itself before that; a wrong verdict about this one brings no right one later.
     fn expects(&mut self, verdict: &str) {
-        self.process.wait_for_event("transaction_unanswered", PATIENCE);
-        self.process.wait_for_event_where("producer_renewed", PATIENCE, |renewed| renewed["verdict"] == verdict);
+        self.process.wait_for_event("transaction_in_doubt", PATIENCE);
+        self.process.wait_for_event_where("producer_reset", PATIENCE, |renewed| renewed["verdict"] == verdict);
     }
 
     /// What the logs of the state topic hold, markers of ends included.

@@ -43,7 +43,7 @@ fn whatever_is_late_or_lost_each_event_counts_once() {
     load.stop();
 
     let ledger = Ledger::of(&direct, &names).assert_exact();
-    let renewals = process.events("producer_renewed").len();
+    let renewals = process.events("producer_reset").len();
     println!("{} events, {renewals} new producers", ledger.events());
     assert!(renewals >= ROUNDS / 4, "only {renewals} of {ROUNDS} disturbances put a transaction in doubt");
     process.stop();

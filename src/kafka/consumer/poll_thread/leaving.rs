@@ -1,4 +1,4 @@
-//! How the thread ends: in good order, or in any other way. The letters are those of the parent.
+//! How the thread ends: cleanly, or in any other way. The letters are those of the parent.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use rdkafka::consumer::Consumer;
 
 use crate::kafka::consumer::event_source::PollPhase;
 use crate::kafka::consumer::poll_thread::{LeaveStep, PollThread, RunState};
-use crate::kafka::consumer::rebalance::{Ending, GroupNotice, end_terms, partitions_of};
+use crate::kafka::consumer::rebalance::{Ending, GroupNotice, end_epochs, partitions_of};
 use crate::record::Partition;
 
 /// Of the time that leaving may take, how much the drain may have; the rest is for telling the group.
@@ -50,9 +50,9 @@ impl PollThread {
 
     /// Gives everything up and tells the group. What the group answers is served until the client is closed.
     fn close(&mut self, since: Instant) {
-        self.close_revocation(Ending::Gone);
+        self.close_revocation(Ending::Revoked);
         let partitions: Vec<Partition> = self.owned.keys().copied().collect();
-        self.end_ownership(&partitions, Ending::Gone);
+        self.end_ownership(&partitions, Ending::Revoked);
         self.course = RunState::Leaving { since, step: LeaveStep::Closing };
         if self.wiring.consumer.close_queue().is_err() {
             // The client has failed for good, and the group learns of it by silence.
@@ -67,7 +67,7 @@ impl Drop for PollThread {
     fn drop(&mut self) {
         self.wiring.consumer.context().leave_unattended();
         let partitions: Vec<Partition> = self.owned.keys().copied().collect();
-        end_terms(&self.terms, &partitions);
+        end_epochs(&self.ownership, &partitions);
         let unanswered = self.revocation.take().map(|revocation| GroupNotice::Revoke(revocation.list));
         let mut next = unanswered.or_else(|| self.wiring.consumer.context().next_notice());
         while let Some(notice) = next {

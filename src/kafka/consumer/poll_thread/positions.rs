@@ -139,7 +139,7 @@ impl PollThread {
         let watermarks = self.wiring.consumer.fetch_watermarks(&self.topic, partition.0, WATERMARK_TIMEOUT);
         let now = self.clock.now();
         let Some(owned) = self.owned.get_mut(&partition) else { return };
-        let term = owned.term;
+        let epoch = owned.epoch;
         let (low, high) = match watermarks {
             Ok((low, high)) => (Position(low), Position(high)),
             Err(_) if now < since + START_LIMIT => {
@@ -156,11 +156,11 @@ impl PollThread {
             return self.fail(SourceFailure::Recreated { partition, first, end: high });
         }
         if low > first {
-            self.outbox.data.push_back(SourceEvent::Expired { partition, term, first, until: low });
+            self.outbox.data.push_back(SourceEvent::Expired { partition, epoch, first, until: low });
             match self.on_expired {
                 // So that the group stands behind the gap even while nothing follows it.
                 OnExpired::Continue => {
-                    self.outbox.data.push_back(SourceEvent::Batch(Batch::new(partition, term, low)));
+                    self.outbox.data.push_back(SourceEvent::Batch(Batch::new(partition, epoch, low)));
                 }
                 // Whoever hears of it ends the process, and nothing may be committed behind the gap meanwhile.
                 OnExpired::Stop => {
@@ -211,9 +211,9 @@ impl PollThread {
             let ClientOffset::Offset(position) = element.offset() else { continue };
             let Some(owned) = self.owned.get_mut(&partition) else { continue };
             let FetchState::Started { next, open: None } = &mut owned.reading else { continue };
-            if Position(position) > *next && self.terms.is_current(partition, owned.term) {
+            if Position(position) > *next && self.ownership.is_current(partition, owned.epoch) {
                 *next = Position(position);
-                self.outbox.data.push_back(SourceEvent::Batch(Batch::new(partition, owned.term, *next)));
+                self.outbox.data.push_back(SourceEvent::Batch(Batch::new(partition, owned.epoch, *next)));
             }
         }
     }

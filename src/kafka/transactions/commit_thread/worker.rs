@@ -42,7 +42,7 @@ pub(super) enum Job {
     /// Run a transaction.
     Commit(Arc<TransactionContent>),
     /// Build a new producer, and ask what is committed for these partitions.
-    Renew(Vec<Partition>),
+    ResetProducer(Vec<Partition>),
 }
 
 /// The failure that decides, and the record at fault where there is one.
@@ -74,7 +74,7 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
         loop {
             let answered = match jobs.recv_timeout(IDLE_POLL) {
                 Ok(Job::Commit(content)) => self.commit(&content),
-                Ok(Job::Renew(partitions)) => self.renew(&partitions),
+                Ok(Job::ResetProducer(partitions)) => self.renew(&partitions),
                 Err(RecvTimeoutError::Timeout) => {
                     self.serve_clients();
                     continue;
@@ -112,7 +112,7 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
             return Ok(CommitOutcome::Stale(stale));
         }
         if let Membership::NotAMember(why) = (self.tools.group)() {
-            return Ok(CommitOutcome::OutOfGroup { cause: why.to_owned() });
+            return Ok(CommitOutcome::StaleGeneration { cause: why.to_owned() });
         }
         let producer = match self.producer.take() {
             Some(producer) => producer,
@@ -120,7 +120,7 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
                 Ok(producer) => producer,
                 Err(failure) => return Ok(self.answer_without_producer(failure, Duration::ZERO)),
             },
-            None => return Ok(CommitOutcome::Unanswered { cause: "there is no producer before a renewal".to_owned() }),
+            None => return Ok(CommitOutcome::InDoubt { cause: "there is no producer before a renewal".to_owned() }),
         };
         self.leave_a_gap(content);
         self.enter(CommitStep::Producing, Some(self.tools.settings.transaction_timeout))?;
@@ -132,13 +132,13 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
             return self.give_up(transaction, failure, record);
         }
 
-        // a) first the metadata, b) then the terms, c) then the offsets.
+        // a) first the metadata, b) then the epochs, c) then the offsets.
         let member = match (self.tools.group)() {
             Membership::Member(member) => member,
             Membership::NotAMember(why) => {
                 let ended = self.give_up(transaction, KafkaFailure::AbortAndResend(Cause::of_ours(why)), None)?;
                 return Ok(if let CommitOutcome::Aborted { cause, .. } = ended {
-                    CommitOutcome::OutOfGroup { cause }
+                    CommitOutcome::StaleGeneration { cause }
                 } else {
                     ended
                 });
@@ -146,7 +146,8 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
         };
         let stale = self.stale(content);
         if !stale.is_empty() {
-            let ended = self.give_up(transaction, KafkaFailure::AbortAndResend(Cause::of_ours("terms ended")), None)?;
+            let ended =
+                self.give_up(transaction, KafkaFailure::AbortAndResend(Cause::of_ours("ownership ended")), None)?;
             return Ok(if matches!(ended, CommitOutcome::Aborted { .. }) {
                 CommitOutcome::Stale(stale)
             } else {
@@ -162,16 +163,18 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
         Ok(self.conclude(transaction.commit(), open_since, None))
     }
 
-    /// The partitions of `content` whose term is over.
+    /// The partitions of `content` whose epoch is over.
     fn stale(&self, content: &TransactionContent) -> Vec<Partition> {
-        let over =
-            content.stretches.iter().filter(|stretch| !self.tools.terms.is_current(stretch.partition, stretch.term));
+        let over = content
+            .stretches
+            .iter()
+            .filter(|stretch| !self.tools.ownership.is_current(stretch.partition, stretch.epoch));
         over.map(|stretch| stretch.partition).collect()
     }
 
     fn leave_a_gap(&self, content: &TransactionContent) {
         let Some(last_end) = self.last_end else { return };
-        if content.snapshots.is_empty() && content.dead_letters.is_empty() {
+        if content.snapshots.is_empty() && content.dlq_records.is_empty() {
             let since = self.tools.clock.now().saturating_duration_since(last_end);
             std::thread::sleep(OFFSETS_ALONE_GAP.saturating_sub(since));
         }
@@ -185,7 +188,7 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
     ) -> Result<Result<(), AtFault>, Abandoned> {
         let CommitSettings { topic, state_topic, dlq_topic, group_id, .. } = &self.tools.settings;
         let snapshots = content.snapshots.iter().map(|snapshot| out_record::snapshot(state_topic, group_id, snapshot));
-        let letters = content.dead_letters.iter().map(|letter| out_record::dead_letter(dlq_topic, topic, letter));
+        let letters = content.dlq_records.iter().map(|letter| out_record::dlq_record(dlq_topic, topic, letter));
         for (index, record) in snapshots.chain(letters).enumerate() {
             let Err(failure) = transaction.stage(record, index) else { continue };
             let mut failed = vec![Undelivered { index: Some(index), failure: failure.clone() }];
@@ -231,7 +234,7 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
                 match transaction.abort(cause.clone()) {
                     // Where the first partition was refused, the coordinator knows of no transaction to abort. Whatever
                     // became of it: no commit was sent, so it has no effect once another producer is registered.
-                    Ended::Failed(KafkaFailure::Unanswered(_)) => {
+                    Ended::Failed(KafkaFailure::InDoubt(_)) => {
                         self.last_end = Some(self.tools.clock.now());
                         self.owes_a_producer = true;
                         Ok(CommitOutcome::Refused { cause: cause.to_string(), record })
@@ -241,7 +244,7 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
                     }
                 }
             }
-            KafkaFailure::Fenced(_) | KafkaFailure::Unanswered(_) | KafkaFailure::Fatal(_) => {
+            KafkaFailure::Fenced(_) | KafkaFailure::InDoubt(_) | KafkaFailure::Fatal(_) => {
                 Ok(self.answer_without_producer(failure, self.age_of(open_since)))
             }
         }
@@ -265,7 +268,7 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
                 self.producer = producer;
                 match refused {
                     Some(record) => CommitOutcome::Refused { cause: cause.to_string(), record },
-                    None if group_moved_on(&cause) => CommitOutcome::OutOfGroup { cause: cause.to_string() },
+                    None if group_moved_on(&cause) => CommitOutcome::StaleGeneration { cause: cause.to_string() },
                     None => CommitOutcome::Aborted { timed_out: cause.timed_out, cause: cause.to_string() },
                 }
             }
@@ -287,8 +290,8 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
                 cause: cause.to_string(),
                 within_timeout: age < self.tools.settings.transaction_timeout,
             },
-            KafkaFailure::Retry(cause) | KafkaFailure::AbortAndResend(cause) | KafkaFailure::Unanswered(cause) => {
-                CommitOutcome::Unanswered { cause: cause.to_string() }
+            KafkaFailure::Retry(cause) | KafkaFailure::AbortAndResend(cause) | KafkaFailure::InDoubt(cause) => {
+                CommitOutcome::InDoubt { cause: cause.to_string() }
             }
             KafkaFailure::Refused(_, cause) => CommitOutcome::Refused { cause: cause.to_string(), record: None },
             KafkaFailure::Fatal(cause) => CommitOutcome::Fatal { cause: cause.to_string() },
@@ -306,9 +309,9 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
         Ok(match self.ask_committed(partitions) {
             Ok(positions) => {
                 self.producer = Some(producer);
-                CommitOutcome::Renewed(positions)
+                CommitOutcome::ProducerReset(positions)
             }
-            Err(cause) => CommitOutcome::RenewFailed { cause },
+            Err(cause) => CommitOutcome::ProducerResetFailed { cause },
         })
     }
 
@@ -356,7 +359,7 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
 fn assert_covered(content: &TransactionContent) {
     let covered: BTreeSet<Partition> = content.stretches.iter().map(|stretch| stretch.partition).collect();
     let staged = content.snapshots.iter().map(|snapshot| snapshot.partition);
-    for partition in staged.chain(content.dead_letters.iter().map(|letter| letter.batch.partition())) {
+    for partition in staged.chain(content.dlq_records.iter().map(|letter| letter.batch.partition())) {
         assert!(covered.contains(&partition), "records of partition {partition} come with a stretch of it");
     }
     assert!(!covered.is_empty(), "a transaction carries offsets: they are what fences it");
@@ -375,13 +378,13 @@ fn at_fault(content: &TransactionContent, failed: Vec<Undelivered>) -> AtFault {
         KafkaFailure::Retry(_)
         | KafkaFailure::AbortAndResend(_)
         | KafkaFailure::Fenced(_)
-        | KafkaFailure::Unanswered(_)
+        | KafkaFailure::InDoubt(_)
         | KafkaFailure::Fatal(_) => None,
     };
     (worst.failure, record)
 }
 
-/// What the record weighs; the index counts the snapshots, then the dead letters.
+/// What the record weighs; the index counts the snapshots, then the DLQ records.
 fn weight_of(content: &TransactionContent, index: usize) -> u64 {
     match index.checked_sub(content.snapshots.len()) {
         None => {
@@ -394,21 +397,21 @@ fn weight_of(content: &TransactionContent, index: usize) -> u64 {
             let traced: usize = traced.iter().flatten().map(|(name, value)| name.len() + value.len()).sum();
             snapshot.weight_bytes() + traced as u64
         }
-        Some(letter) => content.dead_letters[letter].weight_bytes(),
+        Some(letter) => content.dlq_records[letter].weight_bytes(),
     }
 }
 
 fn named(content: &TransactionContent, index: usize, refusal: BrokerRefusal) -> RefusedRecord {
     match index.checked_sub(content.snapshots.len()) {
         None => RefusedRecord::Snapshot { index, too_large: refusal == BrokerRefusal::TooLarge },
-        Some(index) => RefusedRecord::DeadLetter { index, too_large: refusal == BrokerRefusal::TooLarge },
+        Some(index) => RefusedRecord::DlqRecord { index, too_large: refusal == BrokerRefusal::TooLarge },
     }
 }
 
 fn answer_to_registration(failure: KafkaFailure) -> CommitOutcome {
     match failure {
-        KafkaFailure::Retry(cause) | KafkaFailure::AbortAndResend(cause) | KafkaFailure::Unanswered(cause) => {
-            CommitOutcome::RenewFailed { cause: cause.to_string() }
+        KafkaFailure::Retry(cause) | KafkaFailure::AbortAndResend(cause) | KafkaFailure::InDoubt(cause) => {
+            CommitOutcome::ProducerResetFailed { cause: cause.to_string() }
         }
         // No transaction of this producer can have timed out: another process registers the same id right now.
         KafkaFailure::Fenced(cause) => CommitOutcome::Fenced { cause: cause.to_string(), within_timeout: true },

@@ -43,30 +43,30 @@ pub enum Fault {
     HistoryUnknown,
     /// A state record is not what its entity was after the event that it names.
     HistoryDiffers,
-    /// A rejected event is not in the dead letter topic.
-    DeadLetterMissing,
-    /// An event stands in the dead letter topic more than once.
-    DeadLetterDoubled,
-    /// The dead letter topic holds an event that breaks no rule, or that does not exist.
+    /// A rejected event is not in the DLQ topic.
+    DlqRecordMissing,
+    /// An event stands in the DLQ topic more than once.
+    DlqRecordDoubled,
+    /// The DLQ topic holds an event that breaks no rule, or that does not exist.
     DeadLetterUnexpected,
-    /// A dead letter does not name its event in decimal digits.
-    DeadLetterWithoutSource,
-    /// A dead letter stands in another partition than its event.
-    DeadLetterOnWrongPartition,
-    /// Two dead letters of one partition do not stand in the order of their events.
-    DeadLetterOutOfOrder,
-    /// A dead letter's key is not the event's, byte for byte.
-    DeadLetterKey,
-    /// A dead letter's value is not the event's, byte for byte.
-    DeadLetterValue,
-    /// A dead letter's first headers are not the event's, unchanged.
-    DeadLetterOriginalHeaders,
-    /// A dead letter names another reason.
-    DeadLetterReason,
+    /// A DLQ record does not name its event in decimal digits.
+    DlqRecordWithoutSource,
+    /// A DLQ record stands in another partition than its event.
+    DlqRecordOnWrongPartition,
+    /// Two DLQ records of one partition do not stand in the order of their events.
+    DlqRecordOutOfOrder,
+    /// A DLQ record's key is not the event's, byte for byte.
+    DlqRecordKey,
+    /// A DLQ record's value is not the event's, byte for byte.
+    DlqRecordValue,
+    /// A DLQ record's first headers are not the event's, unchanged.
+    DlqRecordOriginalHeaders,
+    /// A DLQ record names another reason.
+    DlqRecordReason,
     /// `steward-detail` is missing, too long, quotes too much, or lists other violations.
-    DeadLetterDetail,
+    DlqRecordDetail,
     /// Another of the headers that steward adds is missing, doubled, strange or wrong.
-    DeadLetterHeader,
+    DlqRecordHeader,
     /// The group has not passed the last record of the input.
     CommittedBehind,
     /// The group stands behind the end of the log.
@@ -85,18 +85,18 @@ impl Fault {
             Fault::HistoryNotRising => "a state record does not come from a later event than the one before it",
             Fault::HistoryUnknown => "a state record names an event that was not applied to its entity",
             Fault::HistoryDiffers => "a state record is not what its entity was after the event",
-            Fault::DeadLetterMissing => "a rejected event is not in the dead letter topic",
-            Fault::DeadLetterDoubled => "an event stands in the dead letter topic more than once",
-            Fault::DeadLetterUnexpected => "the dead letter topic holds an event that was not to be rejected",
-            Fault::DeadLetterWithoutSource => "a dead letter does not name its event",
-            Fault::DeadLetterOnWrongPartition => "a dead letter stands in another partition than its event",
-            Fault::DeadLetterOutOfOrder => "dead letters do not stand in the order of their events",
-            Fault::DeadLetterKey => "a dead letter's key is not its event's",
-            Fault::DeadLetterValue => "a dead letter's value is not its event's",
-            Fault::DeadLetterOriginalHeaders => "a dead letter does not begin with its event's headers",
-            Fault::DeadLetterReason => "a dead letter names another reason",
-            Fault::DeadLetterDetail => "a dead letter's detail is wrong",
-            Fault::DeadLetterHeader => "a header of a dead letter is wrong",
+            Fault::DlqRecordMissing => "a rejected event is not in the DLQ topic",
+            Fault::DlqRecordDoubled => "an event stands in the DLQ topic more than once",
+            Fault::DeadLetterUnexpected => "the DLQ topic holds an event that was not to be rejected",
+            Fault::DlqRecordWithoutSource => "a DLQ record does not name its event",
+            Fault::DlqRecordOnWrongPartition => "a DLQ record stands in another partition than its event",
+            Fault::DlqRecordOutOfOrder => "DLQ records do not stand in the order of their events",
+            Fault::DlqRecordKey => "a DLQ record's key is not its event's",
+            Fault::DlqRecordValue => "a DLQ record's value is not its event's",
+            Fault::DlqRecordOriginalHeaders => "a DLQ record does not begin with its event's headers",
+            Fault::DlqRecordReason => "a DLQ record names another reason",
+            Fault::DlqRecordDetail => "a DLQ record's detail is wrong",
+            Fault::DlqRecordHeader => "a header of a DLQ record is wrong",
             Fault::CommittedBehind => "the group has not passed the last record",
             Fault::CommittedBeyond => "the group stands behind the end of the log",
         }

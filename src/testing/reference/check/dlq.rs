@@ -1,4 +1,4 @@
-//! The dead letter topic: each rejected event once, in order, unchanged, with the right reason.
+//! The DLQ topic: each rejected event once, in order, unchanged, with the right reason.
 
 use std::collections::BTreeMap;
 
@@ -30,8 +30,7 @@ pub(super) fn check(model: &Model, expected: &Expectation, records: &[TopicRecor
         found.entry((record.partition, source_offset)).or_default().push(record);
         if let Some(earlier) = newest.insert(record.partition, source_offset).filter(|it| *it > source_offset) {
             let rising = format!("an event behind offset {earlier}");
-            let difference =
-                Fault::DeadLetterOutOfOrder.at(record.partition, rising, format!("offset {source_offset}"));
+            let difference = Fault::DlqRecordOutOfOrder.at(record.partition, rising, format!("offset {source_offset}"));
             differences.push(difference.key(record.key.as_deref()).offset(source_offset));
         }
     }
@@ -41,11 +40,11 @@ pub(super) fn check(model: &Model, expected: &Expectation, records: &[TopicRecor
         let copies = found.remove(&(event.partition, event.offset)).unwrap_or_default();
         if copies.is_empty() {
             let reason = rejected.reason.code();
-            differences.push(here(Fault::DeadLetterMissing.at(event.partition, reason, "no dead letter")));
+            differences.push(here(Fault::DlqRecordMissing.at(event.partition, reason, "no DLQ record")));
         }
         if copies.len() > 1 {
             let times = format!("{} times", copies.len());
-            differences.push(here(Fault::DeadLetterDoubled.at(event.partition, "once", times)));
+            differences.push(here(Fault::DlqRecordDoubled.at(event.partition, "once", times)));
         }
         for copy in copies {
             differences.extend(check_one(expected, rejected, copy).into_iter().map(here));
@@ -54,47 +53,47 @@ pub(super) fn check(model: &Model, expected: &Expectation, records: &[TopicRecor
     for ((partition, source_offset), records) in found {
         for record in records {
             let reason = shown(record.last_header("steward-reason").flatten());
-            let difference = Fault::DeadLetterUnexpected.at(partition, "no dead letter", reason);
+            let difference = Fault::DeadLetterUnexpected.at(partition, "no DLQ record", reason);
             differences.push(difference.key(record.key.as_deref()).offset(source_offset));
         }
     }
     differences
 }
 
-/// The input offset of a dead letter that stands in its event's partition.
+/// The input offset of a DLQ record that stands in its event's partition.
 fn place(record: &TopicRecord) -> Result<i64, Difference> {
     let partition = decimal(record, "steward-source-partition");
     let Some((source_partition, source_offset)) = partition.zip(decimal(record, "steward-source-offset")) else {
         let expected = "decimal digits in steward-source-partition and steward-source-offset";
-        let found = format!("{:?} at offset {} of the dead letter topic", record.headers, record.offset);
-        let difference = Fault::DeadLetterWithoutSource.at(record.partition, expected, found);
+        let found = format!("{:?} at offset {} of the DLQ topic", record.headers, record.offset);
+        let difference = Fault::DlqRecordWithoutSource.at(record.partition, expected, found);
         return Err(difference.key(record.key.as_deref()));
     };
     if source_partition != i64::from(record.partition) {
         let expected = format!("partition {source_partition}");
         let difference =
-            Fault::DeadLetterOnWrongPartition.at(record.partition, expected, format!("partition {}", record.partition));
+            Fault::DlqRecordOnWrongPartition.at(record.partition, expected, format!("partition {}", record.partition));
         return Err(difference.key(record.key.as_deref()).offset(source_offset));
     }
     Ok(source_offset)
 }
 
-/// Differences of one dead letter, whose event is known, without key and offset.
+/// Differences of one DLQ record, whose event is known, without key and offset.
 fn check_one(expected: &Expectation, rejected: &Rejected, copy: &TopicRecord) -> Vec<Difference> {
     let event = &rejected.record;
     let partition = event.partition;
     let mut differences = Vec::new();
     if copy.key != event.key {
         let (key, found) = (shown(event.key.as_deref()), shown(copy.key.as_deref()));
-        differences.push(Fault::DeadLetterKey.at(partition, key, found));
+        differences.push(Fault::DlqRecordKey.at(partition, key, found));
     }
     if copy.value != event.value {
         let (value, found) = (shown(event.value.as_deref()), shown(copy.value.as_deref()));
-        differences.push(Fault::DeadLetterValue.at(partition, value, found));
+        differences.push(Fault::DlqRecordValue.at(partition, value, found));
     }
     if !copy.headers.starts_with(&event.headers) {
         let (headers, found) = (shown_headers(&event.headers), shown_headers(&copy.headers));
-        differences.push(Fault::DeadLetterOriginalHeaders.at(partition, headers, found));
+        differences.push(Fault::DlqRecordOriginalHeaders.at(partition, headers, found));
         return differences;
     }
     let added = &copy.headers[event.headers.len()..];
@@ -109,19 +108,19 @@ fn check_one(expected: &Expectation, rejected: &Rejected, copy: &TopicRecord) ->
     let names: Vec<&str> = added.iter().map(|(name, _)| name.as_str()).collect();
     let expected_names = values.each_ref().map(|(name, _)| *name);
     if names != expected_names {
-        differences.push(Fault::DeadLetterHeader.at(partition, expected_names.join(", "), names.join(", ")));
+        differences.push(Fault::DlqRecordHeader.at(partition, expected_names.join(", "), names.join(", ")));
     }
     for (name, value) in values {
         let found = added.iter().rev().find(|(found, _)| found == name).and_then(|(_, value)| value.as_deref());
         let Some(value) = value else { continue };
         if found != Some(value.as_bytes()) {
-            let fault = if name == "steward-reason" { Fault::DeadLetterReason } else { Fault::DeadLetterHeader };
+            let fault = if name == "steward-reason" { Fault::DlqRecordReason } else { Fault::DlqRecordHeader };
             differences.push(fault.at(partition, format!("{name} `{value}`"), format!("{name} {}", shown(found))));
         }
     }
     if let Err(problem) = check_detail(rejected, copy) {
         let found = shown(copy.last_header("steward-detail").flatten());
-        differences.push(Fault::DeadLetterDetail.at(partition, problem, found));
+        differences.push(Fault::DlqRecordDetail.at(partition, problem, found));
     }
     differences
 }

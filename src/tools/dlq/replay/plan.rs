@@ -1,4 +1,4 @@
-//! What a replay is going to do: reads the dead letters, what was replayed, and what the services contain.
+//! What a replay is going to do: reads the DLQ records, what was replayed, and what the services contain.
 
 use std::ops::ControlFlow;
 
@@ -42,7 +42,7 @@ pub(super) fn make(
     let limit_bytes = config.limits.max_state_bytes;
     let mut plan = ReplayPlan::default();
     let mut overtaken = Some(Overtaken::default());
-    let bar = output::bar(0, "offsets of dead letters");
+    let bar = output::bar(0, "offsets of DLQ records");
     let take = |letter: &DlqRecord<'_>| {
         plan.newest.insert(letter.place.partition, letter.place);
         if filter.wants(letter) {

@@ -46,7 +46,7 @@ pub(super) fn warn(planned: &Planned) {
 fn why(obstacle: Obstacle) -> &'static str {
     match obstacle {
         Obstacle::Truncated => {
-            "their value was too large for the dead letter topic (it stands in the input at its source offset)"
+            "their value was too large for the DLQ topic (it stands in the input at its source offset)"
         }
         Obstacle::FromElsewhere => "they come from another topic or partition than the input has",
         Obstacle::Unreadable => "their headers are not those that this version of steward writes",
@@ -124,10 +124,10 @@ fn text(planned: &Planned, count: u64, done: Option<&Done>) -> String {
         before => format!("; {before} more were replayed before"),
     };
     let told = match done {
-        None if count < plan.total() => format!("{count} of {} dead letters would be sent", plan.total()),
-        None => format!("{count} dead letters would be sent"),
+        None if count < plan.total() => format!("{count} of {} DLQ records would be sent", plan.total()),
+        None => format!("{count} DLQ records would be sent"),
         Some(done) => format!(
-            "{} of {count} dead letters sent to the input again, in {:.1} s",
+            "{} of {count} DLQ records sent to the input again, in {:.1} s",
             done.replayed,
             done.elapsed.as_secs_f64()
         ),

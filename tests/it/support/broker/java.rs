@@ -90,7 +90,7 @@ fn archive() -> Option<&'static Path> {
     archive.as_deref()
 }
 
-/// Lets a broker do once what the tests do with theirs, and end in good order, which is when the JVM writes the archive.
+/// Lets a broker do once what the tests do with theirs, and end cleanly, which is when the JVM writes the archive.
 fn learn(archive: &Path) {
     let ports = Ports { client: free_port(), controller: free_port(), further: Vec::new() };
     let mut server = Server::new(&ports, Pace::SoonThere, &[]);

@@ -6,7 +6,7 @@ use steward::engine::budget::Budget;
 use steward::engine::ownership::Ownership;
 use steward::engine::recovery::driver::{ReadFailure, RecoveryFailure};
 use steward::engine::recovery::{
-    NotVerified, Passivated, RESTING_OVERHEAD_BYTES, Recovered, RecoveryFinding, RecoveryRefusal, RecoverySettings,
+    NotVerified, PASSIVATED_OVERHEAD_BYTES, Passivated, Recovered, RecoveryFinding, RecoveryRefusal, RecoverySettings,
     Repaired, Topic,
 };
 use steward::entity::Reason;
@@ -26,16 +26,16 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
         another_groups_state_is_refused_or_adopted,
         an_input_that_was_created_again_is_refused,
         an_input_whose_newest_record_expired_is_not_compared,
-        a_lost_snapshot_is_healed,
-        a_lost_deletion_is_healed,
+        a_lost_snapshot_is_repaired,
+        a_lost_deletion_is_repaired,
         an_entity_that_came_and_went_is_not_published,
-        a_lost_rejection_is_healed_with_its_bytes,
+        a_lost_rejection_is_repaired_with_its_bytes,
         what_was_rejected_is_not_judged_again,
-        dead_letters_are_looked_for_beyond_one_window,
-        dead_letters_that_retention_cut_are_not_published_again,
-        dead_letters_without_our_headers_are_told_and_passed_over,
-        dead_letters_of_another_source_mean_nothing,
-        a_stretch_that_is_not_verified_heals_nothing,
+        dlq_records_are_looked_for_beyond_one_window,
+        dlq_records_that_retention_cut_are_not_published_again,
+        dlq_records_without_our_headers_are_told_and_passed_over,
+        dlq_records_of_another_source_mean_nothing,
+        a_stretch_that_is_not_verified_repairs_nothing,
         resetting_the_offsets_applies_nothing_twice,
         the_group_is_not_said_to_stand_back_where_it_has_no_position,
         tombstones_are_kept_only_while_their_events_may_come,
@@ -61,12 +61,12 @@ fn what_is_intact_is_taken_over_as_it_is() {
     let world = World::new();
     world.events(&[created(1), created(2), updated(1), updated(9)]);
     world.publishes(&["1", "2"]);
-    world.dead_letter(3);
+    world.dlq_record(3);
     world.commits(4);
     let recovered = world.recovers();
     assert_eq!((recovered.committed, recovered.start), (Some(Position(4)), Position(4)));
     assert_eq!(world.entities(&recovered), world.model_entities());
-    assert!(recovered.heals.snapshots.is_empty() && recovered.heals.dead_letters.is_empty());
+    assert!(recovered.repairs.snapshots.is_empty() && recovered.repairs.dlq_records.is_empty());
     assert_eq!((recovered.replayed, recovered.skipped, recovered.findings), (4, 4, vec![]));
 }
 
@@ -154,10 +154,10 @@ fn an_input_that_was_created_again_is_refused() {
 
     let rejected = World::new();
     rejected.events(&[updated(1), updated(1)]);
-    rejected.dead_letter(1);
+    rejected.dlq_record(1);
     let again = rejected.with_another_input();
     again.events(&[created(1)]);
-    says(&again, "it ends at 1, but the dead letters contain the event at offset 1");
+    says(&again, "it ends at 1, but the DLQ records contain the event at offset 1");
 }
 
 fn an_input_whose_newest_record_expired_is_not_compared() {
@@ -171,7 +171,7 @@ fn an_input_whose_newest_record_expired_is_not_compared() {
     assert_eq!(world.entities(&recovered), world.model_entities());
 }
 
-fn a_lost_snapshot_is_healed() {
+fn a_lost_snapshot_is_repaired() {
     let world = World::new();
     world.events(&[created(1), created(2)]);
     world.publishes(&["1", "2"]);
@@ -183,23 +183,23 @@ fn a_lost_snapshot_is_healed() {
     world.commits(3);
     let recovered = world.recovers();
     assert_eq!(recovered.start, Position(3));
-    assert_eq!(world.entities(&recovered), world.model_entities(), "the entities that serve are the healed ones");
-    let [snapshot] = &recovered.heals.snapshots[..] else { panic!("{:?}", recovered.heals) };
+    assert_eq!(world.entities(&recovered), world.model_entities(), "the entities that serve are the repaired ones");
+    let [snapshot] = &recovered.repairs.snapshots[..] else { panic!("{:?}", recovered.repairs) };
     assert_eq!((&*snapshot.key, snapshot.newest, snapshot.partition), (&b"1"[..], Offset(2), P0));
     assert_eq!(snapshot.value.as_deref(), world.model_value("1").as_deref());
     let trace = snapshot.trace.as_ref().expect("the event has one");
     assert_eq!(trace.traceparent.as_deref(), Some(&b"00-aa"[..]));
-    assert_eq!((recovered.healed, recovered.findings.len()), (healed(1, 1, 0, 0, 3), 0));
+    assert_eq!((recovered.repaired, recovered.findings.len()), (repaired(1, 1, 0, 0, 3), 0));
 }
 
-fn a_lost_deletion_is_healed() {
+fn a_lost_deletion_is_repaired() {
     let world = World::new();
     world.events(&[created(1), created(2)]);
     world.publishes(&["1", "2"]);
     world.events(&[deleted_event(1)]);
     world.commits(3);
     let recovered = world.recovers();
-    let [tombstone] = &recovered.heals.snapshots[..] else { panic!("{:?}", recovered.heals) };
+    let [tombstone] = &recovered.repairs.snapshots[..] else { panic!("{:?}", recovered.repairs) };
     assert_eq!((&*tombstone.key, tombstone.value.as_deref(), tombstone.newest), (&b"1"[..], None, Offset(2)));
     assert_eq!(world.entities(&recovered), [("2".to_owned(), 1)], "nothing before the start can come any more");
 }
@@ -209,20 +209,20 @@ fn an_entity_that_came_and_went_is_not_published() {
     world.events(&[created(1), updated(1), deleted_event(1)]);
     world.commits(3);
     let recovered = world.recovers();
-    assert!(recovered.heals.snapshots.is_empty(), "nothing differs from what was read: {:?}", recovered.heals);
+    assert!(recovered.repairs.snapshots.is_empty(), "nothing differs from what was read: {:?}", recovered.repairs);
     assert_eq!(recovered.findings, []);
 }
 
-fn a_lost_rejection_is_healed_with_its_bytes() {
+fn a_lost_rejection_is_repaired_with_its_bytes() {
     let world = World::new();
     world.events(&[created(1)]);
     world.publishes(&["1"]);
     world.event_with(updated(7), vec![head("a", "1"), ("b".into(), None)]);
     world.events(&[created(1)]);
-    world.dead_letter(2);
+    world.dlq_record(2);
     world.commits(3);
     let recovered = world.recovers();
-    let [letter] = &recovered.heals.dead_letters[..] else { panic!("{:?}", recovered.heals) };
+    let [letter] = &recovered.repairs.dlq_records[..] else { panic!("{:?}", recovered.repairs) };
     let record = letter.record();
     assert_eq!(
         (letter.rejection.reason, record.offset, record.timestamp_ms),
@@ -231,7 +231,7 @@ fn a_lost_rejection_is_healed_with_its_bytes() {
     assert_eq!((record.key, record.value), (Some(&b"7"[..]), Some(updated(7).1.as_bytes())));
     let headers: Vec<_> = record.headers.iter().map(|header| (header.name, header.value)).collect();
     assert_eq!(headers, [("a", Some(&b"1"[..])), ("b", None)]);
-    assert_eq!((recovered.healed, recovered.findings.len()), (healed(0, 0, 1, 0, 3), 0));
+    assert_eq!((recovered.repaired, recovered.findings.len()), (repaired(0, 0, 1, 0, 3), 0));
 }
 
 fn what_was_rejected_is_not_judged_again() {
@@ -242,61 +242,61 @@ fn what_was_rejected_is_not_judged_again() {
     let other = World::new();
     other.events(&[created(1), updated(1), updated(1)]);
     other.state_record("1", &world.value_after(1, "1"), 0);
-    other.dead_letter(1);
+    other.dlq_record(1);
     other.commits(3);
     let recovered = other.recovers();
-    let [snapshot] = &recovered.heals.snapshots[..] else { panic!("{:?}", recovered.heals) };
+    let [snapshot] = &recovered.repairs.snapshots[..] else { panic!("{:?}", recovered.repairs) };
     let value = String::from_utf8_lossy(snapshot.value.as_deref().expect("it lives")).into_owned();
     assert!(value.contains(r#""version":2,"#), "the rejected update was applied: {value}");
     assert_eq!((snapshot.newest, recovered.skipped), (Offset(2), 2));
 }
 
-fn dead_letters_are_looked_for_beyond_one_window() {
+fn dlq_records_are_looked_for_beyond_one_window() {
     // A window is 1,000 records at least; markers make the newest one nearly empty.
     let world = World::new();
     world.events(&[updated(1)]);
-    world.dead_letter(0);
+    world.dlq_record(0);
     for _ in 0..2_500 {
         world.kafka.append_marker(Topic::Dlq, P0);
     }
     world.events(&[updated(2)]);
-    world.dead_letter(1);
+    world.dlq_record(1);
     for _ in 0..1_200 {
         world.kafka.append_marker(Topic::Dlq, P0);
     }
     world.commits(2);
     let recovered = world.recovers();
-    assert!(recovered.heals.dead_letters.is_empty(), "they are there: {:?}", recovered.heals.dead_letters);
+    assert!(recovered.repairs.dlq_records.is_empty(), "they are there: {:?}", recovered.repairs.dlq_records);
     assert_eq!((recovered.start, recovered.skipped, recovered.findings), (Position(2), 2, vec![]));
 
     // D counts although its window is not the first that is read.
     let world = World::new();
     world.events(&[updated(1), created(2)]);
-    world.dead_letter(0);
+    world.dlq_record(0);
     for _ in 0..3_000 {
         world.kafka.append_marker(Topic::Dlq, P0);
     }
     assert_eq!(world.recovers().start, Position(1));
 }
 
-fn dead_letters_that_retention_cut_are_not_published_again() {
+fn dlq_records_that_retention_cut_are_not_published_again() {
     let world = World::new();
     world.events(&[updated(1), updated(2), updated(3), updated(4)]);
-    let places = [0, 1, 3].map(|offset| world.dead_letter(offset));
+    let places = [0, 1, 3].map(|offset| world.dlq_record(offset));
     world.commits(4);
     world.kafka.delete_before(Topic::Dlq, P0, Position(places[1].0));
     let missing: Vec<Offset> =
-        world.recovers().heals.dead_letters.iter().map(|letter| letter.record().offset).collect();
+        world.recovers().repairs.dlq_records.iter().map(|letter| letter.record().offset).collect();
     assert_eq!(missing, [Offset(2)], "0 may have been there, 2 was not");
     world.kafka.delete_before(Topic::Dlq, P0, Position(3));
     let recovered = world.recovers();
-    assert!(recovered.heals.dead_letters.is_empty(), "nothing is left that could tell: {:?}", recovered.heals);
+    assert!(recovered.repairs.dlq_records.is_empty(), "nothing is left that could tell: {:?}", recovered.repairs);
 }
 
-fn dead_letters_without_our_headers_are_told_and_passed_over() {
+fn dlq_records_without_our_headers_are_told_and_passed_over() {
     let world = World::new();
     world.events(&[updated(1), created(1)]);
-    world.dead_letter(0);
+    world.dlq_record(0);
     let foreign = MemoryRecord {
         key: Some(b"x".to_vec()),
         headers: vec![head(header::SOURCE_OFFSET, "?")],
@@ -306,10 +306,10 @@ fn dead_letters_without_our_headers_are_told_and_passed_over() {
     let newest = world.kafka.append(Topic::Dlq, P0, MemoryRecord { headers: vec![], ..foreign });
     let recovered = world.recovers();
     assert_eq!(recovered.start, Position(1));
-    assert_eq!(recovered.findings, [RecoveryFinding::UnreadableDeadLetters { records: 2, offset: newest }, skipped(1)]);
+    assert_eq!(recovered.findings, [RecoveryFinding::UnreadableDlqRecords { records: 2, offset: newest }, skipped(1)]);
 }
 
-fn dead_letters_of_another_source_mean_nothing() {
+fn dlq_records_of_another_source_mean_nothing() {
     // Copied from another partition, or written by another steward: their offsets are not ours.
     for (partition, topic) in [("1", TOPIC), ("0", "orders"), ("x", TOPIC)] {
         let world = World::new();
@@ -323,33 +323,33 @@ fn dead_letters_of_another_source_mean_nothing() {
         let offset = world.kafka.append(Topic::Dlq, P0, MemoryRecord { headers, ..MemoryRecord::default() });
         let recovered = world.recovers();
         assert_eq!(recovered.start, Position(1), "events were passed over for a letter of {topic}/{partition}");
-        assert!(recovered.findings.contains(&RecoveryFinding::UnreadableDeadLetters { records: 1, offset }));
+        assert!(recovered.findings.contains(&RecoveryFinding::UnreadableDlqRecords { records: 1, offset }));
     }
 }
 
-fn a_stretch_that_is_not_verified_heals_nothing() {
+fn a_stretch_that_is_not_verified_repairs_nothing() {
     let mut world = World::new();
     world.events(&[created(1), updated(1), updated(1), updated(1)]);
     world.state_record("1", &world.value_after(1, "1"), 0);
     world.commits(4);
     world.settings.verify_max_records = 2;
     let recovered = world.recovers();
-    assert!(recovered.heals.snapshots.is_empty());
+    assert!(recovered.repairs.snapshots.is_empty());
     let finding = RecoveryFinding::NotVerified { cause: NotVerified::TooLong, from: Position(1), until: Position(4) };
     assert_eq!((recovered.start, recovered.replayed, recovered.findings), (Position(4), 0, vec![finding]));
     world.settings.verify_max_records = 3;
-    assert_eq!(world.recovers().heals.snapshots.len(), 1);
+    assert_eq!(world.recovers().repairs.snapshots.len(), 1);
 }
 
 fn resetting_the_offsets_applies_nothing_twice() {
     let world = World::new();
     world.events(&[created(1), updated(1), updated(9), created(2)]);
     world.publishes(&["1", "2"]);
-    world.dead_letter(2);
+    world.dlq_record(2);
     world.commits(0);
     let recovered = world.recovers();
     assert_eq!((recovered.start, recovered.replayed, recovered.skipped), (Position(4), 4, 4));
-    assert!(recovered.heals.snapshots.is_empty() && recovered.heals.dead_letters.is_empty());
+    assert!(recovered.repairs.snapshots.is_empty() && recovered.repairs.dlq_records.is_empty());
     assert_eq!(recovered.findings, [skipped(4)]);
     assert_eq!(recovered.committed, Some(Position(0)), "what the group has, for the doubt of the first transaction");
 }
@@ -372,7 +372,7 @@ fn tombstones_are_kept_only_while_their_events_may_come() {
     world.settings.verify_max_records = 0;
     let recovered = world.recovers();
     assert_eq!(recovered.start, Position(3));
-    let kept: Vec<_> = recovered.entities.iter().map(|(key, resting)| (key.to_vec(), resting.newest)).collect();
+    let kept: Vec<_> = recovered.entities.iter().map(|(key, passivated)| (key.to_vec(), passivated.newest)).collect();
     assert_eq!(kept, [(b"2".to_vec(), Offset(3))], "its deletion comes again, and has to be known as contained");
 }
 
@@ -380,7 +380,7 @@ fn with_trust_the_rejected_that_are_ahead_are_passed_on() {
     let mut world = World::new();
     world.events(&[updated(1), updated(2), updated(3), updated(4)]);
     for offset in [0, 1, 3] {
-        world.dead_letter(offset);
+        world.dlq_record(offset);
     }
     world.commits(1);
     world.settings.verify_max_records = 0;
@@ -388,7 +388,7 @@ fn with_trust_the_rejected_that_are_ahead_are_passed_on() {
     let mut rejected: Vec<i64> = recovered.rejected.iter().map(|offset| offset.0).collect();
     rejected.sort_unstable();
     assert_eq!((recovered.start, rejected), (Position(1), vec![1, 3]));
-    assert!(recovered.heals.dead_letters.is_empty() && recovered.replayed == 0);
+    assert!(recovered.repairs.dlq_records.is_empty() && recovered.replayed == 0);
     world.settings.verify_max_records = 1_000;
     let recovered = world.recovers();
     assert_eq!((recovered.start, recovered.rejected.len()), (Position(4), 0));
@@ -444,8 +444,10 @@ fn the_lease_is_what_the_entities_take() {
     world.publishes(&["1", "22"]);
     world.events(&[updated(22)]);
     let recovered = world.recovers();
-    let bytes_of = |(key, resting): (&steward::record::Key, &Passivated)| {
-        key.len() as u64 + resting.snapshot.as_ref().map_or(0, |value| value.len() as u64) + RESTING_OVERHEAD_BYTES
+    let bytes_of = |(key, passivated): (&steward::record::Key, &Passivated)| {
+        key.len() as u64
+            + passivated.snapshot.as_ref().map_or(0, |value| value.len() as u64)
+            + PASSIVATED_OVERHEAD_BYTES
     };
     let expected: u64 = recovered.entities.iter().map(bytes_of).sum();
     assert_eq!((recovered.lease.bytes(), world.budget.held_bytes()), (expected, expected));
@@ -455,7 +457,7 @@ fn the_lease_is_what_the_entities_take() {
 
 fn a_recovery_ends_with_its_term() {
     let world = World::new();
-    world.terms.end(P0);
+    world.ownership.end(P0);
     assert!(matches!(world.tries(), Err(RecoveryFailure::Unread(ReadFailure::Cancelled))));
 }
 
@@ -464,7 +466,7 @@ fn a_recovery_ends_with_its_term() {
 /// Topics made by hand, and the model that knows what they should hold.
 struct World {
     kafka: MemoryKafka,
-    terms: Arc<Ownership>,
+    ownership: Arc<Ownership>,
     pod: MemoryPod,
     model: Mutex<Model>,
     settings: RecoverySettings,
@@ -477,8 +479,8 @@ type Event = (String, String);
 impl World {
     fn new() -> World {
         let kafka = MemoryKafka::new(1, TOPIC, GROUP);
-        let terms = Arc::new(Ownership::new());
-        let pod = MemoryPod::new(&kafka, "pod", Arc::clone(&terms));
+        let ownership = Arc::new(Ownership::new());
+        let pod = MemoryPod::new(&kafka, "pod", Arc::clone(&ownership));
         pod.assign(&[P0]);
         let settings = RecoverySettings {
             topic: TOPIC.into(),
@@ -490,7 +492,7 @@ impl World {
             max_payload_bytes: 262_144,
         };
         let model = Mutex::new(Model::keeping_history(262_144));
-        World { kafka, terms, pod, model, settings, budget: Budget::new(1_000_000_000) }
+        World { kafka, ownership, pod, model, settings, budget: Budget::new(1_000_000_000) }
     }
 
     /// The same outputs beside an input that is empty.
@@ -551,8 +553,8 @@ impl World {
         self.kafka.append(Topic::State, P0, MemoryRecord { timestamp_ms: Some(AT), key, value, headers });
     }
 
-    /// The dead letter topic gets the event at this offset.
-    fn dead_letter(&self, offset: i64) -> Offset {
+    /// The DLQ topic gets the event at this offset.
+    fn dlq_record(&self, offset: i64) -> Offset {
         let headers = vec![
             head(header::REASON, "not_found"),
             head(header::SOURCE_TOPIC, TOPIC),
@@ -567,9 +569,9 @@ impl World {
     }
 
     fn tries(&self) -> Result<Recovered, RecoveryFailure> {
-        let term = self.terms.current(P0).unwrap_or(steward::record::Epoch(1));
+        let epoch = self.ownership.current(P0).unwrap_or(steward::record::Epoch(1));
         let (answer, heard) = std::sync::mpsc::channel();
-        self.pod.begin(P0, term, Box::new(move |result| answer.send(result).expect("the test listens")));
+        self.pod.begin(P0, epoch, Box::new(move |result| answer.send(result).expect("the test listens")));
         assert!(self.pod.run_recovery(&Arc::new(Service), &self.settings, &self.budget));
         heard.try_recv().expect("it was run")
     }
@@ -591,12 +593,12 @@ impl World {
         let mut entities: Vec<(String, i64)> = recovered
             .entities
             .iter()
-            .map(|(key, resting)| {
+            .map(|(key, passivated)| {
                 let history = model.history_of(0, key).expect("history is kept");
-                let expected = history.iter().find(|snapshot| snapshot.newest_offset == resting.newest.0);
-                let expected = expected.unwrap_or_else(|| panic!("nothing was applied at {}", resting.newest));
-                assert_eq!(resting.snapshot.as_deref(), expected.value.as_deref());
-                (String::from_utf8_lossy(key).into_owned(), resting.newest.0)
+                let expected = history.iter().find(|snapshot| snapshot.newest_offset == passivated.newest.0);
+                let expected = expected.unwrap_or_else(|| panic!("nothing was applied at {}", passivated.newest));
+                assert_eq!(passivated.snapshot.as_deref(), expected.value.as_deref());
+                (String::from_utf8_lossy(key).into_owned(), passivated.newest.0)
             })
             .collect();
         entities.sort_unstable();
@@ -638,7 +640,7 @@ fn head(name: &str, value: &str) -> (String, Option<Vec<u8>>) {
     (name.to_owned(), Some(value.as_bytes().to_vec()))
 }
 
-fn healed(entities: u64, events: u64, rejections: u64, from: i64, until: i64) -> Option<Repaired> {
+fn repaired(entities: u64, events: u64, rejections: u64, from: i64, until: i64) -> Option<Repaired> {
     Some(Repaired { entities, events, rejections, from: Position(from), until: Position(until) })
 }
 

@@ -5,11 +5,11 @@ mod budget;
 mod group_commit;
 mod group_commit_by_chance;
 mod group_commit_doubt;
-mod lifecycle;
 mod offsets;
+mod ownership;
+mod partition;
 mod recovery;
 mod recovery_plan;
-mod terms;
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ use steward::record::{Batch, Epoch, Offset, Partition, Position, Snapshot};
 pub fn tests() -> Vec<libtest_mimic::Trial> {
     [
         budget::tests(),
-        terms::tests(),
-        lifecycle::tests(),
+        ownership::tests(),
+        partition::tests(),
         offsets::tests(),
         group_commit::tests(),
         group_commit_doubt::tests(),
@@ -39,10 +39,10 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
 const P0: Partition = Partition(0);
 const P1: Partition = Partition(1);
 
-/// A batch of one record at each offset; the value's length decides what a dead letter of it weighs.
-fn batch_of(partition: Partition, term: Epoch, offsets: &[i64]) -> Batch {
+/// A batch of one record at each offset; the value's length decides what a DLQ record of it weighs.
+fn batch_of(partition: Partition, epoch: Epoch, offsets: &[i64]) -> Batch {
     let start = offsets.first().copied().unwrap_or(0);
-    let mut batch = Batch::new(partition, term, Position(start));
+    let mut batch = Batch::new(partition, epoch, Position(start));
     for offset in offsets {
         batch.push(Offset(*offset), Some(1_000 + offset), Some(b"k"), Some(b"0123456789"), []);
     }
@@ -67,5 +67,5 @@ fn letter_of(batch: &Arc<Batch>, index: u32) -> RejectedEvent {
 /// Every record of the batch was refused.
 fn all_refused(batch: &Arc<Batch>) -> Outcomes {
     let records = u32::try_from(batch.len()).expect("a small batch");
-    Outcomes { dead_letters: (0..records).map(|index| letter_of(batch, index)).collect(), ..Outcomes::default() }
+    Outcomes { dlq_records: (0..records).map(|index| letter_of(batch, index)).collect(), ..Outcomes::default() }
 }

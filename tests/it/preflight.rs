@@ -19,7 +19,7 @@ pub fn trials() -> Vec<Trial> {
         every_refusal_says_what_to_do,
         an_unreadable_configuration_is_refused_unless_allowed,
         tombstones_outlive_the_events_they_cover,
-        more_dead_letter_partitions_than_needed_are_fine,
+        more_dlq_record_partitions_than_needed_are_fine,
     ];
     trials.extend(broker_trials![Shared:
         missing_outputs_are_created_to_fit_and_pass_every_guard,
@@ -32,7 +32,7 @@ pub fn trials() -> Vec<Trial> {
         a_state_topic_of_another_size_is_refused,
         a_compacted_input_is_refused,
         a_state_topic_that_deletes_is_refused,
-        a_compacted_dead_letter_topic_is_refused,
+        a_compacted_dlq_record_topic_is_refused,
         brokers_that_do_not_answer_are_named,
     ]);
     trials
@@ -95,13 +95,13 @@ fn an_unreadable_configuration_is_refused_unless_allowed() {
 fn tombstones_outlive_the_events_they_cover() {
     let mut three = Three::fitting();
     of(&mut three.input).retention_ms = -1;
-    let refusal = three.check(Unchecked::Refuse).expect_err("the input is kept for ever");
+    let refusal = three.check(Unchecked::Refuse).expect_err("the input is kept indefinitely");
     assert!(matches!(refusal, StartRefusal::TombstonesTooShort { needed: i64::MAX, .. }), "{refusal}");
     of(&mut three.state).delete_retention_ms = i64::MAX;
     assert_eq!(three.check(Unchecked::Refuse), Ok(vec![]));
 }
 
-fn more_dead_letter_partitions_than_needed_are_fine() {
+fn more_dlq_record_partitions_than_needed_are_fine() {
     let mut three = Three::fitting();
     three.dlq.partitions = 60;
     assert_eq!(three.check(Unchecked::Refuse), Ok(vec![]));
@@ -218,7 +218,7 @@ fn a_state_topic_that_deletes_is_refused() {
     assert_eq!(names.inspect().expect_err("it deletes").guard(), "state_compacted");
 }
 
-fn a_compacted_dead_letter_topic_is_refused() {
+fn a_compacted_dlq_record_topic_is_refused() {
     let names = Names::new();
     names.kafka.create_topic(&names.config.topic, 1, &[]);
     names.kafka.create_topic(&names.config.dlq_topic, 1, &[("cleanup.policy", "compact")]);

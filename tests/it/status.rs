@@ -1,4 +1,4 @@
-//! The board of vitals and the watchdog that judges it, without threads: what counts as standing still, for how long, and
+//! The board of status and the watchdog that judges it, without threads: what counts as standing still, for how long, and
 //! what is said about it.
 
 use std::collections::BTreeMap;
@@ -59,7 +59,7 @@ fn a_partition_that_stands_still_among_busy_ones_is_noticed() {
 fn a_partition_with_nothing_to_do_never_stalls() {
     let mut scene = Scene::serving(&[P0]);
     scene.commits(P0, 5);
-    scene.vitals.end(P0, Position(5));
+    scene.status.end(P0, Position(5));
     scene.stands_for(10 * LIMIT);
 }
 
@@ -67,7 +67,7 @@ fn the_clock_of_a_partition_starts_when_it_has_something_to_do() {
     let mut scene = Scene::serving(&[P0]);
     scene.commits(P0, 5);
     scene.stands_for(10 * LIMIT);
-    scene.vitals.end(P0, Position(6));
+    scene.status.end(P0, Position(6));
     scene.stands_for(LIMIT);
     let stall = scene.until_stall(LOOK, |_, _| {});
     assert_eq!((stall.phase, stall.partition, stall.lasts), (StallPhase::Poll, Some(P0), LIMIT));
@@ -89,7 +89,7 @@ fn a_partition_that_waits_for_room_counts_a_tenth() {
     scene.intake = IngestPressure::Full;
     scene.opens(&[(P1, 3)]);
     scene.commits(P0, 5);
-    scene.vitals.end(P0, Position(6));
+    scene.status.end(P0, Position(6));
     let mut looks = 0;
     let stall = scene.until_stall(11 * LIMIT, |scene, step| {
         looks = step;
@@ -113,7 +113,7 @@ fn a_partition_that_has_read_counts_in_full_though_the_intake_is_full() {
 
 fn a_recovery_that_moves_never_stalls_however_long_it_takes() {
     let mut scene = Scene::recovering(&[P0]);
-    scene.vitals.recovery_begins(P0, scene.now);
+    scene.status.recovery_begins(P0, scene.now);
     for step in 1..50 {
         scene.reads(P0, step);
         scene.stands_for(LIMIT - 2 * LOOK);
@@ -125,15 +125,15 @@ fn a_recovery_that_moves_never_stalls_however_long_it_takes() {
 
 fn a_recovery_that_waits_for_its_turn_shares_the_movement_of_the_others() {
     let mut scene = Scene::recovering(&[P0, P1]);
-    scene.vitals.recovery_begins(P1, scene.now);
+    scene.status.recovery_begins(P1, scene.now);
     for step in 1..50 {
         scene.reads(P1, step);
         scene.stands_for(LIMIT / 2);
     }
     // Its own turn begins with a clock of its own.
-    scene.vitals.stage(P1, Some(PartitionState::Serving), scene.now);
+    scene.status.stage(P1, Some(PartitionState::Serving), scene.now);
     scene.stands_for(LIMIT / 2);
-    scene.vitals.recovery_begins(P0, scene.now);
+    scene.status.recovery_begins(P0, scene.now);
     scene.stands_for(LIMIT - 2 * LOOK);
     let stall = scene.until_stall(4 * LOOK, |_, _| {});
     assert_eq!((stall.phase, stall.partition), (StallPhase::Restore, Some(P0)));
@@ -144,7 +144,7 @@ fn a_recovery_that_only_begins_anew_does_not_move() {
     let mut attempts = 0;
     let stall = scene.until_stall(2 * LIMIT, |scene, step| {
         // Each attempt comes as far as the one before, and fails.
-        scene.vitals.recovery_begins(P0, scene.now);
+        scene.status.recovery_begins(P0, scene.now);
         scene.reads(P0, 1 + step % 10);
         attempts += 1;
     });
@@ -154,7 +154,7 @@ fn a_recovery_that_only_begins_anew_does_not_move() {
 
 fn what_blocks_the_recoveries_is_named_before_those_that_wait_behind_it() {
     let mut scene = Scene::recovering(&[P0, P1]);
-    scene.vitals.recovery_begins(P0, scene.now);
+    scene.status.recovery_begins(P0, scene.now);
     scene.reads(P0, 1);
     let stall = scene.until_stall(2 * LIMIT, |_, _| {});
     assert_eq!(stall.partition, Some(P0), "{stall:?}");
@@ -162,16 +162,16 @@ fn what_blocks_the_recoveries_is_named_before_those_that_wait_behind_it() {
 
 fn what_waits_in_the_mailbox_is_a_route_that_stands_still() {
     let mut scene = Scene::serving(&[P0]);
-    scene.vitals.offers(P0, Some((Offset(4), Some(b"four"))));
-    scene.vitals.offers(P0, Some((Offset(9), Some(b"nine"))));
+    scene.status.offers(P0, Some((Offset(4), Some(b"four"))));
+    scene.status.offers(P0, Some((Offset(9), Some(b"nine"))));
     let stall = scene.until_stall(2 * LIMIT, |_, _| {});
     assert_eq!((stall.phase, stall.partition, stall.offset), (StallPhase::Route, Some(P0), Some(Offset(4))));
     assert_eq!(stall.waiting_for, "the ingest actor to take 2 batches from its mailbox");
-    assert_eq!(scene.vitals.key_at(P0, Offset(4)).as_deref(), Some(&b"four"[..]));
+    assert_eq!(scene.status.key_at(P0, Offset(4)).as_deref(), Some(&b"four"[..]));
 
     // One that takes them is no stall; one that never comes round is named for that.
-    scene.vitals.routed(P0, None);
-    scene.vitals.routed(P0, None);
+    scene.status.routed(P0, None);
+    scene.status.routed(P0, None);
     scene.stands_for(2 * LIMIT);
     scene.opens(&[(P0, 4)]);
     scene.do_actors_turn = false;
@@ -182,14 +182,14 @@ fn what_waits_in_the_mailbox_is_a_route_that_stands_still() {
 
 fn a_refused_offer_leaves_nothing_in_the_mailbox() {
     let mut scene = Scene::serving(&[P0]);
-    scene.vitals.offers(P0, Some((Offset(4), None)));
-    scene.vitals.offer_refused(P0);
+    scene.status.offers(P0, Some((Offset(4), None)));
+    scene.status.offer_refused(P0);
     scene.stands_for(2 * LIMIT);
 }
 
 fn the_event_that_an_entity_is_at_is_named_and_not_the_oldest_one() {
     let mut scene = Scene::serving(&[P0, P1]);
-    let seats = [scene.vitals.seat(), scene.vitals.seat()];
+    let seats = [scene.status.current_event(), scene.status.current_event()];
     scene.opens(&[(P0, 7), (P1, 3)]);
     seats[1].take(P0, Offset(12));
     let stall = scene.until_stall(2 * LIMIT, |_, step| {
@@ -201,16 +201,16 @@ fn the_event_that_an_entity_is_at_is_named_and_not_the_oldest_one() {
 
     // It holds up whoever shares its thread, of another partition too.
     let mut scene = Scene::serving(&[P0, P1]);
-    let seat = scene.vitals.seat();
-    seat.take(P0, Offset(12));
+    let current_event = scene.status.current_event();
+    current_event.take(P0, Offset(12));
     scene.opens(&[(P1, 3)]);
     let stall = scene.until_stall(2 * LIMIT, |_, _| {});
     assert_eq!((stall.partition, stall.offset), (Some(P0), Some(Offset(12))));
 
     let mut scene = Scene::serving(&[P0]);
-    let seat = scene.vitals.seat();
-    seat.take(P0, Offset(12));
-    seat.leave();
+    let current_event = scene.status.current_event();
+    current_event.take(P0, Offset(12));
+    current_event.leave();
     scene.opens(&[(P0, 3)]);
     let stall = scene.until_stall(2 * LIMIT, |_, _| {});
     assert_eq!((stall.offset, stall.waiting_for.as_str()), (Some(Offset(3)), "the entities of a batch to finish"));
@@ -222,10 +222,10 @@ fn a_transaction_that_outlives_its_partition_is_still_watched() {
     scene.routes(P0, 8, b"eight");
     scene.opens_decided(P0, 7);
     scene.stands_for(LIMIT / 2);
-    scene.vitals.stage(P0, None, scene.now);
+    scene.status.stage(P0, None, scene.now);
     scene.opens_decided(P0, 7);
-    assert_eq!(scene.vitals.key_at(P0, Offset(7)).as_deref(), Some(&b"seven"[..]));
-    assert_eq!(scene.vitals.key_at(P0, Offset(8)), None, "it is not in the transaction");
+    assert_eq!(scene.status.key_at(P0, Offset(7)).as_deref(), Some(&b"seven"[..]));
+    assert_eq!(scene.status.key_at(P0, Offset(8)), None, "it is not in the transaction");
     scene.stands_for(LIMIT / 2 - 2 * LOOK);
     let stall = scene.until_stall(4 * LOOK, |_, _| {});
     assert_eq!((stall.phase, stall.partition, stall.offset), (StallPhase::Commit, Some(P0), Some(Offset(7))));
@@ -235,8 +235,8 @@ fn an_assignment_does_not_make_a_transaction_that_hangs_younger() {
     let mut scene = Scene::serving(&[P0]);
     scene.opens_decided(P0, 7);
     scene.stands_for(LIMIT / 2);
-    scene.vitals.stage(P0, None, scene.now);
-    scene.vitals.stage(P0, Some(PartitionState::Recovering), scene.now);
+    scene.status.stage(P0, None, scene.now);
+    scene.status.stage(P0, Some(PartitionState::Recovering), scene.now);
     scene.stands_for(LIMIT / 2 - 2 * LOOK);
     assert_eq!(scene.until_stall(4 * LOOK, |_, _| {}).partition, Some(P0));
 }
@@ -245,7 +245,7 @@ fn a_commit_that_stands_still_says_why_the_last_attempt_came_to_nothing() {
     let mut scene = Scene::serving(&[P0]);
     scene.opens_decided(P0, 7);
     scene.committing = Some(("the commit thread, SendingOffsets".to_owned(), Duration::from_secs(4)));
-    scene.vitals.commit_failed("the group is changing generations");
+    scene.status.commit_failed("the group is changing generations");
     let stall = scene.until_stall(2 * LIMIT, |_, _| {});
     assert_eq!(stall.phase, StallPhase::Commit);
     assert_eq!(
@@ -263,7 +263,7 @@ fn a_commit_that_stands_still_says_why_the_last_attempt_came_to_nothing() {
 
 fn a_partition_that_has_to_go_and_does_not_is_a_rebalance_that_stands_still() {
     let mut scene = Scene::serving(&[P0]);
-    scene.vitals.stage(P0, Some(PartitionState::Revoking), scene.now);
+    scene.status.stage(P0, Some(PartitionState::Revoking), scene.now);
     let stall = scene.until_stall(2 * LIMIT, |_, _| {});
     assert_eq!((stall.phase, stall.partition, stall.limit), (StallPhase::Rebalance, Some(P0), LIMIT));
 }
@@ -305,36 +305,36 @@ fn a_key_is_found_until_its_event_is_committed() {
     let mut batch = Batch::new(P0, Epoch(1), Position(0));
     batch.push(Offset(4), None, Some(b"four"), None, []);
     batch.push(Offset(5), None, None, None, []);
-    scene.vitals.offers(P0, Some((Offset(4), Some(b"four"))));
-    scene.vitals.routed(P0, Some(Arc::new(batch)));
+    scene.status.offers(P0, Some((Offset(4), Some(b"four"))));
+    scene.status.routed(P0, Some(Arc::new(batch)));
 
-    assert_eq!(scene.vitals.key_at(P0, Offset(4)).as_deref(), Some(&b"four"[..]));
-    assert_eq!(scene.vitals.key_at(P0, Offset(5)), None, "it has none");
-    assert_eq!(scene.vitals.key_at(P1, Offset(4)), None);
+    assert_eq!(scene.status.key_at(P0, Offset(4)).as_deref(), Some(&b"four"[..]));
+    assert_eq!(scene.status.key_at(P0, Offset(5)), None, "it has none");
+    assert_eq!(scene.status.key_at(P1, Offset(4)), None);
     scene.commits(P0, 5);
-    assert_eq!(scene.vitals.key_at(P0, Offset(4)).as_deref(), Some(&b"four"[..]), "a part of the batch is open");
+    assert_eq!(scene.status.key_at(P0, Offset(4)).as_deref(), Some(&b"four"[..]), "a part of the batch is open");
     scene.commits(P0, 6);
-    assert_eq!(scene.vitals.key_at(P0, Offset(4)), None);
+    assert_eq!(scene.status.key_at(P0, Offset(4)), None);
 }
 
 fn of_an_ownership_that_is_over_nothing_is_left() {
     let scene = Scene::serving(&[P0]);
     scene.commits(P0, 5);
-    scene.vitals.end(P0, Position(9));
-    assert_eq!(scene.vitals.lags(), BTreeMap::from([(P0, 4)]));
-    scene.vitals.stage(P0, None, scene.now);
-    scene.vitals.end(P0, Position(10));
+    scene.status.end(P0, Position(9));
+    assert_eq!(scene.status.lags(), BTreeMap::from([(P0, 4)]));
+    scene.status.stage(P0, None, scene.now);
+    scene.status.end(P0, Position(10));
     scene.commits(P0, 6);
-    assert_eq!(scene.vitals.read(scene.now).standings, []);
-    scene.vitals.stage(P0, Some(PartitionState::Recovering), scene.now);
-    assert_eq!(scene.vitals.lags(), BTreeMap::new());
+    assert_eq!(scene.status.read(scene.now).standings, []);
+    scene.status.stage(P0, Some(PartitionState::Recovering), scene.now);
+    assert_eq!(scene.status.lags(), BTreeMap::new());
 }
 
 // ------------------------------------------------------------------------------------------------------- the helpers
 
 /// A board, and a watchdog that looks four times a second.
 struct Scene {
-    vitals: Status,
+    status: Status,
     watchdog: Watchdog,
     now: Instant,
     intake: IngestPressure,
@@ -349,7 +349,7 @@ impl Scene {
     fn new() -> Scene {
         let now = now();
         Scene {
-            vitals: Status::new(now),
+            status: Status::new(now),
             watchdog: Watchdog::new(WatchdogLimits { stall: LIMIT, join: JOIN }, now),
             now,
             intake: IngestPressure::Open,
@@ -363,10 +363,10 @@ impl Scene {
 
     fn recovering(partitions: &[Partition]) -> Scene {
         let scene = Scene::new();
-        scene.vitals.assigned(scene.now);
+        scene.status.assigned(scene.now);
         partitions
             .iter()
-            .for_each(|partition| scene.vitals.stage(*partition, Some(PartitionState::Recovering), scene.now));
+            .for_each(|partition| scene.status.stage(*partition, Some(PartitionState::Recovering), scene.now));
         scene
     }
 
@@ -374,13 +374,13 @@ impl Scene {
         let scene = Scene::recovering(partitions);
         partitions
             .iter()
-            .for_each(|partition| scene.vitals.stage(*partition, Some(PartitionState::Serving), scene.now));
+            .for_each(|partition| scene.status.stage(*partition, Some(PartitionState::Serving), scene.now));
         scene
     }
 
     /// All that is read: of each partition one batch whose first record stands there, with its entities.
     fn opens(&self, heads: &[(Partition, i64)]) {
-        self.vitals
+        self.status
             .open(heads.iter().map(|(partition, offset)| (*partition, work(*offset, false))).collect(), self.now);
     }
 
@@ -388,32 +388,32 @@ impl Scene {
     fn routes(&self, partition: Partition, offset: i64, key: &[u8]) {
         let mut batch = Batch::new(partition, Epoch(1), Position(offset));
         batch.push(Offset(offset), None, Some(key), None, []);
-        self.vitals.offers(partition, Some((Offset(offset), Some(key))));
-        self.vitals.routed(partition, Some(Arc::new(batch)));
+        self.status.offers(partition, Some((Offset(offset), Some(key))));
+        self.status.routed(partition, Some(Arc::new(batch)));
     }
 
     fn opens_decided(&self, partition: Partition, offset: i64) {
-        self.vitals.open(BTreeMap::from([(partition, work(offset, true))]), self.now);
+        self.status.open(BTreeMap::from([(partition, work(offset, true))]), self.now);
     }
 
     fn commits(&self, partition: Partition, position: i64) {
-        self.vitals.committed(partition, Position(position), self.now);
+        self.status.committed(partition, Position(position), self.now);
     }
 
     /// The recovery of a partition is at this step of a thousand.
     fn reads(&self, partition: Partition, step: i64) {
         let at = RecoveryAt::Reading { topic: Topic::State, position: Position(step), until: Position(1_000) };
-        self.vitals.recovery_at(partition, at, step.unsigned_abs(), self.now);
+        self.status.recovery_at(partition, at, step.unsigned_abs(), self.now);
     }
 
     fn look(&mut self) -> Option<Stall> {
         if self.do_actors_turn {
-            self.vitals.actors_turned(self.now);
+            self.status.actors_turned(self.now);
         }
         if self.does_source_turn {
             self.source_turned = self.now;
         }
-        let reading = self.vitals.read(self.now);
+        let reading = self.status.read(self.now);
         let sight = Observation {
             reading: &reading,
             since_source_turned: self.now.duration_since(self.source_turned),
@@ -449,7 +449,7 @@ impl Scene {
             }
             happens(self, looks);
         }
-        panic!("nothing stood still for {limit:?}: {:?}", self.vitals.read(self.now));
+        panic!("nothing stood still for {limit:?}: {:?}", self.status.read(self.now));
     }
 }
 

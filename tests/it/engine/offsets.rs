@@ -17,30 +17,30 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
         gaps_between_batches_are_fine,
         what_was_taken_goes_back_in_front_in_its_order,
         only_the_finished_prefix_survives_a_revocation,
-        dead_letters_stand_in_the_order_of_the_source,
+        dlq_records_stand_in_the_order_of_the_source,
         a_batch_is_completed_once,
         outcomes_of_keys_add_up,
-        what_is_too_much_for_one_transaction_is_cut_with_dead_letters_first,
+        what_is_too_much_for_one_transaction_is_cut_with_dlq_records_first,
         the_head_is_the_oldest_record_that_is_left,
     ]
 }
 
 const TERM: Epoch = Epoch(1);
 
-fn what_is_too_much_for_one_transaction_is_cut_with_dead_letters_first() {
+fn what_is_too_much_for_one_transaction_is_cut_with_dlq_records_first() {
     let batch = Arc::new(batch_of(P0, TERM, &[3, 5]));
     let all = || Outcomes {
         snapshots: vec![snapshot_of(P0, "a", 0), snapshot_of(P0, "b", 1), snapshot_of(P0, "c", 2)],
-        dead_letters: vec![letter_of(&batch, 0), letter_of(&batch, 1)],
+        dlq_records: vec![letter_of(&batch, 0), letter_of(&batch, 1)],
         ..Outcomes::default()
     };
     let shape = |max_bytes: u64| -> Vec<(usize, usize)> {
         let parts = all().cut(max_bytes);
-        parts.iter().map(|part| (part.dead_letters.len(), part.snapshots.len())).collect()
+        parts.iter().map(|part| (part.dlq_records.len(), part.snapshots.len())).collect()
     };
     assert_eq!(shape(u64::MAX), [(2, 3)]);
     assert_eq!(shape(1), [(1, 0), (1, 0), (0, 1), (0, 1), (0, 1)], "a record always fits");
-    let letters = all().dead_letters.iter().map(RejectedEvent::weight_bytes).sum();
+    let letters = all().dlq_records.iter().map(RejectedEvent::weight_bytes).sum();
     assert_eq!(shape(letters)[0], (2, 0));
     assert_eq!(Outcomes::default().cut(1).len(), 1, "a position alone goes out, too");
 }
@@ -125,15 +125,15 @@ fn only_the_finished_prefix_survives_a_revocation() {
     assert!(!unfinished.has_done());
 }
 
-fn dead_letters_stand_in_the_order_of_the_source() {
+fn dlq_records_stand_in_the_order_of_the_source() {
     let mut line = OpenBatches::starting_with(Position(0), Vec::new());
     let open = open_batch(1, batch_of(P0, TERM, &[3, 5, 8]));
     let batch = Arc::clone(&open.batch);
     line.open(open).expect("the first");
-    let dead_letters = [2, 0, 1].map(|index| letter_of(&batch, index)).into();
-    assert!(line.complete(BatchId(1), Outcomes { dead_letters, ..Outcomes::default() }).is_none());
+    let dlq_records = [2, 0, 1].map(|index| letter_of(&batch, index)).into();
+    assert!(line.complete(BatchId(1), Outcomes { dlq_records, ..Outcomes::default() }).is_none());
     let done = line.take_done_if(|_| true).expect("it is done");
-    let offsets: Vec<i64> = done.outcomes.dead_letters.iter().map(|letter| letter.record().offset.0).collect();
+    let offsets: Vec<i64> = done.outcomes.dlq_records.iter().map(|letter| letter.record().offset.0).collect();
     assert_eq!(offsets, [3, 5, 8]);
 }
 
@@ -155,9 +155,9 @@ fn outcomes_of_keys_add_up() {
     let weight = all.weight_bytes();
     let snapshot = snapshot_of(P0, "k", 4);
     let more = snapshot.weight_bytes();
-    all.merge(Outcomes { snapshots: vec![snapshot], dead_letters: vec![], applied: 2, skipped: 3 });
+    all.merge(Outcomes { snapshots: vec![snapshot], dlq_records: vec![], applied: 2, skipped: 3 });
     all.merge(Outcomes { applied: 1, skipped: 1, ..Outcomes::default() });
-    assert_eq!((all.snapshots.len(), all.dead_letters.len(), all.applied, all.skipped), (1, 2, 3, 4));
+    assert_eq!((all.snapshots.len(), all.dlq_records.len(), all.applied, all.skipped), (1, 2, 3, 4));
     assert_eq!(all.weight_bytes(), weight + more);
 }
 

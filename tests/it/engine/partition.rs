@@ -22,58 +22,58 @@ const HAPPENINGS: [PartitionEvent; 7] = [
     PartitionEvent::Recovered,
     PartitionEvent::RecoveryFailed,
     PartitionEvent::BatchRead,
+    PartitionEvent::Revoking,
     PartitionEvent::Revoked,
-    PartitionEvent::Gone,
     PartitionEvent::Lost,
-    PartitionEvent::Forfeited,
+    PartitionEvent::Invalidated,
 ];
 
 fn each_happening_means_what_the_table_says_in_each_stage() {
     use PartitionAction::*;
-    use PartitionEvent::*;
+    use PartitionEvent as On;
     use PartitionState::*;
     // After a Release nobody asks for the stage any more.
     let table = [
-        (Recovering, Recovered, Serve, Serving),
-        (Recovering, RecoveryFailed, Recover, Recovering),
-        (Recovering, BatchRead, Ignore, Recovering),
-        (Recovering, Revoked, Drain, Revoking),
-        (Recovering, Gone, Release, Recovering),
-        (Recovering, Lost, Release, Recovering),
-        (Recovering, Forfeited, Recover, Recovering),
-        (Serving, Recovered, Ignore, Serving),
-        (Serving, RecoveryFailed, Ignore, Serving),
-        (Serving, BatchRead, Route, Serving),
-        (Serving, Revoked, Drain, Revoking),
-        (Serving, Gone, Release, Serving),
-        (Serving, Lost, Release, Serving),
-        (Serving, Forfeited, Recover, Recovering),
-        (Revoking, Recovered, Ignore, Revoking),
-        (Revoking, RecoveryFailed, Ignore, Revoking),
-        (Revoking, BatchRead, Ignore, Revoking),
-        (Revoking, Revoked, Ignore, Revoking),
-        (Revoking, Gone, Release, Revoking),
-        (Revoking, Lost, Release, Revoking),
-        (Revoking, Forfeited, Ignore, Revoking),
+        (Recovering, On::Recovered, Serve, Serving),
+        (Recovering, On::RecoveryFailed, Recover, Recovering),
+        (Recovering, On::BatchRead, Ignore, Recovering),
+        (Recovering, On::Revoking, Drain, Revoking),
+        (Recovering, On::Revoked, Release, Recovering),
+        (Recovering, On::Lost, Release, Recovering),
+        (Recovering, On::Invalidated, Recover, Recovering),
+        (Serving, On::Recovered, Ignore, Serving),
+        (Serving, On::RecoveryFailed, Ignore, Serving),
+        (Serving, On::BatchRead, Route, Serving),
+        (Serving, On::Revoking, Drain, Revoking),
+        (Serving, On::Revoked, Release, Serving),
+        (Serving, On::Lost, Release, Serving),
+        (Serving, On::Invalidated, Recover, Recovering),
+        (Revoking, On::Recovered, Ignore, Revoking),
+        (Revoking, On::RecoveryFailed, Ignore, Revoking),
+        (Revoking, On::BatchRead, Ignore, Revoking),
+        (Revoking, On::Revoking, Ignore, Revoking),
+        (Revoking, On::Revoked, Release, Revoking),
+        (Revoking, On::Lost, Release, Revoking),
+        (Revoking, On::Invalidated, Ignore, Revoking),
     ];
     assert_eq!(table.len(), 3 * HAPPENINGS.len(), "a pair is missing");
     for (stage, happening, step, then) in table {
         let mut partition = standing_at(stage);
         assert_eq!(partition.handle(happening, TERM), step, "{happening:?} while {stage:?}");
-        assert_eq!((partition.stage(), partition.term()), (then, TERM), "after {happening:?} while {stage:?}");
+        assert_eq!((partition.stage(), partition.epoch()), (then, TERM), "after {happening:?} while {stage:?}");
     }
 }
 
 fn what_is_late_changes_nothing() {
     for stage in [PartitionState::Recovering, PartitionState::Serving, PartitionState::Revoking] {
         for happening in HAPPENINGS {
-            // A newer term cannot be known before the partition is; it is no reason to act either.
-            for term in [OLDER, NEWER] {
+            // A newer epoch cannot be known before the partition is; it is no reason to act either.
+            for epoch in [OLDER, NEWER] {
                 let mut partition = standing_at(stage);
                 assert_eq!(
-                    partition.handle(happening, term),
+                    partition.handle(happening, epoch),
                     PartitionAction::Ignore,
-                    "{happening:?} of {term:?} while {stage:?}"
+                    "{happening:?} of {epoch:?} while {stage:?}"
                 );
                 assert_eq!(partition, standing_at(stage));
             }
@@ -83,9 +83,9 @@ fn what_is_late_changes_nothing() {
 
 fn a_new_term_makes_the_old_one_late() {
     let mut partition = standing_at(PartitionState::Serving);
-    assert_eq!(partition.handle(PartitionEvent::Forfeited, TERM), PartitionAction::Recover);
+    assert_eq!(partition.handle(PartitionEvent::Invalidated, TERM), PartitionAction::Recover);
     partition.renew(NEWER);
-    assert_eq!(partition.term(), NEWER);
+    assert_eq!(partition.epoch(), NEWER);
     assert_eq!(partition.handle(PartitionEvent::BatchRead, TERM), PartitionAction::Ignore);
     assert_eq!(partition.handle(PartitionEvent::Recovered, TERM), PartitionAction::Ignore);
     assert_eq!(partition.stage(), PartitionState::Recovering);
@@ -94,9 +94,9 @@ fn a_new_term_makes_the_old_one_late() {
 }
 
 fn a_term_never_falls() {
-    for term in [OLDER, TERM] {
-        let renewed = catch_unwind(|| standing_at(PartitionState::Recovering).renew(term));
-        assert!(renewed.is_err(), "{term:?} came after {TERM:?}");
+    for epoch in [OLDER, TERM] {
+        let renewed = catch_unwind(|| standing_at(PartitionState::Recovering).renew(epoch));
+        assert!(renewed.is_err(), "{epoch:?} came after {TERM:?}");
     }
 }
 
@@ -107,7 +107,9 @@ fn standing_at(stage: PartitionState) -> PartitionLifecycle {
         PartitionState::Serving => {
             assert_eq!(partition.handle(PartitionEvent::Recovered, TERM), PartitionAction::Serve)
         }
-        PartitionState::Revoking => assert_eq!(partition.handle(PartitionEvent::Revoked, TERM), PartitionAction::Drain),
+        PartitionState::Revoking => {
+            assert_eq!(partition.handle(PartitionEvent::Revoking, TERM), PartitionAction::Drain)
+        }
     }
     partition
 }

@@ -1,8 +1,8 @@
 //! The group commit machine against a ledger, with happenings and answers drawn by chance.
 //!
-//! Every record becomes one dead letter, so that the ledger's letters *are* the list of what was committed. It holds
-//! for every run: what a partition has committed is each of its offsets once and in order; what a line of the present
-//! term has done is not lost; a revocation is answered once; what was opened was committed or dropped, once.
+//! Every record becomes one DLQ record, so that the ledger's letters *are* the list of what was committed. It holds
+//! for every run: what a partition has committed is each of its offsets once and in order; what a queue of the present
+//! epoch has done is not lost; a revocation is answered once; what was opened was committed or dropped, once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -38,9 +38,9 @@ enum Happening {
     Completes(u8),
     /// The partition is about to go.
     Revokes(i32),
-    /// Its term ends; nobody has told the machine yet.
+    /// Its epoch ends; nobody has told the machine yet.
     Ends(i32),
-    /// The machine hears of terms that ended.
+    /// The machine hears of epochs that ended.
     HearsOfEnds,
     /// What is under way ends in this way.
     Answers(Fate),
@@ -52,7 +52,7 @@ enum Happening {
 enum Fate {
     Commits,
     Aborts,
-    OutOfGroup,
+    StaleGeneration,
     TimesOut,
     CommitsUnanswered,
     AbortsUnanswered,
@@ -67,7 +67,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     let fate = prop_oneof![
         12 => Just(Fate::Commits),
         3 => Just(Fate::Aborts),
-        2 => Just(Fate::OutOfGroup),
+        2 => Just(Fate::StaleGeneration),
         2 => Just(Fate::TimesOut),
         2 => Just(Fate::CommitsUnanswered),
         2 => Just(Fate::AbortsUnanswered),
@@ -107,7 +107,7 @@ type Judged = Result<(), TestCaseError>;
 #[derive(Debug, Default)]
 struct Ledger {
     committed: BTreeMap<Partition, Committed>,
-    /// The offsets of the dead letters, per partition as they stand there.
+    /// The offsets of the DLQ records, per partition as they stand there.
     letters: BTreeMap<Partition, Vec<i64>>,
 }
 
@@ -117,7 +117,7 @@ impl Ledger {
     }
 
     fn write(&mut self, content: &TransactionContent, mark: &OffsetMetadata) -> Judged {
-        for letter in &content.dead_letters {
+        for letter in &content.dlq_records {
             self.letters.entry(letter.batch.partition()).or_default().push(letter.record().offset.0);
         }
         for stretch in &content.stretches {
@@ -150,7 +150,7 @@ enum UnderWay {
 
 /// An owned partition, as its consumer sees it.
 struct Owned {
-    term: Epoch,
+    epoch: Epoch,
     next: i64,
     is_closing: bool,
 }
@@ -162,7 +162,7 @@ struct World {
     ledger: Ledger,
     under_way: Option<UnderWay>,
     /// The position moved while a transaction was in doubt.
-    /// The partitions of the last transaction that ended, and their terms.
+    /// The partitions of the last transaction that ended, and their epochs.
     doubted: Vec<(Partition, Epoch)>,
     is_confused: bool,
     owned: BTreeMap<Partition, Owned>,
@@ -222,7 +222,7 @@ impl World {
             Happening::Revokes(partition) => self.revokes(Partition(partition)),
             Happening::Ends(partition) => {
                 let ended = self.owned.remove(&Partition(partition));
-                self.ended.extend(ended.map(|owned| (Partition(partition), owned.term)));
+                self.ended.extend(ended.map(|owned| (Partition(partition), owned.epoch)));
                 Ok(())
             }
             Happening::HearsOfEnds => self.hears_of_ends(),
@@ -245,14 +245,14 @@ impl World {
             // A recovery waits until no transaction is open on the partition.
             return Ok(());
         }
-        let term = Epoch(self.next_term);
+        let epoch = Epoch(self.next_term);
         self.next_term += 1;
         let committed = self.ledger.committed.get(&partition).map(|committed| committed.position);
         let start = committed.unwrap_or(Position(0));
-        self.owned.insert(partition, Owned { term, next: start.0, is_closing: false });
-        let open = open_batch(self.take_id().0, Batch::new(partition, term, start));
-        let heals = vec![DoneBatch { open, outcomes: Outcomes::default() }];
-        self.tell(CommitInput::Joined { partition, term, committed, start, heals })
+        self.owned.insert(partition, Owned { epoch, next: start.0, is_closing: false });
+        let open = open_batch(self.take_id().0, Batch::new(partition, epoch, start));
+        let repairs = vec![DoneBatch { open, outcomes: Outcomes::default() }];
+        self.tell(CommitInput::Joined { partition, epoch, committed, start, repairs })
     }
 
     fn reads(&mut self, partition: Partition, records: u8) -> Judged {
@@ -260,7 +260,7 @@ impl World {
         let Some(owned) = self.owned.get_mut(&partition).filter(|owned| !owned.is_closing) else { return Ok(()) };
         let offsets: Vec<i64> = (owned.next..).take(records.into()).collect();
         owned.next += i64::from(records);
-        let open = open_batch(id.0, batch_of(partition, owned.term, &offsets));
+        let open = open_batch(id.0, batch_of(partition, owned.epoch, &offsets));
         self.records_opened += u64::from(records);
         self.open.push((id, Arc::clone(&open.batch)));
         self.tell(CommitInput::Opened(open))
@@ -272,23 +272,23 @@ impl World {
         }
         let (id, batch) = self.open.remove(usize::from(which) % self.open.len());
         let mut outcomes = all_refused(&batch);
-        outcomes.dead_letters.reverse();
-        self.tell(CommitInput::Completed { partition: batch.partition(), term: batch.term(), id, outcomes })
+        outcomes.dlq_records.reverse();
+        self.tell(CommitInput::Completed { partition: batch.partition(), epoch: batch.epoch(), id, outcomes })
     }
 
     fn revokes(&mut self, partition: Partition) -> Judged {
         let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
         owned.is_closing = true;
-        let partitions = vec![(partition, owned.term)];
+        let partitions = vec![(partition, owned.epoch)];
         let id = RevocationId(self.next_revocation);
         self.next_revocation += 1;
         self.revocations.insert(id);
-        self.tell(CommitInput::Revoked { id, partitions })
+        self.tell(CommitInput::Revoking { id, partitions })
     }
 
     fn hears_of_ends(&mut self) -> Judged {
         let ended = std::mem::take(&mut self.ended);
-        if ended.is_empty() { Ok(()) } else { self.tell(CommitInput::Over(ended)) }
+        if ended.is_empty() { Ok(()) } else { self.tell(CommitInput::OwnershipEnded(ended)) }
     }
 
     fn answers(&mut self, fate: Fate) -> Judged {
@@ -297,33 +297,37 @@ impl World {
             Some(UnderWay::Transaction(content)) => self.ends(&content, fate),
             Some(UnderWay::Renewal(partitions)) => {
                 if matches!(fate, Fate::Fails) {
-                    return self.tell(CommitInput::Ended(CommitOutcome::RenewFailed { cause: "away".into() }));
+                    return self.tell(CommitInput::TransactionEnded(CommitOutcome::ProducerResetFailed {
+                        cause: "away".into(),
+                    }));
                 }
                 if matches!(fate, Fate::Confused) {
                     // Whoever has lost the partition has no say any more; one that holds it must notice.
-                    // Nobody else can commit to one that came back meanwhile, under a term of its own.
+                    // Nobody else can commit to one that came back meanwhile, under a epoch of its own.
                     let doubted = |of: &Partition| {
-                        self.owned.get(of).is_none_or(|owned| self.doubted.contains(&(*of, owned.term)))
+                        self.owned.get(of).is_none_or(|owned| self.doubted.contains(&(*of, owned.epoch)))
                     };
                     let moved: Vec<Partition> = partitions.iter().copied().filter(doubted).collect();
                     self.is_confused = !moved.is_empty();
                     moved.into_iter().for_each(|partition| self.ledger.move_on(partition));
                 }
                 let committed = |of: &Partition| (*of, self.ledger.committed.get(of).cloned());
-                self.tell(CommitInput::Ended(CommitOutcome::Renewed(partitions.iter().map(committed).collect())))
+                self.tell(CommitInput::TransactionEnded(CommitOutcome::ProducerReset(
+                    partitions.iter().map(committed).collect(),
+                )))
             }
         }
     }
 
     fn ends(&mut self, content: &TransactionContent, fate: Fate) -> Judged {
-        let is_current = |of: Partition, term: Epoch| self.owned.get(&of).is_some_and(|owned| owned.term == term);
+        let is_current = |of: Partition, epoch: Epoch| self.owned.get(&of).is_some_and(|owned| owned.epoch == epoch);
         let stale: Vec<Partition> = content
             .stretches
             .iter()
-            .filter(|stretch| !is_current(stretch.partition, stretch.term))
+            .filter(|stretch| !is_current(stretch.partition, stretch.epoch))
             .map(|stretch| stretch.partition)
             .collect();
-        self.doubted = content.stretches.iter().map(|stretch| (stretch.partition, stretch.term)).collect();
+        self.doubted = content.stretches.iter().map(|stretch| (stretch.partition, stretch.epoch)).collect();
         let aborted = |timed_out| CommitOutcome::Aborted { cause: "no effect".into(), timed_out };
         let answer = if stale.is_empty() {
             match fate {
@@ -332,16 +336,16 @@ impl World {
                     CommitOutcome::Committed { took: Duration::from_millis(1) }
                 }
                 Fate::Aborts | Fate::Fails => aborted(false),
-                Fate::OutOfGroup => CommitOutcome::OutOfGroup { cause: "an old generation".into() },
+                Fate::StaleGeneration => CommitOutcome::StaleGeneration { cause: "an old generation".into() },
                 Fate::TimesOut => aborted(true),
                 Fate::CommitsUnanswered => {
                     self.ledger.write(content, &self.mark)?;
-                    CommitOutcome::Unanswered { cause: "silence".into() }
+                    CommitOutcome::InDoubt { cause: "silence".into() }
                 }
-                Fate::AbortsUnanswered | Fate::Confused => CommitOutcome::Unanswered { cause: "silence".into() },
-                Fate::TooLarge => match content.dead_letters.iter().position(|letter| !letter.truncated) {
+                Fate::AbortsUnanswered | Fate::Confused => CommitOutcome::InDoubt { cause: "silence".into() },
+                Fate::TooLarge => match content.dlq_records.iter().position(|letter| !letter.truncated) {
                     Some(index) => {
-                        let record = Some(RefusedRecord::DeadLetter { index, too_large: true });
+                        let record = Some(RefusedRecord::DlqRecord { index, too_large: true });
                         CommitOutcome::Refused { cause: "too large".into(), record }
                     }
                     None => aborted(false),
@@ -350,7 +354,7 @@ impl World {
         } else {
             CommitOutcome::Stale(stale)
         };
-        self.tell(CommitInput::Ended(answer))
+        self.tell(CommitInput::TransactionEnded(answer))
     }
 
     fn is_in_doubt(&self, partition: Partition) -> bool {
@@ -379,7 +383,7 @@ impl World {
                     prop_assert!(!content.stretches.is_empty(), "a transaction of nothing");
                     self.under_way = Some(UnderWay::Transaction(content));
                 }
-                CommitCommand::Renew(partitions) => {
+                CommitCommand::ResetProducer(partitions) => {
                     prop_assert!(self.under_way.is_none(), "two at a time");
                     self.under_way = Some(UnderWay::Renewal(partitions));
                 }
@@ -390,17 +394,17 @@ impl World {
                     }
                 }
                 CommitCommand::Drained(id) => prop_assert!(self.revocations.remove(&id), "{:?} was drained twice", id),
-                CommitCommand::Forfeit(partition, term) => {
+                CommitCommand::Invalidate(partition, epoch) => {
                     prop_assert!(std::mem::take(&mut self.is_confused), "nothing moved the position of {}", partition);
-                    // All partitions of the transaction are forfeited together.
+                    // All partitions of the transaction are invalidated together.
                     self.is_confused = true;
-                    if self.owned.get(&partition).is_some_and(|owned| owned.term == term) {
+                    if self.owned.get(&partition).is_some_and(|owned| owned.epoch == epoch) {
                         self.owned.remove(&partition);
                     }
                 }
                 CommitCommand::Dropped { records, .. } => self.records_dropped += records,
                 CommitCommand::Stop(reason) => prop_assert!(false, "it stopped: {:?}", reason),
-                CommitCommand::Tell(_) => {}
+                CommitCommand::Log(_) => {}
             }
         }
         if !matches!(self.under_way, Some(UnderWay::Renewal(_))) && self.under_way.is_some() {

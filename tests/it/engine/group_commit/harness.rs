@@ -11,7 +11,7 @@ use steward::engine::commit::{
 use steward::engine::outcome::Outcomes;
 use steward::record::{Batch, Epoch, Offset, Partition, Position};
 
-use crate::machines::{batch_of, letter_of, open_batch, snapshot_of};
+use crate::engine::{batch_of, letter_of, open_batch, snapshot_of};
 use crate::support::wait::now;
 
 /// A batch that was opened.
@@ -46,19 +46,19 @@ impl Committer {
     /// It has a producer, and no partitions.
     pub fn with_limit(max_transaction_bytes: u64) -> Committer {
         let mut committer = Committer::without_a_producer(max_transaction_bytes);
-        committer.answers(CommitOutcome::Renewed(vec![]));
+        committer.answers(CommitOutcome::ProducerReset(vec![]));
         committer
     }
 
     /// It serves this partition, and has just begun to rest, so long for each partition.
-    pub fn resting(partition: Partition, rest_per_partition: Duration) -> Committer {
+    pub fn passivated(partition: Partition, rest_per_partition: Duration) -> Committer {
         let mark = OffsetMetadata::new("run");
         let mut committer = Committer::with_settings(GroupCommitSettings {
             max_transaction_bytes: 1_000_000,
             mark,
             rest_per_partition,
         });
-        committer.answers(CommitOutcome::Renewed(vec![]));
+        committer.answers(CommitOutcome::ProducerReset(vec![]));
         committer.joins(partition, Epoch(1), None, 0);
         committer.answers(committed());
         committer
@@ -68,7 +68,7 @@ impl Committer {
         Committer::with_limit(1_000_000)
     }
 
-    /// These partitions have joined at 0 under term 1, one transaction each.
+    /// These partitions have joined at 0 under epoch 1, one transaction each.
     pub fn serving(partitions: &[Partition]) -> Committer {
         let mut committer = Committer::new();
         for partition in partitions {
@@ -78,27 +78,27 @@ impl Committer {
         committer
     }
 
-    pub fn joins(&mut self, partition: Partition, term: Epoch, committed: Option<i64>, start: i64) -> Vec<String> {
-        self.joins_with(partition, term, committed, start, Outcomes::default())
+    pub fn joins(&mut self, partition: Partition, epoch: Epoch, committed: Option<i64>, start: i64) -> Vec<String> {
+        self.joins_with(partition, epoch, committed, start, Outcomes::default())
     }
 
     pub fn joins_with(
         &mut self,
         partition: Partition,
-        term: Epoch,
+        epoch: Epoch,
         committed: Option<i64>,
         start: i64,
-        heals: Outcomes,
+        repairs: Outcomes,
     ) -> Vec<String> {
         let start = Position(start);
-        let open = open_batch(self.next_batch, Batch::new(partition, term, start));
+        let open = open_batch(self.next_batch, Batch::new(partition, epoch, start));
         self.next_batch += 1;
-        let heals = vec![DoneBatch { open, outcomes: heals }];
-        self.handle(CommitInput::Joined { partition, term, committed: committed.map(Position), start, heals })
+        let repairs = vec![DoneBatch { open, outcomes: repairs }];
+        self.handle(CommitInput::Joined { partition, epoch, committed: committed.map(Position), start, repairs })
     }
 
-    pub fn opens(&mut self, partition: Partition, term: Epoch, offsets: &[i64]) -> Read {
-        let open = open_batch(self.next_batch, batch_of(partition, term, offsets));
+    pub fn opens(&mut self, partition: Partition, epoch: Epoch, offsets: &[i64]) -> Read {
+        let open = open_batch(self.next_batch, batch_of(partition, epoch, offsets));
         self.next_batch += 1;
         let read = Read { id: open.id, batch: Arc::clone(&open.batch) };
         self.handle(CommitInput::Opened(open));
@@ -107,7 +107,7 @@ impl Committer {
 
     /// The batch has these keys applied at its last offset, and refuses what stands at these offsets.
     pub fn completes(&mut self, read: &Read, applied: &[&str], refused: &[i64]) -> Vec<String> {
-        let (partition, term) = (read.batch.partition(), read.batch.term());
+        let (partition, epoch) = (read.batch.partition(), read.batch.epoch());
         let newest = read.batch.next().0 - 1;
         let index_of = |offset: i64| read.batch.iter().position(|record| record.offset == Offset(offset));
         let letter = |offset: &i64| {
@@ -116,23 +116,23 @@ impl Committer {
         };
         let outcomes = Outcomes {
             snapshots: applied.iter().map(|key| snapshot_of(partition, key, newest)).collect(),
-            dead_letters: refused.iter().map(letter).collect(),
+            dlq_records: refused.iter().map(letter).collect(),
             applied: applied.len() as u64,
             skipped: 0,
         };
-        self.handle(CommitInput::Completed { partition, term, id: read.id, outcomes })
+        self.handle(CommitInput::Completed { partition, epoch, id: read.id, outcomes })
     }
 
     pub fn answers(&mut self, answer: CommitOutcome) -> Vec<String> {
-        self.handle(CommitInput::Ended(answer))
+        self.handle(CommitInput::TransactionEnded(answer))
     }
 
     pub fn revokes(&mut self, id: u64, partitions: &[(Partition, Epoch)]) -> Vec<String> {
-        self.handle(CommitInput::Revoked { id: RevocationId(id), partitions: partitions.to_vec() })
+        self.handle(CommitInput::Revoking { id: RevocationId(id), partitions: partitions.to_vec() })
     }
 
-    pub fn over(&mut self, partition: Partition, term: Epoch) -> Vec<String> {
-        self.handle(CommitInput::Over(vec![(partition, term)]))
+    pub fn over(&mut self, partition: Partition, epoch: Epoch) -> Vec<String> {
+        self.handle(CommitInput::OwnershipEnded(vec![(partition, epoch)]))
     }
 
     pub fn ticks(&mut self, passed: Duration) -> Vec<String> {
@@ -176,27 +176,29 @@ pub fn aborted() -> CommitOutcome {
     CommitOutcome::Aborted { cause: "the group moved on".into(), timed_out: false }
 }
 
-pub fn out_of_group() -> CommitOutcome {
-    CommitOutcome::OutOfGroup { cause: "an old generation".into() }
+pub fn stale_generations() -> CommitOutcome {
+    CommitOutcome::StaleGeneration { cause: "an old generation".into() }
 }
 
 pub fn unanswered() -> CommitOutcome {
-    CommitOutcome::Unanswered { cause: "silence".into() }
+    CommitOutcome::InDoubt { cause: "silence".into() }
 }
 
 fn in_words(command: &CommitCommand) -> String {
     match command {
         CommitCommand::Commit(content) => content_in_words(content),
-        CommitCommand::Renew(partitions) => format!("renew {:?}", partitions.iter().map(|of| of.0).collect::<Vec<_>>()),
+        CommitCommand::ResetProducer(partitions) => {
+            format!("renew {:?}", partitions.iter().map(|of| of.0).collect::<Vec<_>>())
+        }
         CommitCommand::Committed(receipt) => {
             let batches: Vec<u64> = receipt.batches.iter().map(|done| done.open.id.0).collect();
             format!("committed {} batches {batches:?}", receipt.number)
         }
         CommitCommand::Drained(id) => format!("drained {}", id.0),
-        CommitCommand::Forfeit(partition, term) => format!("forfeit {partition} term {}", term.0),
+        CommitCommand::Invalidate(partition, epoch) => format!("invalidate {partition} epoch {}", epoch.0),
         CommitCommand::Dropped { partition, records } => format!("dropped {records} of {partition}"),
         CommitCommand::Stop(reason) => format!("stop: {}", reason_in_words(reason)),
-        CommitCommand::Tell(notice) => format!("told {}", notice_in_words(notice)),
+        CommitCommand::Log(notice) => format!("told {}", notice_in_words(notice)),
     }
 }
 
@@ -210,7 +212,7 @@ fn content_in_words(content: &TransactionContent) -> String {
         let trace = if of.trace.is_some() { "+trace" } else { "" };
         format!("{}.{key}@{}{trace}", of.partition, of.newest)
     });
-    let letters = content.dead_letters.iter().map(|letter| {
+    let letters = content.dlq_records.iter().map(|letter| {
         let sign = if letter.truncated { '~' } else { '!' };
         format!("{sign}{}.{}", letter.batch.partition(), letter.record().offset)
     });
@@ -218,7 +220,7 @@ fn content_in_words(content: &TransactionContent) -> String {
     in_order(&format!("commit {} {}", content.number, words.join(" ")))
 }
 
-/// Positions and snapshots of several partitions come in any order; dead letters do not.
+/// Positions and snapshots of several partitions come in any order; DLQ records do not.
 pub fn in_order(said: &str) -> String {
     let mut words: Vec<&str> = said.split(' ').collect();
     words.sort_by_key(|word| match word.chars().next() {
@@ -247,11 +249,11 @@ fn reason_in_words(reason: &StopReason) -> String {
 fn notice_in_words(notice: &CommitNotice) -> String {
     match notice {
         CommitNotice::Aborted { number, attempt, .. } => format!("aborted {number} attempt {attempt}"),
-        CommitNotice::Unanswered { number, .. } => format!("unanswered {number}"),
-        CommitNotice::Renewed { number, verdict, .. } => {
+        CommitNotice::InDoubt { number, .. } => format!("unanswered {number}"),
+        CommitNotice::ProducerReset { number, verdict, .. } => {
             format!("renewed {}: {verdict:?}", number.map_or("-".to_owned(), |number| number.to_string()))
         }
-        CommitNotice::RenewFailed { attempt, .. } => format!("renew failed attempt {attempt}"),
+        CommitNotice::ProducerResetFailed { attempt, .. } => format!("renew failed attempt {attempt}"),
         CommitNotice::TimedOut { number, .. } => format!("timed out {number}"),
         CommitNotice::Refused { partition, offset, attempt, .. } => {
             format!("refused {} attempt {attempt}", named(partition.zip(*offset)))

@@ -5,11 +5,11 @@ mod harness;
 use std::time::Duration;
 
 use steward::engine::commit::transaction::{CommitOutcome, RefusedRecord};
-use steward::engine::commit::{LONGEST_REST, OUT_OF_GROUP_ALLOWED, PASSES_ANYWAY, REFUSALS_ALLOWED};
+use steward::engine::commit::{LONGEST_REST, PASSES_ANYWAY, REFUSALS_ALLOWED, STALE_GENERATIONS_ALLOWED};
 use steward::engine::outcome::Outcomes;
 use steward::record::{Epoch, Partition, Snapshot, TraceContext};
 
-pub(super) use harness::{Committer, aborted, committed, out_of_group, unanswered};
+pub(super) use harness::{Committer, aborted, committed, stale_generations, unanswered};
 
 use super::{P0, P1, batch_of, letter_of, snapshot_of};
 
@@ -31,7 +31,7 @@ pub fn tests() -> Vec<libtest_mimic::Trial> {
         one_batch_always_fits,
         what_recovery_publishes_counts_for_the_limit,
         no_partition_is_starved,
-        a_dead_letter_that_is_too_large_goes_without_its_value,
+        a_dlq_record_that_is_too_large_goes_without_its_value,
         a_snapshot_that_is_too_large_goes_without_its_trace_context,
         a_truncated_letter_that_is_refused_still_stops_the_process,
         a_refusal_is_repeated_three_times_and_then_names_the_record,
@@ -64,7 +64,7 @@ fn the_first_thing_is_a_producer() {
     assert_eq!(committer.first(), ["renew []"]);
     assert_eq!(committer.joins(P0, T1, None, 0), [""; 0]);
     assert_eq!(committer.next_deadline(), None, "nothing is due before the answer");
-    let said = committer.answers(CommitOutcome::Renewed(vec![]));
+    let said = committer.answers(CommitOutcome::ProducerReset(vec![]));
     assert_eq!(said, ["told renewed -: NothingInDoubt", "commit 1 0:-..0"]);
 }
 
@@ -97,7 +97,7 @@ fn one_transaction_is_under_way_and_the_rest_waits_for_the_next() {
 
 fn after_a_commit_what_is_done_waits_a_moment_for_more() {
     let ms = Duration::from_millis;
-    let mut committer = Committer::resting(P0, ms(4) + PASSES_ANYWAY);
+    let mut committer = Committer::passivated(P0, ms(4) + PASSES_ANYWAY);
     let reads = [committer.opens(P0, T1, &[0]), committer.opens(P0, T1, &[1]), committer.opens(P0, T1, &[2])];
     assert_eq!(committer.completes(&reads[0], &["a"], &[]), [""; 0]);
     assert_eq!((committer.wait(), committer.ticks(ms(3))), (Some(ms(4)), vec![]));
@@ -110,13 +110,13 @@ fn after_a_commit_what_is_done_waits_a_moment_for_more() {
 }
 
 fn that_moment_is_bounded_however_many_partitions_there_are() {
-    let committer = Committer::resting(P0, Duration::from_secs(1));
+    let committer = Committer::passivated(P0, Duration::from_secs(1));
     assert_eq!(committer.wait(), Some(LONGEST_REST));
 }
 
 fn neither_a_revocation_nor_a_stop_sits_out_that_moment() {
     let rests_with_work = || {
-        let mut committer = Committer::resting(P0, PASSES_ANYWAY * 2);
+        let mut committer = Committer::passivated(P0, PASSES_ANYWAY * 2);
         let read = committer.opens(P0, T1, &[0]);
         assert_eq!(committer.completes(&read, &["a"], &[]), [""; 0]);
         committer
@@ -196,7 +196,7 @@ fn after_a_timeout_the_next_carries_half_and_the_rest_waits_in_order() {
     assert_eq!(committer.ticks(Duration::from_millis(200)), ["commit 6 0:1..2 !0.1"], "one batch always goes");
     let said = committer.answers(committed());
     assert_eq!(said[0], format!("committed 6 batches [{}]", reads[0]));
-    assert_eq!(said[1], "commit 7 0:2..3 !0.2", "the rest, from the line, in order");
+    assert_eq!(said[1], "commit 7 0:2..3 !0.2", "the rest, from the queue, in order");
     assert_eq!(committer.answers(committed())[1], "commit 8 0:3..5 !0.3 !0.4");
     assert_eq!(committer.answers(committed())[1], "commit 9 0:5..6 !0.5", "and behind it what came later");
     assert_eq!(committer.answers(committed()), ["committed 9 batches [7]"]);
@@ -229,10 +229,10 @@ fn one_batch_always_fits() {
 fn what_recovery_publishes_counts_for_the_limit() {
     let mut committer = Committer::without_a_producer(snapshot_of(P0, "a", 9).weight_bytes());
     for partition in [P0, P1] {
-        let heals = Outcomes { snapshots: vec![snapshot_of(partition, "a", 9)], ..Outcomes::default() };
-        committer.joins_with(partition, T1, None, 10, heals);
+        let repairs = Outcomes { snapshots: vec![snapshot_of(partition, "a", 9)], ..Outcomes::default() };
+        committer.joins_with(partition, T1, None, 10, repairs);
     }
-    assert_eq!(committer.answers(CommitOutcome::Renewed(vec![]))[1], "commit 1 0:-..10 0.a@9");
+    assert_eq!(committer.answers(CommitOutcome::ProducerReset(vec![]))[1], "commit 1 0:-..10 0.a@9");
     assert_eq!(committer.answers(committed())[1], "commit 2 1:-..10 1.a@9", "both at once are beyond the limit");
 }
 
@@ -254,13 +254,13 @@ fn no_partition_is_starved() {
     assert_eq!(served, ["0.0", "1.0", "2.0", "0.1", "1.1", "2.1", "0.2", "1.2", "2.2"], "each in its turn");
 }
 
-fn a_dead_letter_that_is_too_large_goes_without_its_value() {
+fn a_dlq_record_that_is_too_large_goes_without_its_value() {
     let mut committer = Committer::serving(&[P0]);
     let read = committer.opens(P0, T1, &[0, 1]);
     assert_eq!(committer.completes(&read, &["a"], &[0, 1]), ["commit 2 0:0..2 0.a@1 !0.0 !0.1"]);
-    let said = committer.answers(refused(Some(RefusedRecord::DeadLetter { index: 1, too_large: true })));
+    let said = committer.answers(refused(Some(RefusedRecord::DlqRecord { index: 1, too_large: true })));
     assert_eq!(said, ["told truncated 0/1 of 10 bytes", "commit 3 0:0..2 0.a@1 !0.0 ~0.1"]);
-    let said = committer.answers(refused(Some(RefusedRecord::DeadLetter { index: 0, too_large: true })));
+    let said = committer.answers(refused(Some(RefusedRecord::DlqRecord { index: 0, too_large: true })));
     assert_eq!(said, ["told truncated 0/0 of 10 bytes", "commit 4 0:0..2 0.a@1 ~0.0 ~0.1"]);
     assert_eq!(committer.answers(aborted()), ["told aborted 4 attempt 1"]);
     assert_eq!(committer.ticks(Duration::from_secs(1)), ["commit 5 0:0..2 0.a@1 ~0.0 ~0.1"]);
@@ -277,8 +277,8 @@ fn a_snapshot_that_is_too_large_goes_without_its_trace_context() {
         Snapshot { trace: trace("1234", "567"), ..snapshot_of(P0, "a", 1) },
         Snapshot { trace: trace("1234", ""), ..snapshot_of(P0, "b", 2) },
     ];
-    let heals = Outcomes { snapshots, ..Outcomes::default() };
-    assert_eq!(committer.joins_with(P0, T1, None, 3, heals), ["commit 1 0:-..3 0.a@1+trace 0.b@2+trace"]);
+    let repairs = Outcomes { snapshots, ..Outcomes::default() };
+    assert_eq!(committer.joins_with(P0, T1, None, 3, repairs), ["commit 1 0:-..3 0.a@1+trace 0.b@2+trace"]);
     let too_large = |index| refused(Some(RefusedRecord::Snapshot { index, too_large: true }));
     let said = committer.answers(too_large(0));
     assert_eq!(said, ["told untraced 0/1 of 7 bytes", "commit 2 0:-..3 0.a@1 0.b@2+trace"]);
@@ -293,7 +293,7 @@ fn a_truncated_letter_that_is_refused_still_stops_the_process() {
     let mut committer = Committer::serving(&[P0]);
     let read = committer.opens(P0, T1, &[0]);
     committer.completes(&read, &[], &[0]);
-    let too_large = || refused(Some(RefusedRecord::DeadLetter { index: 0, too_large: true }));
+    let too_large = || refused(Some(RefusedRecord::DlqRecord { index: 0, too_large: true }));
     assert_eq!(committer.answers(too_large())[1], "commit 3 0:0..1 ~0.0");
     for attempt in 1..REFUSALS_ALLOWED {
         assert_eq!(committer.answers(too_large()), [format!("told refused 0/0 attempt {attempt}")]);
@@ -307,8 +307,8 @@ fn a_refusal_is_repeated_three_times_and_then_names_the_record() {
         (RefusedRecord::Snapshot { index: 0, too_large: false }, "0/1"),
         // Without a trace context there is nothing to leave out.
         (RefusedRecord::Snapshot { index: 0, too_large: true }, "0/1"),
-        (RefusedRecord::DeadLetter { index: 0, too_large: false }, "0/0"),
-        (RefusedRecord::DeadLetter { index: 99, too_large: true }, "-"),
+        (RefusedRecord::DlqRecord { index: 0, too_large: false }, "0/0"),
+        (RefusedRecord::DlqRecord { index: 99, too_large: true }, "-"),
     ] {
         let mut committer = Committer::serving(&[P0]);
         let read = committer.opens(P0, T1, &[0, 1]);
@@ -342,7 +342,7 @@ fn a_stale_answer_ends_the_line_and_the_others_go_at_once() {
     committer.answers(committed());
     let said = committer.answers(CommitOutcome::Stale(vec![P1]));
     assert_eq!(said, ["dropped 3 of 1", "dropped 1 of 1", "commit 5 0:1..2 0.a@1"]);
-    assert_eq!(committer.completes(&waiting, &["b"], &[]), [""; 0], "it was reported when its line ended");
+    assert_eq!(committer.completes(&waiting, &["b"], &[]), [""; 0], "it was reported when its queue ended");
     assert_eq!(committer.over(P1, T1), [""; 0]);
     assert_eq!(committer.answers(CommitOutcome::Stale(vec![P0])), ["dropped 1 of 0"]);
     assert_eq!(committer.next_deadline(), None);
@@ -366,9 +366,9 @@ fn a_revocation_of_nothing_is_drained_at_once() {
     let mut committer = Committer::serving(&[P0]);
     assert_eq!(committer.revokes(1, &[]), ["drained 1"]);
     assert_eq!(committer.revokes(2, &[(P1, T1)]), ["drained 2"], "a partition that still recovers");
-    assert_eq!(committer.revokes(3, &[(P0, T2)]), ["drained 3"], "a term that nobody knows");
+    assert_eq!(committer.revokes(3, &[(P0, T2)]), ["drained 3"], "a epoch that nobody knows");
     let read = committer.opens(P0, T1, &[0]);
-    assert_eq!(committer.last(), [""; 0], "the line of the older term was closed");
+    assert_eq!(committer.last(), [""; 0], "the queue of the older epoch was closed");
     assert_eq!(committer.completes(&read, &[], &[]), ["commit 2 0:0..1"]);
     committer.answers(committed());
     assert_eq!(committer.revokes(4, &[(P0, T1)]), ["drained 4"]);
@@ -403,8 +403,8 @@ fn while_it_runs_what_the_group_refuses_is_sent_again_and_again() {
     let mut committer = Committer::serving(&[P0]);
     let read = committer.opens(P0, T1, &[0, 1]);
     committer.completes(&read, &["a"], &[]);
-    for attempt in 1..=4 * OUT_OF_GROUP_ALLOWED {
-        assert_eq!(committer.answers(out_of_group()), [format!("told aborted {} attempt {attempt}", attempt + 1)]);
+    for attempt in 1..=4 * STALE_GENERATIONS_ALLOWED {
+        assert_eq!(committer.answers(stale_generations()), [format!("told aborted {} attempt {attempt}", attempt + 1)]);
         assert_eq!(committer.ticks(Duration::from_secs(2)), [format!("commit {} 0:0..2 0.a@1", attempt + 2)]);
     }
 }
@@ -416,12 +416,12 @@ fn a_process_that_stops_drops_what_the_group_keeps_refusing() {
     committer.completes(&sent, &["a"], &[]);
     committer.completes(&done, &["a"], &[]);
     assert_eq!(committer.stops(), [""; 0]);
-    for attempt in 1..OUT_OF_GROUP_ALLOWED {
-        assert_eq!(committer.answers(out_of_group()), [format!("told aborted {} attempt {attempt}", attempt + 2)]);
+    for attempt in 1..STALE_GENERATIONS_ALLOWED {
+        assert_eq!(committer.answers(stale_generations()), [format!("told aborted {} attempt {attempt}", attempt + 2)]);
         let wait = committer.wait().expect("it is sent again");
         assert_eq!(committer.ticks(wait), [format!("commit {} 0:0..2 0.a@1", attempt + 3)]);
     }
-    let said = committer.answers(out_of_group());
+    let said = committer.answers(stale_generations());
     let told = ["told aborted 7 attempt 5", "dropped 2 of 0", "dropped 1 of 0", "dropped 3 of 1"];
     assert_eq!(said[..4], told);
     assert_eq!(said[4..], ["told cut short after 5: 6 records"]);
@@ -436,8 +436,8 @@ fn a_process_that_stops_counts_refusals_in_a_row() {
     let read = committer.opens(P0, T1, &[0]);
     committer.completes(&read, &["a"], &[]);
     committer.stops();
-    for _ in 0..3 * OUT_OF_GROUP_ALLOWED {
-        committer.answers(out_of_group());
+    for _ in 0..3 * STALE_GENERATIONS_ALLOWED {
+        committer.answers(stale_generations());
         committer.ticks(Duration::from_secs(2));
         committer.answers(aborted());
         let said = committer.ticks(Duration::from_secs(2));
@@ -481,17 +481,17 @@ fn what_ends_in_flight_is_not_sent_again() {
 fn what_recovery_publishes_goes_out_with_the_start_also_after_an_abort() {
     let mut committer = Committer::new();
     let lost = std::sync::Arc::new(batch_of(P0, T1, &[3]));
-    let heals = Outcomes {
-        snapshots: vec![snapshot_of(P0, "healed", 4)],
-        dead_letters: vec![letter_of(&lost, 0)],
+    let repairs = Outcomes {
+        snapshots: vec![snapshot_of(P0, "repaired", 4)],
+        dlq_records: vec![letter_of(&lost, 0)],
         ..Outcomes::default()
     };
-    assert_eq!(committer.joins_with(P0, T1, Some(5), 5, heals), ["commit 1 0:5..5 0.healed@4 !0.3"]);
+    assert_eq!(committer.joins_with(P0, T1, Some(5), 5, repairs), ["commit 1 0:5..5 0.repaired@4 !0.3"]);
     let read = committer.opens(P0, T1, &[5]);
-    committer.completes(&read, &["healed"], &[]);
+    committer.completes(&read, &["repaired"], &[]);
     committer.answers(timed_out());
-    assert_eq!(committer.ticks(Duration::from_millis(50)), ["commit 2 0:5..5 0.healed@4 !0.3"]);
-    assert_eq!(committer.answers(committed())[1], "commit 3 0:5..6 0.healed@5", "they go out once");
+    assert_eq!(committer.ticks(Duration::from_millis(50)), ["commit 2 0:5..5 0.repaired@4 !0.3"]);
+    assert_eq!(committer.answers(committed())[1], "commit 3 0:5..6 0.repaired@5", "they go out once");
 }
 
 fn a_partition_that_comes_back_begins_a_new_line() {
@@ -503,7 +503,7 @@ fn a_partition_that_comes_back_begins_a_new_line() {
     assert_eq!(committer.completes(&waiting, &["old"], &[]), [""; 0]);
     committer.answers(aborted());
     let said = committer.ticks(Duration::from_millis(50));
-    assert_eq!(said, ["dropped 1 of 0", "commit 3 0:-..0"], "of the old line nothing is sent");
+    assert_eq!(said, ["dropped 1 of 0", "commit 3 0:-..0"], "of the old queue nothing is sent");
 }
 
 fn offsets_that_fall_stop_the_process() {

@@ -1,0 +1,62 @@
+//! Who owns which partition right now, and that nobody is taken for a later owner.
+
+use steward::engine::ownership::Ownership;
+use steward::record::Epoch;
+
+use super::{P0, P1};
+
+pub fn tests() -> Vec<libtest_mimic::Trial> {
+    trials![
+        a_term_is_current_from_its_begin_to_its_end,
+        an_assignment_ends_the_term_before_it,
+        a_renewal_ends_the_old_term_without_a_gap,
+        a_term_that_is_over_cannot_be_renewed,
+        terms_rise_over_all_partitions,
+    ]
+}
+
+fn a_term_is_current_from_its_begin_to_its_end() {
+    let ownership = Ownership::new();
+    assert_eq!(ownership.current(P0), None);
+    let epoch = ownership.begin(P0);
+    assert!(ownership.is_current(P0, epoch) && !ownership.is_current(P1, epoch));
+    assert_eq!(ownership.end(P0), Some(epoch));
+    assert!(!ownership.is_current(P0, epoch));
+    assert_eq!(ownership.end(P0), None, "it ends once");
+}
+
+fn an_assignment_ends_the_term_before_it() {
+    let ownership = Ownership::new();
+    let (first, second) = (ownership.begin(P0), ownership.begin(P0));
+    assert!(!ownership.is_current(P0, first) && ownership.is_current(P0, second));
+}
+
+fn a_renewal_ends_the_old_term_without_a_gap() {
+    let ownership = Ownership::new();
+    let old = ownership.begin(P0);
+    let other = ownership.begin(P1);
+    let new = ownership.renew(P0, old).expect("it is current");
+    assert!(new > old && ownership.is_current(P0, new) && !ownership.is_current(P0, old));
+    assert!(ownership.is_current(P1, other), "another partition's epoch was touched");
+}
+
+fn a_term_that_is_over_cannot_be_renewed() {
+    let ownership = Ownership::new();
+    assert_eq!(ownership.renew(P0, Epoch(1)), None, "it never began");
+    let old = ownership.begin(P0);
+    let new = ownership.begin(P0);
+    assert_eq!(ownership.renew(P0, old), None);
+    assert!(ownership.is_current(P0, new), "a late renewal ended the present epoch");
+    ownership.end(P0);
+    assert_eq!(ownership.renew(P0, new), None);
+    assert_eq!(ownership.current(P0), None, "a late renewal brought back what was given up");
+}
+
+fn terms_rise_over_all_partitions() {
+    let ownership = Ownership::new();
+    let mut minted = vec![ownership.begin(P0), ownership.begin(P1)];
+    minted.extend(ownership.renew(P0, minted[0]));
+    ownership.end(P0);
+    minted.push(ownership.begin(P0));
+    assert!(minted.windows(2).all(|pair| pair[0] < pair[1]), "{minted:?}");
+}
