@@ -49,7 +49,7 @@ fn the_committed_position_and_its_mark_tell_what_became_of_it() {
         assert_eq!(committer.answers(CommitOutcome::ProducerReset(vec![at(P0, found)])), expected, "{found:?}");
     }
     // The first transaction of a group: before it nothing was committed.
-    for (found, verdict) in [(None, "NotCommitted"), (Some((0, "run/1")), "TookEffect"), (Some((0, "")), "CannotTell")] {
+    for (found, verdict) in [(None, "NotCommitted"), (Some((0, "run/1")), "Committed"), (Some((0, "")), "Unknown")] {
         let mut committer = Committer::new();
         committer.joins(P0, T1, None, 0);
         committer.answers(unanswered());
@@ -57,7 +57,7 @@ fn the_committed_position_and_its_mark_tell_what_became_of_it() {
         assert_eq!(said[0], format!("told renewed 1: {verdict}"), "{found:?}");
     }
     // A position that does not move: only the mark can tell.
-    for (mark, verdict) in [("run/1", "TookEffect"), ("earlier/9", "NotCommitted")] {
+    for (mark, verdict) in [("run/1", "Committed"), ("earlier/9", "NotCommitted")] {
         let mut committer = Committer::new();
         committer.joins(P0, T1, Some(7), 7);
         committer.answers(unanswered());
