@@ -6,6 +6,8 @@
 //!
 //! Architecture invariant: synchronous, without clock, I/O or actors; the same input gives the same bytes.
 
+#![warn(missing_docs)]
+
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
