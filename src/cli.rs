@@ -1,49 +1,42 @@
-//! Owns what people type and read: one file per command. It talks, and decides nothing.
+//! Owns the command line: its arguments, which command runs, and the exit code of the process.
 //!
 //! Results go to standard output, everything else (progress, errors) to standard error. With `--json` a result is JSON
-//! whose fields only grow. A reader that goes away (`| head`) ends a command without complaint. An error is one
-//! message that ends with what to do, and an exit code of the closed list.
+//! whose fields are only ever added to. A reader that closes the pipe early (`| head`) ends a command without an error.
+//! An error is one message that ends with what to do, and an exit code of the closed list.
 //!
-//! Architecture invariant: Kafka's client is not known here; `kafka::topic_reader`, `kafka::plain_producer` and
-//! `kafka::replay` are.
-
-use std::sync::OnceLock;
+//! Architecture invariant: no command is implemented here; each has a module in `tools`.
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::tools::failure::CommandFailure;
-
-use crate::config::Tls;
 use crate::exit_code::ExitCode;
-use crate::kafka::admin::access;
-use crate::tools::{completions, config, demo, dlq, health, produce, report, run, state, top};
+use crate::tools::failure::CommandFailure;
+use crate::tools::{completions, config, demo, dlq, health, produce, report, run, state, top, version};
 
 const STORY: &str = "\
 steward owns the current state of every service that a Kafka topic describes.
 
   services ──events──> steward run ──> services.state   what each service is now (compacted)
-                                  └──> services.dlq     events that were refused, and why
+                                  └──> services.dlq     events that were rejected, and why
 
-Events carry the id of their service as key. Each key has one supervised actor that judges its events in order and \
-applies them. State, refused events and read positions go out in one transaction: nothing is lost, nothing is applied \
-twice, whatever is killed whenever. Start more processes of the same group, and they share the work.";
+Events carry the id of their service as key. Each key has one supervised actor that validates its events and applies \
+them in order. State, rejected events and consumed offsets are committed in one transaction: nothing is lost and nothing \
+is applied twice, even if a process is killed. Start more processes with the same group, and they share the work.";
 
 const FIRST_STEPS: &str = "\
 First steps:
-  steward demo                                  see all of it work, without a Kafka
-  steward config default > config.toml          every key, explained
-  steward config check --config config.toml     find the mistakes, see what is in force
-  steward run --config config.toml              serve
-  steward produce --config config.toml          have something to serve
-  steward state get 42 --config config.toml     see what became of it
-  steward dlq list --config config.toml         see what was refused, and why
+  steward demo                                  try it out, without a Kafka
+  steward config default > config.toml          print every key with its documentation
+  steward config check --config config.toml     find mistakes, print the values in force
+  steward run --config config.toml              run the service
+  steward produce --config config.toml          send events to it
+  steward state get 42 --config config.toml     print one service
+  steward dlq list --config config.toml         print the rejected events, and why
   steward run --config config.toml | steward top    watch it work
 
-Each command tells more with --help. Exit codes: docs/exit-codes.md; what the log says: docs/log-events.md.";
+--help of each command has details. Exit codes: docs/exit-codes.md. Log events: docs/log-events.md.";
 
-/// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "steward", version = version(), about = STORY, after_help = FIRST_STEPS)]
+#[command(name = "steward", version = version::line(), about = STORY, after_help = FIRST_STEPS)]
 #[command(subcommand_required = true, arg_required_else_help = true, max_term_width = 120)]
 pub struct Cli {
     #[command(subcommand)]
@@ -64,20 +57,20 @@ enum StewardCommand {
     Completions(completions::CompletionsArguments),
 }
 
-/// The whole command line as clap sees it, for completions and for tests of the help.
+/// Returns the whole command line as clap sees it, for tests of the help.
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Does what this process was started for.
+/// Runs the command that the arguments name, and returns its exit code.
 ///
-/// A panic that nobody caught is a bug, and ends in the exit code for one; its message stands on standard error.
+/// An uncaught panic is a bug, and ends with [`ExitCode::Unexpected`]; its message is on standard error.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
     let outcome = std::panic::catch_unwind(|| {
         let cli = Cli::parse();
-        cli.run().unwrap_or_else(|failure| failure.tell())
+        cli.run().unwrap_or_else(|failure| failure.report())
     });
     std::process::ExitCode::from(outcome.unwrap_or(ExitCode::Unexpected).code())
 }
@@ -94,20 +87,7 @@ impl Cli {
             StewardCommand::Top(arguments) => top::run(&arguments),
             StewardCommand::Report(arguments) => report::run(&arguments),
             StewardCommand::Demo(arguments) => demo::run(&arguments),
-            StewardCommand::Completions(arguments) => completions::run(&arguments),
+            StewardCommand::Completions(arguments) => completions::run(&arguments, command()),
         }
     }
-}
-
-/// `0.1.0 (librdkafka 2.12.1, with TLS)`.
-fn version() -> &'static str {
-    static VERSION: OnceLock<String> = OnceLock::new();
-    VERSION.get_or_init(|| {
-        let library = access::library();
-        let tls = match library.tls {
-            Tls::BuiltIn => "with TLS",
-            Tls::Absent => "without TLS: build with the feature `tls` for it",
-        };
-        format!("{} (librdkafka {}, {tls})", env!("CARGO_PKG_VERSION"), library.version)
-    })
 }

@@ -1,4 +1,4 @@
-//! The commands: one file or folder each, with what they share.
+//! The commands: one file or folder each, and what they share.
 
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -15,10 +15,11 @@ pub(crate) mod run;
 pub(crate) mod state;
 pub mod top;
 mod units;
+pub(crate) mod version;
 
 use std::io::Write as _;
 
-/// Writes a line to standard error. Nobody is left to be told if that fails.
-fn complain(line: &str) {
+/// Writes a line to standard error. If that fails, there is no other place to report it.
+fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -3,12 +3,11 @@
 use clap::Args;
 use clap_complete::Shell;
 
-use crate::cli::command;
 use crate::exit_code::ExitCode;
 use crate::tools::failure::CommandFailure;
 use crate::tools::output::Output;
 
-/// Print the script that lets a shell complete steward's commands and flags
+/// Print a script with which a shell completes steward's commands and flags
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -18,15 +17,16 @@ Examples:
 
 Next: start a new shell.")]
 pub(crate) struct CompletionsArguments {
-    /// Which shell
+    /// The shell
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }
 
-pub(crate) fn run(arguments: &CompletionsArguments) -> Result<ExitCode, CommandFailure> {
+/// Prints the script for `command`, the whole command line.
+pub(crate) fn run(arguments: &CompletionsArguments, mut command: clap::Command) -> Result<ExitCode, CommandFailure> {
     // Into memory first: the generator panics when a pipe breaks.
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut command(), "steward", &mut script);
+    clap_complete::generate(arguments.shell, &mut command, "steward", &mut script);
     let mut out = Output::new();
     out.text(&script)?;
     out.end()?;

@@ -13,7 +13,7 @@ use indicatif::ProgressBar;
 use crate::exit_code::ExitCode;
 use crate::tools::demo::engine::{DemoPlan, Outcome, Scene};
 use crate::tools::failure::CommandFailure;
-use crate::tools::{complain, output};
+use crate::tools::{note, output};
 
 /// Differences that are told one by one; the others are counted.
 const SHOWN_DIFFERENCES: usize = 20;
@@ -118,7 +118,7 @@ fn show(bar: &ProgressBar, scene: Scene) {
         }
     };
     if bar.is_hidden() {
-        complain(&line);
+        note(&line);
     } else {
         bar.println(line);
     }

@@ -35,8 +35,8 @@ use crate::kafka::reader::topic_reader::{ReadRecord, ReadScope, TopicProgress, T
 use crate::kafka::replay::ReplayFailure;
 use crate::kafka::replay_receipts;
 use crate::record::{Offset, Partition};
-use crate::tools::complain;
 use crate::tools::failure::CommandFailure;
+use crate::tools::note;
 use crate::tools::options::{ConfigFile, Override};
 use crate::tools::output::{
     OutputFormatFlag, {self},
@@ -183,7 +183,7 @@ impl DlqSourceOptions {
         };
         match self.marks(config, scope) {
             Err(CommandFailure::Replay(ReplayFailure::Access(refused @ AccessFailure::Refused { .. }))) => {
-                complain(&format!("what was replayed is not known: {refused}"));
+                note(&format!("what was replayed is not known: {refused}"));
                 Ok(None)
             }
             // The topic of marks was made when the DLQ records had fewer partitions.

@@ -8,7 +8,7 @@ use crate::kafka::admin::access::AccessFailure;
 use crate::kafka::admin::preflight::StartRefusal;
 use crate::kafka::replay::ReplayFailure;
 use crate::testing::workload::WorkloadError;
-use crate::tools::complain;
+use crate::tools::note;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -106,11 +106,11 @@ impl CommandFailure {
         }
     }
 
-    /// Tells it on standard error, and returns the exit code. A reader who went away has seen enough: nothing is told.
-    pub(crate) fn tell(&self) -> ExitCode {
+    /// Prints the message on standard error, and returns the exit code. A broken pipe is not a failure and prints nothing.
+    pub(crate) fn report(&self) -> ExitCode {
         let code = self.exit_code();
         if code != ExitCode::Done {
-            complain(&format!("error: {self}"));
+            note(&format!("error: {self}"));
         }
         code
     }

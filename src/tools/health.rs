@@ -12,7 +12,7 @@ use crate::observability::heartbeat::{DEFAULT_MAX_AGE_MS, Heartbeat, Judgement};
 use crate::ports::Clock as _;
 use crate::tools::failure::CommandFailure;
 use crate::tools::options::ConfigFile;
-use crate::tools::{complain, output};
+use crate::tools::{note, output};
 
 /// The key that names the file.
 const FILE_KEY: &str = "health.file";
@@ -107,7 +107,7 @@ fn file_in(config: &Path) -> Option<PathBuf> {
     match parsed {
         Ok(table) => table.get("health")?.get("file")?.as_str().map(PathBuf::from),
         Err(problem) => {
-            complain(&format!(
+            note(&format!(
                 "warning: {} cannot be read ({problem}), so the default health.file is looked at; name the file with --file",
                 config.display()
             ));

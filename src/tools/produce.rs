@@ -24,7 +24,7 @@ use crate::tools::failure::CommandFailure;
 use crate::tools::options::{ConfigFile, Override};
 use crate::tools::output::OutputFormatFlag;
 use crate::tools::produce::summary::ProduceSummary;
-use crate::tools::{complain, output};
+use crate::tools::{note, output};
 
 /// One wait for the broker.
 const POLL: Duration = Duration::from_millis(100);
@@ -231,13 +231,13 @@ pub(crate) fn run(arguments: &ProduceArguments) -> Result<ExitCode, CommandFailu
     if let Err(failure) = ended {
         // The failure decides about the exit code; that the summary could not be written, too, adds nothing.
         if let Err(unwritten) = summary.tell(arguments.form.form()) {
-            unwritten.tell();
+            unwritten.report();
         }
         return Err(failure);
     }
     summary.tell(arguments.form.form())?;
     if summary.interrupted {
-        complain("interrupted: these are the events sent so far");
+        note("interrupted: these are the events sent so far");
     }
     summary.verdict()
 }

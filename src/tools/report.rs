@@ -20,7 +20,7 @@ use indicatif::ProgressBar;
 use crate::exit_code::ExitCode;
 use crate::tools::failure::CommandFailure;
 use crate::tools::log_reader::{LineReading, LineSplitter, MAX_LINE_BYTES, Piece, Recording, read};
-use crate::tools::{complain, output, units};
+use crate::tools::{note, output, units};
 
 pub use crate::tools::report::page::page;
 
@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &ReportArguments) -> Result<ExitCode, CommandFailur
     let sources: Vec<String> = arguments.files.iter().map(|file| name_of(file)).collect();
     let page = page(&recording, &sources.join(", "));
     write_page(&arguments.output, &page)?;
-    complain(&verdict(&recording, &arguments.output));
+    note(&verdict(&recording, &arguments.output));
     Ok(ExitCode::Done)
 }
 

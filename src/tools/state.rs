@@ -20,7 +20,7 @@ use crate::record::{Offset, Partition, header};
 use crate::tools::failure::CommandFailure;
 use crate::tools::options::{ConfigFile, Override};
 use crate::tools::output::{OutputFormat, OutputFormatFlag};
-use crate::tools::{complain, output};
+use crate::tools::{note, output};
 
 /// The greatest id of the contract, 2^53 - 1.
 const MAX_ID: u64 = 9_007_199_254_740_991;
@@ -221,9 +221,9 @@ fn list(arguments: &ListArguments) -> Result<ExitCode, CommandFailure> {
         OutputFormat::Table => output::print(&show::table(shown.map(|((id, _), entry)| (id.to_string(), entry))))?,
     }
     if rows < total {
-        complain(&format!("{rows} of {total} services; --limit {total} shows all of them"));
+        note(&format!("{rows} of {total} services; --limit {total} shows all of them"));
     } else if form == OutputFormat::Table {
-        complain(&format!("{total} services"));
+        note(&format!("{total} services"));
     }
     Ok(ExitCode::Done)
 }

@@ -9,12 +9,12 @@ use std::ops::ControlFlow;
 use clap::Args;
 
 use crate::exit_code::ExitCode;
-use crate::tools::complain;
 use crate::tools::dlq::row::{
     DlqRow, {self},
 };
 use crate::tools::dlq::{DlqLocation, DlqRecord, DlqSourceOptions, Wanted, read_letters, show_on};
 use crate::tools::failure::CommandFailure;
+use crate::tools::note;
 use crate::tools::output::{
     Output, OutputFormat, {self},
 };
@@ -122,8 +122,8 @@ fn tell(counts: &ListCounts, limit: Option<usize>, form: OutputFormat) {
     let reasons: Vec<String> = counts.by_reason.iter().map(|(code, count)| format!("{code} {count}")).collect();
     let reasons = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join(", ")) };
     if shown < total {
-        complain(&format!("the newest {shown} of {total} DLQ records{reasons}; --limit {total} shows all of them"));
+        note(&format!("the newest {shown} of {total} DLQ records{reasons}; --limit {total} shows all of them"));
     } else if form == OutputFormat::Table {
-        complain(&format!("{total} DLQ records{reasons}"));
+        note(&format!("{total} DLQ records{reasons}"));
     }
 }

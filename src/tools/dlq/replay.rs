@@ -22,7 +22,7 @@ use crate::tools::dlq::{
 };
 use crate::tools::failure::CommandFailure;
 use crate::tools::produce::{due, listen};
-use crate::tools::{complain, output};
+use crate::tools::{note, output};
 
 /// Transactions a second while a rate is kept, so that it is kept smoothly.
 const BATCHES_PER_SECOND: u64 = 4;
@@ -91,7 +91,7 @@ pub(super) fn run(arguments: &DlqReplayArguments) -> Result<ExitCode, CommandFai
         let nothing = Done::default();
         summary::tell(&plan, planned, arguments.execute.then_some(&nothing), form)?;
         if !arguments.execute {
-            complain("nothing was sent: --execute sends them");
+            note("nothing was sent: --execute sends them");
         }
         return Ok(ExitCode::Done);
     }
@@ -121,20 +121,20 @@ pub(super) fn run(arguments: &DlqReplayArguments) -> Result<ExitCode, CommandFai
     if let Err(failure) = ended {
         // The failure decides about the exit code; that the summary could not be written, too, adds nothing.
         if let Err(unwritten) = told {
-            unwritten.tell();
+            unwritten.report();
         }
         return Err(failure);
     }
     told?;
     if done.interrupted {
-        complain("interrupted: the same command sends the rest");
+        note("interrupted: the same command sends the rest");
     }
     verdict(&done)
 }
 
 fn verdict(done: &Done) -> Result<ExitCode, CommandFailure> {
     for (place, cause) in done.refused.iter().take(NAMED) {
-        complain(&format!("the DLQ record {place} was not sent: {cause}"));
+        note(&format!("the DLQ record {place} was not sent: {cause}"));
     }
     match done.refused.as_slice() {
         [] => Ok(ExitCode::Done),

@@ -9,7 +9,10 @@
 //!
 //! Helpers panic when they fail, and say what they were about: a test has nothing to do about it.
 
-#![allow(clippy::mod_module_files, reason = "included by path from three binaries, which looks for submodules beside the file")]
+#![allow(
+    clippy::mod_module_files,
+    reason = "included by path from three binaries, which looks for submodules beside the file"
+)]
 
 pub mod acls;
 pub mod broker;

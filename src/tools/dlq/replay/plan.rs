@@ -15,7 +15,7 @@ use crate::tools::dlq::{
     show_on,
 };
 use crate::tools::failure::CommandFailure;
-use crate::tools::{complain, output};
+use crate::tools::{note, output};
 
 /// What is going to be done, and what that overwrites.
 pub(super) struct Planned {
@@ -74,7 +74,7 @@ fn overwrites(arguments: &DlqReplayArguments, config: &Config, mut overtaken: Ov
     let read = compare(arguments, config, &mut overtaken, |progress| show_on(&bar, progress));
     bar.finish_and_clear();
     if let Err(failure) = read {
-        complain(&format!("whether newer values are overwritten is not known: {failure}"));
+        note(&format!("whether newer values are overwritten is not known: {failure}"));
         return None;
     }
     Some(overtaken.count())

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::tools::complain;
 use crate::tools::dlq::replay::Done;
 use crate::tools::dlq::replay::plan::Planned;
 use crate::tools::dlq::{NAMED_LETTERS, Obstacle};
 use crate::tools::failure::CommandFailure;
+use crate::tools::note;
 use crate::tools::output::{
     OutputFormat, {self},
 };
@@ -19,13 +19,13 @@ pub(super) fn warn(planned: &Planned) {
     for (obstacle, (count, named)) in &plan.kept {
         let places: Vec<String> = named.iter().map(ToString::to_string).collect();
         let more = if *count > NAMED_LETTERS as u64 { ", and more" } else { "" };
-        complain(&format!("{count} cannot be sent, {}: {}{more}", why(*obstacle), places.join(", ")));
+        note(&format!("{count} cannot be sent, {}: {}{more}", why(*obstacle), places.join(", ")));
     }
     if plan.total() == 0 {
         return;
     }
     if plan.refused_again() > 0 {
-        complain(&format!(
+        note(&format!(
             "warning: {} of {} break a rule whatever their service is, and are going to be refused again",
             plan.refused_again(),
             plan.total()
@@ -33,11 +33,11 @@ pub(super) fn warn(planned: &Planned) {
     }
     match planned.overwrites {
         Some(0) => {}
-        Some(count) => complain(&format!(
+        Some(count) => note(&format!(
             "warning: {count} of {} are older than what their service contains; an old update that is sent now overwrites newer values",
             plan.total()
         )),
-        None => complain(
+        None => note(
             "warning: an event that is sent again takes effect behind all that came since; an old update overwrites newer values",
         ),
     }
