@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::app::pipeline::Pipeline;
 use crate::config::Config;
-use crate::kafka::consumer::event_source::PollPhase;
+use crate::kafka::consumer::poll_phase::PollPhase;
 use crate::kafka::transactions::commit_thread::CommitStep;
 use crate::observability::heartbeat::Heartbeat;
 use crate::observability::log_events::{
@@ -208,7 +208,7 @@ impl<'a> Monitor<'a> {
             .then(|| (format!("the commit thread, {step:?}"), now.saturating_duration_since(since)));
         let sight = Observation {
             reading,
-            since_source_turned: now.saturating_duration_since(source.turned),
+            since_source_turned: now.saturating_duration_since(source.last_turn),
             source: source.phase.name(),
             intake: if self.pipeline.takes_records() { IngestPressure::Open } else { IngestPressure::Full },
             outside,

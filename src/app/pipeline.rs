@@ -1,7 +1,7 @@
 //! Builds the pipeline on Kafka: consumer, committer, recoveries and the actors between them. Generic over the kind of
 //! entity, so that tests and the try-out run the very same wiring.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -19,8 +19,9 @@ use crate::entity::Entity;
 use crate::kafka::admin::topics::Topics;
 use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
 use crate::kafka::client::settings;
-use crate::kafka::consumer::event_source::{KafkaSource, PhaseWatch, SourceHandle, SourceParts};
+use crate::kafka::consumer::event_source::{ConnectedSource, KafkaSource, SourceHandle, SourceParts, connect};
 use crate::kafka::consumer::membership::{GroupView, Membership, membership_of};
+use crate::kafka::consumer::poll_phase::PhaseWatch;
 use crate::kafka::consumer::rebalance::SourceConsumer;
 use crate::kafka::reader::committed;
 use crate::kafka::reader::partition_reader::ReaderSettings;
@@ -228,9 +229,9 @@ impl Builder<'_> {
         entity: Arc<E>,
         wrap: fn(CommitThread, OffsetMetadata) -> Box<dyn Transactions>,
     ) -> Result<Pipeline, String> {
-        let consumer: Arc<OnceLock<Arc<SourceConsumer>>> = Arc::new(OnceLock::new());
+        let (commands, source) = connect(self.config, self.source_parts()).map_err(|error| error.to_string())?;
         let mark = OffsetMetadata::new(format!("{}#{:x}", self.instance, self.shared.clock.unix_ms()));
-        let commit_thread = self.commit_thread(&consumer, &mark)?;
+        let commit_thread = self.commit_thread(source.consumer(), &mark)?;
         let commit_phase = commit_thread.phase();
         let transactions = wrap(commit_thread, mark.clone());
         let recoveries = self.recoveries(Arc::clone(&entity))?;
@@ -242,11 +243,10 @@ impl Builder<'_> {
         };
         let parts = ActorWiring {
             config: self.config.clone(),
-            instance: self.instance.to_owned(),
-            partitions: self.topics.partitions,
             ownership: self.ownership,
             shared: self.shared.clone(),
-            events: Arc::clone(&self.events) as Arc<dyn ClientEvents>,
+            commands,
+            source,
             commit_settings,
             transactions,
             recoveries,
@@ -254,8 +254,6 @@ impl Builder<'_> {
             entity,
         };
         let (ingest, committer, source) = start_actors(parts)?;
-        // Set once, here.
-        let _ = consumer.set(source.consumer());
         let source_phase = source.phase();
         Ok(Pipeline {
             commands: Box::new(ingest),
@@ -273,11 +271,17 @@ impl Builder<'_> {
         ReportingContext::new(self.config, role, Arc::clone(&self.events) as Arc<dyn ClientEvents>)
     }
 
-    fn commit_thread(
-        &self,
-        consumer: &Arc<OnceLock<Arc<SourceConsumer>>>,
-        mark: &OffsetMetadata,
-    ) -> Result<CommitThread, String> {
+    fn source_parts(&self) -> SourceParts {
+        SourceParts {
+            instance: self.instance.to_owned(),
+            partition_count: self.topics.partitions,
+            ownership: Arc::clone(&self.ownership),
+            clock: Arc::clone(&self.shared.clock),
+            events: Arc::clone(&self.events) as Arc<dyn ClientEvents>,
+        }
+    }
+
+    fn commit_thread(&self, consumer: Arc<SourceConsumer>, mark: &OffsetMetadata) -> Result<CommitThread, String> {
         let kafka = &self.config.kafka;
         let transactional_id = kafka.transactional_id(self.instance);
         let timeout = Duration::from_millis(kafka.transaction_timeout_ms);
@@ -296,13 +300,7 @@ impl Builder<'_> {
             group_id: kafka.group_id.clone(),
             transaction_timeout: timeout,
         };
-        let group: GroupView = {
-            let consumer = Arc::clone(consumer);
-            Arc::new(move || match consumer.get() {
-                Some(consumer) => membership_of(&**consumer),
-                None => Membership::NotAMember("the consumer is not built yet"),
-            })
-        };
+        let group: GroupView = Arc::new(move || membership_of(&*consumer));
         let (ownership, clock) = (Arc::clone(&self.ownership), Arc::clone(&self.shared.clock));
         CommitThread::start(
             settings,
@@ -351,11 +349,10 @@ impl Builder<'_> {
 
 struct ActorWiring<E: Entity> {
     config: Config,
-    instance: String,
-    partitions: i32,
     ownership: Arc<Ownership>,
     shared: Shared,
-    events: Arc<dyn ClientEvents>,
+    commands: KafkaSource,
+    source: ConnectedSource,
     commit_settings: commit::GroupCommitSettings,
     transactions: Box<dyn Transactions>,
     recoveries: RecoveryThreads,
@@ -388,7 +385,7 @@ fn start_actors<E: Entity>(wiring: ActorWiring<E>) -> Started<E> {
 }
 
 fn wire<E: Entity>(wiring: ActorWiring<E>) -> Started<E> {
-    let ActorWiring { config, instance, partitions, ownership, shared, events, open_batches, entity, .. } = wiring;
+    let ActorWiring { config, ownership, shared, commands, source, open_batches, entity, .. } = wiring;
     let committer = CommitActor::new(wiring.commit_settings, wiring.transactions, shared.clone()).start();
     let threads = match config.runtime.entity_threads {
         0 => ENTITY_THREADS_PER_CORE * thread::available_parallelism().map_or(1, usize::from),
@@ -403,48 +400,19 @@ fn wire<E: Entity>(wiring: ActorWiring<E>) -> Started<E> {
         max_active_entities: limits.max_active_entities,
         stop_on_expired: config.recovery.on_expired == OnExpired::Stop,
     };
-    let mut source = Err("the consumer was not started".to_owned());
-    let ingest = IngestActor::create(|context| {
-        use actix::AsyncContext;
-        let sink = IngestSink { ingest: context.address(), shared: shared.clone(), open_batches: open_batches.clone() };
-        let parts = SourceParts {
-            instance,
-            partition_count: partitions,
-            ownership: Arc::clone(&ownership),
-            clock: Arc::clone(&shared.clock),
-            sink: Box::new(sink),
-            events,
-        };
-        let commands: Box<dyn crate::ports::EventSource> = match KafkaSource::start(&config, parts) {
-            Ok((commands, handle)) => {
-                source = Ok(handle);
-                Box::new(commands)
-            }
-            Err(error) => {
-                source = Err(error.to_string());
-                Box::new(NoSource)
-            }
-        };
-        IngestActor::new(IngestParts {
-            entity,
-            settings,
-            shared: shared.clone(),
-            ownership,
-            source: commands,
-            recoveries: Box::new(wiring.recoveries),
-            committer: committer.clone(),
-            arbiters,
-            open_batches,
-        })
-    });
-    Ok((ingest, committer, source?))
-}
-
-/// Stands in for a consumer that could not be built, until the process ends for that very reason.
-struct NoSource;
-
-impl crate::ports::EventSource for NoSource {
-    fn start(&self, _: crate::record::Partition, _: crate::record::Epoch, _: crate::record::Position) {}
-    fn hold(&self, _: crate::record::Partition) {}
-    fn leave(&self) {}
+    let ingest = IngestActor::new(IngestParts {
+        entity,
+        settings,
+        shared: shared.clone(),
+        ownership,
+        source: Box::new(commands),
+        recoveries: Box::new(wiring.recoveries),
+        committer: committer.clone(),
+        arbiters,
+        open_batches: open_batches.clone(),
+    })
+    .start();
+    let sink = IngestSink { ingest: ingest.clone(), shared, open_batches };
+    let source = source.run(Box::new(sink)).map_err(|error| error.to_string())?;
+    Ok((ingest, committer, source))
 }

@@ -3,5 +3,6 @@
 pub mod event_source;
 mod intake;
 pub mod membership;
+pub mod poll_phase;
 mod poll_thread;
 pub mod rebalance;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use rdkafka::message::{Header as ClientHeader, OwnedHeaders};
 use steward::config::{Config, OnExpired};
-use steward::kafka::consumer::event_source::PollPhase;
+use steward::kafka::consumer::poll_phase::PollPhase;
 use steward::ports::{EventSource, SourceFailure};
 use steward::record::{Partition, Position};
 
@@ -177,7 +177,7 @@ fn a_full_sink_stops_the_intake_but_not_the_group() {
     let held = first.seen().len();
 
     let phase = first.phase();
-    first.wait("the thread goes on turning", |_| phase.read().turned > now() - Duration::from_millis(500));
+    first.wait("the thread goes on turning", |_| phase.read().last_turn > now() - Duration::from_millis(500));
     assert_eq!(phase.read().phase, PollPhase::Offering);
     let deadline = now() + Duration::from_secs(3);
     first.wait("three seconds pass, with statistics in them", |_| now() > deadline);
@@ -324,7 +324,7 @@ fn nothing_is_read_behind_expired_events_that_stop_the_process() {
 
     member.wait("the news", |events| events.iter().any(|event| event == "expired 0: 10 to 40"));
     let (told, phase) = (now(), member.phase());
-    member.wait("the thread goes on turning", |_| phase.read().turned > told + Duration::from_millis(1_500));
+    member.wait("the thread goes on turning", |_| phase.read().last_turn > told + Duration::from_millis(1_500));
     assert_eq!(member.log(), ["assigned 1", "expired 0: 10 to 40"]);
 }
 
@@ -406,7 +406,7 @@ fn a_member_that_stands_still_loses_its_partitions() {
     member.start(&owned, 0);
     let phase = member.phase();
     member.wait("the thread to stand still for longer than it may", |_| {
-        now() > phase.read().turned + Duration::from_millis(7_500)
+        now() > phase.read().last_turn + Duration::from_millis(7_500)
     });
     member.sink.blocked.store(false, Ordering::SeqCst);
     member.wait("the loss", |events| events.iter().any(|event| event == "lost 1"));

@@ -43,8 +43,8 @@ use crate::config::{Config, OnExpired};
 use crate::engine::ownership::Ownership;
 use crate::kafka::client::batch_queue::{BatchQueue, MAX_TAKEN, QueueFailure};
 use crate::kafka::client::context::{ClientEvents, ClientRole};
-use crate::kafka::consumer::event_source::{PhaseWatch, PollPhase, SourceParts};
 use crate::kafka::consumer::intake::{FetchCause, FetchFailure, FetchState, Outbox, ReadPartition, Round};
+use crate::kafka::consumer::poll_phase::{PhaseWatch, PollPhase};
 use crate::kafka::consumer::poll_thread::positions::{EXPIRED_RETRY, IDLE_INTERVAL, INTERRUPTED_RETRY, starting};
 use crate::kafka::consumer::rebalance::{
     Drain, Ending, GroupNotice, OwnershipChange, Revocation, SourceConsumer, end_epochs, partitions_of,
@@ -87,18 +87,28 @@ pub(super) enum PollCommand {
     Wake,
 }
 
-/// What ties the thread to its source.
+/// What the thread is built from.
 pub(super) struct PollParts {
+    /// Shared with the commit thread, which asks it for the group's metadata.
     pub(super) consumer: Arc<SourceConsumer>,
     pub(super) commands: Receiver<PollCommand>,
     /// For the `Drained` that the sink gets: it wakes the thread.
-    pub(super) answers: Sender<PollCommand>,
+    pub(super) wake: Sender<PollCommand>,
+    /// Written by this thread, read by the watchdog and by tests.
     pub(super) phase: Arc<PhaseWatch>,
+    pub(super) instance: String,
+    pub(super) partition_count: i32,
+    pub(super) ownership: Arc<Ownership>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) sink: Box<dyn SourceSink>,
+    pub(super) events: Arc<dyn ClientEvents>,
 }
 
-/// All that the thread owns.
 pub(super) struct PollThread {
-    wiring: PollParts,
+    consumer: Arc<SourceConsumer>,
+    commands: Receiver<PollCommand>,
+    wake: Sender<PollCommand>,
+    phase: Arc<PhaseWatch>,
     queue: BatchQueue<crate::kafka::consumer::rebalance::SourceContext>,
     topic: String,
     instance: String,
@@ -144,19 +154,21 @@ enum LeaveStep {
 }
 
 impl PollThread {
-    pub(super) fn new(config: &Config, parts: SourceParts, wiring: PollParts) -> PollThread {
-        let SourceParts { instance, partition_count, ownership, clock, sink, events } = parts;
-        let next_idle_check = clock.now() + IDLE_INTERVAL;
+    pub(super) fn new(config: &Config, parts: PollParts) -> PollThread {
         PollThread {
-            queue: BatchQueue::new(Arc::clone(&wiring.consumer)),
-            wiring,
+            queue: BatchQueue::new(Arc::clone(&parts.consumer)),
+            next_idle_check: parts.clock.now() + IDLE_INTERVAL,
+            consumer: parts.consumer,
+            commands: parts.commands,
+            wake: parts.wake,
+            phase: parts.phase,
             topic: config.kafka.topic.clone(),
-            instance,
-            partition_count,
-            ownership,
-            clock,
-            sink,
-            events,
+            instance: parts.instance,
+            partition_count: parts.partition_count,
+            ownership: parts.ownership,
+            clock: parts.clock,
+            sink: parts.sink,
+            events: parts.events,
             bounds: PollLimits {
                 round_records: config.limits.max_batch_records.max(1),
                 round_bytes: ROUND_BYTES.min(config.limits.max_in_flight_bytes / ROUNDS_IN_FLIGHT).max(65_536),
@@ -166,7 +178,6 @@ impl PollThread {
             owned: FxHashMap::default(),
             revocation: None,
             outbox: Outbox::default(),
-            next_idle_check,
             on_expired: config.recovery.on_expired,
             record_bytes: 256,
             course: RunState::Running,
@@ -182,10 +193,10 @@ impl PollThread {
     fn turn(&mut self) {
         self.show_phase();
         self.serve_group();
-        while let Some(notice) = self.wiring.consumer.context().next_notice() {
-            self.answer(notice, OwnershipChange::of(&self.wiring.consumer));
+        while let Some(notice) = self.consumer.context().next_notice() {
+            self.answer(notice, OwnershipChange::of(&self.consumer));
         }
-        while let Ok(command) = self.wiring.commands.try_recv() {
+        while let Ok(command) = self.commands.try_recv() {
             self.obey(command);
         }
         self.show_phase();
@@ -219,7 +230,7 @@ impl PollThread {
         } else {
             PollPhase::Polling
         };
-        self.wiring.phase.turn(phase, now);
+        self.phase.record_turn(phase, now);
     }
 
     // ------------------------------------------------------------------------------------------------------- the group
@@ -228,7 +239,7 @@ impl PollThread {
     /// the queue is empty or something was served, hence the fixed number.
     fn serve_group(&mut self) {
         for _ in 0..GROUP_EVENTS_PER_TURN {
-            let failure = match self.wiring.consumer.poll(Duration::ZERO) {
+            let failure = match self.consumer.poll(Duration::ZERO) {
                 None => continue,
                 Some(Ok(stray)) => {
                     let place = (rdkafka::Message::partition(&stray), rdkafka::Message::offset(&stray));
@@ -247,7 +258,7 @@ impl PollThread {
 
     /// `None`: the client repairs it by itself, and the context has told of it.
     fn judge(&self, error: &KafkaError) -> Option<SourceFailure> {
-        let consumer = &self.wiring.consumer;
+        let consumer = &self.consumer;
         if let Some((code, reason)) = consumer.client().fatal_error() {
             return Some(if code == RDKafkaErrorCode::FencedInstanceId {
                 SourceFailure::InstanceReplaced(self.instance.clone())
@@ -290,9 +301,9 @@ impl PollThread {
         }
         // b) Paused before it is assigned: a pause afterwards would leave time for a fetch. The position is replaced at
         // the start; it is given so that the client asks for no committed offset.
-        let assigned = pause(&self.wiring.consumer, &list)
+        let assigned = pause(&self.consumer, &list)
             .and_then(|()| list.set_all_offsets(ClientOffset::Offset(0)))
-            .and_then(|()| self.wiring.consumer.incremental_assign(&list));
+            .and_then(|()| self.consumer.incremental_assign(&list));
         if let Err(error) = assigned {
             return self.fail(SourceFailure::Fatal(format!("the assignment was not accepted: {error}; {RESTART}")));
         }
@@ -309,7 +320,7 @@ impl PollThread {
     }
 
     fn count_partitions(&self) -> Option<i32> {
-        let metadata = self.wiring.consumer.fetch_metadata(Some(&self.topic), METADATA_TIMEOUT).ok()?;
+        let metadata = self.consumer.fetch_metadata(Some(&self.topic), METADATA_TIMEOUT).ok()?;
         let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic)?;
         i32::try_from(topic.partitions().len()).ok().filter(|&count| count > 0)
     }
@@ -336,7 +347,7 @@ impl PollThread {
             drain.finish();
             return drain;
         }
-        let (finished, wake) = (Arc::clone(&drain), self.wiring.answers.clone());
+        let (finished, wake) = (Arc::clone(&drain), self.wake.clone());
         let drained = Drained::new(move || {
             finished.finish();
             // A full channel wakes the thread, too.
@@ -353,7 +364,7 @@ impl PollThread {
 
     fn end_revocation(&mut self) {
         let Some(revocation) = &self.revocation else { return };
-        if let Some(ending) = revocation.ending(self.clock.now(), OwnershipChange::of(&self.wiring.consumer)) {
+        if let Some(ending) = revocation.ending(self.clock.now(), OwnershipChange::of(&self.consumer)) {
             self.close_revocation(ending);
         }
     }
@@ -368,7 +379,7 @@ impl PollThread {
     fn give_up(&mut self, list: &TopicPartitionList, ending: Ending) {
         let partitions = partitions_of(list);
         self.end_ownership(&partitions, ending);
-        if let Err(error) = self.wiring.consumer.incremental_unassign(list) {
+        if let Err(error) = self.consumer.incremental_unassign(list) {
             self.fail(SourceFailure::Fatal(format!("the revocation was not accepted: {error}; {RESTART}")));
         }
     }
@@ -428,7 +439,7 @@ impl PollThread {
     }
 
     fn pause(&mut self, partition: Partition) {
-        if let Err(error) = pause(&self.wiring.consumer, &list_of(&self.topic, [(partition, None)])) {
+        if let Err(error) = pause(&self.consumer, &list_of(&self.topic, [(partition, None)])) {
             self.fail(SourceFailure::Fatal(format!("partition {partition} cannot be paused: {error}; {RESTART}")));
         }
     }
@@ -437,7 +448,7 @@ impl PollThread {
         let reading = self.owned.values().any(|owned| !matches!(owned.reading, FetchState::Held));
         let wait =
             if reading || self.revocation.is_some() || !self.outbox.is_empty() { FULL_WAIT } else { RECORD_WAIT };
-        if let Ok(command) = self.wiring.commands.recv_timeout(wait) {
+        if let Ok(command) = self.commands.recv_timeout(wait) {
             self.obey(command);
         }
     }

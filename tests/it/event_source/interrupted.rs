@@ -7,7 +7,7 @@ use rdkafka::bindings::rd_kafka_resp_err_t as Code;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::RDKafkaApiKey;
-use steward::kafka::consumer::event_source::PollPhase;
+use steward::kafka::consumer::poll_phase::PollPhase;
 use steward::ports::SourceFailure;
 use steward::record::{Offset, Partition, Position};
 
@@ -32,7 +32,7 @@ fn a_failed_fetch_moves_no_position() {
     cluster.request_errors(RDKafkaApiKey::Fetch, &[Code::RD_KAFKA_RESP_ERR_UNKNOWN; 2]);
     member.wait("the client tells of the error", |_| member.has_said("PartitionRead"));
     let (told, phase) = (now(), member.phase());
-    member.wait("idle positions were looked for since", |_| phase.read().turned > told + Duration::from_millis(2_200));
+    member.wait("idle positions were looked for since", |_| phase.read().last_turn > told + Duration::from_millis(2_200));
     assert!(!member.log().iter().any(|event| event.starts_with("position")), "{:?}", member.log());
 
     topic.fill(0, 3);
@@ -66,7 +66,7 @@ fn a_record_that_comes_again_and_again_stops_the_process() {
     let (told, phase) = (now(), member.phase());
     member.wait("the thread reads again", |_| {
         let read = phase.read();
-        read.turned > told && read.phase == PollPhase::Polling
+        read.last_turn > told && read.phase == PollPhase::Polling
     });
 
     member.set_client_back(&topic, 2);

@@ -16,7 +16,7 @@ use rdkafka_sys as sys;
 use steward::config::Config;
 use steward::engine::ownership::Ownership;
 use steward::kafka::client::context::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
-use steward::kafka::consumer::event_source::{KafkaSource, SourceHandle, SourceParts};
+use steward::kafka::consumer::event_source::{KafkaSource, SourceHandle, SourceParts, connect};
 use steward::ports::{Clock, Drained, EventSource, SourceEvent, SourceFailure, SourceSink};
 use steward::record::{Batch, Epoch, Header, Partition, Position};
 
@@ -60,11 +60,11 @@ impl Member {
             partition_count: setup.partition_count,
             ownership: Arc::clone(&ownership),
             clock: Arc::new(WallClock),
-            sink: Box::new(recording),
             events: Arc::clone(&events) as Arc<dyn ClientEvents>,
         };
-        let (started, handle) = KafkaSource::start(&setup.config, parts).expect("the consumer starts");
-        assert!(source.set(started).is_ok(), "set once");
+        let (commands, connected) = connect(&setup.config, parts).expect("the consumer is built");
+        assert!(source.set(commands).is_ok(), "set once");
+        let handle = connected.run(Box::new(recording)).expect("the consumer starts");
         Member { source, handle: Mutex::new(Some(handle)), ownership, sink, events }
     }
 
@@ -72,7 +72,7 @@ impl Member {
         self.source.get().expect("set by join")
     }
 
-    pub(super) fn phase(&self) -> Arc<steward::kafka::consumer::event_source::PhaseWatch> {
+    pub(super) fn phase(&self) -> Arc<steward::kafka::consumer::poll_phase::PhaseWatch> {
         self.handle.lock().expect("not poisoned").as_ref().expect("not joined yet").phase()
     }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use rdkafka::consumer::Consumer;
 
-use crate::kafka::consumer::event_source::PollPhase;
+use crate::kafka::consumer::poll_phase::PollPhase;
 use crate::kafka::consumer::poll_thread::{LeaveStep, PollThread, RunState};
 use crate::kafka::consumer::rebalance::{Ending, GroupNotice, end_epochs, partitions_of};
 use crate::record::Partition;
@@ -38,9 +38,7 @@ impl PollThread {
                     self.close(*since);
                 }
             }
-            LeaveStep::Closing if self.outbox.is_empty() && self.wiring.consumer.closed() => {
-                self.course = RunState::Ended
-            }
+            LeaveStep::Closing if self.outbox.is_empty() && self.consumer.closed() => self.course = RunState::Ended,
             LeaveStep::Closing => {}
         }
         if over {
@@ -54,7 +52,7 @@ impl PollThread {
         let partitions: Vec<Partition> = self.owned.keys().copied().collect();
         self.end_ownership(&partitions, Ending::Revoked);
         self.course = RunState::Leaving { since, step: LeaveStep::Closing };
-        if self.wiring.consumer.close_queue().is_err() {
+        if self.consumer.close_queue().is_err() {
             // The client has failed for good, and the group learns of it by silence.
             self.outbox.offer(&mut *self.sink);
             self.course = RunState::Ended;
@@ -65,15 +63,15 @@ impl PollThread {
 impl Drop for PollThread {
     /// However the thread ends: nothing it owned may be committed afterwards, and the client must be able to go down.
     fn drop(&mut self) {
-        self.wiring.consumer.context().leave_unattended();
+        self.consumer.context().leave_unattended();
         let partitions: Vec<Partition> = self.owned.keys().copied().collect();
         end_epochs(&self.ownership, &partitions);
         let unanswered = self.revocation.take().map(|revocation| GroupNotice::Revoke(revocation.list));
-        let mut next = unanswered.or_else(|| self.wiring.consumer.context().next_notice());
+        let mut next = unanswered.or_else(|| self.consumer.context().next_notice());
         while let Some(notice) = next {
-            self.wiring.consumer.context().answer_unattended(&self.wiring.consumer, notice);
-            next = self.wiring.consumer.context().next_notice();
+            self.consumer.context().answer_unattended(&self.consumer, notice);
+            next = self.consumer.context().next_notice();
         }
-        self.wiring.phase.turn(PollPhase::Ended, self.clock.now());
+        self.phase.record_turn(PollPhase::Ended, self.clock.now());
     }
 }

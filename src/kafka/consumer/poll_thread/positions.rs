@@ -73,7 +73,7 @@ impl PollThread {
         if due.is_empty() {
             return;
         }
-        let sought = self.wiring.consumer.seek_partitions(list_of(&self.topic, due.iter().copied()), SEEK_TIMEOUT);
+        let sought = self.consumer.seek_partitions(list_of(&self.topic, due.iter().copied()), SEEK_TIMEOUT);
         for &(partition, _) in &due {
             let outcome = match &sought {
                 Ok(list) => list.find_partition(&self.topic, partition.0).map_or(Ok(()), |element| element.error()),
@@ -83,8 +83,7 @@ impl PollThread {
                 // f) Once more, now that the client has begun with it: a stop that was under way undoes a forwarding.
                 self.queue.forward(&self.topic, partition);
             }
-            let outcome =
-                outcome.and_then(|()| self.wiring.consumer.resume(&list_of(&self.topic, [(partition, None)])));
+            let outcome = outcome.and_then(|()| self.consumer.resume(&list_of(&self.topic, [(partition, None)])));
             self.settle_start(partition, outcome);
         }
         self.nudge(&due);
@@ -94,7 +93,7 @@ impl PollThread {
     fn nudge(&self, partitions: &[(Partition, Option<Position>)]) {
         let asked = partitions.iter().map(|&(partition, _)| (partition, Some(Position(i64::MAX))));
         // The question wakes the client's thread; nobody waits for the answer.
-        drop(self.wiring.consumer.offsets_for_times(list_of(&self.topic, asked), NUDGE_TIMEOUT));
+        drop(self.consumer.offsets_for_times(list_of(&self.topic, asked), NUDGE_TIMEOUT));
     }
 
     fn settle_start(&mut self, partition: Partition, outcome: Result<(), KafkaError>) {
@@ -136,7 +135,7 @@ impl PollThread {
     }
 
     fn revive(&mut self, partition: Partition, first: Position, since: Instant) {
-        let watermarks = self.wiring.consumer.fetch_watermarks(&self.topic, partition.0, WATERMARK_TIMEOUT);
+        let watermarks = self.consumer.fetch_watermarks(&self.topic, partition.0, WATERMARK_TIMEOUT);
         let now = self.clock.now();
         let Some(owned) = self.owned.get_mut(&partition) else { return };
         let epoch = owned.epoch;
@@ -181,7 +180,7 @@ impl PollThread {
     /// is assigned again. What follows is a start like any other.
     fn assign_anew(&mut self, partition: Partition) {
         let list = list_of(&self.topic, [(partition, Some(Position(0)))]);
-        let consumer = &self.wiring.consumer;
+        let consumer = &self.consumer;
         let assigned = consumer
             .incremental_unassign(&list)
             .and_then(|()| pause(consumer, &list))
@@ -190,7 +189,7 @@ impl PollThread {
             self.fail(SourceFailure::Fatal(format!("partition {partition} was not assigned anew: {error}; {RESTART}")));
         }
         self.serve_group();
-        while let Some(notice) = self.wiring.consumer.context().next_notice() {
+        while let Some(notice) = self.consumer.context().next_notice() {
             self.answer(notice, OwnershipChange::Lost);
         }
     }
@@ -202,7 +201,7 @@ impl PollThread {
         }
         self.next_idle_check = now + IDLE_INTERVAL;
         // No answer now is one in a second.
-        let Ok(positions) = self.wiring.consumer.position() else { return };
+        let Ok(positions) = self.consumer.position() else { return };
         for element in positions.elements() {
             let partition = Partition(element.partition());
             // The client counts only what it has handed out, and this thread keeps nothing back: whatever stands below
