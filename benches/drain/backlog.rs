@@ -1,40 +1,40 @@
-//! Events that lie in a topic before anybody drains it, made by the project's own generator.
+//! Topics with events that the project's own generator has made.
 
 use std::time::Duration;
 
 use steward::app::SystemClock;
 use steward::config::Config;
 use steward::kafka::plain_producer::{Compression, PlainProducer, PlainRecord, SendResult};
-use steward::testing::workload::{GeneratedEvent, InvalidKind, OddKind, Workload};
+use steward::testing::workload::{EventKind, GeneratedEvent, InvalidKind, OddKind, Workload};
 
 use crate::options::{Options, Shape};
 use crate::support::kafka::Kafka;
 use crate::support::names::unique;
 use crate::support::wait::unix_ms;
 
-/// How long the broker may take nothing.
+/// Longest time without a record that the broker acknowledges.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Events between two looks at what the broker has taken.
-const LOOK_EVERY: u64 = 1_000;
+/// Events between two polls of the producer.
+const POLL_EVERY: u64 = 1_000;
 
 /// A topic with events.
 pub struct Backlog {
     pub topic: String,
     pub partitions: i32,
-    /// Behind the last event, all partitions together.
+    /// Sum of the high watermarks.
     pub events: i64,
-    /// Behind the last event of each partition.
+    /// High watermark of each partition.
     pub ends: Vec<i64>,
 }
 
-/// The workload of the drain: some 90 % updates, 1 % that break a rule and 1 % that are unusual. Payloads at the limit,
-/// which the generator has among both, are left out: a few of them would be a tenth of all bytes.
+/// The workload of the drain: some 90 % updates, 1 % events that break a rule and 1 % unusual ones. Payloads at the size
+/// limit, which the generator has among both, are left out: a few of them would be a tenth of all bytes.
 pub fn workload(options: &Options, shape: Shape) -> Workload {
     let usual = Workload::default();
     let invalid = usual.invalid_weights.iter().filter(|(kind, _)| *kind != InvalidKind::TooLarge).copied().collect();
     let odd = usual.odd_weights.iter().filter(|(kind, _)| *kind != OddKind::LargestPayload).copied().collect();
     let interval_ms = 1;
-    let length_ms = i64::try_from(options.events * interval_ms).expect("fewer events than milliseconds in an age");
+    let length_ms = i64::try_from(options.events * interval_ms).expect("the number of events fits");
     Workload {
         events: options.events,
         keys: options.keys,
@@ -48,7 +48,7 @@ pub fn workload(options: &Options, shape: Shape) -> Workload {
 }
 
 impl Backlog {
-    /// Produces it.
+    /// Creates a topic and produces the events of the workload.
     pub fn prepare(kafka: &Kafka, options: &Options, shape: Shape) -> Backlog {
         let topic = unique("bench-services");
         kafka.create_topic(&topic, options.partitions, &[]);
@@ -60,7 +60,7 @@ impl Backlog {
             options.keys,
             options.partitions
         );
-        let events = workload.generate().expect("the workload makes sense");
+        let events = workload.generate().expect("the workload is valid");
         let mut sink = EventSink::to(kafka, &topic);
         for event in events {
             sink.send(&event);
@@ -69,7 +69,7 @@ impl Backlog {
         Backlog::of(kafka, topic, options.partitions)
     }
 
-    /// What lies in this topic.
+    /// Describes an existing topic.
     pub fn of(kafka: &Kafka, topic: String, partitions: i32) -> Backlog {
         let ends: Vec<i64> = kafka.ends(&topic).iter().map(|ends| ends.high).collect();
         Backlog { topic, partitions, events: ends.iter().sum(), ends }
@@ -83,7 +83,6 @@ pub struct EventSink {
 }
 
 impl EventSink {
-    /// Into this topic.
     pub fn to(kafka: &Kafka, topic: &str) -> EventSink {
         let mut config = Config::default();
         config.kafka.bootstrap_servers = kafka.address().to_owned();
@@ -92,7 +91,7 @@ impl EventSink {
         EventSink { producer: producer.expect("the broker answers"), sent: 0 }
     }
 
-    /// One event, behind those before it. Waits while the queue is full.
+    /// Sends an event, in order. Waits while the queue is full.
     pub fn send(&mut self, event: &GeneratedEvent) {
         let record = PlainRecord {
             partition: event.key.is_none().then_some(steward::record::Partition(0)),
@@ -105,18 +104,18 @@ impl EventSink {
             self.producer.poll(Duration::from_millis(5));
         }
         self.sent += 1;
-        if self.sent.is_multiple_of(LOOK_EVERY) {
+        if self.sent.is_multiple_of(POLL_EVERY) {
             self.serve(Duration::ZERO);
         }
     }
 
-    /// Serves the client for at most `wait`. A record that the broker refuses is the end of the measurement.
+    /// Polls the client for at most `wait`. A record that the broker refuses ends the measurement.
     pub fn serve(&self, wait: Duration) {
         self.producer.poll(wait);
         self.producer.check().expect("the broker takes what is sent");
     }
 
-    /// Waits until the broker has everything.
+    /// Waits until the broker has acknowledged everything.
     pub fn finish(self) {
         while self.producer.in_flight() > 0 {
             self.serve(Duration::from_millis(5));
@@ -124,4 +123,22 @@ impl EventSink {
         let refused = self.producer.refused_records();
         assert!(refused.is_empty(), "the broker refused records: {refused:?}");
     }
+}
+
+/// The creation of a service, at the present time.
+pub fn creation(id: u64) -> GeneratedEvent {
+    let value = format!(
+        r#"{{"eventType":"ServiceCreated","id":{id},"name":"Web development","description":"Full stack","tags":["web"]}}"#
+    );
+    event(id, value, EventKind::Created)
+}
+
+/// An update that sets the price of a service, at the present time.
+pub fn update(id: u64, price: u64) -> GeneratedEvent {
+    event(id, format!(r#"{{"eventType":"ServiceUpdated","id":{id},"pricePerHour":{price}}}"#), EventKind::Updated)
+}
+
+fn event(id: u64, value: String, kind: EventKind) -> GeneratedEvent {
+    let key = Some(id.to_string().into_bytes());
+    GeneratedEvent { key, value: Some(value.into_bytes()), timestamp_ms: unix_ms(), headers: Vec::new(), kind }
 }

@@ -1,28 +1,28 @@
-//! The Kafka that everything runs against: one that is there, or one that is started for it.
+//! The Kafka that all measurements use: an existing one, or one that is started for them.
 
 use crate::options::Options;
 use crate::support::broker::Broker;
 use crate::support::kafka::Kafka;
 
-/// A Kafka, and its process where it may be looked at.
-pub struct Ground {
+pub struct BenchBroker {
     pub kafka: Kafka,
+    /// The broker's process, if it can be observed.
     pub pid: Option<u32>,
-    /// Held so that it ends with this.
-    _own: Option<Broker>,
+    /// Ends the broker on drop.
+    _started: Option<Broker>,
 }
 
-impl Ground {
-    /// Finds or starts it.
+impl BenchBroker {
+    /// Takes the broker that the options name, or starts one.
     ///
     /// # Panics
-    /// When there is none to be had.
-    pub fn of(options: &Options) -> Ground {
+    /// If no broker can be started.
+    pub fn of(options: &Options) -> BenchBroker {
         if let Some(address) = &options.brokers {
-            return Ground { kafka: Kafka::at(address), pid: options.broker_pid, _own: None };
+            return BenchBroker { kafka: Kafka::at(address), pid: options.broker_pid, _started: None };
         }
         eprintln!("starting a broker");
         let broker = Broker::at_full_speed();
-        Ground { kafka: broker.kafka(), pid: broker.pid(), _own: Some(broker) }
+        BenchBroker { kafka: broker.kafka(), pid: broker.pid(), _started: Some(broker) }
     }
 }

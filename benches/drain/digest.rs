@@ -1,4 +1,4 @@
-//! What came out, in a few numbers that are equal only if all of it is.
+//! The outcome of a drain as a few numbers, which are equal only if all of the outcome is.
 
 use std::hash::{Hash, Hasher};
 use std::ops::ControlFlow;
@@ -13,17 +13,17 @@ use steward::record::header;
 use crate::support::kafka::Kafka;
 use crate::support::names::Names;
 
-/// How long the broker may show nothing new.
+/// Longest time without progress.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The outcome of a drain. Two are equal if every key has the same newest value and source offset, and every event that
-/// was refused was refused for the same reason, once.
+/// The outcome of a drain. Two outcomes are equal if every key has the same newest value and source offset, and if the same
+/// events were rejected for the same reasons, once each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
     pub keys: usize,
     pub dlq_records: u64,
     state: u64,
-    refused: u64,
+    rejected: u64,
 }
 
 impl Outcome {
@@ -34,31 +34,31 @@ impl Outcome {
             let key = (record.partition().0, record.key().unwrap_or_default().to_vec());
             newest.insert(key, hash((record.value(), record.last_header(header::STATE_OFFSET))));
         });
-        let (mut dlq_records, mut refused) = (0, 0_u64);
+        let (mut dlq_records, mut rejected) = (0, 0_u64);
         read(kafka, &names.dlq, |record| {
             dlq_records += 1;
-            let place = (record.partition().0, record.last_header(header::SOURCE_OFFSET));
-            let what = (record.key(), record.value(), record.last_header(header::REASON));
-            refused = refused.wrapping_add(hash((place, what)));
+            let source = (record.partition().0, record.last_header(header::SOURCE_OFFSET));
+            let content = (record.key(), record.value(), record.last_header(header::REASON));
+            rejected = rejected.wrapping_add(hash((source, content)));
         });
         let state = newest.iter().map(hash).fold(0_u64, u64::wrapping_add);
-        Outcome { keys: newest.len(), dlq_records, state, refused }
+        Outcome { keys: newest.len(), dlq_records, state, rejected }
     }
 }
 
-fn hash(of: impl Hash) -> u64 {
+fn hash(value: impl Hash) -> u64 {
     let mut hasher = FxHasher::default();
-    of.hash(&mut hasher);
+    value.hash(&mut hasher);
     hasher.finish()
 }
 
-fn read(kafka: &Kafka, topic: &str, mut take: impl FnMut(&ReadRecord<'_>)) {
+fn read(kafka: &Kafka, topic: &str, mut visit: impl FnMut(&ReadRecord<'_>)) {
     let mut config = Config::default();
     config.kafka.bootstrap_servers = kafka.address().to_owned();
     config.kafka.group_id = "bench-reader".to_owned();
-    let reader = TopicReader::open(&config, topic, ReadScope::All, LIMIT, &SystemClock).expect("the topic is there");
+    let reader = TopicReader::open(&config, topic, ReadScope::All, LIMIT, &SystemClock).expect("the topic exists");
     let each = |record: ReadRecord<'_>| {
-        take(&record);
+        visit(&record);
         ControlFlow::Continue(())
     };
     reader.read(each, |_| {}).expect("the topic can be read");

@@ -1,8 +1,8 @@
-//! From producing an event to the moment in which a `read_committed` reader sees its snapshot, at steady rates.
+//! Time from producing an event until a `read_committed` reader sees its snapshot, at steady rates.
 //!
-//! The events update the keys in turn, so that hardly two of a key share a transaction: the snapshot that is seen is then
-//! that of the event, and none is missing from the figures for having been overtaken. Each carries its number as its
-//! price, so producer and reader, two threads here, share one clock.
+//! The events update the keys in turn, so that a transaction hardly ever has two events of a key. Each event then has a
+//! snapshot of its own, and none is missing from the figures because a later event replaced it. Each event has its number
+//! as its price. Producer and reader are two threads of this process, so they share one clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,27 +14,28 @@ use hdrhistogram::Histogram;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use serde::Serialize;
-use steward::testing::workload::{EventKind, GeneratedEvent};
 
-use crate::backlog::{Backlog, EventSink};
-use crate::broker::Ground;
-use crate::contender::{Asker, Contender, drain};
+use crate::backlog::{Backlog, EventSink, creation, update};
+use crate::broker::BenchBroker;
+use crate::committed::CommittedOffsets;
+use crate::contender::Contender;
 use crate::numbers::thousands;
 use crate::options::{Options, Shape};
+use crate::processes::drain;
 use crate::support::kafka::Kafka;
 use crate::support::names::Names;
 use crate::support::process::Setup;
-use crate::support::wait::{Deadline, now, unix_ms};
+use crate::support::wait::{Deadline, now};
 
 const LIMIT: Duration = Duration::from_secs(120);
-/// What is left out at the beginning of each rate.
+/// Beginning of each rate, left out of the figures.
 const WARM_UP: Duration = Duration::from_secs(2);
 
-/// What was measured at one rate.
+/// The figures of one rate.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Rate {
     wanted_per_s: u64,
-    /// What the producer managed.
+    /// The rate that the producer reached.
     sent_per_s: f64,
     events: u64,
     p50_ms: f64,
@@ -43,17 +44,17 @@ pub struct Rate {
     most_ms: f64,
 }
 
-/// Measures and tells.
-pub fn measure(options: &Options, ground: &Ground) -> Vec<Rate> {
+/// Measures, and prints the table.
+pub fn measure(options: &Options, broker: &BenchBroker) -> Vec<Rate> {
     let wanted = match &options.rates[..] {
-        [] => vec![100, 1_000, 10_000, half_of_the_maximum(options, ground)],
+        [] => vec![100, 1_000, 10_000, half_of_the_maximum(options, broker)],
         named => named.to_vec(),
     };
-    // A broker that has just been started still compiles what it runs at each transaction.
+    // A broker that has just started still compiles the code that it runs for each transaction.
     for _ in 0..2 {
-        at_rate(options, &ground.kafka, 2_000);
+        at_rate(options, &broker.kafka, 2_000);
     }
-    let rates: Vec<Rate> = wanted.into_iter().map(|rate| at_rate(options, &ground.kafka, rate)).collect();
+    let rates: Vec<Rate> = wanted.into_iter().map(|rate| at_rate(options, &broker.kafka, rate)).collect();
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header(["events/s", "sent/s", "events", "p50", "p99", "p99.9", "most"]);
     for rate in &rates {
@@ -72,13 +73,13 @@ pub fn measure(options: &Options, ground: &Ground) -> Vec<Rate> {
     rates
 }
 
-/// Of a drain, where nobody produces meanwhile.
-fn half_of_the_maximum(options: &Options, ground: &Ground) -> u64 {
-    let backlog = Backlog::prepare(&ground.kafka, options, Shape::Uniform);
+/// Half of the rate of a drain, during which nothing is produced.
+fn half_of_the_maximum(options: &Options, broker: &BenchBroker) -> u64 {
+    let backlog = Backlog::prepare(&broker.kafka, options, Shape::Uniform);
     let names = Names { input: backlog.topic.clone(), ..Names::new() };
-    let run = drain(Contender::Steward, ground, &backlog, &names);
+    let run = drain(Contender::Steward, broker, &backlog, &names);
     for topic in [&backlog.topic, &names.state, &names.dlq] {
-        ground.kafka.delete_topic(topic);
+        broker.kafka.delete_topic(topic);
     }
     (run.events_per_s / 2.0) as u64
 }
@@ -93,7 +94,7 @@ fn at_rate(options: &Options, kafka: &Kafka, rate: u64) -> Rate {
     sink.finish();
     let backlog = Backlog::of(kafka, names.input.clone(), options.partitions);
     let mut steward = Setup::new(kafka, &names).start();
-    Asker::of(kafka, &names.group, &backlog).wait_until_committed();
+    CommittedOffsets::of(kafka, &names.group, &backlog).wait_until_complete();
 
     let measured = options.latency_seconds();
     let count = rate * (WARM_UP + measured).as_secs();
@@ -117,7 +118,7 @@ fn at_rate(options: &Options, kafka: &Kafka, rate: u64) -> Rate {
     }
     let sent_per_s = count as f64 / now().saturating_duration_since(start).as_secs_f64();
     sink.finish();
-    let histogram = seen.join().expect("the reader comes to the end");
+    let histogram = seen.join().expect("the reader does not panic");
     steward.stop();
     for topic in [&names.input, &names.state, &names.dlq] {
         kafka.delete_topic(topic);
@@ -135,24 +136,7 @@ fn at_rate(options: &Options, kafka: &Kafka, rate: u64) -> Rate {
 }
 
 fn nanos_since(began: Instant) -> u64 {
-    u64::try_from(now().saturating_duration_since(began).as_nanos()).expect("a measurement lasts no age")
-}
-
-fn creation(id: u64) -> GeneratedEvent {
-    let value = format!(
-        r#"{{"eventType":"ServiceCreated","id":{id},"name":"Web development","description":"Full stack","tags":["web"]}}"#
-    );
-    event(id, value, EventKind::Created)
-}
-
-/// An update of one service, whose price is a number.
-pub fn update(id: u64, number: u64) -> GeneratedEvent {
-    event(id, format!(r#"{{"eventType":"ServiceUpdated","id":{id},"pricePerHour":{number}}}"#), EventKind::Updated)
-}
-
-fn event(id: u64, value: String, kind: EventKind) -> GeneratedEvent {
-    let key = Some(id.to_string().into_bytes());
-    GeneratedEvent { key, value: Some(value.into_bytes()), timestamp_ms: unix_ms(), headers: Vec::new(), kind }
+    u64::try_from(now().saturating_duration_since(began).as_nanos()).expect("a measurement is shorter than centuries")
 }
 
 /// A `read_committed` reader of the state topic.
@@ -173,17 +157,16 @@ impl Reader {
             list.add_partition_offset(topic, partition, Offset::Offset(ends.high)).expect("a valid offset");
         }
         consumer.fetch_metadata(Some(topic), LIMIT).expect("the broker answers");
-        consumer.assign(&list).expect("partitions that are there");
+        consumer.assign(&list).expect("the partitions exist");
         Reader(consumer)
     }
 
-    /// Microseconds from produced to seen, until the last number is.
+    /// Collects the microseconds from produced to seen, until the last number is seen.
     fn read(&self, sent: &[AtomicU64], began: Instant, first_counted: u64) -> Histogram<u64> {
         let mut histogram =
             Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("an hour in microseconds, three digits");
         let deadline = Deadline::after(LIMIT);
         let last = sent.len() as u64 - 1;
-        // The last event of each partition may be any: all of the last second have to be there.
         let mut missing = sent.len();
         while missing > 0 && !deadline.passed() {
             let Some(message) = self.0.poll(Duration::from_millis(100)) else { continue };
@@ -195,14 +178,14 @@ impl Reader {
                 histogram.saturating_record(nanos_since(began).saturating_sub(produced) / 1_000);
             }
             if number == last {
-                // Whoever shares a transaction with it is seen within moments; overtaken ones never are.
-                return self.rest(histogram, sent, began);
+                // Snapshots of the same transaction follow at once. Replaced ones never do.
+                return self.remaining(histogram, sent, began);
             }
         }
         histogram
     }
 
-    fn rest(&self, mut histogram: Histogram<u64>, sent: &[AtomicU64], began: Instant) -> Histogram<u64> {
+    fn remaining(&self, mut histogram: Histogram<u64>, sent: &[AtomicU64], began: Instant) -> Histogram<u64> {
         while let Some(Ok(message)) = self.0.poll(Duration::from_millis(500)) {
             let Some(number) = message.payload().and_then(number_of) else { continue };
             let produced = sent[usize::try_from(number).expect("a length")].load(Ordering::Acquire);

@@ -1,7 +1,7 @@
-//! What others do in a loop of one thread: consume, copy, or the whole of steward's work.
+//! The contenders that are a loop of one thread: consume, copy, or all of steward's work.
 //!
-//! All three take records by librdkafka's batch call out of one queue, with read-ahead as wide as it helps, and have the
-//! consumer's and producer's settings of steward wherever those are quicker than the library's own.
+//! All three take records by librdkafka's batch call out of one queue, with as much read-ahead as helps. They have the
+//! consumer and producer settings of steward where those are quicker than the library's own.
 
 mod hand_loop;
 mod member;
@@ -11,30 +11,23 @@ mod slow_service;
 
 use std::io::Read as _;
 
-use crate::contender::{Contender, Task, Told};
+use crate::contender::{Contender, READ, Reported, Task};
 
-/// Said once the partitions are assigned.
-pub const ASSIGNED: &str = "assigned";
-/// Said with the first event.
-pub const FIRST_EVENT: &str = "first event";
-/// Said once all is read.
-pub const READ: &str = "read";
-
-/// Plays the part, and says how it went once the parent process closes the standard input.
+/// Runs the contender of the task, and prints its figures when the parent process closes the standard input.
 pub fn run(task: &Task) {
-    let told = match task.contender {
-        Contender::Raw => raw(task),
+    let reported = match task.contender {
+        Contender::Raw => consume(task),
         Contender::PassThrough => pass_through::run(task),
         Contender::HandLoop => hand_loop::run(task),
         Contender::SlowService => slow_service::run(task),
         Contender::Steward => unreachable!("steward is its own program"),
     };
-    // Whoever looks at this process needs it alive.
+    // The parent process reads the figures of this process from /proc, which needs it alive.
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
-    println!("{}", serde_json::to_string(&told).expect("numbers can be written"));
+    println!("{}", serde_json::to_string(&reported).expect("numbers can be written"));
 }
 
-fn raw(task: &Task) -> Told {
+fn consume(task: &Task) -> Reported {
     let mut member = member::Member::join(task);
     let mut bytes = 0;
     while member.read() < task.events {
@@ -42,5 +35,5 @@ fn raw(task: &Task) -> Told {
     }
     assert!(bytes > 0, "events have bytes");
     println!("{READ}");
-    Told::default()
+    Reported::default()
 }

@@ -1,8 +1,8 @@
-//! What the operating system tells of processes and of this machine.
+//! What the operating system reports about processes and about this machine.
 
 use serde::Serialize;
 
-/// What the figures were measured on.
+/// The machine that the figures were measured on.
 #[derive(Debug, Clone, Serialize)]
 pub struct Machine {
     pub cores: usize,
@@ -10,47 +10,47 @@ pub struct Machine {
     pub memory_mib: u64,
     pub kernel: String,
     pub java: String,
-    /// Of the minute before the start: whether others used the machine.
+    /// Load average of the minute before the start: shows whether the machine had other work.
     pub load_before: String,
 }
 
 impl Machine {
-    /// This one. What cannot be found out stays empty.
-    pub fn here() -> Machine {
-        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let cpuinfo = read("/proc/cpuinfo");
+    /// Describes this machine. What cannot be found out stays empty.
+    pub fn read() -> Machine {
+        let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let cpuinfo = text("/proc/cpuinfo");
         let processor = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
         let java = std::process::Command::new("java").arg("-version").output().map(|output| output.stderr);
         let java = String::from_utf8_lossy(&java.unwrap_or_default()).lines().next().unwrap_or_default().to_owned();
         Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             processor: processor.unwrap_or_default().trim().to_owned(),
-            memory_mib: kib(&read("/proc/meminfo"), "MemTotal:").unwrap_or(0) / 1024,
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            memory_mib: kib(&text("/proc/meminfo"), "MemTotal:").unwrap_or(0) / 1024,
+            kernel: text("/proc/sys/kernel/osrelease").trim().to_owned(),
             java,
-            load_before: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
+            load_before: text("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
         }
     }
 }
 
-/// Seconds of processor time that a process has used, its kernel time included; `None` where it is gone. The kernel
+/// Seconds of processor time that a process has used, kernel time included; `None` if the process has ended. The kernel
 /// counts in steps of 10 ms.
 pub fn processor_seconds(pid: u32) -> Option<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in brackets may hold spaces; what follows does not.
     let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
     let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
-    // SAFETY: sysconf takes a number and touches no memory of ours.
+    // SAFETY: sysconf takes a number and accesses no memory of this program.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     Some((ticks(11)? + ticks(12)?) / per_second as f64)
 }
 
-/// The most memory that a process has had resident, in bytes; `None` where it is gone.
+/// The most memory that a process has had resident, in bytes; `None` if the process has ended.
 pub fn peak_bytes(pid: u32) -> Option<u64> {
     status(pid, "VmHWM:")
 }
 
-/// The memory that a process has resident, in bytes; `None` where it is gone.
+/// The memory that a process has resident, in bytes; `None` if the process has ended.
 pub fn resident_bytes(pid: u32) -> Option<u64> {
     status(pid, "VmRSS:")
 }

@@ -11,13 +11,13 @@ use crate::contender::Contender;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "drain", max_term_width = 120)]
 pub struct Options {
-    /// What to measure; the drain where nothing is named
+    /// What to measure [default: the drain]
     #[arg(value_enum)]
     measures: Vec<Measure>,
     /// Events of the backlog
     #[arg(long, value_name = "N", default_value_t = 2_000_000)]
     pub events: u64,
-    /// Keys among which they are spread
+    /// Keys over which the events are spread
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     pub keys: u32,
     /// Partitions of the topics
@@ -26,16 +26,16 @@ pub struct Options {
     /// How often each contender drains the backlog
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub rounds: usize,
-    /// A Kafka that runs already, as host:port; without it one is started, as for the tests
+    /// An existing Kafka, as host:port; without it one is started, as for the tests
     #[arg(long, value_name = "SERVERS", env = "STEWARD_BENCH_KAFKA")]
     pub brokers: Option<String>,
-    /// The number of the broker's process, where it runs on this machine and its processor time is to be measured
+    /// The broker's process id: measures its processor time, if it runs on this machine
     #[arg(long, value_name = "PID", requires = "brokers")]
     pub broker_pid: Option<u32>,
-    /// These contenders alone
+    /// Only these contenders
     #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',')]
     pub only: Vec<Contender>,
-    /// These shapes of the backlog alone
+    /// Only these shapes of the backlog
     #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',')]
     pub shapes: Vec<Shape>,
     /// Rates of the latency, in events per second; without them 100, 1000, 10000 and half of the maximum
@@ -47,31 +47,30 @@ pub struct Options {
     /// Draws the drain as SVG
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
-    /// A tenth of everything: to see that it works, not how fast
+    /// A tenth of everything: shows that it works, not how fast
     #[arg(long)]
     quick: bool,
-    /// What cargo says to every benchmark
+    /// Cargo passes this to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
-    /// This process is a contender, and this is what it is to do
+    /// This process is a contender, and this is its task
     #[arg(long, hide = true)]
     pub child: Option<String>,
 }
 
-/// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Measure {
     /// How fast a backlog is drained
     Drain,
     /// From producing an event to its snapshot being visible, at steady rates
     Latency,
-    /// How soon existing state serves, and what it takes in memory
+    /// How soon a process with existing state serves, and how much memory it takes
     Restore,
-    /// What a key whose events take 1 ms costs the others
+    /// What a key whose events take 1 ms each costs the others
     SlowKey,
     /// From the start of the process to the first committed event
     Start,
-    /// All of it
+    /// All of these
     All,
 }
 
@@ -79,17 +78,16 @@ pub enum Measure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shape {
-    /// All keys alike
+    /// All keys are equally frequent
     Uniform,
     /// Popularity falls with the rank to the power of 1.1
     Zipf,
 }
 
 impl Shape {
-    /// Every shape.
     pub const ALL: [Shape; 2] = [Shape::Uniform, Shape::Zipf];
 
-    /// For people.
+    /// The name in tables and in the chart.
     pub fn name(self) -> &'static str {
         match self {
             Shape::Uniform => "uniform",
@@ -97,7 +95,7 @@ impl Shape {
         }
     }
 
-    /// The exponent of the workload.
+    /// The exponent of the workload's distribution.
     pub fn zipf_exponent(self) -> f64 {
         match self {
             Shape::Uniform => 0.0,
@@ -107,7 +105,7 @@ impl Shape {
 }
 
 impl Options {
-    /// The command line, with what `--quick` makes of it.
+    /// Parses the command line, and applies `--quick`.
     pub fn parse() -> Options {
         let mut options = <Options as clap::Parser>::parse();
         if options.quick {
@@ -118,12 +116,12 @@ impl Options {
         options
     }
 
-    /// The same with another backlog.
+    /// The same options with another backlog.
     pub fn with(&self, events: u64, keys: u32) -> Options {
         Options { events, keys, ..self.clone() }
     }
 
-    /// What to measure, in order.
+    /// The measurements, in order.
     pub fn measures(&self) -> Vec<Measure> {
         let all = [Measure::Drain, Measure::Latency, Measure::Restore, Measure::SlowKey, Measure::Start];
         if self.measures.is_empty() {
@@ -135,22 +133,22 @@ impl Options {
         }
     }
 
-    /// How long each rate is kept up for the latencies.
+    /// How long each rate of the latencies lasts.
     pub fn latency_seconds(&self) -> Duration {
         Duration::from_secs(if self.quick { 3 } else { 20 })
     }
 
-    /// Entities of the restores.
+    /// Numbers of entities that are restored.
     pub fn restore_sizes(&self) -> Vec<u64> {
         if self.quick { vec![20_000] } else { vec![100_000, 1_000_000] }
     }
 
-    /// Who takes part, in order.
+    /// The contenders, in order.
     pub fn contenders(&self) -> Vec<Contender> {
         Contender::ALL.into_iter().filter(|contender| self.only.is_empty() || self.only.contains(contender)).collect()
     }
 
-    /// Which backlogs, in order.
+    /// The shapes of the backlog, in order.
     pub fn shapes(&self) -> Vec<Shape> {
         Shape::ALL.into_iter().filter(|shape| self.shapes.is_empty() || self.shapes.contains(shape)).collect()
     }

@@ -1,8 +1,8 @@
-//! What a process that starts over existing state takes: time until it serves, and memory.
+//! How long a process with existing state takes until it serves, and how much memory it needs.
 //!
-//! The state is made by steward itself from creations. Then, in each round, one process reads the state topic and does
-//! nothing with it, for comparison; another one is steward, from its assignment until the last partition serves. The last
-//! one is left passivated, and after that every entity gets an event, so that all of them are actors.
+//! Steward itself makes the state, from creations. Then, in each round, one process reads the state topic and does nothing
+//! else, for comparison. Another one is steward, from its assignment until the last partition serves. In the last round
+//! memory is measured twice: with all entities passivated, and after every entity had an event, so that all are actors.
 
 use std::time::{Duration, Instant};
 
@@ -11,41 +11,43 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use serde::Serialize;
 use steward::testing::workload::Workload;
 
-use crate::backlog::{Backlog, EventSink, workload};
-use crate::broker::Ground;
-use crate::contender::{Asker, Contender, drain};
+use crate::backlog::{Backlog, EventSink, update, workload};
+use crate::broker::BenchBroker;
+use crate::committed::CommittedOffsets;
+use crate::contender::Contender;
 use crate::machine::{peak_bytes, resident_bytes};
-use crate::numbers::{Middle, mib, thousands};
+use crate::numbers::{Spread, mib, thousands};
 use crate::options::{Options, Shape};
+use crate::processes::drain;
 use crate::support::names::{Names, unique};
 use crate::support::process::{Setup, Steward};
 use crate::support::wait::now;
 
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// What was measured with so many entities.
+/// The figures for one number of entities.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Restore {
     entities: u64,
-    raw_per_s: Middle,
+    raw_per_s: Spread,
     /// From the assignment until the last partition serves.
-    seconds: Middle,
-    per_s: Middle,
-    /// Of each round.
-    to_raw: Middle,
+    seconds: Spread,
+    per_s: Spread,
+    /// Ratio to raw consume, by round.
+    to_raw: Spread,
     snapshot_bytes_each: f64,
-    /// Resident memory over that of a process without entities.
+    /// Resident memory per passivated entity, beyond a process without entities.
     passivated_bytes_each: f64,
-    /// Further resident memory once all are actors.
+    /// Further resident memory per entity when all are actors.
     actor_bytes_each: f64,
     peak_bytes: u64,
 }
 
-/// Measures and tells.
-pub fn measure(options: &Options, ground: &Ground) -> Vec<Restore> {
-    let empty_bytes = empty(options, ground);
+/// Measures, and prints the table.
+pub fn measure(options: &Options, broker: &BenchBroker) -> Vec<Restore> {
+    let empty_bytes = bytes_without_entities(options, broker);
     let sizes = options.restore_sizes();
-    let all: Vec<Restore> = sizes.into_iter().map(|entities| restore(options, ground, entities, empty_bytes)).collect();
+    let all: Vec<Restore> = sizes.into_iter().map(|entities| restore(options, broker, entities, empty_bytes)).collect();
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header([
         "entities",
@@ -76,16 +78,16 @@ pub fn measure(options: &Options, ground: &Ground) -> Vec<Restore> {
     all
 }
 
-/// What a process takes that serves empty partitions.
-fn empty(options: &Options, ground: &Ground) -> f64 {
+/// Returns the resident memory of a process that serves empty partitions.
+fn bytes_without_entities(options: &Options, broker: &BenchBroker) -> f64 {
     let names = Names::new();
-    ground.kafka.create_topic(&names.input, options.partitions, &[]);
-    let mut steward = Setup::new(&ground.kafka, &names).start();
+    broker.kafka.create_topic(&names.input, options.partitions, &[]);
+    let mut steward = Setup::new(&broker.kafka, &names).start();
     wait_until_all_serve(&mut steward, options.partitions);
-    let bytes = resident_bytes(steward.pid()).expect("it runs") as f64;
+    let bytes = resident_bytes(steward.pid()).expect("the process runs") as f64;
     steward.stop();
     for topic in [&names.input, &names.state, &names.dlq] {
-        ground.kafka.delete_topic(topic);
+        broker.kafka.delete_topic(topic);
     }
     bytes
 }
@@ -97,9 +99,9 @@ fn wait_until_all_serve(steward: &mut Steward, partitions: i32) -> Instant {
     now()
 }
 
-/// Starts steward over its state, and tells how long it took from the assignment until all partitions served.
-fn serve(options: &Options, ground: &Ground, names: &Names, entities: u64) -> (Steward, f64) {
-    let mut steward = Setup::new(&ground.kafka, names)
+/// Starts steward with existing state. Returns it with the seconds from the assignment until all partitions serve.
+fn serve(options: &Options, broker: &BenchBroker, names: &Names, entities: u64) -> (Steward, f64) {
+    let mut steward = Setup::new(&broker.kafka, names)
         .set("limits.max_active_entities", i64::try_from(2 * entities).expect("a few million"))
         .set("limits.entity_idle_ms", 600_000)
         .start();
@@ -109,8 +111,8 @@ fn serve(options: &Options, ground: &Ground, names: &Names, entities: u64) -> (S
     (steward, served.saturating_duration_since(assigned).as_secs_f64())
 }
 
-fn restore(options: &Options, ground: &Ground, entities: u64, empty_bytes: f64) -> Restore {
-    let kafka = &ground.kafka;
+fn restore(options: &Options, broker: &BenchBroker, entities: u64, empty_bytes: f64) -> Restore {
+    let kafka = &broker.kafka;
     let keys = u32::try_from(entities).expect("a few million");
     let options = &options.with(entities, keys);
     let creations = Workload {
@@ -125,22 +127,22 @@ fn restore(options: &Options, ground: &Ground, entities: u64, empty_bytes: f64) 
     kafka.create_topic(&names.input, options.partitions, &[]);
     eprintln!("restore: {entities} entities");
     let mut sink = EventSink::to(kafka, &names.input);
-    for event in creations.generate().expect("the workload makes sense") {
+    for event in creations.generate().expect("the workload is valid") {
         sink.send(&event);
     }
     sink.finish();
     let backlog = Backlog::of(kafka, names.input.clone(), options.partitions);
-    drain(Contender::Steward, ground, &backlog, &names);
+    drain(Contender::Steward, broker, &backlog, &names);
 
     let state = Backlog::of(kafka, names.state.clone(), options.partitions);
-    // What lies between them are the ends of transactions.
+    // The other offsets of the topic are transaction markers.
     let records = i64::try_from(entities).expect("a few million");
     let readers = Names { input: names.state.clone(), ..Names::new() };
     let state = Backlog { events: records, ..state };
     let mut rounds = Vec::new();
     let mut steward = loop {
-        let raw = drain(Contender::Raw, ground, &state, &readers);
-        let (mut steward, seconds) = serve(options, ground, &names, entities);
+        let raw = drain(Contender::Raw, broker, &state, &readers);
+        let (mut steward, seconds) = serve(options, broker, &names, entities);
         eprintln!("restore: {seconds:.2} s; raw consume {:.2} s", raw.seconds);
         rounds.push((raw.events_per_s, seconds));
         if rounds.len() >= options.rounds {
@@ -148,21 +150,21 @@ fn restore(options: &Options, ground: &Ground, entities: u64, empty_bytes: f64) 
         }
         steward.stop();
     };
-    let passivated = resident_bytes(steward.pid()).expect("it runs") as f64;
+    let passivated = resident_bytes(steward.pid()).expect("the process runs") as f64;
     let finished = steward.events("recovery_finished");
     let state_bytes: u64 = finished.iter().filter_map(|event| event["state_bytes"].as_u64()).sum();
     let restored: u64 = finished.iter().filter_map(|event| event["entities"].as_u64()).sum();
-    assert_eq!(restored, entities, "every entity is there again");
+    assert_eq!(restored, entities, "every entity is restored");
 
     let mut sink = EventSink::to(kafka, &names.input);
     for id in 0..entities {
-        sink.send(&crate::latency::update(creations.first_id + id, id));
+        sink.send(&update(creations.first_id + id, id));
     }
     sink.finish();
     let backlog = Backlog::of(kafka, names.input.clone(), options.partitions);
-    Asker::of(kafka, &names.group, &backlog).wait_until_committed();
-    let active = resident_bytes(steward.pid()).expect("it runs") as f64;
-    let peak_bytes = peak_bytes(steward.pid()).expect("it runs");
+    CommittedOffsets::of(kafka, &names.group, &backlog).wait_until_complete();
+    let active = resident_bytes(steward.pid()).expect("the process runs") as f64;
+    let peak_bytes = peak_bytes(steward.pid()).expect("the process runs");
     steward.stop();
     for topic in [&names.input, &names.state, &names.dlq] {
         kafka.delete_topic(topic);
@@ -170,10 +172,10 @@ fn restore(options: &Options, ground: &Ground, entities: u64, empty_bytes: f64) 
     let each = |bytes: f64| bytes / entities as f64;
     Restore {
         entities,
-        raw_per_s: Middle::of(rounds.iter().map(|(raw, _)| *raw)),
-        seconds: Middle::of(rounds.iter().map(|(_, seconds)| *seconds)),
-        per_s: Middle::of(rounds.iter().map(|(_, seconds)| entities as f64 / seconds)),
-        to_raw: Middle::of(rounds.iter().map(|(raw, seconds)| entities as f64 / seconds / raw)),
+        raw_per_s: Spread::of(rounds.iter().map(|(raw, _)| *raw)),
+        seconds: Spread::of(rounds.iter().map(|(_, seconds)| *seconds)),
+        per_s: Spread::of(rounds.iter().map(|(_, seconds)| entities as f64 / seconds)),
+        to_raw: Spread::of(rounds.iter().map(|(raw, seconds)| entities as f64 / seconds / raw)),
         snapshot_bytes_each: each(state_bytes as f64),
         passivated_bytes_each: each(passivated - empty_bytes),
         actor_bytes_each: each(active - passivated),

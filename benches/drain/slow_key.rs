@@ -1,10 +1,9 @@
-//! One key among all whose events take 1 ms each: what the others feel.
+//! What one key whose events take 1 ms each costs the other keys.
 //!
-//! One event in a thousand is of that key. The same program drains the same backlog with the delay and without it, in
-//! turn. The others are told apart by partition: within the key's own, offsets are committed in order, so that what
-//! comes behind a slow event waits for it whatever is done. The delay is a wait, not work: what is measured is whether
-//! one entity holds up others, not how many processors there are. It blocks the thread of its arbiter all the same, as
-//! slow code would.
+//! One event in a thousand belongs to that key. The same program drains the same backlog with the delay and without it,
+//! in turn. The figures are by partition. In the partition of the slow key, offsets are committed in order, so that all
+//! that follows a slow event must wait for it. The delay is a wait, not work: the measurement shows whether one entity
+//! delays others, not how many processors there are. Like slow code, the delay blocks the thread of its arbiter.
 
 use std::time::Duration;
 
@@ -12,51 +11,50 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use serde::Serialize;
 
-use crate::backlog::{Backlog, EventSink, workload};
-use crate::broker::Ground;
-use crate::contender::{Contender, drain_slowly};
+use crate::backlog::{Backlog, EventSink, update, workload};
+use crate::broker::BenchBroker;
+use crate::contender::Contender;
 use crate::drain::{create_outputs, delete_outputs};
-use crate::latency::update;
-use crate::numbers::{Middle, thousands};
+use crate::numbers::{Spread, thousands};
 use crate::options::{Options, Shape};
+use crate::processes::drain_slowly;
 use crate::support::names::{Names, unique};
 
 const DELAY: Duration = Duration::from_millis(1);
 const ONE_IN: u64 = 1_000;
 
-/// What was measured.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct SlowKeyReport {
     slow_events: u64,
-    /// Of the partitions that the slow key is not in.
+    /// Partitions without the slow key.
     others: Comparison,
-    /// Of the slow key's own partition, the slow events included.
+    /// The partition of the slow key, the slow events included.
     neighbours: Comparison,
 }
 
-/// Events per second, without the delay and with it, and the ratio of those in one round.
+/// Events per second without the delay and with it, and the ratio by round.
 #[derive(Debug, Serialize)]
 struct Comparison {
-    without_per_s: Middle,
-    with_per_s: Middle,
-    ratio: Middle,
+    without_per_s: Spread,
+    with_per_s: Spread,
+    ratio: Spread,
 }
 
 impl Comparison {
     fn of(rounds: &[(f64, f64)]) -> Comparison {
         Comparison {
-            without_per_s: Middle::of(rounds.iter().map(|(without, _)| *without)),
-            with_per_s: Middle::of(rounds.iter().map(|(_, with)| *with)),
-            ratio: Middle::of(rounds.iter().map(|(without, with)| with / without)),
+            without_per_s: Spread::of(rounds.iter().map(|(without, _)| *without)),
+            with_per_s: Spread::of(rounds.iter().map(|(_, with)| *with)),
+            ratio: Spread::of(rounds.iter().map(|(without, with)| with / without)),
         }
     }
 }
 
-/// Measures and tells.
-pub fn measure(options: &Options, ground: &Ground) -> Report {
-    let kafka = &ground.kafka;
+/// Measures, and prints the table.
+pub fn measure(options: &Options, broker: &BenchBroker) -> SlowKeyReport {
+    let kafka = &broker.kafka;
     let workload = workload(options, Shape::Uniform);
-    // Behind all ids of the workload, the spare ones included.
+    // After all ids of the workload, the spare ones included.
     let slow_id = workload.first_id + 3 * u64::from(workload.keys);
     let topic = unique("bench-services");
     kafka.create_topic(&topic, options.partitions, &[]);
@@ -66,7 +64,7 @@ pub fn measure(options: &Options, ground: &Ground) -> Report {
     let is_slow: Vec<bool> = kafka.ends(&topic).iter().map(|ends| ends.high > 0).collect();
     let mut sink = EventSink::to(kafka, &topic);
     let mut slow_events = 1;
-    for (number, event) in (0..).zip(workload.generate().expect("the workload makes sense")) {
+    for (number, event) in (0..).zip(workload.generate().expect("the workload is valid")) {
         sink.send(&event);
         if number % ONE_IN == 0 {
             sink.send(&update(slow_id, number));
@@ -78,7 +76,7 @@ pub fn measure(options: &Options, ground: &Ground) -> Report {
     let drain = |delay: Duration| {
         let names = Names { input: backlog.topic.clone(), ..Names::new() };
         create_outputs(kafka, options, &names, Contender::HandLoop);
-        let run = drain_slowly(ground, &backlog, &names, &slow_id.to_string(), delay);
+        let run = drain_slowly(broker, &backlog, &names, &slow_id.to_string(), delay);
         delete_outputs(kafka, &names, Contender::HandLoop);
         let rate = |wanted: bool| {
             let partitions = is_slow.iter().zip(&backlog.ends).zip(&run.partition_seconds);
@@ -100,7 +98,8 @@ pub fn measure(options: &Options, ground: &Ground) -> Report {
     let compared = |of: fn((f64, f64)) -> f64| {
         Comparison::of(&rounds.iter().map(|(without, with)| (of(*without), of(*with))).collect::<Vec<_>>())
     };
-    let report = Report { slow_events, others: compared(|(others, _)| others), neighbours: compared(|(_, own)| own) };
+    let report =
+        SlowKeyReport { slow_events, others: compared(|(others, _)| others), neighbours: compared(|(_, own)| own) };
     let mut table = Table::new();
     let header = ["events of the slow key", "partitions", "without delay", "1 ms each", "ratio"];
     table.load_style(UTF8_FULL_CONDENSED).set_header(header);

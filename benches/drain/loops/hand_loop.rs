@@ -1,5 +1,5 @@
-//! The loop that a good engineer would write for steward's work on one thread: the same rules, records and transactions,
-//! and nothing of what makes it survive a bad day: no supervision, no recovery, no bounds.
+//! The loop that a good engineer would write for steward's work on one thread. It has the same rules, records and
+//! transactions, and nothing that handles failures: no supervision, no recovery, no bounds.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use steward::service::{Service, State};
 
 use super::member::Member;
 use super::sender::{INTERVAL, Sender};
-use crate::contender::{Task, Told};
+use crate::contender::{Reported, Task};
 use crate::support::wait::now;
 
 /// `limits.max_payload_bytes`.
@@ -26,39 +26,40 @@ struct Slot {
     newest: Offset,
     traceparent: Option<Box<[u8]>>,
     tracestate: Option<Box<[u8]>>,
-    /// Whether it is listed to be published.
-    listed: bool,
+    is_in_changed: bool,
 }
 
-/// All entities, and those that have changed since the last transaction.
+/// All entities, and which of them have changed since the last transaction.
 struct Entities {
-    places: Vec<FxHashMap<Box<[u8]>, usize>>,
+    /// By partition: key to index in `slots`.
+    indices: Vec<FxHashMap<Box<[u8]>, usize>>,
     slots: Vec<Slot>,
+    /// Indices in `slots`.
     changed: Vec<usize>,
 }
 
-/// Until all is done.
-pub fn run(task: &Task) -> Told {
+/// Returns when all events are committed.
+pub fn run(task: &Task) -> Reported {
     let mut sender = Sender::register(task);
     let mut member = Member::join(task);
-    let mut entities = Entities { places: Vec::new(), slots: Vec::new(), changed: Vec::new() };
+    let mut entities = Entities { indices: Vec::new(), slots: Vec::new(), changed: Vec::new() };
     while member.read() < task.events {
         let began = sender.begin();
         while member.read() < task.events && now().saturating_duration_since(began) < INTERVAL {
             member.take(|partition, record| {
-                if let Err(rejection) = entities.take(partition, record) {
-                    refuse(&sender, task, partition, record, &rejection);
+                if let Err(rejection) = entities.apply(partition, record) {
+                    reject(&sender, task, partition, record, &rejection);
                 }
             });
         }
         entities.publish(&sender, task);
         sender.commit(began, &member);
     }
-    sender.told()
+    sender.reported()
 }
 
 impl Entities {
-    fn take(&mut self, partition: Partition, record: &Incoming<'_>) -> Result<(), Rejection> {
+    fn apply(&mut self, partition: Partition, record: &Incoming<'_>) -> Result<(), Rejection> {
         let key = record.key().unwrap_or_default();
         if key.is_empty() {
             return Err(Rejection::new(Reason::MissingKey, "the record has no key"));
@@ -71,15 +72,15 @@ impl Entities {
         }
         let event = RawEvent { key, value, timestamp_ms: record.timestamp_ms() };
         let index = usize::try_from(partition.0).expect("partitions are counted from 0");
-        if self.places.len() <= index {
-            self.places.resize_with(index + 1, FxHashMap::default);
+        if self.indices.len() <= index {
+            self.indices.resize_with(index + 1, FxHashMap::default);
         }
-        let places = &mut self.places[index];
-        let place = match places.get(key) {
-            Some(place) => *place,
+        let indices = &mut self.indices[index];
+        let slot_index = match indices.get(key) {
+            Some(slot) => *slot,
             None => {
                 let key: Box<[u8]> = key.into();
-                places.insert(key.clone(), self.slots.len());
+                indices.insert(key.clone(), self.slots.len());
                 self.slots.push(Slot {
                     partition: partition.0,
                     key,
@@ -87,12 +88,12 @@ impl Entities {
                     newest: record.offset(),
                     traceparent: None,
                     tracestate: None,
-                    listed: false,
+                    is_in_changed: false,
                 });
                 self.slots.len() - 1
             }
         };
-        let slot = &mut self.slots[place];
+        let slot = &mut self.slots[slot_index];
         slot.state = Service.decide(&slot.state, event)?;
         slot.newest = record.offset();
         (slot.traceparent, slot.tracestate) = (None, None);
@@ -103,18 +104,18 @@ impl Entities {
                 _ => {}
             }
         }
-        if !slot.listed {
-            slot.listed = true;
-            self.changed.push(place);
+        if !slot.is_in_changed {
+            slot.is_in_changed = true;
+            self.changed.push(slot_index);
         }
         Ok(())
     }
 
     fn publish(&mut self, sender: &Sender, task: &Task) {
-        let mut digits = itoa_buffer();
-        for place in self.changed.drain(..) {
-            let slot = &mut self.slots[place];
-            slot.listed = false;
+        let mut digits = String::with_capacity(20);
+        for slot_index in self.changed.drain(..) {
+            let slot = &mut self.slots[slot_index];
+            slot.is_in_changed = false;
             let value = Service.encode(&slot.state);
             let mut headers = OwnedHeaders::new_with_capacity(5);
             headers = put(headers, header::STATE_PARTITION, decimal(&mut digits, slot.partition.into()));
@@ -131,7 +132,7 @@ impl Entities {
     }
 }
 
-fn refuse(sender: &Sender, task: &Task, partition: Partition, record: &Incoming<'_>, rejection: &Rejection) {
+fn reject(sender: &Sender, task: &Task, partition: Partition, record: &Incoming<'_>, rejection: &Rejection) {
     let originals: Vec<(Cow<'_, str>, Option<&[u8]>)> = record.headers().collect();
     let mut headers = OwnedHeaders::new_with_capacity(originals.len() + 6);
     for (name, value) in &originals {
@@ -150,13 +151,9 @@ fn put(headers: OwnedHeaders, name: &str, value: &[u8]) -> OwnedHeaders {
     headers.insert(Header { key: name, value: Some(value) })
 }
 
-fn itoa_buffer() -> String {
-    String::with_capacity(20)
-}
-
 fn decimal(buffer: &mut String, number: i64) -> &[u8] {
     use std::fmt::Write as _;
     buffer.clear();
-    write!(buffer, "{number}").expect("a string takes everything");
+    write!(buffer, "{number}").expect("writing to a string cannot fail");
     buffer.as_bytes()
 }

@@ -1,4 +1,4 @@
-//! A member of a group that has all partitions, and takes records in bulk.
+//! The only member of a group: has all partitions, and takes records in bulk.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,13 +13,11 @@ use steward::kafka::client::batch_queue::{BatchQueue, Incoming, MAX_TAKEN, Taken
 use steward::kafka::client::settings;
 use steward::record::{Partition, Position};
 
-use super::{ASSIGNED, FIRST_EVENT};
-use crate::contender::Task;
+use crate::contender::{ASSIGNED, FIRST_EVENT, Task};
 
-/// How long one wait for records may be.
+/// Longest wait for records.
 const WAIT: Duration = Duration::from_millis(5);
 
-/// See the module.
 pub struct Member {
     consumer: Arc<BaseConsumer<Assignments>>,
     queue: BatchQueue<Assignments>,
@@ -28,7 +26,7 @@ pub struct Member {
     read: i64,
 }
 
-/// Keeps what the group assigns: partitions are to be forwarded before they are assigned.
+/// Keeps the partitions that the group assigns: their queues must be forwarded before the consumer assigns them.
 #[derive(Default)]
 pub struct Assignments(Mutex<Option<TopicPartitionList>>);
 
@@ -39,13 +37,13 @@ impl ConsumerContext for Assignments {
         if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(list.clone());
         } else {
-            // The group has one member: this is its end, and dropping the consumer waits for it.
+            // The group has one member, so the consumer is closing, and its drop waits for this call.
             consumer.incremental_unassign(list).expect("what was assigned");
         }
     }
 }
 
-/// Everything but the topics by default.
+/// Default settings, with the group and the topics of the task.
 pub fn config_of(task: &Task) -> Config {
     let mut config = Config::default();
     config.kafka.bootstrap_servers.clone_from(&task.brokers);
@@ -57,18 +55,18 @@ pub fn config_of(task: &Task) -> Config {
 }
 
 impl Member {
-    /// Joins, and returns with all partitions, at their beginnings.
+    /// Joins the group, and returns when all partitions are assigned, at their beginnings.
     pub fn join(task: &Task) -> Member {
         let mut settings = settings::consumer(&config_of(task), "loop").expect("the settings are constants");
         settings
-            // As much as helps, found by trying, in answers as large as steward's: what is read ahead further has left the
-            // processor's cache by the time that it is taken.
+            // As much read-ahead as helps (found by measurement), in responses as large as steward's. Records that are read
+            // further ahead have left the processor's cache when they are taken.
             .set("queued.min.messages", "1000000")
             .set("queued.max.messages.kbytes", "32768")
             .set("check.crcs", "false")
             .set("statistics.interval.ms", "0");
         let consumer = settings.create_with_context(Assignments::default());
-        let consumer: Arc<BaseConsumer<Assignments>> = Arc::new(consumer.expect("settings that the library knows"));
+        let consumer: Arc<BaseConsumer<Assignments>> = Arc::new(consumer.expect("the library accepts the settings"));
         let queue = BatchQueue::new(Arc::clone(&consumer));
         consumer.subscribe(&[&task.input]).expect("a topic's name");
         let mut member = Member { consumer, queue, topic: task.input.clone(), next: Vec::new(), read: 0 };
@@ -78,7 +76,7 @@ impl Member {
 
     fn wait_for_partitions(&mut self) {
         let mut assigned = loop {
-            self.serve(Duration::from_millis(10));
+            self.poll(Duration::from_millis(10));
             if let Some(list) = self.consumer.context().0.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 break list;
             }
@@ -92,18 +90,18 @@ impl Member {
         self.consumer.incremental_assign(&assigned).expect("what the group has assigned");
     }
 
-    /// Serves the group.
-    fn serve(&self, wait: Duration) {
+    /// Polls the consumer, which keeps its membership alive.
+    fn poll(&self, wait: Duration) {
         match self.consumer.poll(wait) {
             None => {}
-            Some(Ok(stray)) => panic!("{stray:?} came by the consumer's queue"),
+            Some(Ok(stray)) => panic!("{stray:?} arrived in the consumer's own queue"),
             Some(Err(error)) => panic!("consume: {error}"),
         }
     }
 
-    /// Takes what is there, or waits a little for it.
+    /// Takes the records that have been fetched, or waits briefly for the first.
     pub fn take(&mut self, mut visit: impl FnMut(Partition, &Incoming<'_>)) {
-        self.serve(Duration::ZERO);
+        self.poll(Duration::ZERO);
         let before = self.read;
         let (next, read) = (&mut self.next, &mut self.read);
         let mut each = |taken: Taken<'_>| match taken {
@@ -123,7 +121,7 @@ impl Member {
         }
     }
 
-    /// How many records were taken.
+    /// The number of records taken.
     pub fn read(&self) -> i64 {
         self.read
     }
@@ -133,7 +131,7 @@ impl Member {
         &self.consumer
     }
 
-    /// Behind what was taken, of each partition.
+    /// The position of each partition: the next record to take.
     pub fn positions(&self) -> Result<TopicPartitionList, KafkaError> {
         let mut list = TopicPartitionList::with_capacity(self.next.len());
         for (partition, position) in (0..).zip(&self.next) {

@@ -1,12 +1,12 @@
-//! Copies key and value of each record to the state topic: the least that exactly-once costs.
+//! Copies key and value of each record to the state topic: the lowest possible cost of exactly-once.
 
 use super::member::Member;
 use super::sender::{INTERVAL, Sender};
-use crate::contender::{Task, Told};
+use crate::contender::{Reported, Task};
 use crate::support::wait::now;
 
-/// Until all is copied.
-pub fn run(task: &Task) -> Told {
+/// Returns when all records are copied.
+pub fn run(task: &Task) -> Reported {
     let mut sender = Sender::register(task);
     let mut member = Member::join(task);
     while member.read() < task.events {
@@ -16,5 +16,5 @@ pub fn run(task: &Task) -> Told {
         }
         sender.commit(began, &member);
     }
-    sender.told()
+    sender.reported()
 }

@@ -1,4 +1,4 @@
-//! A transactional producer, and what its transactions take.
+//! A transactional producer that measures its transactions.
 
 use std::time::{Duration, Instant};
 
@@ -11,17 +11,16 @@ use steward::kafka::client::settings;
 use steward::kafka::transactions::transaction;
 
 use super::member::{Member, config_of};
-use crate::contender::{Task, Told};
+use crate::contender::{Reported, Task};
 use crate::support::wait::now;
 
-/// How long a call of a transaction may take.
+/// Longest call of a transaction.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How often a wait looks again.
-const NAP: Duration = Duration::from_micros(500);
-/// How long a transaction collects.
+/// Pause between two polls of a wait.
+const PAUSE: Duration = Duration::from_micros(500);
+/// How long a transaction collects records.
 pub const INTERVAL: Duration = Duration::from_millis(100);
 
-/// See the module.
 pub struct Sender {
     producer: BaseProducer<Deliveries>,
     took_us: Histogram<u64>,
@@ -43,7 +42,7 @@ impl ProducerContext for Deliveries {
 }
 
 impl Sender {
-    /// Registers.
+    /// Registers the producer with its coordinator.
     pub fn register(task: &Task) -> Sender {
         let config = config_of(task);
         let id = format!("{}-loop", task.group);
@@ -86,34 +85,34 @@ impl Sender {
         };
         while let Err((error, returned)) = self.producer.send(record) {
             assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull), "produce: {error}");
-            self.nap();
+            self.pause();
             record = returned;
         }
     }
 
-    /// The client's own poll asks for the time over and over during the last millisecond of its wait.
-    fn nap(&self) {
+    /// Sleeps between polls, because a poll with a wait reads the clock in a loop during its last millisecond.
+    fn pause(&self) {
         self.producer.poll(Duration::ZERO);
-        std::thread::sleep(NAP);
+        std::thread::sleep(PAUSE);
     }
 
-    /// Lets everything be delivered, and commits it with the member's positions.
+    /// Waits until all records are delivered, and commits them with the member's positions.
     pub fn commit(&mut self, began: Instant, member: &Member) {
         while self.producer.in_flight_count() > 0 {
-            self.nap();
+            self.pause();
         }
         use rdkafka::consumer::Consumer as _;
         let group = member.consumer().group_metadata().expect("a member has metadata");
         let positions = member.positions().expect("positions are offsets");
-        self.producer.send_offsets_to_transaction(&positions, &group, LIMIT).expect("the group takes them");
+        self.producer.send_offsets_to_transaction(&positions, &group, LIMIT).expect("the group accepts them");
         self.producer.commit_transaction(LIMIT).expect("the broker commits");
         let took = now().saturating_duration_since(began);
         self.took_us.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// What the transactions took.
-    pub fn told(&self) -> Told {
+    /// Summarises the durations of the transactions.
+    pub fn reported(&self) -> Reported {
         let in_ms = |quantile: f64| self.took_us.value_at_quantile(quantile) as f64 / 1_000.0;
-        Told { transactions: self.took_us.len(), transaction_p50_ms: in_ms(0.5), transaction_p99_ms: in_ms(0.99) }
+        Reported { transactions: self.took_us.len(), transaction_p50_ms: in_ms(0.5), transaction_p99_ms: in_ms(0.99) }
     }
 }

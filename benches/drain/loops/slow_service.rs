@@ -1,4 +1,4 @@
-//! Steward's own pipeline with default settings, and an entity that takes its time for one key.
+//! Steward's own pipeline with default settings, and an entity that is slow for one key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +12,12 @@ use steward::ports::Clock as _;
 use steward::service::{Service, State};
 
 use super::member::config_of;
-use super::{ASSIGNED, FIRST_EVENT};
-use crate::contender::{Task, Told};
+use crate::contender::{ASSIGNED, FIRST_EVENT, Reported, Task};
 use crate::support::wait::wait_until;
 
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// The service, but for one key slower.
+/// The service entity, with a delay for the events of one key.
 struct Slow {
     key: Vec<u8>,
     delay: Duration,
@@ -51,8 +50,8 @@ impl Entity for Slow {
     }
 }
 
-/// Until all is read; the parent process sees when it is committed.
-pub fn run(task: &Task) -> Told {
+/// Returns when all events are read and no batch is open. The parent process reads the committed offsets.
+pub fn run(task: &Task) -> Reported {
     let (key, delay_us) = task.slow.clone().unwrap_or_default();
     let entity = Slow { key: key.into_bytes(), delay: Duration::from_micros(delay_us) };
     let config = config_of(task);
@@ -83,9 +82,9 @@ pub fn run(task: &Task) -> Told {
     wait_until("the first event is read", LIMIT, || totals().events > 0);
     println!("{FIRST_EVENT}");
     wait_until("all is read", LIMIT, || totals().events >= task.events.unsigned_abs());
-    wait_until("nothing is open", LIMIT, || pipeline.is_drained());
+    wait_until("no batch is open", LIMIT, || pipeline.is_drained());
     let transactions = totals().transactions;
-    // The pipeline goes on until the process ends.
+    // The pipeline runs until the process ends.
     std::mem::forget(pipeline);
-    Told { transactions, ..Told::default() }
+    Reported { transactions, ..Reported::default() }
 }
