@@ -12,7 +12,7 @@
 //! Architecture invariant: no rdkafka and no actix in any signature. A port either answers at once or takes a
 //! callback; it never makes an actor wait.
 
-use crate::engine::commit::transaction::{CommitOutcome, TransactionContent};
+use crate::engine::commit::transaction::{CommitOutcome, ResetOutcome, TransactionContent};
 use crate::engine::recovery::driver::RecoveryFailure;
 use std::sync::Arc;
 use std::time::Instant;
@@ -174,14 +174,16 @@ pub trait Recoveries: Send {
 
 // ---------------------------------------------------------------------------------------------------- transactions
 
-/// Takes the answer, on whatever thread it arrives.
-pub type Reply = Box<dyn FnOnce(CommitOutcome) + Send>;
+/// Called once with the outcome of a transaction, on any thread.
+pub type CommitReply = Box<dyn FnOnce(CommitOutcome) + Send>;
+/// Called once with the outcome of a producer reset, on any thread.
+pub type ResetReply = Box<dyn FnOnce(ResetOutcome) + Send>;
 
 /// Runs one transaction at a time.
 pub trait Transactions: Send {
-    /// Sends the content in one transaction, and answers.
-    fn commit(&self, content: Arc<TransactionContent>, reply: Reply);
-    /// Builds a new producer, which fences the old one and all that it has under way; then asks what the group has
-    /// committed for `partitions`, and answers [`CommitOutcome::ProducerReset`].
-    fn renew(&self, partitions: Vec<Partition>, reply: Reply);
+    /// Sends the content in one transaction, then calls `reply`.
+    fn commit(&self, content: Arc<TransactionContent>, reply: CommitReply);
+    /// Builds a new producer, which fences the old one and every request that is still in flight. Then fetches the
+    /// group's committed offsets of `partitions`, and calls `reply`.
+    fn reset_producer(&self, partitions: Vec<Partition>, reply: ResetReply);
 }

@@ -11,7 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use steward::app::SystemClock;
 use steward::engine::budget::Budget;
 use steward::engine::commit;
-use steward::engine::commit::transaction::{CommitOutcome, OffsetMetadata, TransactionContent};
+use steward::engine::commit::transaction::{CommitOutcome, OffsetMetadata, ResetOutcome, TransactionContent};
 use steward::engine::outcome::Outcomes;
 use steward::engine::ownership::Ownership;
 use steward::engine::recovery::Recovered;
@@ -19,7 +19,8 @@ use steward::observability::log_events::KeyPolicy;
 use steward::observability::stats::Stats;
 use steward::observability::status::Status;
 use steward::ports::{
-    Clock as _, EventSource, Recoveries, RecoveryReply, Reply, SourceEvent, SourceSink as _, Transactions,
+    Clock as _, CommitReply, EventSource, Recoveries, RecoveryReply, ResetReply, SourceEvent, SourceSink as _,
+    Transactions,
 };
 use steward::record::{Batch, Epoch, Header, Offset, Partition, Position};
 use steward::runtime::Shared;
@@ -197,13 +198,13 @@ impl Recoveries for Empty {
 struct AtOnce(Arc<AtomicU64>);
 
 impl Transactions for AtOnce {
-    fn commit(&self, content: Arc<TransactionContent>, reply: Reply) {
+    fn commit(&self, content: Arc<TransactionContent>, reply: CommitReply) {
         let end = content.stretches.iter().map(|stretch| stretch.end.0).max().unwrap_or(0);
         self.0.store(end.unsigned_abs(), Ordering::Relaxed);
         reply(CommitOutcome::Committed { took: Duration::ZERO });
     }
 
-    fn renew(&self, partitions: Vec<Partition>, reply: Reply) {
-        reply(CommitOutcome::ProducerReset(partitions.into_iter().map(|partition| (partition, None)).collect()));
+    fn reset_producer(&self, partitions: Vec<Partition>, reply: ResetReply) {
+        reply(ResetOutcome::Ready(partitions.into_iter().map(|partition| (partition, None)).collect()));
     }
 }

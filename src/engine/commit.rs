@@ -24,7 +24,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::batches::{BatchId, DoneBatch, Head, OpenBatch, OpenBatches, OpenWork, OrderBroken};
-use crate::engine::commit::transaction::{CommitOutcome, OffsetMetadata, OffsetRange, TransactionContent};
+use crate::engine::commit::transaction::{
+    CommitOutcome, OffsetMetadata, OffsetRange, ResetOutcome, TransactionContent,
+};
 use crate::engine::outcome::Outcomes;
 use crate::record::{Epoch, Offset, Partition, Position};
 
@@ -78,8 +80,10 @@ pub enum CommitInput {
         /// The outcomes.
         outcomes: Outcomes,
     },
-    /// The transaction, or the building of a new producer, has ended.
+    /// The transaction in flight has ended.
     TransactionEnded(CommitOutcome),
+    /// The reset of the producer has ended.
+    ProducerReset(ResetOutcome),
     /// These partitions are about to go.
     Revoking {
         /// To be named in [`CommitCommand::Drained`].
@@ -388,7 +392,8 @@ impl GroupCommit {
             CommitInput::Completed { partition, epoch, id, outcomes } => {
                 self.complete(partition, epoch, id, outcomes);
             }
-            CommitInput::TransactionEnded(answer) => self.ended(answer, now, &mut commands),
+            CommitInput::TransactionEnded(outcome) => self.transaction_ended(outcome, now, &mut commands),
+            CommitInput::ProducerReset(outcome) => self.producer_reset(outcome, now, &mut commands),
             CommitInput::Revoking { id, partitions } => {
                 self.revoke(id, partitions, &mut commands);
                 self.hurry(now);
@@ -548,7 +553,7 @@ impl GroupCommit {
                 }
             }
             ProducerState::RetryWaiting(in_flight, at) if at <= now => self.send_again(in_flight, now, commands),
-            ProducerState::ResetWaiting(in_flight, at) if at <= now => self.renew(in_flight, commands),
+            ProducerState::ResetWaiting(in_flight, at) if at <= now => self.reset_producer(in_flight, commands),
             busy @ (ProducerState::Sending(_)
             | ProducerState::RetryWaiting(..)
             | ProducerState::Resetting(_)
@@ -583,7 +588,7 @@ impl GroupCommit {
         self.send(in_flight, now, commands);
     }
 
-    fn renew(&mut self, in_flight: Option<InFlight>, commands: &mut Vec<CommitCommand>) {
+    fn reset_producer(&mut self, in_flight: Option<InFlight>, commands: &mut Vec<CommitCommand>) {
         let asked = in_flight.iter().flat_map(|in_flight| &in_flight.parts).map(|part| part.partition).collect();
         commands.push(CommitCommand::ResetProducer(asked));
         self.producer = ProducerState::Resetting(in_flight);

@@ -7,11 +7,11 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
 use crossbeam_channel::Sender;
 
 use crate::engine::batches::{BatchId, DoneBatch, OpenBatch};
-use crate::engine::commit::transaction::CommitOutcome;
+use crate::engine::commit::transaction::{CommitOutcome, ResetOutcome};
 use crate::engine::commit::{CommitCommand, CommitInput, GroupCommit, GroupCommitSettings, RevocationId};
 use crate::engine::outcome::Outcomes;
 use crate::engine::recovery::Repaired;
@@ -93,10 +93,15 @@ pub struct Invalidated {
     pub epoch: Epoch,
 }
 
-/// The transaction port has answered.
+/// The transaction in flight has ended.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct TransactionReply(CommitOutcome);
+struct TransactionEnded(CommitOutcome);
+
+/// The reset of the producer has ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct ProducerReset(ResetOutcome);
 
 /// The process ends: what repeated is to be summed up now.
 #[derive(Message)]
@@ -150,9 +155,15 @@ impl CommitActor {
 
     fn carry_out(&mut self, command: CommitCommand, context: &mut Context<Self>) {
         match command {
-            CommitCommand::Commit(content) => self.transactions.commit(content, reply_to(context.address())),
+            CommitCommand::Commit(content) => {
+                let address = context.address();
+                let reply = Box::new(move |outcome| post(&address, TransactionEnded(outcome)));
+                self.transactions.commit(content, reply);
+            }
             CommitCommand::ResetProducer(partitions) => {
-                self.transactions.renew(partitions, reply_to(context.address()))
+                let address = context.address();
+                let reply = Box::new(move |outcome| post(&address, ProducerReset(outcome)));
+                self.transactions.reset_producer(partitions, reply);
             }
             CommitCommand::Committed(receipt) => self.report.committed(receipt, &self.shared),
             CommitCommand::Drained(id) => drop(self.revocations.remove(&id)),
@@ -191,10 +202,6 @@ impl CommitActor {
             self.alarm = Some((at, alarm));
         }
     }
-}
-
-fn reply_to(address: Addr<CommitActor>) -> crate::ports::Reply {
-    Box::new(move |answer| post(&address, TransactionReply(answer)))
 }
 
 impl Actor for CommitActor {
@@ -279,9 +286,16 @@ impl Handler<Stopping> for CommitActor {
     }
 }
 
-impl Handler<TransactionReply> for CommitActor {
+impl Handler<TransactionEnded> for CommitActor {
     type Result = ();
-    fn handle(&mut self, TransactionReply(answer): TransactionReply, context: &mut Self::Context) {
-        self.handle_input(CommitInput::TransactionEnded(answer), context);
+    fn handle(&mut self, TransactionEnded(outcome): TransactionEnded, context: &mut Self::Context) {
+        self.handle_input(CommitInput::TransactionEnded(outcome), context);
+    }
+}
+
+impl Handler<ProducerReset> for CommitActor {
+    type Result = ();
+    fn handle(&mut self, ProducerReset(outcome): ProducerReset, context: &mut Self::Context) {
+        self.handle_input(CommitInput::ProducerReset(outcome), context);
     }
 }

@@ -13,12 +13,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::engine::budget::Budget;
-use crate::engine::commit::transaction::{CommitOutcome, Committed, OffsetMetadata, TransactionContent};
+use crate::engine::commit::transaction::{CommitOutcome, Committed, OffsetMetadata, ResetOutcome, TransactionContent};
 use crate::engine::ownership::Ownership;
 use crate::engine::recovery::driver::{PartitionReader, ReadFailure, recover};
 use crate::engine::recovery::{LogBounds, Recovery, RecoverySettings, Topic};
 use crate::entity::Entity;
-use crate::ports::{Drained, EventSource, Recoveries, RecoveryReply, Reply, SourceEvent, SourceSink, Transactions};
+use crate::ports::{
+    CommitReply, Drained, EventSource, Recoveries, RecoveryReply, ResetReply, SourceEvent, SourceSink, Transactions,
+};
 use crate::record::{Batch, Epoch, Header, Offset, Partition, Position, Record, header};
 
 /// One record of the twin's logs.
@@ -211,8 +213,8 @@ pub enum InjectedOutcome {
 }
 
 enum Pending {
-    Commit(Arc<TransactionContent>, Reply),
-    ResetProducer(Vec<Partition>, Reply),
+    Commit(Arc<TransactionContent>, CommitReply),
+    ResetProducer(Vec<Partition>, ResetReply),
 }
 
 struct FetchState {
@@ -388,18 +390,18 @@ impl MemoryPod {
         let Some(pending) = self.lock().pending.pop_front() else { return false };
         match pending {
             Pending::Commit(content, reply) => reply(self.end_transaction(&content, fate)),
-            Pending::ResetProducer(partitions, reply) => reply(self.renewed(&partitions)),
+            Pending::ResetProducer(partitions, reply) => reply(self.reset(&partitions)),
         }
         true
     }
 
-    fn renewed(&self, partitions: &[Partition]) -> CommitOutcome {
+    fn reset(&self, partitions: &[Partition]) -> ResetOutcome {
         let mut cluster = self.kafka.lock();
         let epoch = cluster.epochs.entry(self.transactional_id.clone()).or_default();
         *epoch += 1;
         self.lock().epoch = *epoch;
         let committed = partitions.iter().map(|&of| (of, cluster.logs(of).committed.clone())).collect();
-        CommitOutcome::ProducerReset(committed)
+        ResetOutcome::Ready(committed)
     }
 
     fn end_transaction(&self, content: &TransactionContent, fate: InjectedOutcome) -> CommitOutcome {
@@ -536,11 +538,11 @@ impl EventSource for MemoryPod {
 }
 
 impl Transactions for MemoryPod {
-    fn commit(&self, content: Arc<TransactionContent>, reply: Reply) {
+    fn commit(&self, content: Arc<TransactionContent>, reply: CommitReply) {
         self.lock().pending.push_back(Pending::Commit(content, reply));
     }
 
-    fn renew(&self, partitions: Vec<Partition>, reply: Reply) {
+    fn reset_producer(&self, partitions: Vec<Partition>, reply: ResetReply) {
         self.lock().pending.push_back(Pending::ResetProducer(partitions, reply));
     }
 }

@@ -13,7 +13,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use steward::engine::commit::transaction::{
-    CommitOutcome, Committed, OffsetMetadata, OffsetRange, RefusedRecord, TransactionContent,
+    CommitOutcome, Committed, OffsetMetadata, OffsetRange, RefusedRecord, ResetOutcome, TransactionContent,
 };
 use steward::engine::outcome::RejectedEvent;
 use steward::engine::ownership::Ownership;
@@ -186,7 +186,7 @@ fn an_old_generation_commits_nothing() {
 fn a_newer_producer_of_the_same_name_fences_the_older() {
     let pod = Pod::joins(1);
     let twin = pod.thread(pod.view());
-    assert!(matches!(renewed(&twin), CommitOutcome::ProducerReset(_)));
+    assert!(matches!(renewed(&twin), ResetOutcome::Ready(_)));
 
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("old"), 0)], vec![], 1));
 
@@ -308,7 +308,7 @@ fn an_end_that_may_have_been_sent_twice_is_no_answer() {
     assert!(cause.contains("it may have been sent twice"), "{cause}");
     mock.cluster.broker_round_trip_time(1, Duration::ZERO).expect("the mock obeys");
     assert!(matches!(mock.commits(2), CommitOutcome::InDoubt { .. }), "that producer is gone");
-    assert!(matches!(renewed(&mock.transactions), CommitOutcome::ProducerReset(_)));
+    assert!(matches!(renewed(&mock.transactions), ResetOutcome::Ready(_)));
     assert!(matches!(mock.commits(2), CommitOutcome::Committed { .. }));
 }
 
@@ -335,14 +335,11 @@ fn each_error_of_the_broker_gets_its_answer() {
     ];
     let mock = Mock::new();
     for (number, (request, error, expected)) in (1..).zip(table) {
-        assert!(matches!(renewed(&mock.transactions), CommitOutcome::ProducerReset(_)));
+        assert!(matches!(renewed(&mock.transactions), ResetOutcome::Ready(_)));
         mock.cluster.request_errors(request, &[error]);
         let answer = format!("{:?}", mock.commits(number));
         assert!(answer.starts_with(expected), "{request:?} answered {error:?}: {answer}");
-        assert!(
-            matches!(renewed(&mock.transactions), CommitOutcome::ProducerReset(_)),
-            "after {request:?} answered {error:?}"
-        );
+        assert!(matches!(renewed(&mock.transactions), ResetOutcome::Ready(_)), "after {request:?} answered {error:?}");
         let again = mock.commits(number);
         assert!(matches!(again, CommitOutcome::Committed { .. }), "after {request:?} answered {error:?}: {again:?}");
     }
@@ -387,10 +384,10 @@ fn without_a_broker_a_renewal_fails_within_its_limit() {
     mock.cluster.broker_down(1).expect("the mock obeys");
     let started = SystemClock.now();
     let answer = renewed(&mock.transactions);
-    assert!(matches!(answer, CommitOutcome::ProducerResetFailed { .. }), "{answer:?}");
+    assert!(matches!(answer, ResetOutcome::Failed { .. }), "{answer:?}");
     assert!(SystemClock.now() - started < Duration::from_secs(20));
     mock.cluster.broker_up(1).expect("the mock obeys");
-    assert!(matches!(renewed(&mock.transactions), CommitOutcome::ProducerReset(_)));
+    assert!(matches!(renewed(&mock.transactions), ResetOutcome::Ready(_)));
 }
 
 /// Told so of the coordinator, the library waits for a broker to come or go before it asks again, and for nothing else.
@@ -413,7 +410,7 @@ fn a_call_that_never_returns_is_given_up_with_its_producer() {
         mock.cluster.clear_request_errors(request);
     }
     assert!(matches!(mock.commits(2), CommitOutcome::InDoubt { .. }), "its producer went with it");
-    assert!(matches!(renewed(&mock.transactions), CommitOutcome::ProducerReset(_)));
+    assert!(matches!(renewed(&mock.transactions), ResetOutcome::Ready(_)));
     let next = mock.commits(3);
     assert!(matches!(next, CommitOutcome::Committed { .. }), "{next:?}");
 }
@@ -469,7 +466,7 @@ impl Mock {
         let transactions =
             CommitThread::start(settings, clients, context, view, held, OffsetMetadata::new("run"), clock);
         let mock = Mock { cluster, ownership, transactions: transactions.expect("a thread") };
-        assert!(matches!(renewed(&mock.transactions), CommitOutcome::ProducerReset(_)));
+        assert!(matches!(renewed(&mock.transactions), ResetOutcome::Ready(_)));
         mock
     }
 
@@ -603,7 +600,7 @@ impl Pod {
 
     fn renews(&self) -> Vec<(Partition, Option<Committed>)> {
         let answer = renewed(self.transactions.as_ref().expect("started"));
-        let CommitOutcome::ProducerReset(committed) = answer else { panic!("no fresh producer: {answer:?}") };
+        let ResetOutcome::Ready(committed) = answer else { panic!("no fresh producer: {answer:?}") };
         committed
     }
 }
@@ -614,9 +611,9 @@ fn ask(transactions: &CommitThread, content: TransactionContent) -> CommitOutcom
     answer.recv_timeout(PATIENCE).expect("every request is answered")
 }
 
-fn renewed(transactions: &CommitThread) -> CommitOutcome {
+fn renewed(transactions: &CommitThread) -> ResetOutcome {
     let (reply, answer) = mpsc::channel();
-    transactions.renew(vec![P0], Box::new(move |answer| reply.send(answer).expect("the test listens")));
+    transactions.reset_producer(vec![P0], Box::new(move |answer| reply.send(answer).expect("the test listens")));
     answer.recv_timeout(PATIENCE).expect("every request is answered")
 }
 

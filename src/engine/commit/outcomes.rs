@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::engine::commit::transaction::{CommitOutcome, Committed, RefusedRecord};
+use crate::engine::commit::transaction::{CommitOutcome, Committed, RefusedRecord, ResetOutcome};
 use crate::engine::commit::{
     CommitCommand, CommitNotice, DoubtVerdict, GroupCommit, InFlight, InFlightPart, LONGEST_REST, MINUTE,
     PASSES_ANYWAY, ProducerState, REFUSALS_ALLOWED, Receipt, STALE_GENERATIONS_ALLOWED, StopReason,
@@ -11,32 +11,20 @@ use crate::engine::commit::{
 use crate::record::{Epoch, Partition};
 
 impl GroupCommit {
-    pub(super) fn ended(&mut self, answer: CommitOutcome, now: Instant, commands: &mut Vec<CommitCommand>) {
-        match std::mem::replace(&mut self.producer, ProducerState::Idle) {
-            ProducerState::Sending(in_flight) => self.sent(in_flight, answer, now, commands),
-            ProducerState::Resetting(in_flight) => self.renewed(in_flight, answer, now, commands),
-            other @ (ProducerState::Idle
-            | ProducerState::Lingering(_)
-            | ProducerState::RetryWaiting(..)
-            | ProducerState::ResetWaiting(..)
-            | ProducerState::Stopped) => {
-                unreachable!("a) an answer came while nothing was under way: {answer:?} in {other:?}")
-            }
-        }
-    }
-
-    fn sent(
+    pub(super) fn transaction_ended(
         &mut self,
-        mut in_flight: InFlight,
-        answer: CommitOutcome,
+        outcome: CommitOutcome,
         now: Instant,
         commands: &mut Vec<CommitCommand>,
     ) {
+        let ProducerState::Sending(mut in_flight) = std::mem::replace(&mut self.producer, ProducerState::Idle) else {
+            panic!("a) a transaction ended while none was in flight: {outcome:?}");
+        };
         let number = in_flight.content.number;
-        if !matches!(answer, CommitOutcome::StaleGeneration { .. }) {
+        if !matches!(outcome, CommitOutcome::StaleGeneration { .. }) {
             in_flight.stale_generations = 0;
         }
-        match answer {
+        match outcome {
             CommitOutcome::Committed { took } => {
                 self.limit_bytes = (self.limit_bytes * 2).min(self.settings.max_transaction_bytes);
                 let partitions = u32::try_from(in_flight.parts.len()).unwrap_or(u32::MAX);
@@ -68,52 +56,39 @@ impl GroupCommit {
             CommitOutcome::InDoubt { cause } => {
                 let took = in_flight.age(now);
                 commands.push(CommitCommand::Log(CommitNotice::InDoubt { number, cause, took }));
-                self.renew(Some(in_flight), commands);
+                self.reset_producer(Some(in_flight), commands);
             }
             CommitOutcome::Fenced { cause, within_timeout: true } => {
                 self.stop(StopReason::DuplicateInstance(cause), commands);
             }
             CommitOutcome::Fenced { cause, within_timeout: false } => self.timed_out(in_flight, cause, now, commands),
             CommitOutcome::Refused { cause, record } => self.refused(in_flight, cause, record, now, commands),
-            CommitOutcome::Fatal { cause } | CommitOutcome::ProducerResetFailed { cause } => {
-                self.stop(StopReason::ProducerFatal(cause), commands);
-            }
-            CommitOutcome::ProducerReset(_) => unreachable!("a) a transaction was under way, not a new producer"),
+            CommitOutcome::Fatal { cause } => self.stop(StopReason::ProducerFatal(cause), commands),
         }
     }
 
-    fn renewed(
-        &mut self,
-        in_flight: Option<InFlight>,
-        answer: CommitOutcome,
-        now: Instant,
-        commands: &mut Vec<CommitCommand>,
-    ) {
-        match answer {
-            CommitOutcome::ProducerReset(committed) => {
+    pub(super) fn producer_reset(&mut self, outcome: ResetOutcome, now: Instant, commands: &mut Vec<CommitCommand>) {
+        let ProducerState::Resetting(in_flight) = std::mem::replace(&mut self.producer, ProducerState::Idle) else {
+            panic!("a) a reset of the producer ended while none was under way: {outcome:?}");
+        };
+        match outcome {
+            ResetOutcome::Ready(committed) => {
                 self.resets_failed = 0;
-                self.judge_doubt(in_flight, &committed, now, commands);
+                self.settle_doubt(in_flight, &committed, now, commands);
             }
-            CommitOutcome::ProducerResetFailed { cause }
-            | CommitOutcome::InDoubt { cause }
-            | CommitOutcome::StaleGeneration { cause }
-            | CommitOutcome::Aborted { cause, .. } => {
+            ResetOutcome::Failed { cause } => {
                 self.resets_failed += 1;
                 let attempt = self.resets_failed;
                 commands.push(CommitCommand::Log(CommitNotice::ProducerResetFailed { cause, attempt }));
                 self.producer = ProducerState::ResetWaiting(in_flight, now + wait_after(attempt));
             }
-            CommitOutcome::Fenced { cause, .. } => self.stop(StopReason::DuplicateInstance(cause), commands),
-            CommitOutcome::Refused { cause, .. } => self.stop(StopReason::Refused { cause, record: None }, commands),
-            CommitOutcome::Fatal { cause } => self.stop(StopReason::ProducerFatal(cause), commands),
-            CommitOutcome::Committed { .. } | CommitOutcome::Stale(_) => {
-                unreachable!("a) a new producer was under way, not a transaction")
-            }
+            ResetOutcome::Fenced { cause } => self.stop(StopReason::DuplicateInstance(cause), commands),
+            ResetOutcome::Fatal { cause } => self.stop(StopReason::ProducerFatal(cause), commands),
         }
     }
 
     /// Whether the in_flight in doubt took effect, by what the group has committed now that nothing is under way.
-    fn judge_doubt(
+    fn settle_doubt(
         &mut self,
         in_flight: Option<InFlight>,
         committed: &[(Partition, Option<Committed>)],
@@ -235,7 +210,7 @@ impl GroupCommit {
         }
         in_flight.aborts += 1;
         commands.push(CommitCommand::Log(CommitNotice::TimedOut { number: in_flight.content.number, cause }));
-        self.renew(Some(in_flight), commands);
+        self.reset_producer(Some(in_flight), commands);
     }
 
     fn refused(

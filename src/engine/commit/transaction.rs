@@ -32,7 +32,7 @@ pub struct TransactionContent {
     pub stretches: Vec<OffsetRange>,
 }
 
-/// How a transaction ended. Only `Committed`, `Aborted` and `StaleGeneration` were clear.
+/// How a transaction ended. Only `Committed`, `Aborted` and `StaleGeneration` are clear outcomes.
 #[derive(Debug)]
 pub enum CommitOutcome {
     /// It took effect, and every request went out once.
@@ -75,18 +75,22 @@ pub enum CommitOutcome {
         /// Which record, where the broker told.
         record: Option<RefusedRecord>,
     },
-    /// A fresh producer is ready, older ones are fenced; what the group has committed for the partitions asked about.
-    ProducerReset(Vec<(Partition, Option<Committed>)>),
-    /// No fresh producer could be had; asking again may help.
-    ProducerResetFailed {
-        /// For the log.
-        cause: String,
-    },
-    /// The producer is beyond help, and so is the process.
-    Fatal {
-        /// For the log.
-        cause: String,
-    },
+    /// The producer is unusable, and the process has to end.
+    Fatal { cause: String },
+}
+
+/// How the reset of the producer ended.
+#[derive(Debug)]
+pub enum ResetOutcome {
+    /// The new producer is ready and every older one is fenced. Holds the group's committed position of each partition
+    /// that was asked for.
+    Ready(Vec<(Partition, Option<Committed>)>),
+    /// There is no new producer yet; another attempt may succeed.
+    Failed { cause: String },
+    /// Another process registered the same transactional id at the same time.
+    Fenced { cause: String },
+    /// No attempt can succeed, and the process has to end.
+    Fatal { cause: String },
 }
 
 /// Which record of a content the broker refused.

@@ -41,13 +41,13 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::ConsumerContext;
 
-use crate::engine::commit::transaction::{CommitOutcome, OffsetMetadata, TransactionContent};
+use crate::engine::commit::transaction::{CommitOutcome, OffsetMetadata, ResetOutcome, TransactionContent};
 use crate::engine::ownership::Ownership;
 use crate::kafka::consumer::membership::GroupView;
 use crate::kafka::transactions::commit_thread::worker::{Job, Worker};
 use crate::kafka::transactions::transaction::EarlierProducers;
 use crate::observability::log_events::{LogEvent, ProducerAbandoned, millis};
-use crate::ports::{Clock, Reply, Transactions};
+use crate::ports::{Clock, CommitReply, ResetReply, Transactions};
 use crate::record::Partition;
 
 /// What a call may take beyond the limit that it was given, in time during which this process ran: the client looks at
@@ -191,8 +191,8 @@ pub struct CommitThread {
 }
 
 enum CommitRequest {
-    Commit(Arc<TransactionContent>, ReplyOnce),
-    ResetProducer(Vec<Partition>, ReplyOnce),
+    Commit(Arc<TransactionContent>, ReplyOnce<CommitOutcome>),
+    ResetProducer(Vec<Partition>, ReplyOnce<ResetOutcome>),
 }
 
 impl CommitThread {
@@ -248,38 +248,67 @@ impl CommitThread {
         else {
             return;
         };
-        let (CommitRequest::Commit(_, reply) | CommitRequest::ResetProducer(_, reply)) = request;
-        reply.answer(CommitOutcome::Fatal {
-            cause: "the commit thread has ended, or was asked twice at once".to_owned(),
-        });
-    }
-}
-
-impl Transactions for CommitThread {
-    fn commit(&self, content: Arc<TransactionContent>, reply: Reply) {
-        self.ask(CommitRequest::Commit(content, ReplyOnce(Some(reply))));
-    }
-
-    fn renew(&self, partitions: Vec<Partition>, reply: Reply) {
-        self.ask(CommitRequest::ResetProducer(partitions, ReplyOnce(Some(reply))));
-    }
-}
-
-/// A reply that is given even when the thread panics: nobody may wait indefinitely.
-struct ReplyOnce(Option<Reply>);
-
-impl ReplyOnce {
-    fn answer(mut self, answer: CommitOutcome) {
-        if let Some(reply) = self.0.take() {
-            reply(answer);
+        let cause = "the commit thread has ended, or was asked twice at once".to_owned();
+        match request {
+            CommitRequest::Commit(_, reply) => reply.call(CommitOutcome::Fatal { cause }),
+            CommitRequest::ResetProducer(_, reply) => reply.call(ResetOutcome::Fatal { cause }),
         }
     }
 }
 
-impl Drop for ReplyOnce {
+impl Transactions for CommitThread {
+    fn commit(&self, content: Arc<TransactionContent>, reply: CommitReply) {
+        self.ask(CommitRequest::Commit(content, ReplyOnce(Some(reply))));
+    }
+
+    fn reset_producer(&self, partitions: Vec<Partition>, reply: ResetReply) {
+        self.ask(CommitRequest::ResetProducer(partitions, ReplyOnce(Some(reply))));
+    }
+}
+
+/// An outcome that the supervisor can report when the worker cannot.
+pub trait UnreportedOutcome {
+    /// A call did not return, and its producer is dropped: the next reset settles what it did.
+    fn abandoned(cause: String) -> Self;
+    /// The process has to end.
+    fn fatal(cause: String) -> Self;
+}
+
+impl UnreportedOutcome for CommitOutcome {
+    fn abandoned(cause: String) -> CommitOutcome {
+        CommitOutcome::InDoubt { cause }
+    }
+
+    fn fatal(cause: String) -> CommitOutcome {
+        CommitOutcome::Fatal { cause }
+    }
+}
+
+impl UnreportedOutcome for ResetOutcome {
+    fn abandoned(cause: String) -> ResetOutcome {
+        ResetOutcome::Failed { cause }
+    }
+
+    fn fatal(cause: String) -> ResetOutcome {
+        ResetOutcome::Fatal { cause }
+    }
+}
+
+/// A callback that is called even when the thread panics: the committer must not wait indefinitely.
+struct ReplyOnce<O: UnreportedOutcome>(Option<Box<dyn FnOnce(O) + Send>>);
+
+impl<O: UnreportedOutcome> ReplyOnce<O> {
+    fn call(mut self, outcome: O) {
+        if let Some(reply) = self.0.take() {
+            reply(outcome);
+        }
+    }
+}
+
+impl<O: UnreportedOutcome> Drop for ReplyOnce<O> {
     fn drop(&mut self) {
         if let Some(reply) = self.0.take() {
-            reply(CommitOutcome::Fatal { cause: "the commit thread ended before it answered".to_owned() });
+            reply(O::fatal("the commit thread ended before it answered".to_owned()));
         }
     }
 }
@@ -313,21 +342,23 @@ struct Supervisor<C: ConsumerContext + Clone + 'static> {
 /// The supervisor's end of a worker. Dropped, it lets the worker end as soon as it can.
 struct WorkerHandle {
     jobs: Sender<Job>,
-    answers: Receiver<CommitOutcome>,
     thread: JoinHandle<()>,
 }
 
 impl<C: ConsumerContext + Clone + 'static> Supervisor<C> {
     fn run(mut self, inbox: &Receiver<CommitRequest>) {
         while let Ok(request) = inbox.recv() {
-            let (job, reply) = match request {
-                CommitRequest::Commit(content, reply) => (Job::Commit(content), reply),
-                CommitRequest::ResetProducer(partitions, reply) => (Job::ResetProducer(partitions), reply),
-            };
-            reply.answer(self.carry_out(job));
+            match request {
+                CommitRequest::Commit(content, reply) => {
+                    reply.call(self.carry_out(|outcome| Job::Commit(content, outcome)));
+                }
+                CommitRequest::ResetProducer(partitions, reply) => {
+                    reply.call(self.carry_out(|outcome| Job::ResetProducer(partitions, outcome)));
+                }
+            }
         }
-        if let Some(WorkerHandle { jobs, answers, thread }) = self.worker.take() {
-            drop((jobs, answers));
+        if let Some(WorkerHandle { jobs, thread }) = self.worker.take() {
+            drop(jobs);
             // It has nothing to do; its panic has been reported by the panic hook.
             drop(thread.join());
         }
@@ -339,32 +370,32 @@ impl<C: ConsumerContext + Clone + 'static> Supervisor<C> {
         let tools = self.tools.clone();
         tools.phase.hand_over(number, tools.clock.now());
         let (jobs, inbox) = crossbeam_channel::bounded(1);
-        let (answer, answers) = crossbeam_channel::bounded(1);
         let count = AbandonedCount::one_more(&self.threads);
         let run = move || {
-            Worker::new(tools, number).run(&inbox, &answer);
+            Worker::new(tools, number).run(&inbox);
             drop(count);
         };
         let thread = std::thread::Builder::new().name("steward-producer".to_owned()).spawn(run)?;
-        Ok(WorkerHandle { jobs, answers, thread })
+        Ok(WorkerHandle { jobs, thread })
     }
 
-    fn carry_out(&mut self, job: Job) -> CommitOutcome {
+    fn carry_out<O: UnreportedOutcome>(&mut self, job: impl FnOnce(Sender<O>) -> Job) -> O {
         let started = self.worker.take().map_or_else(|| self.start_worker(), Ok);
         let hands = match started {
             Ok(hands) => hands,
-            Err(error) => return CommitOutcome::Fatal { cause: format!("the system has no thread to give: {error}") },
+            Err(error) => return O::fatal(format!("the system has no thread to give: {error}")),
         };
-        let panicked = || CommitOutcome::Fatal { cause: "the commit thread ended before it answered".to_owned() };
-        if hands.jobs.send(job).is_err() {
+        let panicked = || O::fatal("the commit thread ended before it answered".to_owned());
+        let (outcome, outcomes) = crossbeam_channel::bounded(1);
+        if hands.jobs.send(job(outcome)).is_err() {
             return panicked();
         }
         let mut overdue_for = Duration::ZERO;
         loop {
-            match hands.answers.recv_timeout(LOOK) {
-                Ok(answer) => {
+            match outcomes.recv_timeout(LOOK) {
+                Ok(outcome) => {
                     self.worker = Some(hands);
-                    return answer;
+                    return outcome;
                 }
                 Err(RecvTimeoutError::Disconnected) => return panicked(),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -379,7 +410,7 @@ impl<C: ConsumerContext + Clone + 'static> Supervisor<C> {
     }
 
     /// g) Its end of the worker is dropped by the caller, and nobody waits.
-    fn abandon(&mut self, step: CommitStep, since: Instant) -> CommitOutcome {
+    fn abandon<O: UnreportedOutcome>(&mut self, step: CommitStep, since: Instant) -> O {
         let now = self.tools.clock.now();
         self.tools.phase.hand_over(self.workers + 1, now);
         let outstanding = self.threads.load(Ordering::Acquire);
@@ -391,16 +422,14 @@ impl<C: ConsumerContext + Clone + 'static> Supervisor<C> {
 
 /// What is answered when a call has lasted for so long and is given up; so many are outstanding then.
 #[must_use]
-pub fn given_up(step: CommitStep, waited: Duration, outstanding: usize) -> CommitOutcome {
+pub fn given_up<O: UnreportedOutcome>(step: CommitStep, waited: Duration, outstanding: usize) -> O {
     if outstanding > MAX_ABANDONED {
         let cause = format!("{outstanding} calls of the client have not returned, the last one was {step:?}");
-        return CommitOutcome::Fatal {
-            cause: format!("{cause}; restart the process, and look at the group's coordinator"),
-        };
+        return O::fatal(format!("{cause}; restart the process, and look at the group's coordinator"));
     }
     let waited_ms = millis(waited);
     let cause = format!("{step:?} did not return within {waited_ms} ms, and was given up with its producer");
-    CommitOutcome::InDoubt { cause }
+    O::abandoned(cause)
 }
 
 /// Counts one until it is dropped.

@@ -9,7 +9,7 @@ use crate::app::SystemClock;
 use crate::app::client_events::ClientLog;
 use crate::app::pipeline::{Pipeline, PipelineParts};
 use crate::config::Config;
-use crate::engine::commit::transaction::{CommitOutcome, Committed, OffsetMetadata, TransactionContent};
+use crate::engine::commit::transaction::{Committed, OffsetMetadata, ResetOutcome, TransactionContent};
 use crate::engine::ownership::Ownership;
 use crate::engine::recovery::Topic;
 use crate::engine::recovery::driver::PartitionReader;
@@ -21,7 +21,7 @@ use crate::kafka::embedded::{EmbeddedCluster, EmbeddedRecord};
 use crate::kafka::reader::committed;
 use crate::kafka::reader::partition_reader::{KafkaPartitionReader, ReaderClients, ReaderSettings};
 use crate::kafka::transactions::commit_thread::CommitThread;
-use crate::ports::{Clock, Reply, Transactions};
+use crate::ports::{Clock, CommitReply, ResetReply, Transactions};
 use crate::record::{Partition, Position, header};
 use crate::runtime::StopCause;
 use crate::service::Service;
@@ -361,31 +361,31 @@ struct RememberedOffsets {
 }
 
 impl Transactions for RememberedOffsets {
-    fn commit(&self, content: Arc<TransactionContent>, reply: Reply) {
+    fn commit(&self, content: Arc<TransactionContent>, reply: CommitReply) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&content));
         self.transactions.commit(content, reply);
     }
 
-    fn renew(&self, partitions: Vec<Partition>, reply: Reply) {
+    fn reset_producer(&self, partitions: Vec<Partition>, reply: ResetReply) {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mark = self.mark.clone();
-        let remember = move |answer| {
-            let answer = match (answer, last) {
-                (CommitOutcome::ProducerReset(committed), Some(content)) => {
+        let remember = move |outcome| {
+            let outcome = match (outcome, last) {
+                (ResetOutcome::Ready(committed), Some(content)) => {
                     let ends: BTreeMap<Partition, Position> =
                         content.stretches.iter().map(|stretch| (stretch.partition, stretch.end)).collect();
                     let remembered = |partition: Partition| {
                         let position = *ends.get(&partition)?;
                         Some(Committed { position, mark: mark.of(content.number) })
                     };
-                    CommitOutcome::ProducerReset(
+                    ResetOutcome::Ready(
                         committed.into_iter().map(|(of, found)| (of, remembered(of).or(found))).collect(),
                     )
                 }
-                (answer, _) => answer,
+                (outcome, _) => outcome,
             };
-            reply(answer);
+            reply(outcome);
         };
-        self.transactions.renew(partitions, Box::new(remember));
+        self.transactions.reset_producer(partitions, Box::new(remember));
     }
 }

@@ -4,7 +4,7 @@ mod harness;
 
 use std::time::Duration;
 
-use steward::engine::commit::transaction::{CommitOutcome, RefusedRecord};
+use steward::engine::commit::transaction::{CommitOutcome, RefusedRecord, ResetOutcome};
 use steward::engine::commit::{LONGEST_REST, PASSES_ANYWAY, REFUSALS_ALLOWED, STALE_GENERATIONS_ALLOWED};
 use steward::engine::outcome::Outcomes;
 use steward::record::{Epoch, Partition, Snapshot, TraceContext};
@@ -64,7 +64,7 @@ fn the_first_thing_is_a_producer() {
     assert_eq!(committer.first(), ["renew []"]);
     assert_eq!(committer.joins(P0, T1, None, 0), [""; 0]);
     assert_eq!(committer.next_deadline(), None, "nothing is due before the answer");
-    let said = committer.answers(CommitOutcome::ProducerReset(vec![]));
+    let said = committer.resets(ResetOutcome::Ready(vec![]));
     assert_eq!(said, ["told renewed -: NothingInDoubt", "commit 1 0:-..0"]);
 }
 
@@ -232,7 +232,7 @@ fn what_recovery_publishes_counts_for_the_limit() {
         let repairs = Outcomes { snapshots: vec![snapshot_of(partition, "a", 9)], ..Outcomes::default() };
         committer.joins_with(partition, T1, None, 10, repairs);
     }
-    assert_eq!(committer.answers(CommitOutcome::ProducerReset(vec![]))[1], "commit 1 0:-..10 0.a@9");
+    assert_eq!(committer.resets(ResetOutcome::Ready(vec![]))[1], "commit 1 0:-..10 0.a@9");
     assert_eq!(committer.answers(committed())[1], "commit 2 1:-..10 1.a@9", "both at once are beyond the limit");
 }
 

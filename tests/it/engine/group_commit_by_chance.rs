@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 use steward::engine::batches::{BatchId, DoneBatch};
 use steward::engine::commit::transaction::{
-    CommitOutcome, Committed, OffsetMetadata, RefusedRecord, TransactionContent,
+    CommitOutcome, Committed, OffsetMetadata, RefusedRecord, ResetOutcome, TransactionContent,
 };
 use steward::engine::commit::{CommitCommand, CommitInput, GroupCommit, GroupCommitSettings, RevocationId};
 use steward::engine::outcome::Outcomes;
@@ -297,9 +297,7 @@ impl World {
             Some(UnderWay::Transaction(content)) => self.ends(&content, fate),
             Some(UnderWay::Renewal(partitions)) => {
                 if matches!(fate, Fate::Fails) {
-                    return self.tell(CommitInput::TransactionEnded(CommitOutcome::ProducerResetFailed {
-                        cause: "away".into(),
-                    }));
+                    return self.tell(CommitInput::ProducerReset(ResetOutcome::Failed { cause: "away".into() }));
                 }
                 if matches!(fate, Fate::Confused) {
                     // Whoever has lost the partition has no say any more; one that holds it must notice.
@@ -312,9 +310,7 @@ impl World {
                     moved.into_iter().for_each(|partition| self.ledger.move_on(partition));
                 }
                 let committed = |of: &Partition| (*of, self.ledger.committed.get(of).cloned());
-                self.tell(CommitInput::TransactionEnded(CommitOutcome::ProducerReset(
-                    partitions.iter().map(committed).collect(),
-                )))
+                self.tell(CommitInput::ProducerReset(ResetOutcome::Ready(partitions.iter().map(committed).collect())))
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use steward::engine::commit::TIMED_OUT_FENCINGS_PER_MINUTE;
-use steward::engine::commit::transaction::{CommitOutcome, Committed};
+use steward::engine::commit::transaction::{CommitOutcome, Committed, ResetOutcome};
 use steward::record::{Epoch, Partition, Position};
 
 use super::group_commit::{Committer, aborted, committed, unanswered};
@@ -46,14 +46,14 @@ fn the_committed_position_and_its_mark_tell_what_became_of_it() {
     ];
     for (found, expected) in table {
         let mut committer = in_doubt();
-        assert_eq!(committer.answers(CommitOutcome::ProducerReset(vec![at(P0, found)])), expected, "{found:?}");
+        assert_eq!(committer.resets(ResetOutcome::Ready(vec![at(P0, found)])), expected, "{found:?}");
     }
     // The first transaction of a group: before it nothing was committed.
     for (found, verdict) in [(None, "NotCommitted"), (Some((0, "run/1")), "Committed"), (Some((0, "")), "Unknown")] {
         let mut committer = Committer::new();
         committer.joins(P0, T1, None, 0);
         committer.answers(unanswered());
-        let said = committer.answers(CommitOutcome::ProducerReset(vec![at(P0, found)]));
+        let said = committer.resets(ResetOutcome::Ready(vec![at(P0, found)]));
         assert_eq!(said[0], format!("told renewed 1: {verdict}"), "{found:?}");
     }
     // A position that does not move: only the mark can tell.
@@ -61,7 +61,7 @@ fn the_committed_position_and_its_mark_tell_what_became_of_it() {
         let mut committer = Committer::new();
         committer.joins(P0, T1, Some(7), 7);
         committer.answers(unanswered());
-        let said = committer.answers(CommitOutcome::ProducerReset(vec![at(P0, Some((7, mark)))]));
+        let said = committer.resets(ResetOutcome::Ready(vec![at(P0, Some((7, mark)))]));
         assert_eq!(said[0], format!("told renewed 1: {verdict}"), "{mark}");
     }
 }
@@ -84,8 +84,7 @@ fn exactly_the_partitions_in_doubt_are_asked_for() {
 
 fn partitions_that_disagree_are_recovered_again() {
     let mut committer = two_in_doubt();
-    let said =
-        committer.answers(CommitOutcome::ProducerReset(vec![at(P0, Some((1, "run/4"))), at(P1, Some((0, "run/2")))]));
+    let said = committer.resets(ResetOutcome::Ready(vec![at(P0, Some((1, "run/4"))), at(P1, Some((0, "run/2")))]));
     let invalidates = ["dropped 1 of 0", "invalidate 0 epoch 1", "dropped 1 of 1", "invalidate 1 epoch 1"];
     assert_eq!(said[0], "told renewed 4: Unknown");
     let mut rest = said[1..].to_vec();
@@ -105,8 +104,7 @@ fn one_that_was_lost_meanwhile_has_no_say() {
         let mut committer = two_in_doubt();
         assert_eq!(committer.over(P1, T1), [""; 0]);
         // Its next owner has gone on.
-        let mut said =
-            committer.answers(CommitOutcome::ProducerReset(vec![at(P0, found), at(P1, Some((50, "another/7")))]));
+        let mut said = committer.resets(ResetOutcome::Ready(vec![at(P0, found), at(P1, Some((50, "another/7")))]));
         let mut expected = expected.to_vec();
         said.sort_unstable();
         expected.sort_unstable();
@@ -118,7 +116,7 @@ fn when_all_were_lost_meanwhile_nothing_is_left_to_do() {
     let mut committer = in_doubt();
     committer.revokes(1, &[(P0, T1)]);
     committer.over(P0, T1);
-    let said = committer.answers(CommitOutcome::ProducerReset(vec![at(P0, Some((77, "another/1")))]));
+    let said = committer.resets(ResetOutcome::Ready(vec![at(P0, Some((77, "another/1")))]));
     assert!(said.iter().all(|word| !word.starts_with("commit ") && !word.starts_with("invalidate")), "{said:?}");
     assert_eq!(said[0], "told renewed 2: Lost", "whether it took effect does not matter to it, and was not found out");
     assert!(said.contains(&"dropped 2 of 0".to_owned()) && said.contains(&"drained 1".to_owned()), "{said:?}");
@@ -126,7 +124,7 @@ fn when_all_were_lost_meanwhile_nothing_is_left_to_do() {
 
 fn a_partition_that_the_answer_leaves_out_is_recovered_again() {
     let mut committer = in_doubt();
-    let said = committer.answers(CommitOutcome::ProducerReset(vec![]));
+    let said = committer.resets(ResetOutcome::Ready(vec![]));
     assert_eq!(said, ["told renewed 2: Unknown", "dropped 2 of 0", "invalidate 0 epoch 1"]);
 }
 
@@ -140,18 +138,18 @@ fn what_had_no_effect_goes_again_with_half() {
     }
     assert_eq!(committer.answers(committed())[1], "commit 2 0:0..2 !0.0 !0.1");
     committer.answers(unanswered());
-    let said = committer.answers(CommitOutcome::ProducerReset(vec![at(P0, Some((0, "run/1")))]));
+    let said = committer.resets(ResetOutcome::Ready(vec![at(P0, Some((0, "run/1")))]));
     assert_eq!(said, ["told renewed 2: NotCommitted", "commit 3 0:0..1 !0.0"]);
     assert_eq!(committer.answers(committed())[1], "commit 4 0:1..2 !0.1", "the other half follows");
 }
 
 fn what_had_no_effect_again_and_again_waits_longer_each_time() {
     let mut committer = in_doubt();
-    let had_none = || CommitOutcome::ProducerReset(vec![at(P0, Some((0, "run/1")))]);
-    assert_eq!(committer.answers(had_none())[1], "commit 3 0:0..2 0.a@1", "one lost answer is no reason to wait");
+    let had_none = || ResetOutcome::Ready(vec![at(P0, Some((0, "run/1")))]);
+    assert_eq!(committer.resets(had_none())[1], "commit 3 0:0..2 0.a@1", "one lost answer is no reason to wait");
     for (number, wait) in (3..).zip([50, 100, 200, 400, 800, 1_600, 2_000, 2_000]) {
         assert_eq!(committer.answers(unanswered())[1], "renew [0]");
-        assert_eq!(committer.answers(had_none()), [format!("told renewed {number}: NotCommitted")]);
+        assert_eq!(committer.resets(had_none()), [format!("told renewed {number}: NotCommitted")]);
         let wait = Duration::from_millis(wait);
         assert_eq!(committer.wait(), Some(wait), "transaction {number}");
         assert_eq!(committer.ticks(wait), [format!("commit {} 0:0..2 0.a@1", number + 1)]);
@@ -160,7 +158,7 @@ fn what_had_no_effect_again_and_again_waits_longer_each_time() {
     let read = committer.opens(P0, T1, &[2]);
     committer.completes(&read, &["b"], &[]);
     committer.answers(unanswered());
-    let said = committer.answers(CommitOutcome::ProducerReset(vec![at(P0, Some((2, "run/11")))]));
+    let said = committer.resets(ResetOutcome::Ready(vec![at(P0, Some((2, "run/11")))]));
     assert_eq!(said[1], "commit 13 0:2..3 0.b@2", "the next content begins anew");
 }
 
@@ -168,40 +166,37 @@ fn what_waited_meanwhile_goes_behind_it() {
     let mut committer = in_doubt();
     let read = committer.opens(P0, T1, &[2]);
     assert_eq!(committer.completes(&read, &["b"], &[]), [""; 0], "nothing is sent while a producer is being built");
-    let said = committer.answers(CommitOutcome::ProducerReset(vec![at(P0, Some((2, "run/2")))]));
+    let said = committer.resets(ResetOutcome::Ready(vec![at(P0, Some((2, "run/2")))]));
     assert_eq!(said, ["told renewed 2: Committed", "committed 2 batches [2]", "commit 3 0:2..3 0.b@2"]);
 }
 
 fn a_partition_that_goes_anyway_is_drained_when_it_is_invalidated() {
     let mut committer = in_doubt();
     assert_eq!(committer.revokes(1, &[(P0, T1)]), [""; 0]);
-    let said = committer.answers(CommitOutcome::ProducerReset(vec![at(P0, Some((9, "")))]));
+    let said = committer.resets(ResetOutcome::Ready(vec![at(P0, Some((9, "")))]));
     assert_eq!(said, ["told renewed 2: Unknown", "dropped 2 of 0", "invalidate 0 epoch 1", "drained 1"]);
 }
 
 fn a_revocation_is_drained_once_the_doubt_is_settled() {
     let mut committer = in_doubt();
     assert_eq!(committer.revokes(1, &[(P0, T1)]), [""; 0]);
-    assert_eq!(
-        committer.answers(CommitOutcome::ProducerReset(vec![at(P0, Some((0, "")))]))[1],
-        "commit 3 0:0..2 0.a@1"
-    );
+    assert_eq!(committer.resets(ResetOutcome::Ready(vec![at(P0, Some((0, "")))]))[1], "commit 3 0:0..2 0.a@1");
     assert_eq!(committer.answers(committed()), ["committed 3 batches [2]", "drained 1"]);
 }
 
 fn a_renewal_that_fails_is_tried_again_with_growing_waits() {
     let mut committer = in_doubt();
     for (attempt, wait) in (1..).zip([50, 100, 200, 400, 800, 1_600, 2_000, 2_000]) {
-        let said = committer.answers(CommitOutcome::ProducerResetFailed { cause: "away".into() });
+        let said = committer.resets(ResetOutcome::Failed { cause: "away".into() });
         assert_eq!(said, [format!("told renew failed attempt {attempt}")]);
         let wait = Duration::from_millis(wait);
         assert_eq!(committer.wait(), Some(wait), "attempt {attempt}");
         assert_eq!(committer.ticks(wait - Duration::from_millis(1)), [""; 0]);
         assert_eq!(committer.ticks(Duration::from_millis(1)), ["renew [0]"], "the same are asked for");
     }
-    committer.answers(CommitOutcome::ProducerReset(vec![at(P0, Some((0, "")))]));
+    committer.resets(ResetOutcome::Ready(vec![at(P0, Some((0, "")))]));
     committer.answers(unanswered());
-    let said = committer.answers(CommitOutcome::ProducerResetFailed { cause: "away".into() });
+    let said = committer.resets(ResetOutcome::Failed { cause: "away".into() });
     assert_eq!(said, ["told renew failed attempt 1"], "a success ends the count");
     assert_eq!(committer.wait(), Some(Duration::from_millis(50)));
 }
@@ -211,7 +206,8 @@ fn another_process_with_the_same_id_stops_this_one() {
     let mut sending = Committer::new();
     sending.joins(P0, T1, None, 0);
     assert_eq!(sending.answers(fenced()), ["stop: duplicate instance, newer epoch"]);
-    assert_eq!(in_doubt().answers(fenced()), ["stop: duplicate instance, newer epoch"]);
+    let fenced = ResetOutcome::Fenced { cause: "newer epoch".into() };
+    assert_eq!(in_doubt().resets(fenced), ["stop: duplicate instance, newer epoch"]);
 }
 
 fn three_transactions_a_minute_may_be_timed_out() {
@@ -221,7 +217,7 @@ fn three_transactions_a_minute_may_be_timed_out() {
     let mut number = 1;
     let mut times_out = |committer: &mut Committer| {
         assert_eq!(committer.answers(fenced()), [format!("told timed out {number}"), "renew [0]".into()]);
-        let mut said = committer.answers(CommitOutcome::ProducerReset(vec![at(P0, None)]));
+        let mut said = committer.resets(ResetOutcome::Ready(vec![at(P0, None)]));
         said.extend(committer.wait().map(|wait| committer.ticks(wait)).unwrap_or_default());
         assert_eq!(said[1], format!("commit {} 0:-..0", number + 1));
         number += 1;
@@ -242,7 +238,8 @@ fn a_producer_beyond_help_stops_the_process() {
     let mut sending = Committer::new();
     sending.joins(P0, T1, None, 0);
     assert_eq!(sending.answers(fatal()), ["stop: producer fatal, gone"]);
-    assert_eq!(in_doubt().answers(fatal()), ["stop: producer fatal, gone"]);
+    let fatal = ResetOutcome::Fatal { cause: "gone".into() };
+    assert_eq!(in_doubt().resets(fatal), ["stop: producer fatal, gone"]);
     assert_eq!(aborted_then_stopped().next_deadline(), None, "a stop ends every wait");
 }
 

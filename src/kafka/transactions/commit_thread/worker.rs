@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::engine::commit::transaction::{CommitOutcome, RefusedRecord, TransactionContent};
+use crate::engine::commit::transaction::{CommitOutcome, RefusedRecord, ResetOutcome, TransactionContent};
 use crate::kafka::client::errors::{BrokerRefusal, Cause, KafkaFailure, group_moved_on};
 use crate::kafka::consumer::membership::Membership;
 use crate::kafka::reader::committed::{build, committed, serve};
@@ -40,15 +40,15 @@ const IDLE_POLL: Duration = Duration::from_millis(200);
 /// One thing to do.
 pub(super) enum Job {
     /// Run a transaction.
-    Commit(Arc<TransactionContent>),
+    Commit(Arc<TransactionContent>, Sender<CommitOutcome>),
     /// Build a new producer, and ask what is committed for these partitions.
-    ResetProducer(Vec<Partition>),
+    ResetProducer(Vec<Partition>, Sender<ResetOutcome>),
 }
 
 /// The failure that decides, and the record at fault where there is one.
 type AtFault = (KafkaFailure, Option<RefusedRecord>);
 
-/// An answer, or nobody hears it.
+/// How a transaction ended, unless the supervisor has abandoned the worker.
 type WorkerReply = Result<CommitOutcome, Abandoned>;
 
 /// See the module.
@@ -70,22 +70,30 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
         Worker { tools, number, producer: None, asker: None, last_end: None, owes_a_producer: false }
     }
 
-    pub(super) fn run(mut self, jobs: &Receiver<Job>, answers: &Sender<CommitOutcome>) {
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
         loop {
-            let answered = match jobs.recv_timeout(IDLE_POLL) {
-                Ok(Job::Commit(content)) => self.commit(&content),
-                Ok(Job::ResetProducer(partitions)) => self.renew(&partitions),
+            let reported = match jobs.recv_timeout(IDLE_POLL) {
+                Ok(Job::Commit(content, outcomes)) => {
+                    self.commit(&content).and_then(|outcome| self.report(outcome, &outcomes))
+                }
+                Ok(Job::ResetProducer(partitions, outcomes)) => {
+                    self.reset_producer(&partitions).and_then(|outcome| self.report(outcome, &outcomes))
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     self.serve_clients();
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let Ok(answer) = answered else { return };
-            if self.enter(CommitStep::Idle, None).is_err() || answers.send(answer).is_err() {
+            if reported.is_err() {
                 return;
             }
         }
+    }
+
+    fn report<O>(&self, outcome: O, outcomes: &Sender<O>) -> Result<(), Abandoned> {
+        self.enter(CommitStep::Idle, None)?;
+        outcomes.send(outcome).map_err(|_| Abandoned)
     }
 
     /// Lets the clients call back: statistics, errors, and the refresh of access tokens.
@@ -300,7 +308,7 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
 
     // --------------------------------------------------------------------------------------------------- renew
 
-    fn renew(&mut self, partitions: &[Partition]) -> WorkerReply {
+    fn reset_producer(&mut self, partitions: &[Partition]) -> Result<ResetOutcome, Abandoned> {
         let producer = match self.register()? {
             Ok(producer) => producer,
             Err(failure) => return Ok(answer_to_registration(failure)),
@@ -309,9 +317,9 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
         Ok(match self.ask_committed(partitions) {
             Ok(positions) => {
                 self.producer = Some(producer);
-                CommitOutcome::ProducerReset(positions)
+                ResetOutcome::Ready(positions)
             }
-            Err(cause) => CommitOutcome::ProducerResetFailed { cause },
+            Err(cause) => ResetOutcome::Failed { cause },
         })
     }
 
@@ -408,16 +416,16 @@ fn named(content: &TransactionContent, index: usize, refusal: BrokerRefusal) -> 
     }
 }
 
-fn answer_to_registration(failure: KafkaFailure) -> CommitOutcome {
+fn answer_to_registration(failure: KafkaFailure) -> ResetOutcome {
     match failure {
         KafkaFailure::Retry(cause) | KafkaFailure::AbortAndResend(cause) | KafkaFailure::InDoubt(cause) => {
-            CommitOutcome::ProducerResetFailed { cause: cause.to_string() }
+            ResetOutcome::Failed { cause: cause.to_string() }
         }
         // No transaction of this producer can have timed out: another process registers the same id right now.
-        KafkaFailure::Fenced(cause) => CommitOutcome::Fenced { cause: cause.to_string(), within_timeout: true },
+        KafkaFailure::Fenced(cause) => ResetOutcome::Fenced { cause: cause.to_string() },
         KafkaFailure::Refused(_, cause) => {
-            CommitOutcome::Fatal { cause: format!("{cause}; allow Write on the transactional id") }
+            ResetOutcome::Fatal { cause: format!("{cause}; allow Write on the transactional id") }
         }
-        KafkaFailure::Fatal(cause) => CommitOutcome::Fatal { cause: cause.to_string() },
+        KafkaFailure::Fatal(cause) => ResetOutcome::Fatal { cause: cause.to_string() },
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use steward::engine::batches::{BatchId, DoneBatch};
-use steward::engine::commit::transaction::{CommitOutcome, OffsetMetadata, TransactionContent};
+use steward::engine::commit::transaction::{CommitOutcome, OffsetMetadata, ResetOutcome, TransactionContent};
 use steward::engine::commit::{
     CommitCommand, CommitInput, CommitNotice, GroupCommit, GroupCommitSettings, RevocationId, StopReason,
 };
@@ -46,7 +46,7 @@ impl Committer {
     /// It has a producer, and no partitions.
     pub fn with_limit(max_transaction_bytes: u64) -> Committer {
         let mut committer = Committer::without_a_producer(max_transaction_bytes);
-        committer.answers(CommitOutcome::ProducerReset(vec![]));
+        committer.resets(ResetOutcome::Ready(vec![]));
         committer
     }
 
@@ -58,7 +58,7 @@ impl Committer {
             mark,
             rest_per_partition,
         });
-        committer.answers(CommitOutcome::ProducerReset(vec![]));
+        committer.resets(ResetOutcome::Ready(vec![]));
         committer.joins(partition, Epoch(1), None, 0);
         committer.answers(committed());
         committer
@@ -125,6 +125,10 @@ impl Committer {
 
     pub fn answers(&mut self, answer: CommitOutcome) -> Vec<String> {
         self.handle(CommitInput::TransactionEnded(answer))
+    }
+
+    pub fn resets(&mut self, outcome: ResetOutcome) -> Vec<String> {
+        self.handle(CommitInput::ProducerReset(outcome))
     }
 
     pub fn revokes(&mut self, id: u64, partitions: &[(Partition, Epoch)]) -> Vec<String> {
