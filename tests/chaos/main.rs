@@ -14,7 +14,11 @@
 //!
 //! This is a test binary of its own because it takes the machine for itself.
 
+#[macro_use(apply)]
+extern crate macro_rules_attribute;
+
 #[allow(dead_code, reason = "the kit of the other test binary, of which this one needs a part")]
+#[macro_use]
 #[path = "../it/support/mod.rs"]
 mod support;
 
@@ -24,8 +28,6 @@ mod silence;
 mod takeover;
 
 use std::time::Duration;
-
-use libtest_mimic::Trial;
 
 use support::broker::{Need, trial};
 
@@ -44,13 +46,12 @@ fn main() {
     let first = setting("STEWARD_CHAOS_SEED").unwrap_or(SEED);
     let seeds = setting("STEWARD_CHAOS_SEEDS").unwrap_or(1);
     let length = Duration::from_secs(setting("STEWARD_CHAOS_SECONDS").unwrap_or(SECONDS));
-    let mut trials: Vec<Trial> = schedule::trials();
+    let mut trials = support::registry::tests();
     let found = if setting("STEWARD_CHAOS_FOUND").unwrap_or(0) == 0 { &[][..] } else { &FOUND[..] };
     trials.extend((first..first + seeds).chain(found.iter().copied()).map(|seed| {
         let name = format!("chaos::whatever_breaks_each_event_counts_once_with_seed_{seed}");
         trial(name, Need::Own, move || drill::run(seed, length))
     }));
-    trials.extend(takeover::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     support::broker::end_shared();
     conclusion.exit();

@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -269,16 +268,9 @@ impl Hand {
 
 // ----------------------------------------------------------------------------------------------------------- tests
 
-/// What is promised of a schedule.
-pub fn trials() -> Vec<Trial> {
-    vec![Trial::test("schedule::a_seed_is_a_schedule_that_makes_sense", || {
-        a_seed_is_a_schedule_that_makes_sense();
-        Ok(())
-    })]
-}
-
 /// The same again; one thing at a time to each process; everything up at the end; and all kinds there: for the default
 /// seed in its time, and for 500 others in twice that.
+#[apply(offline_test)]
 fn a_seed_is_a_schedule_that_makes_sense() {
     let default = Duration::from_secs(super::SECONDS);
     let others = (0..500).map(|seed| (seed, 2 * default));

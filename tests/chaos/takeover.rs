@@ -7,29 +7,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use libtest_mimic::Trial;
 use steward::testing::workload::Workload;
 
 use crate::setting;
 use crate::silence::{Durations, Watch};
-use crate::support::broker::{Need, trial};
 use crate::support::kafka::Kafka;
 use crate::support::ledger::{Ledger, wait_until_committed};
 use crate::support::load::{Load, events_of};
 use crate::support::names::Names;
 use crate::support::process::{Setup, Steward};
 use crate::support::wait::{Deadline, PATIENCE, now, wait_until};
-
-pub fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 5] = [
-        ("who_joins_and_who_leaves_silences_few_and_not_for_long", who_joins_and_who_leaves),
-        ("the_partitions_of_a_killed_process_serve_again_after_its_session", a_killed_process),
-        ("those_of_a_process_killed_in_a_transaction_serve_again_after_that", killed_in_a_transaction),
-        ("a_killed_process_that_comes_back_by_its_name_waits_for_no_transaction", killed_and_back_by_its_name),
-        ("a_static_member_that_comes_back_within_its_session_moves_nothing", a_static_member_comes_back),
-    ];
-    tests.map(|(name, test)| trial(format!("takeover::{name}"), Need::SharedAlone, test)).into()
-}
 
 const PROCESSES: usize = 3;
 const PARTITIONS: i32 = 12;
@@ -52,7 +39,8 @@ fn rounds() -> u64 {
     setting("STEWARD_TAKEOVERS").unwrap_or(1)
 }
 
-fn who_joins_and_who_leaves() {
+#[apply(lone_broker_test)]
+fn who_joins_and_who_leaves_silences_few_and_not_for_long() {
     let mut scene = Scene::new("joins and leaves", |setup| setup);
     for round in 0..rounds() {
         let change = scene.begins();
@@ -71,7 +59,8 @@ fn who_joins_and_who_leaves() {
     scene.ends_within(ROUND);
 }
 
-fn a_killed_process() {
+#[apply(lone_broker_test)]
+fn the_partitions_of_a_killed_process_serve_again_after_its_session() {
     let mut scene = Scene::new("kill", |setup| setup);
     for round in 0..rounds() {
         let change = scene.begins();
@@ -83,7 +72,8 @@ fn a_killed_process() {
     scene.ends_within(SESSION + ROUND);
 }
 
-fn killed_in_a_transaction() {
+#[apply(lone_broker_test)]
+fn those_of_a_process_killed_in_a_transaction_serve_again_after_that() {
     let mut scene = Scene::new("kill in a transaction", |setup| setup);
     for round in 0..rounds() {
         let change = scene.begins();
@@ -97,7 +87,8 @@ fn killed_in_a_transaction() {
     scene.ends_within(TRANSACTION_TIMEOUT + CLEAN_UP + ROUND);
 }
 
-fn killed_and_back_by_its_name() {
+#[apply(lone_broker_test)]
+fn a_killed_process_that_comes_back_by_its_name_waits_for_no_transaction() {
     let mut scene = Scene::new("kill in a transaction, back by its name", |setup| setup);
     for _ in 0..rounds() {
         let change = scene.begins();
@@ -108,7 +99,8 @@ fn killed_and_back_by_its_name() {
     scene.ends_within(SESSION + ROUND);
 }
 
-fn a_static_member_comes_back() {
+#[apply(lone_broker_test)]
+fn a_static_member_that_comes_back_within_its_session_moves_nothing() {
     // So long that nobody who waited for it would be taken for one who did not.
     const LONG_SESSION_MS: i64 = 40_000;
     let mut scene = Scene::new("static member, back within its session", |setup| {

@@ -9,25 +9,9 @@ mod paths;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use libtest_mimic::Trial;
 use syn::visit::Visit;
 
 use paths::{Named, paths_of};
-
-pub fn trials() -> Vec<Trial> {
-    trials![
-        every_module_imports_only_what_it_may,
-        no_permission_is_unused,
-        no_two_files_import_each_other,
-        pure_modules_use_no_clock_thread_file_or_socket,
-        a_library_stays_in_the_modules_that_may_use_it,
-        only_app_and_tools_read_the_clock,
-        no_file_unwraps_prints_or_leaves_a_task_behind,
-        every_file_opens_with_what_it_owns,
-        no_file_is_too_long,
-        the_checks_find_what_they_are_there_to_find,
-    ]
-}
 
 // ------------------------------------------------------------------------------------------------------- the rules
 
@@ -115,10 +99,12 @@ const MOMENTS: &[&str] = &["std::time::Instant", "std::time::SystemTime"];
 /// Longest file, in lines, before it has to be two.
 const MAX_LINES: usize = 600;
 
+#[apply(offline_test)]
 fn every_module_imports_only_what_it_may() {
     assert_none(&all(imports));
 }
 
+#[apply(offline_test)]
 fn no_permission_is_unused() {
     let sources = sources();
     let mut unused = Vec::new();
@@ -141,26 +127,32 @@ fn no_permission_is_unused() {
     assert_none(&unused);
 }
 
+#[apply(offline_test)]
 fn no_two_files_import_each_other() {
     assert_none(&cycles(&sources()));
 }
 
+#[apply(offline_test)]
 fn pure_modules_use_no_clock_thread_file_or_socket() {
     assert_none(&all(purity));
 }
 
+#[apply(offline_test)]
 fn a_library_stays_in_the_modules_that_may_use_it() {
     assert_none(&all(libraries));
 }
 
+#[apply(offline_test)]
 fn only_app_and_tools_read_the_clock() {
     assert_none(&all(clock));
 }
 
+#[apply(offline_test)]
 fn no_file_unwraps_prints_or_leaves_a_task_behind() {
     assert_none(&all(tidiness));
 }
 
+#[apply(offline_test)]
 fn every_file_opens_with_what_it_owns() {
     assert_none(&all(|file| {
         let opens = file.text.starts_with("//!");
@@ -168,6 +160,7 @@ fn every_file_opens_with_what_it_owns() {
     }));
 }
 
+#[apply(offline_test)]
 fn no_file_is_too_long() {
     assert_none(&all(length));
 }
@@ -369,6 +362,7 @@ impl<'ast> Visit<'ast> for Untidy {
 
 // --------------------------------------------------------------------------------------------- the checks, checked
 
+#[apply(offline_test)]
 fn the_checks_find_what_they_are_there_to_find() {
     let broken: &[(Check, &str, &str)] = &[
         (imports, "entity.rs", "use crate::kafka::client;"),

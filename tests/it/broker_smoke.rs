@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::Producer as _;
 
@@ -11,21 +10,7 @@ use crate::support::kafka::{ANY_TIMESTAMP, Ends, Kafka, Outgoing, Place, Produce
 use crate::support::names::{Names, unique};
 use crate::support::wait::{Deadline, PATIENCE, unix_ms, wait_until};
 
-pub fn trials() -> Vec<Trial> {
-    let mut trials = broker_trials![Shared:
-        what_was_produced_is_read_back_whole,
-        a_committed_transaction_is_seen_and_an_aborted_one_is_not,
-        odd_timestamps_get_in,
-        by_default_the_past_gets_in_and_the_future_does_not,
-        a_value_that_compresses_well_passes_a_small_limit,
-        a_group_s_offsets_can_be_set_and_read,
-        a_cut_log_starts_later,
-        a_topic_can_be_copied,
-    ];
-    trials.extend(broker_trials![Own: a_broker_keeps_its_records_through_a_crash, a_paused_broker_answers_later]);
-    trials
-}
-
+#[apply(broker_test)]
 fn what_was_produced_is_read_back_whole() {
     let (kafka, topic) = (Kafka::shared(), unique("whole"));
     kafka.create_topic(&topic, 2, &ANY_TIMESTAMP);
@@ -54,6 +39,7 @@ fn what_was_produced_is_read_back_whole() {
     assert_eq!(whole.headers, headers.map(|(name, value)| (name.to_owned(), value)));
 }
 
+#[apply(broker_test)]
 fn a_committed_transaction_is_seen_and_an_aborted_one_is_not() {
     let (kafka, topic) = (Kafka::shared(), unique("transactions"));
     kafka.create_topic(&topic, 1, &[]);
@@ -69,6 +55,7 @@ fn a_committed_transaction_is_seen_and_an_aborted_one_is_not() {
 }
 
 /// Kafka stores whatever 64 bits it is given. `-1` is how "no timestamp" is written.
+#[apply(broker_test)]
 fn odd_timestamps_get_in() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
@@ -83,6 +70,7 @@ fn odd_timestamps_get_in() {
     assert_eq!(stored, odd.map(|timestamp| (timestamp != -1).then_some(timestamp)));
 }
 
+#[apply(broker_test)]
 fn by_default_the_past_gets_in_and_the_future_does_not() {
     let (kafka, topic) = (Kafka::shared(), unique("strict"));
     kafka.create_topic(&topic, 1, &[("retention.ms", "-1")]);
@@ -93,6 +81,7 @@ fn by_default_the_past_gets_in_and_the_future_does_not() {
     assert_eq!(try_at(unix_ms() + 7_200_000), Err(RDKafkaErrorCode::InvalidTimestamp));
 }
 
+#[apply(broker_test)]
 fn a_value_that_compresses_well_passes_a_small_limit() {
     let (kafka, topic) = (Kafka::shared(), unique("compressed"));
     kafka.create_topic(&topic, 1, &[("max.message.bytes", "65536")]);
@@ -105,6 +94,7 @@ fn a_value_that_compresses_well_passes_a_small_limit() {
     assert_eq!(stored.iter().map(|record| record.value.as_ref().map(Vec::len)).collect::<Vec<_>>(), [Some(10_000_000)]);
 }
 
+#[apply(broker_test)]
 fn a_group_s_offsets_can_be_set_and_read() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 3);
@@ -116,6 +106,7 @@ fn a_group_s_offsets_can_be_set_and_read() {
     assert_eq!(kafka.committed(&names.group, &names.input), [Some(3), None, Some(0)]);
 }
 
+#[apply(broker_test)]
 fn a_cut_log_starts_later() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
@@ -127,6 +118,7 @@ fn a_cut_log_starts_later() {
     assert_eq!(kafka.read_committed(&names.input).iter().map(|record| record.offset).collect::<Vec<_>>(), [3, 4]);
 }
 
+#[apply(broker_test)]
 fn a_topic_can_be_copied() {
     let (kafka, from, to) = (Kafka::shared(), unique("from"), unique("to"));
     for topic in [&from, &to] {
@@ -139,6 +131,7 @@ fn a_topic_can_be_copied() {
     assert_eq!(kafka.read_committed(&to), kafka.read_committed(&from));
 }
 
+#[apply(own_broker_test)]
 fn a_broker_keeps_its_records_through_a_crash() {
     let mut broker = Broker::own();
     let (kafka, topic) = (broker.kafka(), unique("kept"));
@@ -153,6 +146,7 @@ fn a_broker_keeps_its_records_through_a_crash() {
     assert_eq!(kafka.read_committed(&topic).len(), 5);
 }
 
+#[apply(own_broker_test)]
 fn a_paused_broker_answers_later() {
     let mut broker = Broker::with(&[("message.max.bytes", "123456")]);
     let (kafka, topic) = (broker.kafka(), unique("paused"));

@@ -21,29 +21,23 @@ use streams::Sent;
 /// Small, so that records of a stream reach it and go beyond.
 const MAX_PAYLOAD_BYTES: u64 = 1_600;
 
-pub fn tests() -> Vec<libtest_mimic::Trial> {
-    trials![
-        both_agree_on_events_that_are_valid_or_nearly,
-        both_agree_on_damaged_events,
-        both_agree_on_arbitrary_bytes,
-        the_streams_reach_every_verdict,
-        a_name_twice_anywhere_in_a_known_field_is_malformed,
-    ]
-}
-
+#[apply(offline_test)]
 fn both_agree_on_events_that_are_valid_or_nearly() {
     holds(prop::collection::vec(streams::event(), 1..30), |stream| agree(&stream));
 }
 
+#[apply(offline_test)]
 fn both_agree_on_damaged_events() {
     holds(prop::collection::vec(streams::damaged_event(), 1..30), |stream| agree(&stream));
 }
 
+#[apply(offline_test)]
 fn both_agree_on_arbitrary_bytes() {
     holds(prop::collection::vec(streams::bytes(), 1..30), |stream| agree(&stream));
 }
 
 /// The reference once counted only the names of the event itself.
+#[apply(offline_test)]
 fn a_name_twice_anywhere_in_a_known_field_is_malformed() {
     let twice = r#"{"a":[],"b":{},"\u0061":0}"#;
     for (value, reason) in [
@@ -62,6 +56,7 @@ fn a_name_twice_anywhere_in_a_known_field_is_malformed() {
 }
 
 /// Agreement on streams that are all refused for the same reason would say little.
+#[apply(offline_test)]
 fn the_streams_reach_every_verdict() {
     use std::cell::RefCell;
     let reached: RefCell<HashMap<&str, u64>> = RefCell::default();

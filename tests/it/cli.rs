@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 use steward::config::Config;
 use steward::exit_code::ExitCode;
@@ -15,38 +14,9 @@ use steward::tools::demo::tell;
 
 use crate::support::wait::{PATIENCE, unix_ms, wait_for};
 
-pub fn tests() -> Vec<Trial> {
-    trials![
-        the_help_tells_the_story_on_one_screen,
-        every_command_says_what_it_does_with_an_example_and_what_to_look_at_next,
-        every_flag_says_what_holds_without_it,
-        what_is_typed_wrong_ends_with_2,
-        the_version_names_the_client_library,
-        every_exit_code_has_its_paragraph,
-        the_default_configuration_is_the_file_of_the_repository,
-        a_configuration_is_checked_and_shown_with_its_sources,
-        all_mistakes_of_a_configuration_are_told_at_once_and_no_secret_is,
-        an_empty_variable_names_no_configuration,
-        a_run_that_finds_mistakes_leaves_a_line_in_the_log,
-        a_mistake_in_a_flag_names_the_flag,
-        a_fresh_heartbeat_is_believed,
-        an_old_heartbeat_is_not_believed,
-        a_heartbeat_from_the_future_is_not_believed,
-        a_missing_or_half_written_heartbeat_is_told_apart,
-        a_heartbeat_replaces_the_one_before,
-        probes_answer_with_a_line_and_an_exit_code,
-        probes_find_the_file_although_the_configuration_has_mistakes,
-        shells_can_complete_commands,
-        a_reader_that_goes_away_is_no_error,
-        every_kind_of_event_is_listed,
-        a_broker_that_is_away_is_told_with_what_to_do,
-        a_demo_tells_what_differs,
-        the_demo_of_the_embedded_cluster_agrees_with_the_model,
-    ]
-}
-
 // ------------------------------------------------------------------------------------------------------------- help
 
+#[apply(offline_test)]
 fn the_help_tells_the_story_on_one_screen() {
     let help = steward(["--help"]).ok();
     assert!(help.lines().count() <= 45, "{} lines", help.lines().count());
@@ -55,6 +25,7 @@ fn the_help_tells_the_story_on_one_screen() {
     }
 }
 
+#[apply(offline_test)]
 fn every_command_says_what_it_does_with_an_example_and_what_to_look_at_next() {
     let mut seen = 0;
     each_command(&steward::cli::command(), &mut |path, command| {
@@ -68,6 +39,7 @@ fn every_command_says_what_it_does_with_an_example_and_what_to_look_at_next() {
     assert!(seen >= 11, "only {seen} commands");
 }
 
+#[apply(offline_test)]
 fn every_flag_says_what_holds_without_it() {
     each_command(&steward::cli::command(), &mut |path, command| {
         for flag in command.get_arguments().filter(|flag| !flag.is_positional()) {
@@ -83,6 +55,7 @@ fn every_flag_says_what_holds_without_it() {
     });
 }
 
+#[apply(offline_test)]
 fn what_is_typed_wrong_ends_with_2() {
     let wrong: [&[&str]; 16] = [
         &[],
@@ -109,12 +82,14 @@ fn what_is_typed_wrong_ends_with_2() {
     }
 }
 
+#[apply(offline_test)]
 fn the_version_names_the_client_library() {
     let version = steward(["--version"]).ok();
     assert!(version.starts_with(&format!("steward {} (librdkafka 2.", env!("CARGO_PKG_VERSION"))), "{version}");
     assert!(version.contains(if cfg!(feature = "tls") { "with TLS" } else { "without TLS" }), "{version}");
 }
 
+#[apply(offline_test)]
 fn every_exit_code_has_its_paragraph() {
     let page = include_str!("../../docs/exit-codes.md");
     let headings: Vec<&str> = page.lines().filter(|line| line.starts_with("## ")).collect();
@@ -129,6 +104,7 @@ fn every_exit_code_has_its_paragraph() {
 
 // ---------------------------------------------------------------------------------------------------- configuration
 
+#[apply(offline_test)]
 fn the_default_configuration_is_the_file_of_the_repository() {
     let folder = folder();
     let file = folder.write("config.toml", &steward(["config", "default"]).ok());
@@ -136,6 +112,7 @@ fn the_default_configuration_is_the_file_of_the_repository() {
     steward(["config", "check", "--config", &file]).ok();
 }
 
+#[apply(offline_test)]
 fn a_configuration_is_checked_and_shown_with_its_sources() {
     let folder = folder();
     let file = folder.write("steward.toml", "[kafka]\ngroup_id = \"blue\"\n");
@@ -148,6 +125,7 @@ fn a_configuration_is_checked_and_shown_with_its_sources() {
     steward(["config", "check", "--config", &again]).ok();
 }
 
+#[apply(offline_test)]
 fn all_mistakes_of_a_configuration_are_told_at_once_and_no_secret_is() {
     let folder = folder();
     let file = folder.write(
@@ -167,6 +145,7 @@ fn all_mistakes_of_a_configuration_are_told_at_once_and_no_secret_is() {
     assert!(missing.stderr.contains("/nowhere/steward.toml"), "{}", missing.stderr);
 }
 
+#[apply(offline_test)]
 fn an_empty_variable_names_no_configuration() {
     let shown = steward_with(&[("STEWARD_CONFIG", "")], ["config", "check"]).ok();
     assert!(shown.contains("group_id = \"steward\" # default"), "{shown}");
@@ -174,6 +153,7 @@ fn an_empty_variable_names_no_configuration() {
     assert_eq!(named.code, 3, "{}", named.stderr);
 }
 
+#[apply(offline_test)]
 fn a_run_that_finds_mistakes_leaves_a_line_in_the_log() {
     let ran = steward_with(&[("STEWARD__KAFKA__SESSION_TIMEOUT_MS", "3")], ["run"]);
 
@@ -185,6 +165,7 @@ fn a_run_that_finds_mistakes_leaves_a_line_in_the_log() {
     assert!(line["error"].as_str().is_some_and(|error| error.contains("kafka.session_timeout_ms")), "{line}");
 }
 
+#[apply(offline_test)]
 fn a_mistake_in_a_flag_names_the_flag() {
     let environment = [("STEWARD__KAFKA__TOPIC", "overridden")];
     let ran = steward_with(&environment, ["produce", "--topic", "no/topic", "--bootstrap-servers", "nowhere"]);
@@ -210,6 +191,7 @@ fn beat(written_unix_ms: i64) -> Heartbeat {
     }
 }
 
+#[apply(offline_test)]
 fn a_fresh_heartbeat_is_believed() {
     for written in [NOW, NOW - 10_000, NOW + 10_000] {
         assert!(matches!(beat(written).judge_live(NOW, MAX_AGE), Judgement::Healthy(_)), "{written}");
@@ -224,6 +206,7 @@ fn a_fresh_heartbeat_is_believed() {
     assert!(matches!(stuck.judge_live(NOW, MAX_AGE), Judgement::Unhealthy(cause) if cause.contains("commits hang")));
 }
 
+#[apply(offline_test)]
 fn an_old_heartbeat_is_not_believed() {
     for written in [NOW - 10_001, 0, i64::MIN] {
         for judgement in [beat(written).judge_live(NOW, MAX_AGE), beat(written).judge_ready(NOW, MAX_AGE)] {
@@ -232,6 +215,7 @@ fn an_old_heartbeat_is_not_believed() {
     }
 }
 
+#[apply(offline_test)]
 fn a_heartbeat_from_the_future_is_not_believed() {
     for written in [NOW + 10_001, i64::MAX] {
         let judgement = beat(written).judge_live(NOW, MAX_AGE);
@@ -239,6 +223,7 @@ fn a_heartbeat_from_the_future_is_not_believed() {
     }
 }
 
+#[apply(offline_test)]
 fn a_missing_or_half_written_heartbeat_is_told_apart() {
     let folder = folder();
     assert!(matches!(Heartbeat::read(&folder.path("health")), Err(HeartbeatError::Missing { .. })));
@@ -254,6 +239,7 @@ fn a_missing_or_half_written_heartbeat_is_told_apart() {
     assert_eq!(Heartbeat::read(&folder.path("newer")).expect("readable"), beat(NOW));
 }
 
+#[apply(offline_test)]
 fn a_heartbeat_replaces_the_one_before() {
     let folder = folder();
     let file = folder.path("health");
@@ -266,6 +252,7 @@ fn a_heartbeat_replaces_the_one_before() {
     assert!(matches!(nowhere, Err(HeartbeatError::Unwritable { .. })));
 }
 
+#[apply(offline_test)]
 fn probes_answer_with_a_line_and_an_exit_code() {
     let folder = folder();
     let file = folder.path("health");
@@ -287,6 +274,7 @@ fn probes_answer_with_a_line_and_an_exit_code() {
     steward(["health", "live", "--file", &file_text, "--max-age-ms", "3600000"]).ok();
 }
 
+#[apply(offline_test)]
 fn probes_find_the_file_although_the_configuration_has_mistakes() {
     let folder = folder();
     let file = folder.path("health").display().to_string();
@@ -306,6 +294,7 @@ fn probes_find_the_file_although_the_configuration_has_mistakes() {
 
 // ------------------------------------------------------------------------------------------------------------ others
 
+#[apply(offline_test)]
 fn shells_can_complete_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let script = steward(["completions", shell]).ok();
@@ -315,6 +304,7 @@ fn shells_can_complete_commands() {
     }
 }
 
+#[apply(offline_test)]
 fn a_reader_that_goes_away_is_no_error() {
     for arguments in [&["config", "default"][..], &["completions", "bash"], &["produce", "--list-kinds"], &["--help"]] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
@@ -325,6 +315,7 @@ fn a_reader_that_goes_away_is_no_error() {
     }
 }
 
+#[apply(offline_test)]
 fn every_kind_of_event_is_listed() {
     use steward::testing::workload::{InvalidKind, OddKind};
     let names = InvalidKind::ALL.map(InvalidKind::name).into_iter().chain(OddKind::ALL.map(OddKind::name));
@@ -338,6 +329,7 @@ fn every_kind_of_event_is_listed() {
     assert!(listed.iter().any(|line| line["kind"] == "name-blank" && line["expected"] == "invalid_event"));
 }
 
+#[apply(offline_test)]
 fn a_broker_that_is_away_is_told_with_what_to_do() {
     // Taken and not listening, so that nobody else gets it meanwhile.
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
@@ -353,6 +345,7 @@ fn a_broker_that_is_away_is_told_with_what_to_do() {
     }
 }
 
+#[apply(offline_test)]
 fn a_demo_tells_what_differs() {
     let exact = Outcome {
         applied: (5, 5),
@@ -371,6 +364,7 @@ fn a_demo_tells_what_differs() {
     assert!(told.contains("differs") && told.contains("and 10 more") && !told.contains('\u{1b}'), "{told}");
 }
 
+#[apply(offline_test)]
 fn the_demo_of_the_embedded_cluster_agrees_with_the_model() {
     let ran = steward(["demo", "--seed", "3", "--events", "400", "--keys", "30"]);
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);

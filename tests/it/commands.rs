@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use rdkafka::producer::Producer as _;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
@@ -17,33 +16,10 @@ use crate::support::kafka::{ANY_TIMESTAMP, Kafka, Outgoing, record, send, tombst
 use crate::support::names::unique;
 use crate::support::wait::{Deadline, PATIENCE, now, wait_until};
 
-pub fn trials() -> Vec<Trial> {
-    let mut trials = broker_trials![Shared:
-        the_same_seed_gives_the_same_bytes_in_the_same_partitions,
-        each_id_stays_in_one_partition_and_null_keys_are_spread,
-        the_summary_tells_what_stands_in_the_topic,
-        only_the_kinds_that_were_named_are_drawn,
-        an_interrupted_command_tells_what_it_has_sent,
-        who_waits_for_the_next_event_leaves_the_processor_to_others,
-        one_poll_hears_of_every_record_that_was_delivered,
-        a_topic_that_does_not_exist_is_told_with_what_to_do,
-        records_that_the_broker_refuses_are_told,
-        a_service_is_shown_byte_for_byte_with_its_source,
-        a_service_is_shown_to_people_without_steering_their_terminal,
-        a_service_that_is_not_there_or_was_deleted_ends_with_15,
-        a_key_that_stands_in_two_partitions_is_shown_twice,
-        what_was_not_committed_is_not_shown,
-        an_open_transaction_is_waited_for_to_a_limit,
-        services_are_listed_by_id_without_the_deleted,
-        a_list_is_bounded,
-    ];
-    trials.extend(broker_trials![Own: a_broker_that_goes_away_ends_the_command_with_the_summary_so_far]);
-    trials
-}
-
 // ---------------------------------------------------------------------------------------------------------- produce
 
 /// Waits as `--rate` does between two events, on this thread, whose processor time is its own.
+#[apply(broker_test)]
 fn who_waits_for_the_next_event_leaves_the_processor_to_others() {
     let kafka = Kafka::shared();
     let mut config = Config::default();
@@ -64,6 +40,7 @@ fn who_waits_for_the_next_event_leaves_the_processor_to_others() {
 
 /// A call that heard of one request alone, and slept for a millisecond, would let the queue fill: the fuller it is, the smaller
 /// are the requests, and the slower they leave it.
+#[apply(broker_test)]
 fn one_poll_hears_of_every_record_that_was_delivered() {
     const RECORDS: u64 = 500;
     let kafka = Kafka::shared();
@@ -96,6 +73,7 @@ fn one_poll_hears_of_every_record_that_was_delivered() {
     assert_eq!(producer.delivered()[0], RECORDS, "after {polls} polls");
 }
 
+#[apply(broker_test)]
 fn the_same_seed_gives_the_same_bytes_in_the_same_partitions() {
     let kafka = Kafka::shared();
     let [one, two, other] = [(); 3].map(|()| topic(&kafka, 3));
@@ -111,6 +89,7 @@ fn the_same_seed_gives_the_same_bytes_in_the_same_partitions() {
     assert_ne!(records, kafka.read_committed(&other));
 }
 
+#[apply(broker_test)]
 fn each_id_stays_in_one_partition_and_null_keys_are_spread() {
     let kafka = Kafka::shared();
     let topic = topic(&kafka, 3);
@@ -129,6 +108,7 @@ fn each_id_stays_in_one_partition_and_null_keys_are_spread() {
     assert!(partitions.values().all(|of_key| of_key.len() == 1), "{partitions:?}");
 }
 
+#[apply(broker_test)]
 fn the_summary_tells_what_stands_in_the_topic() {
     let kafka = Kafka::shared();
     let topic = topic(&kafka, 2);
@@ -146,6 +126,7 @@ fn the_summary_tells_what_stands_in_the_topic() {
     assert_eq!(kafka.read_committed(&topic).len(), 500);
 }
 
+#[apply(broker_test)]
 fn only_the_kinds_that_were_named_are_drawn() {
     let kafka = Kafka::shared();
     let topic = topic(&kafka, 1);
@@ -158,6 +139,7 @@ fn only_the_kinds_that_were_named_are_drawn() {
     assert!(kafka.read_committed(&topic).iter().any(|record| record.value.is_none()));
 }
 
+#[apply(broker_test)]
 fn an_interrupted_command_tells_what_it_has_sent() {
     let kafka = Kafka::shared();
     let topic = topic(&kafka, 1);
@@ -174,6 +156,7 @@ fn an_interrupted_command_tells_what_it_has_sent() {
     assert_eq!(summary["sent"], kafka.read_committed(&topic).len());
 }
 
+#[apply(broker_test)]
 fn a_topic_that_does_not_exist_is_told_with_what_to_do() {
     let kafka = Kafka::shared();
     let missing = unique("missing");
@@ -186,6 +169,7 @@ fn a_topic_that_does_not_exist_is_told_with_what_to_do() {
     assert_eq!(beyond.code, 2, "{}", beyond.stderr);
 }
 
+#[apply(broker_test)]
 fn records_that_the_broker_refuses_are_told() {
     let kafka = Kafka::shared();
     let topic = unique("strict");
@@ -198,6 +182,7 @@ fn records_that_the_broker_refuses_are_told() {
     assert!(ran.stdout.contains("0 events to"), "{}", ran.stdout);
 }
 
+#[apply(own_broker_test)]
 fn a_broker_that_goes_away_ends_the_command_with_the_summary_so_far() {
     let mut broker = Broker::own();
     let kafka = broker.kafka();
@@ -221,6 +206,7 @@ fn a_broker_that_goes_away_ends_the_command_with_the_summary_so_far() {
 
 const VALUE: &str = r#"{"id":42,"name":"Web \u0001 é","description":"d","tags":["a","b"],"pricePerHour":1e300,"version":2,"createdAt":"2026-01-31T12:00:00.000Z","updatedAt":"2026-01-31T12:00:01.000Z"}"#;
 
+#[apply(broker_test)]
 fn a_service_is_shown_byte_for_byte_with_its_source() {
     let kafka = Kafka::shared();
     let topic = topic(&kafka, 2);
@@ -233,6 +219,7 @@ fn a_service_is_shown_byte_for_byte_with_its_source() {
     assert_eq!(shown, format!("{wanted}{VALUE}}}\n"));
 }
 
+#[apply(broker_test)]
 fn a_service_is_shown_to_people_without_steering_their_terminal() {
     let kafka = Kafka::shared();
     let topic = topic(&kafka, 1);
@@ -250,6 +237,7 @@ fn a_service_is_shown_to_people_without_steering_their_terminal() {
     assert!(state(&kafka, &topic, ["get", "7", "--json"]).ok().contains(r#""group":null,"value":null"#));
 }
 
+#[apply(broker_test)]
 fn a_service_that_is_not_there_or_was_deleted_ends_with_15() {
     let kafka = Kafka::shared();
     let topic = topic(&kafka, 2);
@@ -263,6 +251,7 @@ fn a_service_that_is_not_there_or_was_deleted_ends_with_15() {
     assert!(absent.stderr.contains("there is no service 43"), "{absent:?}");
 }
 
+#[apply(broker_test)]
 fn a_key_that_stands_in_two_partitions_is_shown_twice() {
     let kafka = Kafka::shared();
     let topic = topic(&kafka, 3);
@@ -274,6 +263,7 @@ fn a_key_that_stands_in_two_partitions_is_shown_twice() {
     assert_eq!(state(&kafka, &topic, ["get", "42", "--partition", "1"]).code, 15);
 }
 
+#[apply(broker_test)]
 fn what_was_not_committed_is_not_shown() {
     let kafka = Kafka::shared();
     let topic = topic(&kafka, 1);
@@ -290,6 +280,7 @@ fn what_was_not_committed_is_not_shown() {
     assert_eq!(shown["value"]["version"], 1, "and it came to the end behind the markers");
 }
 
+#[apply(broker_test)]
 fn an_open_transaction_is_waited_for_to_a_limit() {
     let kafka = Kafka::shared();
     let topic = topic(&kafka, 1);
@@ -306,6 +297,7 @@ fn an_open_transaction_is_waited_for_to_a_limit() {
     assert_eq!(ids_of(&state(&kafka, &topic, ["list", "--json"]).ok()), [42]);
 }
 
+#[apply(broker_test)]
 fn services_are_listed_by_id_without_the_deleted() {
     let kafka = Kafka::shared();
     let topic = topic(&kafka, 2);
@@ -320,6 +312,7 @@ fn services_are_listed_by_id_without_the_deleted() {
     assert!(state(&kafka, &topic, ["list"]).stderr.contains("3 services"));
 }
 
+#[apply(broker_test)]
 fn a_list_is_bounded() {
     let kafka = Kafka::shared();
     let topic = topic(&kafka, 1);

@@ -8,42 +8,22 @@ mod page;
 
 use std::path::Path;
 
-use libtest_mimic::Trial;
 use proptest::prelude::*;
 use steward::config::keys::{
     KEYS, ValueKind, {self},
 };
 use steward::config::{Config, ConfigDocument, ConfigError, Effective, SaslMechanism, Tls, ValueOrigin};
 
-pub fn tests() -> Vec<Trial> {
-    let own = trials![
-        without_a_file_everything_has_its_default,
-        variables_override_the_file_and_are_read_as_the_key_takes_them,
-        every_key_can_be_given_as_a_variable,
-        line_ends_and_a_byte_order_mark_of_windows_are_taken,
-        variables_with_one_underscore_are_not_keys,
-        a_wrong_variable_is_refused_by_its_name,
-        defaults_make_room_for_what_is_given,
-        what_is_given_is_never_changed,
-        tls_and_what_comes_with_it_need_a_build_that_has_it,
-        secrets_are_read_from_files_without_the_trailing_line_break,
-        files_that_are_missing_empty_or_no_pem_are_refused,
-        no_secret_is_ever_shown,
-        the_effective_configuration_tells_where_each_value_is_from,
-        the_effective_configuration_can_be_loaded_again,
-        the_instance_is_named_by_configuration_then_pod_then_host_and_process,
-    ];
-    own.into_iter().chain(mistakes::tests()).chain(librdkafka::tests()).chain(page::tests()).collect()
-}
-
 // ------------------------------------------------------------------------------------------------------- defaults
 
+#[apply(offline_test)]
 fn without_a_file_everything_has_its_default() {
     assert_eq!(Config::load(None, []).expect("defaults are allowed"), Config::default());
 }
 
 // ------------------------------------------------------------------------------------------------------ variables
 
+#[apply(offline_test)]
 fn variables_override_the_file_and_are_read_as_the_key_takes_them() {
     let text = "[kafka]\ngroup_id = 'file'\ntopic = 'file'\n[limits]\nmax_payload_bytes = 1\n";
     let variables = [
@@ -65,6 +45,7 @@ fn variables_override_the_file_and_are_read_as_the_key_takes_them() {
     assert_eq!(config.kafka.security.password.expect("given").reveal(), "12");
 }
 
+#[apply(offline_test)]
 fn every_key_can_be_given_as_a_variable() {
     for key in KEYS {
         let value = match key.kind {
@@ -89,17 +70,20 @@ fn every_key_can_be_given_as_a_variable() {
     }
 }
 
+#[apply(offline_test)]
 fn line_ends_and_a_byte_order_mark_of_windows_are_taken() {
     let text = "\u{feff}[kafka]\r\ntopic = 'a'\r\n";
     assert_eq!(parse(text).expect("allowed").config.kafka.topic, "a");
 }
 
+#[apply(offline_test)]
 fn variables_with_one_underscore_are_not_keys() {
     let variables =
         [("STEWARD_CONFIG", "x"), ("STEWARD_TEST_KAFKA", "x"), ("STEWARD_REQUIRE_KAFKA", "1"), ("STEWARDSHIP__A", "x")];
     assert_eq!(parse_with("", variables, Tls::Absent).expect("allowed").config, Config::default());
 }
 
+#[apply(offline_test)]
 fn a_wrong_variable_is_refused_by_its_name() {
     check_variable("STEWARD__KAFKA__TOPCI", "a", "kafka.topci", "did you mean STEWARD__KAFKA__TOPIC");
     check_variable("STEWARD__KAFKA", "a", "kafka", "STEWARD__KAFKA__BOOTSTRAP_SERVERS");
@@ -124,6 +108,7 @@ fn check_variable(name: &str, value: &str, key: &str, remedy: &str) {
 
 // --------------------------------------------------------------------------------------------------- making room
 
+#[apply(offline_test)]
 fn defaults_make_room_for_what_is_given() {
     let slow = parse("[kafka]\nsession_timeout_ms = 120000\ntransaction_timeout_ms = 900000\n").expect("allowed");
     assert_eq!(slow.config.kafka.max_poll_interval_ms, 240_000);
@@ -145,6 +130,7 @@ fn defaults_make_room_for_what_is_given() {
     assert_eq!(trusting.config.recovery.look_back_records, 10_000);
 }
 
+#[apply(offline_test)]
 fn what_is_given_is_never_changed() {
     let text = "[kafka]\nsession_timeout_ms = 40000\n[health]\nstall_timeout_ms = 30000\n";
     let error = parse(text).expect_err("30 s are too short for a session of 40 s");
@@ -155,6 +141,7 @@ fn what_is_given_is_never_changed() {
 
 // ------------------------------------------------------------------------------------------- security and secrets
 
+#[apply(offline_test)]
 fn tls_and_what_comes_with_it_need_a_build_that_has_it() {
     let plain =
         "[kafka.security]\nprotocol = 'sasl_plaintext'\nsasl_mechanism = 'plain'\nusername = 'a'\npassword = 'b'\n";
@@ -180,6 +167,7 @@ fn tls_and_what_comes_with_it_need_a_build_that_has_it() {
     }
 }
 
+#[apply(offline_test)]
 fn secrets_are_read_from_files_without_the_trailing_line_break() {
     let room = tempfile::tempdir().expect("a directory");
     let config = room.path().join("config.toml");
@@ -195,6 +183,7 @@ fn secrets_are_read_from_files_without_the_trailing_line_break() {
     assert!(effective.describe().contains("# password is not set"), "{}", effective.describe());
 }
 
+#[apply(offline_test)]
 fn files_that_are_missing_empty_or_no_pem_are_refused() {
     let room = tempfile::tempdir().expect("a directory");
     let write = |name: &str, content: &[u8]| {
@@ -229,6 +218,7 @@ fn files_that_are_missing_empty_or_no_pem_are_refused() {
 
 /// Whatever is wrong with a configuration, and wherever in it a secret stands where one may stand, or may be taken
 /// to stand by mistake: nothing that can be shown holds it.
+#[apply(offline_test)]
 fn no_secret_is_ever_shown() {
     let places = [
         "[kafka.security]\npassword = \"{}\"",
@@ -282,6 +272,7 @@ fn no_secret_is_ever_shown() {
 
 // -------------------------------------------------------------------------------------------- what is in force
 
+#[apply(offline_test)]
 fn the_effective_configuration_tells_where_each_value_is_from() {
     let text = "[kafka]\ntopic = 'a'\nsession_timeout_ms = 60000\n[kafka.properties]\n'linger.ms' = 1\n";
     let variables = [
@@ -309,6 +300,7 @@ fn the_effective_configuration_tells_where_each_value_is_from() {
     }
 }
 
+#[apply(offline_test)]
 fn the_effective_configuration_can_be_loaded_again() {
     let text = "[kafka]\ngroup_id = \"a \\\"b\\\" # c\"\n[kafka.properties]\n'client.id' = \"\\\"\"\n[log]\nlevel = 'warn,a=off'\n";
     let first = parse(text).expect("allowed");
@@ -316,6 +308,7 @@ fn the_effective_configuration_can_be_loaded_again() {
     assert_eq!(first.config, again.config);
 }
 
+#[apply(offline_test)]
 fn the_instance_is_named_by_configuration_then_pod_then_host_and_process() {
     let mut kafka = Config::default().kafka;
     assert_eq!(kafka.instance(Some("steward-0"), "host", 7), "steward-0");

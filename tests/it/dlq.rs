@@ -8,7 +8,6 @@ mod scene;
 
 use std::collections::BTreeMap;
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 use steward::entity::Reason;
 
@@ -16,23 +15,7 @@ use crate::cli::steward;
 use crate::support::kafka::{Outgoing, record};
 use scene::{Scene, lines};
 
-pub fn trials() -> Vec<Trial> {
-    let mut trials = trials![what_is_typed_wrong_ends_with_2, a_broker_that_is_away_is_told];
-    trials.extend(broker_trials![Shared:
-        ten_thousand_dlq_records_of_all_reasons_are_listed_and_filtered,
-        a_list_is_bounded_and_shows_the_newest,
-        a_list_never_shows_a_value,
-        a_dlq_record_is_shown_whole,
-        what_is_no_text_is_shown_without_steering_a_terminal,
-        a_dlq_record_that_is_not_there_ends_with_15,
-        an_empty_topic_is_listed,
-    ]);
-    for of in [letters::trials(), replay::trials(), replay_in_doubt::trials(), permissions::trials()] {
-        trials.extend(of);
-    }
-    trials
-}
-
+#[apply(offline_test)]
 fn what_is_typed_wrong_ends_with_2() {
     let wrong: [&[&str]; 9] = [
         &["dlq"],
@@ -51,6 +34,7 @@ fn what_is_typed_wrong_ends_with_2() {
     }
 }
 
+#[apply(offline_test)]
 fn a_broker_that_is_away_is_told() {
     // Taken and not listening, so that nobody else gets it meanwhile.
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
@@ -68,6 +52,7 @@ fn a_broker_that_is_away_is_told() {
 /// Of the first DLQ record, in milliseconds since 1970: 2026-01-31T12:00:00Z. Each is one second behind the other.
 const FIRST_MS: i64 = 1_769_860_800_000;
 
+#[apply(broker_test)]
 fn ten_thousand_dlq_records_of_all_reasons_are_listed_and_filtered() {
     let scene = Scene::new(3);
     let letters: Vec<Outgoing> = (0..10_000_i64).map(|number| numbered(&scene, number)).collect();
@@ -102,6 +87,7 @@ fn ten_thousand_dlq_records_of_all_reasons_are_listed_and_filtered() {
     assert_eq!((&one["truncated"], &one["replayed"]), (&false.into(), &false.into()));
 }
 
+#[apply(broker_test)]
 fn a_list_is_bounded_and_shows_the_newest() {
     let scene = Scene::new(3);
     let letters: Vec<Outgoing> = (0..150).map(|number| numbered(&scene, number)).collect();
@@ -119,6 +105,7 @@ fn a_list_is_bounded_and_shows_the_newest() {
     assert!(table.contains("2026-01-31T12:02:29Z") && !table.contains("2026-01-31T12:00:01Z"), "{table}");
 }
 
+#[apply(broker_test)]
 fn a_list_never_shows_a_value() {
     let scene = Scene::new(1);
     let letter =
@@ -131,6 +118,7 @@ fn a_list_never_shows_a_value() {
     }
 }
 
+#[apply(broker_test)]
 fn an_empty_topic_is_listed() {
     let scene = Scene::new(2);
     assert!(scene.dlq(&["list"]).stderr.contains("0 DLQ records"));
@@ -139,6 +127,7 @@ fn an_empty_topic_is_listed() {
 
 // ------------------------------------------------------------------------------------------------------------- show
 
+#[apply(broker_test)]
 fn a_dlq_record_is_shown_whole() {
     let scene = Scene::new(2);
     let event = record("42", r#"{"eventType":"?"}"#).to(1).header("trace", "abc").null_header("empty");
@@ -158,6 +147,7 @@ fn a_dlq_record_is_shown_whole() {
     assert_eq!(shown["headers"][1]["value"], Value::Null);
 }
 
+#[apply(broker_test)]
 fn what_is_no_text_is_shown_without_steering_a_terminal() {
     let scene = Scene::new(1);
     let event = record([0xff, 0x1b], "\u{1b}[2J\u{202e}x").header("h\u{7}", [0xfe, 0xff]);
@@ -183,6 +173,7 @@ fn what_is_no_text_is_shown_without_steering_a_terminal() {
     assert_eq!((&listed[2]["reason"], &listed[2]["source_offset"]), (&Value::Null, &Value::Null));
 }
 
+#[apply(broker_test)]
 fn a_dlq_record_that_is_not_there_ends_with_15() {
     let scene = Scene::new(1);
     scene.kafka.produce(&scene.names.dlq, &[scene.letter("not_found", record("1", "{}"), 0)]);

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use libtest_mimic::Trial;
 use steward::cli;
 use steward::entity::{Entity, Reason, Rejection, judge};
 use steward::exit_code::ExitCode;
@@ -14,26 +13,13 @@ use steward::service::{Service, State};
 
 use crate::support::ledger::MAX_PAYLOAD_BYTES;
 
-pub fn trials() -> Vec<Trial> {
-    trials![
-        every_reason_has_its_section_in_order,
-        the_examples_of_the_reasons_are_judged_as_the_page_says,
-        the_codes_of_invalid_event_are_those_that_there_are,
-        the_headers_of_a_dlq_record_are_all_told,
-        every_exit_code_has_its_line_in_the_troubleshooting,
-        every_link_leads_somewhere,
-        every_command_that_the_readme_names_exists,
-        every_test_and_file_that_a_page_names_exists,
-        the_helpers_find_what_they_are_there_to_find,
-    ]
-}
-
 const REASONS: &str = include_str!("../../docs/dlq-reasons.md");
 const OPERATING: &str = include_str!("../../docs/operating.md");
 const README: &str = include_str!("../../README.md");
 
 // ----------------------------------------------------------------------------------------------------- DLQ records
 
+#[apply(offline_test)]
 fn every_reason_has_its_section_in_order() {
     let codes: Vec<&str> = sections(REASONS).iter().map(|(code, _)| *code).collect();
     assert_eq!(codes, Reason::ALL.map(Reason::code));
@@ -43,6 +29,7 @@ fn every_reason_has_its_section_in_order() {
     }
 }
 
+#[apply(offline_test)]
 fn the_examples_of_the_reasons_are_judged_as_the_page_says() {
     let mut judged = 0;
     for (code, text) in sections(REASONS) {
@@ -60,6 +47,7 @@ fn the_examples_of_the_reasons_are_judged_as_the_page_says() {
 }
 
 /// Every pair of field and code in the page's table can be had, and no event gets another.
+#[apply(offline_test)]
 fn the_codes_of_invalid_event_are_those_that_there_are() {
     let told: BTreeSet<(String, String)> = REASONS
         .lines()
@@ -104,6 +92,7 @@ const FIELDS: [[&str; 5]; 6] = [
     ["42", "null", "null", "null", "[]"],
 ];
 
+#[apply(offline_test)]
 fn the_headers_of_a_dlq_record_are_all_told() {
     let names = [
         header::REASON,
@@ -184,6 +173,7 @@ fn sections(page: &str) -> Vec<(&str, &str)> {
 
 // -------------------------------------------------------------------------------------------------------- operating
 
+#[apply(offline_test)]
 fn every_exit_code_has_its_line_in_the_troubleshooting() {
     let (_, table) = OPERATING.split_once("\n## Troubleshooting by exit code").expect("the page has that section");
     let told: Vec<&str> = table
@@ -196,6 +186,7 @@ fn every_exit_code_has_its_line_in_the_troubleshooting() {
 
 // ------------------------------------------------------------------------------------------------------ every page
 
+#[apply(offline_test)]
 fn every_link_leads_somewhere() {
     let mut followed = 0;
     for page in pages() {
@@ -216,6 +207,7 @@ fn every_link_leads_somewhere() {
     assert!(followed > 20, "only {followed} links were found");
 }
 
+#[apply(offline_test)]
 fn every_command_that_the_readme_names_exists() {
     let named = commands_in(README);
     assert!(named.len() >= 6, "only {named:?} were found");
@@ -234,6 +226,7 @@ fn every_command_that_the_readme_names_exists() {
     }
 }
 
+#[apply(offline_test)]
 fn every_test_and_file_that_a_page_names_exists() {
     let mut tests = 0;
     for page in pages() {
@@ -255,6 +248,7 @@ fn every_test_and_file_that_a_page_names_exists() {
     }
 }
 
+#[apply(offline_test)]
 fn the_helpers_find_what_they_are_there_to_find() {
     let page = "# One\n[a](x.md) and [b](https://y) ![c](#one-more--thing)\n## One `more`: thing\n```sh\n[d](z.md) # no\n```\n";
     assert_eq!(links(page), ["x.md", "#one-more--thing"]);
@@ -351,9 +345,9 @@ fn is_file(path: &[&str]) -> bool {
     root().join(path.join("/")).with_extension("rs").is_file()
 }
 
-/// Whether the function is there. That it is listed is held by the compiler: a test that no list names is dead code.
+/// Whether the test exists.
 fn test_exists(name: &str) -> bool {
     let Some((modules, function)) = name.rsplit_once("::") else { return false };
     let path = root().join("tests/it").join(modules.replace("::", "/")).with_extension("rs");
-    std::fs::read_to_string(path).is_ok_and(|source| source.contains(&format!("\nfn {function}() {{")))
+    std::fs::read_to_string(path).is_ok_and(|source| source.contains(&format!("_test)]\nfn {function}() {{")))
 }

@@ -19,23 +19,6 @@ use steward::engine::outcome::{Outcomes, RejectedEvent};
 use steward::entity::{Reason, Rejection};
 use steward::record::{Batch, Epoch, Offset, Partition, Position, Snapshot};
 
-pub fn tests() -> Vec<libtest_mimic::Trial> {
-    [
-        budget::tests(),
-        ownership::tests(),
-        partition::tests(),
-        offsets::tests(),
-        group_commit::tests(),
-        group_commit_doubt::tests(),
-        group_commit_by_chance::tests(),
-        recovery_plan::tests(),
-        recovery::tests(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
 const P0: Partition = Partition(0);
 const P1: Partition = Partition(1);
 

@@ -6,7 +6,6 @@ mod member;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use rdkafka::message::{Header as ClientHeader, OwnedHeaders};
 use steward::config::{Config, OnExpired};
 use steward::kafka::consumer::poll_phase::PollPhase;
@@ -15,37 +14,7 @@ use steward::record::{Partition, Position};
 
 use self::member::{Member, Refused, Seen, Setup, Topic, now};
 
-pub fn tests() -> Vec<Trial> {
-    let mut tests = interrupted::tests();
-    tests.extend(broker_trials![Shared:
-        a_started_partition_gives_its_records_as_they_were_written,
-        a_header_name_that_is_no_text_keeps_what_is_text,
-        nothing_is_read_before_the_start,
-        a_start_begins_where_it_says,
-        a_held_partition_is_read_again_under_its_newer_term,
-        records_of_an_older_term_cannot_be_started,
-        a_revocation_waits_until_it_is_drained_and_the_kept_partition_goes_on,
-        a_member_without_partitions_is_told_so,
-        leaving_without_partitions_ends_the_thread,
-        what_retention_deleted_unread_is_told_and_skipped,
-        a_log_that_retention_emptied_has_its_end_for_a_position,
-        nothing_is_read_behind_expired_events_that_stop_the_process,
-        a_partition_that_expired_can_be_started_elsewhere,
-        a_log_that_ends_before_the_position_stops_the_process,
-        an_idle_position_stands_behind_the_transaction_marker,
-        a_topic_with_more_partitions_than_at_the_start_stops_the_process,
-        a_second_holder_of_an_instance_name_stops_the_first,
-    ]);
-    tests.extend(broker_trials![SharedAlone:
-        a_start_within_the_assignment_is_not_too_early,
-        a_full_sink_stops_the_intake_but_not_the_group,
-        a_revocation_that_nobody_drains_ends_at_its_deadline,
-        leaving_commits_what_is_applied_and_hands_over_at_once,
-        a_member_that_stands_still_loses_its_partitions,
-    ]);
-    tests
-}
-
+#[apply(broker_test)]
 fn a_started_partition_gives_its_records_as_they_were_written() {
     let topic = Topic::with_partitions(1);
     let headers = OwnedHeaders::new()
@@ -79,6 +48,7 @@ fn a_started_partition_gives_its_records_as_they_were_written() {
     assert!(records[3].headers.is_empty());
 }
 
+#[apply(broker_test)]
 fn a_header_name_that_is_no_text_keeps_what_is_text() {
     let topic = Topic::with_partitions(1);
     topic.produce_with_header_name(c"x\xffy");
@@ -87,6 +57,7 @@ fn a_header_name_that_is_no_text_keeps_what_is_text() {
     assert_eq!(member.records(1)[0].headers, [("x\u{fffd}y".to_owned(), Some(b"1".to_vec()))]);
 }
 
+#[apply(broker_test)]
 fn nothing_is_read_before_the_start() {
     let topic = Topic::with_partitions(2);
     topic.fill(0, 100);
@@ -101,6 +72,7 @@ fn nothing_is_read_before_the_start() {
     assert_eq!(member.position_of(Partition(0)), 0);
 }
 
+#[apply(broker_test)]
 fn a_start_begins_where_it_says() {
     let topic = Topic::with_partitions(1);
     topic.fill(0, 1_000);
@@ -113,6 +85,7 @@ fn a_start_begins_where_it_says() {
     assert_eq!(records[299].offset, 999);
 }
 
+#[apply(lone_broker_test)]
 fn a_start_within_the_assignment_is_not_too_early() {
     let topic = Topic::with_partitions(12);
     for partition in 0..12 {
@@ -131,6 +104,7 @@ fn a_start_within_the_assignment_is_not_too_early() {
     assert!(fastest < Duration::from_millis(900), "join, start and read took {fastest:?}: the client's thread slept");
 }
 
+#[apply(broker_test)]
 fn a_held_partition_is_read_again_under_its_newer_term() {
     let topic = Topic::with_partitions(1);
     topic.fill(0, 50);
@@ -149,6 +123,7 @@ fn a_held_partition_is_read_again_under_its_newer_term() {
     assert_eq!((again[29].offset, again[29].epoch), (59, renewed));
 }
 
+#[apply(broker_test)]
 fn records_of_an_older_term_cannot_be_started() {
     let topic = Topic::with_partitions(1);
     topic.fill(0, 10);
@@ -163,6 +138,7 @@ fn records_of_an_older_term_cannot_be_started() {
     assert!(records.iter().all(|record| record.epoch == renewed && record.offset >= 5), "{records:?}");
 }
 
+#[apply(lone_broker_test)]
 fn a_full_sink_stops_the_intake_but_not_the_group() {
     let topic = Topic::with_partitions(2);
     for partition in 0..2 {
@@ -199,6 +175,7 @@ fn a_full_sink_stops_the_intake_but_not_the_group() {
     assert!(records.iter().enumerate().all(|(index, record)| record.offset == index as i64), "a gap or a repetition");
 }
 
+#[apply(broker_test)]
 fn a_revocation_waits_until_it_is_drained_and_the_kept_partition_goes_on() {
     let topic = Topic::with_partitions(2);
     topic.fill(0, 100);
@@ -232,6 +209,7 @@ fn a_revocation_waits_until_it_is_drained_and_the_kept_partition_goes_on() {
     );
 }
 
+#[apply(lone_broker_test)]
 fn a_revocation_that_nobody_drains_ends_at_its_deadline() {
     let topic = Topic::with_partitions(2);
     let first = Member::join_with(&topic, |setup| setup.config.shutdown.revoke_drain_ms = 300);
@@ -246,6 +224,7 @@ fn a_revocation_that_nobody_drains_ends_at_its_deadline() {
     assert_eq!(second.assigned_some().len(), 1);
 }
 
+#[apply(broker_test)]
 fn a_member_without_partitions_is_told_so() {
     let topic = Topic::with_partitions(1);
     let first = Member::join(&topic);
@@ -254,6 +233,7 @@ fn a_member_without_partitions_is_told_so() {
     second.wait("an empty assignment", |events| events.iter().any(|event| event == "assigned 0"));
 }
 
+#[apply(lone_broker_test)]
 fn leaving_commits_what_is_applied_and_hands_over_at_once() {
     let topic = Topic::with_partitions(2);
     topic.fill(0, 10);
@@ -277,6 +257,7 @@ fn leaving_commits_what_is_applied_and_hands_over_at_once() {
     assert_eq!(topic.committed(), [Some(10), Some(7)]);
 }
 
+#[apply(broker_test)]
 fn leaving_without_partitions_ends_the_thread() {
     let topic = Topic::with_partitions(1);
     let never_joined = Member::join(&topic);
@@ -284,6 +265,7 @@ fn leaving_without_partitions_ends_the_thread() {
     never_joined.ends();
 }
 
+#[apply(broker_test)]
 fn what_retention_deleted_unread_is_told_and_skipped() {
     let topic = Topic::with_partitions(1);
     topic.fill(0, 100);
@@ -299,6 +281,7 @@ fn what_retention_deleted_unread_is_told_and_skipped() {
     assert!(records.iter().all(|record| record.epoch == owned[0].1));
 }
 
+#[apply(broker_test)]
 fn a_log_that_retention_emptied_has_its_end_for_a_position() {
     let topic = Topic::with_partitions(1);
     topic.fill(0, 100);
@@ -314,6 +297,7 @@ fn a_log_that_retention_emptied_has_its_end_for_a_position() {
     assert_eq!(member.records(1)[0].offset, 100);
 }
 
+#[apply(broker_test)]
 fn nothing_is_read_behind_expired_events_that_stop_the_process() {
     let topic = Topic::with_partitions(1);
     topic.fill(0, 100);
@@ -328,6 +312,7 @@ fn nothing_is_read_behind_expired_events_that_stop_the_process() {
     assert_eq!(member.log(), ["assigned 1", "expired 0: 10 to 40"]);
 }
 
+#[apply(broker_test)]
 fn a_partition_that_expired_can_be_started_elsewhere() {
     let topic = Topic::with_partitions(2);
     topic.fill(0, 100);
@@ -355,6 +340,7 @@ fn a_partition_that_expired_can_be_started_elsewhere() {
     assert_eq!((records[0].offset, records[0].epoch, records[49].offset), (50, renewed, 99));
 }
 
+#[apply(broker_test)]
 fn a_log_that_ends_before_the_position_stops_the_process() {
     let topic = Topic::with_partitions(1);
     topic.fill(0, 10);
@@ -367,6 +353,7 @@ fn a_log_that_ends_before_the_position_stops_the_process() {
     );
 }
 
+#[apply(broker_test)]
 fn an_idle_position_stands_behind_the_transaction_marker() {
     let topic = Topic::with_partitions(1);
     topic.fill_in_a_transaction(0, 5);
@@ -376,12 +363,14 @@ fn an_idle_position_stands_behind_the_transaction_marker() {
     member.wait("the position behind the marker", |events| events.iter().any(|event| event == "position 0: 6"));
 }
 
+#[apply(broker_test)]
 fn a_topic_with_more_partitions_than_at_the_start_stops_the_process() {
     let topic = Topic::with_partitions(3);
     let member = Member::join_with(&topic, |setup| setup.partition_count = 2);
     assert_eq!(member.failure(), SourceFailure::PartitionsChanged { expected: 2, found: 3 });
 }
 
+#[apply(broker_test)]
 fn a_second_holder_of_an_instance_name_stops_the_first() {
     let topic = Topic::with_partitions(1);
     let same = |setup: &mut Setup| {
@@ -394,6 +383,7 @@ fn a_second_holder_of_an_instance_name_stops_the_first() {
     assert_eq!(first.failure(), SourceFailure::InstanceReplaced("the-same".to_owned()));
 }
 
+#[apply(lone_broker_test)]
 fn a_member_that_stands_still_loses_its_partitions() {
     let topic = Topic::with_partitions(1);
     let member = Member::join_with(&topic, |setup| {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use steward::testing::workload::{InvalidKind, Workload};
@@ -19,12 +18,9 @@ const KEYS: u32 = 5_000;
 const KILLS: usize = 24;
 const SECOND: Duration = Duration::from_secs(1);
 
-pub fn tests() -> Vec<Trial> {
-    broker_trials![Shared: a_process_killed_again_and_again_counts_each_event_once]
-}
-
 /// 200,000 events over 5,000 keys, 5 % of them invalid in every way, while the process is killed at moments that the
 /// seed decides: while it starts, restores, processes or commits. `STEWARD_KILL_SEED` plays another schedule.
+#[apply(broker_test)]
 fn a_process_killed_again_and_again_counts_each_event_once() {
     let seed = std::env::var("STEWARD_KILL_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_124);
     println!("the schedule of seed {seed}");

@@ -10,7 +10,6 @@ mod stalls;
 
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 
 use crate::support::broker::Broker;
@@ -20,25 +19,6 @@ use crate::support::load::{Load, events};
 use crate::support::names::Names;
 use crate::support::process::{Setup, Steward, wait_for_log};
 use crate::support::wait::{Deadline, PATIENCE, wait_until};
-
-pub fn trials() -> Vec<Trial> {
-    let outages = broker_trials![Own:
-        a_broker_that_stands_still_for_20_seconds_slows_the_intake_and_costs_nothing,
-        a_broker_that_crashes_and_comes_back_costs_nothing,
-    ];
-    [
-        outages,
-        sizes::trials(),
-        hanging::trials(),
-        stalls::trials(),
-        phases::trials(),
-        recoveries::trials(),
-        rest::trials(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
-}
 
 /// What the library may have read ahead at the least.
 const PREFETCH_BYTES: u64 = 1 << 20;
@@ -51,6 +31,7 @@ const TOO_LARGE_BYTES: u64 = MAX_PAYLOAD_BYTES + 1_024;
 /// Above what a debug build with its clients takes, far below what the backlog would.
 const MAX_RSS_BYTES: u64 = 300 << 20;
 
+#[apply(own_broker_test)]
 fn a_broker_that_stands_still_for_20_seconds_slows_the_intake_and_costs_nothing() {
     let mut broker = Broker::own();
     let (kafka, names) = (broker.kafka(), Names::new());
@@ -81,6 +62,7 @@ fn a_broker_that_stands_still_for_20_seconds_slows_the_intake_and_costs_nothing(
     steward.assert_no_errors_but(&[]);
 }
 
+#[apply(own_broker_test)]
 fn a_broker_that_crashes_and_comes_back_costs_nothing() {
     let mut broker = Broker::own();
     let (kafka, names) = (broker.kafka(), Names::new());

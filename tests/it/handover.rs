@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rdkafka::producer::Producer as _;
@@ -20,22 +19,11 @@ use crate::support::names::Names;
 use crate::support::process::{Setup, Steward, partitions, wait_for_log};
 use crate::support::wait::{Deadline, PATIENCE, wait_for, wait_until};
 
-pub fn trials() -> Vec<Trial> {
-    let mut trials = broker_trials![SharedAlone: a_process_that_joins_takes_what_must_move_and_the_rest_goes_on];
-    trials.extend(broker_trials![Shared:
-        a_zombie_that_wakes_up_notices_and_none_of_its_work_is_seen,
-        a_process_that_stood_still_for_longer_than_the_watchdog_waits_goes_on,
-        an_owner_killed_inside_a_transaction_is_succeeded_once_that_has_timed_out,
-        joins_and_leaves_in_a_row_change_nothing_and_leave_nothing_behind,
-        a_partition_that_leaves_before_it_is_restored_comes_straight_back,
-    ]);
-    trials
-}
-
 const PARTITIONS: usize = 6;
 const KEYS: u32 = 500;
 const SESSION_MS: u64 = 6_000;
 
+#[apply(lone_broker_test)]
 fn a_process_that_joins_takes_what_must_move_and_the_rest_goes_on() {
     let group = Group::new();
     let mut stays = group.serves("stays");
@@ -64,6 +52,7 @@ fn a_process_that_joins_takes_what_must_move_and_the_rest_goes_on() {
     end_well([stays, joins]);
 }
 
+#[apply(broker_test)]
 fn a_zombie_that_wakes_up_notices_and_none_of_its_work_is_seen() {
     let transaction_timeout = Duration::from_secs(6);
     let group = Group::with_transaction_timeout(transaction_timeout);
@@ -92,6 +81,7 @@ fn a_zombie_that_wakes_up_notices_and_none_of_its_work_is_seen() {
 }
 
 /// It did not stall, it was not there: the time in which nobody ran is no time in which nothing moved.
+#[apply(broker_test)]
 fn a_process_that_stood_still_for_longer_than_the_watchdog_waits_goes_on() {
     const STALL_MS: u64 = 7_000;
     let group = Group::with_transaction_timeout(Duration::from_secs(6));
@@ -112,6 +102,7 @@ fn a_process_that_stood_still_for_longer_than_the_watchdog_waits_goes_on() {
     end_well([sleeper]);
 }
 
+#[apply(broker_test)]
 fn an_owner_killed_inside_a_transaction_is_succeeded_once_that_has_timed_out() {
     let group = Group::with_transaction_timeout(Duration::from_secs(20));
     let mut owner = group.serves("owner");
@@ -134,6 +125,7 @@ fn an_owner_killed_inside_a_transaction_is_succeeded_once_that_has_timed_out() {
 }
 
 /// Each guest is two rebalances. `STEWARD_GUESTS=50` makes a hundred of them.
+#[apply(broker_test)]
 fn joins_and_leaves_in_a_row_change_nothing_and_leave_nothing_behind() {
     let count = std::env::var("STEWARD_GUESTS").map_or(10, |text| text.parse().expect("STEWARD_GUESTS is a number"));
     let mut random = ChaCha8Rng::seed_from_u64(20);
@@ -186,6 +178,7 @@ fn guests_come_and_go(group: &Group, random: &mut ChaCha8Rng, numbers: Range<usi
     leaving.iter().filter(|guest| !guest.events("recovery_finished").is_empty()).count()
 }
 
+#[apply(broker_test)]
 fn a_partition_that_leaves_before_it_is_restored_comes_straight_back() {
     let (kafka, names, setup) = with_state();
     // Nothing can be restored while these are open.

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use libtest_mimic::Trial;
 use rdkafka::ClientContext;
 use steward::config::{Config, SaslMechanism, SecurityProtocol};
 use steward::kafka::client::context::{
@@ -13,22 +12,7 @@ use steward::kafka::client::settings::{
 };
 use steward::record::{Partition, Position};
 
-/// The tests.
-pub fn tests() -> Vec<Trial> {
-    trials![
-        every_client_accepts_its_settings,
-        a_property_that_a_promise_rests_on_cannot_be_changed,
-        any_other_property_wins_over_the_default,
-        a_password_is_read_from_its_file_without_the_line_end,
-        a_missing_password_file_is_named,
-        what_needs_tls_says_so_in_a_build_without,
-        the_read_ahead_is_an_eighth_of_the_bytes_in_flight,
-        statistics_name_each_assigned_partition_once,
-        a_token_file_yields_who_it_is_about_and_when_it_ends,
-        a_token_file_that_holds_no_token_is_an_error_that_does_not_quote_it,
-    ]
-}
-
+#[apply(offline_test)]
 fn every_client_accepts_its_settings() {
     let mut config = Config::default();
     config.kafka.static_membership = true;
@@ -48,6 +32,7 @@ fn every_client_accepts_its_settings() {
     producer.create::<rdkafka::producer::BaseProducer>().expect("the settings fit together");
 }
 
+#[apply(offline_test)]
 fn a_property_that_a_promise_rests_on_cannot_be_changed() {
     let mut config = Config::default();
     config.kafka.properties.insert("enable.auto.commit".to_owned(), "true".to_owned());
@@ -58,6 +43,7 @@ fn a_property_that_a_promise_rests_on_cannot_be_changed() {
     );
 }
 
+#[apply(offline_test)]
 fn any_other_property_wins_over_the_default() {
     let mut config = Config::default();
     config.kafka.properties.insert("fetch.wait.max.ms".to_owned(), "50".to_owned());
@@ -67,6 +53,7 @@ fn any_other_property_wins_over_the_default() {
     assert_eq!(settings.get("reconnect.backoff.ms"), Some("7"));
 }
 
+#[apply(offline_test)]
 fn a_password_is_read_from_its_file_without_the_line_end() {
     let file = holding("geheim \n");
     let mut config = Config::default();
@@ -79,6 +66,7 @@ fn a_password_is_read_from_its_file_without_the_line_end() {
     assert_eq!(settings.get("sasl.username"), Some("steward"));
 }
 
+#[apply(offline_test)]
 fn a_missing_password_file_is_named() {
     let mut config = Config::default();
     config.kafka.security.protocol = SecurityProtocol::SaslPlaintext;
@@ -88,6 +76,7 @@ fn a_missing_password_file_is_named() {
     assert!(error.contains("the SASL password") && error.contains("/nowhere/password"), "{error}");
 }
 
+#[apply(offline_test)]
 fn what_needs_tls_says_so_in_a_build_without() {
     let mut config = Config::default();
     config.kafka.security.protocol = SecurityProtocol::Tls;
@@ -99,6 +88,7 @@ fn what_needs_tls_says_so_in_a_build_without() {
     }
 }
 
+#[apply(offline_test)]
 fn the_read_ahead_is_an_eighth_of_the_bytes_in_flight() {
     let mut config = Config::default();
     config.limits.max_in_flight_bytes = 64 << 20;
@@ -109,6 +99,7 @@ fn the_read_ahead_is_an_eighth_of_the_bytes_in_flight() {
     assert_eq!(settings.get("queued.max.messages.kbytes"), Some("1024"));
 }
 
+#[apply(offline_test)]
 fn statistics_name_each_assigned_partition_once() {
     let (context, heard) = context(&Config::default());
     context.stats_raw(
@@ -135,6 +126,7 @@ fn statistics_name_each_assigned_partition_once() {
     assert_eq!(statistics, expected);
 }
 
+#[apply(offline_test)]
 fn a_token_file_yields_who_it_is_about_and_when_it_ends() {
     // {"alg":"none"} . {"sub":"steward","exp":1700000000.5}
     let file = holding("eyJhbGciOiJub25lIn0.eyJzdWIiOiJzdGV3YXJkIiwiZXhwIjoxNzAwMDAwMDAwLjV9.c2ln\n");
@@ -146,6 +138,7 @@ fn a_token_file_yields_who_it_is_about_and_when_it_ends() {
     assert!(token.token.ends_with("c2ln"), "without the line's end");
 }
 
+#[apply(offline_test)]
 fn a_token_file_that_holds_no_token_is_an_error_that_does_not_quote_it() {
     for held in ["", "secret", "secret.secret", "secret.!!.secret", "secret.e30.secret", "secret.a.secret"] {
         let file = holding(held);

@@ -1,19 +1,7 @@
 //! What is done about each error of the client library.
 
-use libtest_mimic::Trial;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use steward::kafka::client::errors::{BrokerRefusal, Cause, ClientCall, ErrorClass, KafkaFailure, classify, decide};
-
-pub fn trials() -> Vec<Trial> {
-    trials![
-        every_code_we_know_has_its_action,
-        nothing_is_retried_once_offsets_may_be_on_their_way,
-        an_error_without_a_flag_is_fatal_when_a_transaction_opens,
-        an_abort_either_succeeds_or_costs_the_producer,
-        an_error_without_a_code_is_fatal,
-        a_timeout_is_told_from_other_causes,
-    ]
-}
 
 #[derive(Debug, PartialEq, Eq)]
 enum Action {
@@ -40,6 +28,7 @@ fn action(code: Code, gravity: ErrorClass, step: ClientCall) -> Action {
     }
 }
 
+#[apply(offline_test)]
 fn every_code_we_know_has_its_action() {
     use Action::*;
     use ErrorClass::{Fatal as Lethal, RequiresAbort as Abortable, Retriable, Unmarked};
@@ -128,6 +117,7 @@ fn every_code_we_know_has_its_action() {
     }
 }
 
+#[apply(offline_test)]
 fn nothing_is_retried_once_offsets_may_be_on_their_way() {
     for code in (-200..=130).filter_map(known_code) {
         for gravity in [ErrorClass::Fatal, ErrorClass::RequiresAbort, ErrorClass::Retriable, ErrorClass::Unmarked] {
@@ -138,10 +128,12 @@ fn nothing_is_retried_once_offsets_may_be_on_their_way() {
     }
 }
 
+#[apply(offline_test)]
 fn an_error_without_a_flag_is_fatal_when_a_transaction_opens() {
     assert_eq!(action(Code::NotConfigured, ErrorClass::Unmarked, ClientCall::Begin), Action::Fatal);
 }
 
+#[apply(offline_test)]
 fn an_abort_either_succeeds_or_costs_the_producer() {
     for code in (-200..=130).filter_map(known_code) {
         let action = action(code, ErrorClass::RequiresAbort, ClientCall::Abort);
@@ -149,6 +141,7 @@ fn an_abort_either_succeeds_or_costs_the_producer() {
     }
 }
 
+#[apply(offline_test)]
 fn an_error_without_a_code_is_fatal() {
     for step in [ClientCall::Init, ClientCall::Begin, ClientCall::SendOffsets, ClientCall::Commit] {
         let failure = classify(&KafkaError::Canceled, step);
@@ -156,6 +149,7 @@ fn an_error_without_a_code_is_fatal() {
     }
 }
 
+#[apply(offline_test)]
 fn a_timeout_is_told_from_other_causes() {
     let late = classify(&KafkaError::MessageProduction(Code::MessageTimedOut), ClientCall::Delivery);
     assert!(late.cause().timed_out, "{late:?}");

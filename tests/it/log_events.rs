@@ -17,25 +17,7 @@ use steward::observability::logging::{
 use crate::support::capture::{Capture, Line, parse};
 use crate::telemetry::{any_text, everything, lines_of, property};
 
-pub fn trials() -> Vec<libtest_mimic::Trial> {
-    trials![
-        every_event_writes_what_the_catalogue_says,
-        every_line_carries_the_target_of_its_family,
-        names_are_unique_and_in_snake_case,
-        no_event_has_a_field_that_the_line_itself_needs,
-        the_longest_line_of_every_event_is_whole,
-        whatever_its_texts_hold_a_line_of_every_event_is_whole_and_bounded,
-        every_event_is_written_by_somebody,
-        every_event_is_provoked_by_a_test,
-        an_absent_value_leaves_its_field_out,
-        the_page_lists_exactly_the_catalogue,
-        the_lines_that_the_page_shows_are_such_as_are_written,
-        nobody_logs_around_the_catalogue,
-        partitions_are_written_as_ranges,
-        counts_are_left_out_whole_when_there_is_no_room,
-    ]
-}
-
+#[apply(offline_test)]
 fn every_event_writes_what_the_catalogue_says() {
     for spec in all_events() {
         let line = specimen(spec, "a text");
@@ -51,6 +33,7 @@ fn every_event_writes_what_the_catalogue_says() {
     }
 }
 
+#[apply(offline_test)]
 fn every_line_carries_the_target_of_its_family() {
     for family in CATALOGUE {
         for spec in family.events {
@@ -60,6 +43,7 @@ fn every_line_carries_the_target_of_its_family() {
     }
 }
 
+#[apply(offline_test)]
 fn names_are_unique_and_in_snake_case() {
     let mut seen = BTreeSet::new();
     for spec in all_events() {
@@ -72,6 +56,7 @@ fn names_are_unique_and_in_snake_case() {
     assert!(!seen.contains(logging::LIBRARY_LOG));
 }
 
+#[apply(offline_test)]
 fn no_event_has_a_field_that_the_line_itself_needs() {
     for spec in all_events() {
         for field in spec.fields {
@@ -81,6 +66,7 @@ fn no_event_has_a_field_that_the_line_itself_needs() {
     }
 }
 
+#[apply(offline_test)]
 fn the_longest_line_of_every_event_is_whole() {
     // A control character takes the most room in a line: six bytes.
     let long: &'static str = String::leak("\u{1}".repeat(MAX_TEXT_BYTES));
@@ -91,6 +77,7 @@ fn the_longest_line_of_every_event_is_whole() {
     }
 }
 
+#[apply(offline_test)]
 fn whatever_its_texts_hold_a_line_of_every_event_is_whole_and_bounded() {
     property(&any_text(), |text| {
         let text: &'static str = String::leak(text);
@@ -109,6 +96,7 @@ fn whatever_its_texts_hold_a_line_of_every_event_is_whole_and_bounded() {
     });
 }
 
+#[apply(offline_test)]
 fn every_event_is_written_by_somebody() {
     let emitters: String =
         texts_below("src", |name| !name.starts_with("src/observability/log_events")).into_values().collect();
@@ -119,6 +107,7 @@ fn every_event_is_written_by_somebody() {
 }
 
 /// Where the real program meets an event, the test's kit holds every line of it against the catalogue.
+#[apply(offline_test)]
 fn every_event_is_provoked_by_a_test() {
     let about_the_catalogue = ["tests/it/log_events.rs", "tests/it/docs.rs"];
     let tests = texts_below("tests", |name| !about_the_catalogue.contains(&name));
@@ -130,6 +119,7 @@ fn every_event_is_provoked_by_a_test() {
     }
 }
 
+#[apply(offline_test)]
 fn an_absent_value_leaves_its_field_out() {
     let log = Capture::here();
     log.announce(ProgressStalled::NAME);
@@ -163,6 +153,7 @@ fn an_absent_value_leaves_its_field_out() {
     assert_eq!(line.text("reason"), "not_found");
 }
 
+#[apply(offline_test)]
 fn the_page_lists_exactly_the_catalogue() {
     let path = root().join("docs/log-events.md");
     let page = std::fs::read_to_string(&path).expect("the page is there");
@@ -180,6 +171,7 @@ fn the_page_lists_exactly_the_catalogue() {
     assert!(intro.contains(&text) && intro.contains(&line), "the page names other bounds than {text} and {line}");
 }
 
+#[apply(offline_test)]
 fn the_lines_that_the_page_shows_are_such_as_are_written() {
     let page = std::fs::read_to_string(root().join("docs/log-events.md")).expect("the page is there");
     let shown: Vec<&str> = page.lines().filter(|line| line.starts_with('{')).collect();
@@ -196,6 +188,7 @@ fn the_lines_that_the_page_shows_are_such_as_are_written() {
     }
 }
 
+#[apply(offline_test)]
 fn nobody_logs_around_the_catalogue() {
     let mut sources = Vec::new();
     collect(&root().join("src"), &mut sources);
@@ -213,6 +206,7 @@ fn nobody_logs_around_the_catalogue() {
     }
 }
 
+#[apply(offline_test)]
 fn partitions_are_written_as_ranges() {
     let check = |numbers: &[i32], written: &str| assert_eq!(ranges(numbers.iter().copied()), written);
     check(&[], "");
@@ -222,6 +216,7 @@ fn partitions_are_written_as_ranges() {
     check(&[i32::MAX, 0], "0,2147483647");
 }
 
+#[apply(offline_test)]
 fn counts_are_left_out_whole_when_there_is_no_room() {
     assert_eq!(counts([(0, 12), (1, 0)], 100), "0:12,1:0");
     assert_eq!(counts::<i32>([], 100), "");

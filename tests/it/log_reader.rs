@@ -16,36 +16,9 @@ use steward::tools::top::{Colours, View, plain};
 
 use crate::telemetry::{everything, lines_of};
 
-pub fn trials() -> Vec<libtest_mimic::Trial> {
-    trials![
-        every_event_and_field_that_is_read_is_in_the_catalogue,
-        what_a_process_writes_is_read,
-        a_warning_is_told_with_its_fields_in_the_order_of_the_catalogue,
-        a_pod_is_known_by_what_stands_before_its_lines,
-        lines_of_others_and_damaged_ones_are_told_apart,
-        a_field_that_another_version_does_not_write_is_missed_by_nobody,
-        lines_are_whole_wherever_the_chunks_end,
-        a_line_that_is_too_long_hides_no_other,
-        lists_are_read_as_they_are_written,
-        counts_by_name_lose_nothing_when_there_is_no_room,
-        whatever_bytes_come_nothing_panics,
-        whatever_values_come_nothing_panics,
-        what_was_counted_before_the_first_line_counts_for_nobody,
-        totals_go_on_through_a_restart,
-        an_end_without_a_last_word_is_told_from_one_with_it,
-        a_pod_recovers_until_its_last_partition_serves,
-        a_silent_pod_is_stale_after_three_intervals_and_not_in_the_total,
-        lines_of_several_processes_under_one_name_are_noticed,
-        pods_and_warnings_are_bounded,
-        a_silent_pod_is_forgotten_and_its_counts_are_not,
-        a_long_time_grows_coarser_and_loses_no_count_and_no_peak,
-        what_went_wrong_first_stands_first,
-        a_silence_is_found_and_its_end_too,
-    ]
-}
-
 // ------------------------------------------------------------------------------------------------------ the contract
 
+#[apply(offline_test)]
 fn every_event_and_field_that_is_read_is_in_the_catalogue() {
     for event in READ {
         let spec = all_events().find(|spec| spec.name == event.name);
@@ -63,6 +36,7 @@ fn every_event_and_field_that_is_read_is_in_the_catalogue() {
     }
 }
 
+#[apply(offline_test)]
 fn what_a_process_writes_is_read() {
     for spec in all_events() {
         let line = ours(&specimen(spec.name));
@@ -73,6 +47,7 @@ fn what_a_process_writes_is_read() {
     }
 }
 
+#[apply(offline_test)]
 fn a_warning_is_told_with_its_fields_in_the_order_of_the_catalogue() {
     let line =
         ours(&warning(0, "transaction_aborted", &[("attempt", json!(2)), ("number", json!(7)), ("cause", json!("x"))]));
@@ -84,6 +59,7 @@ fn a_warning_is_told_with_its_fields_in_the_order_of_the_catalogue() {
     assert_eq!(ours(&stats(0, &[])).detail, "", "kept of warnings and errors only");
 }
 
+#[apply(offline_test)]
 fn a_pod_is_known_by_what_stands_before_its_lines() {
     let known = [
         ("", None),
@@ -108,6 +84,7 @@ fn a_pod_is_known_by_what_stands_before_its_lines() {
     assert_eq!(pod_of(&"x".repeat(5_000)).map(|name| name.len()), Some(80));
 }
 
+#[apply(offline_test)]
 fn lines_of_others_and_damaged_ones_are_told_apart() {
     let whole = stats(0, &[]);
     let cases = [
@@ -129,6 +106,7 @@ fn lines_of_others_and_damaged_ones_are_told_apart() {
     assert!(matches!(read(format!("\u{fffd} {whole}  ").as_bytes()), LineReading::Ours(_)));
 }
 
+#[apply(offline_test)]
 fn a_field_that_another_version_does_not_write_is_missed_by_nobody() {
     let line = ours(&written(0, "INFO", "stats", &[("lag_total", json!(7)), ("news", json!([1, {"a": 2}]))]));
     assert_eq!(line.event, LoggedEvent::StatsReported(StatsReported { lag_total: 7, ..StatsReported::default() }));
@@ -136,6 +114,7 @@ fn a_field_that_another_version_does_not_write_is_missed_by_nobody() {
 
 // --------------------------------------------------------------------------------------------------------- the lines
 
+#[apply(offline_test)]
 fn lines_are_whole_wherever_the_chunks_end() {
     proptest!(|(lines in prop::collection::vec("[a-z]{0,9}", 0..20), ends_open: bool, cuts in prop::collection::vec(1..9_usize, 0..60))| {
         let mut stream = lines.join("\r\n");
@@ -161,6 +140,7 @@ fn lines_are_whole_wherever_the_chunks_end() {
     });
 }
 
+#[apply(offline_test)]
 fn a_line_that_is_too_long_hides_no_other() {
     let longest = "x".repeat(MAX_LINE_BYTES);
     let stream = format!("a\n{longest}\n{longest}x\nb\n{longest}x");
@@ -174,6 +154,7 @@ fn a_line_that_is_too_long_hides_no_other() {
     }
 }
 
+#[apply(offline_test)]
 fn lists_are_read_as_they_are_written() {
     let pairs = [("malformed_json", 3), ("not_found", 1)];
     assert_eq!(parse_counts(&counts(pairs, 100)).collect::<Vec<_>>(), pairs);
@@ -182,6 +163,7 @@ fn lists_are_read_as_they_are_written() {
     assert_eq!(parse_counts("a:b:7,:3,x,y:-1,...").collect::<Vec<_>>(), [("a:b", 7)]);
 }
 
+#[apply(offline_test)]
 fn counts_by_name_lose_nothing_when_there_is_no_room() {
     let mut tally = Tally::default();
     for n in 0..1_000 {
@@ -197,6 +179,7 @@ fn counts_by_name_lose_nothing_when_there_is_no_room() {
     assert_eq!(long.largest_first(), [("x".repeat(80).as_str(), 7)]);
 }
 
+#[apply(offline_test)]
 fn whatever_bytes_come_nothing_panics() {
     let line = stats(0, &[("rejected", json!("not_found:3"))]);
     let noise = prop::collection::vec(any::<u8>(), 0..300);
@@ -211,6 +194,7 @@ fn whatever_bytes_come_nothing_panics() {
     });
 }
 
+#[apply(offline_test)]
 fn whatever_values_come_nothing_panics() {
     let number = prop_oneof![Just(0_u64), Just(u64::MAX), any::<u64>()];
     let rate = prop_oneof![
@@ -252,6 +236,7 @@ fn show(readings: &[LineReading]) {
 
 // ---------------------------------------------------------------------------------------------------------- the pods
 
+#[apply(offline_test)]
 fn what_was_counted_before_the_first_line_counts_for_nobody() {
     let fleet = told(&[
         stats(0, &[("events_total", json!(1_000)), ("rejected_total", json!(10))]),
@@ -261,6 +246,7 @@ fn what_was_counted_before_the_first_line_counts_for_nobody() {
     assert_eq!(fleet.totals.rejected_by_reason.of("not_found"), 2);
 }
 
+#[apply(offline_test)]
 fn totals_go_on_through_a_restart() {
     let fleet = told(&[
         start(0, "steward-0"),
@@ -274,6 +260,7 @@ fn totals_go_on_through_a_restart() {
     assert_eq!(pod(&fleet).life, Life::Running);
 }
 
+#[apply(offline_test)]
 fn an_end_without_a_last_word_is_told_from_one_with_it() {
     let fleet = told(&[start(0, "a"), stats(10, &[]), start(12, "a"), failed(13, 7, "stalled")]);
     assert_eq!((fleet.totals.restarts, fleet.totals.vanished, fleet.totals.errors), (1, 1, 1));
@@ -281,6 +268,7 @@ fn an_end_without_a_last_word_is_told_from_one_with_it() {
     assert_eq!(pod(&fleet).voice(UnixMs(i64::MAX)), Voice::Ended);
 }
 
+#[apply(offline_test)]
 fn a_pod_recovers_until_its_last_partition_serves() {
     let recovery = |at, event, partition, percent| {
         written(
@@ -298,6 +286,7 @@ fn a_pod_recovers_until_its_last_partition_serves() {
     assert!(pod(&fleet).recovering.is_empty());
 }
 
+#[apply(offline_test)]
 fn a_silent_pod_is_stale_after_three_intervals_and_not_in_the_total() {
     let fields = [("interval_ms", json!(5_000)), ("lag_total", json!(4)), ("oldest_age_ms", json!(900))];
     let mut fleet = told(&[prefixed("a", &stats(0, &fields)), prefixed("b", &stats(0, &fields))]);
@@ -309,6 +298,7 @@ fn a_silent_pod_is_stale_after_three_intervals_and_not_in_the_total() {
     assert_eq!((after.heard, after.stale, after.lag, after.oldest_age_ms), (1, 1, 4, 900));
 }
 
+#[apply(offline_test)]
 fn lines_of_several_processes_under_one_name_are_noticed() {
     let total = |at, total| stats(at, &[("events_total", json!(total))]);
     let mixed: Vec<String> = (0..4).flat_map(|n| [total(10 * n, 1_000 + n), total(10 * n + 1, 50 + n)]).collect();
@@ -319,6 +309,7 @@ fn lines_of_several_processes_under_one_name_are_noticed() {
     assert!(!told(&restarted).is_mixed_up());
 }
 
+#[apply(offline_test)]
 fn pods_and_warnings_are_bounded() {
     let lines = |moment: fn(i64) -> i64| {
         (0..1_000).map(move |n| (UnixMs(moment(n)), prefixed(&format!("pod-{n}"), &warning(n, "w", &[]))))
@@ -338,6 +329,7 @@ fn pods_and_warnings_are_bounded() {
     assert_eq!(one_after_another.totals.warnings, 1_000);
 }
 
+#[apply(offline_test)]
 fn a_silent_pod_is_forgotten_and_its_counts_are_not() {
     let mut fleet = told(&[start(0, "a"), stats(1, &[("events_total", json!(7))])]);
     fleet.forget_silent(UnixMs(60_000), 60_000);
@@ -348,6 +340,7 @@ fn a_silent_pod_is_forgotten_and_its_counts_are_not() {
 
 // ---------------------------------------------------------------------------------------------------- the recording
 
+#[apply(offline_test)]
 fn a_long_time_grows_coarser_and_loses_no_count_and_no_peak() {
     let mut series = Series::default();
     for n in 0..20_000_u64 {
@@ -370,6 +363,7 @@ fn a_long_time_grows_coarser_and_loses_no_count_and_no_peak() {
     assert!(moments.windows(2).all(|pair| pair[1] - pair[0] <= i64::try_from(series.gap_ms()).expect("small")));
 }
 
+#[apply(offline_test)]
 fn what_went_wrong_first_stands_first() {
     let recording = recorded(&[
         prefixed("b", &start(0, "b")),
@@ -392,6 +386,7 @@ fn what_went_wrong_first_stands_first() {
     assert_eq!(recording.exits.largest_first(), [("0", 1), ("7 stalled", 1)]);
 }
 
+#[apply(offline_test)]
 fn a_silence_is_found_and_its_end_too() {
     let serving = |at| stats(at, &[("phase", json!("serving, consumer polling, committer Idle"))]);
     let recording = recorded(&[

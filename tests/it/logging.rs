@@ -6,12 +6,3 @@ mod flood;
 mod levels;
 mod provoked;
 mod silence;
-
-use libtest_mimic::Trial;
-
-pub fn tests() -> Vec<Trial> {
-    [about::trials(), levels::trials(), flood::trials(), silence::trials(), provoked::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
-}

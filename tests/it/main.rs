@@ -1,31 +1,12 @@
-//! The table of contents of what steward promises: one test binary, one module per promise.
+//! The table of contents of what steward guarantees: one test binary, one module per guarantee.
 //!
-//! The harness is `libtest-mimic`, because whether a broker can be had is known only when the tests run: tests that
-//! need one are then reported as ignored, by name and with what was looked for, never as passed. A module lists its
-//! tests with [`trials!`] or [`broker_trials!`]; a function that it forgets is dead code, which clippy refuses.
+//! `support::registry` has the attributes that turn a function into a test.
 
-/// Turns functions into named trials: `trials![a_sentence, another]`.
-macro_rules! trials {
-    ($($name:ident),* $(,)?) => {
-        vec![$(libtest_mimic::Trial::test(concat!(module_path!(), "::", stringify!($name)), || {
-            $crate::support::times::told(concat!(module_path!(), "::", stringify!($name)), $name);
-            Ok(())
-        })),*]
-    };
-}
-/// The same for tests that need a real Kafka, in one of the ways of [`support::broker::Need`]:
-/// `broker_trials![Shared: a_sentence, another]`.
-macro_rules! broker_trials {
-    ($need:ident: $($name:ident),* $(,)?) => {
-        vec![$($crate::support::broker::trial(
-            concat!(module_path!(), "::", stringify!($name)),
-            $crate::support::broker::Need::$need,
-            $name,
-        )),*]
-    };
-}
+#[macro_use(apply)]
+extern crate macro_rules_attribute;
 
 #[allow(dead_code, reason = "a kit: a helper stays when the last test that used it goes")]
+#[macro_use]
 mod support;
 
 mod architecture;
@@ -68,48 +49,8 @@ mod workload;
 
 fn main() {
     let mut arguments = libtest_mimic::Arguments::from_args();
-    arguments.test_threads.get_or_insert(support::broker::AT_THE_SAME_TIME);
-    let tests = [
-        service::tests(),
-        reference::trials(),
-        centre::tests(),
-        engine::tests(),
-        workload::trials(),
-        simulation::tests(),
-        config::tests(),
-        cli::tests(),
-        commands::trials(),
-        dlq::trials(),
-        log_events::trials(),
-        log_reader::trials(),
-        top::trials(),
-        report::trials(),
-        telemetry::trials(),
-        logging::tests(),
-        stats::trials(),
-        status::trials(),
-        kafka_errors::trials(),
-        preflight::trials(),
-        broker_smoke::trials(),
-        event_source::tests(),
-        kafka_client::tests(),
-        exactly_once::tests(),
-        security::trials(),
-        faults::trials(),
-        handover::trials(),
-        shutdown::trials(),
-        probes::trials(),
-        supervision::trials(),
-        partition_reader::trials(),
-        transactions::trials(),
-        torn::trials(),
-        recovery::trials(),
-        start::trials(),
-        docs::trials(),
-        architecture::trials(),
-    ];
-    let tests = support::broker::in_good_order(tests.into_iter().flatten().collect());
-    let conclusion = libtest_mimic::run(&arguments, tests);
+    arguments.test_threads.get_or_insert(support::registry::PARALLEL_TESTS);
+    let conclusion = libtest_mimic::run(&arguments, support::registry::tests());
     support::broker::end_shared();
     conclusion.exit();
 }

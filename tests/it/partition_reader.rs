@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use rdkafka::consumer::DefaultConsumerContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use steward::engine::ownership::Ownership;
@@ -22,25 +21,9 @@ use crate::support::kafka::{ANY_TIMESTAMP, Kafka};
 use crate::support::names::unique;
 use crate::support::wait::{PATIENCE, wait_until};
 
-pub fn trials() -> Vec<Trial> {
-    broker_trials![Shared:
-        a_read_ends_behind_the_markers_and_sees_no_aborted_record,
-        a_read_stops_exactly_where_it_should,
-        a_partition_can_be_read_twice_with_the_same_clients,
-        a_read_from_below_the_logs_start_begins_there,
-        a_read_beyond_the_end_ends_at_the_end,
-        the_bounds_count_what_is_not_committed,
-        a_transaction_that_nobody_ends_is_named,
-        a_read_ends_with_its_term,
-        headers_and_nulls_come_as_they_were_written,
-        a_header_name_that_is_no_text_stops_nobody,
-        a_missing_topic_is_an_error_at_once,
-        many_records_are_read_in_order_and_once,
-    ]
-}
-
 const P0: Partition = Partition(0);
 
+#[apply(broker_test)]
 fn a_read_ends_behind_the_markers_and_sees_no_aborted_record() {
     let log = Log::new();
     let producer = log.transactional();
@@ -55,6 +38,7 @@ fn a_read_ends_behind_the_markers_and_sees_no_aborted_record() {
     assert_eq!(reader.read(8, 10), Ok(vec![]));
 }
 
+#[apply(broker_test)]
 fn a_read_stops_exactly_where_it_should() {
     let log = Log::new();
     log.produce(&["a", "b", "c", "d"]);
@@ -63,6 +47,7 @@ fn a_read_stops_exactly_where_it_should() {
     assert_eq!(reader.read(2, 2), Ok(vec![]));
 }
 
+#[apply(broker_test)]
 fn a_partition_can_be_read_twice_with_the_same_clients() {
     let log = Log::new();
     let values: Vec<String> = (0..500).map(|n| n.to_string()).collect();
@@ -75,6 +60,7 @@ fn a_partition_can_be_read_twice_with_the_same_clients() {
     }
 }
 
+#[apply(broker_test)]
 fn a_read_from_below_the_logs_start_begins_there() {
     let log = Log::new();
     log.produce(&["a", "b", "c"]);
@@ -85,12 +71,14 @@ fn a_read_from_below_the_logs_start_begins_there() {
     assert_eq!(reader.read(0, 1), Ok(vec![]));
 }
 
+#[apply(broker_test)]
 fn a_read_beyond_the_end_ends_at_the_end() {
     let log = Log::new();
     log.produce(&["a"]);
     assert_eq!(log.reader().read(0, 100), Ok(vec![(0, "a".into())]));
 }
 
+#[apply(broker_test)]
 fn the_bounds_count_what_is_not_committed() {
     let log = Log::new();
     let producer = log.transactional();
@@ -100,6 +88,7 @@ fn the_bounds_count_what_is_not_committed() {
     producer.abort_transaction(Duration::from_secs(10)).expect("aborted");
 }
 
+#[apply(broker_test)]
 fn a_transaction_that_nobody_ends_is_named() {
     let mut log = Log::new();
     log.settings.stall_limit = Duration::from_millis(2_500);
@@ -120,6 +109,7 @@ fn a_transaction_that_nobody_ends_is_named() {
     assert_eq!(reader.read(0, 3), Ok(vec![(0, "a".into())]));
 }
 
+#[apply(broker_test)]
 fn a_read_ends_with_its_term() {
     let log = Log::new();
     let producer = log.transactional();
@@ -135,6 +125,7 @@ fn a_read_ends_with_its_term() {
     producer.abort_transaction(Duration::from_secs(10)).expect("aborted");
 }
 
+#[apply(broker_test)]
 fn headers_and_nulls_come_as_they_were_written() {
     use rdkafka::message::{Header, OwnedHeaders};
     let log = Log::new();
@@ -157,6 +148,7 @@ fn headers_and_nulls_come_as_they_were_written() {
     assert_eq!(found, [(Some(Vec::new()), None, Some(1_700_000_000_000), headers)]);
 }
 
+#[apply(broker_test)]
 fn a_header_name_that_is_no_text_stops_nobody() {
     use rdkafka_sys as sys;
     use sys::rd_kafka_vtype_t::*;
@@ -189,6 +181,7 @@ fn a_header_name_that_is_no_text_stops_nobody() {
     assert_eq!(names, ["x\u{fffd}"]);
 }
 
+#[apply(broker_test)]
 fn a_missing_topic_is_an_error_at_once() {
     let mut log = Log::new();
     log.settings.stall_limit = Duration::from_secs(600);
@@ -197,6 +190,7 @@ fn a_missing_topic_is_an_error_at_once() {
     assert!(matches!(failure, ReadFailure::Kafka(_)), "{failure}");
 }
 
+#[apply(broker_test)]
 fn many_records_are_read_in_order_and_once() {
     let log = Log::new();
     let values: Vec<String> = (0..50_000).map(|n| format!("{n:0>100}")).collect();

@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use rdkafka::consumer::DefaultConsumerContext;
 use steward::config::{KafkaConfig, Unchecked};
 use steward::kafka::admin::preflight::{StartRefusal, StartWarning, TopicFacts, TopicSettings, check};
@@ -13,33 +12,9 @@ use crate::support::clock::SystemClock;
 use crate::support::kafka::Kafka;
 use crate::support::names;
 
-pub fn trials() -> Vec<Trial> {
-    let mut trials = trials![
-        each_guard_refuses_what_it_is_there_for,
-        every_refusal_says_what_to_do,
-        an_unreadable_configuration_is_refused_unless_allowed,
-        tombstones_outlive_the_events_they_cover,
-        more_dlq_record_partitions_than_needed_are_fine,
-    ];
-    trials.extend(broker_trials![Shared:
-        missing_outputs_are_created_to_fit_and_pass_every_guard,
-        an_input_that_is_kept_for_ever_needs_tombstones_for_ever,
-        missing_outputs_that_are_not_to_be_created_are_refused_with_the_command,
-        two_instances_that_create_at_once_both_start,
-        a_missing_input_is_waited_for_and_then_refused_but_never_created,
-        an_input_that_appears_ends_the_wait,
-        the_wait_for_the_input_can_be_interrupted,
-        a_state_topic_of_another_size_is_refused,
-        a_compacted_input_is_refused,
-        a_state_topic_that_deletes_is_refused,
-        a_compacted_dlq_record_topic_is_refused,
-        brokers_that_do_not_answer_are_named,
-    ]);
-    trials
-}
-
 // ----------------------------------------------------------------------------------------------------------- decided
 
+#[apply(offline_test)]
 fn each_guard_refuses_what_it_is_there_for() {
     type Spoil = fn(&mut Three);
     let table: [(&str, Spoil); 9] = [
@@ -65,6 +40,7 @@ fn each_guard_refuses_what_it_is_there_for() {
     assert_eq!(three.check(Unchecked::Refuse).expect_err("too small").guard(), "record_size");
 }
 
+#[apply(offline_test)]
 fn every_refusal_says_what_to_do() {
     let mut three = Three::fitting();
     of(&mut three.state).delete_retention_ms = 1;
@@ -78,6 +54,7 @@ fn every_refusal_says_what_to_do() {
     assert!(said.contains("create new topics with 6 partitions and replay"), "{said}");
 }
 
+#[apply(offline_test)]
 fn an_unreadable_configuration_is_refused_unless_allowed() {
     type Spoil = fn(&mut Three);
     let spoils: [Spoil; 2] = [|three| three.input.settings = None, |three| three.state.settings = None];
@@ -92,6 +69,7 @@ fn an_unreadable_configuration_is_refused_unless_allowed() {
     }
 }
 
+#[apply(offline_test)]
 fn tombstones_outlive_the_events_they_cover() {
     let mut three = Three::fitting();
     of(&mut three.input).retention_ms = -1;
@@ -101,6 +79,7 @@ fn tombstones_outlive_the_events_they_cover() {
     assert_eq!(three.check(Unchecked::Refuse), Ok(vec![]));
 }
 
+#[apply(offline_test)]
 fn more_dlq_record_partitions_than_needed_are_fine() {
     let mut three = Three::fitting();
     three.dlq.partitions = 60;
@@ -109,6 +88,7 @@ fn more_dlq_record_partitions_than_needed_are_fine() {
 
 // -------------------------------------------------------------------------------------------------- on a real broker
 
+#[apply(broker_test)]
 fn missing_outputs_are_created_to_fit_and_pass_every_guard() {
     let names = Names::new();
     names.kafka.create_topic(&names.config.topic, 3, &[("retention.ms", "86400000"), ("max.message.bytes", "2000000")]);
@@ -121,6 +101,7 @@ fn missing_outputs_are_created_to_fit_and_pass_every_guard() {
     assert_eq!(again.created, [] as [String; 0]);
 }
 
+#[apply(broker_test)]
 fn an_input_that_is_kept_for_ever_needs_tombstones_for_ever() {
     let names = Names::new();
     names.kafka.create_topic(&names.config.topic, 1, &[("retention.ms", "-1")]);
@@ -132,6 +113,7 @@ fn an_input_that_is_kept_for_ever_needs_tombstones_for_ever() {
     assert_eq!(refusal.guard(), "tombstone_retention");
 }
 
+#[apply(broker_test)]
 fn missing_outputs_that_are_not_to_be_created_are_refused_with_the_command() {
     let mut names = Names::new();
     names.config.create_topics = false;
@@ -148,6 +130,7 @@ fn missing_outputs_that_are_not_to_be_created_are_refused_with_the_command() {
     assert_eq!(*command, expected);
 }
 
+#[apply(broker_test)]
 fn two_instances_that_create_at_once_both_start() {
     let names = Names::new();
     names.kafka.create_topic(&names.config.topic, 2, &[]);
@@ -160,6 +143,7 @@ fn two_instances_that_create_at_once_both_start() {
     });
 }
 
+#[apply(broker_test)]
 fn a_missing_input_is_waited_for_and_then_refused_but_never_created() {
     let mut names = Names::new();
     names.config.topic_wait_ms = 600;
@@ -179,6 +163,7 @@ fn a_missing_input_is_waited_for_and_then_refused_but_never_created() {
     assert_eq!(names.kafka.partition_count(&names.config.topic), None, "nobody creates the input");
 }
 
+#[apply(broker_test)]
 fn an_input_that_appears_ends_the_wait() {
     let names = Names::new();
     let mut created = false;
@@ -193,11 +178,13 @@ fn an_input_that_appears_ends_the_wait() {
     assert!(created, "it was waited for");
 }
 
+#[apply(broker_test)]
 fn the_wait_for_the_input_can_be_interrupted() {
     let refusal = Names::new().inspect_while(&mut |_| ControlFlow::Break(())).expect_err("interrupted");
     assert!(matches!(refusal, StartRefusal::Interrupted { .. }), "{refusal}");
 }
 
+#[apply(broker_test)]
 fn a_state_topic_of_another_size_is_refused() {
     let names = Names::new();
     names.kafka.create_topic(&names.config.topic, 3, &[]);
@@ -205,12 +192,14 @@ fn a_state_topic_of_another_size_is_refused() {
     assert_eq!(names.inspect().expect_err("2 is not 3").guard(), "partition_counts");
 }
 
+#[apply(broker_test)]
 fn a_compacted_input_is_refused() {
     let names = Names::new();
     names.kafka.create_topic(&names.config.topic, 1, &[("cleanup.policy", "compact,delete")]);
     assert_eq!(names.inspect().expect_err("compacted").guard(), "input_not_compacted");
 }
 
+#[apply(broker_test)]
 fn a_state_topic_that_deletes_is_refused() {
     let names = Names::new();
     names.kafka.create_topic(&names.config.topic, 1, &[]);
@@ -218,6 +207,7 @@ fn a_state_topic_that_deletes_is_refused() {
     assert_eq!(names.inspect().expect_err("it deletes").guard(), "state_compacted");
 }
 
+#[apply(broker_test)]
 fn a_compacted_dlq_record_topic_is_refused() {
     let names = Names::new();
     names.kafka.create_topic(&names.config.topic, 1, &[]);
@@ -225,6 +215,7 @@ fn a_compacted_dlq_record_topic_is_refused() {
     assert_eq!(names.inspect().expect_err("compacted").guard(), "dlq_not_compacted");
 }
 
+#[apply(broker_test)]
 fn brokers_that_do_not_answer_are_named() {
     let mut names = Names::new();
     // A port that was free a moment ago, and that nobody listens on.

@@ -5,7 +5,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use rdkafka::producer::Producer as _;
 use steward::exit_code::ExitCode;
 use steward::observability::heartbeat::{Heartbeat, Judgement};
@@ -21,18 +20,6 @@ use crate::support::names::Names;
 use crate::support::process::{Setup, Steward};
 use crate::support::wait::{PATIENCE, wait_until};
 
-pub fn trials() -> Vec<Trial> {
-    let mut trials = trials![a_clock_that_jumps_costs_one_beat_and_no_more];
-    trials.extend(broker_trials![Shared:
-        a_poll_loop_that_hangs_ends_the_process_and_is_named,
-        a_commit_that_hangs_ends_the_process_and_is_named,
-        a_process_that_is_frozen_is_neither_live_nor_ready_until_it_goes_on,
-        a_restore_that_is_held_up_for_long_is_live_and_not_ready,
-        a_heartbeat_that_cannot_be_written_is_told_and_no_probe_passes,
-    ]);
-    trials
-}
-
 const HEALTHY: i32 = 0;
 /// The probe's exit code for "not".
 const UNHEALTHY: i32 = 15;
@@ -40,6 +27,7 @@ const UNHEALTHY: i32 = 15;
 const SESSION_MS: i64 = 6_000;
 const STALL_MS: i64 = 7_000;
 
+#[apply(broker_test)]
 fn a_poll_loop_that_hangs_ends_the_process_and_is_named() {
     let (kafka, names, mut process) = serving();
     let frozen = FrozenThread::of(process.pid(), "consumer");
@@ -51,6 +39,7 @@ fn a_poll_loop_that_hangs_ends_the_process_and_is_named() {
     goes_on_exactly(&kafka, &names);
 }
 
+#[apply(broker_test)]
 fn a_commit_that_hangs_ends_the_process_and_is_named() {
     let (kafka, names, mut process) = serving();
     let frozen = FrozenThread::of(process.pid(), "steward-commit");
@@ -65,6 +54,7 @@ fn a_commit_that_hangs_ends_the_process_and_is_named() {
     goes_on_exactly(&kafka, &names);
 }
 
+#[apply(broker_test)]
 fn a_process_that_is_frozen_is_neither_live_nor_ready_until_it_goes_on() {
     let (_kafka, _names, mut process) = serving();
     assert_eq!(process.health("live", &[]).code, HEALTHY);
@@ -87,6 +77,7 @@ fn a_process_that_is_frozen_is_neither_live_nor_ready_until_it_goes_on() {
 }
 
 /// Each answer is of another beat: nobody restarts a process for a restore that takes long.
+#[apply(broker_test)]
 fn a_restore_that_is_held_up_for_long_is_live_and_not_ready() {
     let (kafka, names, setup) = with_state();
     let open = open_transaction(&kafka, &names, 0);
@@ -109,6 +100,7 @@ fn a_restore_that_is_held_up_for_long_is_live_and_not_ready() {
     process.assert_no_errors_but(&[]);
 }
 
+#[apply(broker_test)]
 fn a_heartbeat_that_cannot_be_written_is_told_and_no_probe_passes() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
@@ -129,6 +121,7 @@ fn a_heartbeat_that_cannot_be_written_is_told_and_no_probe_passes() {
 }
 
 /// The beat before the jump looks wrong; the next one, a second later, is stamped with the new time.
+#[apply(offline_test)]
 fn a_clock_that_jumps_costs_one_beat_and_no_more() {
     const HOUR_MS: i64 = 3_600_000;
     const MAX_AGE: Duration = Duration::from_secs(10);

@@ -8,17 +8,12 @@ mod offsets;
 
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 
 use crate::support::wait::PATIENCE;
 
 /// What any step of a process may take on a busy machine.
 const LIMIT: Duration = PATIENCE;
-
-pub fn trials() -> Vec<Trial> {
-    [offsets::trials(), lost_writes::trials(), groups::trials(), expired::trials()].into_iter().flatten().collect()
-}
 
 /// Some fields of a line of the log, as numbers.
 fn numbers<const N: usize>(line: &Value, fields: [&str; N]) -> [i64; N] {

@@ -3,43 +3,17 @@
 
 mod checker;
 
-use libtest_mimic::Trial;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use steward::entity::Reason;
 use steward::testing::reference::{Model, ModelVerdict, number_text};
-
-pub fn trials() -> Vec<Trial> {
-    let mut all = trials![
-        a_creation_is_written_down_in_the_order_of_the_contract,
-        an_update_changes_what_it_names_and_counts_a_version,
-        a_service_can_be_created_again_after_its_deletion,
-        the_same_key_in_another_partition_is_another_entity,
-        a_rejected_event_leaves_the_entity_as_it_was,
-        the_first_rule_broken_names_the_reason,
-        json_is_read_strictly,
-        malformed_known_fields_are_malformed_json,
-        unknown_fields_may_hold_anything,
-        depth_counts_every_level_up_to_127,
-        only_three_types_of_event_are_known,
-        each_violation_is_listed_with_its_code,
-        violations_come_in_the_order_of_the_fields,
-        timestamps_lie_within_the_years_0_to_9999,
-        prices_are_written_in_their_shortest_form,
-        strings_escape_only_what_they_must,
-        any_json_is_judged_like_by_another_reader,
-        any_float_is_written_like_by_another_writer,
-        offsets_that_do_not_rise_are_refused,
-    ];
-    all.extend(checker::trials());
-    all
-}
 
 const NEW_YEAR_MS: i64 = 1_767_225_600_000;
 const CREATED: &str = r#"{"eventType":"ServiceCreated","id":42,"name":"Web","description":"Full stack","tags":["web"],"pricePerHour":120}"#;
 const CREATED_STATE: &str = r#"{"id":42,"name":"Web","description":"Full stack","tags":["web"],"pricePerHour":120,"version":1,"createdAt":"2026-01-01T00:00:00.000Z","updatedAt":"2026-01-01T00:00:00.000Z"}"#;
 const DELETED: &str = r#"{"eventType":"ServiceDeleted","id":42}"#;
 
+#[apply(offline_test)]
 fn a_creation_is_written_down_in_the_order_of_the_contract() {
     assert_eq!(Story::new().tell(CREATED), applied(CREATED_STATE));
     let bare = r#"{"tags":[],"description":" d ","name":" n ","id":42,"eventType":"ServiceCreated"}"#;
@@ -47,6 +21,7 @@ fn a_creation_is_written_down_in_the_order_of_the_contract() {
     assert_eq!(Story::new().tell(bare), applied(state));
 }
 
+#[apply(offline_test)]
 fn an_update_changes_what_it_names_and_counts_a_version() {
     let mut story = Story::new();
     story.tell(CREATED);
@@ -64,6 +39,7 @@ fn an_update_changes_what_it_names_and_counts_a_version() {
     assert_eq!(rest, state(r#""name":"A","description":"B","tags":["c","c",""],"pricePerHour":99.5"#, 4));
 }
 
+#[apply(offline_test)]
 fn a_service_can_be_created_again_after_its_deletion() {
     let mut story = Story::new();
     let verdicts = [CREATED, DELETED, CREATED].map(|event| story.tell(event));
@@ -75,6 +51,7 @@ fn a_service_can_be_created_again_after_its_deletion() {
     assert_eq!(story.model.tombstones()[&(0, b"42".to_vec())], 3);
 }
 
+#[apply(offline_test)]
 fn the_same_key_in_another_partition_is_another_entity() {
     let mut model = Model::new(1000);
     for partition in [0, 1] {
@@ -84,6 +61,7 @@ fn the_same_key_in_another_partition_is_another_entity() {
     assert_eq!(model.state().len(), 2);
 }
 
+#[apply(offline_test)]
 fn a_rejected_event_leaves_the_entity_as_it_was() {
     let mut story = Story::new();
     story.tell(CREATED);
@@ -94,6 +72,7 @@ fn a_rejected_event_leaves_the_entity_as_it_was() {
     assert_eq!(reasons, [(1, Reason::AlreadyExists), (2, Reason::InvalidEvent)]);
 }
 
+#[apply(offline_test)]
 fn the_first_rule_broken_names_the_reason() {
     let mut model = Model::new(200);
     let mut offset = 0;
@@ -122,6 +101,7 @@ fn the_first_rule_broken_names_the_reason() {
     assert_eq!(story.tell(r#"{"eventType":"ServiceUpdated","id":42}"#), rejected(Reason::NotFound));
 }
 
+#[apply(offline_test)]
 fn json_is_read_strictly() {
     let malformed = [
         "",
@@ -183,6 +163,7 @@ fn json_is_read_strictly() {
     }
 }
 
+#[apply(offline_test)]
 fn malformed_known_fields_are_malformed_json() {
     let members = [
         r#""name":"\ud800""#,
@@ -214,6 +195,7 @@ fn malformed_known_fields_are_malformed_json() {
     }
 }
 
+#[apply(offline_test)]
 fn unknown_fields_may_hold_anything() {
     let members = [
         r#""note":1e999"#,
@@ -234,6 +216,7 @@ fn unknown_fields_may_hold_anything() {
     assert_eq!(Story::new().tell(other), rejected(Reason::UnknownEventType));
 }
 
+#[apply(offline_test)]
 fn depth_counts_every_level_up_to_127() {
     let nested = |levels: usize, open: &str, close: &str| {
         let value = open.repeat(levels - 1) + "[]" + &close.repeat(levels - 1);
@@ -246,6 +229,7 @@ fn depth_counts_every_level_up_to_127() {
     assert_eq!(Story::new().tell(&nested(100_000, "[", "]")), rejected(Reason::MalformedJson));
 }
 
+#[apply(offline_test)]
 fn only_three_types_of_event_are_known() {
     for value in ["null", "1", "true", "[]", "{}", r#""""#, r#""servicecreated""#, r#""ServiceCreated ""#] {
         let value = format!(r#"{{"eventType":{value},"id":42}}"#);
@@ -255,6 +239,7 @@ fn only_three_types_of_event_are_known() {
     assert_eq!(Story::new().tell(escaped), rejected(Reason::NotFound));
 }
 
+#[apply(offline_test)]
 fn each_violation_is_listed_with_its_code() {
     let cases: &[(&str, &str, &[&str])] = &[
         ("id", "42.0", &["type"]),
@@ -305,6 +290,7 @@ fn each_violation_is_listed_with_its_code() {
     assert_eq!(Story::new().tell_key("9007199254740991", largest), rejected(Reason::NotFound));
 }
 
+#[apply(offline_test)]
 fn violations_come_in_the_order_of_the_fields() {
     let mut story = Story::new();
     story.timestamp = false;
@@ -319,6 +305,7 @@ fn violations_come_in_the_order_of_the_fields() {
     assert_eq!(story.tell(DELETED), invalid(&[("timestamp", "timestamp")]));
 }
 
+#[apply(offline_test)]
 fn timestamps_lie_within_the_years_0_to_9999() {
     let created_at = |at_ms: i64| {
         let mut story = Story::new();
@@ -347,6 +334,7 @@ fn timestamps_lie_within_the_years_0_to_9999() {
     }
 }
 
+#[apply(offline_test)]
 fn prices_are_written_in_their_shortest_form() {
     let cases = [
         ("120", "120"),
@@ -374,6 +362,7 @@ fn prices_are_written_in_their_shortest_form() {
     }
 }
 
+#[apply(offline_test)]
 fn strings_escape_only_what_they_must() {
     let created = CREATED.replace(r#""Web""#, r#""\u0041\/\"\\\b\f\n\r\t\u0000\u001F\u007f\u00e9\ud83d\ude00\u2028""#);
     let name = "\"A/\\\"\\\\\\b\\f\\n\\r\\t\\u0000\\u001f\u{7f}é\u{1f600}\u{2028}\"";
@@ -381,6 +370,7 @@ fn strings_escape_only_what_they_must() {
 }
 
 /// The reader is a second one on purpose; a third one says whether what it takes for JSON is JSON.
+#[apply(offline_test)]
 fn any_json_is_judged_like_by_another_reader() {
     let documents = [
         r#"{"a":[1,-2.5e+3,0,"x\u00e9\ud83d\ude00\n",true,false,null,{}],"b":{"c":"d"}}"#,
@@ -407,6 +397,7 @@ fn any_json_is_judged_like_by_another_reader() {
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
+#[apply(offline_test)]
 fn any_float_is_written_like_by_another_writer() {
     let config = Config { cases: 20_000, failure_persistence: None, ..Config::default() };
     let strategy = prop_oneof![
@@ -424,6 +415,7 @@ fn any_float_is_written_like_by_another_writer() {
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
+#[apply(offline_test)]
 fn offsets_that_do_not_rise_are_refused() {
     let refused = std::panic::catch_unwind(|| {
         let mut model = Model::new(1000);

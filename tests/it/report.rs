@@ -3,7 +3,6 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use libtest_mimic::Trial;
 use serde_json::json;
 use steward::tools::log_reader::Recording;
 use steward::tools::report::page;
@@ -14,22 +13,7 @@ use crate::support::process::wait_for_log;
 use crate::support::wait::PATIENCE;
 use crate::support::world::{World, created, malformed, priced};
 
-pub fn trials() -> Vec<Trial> {
-    let mut trials = trials![
-        the_page_tells_what_went_wrong_first_and_what_to_do,
-        each_pod_has_a_curve_in_each_chart_and_a_lane,
-        a_curve_is_broken_where_nothing_was_told,
-        what_a_line_smuggles_in_stays_text,
-        the_page_needs_nothing_from_elsewhere,
-        a_long_log_makes_no_long_page,
-        files_are_read_plain_and_compressed,
-        a_page_is_written_without_a_line_of_steward_too,
-        a_file_that_cannot_be_read_is_told,
-    ];
-    trials.extend(broker_trials![Shared: the_log_of_a_real_process_makes_a_page]);
-    trials
-}
-
+#[apply(offline_test)]
 fn the_page_tells_what_went_wrong_first_and_what_to_do() {
     let page = page_of(&story());
     let (_, findings) = page.split_once("What went wrong first").expect("it stands on top");
@@ -44,6 +28,7 @@ fn the_page_tells_what_went_wrong_first_and_what_to_do() {
     }
 }
 
+#[apply(offline_test)]
 fn each_pod_has_a_curve_in_each_chart_and_a_lane() {
     let page = page_of(&story());
     let charts: Vec<&str> = page.split("<figure").skip(1).collect();
@@ -58,6 +43,7 @@ fn each_pod_has_a_curve_in_each_chart_and_a_lane() {
     assert!(page.contains("class=\"failed\"") && page.contains("class=\"silent\""));
 }
 
+#[apply(offline_test)]
 fn a_curve_is_broken_where_nothing_was_told() {
     let whole = page_of(&[stats(0, &[]), stats(10, &[]), stats(20, &[])]);
     let broken = page_of(&[stats(0, &[]), stats(10, &[]), stats(200, &[]), stats(210, &[])]);
@@ -68,6 +54,7 @@ fn a_curve_is_broken_where_nothing_was_told() {
     assert_eq!((first_curve(&whole), first_curve(&broken)), (1, 2));
 }
 
+#[apply(offline_test)]
 fn what_a_line_smuggles_in_stays_text() {
     let evil = "\"'><script>alert(1)</script><img src=x onerror=alert(1)></style></title>&lt;";
     let numbers = [("phase", json!(evil)), ("rejected", json!(format!("{evil}:7"))), ("serving", json!(evil))];
@@ -91,6 +78,7 @@ fn what_a_line_smuggles_in_stays_text() {
     ));
 }
 
+#[apply(offline_test)]
 fn the_page_needs_nothing_from_elsewhere() {
     let page = page_of(&story());
     for outside in ["http:", "https:", "//", " src=", " href=", "@import", "<script", "<link", "<iframe"] {
@@ -101,6 +89,7 @@ fn the_page_needs_nothing_from_elsewhere() {
     assert!(page.contains("prefers-color-scheme: dark") && page.contains("color-scheme: light dark"));
 }
 
+#[apply(offline_test)]
 fn a_long_log_makes_no_long_page() {
     let mut recording = Recording::default();
     for n in 0..4_000 {
@@ -121,6 +110,7 @@ fn a_long_log_makes_no_long_page() {
 
 // ------------------------------------------------------------------------------------------------------- the command
 
+#[apply(offline_test)]
 fn files_are_read_plain_and_compressed() {
     let folder = folder();
     let [plain, packed] = ["steward-0.log", "steward-1.log.gz"].map(|name| folder.path(name).display().to_string());
@@ -140,6 +130,7 @@ fn files_are_read_plain_and_compressed() {
     }
 }
 
+#[apply(offline_test)]
 fn a_page_is_written_without_a_line_of_steward_too() {
     let folder = folder();
     let log = folder.write("other.log", "hello\n{\"level\":\"info\"}\n");
@@ -147,6 +138,7 @@ fn a_page_is_written_without_a_line_of_steward_too() {
     assert!(page.contains("No line of steward was read") && page.contains("2 others"), "{page}");
 }
 
+#[apply(offline_test)]
 fn a_file_that_cannot_be_read_is_told() {
     let ran = steward(["report", "/nowhere/steward.log"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
@@ -158,6 +150,7 @@ fn a_file_that_cannot_be_read_is_told() {
     assert!(ran.stderr.contains("cannot write /nowhere/report.html"), "{}", ran.stderr);
 }
 
+#[apply(broker_test)]
 fn the_log_of_a_real_process_makes_a_page() {
     let mut world = World::new(2);
     world.produce(&[created(1).to(0), priced(1, 5).to(0), malformed(2).to(1), created(3).to(1)]);

@@ -8,8 +8,6 @@ mod tls;
 
 use std::time::Duration;
 
-use libtest_mimic::Trial;
-
 use crate::cli::{Ran, folder, steward};
 use crate::support::broker::Broker;
 use crate::support::kafka::record;
@@ -19,27 +17,12 @@ use crate::support::names::Names;
 use crate::support::process::{Setup, Steward};
 use crate::support::wait::PATIENCE;
 
-pub fn trials() -> Vec<Trial> {
-    let sasl = broker_trials![Own:
-        with_a_password_from_a_file_every_client_gets_in_and_nothing_shows_it,
-        a_wrong_password_ends_every_command_with_what_to_check_and_is_not_shown,
-    ];
-    let with_tls = {
-        #[cfg(feature = "tls")]
-        {
-            tls::trials()
-        }
-        #[cfg(not(feature = "tls"))]
-        Vec::new()
-    };
-    [sasl, properties::trials(), acls::trials(), with_tls].into_iter().flatten().collect()
-}
-
 const USER: &str = "steward";
 /// With what a properties file, a shell or a format string might trip over; found in no other word of a log.
 const PASSWORD: &str = "geh3im %s'{}=ü";
 const WRONG_PASSWORD: &str = "f4lsch %s'{}=ü";
 
+#[apply(own_broker_test)]
 fn with_a_password_from_a_file_every_client_gets_in_and_nothing_shows_it() {
     let broker = sasl_broker();
     let (kafka, names, folder) = (broker.kafka(), Names::new(), folder());
@@ -86,6 +69,7 @@ fn with_a_password_from_a_file_every_client_gets_in_and_nothing_shows_it() {
     }
 }
 
+#[apply(own_broker_test)]
 fn a_wrong_password_ends_every_command_with_what_to_check_and_is_not_shown() {
     let broker = sasl_broker();
     let (kafka, names, folder) = (broker.kafka(), Names::new(), folder());

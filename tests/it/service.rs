@@ -15,22 +15,7 @@ use steward::entity::{Entity, Reason, Rejection, judge};
 use steward::record::{Headers, Offset, Record};
 use steward::service::{Service, State};
 
-pub(crate) fn tests() -> Vec<libtest_mimic::Trial> {
-    let life = trials![
-        a_creation_is_written_with_its_fields_in_order_and_without_white_space,
-        a_price_that_was_not_sent_is_left_out,
-        an_update_changes_what_it_names_and_nothing_else,
-        an_update_cannot_remove_what_it_sends_as_null,
-        an_update_that_changes_nothing_is_still_applied,
-        a_deletion_leaves_a_tombstone,
-        a_service_can_be_created_again_after_its_deletion,
-        an_event_that_does_not_fit_the_state_is_refused,
-        a_refused_event_leaves_the_state_as_it_was,
-        times_are_those_of_the_records_even_when_they_go_back,
-    ];
-    [life, json::tests(), rules::tests(), snapshot::tests(), by_chance::tests()].into_iter().flatten().collect()
-}
-
+#[apply(offline_test)]
 fn a_creation_is_written_with_its_fields_in_order_and_without_white_space() {
     check(
         &[
@@ -41,6 +26,7 @@ fn a_creation_is_written_with_its_fields_in_order_and_without_white_space() {
     );
 }
 
+#[apply(offline_test)]
 fn a_price_that_was_not_sent_is_left_out() {
     let expected = r#"{"id":42,"name":"n","description":"d","tags":[],"version":1,"createdAt":"2026-01-31T12:00:00.000Z","updatedAt":"2026-01-31T12:00:00.000Z"}"#;
     check(&[r#"{"eventType":"ServiceCreated","id":42,"name":"n","description":"d","tags":[]}"#], expected);
@@ -50,6 +36,7 @@ fn a_price_that_was_not_sent_is_left_out() {
     );
 }
 
+#[apply(offline_test)]
 fn an_update_changes_what_it_names_and_nothing_else() {
     for (update, field, expected) in [
         (r#""name":"new""#, "name", json!("new")),
@@ -70,6 +57,7 @@ fn an_update_changes_what_it_names_and_nothing_else() {
     }
 }
 
+#[apply(offline_test)]
 fn an_update_cannot_remove_what_it_sends_as_null() {
     let nulls = updated(r#""name":null,"description":null,"tags":null,"pricePerHour":null"#);
     let now = written(&after(&[CREATED, &nulls]));
@@ -78,6 +66,7 @@ fn an_update_cannot_remove_what_it_sends_as_null() {
     assert_eq!(now["version"], json!(2));
 }
 
+#[apply(offline_test)]
 fn an_update_that_changes_nothing_is_still_applied() {
     check(
         &[CREATED, r#"{"eventType":"ServiceUpdated","id":42}"#],
@@ -85,17 +74,20 @@ fn an_update_that_changes_nothing_is_still_applied() {
     );
 }
 
+#[apply(offline_test)]
 fn a_deletion_leaves_a_tombstone() {
     assert_eq!(Service.encode(&after(&[CREATED, DELETED])), None);
     assert_eq!(after(&[CREATED, DELETED]), Service.absent());
 }
 
+#[apply(offline_test)]
 fn a_service_can_be_created_again_after_its_deletion() {
     let now = written(&after(&[CREATED, UPDATED, DELETED, CREATED]));
     assert_eq!(now["version"], json!(1), "it counts from its creation");
     assert_eq!(now["createdAt"], json!("2026-01-31T12:00:00.003Z"));
 }
 
+#[apply(offline_test)]
 fn an_event_that_does_not_fit_the_state_is_refused() {
     for (history, event, expected) in [
         (&[][..], UPDATED, Reason::NotFound),
@@ -110,6 +102,7 @@ fn an_event_that_does_not_fit_the_state_is_refused() {
     }
 }
 
+#[apply(offline_test)]
 fn a_refused_event_leaves_the_state_as_it_was() {
     let state = after(&[CREATED, UPDATED]);
     let before = state.clone();
@@ -119,6 +112,7 @@ fn a_refused_event_leaves_the_state_as_it_was() {
     }
 }
 
+#[apply(offline_test)]
 fn times_are_those_of_the_records_even_when_they_go_back() {
     let created = decide(&State::Absent, b"42", CREATED.as_bytes(), Some(NOON)).expect("a good event");
     let updated = decide(&created, b"42", UPDATED.as_bytes(), Some(NOON - 60_000)).expect("a good event");

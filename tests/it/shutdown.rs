@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 use steward::exit_code::ExitCode;
 
@@ -16,27 +15,6 @@ use crate::support::names::Names;
 use crate::support::process::{Setup, Steward, all_log};
 use crate::support::wait::{PATIENCE, now};
 
-pub fn trials() -> Vec<Trial> {
-    let mut trials =
-        trials![without_a_broker_the_start_fails_and_says_what_to_check, a_terminal_that_hangs_up_ends_the_process,];
-    trials.extend(broker_trials![Shared:
-        sigterm_while_waiting_for_the_input_topic_ends_the_wait,
-        an_input_topic_that_does_not_come_ends_the_process_after_its_limit,
-        sigterm_while_a_restore_is_blocked_ends_it,
-        sigterm_without_partitions_ends_at_once,
-    ]);
-    trials.extend(broker_trials![SharedAlone:
-        sigterm_under_load_hands_the_partitions_over_at_once,
-        sigint_under_load_hands_the_partitions_over_at_once,
-        what_is_read_before_the_signal_is_committed_before_the_exit,
-    ]);
-    trials.extend(broker_trials![Own:
-        a_second_signal_ends_a_drain_that_hangs,
-        a_drain_that_cannot_commit_ends_at_its_limit,
-    ]);
-    trials
-}
-
 /// An exit that waits for nothing; generous, because the machine may be busy.
 const AT_ONCE: Duration = Duration::from_secs(5);
 /// How long a hand-over may take: far below the session that a silent end would wait for.
@@ -45,6 +23,7 @@ const LONG_SESSION_MS: i64 = 30_000;
 
 // ------------------------------------------------------------------------------------------------- before it serves
 
+#[apply(offline_test)]
 fn without_a_broker_the_start_fails_and_says_what_to_check() {
     // Nobody listens on port 1 of this machine.
     let (kafka, names) = (Kafka::at("127.0.0.1:1"), Names::new());
@@ -59,6 +38,7 @@ fn without_a_broker_the_start_fails_and_says_what_to_check() {
 }
 
 /// A process that went on would do so unseen. Elsewhere the same signal asks for the level of the log (logging::levels).
+#[apply(offline_test)]
 fn a_terminal_that_hangs_up_ends_the_process() {
     let (kafka, names) = (Kafka::at("127.0.0.1:1"), Names::new());
     let mut steward = Setup::new(&kafka, &names).on_terminal().start();
@@ -72,6 +52,7 @@ fn a_terminal_that_hangs_up_ends_the_process() {
     steward.assert_no_errors_but(&[]);
 }
 
+#[apply(broker_test)]
 fn sigterm_while_waiting_for_the_input_topic_ends_the_wait() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     let mut steward = Setup::new(&kafka, &names).start();
@@ -84,6 +65,7 @@ fn sigterm_while_waiting_for_the_input_topic_ends_the_wait() {
     assert_eq!(kafka.partition_count(&names.state), None, "nothing was created beside a topic that is not there");
 }
 
+#[apply(broker_test)]
 fn an_input_topic_that_does_not_come_ends_the_process_after_its_limit() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     let mut steward = Setup::new(&kafka, &names).set("kafka.topic_wait_ms", 1_000).start();
@@ -101,10 +83,12 @@ fn an_input_topic_that_does_not_come_ends_the_process_after_its_limit() {
 
 // --------------------------------------------------------------------------------------------------- while it serves
 
+#[apply(lone_broker_test)]
 fn sigterm_under_load_hands_the_partitions_over_at_once() {
     hands_over_at_once(Steward::sigterm, "sigterm");
 }
 
+#[apply(lone_broker_test)]
 fn sigint_under_load_hands_the_partitions_over_at_once() {
     hands_over_at_once(Steward::sigint, "sigint");
 }
@@ -137,6 +121,7 @@ fn hands_over_at_once(signal: fn(&Steward), name: &str) {
     staying.assert_no_errors_but(&[]);
 }
 
+#[apply(lone_broker_test)]
 fn what_is_read_before_the_signal_is_committed_before_the_exit() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     let mut steward = busy_with(&kafka, &names, small(&kafka, &names));
@@ -164,6 +149,7 @@ fn what_is_read_before_the_signal_is_committed_before_the_exit() {
     next.assert_no_errors_but(&[]);
 }
 
+#[apply(broker_test)]
 fn sigterm_while_a_restore_is_blocked_ends_it() {
     let (kafka, names, setup) = hanging::with_state();
     let open = hanging::open_transaction(&kafka, &names, 0);
@@ -177,6 +163,7 @@ fn sigterm_while_a_restore_is_blocked_ends_it() {
     steward.assert_no_errors_but(&[]);
 }
 
+#[apply(broker_test)]
 fn sigterm_without_partitions_ends_at_once() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
@@ -198,6 +185,7 @@ fn sigterm_without_partitions_ends_at_once() {
 
 // -------------------------------------------------------------------------------------------- when the broker is away
 
+#[apply(own_broker_test)]
 fn a_second_signal_ends_a_drain_that_hangs() {
     let mut broker = Broker::own();
     let (kafka, names) = (broker.kafka(), Names::new());
@@ -215,6 +203,7 @@ fn a_second_signal_ends_a_drain_that_hangs() {
     finish_elsewhere(&mut broker, &names);
 }
 
+#[apply(own_broker_test)]
 fn a_drain_that_cannot_commit_ends_at_its_limit() {
     let mut broker = Broker::own();
     let (kafka, names) = (broker.kafka(), Names::new());

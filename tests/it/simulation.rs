@@ -40,19 +40,7 @@ const TOPIC: &str = "services";
 const GROUP: &str = "steward";
 const MAX_PAYLOAD_BYTES: u64 = 262_144;
 
-pub fn tests() -> Vec<libtest_mimic::Trial> {
-    let mut tests = trials![
-        every_event_counts_once_whatever_happens_between_the_steps,
-        the_same_seed_gives_the_same_run,
-        a_quiet_run_commits_everything,
-        an_entity_whose_thread_is_busy_gets_all_it_was_sent_before_it_started,
-        the_actors_of_a_partition_that_has_gone_are_gone,
-        a_pod_that_stops_drops_what_the_group_keeps_refusing,
-    ];
-    tests.extend(same_scenario::tests());
-    tests
-}
-
+#[apply(offline_test)]
 fn every_event_counts_once_whatever_happens_between_the_steps() {
     for seed in 1..=seeds() {
         let run = Run::play(seed, &Scenario::stormy());
@@ -60,6 +48,7 @@ fn every_event_counts_once_whatever_happens_between_the_steps() {
     }
 }
 
+#[apply(offline_test)]
 fn the_same_seed_gives_the_same_run() {
     let first = Run::play(42, &Scenario::stormy());
     let second = Run::play(42, &Scenario::stormy());
@@ -73,12 +62,14 @@ fn the_same_seed_gives_the_same_run() {
     first.assert_exact(42);
 }
 
+#[apply(offline_test)]
 fn a_quiet_run_commits_everything() {
     let run = Run::play(7, &Scenario { crashes: 0, hand_overs: 0, losses: 0, doubts: 0, ..Scenario::stormy() });
     run.assert_exact(7);
     assert!(run.seen.state.len() > 20, "the run was too short to mean anything: {} snapshots", run.seen.state.len());
 }
 
+#[apply(offline_test)]
 fn the_actors_of_a_partition_that_has_gone_are_gone() {
     let held = on_one_thread(|clock| async move {
         let mut world = World::new(5, Scenario { pods: 1, partitions: 1, ..Scenario::stormy() }, clock);
@@ -95,6 +86,7 @@ fn the_actors_of_a_partition_that_has_gone_are_gone() {
 }
 
 /// The group has given its partition to somebody else, and nobody has told it.
+#[apply(offline_test)]
 fn a_pod_that_stops_drops_what_the_group_keeps_refusing() {
     let capture = Capture::here();
     on_one_thread(|clock| async move {
@@ -120,6 +112,7 @@ fn a_pod_that_stops_drops_what_the_group_keeps_refusing() {
 }
 
 /// A mailbox is small until its actor has started, and an arbiter may be busy for long.
+#[apply(offline_test)]
 fn an_entity_whose_thread_is_busy_gets_all_it_was_sent_before_it_started() {
     const EVENTS: usize = 60;
     let kafka = MemoryKafka::new(1, TOPIC, GROUP);

@@ -6,7 +6,6 @@ mod topics;
 
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use steward::exit_code::ExitCode;
 
 use crate::support::process::{Setup, Steward};
@@ -16,16 +15,7 @@ use crate::support::world::{World, created, created_with_description, malformed,
 /// What any step of a process may take on a busy machine.
 const LIMIT: Duration = PATIENCE;
 
-pub fn trials() -> Vec<Trial> {
-    let own = broker_trials![Shared:
-        the_first_start_of_a_group_reads_from_the_earliest_record,
-        every_compression_that_kafka_knows_is_read,
-        of_two_processes_by_the_same_name_the_older_ends_and_harms_nothing,
-        a_state_that_does_not_fit_ends_the_process_and_says_how_many_it_takes,
-    ];
-    [own, refusals::trials(), topics::trials()].into_iter().flatten().collect()
-}
-
+#[apply(broker_test)]
 fn the_first_start_of_a_group_reads_from_the_earliest_record() {
     let mut world = World::new(2);
     world.produce(&[created(1).to(0), created(2).to(1), priced(1, 5).to(0), malformed(2).to(1)]);
@@ -42,6 +32,7 @@ fn the_first_start_of_a_group_reads_from_the_earliest_record() {
     assert_eq!(starts, [(Some(0), Some(0), true), (Some(1), Some(0), true)]);
 }
 
+#[apply(broker_test)]
 fn every_compression_that_kafka_knows_is_read() {
     let mut world = World::new(1);
     for (id, compression) in (1..).zip(["none", "gzip", "snappy", "lz4", "zstd"]) {
@@ -58,6 +49,7 @@ fn every_compression_that_kafka_knows_is_read() {
     assert_eq!(world.model.state().len(), 5, "one service for each compression");
 }
 
+#[apply(broker_test)]
 fn of_two_processes_by_the_same_name_the_older_ends_and_harms_nothing() {
     let mut world = World::new(2);
     let setup = world.setup().instance("the-same");
@@ -93,6 +85,7 @@ fn of_two_processes_by_the_same_name_the_older_ends_and_harms_nothing() {
     newer.assert_no_errors_but(&[]);
 }
 
+#[apply(broker_test)]
 fn a_state_that_does_not_fit_ends_the_process_and_says_how_many_it_takes() {
     let mut world = World::new(1);
     let events: Vec<_> = (0..500).map(|id| created_with_description(id, &"x".repeat(255))).collect();

@@ -12,30 +12,7 @@ use crate::support::capture::Capture;
 
 mod hottest;
 
-pub fn trials() -> Vec<libtest_mimic::Trial> {
-    let numbers = trials![
-        rates_are_of_the_interval_and_totals_of_the_process,
-        rejections_are_told_apart_by_reason_within_the_interval,
-        percentiles_are_of_the_interval,
-        what_takes_longer_than_an_hour_counts_as_an_hour,
-        an_event_from_the_future_has_no_latency_and_no_age,
-        partitions_add_up_and_disappear_with_their_ownership,
-        active_entities_never_fall_below_none,
-        an_interval_without_length_has_no_rate,
-        many_partitions_still_fit_into_the_line,
-        many_threads_count_without_losing_any,
-        the_numbers_leave_in_one_line,
-        the_first_of_a_kind_is_logged_and_the_rest_summed_up,
-        a_flood_that_stops_is_forgotten_after_its_summary,
-        a_flood_that_lasts_costs_one_summary_per_window,
-        kinds_do_not_hide_each_other,
-        kinds_without_room_count_as_one,
-        nothing_stays_uncounted_at_the_end,
-        every_event_of_a_flood_is_logged_or_summed_up_exactly_once,
-    ];
-    [numbers, hottest::trials()].into_iter().flatten().collect()
-}
-
+#[apply(offline_test)]
 fn rates_are_of_the_interval_and_totals_of_the_process() {
     let (stats, mut window, start) = counting();
     stats.events_read(300, 30_000);
@@ -51,6 +28,7 @@ fn rates_are_of_the_interval_and_totals_of_the_process() {
     assert_eq!(stats.totals().bytes, 30_100);
 }
 
+#[apply(offline_test)]
 fn rejections_are_told_apart_by_reason_within_the_interval() {
     let (stats, mut window, start) = counting();
     stats.rejected(Reason::NotFound, 1);
@@ -64,6 +42,7 @@ fn rejections_are_told_apart_by_reason_within_the_interval() {
     assert_eq!(window.close(start + 3 * SECOND, &sample()).rejected, "");
 }
 
+#[apply(offline_test)]
 fn percentiles_are_of_the_interval() {
     let (stats, mut window, start) = counting();
     stats.latency_ms(10, 98);
@@ -84,6 +63,7 @@ fn percentiles_are_of_the_interval() {
     assert_eq!((second.transactions, second.transactions_aborted, second.entity_restarts), (0, 0, 0));
 }
 
+#[apply(offline_test)]
 fn what_takes_longer_than_an_hour_counts_as_an_hour() {
     let (stats, mut window, start) = counting();
     stats.latency_ms(i64::MAX, u64::MAX / 2);
@@ -93,6 +73,7 @@ fn what_takes_longer_than_an_hour_counts_as_an_hour() {
     assert_close(line.transaction_p50_ms, 3_600_000.0);
 }
 
+#[apply(offline_test)]
 fn an_event_from_the_future_has_no_latency_and_no_age() {
     let (stats, mut window, start) = counting();
     stats.latency_ms(-5, 1);
@@ -100,6 +81,7 @@ fn an_event_from_the_future_has_no_latency_and_no_age() {
     assert_eq!((line.latency_p50_ms, line.oldest_age_ms), (0, 0));
 }
 
+#[apply(offline_test)]
 fn partitions_add_up_and_disappear_with_their_ownership() {
     let (stats, mut window, start) = counting();
     stats.own_partition(1);
@@ -125,6 +107,7 @@ fn partitions_add_up_and_disappear_with_their_ownership() {
     assert_eq!(window.close(start + 3 * SECOND, &sample()).lag, "1:0");
 }
 
+#[apply(offline_test)]
 fn active_entities_never_fall_below_none() {
     let (stats, mut window, start) = counting();
     stats.entity_woke();
@@ -135,6 +118,7 @@ fn active_entities_never_fall_below_none() {
     assert_eq!(window.close(start, &sample()).entities_active, 0);
 }
 
+#[apply(offline_test)]
 fn an_interval_without_length_has_no_rate() {
     let (stats, mut window, start) = counting();
     stats.events_read(5, 5);
@@ -142,6 +126,7 @@ fn an_interval_without_length_has_no_rate() {
     assert_eq!((line.interval_ms, line.events_per_s, line.bytes_per_s), (0, 0.0, 0.0));
 }
 
+#[apply(offline_test)]
 fn many_partitions_still_fit_into_the_line() {
     let (stats, mut window, start) = counting();
     (0..10_000).for_each(|partition| stats.own_partition(partition));
@@ -150,6 +135,7 @@ fn many_partitions_still_fit_into_the_line() {
     assert!(line.lag.ends_with(":0,..."), "{}", line.lag);
 }
 
+#[apply(offline_test)]
 fn many_threads_count_without_losing_any() {
     let (stats, mut window, start) = counting();
     std::thread::scope(|scope| {
@@ -167,6 +153,7 @@ fn many_threads_count_without_losing_any() {
     assert_eq!((line.events_total, line.transactions, line.rejected_total), (4000, 4000, 4000));
 }
 
+#[apply(offline_test)]
 fn the_numbers_leave_in_one_line() {
     let log = Capture::here();
     let (stats, mut window, start) = counting();
@@ -182,6 +169,7 @@ fn the_numbers_leave_in_one_line() {
 
 // --------------------------------------------------------------------------------------------------------- the flood
 
+#[apply(offline_test)]
 fn the_first_of_a_kind_is_logged_and_the_rest_summed_up() {
     let (mut flood, start) = flood(10);
     assert_eq!(flood.next_deadline(), None);
@@ -193,6 +181,7 @@ fn the_first_of_a_kind_is_logged_and_the_rest_summed_up() {
     assert_eq!(flood.summaries(start + WINDOW), [summary(Some("a"), 2, WINDOW, 3)]);
 }
 
+#[apply(offline_test)]
 fn a_flood_that_stops_is_forgotten_after_its_summary() {
     let (mut flood, start) = flood(10);
     flood.seen(&"a", 1, start);
@@ -203,6 +192,7 @@ fn a_flood_that_stops_is_forgotten_after_its_summary() {
     assert_eq!(flood.seen(&"a", 3, start + 2 * WINDOW), Occurrence::First);
 }
 
+#[apply(offline_test)]
 fn a_flood_that_lasts_costs_one_summary_per_window() {
     let (mut flood, start) = flood(10);
     flood.seen(&"a", 0, start);
@@ -213,6 +203,7 @@ fn a_flood_that_lasts_costs_one_summary_per_window() {
     }
 }
 
+#[apply(offline_test)]
 fn kinds_do_not_hide_each_other() {
     let (mut flood, start) = flood(10);
     assert_eq!(flood.seen(&"a", 1, start), Occurrence::First);
@@ -223,6 +214,7 @@ fn kinds_do_not_hide_each_other() {
     assert_eq!(flood.summaries(start + SECOND + WINDOW), [summary(Some("b"), 1, WINDOW, 3)]);
 }
 
+#[apply(offline_test)]
 fn kinds_without_room_count_as_one() {
     let (mut flood, start) = flood(2);
     assert_eq!(flood.seen(&"a", 1, start), Occurrence::First);
@@ -233,6 +225,7 @@ fn kinds_without_room_count_as_one() {
     assert_eq!(flood.summaries(start + WINDOW), [summary(None, 1, WINDOW, 4), summary(Some("a"), 1, WINDOW, 5)]);
 }
 
+#[apply(offline_test)]
 fn nothing_stays_uncounted_at_the_end() {
     let (mut flood, start) = flood(10);
     flood.seen(&"a", 1, start);
@@ -242,6 +235,7 @@ fn nothing_stays_uncounted_at_the_end() {
     assert_eq!(flood.next_deadline(), None);
 }
 
+#[apply(offline_test)]
 fn every_event_of_a_flood_is_logged_or_summed_up_exactly_once() {
     use proptest::prelude::*;
     let steps = prop::collection::vec((0_u8..6, 0_u64..15), 0..200);

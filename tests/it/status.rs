@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use libtest_mimic::Trial;
 use steward::engine::batches::{Head, OpenWork};
 use steward::engine::partition::PartitionState;
 use steward::engine::recovery::Topic;
@@ -13,39 +12,13 @@ use steward::observability::status::{RecoveryAt, Status};
 use steward::observability::watchdog::{IngestPressure, Observation, Stall, StallPhase, Watchdog, WatchdogLimits};
 use steward::record::{Batch, Epoch, Offset, Partition, Position};
 
-pub fn trials() -> Vec<Trial> {
-    trials![
-        a_partition_that_stands_still_among_busy_ones_is_noticed,
-        a_partition_with_nothing_to_do_never_stalls,
-        the_clock_of_a_partition_starts_when_it_has_something_to_do,
-        time_in_which_nobody_looked_does_not_count,
-        a_partition_that_waits_for_room_counts_a_tenth,
-        a_partition_that_has_read_counts_in_full_though_the_intake_is_full,
-        a_recovery_that_moves_never_stalls_however_long_it_takes,
-        a_recovery_that_waits_for_its_turn_shares_the_movement_of_the_others,
-        a_recovery_that_only_begins_anew_does_not_move,
-        what_blocks_the_recoveries_is_named_before_those_that_wait_behind_it,
-        what_waits_in_the_mailbox_is_a_route_that_stands_still,
-        a_refused_offer_leaves_nothing_in_the_mailbox,
-        the_event_that_an_entity_is_at_is_named_and_not_the_oldest_one,
-        a_transaction_that_outlives_its_partition_is_still_watched,
-        an_assignment_does_not_make_a_transaction_that_hangs_younger,
-        a_commit_that_stands_still_says_why_the_last_attempt_came_to_nothing,
-        a_partition_that_has_to_go_and_does_not_is_a_rebalance_that_stands_still,
-        a_process_outside_of_its_group_has_a_limit_of_its_own,
-        a_member_without_partitions_never_stalls,
-        a_consumer_s_thread_that_hangs_is_a_poll_that_stands_still,
-        a_key_is_found_until_its_event_is_committed,
-        of_an_ownership_that_is_over_nothing_is_left,
-    ]
-}
-
 const P0: Partition = Partition(0);
 const P1: Partition = Partition(1);
 const LIMIT: Duration = Duration::from_secs(30);
 const JOIN: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(250);
 
+#[apply(offline_test)]
 fn a_partition_that_stands_still_among_busy_ones_is_noticed() {
     let mut scene = Scene::serving(&[P0, P1]);
     scene.opens(&[(P0, 7), (P1, 3)]);
@@ -56,6 +29,7 @@ fn a_partition_that_stands_still_among_busy_ones_is_noticed() {
     assert_eq!((stall.lasts, stall.limit), (LIMIT, LIMIT));
 }
 
+#[apply(offline_test)]
 fn a_partition_with_nothing_to_do_never_stalls() {
     let mut scene = Scene::serving(&[P0]);
     scene.commits(P0, 5);
@@ -63,6 +37,7 @@ fn a_partition_with_nothing_to_do_never_stalls() {
     scene.stands_for(10 * LIMIT);
 }
 
+#[apply(offline_test)]
 fn the_clock_of_a_partition_starts_when_it_has_something_to_do() {
     let mut scene = Scene::serving(&[P0]);
     scene.commits(P0, 5);
@@ -74,6 +49,7 @@ fn the_clock_of_a_partition_starts_when_it_has_something_to_do() {
     assert_eq!(stall.waiting_for, "records to arrive; the consumer is polling");
 }
 
+#[apply(offline_test)]
 fn time_in_which_nobody_looked_does_not_count() {
     let mut scene = Scene::serving(&[P0]);
     scene.opens(&[(P0, 7)]);
@@ -84,6 +60,7 @@ fn time_in_which_nobody_looked_does_not_count() {
     assert!(stall.lasts < LIMIT + Duration::from_secs(2), "{stall:?}");
 }
 
+#[apply(offline_test)]
 fn a_partition_that_waits_for_room_counts_a_tenth() {
     let mut scene = Scene::serving(&[P0, P1]);
     scene.intake = IngestPressure::Full;
@@ -103,6 +80,7 @@ fn a_partition_that_waits_for_room_counts_a_tenth() {
     assert_eq!(stall.waiting_for, "room in the intake, which others fill");
 }
 
+#[apply(offline_test)]
 fn a_partition_that_has_read_counts_in_full_though_the_intake_is_full() {
     let mut scene = Scene::serving(&[P0]);
     scene.intake = IngestPressure::Full;
@@ -111,6 +89,7 @@ fn a_partition_that_has_read_counts_in_full_though_the_intake_is_full() {
     assert_eq!(scene.until_stall(LOOK, |_, _| {}).phase, StallPhase::Apply);
 }
 
+#[apply(offline_test)]
 fn a_recovery_that_moves_never_stalls_however_long_it_takes() {
     let mut scene = Scene::recovering(&[P0]);
     scene.status.recovery_begins(P0, scene.now);
@@ -123,6 +102,7 @@ fn a_recovery_that_moves_never_stalls_however_long_it_takes() {
     assert_eq!(stall.waiting_for, "records of the state topic: it stands at position 49 of 1000");
 }
 
+#[apply(offline_test)]
 fn a_recovery_that_waits_for_its_turn_shares_the_movement_of_the_others() {
     let mut scene = Scene::recovering(&[P0, P1]);
     scene.status.recovery_begins(P1, scene.now);
@@ -139,6 +119,7 @@ fn a_recovery_that_waits_for_its_turn_shares_the_movement_of_the_others() {
     assert_eq!((stall.phase, stall.partition), (StallPhase::Restore, Some(P0)));
 }
 
+#[apply(offline_test)]
 fn a_recovery_that_only_begins_anew_does_not_move() {
     let mut scene = Scene::recovering(&[P0]);
     let mut attempts = 0;
@@ -152,6 +133,7 @@ fn a_recovery_that_only_begins_anew_does_not_move() {
     assert!(attempts > 100, "{attempts}");
 }
 
+#[apply(offline_test)]
 fn what_blocks_the_recoveries_is_named_before_those_that_wait_behind_it() {
     let mut scene = Scene::recovering(&[P0, P1]);
     scene.status.recovery_begins(P0, scene.now);
@@ -160,6 +142,7 @@ fn what_blocks_the_recoveries_is_named_before_those_that_wait_behind_it() {
     assert_eq!(stall.partition, Some(P0), "{stall:?}");
 }
 
+#[apply(offline_test)]
 fn what_waits_in_the_mailbox_is_a_route_that_stands_still() {
     let mut scene = Scene::serving(&[P0]);
     scene.status.offers(P0, Some((Offset(4), Some(b"four"))));
@@ -180,6 +163,7 @@ fn what_waits_in_the_mailbox_is_a_route_that_stands_still() {
     assert!(stall.waiting_for.starts_with("the ingest actor, which has not come round for "), "{stall:?}");
 }
 
+#[apply(offline_test)]
 fn a_refused_offer_leaves_nothing_in_the_mailbox() {
     let mut scene = Scene::serving(&[P0]);
     scene.status.offers(P0, Some((Offset(4), None)));
@@ -187,6 +171,7 @@ fn a_refused_offer_leaves_nothing_in_the_mailbox() {
     scene.stands_for(2 * LIMIT);
 }
 
+#[apply(offline_test)]
 fn the_event_that_an_entity_is_at_is_named_and_not_the_oldest_one() {
     let mut scene = Scene::serving(&[P0, P1]);
     let seats = [scene.status.current_event(), scene.status.current_event()];
@@ -216,6 +201,7 @@ fn the_event_that_an_entity_is_at_is_named_and_not_the_oldest_one() {
     assert_eq!((stall.offset, stall.waiting_for.as_str()), (Some(Offset(3)), "the entities of a batch to finish"));
 }
 
+#[apply(offline_test)]
 fn a_transaction_that_outlives_its_partition_is_still_watched() {
     let mut scene = Scene::serving(&[P0]);
     scene.routes(P0, 7, b"seven");
@@ -231,6 +217,7 @@ fn a_transaction_that_outlives_its_partition_is_still_watched() {
     assert_eq!((stall.phase, stall.partition, stall.offset), (StallPhase::Commit, Some(P0), Some(Offset(7))));
 }
 
+#[apply(offline_test)]
 fn an_assignment_does_not_make_a_transaction_that_hangs_younger() {
     let mut scene = Scene::serving(&[P0]);
     scene.opens_decided(P0, 7);
@@ -241,6 +228,7 @@ fn an_assignment_does_not_make_a_transaction_that_hangs_younger() {
     assert_eq!(scene.until_stall(4 * LOOK, |_, _| {}).partition, Some(P0));
 }
 
+#[apply(offline_test)]
 fn a_commit_that_stands_still_says_why_the_last_attempt_came_to_nothing() {
     let mut scene = Scene::serving(&[P0]);
     scene.opens_decided(P0, 7);
@@ -261,6 +249,7 @@ fn a_commit_that_stands_still_says_why_the_last_attempt_came_to_nothing() {
     assert_eq!(stall.waiting_for, "a transaction to begin");
 }
 
+#[apply(offline_test)]
 fn a_partition_that_has_to_go_and_does_not_is_a_rebalance_that_stands_still() {
     let mut scene = Scene::serving(&[P0]);
     scene.status.stage(P0, Some(PartitionState::Revoking), scene.now);
@@ -268,6 +257,7 @@ fn a_partition_that_has_to_go_and_does_not_is_a_rebalance_that_stands_still() {
     assert_eq!((stall.phase, stall.partition, stall.limit), (StallPhase::Rebalance, Some(P0), LIMIT));
 }
 
+#[apply(offline_test)]
 fn a_process_outside_of_its_group_has_a_limit_of_its_own() {
     let mut scene = Scene::new();
     scene.stands_for(JOIN - 2 * LOOK);
@@ -288,10 +278,12 @@ fn a_process_outside_of_its_group_has_a_limit_of_its_own() {
     assert_eq!(stall.waiting_for, "the group to take the process in: the consumer has no member id");
 }
 
+#[apply(offline_test)]
 fn a_member_without_partitions_never_stalls() {
     Scene::serving(&[]).stands_for(10 * JOIN);
 }
 
+#[apply(offline_test)]
 fn a_consumer_s_thread_that_hangs_is_a_poll_that_stands_still() {
     let mut scene = Scene::serving(&[P0]);
     scene.does_source_turn = false;
@@ -300,6 +292,7 @@ fn a_consumer_s_thread_that_hangs_is_a_poll_that_stands_still() {
     assert_eq!(stall.waiting_for, "a call of the consumer to return");
 }
 
+#[apply(offline_test)]
 fn a_key_is_found_until_its_event_is_committed() {
     let scene = Scene::serving(&[P0]);
     let mut batch = Batch::new(P0, Epoch(1), Position(0));
@@ -317,6 +310,7 @@ fn a_key_is_found_until_its_event_is_committed() {
     assert_eq!(scene.status.key_at(P0, Offset(4)), None);
 }
 
+#[apply(offline_test)]
 fn of_an_ownership_that_is_over_nothing_is_left() {
     let scene = Scene::serving(&[P0]);
     scene.commits(P0, 5);

@@ -9,7 +9,6 @@ mod twins;
 
 use std::sync::{Arc, Mutex};
 
-use libtest_mimic::Trial;
 use steward::app::SystemClock;
 use steward::app::client_events::ClientLog;
 use steward::app::pipeline::{Pipeline, PipelineParts, plain};
@@ -22,20 +21,12 @@ use crate::support::names::Names;
 use crate::support::wait::{PATIENCE, wait_until};
 use fragile::{ENCODE_PANIC, Fragile, PANIC};
 
-pub fn trials() -> Vec<Trial> {
-    let mut trials = broker_trials![Shared:
-        a_panic_costs_one_restart_and_one_dlq_record_and_nobody_else_notices,
-        a_panic_while_the_state_is_written_costs_the_event_that_made_it,
-        a_flood_of_panics_of_one_key_loses_nothing_of_the_others,
-    ];
-    trials.extend(twins::trials());
-    trials
-}
-
+#[apply(broker_test)]
 fn a_panic_costs_one_restart_and_one_dlq_record_and_nobody_else_notices() {
     check_one_panic(PANIC);
 }
 
+#[apply(broker_test)]
 fn a_panic_while_the_state_is_written_costs_the_event_that_made_it() {
     check_one_panic(ENCODE_PANIC);
 }
@@ -65,6 +56,7 @@ fn check_one_panic(panic: &str) {
 }
 
 /// Batches of one record each, so that each panic is a restart of its own.
+#[apply(broker_test)]
 fn a_flood_of_panics_of_one_key_loses_nothing_of_the_others() {
     let mut config = Config::default();
     config.limits.max_batch_records = 1;

@@ -19,33 +19,10 @@ use steward::record::{Headers, Offset, Record};
 
 use crate::support::capture::{Capture, PATIENCE, parse};
 
-pub fn trials() -> Vec<libtest_mimic::Trial> {
-    trials![
-        a_line_is_flat_and_starts_with_what_every_line_has,
-        whatever_the_texts_hold_a_line_is_one_json_object,
-        whatever_the_texts_hold_a_line_for_people_is_one_line_without_control_characters,
-        a_text_is_cut_at_its_bound_between_characters,
-        a_line_with_too_many_fields_says_that_it_is_truncated,
-        a_number_that_json_has_no_word_for_is_null,
-        a_line_of_a_library_cannot_take_the_name_of_an_event,
-        a_line_for_people_reads_from_left_to_right,
-        colours_are_for_terminals_alone,
-        a_wrong_level_is_refused_by_name,
-        a_filter_can_show_one_target_in_more_detail,
-        a_failure_before_the_log_is_up_leaves_a_line,
-        a_panic_leaves_a_line,
-        a_panic_in_entity_code_tells_where_and_is_no_error,
-        the_level_changes_while_the_log_is_in_use_on_every_thread,
-        a_test_fails_on_an_error_that_it_did_not_announce,
-        a_test_can_wait_for_a_line_of_another_thread,
-        a_test_on_one_thread_waits_while_the_clock_is_paused,
-        the_log_of_a_child_process_is_read_line_by_line,
-    ]
-}
-
 /// 2026-01-31T12:00:00.007Z
 const NOW_MS: i64 = 1_769_860_800_007;
 
+#[apply(offline_test)]
 fn a_line_is_flat_and_starts_with_what_every_line_has() {
     let lines = lines_of(LogStyle::Json, everything(), || {
         let key = KeyPolicy::Plain.show(b"7");
@@ -72,6 +49,7 @@ fn a_line_is_flat_and_starts_with_what_every_line_has() {
     );
 }
 
+#[apply(offline_test)]
 fn whatever_the_texts_hold_a_line_is_one_json_object() {
     property(&(any_text(), any_text(), any::<i64>(), any::<f64>()), |(detail, code, number, fraction)| {
         let lines = lines_of(LogStyle::Json, everything(), || {
@@ -97,6 +75,7 @@ fn whatever_the_texts_hold_a_line_is_one_json_object() {
     });
 }
 
+#[apply(offline_test)]
 fn whatever_the_texts_hold_a_line_for_people_is_one_line_without_control_characters() {
     property(&(any_text(), any_text()), |(detail, code)| {
         let lines = lines_of(LogStyle::Text, everything(), || {
@@ -112,6 +91,7 @@ fn whatever_the_texts_hold_a_line_for_people_is_one_line_without_control_charact
     });
 }
 
+#[apply(offline_test)]
 fn a_text_is_cut_at_its_bound_between_characters() {
     let written = |detail: &str| {
         let lines = lines_of(LogStyle::Json, everything(), || {
@@ -130,6 +110,7 @@ fn a_text_is_cut_at_its_bound_between_characters() {
     assert_eq!(escaped.chars().count(), (MAX_TEXT_BYTES - 3) / 6 + 1);
 }
 
+#[apply(offline_test)]
 fn a_line_with_too_many_fields_says_that_it_is_truncated() {
     let long = "x".repeat(10_000);
     let long = long.as_str();
@@ -144,11 +125,13 @@ fn a_line_with_too_many_fields_says_that_it_is_truncated() {
     }
 }
 
+#[apply(offline_test)]
 fn a_number_that_json_has_no_word_for_is_null() {
     let lines = lines_of(LogStyle::Json, everything(), || tracing::info!(ratio = f64::NAN, peak = f64::INFINITY));
     assert!(lines[0].ends_with(r#""ratio":null,"peak":null}"#), "{}", lines[0]);
 }
 
+#[apply(offline_test)]
 fn a_line_of_a_library_cannot_take_the_name_of_an_event() {
     let lines = lines_of(LogStyle::Json, everything(), || {
         tracing::info!(event = "lost_write_repaired", level = "ERROR", timestamp = 1, "hello");
@@ -162,6 +145,7 @@ fn a_line_of_a_library_cannot_take_the_name_of_an_event() {
     assert_eq!(line["field.timestamp"], 1);
 }
 
+#[apply(offline_test)]
 fn a_line_for_people_reads_from_left_to_right() {
     let emit = || ThreadPanicked { thread: "commit", location: "src/x.rs:1:2", detail: "no \"way\"\u{1b}[2J" }.emit();
     assert_eq!(
@@ -176,6 +160,7 @@ fn a_line_for_people_reads_from_left_to_right() {
     assert!(coloured[0].ends_with("\u{1b}[0m"), "{coloured:?}");
 }
 
+#[apply(offline_test)]
 fn colours_are_for_terminals_alone() {
     let terminal = Surroundings { terminal: true, no_color: false };
     let quiet = Surroundings { terminal: true, no_color: true };
@@ -191,6 +176,7 @@ fn colours_are_for_terminals_alone() {
     check(LogFormat::Json, pipe, LogStyle::Json);
 }
 
+#[apply(offline_test)]
 fn a_wrong_level_is_refused_by_name() {
     for right in [
         "info",
@@ -215,6 +201,7 @@ fn a_wrong_level_is_refused_by_name() {
     assert!(refused("info,librdkafka=loud").contains(r#""librdkafka=loud""#));
 }
 
+#[apply(offline_test)]
 fn a_filter_can_show_one_target_in_more_detail() {
     let shown = |level: &str| {
         let filter = LogFilter::parse(level).expect("it is right");
@@ -232,6 +219,7 @@ fn a_filter_can_show_one_target_in_more_detail() {
     assert_eq!(shown("debug,librdkafka=info"), [BecameReady::NAME, TransactionCommitted::NAME]);
 }
 
+#[apply(offline_test)]
 fn a_failure_before_the_log_is_up_leaves_a_line() {
     let (out, lines) = gathering();
     let failed = ProcessFailed { exit_code: 2, exit_name: "configuration", error: "log.level is \"inof\"" };
@@ -246,6 +234,7 @@ fn a_failure_before_the_log_is_up_leaves_a_line() {
     );
 }
 
+#[apply(offline_test)]
 fn a_panic_leaves_a_line() {
     let log = Capture::here();
     log.announce(ThreadPanicked::NAME);
@@ -258,6 +247,7 @@ fn a_panic_leaves_a_line() {
     assert!(line.text("location").starts_with("tests/it/telemetry.rs:"), "{line:?}");
 }
 
+#[apply(offline_test)]
 fn a_panic_in_entity_code_tells_where_and_is_no_error() {
     let log = Capture::here();
     let _hook = Hook::installed(panicked_in_entity_code);
@@ -276,6 +266,7 @@ fn a_panic_in_entity_code_tells_where_and_is_no_error() {
     assert!(!panicked_in_entity_code("here"));
 }
 
+#[apply(offline_test)]
 fn the_level_changes_while_the_log_is_in_use_on_every_thread() {
     let (out, lines) = gathering();
     let filter = |level: &str| LogFilter::parse(level).expect("it is right");
@@ -303,6 +294,7 @@ fn the_level_changes_while_the_log_is_in_use_on_every_thread() {
     assert!(levels.set(filter("info")).is_err(), "there is no log any more");
 }
 
+#[apply(offline_test)]
 fn a_test_fails_on_an_error_that_it_did_not_announce() {
     let failed = |announced: &'static str| {
         let (log, dispatch) = elsewhere();
@@ -317,6 +309,7 @@ fn a_test_fails_on_an_error_that_it_did_not_announce() {
     assert!(!failed(ProcessFailed::NAME));
 }
 
+#[apply(offline_test)]
 fn a_test_can_wait_for_a_line_of_another_thread() {
     let (log, dispatch) = elsewhere();
     let other = std::thread::spawn(move || {
@@ -329,6 +322,7 @@ fn a_test_can_wait_for_a_line_of_another_thread() {
     other.join().expect("it does not panic");
 }
 
+#[apply(offline_test)]
 fn a_test_on_one_thread_waits_while_the_clock_is_paused() {
     let log = Capture::here();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
@@ -343,6 +337,7 @@ fn a_test_on_one_thread_waits_while_the_clock_is_paused() {
     });
 }
 
+#[apply(offline_test)]
 fn the_log_of_a_child_process_is_read_line_by_line() {
     let mut lines = lines_of(LogStyle::Json, everything(), || BecameReady { assigned: 1, took_ms: 5 }.emit());
     lines.push("Killed".to_owned());

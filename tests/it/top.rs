@@ -4,7 +4,6 @@ use std::fs::File;
 use std::process::Stdio;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use libtest_mimic::Trial;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
@@ -16,28 +15,9 @@ use steward::tools::top::{Colours, Sort, Then, View, draw, plain};
 use crate::cli::{Ran, Running, command, folder};
 use crate::log_reader::{failed, prefixed, start, stats, warning, written};
 
-pub fn trials() -> Vec<Trial> {
-    trials![
-        three_pods_and_what_they_add_up_to_are_drawn,
-        a_pod_that_goes_silent_is_told_and_not_counted,
-        a_selected_pod_shows_its_own_numbers_and_warnings,
-        keys_do_what_the_help_says,
-        a_paused_picture_stands_still,
-        the_end_of_the_input_is_told_and_stops_the_clock,
-        the_busiest_keys_are_shown_where_they_are_told,
-        the_slowest_keys_are_shown_where_there_are_any,
-        the_event_that_waits_longest_is_named_with_its_pod,
-        every_size_of_a_terminal_is_drawn_on,
-        without_colours_nothing_is_coloured,
-        what_would_steer_a_terminal_is_shown_as_an_escape,
-        without_a_terminal_a_plain_table_is_printed_at_the_end,
-        a_log_without_a_line_of_steward_is_told,
-        the_clock_of_a_plain_table_is_the_log,
-    ]
-}
-
 const SIZE: (u16, u16) = (150, 40);
 
+#[apply(offline_test)]
 fn three_pods_and_what_they_add_up_to_are_drawn() {
     let screen = drawn(&three_pods(), at(12), SIZE);
     assert!(row(&screen, "total").contains("600"), "{}", row(&screen, "total"));
@@ -51,6 +31,7 @@ fn three_pods_and_what_they_add_up_to_are_drawn() {
     assert!(warned.contains("WARN") && warned.contains("steward-1") && warned.contains("partitions=3"), "{warned}");
 }
 
+#[apply(offline_test)]
 fn a_pod_that_goes_silent_is_told_and_not_counted() {
     let mut view = three_pods();
     view.tell(&read(prefixed("steward-2", &serving(50, 300)).as_bytes()), at(50));
@@ -60,6 +41,7 @@ fn a_pod_that_goes_silent_is_told_and_not_counted() {
     assert!(row(&screen, "total").contains(" 300 "), "{}", row(&screen, "total"));
 }
 
+#[apply(offline_test)]
 fn a_selected_pod_shows_its_own_numbers_and_warnings() {
     let mut view = three_pods();
     assert!(text(&drawn(&view, at(12), SIZE)).contains("events/s of total"));
@@ -71,6 +53,7 @@ fn a_selected_pod_shows_its_own_numbers_and_warnings() {
     assert!(text(&drawn(&view, at(12), SIZE)).contains("partitions=3"));
 }
 
+#[apply(offline_test)]
 fn keys_do_what_the_help_says() {
     let mut view = three_pods();
     assert_eq!(press(&mut view, KeyCode::Char('?')), Then::GoOn);
@@ -94,6 +77,7 @@ fn keys_do_what_the_help_says() {
     assert_eq!(press(&mut view, KeyCode::Char('c')), Then::GoOn);
 }
 
+#[apply(offline_test)]
 fn a_paused_picture_stands_still() {
     let mut view = three_pods();
     let before = drawn(&view, at(12), SIZE);
@@ -106,6 +90,7 @@ fn a_paused_picture_stands_still() {
     assert!(text(&drawn(&view, at(13), SIZE)).contains("steward-3"), "what came meanwhile was read");
 }
 
+#[apply(offline_test)]
 fn the_end_of_the_input_is_told_and_stops_the_clock() {
     let mut view = three_pods();
     view.end_input(at(12));
@@ -113,6 +98,7 @@ fn the_end_of_the_input_is_told_and_stops_the_clock() {
     assert!(screen.contains("input ended") && screen.contains("3 heard") && screen.contains("00:00:12"), "{screen}");
 }
 
+#[apply(offline_test)]
 fn the_busiest_keys_are_shown_where_they_are_told() {
     let mut view = View::new("-", Colours::None);
     assert!(text(&drawn(&view, at(0), SIZE)).contains("no line of steward yet"));
@@ -124,6 +110,7 @@ fn the_busiest_keys_are_shown_where_they_are_told() {
     assert!(keys[0].contains("42 ") && keys[1].contains("7 "), "{keys:?}");
 }
 
+#[apply(offline_test)]
 fn the_slowest_keys_are_shown_where_there_are_any() {
     let mut view = three_pods();
     assert!(!text(&drawn(&view, at(12), SIZE)).contains("slowest keys"));
@@ -143,6 +130,7 @@ fn the_slowest_keys_are_shown_where_there_are_any() {
     assert!(!silent.contains("slowest keys") && !silent.contains("1900"), "{silent}");
 }
 
+#[apply(offline_test)]
 fn the_event_that_waits_longest_is_named_with_its_pod() {
     let mut view = three_pods();
     assert!(!text(&drawn(&view, at(12), SIZE)).contains("waits longest"), "no pod has told of any");
@@ -166,6 +154,7 @@ fn the_event_that_waits_longest_is_named_with_its_pod() {
     assert!(!text(&drawn(&view, at(13), SIZE)).contains("waits longest"));
 }
 
+#[apply(offline_test)]
 fn every_size_of_a_terminal_is_drawn_on() {
     let mut view = three_pods();
     for width in [1, 2, 10, 47, 48, 60, 80, 300] {
@@ -180,6 +169,7 @@ fn every_size_of_a_terminal_is_drawn_on() {
     assert!(small.contains("steward-2") && small.contains("WARN"), "{small}");
 }
 
+#[apply(offline_test)]
 fn without_colours_nothing_is_coloured() {
     let mut view = View::new("-", Colours::None);
     tell_three_pods(&mut view);
@@ -189,6 +179,7 @@ fn without_colours_nothing_is_coloured() {
     assert!(!is_plain(&drawn(&three_pods(), at(60), SIZE)));
 }
 
+#[apply(offline_test)]
 fn what_would_steer_a_terminal_is_shown_as_an_escape() {
     let mut view = View::new("-", Colours::Sixteen);
     let evil = "\u{1b}]0;mine\u{7}\u{202e}";
@@ -214,6 +205,7 @@ fn what_would_steer_a_terminal_is_shown_as_an_escape() {
 
 // ---------------------------------------------------------------------------------------------------- without screen
 
+#[apply(offline_test)]
 fn without_a_terminal_a_plain_table_is_printed_at_the_end() {
     let lines = [
         "an ingress says something".to_owned(),
@@ -232,11 +224,13 @@ fn without_a_terminal_a_plain_table_is_printed_at_the_end() {
     }
 }
 
+#[apply(offline_test)]
 fn a_log_without_a_line_of_steward_is_told() {
     let printed = top(&["top"], "hello\nworld\n").ok();
     assert_eq!(printed, "no line of steward was read; 2 other lines were\n");
 }
 
+#[apply(offline_test)]
 fn the_clock_of_a_plain_table_is_the_log() {
     let lines = [prefixed("a", &serving(0, 1)), prefixed("b", &serving(100, 1))];
     let printed = top(&["top"], &lines.join("\n")).ok();

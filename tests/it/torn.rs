@@ -7,7 +7,6 @@
 mod steward;
 mod storm;
 
-use libtest_mimic::Trial;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::producer::Producer as _;
@@ -18,15 +17,6 @@ use crate::support::names::Names;
 use crate::support::proxy::{Api, ClientSees, ProxiedBroker};
 use crate::support::wait::{Deadline, PATIENCE};
 
-pub fn trials() -> Vec<Trial> {
-    let plain = broker_trials![Own:
-        a_plain_loop_loses_a_write_to_a_delayed_abort,
-        a_plain_loop_doubles_a_write_by_a_delayed_commit,
-        a_plain_loop_goes_back_to_older_offsets_that_came_late,
-    ];
-    plain.into_iter().chain(steward::trials()).chain(storm::trials()).collect()
-}
-
 /// The broker's code for success.
 const DONE: Option<i16> = Some(0);
 /// The broker's code for a producer that a newer one has fenced.
@@ -34,6 +24,7 @@ const FENCED: Option<i16> = Some(47);
 
 // ------------------------------------------------------------------------------------------------------- plain loops
 
+#[apply(own_broker_test)]
 fn a_plain_loop_loses_a_write_to_a_delayed_abort() {
     let broker = ProxiedBroker::start();
     let plain = Plain::over(&broker);
@@ -55,6 +46,7 @@ fn a_plain_loop_loses_a_write_to_a_delayed_abort() {
     assert_eq!(committed, [Some(2)], "and the input counts as done, so that nobody does it again");
 }
 
+#[apply(own_broker_test)]
 fn a_plain_loop_doubles_a_write_by_a_delayed_commit() {
     let broker = ProxiedBroker::start();
     let plain = Plain::over(&broker);
@@ -80,6 +72,7 @@ fn a_plain_loop_doubles_a_write_by_a_delayed_commit() {
     assert_eq!(plain.read(), ["first", "one half", "one half", "other half"], "an aborted half is seen");
 }
 
+#[apply(own_broker_test)]
 fn a_plain_loop_goes_back_to_older_offsets_that_came_late() {
     let broker = ProxiedBroker::start();
     let plain = Plain::over(&broker);

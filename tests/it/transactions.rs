@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use rdkafka::ClientConfig;
@@ -33,36 +32,11 @@ use crate::support::member::Member;
 use crate::support::names::{Names, unique};
 use crate::support::wait::{PATIENCE, wait_until};
 
-pub fn trials() -> Vec<Trial> {
-    let mut trials = trials![
-        an_end_that_may_have_been_sent_twice_is_no_answer,
-        each_error_of_the_broker_gets_its_answer,
-        a_missing_permission_to_produce_is_a_refusal,
-        the_phase_tells_what_the_thread_waits_for,
-        without_a_broker_a_renewal_fails_within_its_limit,
-        a_call_that_never_returns_is_given_up_with_its_producer,
-        calls_are_given_up_until_too_many_are_outstanding,
-    ];
-    // An answer that is late counts as none.
-    trials.extend(broker_trials![SharedAlone:
-        a_small_transaction_takes_milliseconds,
-        a_commit_shows_state_dlq_records_and_offsets_at_once,
-        a_term_that_ends_after_the_metadata_was_taken_lets_nothing_through,
-        content_of_an_ended_term_opens_no_transaction,
-        a_consumer_that_never_joined_commits_nothing,
-        an_old_generation_commits_nothing,
-        a_newer_producer_of_the_same_name_fences_the_older,
-        a_transaction_that_timed_out_is_told_from_one_that_another_process_fenced,
-        a_record_that_is_too_large_is_named_and_passes_without_its_value,
-        a_snapshot_that_is_too_large_passes_without_its_trace_context,
-        offsets_alone_commit_one_after_the_other,
-        before_a_renewal_there_is_no_producer,
-    ]);
-    trials
-}
-
 const P0: Partition = Partition(0);
 
+// Tests with a real broker run alone: a response that is late counts as no response.
+
+#[apply(lone_broker_test)]
 fn a_commit_shows_state_dlq_records_and_offsets_at_once() {
     let pod = Pod::joins(1);
     let trace = TraceContext { traceparent: Some(Box::from(&b"00-aa"[..])), tracestate: Some(Box::from(&b"\xff"[..])) };
@@ -113,6 +87,7 @@ fn a_commit_shows_state_dlq_records_and_offsets_at_once() {
     assert_eq!(pod.renews(), [(P0, Some(Committed { position: Position(9), mark: "run/1".to_owned() }))]);
 }
 
+#[apply(lone_broker_test)]
 fn a_term_that_ends_after_the_metadata_was_taken_lets_nothing_through() {
     let ownership = Arc::new(Ownership::new());
     let epoch = ownership.begin(P0);
@@ -136,6 +111,7 @@ fn a_term_that_ends_after_the_metadata_was_taken_lets_nothing_through() {
     assert_eq!(pod.renews(), [(P0, None)]);
 }
 
+#[apply(lone_broker_test)]
 fn content_of_an_ended_term_opens_no_transaction() {
     let pod = Pod::joins(1);
     pod.ownership.end(P0);
@@ -144,6 +120,7 @@ fn content_of_an_ended_term_opens_no_transaction() {
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
 }
 
+#[apply(lone_broker_test)]
 fn a_consumer_that_never_joined_commits_nothing() {
     let ownership = Arc::new(Ownership::new());
     let epoch = ownership.begin(P0);
@@ -158,6 +135,7 @@ fn a_consumer_that_never_joined_commits_nothing() {
     assert_eq!(pod.renews(), [(P0, None)]);
 }
 
+#[apply(lone_broker_test)]
 fn an_old_generation_commits_nothing() {
     let ownership = Arc::new(Ownership::new());
     let epoch = ownership.begin(P0);
@@ -183,6 +161,7 @@ fn an_old_generation_commits_nothing() {
     assert!(matches!(again, CommitOutcome::Committed { .. }), "{again:?}");
 }
 
+#[apply(lone_broker_test)]
 fn a_newer_producer_of_the_same_name_fences_the_older() {
     let pod = Pod::joins(1);
     let twin = pod.thread(pod.view());
@@ -197,6 +176,7 @@ fn a_newer_producer_of_the_same_name_fences_the_older() {
     assert_eq!(values, [Some(b"new".to_vec())]);
 }
 
+#[apply(lone_broker_test)]
 fn a_transaction_that_timed_out_is_told_from_one_that_another_process_fenced() {
     let ownership = Arc::new(Ownership::new());
     let epoch = ownership.begin(P0);
@@ -217,6 +197,7 @@ fn a_transaction_that_timed_out_is_told_from_one_that_another_process_fenced() {
     assert_eq!(pod.renews(), [(P0, None)]);
 }
 
+#[apply(lone_broker_test)]
 fn a_record_that_is_too_large_is_named_and_passes_without_its_value() {
     let pod = Pod::joins(1);
     let noise: Vec<u8> = (0..10_000_000_u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
@@ -245,6 +226,7 @@ fn a_record_that_is_too_large_is_named_and_passes_without_its_value() {
     assert_eq!(dlq[1].headers[6..], expected);
 }
 
+#[apply(lone_broker_test)]
 fn a_snapshot_that_is_too_large_passes_without_its_trace_context() {
     let pod = Pod::joins(1);
     let mut random = ChaCha8Rng::seed_from_u64(1);
@@ -262,6 +244,7 @@ fn a_snapshot_that_is_too_large_passes_without_its_trace_context() {
     assert_eq!(pod.kafka.read_committed(&pod.names.state).len(), 2);
 }
 
+#[apply(lone_broker_test)]
 fn offsets_alone_commit_one_after_the_other() {
     let pod = Pod::joins(1);
     for number in 1..=5 {
@@ -271,6 +254,7 @@ fn offsets_alone_commit_one_after_the_other() {
     assert_eq!(pod.renews(), [(P0, Some(Committed { position: Position(5), mark: "run/5".to_owned() }))]);
 }
 
+#[apply(lone_broker_test)]
 fn before_a_renewal_there_is_no_producer() {
     let pod = Pod::joins(1);
     let fresh = pod.thread(pod.view());
@@ -279,6 +263,7 @@ fn before_a_renewal_there_is_no_producer() {
     assert_eq!(fresh.phase().get().0, CommitStep::Idle);
 }
 
+#[apply(lone_broker_test)]
 fn a_small_transaction_takes_milliseconds() {
     let pod = Pod::joins(1);
     let mut took = Vec::new();
@@ -299,6 +284,7 @@ fn a_small_transaction_takes_milliseconds() {
 //
 // The mock broker's transactions are a facade: nothing is isolated, nothing is fenced. It shows how answers are read.
 
+#[apply(offline_test)]
 fn an_end_that_may_have_been_sent_twice_is_no_answer() {
     let mock = Mock::new();
     assert!(matches!(mock.commits(1), CommitOutcome::Committed { .. }));
@@ -312,6 +298,7 @@ fn an_end_that_may_have_been_sent_twice_is_no_answer() {
     assert!(matches!(mock.commits(2), CommitOutcome::Committed { .. }));
 }
 
+#[apply(offline_test)]
 fn each_error_of_the_broker_gets_its_answer() {
     use RDKafkaApiKey::{AddOffsetsToTxn, EndTxn, TxnOffsetCommit};
     use RDKafkaRespErr::*;
@@ -345,6 +332,7 @@ fn each_error_of_the_broker_gets_its_answer() {
     }
 }
 
+#[apply(offline_test)]
 fn a_missing_permission_to_produce_is_a_refusal() {
     let mock = Mock::new();
     let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
@@ -363,6 +351,7 @@ fn a_missing_permission_to_produce_is_a_refusal() {
     assert!(matches!(mock.commits(1), CommitOutcome::Committed { .. }));
 }
 
+#[apply(offline_test)]
 fn the_phase_tells_what_the_thread_waits_for() {
     let mock = Mock::new();
     let phase = mock.transactions.phase();
@@ -379,6 +368,7 @@ fn the_phase_tells_what_the_thread_waits_for() {
     assert_eq!(phase.get().0, CommitStep::Idle);
 }
 
+#[apply(offline_test)]
 fn without_a_broker_a_renewal_fails_within_its_limit() {
     let mock = Mock::new();
     mock.cluster.broker_down(1).expect("the mock obeys");
@@ -391,6 +381,7 @@ fn without_a_broker_a_renewal_fails_within_its_limit() {
 }
 
 /// Told so of the coordinator, the library waits for a broker to come or go before it asks again, and for nothing else.
+#[apply(offline_test)]
 fn a_call_that_never_returns_is_given_up_with_its_producer() {
     let timeout = Duration::from_secs(1);
     let mock = Mock::within(timeout);
@@ -415,6 +406,7 @@ fn a_call_that_never_returns_is_given_up_with_its_producer() {
     assert!(matches!(next, CommitOutcome::Committed { .. }), "{next:?}");
 }
 
+#[apply(offline_test)]
 fn calls_are_given_up_until_too_many_are_outstanding() {
     for outstanding in 1..=2 * MAX_ABANDONED {
         let answer = given_up(CommitStep::SendingOffsets, Duration::from_secs(12), outstanding);

@@ -2,41 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use libtest_mimic::Trial;
 use steward::entity::Reason;
 use steward::testing::reference::{Model, ModelVerdict};
 use steward::testing::workload::{EventKind, GeneratedEvent, InvalidKind, OddKind, Workload, WorkloadError};
 
-pub fn trials() -> Vec<Trial> {
-    trials![
-        every_event_is_judged_as_it_was_meant,
-        every_kind_occurs_in_a_long_stream,
-        a_stream_over_one_key_is_judged_as_it_was_meant,
-        the_same_seed_gives_the_same_bytes_for_ever,
-        another_seed_gives_another_stream,
-        valid_events_come_in_the_shares_asked_for,
-        invalid_events_come_in_the_share_asked_for,
-        popular_keys_get_most_of_the_events,
-        keys_are_all_alike_without_an_exponent,
-        creations_have_a_realistic_size,
-        timestamps_rise_from_the_start_given,
-        the_largest_payload_is_exactly_the_limit,
-        kinds_are_read_back_from_their_names,
-        the_kinds_cover_every_reason_but_a_panic,
-        parameters_that_make_no_sense_are_refused_with_a_remedy,
-    ]
-}
-
+#[apply(offline_test)]
 fn every_event_is_judged_as_it_was_meant() {
     let workload = Workload { events: 20_000, keys: 500, invalid_share: 0.3, odd_share: 0.2, ..everything() };
     assert_judged_as_meant(&workload);
 }
 
+#[apply(offline_test)]
 fn a_stream_over_one_key_is_judged_as_it_was_meant() {
     let workload = Workload { events: 3_000, keys: 1, deletes: 1.0, creates: 1.0, updates: 1.0, ..everything() };
     assert_judged_as_meant(&workload);
 }
 
+#[apply(offline_test)]
 fn every_kind_occurs_in_a_long_stream() {
     let workload = Workload { events: 20_000, keys: 300, invalid_share: 0.4, odd_share: 0.2, ..everything() };
     let counts = counts(&events(&workload));
@@ -49,6 +31,7 @@ fn every_kind_occurs_in_a_long_stream() {
 
 /// The hashes of what two workloads have always given. Whoever changes the generator changes what every recorded
 /// seed means; say so in the changelog.
+#[apply(offline_test)]
 fn the_same_seed_gives_the_same_bytes_for_ever() {
     let zipf = Workload { events: 5_000, keys: 1_000, zipf_exponent: 1.1, ..everything() };
     let uniform = Workload { events: 5_000, keys: 1_000, seed: 42, ..Workload::default() };
@@ -58,12 +41,14 @@ fn the_same_seed_gives_the_same_bytes_for_ever() {
     );
 }
 
+#[apply(offline_test)]
 fn another_seed_gives_another_stream() {
     let first = Workload { events: 100, ..Workload::default() };
     let second = Workload { seed: 2, ..first.clone() };
     assert_ne!(events(&first), events(&second));
 }
 
+#[apply(offline_test)]
 fn valid_events_come_in_the_shares_asked_for() {
     let workload = Workload { events: 40_000, keys: 5_000, invalid_share: 0.0, odd_share: 0.0, ..Workload::default() };
     let counts = counts(&events(&workload));
@@ -73,20 +58,24 @@ fn valid_events_come_in_the_shares_asked_for() {
     assert_close("deletes", share(EventKind::Deleted), 0.03, 0.01);
 }
 
+#[apply(offline_test)]
 fn invalid_events_come_in_the_share_asked_for() {
     let events = events(&Workload { events: 40_000, invalid_share: 0.05, ..Workload::default() });
     let invalid = events.iter().filter(|event| event.kind.reason().is_some()).count();
     assert_close("invalid events", invalid as f64 / 40_000.0, 0.05, 0.005);
 }
 
+#[apply(offline_test)]
 fn popular_keys_get_most_of_the_events() {
     assert!(share_of_the_ten_most_frequent(1.2) > 0.4);
 }
 
+#[apply(offline_test)]
 fn keys_are_all_alike_without_an_exponent() {
     assert!(share_of_the_ten_most_frequent(0.0) < 0.05);
 }
 
+#[apply(offline_test)]
 fn creations_have_a_realistic_size() {
     let events = events(&Workload { events: 20_000, creates: 1.0, updates: 0.0, ..Workload::default() });
     let sizes: Vec<usize> = events
@@ -98,6 +87,7 @@ fn creations_have_a_realistic_size() {
     assert!((170.0..=220.0).contains(&mean), "creations have {mean} bytes on average");
 }
 
+#[apply(offline_test)]
 fn timestamps_rise_from_the_start_given() {
     let workload = Workload { events: 1_000, start_timestamp_ms: 5_000, interval_ms: 10, ..Workload::default() };
     let times: Vec<i64> = events(&workload).iter().map(|event| event.timestamp_ms).collect();
@@ -106,6 +96,7 @@ fn timestamps_rise_from_the_start_given() {
     assert_close("the mean interval", (times[999] - 5_000) as f64 / 999.0, 10.0, 1.0);
 }
 
+#[apply(offline_test)]
 fn the_largest_payload_is_exactly_the_limit() {
     let length = |kind: EventKind, limit: u64| {
         let workload = Workload { events: 4_000, keys: 50, max_payload_bytes: limit, odd_share: 0.5, ..everything() };
@@ -116,6 +107,7 @@ fn the_largest_payload_is_exactly_the_limit() {
     assert_eq!(length(EventKind::Invalid(InvalidKind::TooLarge), 1024), 1025);
 }
 
+#[apply(offline_test)]
 fn kinds_are_read_back_from_their_names() {
     for kind in InvalidKind::ALL {
         assert_eq!(kind.to_string().parse(), Ok(kind));
@@ -128,6 +120,7 @@ fn kinds_are_read_back_from_their_names() {
     assert!(error.contains("nonsense") && error.contains("missing-key, empty-key"), "{error}");
 }
 
+#[apply(offline_test)]
 fn the_kinds_cover_every_reason_but_a_panic() {
     let covered: Vec<Reason> = InvalidKind::ALL.map(InvalidKind::reason).into();
     for reason in Reason::ALL {
@@ -135,6 +128,7 @@ fn the_kinds_cover_every_reason_but_a_panic() {
     }
 }
 
+#[apply(offline_test)]
 fn parameters_that_make_no_sense_are_refused_with_a_remedy() {
     let refused = |change: fn(&mut Workload)| {
         let mut workload = Workload::default();

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 
-use libtest_mimic::Trial;
 use steward::config::Tls;
 use steward::config::properties::{
     PropertyScope, PropertyVerdict, {self},
@@ -11,14 +10,7 @@ use steward::config::properties::{
 
 use super::{parse, parse_with};
 
-pub fn tests() -> Vec<Trial> {
-    trials![
-        properties_are_passed_on_however_they_are_written,
-        properties_that_would_break_a_promise_are_refused_with_the_reason,
-        each_property_of_librdkafka_is_decided_about_and_reaches_the_right_clients,
-    ]
-}
-
+#[apply(offline_test)]
 fn properties_are_passed_on_however_they_are_written() {
     let text = "[kafka.properties]\n'fetch.wait.max.ms' = '10'\nfetch.min.bytes = 2\n'check.crcs' = true\n";
     let variables =
@@ -30,6 +22,7 @@ fn properties_are_passed_on_however_they_are_written() {
     assert!(properties::passed().all(|name| !name.contains('_')), "or a variable could not tell . from _");
 }
 
+#[apply(offline_test)]
 fn properties_that_would_break_a_promise_are_refused_with_the_reason() {
     let dangerous = [
         "acks",
@@ -76,6 +69,7 @@ fn properties_that_would_break_a_promise_are_refused_with_the_reason() {
     }
 }
 
+#[apply(offline_test)]
 fn each_property_of_librdkafka_is_decided_about_and_reaches_the_right_clients() {
     let documented = librdkafka_properties();
     assert!(documented.len() > 150, "librdkafka documents some 190 properties: {documented:?}");

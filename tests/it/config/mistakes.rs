@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use libtest_mimic::Trial;
 use proptest::prelude::*;
 use steward::config::keys::{
     KEYS, {self},
@@ -10,17 +9,6 @@ use steward::config::keys::{
 use steward::config::{Config, ConfigError, Tls, ValueOrigin};
 
 use super::{parse, parse_with};
-
-pub fn tests() -> Vec<Trial> {
-    trials![
-        every_mistake_names_the_key_and_the_remedy,
-        all_mistakes_are_told_at_once_in_the_order_of_the_keys,
-        a_mistake_tells_its_place,
-        a_broken_text_is_told_with_its_line_and_without_quoting_it,
-        a_file_that_is_not_there_is_named,
-        no_text_and_no_variable_stops_the_reader,
-    ]
-}
 
 /// Text, key, and words that the message has to hold: what is wrong, and what to do.
 const MISTAKES: &[(&str, &str, &[&str])] = &[
@@ -219,6 +207,7 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
     ("[kafka.properties]\n'group.id' = 'x'", "kafka.properties.group.id", &["key of its own", "set kafka.group_id"]),
 ];
 
+#[apply(offline_test)]
 fn every_mistake_names_the_key_and_the_remedy() {
     assert!(MISTAKES.len() >= 40);
     for (text, key, words) in MISTAKES {
@@ -233,6 +222,7 @@ fn every_mistake_names_the_key_and_the_remedy() {
     }
 }
 
+#[apply(offline_test)]
 fn all_mistakes_are_told_at_once_in_the_order_of_the_keys() {
     let text = "[runtime]\nentity_threads = 'all'\n[nonsense]\n[limits]\nmax_batch_records = 0\n[kafka]\ntopic = '.'\n";
     let variables = [("STEWARD__KAFKA__STATIC_MEMBERSHIP", "maybe"), ("STEWARD__LIMITS__MAX_STATE_BYTES", "0")];
@@ -250,6 +240,7 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_keys() {
     assert!(error.to_string().starts_with("6 mistakes in the configuration:\n  kafka.static_membership = maybe"));
 }
 
+#[apply(offline_test)]
 fn a_mistake_tells_its_place() {
     let error = parse("[limits]\n\n  max_payload_bytes = 0 # none\n").expect_err("0 is too small");
     let place = ValueOrigin::File { name: "test.toml".into(), line: 3, column: 3 };
@@ -260,6 +251,7 @@ fn a_mistake_tells_its_place() {
     assert!(error.to_string().contains("(STEWARD__LIMITS__MAX_PAYLOAD_BYTES)"), "{error}");
 }
 
+#[apply(offline_test)]
 fn a_broken_text_is_told_with_its_line_and_without_quoting_it() {
     let error = parse("[kafka.security]\nusername = \"me\"\npassword = hunter22\n").expect_err("text needs quotes");
     let told = error.to_string();
@@ -273,6 +265,7 @@ fn a_broken_text_is_told_with_its_line_and_without_quoting_it() {
     assert!(error.to_string().contains("line 3"), "{error}");
 }
 
+#[apply(offline_test)]
 fn a_file_that_is_not_there_is_named() {
     let error = Config::load(Some(Path::new("/nowhere/steward.toml")), []).expect_err("there is no such file");
     assert!(matches!(error, ConfigError::Unreadable { .. }));
@@ -281,6 +274,7 @@ fn a_file_that_is_not_there_is_named() {
 }
 
 /// Fragments of TOML and of keys, put together at random: the answer is a configuration or mistakes, never a panic.
+#[apply(offline_test)]
 fn no_text_and_no_variable_stops_the_reader() {
     let words = KEYS.iter().map(|key| key.path).chain(keys::sections()).chain([
         "[",

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use libtest_mimic::Trial;
 use steward::config::keys::{
     KEYS, ValueKind, {self},
 };
@@ -16,16 +15,7 @@ use super::{default_of, parse, parse_with};
 const CONFIG_TOML: &str = include_str!("../../../config.toml");
 const PAGE: &str = include_str!("../../../docs/configuration.md");
 
-pub fn tests() -> Vec<Trial> {
-    trials![
-        the_file_at_the_top_level_is_the_default_and_holds_every_key,
-        the_page_tells_every_key_with_its_default,
-        the_page_tells_the_ranges_in_force,
-        the_page_tells_every_property,
-        the_examples_of_the_page_are_accepted,
-    ]
-}
-
+#[apply(offline_test)]
 fn the_file_at_the_top_level_is_the_default_and_holds_every_key() {
     let read = parse(CONFIG_TOML).expect("config.toml is allowed");
     assert_eq!(read.config, Config::default());
@@ -43,6 +33,7 @@ fn the_file_at_the_top_level_is_the_default_and_holds_every_key() {
     assert_eq!(found, expected);
 }
 
+#[apply(offline_test)]
 fn the_page_tells_every_key_with_its_default() {
     let documented: BTreeMap<&str, &str> = page_rows().map(|row| (row[0], row[2])).collect();
     let expected: BTreeSet<&str> = KEYS.iter().map(|key| key.path).collect();
@@ -67,6 +58,7 @@ fn the_page_tells_every_key_with_its_default() {
     }
 }
 
+#[apply(offline_test)]
 fn the_page_tells_the_ranges_in_force() {
     let numbers = KEYS.iter().filter(|key| key.kind == ValueKind::Number).map(|key| key.path);
     for path in numbers {
@@ -102,6 +94,7 @@ fn range_problem(path: &str, value: u64) -> Option<String> {
     error.mistakes().iter().find(of_this_key).map(|mistake| mistake.problem.clone())
 }
 
+#[apply(offline_test)]
 fn the_page_tells_every_property() {
     let ticked = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let passed = properties::PASSED.iter().map(|(scope, names)| {
@@ -120,6 +113,7 @@ fn the_page_tells_every_property() {
     }
 }
 
+#[apply(offline_test)]
 fn the_examples_of_the_page_are_accepted() {
     let examples: Vec<&str> =
         PAGE.split("```toml\n").skip(1).map(|rest| rest.split("```").next().expect("an end")).collect();

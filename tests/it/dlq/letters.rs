@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use libtest_mimic::Trial;
 use steward::entity::Reason;
 use steward::record::{Offset, Partition};
 use steward::service::Service;
@@ -11,20 +10,9 @@ use steward::tools::dlq::{
     fate, outlook,
 };
 
-pub fn trials() -> Vec<Trial> {
-    trials![
-        an_event_keeps_its_own_headers_but_for_those_of_steward,
-        a_record_of_somebody_else_is_read_without_a_panic,
-        what_cannot_be_replayed_is_told_apart,
-        a_mark_reads_back_and_counts_only_for_its_own_letter,
-        what_is_no_mark_is_refused,
-        a_rule_on_the_event_alone_refuses_it_again,
-        letters_that_are_older_than_their_service_are_counted,
-    ]
-}
-
 type Headers<'a> = Vec<(Cow<'a, str>, Option<&'a [u8]>)>;
 
+#[apply(offline_test)]
 fn an_event_keeps_its_own_headers_but_for_those_of_steward() {
     let own: &[(&str, &str)] = &[("trace", "1"), ("steward-reason", "mine"), ("steward-replayed-from", "dlq-0@3")];
     let letter = letter(own, &[], Some(b"{}"));
@@ -39,6 +27,7 @@ fn an_event_keeps_its_own_headers_but_for_those_of_steward() {
     assert_eq!((replay.partition, replay.key.as_deref()), (Partition(2), Some(&b"42"[..])));
 }
 
+#[apply(offline_test)]
 fn a_record_of_somebody_else_is_read_without_a_panic() {
     let hostile: [Headers<'_>; 4] = [
         vec![],
@@ -54,6 +43,7 @@ fn a_record_of_somebody_else_is_read_without_a_panic() {
     }
 }
 
+#[apply(offline_test)]
 fn what_cannot_be_replayed_is_told_apart() {
     let nothing = ReplayReceipts::default();
     let whole = letter(&[], &[], Some(b"{}"));
@@ -73,6 +63,7 @@ fn what_cannot_be_replayed_is_told_apart() {
     assert_eq!(fate(&whole, &input(), &replayed), ReplayDecision::Replayed);
 }
 
+#[apply(offline_test)]
 fn a_mark_reads_back_and_counts_only_for_its_own_letter() {
     let mark = letter(&[], &[], None).mark().expect("it tells its source");
     let mut replayed = ReplayReceipts::default();
@@ -94,6 +85,7 @@ fn a_mark_reads_back_and_counts_only_for_its_own_letter() {
     assert!(replayed.is_empty());
 }
 
+#[apply(offline_test)]
 fn what_is_no_mark_is_refused() {
     let mut replayed = ReplayReceipts::default();
     let value: &[u8] = br#"{"source_partition":0,"source_offset":1,"refused_ms":null}"#;
@@ -106,6 +98,7 @@ fn what_is_no_mark_is_refused() {
     }
 }
 
+#[apply(offline_test)]
 fn a_rule_on_the_event_alone_refuses_it_again() {
     let update = br#"{"eventType":"ServiceUpdated","id":42,"pricePerHour":1}"#;
     let create = br#"{"eventType":"ServiceCreated","id":42,"name":"n","description":"d","tags":[]}"#;
@@ -123,6 +116,7 @@ fn a_rule_on_the_event_alone_refuses_it_again() {
     assert_eq!(outlook(&Service, &large, 1_700_000_000_000, 10), Outlook::RefusedAgain, "until the limit is raised");
 }
 
+#[apply(offline_test)]
 fn letters_that_are_older_than_their_service_are_counted() {
     let mut overtaken = Overtaken::default();
     overtaken.add(&letter(&[], &[], None));

@@ -1,19 +1,11 @@
 //! The permissions that a replay needs: those in the list suffice, and without any one of them it ends and names it.
 
-use libtest_mimic::Trial;
-
 use super::replay::letters;
 use super::scene::Scene;
 use crate::security::acls::broker;
 use crate::support::acls::{
     Allow, Operation, Pattern, Resource, {self},
 };
-
-pub fn trials() -> Vec<Trial> {
-    broker_trials![Own:
-        the_listed_permissions_suffice_for_a_replay_and_without_any_of_them_it_ends_and_names_it,
-    ]
-}
 
 /// One permission, and what is said without it.
 struct Needed {
@@ -48,6 +40,7 @@ const NEEDED: &[Needed] = &[
     },
 ];
 
+#[apply(own_broker_test)]
 fn the_listed_permissions_suffice_for_a_replay_and_without_any_of_them_it_ends_and_names_it() {
     let lacking: Vec<String> = (0..NEEDED.len()).map(|index| format!("lacking{index}")).collect();
     let users: Vec<&str> = std::iter::once("all").chain(lacking.iter().map(String::as_str)).collect();

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use libtest_mimic::Trial;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -13,28 +12,10 @@ use crate::support::names::unique;
 use crate::support::wait::{PATIENCE, unix_ms, wait_until};
 use crate::support::world::{World, created, deleted, malformed, priced};
 
-pub fn trials() -> Vec<Trial> {
-    let mut trials = broker_trials![SharedAlone:
-        ten_thousand_refused_events_are_replayed_after_their_cause_was_mended_each_applied_once,
-    ];
-    trials.extend(broker_trials![Shared:
-        an_event_goes_back_as_it_was,
-        a_dry_run_writes_nothing,
-        what_cannot_be_replayed_is_counted_and_named,
-        only_what_is_wanted_is_replayed,
-        a_rate_is_kept,
-        an_interrupted_replay_tells_what_it_has_sent_and_can_be_finished,
-        an_event_that_the_input_does_not_take_is_named_and_the_others_go,
-        marks_of_an_older_topic_count_for_nothing,
-        a_topic_of_marks_that_forgets_is_refused,
-        a_topic_of_marks_that_somebody_else_writes_to_is_refused,
-    ]);
-    trials
-}
-
 /// `limits.max_payload_bytes`.
 const MAX_PAYLOAD_BYTES: u64 = 2_000;
 
+#[apply(lone_broker_test)]
 fn ten_thousand_refused_events_are_replayed_after_their_cause_was_mended_each_applied_once() {
     let mut world = World::with_payload_limit(3, MAX_PAYLOAD_BYTES);
     let setup =
@@ -125,6 +106,7 @@ fn judge_replayed(world: &mut World, scene: &Scene, before: usize) -> usize {
     places.len()
 }
 
+#[apply(broker_test)]
 fn an_event_goes_back_as_it_was() {
     let scene = Scene::new(2);
     let event = record([0xff, 0], [0xfe]).to(1).at(1_000).header("trace", "a").null_header("n").header("trace", "b");
@@ -147,6 +129,7 @@ fn an_event_goes_back_as_it_was() {
     assert_eq!((second.partition, second.key, second.value, second.headers), (1, None, None, vec![from(1)]));
 }
 
+#[apply(broker_test)]
 fn a_dry_run_writes_nothing() {
     let scene = Scene::new(2);
     scene.kafka.produce(&scene.names.dlq, &letters(&scene, 50));
@@ -161,6 +144,7 @@ fn a_dry_run_writes_nothing() {
     assert_eq!(scene.kafka.ends(&scene.names.dlq).iter().map(|ends| ends.high).sum::<i64>(), 50);
 }
 
+#[apply(broker_test)]
 fn what_cannot_be_replayed_is_counted_and_named() {
     let scene = Scene::new(1);
     let truncated = scene.letter("malformed_json", Outgoing { value: None, ..record("1", "") }, 0);
@@ -190,6 +174,7 @@ fn what_cannot_be_replayed_is_counted_and_named() {
     scene.assert_each_once(2);
 }
 
+#[apply(broker_test)]
 fn only_what_is_wanted_is_replayed() {
     let scene = Scene::new(2);
     let mut all = letters(&scene, 20);
@@ -211,6 +196,7 @@ fn only_what_is_wanted_is_replayed() {
     scene.assert_each_once(21);
 }
 
+#[apply(broker_test)]
 fn a_rate_is_kept() {
     let scene = Scene::new(1);
     scene.kafka.produce(&scene.names.dlq, &letters(&scene, 30));
@@ -219,6 +205,7 @@ fn a_rate_is_kept() {
     assert!(took_ms >= 1_250, "the sixth batch of five is due after 25 events: {took_ms} ms");
 }
 
+#[apply(broker_test)]
 fn an_interrupted_replay_tells_what_it_has_sent_and_can_be_finished() {
     let scene = Scene::new(1);
     scene.kafka.produce(&scene.names.dlq, &letters(&scene, 500));
@@ -236,6 +223,7 @@ fn an_interrupted_replay_tells_what_it_has_sent_and_can_be_finished() {
     scene.assert_each_once(500);
 }
 
+#[apply(broker_test)]
 fn an_event_that_the_input_does_not_take_is_named_and_the_others_go() {
     let scene = Scene::on(crate::support::kafka::Kafka::shared(), 1, &[("max.message.bytes", "2000")]);
     let mut chance = ChaCha8Rng::seed_from_u64(7);
@@ -254,6 +242,7 @@ fn an_event_that_the_input_does_not_take_is_named_and_the_others_go() {
     scene.assert_each_once(10);
 }
 
+#[apply(broker_test)]
 fn marks_of_an_older_topic_count_for_nothing() {
     let scene = Scene::new(1);
     scene.kafka.produce(&scene.names.dlq, &letters(&scene, 3));
@@ -266,6 +255,7 @@ fn marks_of_an_older_topic_count_for_nothing() {
     assert_eq!(scene.replay(&[])["replayed"], 0);
 }
 
+#[apply(broker_test)]
 fn a_topic_of_marks_that_forgets_is_refused() {
     let scene = Scene::new(2);
     scene.kafka.produce(&scene.names.dlq, &letters(&scene, 3));
@@ -285,6 +275,7 @@ fn a_topic_of_marks_that_forgets_is_refused() {
     }
 }
 
+#[apply(broker_test)]
 fn a_topic_of_marks_that_somebody_else_writes_to_is_refused() {
     let scene = Scene::new(1);
     scene.kafka.produce(&scene.names.dlq, &letters(&scene, 3));

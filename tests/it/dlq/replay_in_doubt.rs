@@ -1,26 +1,11 @@
 //! A replay that is killed, that is not alone, or that gets no answer: each DLQ record goes back once.
 
-use libtest_mimic::Trial;
-
 use super::replay::letters;
 use super::scene::Scene;
 use crate::support::proxy::{Api, ClientSees, ProxiedBroker};
 use crate::support::wait::{PATIENCE, wait_until};
 
-pub fn trials() -> Vec<Trial> {
-    let mut trials = broker_trials![SharedAlone:
-        a_replay_that_is_killed_again_and_again_repeats_nothing,
-        a_second_replay_fences_the_first,
-        replays_that_begin_at_the_same_time_repeat_nothing,
-    ];
-    trials.extend(broker_trials![Own:
-        a_commit_that_is_not_answered_is_not_repeated,
-        a_commit_that_never_arrived_is_sent_again,
-        a_late_commit_reaches_nothing_of_the_next_transaction,
-    ]);
-    trials
-}
-
+#[apply(lone_broker_test)]
 fn a_replay_that_is_killed_again_and_again_repeats_nothing() {
     let scene = Scene::new(3);
     scene.kafka.produce(&scene.names.dlq, &letters(&scene, 4_000));
@@ -37,6 +22,7 @@ fn a_replay_that_is_killed_again_and_again_repeats_nothing() {
     scene.assert_each_once(4_000);
 }
 
+#[apply(lone_broker_test)]
 fn a_second_replay_fences_the_first() {
     let scene = Scene::new(2);
     scene.kafka.produce(&scene.names.dlq, &letters(&scene, 2_000));
@@ -53,6 +39,7 @@ fn a_second_replay_fences_the_first() {
     scene.assert_each_once(2_000);
 }
 
+#[apply(lone_broker_test)]
 fn replays_that_begin_at_the_same_time_repeat_nothing() {
     let scene = Scene::new(2);
     scene.kafka.produce(&scene.names.dlq, &letters(&scene, 3_000));
@@ -65,6 +52,7 @@ fn replays_that_begin_at_the_same_time_repeat_nothing() {
     scene.assert_each_once(3_000);
 }
 
+#[apply(own_broker_test)]
 fn a_commit_that_is_not_answered_is_not_repeated() {
     let broker = ProxiedBroker::start();
     let scene = Scene::on(broker.direct(), 2, &[]).through(&broker.through());
@@ -79,6 +67,7 @@ fn a_commit_that_is_not_answered_is_not_repeated() {
     scene.assert_each_once(1_000);
 }
 
+#[apply(own_broker_test)]
 fn a_commit_that_never_arrived_is_sent_again() {
     let broker = ProxiedBroker::start();
     let scene = Scene::on(broker.direct(), 2, &[]).through(&broker.through());
@@ -93,6 +82,7 @@ fn a_commit_that_never_arrived_is_sent_again() {
     scene.assert_each_once(1_000);
 }
 
+#[apply(own_broker_test)]
 fn a_late_commit_reaches_nothing_of_the_next_transaction() {
     let broker = ProxiedBroker::start();
     let scene = Scene::on(broker.direct(), 2, &[]).through(&broker.through());

@@ -2,15 +2,7 @@
 
 use steward::engine::budget::Budget;
 
-pub fn tests() -> Vec<libtest_mimic::Trial> {
-    trials![
-        a_lease_gives_back_what_it_holds_when_it_is_dropped,
-        a_lease_that_changes_counts_with_its_new_size_alone,
-        there_is_room_below_the_bound_and_none_at_it,
-        what_is_in_memory_already_is_held_beyond_the_bound,
-    ]
-}
-
+#[apply(offline_test)]
 fn a_lease_gives_back_what_it_holds_when_it_is_dropped() {
     let budget = Budget::new(100);
     let (first, second) = (budget.hold(30), budget.hold(40));
@@ -21,6 +13,7 @@ fn a_lease_gives_back_what_it_holds_when_it_is_dropped() {
     assert_eq!(budget.held_bytes(), 0);
 }
 
+#[apply(offline_test)]
 fn a_lease_that_changes_counts_with_its_new_size_alone() {
     let budget = Budget::new(100);
     let mut lease = budget.hold(30);
@@ -32,6 +25,7 @@ fn a_lease_that_changes_counts_with_its_new_size_alone() {
     assert_eq!(budget.held_bytes(), 0);
 }
 
+#[apply(offline_test)]
 fn there_is_room_below_the_bound_and_none_at_it() {
     let budget = Budget::new(100);
     let mut lease = budget.hold(99);
@@ -43,6 +37,7 @@ fn there_is_room_below_the_bound_and_none_at_it() {
     assert!(!lease.fits());
 }
 
+#[apply(offline_test)]
 fn what_is_in_memory_already_is_held_beyond_the_bound() {
     let budget = Budget::new(100);
     let lease = budget.hold(250);

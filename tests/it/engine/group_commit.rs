@@ -13,52 +13,10 @@ pub(super) use harness::{Committer, aborted, committed, stale_generations, unans
 
 use super::{P0, P1, batch_of, letter_of, snapshot_of};
 
-pub fn tests() -> Vec<libtest_mimic::Trial> {
-    trials![
-        the_first_thing_is_a_producer,
-        the_first_transaction_sends_the_start_alone,
-        nothing_is_sent_before_its_batch_is_done,
-        one_transaction_is_under_way_and_the_rest_waits_for_the_next,
-        after_a_commit_what_is_done_waits_a_moment_for_more,
-        that_moment_is_bounded_however_many_partitions_there_are,
-        neither_a_revocation_nor_a_stop_sits_out_that_moment,
-        only_the_newest_snapshot_of_a_key_goes_out,
-        what_is_done_behind_a_gap_waits,
-        an_abort_sends_the_same_again_less_the_lines_that_ended,
-        each_abort_doubles_the_wait_up_to_two_seconds,
-        after_a_timeout_the_next_carries_half_and_the_rest_waits_in_order,
-        the_limit_grows_back,
-        one_batch_always_fits,
-        what_recovery_publishes_counts_for_the_limit,
-        no_partition_is_starved,
-        a_dlq_record_that_is_too_large_goes_without_its_value,
-        a_snapshot_that_is_too_large_goes_without_its_trace_context,
-        a_truncated_letter_that_is_refused_still_stops_the_process,
-        a_refusal_is_repeated_three_times_and_then_names_the_record,
-        a_refused_record_that_nobody_named_stops_without_a_name,
-        a_stale_answer_ends_the_line_and_the_others_go_at_once,
-        a_revocation_commits_what_is_done_and_drops_the_rest,
-        a_revocation_of_nothing_is_drained_at_once,
-        a_revocation_waits_for_the_transaction_under_way,
-        a_revocation_does_not_sit_out_the_wait_after_an_abort,
-        while_it_runs_what_the_group_refuses_is_sent_again_and_again,
-        a_process_that_stops_drops_what_the_group_keeps_refusing,
-        a_process_that_stops_counts_refusals_in_a_row,
-        lines_that_close_go_first,
-        what_ends_in_flight_is_not_sent_again,
-        what_recovery_publishes_goes_out_with_the_start_also_after_an_abort,
-        a_partition_that_comes_back_begins_a_new_line,
-        offsets_that_fall_stop_the_process,
-        after_a_stop_nothing_is_done_any_more,
-        after_a_stop_nobody_waits_for_a_revocation,
-        records_of_an_ended_line_are_reported_once,
-        the_oldest_record_is_found_in_lines_and_in_flight,
-    ]
-}
-
 const T1: Epoch = Epoch(1);
 const T2: Epoch = Epoch(2);
 
+#[apply(offline_test)]
 fn the_first_thing_is_a_producer() {
     let mut committer = Committer::without_a_producer(1_000_000);
     assert_eq!(committer.first(), ["renew []"]);
@@ -68,6 +26,7 @@ fn the_first_thing_is_a_producer() {
     assert_eq!(said, ["told renewed -: NothingInDoubt", "commit 1 0:-..0"]);
 }
 
+#[apply(offline_test)]
 fn the_first_transaction_sends_the_start_alone() {
     let mut committer = Committer::new();
     assert_eq!(committer.joins(P0, T1, Some(5), 7), ["commit 1 0:5..7"]);
@@ -75,6 +34,7 @@ fn the_first_transaction_sends_the_start_alone() {
     assert_eq!(committer.joins(P1, T2, None, 0), ["commit 2 1:-..0"]);
 }
 
+#[apply(offline_test)]
 fn nothing_is_sent_before_its_batch_is_done() {
     let mut committer = Committer::serving(&[P0]);
     let read = committer.opens(P0, T1, &[0, 1]);
@@ -83,6 +43,7 @@ fn nothing_is_sent_before_its_batch_is_done() {
     assert_eq!(committer.completes(&read, &["a"], &[1]), ["commit 2 0:0..2 0.a@1 !0.1"]);
 }
 
+#[apply(offline_test)]
 fn one_transaction_is_under_way_and_the_rest_waits_for_the_next() {
     let mut committer = Committer::serving(&[P0, P1]);
     let (first, second) = (committer.opens(P0, T1, &[0]), committer.opens(P0, T1, &[1]));
@@ -95,6 +56,7 @@ fn one_transaction_is_under_way_and_the_rest_waits_for_the_next() {
     assert_eq!(said, ["committed 3 batches [3]", "commit 4 1:0..2 0:1..2 !1.0 0.b@1"].map(sorted));
 }
 
+#[apply(offline_test)]
 fn after_a_commit_what_is_done_waits_a_moment_for_more() {
     let ms = Duration::from_millis;
     let mut committer = Committer::passivated(P0, ms(4) + PASSES_ANYWAY);
@@ -109,11 +71,13 @@ fn after_a_commit_what_is_done_waits_a_moment_for_more() {
     assert_eq!(committer.completes(&reads[2], &["c"], &[]), ["commit 3 0:2..3 0.c@2"], "it has rested");
 }
 
+#[apply(offline_test)]
 fn that_moment_is_bounded_however_many_partitions_there_are() {
     let committer = Committer::passivated(P0, Duration::from_secs(1));
     assert_eq!(committer.wait(), Some(LONGEST_REST));
 }
 
+#[apply(offline_test)]
 fn neither_a_revocation_nor_a_stop_sits_out_that_moment() {
     let rests_with_work = || {
         let mut committer = Committer::passivated(P0, PASSES_ANYWAY * 2);
@@ -125,6 +89,7 @@ fn neither_a_revocation_nor_a_stop_sits_out_that_moment() {
     assert_eq!(rests_with_work().stops(), ["commit 2 0:0..1 0.a@0"]);
 }
 
+#[apply(offline_test)]
 fn only_the_newest_snapshot_of_a_key_goes_out() {
     let mut committer = Committer::serving(&[P0, P1]);
     let busy = committer.opens(P0, T1, &[0]);
@@ -139,6 +104,7 @@ fn only_the_newest_snapshot_of_a_key_goes_out() {
     assert_eq!(said[1], sorted("commit 4 1:0..1 0:1..4 0.a@3 0.b@2 1.a@0"), "an entity is a key in a partition");
 }
 
+#[apply(offline_test)]
 fn what_is_done_behind_a_gap_waits() {
     let mut committer = Committer::serving(&[P0]);
     let reads = [[0], [1], [2]].map(|offsets| committer.opens(P0, T1, &offsets));
@@ -147,6 +113,7 @@ fn what_is_done_behind_a_gap_waits() {
     assert_eq!(committer.completes(&reads[0], &["a"], &[]), [sorted("commit 2 0:0..3 0.a@0 0.b@1 0.c@2")]);
 }
 
+#[apply(offline_test)]
 fn an_abort_sends_the_same_again_less_the_lines_that_ended() {
     let mut committer = Committer::serving(&[P0, P1]);
     let busy = committer.opens(P0, T1, &[0]);
@@ -166,6 +133,7 @@ fn an_abort_sends_the_same_again_less_the_lines_that_ended() {
     assert_eq!(committer.answers(committed())[1], "commit 6 0:2..3 0.late@2");
 }
 
+#[apply(offline_test)]
 fn each_abort_doubles_the_wait_up_to_two_seconds() {
     let mut committer = Committer::new();
     committer.joins(P0, T1, None, 0);
@@ -182,6 +150,7 @@ fn each_abort_doubles_the_wait_up_to_two_seconds() {
     assert_eq!(committer.wait(), Some(Duration::from_millis(50)), "the next content begins anew");
 }
 
+#[apply(offline_test)]
 fn after_a_timeout_the_next_carries_half_and_the_rest_waits_in_order() {
     let mut committer = Committer::with_limit(4 * letter_weight());
     let reads = busy_with_four(&mut committer);
@@ -202,6 +171,7 @@ fn after_a_timeout_the_next_carries_half_and_the_rest_waits_in_order() {
     assert_eq!(committer.answers(committed()), ["committed 9 batches [7]"]);
 }
 
+#[apply(offline_test)]
 fn the_limit_grows_back() {
     let mut committer = Committer::with_limit(4 * letter_weight());
     busy_with_four(&mut committer);
@@ -215,6 +185,7 @@ fn the_limit_grows_back() {
     assert_eq!(committer.answers(committed())[1], "commit 5 0:3..7 !0.3 !0.4 !0.5 !0.6", "four fit again");
 }
 
+#[apply(offline_test)]
 fn one_batch_always_fits() {
     let mut committer = Committer::with_limit(1);
     committer.joins(P0, T1, None, 0);
@@ -226,6 +197,7 @@ fn one_batch_always_fits() {
     assert_eq!(committer.answers(committed())[1], "commit 3 0:1..2 !0.1");
 }
 
+#[apply(offline_test)]
 fn what_recovery_publishes_counts_for_the_limit() {
     let mut committer = Committer::without_a_producer(snapshot_of(P0, "a", 9).weight_bytes());
     for partition in [P0, P1] {
@@ -236,6 +208,7 @@ fn what_recovery_publishes_counts_for_the_limit() {
     assert_eq!(committer.answers(committed())[1], "commit 2 1:-..10 1.a@9", "both at once are beyond the limit");
 }
 
+#[apply(offline_test)]
 fn no_partition_is_starved() {
     let partitions = [P0, P1, Partition(2)];
     let mut committer = Committer::with_limit(1);
@@ -254,6 +227,7 @@ fn no_partition_is_starved() {
     assert_eq!(served, ["0.0", "1.0", "2.0", "0.1", "1.1", "2.1", "0.2", "1.2", "2.2"], "each in its turn");
 }
 
+#[apply(offline_test)]
 fn a_dlq_record_that_is_too_large_goes_without_its_value() {
     let mut committer = Committer::serving(&[P0]);
     let read = committer.opens(P0, T1, &[0, 1]);
@@ -267,6 +241,7 @@ fn a_dlq_record_that_is_too_large_goes_without_its_value() {
     assert_eq!(committer.answers(committed()), ["committed 5 batches [2]"]);
 }
 
+#[apply(offline_test)]
 fn a_snapshot_that_is_too_large_goes_without_its_trace_context() {
     let mut committer = Committer::new();
     let trace = |traceparent: &str, tracestate: &str| {
@@ -289,6 +264,7 @@ fn a_snapshot_that_is_too_large_goes_without_its_trace_context() {
     assert_eq!(committer.answers(too_large(1)), ["told refused 0/2 attempt 1"], "there is nothing left to leave out");
 }
 
+#[apply(offline_test)]
 fn a_truncated_letter_that_is_refused_still_stops_the_process() {
     let mut committer = Committer::serving(&[P0]);
     let read = committer.opens(P0, T1, &[0]);
@@ -302,6 +278,7 @@ fn a_truncated_letter_that_is_refused_still_stops_the_process() {
     assert_eq!(committer.answers(too_large()), ["stop: refused 0/0"]);
 }
 
+#[apply(offline_test)]
 fn a_refusal_is_repeated_three_times_and_then_names_the_record() {
     for (record, name) in [
         (RefusedRecord::Snapshot { index: 0, too_large: false }, "0/1"),
@@ -321,6 +298,7 @@ fn a_refusal_is_repeated_three_times_and_then_names_the_record() {
     }
 }
 
+#[apply(offline_test)]
 fn a_refused_record_that_nobody_named_stops_without_a_name() {
     let mut committer = Committer::new();
     committer.joins(P0, T1, None, 0);
@@ -331,6 +309,7 @@ fn a_refused_record_that_nobody_named_stops_without_a_name() {
     assert_eq!(committer.answers(refused(None)), ["stop: refused -"]);
 }
 
+#[apply(offline_test)]
 fn a_stale_answer_ends_the_line_and_the_others_go_at_once() {
     let mut committer = Committer::serving(&[P0, P1]);
     let busy = committer.opens(P0, T1, &[0]);
@@ -348,6 +327,7 @@ fn a_stale_answer_ends_the_line_and_the_others_go_at_once() {
     assert_eq!(committer.next_deadline(), None);
 }
 
+#[apply(offline_test)]
 fn a_revocation_commits_what_is_done_and_drops_the_rest() {
     let mut committer = Committer::serving(&[P0]);
     let reads = [[0], [1], [2]].map(|offsets| committer.opens(P0, T1, &offsets));
@@ -362,6 +342,7 @@ fn a_revocation_commits_what_is_done_and_drops_the_rest() {
     assert_eq!(committer.over(P0, T1), [""; 0], "it is said once");
 }
 
+#[apply(offline_test)]
 fn a_revocation_of_nothing_is_drained_at_once() {
     let mut committer = Committer::serving(&[P0]);
     assert_eq!(committer.revokes(1, &[]), ["drained 1"]);
@@ -375,6 +356,7 @@ fn a_revocation_of_nothing_is_drained_at_once() {
     assert_eq!(committer.revokes(5, &[(P0, T1)]), ["drained 5"], "each is answered, also for the same partition");
 }
 
+#[apply(offline_test)]
 fn a_revocation_waits_for_the_transaction_under_way() {
     let mut committer = Committer::serving(&[P0, P1]);
     let (zero, one) = (committer.opens(P0, T1, &[0]), committer.opens(P1, T1, &[0]));
@@ -387,6 +369,7 @@ fn a_revocation_waits_for_the_transaction_under_way() {
     assert_eq!(committer.answers(committed()), ["committed 5 batches [4]", "drained 1"]);
 }
 
+#[apply(offline_test)]
 fn a_revocation_does_not_sit_out_the_wait_after_an_abort() {
     let mut committer = Committer::serving(&[P0]);
     let read = committer.opens(P0, T1, &[0]);
@@ -399,6 +382,7 @@ fn a_revocation_does_not_sit_out_the_wait_after_an_abort() {
     assert_eq!(committer.answers(committed()), ["committed 4 batches [2]", "drained 1"]);
 }
 
+#[apply(offline_test)]
 fn while_it_runs_what_the_group_refuses_is_sent_again_and_again() {
     let mut committer = Committer::serving(&[P0]);
     let read = committer.opens(P0, T1, &[0, 1]);
@@ -409,6 +393,7 @@ fn while_it_runs_what_the_group_refuses_is_sent_again_and_again() {
     }
 }
 
+#[apply(offline_test)]
 fn a_process_that_stops_drops_what_the_group_keeps_refusing() {
     let mut committer = Committer::serving(&[P0, P1]);
     let sent = committer.opens(P0, T1, &[0, 1]);
@@ -431,6 +416,7 @@ fn a_process_that_stops_drops_what_the_group_keeps_refusing() {
     assert_eq!(committer.revokes(1, &[(P0, T1), (P1, T1)]), ["drained 1"], "the group can be left at once");
 }
 
+#[apply(offline_test)]
 fn a_process_that_stops_counts_refusals_in_a_row() {
     let mut committer = Committer::serving(&[P0]);
     let read = committer.opens(P0, T1, &[0]);
@@ -446,6 +432,7 @@ fn a_process_that_stops_counts_refusals_in_a_row() {
     assert_eq!(committer.answers(committed()).len(), 1);
 }
 
+#[apply(offline_test)]
 fn lines_that_close_go_first() {
     let mut committer = Committer::with_limit(letter_weight());
     committer.joins(P0, T1, None, 0);
@@ -461,6 +448,7 @@ fn lines_that_close_go_first() {
     assert_eq!(said, ["committed 3 batches [4]", "commit 4 0:0..1 !0.0", "drained 1"]);
 }
 
+#[apply(offline_test)]
 fn what_ends_in_flight_is_not_sent_again() {
     let mut committer = Committer::serving(&[P0]);
     let read = committer.opens(P0, T1, &[0, 1]);
@@ -478,6 +466,7 @@ fn what_ends_in_flight_is_not_sent_again() {
     assert_eq!(committer.answers(committed()), ["committed 2 batches [2]"], "it took effect before the loss");
 }
 
+#[apply(offline_test)]
 fn what_recovery_publishes_goes_out_with_the_start_also_after_an_abort() {
     let mut committer = Committer::new();
     let lost = std::sync::Arc::new(batch_of(P0, T1, &[3]));
@@ -494,6 +483,7 @@ fn what_recovery_publishes_goes_out_with_the_start_also_after_an_abort() {
     assert_eq!(committer.answers(committed())[1], "commit 3 0:5..6 0.repaired@5", "they go out once");
 }
 
+#[apply(offline_test)]
 fn a_partition_that_comes_back_begins_a_new_line() {
     let mut committer = Committer::serving(&[P0]);
     let read = committer.opens(P0, T1, &[0]);
@@ -506,6 +496,7 @@ fn a_partition_that_comes_back_begins_a_new_line() {
     assert_eq!(said, ["dropped 1 of 0", "commit 3 0:-..0"], "of the old queue nothing is sent");
 }
 
+#[apply(offline_test)]
 fn offsets_that_fall_stop_the_process() {
     let mut committer = Committer::serving(&[P0]);
     committer.opens(P0, T1, &[0, 5]);
@@ -513,6 +504,7 @@ fn offsets_that_fall_stop_the_process() {
     assert_eq!(committer.last(), ["stop: offsets of partition 0 fell from position 6 to 5 within one assignment"]);
 }
 
+#[apply(offline_test)]
 fn after_a_stop_nobody_waits_for_a_revocation() {
     let mut committer = Committer::serving(&[P0, P1]);
     let read = committer.opens(P0, T1, &[0]);
@@ -525,6 +517,7 @@ fn after_a_stop_nobody_waits_for_a_revocation() {
     assert!(later.len() == 1 && later[0].starts_with("drained 2"), "{later:?}");
 }
 
+#[apply(offline_test)]
 fn after_a_stop_nothing_is_done_any_more() {
     let mut committer = Committer::serving(&[P0]);
     let read = committer.opens(P0, T1, &[0]);
@@ -534,6 +527,7 @@ fn after_a_stop_nothing_is_done_any_more() {
     assert_eq!(committer.next_deadline(), None);
 }
 
+#[apply(offline_test)]
 fn records_of_an_ended_line_are_reported_once() {
     let mut committer = Committer::serving(&[P0]);
     let read = committer.opens(P0, T1, &[0, 1, 2]);
@@ -545,6 +539,7 @@ fn records_of_an_ended_line_are_reported_once() {
     assert_eq!(committer.completes(&late, &["a"], &[]), [""; 0]);
 }
 
+#[apply(offline_test)]
 fn the_oldest_record_is_found_in_lines_and_in_flight() {
     let mut committer = Committer::serving(&[P0, P1]);
     let oldest = |committer: &Committer| {

@@ -21,10 +21,6 @@ use steward::record::{Batch, Epoch, Partition, Position};
 use super::{all_refused, batch_of, open_batch};
 use crate::support::wait::now;
 
-pub fn tests() -> Vec<libtest_mimic::Trial> {
-    trials![every_record_is_committed_once_whatever_comes]
-}
-
 const PARTITIONS: i32 = 3;
 
 /// What may come. Numbers choose among what there is, so that shrinking keeps a happening possible.
@@ -87,6 +83,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
+#[apply(offline_test)]
 fn every_record_is_committed_once_whatever_comes() {
     let cases = std::env::var("STEWARD_PROPTEST_CASES").map_or(1_000, |cases| cases.parse().expect("a number"));
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 50_000, ..Config::default() };

@@ -9,28 +9,9 @@ use steward::record::{Epoch, Partition, Position};
 use super::group_commit::{Committer, aborted, committed, unanswered};
 use super::{P0, P1};
 
-pub fn tests() -> Vec<libtest_mimic::Trial> {
-    trials![
-        the_committed_position_and_its_mark_tell_what_became_of_it,
-        exactly_the_partitions_in_doubt_are_asked_for,
-        partitions_that_disagree_are_recovered_again,
-        one_that_was_lost_meanwhile_has_no_say,
-        when_all_were_lost_meanwhile_nothing_is_left_to_do,
-        a_partition_that_the_answer_leaves_out_is_recovered_again,
-        what_had_no_effect_goes_again_with_half,
-        what_had_no_effect_again_and_again_waits_longer_each_time,
-        what_waited_meanwhile_goes_behind_it,
-        a_partition_that_goes_anyway_is_drained_when_it_is_invalidated,
-        a_revocation_is_drained_once_the_doubt_is_settled,
-        a_renewal_that_fails_is_tried_again_with_growing_waits,
-        another_process_with_the_same_id_stops_this_one,
-        three_transactions_a_minute_may_be_timed_out,
-        a_producer_beyond_help_stops_the_process,
-    ]
-}
-
 const T1: Epoch = Epoch(1);
 
+#[apply(offline_test)]
 fn the_committed_position_and_its_mark_tell_what_became_of_it() {
     let took_effect = ["told renewed 2: Committed", "committed 2 batches [2]"];
     let had_none = ["told renewed 2: NotCommitted", "commit 3 0:0..2 0.a@1"];
@@ -66,6 +47,7 @@ fn the_committed_position_and_its_mark_tell_what_became_of_it() {
     }
 }
 
+#[apply(offline_test)]
 fn exactly_the_partitions_in_doubt_are_asked_for() {
     let two = Partition(2);
     let mut committer = Committer::serving(&[P0, P1, two]);
@@ -82,6 +64,7 @@ fn exactly_the_partitions_in_doubt_are_asked_for() {
     assert_eq!(committer.next_deadline(), None, "the answer is what it waits for");
 }
 
+#[apply(offline_test)]
 fn partitions_that_disagree_are_recovered_again() {
     let mut committer = two_in_doubt();
     let said = committer.resets(ResetOutcome::Ready(vec![at(P0, Some((1, "run/4"))), at(P1, Some((0, "run/2")))]));
@@ -95,6 +78,7 @@ fn partitions_that_disagree_are_recovered_again() {
     assert_eq!(committer.joins(P0, Epoch(9), Some(1), 1), ["commit 5 0:1..1"], "the producer is as good as new");
 }
 
+#[apply(offline_test)]
 fn one_that_was_lost_meanwhile_has_no_say() {
     for (found, expected) in [
         (Some((1, "run/4")), &["told renewed 4: Committed", "committed 4 batches [4, 5]"][..]),
@@ -112,6 +96,7 @@ fn one_that_was_lost_meanwhile_has_no_say() {
     }
 }
 
+#[apply(offline_test)]
 fn when_all_were_lost_meanwhile_nothing_is_left_to_do() {
     let mut committer = in_doubt();
     committer.revokes(1, &[(P0, T1)]);
@@ -122,12 +107,14 @@ fn when_all_were_lost_meanwhile_nothing_is_left_to_do() {
     assert!(said.contains(&"dropped 2 of 0".to_owned()) && said.contains(&"drained 1".to_owned()), "{said:?}");
 }
 
+#[apply(offline_test)]
 fn a_partition_that_the_answer_leaves_out_is_recovered_again() {
     let mut committer = in_doubt();
     let said = committer.resets(ResetOutcome::Ready(vec![]));
     assert_eq!(said, ["told renewed 2: Unknown", "dropped 2 of 0", "invalidate 0 epoch 1"]);
 }
 
+#[apply(offline_test)]
 fn what_had_no_effect_goes_again_with_half() {
     let letters = super::letter_of(&std::sync::Arc::new(super::batch_of(P0, T1, &[0])), 0).weight_bytes();
     let mut committer = Committer::with_limit(2 * letters);
@@ -143,6 +130,7 @@ fn what_had_no_effect_goes_again_with_half() {
     assert_eq!(committer.answers(committed())[1], "commit 4 0:1..2 !0.1", "the other half follows");
 }
 
+#[apply(offline_test)]
 fn what_had_no_effect_again_and_again_waits_longer_each_time() {
     let mut committer = in_doubt();
     let had_none = || ResetOutcome::Ready(vec![at(P0, Some((0, "run/1")))]);
@@ -162,6 +150,7 @@ fn what_had_no_effect_again_and_again_waits_longer_each_time() {
     assert_eq!(said[1], "commit 13 0:2..3 0.b@2", "the next content begins anew");
 }
 
+#[apply(offline_test)]
 fn what_waited_meanwhile_goes_behind_it() {
     let mut committer = in_doubt();
     let read = committer.opens(P0, T1, &[2]);
@@ -170,6 +159,7 @@ fn what_waited_meanwhile_goes_behind_it() {
     assert_eq!(said, ["told renewed 2: Committed", "committed 2 batches [2]", "commit 3 0:2..3 0.b@2"]);
 }
 
+#[apply(offline_test)]
 fn a_partition_that_goes_anyway_is_drained_when_it_is_invalidated() {
     let mut committer = in_doubt();
     assert_eq!(committer.revokes(1, &[(P0, T1)]), [""; 0]);
@@ -177,6 +167,7 @@ fn a_partition_that_goes_anyway_is_drained_when_it_is_invalidated() {
     assert_eq!(said, ["told renewed 2: Unknown", "dropped 2 of 0", "invalidate 0 epoch 1", "drained 1"]);
 }
 
+#[apply(offline_test)]
 fn a_revocation_is_drained_once_the_doubt_is_settled() {
     let mut committer = in_doubt();
     assert_eq!(committer.revokes(1, &[(P0, T1)]), [""; 0]);
@@ -184,6 +175,7 @@ fn a_revocation_is_drained_once_the_doubt_is_settled() {
     assert_eq!(committer.answers(committed()), ["committed 3 batches [2]", "drained 1"]);
 }
 
+#[apply(offline_test)]
 fn a_renewal_that_fails_is_tried_again_with_growing_waits() {
     let mut committer = in_doubt();
     for (attempt, wait) in (1..).zip([50, 100, 200, 400, 800, 1_600, 2_000, 2_000]) {
@@ -201,6 +193,7 @@ fn a_renewal_that_fails_is_tried_again_with_growing_waits() {
     assert_eq!(committer.wait(), Some(Duration::from_millis(50)));
 }
 
+#[apply(offline_test)]
 fn another_process_with_the_same_id_stops_this_one() {
     let fenced = || CommitOutcome::Fenced { cause: "newer epoch".into(), within_timeout: true };
     let mut sending = Committer::new();
@@ -210,6 +203,7 @@ fn another_process_with_the_same_id_stops_this_one() {
     assert_eq!(in_doubt().resets(fenced), ["stop: duplicate instance, newer epoch"]);
 }
 
+#[apply(offline_test)]
 fn three_transactions_a_minute_may_be_timed_out() {
     let fenced = || CommitOutcome::Fenced { cause: "old".into(), within_timeout: false };
     let mut committer = Committer::new();
@@ -233,6 +227,7 @@ fn three_transactions_a_minute_may_be_timed_out() {
     assert_eq!(committer.answers(fenced()), ["stop: timed out too often, old"]);
 }
 
+#[apply(offline_test)]
 fn a_producer_beyond_help_stops_the_process() {
     let fatal = || CommitOutcome::Fatal { cause: "gone".into() };
     let mut sending = Committer::new();

@@ -8,25 +8,9 @@ use steward::record::{Batch, Epoch, Offset, Position};
 
 use super::{P0, all_refused, batch_of, letter_of, open_batch, snapshot_of};
 
-pub fn tests() -> Vec<libtest_mimic::Trial> {
-    trials![
-        a_batch_is_taken_only_when_all_before_it_are_done,
-        a_position_alone_is_done_at_once,
-        a_batch_that_does_not_fit_stays_in_front,
-        offsets_that_fall_are_refused,
-        gaps_between_batches_are_fine,
-        what_was_taken_goes_back_in_front_in_its_order,
-        only_the_finished_prefix_survives_a_revocation,
-        dlq_records_stand_in_the_order_of_the_source,
-        a_batch_is_completed_once,
-        outcomes_of_keys_add_up,
-        what_is_too_much_for_one_transaction_is_cut_with_dlq_records_first,
-        the_head_is_the_oldest_record_that_is_left,
-    ]
-}
-
 const TERM: Epoch = Epoch(1);
 
+#[apply(offline_test)]
 fn what_is_too_much_for_one_transaction_is_cut_with_dlq_records_first() {
     let batch = Arc::new(batch_of(P0, TERM, &[3, 5]));
     let all = || Outcomes {
@@ -45,6 +29,7 @@ fn what_is_too_much_for_one_transaction_is_cut_with_dlq_records_first() {
     assert_eq!(Outcomes::default().cut(1).len(), 1, "a position alone goes out, too");
 }
 
+#[apply(offline_test)]
 fn a_batch_is_taken_only_when_all_before_it_are_done() {
     let mut line = line_of(&[&[0, 1], &[2], &[3, 4]]);
     assert!(line.complete(BatchId(3), Outcomes::default()).is_none());
@@ -57,6 +42,7 @@ fn a_batch_is_taken_only_when_all_before_it_are_done() {
     assert_eq!((line.records(), line.has_done()), (0, false));
 }
 
+#[apply(offline_test)]
 fn a_position_alone_is_done_at_once() {
     let mut line = line_of(&[&[0]]);
     line.open(open_batch(2, Batch::new(P0, TERM, Position(5)))).expect("it stands behind the first");
@@ -65,6 +51,7 @@ fn a_position_alone_is_done_at_once() {
     assert_eq!(taken(&mut line), [1, 2]);
 }
 
+#[apply(offline_test)]
 fn a_batch_that_does_not_fit_stays_in_front() {
     let mut line = line_of(&[&[0], &[1]]);
     assert!(line.complete(BatchId(1), Outcomes { applied: 1, ..Outcomes::default() }).is_none());
@@ -73,6 +60,7 @@ fn a_batch_that_does_not_fit_stays_in_front() {
     assert!(line.take_done_if(|_| panic!("the second is not done, so nobody asks whether it fits")).is_none());
 }
 
+#[apply(offline_test)]
 fn offsets_that_fall_are_refused() {
     let broken = |before, after| OrderBroken { partition: 0, before: Position(before), after: Position(after) };
     let mut line = line_of(&[&[5, 7]]);
@@ -87,6 +75,7 @@ fn offsets_that_fall_are_refused() {
     assert_eq!(ahead.open(open_batch(1, batch_of(P0, TERM, &[9]))), Err(broken(10, 9)), "below the start");
 }
 
+#[apply(offline_test)]
 fn gaps_between_batches_are_fine() {
     let mut line = line_of(&[&[0], &[5], &[100]]);
     line.open(open_batch(4, Batch::new(P0, TERM, Position(101)))).expect("the same position again");
@@ -94,6 +83,7 @@ fn gaps_between_batches_are_fine() {
     assert_eq!(line.records(), 3);
 }
 
+#[apply(offline_test)]
 fn what_was_taken_goes_back_in_front_in_its_order() {
     let mut line = line_of(&[&[0], &[1], &[2], &[3]]);
     for id in 1..=4 {
@@ -111,6 +101,7 @@ fn what_was_taken_goes_back_in_front_in_its_order() {
     assert_eq!(again, [(2, 2), (3, 3), (4, 4)], "each with its own outcomes");
 }
 
+#[apply(offline_test)]
 fn only_the_finished_prefix_survives_a_revocation() {
     let mut line = line_of(&[&[0], &[1], &[2, 3, 4], &[5, 6]]);
     for id in [1, 2, 4] {
@@ -125,6 +116,7 @@ fn only_the_finished_prefix_survives_a_revocation() {
     assert!(!unfinished.has_done());
 }
 
+#[apply(offline_test)]
 fn dlq_records_stand_in_the_order_of_the_source() {
     let mut line = OpenBatches::starting_with(Position(0), Vec::new());
     let open = open_batch(1, batch_of(P0, TERM, &[3, 5, 8]));
@@ -137,6 +129,7 @@ fn dlq_records_stand_in_the_order_of_the_source() {
     assert_eq!(offsets, [3, 5, 8]);
 }
 
+#[apply(offline_test)]
 fn a_batch_is_completed_once() {
     let mut line = line_of(&[&[0], &[1]]);
     assert!(line.complete(BatchId(2), Outcomes { applied: 1, ..Outcomes::default() }).is_none());
@@ -149,6 +142,7 @@ fn a_batch_is_completed_once() {
     assert_eq!(applied, [0, 1], "the first outcomes count");
 }
 
+#[apply(offline_test)]
 fn outcomes_of_keys_add_up() {
     let batch = Arc::new(batch_of(P0, TERM, &[0, 1]));
     let mut all = all_refused(&batch);
@@ -161,6 +155,7 @@ fn outcomes_of_keys_add_up() {
     assert_eq!(all.weight_bytes(), weight + more);
 }
 
+#[apply(offline_test)]
 fn the_head_is_the_oldest_record_that_is_left() {
     let mut line = OpenBatches::starting_with(Position(0), Vec::new());
     line.open(open_batch(1, Batch::new(P0, TERM, Position(3)))).expect("a position");

@@ -5,16 +5,7 @@ use steward::record::Epoch;
 
 use super::{P0, P1};
 
-pub fn tests() -> Vec<libtest_mimic::Trial> {
-    trials![
-        a_term_is_current_from_its_begin_to_its_end,
-        an_assignment_ends_the_term_before_it,
-        a_renewal_ends_the_old_term_without_a_gap,
-        a_term_that_is_over_cannot_be_renewed,
-        terms_rise_over_all_partitions,
-    ]
-}
-
+#[apply(offline_test)]
 fn a_term_is_current_from_its_begin_to_its_end() {
     let ownership = Ownership::new();
     assert_eq!(ownership.current(P0), None);
@@ -25,12 +16,14 @@ fn a_term_is_current_from_its_begin_to_its_end() {
     assert_eq!(ownership.end(P0), None, "it ends once");
 }
 
+#[apply(offline_test)]
 fn an_assignment_ends_the_term_before_it() {
     let ownership = Ownership::new();
     let (first, second) = (ownership.begin(P0), ownership.begin(P0));
     assert!(!ownership.is_current(P0, first) && ownership.is_current(P0, second));
 }
 
+#[apply(offline_test)]
 fn a_renewal_ends_the_old_term_without_a_gap() {
     let ownership = Ownership::new();
     let old = ownership.begin(P0);
@@ -40,6 +33,7 @@ fn a_renewal_ends_the_old_term_without_a_gap() {
     assert!(ownership.is_current(P1, other), "another partition's epoch was touched");
 }
 
+#[apply(offline_test)]
 fn a_term_that_is_over_cannot_be_renewed() {
     let ownership = Ownership::new();
     assert_eq!(ownership.renew(P0, Epoch(1)), None, "it never began");
@@ -52,6 +46,7 @@ fn a_term_that_is_over_cannot_be_renewed() {
     assert_eq!(ownership.current(P0), None, "a late renewal brought back what was given up");
 }
 
+#[apply(offline_test)]
 fn terms_rise_over_all_partitions() {
     let ownership = Ownership::new();
     let mut minted = vec![ownership.begin(P0), ownership.begin(P1)];

@@ -5,15 +5,6 @@ use std::panic::catch_unwind;
 use steward::engine::partition::{PartitionAction, PartitionEvent, PartitionLifecycle, PartitionState};
 use steward::record::Epoch;
 
-pub fn tests() -> Vec<libtest_mimic::Trial> {
-    trials![
-        each_happening_means_what_the_table_says_in_each_stage,
-        what_is_late_changes_nothing,
-        a_new_term_makes_the_old_one_late,
-        a_term_never_falls,
-    ]
-}
-
 const TERM: Epoch = Epoch(7);
 const OLDER: Epoch = Epoch(6);
 const NEWER: Epoch = Epoch(8);
@@ -28,6 +19,7 @@ const HAPPENINGS: [PartitionEvent; 7] = [
     PartitionEvent::Invalidated,
 ];
 
+#[apply(offline_test)]
 fn each_happening_means_what_the_table_says_in_each_stage() {
     use PartitionAction::*;
     use PartitionEvent as On;
@@ -64,6 +56,7 @@ fn each_happening_means_what_the_table_says_in_each_stage() {
     }
 }
 
+#[apply(offline_test)]
 fn what_is_late_changes_nothing() {
     for stage in [PartitionState::Recovering, PartitionState::Serving, PartitionState::Revoking] {
         for happening in HAPPENINGS {
@@ -81,6 +74,7 @@ fn what_is_late_changes_nothing() {
     }
 }
 
+#[apply(offline_test)]
 fn a_new_term_makes_the_old_one_late() {
     let mut partition = standing_at(PartitionState::Serving);
     assert_eq!(partition.handle(PartitionEvent::Invalidated, TERM), PartitionAction::Recover);
@@ -93,6 +87,7 @@ fn a_new_term_makes_the_old_one_late() {
     assert_eq!(partition.handle(PartitionEvent::BatchRead, NEWER), PartitionAction::Route);
 }
 
+#[apply(offline_test)]
 fn a_term_never_falls() {
     for epoch in [OLDER, TERM] {
         let renewed = catch_unwind(|| standing_at(PartitionState::Recovering).renew(epoch));

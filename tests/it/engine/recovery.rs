@@ -18,45 +18,18 @@ use steward::testing::reference::Model;
 
 use super::P0;
 
-pub fn tests() -> Vec<libtest_mimic::Trial> {
-    trials![
-        an_empty_partition_starts_at_its_beginning,
-        what_is_intact_is_taken_over_as_it_is,
-        state_that_steward_did_not_write_is_refused,
-        another_groups_state_is_refused_or_adopted,
-        an_input_that_was_created_again_is_refused,
-        an_input_whose_newest_record_expired_is_not_compared,
-        a_lost_snapshot_is_repaired,
-        a_lost_deletion_is_repaired,
-        an_entity_that_came_and_went_is_not_published,
-        a_lost_rejection_is_repaired_with_its_bytes,
-        what_was_rejected_is_not_judged_again,
-        dlq_records_are_looked_for_beyond_one_window,
-        dlq_records_that_retention_cut_are_not_published_again,
-        dlq_records_without_our_headers_are_told_and_passed_over,
-        dlq_records_of_another_source_mean_nothing,
-        a_stretch_that_is_not_verified_repairs_nothing,
-        resetting_the_offsets_applies_nothing_twice,
-        the_group_is_not_said_to_stand_back_where_it_has_no_position,
-        tombstones_are_kept_only_while_their_events_may_come,
-        with_trust_the_rejected_that_are_ahead_are_passed_on,
-        events_that_expired_stop_where_the_operator_said_so,
-        entities_beyond_the_bound_are_refused_also_where_each_partition_is_small,
-        the_lease_is_what_the_entities_take,
-        a_recovery_ends_with_its_term,
-    ]
-}
-
 const GROUP: &str = "steward";
 const TOPIC: &str = "services";
 const AT: i64 = 1_769_860_800_000;
 
+#[apply(offline_test)]
 fn an_empty_partition_starts_at_its_beginning() {
     let recovered = World::new().recovers();
     assert_eq!((recovered.committed, recovered.start), (None, Position(0)));
     assert_eq!((recovered.entities.len(), recovered.lease.bytes(), recovered.findings), (0, 0, vec![]));
 }
 
+#[apply(offline_test)]
 fn what_is_intact_is_taken_over_as_it_is() {
     let world = World::new();
     world.events(&[created(1), created(2), updated(1), updated(9)]);
@@ -70,6 +43,7 @@ fn what_is_intact_is_taken_over_as_it_is() {
     assert_eq!((recovered.replayed, recovered.skipped, recovered.findings), (4, 4, vec![]));
 }
 
+#[apply(offline_test)]
 fn state_that_steward_did_not_write_is_refused() {
     let good =
         || vec![head(header::STATE_PARTITION, "0"), head(header::STATE_OFFSET, "0"), head(header::STATE_GROUP, GROUP)];
@@ -103,6 +77,7 @@ fn state_that_steward_did_not_write_is_refused() {
     }
 }
 
+#[apply(offline_test)]
 fn another_groups_state_is_refused_or_adopted() {
     let mut world = World::new();
     world.events(&[created(1)]);
@@ -117,6 +92,7 @@ fn another_groups_state_is_refused_or_adopted() {
     assert_eq!(recovered.findings, [missing, RecoveryFinding::Adopted { group: GROUP.into() }]);
 }
 
+#[apply(offline_test)]
 fn an_input_that_was_created_again_is_refused() {
     let says = |world: &World, what: &str| {
         let refusal = world.refused();
@@ -160,6 +136,7 @@ fn an_input_that_was_created_again_is_refused() {
     says(&again, "it ends at 1, but the DLQ records contain the event at offset 1");
 }
 
+#[apply(offline_test)]
 fn an_input_whose_newest_record_expired_is_not_compared() {
     let world = World::new();
     world.events(&[created(1)]);
@@ -171,6 +148,7 @@ fn an_input_whose_newest_record_expired_is_not_compared() {
     assert_eq!(world.entities(&recovered), world.model_entities());
 }
 
+#[apply(offline_test)]
 fn a_lost_snapshot_is_repaired() {
     let world = World::new();
     world.events(&[created(1), created(2)]);
@@ -192,6 +170,7 @@ fn a_lost_snapshot_is_repaired() {
     assert_eq!((recovered.repaired, recovered.findings.len()), (repaired(1, 1, 0, 0, 3), 0));
 }
 
+#[apply(offline_test)]
 fn a_lost_deletion_is_repaired() {
     let world = World::new();
     world.events(&[created(1), created(2)]);
@@ -204,6 +183,7 @@ fn a_lost_deletion_is_repaired() {
     assert_eq!(world.entities(&recovered), [("2".to_owned(), 1)], "nothing before the start can come any more");
 }
 
+#[apply(offline_test)]
 fn an_entity_that_came_and_went_is_not_published() {
     let world = World::new();
     world.events(&[created(1), updated(1), deleted_event(1)]);
@@ -213,6 +193,7 @@ fn an_entity_that_came_and_went_is_not_published() {
     assert_eq!(recovered.findings, []);
 }
 
+#[apply(offline_test)]
 fn a_lost_rejection_is_repaired_with_its_bytes() {
     let world = World::new();
     world.events(&[created(1)]);
@@ -234,6 +215,7 @@ fn a_lost_rejection_is_repaired_with_its_bytes() {
     assert_eq!((recovered.repaired, recovered.findings.len()), (repaired(0, 0, 1, 0, 3), 0));
 }
 
+#[apply(offline_test)]
 fn what_was_rejected_is_not_judged_again() {
     let world = World::new();
     // By today's rules the second is good: at the time the rules, or the code, said otherwise.
@@ -251,6 +233,7 @@ fn what_was_rejected_is_not_judged_again() {
     assert_eq!((snapshot.newest, recovered.skipped), (Offset(2), 2));
 }
 
+#[apply(offline_test)]
 fn dlq_records_are_looked_for_beyond_one_window() {
     // A window is 1,000 records at least; markers make the newest one nearly empty.
     let world = World::new();
@@ -279,6 +262,7 @@ fn dlq_records_are_looked_for_beyond_one_window() {
     assert_eq!(world.recovers().start, Position(1));
 }
 
+#[apply(offline_test)]
 fn dlq_records_that_retention_cut_are_not_published_again() {
     let world = World::new();
     world.events(&[updated(1), updated(2), updated(3), updated(4)]);
@@ -293,6 +277,7 @@ fn dlq_records_that_retention_cut_are_not_published_again() {
     assert!(recovered.repairs.dlq_records.is_empty(), "nothing is left that could tell: {:?}", recovered.repairs);
 }
 
+#[apply(offline_test)]
 fn dlq_records_without_our_headers_are_told_and_passed_over() {
     let world = World::new();
     world.events(&[updated(1), created(1)]);
@@ -309,6 +294,7 @@ fn dlq_records_without_our_headers_are_told_and_passed_over() {
     assert_eq!(recovered.findings, [RecoveryFinding::UnreadableDlqRecords { records: 2, offset: newest }, skipped(1)]);
 }
 
+#[apply(offline_test)]
 fn dlq_records_of_another_source_mean_nothing() {
     // Copied from another partition, or written by another steward: their offsets are not ours.
     for (partition, topic) in [("1", TOPIC), ("0", "orders"), ("x", TOPIC)] {
@@ -327,6 +313,7 @@ fn dlq_records_of_another_source_mean_nothing() {
     }
 }
 
+#[apply(offline_test)]
 fn a_stretch_that_is_not_verified_repairs_nothing() {
     let mut world = World::new();
     world.events(&[created(1), updated(1), updated(1), updated(1)]);
@@ -341,6 +328,7 @@ fn a_stretch_that_is_not_verified_repairs_nothing() {
     assert_eq!(world.recovers().repairs.snapshots.len(), 1);
 }
 
+#[apply(offline_test)]
 fn resetting_the_offsets_applies_nothing_twice() {
     let world = World::new();
     world.events(&[created(1), updated(1), updated(9), created(2)]);
@@ -354,6 +342,7 @@ fn resetting_the_offsets_applies_nothing_twice() {
     assert_eq!(recovered.committed, Some(Position(0)), "what the group has, for the doubt of the first transaction");
 }
 
+#[apply(offline_test)]
 fn the_group_is_not_said_to_stand_back_where_it_has_no_position() {
     let world = World::new();
     world.events(&[created(1), updated(1)]);
@@ -363,6 +352,7 @@ fn the_group_is_not_said_to_stand_back_where_it_has_no_position() {
     assert_eq!((recovered.replayed, recovered.skipped), (2, 2), "the look-back");
 }
 
+#[apply(offline_test)]
 fn tombstones_are_kept_only_while_their_events_may_come() {
     let mut world = World::new();
     world.events(&[created(1), created(2), deleted_event(1), deleted_event(2)]);
@@ -376,6 +366,7 @@ fn tombstones_are_kept_only_while_their_events_may_come() {
     assert_eq!(kept, [(b"2".to_vec(), Offset(3))], "its deletion comes again, and has to be known as contained");
 }
 
+#[apply(offline_test)]
 fn with_trust_the_rejected_that_are_ahead_are_passed_on() {
     let mut world = World::new();
     world.events(&[updated(1), updated(2), updated(3), updated(4)]);
@@ -394,6 +385,7 @@ fn with_trust_the_rejected_that_are_ahead_are_passed_on() {
     assert_eq!((recovered.start, recovered.rejected.len()), (Position(4), 0));
 }
 
+#[apply(offline_test)]
 fn events_that_expired_stop_where_the_operator_said_so() {
     let mut world = World::new();
     world.events(&[created(1), created(2), created(3)]);
@@ -407,6 +399,7 @@ fn events_that_expired_stop_where_the_operator_said_so() {
     assert_eq!(world.refused(), RecoveryRefusal::Expired { partition: P0, first: Position(1), until: Position(2) });
 }
 
+#[apply(offline_test)]
 fn entities_beyond_the_bound_are_refused_also_where_each_partition_is_small() {
     let mut world = World::new();
     world.events(&[created(1), created(2)]);
@@ -437,6 +430,7 @@ fn entities_beyond_the_bound_are_refused_also_where_each_partition_is_small() {
     );
 }
 
+#[apply(offline_test)]
 fn the_lease_is_what_the_entities_take() {
     let world = World::new();
     world.events(&[created(1), created(22), updated(1)]);
@@ -455,6 +449,7 @@ fn the_lease_is_what_the_entities_take() {
     assert_eq!(world.budget.held_bytes(), 0);
 }
 
+#[apply(offline_test)]
 fn a_recovery_ends_with_its_term() {
     let world = World::new();
     world.ownership.end(P0);

@@ -3,24 +3,10 @@
 use steward::engine::recovery::{LogBounds, NotVerified, RecoveryFinding, RecoverySettings, StartPlan, plan};
 use steward::record::{Offset, Position};
 
-pub fn tests() -> Vec<libtest_mimic::Trial> {
-    trials![
-        nothing_committed_and_no_state_starts_at_the_earliest_record,
-        nothing_committed_but_state_starts_behind_the_state_and_says_so,
-        the_start_is_behind_whatever_is_contained,
-        a_committed_position_beyond_the_end_counts_as_the_end,
-        events_that_expired_unread_are_named,
-        the_stretch_goes_back_to_what_is_unsure_or_looks_back_further,
-        a_stretch_that_is_too_long_is_not_verified,
-        a_stretch_whose_head_has_expired_is_not_verified,
-        trust_means_the_committed_position_and_no_stretch,
-        whatever_the_combination_the_plan_keeps_its_word,
-    ]
-}
-
 const LOOK_BACK: u64 = 10;
 const VERIFY_MAX: u64 = 100;
 
+#[apply(offline_test)]
 fn nothing_committed_and_no_state_starts_at_the_earliest_record() {
     assert_eq!(planned(None, None, None, (0, 50)), starts(0, None, vec![]));
     assert_eq!(planned(None, None, None, (20, 50)), starts(20, None, vec![]), "not an event expired: nobody was here");
@@ -33,6 +19,7 @@ fn nothing_committed_and_no_state_starts_at_the_earliest_record() {
     assert_eq!(planned(None, None, Some(29), (0, 50)), starts(30, Some((0, 30)), vec![]), "all before it is unsure");
 }
 
+#[apply(offline_test)]
 fn nothing_committed_but_state_starts_behind_the_state_and_says_so() {
     let missing = |position| RecoveryFinding::CommittedMissing { position: Position(position) };
     assert_eq!(planned(None, Some(39), None, (0, 50)), starts(40, Some((30, 40)), vec![missing(40)]));
@@ -40,6 +27,7 @@ fn nothing_committed_but_state_starts_behind_the_state_and_says_so() {
     assert_eq!(planned(None, Some(39), Some(4), (0, 50)), starts(40, Some((30, 40)), vec![missing(40)]));
 }
 
+#[apply(offline_test)]
 fn the_start_is_behind_whatever_is_contained() {
     for (committed, state, dead, start) in [
         (40, Some(30), Some(20), 40),
@@ -56,6 +44,7 @@ fn the_start_is_behind_whatever_is_contained() {
     }
 }
 
+#[apply(offline_test)]
 fn a_committed_position_beyond_the_end_counts_as_the_end() {
     let beyond = RecoveryFinding::CommittedBeyondEnd { committed: Position(51), end: Position(50) };
     assert_eq!(planned(Some(51), Some(49), None, (0, 50)), starts(50, Some((40, 50)), vec![beyond.clone()]));
@@ -65,6 +54,7 @@ fn a_committed_position_beyond_the_end_counts_as_the_end() {
     assert_eq!(plan, starts(50, None, vec![beyond]));
 }
 
+#[apply(offline_test)]
 fn events_that_expired_unread_are_named() {
     let expired = |first| RecoveryFinding::Expired { first: Position(first), until: Position(20) };
     assert_eq!(planned(Some(5), None, None, (20, 50)), starts(20, None, vec![expired(5)]));
@@ -77,6 +67,7 @@ fn events_that_expired_unread_are_named() {
     assert_eq!(planned(None, Some(7), None, (20, 50)), starts(20, None, vec![missing, expired(8)]));
 }
 
+#[apply(offline_test)]
 fn the_stretch_goes_back_to_what_is_unsure_or_looks_back_further() {
     for (committed, state, dead, stretch) in [
         // The look-back goes further than C and M.
@@ -109,6 +100,7 @@ fn the_stretch_goes_back_to_what_is_unsure_or_looks_back_further() {
     assert_eq!(plan, starts(40, None, vec![]));
 }
 
+#[apply(offline_test)]
 fn a_stretch_that_is_too_long_is_not_verified() {
     let too_long = |from, until| RecoveryFinding::NotVerified {
         cause: NotVerified::TooLong,
@@ -123,6 +115,7 @@ fn a_stretch_that_is_too_long_is_not_verified() {
     assert_eq!(plan, starts(40, Some((36, 40)), vec![]), "the look-back is never longer than what is verified");
 }
 
+#[apply(offline_test)]
 fn a_stretch_whose_head_has_expired_is_not_verified() {
     let expired = |from, until| RecoveryFinding::NotVerified {
         cause: NotVerified::HeadExpired,
@@ -135,6 +128,7 @@ fn a_stretch_whose_head_has_expired_is_not_verified() {
     assert_eq!(planned(Some(10), Some(39), None, (20, 50)), starts(40, None, vec![expired(10, 40)]));
 }
 
+#[apply(offline_test)]
 fn trust_means_the_committed_position_and_no_stretch() {
     let trusting = RecoverySettings { verify_max_records: 0, ..settings() };
     let passed = |from, until| RecoveryFinding::PassedOver { from: Position(from), until: Position(until) };
@@ -162,6 +156,7 @@ fn trust_means_the_committed_position_and_no_stretch() {
 }
 
 /// Every combination of a small world, against what the plan promises in words.
+#[apply(offline_test)]
 fn whatever_the_combination_the_plan_keeps_its_word() {
     let mut combinations = 0;
     for (low, high) in [(0, 0), (0, 6), (3, 6), (6, 6)] {

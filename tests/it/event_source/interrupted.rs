@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use rdkafka::bindings::rd_kafka_resp_err_t as Code;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
@@ -13,14 +12,7 @@ use steward::record::{Offset, Partition, Position};
 
 use super::member::{Member, Topic, now};
 
-pub(super) fn tests() -> Vec<Trial> {
-    trials![
-        a_failed_fetch_moves_no_position,
-        a_record_that_comes_again_is_dropped,
-        a_record_that_comes_again_and_again_stops_the_process,
-    ]
-}
-
+#[apply(offline_test)]
 fn a_failed_fetch_moves_no_position() {
     let (cluster, topic) = mock();
     topic.fill(0, 5);
@@ -32,7 +24,8 @@ fn a_failed_fetch_moves_no_position() {
     cluster.request_errors(RDKafkaApiKey::Fetch, &[Code::RD_KAFKA_RESP_ERR_UNKNOWN; 2]);
     member.wait("the client tells of the error", |_| member.has_said("PartitionRead"));
     let (told, phase) = (now(), member.phase());
-    member.wait("idle positions were looked for since", |_| phase.read().last_turn > told + Duration::from_millis(2_200));
+    member
+        .wait("idle positions were looked for since", |_| phase.read().last_turn > told + Duration::from_millis(2_200));
     assert!(!member.log().iter().any(|event| event.starts_with("position")), "{:?}", member.log());
 
     topic.fill(0, 3);
@@ -40,6 +33,7 @@ fn a_failed_fetch_moves_no_position() {
     assert_eq!(records.iter().map(|record| record.offset).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
 }
 
+#[apply(offline_test)]
 fn a_record_that_comes_again_is_dropped() {
     let (_cluster, topic) = mock();
     topic.fill(0, 5);
@@ -55,6 +49,7 @@ fn a_record_that_comes_again_is_dropped() {
     assert_eq!(records.iter().map(|record| record.offset).collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
 }
 
+#[apply(offline_test)]
 fn a_record_that_comes_again_and_again_stops_the_process() {
     let (_cluster, topic) = mock();
     topic.fill(0, 5);

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::producer::Producer as _;
 use rdkafka::{Offset, TopicPartitionList};
@@ -17,17 +16,10 @@ use crate::support::names::{Names, unique};
 use crate::support::process::{Setup, Steward};
 use crate::support::wait::{Deadline, PATIENCE};
 
-pub fn trials() -> Vec<Trial> {
-    broker_trials![Shared:
-        a_recovery_that_an_open_transaction_blocks_says_so_and_goes_on_behind_it,
-        a_recovery_whose_committed_offset_an_open_transaction_holds_back_says_so,
-        a_transaction_that_hangs_for_longer_than_any_may_last_ends_the_process,
-    ]
-}
-
 /// What is added to the transactions' timeout.
 const MARGIN_MS: u64 = 15_000;
 
+#[apply(broker_test)]
 fn a_recovery_that_an_open_transaction_blocks_says_so_and_goes_on_behind_it() {
     let (kafka, names, setup) = with_state();
     let open = open_transaction(&kafka, &names, 0);
@@ -55,6 +47,7 @@ fn a_recovery_that_an_open_transaction_blocks_says_so_and_goes_on_behind_it() {
 }
 
 /// The offsets of a transaction are in doubt before and while its end is written to the partitions.
+#[apply(broker_test)]
 fn a_recovery_whose_committed_offset_an_open_transaction_holds_back_says_so() {
     let (kafka, names, setup) = with_state();
     let open = open_transaction(&kafka, &names, 0);
@@ -79,6 +72,7 @@ fn a_recovery_whose_committed_offset_an_open_transaction_holds_back_says_so() {
     steward.assert_no_errors_but(&[]);
 }
 
+#[apply(broker_test)]
 fn a_transaction_that_hangs_for_longer_than_any_may_last_ends_the_process() {
     let (kafka, names, setup) = with_state();
     let _open = open_transaction(&kafka, &names, 0);

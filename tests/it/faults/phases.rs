@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use rdkafka::producer::Producer as _;
 use serde_json::Value;
 use steward::app::SystemClock;
@@ -35,20 +34,8 @@ use crate::support::process::{Setup, Steward};
 use crate::support::proxy::{Api, ClientSees, ProxiedBroker};
 use crate::support::wait::{PATIENCE, wait_for, wait_until};
 
-pub fn trials() -> Vec<Trial> {
-    let mut trials = broker_trials![Own:
-        poll_records_that_are_there_and_do_not_come_end_the_process,
-        rebalance_a_group_that_does_not_take_the_process_in_ends_it,
-    ];
-    trials.extend(broker_trials![Shared:
-        route_an_ingest_actor_that_hangs_is_found_by_what_waits_in_its_mailbox,
-        apply_an_entity_that_hangs_is_named_although_all_others_go_on,
-        restore_a_partition_that_cannot_be_read_back_ends_the_process_although_others_serve,
-    ]);
-    trials
-}
-
 /// One batch of records at a time, so that the brokers have told of the end before all records are there.
+#[apply(own_broker_test)]
 fn poll_records_that_are_there_and_do_not_come_end_the_process() {
     let broker = ProxiedBroker::start();
     let (direct, names) = (broker.direct(), Names::new());
@@ -76,6 +63,7 @@ fn poll_records_that_are_there_and_do_not_come_end_the_process() {
 }
 
 /// Without the group there is nothing to own, and so nothing that could stand still.
+#[apply(own_broker_test)]
 fn rebalance_a_group_that_does_not_take_the_process_in_ends_it() {
     let broker = ProxiedBroker::start();
     let (direct, names) = (broker.direct(), Names::new());
@@ -98,6 +86,7 @@ fn rebalance_a_group_that_does_not_take_the_process_in_ends_it() {
 }
 
 /// Everything behind it stands still, and nothing of it is open yet: it waits in the mailbox.
+#[apply(broker_test)]
 fn route_an_ingest_actor_that_hangs_is_found_by_what_waits_in_its_mailbox() {
     let scene = Scene::start(1);
     scene.produce(&[record("before", "1").to(0)]);
@@ -117,6 +106,7 @@ fn route_an_ingest_actor_that_hangs_is_found_by_what_waits_in_its_mailbox() {
 }
 
 /// The key of its own partition; its neighbours in the same batch, and a busy partition beside it, are done.
+#[apply(broker_test)]
 fn apply_an_entity_that_hangs_is_named_although_all_others_go_on() {
     let scene = Scene::start(2);
     scene.produce(&[record("busy", "1").to(1)]);
@@ -137,6 +127,7 @@ fn apply_an_entity_that_hangs_is_named_although_all_others_go_on() {
 }
 
 /// Its own limit, that of a hanging transaction, is longer here than the watchdog's.
+#[apply(broker_test)]
 fn restore_a_partition_that_cannot_be_read_back_ends_the_process_although_others_serve() {
     let (kafka, names, setup) = with_state();
     let open = open_transaction(&kafka, &names, 0);

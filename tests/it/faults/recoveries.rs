@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 
 use crate::faults::number;
@@ -13,13 +12,6 @@ use crate::support::names::Names;
 use crate::support::process::{Setup, Steward};
 use crate::support::proxy::{Api, ClientSees, ProxiedBroker};
 use crate::support::wait::{Deadline, PATIENCE, wait_until};
-
-pub fn trials() -> Vec<Trial> {
-    broker_trials![Own:
-        a_recovery_that_takes_long_says_how_far_it_is,
-        a_recovery_that_gets_no_answer_fails_and_starts_again,
-    ]
-}
 
 /// One partition whose state is as many batches as snapshots, and nobody who owns it.
 fn with_state_in_many_batches() -> (ProxiedBroker, Kafka, Names) {
@@ -34,6 +26,7 @@ fn with_state_in_many_batches() -> (ProxiedBroker, Kafka, Names) {
 }
 
 /// Each fetch brings one record, and none for a while: the recovery moves all the time, and takes long.
+#[apply(own_broker_test)]
 fn a_recovery_that_takes_long_says_how_far_it_is() {
     let (broker, kafka, names) = with_state_in_many_batches();
     let mut steward =
@@ -68,6 +61,7 @@ fn a_recovery_that_takes_long_says_how_far_it_is() {
 }
 
 /// For longer than a transaction and its coordinator may take, which is when a recovery gives a question up.
+#[apply(own_broker_test)]
 fn a_recovery_that_gets_no_answer_fails_and_starts_again() {
     let (broker, kafka, names) = with_state_in_many_batches();
     let unanswered = broker.proxy.hold(Api::OFFSET_FETCH, ClientSees::Silence);

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 use steward::observability::heartbeat::{Heartbeat, Judgement};
 
@@ -15,13 +14,7 @@ use crate::support::names::Names;
 use crate::support::process::Setup;
 use crate::support::wait::{PATIENCE, unix_ms, wait_for, wait_until};
 
-pub fn trials() -> Vec<Trial> {
-    broker_trials![Shared:
-        entities_rest_and_come_back_as_they_were,
-        the_heartbeat_tells_ready_once_settled_and_goes_with_the_process,
-    ]
-}
-
+#[apply(broker_test)]
 fn entities_rest_and_come_back_as_they_were() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 3);
@@ -49,6 +42,7 @@ fn entities_rest_and_come_back_as_they_were() {
     steward.assert_no_errors_but(&[]);
 }
 
+#[apply(broker_test)]
 fn the_heartbeat_tells_ready_once_settled_and_goes_with_the_process() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);

@@ -1,6 +1,5 @@
 //! Records that are larger than they look, or than the next topic takes.
 
-use libtest_mimic::Trial;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use steward::entity::Reason;
@@ -13,13 +12,7 @@ use crate::support::names::Names;
 use crate::support::process::Setup;
 use crate::support::wait::PATIENCE;
 
-pub fn trials() -> Vec<Trial> {
-    broker_trials![Shared:
-        an_event_that_is_small_only_while_compressed_costs_one_dlq_record,
-        a_dlq_record_that_does_not_fit_goes_without_its_value,
-    ]
-}
-
+#[apply(broker_test)]
 fn an_event_that_is_small_only_while_compressed_costs_one_dlq_record() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
@@ -43,6 +36,7 @@ fn an_event_that_is_small_only_while_compressed_costs_one_dlq_record() {
 }
 
 /// The input let it in because zstd halves it. The DLQ records are written with lz4, which finds nothing to shorten.
+#[apply(broker_test)]
 fn a_dlq_record_that_does_not_fit_goes_without_its_value() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);

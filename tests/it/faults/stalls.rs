@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use rdkafka::producer::Producer as _;
 use steward::exit_code::ExitCode;
 use steward::observability::heartbeat::Heartbeat;
@@ -16,24 +15,11 @@ use crate::support::names::{Names, unique};
 use crate::support::process::{Setup, Steward, wait_for_log};
 use crate::support::wait::{Deadline, PATIENCE, wait_until};
 
-pub fn trials() -> Vec<Trial> {
-    let mut trials = broker_trials![Own:
-        work_that_does_not_move_ends_the_process_and_the_log_says_where,
-        a_process_that_fell_out_of_the_group_is_not_ready_until_it_is_back,
-    ];
-    trials.extend(broker_trials![Shared:
-        an_idle_topic_is_no_stall,
-        what_an_open_transaction_of_a_producer_holds_back_is_no_stall,
-        what_was_aborted_behind_the_last_event_is_no_stall,
-        a_process_that_stands_by_without_partitions_is_no_stall,
-    ]);
-    trials
-}
-
 /// The least that the broker allows, and the watchdog right behind it.
 pub const SESSION_MS: i64 = 6_000;
 pub const STALL_MS: i64 = 7_000;
 
+#[apply(own_broker_test)]
 fn work_that_does_not_move_ends_the_process_and_the_log_says_where() {
     let mut broker = Broker::own();
     let (kafka, names) = (broker.kafka(), Names::new());
@@ -63,6 +49,7 @@ fn work_that_does_not_move_ends_the_process_and_the_log_says_where() {
     next.assert_no_errors_but(&[]);
 }
 
+#[apply(broker_test)]
 fn an_idle_topic_is_no_stall() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 2);
@@ -79,6 +66,7 @@ fn an_idle_topic_is_no_stall() {
     steward.assert_no_errors_but(&[]);
 }
 
+#[apply(broker_test)]
 fn what_an_open_transaction_of_a_producer_holds_back_is_no_stall() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
@@ -102,6 +90,7 @@ fn what_an_open_transaction_of_a_producer_holds_back_is_no_stall() {
 }
 
 /// Markers and aborted records take offsets, and hold no event. A process that starts before them reads none at all.
+#[apply(broker_test)]
 fn what_was_aborted_behind_the_last_event_is_no_stall() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
@@ -121,6 +110,7 @@ fn what_was_aborted_behind_the_last_event_is_no_stall() {
     steward.assert_no_errors_but(&[]);
 }
 
+#[apply(broker_test)]
 fn a_process_that_stands_by_without_partitions_is_no_stall() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
@@ -145,6 +135,7 @@ fn a_process_that_stands_by_without_partitions_is_no_stall() {
 }
 
 /// There is nothing to do, so that nothing stalls; but a process that nobody counts on must not look ready.
+#[apply(own_broker_test)]
 fn a_process_that_fell_out_of_the_group_is_not_ready_until_it_is_back() {
     let mut broker = Broker::own();
     let (kafka, names) = (broker.kafka(), Names::new());

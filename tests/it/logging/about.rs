@@ -1,27 +1,15 @@
 //! How a key and a trace stand in a line.
 
-use libtest_mimic::Trial;
 use proptest::prelude::*;
 use steward::observability::log_events::{KeyPolicy, MAX_KEY_BYTES, Trace};
 
 use crate::telemetry::property;
 
-pub fn trials() -> Vec<Trial> {
-    trials![
-        a_plain_key_is_escaped_and_bounded,
-        whatever_a_key_holds_it_ends_no_entry_of_a_list,
-        a_hashed_key_is_what_openssl_makes_of_it,
-        an_omitted_key_is_none,
-        a_policy_does_not_show_its_secret,
-        a_trace_is_read_as_the_standard_wants_it,
-        a_malformed_trace_is_left_out,
-    ]
-}
-
 fn plain(key: &[u8]) -> String {
     KeyPolicy::Plain.show(key).expect("a plain key is shown").to_string()
 }
 
+#[apply(offline_test)]
 fn a_plain_key_is_escaped_and_bounded() {
     assert_eq!(plain(b"42"), "42");
     assert_eq!(plain(b""), "");
@@ -33,6 +21,7 @@ fn a_plain_key_is_escaped_and_bounded() {
     assert_eq!(plain(&[b' '; 1_000_000]), format!("{}…", "%20".repeat(MAX_KEY_BYTES / 3)), "cut between escapes");
 }
 
+#[apply(offline_test)]
 fn whatever_a_key_holds_it_ends_no_entry_of_a_list() {
     property(&prop::collection::vec(any::<u8>(), 0..200), |key| {
         for policy in [KeyPolicy::Plain, KeyPolicy::hashed(b"0123456789abcdef")] {
@@ -47,6 +36,7 @@ fn whatever_a_key_holds_it_ends_no_entry_of_a_list() {
 }
 
 /// `printf %s 42 | openssl dgst -sha256 -hmac 0123456789abcdef`, of which the first 16 digits.
+#[apply(offline_test)]
 fn a_hashed_key_is_what_openssl_makes_of_it() {
     let show = |secret: &[u8], key: &[u8]| KeyPolicy::hashed(secret).show(key).expect("it is shown").to_string();
     assert_eq!(show(b"0123456789abcdef", b"42"), "#8d24a2a526d5f556");
@@ -54,10 +44,12 @@ fn a_hashed_key_is_what_openssl_makes_of_it() {
     assert_ne!(show(b"0123456789abcdeF", b"42"), "#8d24a2a526d5f556", "another secret");
 }
 
+#[apply(offline_test)]
 fn an_omitted_key_is_none() {
     assert_eq!(KeyPolicy::Omitted.show(b"42"), None);
 }
 
+#[apply(offline_test)]
 fn a_policy_does_not_show_its_secret() {
     assert_eq!(format!("{:?}", KeyPolicy::hashed(b"0123456789abcdef")), "Hashed");
 }
@@ -65,6 +57,7 @@ fn a_policy_does_not_show_its_secret() {
 const ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
 
+#[apply(offline_test)]
 fn a_trace_is_read_as_the_standard_wants_it() {
     let read = |text: String| {
         let trace = Trace::parse(text.as_bytes()).map(|trace| (trace.trace_id, trace.span_id, trace.trace_flags));
@@ -78,6 +71,7 @@ fn a_trace_is_read_as_the_standard_wants_it() {
     assert_eq!(read(format!("cc-{ID}-{SPAN}-01-what-the-future-brings")), expected("01"));
 }
 
+#[apply(offline_test)]
 fn a_malformed_trace_is_left_out() {
     let zeros = |digits: usize| "0".repeat(digits);
     let malformed = [

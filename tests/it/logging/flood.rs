@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 use steward::entity::Reason;
 use steward::observability::log_throttle::{LogThrottle, Occurrence};
@@ -15,16 +14,8 @@ use crate::support::names::Names;
 use crate::support::process::Setup;
 use crate::support::wait::{PATIENCE, now};
 
-pub fn trials() -> Vec<Trial> {
-    let mut trials = trials![a_million_events_of_ten_kinds_are_told_in_a_line_a_window];
-    trials.extend(broker_trials![Shared:
-        a_hundred_thousand_bad_events_cost_two_lines_for_each_reason,
-        a_flood_that_stops_is_summed_up_by_the_timer,
-    ]);
-    trials
-}
-
 /// In 100 seconds, with windows of ten.
+#[apply(offline_test)]
 fn a_million_events_of_ten_kinds_are_told_in_a_line_a_window() {
     const EVENTS: u64 = 1_000_000;
     const WINDOWS: usize = 10;
@@ -49,6 +40,7 @@ fn a_million_events_of_ten_kinds_are_told_in_a_line_a_window() {
     assert!(summaries <= Reason::ALL.len() * WINDOWS, "{summaries}");
 }
 
+#[apply(broker_test)]
 fn a_hundred_thousand_bad_events_cost_two_lines_for_each_reason() {
     const EVENTS: usize = 100_000;
     let (kafka, names) = (Kafka::shared(), Names::new());
@@ -77,6 +69,7 @@ fn a_hundred_thousand_bad_events_cost_two_lines_for_each_reason() {
     steward.assert_no_errors_but(&[]);
 }
 
+#[apply(broker_test)]
 fn a_flood_that_stops_is_summed_up_by_the_timer() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 2);

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 use steward::config::log_level::{LogLevel, Verbosity, level_in};
 
@@ -13,18 +12,7 @@ use crate::support::names::Names;
 use crate::support::process::Setup;
 use crate::support::wait::{PATIENCE, wait_until};
 
-pub fn trials() -> Vec<Trial> {
-    let mut trials = trials![
-        a_file_gives_its_level_whatever_else_is_in_it,
-        a_file_without_a_right_level_says_what_is_wrong_and_quotes_nothing,
-        single_targets_may_be_silent_and_all_of_them_may_not,
-        a_process_that_waits_for_its_brokers_hears_a_hang_up,
-        a_level_in_a_variable_is_not_changed_by_the_file,
-    ];
-    trials.extend(broker_trials![Shared: the_level_follows_the_file_with_and_without_a_signal_and_nothing_else_does]);
-    trials
-}
-
+#[apply(offline_test)]
 fn a_file_gives_its_level_whatever_else_is_in_it() {
     assert_eq!(level_in("[log]\nlevel = 'debug'"), Ok("debug".to_owned()));
     assert_eq!(
@@ -36,6 +24,7 @@ fn a_file_gives_its_level_whatever_else_is_in_it() {
     }
 }
 
+#[apply(offline_test)]
 fn a_file_without_a_right_level_says_what_is_wrong_and_quotes_nothing() {
     let check = |text: &str, said: &str| {
         let problem = level_in(text).expect_err(text);
@@ -48,12 +37,14 @@ fn a_file_without_a_right_level_says_what_is_wrong_and_quotes_nothing() {
     check("[log]\nlevel = 'info,warn'", "\"warn\"");
 }
 
+#[apply(offline_test)]
 fn single_targets_may_be_silent_and_all_of_them_may_not() {
     let quiet = LogLevel::parse("info,librdkafka=off").expect("it is right");
     assert_eq!(quiet.targets, [("librdkafka".to_owned(), Verbosity::Off)]);
     assert!(LogLevel::parse("off").is_err());
 }
 
+#[apply(broker_test)]
 fn the_level_follows_the_file_with_and_without_a_signal_and_nothing_else_does() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
@@ -104,6 +95,7 @@ fn the_level_follows_the_file_with_and_without_a_signal_and_nothing_else_does() 
 }
 
 /// No broker is there, and none is needed: the process waits for one.
+#[apply(offline_test)]
 fn a_process_that_waits_for_its_brokers_hears_a_hang_up() {
     let mut steward = nowhere().start();
     steward.wait_for_event("topic_awaited", PATIENCE);
@@ -115,6 +107,7 @@ fn a_process_that_waits_for_its_brokers_hears_a_hang_up() {
     steward.stop();
 }
 
+#[apply(offline_test)]
 fn a_level_in_a_variable_is_not_changed_by_the_file() {
     let mut steward = nowhere().env("STEWARD__LOG__LEVEL", "info").start();
     steward.wait_for_event("topic_awaited", PATIENCE);

@@ -1,6 +1,5 @@
 //! Events of the catalogue that no other test meets, provoked in the real program.
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 use steward::exit_code::ExitCode;
 
@@ -14,18 +13,7 @@ use crate::support::process::Setup;
 use crate::support::wait::PATIENCE;
 use crate::support::world::{created, created_with_description};
 
-pub fn trials() -> Vec<Trial> {
-    let mut trials = trials![what_the_client_says_of_brokers_that_are_not_there_is_told_once_and_counted];
-    trials.extend(broker_trials![Shared:
-        the_start_tells_what_it_found_of_the_topics,
-        a_foreign_record_among_the_dlq_records_is_told,
-        a_snapshot_that_the_broker_refuses_ends_the_process_and_names_the_record,
-        a_snapshot_that_only_its_trace_context_makes_too_large_goes_without_it,
-    ]);
-    trials.extend(broker_trials![Own: a_producer_that_cannot_be_had_is_told_and_costs_nothing]);
-    trials
-}
-
+#[apply(offline_test)]
 fn what_the_client_says_of_brokers_that_are_not_there_is_told_once_and_counted() {
     let mut process = Setup::new(&Kafka::at("127.0.0.1:1"), &Names::new())
         .set("log.level", "info,librdkafka=debug")
@@ -48,6 +36,7 @@ fn what_the_client_says_of_brokers_that_are_not_there_is_told_once_and_counted()
     process.assert_no_errors_but(&["preflight_refused", "process_failed"]);
 }
 
+#[apply(broker_test)]
 fn the_start_tells_what_it_found_of_the_topics() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 3);
@@ -57,6 +46,7 @@ fn the_start_tells_what_it_found_of_the_topics() {
     process.stop();
 }
 
+#[apply(broker_test)]
 fn a_foreign_record_among_the_dlq_records_is_told() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
@@ -74,6 +64,7 @@ fn a_foreign_record_among_the_dlq_records_is_told() {
     second.assert_no_errors_but(&[]);
 }
 
+#[apply(broker_test)]
 fn a_snapshot_that_the_broker_refuses_ends_the_process_and_names_the_record() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     // The event fits, and with it all that the guards know of; the snapshot, with its headers, does not.
@@ -94,6 +85,7 @@ fn a_snapshot_that_the_broker_refuses_ends_the_process_and_names_the_record() {
     process.assert_no_errors_but(&["transaction_refused", "process_failed"]);
 }
 
+#[apply(broker_test)]
 fn a_snapshot_that_only_its_trace_context_makes_too_large_goes_without_it() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     // The event fits with its trace context; the snapshot, which has headers of its own beside it, does not.
@@ -118,6 +110,7 @@ fn a_snapshot_that_only_its_trace_context_makes_too_large_goes_without_it() {
 }
 
 /// The broker stands still for longer than a transaction and the building of a producer may take.
+#[apply(own_broker_test)]
 fn a_producer_that_cannot_be_had_is_told_and_costs_nothing() {
     let mut broker = Broker::own();
     let (kafka, names) = (broker.kafka(), Names::new());

@@ -1,7 +1,6 @@
 //! Neither payloads nor secrets stand in a line, at any level; keys do as they are configured to. Each part of an event
 //! carries a word that stands nowhere else, and all that the process wrote is searched for it.
 
-use libtest_mimic::Trial;
 use steward::exit_code::ExitCode;
 use steward::observability::log_events::KeyPolicy;
 
@@ -12,22 +11,13 @@ use crate::support::names::Names;
 use crate::support::process::{Setup, Steward};
 use crate::support::wait::PATIENCE;
 
-pub fn trials() -> Vec<Trial> {
-    let mut trials = trials![a_secret_that_is_wrong_is_named_by_its_key_alone];
-    trials.extend(broker_trials![Shared:
-        no_level_shows_a_payload_a_header_or_a_secret,
-        keys_are_plain_unless_configured_otherwise_and_a_trace_is_carried_into_the_line,
-        hashed_keys_are_the_same_for_every_line_and_process,
-    ]);
-    trials
-}
-
 const VALUE: &str = "canaryinvalue";
 const HEADER: &str = "canaryinheader";
 const KEY: &str = "canaryinkey";
 const SECRET: &str = "canaryinsecret-0123456789";
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
+#[apply(broker_test)]
 fn no_level_shows_a_payload_a_header_or_a_secret() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 2);
@@ -60,6 +50,7 @@ fn no_level_shows_a_payload_a_header_or_a_secret() {
     }
 }
 
+#[apply(broker_test)]
 fn keys_are_plain_unless_configured_otherwise_and_a_trace_is_carried_into_the_line() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
@@ -86,6 +77,7 @@ fn keys_are_plain_unless_configured_otherwise_and_a_trace_is_carried_into_the_li
     process.stop();
 }
 
+#[apply(broker_test)]
 fn hashed_keys_are_the_same_for_every_line_and_process() {
     let (kafka, names, folder) = (Kafka::shared(), Names::new(), tempfile::tempdir().expect("a folder"));
     let secret = folder.path().join("secret");
@@ -117,6 +109,7 @@ fn hashed_keys_are_the_same_for_every_line_and_process() {
 }
 
 /// Files that hold something else than what they should, and a secret where none belongs.
+#[apply(offline_test)]
 fn a_secret_that_is_wrong_is_named_by_its_key_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let write = |name: &str, text: &str| {

@@ -1,6 +1,5 @@
 //! An input whose head is gone: events that nobody read, and events that recovery would have looked at again.
 
-use libtest_mimic::Trial;
 use steward::exit_code::ExitCode;
 
 use super::{LIMIT, numbers};
@@ -8,17 +7,7 @@ use crate::support::kafka::{Outgoing, Place};
 use crate::support::process::Setup;
 use crate::support::world::{World, created, created_with_description, malformed, priced};
 
-pub fn trials() -> Vec<Trial> {
-    broker_trials![Shared:
-        events_that_expired_unread_are_counted_and_processing_goes_on,
-        events_that_expired_unread_end_the_process_where_that_is_wanted,
-        events_that_expire_while_the_process_is_behind_are_counted,
-        events_that_expire_while_the_process_is_behind_end_it_where_that_is_wanted,
-        a_stretch_whose_head_is_gone_is_not_verified,
-        a_first_start_on_a_log_that_was_cut_begins_at_its_start,
-    ]
-}
-
+#[apply(broker_test)]
 fn events_that_expired_unread_are_counted_and_processing_goes_on() {
     let mut world = World::new(1);
     world.produce(&[created(1), created(2)]);
@@ -37,6 +26,7 @@ fn events_that_expired_unread_are_counted_and_processing_goes_on() {
     steward.assert_no_errors_but(&["events_expired"]);
 }
 
+#[apply(broker_test)]
 fn events_that_expired_unread_end_the_process_where_that_is_wanted() {
     let mut world = World::new(1);
     world.produce(&[created(1), created(2)]);
@@ -55,6 +45,7 @@ fn events_that_expired_unread_end_the_process_where_that_is_wanted() {
     assert!(error.contains("recovery.on_expired"), "{error}");
 }
 
+#[apply(broker_test)]
 fn events_that_expire_while_the_process_is_behind_are_counted() {
     let mut world = World::new(1);
     let mut steward = slow_reader(&world).start();
@@ -73,6 +64,7 @@ fn events_that_expire_while_the_process_is_behind_are_counted() {
     steward.assert_no_errors_but(&["events_expired"]);
 }
 
+#[apply(broker_test)]
 fn events_that_expire_while_the_process_is_behind_end_it_where_that_is_wanted() {
     let mut world = World::new(1);
     let mut steward = slow_reader(&world).set("recovery.on_expired", "stop").start();
@@ -84,6 +76,7 @@ fn events_that_expire_while_the_process_is_behind_end_it_where_that_is_wanted() 
     assert!(committed.is_some_and(|committed| committed < cut), "{committed:?} passes over what expired up to {cut}");
 }
 
+#[apply(broker_test)]
 fn a_stretch_whose_head_is_gone_is_not_verified() {
     let mut world = World::new(1);
     world.produce(&[created(1), created(2), malformed(1), priced(1, 5), priced(2, 5)]);
@@ -104,6 +97,7 @@ fn a_stretch_whose_head_is_gone_is_not_verified() {
     world.assert_exact();
 }
 
+#[apply(broker_test)]
 fn a_first_start_on_a_log_that_was_cut_begins_at_its_start() {
     let mut world = World::new(1);
     world.produce_unseen(&[created(1), created(2)]);

@@ -1,19 +1,12 @@
 //! Whose state it is: a group that has lost its offsets, and one that finds the state of another.
 
-use libtest_mimic::Trial;
 use steward::exit_code::ExitCode;
 
 use super::{LIMIT, numbers};
 use crate::support::names::unique;
 use crate::support::world::{World, created, deleted, malformed, priced};
 
-pub fn trials() -> Vec<Trial> {
-    broker_trials![Shared:
-        a_group_without_offsets_goes_on_behind_its_state,
-        another_group_s_state_is_refused_and_taken_over_only_on_demand,
-    ]
-}
-
+#[apply(broker_test)]
 fn a_group_without_offsets_goes_on_behind_its_state() {
     let mut world = World::new(1);
     world.produce(&[created(1), malformed(1), priced(1, 5), malformed(1)]);
@@ -34,6 +27,7 @@ fn a_group_without_offsets_goes_on_behind_its_state() {
     world.assert_exact();
 }
 
+#[apply(broker_test)]
 fn another_group_s_state_is_refused_and_taken_over_only_on_demand() {
     let mut world = World::new(1);
     world.produce(&[created(1), created(2), malformed(1)]);

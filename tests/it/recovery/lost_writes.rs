@@ -1,20 +1,11 @@
 //! Outputs that lack records: copies made by the test, to which the service is pointed.
 
-use libtest_mimic::Trial;
-
 use super::numbers;
 use crate::support::kafka::Stored;
 use crate::support::names::unique;
 use crate::support::world::{World, created, deleted, malformed, priced};
 
-pub fn trials() -> Vec<Trial> {
-    broker_trials![Shared:
-        lost_writes_are_repaired_at_the_next_start,
-        deleted_ids_do_not_come_back_when_their_tombstones_are_gone,
-        whole_outputs_that_were_lost_are_made_again,
-    ]
-}
-
+#[apply(broker_test)]
 fn lost_writes_are_repaired_at_the_next_start() {
     let mut world = World::new(2);
     world.produce(&[created(1).to(0), created(2).to(0), created(3).to(1), malformed(3).to(1)]);
@@ -40,6 +31,7 @@ fn lost_writes_are_repaired_at_the_next_start() {
     assert_eq!(world.outputs(), before, "what is repaired stays repaired");
 }
 
+#[apply(broker_test)]
 fn deleted_ids_do_not_come_back_when_their_tombstones_are_gone() {
     let mut world = World::new(1);
     world.produce(&[created(1), priced(1, 5), created(2), deleted(2), created(3), malformed(3)]);
@@ -62,6 +54,7 @@ fn deleted_ids_do_not_come_back_when_their_tombstones_are_gone() {
     assert_eq!(world.state_of("2"), None);
 }
 
+#[apply(broker_test)]
 fn whole_outputs_that_were_lost_are_made_again() {
     let mut world = World::new(1);
     world.produce(&[created(1), malformed(1), priced(1, 5), created(2), deleted(2), created(3)]);

@@ -1,26 +1,10 @@
 //! The group's offsets, moved by an operator: back, forward, beyond the end.
 
-use libtest_mimic::Trial;
-
 use super::{LIMIT, numbers};
 use crate::support::world::{World, created, created_with_description, deleted, malformed, priced};
 
-pub fn trials() -> Vec<Trial> {
-    let mut trials = broker_trials![SharedAlone: where_there_is_little_to_read_recovery_is_quick];
-    trials.extend(broker_trials![Shared:
-        offsets_set_back_to_the_earliest_change_nothing,
-        events_that_offsets_set_forward_would_miss_are_repaired,
-        offsets_set_forward_on_a_group_without_state_lose_nothing,
-        without_verification_offsets_set_forward_pass_events_over,
-        an_event_that_was_too_large_is_not_judged_again_under_a_higher_limit,
-        an_offset_beyond_the_end_counts_as_the_end,
-        a_stretch_that_is_too_long_is_not_verified,
-        without_verification_offsets_set_back_apply_nothing_twice,
-    ]);
-    trials
-}
-
 /// The client library asks for a topic that it does not know once a second, and recovery reads three topics.
+#[apply(lone_broker_test)]
 fn where_there_is_little_to_read_recovery_is_quick() {
     let mut world = World::new(1);
     world.produce(&[created(1), malformed(1), priced(1, 5)]);
@@ -33,6 +17,7 @@ fn where_there_is_little_to_read_recovery_is_quick() {
     assert!(took_ms < 1_500, "recovery of three events took {took_ms} ms");
 }
 
+#[apply(broker_test)]
 fn offsets_set_back_to_the_earliest_change_nothing() {
     let mut world = World::new(2);
     world.produce(&[created(1).to(0), malformed(1).to(0), priced(1, 5).to(0)]);
@@ -51,6 +36,7 @@ fn offsets_set_back_to_the_earliest_change_nothing() {
     assert_eq!(skipped, [[0, 3], [1, 3]]);
 }
 
+#[apply(broker_test)]
 fn events_that_offsets_set_forward_would_miss_are_repaired() {
     let mut world = World::new(1);
     world.produce(&[created(1), created(2), created(3)]);
@@ -70,6 +56,7 @@ fn events_that_offsets_set_forward_would_miss_are_repaired() {
     steward.assert_no_errors_but(&["lost_write_repaired"]);
 }
 
+#[apply(broker_test)]
 fn offsets_set_forward_on_a_group_without_state_lose_nothing() {
     let mut world = World::new(1);
     world.produce(&[created(1), malformed(1), priced(1, 5)]);
@@ -83,6 +70,7 @@ fn offsets_set_forward_on_a_group_without_state_lose_nothing() {
     assert_eq!(numbers(repaired, ["entities", "events", "rejections", "from", "until"]), [1, 1, 1, 0, 2]);
 }
 
+#[apply(broker_test)]
 fn without_verification_offsets_set_forward_pass_events_over() {
     let mut world = World::new(1);
     world.produce(&[created(1), created(2)]);
@@ -101,6 +89,7 @@ fn without_verification_offsets_set_forward_pass_events_over() {
     steward.assert_no_errors_but(&[]);
 }
 
+#[apply(broker_test)]
 fn without_verification_offsets_set_back_apply_nothing_twice() {
     let mut world = World::new(1);
     world.produce(&[created(1), malformed(1), priced(1, 5), created(2), deleted(2), malformed(1)]);
@@ -115,6 +104,7 @@ fn without_verification_offsets_set_back_apply_nothing_twice() {
     steward.assert_no_errors_but(&[]);
 }
 
+#[apply(broker_test)]
 fn an_event_that_was_too_large_is_not_judged_again_under_a_higher_limit() {
     let mut world = World::with_payload_limit(1, 200);
     world.produce(&[created_with_description(1, &"x".repeat(200)), created(2)]);
@@ -140,6 +130,7 @@ fn an_event_that_was_too_large_is_not_judged_again_under_a_higher_limit() {
     world.assert_exact();
 }
 
+#[apply(broker_test)]
 fn an_offset_beyond_the_end_counts_as_the_end() {
     let mut world = World::new(1);
     world.produce(&[created(1), priced(1, 5)]);
@@ -158,6 +149,7 @@ fn an_offset_beyond_the_end_counts_as_the_end() {
     steward.assert_no_errors_but(&[]);
 }
 
+#[apply(broker_test)]
 fn a_stretch_that_is_too_long_is_not_verified() {
     let mut world = World::new(1);
     world.produce(&[created(1), malformed(1), priced(1, 2), created(2), deleted(2), priced(1, 3)]);

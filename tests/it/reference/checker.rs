@@ -1,56 +1,15 @@
 //! A checker that never complains proves nothing: each test breaks a perfect outcome in one way, and the checker has to
 //! name it.
 
-use libtest_mimic::Trial;
 use steward::testing::reference::{Expectation, Fault, HeaderOf, Model, Rejected, SeenRecords, TopicRecord, check};
 use steward::testing::workload::Workload;
 
-pub fn trials() -> Vec<Trial> {
-    trials![
-        a_perfect_outcome_has_no_differences,
-        a_long_perfect_outcome_has_no_differences,
-        a_state_topic_thinned_by_compaction_has_no_differences,
-        a_lost_event_is_found,
-        a_doubled_event_is_found,
-        a_swapped_pair_is_found,
-        a_wrong_timestamp_is_found,
-        a_lost_last_event_is_told_as_the_older_state,
-        a_missing_entity_is_found,
-        an_entity_that_nobody_created_is_found,
-        a_missing_tombstone_is_found,
-        wrong_headers_of_a_snapshot_are_found,
-        a_snapshot_on_the_wrong_partition_is_found,
-        a_snapshot_without_its_source_is_found,
-        an_older_snapshot_behind_a_newer_one_is_found,
-        a_snapshot_that_is_published_twice_is_found,
-        a_wrong_snapshot_that_was_repaired_later_is_found,
-        a_snapshot_of_a_rejected_event_is_found,
-        without_history_the_newest_snapshot_is_still_compared,
-        a_missing_dlq_record_is_found,
-        a_doubled_dlq_record_is_found,
-        a_dlq_record_of_an_applied_event_is_found,
-        dlq_records_out_of_order_are_found,
-        a_dlq_record_on_the_wrong_partition_is_found,
-        a_dlq_record_without_its_source_is_found,
-        a_wrong_reason_is_found,
-        a_changed_key_of_a_dlq_record_is_found,
-        a_changed_value_of_a_dlq_record_is_found,
-        changed_original_headers_are_found,
-        missing_doubled_and_wrong_headers_of_a_dlq_record_are_found,
-        a_timestamp_that_is_no_decimal_is_found,
-        a_detail_that_is_empty_too_long_or_quotes_too_much_is_found,
-        a_detail_that_lists_other_violations_is_found,
-        violations_may_be_listed_in_any_order,
-        a_committed_offset_before_the_last_record_is_found,
-        a_committed_offset_behind_the_end_is_found,
-        a_difference_is_told_in_a_sentence,
-    ]
-}
-
+#[apply(offline_test)]
 fn a_perfect_outcome_has_no_differences() {
     assert_eq!(broken(|_| {}), []);
 }
 
+#[apply(offline_test)]
 fn a_long_perfect_outcome_has_no_differences() {
     let workload = Workload { events: 3_000, keys: 40, invalid_share: 0.2, ..Workload::default() };
     let mut model = Model::keeping_history(workload.max_payload_bytes);
@@ -64,16 +23,19 @@ fn a_long_perfect_outcome_has_no_differences() {
     assert_eq!(found, [""; 0]);
 }
 
+#[apply(offline_test)]
 fn a_state_topic_thinned_by_compaction_has_no_differences() {
     assert_eq!(broken(|seen| _ = seen.state.remove(at(&seen.state, 0, 10))), []);
 }
 
+#[apply(offline_test)]
 fn a_lost_event_is_found() {
     let mut events = input();
     events.remove(1);
     assert_eq!(faults_of_state_from(&events), [Fault::StateDiffers, Fault::HistoryDiffers]);
 }
 
+#[apply(offline_test)]
 fn a_doubled_event_is_found() {
     let mut events = input();
     let again = TopicRecord { offset: 15, ..events[1].clone() };
@@ -81,6 +43,7 @@ fn a_doubled_event_is_found() {
     assert_eq!(faults_of_state_from(&events), [Fault::StateDiffers, Fault::HistoryUnknown, Fault::HistoryDiffers]);
 }
 
+#[apply(offline_test)]
 fn a_swapped_pair_is_found() {
     let mut events = input();
     events.swap(1, 2);
@@ -88,12 +51,14 @@ fn a_swapped_pair_is_found() {
     assert_eq!(faults_of_state_from(&events), [Fault::StateDiffers, Fault::HistoryDiffers]);
 }
 
+#[apply(offline_test)]
 fn a_wrong_timestamp_is_found() {
     let mut events = input();
     events[2].timestamp_ms = Some(events[2].timestamp_ms.unwrap_or(0) + 1);
     assert_eq!(faults_of_state_from(&events), [Fault::StateDiffers, Fault::HistoryDiffers]);
 }
 
+#[apply(offline_test)]
 fn a_lost_last_event_is_told_as_the_older_state() {
     let mut seen = perfect(&model());
     seen.state.remove(at(&seen.state, 0, 20));
@@ -103,10 +68,12 @@ fn a_lost_last_event_is_told_as_the_older_state() {
     assert!(differences[0].to_string().ends_with("which it was after offset 10"), "{}", differences[0]);
 }
 
+#[apply(offline_test)]
 fn a_missing_entity_is_found() {
     assert_eq!(broken(|seen| seen.state.retain(|record| record.partition == 0)), [Fault::StateMissing]);
 }
 
+#[apply(offline_test)]
 fn an_entity_that_nobody_created_is_found() {
     let invented = |seen: &mut SeenRecords| {
         let mut copy = seen.state[0].clone();
@@ -116,11 +83,13 @@ fn an_entity_that_nobody_created_is_found() {
     assert_eq!(broken(invented), [Fault::StateUnexpected, Fault::HistoryUnknown]);
 }
 
+#[apply(offline_test)]
 fn a_missing_tombstone_is_found() {
     assert_eq!(broken(|seen| _ = seen.state.remove(at(&seen.state, 0, 50))), [Fault::StateDiffers]);
     assert_eq!(broken(|seen| seen.state.retain(|it| it.key != Some(b"43".to_vec()))), [Fault::StateMissing]);
 }
 
+#[apply(offline_test)]
 fn wrong_headers_of_a_snapshot_are_found() {
     let newest = |change: fn(&mut TopicRecord)| {
         broken(move |seen| {
@@ -136,6 +105,7 @@ fn wrong_headers_of_a_snapshot_are_found() {
     assert_eq!(offset, [Fault::StateHeader, Fault::HistoryUnknown]);
 }
 
+#[apply(offline_test)]
 fn a_snapshot_on_the_wrong_partition_is_found() {
     let moved = |seen: &mut SeenRecords| {
         let index = at(&seen.state, 1, 0);
@@ -144,6 +114,7 @@ fn a_snapshot_on_the_wrong_partition_is_found() {
     assert_eq!(broken(moved), [Fault::StateMissing, Fault::StateOnWrongPartition]);
 }
 
+#[apply(offline_test)]
 fn a_snapshot_without_its_source_is_found() {
     let newest = |change: fn(&mut TopicRecord)| {
         broken(move |seen| {
@@ -158,6 +129,7 @@ fn a_snapshot_without_its_source_is_found() {
     assert_eq!(newest(|it| set(it, "steward-source-partition", b"+1")), expected);
 }
 
+#[apply(offline_test)]
 fn an_older_snapshot_behind_a_newer_one_is_found() {
     let swapped = |seen: &mut SeenRecords| {
         let (older, newer) = (at(&seen.state, 0, 10), at(&seen.state, 0, 20));
@@ -166,6 +138,7 @@ fn an_older_snapshot_behind_a_newer_one_is_found() {
     assert_eq!(broken(swapped), [Fault::StateDiffers, Fault::HistoryNotRising]);
 }
 
+#[apply(offline_test)]
 fn a_snapshot_that_is_published_twice_is_found() {
     let twice = |seen: &mut SeenRecords| {
         let index = at(&seen.state, 0, 20);
@@ -174,6 +147,7 @@ fn a_snapshot_that_is_published_twice_is_found() {
     assert_eq!(broken(twice), [Fault::HistoryNotRising]);
 }
 
+#[apply(offline_test)]
 fn a_wrong_snapshot_that_was_repaired_later_is_found() {
     let repaired = |seen: &mut SeenRecords| {
         let index = at(&seen.state, 0, 10);
@@ -182,6 +156,7 @@ fn a_wrong_snapshot_that_was_repaired_later_is_found() {
     assert_eq!(broken(repaired), [Fault::HistoryDiffers]);
 }
 
+#[apply(offline_test)]
 fn a_snapshot_of_a_rejected_event_is_found() {
     let of_rejected = |seen: &mut SeenRecords| {
         let index = at(&seen.state, 0, 10);
@@ -190,6 +165,7 @@ fn a_snapshot_of_a_rejected_event_is_found() {
     assert_eq!(broken(of_rejected), [Fault::HistoryUnknown]);
 }
 
+#[apply(offline_test)]
 fn without_history_the_newest_snapshot_is_still_compared() {
     let model = told(Model::new(LIMIT), &input());
     let mut seen = perfect(&self::model());
@@ -198,15 +174,18 @@ fn without_history_the_newest_snapshot_is_still_compared() {
     assert_eq!(faults(&model, &seen), [Fault::StateDiffers]);
 }
 
+#[apply(offline_test)]
 fn a_missing_dlq_record_is_found() {
     assert_eq!(broken(|seen| _ = seen.dlq_records.remove(1)), [Fault::DlqRecordMissing]);
 }
 
+#[apply(offline_test)]
 fn a_doubled_dlq_record_is_found() {
     let doubled = |seen: &mut SeenRecords| seen.dlq_records.insert(1, seen.dlq_records[1].clone());
     assert_eq!(broken(doubled), [Fault::DlqRecordDoubled]);
 }
 
+#[apply(offline_test)]
 fn a_dlq_record_of_an_applied_event_is_found() {
     let applied = |seen: &mut SeenRecords| {
         let mut copy = seen.dlq_records[1].clone();
@@ -217,38 +196,45 @@ fn a_dlq_record_of_an_applied_event_is_found() {
     assert_eq!(broken(applied), [Fault::DeadLetterUnexpected]);
 }
 
+#[apply(offline_test)]
 fn dlq_records_out_of_order_are_found() {
     assert_eq!(broken(|seen| seen.dlq_records.swap(0, 1)), [Fault::DlqRecordOutOfOrder]);
 }
 
+#[apply(offline_test)]
 fn a_dlq_record_on_the_wrong_partition_is_found() {
     let moved = |seen: &mut SeenRecords| seen.dlq_records[0].partition = 1;
     assert_eq!(broken(moved), [Fault::DlqRecordMissing, Fault::DlqRecordOnWrongPartition]);
 }
 
+#[apply(offline_test)]
 fn a_dlq_record_without_its_source_is_found() {
     let expected = [Fault::DlqRecordMissing, Fault::DlqRecordWithoutSource];
     assert_eq!(broken(|seen| set(&mut seen.dlq_records[0], "steward-source-offset", b"five")), expected);
     assert_eq!(broken(|seen| seen.dlq_records[0].headers.clear()), expected);
 }
 
+#[apply(offline_test)]
 fn a_wrong_reason_is_found() {
     let wrong = |seen: &mut SeenRecords| set(&mut seen.dlq_records[0], "steward-reason", b"not_found");
     assert_eq!(broken(wrong), [Fault::DlqRecordReason]);
 }
 
+#[apply(offline_test)]
 fn a_changed_key_of_a_dlq_record_is_found() {
     assert_eq!(broken(|seen| seen.dlq_records[0].key = Some(b"042".to_vec())), [Fault::DlqRecordKey]);
     // An empty key is not a null one.
     assert_eq!(broken(|seen| seen.dlq_records[2].key = Some(Vec::new())), [Fault::DlqRecordKey]);
 }
 
+#[apply(offline_test)]
 fn a_changed_value_of_a_dlq_record_is_found() {
     assert_eq!(broken(|seen| seen.dlq_records[0].value = None), [Fault::DlqRecordValue]);
     let trimmed = |seen: &mut SeenRecords| seen.dlq_records[0].value.iter_mut().for_each(|value| value.truncate(9));
     assert_eq!(broken(trimmed), [Fault::DlqRecordValue]);
 }
 
+#[apply(offline_test)]
 fn changed_original_headers_are_found() {
     let expected = [Fault::DlqRecordOriginalHeaders];
     assert_eq!(broken(|seen| seen.dlq_records[1].headers[0].1 = None), expected);
@@ -257,6 +243,7 @@ fn changed_original_headers_are_found() {
     assert_eq!(broken(|seen| drop(seen.dlq_records[1].headers.remove(0))), expected);
 }
 
+#[apply(offline_test)]
 fn missing_doubled_and_wrong_headers_of_a_dlq_record_are_found() {
     let header = |change: fn(&mut Vec<HeaderOf>)| broken(move |seen| change(&mut seen.dlq_records[0].headers));
     assert_eq!(header(|it| it.push(it[0].clone())), [Fault::DlqRecordHeader]);
@@ -276,6 +263,7 @@ fn missing_doubled_and_wrong_headers_of_a_dlq_record_are_found() {
     );
 }
 
+#[apply(offline_test)]
 fn a_timestamp_that_is_no_decimal_is_found() {
     let timestamp = |index: usize, value: &'static [u8]| {
         broken(move |seen| set(&mut seen.dlq_records[index], "steward-source-timestamp", value))
@@ -288,6 +276,7 @@ fn a_timestamp_that_is_no_decimal_is_found() {
     assert_eq!(timestamp(2, b"0"), [Fault::DlqRecordHeader]);
 }
 
+#[apply(offline_test)]
 fn a_detail_that_is_empty_too_long_or_quotes_too_much_is_found() {
     let detail = |value: Vec<u8>| broken(move |seen| set(&mut seen.dlq_records[0], "steward-detail", &value));
     let quoted = |characters: usize| [b"no such type: ", &UNKNOWN_TYPE.as_bytes()[..characters]].concat();
@@ -299,6 +288,7 @@ fn a_detail_that_is_empty_too_long_or_quotes_too_much_is_found() {
     assert_eq!(detail(vec![0xff]), [Fault::DlqRecordDetail]);
 }
 
+#[apply(offline_test)]
 fn a_detail_that_lists_other_violations_is_found() {
     let detail =
         |value: &'static str| broken(move |seen| set(&mut seen.dlq_records[1], "steward-detail", value.as_bytes()));
@@ -313,21 +303,25 @@ fn a_detail_that_lists_other_violations_is_found() {
     assert_eq!(detail(r#"[{"field":"name","code":"length"},{"field":"name","code":"blank"}]"#), expected);
 }
 
+#[apply(offline_test)]
 fn violations_may_be_listed_in_any_order() {
     let detail = r#"[{"field":"name","code":"blank","message":"m"},{"field":"name","code":"length","message":"m"}]"#;
     assert_eq!(broken(|seen| set(&mut seen.dlq_records[1], "steward-detail", detail.as_bytes())), []);
 }
 
+#[apply(offline_test)]
 fn a_committed_offset_before_the_last_record_is_found() {
     assert_eq!(broken(|seen| _ = seen.committed.insert(0, 51)), []);
     assert_eq!(broken(|seen| _ = seen.committed.insert(0, 50)), [Fault::CommittedBehind]);
     assert_eq!(broken(|seen| _ = seen.committed.remove(&1)), [Fault::CommittedBehind]);
 }
 
+#[apply(offline_test)]
 fn a_committed_offset_behind_the_end_is_found() {
     assert_eq!(broken(|seen| _ = seen.committed.insert(0, 61)), [Fault::CommittedBeyond]);
 }
 
+#[apply(offline_test)]
 fn a_difference_is_told_in_a_sentence() {
     let mut seen = perfect(&model());
     set(&mut seen.dlq_records[0], "steward-reason", b"not_found");

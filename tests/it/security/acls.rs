@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use libtest_mimic::Trial;
-
 use super::{error_of, jaas};
 use crate::support::acls::{
     Allow, Operation, Pattern, Resource, {self},
@@ -14,12 +12,6 @@ use crate::support::ledger::{assert_exact, wait_until_committed};
 use crate::support::names::Names;
 use crate::support::process::Setup;
 use crate::support::wait::PATIENCE;
-
-pub fn trials() -> Vec<Trial> {
-    broker_trials![Own:
-        the_listed_permissions_suffice_and_without_any_of_them_the_process_ends_and_names_it,
-    ]
-}
 
 /// One permission: what on, which one, and how a process ends that lacks it.
 struct Needed {
@@ -66,6 +58,7 @@ const CONFIGS: Operation = Operation::RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS;
 const LITERAL: Pattern = Pattern::RD_KAFKA_RESOURCE_PATTERN_LITERAL;
 const PREFIXED: Pattern = Pattern::RD_KAFKA_RESOURCE_PATTERN_PREFIXED;
 
+#[apply(own_broker_test)]
 fn the_listed_permissions_suffice_and_without_any_of_them_the_process_ends_and_names_it() {
     let lacking: Vec<String> = (0..NEEDED.len()).map(|index| format!("lacking{index}")).collect();
     let users: Vec<&str> = ["all", "nocreate"].into_iter().chain(lacking.iter().map(String::as_str)).collect();

@@ -1,6 +1,5 @@
 //! `[kafka.properties]`: each reaches the clients that it is for, and a value that the library does not take is told.
 
-use libtest_mimic::Trial;
 use rdkafka::config::ClientConfig;
 use steward::config::Config;
 use steward::config::properties::{PASSED, PropertyScope};
@@ -10,16 +9,7 @@ use steward::kafka::client::settings::{
 
 use crate::cli::{folder, steward};
 
-pub fn trials() -> Vec<Trial> {
-    trials![
-        each_property_reaches_only_the_clients_that_it_is_for,
-        a_name_that_was_given_replaces_the_default_under_the_other_name,
-        a_bad_value_is_named_with_its_property,
-        settings_that_do_not_fit_together_are_found_before_anybody_connects,
-        a_bad_value_ends_run_and_check_with_3,
-    ]
-}
-
+#[apply(offline_test)]
 fn each_property_reaches_only_the_clients_that_it_is_for() {
     // The values differ from every default.
     for (scope, property, value) in [
@@ -49,6 +39,7 @@ fn each_property_reaches_only_the_clients_that_it_is_for() {
     );
 }
 
+#[apply(offline_test)]
 fn a_name_that_was_given_replaces_the_default_under_the_other_name() {
     for (given, other, value) in [
         ("compression.codec", "compression.type", "gzip"),
@@ -62,6 +53,7 @@ fn a_name_that_was_given_replaces_the_default_under_the_other_name() {
     }
 }
 
+#[apply(offline_test)]
 fn a_bad_value_is_named_with_its_property() {
     for (property, value) in
         [("fetch.wait.max.ms", "soon"), ("linger.ms", "-5"), ("debug", "everything"), ("client.dns.lookup", "never")]
@@ -74,6 +66,7 @@ fn a_bad_value_is_named_with_its_property() {
     }
 }
 
+#[apply(offline_test)]
 fn settings_that_do_not_fit_together_are_found_before_anybody_connects() {
     settings::try_out(&Config::default(), "pod-1").expect("the defaults fit together");
     let error = settings::try_out(&with("receive.message.max.bytes", "1000"), "pod-1").expect_err("below a fetch");
@@ -83,6 +76,7 @@ fn settings_that_do_not_fit_together_are_found_before_anybody_connects() {
     );
 }
 
+#[apply(offline_test)]
 fn a_bad_value_ends_run_and_check_with_3() {
     let folder = folder();
     let config = folder.write("config.toml", "[kafka.properties]\n\"linger.ms\" = \"soon\"\n");

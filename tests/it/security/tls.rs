@@ -3,8 +3,6 @@
 use std::process::Command;
 use std::time::Duration;
 
-use libtest_mimic::Trial;
-
 use super::{PASSWORD, USER, assert_hidden, error_of};
 use crate::cli::{Folder, folder};
 use crate::support::broker::Broker;
@@ -15,15 +13,10 @@ use crate::support::names::Names;
 use crate::support::process::Setup;
 use crate::support::wait::{PATIENCE, unix_ms};
 
-pub fn trials() -> Vec<Trial> {
-    broker_trials![Own:
-        tls_scram_and_tokens_serve_events_end_to_end_and_nothing_shows_a_secret,
-    ]
-}
-
 const SSL: usize = 0;
 const SASL_SSL: usize = 1;
 
+#[apply(own_broker_test)]
 fn tls_scram_and_tokens_serve_events_end_to_end_and_nothing_shows_a_secret() {
     let folder = folder();
     let authority = Authority::new(&folder, "authority");

@@ -10,18 +10,7 @@ use time::macros::format_description;
 
 use super::*;
 
-pub(super) fn tests() -> Vec<libtest_mimic::Trial> {
-    trials![
-        no_bytes_panic_and_each_have_one_outcome,
-        no_damage_to_an_event_panics_or_gets_past_the_grammar,
-        any_history_reads_back_as_it_was_written,
-        any_damage_to_a_snapshot_is_noticed,
-        any_price_reads_back_the_same,
-        any_time_is_written_as_the_time_crate_formats_it,
-        any_nesting_is_refused_exactly_beyond_127_levels,
-    ]
-}
-
+#[apply(offline_test)]
 fn no_bytes_panic_and_each_have_one_outcome() {
     let token = prop::sample::select(&TOKENS[..]).prop_map(|token: &str| token.as_bytes().to_vec());
     let soup = prop::collection::vec(token, 0..40).prop_map(|tokens| tokens.concat());
@@ -30,6 +19,7 @@ fn no_bytes_panic_and_each_have_one_outcome() {
     holds(prop_oneof![bytes, soup, object], |value| has_one_outcome(&value));
 }
 
+#[apply(offline_test)]
 fn no_damage_to_an_event_panics_or_gets_past_the_grammar() {
     let event = prop::sample::select(&[CREATED, UPDATED, DELETED, ODD][..]);
     holds((event, damage()), |(event, damage)| {
@@ -45,6 +35,7 @@ fn no_damage_to_an_event_panics_or_gets_past_the_grammar() {
     });
 }
 
+#[apply(offline_test)]
 fn any_history_reads_back_as_it_was_written() {
     let text = |longest: usize| {
         prop::collection::vec(any::<char>(), 1..=longest)
@@ -97,6 +88,7 @@ fn any_history_reads_back_as_it_was_written() {
     });
 }
 
+#[apply(offline_test)]
 fn any_damage_to_a_snapshot_is_noticed() {
     let snapshots = [&[CREATED][..], &[ODD], &[CREATED, UPDATED]].map(|history| Service.encode(&after(history)));
     holds((0..snapshots.len(), damage()), |(which, damage)| {
@@ -111,6 +103,7 @@ fn any_damage_to_a_snapshot_is_noticed() {
     });
 }
 
+#[apply(offline_test)]
 fn any_price_reads_back_the_same() {
     holds((any_price(), 0..3), |(price, spelling)| {
         let sent = match spelling {
@@ -127,6 +120,7 @@ fn any_price_reads_back_the_same() {
     });
 }
 
+#[apply(offline_test)]
 fn any_time_is_written_as_the_time_crate_formats_it() {
     let form = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
     holds(FIRST_MS..=LAST_MS, |ms| {
@@ -138,6 +132,7 @@ fn any_time_is_written_as_the_time_crate_formats_it() {
     });
 }
 
+#[apply(offline_test)]
 fn any_nesting_is_refused_exactly_beyond_127_levels() {
     let place = prop::sample::select(&["x", "name", "tags", "id", "eventType"][..]);
     let levels = prop::collection::vec(any::<bool>(), 120..134);

@@ -5,22 +5,7 @@ use steward::service::State;
 
 use super::*;
 
-pub(super) fn tests() -> Vec<libtest_mimic::Trial> {
-    trials![
-        what_is_not_one_json_object_in_utf_8_is_malformed,
-        a_malformed_value_is_told_what_is_wrong_with_it,
-        whatever_the_grammar_allows_is_fine_in_an_unknown_field,
-        a_known_field_must_not_hold_what_json_cannot_mean,
-        on_a_deletion_all_but_event_type_and_id_are_unknown,
-        beside_an_unknown_event_type_nothing_else_is_looked_at,
-        event_type_itself_must_be_well_formed,
-        an_event_type_other_than_the_three_is_unknown,
-        fields_may_stand_in_any_order_and_spell_their_names_with_escapes,
-        a_document_may_be_127_levels_deep_anywhere_and_no_deeper,
-        brackets_in_strings_are_no_levels,
-    ]
-}
-
+#[apply(offline_test)]
 fn what_is_not_one_json_object_in_utf_8_is_malformed() {
     let no_objects: [&[u8]; 14] =
         [b"", b" ", b"null", b"42", b"\"{}\"", b"[]", b"[{}]", b"{", b"}", b"{}{}", b"{} x", b"{}\0", b"\0{}", b"{},"];
@@ -90,6 +75,7 @@ fn what_is_not_one_json_object_in_utf_8_is_malformed() {
     }
 }
 
+#[apply(offline_test)]
 fn a_malformed_value_is_told_what_is_wrong_with_it() {
     for (value, told) in [
         ("", "not a JSON object"),
@@ -108,6 +94,7 @@ fn a_malformed_value_is_told_what_is_wrong_with_it() {
     assert!(not_utf_8.detail.contains("index 6"), "{}", not_utf_8.detail);
 }
 
+#[apply(offline_test)]
 fn whatever_the_grammar_allows_is_fine_in_an_unknown_field() {
     for member in [
         r#""x":"\ud800""#,
@@ -141,6 +128,7 @@ fn whatever_the_grammar_allows_is_fine_in_an_unknown_field() {
     assert!(decide(&State::Absent, b"42", &value, Some(NOON)).is_ok());
 }
 
+#[apply(offline_test)]
 fn a_known_field_must_not_hold_what_json_cannot_mean() {
     for field in ["id", "name", "description", "tags", "pricePerHour"] {
         for bad in [
@@ -184,6 +172,7 @@ fn a_known_field_must_not_hold_what_json_cannot_mean() {
     }
 }
 
+#[apply(offline_test)]
 fn on_a_deletion_all_but_event_type_and_id_are_unknown() {
     for member in [
         r#""name":"\ud800""#,
@@ -199,6 +188,7 @@ fn on_a_deletion_all_but_event_type_and_id_are_unknown() {
     refuses(br#"{"id":1e400,"eventType":"ServiceDeleted"}"#, Reason::MalformedJson);
 }
 
+#[apply(offline_test)]
 fn beside_an_unknown_event_type_nothing_else_is_looked_at() {
     for members in [r#""id":1,"id":2"#, r#""name":"\ud800""#, r#""tags":1e400"#, r#""id":"x""#, r#""x":0"#] {
         for event_type in [r#""eventType":"ServiceRenamed""#, r#""eventType":null"#, r#""eventType":[{}]"#, r#""y":0"#]
@@ -210,6 +200,7 @@ fn beside_an_unknown_event_type_nothing_else_is_looked_at() {
     refuses(br#"{"eventType":"ServiceRenamed","x":"a"#, Reason::MalformedJson);
 }
 
+#[apply(offline_test)]
 fn event_type_itself_must_be_well_formed() {
     for members in [
         r#""eventType":"ServiceDeleted","eventType":"ServiceDeleted""#,
@@ -225,6 +216,7 @@ fn event_type_itself_must_be_well_formed() {
     }
 }
 
+#[apply(offline_test)]
 fn an_event_type_other_than_the_three_is_unknown() {
     refuses(b"{}", Reason::UnknownEventType);
     for event_type in [
@@ -246,6 +238,7 @@ fn an_event_type_other_than_the_three_is_unknown() {
     assert!(detail.contains("ServiceRenamed") && detail.contains("ServiceUpdated"), "{detail}");
 }
 
+#[apply(offline_test)]
 fn fields_may_stand_in_any_order_and_spell_their_names_with_escapes() {
     let expected = after(&[CREATED]);
     for value in [
@@ -256,6 +249,7 @@ fn fields_may_stand_in_any_order_and_spell_their_names_with_escapes() {
     }
 }
 
+#[apply(offline_test)]
 fn a_document_may_be_127_levels_deep_anywhere_and_no_deeper() {
     for place in ["x", "name", "tags", "eventType"] {
         for (open, close) in [("[", "]"), (r#"{"a":"#, "}"), (r#"[{"a":"#, "}]"), ("[0,", "]"), (r#"{"b":0,"a":"#, "}")]
@@ -284,6 +278,7 @@ fn a_document_may_be_127_levels_deep_anywhere_and_no_deeper() {
     refuses(without("name", Some(&r#"{"a":"#.repeat(50_000))).as_bytes(), Reason::MalformedJson);
 }
 
+#[apply(offline_test)]
 fn brackets_in_strings_are_no_levels() {
     let brackets = "[{".repeat(500);
     for member in [

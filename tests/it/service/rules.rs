@@ -6,23 +6,7 @@ use steward::service::State;
 
 use super::*;
 
-pub(super) fn tests() -> Vec<libtest_mimic::Trial> {
-    trials![
-        required_fields_are_required_on_creation_only,
-        an_id_is_digits_of_at_most_2_to_the_53_less_1,
-        texts_have_a_length_in_characters_and_are_not_blank,
-        a_blank_text_that_is_too_long_breaks_both_rules,
-        tags_are_strings_in_their_order_with_repetition,
-        a_price_is_a_number_of_0_or_more,
-        a_timestamp_lies_in_the_years_0_to_9999,
-        all_violations_are_told_in_a_fixed_order,
-        the_longest_list_of_violations_is_whole_json,
-        the_key_is_the_shortest_form_of_the_id,
-        the_first_rule_broken_names_the_reason,
-        a_detail_never_holds_more_than_64_characters_of_the_input,
-    ]
-}
-
+#[apply(offline_test)]
 fn required_fields_are_required_on_creation_only() {
     for field in ["id", "name", "description", "tags"] {
         violates(&without(field, None), &[(field, "required")]);
@@ -38,6 +22,7 @@ fn required_fields_are_required_on_creation_only() {
     );
 }
 
+#[apply(offline_test)]
 fn an_id_is_digits_of_at_most_2_to_the_53_less_1() {
     for id in ["0", "7", "42", "9007199254740991"] {
         let value = without("id", Some(id));
@@ -71,6 +56,7 @@ fn an_id_is_digits_of_at_most_2_to_the_53_less_1() {
     }
 }
 
+#[apply(offline_test)]
 fn texts_have_a_length_in_characters_and_are_not_blank() {
     for (field, longest) in [("name", 64), ("description", 255)] {
         for event in [
@@ -106,12 +92,14 @@ fn texts_have_a_length_in_characters_and_are_not_blank() {
     }
 }
 
+#[apply(offline_test)]
 fn a_blank_text_that_is_too_long_breaks_both_rules() {
     let spaces = json!(" ".repeat(70)).to_string();
     violates(&without("name", Some(&spaces)), &[("name", "length"), ("name", "blank")]);
     keeps_the_rules(&without("description", Some(&json!(format!("{}x", " ".repeat(254))).to_string())));
 }
 
+#[apply(offline_test)]
 fn tags_are_strings_in_their_order_with_repetition() {
     let state = decide(&State::Absent, b"42", without("tags", Some(r#"["b","a","b",""," "]"#)).as_bytes(), Some(NOON));
     assert_eq!(written(&state.expect("good tags"))["tags"], json!(["b", "a", "b", "", " "]));
@@ -132,6 +120,7 @@ fn tags_are_strings_in_their_order_with_repetition() {
     }
 }
 
+#[apply(offline_test)]
 fn a_price_is_a_number_of_0_or_more() {
     for bad in [r#""1""#, "true", "[]", "[1]", "{}"] {
         violates(&without("pricePerHour", Some(bad)), &[("pricePerHour", "type")]);
@@ -142,6 +131,7 @@ fn a_price_is_a_number_of_0_or_more() {
     }
 }
 
+#[apply(offline_test)]
 fn a_timestamp_lies_in_the_years_0_to_9999() {
     let lives = after(&[CREATED]);
     for (state, event) in [(&State::Absent, CREATED), (&lives, UPDATED), (&lives, DELETED)] {
@@ -155,6 +145,7 @@ fn a_timestamp_lies_in_the_years_0_to_9999() {
     }
 }
 
+#[apply(offline_test)]
 fn all_violations_are_told_in_a_fixed_order() {
     let long_blank = " ".repeat(300);
     let value = format!(
@@ -174,6 +165,7 @@ fn all_violations_are_told_in_a_fixed_order() {
     assert_eq!(violations(&refused), expected.map(|(field, code)| (field.to_owned(), code.to_owned())));
 }
 
+#[apply(offline_test)]
 fn the_longest_list_of_violations_is_whole_json() {
     for event_type in ["ServiceCreated", "ServiceUpdated"] {
         let blank = " ".repeat(100_000);
@@ -193,6 +185,7 @@ fn the_longest_list_of_violations_is_whole_json() {
     }
 }
 
+#[apply(offline_test)]
 fn the_key_is_the_shortest_form_of_the_id() {
     let keys: [&[u8]; 10] = [b"43", b"042", b"42 ", b" 42", b"+42", b"42.0", b"\"42\"", b"4", b"\xff", b"42\0"];
     for key in keys {
@@ -202,6 +195,7 @@ fn the_key_is_the_shortest_form_of_the_id() {
     }
 }
 
+#[apply(offline_test)]
 fn the_first_rule_broken_names_the_reason() {
     let lives = after(&[CREATED]);
     for (value, timestamp, key, expected) in [
@@ -218,6 +212,7 @@ fn the_first_rule_broken_names_the_reason() {
     }
 }
 
+#[apply(offline_test)]
 fn a_detail_never_holds_more_than_64_characters_of_the_input() {
     let flood = "§".repeat(5_000);
     for value in [

@@ -6,17 +6,7 @@ use steward::service::{Service, State};
 
 use super::*;
 
-pub(super) fn tests() -> Vec<libtest_mimic::Trial> {
-    trials![
-        a_price_is_written_in_the_shortest_form_that_reads_back_the_same,
-        strings_escape_control_characters_quotes_and_backslashes_only,
-        times_are_written_with_four_digits_of_the_year_and_milliseconds,
-        what_cannot_have_been_written_is_not_read_back,
-        a_corrupt_snapshot_is_described_without_quoting_it,
-        the_newest_event_of_a_snapshot_is_its_last_update,
-    ]
-}
-
+#[apply(offline_test)]
 fn a_price_is_written_in_the_shortest_form_that_reads_back_the_same() {
     for (sent, expected) in [
         ("0", "0"),
@@ -53,6 +43,7 @@ fn a_price_is_written_in_the_shortest_form_that_reads_back_the_same() {
     }
 }
 
+#[apply(offline_test)]
 fn strings_escape_control_characters_quotes_and_backslashes_only() {
     let value = without("name", Some(r#""\u0000\u001f\b\t\n\f\r\"\\\/\u007f\u00e9\u2028\ud83d\ude00<>&'""#));
     let state = decide(&State::Absent, b"42", value.as_bytes(), Some(NOON)).expect("a good name");
@@ -61,6 +52,7 @@ fn strings_escape_control_characters_quotes_and_backslashes_only() {
     assert!(json.contains(&expected), "{json}");
 }
 
+#[apply(offline_test)]
 fn times_are_written_with_four_digits_of_the_year_and_milliseconds() {
     for (ms, expected) in [
         (FIRST_MS, "0000-01-01T00:00:00.000Z"),
@@ -75,6 +67,7 @@ fn times_are_written_with_four_digits_of_the_year_and_milliseconds() {
     }
 }
 
+#[apply(offline_test)]
 fn what_cannot_have_been_written_is_not_read_back() {
     let good = String::from_utf8(Service.encode(&after(&[CREATED])).expect("it lives")).expect("JSON is UTF-8");
     assert!(Service.decode(good.as_bytes()).is_ok());
@@ -121,6 +114,7 @@ fn what_cannot_have_been_written_is_not_read_back() {
     }
 }
 
+#[apply(offline_test)]
 fn a_corrupt_snapshot_is_described_without_quoting_it() {
     let secret = "§".repeat(100);
     for (bad, told) in [
@@ -150,6 +144,7 @@ fn a_corrupt_snapshot_is_described_without_quoting_it() {
     }
 }
 
+#[apply(offline_test)]
 fn the_newest_event_of_a_snapshot_is_its_last_update() {
     assert_eq!(Service.newest_event_ms(&State::Absent), None);
     let state = after(&[CREATED, UPDATED]);

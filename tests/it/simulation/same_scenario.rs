@@ -21,10 +21,6 @@ const SEED: u64 = 11;
 const PARTITIONS: usize = 4;
 const LIMIT: Duration = Duration::from_secs(60);
 
-pub fn tests() -> Vec<libtest_mimic::Trial> {
-    broker_trials![Shared: the_same_scenario_ends_the_same_on_the_twins_and_on_kafka]
-}
-
 /// What happens, between batches.
 #[derive(Debug, Clone, Copy)]
 enum Act {
@@ -60,6 +56,7 @@ const SCENARIO: [Act; 17] = [
     Act::WorkOff,
 ];
 
+#[apply(broker_test)]
 fn the_same_scenario_ends_the_same_on_the_twins_and_on_kafka() {
     let on_twins = outcome(&play_on_twins().seen);
     let on_kafka = outcome(&play_on_kafka());

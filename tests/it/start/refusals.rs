@@ -1,25 +1,10 @@
 //! Topics on which the promises would not hold: refused with what is wrong and what to do.
 
-use libtest_mimic::Trial;
-
 use super::topics_refused;
 use crate::support::kafka::{ANY_TIMESTAMP, record};
 use crate::support::world::{MAX_PAYLOAD_BYTES, World, created, malformed, priced};
 
-pub fn trials() -> Vec<Trial> {
-    broker_trials![Shared:
-        a_foreign_record_in_the_state_topic_is_refused_by_name,
-        a_state_topic_with_another_partition_count_is_refused,
-        a_state_topic_that_is_not_compacted_is_refused,
-        a_state_topic_that_forgets_tombstones_too_early_is_refused,
-        an_input_that_is_compacted_is_refused,
-        a_dlq_that_is_compacted_is_refused,
-        an_input_that_was_created_anew_and_is_shorter_than_the_state_is_refused,
-        an_input_that_was_created_anew_and_has_another_key_there_is_refused,
-        an_input_that_was_created_anew_and_has_another_timestamp_there_is_refused,
-    ]
-}
-
+#[apply(broker_test)]
 fn a_foreign_record_in_the_state_topic_is_refused_by_name() {
     let mut world = World::new(2);
     world.produce(&[created(1).to(1), malformed(1).to(0)]);
@@ -32,6 +17,7 @@ fn a_foreign_record_in_the_state_topic_is_refused_by_name() {
     assert_says(&error, &[&name, "steward-source-offset", "new state and DLQ topics"]);
 }
 
+#[apply(broker_test)]
 fn a_state_topic_with_another_partition_count_is_refused() {
     let world = World::new(2);
     world.kafka.create_topic(&world.names.state, 3, &STATE);
@@ -42,6 +28,7 @@ fn a_state_topic_with_another_partition_count_is_refused() {
     assert_eq!(world.kafka.committed(&world.names.group, &world.names.input), [None, None], "nothing was served");
 }
 
+#[apply(broker_test)]
 fn a_state_topic_that_is_not_compacted_is_refused() {
     for settings in [&[][..], &[("cleanup.policy", "compact,delete"), STATE[1]]] {
         let world = World::new(1);
@@ -58,6 +45,7 @@ fn a_state_topic_that_is_not_compacted_is_refused() {
     }
 }
 
+#[apply(broker_test)]
 fn a_state_topic_that_forgets_tombstones_too_early_is_refused() {
     let world = World::new(1);
     world.kafka.create_topic(&world.names.state, 1, &STATE[..1]);
@@ -67,6 +55,7 @@ fn a_state_topic_that_forgets_tombstones_too_early_is_refused() {
     assert_says(&error, &[&world.names.state, "--add-config delete.retention.ms=9223372036854775807"]);
 }
 
+#[apply(broker_test)]
 fn an_input_that_is_compacted_is_refused() {
     let world = World::without_topics(MAX_PAYLOAD_BYTES);
     world.kafka.create_topic(&world.names.input, 1, &[("cleanup.policy", "compact")]);
@@ -77,6 +66,7 @@ fn an_input_that_is_compacted_is_refused() {
     assert_eq!(world.kafka.partition_count(&world.names.state), None, "nothing is created beside it");
 }
 
+#[apply(broker_test)]
 fn a_dlq_that_is_compacted_is_refused() {
     let world = World::new(1);
     let settings = [("cleanup.policy", "compact"), ("max.message.bytes", "2000000")];
@@ -87,6 +77,7 @@ fn a_dlq_that_is_compacted_is_refused() {
     assert_says(&error, &[&world.names.dlq, "is compacted", "--add-config cleanup.policy=delete"]);
 }
 
+#[apply(broker_test)]
 fn an_input_that_was_created_anew_and_is_shorter_than_the_state_is_refused() {
     let mut world = World::new(1);
     world.produce(&[created(1), priced(1, 5), priced(1, 6)]);
@@ -101,6 +92,7 @@ fn an_input_that_was_created_anew_and_is_shorter_than_the_state_is_refused() {
     assert_eq!(world.outputs(), before, "nothing is written");
 }
 
+#[apply(broker_test)]
 fn an_input_that_was_created_anew_and_has_another_key_there_is_refused() {
     let mut world = World::new(1);
     world.produce(&[created(1), priced(1, 5)]);
@@ -115,6 +107,7 @@ fn an_input_that_was_created_anew_and_has_another_key_there_is_refused() {
     assert_eq!(world.outputs(), before, "nothing is written");
 }
 
+#[apply(broker_test)]
 fn an_input_that_was_created_anew_and_has_another_timestamp_there_is_refused() {
     let mut world = World::new(1);
     world.produce(&[created(1).at(1_000), priced(1, 5).at(2_000)]);

@@ -1,21 +1,10 @@
 //! Topics that are not there: waited for, created, or asked for with the command that creates them.
 
-use libtest_mimic::Trial;
-
 use super::{LIMIT, topics_refused};
 use crate::support::kafka::ANY_TIMESTAMP;
 use crate::support::world::{MAX_PAYLOAD_BYTES, World, created, malformed};
 
-pub fn trials() -> Vec<Trial> {
-    broker_trials![Shared:
-        missing_outputs_are_created_to_fit_the_input,
-        outputs_of_an_input_with_a_retention_keep_tombstones_longer_than_it,
-        where_nothing_may_be_created_the_refusal_prints_the_commands,
-        an_input_that_comes_late_is_waited_for,
-        an_input_that_does_not_come_ends_the_wait_with_a_remedy,
-    ]
-}
-
+#[apply(broker_test)]
 fn missing_outputs_are_created_to_fit_the_input() {
     let mut world = World::without_topics(MAX_PAYLOAD_BYTES);
     world.kafka.create_topic(&world.names.input, 3, &[&ANY_TIMESTAMP[..], &[("max.message.bytes", "500000")]].concat());
@@ -53,6 +42,7 @@ fn missing_outputs_are_created_to_fit_the_input() {
     assert!(world.work_off().events("topic_created").is_empty(), "they are there");
 }
 
+#[apply(broker_test)]
 fn outputs_of_an_input_with_a_retention_keep_tombstones_longer_than_it() {
     let mut world = World::without_topics(MAX_PAYLOAD_BYTES);
     world.kafka.create_topic(&world.names.input, 1, &[("retention.ms", "3600000"), ("segment.ms", "600000")]);
@@ -64,6 +54,7 @@ fn outputs_of_an_input_with_a_retention_keep_tombstones_longer_than_it() {
     world.assert_exact();
 }
 
+#[apply(broker_test)]
 fn where_nothing_may_be_created_the_refusal_prints_the_commands() {
     let world = World::new(2);
     let setup = world.setup().set("kafka.create_topics", false);
@@ -89,6 +80,7 @@ fn where_nothing_may_be_created_the_refusal_prints_the_commands() {
     assert_eq!([state, dlq].map(|topic| world.kafka.partition_count(topic)), [None, None]);
 }
 
+#[apply(broker_test)]
 fn an_input_that_comes_late_is_waited_for() {
     let mut world = World::without_topics(MAX_PAYLOAD_BYTES);
     let mut steward = world.setup().start();
@@ -103,6 +95,7 @@ fn an_input_that_comes_late_is_waited_for() {
     world.assert_exact();
 }
 
+#[apply(broker_test)]
 fn an_input_that_does_not_come_ends_the_wait_with_a_remedy() {
     let world = World::without_topics(MAX_PAYLOAD_BYTES);
 

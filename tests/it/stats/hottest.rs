@@ -2,25 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use libtest_mimic::Trial;
 use proptest::prelude::*;
 use steward::observability::heavy_hitters::{COUNTERS, HeavyHitters, MAX_KEY_BYTES, MAX_KEYS_PER_BATCH};
 
 use super::{SECOND, counting, sample};
 use crate::support::chance;
 
-pub fn trials() -> Vec<Trial> {
-    trials![
-        a_few_keys_are_counted_exactly,
-        no_count_is_too_low_or_too_high_by_more_than_its_bound,
-        every_key_with_a_large_share_is_named_by_batches_too,
-        of_a_large_batch_only_the_keys_with_many_events_are_looked_at,
-        a_key_that_is_too_long_is_not_counted,
-        the_hottest_keys_of_the_interval_stand_in_the_line,
-        the_slowest_keys_of_the_interval_stand_in_the_line_if_they_are_slow,
-    ]
-}
-
+#[apply(offline_test)]
 fn a_few_keys_are_counted_exactly() {
     let mut hottest = HeavyHitters::default();
     for (key, count) in [("a", 1), ("b", 5), ("a", 3), ("c", 5)] {
@@ -32,6 +20,7 @@ fn a_few_keys_are_counted_exactly() {
 }
 
 /// Far more keys than counters, some of them hot.
+#[apply(offline_test)]
 fn no_count_is_too_low_or_too_high_by_more_than_its_bound() {
     let key = prop_oneof![2 => 0_u16..5, 3 => 0_u16..1_000];
     let steps = prop::collection::vec((key, 1_u64..50), 0..2_000);
@@ -61,6 +50,7 @@ fn no_count_is_too_low_or_too_high_by_more_than_its_bound() {
 }
 
 /// What a batch leaves out makes a count too low by its own bound at most.
+#[apply(offline_test)]
 fn every_key_with_a_large_share_is_named_by_batches_too() {
     let key = prop_oneof![1 => 0_u16..3, 4 => 0_u16..5_000];
     let batches = prop::collection::vec(prop::collection::vec(key, 1..3_000), 1..8);
@@ -85,6 +75,7 @@ fn every_key_with_a_large_share_is_named_by_batches_too() {
     });
 }
 
+#[apply(offline_test)]
 fn of_a_large_batch_only_the_keys_with_many_events_are_looked_at() {
     let mut hottest = HeavyHitters::default();
     let few = [(&b"few"[..], 100), (&b"many"[..], 101)];
@@ -94,6 +85,7 @@ fn of_a_large_batch_only_the_keys_with_many_events_are_looked_at() {
     assert_eq!(hottest.top(5), [(&b"many"[..], 101), (&b"one"[..], 1)]);
 }
 
+#[apply(offline_test)]
 fn a_key_that_is_too_long_is_not_counted() {
     let mut hottest = HeavyHitters::default();
     hottest.add(&vec![b'x'; MAX_KEY_BYTES + 1], 7);
@@ -102,6 +94,7 @@ fn a_key_that_is_too_long_is_not_counted() {
     assert_eq!(hottest.top(5).len(), 1);
 }
 
+#[apply(offline_test)]
 fn the_hottest_keys_of_the_interval_stand_in_the_line() {
     let (stats, mut window, start) = counting();
     stats.keys_read(9, [(&b"1"[..], 1), (b"a,b", 3), (b"42", 5)]);
@@ -122,6 +115,7 @@ fn the_hottest_keys_of_the_interval_stand_in_the_line() {
     assert_eq!((line.oldest_partition, line.oldest_offset), (None, None));
 }
 
+#[apply(offline_test)]
 fn the_slowest_keys_of_the_interval_stand_in_the_line_if_they_are_slow() {
     let (stats, mut window, start) = counting();
     for (key, ms) in [(&b"7"[..], 4), (b"42", 400), (b"7", 4), (b"a,b", 10), (b"8", 9)] {

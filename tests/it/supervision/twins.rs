@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix::{Actor, Addr};
-use libtest_mimic::Trial;
 use steward::engine::budget::Budget;
 use steward::engine::commit::GroupCommitSettings as CommitSettings;
 use steward::engine::ownership::Ownership;
@@ -27,25 +26,11 @@ use super::owned;
 use crate::support::capture::Capture;
 use crate::support::paused::{PausedClock, on_one_thread};
 
-pub fn trials() -> Vec<Trial> {
-    trials![
-        what_waits_in_the_mailbox_survives_a_restart,
-        a_thousand_restarts_take_no_time_and_hold_nobody_up,
-        panics_that_repeat_are_summed_up,
-        a_flood_of_all_kinds_costs_a_line_for_each_kind_and_window_and_shows_no_payload,
-        a_panic_beside_a_rejection_and_a_good_event_costs_only_itself,
-        a_panic_while_writing_is_found_among_many_events_of_a_batch,
-        a_slow_key_lets_others_have_their_turn_and_keeps_its_own_order,
-        a_key_that_met_a_freeze_is_not_kept_waiting_for_as_long,
-        a_panic_behind_a_slow_event_costs_only_itself,
-        a_lost_write_is_told_once_it_is_published_and_not_by_who_has_lost_the_partition,
-    ]
-}
-
 const P: Partition = Partition(0);
 const PANICS: usize = 1_000;
 
 /// All batches are in the actor's mailbox before it handles the first one.
+#[apply(offline_test)]
 fn what_waits_in_the_mailbox_survives_a_restart() {
     let pod = run(|mut pod| async move {
         for number in 0..50 {
@@ -65,6 +50,7 @@ fn what_waits_in_the_mailbox_survives_a_restart() {
     assert_eq!(pod.committed(), 100);
 }
 
+#[apply(offline_test)]
 fn a_thousand_restarts_take_no_time_and_hold_nobody_up() {
     let pod = run(|mut pod| async move {
         for number in 0..PANICS {
@@ -92,6 +78,7 @@ fn a_thousand_restarts_take_no_time_and_hold_nobody_up() {
     assert_eq!(pod.states().len(), 7);
 }
 
+#[apply(offline_test)]
 fn panics_that_repeat_are_summed_up() {
     let log = Capture::here();
     log.announce("entity_panicked");
@@ -121,6 +108,7 @@ fn panics_that_repeat_are_summed_up() {
 }
 
 /// Panics and refusals of four kinds, from many keys, a hundred thousand of them.
+#[apply(offline_test)]
 fn a_flood_of_all_kinds_costs_a_line_for_each_kind_and_window_and_shows_no_payload() {
     const EVENTS: usize = 100_000;
     const KINDS: usize = 4;
@@ -172,6 +160,7 @@ fn a_flood_of_all_kinds_costs_a_line_for_each_kind_and_window_and_shows_no_paylo
     }
 }
 
+#[apply(offline_test)]
 fn a_panic_beside_a_rejection_and_a_good_event_costs_only_itself() {
     let pod = run(|mut pod| async move {
         for value in ["1", REFUSE, PANIC, "2", REFUSE, PANIC, "3"] {
@@ -187,6 +176,7 @@ fn a_panic_beside_a_rejection_and_a_good_event_costs_only_itself() {
     assert_eq!(pod.shared.stats.totals().entity_restarts, 1, "one message, one restart");
 }
 
+#[apply(offline_test)]
 fn a_panic_while_writing_is_found_among_many_events_of_a_batch() {
     let pod = run(|mut pod| async move {
         for value in ["1", "2", ENCODE_PANIC, "3", ENCODE_PANIC, "4"] {
@@ -205,6 +195,7 @@ fn a_panic_while_writing_is_found_among_many_events_of_a_batch() {
     assert_eq!(pod.letters(), [ENCODE_PANIC, ENCODE_PANIC]);
 }
 
+#[apply(offline_test)]
 fn a_slow_key_lets_others_have_their_turn_and_keeps_its_own_order() {
     let pod = run(|mut pod| async move {
         for value in ["slow 1", "slow 2", "slow 3"] {
@@ -231,6 +222,7 @@ fn a_slow_key_lets_others_have_their_turn_and_keeps_its_own_order() {
 }
 
 /// It was the process that stood still, and its thread has much to do since.
+#[apply(offline_test)]
 fn a_key_that_met_a_freeze_is_not_kept_waiting_for_as_long() {
     const OTHERS: usize = 200;
     run(|mut pod| async move {
@@ -250,6 +242,7 @@ fn a_key_that_met_a_freeze_is_not_kept_waiting_for_as_long() {
     assert!(1 < place && place < OTHERS, "the other one works in between, but is not done: {place}");
 }
 
+#[apply(offline_test)]
 fn a_panic_behind_a_slow_event_costs_only_itself() {
     let pod = run(|mut pod| async move {
         for value in ["slow 1", PANIC, "slow 2", ENCODE_PANIC, "slow 3"] {
@@ -269,6 +262,7 @@ fn a_panic_behind_a_slow_event_costs_only_itself() {
 
 /// Who has lost the partition and does not know it yet reads what its next owner is about to write, and takes it for
 /// lost.
+#[apply(offline_test)]
 fn a_lost_write_is_told_once_it_is_published_and_not_by_who_has_lost_the_partition() {
     let capture = Capture::here();
     capture.announce(LostWriteRepaired::NAME);

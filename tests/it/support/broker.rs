@@ -21,7 +21,7 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 
 use super::kafka::Kafka;
 use super::names::random;
-use super::times::told;
+use super::times::measured;
 use super::wait::Deadline;
 
 /// What a test needs of Kafka.
@@ -38,29 +38,9 @@ pub enum Need {
 /// Whoever runs alone takes it whole.
 static MACHINE: RwLock<()> = RwLock::new(());
 
-/// What each test that was made needs, by its name.
-static NEEDS: Mutex<BTreeMap<String, Need>> = Mutex::new(BTreeMap::new());
-
-/// How many tests run at the same time. Those that need a broker wait most of the time, so that the machine's cores do
-/// not say it; each of them may have a broker of its own, so that the memory does.
-pub const AT_THE_SAME_TIME: usize = 4;
-
-/// Puts the tests that wait for brokers first, so that those that compute run beside them, and last those that run
-/// alone, so that nobody waits for their turn.
-pub fn in_good_order(mut tests: Vec<Trial>) -> Vec<Trial> {
-    let needs = NEEDS.lock().unwrap_or_else(PoisonError::into_inner);
-    tests.sort_by_key(|test| match needs.get(test.name()) {
-        Some(Need::Shared | Need::Own) => 0,
-        None => 1,
-        Some(Need::SharedAlone) => 2,
-    });
-    tests
-}
-
-/// A test that runs where its need can be met, and otherwise says that it did not, and why.
+/// Makes a test that runs if its need can be met, and is otherwise reported as ignored, with the reason.
 pub fn trial(name: impl Into<String>, need: Need, test: impl FnOnce() + Send + 'static) -> Trial {
     let name = name.into();
-    NEEDS.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), need);
     Trial::ignorable_test(name.clone(), move || {
         match (need, found()) {
             (_, Found::Nothing(reason)) if is_required() => {
@@ -77,11 +57,11 @@ pub fn trial(name: impl Into<String>, need: Need, test: impl FnOnce() + Send + '
         match need {
             Need::Shared | Need::Own => {
                 let _beside_others = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
-                told(&name, test);
+                measured(&name, test);
             }
             Need::SharedAlone => {
                 let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
-                told(&name, test);
+                measured(&name, test);
             }
         }
         Ok(Completion::Completed)

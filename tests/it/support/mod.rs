@@ -30,6 +30,8 @@ pub mod names;
 pub mod paused;
 pub mod process;
 pub mod proxy;
+#[macro_use]
+pub mod registry;
 mod signal;
 pub mod times;
 pub mod wait;

@@ -1,15 +1,15 @@
-//! How long each test takes, for whoever wants to know where the time of a run goes.
+//! How long each test takes.
 //!
-//! `STEWARD_TEST_TIMES=FILE` appends a line for each test that ends well: milliseconds, and its name. What a test waited
-//! until it might begin is no part of it.
+//! `STEWARD_TEST_TIMES=FILE` appends a line for each test that passes: milliseconds, and the name. The time that a test
+//! waited for its turn is not included.
 
 use std::fs::File;
 use std::io::Write as _;
 
 use super::wait::now;
 
-/// Runs a test, and tells its time where that is wanted.
-pub fn told(name: &str, test: impl FnOnce()) {
+/// Runs a test, and writes its time to the file, if one is configured.
+pub fn measured(name: &str, test: impl FnOnce()) {
     let began = now();
     test();
     let took_ms = began.elapsed().as_millis();

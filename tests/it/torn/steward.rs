@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -18,24 +17,6 @@ use crate::support::proxy::{Api, Caught, ClientSees, ProxiedBroker};
 use crate::support::wait::{Deadline, PATIENCE, wait_until};
 use crate::support::world::{created, malformed, priced};
 
-pub fn trials() -> Vec<Trial> {
-    broker_trials![Own:
-        a_delayed_commit_reaches_nothing_of_the_next_transaction,
-        a_commit_that_never_arrived_is_found_out_and_its_late_copy_is_refused,
-        a_connection_that_breaks_around_a_commit_costs_one_renewal,
-        a_slow_commit_is_followed_by_a_fresh_producer,
-        delayed_offsets_reach_nothing_of_the_next_transaction,
-        delayed_records_are_not_written_again,
-        a_delayed_abort_reaches_nothing_of_the_next_transaction,
-        a_delayed_opening_of_a_transaction_is_no_other_process,
-        a_delayed_registration_of_its_own_is_no_other_process,
-        a_delayed_registration_of_a_predecessor_is_no_other_process,
-        offsets_that_the_client_never_gives_up_cost_one_producer,
-        positions_that_somebody_else_moved_meanwhile_make_their_partition_recover,
-        a_drain_that_meets_a_call_which_never_returns_ends_in_good_order,
-    ]
-}
-
 /// `kafka.transaction_timeout_ms`.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -43,6 +24,7 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(3);
 const PATIENT_COORDINATOR: [(&str, &str); 1] =
     [("transaction.abort.timed.out.transaction.cleanup.interval.ms", "600000")];
 
+#[apply(own_broker_test)]
 fn a_delayed_commit_reaches_nothing_of_the_next_transaction() {
     let mut scene = Scene::with(&[]);
 
@@ -74,6 +56,7 @@ fn a_delayed_commit_reaches_nothing_of_the_next_transaction() {
     scene.ends_well();
 }
 
+#[apply(own_broker_test)]
 fn a_commit_that_never_arrived_is_found_out_and_its_late_copy_is_refused() {
     let mut scene = Scene::with(&PATIENT_COORDINATOR);
 
@@ -104,6 +87,7 @@ fn a_commit_that_never_arrived_is_found_out_and_its_late_copy_is_refused() {
     scene.ends_well();
 }
 
+#[apply(own_broker_test)]
 fn a_connection_that_breaks_around_a_commit_costs_one_renewal() {
     let mut scene = Scene::with(&PATIENT_COORDINATOR);
 
@@ -129,6 +113,7 @@ fn a_connection_that_breaks_around_a_commit_costs_one_renewal() {
     scene.ends_well();
 }
 
+#[apply(own_broker_test)]
 fn a_slow_commit_is_followed_by_a_fresh_producer() {
     let mut scene = Scene::with(&[]);
     let producers = scene.broker.proxy.requests(Api::INIT_PRODUCER_ID);
@@ -146,6 +131,7 @@ fn a_slow_commit_is_followed_by_a_fresh_producer() {
     scene.ends_well();
 }
 
+#[apply(own_broker_test)]
 fn delayed_offsets_reach_nothing_of_the_next_transaction() {
     let mut scene = Scene::with(&[]);
 
@@ -171,6 +157,7 @@ fn delayed_offsets_reach_nothing_of_the_next_transaction() {
 }
 
 /// This costs no new producer: the broker knows the sequence numbers of an epoch.
+#[apply(own_broker_test)]
 fn delayed_records_are_not_written_again() {
     let mut scene = Scene::with(&[]);
 
@@ -197,6 +184,7 @@ fn delayed_records_are_not_written_again() {
 }
 
 /// The input takes the event because zstd halves it; its DLQ record does not fit into the topic, so that its transaction is aborted, and sent again without the value.
+#[apply(own_broker_test)]
 fn a_delayed_abort_reaches_nothing_of_the_next_transaction() {
     let mut scene = Scene::with(&[]);
 
@@ -221,6 +209,7 @@ fn a_delayed_abort_reaches_nothing_of_the_next_transaction() {
     scene.process.assert_no_errors_but(&[]);
 }
 
+#[apply(own_broker_test)]
 fn a_delayed_opening_of_a_transaction_is_no_other_process() {
     let mut scene = Scene::with(&[]);
 
@@ -245,11 +234,13 @@ fn a_delayed_opening_of_a_transaction_is_no_other_process() {
     scene.ends_well();
 }
 
+#[apply(own_broker_test)]
 fn a_delayed_registration_of_its_own_is_no_other_process() {
     a_delayed_registration_is_no_other_process(1);
 }
 
 /// The producer whose request is late has a successor by then, which registered at the first attempt.
+#[apply(own_broker_test)]
 fn a_delayed_registration_of_a_predecessor_is_no_other_process() {
     a_delayed_registration_is_no_other_process(2);
 }
@@ -278,6 +269,7 @@ fn a_delayed_registration_is_no_other_process(renewals: usize) {
 }
 
 /// The library looks for the group's coordinator for as long as it takes, whatever limit it was given.
+#[apply(own_broker_test)]
 fn offsets_that_the_client_never_gives_up_cost_one_producer() {
     let (mut scene, late) = Scene::that_hangs_in_the_client(LONG_TRANSACTION_TIMEOUT);
 
@@ -307,6 +299,7 @@ fn offsets_that_the_client_never_gives_up_cost_one_producer() {
 
 /// What became of the transaction in doubt is told by the committed positions. Another program that commits for the
 /// same group, as one that was left running by mistake would, takes that away.
+#[apply(own_broker_test)]
 fn positions_that_somebody_else_moved_meanwhile_make_their_partition_recover() {
     let mut scene = Scene::with(&PATIENT_COORDINATOR);
 
@@ -329,6 +322,7 @@ fn positions_that_somebody_else_moved_meanwhile_make_their_partition_recover() {
     scene.ends_well();
 }
 
+#[apply(own_broker_test)]
 fn a_drain_that_meets_a_call_which_never_returns_ends_in_good_order() {
     let (mut scene, late) = Scene::that_hangs_in_the_client(TRANSACTION_TIMEOUT);
 

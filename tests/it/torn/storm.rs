@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -16,16 +15,13 @@ use crate::support::process::Setup;
 use crate::support::proxy::{Api, ClientSees, ProxiedBroker, Proxy};
 use crate::support::wait::{Deadline, PATIENCE, wait_until};
 
-pub fn trials() -> Vec<Trial> {
-    broker_trials![Own: whatever_is_late_or_lost_each_event_counts_once]
-}
-
 const ROUNDS: usize = 40;
 /// The requests of a transaction.
 const APIS: [Api; 5] =
     [Api::PRODUCE, Api::ADD_PARTITIONS_TO_TXN, Api::ADD_OFFSETS_TO_TXN, Api::TXN_OFFSET_COMMIT, Api::END_TXN];
 
 /// `STEWARD_TORN_SEED` plays another schedule.
+#[apply(own_broker_test)]
 fn whatever_is_late_or_lost_each_event_counts_once() {
     let seed = std::env::var("STEWARD_TORN_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_124);
     println!("the schedule of seed {seed}");
