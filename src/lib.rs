@@ -1,18 +1,55 @@
 //! steward: owns the current state of every entity that a Kafka topic describes.
 //!
-//! The data flow, and the rooms in the order in which to read them: `docs/architecture.md`.
+//! ```text
+//!            poll thread                 arbiters (two per core)              commit thread
+//!  Kafka --> BaseConsumer --batches--> IngestActor --> EntityActor per key --outcomes--> CommitActor --> one transaction
+//!              ^                        (fan-out by key, DashMap registry)                                snapshots
+//!              |                                                                                          DLQ records
+//!              +------- start / hold / revoke <---- bytes in flight, rebalances <---------------------- input offsets
+//! ```
+//!
+//! The modules below are in reading order. First what is pure: records, entities, and the state machines of `engine`.
+//! Then the traits that connect them to the outside, the actors, and Kafka. `app` assembles them; the rest serves people.
+//! `docs/architecture.md` has the module map, the invariants, and the reasons.
 
-pub mod app;
-pub mod cli;
-pub mod config;
-pub mod engine;
-pub mod entity;
-pub mod exit_code;
-pub mod kafka;
-pub mod observability;
-pub mod ports;
+// Ids of partitions, offsets and epochs; header names; batches. Pure.
 pub mod record;
-pub mod runtime;
+
+// The contract for entity authors: state, events, rejections. Pure.
+pub mod entity;
+
+// The entity that ships: rules, state, snapshot. Pure.
 pub mod service;
-pub mod testing;
+
+// The state machines: partition, batches, commit, recovery. Pure.
+pub mod engine;
+
+// What the actors need from outside, as traits.
+pub mod ports;
+
+// The actors: ingest, entities, committer.
+pub mod runtime;
+
+// The ports on Kafka: consumer, transactions, readers, preflight checks.
+pub mod kafka;
+
+// `steward run`: assembles all of the above, and starts and stops it.
+pub mod app;
+
+// Every configuration key.
+pub mod config;
+
+// The log, `stats`, status, watchdog and heartbeat.
+pub mod observability;
+
+// The commands for people and probes.
 pub mod tools;
+
+// Reference model, workload generator and fakes.
+pub mod testing;
+
+// Arguments and dispatch.
+pub mod cli;
+
+// Every way in which the process can end.
+pub mod exit_code;
