@@ -1,23 +1,32 @@
-//! What a partition contains, where it goes on, and what it has to publish first.
+//! Recovery of one partition: what it contains, where processing starts, and what has to be published first.
 //!
-//! The order is the safety argument. First the group's committed position, once no transaction is open on it; *then*
-//! the high watermark of the state partition, uncommitted records included; then the state is read as committed until
-//! the reader stands there; likewise the tail of the DLQ records. Whoever owned the partition before can commit
-//! nothing to it after the first of these answers, so what is read is all there is.
+//! C is the group's committed position, M the newest source offset in the state partition, D the newest one in the DLQ
+//! partition. The order of the reads is the safety argument:
 //!
-//! Then the verification: M is the newest source offset in the state, D that in the DLQ records, C the committed
-//! position. Processing starts at `max(C, M+1, D+1)`; the stretch before it is replayed silently, from `min(C, M+1)`
-//! or `look_back_records` back, whichever is earlier. What the replay finds beyond what was read was lost, and is
-//! published before anything else.
+//! * a) C is fetched once no transaction is open on it. From then on no earlier owner can commit to the partition.
+//! * b) *Then* the high watermark of the state partition is taken, uncommitted records included. The state is read as
+//!   committed up to there, so the state that was read is complete.
+//! * c) The tail of the DLQ partition is read likewise.
 //!
-//! [`Recovery`] says what it needs next, the shell ([`crate::engine::recovery::driver::recover`]) fetches it. One partition, one epoch, one
-//! machine.
+//! Processing starts at `max(C, M+1, D+1)`. Before that, verification replays the input up to the start position without
+//! output. It begins at `min(C, M+1)`, or `look_back_records` before the start, whichever is earlier. A write that the
+//! replay finds and the topics lack was lost, and is published before anything else.
 //!
-//! Here is what comes in and goes out, and what is needed when; `state` and `dlq_records` take in what is read, `plan`
-//! decides where to start, and `replay` finds what is missing.
+//! Each stage is a type that owns what is known so far, and is traded for the next one:
+//!
+//! ```text
+//! Recovery -> Restore -> Restored -> DlqSearch -> Planned -> Verification -> Recovered
+//!            read state             read DLQ     compare M   read input
+//! ```
+//!
+//! The stages read nothing themselves: [`driver::recover`] is the loop that fetches what each one needs.
+//!
+//! Architecture invariant: nothing is published before the whole range is verified; a part of it could resurrect an entity
+//! that the rest deletes.
 
 mod dlq;
 pub mod driver;
+mod recreation;
 mod restore;
 mod start_plan;
 mod verification;
@@ -27,11 +36,8 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::engine::budget::{Budget, Lease};
-use crate::engine::commit::transaction::Committed;
 use crate::engine::outcome::Outcomes;
-use crate::engine::recovery::dlq::DlqTail;
 pub use crate::engine::recovery::start_plan::{StartPlan, plan};
-use crate::engine::recovery::verification::Verification;
 use crate::entity::Entity;
 use crate::record::{Epoch, Key, Offset, Partition, Position, Record};
 
@@ -84,26 +90,6 @@ pub struct Passivated {
     pub snapshot: Option<Arc<[u8]>>,
     /// The newest event that this contains.
     pub newest: Offset,
-}
-
-/// What is needed next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
-    /// [`Recovery::committed`].
-    Committed,
-    /// [`Recovery::bounds`] of this topic.
-    Bounds(Topic),
-    /// [`Recovery::record`] for each record of `[from, until)`, then [`Recovery::read`].
-    Read {
-        /// Which topic.
-        topic: Topic,
-        /// The first position.
-        from: Position,
-        /// The position behind the last.
-        until: Position,
-    },
-    /// Nothing: [`Recovery::finish`].
-    Nothing,
 }
 
 /// Why a partition must not be served. Each ends the process; trying again changes nothing.
@@ -294,41 +280,17 @@ pub struct Recovered {
     pub skipped: u64,
 }
 
-/// See the module.
+/// What every stage of a recovery needs.
 pub struct Recovery<E: Entity> {
     entity: Arc<E>,
     partition: Partition,
     epoch: Epoch,
     settings: RecoverySettings,
-    stage: RecoveryStage,
-    committed: Option<Committed>,
-    dlq_low: Position,
-    dlq_high: Position,
-    input: LogBounds,
-    entities: FxHashMap<Key, Passivated>,
-    /// The newest event that the state contains, and its key.
-    newest: Option<(Offset, Vec<u8>)>,
     lease: Lease,
-    held_bytes: u64,
-    dlq: DlqTail,
-    plan: StartPlan,
-    replay: Verification<E>,
-    adopted: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RecoveryStage {
-    Committed,
-    Bounds(Topic),
-    State { from: Position, until: Position },
-    Dlq { from: Position, until: Position },
-    RecordAtNewest { seen: bool },
-    Replay,
-    Done,
 }
 
 impl<E: Entity> Recovery<E> {
-    /// Nothing is known yet. `budget` is that of all entities passivated.
+    /// Creates the recovery of a partition. `budget` is the one of all passivated entities.
     #[must_use]
     pub fn new(
         entity: Arc<E>,
@@ -337,199 +299,7 @@ impl<E: Entity> Recovery<E> {
         settings: RecoverySettings,
         budget: &Arc<Budget>,
     ) -> Recovery<E> {
-        let nowhere = LogBounds { low: Position(0), high: Position(0) };
-        Recovery {
-            entity,
-            partition,
-            epoch,
-            settings,
-            stage: RecoveryStage::Committed,
-            committed: None,
-            dlq_low: Position(0),
-            dlq_high: Position(0),
-            input: nowhere,
-            entities: FxHashMap::default(),
-            newest: None,
-            lease: budget.hold(0),
-            held_bytes: 0,
-            dlq: DlqTail::default(),
-            plan: StartPlan { start: Position(0), replay: None, findings: Vec::new() },
-            replay: Verification {
-                touched: FxHashMap::default(),
-                rejected: Vec::new(),
-                replayed: 0,
-                skipped: 0,
-                skipped_uncommitted: 0,
-                applied: 0,
-            },
-            adopted: None,
-        }
-    }
-
-    /// What is needed next.
-    #[must_use]
-    pub fn need(&self) -> Need {
-        match self.stage {
-            RecoveryStage::Committed => Need::Committed,
-            RecoveryStage::Bounds(topic) => Need::Bounds(topic),
-            RecoveryStage::State { from, until } => Need::Read { topic: Topic::State, from, until },
-            RecoveryStage::Dlq { from, until } => Need::Read { topic: Topic::Dlq, from, until },
-            RecoveryStage::RecordAtNewest { .. } => match &self.newest {
-                Some((newest, _)) => Need::Read { topic: Topic::Input, from: Position(newest.0), until: newest.next() },
-                None => unreachable!("the record at the newest snapshot is asked for only when there is one"),
-            },
-            RecoveryStage::Replay => match self.plan.replay {
-                Some((from, until)) => Need::Read { topic: Topic::Input, from, until },
-                None => unreachable!("the stage is entered only with a stretch"),
-            },
-            RecoveryStage::Done => Need::Nothing,
-        }
-    }
-
-    /// What the group has committed.
-    pub fn committed(&mut self, committed: Option<Committed>) {
-        self.committed = committed;
-        self.stage = RecoveryStage::Bounds(Topic::State);
-    }
-
-    /// The ends of the log that was asked for.
-    ///
-    /// # Errors
-    /// When the input is shorter than what the state contains.
-    pub fn bounds(&mut self, bounds: LogBounds) -> Result<(), RecoveryRefusal> {
-        let RecoveryStage::Bounds(topic) = self.stage else {
-            unreachable!("bounds were not asked for: {:?}", self.stage)
-        };
-        match topic {
-            Topic::State => self.stage = RecoveryStage::State { from: bounds.low, until: bounds.high },
-            Topic::Dlq => {
-                (self.dlq_low, self.dlq_high) = (bounds.low, bounds.high);
-                self.stage = RecoveryStage::Bounds(Topic::Input);
-            }
-            Topic::Input => {
-                self.input = bounds;
-                self.refuse_input_shorter_than("the state contains", self.newest.as_ref().map(|(newest, _)| *newest))?;
-                self.stage = self.dlq_window_before(self.dlq_high);
-            }
-        }
-        Ok(())
-    }
-
-    /// One record of what is being read.
-    ///
-    /// # Errors
-    /// See [`RecoveryRefusal`].
-    pub fn record(&mut self, record: &Record<'_>) -> Result<(), RecoveryRefusal> {
-        match self.stage {
-            RecoveryStage::State { .. } => self.state_record(record),
-            RecoveryStage::Dlq { .. } => {
-                self.dlq_record(record);
-                Ok(())
-            }
-            RecoveryStage::RecordAtNewest { .. } => self.record_at_newest(record),
-            RecoveryStage::Replay => {
-                self.replay_record(record);
-                Ok(())
-            }
-            RecoveryStage::Committed | RecoveryStage::Bounds(_) | RecoveryStage::Done => {
-                unreachable!("no record was asked for: {:?}", self.stage)
-            }
-        }
-    }
-
-    /// All that was to be read has been read.
-    ///
-    /// # Errors
-    /// See [`RecoveryRefusal`].
-    pub fn read(&mut self) -> Result<(), RecoveryRefusal> {
-        self.stage = match self.stage {
-            RecoveryStage::State { until, .. } => {
-                self.lease.set(self.held_bytes);
-                // Nothing is left to be read, so what is held is all there is.
-                self.refuse_too_much_state(until)?;
-                RecoveryStage::Bounds(Topic::Dlq)
-            }
-            RecoveryStage::Dlq { from, .. } => self.dlq_window_read(from)?,
-            RecoveryStage::RecordAtNewest { seen: true } => self.after_checks(),
-            RecoveryStage::RecordAtNewest { seen: false } => {
-                return Err(self.recreated("the record that the newest snapshot contains is not there".into()));
-            }
-            RecoveryStage::Replay => RecoveryStage::Done,
-            RecoveryStage::Committed | RecoveryStage::Bounds(_) | RecoveryStage::Done => {
-                unreachable!("nothing was read: {:?}", self.stage)
-            }
-        };
-        Ok(())
-    }
-
-    /// Hands the partition over.
-    ///
-    /// # Panics
-    /// When something is still needed.
-    #[must_use]
-    pub fn finish(mut self) -> Recovered {
-        assert!(self.stage == RecoveryStage::Done, "recovery still needs something: {:?}", self.stage);
-        let repairs = self.repairs();
-        let start = self.plan.start;
-        // Tombstones matter as long as an event that they contain may still come.
-        self.entities.retain(|_, passivated| passivated.snapshot.is_some() || !passivated.newest.is_before(start));
-        let held: u64 = self.entities.iter().map(|(key, passivated)| passivated_bytes(key, passivated)).sum();
-        self.lease.set(held);
-        let rejected = self.dlq.offsets.iter().copied().filter(|offset| !offset.is_before(start)).collect();
-        let mut findings = self.plan.findings;
-        if let Some(group) = self.adopted {
-            findings.push(RecoveryFinding::Adopted { group });
-        }
-        if self.dlq.unreadable > 0 {
-            let (records, offset) = (self.dlq.unreadable, self.dlq.newest_unreadable);
-            findings.push(RecoveryFinding::UnreadableDlqRecords { records, offset });
-        }
-        let committed = self.committed.map(|committed| committed.position);
-        let behind = committed.map_or(0, |position| self.plan.start.distance_from(position.max(self.input.low)));
-        let skipped = if self.plan.replay.is_some() { self.replay.skipped_uncommitted } else { behind };
-        if skipped > 0 {
-            findings.push(RecoveryFinding::Skipped { events: skipped });
-        }
-        let is_whole = repairs.snapshots.is_empty() && repairs.dlq_records.is_empty();
-        let repaired = self.plan.replay.filter(|_| !is_whole).map(|(from, until)| Repaired {
-            entities: repairs.snapshots.len() as u64,
-            events: self.replay.applied,
-            rejections: repairs.dlq_records.len() as u64,
-            from,
-            until,
-        });
-        Recovered {
-            partition: self.partition,
-            epoch: self.epoch,
-            entities: self.entities,
-            lease: self.lease,
-            committed,
-            start,
-            rejected,
-            repairs,
-            repaired,
-            findings,
-            replayed: self.replay.replayed,
-            skipped: self.replay.skipped,
-        }
-    }
-
-    fn after_checks(&self) -> RecoveryStage {
-        if self.plan.replay.is_some() { RecoveryStage::Replay } else { RecoveryStage::Done }
-    }
-
-    fn recreated(&self, why: String) -> RecoveryRefusal {
-        RecoveryRefusal::Recreated { partition: self.partition, why }
-    }
-
-    fn refuse_input_shorter_than(&self, what: &str, newest: Option<Offset>) -> Result<(), RecoveryRefusal> {
-        match newest {
-            Some(newest) if newest.next() > self.input.high => {
-                let end = self.input.high;
-                Err(self.recreated(format!("it ends at {end}, but {what} the event at offset {newest}")))
-            }
-            Some(_) | None => Ok(()),
-        }
+        Recovery { entity, partition, epoch, settings, lease: budget.hold(0) }
     }
 }
 

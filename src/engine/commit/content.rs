@@ -32,12 +32,11 @@ impl GroupCommit {
     }
 
     fn turn(&self) -> Vec<Partition> {
-        let after = self.last_served.unwrap_or(Partition(-1));
         let mut turn: Vec<(bool, bool, Partition)> = self
             .queues
             .iter()
             .filter(|(_, queue)| queue.open.has_done())
-            .map(|(partition, queue)| (!queue.closing, *partition <= after, *partition))
+            .map(|(partition, queue)| (!queue.closing, Some(*partition) <= self.last_served, *partition))
             .collect();
         turn.sort_unstable();
         turn.into_iter().map(|(_, _, partition)| partition).collect()

@@ -1,68 +1,127 @@
-//! The tail of the DLQ records: which events stand there already.
+//! The search in the tail of the DLQ partition: which events were rejected already.
+//!
+//! The tail is read in windows, from the end backwards, until a window lies wholly before the part of the input that
+//! verification replays. DLQ records are in source order, except those that an earlier recovery published later; a
+//! window is far longer than these.
 
 use rustc_hash::FxHashSet;
 
-use crate::engine::recovery::{Recovery, RecoveryFinding, RecoveryRefusal, RecoveryStage, number, start_plan};
+use crate::engine::recovery::restore::Restored;
+use crate::engine::recovery::start_plan::{self, StartPlan};
+use crate::engine::recovery::{LogBounds, RecoveryFinding, RecoveryRefusal, number};
 use crate::entity::Entity;
 use crate::record::{Offset, Position, Record, header};
 
-/// The fewest DLQ records that are looked at from the end of their log at once.
-const MIN_DLQ_WINDOW: u64 = 1_000;
+/// The least number of DLQ offsets in one window.
+const MIN_WINDOW: u64 = 1_000;
 
-/// What the tail of the DLQ records told.
-#[derive(Default)]
-pub(super) struct DlqTail {
-    pub(super) offsets: FxHashSet<Offset>,
-    pub(super) newest: Option<Offset>,
-    /// The newest source offset in the window that is read.
+/// The stage that reads the tail of the DLQ partition.
+pub(super) struct DlqSearch<E: Entity> {
+    restored: Restored<E>,
+    input: LogBounds,
+    tail: DlqTail,
+    /// The end of the window that is being read.
+    until: Position,
+    /// The newest source offset in this window.
     window_newest: Option<Offset>,
-    pub(super) oldest: Option<Offset>,
-    pub(super) unreadable: u64,
-    pub(super) newest_unreadable: Offset,
 }
 
-impl<E: Entity> Recovery<E> {
-    pub(super) fn dlq_window_before(&self, until: Position) -> RecoveryStage {
-        let window = self.settings.look_back_records.max(MIN_DLQ_WINDOW);
-        RecoveryStage::Dlq { from: until.back(window).max(self.dlq_low), until }
+/// What the tail of the DLQ partition contains.
+pub(super) struct DlqTail {
+    /// The start of the DLQ partition's log.
+    low: Position,
+    /// Source offsets of the DLQ records.
+    pub(super) offsets: FxHashSet<Offset>,
+    /// D.
+    newest: Option<Offset>,
+    oldest: Option<Offset>,
+    pub(super) unreadable: Option<UnreadableDlqRecords>,
+}
+
+/// DLQ records without steward's headers, or of another input.
+#[derive(Clone, Copy)]
+pub(super) struct UnreadableDlqRecords {
+    pub(super) records: u64,
+    /// The offset of the newest one in the DLQ partition.
+    pub(super) newest: Offset,
+}
+
+/// The start position and the range to verify are decided.
+pub(super) struct Planned<E: Entity> {
+    pub(super) restored: Restored<E>,
+    pub(super) input: LogBounds,
+    pub(super) dlq: DlqTail,
+    pub(super) plan: StartPlan,
+}
+
+/// What follows a window.
+pub(super) enum WindowRead<E: Entity> {
+    /// Older DLQ records matter too: read the window before.
+    TooFew(DlqSearch<E>),
+    Enough(Planned<E>),
+}
+
+impl<E: Entity> Restored<E> {
+    pub(super) fn search_dlq(self, dlq: LogBounds, input: LogBounds) -> Result<DlqSearch<E>, RecoveryRefusal> {
+        let newest = self.state.newest.as_ref().map(|newest| newest.offset);
+        self.recovery.refuse_shorter_input(input, newest, "the state contains")?;
+        let tail =
+            DlqTail { low: dlq.low, offsets: FxHashSet::default(), newest: None, oldest: None, unreadable: None };
+        Ok(DlqSearch { restored: self, input, tail, until: dlq.high, window_newest: None })
+    }
+}
+
+impl<E: Entity> DlqSearch<E> {
+    /// The range of the DLQ partition to read next.
+    pub(super) fn window(&self) -> (Position, Position) {
+        let length = self.restored.recovery.settings.look_back_records.max(MIN_WINDOW);
+        (self.until.back(length).max(self.tail.low), self.until)
     }
 
-    pub(super) fn dlq_record(&mut self, record: &Record<'_>) {
-        let topic = record.headers.last(header::SOURCE_TOPIC);
-        let is_ours = topic == Some(self.settings.topic.as_bytes())
-            && number(record, header::SOURCE_PARTITION) == Some(i64::from(self.partition.0));
-        let dlq = &mut self.dlq;
-        let Some(offset) = number(record, header::SOURCE_OFFSET).map(Offset).filter(|_| is_ours) else {
-            dlq.unreadable += 1;
-            dlq.newest_unreadable = dlq.newest_unreadable.max(record.offset);
+    pub(super) fn record(&mut self, record: &Record<'_>) {
+        let recovery = &self.restored.recovery;
+        let is_own = record.headers.last(header::SOURCE_TOPIC) == Some(recovery.settings.topic.as_bytes())
+            && number(record, header::SOURCE_PARTITION) == Some(i64::from(recovery.partition.0));
+        let tail = &mut self.tail;
+        let Some(offset) = number(record, header::SOURCE_OFFSET).map(Offset).filter(|_| is_own) else {
+            let unreadable = tail.unreadable.get_or_insert(UnreadableDlqRecords { records: 0, newest: record.offset });
+            unreadable.records += 1;
+            unreadable.newest = unreadable.newest.max(record.offset);
             return;
         };
-        dlq.offsets.insert(offset);
-        dlq.newest = dlq.newest.max(Some(offset));
-        dlq.window_newest = dlq.window_newest.max(Some(offset));
-        dlq.oldest = Some(dlq.oldest.map_or(offset, |oldest| oldest.min(offset)));
+        tail.offsets.insert(offset);
+        tail.newest = tail.newest.max(Some(offset));
+        tail.oldest = Some(tail.oldest.map_or(offset, |oldest| oldest.min(offset)));
+        self.window_newest = self.window_newest.max(Some(offset));
     }
 
-    /// Windows are read from the end backwards until one lies wholly before what will be replayed. DLQ records stand
-    /// in the order of their source, except those that a recovery published later: a window is far longer than these.
-    pub(super) fn dlq_window_read(&mut self, from: Position) -> Result<RecoveryStage, RecoveryRefusal> {
-        self.refuse_input_shorter_than("the DLQ records contain", self.dlq.newest)?;
-        let committed = self.committed.as_ref().map(|committed| committed.position);
-        let newest = self.newest.as_ref().map(|(newest, _)| *newest);
-        self.plan = start_plan::plan(committed, newest, self.dlq.newest, self.input, &self.settings);
+    pub(super) fn finish_window(mut self) -> Result<WindowRead<E>, RecoveryRefusal> {
+        let Restored { recovery, committed, state } = &self.restored;
+        recovery.refuse_shorter_input(self.input, self.tail.newest, "the DLQ records contain")?;
+        let newest = state.newest.as_ref().map(|newest| newest.offset);
+        let plan = start_plan::plan(*committed, newest, self.tail.newest, self.input, &recovery.settings);
         if let Some(RecoveryFinding::Expired { first, until }) =
-            self.plan.findings.iter().find(|finding| matches!(finding, RecoveryFinding::Expired { .. }))
-            && self.settings.stop_on_expired
+            plan.findings.iter().find(|finding| matches!(finding, RecoveryFinding::Expired { .. }))
+            && recovery.settings.stop_on_expired
         {
-            return Err(RecoveryRefusal::Expired { partition: self.partition, first: *first, until: *until });
+            return Err(RecoveryRefusal::Expired { partition: recovery.partition, first: *first, until: *until });
         }
-        let needed_from = self.plan.replay.map_or(self.plan.start, |(from, _)| from);
-        let window_newest = std::mem::take(&mut self.dlq.window_newest);
-        let is_enough = window_newest.is_some_and(|newest| newest.is_before(needed_from));
-        if from > self.dlq_low && !is_enough {
-            return Ok(self.dlq_window_before(from));
+        let needed_from = plan.replay.map_or(plan.start, |(from, _)| from);
+        let is_enough = self.window_newest.take().is_some_and(|newest| newest.is_before(needed_from));
+        let (from, _) = self.window();
+        if from > self.tail.low && !is_enough {
+            self.until = from;
+            return Ok(WindowRead::TooFew(self));
         }
-        let is_checkable = newest.is_some_and(|newest| !newest.is_before(self.input.low));
-        Ok(if is_checkable { RecoveryStage::RecordAtNewest { seen: false } } else { self.after_checks() })
+        let DlqSearch { restored, input, tail: dlq, .. } = self;
+        Ok(WindowRead::Enough(Planned { restored, input, dlq, plan }))
+    }
+}
+
+impl DlqTail {
+    /// Whether the DLQ record of a rejected event, which was not found, was lost. If retention has deleted DLQ records,
+    /// then those before the oldest remaining one may have existed.
+    pub(super) fn has_lost(&self, offset: Offset) -> bool {
+        self.low == Position(0) || self.oldest.is_some_and(|oldest| offset > oldest)
     }
 }

@@ -1,26 +1,27 @@
-//! Recovers one partition: the loop that fetches what the machine needs, and the trait that it fetches with.
+//! The loop of a recovery: reads what each stage needs, through the [`PartitionReader`] trait.
 
 use crate::engine::commit::transaction::Committed;
-use crate::engine::recovery::{LogBounds, Need, Recovered, Recovery, RecoveryRefusal, Topic};
+use crate::engine::recovery::dlq::WindowRead;
+use crate::engine::recovery::{LogBounds, Recovered, Recovery, RecoveryRefusal, Topic};
 use crate::entity::Entity;
 use crate::record::{Partition, Position, Record};
 
-/// Reads one partition of each topic again. Blocking; every call ends by itself.
+/// Reads one partition of each topic from a given position. Calls block, and each call has a limit of its own.
 pub trait PartitionReader {
-    /// The group's committed position of the input partition, once no transaction is open on it.
+    /// Returns the group's committed position of the input partition, once no transaction is open on it.
     ///
     /// # Errors
     /// See [`ReadFailure`].
     fn committed(&mut self) -> Result<Option<Committed>, ReadFailure>;
 
-    /// The ends of the log, uncommitted records included.
+    /// Returns the ends of the log, uncommitted records included.
     ///
     /// # Errors
     /// See [`ReadFailure`].
     fn bounds(&mut self, topic: Topic) -> Result<LogBounds, ReadFailure>;
 
-    /// Reads committed records from `from` on, until the reader's position is at or behind `until`. `take` is called
-    /// with each record and the position behind it; records at or beyond `until` may be left out, never given.
+    /// Reads committed records from `from` until the reader's position is at or behind `until`, and calls `take` with
+    /// each record before `until`.
     ///
     /// # Errors
     /// See [`ReadFailure`].
@@ -36,29 +37,18 @@ pub trait PartitionReader {
 /// Why a partition could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadFailure {
-    /// The partition was revoked or lost meanwhile: nobody waits for the answer.
+    /// The partition was revoked or lost in the meantime, so the result is not needed.
     #[error("the partition is not owned any more")]
     Cancelled,
     /// The position stood still for longer than any transaction may last.
     #[error(
         "{topic:?} partition {partition} has stood at position {position} of {until} for {stalled_ms} ms; an open transaction that the brokers do not end hangs there: find it with kafka-transactions.sh find-hanging, and abort it"
     )]
-    Hanging {
-        /// Which topic.
-        topic: Topic,
-        /// Which partition.
-        partition: Partition,
-        /// Where the reader stands.
-        position: Position,
-        /// Where it has to get.
-        until: Position,
-        /// For how long.
-        stalled_ms: u64,
-    },
-    /// A permission is missing, which no waiting grants.
+    Hanging { topic: Topic, partition: Partition, position: Position, until: Position, stalled_ms: u64 },
+    /// A permission is missing; another attempt cannot succeed.
     #[error("{0}")]
     Denied(String),
-    /// The broker or the network.
+    /// The broker or the network failed.
     #[error("{0}")]
     Kafka(String),
 }
@@ -66,37 +56,67 @@ pub enum ReadFailure {
 /// Why a partition was not recovered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecoveryFailure {
-    /// It must not be served; trying again changes nothing.
+    /// The partition must not be served; another attempt changes nothing.
     #[error(transparent)]
     Refused(#[from] RecoveryRefusal),
-    /// It could not be read.
+    /// The partition could not be read.
     #[error(transparent)]
     Unread(#[from] ReadFailure),
 }
 
-/// Recovers one partition: fetches what the machine needs until it needs nothing.
+/// Recovers one partition: reads what each stage needs, in the order that the parent module explains.
 ///
 /// # Errors
 /// See [`RecoveryFailure`].
 pub fn recover<E: Entity>(
-    mut recovery: Recovery<E>,
+    recovery: Recovery<E>,
     reader: &mut dyn PartitionReader,
 ) -> Result<Recovered, RecoveryFailure> {
-    loop {
-        match recovery.need() {
-            Need::Committed => recovery.committed(reader.committed()?),
-            Need::Bounds(topic) => recovery.bounds(reader.bounds(topic)?)?,
-            Need::Read { topic, from, until } => {
-                let mut refusal = None;
-                reader.read(topic, from, until, &mut |record| {
-                    if refusal.is_none() {
-                        refusal = recovery.record(record).err();
-                    }
-                })?;
-                refusal.map_or(Ok(()), Err)?;
-                recovery.read()?;
-            }
-            Need::Nothing => return Ok(recovery.finish()),
+    let committed = reader.committed()?.map(|committed| committed.position);
+    let state_log = reader.bounds(Topic::State)?;
+    let mut restore = recovery.restore(committed, state_log);
+    read(reader, Topic::State, (state_log.low, state_log.high), |record| restore.record(record))?;
+    let restored = restore.finish()?;
+
+    let (dlq_log, input_log) = (reader.bounds(Topic::Dlq)?, reader.bounds(Topic::Input)?);
+    let mut search = restored.search_dlq(dlq_log, input_log)?;
+    let planned = loop {
+        read(reader, Topic::Dlq, search.window(), |record| {
+            search.record(record);
+            Ok(())
+        })?;
+        match search.finish_window()? {
+            WindowRead::TooFew(next) => search = next,
+            WindowRead::Enough(planned) => break planned,
         }
+    };
+
+    if let Some(mut check) = planned.newest_event_check() {
+        read(reader, Topic::Input, check.range(), |record| check.record(record))?;
+        check.finish()?;
     }
+    let mut verification = planned.verify();
+    if let Some(range) = verification.range() {
+        read(reader, Topic::Input, range, |record| {
+            verification.record(record);
+            Ok(())
+        })?;
+    }
+    Ok(verification.finish())
+}
+
+/// Reads a range to its end, and returns the first refusal of a record.
+fn read(
+    reader: &mut dyn PartitionReader,
+    topic: Topic,
+    (from, until): (Position, Position),
+    mut take: impl FnMut(&Record<'_>) -> Result<(), RecoveryRefusal>,
+) -> Result<(), RecoveryFailure> {
+    let mut refusal = None;
+    reader.read(topic, from, until, &mut |record| {
+        if refusal.is_none() {
+            refusal = take(record).err();
+        }
+    })?;
+    refusal.map_or(Ok(()), |refusal| Err(refusal.into()))
 }

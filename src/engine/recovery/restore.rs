@@ -1,45 +1,89 @@
-//! The state as it is read: what each entity is, what all of them weigh, and whether they are this group's and this input's.
+//! The restore: reads the newest snapshot of each entity, and refuses a state topic that is not this group's.
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use crate::engine::recovery::{
-    Need, Passivated, Recovery, RecoveryRefusal, RecoveryStage, Topic, number, passivated_bytes, snapshot_bytes,
+    LogBounds, Passivated, Recovery, RecoveryRefusal, number, passivated_bytes, snapshot_bytes,
 };
 use crate::entity::Entity;
 use crate::record::{Key, Offset, Position, Record, header};
 
+/// The budget is charged when the restored bytes have changed by more than this.
+const CHARGE_STEP_BYTES: u64 = 65_536;
+
+/// The stage that reads the state partition.
+pub(super) struct Restore<E: Entity> {
+    recovery: Recovery<E>,
+    committed: Option<Position>,
+    log: LogBounds,
+    state: RestoredState,
+    held_bytes: u64,
+}
+
+/// What the state partition contains.
+#[derive(Default)]
+pub(super) struct RestoredState {
+    pub(super) entities: FxHashMap<Key, Passivated>,
+    pub(super) newest: Option<NewestSnapshot>,
+    /// The other group whose snapshots were taken over.
+    pub(super) adopted: Option<String>,
+}
+
+/// The snapshot with the newest source offset.
+pub(super) struct NewestSnapshot {
+    /// M.
+    pub(super) offset: Offset,
+    pub(super) key: Vec<u8>,
+}
+
+/// The state is read completely.
+pub(super) struct Restored<E: Entity> {
+    pub(super) recovery: Recovery<E>,
+    pub(super) committed: Option<Position>,
+    pub(super) state: RestoredState,
+}
+
 impl<E: Entity> Recovery<E> {
-    pub(super) fn state_record(&mut self, record: &Record<'_>) -> Result<(), RecoveryRefusal> {
-        let foreign =
-            |why: String| RecoveryRefusal::ForeignState { partition: self.partition, offset: record.offset, why };
+    /// Starts to restore from the state partition with the bounds `log`. `committed` is C.
+    pub(super) fn restore(self, committed: Option<Position>, log: LogBounds) -> Restore<E> {
+        Restore { recovery: self, committed, log, state: RestoredState::default(), held_bytes: 0 }
+    }
+}
+
+impl<E: Entity> Restore<E> {
+    pub(super) fn record(&mut self, record: &Record<'_>) -> Result<(), RecoveryRefusal> {
+        let Recovery { entity, partition, settings, .. } = &self.recovery;
+        let foreign = |why: String| RecoveryRefusal::ForeignState { partition: *partition, offset: record.offset, why };
         let Some(key) = record.key else {
             return Err(foreign("it has no key".into()));
         };
         let Some(newest) = number(record, header::STATE_OFFSET).map(Offset) else {
             return Err(foreign(format!("it lacks the header {}", header::STATE_OFFSET)));
         };
-        if number(record, header::STATE_PARTITION) != Some(i64::from(self.partition.0)) {
+        if number(record, header::STATE_PARTITION) != Some(i64::from(partition.0)) {
             return Err(foreign("it is of another input partition".into()));
         }
         let group = record.headers.last(header::STATE_GROUP).unwrap_or_default();
-        if group != self.settings.group.as_bytes() {
+        if group != settings.group.as_bytes() {
             let found = String::from_utf8_lossy(group).into_owned();
-            if !self.settings.adopt_group {
-                let own = self.settings.group.clone();
-                return Err(RecoveryRefusal::OtherGroup { partition: self.partition, found, own });
+            if !settings.adopt_group {
+                let own = settings.group.clone();
+                return Err(RecoveryRefusal::OtherGroup { partition: *partition, found, own });
             }
-            self.adopted = Some(found);
+            self.state.adopted = Some(found);
         }
         if let Some(value) = record.value {
-            self.entity.check(value).map_err(|corrupt| foreign(corrupt.0))?;
+            entity.check(value).map_err(|corrupt| foreign(corrupt.0))?;
         }
         self.keep(key, record.value, newest);
-        self.weigh(record.offset)
+        self.charge(record.offset)
     }
 
-    fn keep(&mut self, key: &[u8], value: Option<&[u8]>, newest: Offset) {
-        let passivated = Passivated { snapshot: value.map(Arc::from), newest };
-        match self.entities.get_mut(key) {
+    fn keep(&mut self, key: &[u8], value: Option<&[u8]>, offset: Offset) {
+        let passivated = Passivated { snapshot: value.map(Arc::from), newest: offset };
+        match self.state.entities.get_mut(key) {
             Some(older) => {
                 self.held_bytes = self.held_bytes + snapshot_bytes(&passivated) - snapshot_bytes(older);
                 *older = passivated;
@@ -47,70 +91,52 @@ impl<E: Entity> Recovery<E> {
             None => {
                 let key: Key = Arc::from(key);
                 self.held_bytes += passivated_bytes(&key, &passivated);
-                self.entities.insert(key, passivated);
+                self.state.entities.insert(key, passivated);
             }
         }
-        match &mut self.newest {
-            Some((older, of)) if *older < newest => {
-                *older = newest;
-                of.clear();
-                of.extend_from_slice(key);
+        match &mut self.state.newest {
+            Some(newest) if newest.offset < offset => {
+                newest.offset = offset;
+                newest.key.clear();
+                newest.key.extend_from_slice(key);
             }
             Some(_) => {}
-            None => self.newest = Some((newest, key.to_vec())),
+            None => self.state.newest = Some(NewestSnapshot { offset, key: key.to_vec() }),
         }
     }
 
-    /// Charges the budget, not for each record; `at` is the last one that was read.
-    fn weigh(&mut self, at: Offset) -> Result<(), RecoveryRefusal> {
-        if self.held_bytes.abs_diff(self.lease.bytes()) > 65_536 {
-            self.lease.set(self.held_bytes);
+    /// Charges the budget in steps, not for each record. `at` is the offset of the last record.
+    fn charge(&mut self, at: Offset) -> Result<(), RecoveryRefusal> {
+        if self.held_bytes.abs_diff(self.recovery.lease.bytes()) > CHARGE_STEP_BYTES {
+            self.recovery.lease.set(self.held_bytes);
             self.refuse_too_much_state(at.next())?;
         }
         Ok(())
     }
 
-    /// `read_to` is where the reader of the state stands.
-    pub(super) fn refuse_too_much_state(&self, read_to: Position) -> Result<(), RecoveryRefusal> {
-        if self.lease.fits() {
+    /// The whole state partition is read.
+    pub(super) fn finish(mut self) -> Result<Restored<E>, RecoveryRefusal> {
+        self.recovery.lease.set(self.held_bytes);
+        self.refuse_too_much_state(self.log.high)?;
+        Ok(Restored { recovery: self.recovery, committed: self.committed, state: self.state })
+    }
+
+    /// `read_to` is the position that reading has reached.
+    fn refuse_too_much_state(&self, read_to: Position) -> Result<(), RecoveryRefusal> {
+        let lease = &self.recovery.lease;
+        if lease.fits() {
             return Ok(());
         }
-        let budget = self.lease.budget();
-        let (held_bytes, limit_bytes) = (budget.held_bytes(), budget.limit_bytes());
-        let unread_bytes = match self.need() {
-            Need::Read { topic: Topic::State, from, until } => {
-                let (read, unread) = (read_to.distance_from(from).max(1), until.distance_from(read_to));
-                u128::from(self.held_bytes) * u128::from(unread) / u128::from(read)
-            }
-            Need::Read { topic: Topic::Input | Topic::Dlq, .. } | Need::Committed | Need::Bounds(_) | Need::Nothing => {
-                0
-            }
-        };
+        let (held_bytes, limit_bytes) = (lease.budget().held_bytes(), lease.budget().limit_bytes());
+        let (read, unread) = (read_to.distance_from(self.log.low).max(1), self.log.high.distance_from(read_to));
+        let unread_bytes = u128::from(self.held_bytes) * u128::from(unread) / u128::from(read);
         let needed_bytes = u64::try_from(u128::from(held_bytes) + unread_bytes).unwrap_or(u64::MAX);
         Err(RecoveryRefusal::StateTooLarge {
-            partition: self.partition,
+            partition: self.recovery.partition,
             partition_bytes: self.held_bytes,
             held_bytes,
             limit_bytes,
             pods: needed_bytes.div_ceil(limit_bytes.max(1)).max(2),
         })
-    }
-
-    pub(super) fn record_at_newest(&mut self, record: &Record<'_>) -> Result<(), RecoveryRefusal> {
-        let Some((newest, key)) = &self.newest else { return Ok(()) };
-        let written_at = self.entities.get(&key[..]).and_then(|passivated| {
-            let state = self.entity.decode(passivated.snapshot.as_deref()?).ok()?;
-            self.entity.newest_event_ms(&state)
-        });
-        let is_other_key = record.key != Some(key);
-        let is_other_time = written_at.is_some_and(|at| record.timestamp_ms != Some(at));
-        if is_other_key || is_other_time {
-            let what = if is_other_key { "another key" } else { "another timestamp" };
-            return Err(self.recreated(format!(
-                "the record at offset {newest} has {what} than the event that the newest snapshot contains"
-            )));
-        }
-        self.stage = RecoveryStage::RecordAtNewest { seen: true };
-        Ok(())
     }
 }

@@ -1,4 +1,8 @@
-//! The silent replay: what the events of the last stretch come to beyond what was read, and what is published for it.
+//! The verification: replays a range of the input without output, and finds the writes that the topics lack.
+//!
+//! An event at or below its key's snapshot is skipped. An event that has a DLQ record is skipped too: it was rejected,
+//! and rules or code may have changed since. Every other event is applied. At the end, and only then, each entity that
+//! differs from its snapshot is published, and so is each rejection without a DLQ record.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,122 +10,174 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::engine::outcome::{Outcomes, RejectedEvent};
-use crate::engine::recovery::{Passivated, Recovery};
+use crate::engine::recovery::dlq::{Planned, UnreadableDlqRecords};
+use crate::engine::recovery::restore::Restored;
+use crate::engine::recovery::{Passivated, Recovered, Recovery, RecoveryFinding, Repaired, passivated_bytes};
 use crate::entity::{Entity, judge};
 use crate::record::{Batch, Key, Offset, Position, Record, Snapshot, TraceContext};
 
-/// What the silent replay found.
+/// The stage that replays the input before the start position.
 pub(super) struct Verification<E: Entity> {
-    pub(super) touched: FxHashMap<Key, Touched<E>>,
-    pub(super) rejected: Vec<RejectedEvent>,
-    pub(super) replayed: u64,
-    pub(super) skipped: u64,
-    /// Of the skipped: those that the group has not committed.
-    pub(super) skipped_uncommitted: u64,
-    pub(super) applied: u64,
+    planned: Planned<E>,
+    touched: FxHashMap<Key, Touched<E>>,
+    rejected: Vec<RejectedEvent>,
+    replayed: u64,
+    skipped: u64,
+    /// Those skipped events that the group has not committed.
+    skipped_uncommitted: u64,
+    applied: u64,
 }
 
-pub(super) struct Touched<E: Entity> {
+/// An entity that has an event to apply.
+struct Touched<E: Entity> {
     state: E::State,
-    newest: Offset,
+    /// The newest event that was applied.
+    applied: Option<AppliedEvent>,
+}
+
+struct AppliedEvent {
+    offset: Offset,
     trace: Option<Box<TraceContext>>,
-    is_changed: Changed,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Changed {
-    No,
-    Yes,
-}
-
-impl<E: Entity> Recovery<E> {
-    pub(super) fn replay_record(&mut self, record: &Record<'_>) {
-        self.replay.replayed += 1;
-        if self.dlq.offsets.contains(&record.offset) {
-            return self.skip(record.offset);
+impl<E: Entity> Planned<E> {
+    pub(super) fn verify(self) -> Verification<E> {
+        Verification {
+            planned: self,
+            touched: FxHashMap::default(),
+            rejected: Vec::new(),
+            replayed: 0,
+            skipped: 0,
+            skipped_uncommitted: 0,
+            applied: 0,
         }
+    }
+}
+
+impl<E: Entity> Verification<E> {
+    /// The range of the input to replay, if any.
+    pub(super) fn range(&self) -> Option<(Position, Position)> {
+        self.planned.plan.replay
+    }
+
+    pub(super) fn record(&mut self, record: &Record<'_>) {
+        self.replayed += 1;
         let key = record.key.unwrap_or_default();
-        let contained = match self.replay.touched.get(key) {
-            Some(touched) => Some(touched.newest),
-            None => self.entities.get(key).map(|passivated| passivated.newest),
-        };
-        if contained.is_some_and(|newest| record.offset <= newest) {
+        let is_rejected = self.planned.dlq.offsets.contains(&record.offset);
+        if is_rejected || self.newest_contained(key).is_some_and(|newest| record.offset <= newest) {
             return self.skip(record.offset);
         }
-        if !self.replay.touched.contains_key(key) {
-            let touched = self.touch(key);
-            self.replay.touched.insert(Arc::from(key), touched);
+        if !self.touched.contains_key(key) {
+            let state = self.restored_state(key);
+            self.touched.insert(Arc::from(key), Touched { state, applied: None });
         }
-        let touched = self.replay.touched.get_mut(key).expect("inserted just above");
-        match judge(&*self.entity, &touched.state, record, self.settings.max_payload_bytes) {
+        let touched = self.touched.get_mut(key).expect("inserted just above");
+        let Recovery { entity, partition, epoch, settings, .. } = &self.planned.restored.recovery;
+        match judge(&**entity, &touched.state, record, settings.max_payload_bytes) {
             Ok(next) => {
-                touched.state = next;
-                touched.newest = record.offset;
-                touched.trace = TraceContext::of(record.headers);
-                touched.is_changed = Changed::Yes;
-                self.replay.applied += 1;
+                let trace = TraceContext::of(record.headers);
+                *touched = Touched { state: next, applied: Some(AppliedEvent { offset: record.offset, trace }) };
+                self.applied += 1;
             }
-            Err(_) if !self.is_missing(record.offset) => {}
+            Err(_) if !self.planned.dlq.has_lost(record.offset) => {}
             Err(rejection) => {
-                let mut batch = Batch::new(self.partition, self.epoch, Position(record.offset.0));
+                let mut batch = Batch::new(*partition, *epoch, Position(record.offset.0));
                 batch.push(record.offset, record.timestamp_ms, record.key, record.value, record.headers.iter());
-                let letter = RejectedEvent { batch: Arc::new(batch), index: 0, rejection, truncated: false };
-                self.replay.rejected.push(letter);
+                self.rejected.push(RejectedEvent { batch: Arc::new(batch), index: 0, rejection, truncated: false });
             }
         }
     }
 
-    /// Whether a DLQ record that was not found was lost. Where retention has cut the DLQ records, those before the
-    /// oldest that is left may have been there.
-    fn is_missing(&self, offset: Offset) -> bool {
-        self.dlq_low == Position(0) || self.dlq.oldest.is_some_and(|oldest| offset > oldest)
+    /// The newest event that the entity contains, replayed events included.
+    fn newest_contained(&self, key: &[u8]) -> Option<Offset> {
+        let applied = self.touched.get(key).and_then(|touched| touched.applied.as_ref());
+        let restored = || Some(self.planned.restored.state.entities.get(key)?.newest);
+        applied.map(|applied| applied.offset).or_else(restored)
+    }
+
+    fn restored_state(&self, key: &[u8]) -> E::State {
+        let Restored { recovery, state, .. } = &self.planned.restored;
+        match state.entities.get(key).and_then(|passivated| passivated.snapshot.as_deref()) {
+            Some(snapshot) => recovery.entity.decode(snapshot).expect("checked when it was restored"),
+            None => recovery.entity.absent(),
+        }
     }
 
     fn skip(&mut self, offset: Offset) {
-        self.replay.skipped += 1;
-        // Where the group has no position, that behind the state counts as it.
-        let behind_state = self.newest.as_ref().map_or(Position(0), |(newest, _)| newest.next());
-        let position = self.committed.as_ref().map_or(behind_state, |committed| committed.position);
-        if !offset.is_before(position) {
-            self.replay.skipped_uncommitted += 1;
+        self.skipped += 1;
+        // If the group has no committed position, then the position behind the state counts as one.
+        let Restored { committed, state, .. } = &self.planned.restored;
+        let committed = committed.or_else(|| state.newest.as_ref().map(|newest| newest.offset.next()));
+        if committed.is_none_or(|committed| !offset.is_before(committed)) {
+            self.skipped_uncommitted += 1;
         }
     }
 
-    fn touch(&self, key: &[u8]) -> Touched<E> {
-        let passivated = self.entities.get(key);
-        let state = match passivated.and_then(|passivated| passivated.snapshot.as_deref()) {
-            Some(snapshot) => self.entity.decode(snapshot).expect("decoded once already when it was read"),
-            None => self.entity.absent(),
-        };
-        let newest = passivated.map_or(Offset(-1), |passivated| passivated.newest);
-        Touched { state, newest, trace: None, is_changed: Changed::No }
+    /// Ends the recovery.
+    pub(super) fn finish(mut self) -> Recovered {
+        let repairs = self.repairs();
+        let Verification { planned, replayed, skipped, skipped_uncommitted, applied, .. } = self;
+        let Planned { restored: Restored { mut recovery, committed, mut state }, input, dlq, plan } = planned;
+        let start = plan.start;
+        // A tombstone matters only while an event that it contains may still be read.
+        state.entities.retain(|_, passivated| passivated.snapshot.is_some() || !passivated.newest.is_before(start));
+        recovery.lease.set(state.entities.iter().map(|(key, passivated)| passivated_bytes(key, passivated)).sum());
+
+        let mut findings = plan.findings;
+        findings.extend(state.adopted.map(|group| RecoveryFinding::Adopted { group }));
+        if let Some(UnreadableDlqRecords { records, newest }) = dlq.unreadable {
+            findings.push(RecoveryFinding::UnreadableDlqRecords { records, offset: newest });
+        }
+        let passed_over = committed.map_or(0, |committed| start.distance_from(committed.max(input.low)));
+        let events = if plan.replay.is_some() { skipped_uncommitted } else { passed_over };
+        if events > 0 {
+            findings.push(RecoveryFinding::Skipped { events });
+        }
+        let has_repairs = !repairs.snapshots.is_empty() || !repairs.dlq_records.is_empty();
+        let repaired = plan.replay.filter(|_| has_repairs).map(|(from, until)| Repaired {
+            entities: repairs.snapshots.len() as u64,
+            events: applied,
+            rejections: repairs.dlq_records.len() as u64,
+            from,
+            until,
+        });
+        Recovered {
+            partition: recovery.partition,
+            epoch: recovery.epoch,
+            entities: state.entities,
+            lease: recovery.lease,
+            committed,
+            start,
+            rejected: dlq.offsets.into_iter().filter(|offset| !offset.is_before(start)).collect(),
+            repairs,
+            repaired,
+            findings,
+            replayed,
+            skipped,
+        }
     }
 
-    /// What differs from what was read, and the DLQ records that are missing; the entities take the repaired state.
-    pub(super) fn repairs(&mut self) -> Outcomes {
-        let mut repairs = Outcomes::default();
-        let changed = std::mem::take(&mut self.replay.touched);
-        let mut changed: BTreeMap<Offset, (Key, Touched<E>)> = changed
+    /// Returns what the topics lack, and updates the entities to the repaired state.
+    fn repairs(&mut self) -> Outcomes {
+        let Restored { recovery, state, .. } = &mut self.planned.restored;
+        let mut repairs = Outcomes { dlq_records: std::mem::take(&mut self.rejected), ..Outcomes::default() };
+        let changed: BTreeMap<Offset, (Key, E::State, Option<Box<TraceContext>>)> = std::mem::take(&mut self.touched)
             .into_iter()
-            .filter(|(_, touched)| touched.is_changed == Changed::Yes)
-            .map(|(key, touched)| (touched.newest, (key, touched)))
+            .filter_map(|(key, touched)| {
+                let applied = touched.applied?;
+                Some((applied.offset, (key, touched.state, applied.trace)))
+            })
             .collect();
-        while let Some((newest, (key, touched))) = changed.pop_first() {
-            let value: Option<Arc<[u8]>> = self.entity.encode(&touched.state).map(Arc::from);
-            let was = self.entities.get(&key).and_then(|passivated| passivated.snapshot.clone());
-            if value != was {
-                repairs.snapshots.push(Snapshot {
-                    partition: self.partition,
-                    key: Arc::clone(&key),
-                    value: value.clone(),
-                    newest,
-                    trace: touched.trace,
-                });
-                self.entities.insert(key, Passivated { snapshot: value, newest });
+        for (newest, (key, next, trace)) in changed {
+            let value: Option<Arc<[u8]>> = recovery.entity.encode(&next).map(Arc::from);
+            let restored = state.entities.get(&key).and_then(|passivated| passivated.snapshot.as_ref());
+            if value.as_ref() != restored {
+                let partition = recovery.partition;
+                let published = Snapshot { partition, key: Arc::clone(&key), value: value.clone(), newest, trace };
+                repairs.snapshots.push(published);
+                state.entities.insert(key, Passivated { snapshot: value, newest });
             }
         }
-        repairs.dlq_records = std::mem::take(&mut self.replay.rejected);
-        repairs.applied = 0;
         repairs
     }
 }
