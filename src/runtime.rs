@@ -1,24 +1,25 @@
-//! Who does what, when.
+//! Owns the actors, on the outside reached through `ports` alone.
 //!
-//! * [`ingest`]: fans the records of a batch out by key, and owns each partition's life cycle.
-//! * [`registry`]: where an entity is, passivated or as an actor; birth and rest.
-//! * [`entity_actor`]: one key: judges each of its records, in order.
-//! * [`committer`]: carries out what the group commit machine decides.
+//! * [`ingest`]: life cycle of the owned partitions; fans batches out by key.
+//! * [`entity_pool`]: entities of all partitions: threads, actors, passivation.
+//! * [`entity_actor`]: one key: accepts or rejects its events, in order.
+//! * [`committer`]: executes the commands of the group commit machine.
 //!
-//! Messages go one way, ingest -> entity -> committer, and nobody waits for an answer: a batch counts down the keys
-//! that still work on it, and the last one tells the committer. What is under way is bounded by the in-flight budget
-//! in bytes and by [`MAX_OPEN_BATCHES`]; every mailbox has room for that many messages, so that sending never blocks.
+//! Messages flow one way, ingest -> entity -> committer, and no actor awaits another. A batch counts its unfinished
+//! keys; the last one sends the outcomes to the committer. The in-flight budget in bytes and [`MAX_OPEN_BATCHES`] bound
+//! the work. Each mailbox has room for a message of every open batch, so sending never blocks.
 //!
-//! Architecture invariant: no rdkafka; the outside is reached through `ports` alone.
+//! Architecture invariant: no rdkafka.
 
 pub mod committer;
 pub mod entity_actor;
+pub mod entity_pool;
 pub mod ingest;
-pub mod registry;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use actix::dev::ToEnvelope;
+use actix::dev::{SendError, ToEnvelope};
 use actix::{Actor, Addr, Handler, Message};
 
 use crate::engine::budget::Budget;
@@ -30,56 +31,85 @@ use crate::observability::stats::Stats;
 use crate::observability::status::Status;
 use crate::ports::{Clock, SourceFailure};
 
-/// Batches that are read and not yet committed, all partitions together.
+/// Batches read and not yet committed, all partitions together.
 pub const MAX_OPEN_BATCHES: usize = 1_024;
-/// Room in a mailbox: a message for each open batch, and as many again for what else has to be said.
+/// Capacity of a mailbox: a message of each open batch, and three times as many other messages.
 pub const MAILBOX_MESSAGES: usize = 4 * MAX_OPEN_BATCHES;
 
-/// Why the pipeline cannot go on.
+/// Why the process has to stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopCause {
-    /// The committer's machine says so.
+    /// The group commit machine cannot continue.
     Commit(StopReason),
     /// A partition must not be served.
     Refused(RecoveryRefusal),
     /// A partition cannot be read.
     Unreadable(ReadFailure),
-    /// The consumer cannot go on.
+    /// The consumer cannot continue.
     Source(SourceFailure),
-    /// The entities have outgrown what is allowed.
-    StateTooLarge {
-        /// What they take, in bytes.
-        held_bytes: u64,
-        /// What is allowed.
-        limit_bytes: u64,
-    },
+    /// The entities hold more memory than allowed.
+    StateTooLarge { held_bytes: u64, limit_bytes: u64 },
 }
 
 /// What all actors share.
 #[derive(Clone)]
 pub struct Shared {
-    /// Time.
     pub clock: Arc<dyn Clock>,
-    /// Counters.
     pub stats: Arc<Stats>,
-    /// What the process is doing.
     pub status: Arc<Status>,
     /// Bytes read and not yet committed.
     pub in_flight: Arc<Budget>,
-    /// Bytes of entities passivated.
+    /// Batches read and not yet committed.
+    pub open_batches: OpenBatchCount,
+    /// Bytes of all entities.
     pub passivated: Arc<Budget>,
-    /// How keys stand in the log.
+    /// How keys appear in the log.
     pub keys: Arc<KeyPolicy>,
-    /// Called once the pipeline cannot go on; the first reason counts.
+    /// Called when the process has to stop. The first cause counts.
     pub stop: Arc<dyn Fn(StopCause) + Send + Sync>,
 }
 
-/// Puts a message into a mailbox. What can be under way is bounded by [`MAX_OPEN_BATCHES`], so a mailbox has room for
-/// it, with one exception: one of an actor that has not started yet has actix's own small capacity, and must not lose
-/// what its arbiter has had no time for.
+impl Shared {
+    /// Whether another batch may be read.
+    #[must_use]
+    pub fn takes_records(&self) -> bool {
+        self.in_flight.has_room() && self.open_batches.has_room()
+    }
+}
+
+/// Number of batches that are read and neither committed nor dropped. A clone is the same count.
+#[derive(Debug, Clone, Default)]
+pub struct OpenBatchCount(Arc<AtomicUsize>);
+
+impl OpenBatchCount {
+    /// Counts a batch until the guard is dropped.
+    fn count(&self) -> OpenBatchGuard {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        OpenBatchGuard(Arc::clone(&self.0))
+    }
+
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.0.load(Ordering::Relaxed) < MAX_OPEN_BATCHES
+    }
+}
+
+/// One open batch; see [`OpenBatchCount`].
+#[derive(Debug)]
+pub struct OpenBatchGuard(Arc<AtomicUsize>);
+
+impl Drop for OpenBatchGuard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Puts a message into a mailbox. The mailbox has room, because [`MAX_OPEN_BATCHES`] bounds the messages. The exception
+/// is an actor that has not started: its mailbox has actix's small default capacity, and the message must not be lost
+/// while its arbiter is busy.
 ///
-/// A closed mailbox is that of an actor whose process ends: the work is dropped with it, and read again.
-#[expect(clippy::disallowed_methods, reason = "the capacity it ignores is that of an actor that has not started yet")]
+/// If the mailbox is closed, the process is ending. The message is dropped, and the next owner does the work again.
+#[expect(clippy::disallowed_methods, reason = "the capacity it ignores is that of an actor that has not started")]
 pub(crate) fn post<A, M>(to: &Addr<A>, message: M)
 where
     A: Actor + Handler<M>,
@@ -88,7 +118,7 @@ where
     M::Result: Send,
 {
     match to.try_send(message) {
-        Ok(()) | Err(actix::dev::SendError::Closed(_)) => {}
-        Err(actix::dev::SendError::Full(message)) => to.do_send(message),
+        Ok(()) | Err(SendError::Closed(_)) => {}
+        Err(SendError::Full(message)) => to.do_send(message),
     }
 }

@@ -23,9 +23,9 @@ use steward::ports::{
     Transactions,
 };
 use steward::record::{Batch, Epoch, Header, Offset, Partition, Position};
-use steward::runtime::Shared;
 use steward::runtime::committer::CommitActor;
-use steward::runtime::ingest::{IngestActor, IngestParts, IngestSettings, IngestSink, OpenBatchCount};
+use steward::runtime::ingest::{IngestActor, IngestParts, IngestSettings, IngestSink};
+use steward::runtime::{OpenBatchCount, Shared};
 use steward::service::Service;
 use steward::testing::workload::{GeneratedEvent, Workload};
 
@@ -130,6 +130,7 @@ async fn start_actors(ownership: Arc<Ownership>, source: Source, committed: Arc<
         stats: Arc::new(Stats::new()),
         status: Arc::new(Status::new(clock.now())),
         in_flight: Budget::new(PLENTY),
+        open_batches: OpenBatchCount::default(),
         passivated: Budget::new(PLENTY),
         clock,
         keys: Arc::new(KeyPolicy::Plain),
@@ -138,7 +139,6 @@ async fn start_actors(ownership: Arc<Ownership>, source: Source, committed: Arc<
     let (mark, rest_per_partition) = (OffsetMetadata::new("bench"), Duration::ZERO);
     let settings = commit::GroupCommitSettings { max_transaction_bytes: PLENTY, mark, rest_per_partition };
     let committer = CommitActor::new(settings, Box::new(AtOnce(committed)), shared.clone()).start();
-    let open_batches = OpenBatchCount::default();
     let passivated = Arc::clone(&shared.passivated);
     let parts = IngestParts {
         entity: Arc::new(Service),
@@ -155,10 +155,9 @@ async fn start_actors(ownership: Arc<Ownership>, source: Source, committed: Arc<
         recoveries: Box::new(Empty(passivated)),
         committer,
         arbiters: Vec::new(),
-        open_batches: open_batches.clone(),
     };
     let ingest = IngestActor::new(parts).start();
-    IngestSink { ingest, shared, open_batches }
+    IngestSink::new(ingest, shared)
 }
 
 /// Knows whether the partition serves: what is read before is dropped.

@@ -32,8 +32,8 @@ use crate::observability::stats::Stats;
 use crate::observability::status::Status;
 use crate::ports::{Clock, Transactions};
 use crate::runtime::committer::{CommitActor, LogSummaries};
-use crate::runtime::ingest::{IngestActor, IngestParts, IngestSink, Leave, OpenBatchCount, StopIntake};
-use crate::runtime::{Shared, StopCause, ingest};
+use crate::runtime::ingest::{IngestActor, IngestParts, IngestSink, LeaveGroup, StopIngest};
+use crate::runtime::{OpenBatchCount, Shared, StopCause, ingest};
 
 /// How long the actors may take to start.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -80,7 +80,6 @@ pub struct Pipeline {
     source: SourceHandle,
     source_phase: Arc<PhaseWatch>,
     commit_phase: Arc<CommitPhase>,
-    open_batches: OpenBatchCount,
     shared: Shared,
     events: Arc<ClientLog>,
 }
@@ -93,11 +92,11 @@ trait Commands: Send {
 
 impl<E: Entity> Commands for Addr<IngestActor<E>> {
     fn stop_intake(&self) {
-        crate::runtime::post(self, StopIntake);
+        crate::runtime::post(self, StopIngest);
     }
 
     fn leave(&self) {
-        crate::runtime::post(self, Leave);
+        crate::runtime::post(self, LeaveGroup);
     }
 }
 
@@ -112,6 +111,7 @@ impl Pipeline {
             stats: Arc::new(Stats::new()),
             status: Arc::new(Status::new(clock.now())),
             in_flight: Budget::new(in_flight_bytes(config)),
+            open_batches: OpenBatchCount::default(),
             passivated: Budget::new(config.limits.max_state_bytes),
             keys: Arc::new(key_policy(&config.log)),
             clock,
@@ -163,7 +163,7 @@ impl Pipeline {
     /// Whether records are taken: both bytes and batches are bounded.
     #[must_use]
     pub fn takes_records(&self) -> bool {
-        self.shared.in_flight.has_room() && self.open_batches.has_room()
+        self.shared.takes_records()
     }
 
     /// What all actors share.
@@ -235,7 +235,6 @@ impl Builder<'_> {
         let commit_phase = commit_thread.phase();
         let transactions = wrap(commit_thread, mark.clone());
         let recoveries = self.recoveries(Arc::clone(&entity))?;
-        let open_batches = OpenBatchCount::default();
         let commit_settings = commit::GroupCommitSettings {
             max_transaction_bytes: self.config.limits.max_transaction_bytes,
             mark,
@@ -250,7 +249,6 @@ impl Builder<'_> {
             commit_settings,
             transactions,
             recoveries,
-            open_batches: open_batches.clone(),
             entity,
         };
         let (ingest, committer, source) = start_actors(parts)?;
@@ -261,7 +259,6 @@ impl Builder<'_> {
             source,
             source_phase,
             commit_phase,
-            open_batches,
             shared: self.shared,
             events: self.events,
         })
@@ -356,7 +353,6 @@ struct ActorWiring<E: Entity> {
     commit_settings: commit::GroupCommitSettings,
     transactions: Box<dyn Transactions>,
     recoveries: RecoveryThreads,
-    open_batches: OpenBatchCount,
     entity: Arc<E>,
 }
 
@@ -385,7 +381,7 @@ fn start_actors<E: Entity>(wiring: ActorWiring<E>) -> Started<E> {
 }
 
 fn wire<E: Entity>(wiring: ActorWiring<E>) -> Started<E> {
-    let ActorWiring { config, ownership, shared, commands, source, open_batches, entity, .. } = wiring;
+    let ActorWiring { config, ownership, shared, commands, source, entity, .. } = wiring;
     let committer = CommitActor::new(wiring.commit_settings, wiring.transactions, shared.clone()).start();
     let threads = match config.runtime.entity_threads {
         0 => ENTITY_THREADS_PER_CORE * thread::available_parallelism().map_or(1, usize::from),
@@ -409,10 +405,9 @@ fn wire<E: Entity>(wiring: ActorWiring<E>) -> Started<E> {
         recoveries: Box::new(wiring.recoveries),
         committer: committer.clone(),
         arbiters,
-        open_batches: open_batches.clone(),
     })
     .start();
-    let sink = IngestSink { ingest: ingest.clone(), shared, open_batches };
+    let sink = IngestSink::new(ingest.clone(), shared);
     let source = source.run(Box::new(sink)).map_err(|error| error.to_string())?;
     Ok((ingest, committer, source))
 }

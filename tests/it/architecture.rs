@@ -367,7 +367,7 @@ fn the_checks_find_what_they_are_there_to_find() {
     let broken: &[(Check, &str, &str)] = &[
         (imports, "entity.rs", "use crate::kafka::client;"),
         (imports, "entity.rs", "use crate::{record::Record, kafka};"),
-        (imports, "testing/memory.rs", "use super::super::runtime::registry;"),
+        (imports, "testing/memory.rs", "use super::super::runtime::ingest;"),
         (imports, "testing/memory.rs", "mod inner { fn f(x: super::super::super::kafka::Client) {} }"),
         (imports, "tools/log_reader/pod.rs", "use crate::tools::output;"),
         (imports, "observability/log_events/commit.rs", "fn f() { let x = vec![crate::record::Offset(1)]; }"),

@@ -22,8 +22,8 @@ use steward::observability::status::Status;
 use steward::ports::{Clock, Drained};
 use steward::record::Partition;
 use steward::runtime::committer::CommitActor;
-use steward::runtime::ingest::{IngestActor, IngestParts, IngestSettings, IngestSink, OpenBatchCount, StopIntake};
-use steward::runtime::{Shared, StopCause};
+use steward::runtime::ingest::{IngestActor, IngestParts, IngestSettings, IngestSink, StopIngest};
+use steward::runtime::{OpenBatchCount, Shared, StopCause};
 use steward::service::Service;
 use steward::testing::memory::{InjectedOutcome, MemoryKafka, MemoryPod, MemoryRecord, StoredRecord};
 use steward::testing::reference::check::{Expectation, SeenRecords, check};
@@ -98,7 +98,7 @@ fn a_pod_that_stops_drops_what_the_group_keeps_refusing() {
         pod.memory.expel(&[Partition(0)]);
         assert_eq!(pod.memory.poll(Partition(0), 20), 20);
         settle().await;
-        pod._ingest.try_send(StopIntake).expect("its mailbox has room");
+        pod._ingest.try_send(StopIngest).expect("its mailbox has room");
         let mut refusals = 0;
         while pod.memory.end_pending(InjectedOutcome::Commits) {
             refusals += 1;
@@ -296,6 +296,7 @@ impl Pod {
             status: Arc::new(Status::new(clock.now())),
             clock,
             in_flight: Budget::new(1 << 20),
+            open_batches: OpenBatchCount::default(),
             passivated: Budget::new(1 << 20),
             stop: Arc::new(move |stop| stops.lock().expect("no test panics while it holds this").push(stop)),
         };
@@ -307,7 +308,6 @@ impl Pod {
             rest_per_partition: Duration::from_millis(3),
         };
         let committer = CommitActor::new(commit_settings, Box::new(memory.clone()), shared.clone()).start();
-        let open_batches = OpenBatchCount::default();
         let ingest = IngestActor::new(IngestParts {
             entity: Arc::clone(&entity),
             settings: IngestSettings {
@@ -323,11 +323,10 @@ impl Pod {
             recoveries: Box::new(memory.clone()),
             committer,
             arbiters,
-            open_batches: open_batches.clone(),
         })
         .start();
         let passivated = Arc::clone(&shared.passivated);
-        memory.listen(Box::new(IngestSink { ingest: ingest.clone(), shared, open_batches }));
+        memory.listen(Box::new(IngestSink::new(ingest.clone(), shared)));
         Pod { memory, _ingest: ingest, entity, passivated, owned: Vec::new(), name }
     }
 

@@ -1,24 +1,18 @@
-//! What recovery found, as log events.
+//! Logs what a recovery found.
 
 use std::time::Duration;
 
 use crate::engine::recovery::{Recovered, RecoveryFinding};
 use crate::observability::log_events::{
     CommittedOffsetBeyondEnd, CommittedOffsetMissing, DlqRecordUnreadable, EventsExpired, EventsPassedOver,
-    EventsSkipped, GroupAdopted, LogEvent, RecoveryFinished, VerificationSkipped, millis, ranges,
+    EventsSkipped, GroupAdopted, LogEvent, RecoveryFinished, VerificationSkipped, millis,
 };
-use crate::record::{Epoch, Partition};
 
-/// `0-3,7` for the partitions 0, 1, 2, 3 and 7.
-pub(super) fn list(partitions: &[(Partition, Epoch)]) -> String {
-    ranges(partitions.iter().map(|(partition, _)| partition.0))
-}
-
-/// Logs what was found, then that the partition serves.
+/// Logs the findings, then that the partition serves.
 pub(super) fn recovered(recovered: &Recovered, took: Duration) {
     let partition = recovered.partition.0;
     for finding in &recovered.findings {
-        tell(partition, finding);
+        log_finding(partition, finding);
     }
     RecoveryFinished {
         partition,
@@ -34,7 +28,7 @@ pub(super) fn recovered(recovered: &Recovered, took: Duration) {
     .emit();
 }
 
-fn tell(partition: i32, finding: &RecoveryFinding) {
+fn log_finding(partition: i32, finding: &RecoveryFinding) {
     match finding {
         RecoveryFinding::CommittedMissing { position } => {
             CommittedOffsetMissing { partition, assumed: position.0 }.emit()

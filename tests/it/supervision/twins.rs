@@ -15,8 +15,8 @@ use steward::observability::status::Status;
 use steward::ports::Clock;
 use steward::record::{Partition, Position};
 use steward::runtime::committer::CommitActor;
-use steward::runtime::ingest::{IngestActor, IngestParts, IngestSettings, IngestSink, OpenBatchCount};
-use steward::runtime::{Shared, StopCause};
+use steward::runtime::ingest::{IngestActor, IngestParts, IngestSettings, IngestSink};
+use steward::runtime::{OpenBatchCount, Shared, StopCause};
 use steward::testing::memory::{InjectedOutcome, MemoryKafka, MemoryPod, MemoryRecord};
 
 use super::fragile::{
@@ -331,6 +331,7 @@ impl Pod {
             status: Arc::new(Status::new(clock.now())),
             clock,
             in_flight: Budget::new(1 << 24),
+            open_batches: OpenBatchCount::default(),
             passivated: Budget::new(1 << 24),
             stop: Arc::new(move |stop| told.lock().expect("nobody panics while holding this").push(stop)),
         };
@@ -339,7 +340,6 @@ impl Pod {
         let settings =
             CommitSettings { max_transaction_bytes: 1 << 20, mark: memory.mark(), rest_per_partition: Duration::ZERO };
         let committer = CommitActor::new(settings, Box::new(memory.clone()), shared.clone()).start();
-        let open_batches = OpenBatchCount::default();
         let ingest = IngestActor::new(IngestParts {
             entity: Arc::new(Fragile),
             settings: IngestSettings {
@@ -355,10 +355,9 @@ impl Pod {
             recoveries: Box::new(memory.clone()),
             committer,
             arbiters: Vec::new(),
-            open_batches: open_batches.clone(),
         })
         .start();
-        memory.listen(Box::new(IngestSink { ingest: ingest.clone(), shared: shared.clone(), open_batches }));
+        memory.listen(Box::new(IngestSink::new(ingest.clone(), shared.clone())));
         Pod { kafka, memory, shared, stops, settles: 0, _ingest: ingest }
     }
 
