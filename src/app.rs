@@ -26,7 +26,7 @@ use signal_hook::iterator::Signals;
 use crate::app::client_events::ClientLog;
 use crate::app::monitor::Monitor;
 use crate::app::pipeline::{Pipeline, PipelineParts};
-use crate::config::{Config, Effective, Unchecked};
+use crate::config::{Config, Effective};
 use crate::engine::commit::StopReason;
 use crate::engine::recovery::RecoveryRefusal;
 use crate::engine::recovery::driver::ReadFailure;
@@ -197,7 +197,7 @@ impl Process<'_> {
             config: self.file.unwrap_or("defaults and environment"),
         }
         .emit();
-        settings::try_out(self.config, &instance)
+        settings::check(self.config, &instance)
             .map_err(|error| RunFailure::new(ExitCode::Config, error.to_string()))?;
         // One that a killed process left behind in the same place says nothing about this one.
         let _ = std::fs::remove_file(&self.config.health.file);
@@ -406,12 +406,9 @@ fn inspect(
     events: Arc<dyn ClientEvents>,
     is_over: &AtomicBool,
 ) -> Result<Topics, StartRefusal> {
-    let settings = settings::admin(config)
-        .map_err(|error| StartRefusal::Broker { what: "building a client".to_owned(), cause: error.to_string() })?;
     let heard = ClientMessages::on_the_way_to(events);
     let context = ReportingContext::new(config, ClientRole::Admin, Arc::clone(&heard) as Arc<dyn ClientEvents>);
-    let unchecked: Unchecked = config.guards.unchecked;
-    let inspector = TopicInspector::new(&config.kafka, unchecked, &settings, &context, clock)?;
+    let inspector = TopicInspector::new(config, &context, clock)?;
     let mut told = Duration::ZERO;
     let mut inspected = inspector.inspect(&mut |waiting| {
         if waiting.waited >= told {

@@ -23,6 +23,3 @@ pub mod reader;
 pub mod replay;
 pub mod replay_receipts;
 pub mod transactions;
-
-/// The settings of a client that reads, for whoever only hands them on.
-pub type ReaderConfig = rdkafka::ClientConfig;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use steward::app::SystemClock;
 use steward::config::Config;
-use steward::kafka::plain_producer::{Compression, PlainProducer, PlainRecord, SendResult};
+use steward::kafka::client::settings::Compression;
+use steward::kafka::plain_producer::{PlainProducer, PlainRecord, SendResult};
 use steward::testing::workload::{EventKind, GeneratedEvent, InvalidKind, OddKind, Workload};
 
 use crate::options::{Options, Shape};

@@ -18,12 +18,11 @@ use crate::engine::{commit, recovery};
 use crate::entity::Entity;
 use crate::kafka::admin::topics::Topics;
 use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
-use crate::kafka::client::settings;
+use crate::kafka::client::settings::{self, Isolation, ProducerIdentity, ReaderClientSettings};
 use crate::kafka::consumer::event_source::{ConnectedSource, KafkaSource, SourceHandle, SourceParts, connect};
 use crate::kafka::consumer::membership::{GroupView, Membership, membership_of};
 use crate::kafka::consumer::poll_phase::PhaseWatch;
 use crate::kafka::consumer::rebalance::SourceConsumer;
-use crate::kafka::reader::committed;
 use crate::kafka::reader::partition_reader::ReaderSettings;
 use crate::kafka::transactions::commit_thread::{CommitClients, CommitPhase, CommitSettings, CommitThread};
 use crate::kafka::transactions::transaction;
@@ -282,14 +281,11 @@ impl Builder<'_> {
         let kafka = &self.config.kafka;
         let transactional_id = kafka.transactional_id(self.instance);
         let timeout = Duration::from_millis(kafka.transaction_timeout_ms);
-        let base = settings::producer(self.config, &transactional_id).map_err(|error| error.to_string())?;
-        let mut producer = transaction::settings(&base, &transactional_id, timeout);
-        if let Some(bytes) = self.topics.max_batch_bytes {
-            // A batch that exceeds the topic's limit is refused whole.
-            producer.set("batch.size", bytes.min(1_000_000).to_string());
-        }
-        let readers = settings::reader_committed(self.config).map_err(|error| error.to_string())?;
-        let clients = CommitClients { producer, asker: committed::settings(&readers, &kafka.group_id) };
+        let identity = ProducerIdentity { transactional_id: &transactional_id, client_id: &transactional_id };
+        let clients = CommitClients {
+            producer: settings::transactional_producer(self.config, identity, self.topics.max_batch_bytes),
+            asker: settings::reader(self.config, Isolation::Committed),
+        };
         let settings = CommitSettings {
             topic: kafka.topic.clone(),
             state_topic: kafka.state_topic.clone(),
@@ -313,7 +309,6 @@ impl Builder<'_> {
 
     fn recoveries<E: Entity>(&self, entity: Arc<E>) -> Result<RecoveryThreads, String> {
         let (kafka, recovery, limits) = (&self.config.kafka, &self.config.recovery, &self.config.limits);
-        let base = settings::reader_committed(self.config).map_err(|error| error.to_string())?;
         let parts = RecoveryParts {
             entity,
             settings: recovery::RecoverySettings {
@@ -325,7 +320,7 @@ impl Builder<'_> {
                 stop_on_expired: recovery.on_expired == OnExpired::Stop,
                 max_payload_bytes: limits.max_payload_bytes,
             },
-            readers: committed::settings(&base, &kafka.group_id),
+            readers: ReaderClientSettings::new(self.config),
             reader_settings: ReaderSettings {
                 input: kafka.topic.clone(),
                 state: kafka.state_topic.clone(),

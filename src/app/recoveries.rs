@@ -14,8 +14,8 @@ use crate::engine::ownership::Ownership;
 use crate::engine::recovery::driver::{PartitionReader, ReadFailure, RecoveryFailure, recover};
 use crate::engine::recovery::{LogBounds, Recovered, Recovery, RecoverySettings, Topic};
 use crate::entity::Entity;
-use crate::kafka::ReaderConfig;
 use crate::kafka::client::context::ReportingContext;
+use crate::kafka::client::settings::ReaderClientSettings;
 use crate::kafka::reader::partition_reader::{
     KafkaPartitionReader, ReadProgress, ReaderClients, ReaderSettings, ReportedEnd,
 };
@@ -37,7 +37,7 @@ const READY_THREADS: usize = 4;
 pub(super) struct RecoveryParts<E: Entity> {
     pub(super) entity: Arc<E>,
     pub(super) settings: RecoverySettings,
-    pub(super) readers: ReaderConfig,
+    pub(super) readers: ReaderClientSettings,
     pub(super) reader_settings: ReaderSettings,
     pub(super) context: ReportingContext,
     pub(super) budget: Arc<Budget>,

@@ -7,10 +7,10 @@
 
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 
+use crate::kafka::client::settings::embedded_producer;
 use crate::record::Partition;
 
 /// How long the records of one call may take to arrive.
@@ -43,10 +43,7 @@ impl EmbeddedCluster {
     /// What librdkafka could not do.
     pub fn start() -> Result<EmbeddedCluster, String> {
         let cluster = MockCluster::new(1).map_err(|error| format!("the embedded cluster does not start: {error}"))?;
-        let producer = ClientConfig::new()
-            .set("bootstrap.servers", cluster.bootstrap_servers())
-            .set("message.max.bytes", "100000000")
-            .set("linger.ms", "0")
+        let producer = embedded_producer(&cluster.bootstrap_servers())
             .create()
             .map_err(|error| format!("a producer for the embedded cluster cannot be built: {error}"))?;
         Ok(EmbeddedCluster { cluster, producer })

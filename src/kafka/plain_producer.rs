@@ -19,50 +19,17 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 use rdkafka::{ClientContext, Statistics};
 
 use crate::config::Config;
-use crate::kafka::admin::access::{Access, AccessFailure, ClientMessages, is_refusal, unusable};
+use crate::kafka::admin::access::{Access, AccessFailure, ClientMessages, is_refusal};
 use crate::kafka::client::context::{ClientRole, ReportingContext};
-use crate::kafka::client::settings::{
-    ClientKind, {self},
-};
+use crate::kafka::client::settings::{Compression, SettingsError, plain_producer};
 use crate::kafka::reader::committed::CALLBACKS_AT_A_TIME;
 use crate::ports::Clock;
 use crate::record::Partition;
 
-/// Records that wait for the broker at most.
-const QUEUE_RECORDS: &str = "100000";
-/// KiB that wait for the broker at most; a single record may be larger.
-const QUEUE_KBYTES: &str = "65536";
 /// How long one call of [`PlainProducer::poll`] waits at most.
 const LONGEST_SLEEP: Duration = Duration::from_millis(1);
 /// Calls of the client's poll in a row that tell of no record before nothing more is waited for.
 const CALLS_WITHOUT_NEWS: u32 = 16;
-
-/// How batches are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
-    /// Not at all.
-    None,
-    /// gzip.
-    Gzip,
-    /// Snappy.
-    Snappy,
-    /// LZ4.
-    Lz4,
-    /// Zstandard.
-    Zstd,
-}
-
-impl Compression {
-    fn property(self) -> &'static str {
-        match self {
-            Compression::None => "none",
-            Compression::Gzip => "gzip",
-            Compression::Snappy => "snappy",
-            Compression::Lz4 => "lz4",
-            Compression::Zstd => "zstd",
-        }
-    }
-}
 
 /// A record to be sent, borrowed.
 #[derive(Debug, Clone, Copy)]
@@ -109,36 +76,13 @@ impl PlainProducer {
         limit: Duration,
         clock: &dyn Clock,
     ) -> Result<PlainProducer, AccessFailure> {
-        let mut settings = settings::common(config, ClientKind::Producer)?;
-        let configured = ["compression.type", "compression.codec"];
-        match compression {
-            Some(compression) => {
-                // Two names of one property.
-                settings.remove("compression.codec").set("compression.type", compression.property());
-            }
-            None if configured.iter().any(|property| config.kafka.properties.contains_key(*property)) => {}
-            None => {
-                settings.set("compression.type", Compression::Lz4.property());
-            }
-        }
-        settings
-            .set("client.id", "steward-produce")
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            // Whoever waits decides how long: a record that was given up would leave a gap in its key's history.
-            .set("message.timeout.ms", "0")
-            .set("partitioner", "murmur2_random")
-            // It counts bytes before compression; the broker's own limit is the one that judges a record.
-            .set("message.max.bytes", "1000000000")
-            .set("linger.ms", "5")
-            .set("queue.buffering.max.messages", QUEUE_RECORDS)
-            .set("queue.buffering.max.kbytes", QUEUE_KBYTES);
         let heard = ClientMessages::new();
         let talking = ReportingContext::new(config, ClientRole::Producer, heard.clone());
         let delivered = std::iter::repeat_with(AtomicU64::default).take(tags).collect();
         let fate = DeliveryCounter { talking, delivered, refused: Mutex::default() };
-        let producer: BaseProducer<DeliveryCounter> =
-            settings.create_with_context(fate).map_err(|error| unusable(&error))?;
+        let producer: BaseProducer<DeliveryCounter> = plain_producer(config, compression)
+            .create_with_context(fate)
+            .map_err(|error| SettingsError::of(&error, config))?;
         let (topic, servers) = (config.kafka.topic.clone(), config.kafka.bootstrap_servers.clone());
         let access = Access { topic: &topic, servers: &servers, limit, clock, heard: &heard };
         let partitions = access.partitions(producer.client(), || {

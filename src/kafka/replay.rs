@@ -29,15 +29,11 @@ use crate::kafka::admin::access::{AccessFailure, ClientMessages};
 use crate::kafka::admin::preflight::StartRefusal;
 use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
 use crate::kafka::client::errors::{BrokerRefusal, Cause, KafkaFailure};
-use crate::kafka::client::settings::{
-    ClientKind, {self},
-};
+use crate::kafka::client::settings::{ProducerIdentity, transactional_producer};
 use crate::kafka::reader::topic_reader::TopicProgress;
 use crate::kafka::replay_receipts;
 use crate::kafka::transactions::out_record::OutRecord;
-use crate::kafka::transactions::transaction::{
-    EarlierProducers, Ended, Producer, Transaction, Undelivered, {self},
-};
+use crate::kafka::transactions::transaction::{EarlierProducers, Ended, Producer, Transaction, Undelivered};
 use crate::ports::Clock;
 use crate::record::{Offset, Partition};
 use crate::tools::dlq::{DlqLocation, NotAReceipt, ReplayEvent, ReplayReceipts};
@@ -203,13 +199,11 @@ impl<'a> Replayer<'a> {
     ) -> Result<Replayer<'a>, ReplayFailure> {
         replay_receipts::prepare(config, &*clock)?;
         let id = transactional_id(&config.kafka.dlq_topic);
-        let mut base = settings::common(config, ClientKind::Producer).map_err(AccessFailure::from)?;
-        base.set("client.id", "steward-dlq-replay");
-        let timeout = Duration::from_millis(config.kafka.transaction_timeout_ms);
+        let identity = ProducerIdentity { transactional_id: &id, client_id: "steward-dlq-replay" };
         let events: Arc<dyn ClientEvents> = ClientMessages::new();
         let mut replayer = Replayer {
             config,
-            settings: transaction::settings(&base, &id, timeout),
+            settings: transactional_producer(config, identity, None),
             context: ReportingContext::new(config, ClientRole::Producer, events),
             clock,
             limit,

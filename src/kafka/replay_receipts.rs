@@ -17,7 +17,6 @@ use crate::kafka::admin::access::ClientMessages;
 use crate::kafka::admin::preflight::{StartRefusal, check_readable, config_command, marks_settings};
 use crate::kafka::admin::topics::TopicInspector;
 use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
-use crate::kafka::client::settings;
 use crate::kafka::reader::topic_reader::{ReadScope, TopicProgress, TopicReader};
 use crate::kafka::replay::ReplayFailure;
 use crate::ports::Clock;
@@ -95,11 +94,10 @@ fn read_from(
 /// # Errors
 /// It cannot be created, it is not compacted, or it has fewer partitions than the DLQ records.
 pub(super) fn prepare(config: &Config, clock: &dyn Clock) -> Result<(), ReplayFailure> {
-    let settings = settings::admin(config).map_err(crate::kafka::admin::access::AccessFailure::from)?;
     let heard = ClientMessages::new();
     let context = ReportingContext::new(config, ClientRole::Admin, Arc::clone(&heard) as Arc<dyn ClientEvents>);
     let (kafka, unchecked) = (&config.kafka, config.guards.unchecked);
-    let inspector = TopicInspector::new(kafka, unchecked, &settings, &context, clock)?;
+    let inspector = TopicInspector::new(config, &context, clock)?;
     let [dlq, marks] = inspector
         .find_or_create_beside(&kafka.dlq_topic, &topic_of(&kafka.dlq_topic), marks_settings)
         .map_err(|refusal| match (refusal, heard.last()) {

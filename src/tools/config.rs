@@ -63,7 +63,7 @@ pub(crate) fn run(arguments: &ConfigArguments) -> Result<ExitCode, CommandFailur
         ConfigCommand::Check(arguments) => {
             let effective = arguments.config.load(&[])?;
             // Which values a property of the client takes, only the client library knows.
-            settings::try_out(&effective.config, "check").map_err(AccessFailure::Settings)?;
+            settings::check(&effective.config, "check").map_err(AccessFailure::Settings)?;
             out.text(effective.describe().as_bytes())?;
         }
         ConfigCommand::Default(DefaultArguments {}) => out.text(DEFAULT.as_bytes())?,

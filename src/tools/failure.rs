@@ -118,7 +118,7 @@ impl CommandFailure {
 
 fn of_access(failure: &AccessFailure) -> ExitCode {
     match failure {
-        AccessFailure::Settings(_) | AccessFailure::Properties { .. } => ExitCode::Config,
+        AccessFailure::Settings(_) => ExitCode::Config,
         AccessFailure::UnknownPartition { .. } => ExitCode::Usage,
         AccessFailure::Unreachable { .. }
         | AccessFailure::UnknownTopic { .. }

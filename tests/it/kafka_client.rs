@@ -1,46 +1,90 @@
 //! The settings of the Kafka clients, and what their contexts make of what a client says. No broker.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rdkafka::ClientContext;
-use steward::config::{Config, SaslMechanism, SecurityProtocol};
+use steward::config::{Config, ConfigDocument, ConfigError, Effective, SecurityProtocol, Tls, properties};
 use steward::kafka::client::context::{
     ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics, PartitionStatistics, ReportingContext,
 };
-use steward::kafka::client::settings::{
-    SettingsError, {self},
-};
+use steward::kafka::client::settings::{self, Isolation, ProducerIdentity};
+use steward::kafka::transactions::transaction::RESENT_AFTER;
 use steward::record::{Partition, Position};
+
+const IDENTITY: ProducerIdentity<'_> = ProducerIdentity { transactional_id: "group-pod-1", client_id: "group-pod-1" };
 
 #[apply(offline_test)]
 fn every_client_accepts_its_settings() {
     let mut config = Config::default();
     config.kafka.static_membership = true;
     for settings in [
-        settings::consumer(&config, "pod-1"),
-        settings::reader_committed(&config),
-        settings::reader_uncommitted(&config),
-        settings::producer(&config, "group-pod-1"),
+        settings::group_member(&config, "pod-1"),
+        settings::reader(&config, Isolation::Committed),
+        settings::reader(&config, Isolation::Uncommitted),
+        settings::topic_reader(&config),
+        settings::transactional_producer(&config, IDENTITY, Some(1_048_588)),
+        settings::plain_producer(&config, None),
         settings::admin(&config),
     ] {
-        let settings = settings.expect("the defaults are valid");
         settings.create_native_config().expect("librdkafka knows every property and takes every value");
     }
-    let consumer = settings::consumer(&config, "pod-1").expect("valid");
-    consumer.create::<rdkafka::consumer::BaseConsumer>().expect("the settings fit together");
-    let producer = settings::producer(&config, "group-pod-1").expect("valid");
+    let member = settings::group_member(&config, "pod-1");
+    member.create::<rdkafka::consumer::BaseConsumer>().expect("the settings fit together");
+    let producer = settings::transactional_producer(&config, IDENTITY, None);
     producer.create::<rdkafka::producer::BaseProducer>().expect("the settings fit together");
 }
 
 #[apply(offline_test)]
-fn a_property_that_a_promise_rests_on_cannot_be_changed() {
+fn a_property_that_a_guarantee_rests_on_cannot_be_changed() {
+    let text = "[kafka.properties]\n\"enable.auto.commit\" = true\n";
+    let refused = Effective::parse(Some(ConfigDocument { name: "x.toml", text }), [], Tls::Absent);
+    let refused = refused.expect_err("it is reserved").to_string();
+    assert!(refused.contains("kafka.properties.enable.auto.commit"), "{refused}");
+
     let mut config = Config::default();
     config.kafka.properties.insert("enable.auto.commit".to_owned(), "true".to_owned());
-    let refused = settings::consumer(&config, "pod-1").expect_err("it is reserved");
-    assert!(
-        matches!(refused, SettingsError::Reserved { ref property } if property == "enable.auto.commit"),
-        "{refused}"
-    );
+    assert_eq!(settings::group_member(&config, "pod-1").get("enable.auto.commit"), Some("false"));
+}
+
+#[apply(offline_test)]
+fn a_transactional_producer_waits_as_long_before_a_repeated_request_as_its_driver_assumes() {
+    let settings = settings::transactional_producer(&Config::default(), IDENTITY, None);
+    assert_eq!(settings.get("retry.backoff.ms"), Some("500"));
+    assert_eq!(RESENT_AFTER, Duration::from_millis(400), "0.8 of it, which is the library's jitter");
+}
+
+#[apply(offline_test)]
+fn a_batch_is_never_larger_than_its_topic_takes() {
+    let batch_size = |limit| {
+        let settings = settings::transactional_producer(&Config::default(), IDENTITY, limit);
+        settings.get("batch.size").map(str::to_owned)
+    };
+    assert_eq!(batch_size(None).as_deref(), Some("1000000"));
+    assert_eq!(batch_size(Some(65_536)).as_deref(), Some("65536"));
+    assert_eq!(batch_size(Some(10_000_000)).as_deref(), Some("1000000"));
+}
+
+#[apply(offline_test)]
+fn only_the_client_settings_name_a_property() {
+    let names: Vec<&str> = properties::passed()
+        .chain(properties::REFUSED.iter().flat_map(|(_, names)| names.iter().copied()))
+        .filter(|name| name.contains('.'))
+        .collect();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    for file in rust_files(&source) {
+        let path = file.strip_prefix(&source).expect("below it").display().to_string();
+        if matches!(path.as_str(), "kafka/client/settings.rs" | "config/properties.rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&file).expect("it is readable");
+        found.extend(
+            names.iter().filter(|name| text.contains(&format!("\"{name}\""))).map(|name| (path.clone(), *name)),
+        );
+    }
+    assert_eq!(found, [], "these belong in kafka/client/settings.rs");
 }
 
 #[apply(offline_test)]
@@ -48,7 +92,7 @@ fn any_other_property_wins_over_the_default() {
     let mut config = Config::default();
     config.kafka.properties.insert("fetch.wait.max.ms".to_owned(), "50".to_owned());
     config.kafka.properties.insert("reconnect.backoff.ms".to_owned(), "7".to_owned());
-    let settings = settings::consumer(&config, "pod-1").expect("valid");
+    let settings = settings::group_member(&config, "pod-1");
     assert_eq!(settings.get("fetch.wait.max.ms"), Some("50"));
     assert_eq!(settings.get("reconnect.backoff.ms"), Some("7"));
 }
@@ -56,35 +100,32 @@ fn any_other_property_wins_over_the_default() {
 #[apply(offline_test)]
 fn a_password_is_read_from_its_file_without_the_line_end() {
     let file = holding("geheim \n");
-    let mut config = Config::default();
-    config.kafka.security.protocol = SecurityProtocol::SaslPlaintext;
-    config.kafka.security.sasl_mechanism = Some(SaslMechanism::Plain);
-    config.kafka.security.username = Some("steward".to_owned());
-    config.kafka.security.password_file = Some(file.path().to_owned());
-    let settings = settings::admin(&config).expect("valid");
+    let config = with_password_file(file.path()).expect("valid").config;
+    let settings = settings::admin(&config);
     assert_eq!(settings.get("sasl.password"), Some("geheim "));
     assert_eq!(settings.get("sasl.username"), Some("steward"));
 }
 
 #[apply(offline_test)]
 fn a_missing_password_file_is_named() {
-    let mut config = Config::default();
-    config.kafka.security.protocol = SecurityProtocol::SaslPlaintext;
-    config.kafka.security.sasl_mechanism = Some(SaslMechanism::Plain);
-    config.kafka.security.password_file = Some("/nowhere/password".into());
-    let error = settings::admin(&config).expect_err("it is not there").to_string();
-    assert!(error.contains("the SASL password") && error.contains("/nowhere/password"), "{error}");
+    let error = with_password_file(Path::new("/nowhere/password")).expect_err("it is not there").to_string();
+    assert!(error.contains("kafka.security.password_file") && error.contains("/nowhere/password"), "{error}");
 }
 
 #[apply(offline_test)]
-fn what_needs_tls_says_so_in_a_build_without() {
+fn what_needs_tls_is_refused_in_a_build_without_tls() {
     let mut config = Config::default();
     config.kafka.security.protocol = SecurityProtocol::Tls;
-    let settings = settings::admin(&config);
+    let native = settings::admin(&config).create_native_config();
+    let loaded = Effective::load(None, [variable("PROTOCOL", "tls")]);
     if cfg!(feature = "tls") {
-        settings.expect("valid").create_native_config().expect("librdkafka has TLS");
+        assert_eq!(settings::library().tls, Tls::BuiltIn);
+        native.expect("librdkafka has TLS");
+        loaded.expect("valid");
     } else {
-        assert!(matches!(settings, Err(SettingsError::NeedsTls { .. })));
+        assert_eq!(settings::library().tls, Tls::Absent);
+        let refused = loaded.expect_err("without TLS").to_string();
+        assert!(refused.contains("kafka.security.protocol") && refused.contains("needs TLS"), "{refused}");
     }
 }
 
@@ -92,10 +133,10 @@ fn what_needs_tls_says_so_in_a_build_without() {
 fn the_read_ahead_is_an_eighth_of_the_bytes_in_flight() {
     let mut config = Config::default();
     config.limits.max_in_flight_bytes = 64 << 20;
-    let settings = settings::consumer(&config, "pod-1").expect("valid");
+    let settings = settings::group_member(&config, "pod-1");
     assert_eq!(settings.get("queued.max.messages.kbytes"), Some("8192"));
     config.limits.max_in_flight_bytes = 1;
-    let settings = settings::consumer(&config, "pod-1").expect("valid");
+    let settings = settings::group_member(&config, "pod-1");
     assert_eq!(settings.get("queued.max.messages.kbytes"), Some("1024"));
 }
 
@@ -153,6 +194,23 @@ fn a_token_file_that_holds_no_token_is_an_error_that_does_not_quote_it() {
 }
 
 // ------------------------------------------------------------------------------------------------------------- harness
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("it is readable").map(|entry| entry.expect("it is readable").path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    folders.iter().flat_map(|folder| rust_files(folder)).chain(files).collect()
+}
+
+fn variable(key: &str, value: &str) -> (String, String) {
+    (format!("STEWARD__KAFKA__SECURITY__{key}"), value.to_owned())
+}
+
+fn with_password_file(file: &Path) -> Result<Effective, ConfigError> {
+    let file = file.display().to_string();
+    let given = [("PROTOCOL", "sasl_plaintext"), ("SASL_MECHANISM", "plain"), ("USERNAME", "steward")];
+    let given = given.into_iter().chain([("PASSWORD_FILE", file.as_str())]);
+    Effective::load(None, given.map(|(key, value)| variable(key, value)))
+}
 
 fn holding(text: &str) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use rdkafka::consumer::DefaultConsumerContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use steward::config::Config;
 use steward::engine::ownership::Ownership;
 use steward::engine::recovery::driver::{PartitionReader, ReadFailure};
 use steward::engine::recovery::{LogBounds, Topic};
-use steward::kafka::reader::committed;
+use steward::kafka::client::settings::{ProducerIdentity, ReaderClientSettings, transactional_producer};
 use steward::kafka::reader::partition_reader::{
     KafkaPartitionReader, ReadProgress, ReaderClients, ReaderSettings, ReportedEnd,
 };
-use steward::kafka::transactions::transaction;
 use steward::ports::Clock;
 use steward::record::{Epoch, Offset, Partition, Position};
 
@@ -233,8 +233,10 @@ impl Log {
     }
 
     fn transactional(&self) -> BaseProducer {
-        let config = transaction::settings(&self.kafka.client_config(), &unique("writer"), Duration::from_secs(60));
-        let producer: BaseProducer = config.create().expect("valid");
+        let id = unique("writer");
+        let identity = ProducerIdentity { transactional_id: &id, client_id: &id };
+        let settings = transactional_producer(&self.config(), identity, None);
+        let producer: BaseProducer = settings.create().expect("valid");
         producer.init_transactions(Duration::from_secs(30)).expect("registered");
         producer
     }
@@ -271,9 +273,17 @@ impl Log {
         self.kafka.delete_records(&self.settings.state, 0, offset);
     }
 
+    fn config(&self) -> Config {
+        let mut config = Config::default();
+        config.kafka.bootstrap_servers = self.kafka.address().to_owned();
+        config.kafka.group_id = unique("group");
+        config.kafka.transaction_timeout_ms = 60_000;
+        config
+    }
+
     fn reader(&self) -> TestReader<'_> {
-        let config = committed::settings(&self.kafka.client_config(), &unique("group"));
-        let clients = ReaderClients::new(&config, &DefaultConsumerContext).expect("valid");
+        let settings = ReaderClientSettings::new(&self.config());
+        let clients = ReaderClients::new(&settings, &DefaultConsumerContext).expect("valid");
         TestReader { log: self, clients, reports: Vec::new(), on_report: None }
     }
 }

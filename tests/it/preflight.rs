@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use rdkafka::consumer::DefaultConsumerContext;
-use steward::config::{KafkaConfig, Unchecked};
+use steward::config::{Config, Unchecked};
 use steward::kafka::admin::preflight::{StartRefusal, StartWarning, TopicFacts, TopicSettings, check};
 use steward::kafka::admin::topics::{TopicInspector, Topics, WaitingForTopic};
 
@@ -91,10 +91,14 @@ fn more_dlq_record_partitions_than_needed_are_fine() {
 #[apply(broker_test)]
 fn missing_outputs_are_created_to_fit_and_pass_every_guard() {
     let names = Names::new();
-    names.kafka.create_topic(&names.config.topic, 3, &[("retention.ms", "86400000"), ("max.message.bytes", "2000000")]);
+    names.kafka.create_topic(
+        &names.config.kafka.topic,
+        3,
+        &[("retention.ms", "86400000"), ("max.message.bytes", "2000000")],
+    );
     let topics = names.inspect().expect("everything fits");
     assert_eq!(topics.partitions, 3);
-    assert_eq!(topics.created, [names.config.state_topic.clone(), names.config.dlq_topic.clone()]);
+    assert_eq!(topics.created, [names.config.kafka.state_topic.clone(), names.config.kafka.dlq_topic.clone()]);
     assert_eq!(topics.max_batch_bytes, Some(2_065_536));
     assert_eq!(topics.warnings, []);
     let again = names.inspect().expect("everything still fits");
@@ -104,11 +108,11 @@ fn missing_outputs_are_created_to_fit_and_pass_every_guard() {
 #[apply(broker_test)]
 fn an_input_that_is_kept_for_ever_needs_tombstones_for_ever() {
     let names = Names::new();
-    names.kafka.create_topic(&names.config.topic, 1, &[("retention.ms", "-1")]);
+    names.kafka.create_topic(&names.config.kafka.topic, 1, &[("retention.ms", "-1")]);
     names.inspect().expect("created to fit");
     let short = Names::new();
-    short.kafka.create_topic(&short.config.topic, 1, &[("retention.ms", "-1")]);
-    short.kafka.create_topic(&short.config.state_topic, 1, &[("cleanup.policy", "compact")]);
+    short.kafka.create_topic(&short.config.kafka.topic, 1, &[("retention.ms", "-1")]);
+    short.kafka.create_topic(&short.config.kafka.state_topic, 1, &[("cleanup.policy", "compact")]);
     let refusal = short.inspect().expect_err("a day is too short");
     assert_eq!(refusal.guard(), "tombstone_retention");
 }
@@ -116,8 +120,8 @@ fn an_input_that_is_kept_for_ever_needs_tombstones_for_ever() {
 #[apply(broker_test)]
 fn missing_outputs_that_are_not_to_be_created_are_refused_with_the_command() {
     let mut names = Names::new();
-    names.config.create_topics = false;
-    names.kafka.create_topic(&names.config.topic, 2, &[]);
+    names.config.kafka.create_topics = false;
+    names.kafka.create_topic(&names.config.kafka.topic, 2, &[]);
     let refusal = names.inspect().expect_err("nobody creates it");
     let StartRefusal::OutputMissing { command, .. } = &refusal else { panic!("{refusal}") };
     let expected = format!(
@@ -125,7 +129,7 @@ fn missing_outputs_that_are_not_to_be_created_are_refused_with_the_command() {
          --config cleanup.policy=compact --config delete.retention.ms=1209600000 --config min.insync.replicas=1 \
          --config unclean.leader.election.enable=false --config max.message.bytes=1114124",
         names.kafka.address(),
-        names.config.state_topic
+        names.config.kafka.state_topic
     );
     assert_eq!(*command, expected);
 }
@@ -133,7 +137,7 @@ fn missing_outputs_that_are_not_to_be_created_are_refused_with_the_command() {
 #[apply(broker_test)]
 fn two_instances_that_create_at_once_both_start() {
     let names = Names::new();
-    names.kafka.create_topic(&names.config.topic, 2, &[]);
+    names.kafka.create_topic(&names.config.kafka.topic, 2, &[]);
     std::thread::scope(|scope| {
         let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| names.inspect())).collect();
         for start in starts {
@@ -146,13 +150,13 @@ fn two_instances_that_create_at_once_both_start() {
 #[apply(broker_test)]
 fn a_missing_input_is_waited_for_and_then_refused_but_never_created() {
     let mut names = Names::new();
-    names.config.topic_wait_ms = 600;
+    names.config.kafka.topic_wait_ms = 600;
     let mut waits = 0;
     let refusal = names
         .inspect_while(&mut |waiting| {
             assert_eq!(
                 (waiting.topic.as_str(), waiting.limit),
-                (names.config.topic.as_str(), Duration::from_millis(600))
+                (names.config.kafka.topic.as_str(), Duration::from_millis(600))
             );
             waits += 1;
             ControlFlow::Continue(())
@@ -160,7 +164,7 @@ fn a_missing_input_is_waited_for_and_then_refused_but_never_created() {
         .expect_err("it is not there");
     assert!(matches!(refusal, StartRefusal::InputMissing { waited_ms: 600.., .. }), "{refusal}");
     assert!(waits >= 2, "{waits}");
-    assert_eq!(names.kafka.partition_count(&names.config.topic), None, "nobody creates the input");
+    assert_eq!(names.kafka.partition_count(&names.config.kafka.topic), None, "nobody creates the input");
 }
 
 #[apply(broker_test)]
@@ -169,7 +173,7 @@ fn an_input_that_appears_ends_the_wait() {
     let mut created = false;
     let topics = names.inspect_while(&mut |_| {
         if !created {
-            names.kafka.create_topic(&names.config.topic, 4, &[]);
+            names.kafka.create_topic(&names.config.kafka.topic, 4, &[]);
             created = true;
         }
         ControlFlow::Continue(())
@@ -187,31 +191,31 @@ fn the_wait_for_the_input_can_be_interrupted() {
 #[apply(broker_test)]
 fn a_state_topic_of_another_size_is_refused() {
     let names = Names::new();
-    names.kafka.create_topic(&names.config.topic, 3, &[]);
-    names.kafka.create_topic(&names.config.state_topic, 2, &[("cleanup.policy", "compact")]);
+    names.kafka.create_topic(&names.config.kafka.topic, 3, &[]);
+    names.kafka.create_topic(&names.config.kafka.state_topic, 2, &[("cleanup.policy", "compact")]);
     assert_eq!(names.inspect().expect_err("2 is not 3").guard(), "partition_counts");
 }
 
 #[apply(broker_test)]
 fn a_compacted_input_is_refused() {
     let names = Names::new();
-    names.kafka.create_topic(&names.config.topic, 1, &[("cleanup.policy", "compact,delete")]);
+    names.kafka.create_topic(&names.config.kafka.topic, 1, &[("cleanup.policy", "compact,delete")]);
     assert_eq!(names.inspect().expect_err("compacted").guard(), "input_not_compacted");
 }
 
 #[apply(broker_test)]
 fn a_state_topic_that_deletes_is_refused() {
     let names = Names::new();
-    names.kafka.create_topic(&names.config.topic, 1, &[]);
-    names.kafka.create_topic(&names.config.state_topic, 1, &[("cleanup.policy", "compact,delete")]);
+    names.kafka.create_topic(&names.config.kafka.topic, 1, &[]);
+    names.kafka.create_topic(&names.config.kafka.state_topic, 1, &[("cleanup.policy", "compact,delete")]);
     assert_eq!(names.inspect().expect_err("it deletes").guard(), "state_compacted");
 }
 
 #[apply(broker_test)]
 fn a_compacted_dlq_record_topic_is_refused() {
     let names = Names::new();
-    names.kafka.create_topic(&names.config.topic, 1, &[]);
-    names.kafka.create_topic(&names.config.dlq_topic, 1, &[("cleanup.policy", "compact")]);
+    names.kafka.create_topic(&names.config.kafka.topic, 1, &[]);
+    names.kafka.create_topic(&names.config.kafka.dlq_topic, 1, &[("cleanup.policy", "compact")]);
     assert_eq!(names.inspect().expect_err("compacted").guard(), "dlq_not_compacted");
 }
 
@@ -222,8 +226,8 @@ fn brokers_that_do_not_answer_are_named() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound").to_string();
     drop(listener);
-    names.config.bootstrap_servers.clone_from(&address);
-    names.config.topic_wait_ms = 100;
+    names.config.kafka.bootstrap_servers.clone_from(&address);
+    names.config.kafka.topic_wait_ms = 100;
     let refusal = names.inspect().expect_err("nobody answers");
     assert!(
         matches!(&refusal, StartRefusal::BrokersUnreachable { bootstrap, .. } if *bootstrap == address),
@@ -275,19 +279,17 @@ fn of(topic: &mut TopicFacts) -> &mut TopicSettings {
 /// Names of three topics that do not exist yet.
 struct Names {
     kafka: Kafka,
-    config: KafkaConfig,
+    config: Config,
 }
 
 impl Names {
     fn new() -> Names {
         let (kafka, names) = (Kafka::shared(), names::Names::new());
-        let config = KafkaConfig {
-            bootstrap_servers: kafka.address().to_owned(),
-            state_topic: names.state,
-            dlq_topic: names.dlq,
-            topic: names.input,
-            ..KafkaConfig::default()
-        };
+        let mut config = Config::default();
+        config.kafka.bootstrap_servers = kafka.address().to_owned();
+        config.kafka.state_topic = names.state;
+        config.kafka.dlq_topic = names.dlq;
+        config.kafka.topic = names.input;
         Names { kafka, config }
     }
 
@@ -299,9 +301,6 @@ impl Names {
         &self,
         waiting: &mut dyn FnMut(&WaitingForTopic) -> ControlFlow<()>,
     ) -> Result<Topics, StartRefusal> {
-        let mut config = self.kafka.client_config();
-        config.set("bootstrap.servers", &self.config.bootstrap_servers);
-        let context = DefaultConsumerContext;
-        TopicInspector::new(&self.config, Unchecked::Refuse, &config, &context, &SystemClock)?.inspect(waiting)
+        TopicInspector::new(&self.config, &DefaultConsumerContext, &SystemClock)?.inspect(waiting)
     }
 }

@@ -6,23 +6,22 @@ use std::time::Duration;
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
-use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, DefaultConsumerContext};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use steward::config::Config;
 use steward::engine::commit::transaction::{
     CommitOutcome, Committed, OffsetMetadata, OffsetRange, RefusedRecord, ResetOutcome, TransactionContent,
 };
 use steward::engine::outcome::RejectedEvent;
 use steward::engine::ownership::Ownership;
 use steward::entity::{Reason, Rejection};
+use steward::kafka::client::settings::{self, Isolation, ProducerIdentity};
 use steward::kafka::consumer::membership::{GroupView, Membership, membership_of};
-use steward::kafka::reader::committed;
 use steward::kafka::transactions::commit_thread::{
     CommitClients, CommitSettings, CommitStep, CommitThread, MAX_ABANDONED, given_up,
 };
-use steward::kafka::transactions::transaction;
 use steward::ports::{Clock, Transactions};
 use steward::record::{Batch, Epoch, Header, Offset, Partition, Position, Snapshot, TraceContext};
 
@@ -424,6 +423,19 @@ struct Mock {
     transactions: CommitThread,
 }
 
+/// The settings of the commit thread's clients.
+fn clients(brokers: String, transactional_id: &str, group: &str, timeout: Duration) -> CommitClients {
+    let mut config = Config::default();
+    config.kafka.bootstrap_servers = brokers;
+    config.kafka.group_id = group.to_owned();
+    config.kafka.transaction_timeout_ms = u64::try_from(timeout.as_millis()).expect("not that long");
+    let identity = ProducerIdentity { transactional_id, client_id: transactional_id };
+    CommitClients {
+        producer: settings::transactional_producer(&config, identity, None),
+        asker: settings::reader(&config, Isolation::Committed),
+    }
+}
+
 impl Mock {
     fn new() -> Mock {
         Mock::within(Duration::from_secs(10))
@@ -434,8 +446,6 @@ impl Mock {
         for topic in ["input", "state", "dlq"] {
             cluster.create_topic(topic, 1, 1).expect("the mock obeys");
         }
-        let mut client = ClientConfig::new();
-        client.set("bootstrap.servers", cluster.bootstrap_servers());
         let settings = CommitSettings {
             topic: "input".into(),
             state_topic: "state".into(),
@@ -443,10 +453,7 @@ impl Mock {
             group_id: "group".into(),
             transaction_timeout: timeout,
         };
-        let clients = CommitClients {
-            producer: transaction::settings(&client, "instance", timeout),
-            asker: committed::settings(&client, "group"),
-        };
+        let clients = clients(cluster.bootstrap_servers(), "instance", "group", timeout);
         // The mock does not look at generations, so nobody has to wait for a join.
         let outsider: BaseConsumer = clients.asker.create().expect("valid");
         let view: GroupView =
@@ -539,10 +546,8 @@ impl Pod {
             group_id: self.names.group.clone(),
             transaction_timeout: self.transaction_timeout,
         };
-        let clients = CommitClients {
-            producer: transaction::settings(&self.kafka.client_config(), &self.instance, self.transaction_timeout),
-            asker: committed::settings(&self.kafka.client_config(), &self.names.group),
-        };
+        let brokers = self.kafka.address().to_owned();
+        let clients = clients(brokers, &self.instance, &self.names.group, self.transaction_timeout);
         let ownership = Arc::clone(&self.ownership);
         let context = DefaultConsumerContext;
         CommitThread::start(

@@ -57,7 +57,7 @@ pub fn config_of(task: &Task) -> Config {
 impl Member {
     /// Joins the group, and returns when all partitions are assigned, at their beginnings.
     pub fn join(task: &Task) -> Member {
-        let mut settings = settings::consumer(&config_of(task), "loop").expect("the settings are constants");
+        let mut settings = settings::group_member(&config_of(task), "loop");
         settings
             // As much read-ahead as helps (found by measurement), in responses as large as steward's. Records that are read
             // further ahead have left the processor's cache when they are taken.

@@ -7,8 +7,7 @@ use rdkafka::ClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{DeliveryResult, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
-use steward::kafka::client::settings;
-use steward::kafka::transactions::transaction;
+use steward::kafka::client::settings::{self, ProducerIdentity};
 
 use super::member::{Member, config_of};
 use crate::contender::{Reported, Task};
@@ -46,9 +45,8 @@ impl Sender {
     pub fn register(task: &Task) -> Sender {
         let config = config_of(task);
         let id = format!("{}-loop", task.group);
-        let base = settings::producer(&config, &id).expect("the settings are constants");
-        let mut settings =
-            transaction::settings(&base, &id, Duration::from_millis(config.kafka.transaction_timeout_ms));
+        let identity = ProducerIdentity { transactional_id: &id, client_id: &id };
+        let mut settings = settings::transactional_producer(&config, identity, None);
         settings.set("queue.buffering.max.kbytes", "1048576").set("queue.buffering.max.messages", "2000000");
         let producer: BaseProducer<Deliveries> =
             settings.create_with_context(Deliveries).expect("settings that the library knows");

@@ -7,9 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::Client;
-use rdkafka::config::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::util::get_rdkafka_version;
+use rdkafka::error::RDKafkaErrorCode;
 
 use crate::kafka::client::context::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
 use crate::kafka::client::settings::SettingsError;
@@ -25,15 +23,8 @@ pub(crate) const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(2);
 /// Why a topic could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessFailure {
-    /// The configuration makes no client.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The client library refuses the settings.
-    #[error("the client library refuses the settings: {problem}; correct [kafka.properties]")]
-    Properties {
-        /// What the library says.
-        problem: String,
-    },
     /// Nobody answers.
     #[error(
         "no broker answers at {servers} within {limit_ms} ms{}; check kafka.bootstrap_servers (--bootstrap-servers), the network, and kafka.security",
@@ -93,25 +84,6 @@ pub enum AccessFailure {
 
 fn because(heard: &Option<String>) -> String {
     heard.as_ref().map_or_else(String::new, |heard| format!(" ({heard})"))
-}
-
-/// The client library that is built in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Library {
-    /// librdkafka's version.
-    pub version: String,
-    /// Whether it can do TLS, SASL SCRAM and SASL OAUTHBEARER.
-    pub tls: crate::config::Tls,
-}
-
-/// Asks the client library what it is.
-#[must_use]
-pub fn library() -> Library {
-    let (_, version) = get_rdkafka_version();
-    // What was linked, not what the build was asked for.
-    let features = ClientConfig::new().create_native_config().and_then(|native| native.get("builtin.features"));
-    let has_tls = features.is_ok_and(|features| features.split(',').any(|feature| feature.trim() == "ssl"));
-    Library { version, tls: if has_tls { crate::config::Tls::BuiltIn } else { crate::config::Tls::Absent } }
 }
 
 /// Remembers the newest complaint of a client, to be told when something fails; the client's thread writes it.
@@ -259,11 +231,6 @@ impl Access<'_> {
         let remedy = "give this user the ACL (Describe, and Read or Write, on the topic), or name another user in kafka.security";
         AccessFailure::Refused { what: format!("topic {}", self.topic), code: code.to_string(), remedy }
     }
-}
-
-/// The client library does not take what it was given.
-pub(crate) fn unusable(error: &KafkaError) -> AccessFailure {
-    AccessFailure::Properties { problem: error.to_string() }
 }
 
 /// Whether the broker says no, and would say so again.

@@ -8,16 +8,16 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::config::{KafkaConfig, Unchecked};
+use crate::config::{Config, KafkaConfig, Unchecked};
 use crate::kafka::admin::preflight::{
     StartRefusal, StartWarning, TopicFacts, TopicSettings, create_command, dlq_settings, state_settings, {self},
 };
+use crate::kafka::client::settings::admin;
 use crate::kafka::reader::committed::{build, serve};
 use crate::ports::Clock;
 
@@ -81,25 +81,19 @@ pub struct TopicInspector<'a, C: ConsumerContext + Clone + 'static> {
 }
 
 impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
-    /// Builds the clients; connects to nothing. `client` carries brokers and security.
+    /// Builds the clients; connects to nothing.
     ///
     /// # Errors
     /// [`StartRefusal::Broker`] when the client refuses its configuration.
-    pub fn new(
-        kafka: &'a KafkaConfig,
-        unchecked: Unchecked,
-        client: &ClientConfig,
-        context: &C,
-        clock: &'a dyn Clock,
-    ) -> Result<TopicInspector<'a, C>, StartRefusal> {
+    pub fn new(config: &'a Config, context: &C, clock: &'a dyn Clock) -> Result<TopicInspector<'a, C>, StartRefusal> {
         let refused = |error: String| StartRefusal::Broker { what: "building a client".to_owned(), cause: error };
-        let mut asking = client.clone();
-        asking.remove("group.id").remove("group.instance.id").set("allow.auto.create.topics", "false");
-        let metadata = build(&asking, context.clone()).map_err(|error| refused(error.to_string()))?;
+        let settings = admin(config);
+        let metadata = build(&settings, context.clone()).map_err(|error| refused(error.to_string()))?;
         let admin: AdminClient<C> =
-            client.create_with_context(context.clone()).map_err(|error| refused(error.to_string()))?;
+            settings.create_with_context(context.clone()).map_err(|error| refused(error.to_string()))?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().build().map_err(|error| refused(error.to_string()))?;
+        let (kafka, unchecked) = (&config.kafka, config.guards.unchecked);
         Ok(TopicInspector { kafka, unchecked, clock, metadata, admin, runtime })
     }
 

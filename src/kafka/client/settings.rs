@@ -1,10 +1,27 @@
-//! The settings of every Kafka client.
+//! The settings of every Kafka client: one function per role.
 //!
-//! Three layers, the later ones win: what can be tuned, then `[kafka.properties]`, then what a promise rests on. A
-//! property of the last kind in `[kafka.properties]` is an error, so that nobody believes to have changed it. The others
-//! reach only the clients that they are for: the library warns about a consumer's property in a producer, each time.
+//! | role | function |
+//! |---|---|
+//! | member of the consumer group | [`group_member`] |
+//! | producer of transactions: commit thread, `dlq replay` | [`transactional_producer`] |
+//! | reader of single partitions, outside of the group | [`reader`] |
+//! | reader of a whole topic, for commands | [`topic_reader`] |
+//! | topics and their configuration | [`admin`] |
+//! | producer of `steward produce` | [`plain_producer`] |
+//! | producer beside the embedded broker of `steward demo` | [`embedded_producer`] |
+//!
+//! Settings have three layers, and a later one wins: defaults that can be tuned; `[kafka.properties]`; properties that a
+//! guarantee rests on. The configuration refuses a property of the last layer, so no operator believes to have changed
+//! it. The other properties reach only the clients that they are for: the library warns about a consumer's property in
+//! a producer, each time.
+//!
+//! The configuration is checked when it is loaded. Only librdkafka knows which values it takes, so [`check`] asks it once,
+//! at the start. A later failure to build a client becomes [`SettingsError::of`].
+//!
+//! Architecture invariant: no other file of the crate names a librdkafka property.
+//! `kafka_client::only_the_client_settings_name_a_property` holds this.
 
-use std::path::PathBuf;
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
@@ -12,116 +29,275 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, ProducerContext};
+use rdkafka::util::get_rdkafka_version;
 
-use crate::config::properties::{
-    PropertyScope, PropertyVerdict, {self},
-};
-use crate::config::{Config, SaslMechanism, Secret, SecurityConfig, SecurityProtocol};
+use crate::config::properties::{self, PropertyScope};
+use crate::config::{Config, SaslMechanism, SecurityConfig, SecurityProtocol, Tls};
 
-/// Why a client's settings could not be made.
+/// Wait of a transactional producer before it repeats a request. The library takes 0.8 to 1.2 of it, so a call that
+/// returned within 0.8 of it has sent its request once. The safety of transactions rests on that.
+pub const RETRY_BACKOFF: Duration = Duration::from_millis(500);
+
+/// How often a group member reports what it holds.
+const STATISTICS_INTERVAL_MS: &str = "1000";
+
+/// Limit of compressed bytes in one response to a fetch, or half of the prefetch if that is less. A response may be of
+/// one partition, and then becomes one batch: the more records it has, the more of them share a key. What is fetched
+/// beyond this has left the processor's cache when it is taken.
+const FETCH_BYTES: u64 = 3 << 20;
+
+/// A record's size limit of the client, which counts bytes before compression. It is far above the broker's own limit,
+/// so that the broker alone decides.
+const RECORD_BYTES: &str = "1000000000";
+
+/// The library's default. A record batch above the topic's limit is refused as a whole, so it is lowered to that limit.
+const BATCH_BYTES: u64 = 1_000_000;
+
+/// Greatest number of KiB that the library takes for a queue.
+const MAX_QUEUE_KIB: u64 = 2_097_151;
+
+/// The one mechanism that uses tokens.
+const OAUTHBEARER: &str = "OAUTHBEARER";
+
+/// Properties that the library knows by two names. If both are set, it is chance which value counts.
+const SYNONYMS: &[[&str; 2]] = &[
+    ["compression.codec", "compression.type"],
+    ["fetch.message.max.bytes", "max.partition.fetch.bytes"],
+    ["linger.ms", "queue.buffering.max.ms"],
+];
+
+/// Why the client library does not take the settings.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// `[kafka.properties]` names a property that a promise rests on.
-    #[error(
-        "kafka.properties must not set `{property}`: steward sets it itself, its promises rest on it; remove the line"
-    )]
-    Reserved {
-        /// The property.
-        property: String,
-    },
-    /// `[kafka.properties]` gives a property a value that the client library does not take.
     #[error("kafka.properties.{property} cannot be used: {problem}; correct it, or remove the line")]
-    BadValue {
-        /// The property.
-        property: String,
-        /// What the library says.
-        problem: String,
-    },
-    /// Each setting is possible, and yet no client can be built of all of them.
+    BadValue { property: String, problem: String },
+    /// Each value is possible, and yet the library builds no client from all of them.
     #[error("the client library refuses the settings: {problem}; correct [kafka.properties] or [kafka.security]")]
-    Unusable {
-        /// What the library says.
-        problem: String,
-    },
-    /// A file that holds a secret cannot be read.
-    #[error("cannot read {what} from {path}: {source}; check that the file is there and readable", path = path.display())]
-    Unreadable {
-        /// Which secret.
-        what: &'static str,
-        /// Where it should be.
-        path: PathBuf,
-        /// What the operating system says.
-        source: std::io::Error,
-    },
-    /// The build has no TLS.
-    #[error(
-        "{what} needs a build with the feature `tls`; use such a build, or kafka.security.protocol = \"plaintext\""
-    )]
-    NeedsTls {
-        /// What was asked for.
-        what: &'static str,
-    },
-    /// OAUTHBEARER without a source of tokens.
-    #[error("sasl_mechanism is oauthbearer, but no token can be had; set kafka.security.oauth_token_file")]
-    NoToken,
+    Unusable { problem: String },
 }
 
-/// How often a client tells what it holds, in milliseconds.
-const STATISTICS_INTERVAL_MS: u64 = 1_000;
+impl SettingsError {
+    /// Names the property at fault if it is one of `[kafka.properties]`.
+    #[must_use]
+    pub(crate) fn of(error: &KafkaError, config: &Config) -> SettingsError {
+        match error {
+            KafkaError::ClientConfig(_, problem, property, _) if config.kafka.properties.contains_key(property) => {
+                SettingsError::BadValue { property: property.clone(), problem: problem.clone() }
+            }
+            other => SettingsError::Unusable { problem: other.to_string() },
+        }
+    }
+}
 
-/// Compressed bytes that one answer to a fetch holds at most, half of the prefetch where that is less. It may be of one
-/// partition, and becomes a batch then: the more records, the more of them share a key. More than this has left the
-/// processor's cache by the time that it is taken.
-const ANSWER_BYTES: u64 = 3 << 20;
+/// Which records a reader sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Records of committed transactions. Committed offsets are returned once no transaction is open on them.
+    Committed,
+    /// All records, so that the end of the log is its high watermark.
+    Uncommitted,
+}
 
-/// Bytes that the consumer may have read ahead, part of `limits.max_in_flight_bytes`: an eighth, at least 1 MiB. The
-/// library counts keys and values alone, and takes some 240 bytes more for each record.
+/// How batches of the plain producer are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+impl Compression {
+    fn value(self) -> &'static str {
+        match self {
+            Compression::None => "none",
+            Compression::Gzip => "gzip",
+            Compression::Snappy => "snappy",
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+        }
+    }
+}
+
+/// The names of a transactional producer.
+#[derive(Debug, Clone, Copy)]
+pub struct ProducerIdentity<'a> {
+    pub transactional_id: &'a str,
+    /// Default of `client.id`.
+    pub client_id: &'a str,
+}
+
+/// The settings of the two consumers that read a partition to its high watermark.
+#[derive(Clone)]
+pub struct ReaderClientSettings {
+    pub(crate) committed: ClientConfig,
+    pub(crate) uncommitted: ClientConfig,
+    /// The group whose committed offsets are fetched.
+    pub(crate) group_id: String,
+}
+
+impl ReaderClientSettings {
+    #[must_use]
+    pub fn new(config: &Config) -> ReaderClientSettings {
+        ReaderClientSettings {
+            committed: reader(config, Isolation::Committed),
+            uncommitted: reader(config, Isolation::Uncommitted),
+            group_id: config.kafka.group_id.clone(),
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------- roles
+
+/// The member of the consumer group. `instance` is the name of this process within the group.
+#[must_use]
+pub fn group_member(config: &Config, instance: &str) -> ClientConfig {
+    let kafka = &config.kafka;
+    let mut settings = consumer(config, prefetch_bytes(config), Isolation::Committed);
+    set_default(&mut settings, config, "client.id", instance);
+    settings
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("session.timeout.ms", kafka.session_timeout_ms.to_string())
+        .set("heartbeat.interval.ms", kafka.heartbeat_interval_ms.to_string())
+        .set("max.poll.interval.ms", kafka.max_poll_interval_ms.to_string())
+        .set("statistics.interval.ms", STATISTICS_INTERVAL_MS);
+    if kafka.static_membership {
+        settings.set("group.instance.id", instance);
+    }
+    settings
+}
+
+/// The producer of one transactional id. `max_batch_bytes` is the smaller `max.message.bytes` of its topics, if known.
+#[must_use]
+pub fn transactional_producer(
+    config: &Config,
+    identity: ProducerIdentity<'_>,
+    max_batch_bytes: Option<u64>,
+) -> ClientConfig {
+    let mut settings = common(config, ClientKind::Producer);
+    // A transaction is staged as a whole: its content, and half as much again for headers and framing.
+    let staged_bytes = config.limits.max_transaction_bytes.saturating_add(config.limits.max_transaction_bytes / 2);
+    let queue_kib = (staged_bytes / 1024).clamp(65_536, MAX_QUEUE_KIB);
+    let timeout_ms = config.kafka.transaction_timeout_ms.to_string();
+    set_default(&mut settings, config, "client.id", identity.client_id);
+    set_default(&mut settings, config, "linger.ms", "0");
+    set_default(&mut settings, config, "compression.type", "lz4");
+    set_default(&mut settings, config, "batch.size", &BATCH_BYTES.to_string());
+    settings
+        .set("transactional.id", identity.transactional_id)
+        .set("transaction.timeout.ms", &timeout_ms)
+        .set("message.timeout.ms", &timeout_ms)
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("retry.backoff.ms", RETRY_BACKOFF.as_millis().to_string())
+        .set("message.max.bytes", RECORD_BYTES)
+        .set("queue.buffering.max.messages", "1000000")
+        .set("queue.buffering.max.kbytes", queue_kib.to_string())
+        .set("delivery.report.only.error", "true");
+    if let Some(bytes) = max_batch_bytes {
+        settings.set("batch.size", bytes.min(BATCH_BYTES).to_string());
+    }
+    settings
+}
+
+/// Reads single partitions and fetches committed offsets. The client names the group, and never joins it.
+#[must_use]
+pub fn reader(config: &Config, isolation: Isolation) -> ClientConfig {
+    // All partitions that recover at one time read ahead as much as the group member does.
+    let share = prefetch_bytes(config) / config.recovery.max_parallel_partitions as u64;
+    let mut settings = consumer(config, share.max(1 << 20), isolation);
+    // Each read begins behind the fetch that waits at the end of the read before, and a handover has four reads.
+    set_default(&mut settings, config, "fetch.wait.max.ms", "20");
+    settings
+}
+
+/// Reads committed records of a whole topic.
+#[must_use]
+pub fn topic_reader(config: &Config) -> ClientConfig {
+    let mut settings = reader(config, Isolation::Committed);
+    // Compaction may move the log's start while the topic is read. The new start is then the right position.
+    settings.set("auto.offset.reset", "earliest");
+    settings
+}
+
+/// Topics, configurations, permissions.
+#[must_use]
+pub fn admin(config: &Config) -> ClientConfig {
+    common(config, ClientKind::Admin)
+}
+
+/// A producer without transactions that writes each record once, in order. Without `compression`, `[kafka.properties]`
+/// decides, then lz4.
+#[must_use]
+pub fn plain_producer(config: &Config, compression: Option<Compression>) -> ClientConfig {
+    let mut settings = common(config, ClientKind::Producer);
+    match compression {
+        Some(compression) => {
+            settings.remove("compression.codec").set("compression.type", compression.value());
+        }
+        None => set_default(&mut settings, config, "compression.type", Compression::Lz4.value()),
+    }
+    settings
+        .set("client.id", "steward-produce")
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        // The caller limits the wait. A record that the client drops would leave a gap in its key's history.
+        .set("message.timeout.ms", "0")
+        .set("partitioner", "murmur2_random")
+        .set("message.max.bytes", RECORD_BYTES)
+        .set("linger.ms", "5")
+        .set("queue.buffering.max.messages", "100000")
+        // A single record may be larger.
+        .set("queue.buffering.max.kbytes", "65536");
+    settings
+}
+
+/// A producer beside the embedded broker.
+#[must_use]
+pub(crate) fn embedded_producer(bootstrap_servers: &str) -> ClientConfig {
+    let mut settings = ClientConfig::new();
+    settings.set("bootstrap.servers", bootstrap_servers).set("message.max.bytes", "100000000").set("linger.ms", "0");
+    settings
+}
+
+/// Bytes that the group member may read ahead, a part of `limits.max_in_flight_bytes`: an eighth, and at least 1 MiB.
+/// The library counts only keys and values, and takes some 240 bytes more for each record.
 #[must_use]
 pub fn prefetch_bytes(config: &Config) -> u64 {
     (config.limits.max_in_flight_bytes / 8).max(1 << 20)
 }
 
-/// What the client library builds: a property for one kind only makes the other warn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientKind {
-    /// A consumer, a member of the group or not.
-    Consumer,
-    /// A producer, with transactions or without.
-    Producer,
-    /// Either, for questions: it neither reads nor writes.
-    Admin,
+/// Returns whether a client with these settings logs in with tokens.
+pub(crate) fn uses_tokens(settings: &ClientConfig) -> bool {
+    settings.get("sasl.mechanisms") == Some(OAUTHBEARER)
 }
 
-impl ClientKind {
-    fn is_meant_by(self, scope: PropertyScope) -> bool {
-        match (self, scope) {
-            (_, PropertyScope::Both)
-            | (ClientKind::Consumer, PropertyScope::Consumer)
-            | (ClientKind::Producer, PropertyScope::Producer) => true,
-            (ClientKind::Consumer | ClientKind::Admin, PropertyScope::Producer)
-            | (ClientKind::Producer | ClientKind::Admin, PropertyScope::Consumer) => false,
-        }
-    }
-}
+// ------------------------------------------------------------------------------------------------------------- check
 
-/// Finds out whether the client library takes the settings of every client, without connecting to anything: a value
-/// that it does not know, certificates that it cannot read.
+/// Asks the client library whether it takes the settings of every client. Connects to nothing.
 ///
 /// # Errors
-/// See [`SettingsError`].
-pub fn try_out(config: &Config, instance: &str) -> Result<(), SettingsError> {
-    let unusable = |error: KafkaError| SettingsError::Unusable { problem: error.to_string() };
-    for mut settings in [admin(config)?, reader_committed(config)?, consumer(config, instance)?] {
-        build_unconnected::<BaseConsumer<Silent>>(&mut settings).map_err(unusable)?;
+/// A value that the library does not know, a certificate that it cannot read, or values that do not fit together.
+pub fn check(config: &Config, instance: &str) -> Result<(), SettingsError> {
+    for (property, value) in &config.kafka.properties {
+        // Alone, so that the answer is about nothing else.
+        let alone = ClientConfig::new().set(property, value).create_native_config().map(drop);
+        alone.map_err(|error| SettingsError::of(&error, config))?;
     }
-    build_unconnected::<BaseProducer<Silent>>(&mut producer(config, instance)?).map_err(unusable)
+    let refused = |error: KafkaError| SettingsError::of(&error, config);
+    for mut settings in [admin(config), reader(config, Isolation::Committed), group_member(config, instance)] {
+        build_unconnected::<BaseConsumer<Silent>>(&mut settings).map_err(refused)?;
+    }
+    let identity = ProducerIdentity { transactional_id: instance, client_id: instance };
+    build_unconnected::<BaseProducer<Silent>>(&mut transactional_producer(config, identity, None)).map_err(refused)
 }
 
 fn build_unconnected<C: FromClientConfigAndContext<Silent>>(settings: &mut ClientConfig) -> Result<(), KafkaError> {
     settings.remove("bootstrap.servers").create_with_context::<Silent, C>(Silent).map(drop)
 }
 
-/// For a client that is built only to see whether it can be: what it says, the real one says again.
+/// The context of a client that is built for [`check`] alone. The real client repeats its messages.
 struct Silent;
 
 impl ClientContext for Silent {
@@ -138,14 +314,52 @@ impl ProducerContext for Silent {
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
-/// What all clients of a kind have in common.
-///
-/// # Errors
-/// See [`SettingsError`].
-pub fn common(config: &Config, kind: ClientKind) -> Result<ClientConfig, SettingsError> {
+/// The client library that is built in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Library {
+    pub version: String,
+    /// Whether it has TLS, SASL SCRAM and SASL OAUTHBEARER.
+    pub tls: Tls,
+}
+
+/// Asks the client library for its version and features.
+#[must_use]
+pub fn library() -> Library {
+    let (_, version) = get_rdkafka_version();
+    // The library that was linked, not the features that the build asked for.
+    let features = ClientConfig::new().create_native_config().and_then(|native| native.get("builtin.features"));
+    let has_tls = features.is_ok_and(|features| features.split(',').any(|feature| feature.trim() == "ssl"));
+    Library { version, tls: if has_tls { Tls::BuiltIn } else { Tls::Absent } }
+}
+
+// ------------------------------------------------------------------------------------------------------ shared layers
+
+/// A property that is for one kind only makes the library warn in a client of the other kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ClientKind {
+    Consumer,
+    Producer,
+    /// Neither reads nor writes.
+    Admin,
+}
+
+impl ClientKind {
+    fn takes(self, scope: PropertyScope) -> bool {
+        match (self, scope) {
+            (_, PropertyScope::Both)
+            | (ClientKind::Consumer, PropertyScope::Consumer)
+            | (ClientKind::Producer, PropertyScope::Producer) => true,
+            (ClientKind::Consumer | ClientKind::Admin, PropertyScope::Producer)
+            | (ClientKind::Producer | ClientKind::Admin, PropertyScope::Consumer) => false,
+        }
+    }
+}
+
+fn common(config: &Config, kind: ClientKind) -> ClientConfig {
     let kafka = &config.kafka;
     let mut settings = ClientConfig::new();
-    // The wrapper would ask the `log` crate, which nobody uses here, and then keep everything below an error to itself.
+    // By default the wrapper asks the `log` crate for the level, which this process does not set up, and then drops
+    // everything below an error.
     let debug = kafka.properties.contains_key("debug");
     settings.set_log_level(if debug { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
     settings
@@ -153,135 +367,35 @@ pub fn common(config: &Config, kind: ClientKind) -> Result<ClientConfig, Setting
         .set("log.connection.close", "false")
         .set("socket.keepalive.enable", "true")
         .set("socket.nagle.disable", "true")
-        // A new client connects to a broker that it was told of, and to the one that it needs only after half of this, 11 ms
-        // at the least. After a failure the wait doubles each time.
+        // A new client connects to the broker that it was given, and to the broker that it needs only after half of
+        // this, 11 ms at least. After a failure the wait doubles each time.
         .set("reconnect.backoff.ms", "20")
         .set("reconnect.backoff.max.ms", "2000");
-    secure(&mut settings, &kafka.security)?;
+    secure(&mut settings, &kafka.security);
     for (property, value) in &kafka.properties {
-        let scope = match properties::verdict(property) {
-            Some(PropertyVerdict::Refused(_)) => return Err(SettingsError::Reserved { property: property.clone() }),
-            Some(PropertyVerdict::Passed(scope)) => Some(scope),
-            // The configuration refuses what is no property; so does the check.
-            None => None,
-        };
-        check_value(property, value)?;
-        if scope.is_some_and(|scope| kind.is_meant_by(scope)) {
+        if properties::scope(property).is_some_and(|scope| kind.takes(scope)) {
             settings.set(property, value);
         }
     }
     settings.set("bootstrap.servers", &kafka.bootstrap_servers).set("allow.auto.create.topics", "false");
-    Ok(settings)
-}
-
-/// Asks the library about this property alone, so that its answer is about nothing else.
-fn check_value(property: &str, value: &str) -> Result<(), SettingsError> {
-    let alone = ClientConfig::new().set(property, value).create_native_config().map(drop);
-    alone.map_err(|error| {
-        let problem = if let KafkaError::ClientConfig(_, problem, _, _) = error { problem } else { error.to_string() };
-        SettingsError::BadValue { property: property.to_owned(), problem }
-    })
-}
-
-/// The member of the group. `instance` names the process among its siblings.
-///
-/// # Errors
-/// See [`SettingsError`].
-pub fn consumer(config: &Config, instance: &str) -> Result<ClientConfig, SettingsError> {
-    let kafka = &config.kafka;
-    let mut settings = reading(config, prefetch_bytes(config), "read_committed")?;
-    set_default(&mut settings, config, "client.id", instance);
     settings
-        .set("partition.assignment.strategy", "cooperative-sticky")
-        .set("session.timeout.ms", kafka.session_timeout_ms.to_string())
-        .set("heartbeat.interval.ms", kafka.heartbeat_interval_ms.to_string())
-        .set("max.poll.interval.ms", kafka.max_poll_interval_ms.max(kafka.session_timeout_ms).to_string())
-        .set("statistics.interval.ms", STATISTICS_INTERVAL_MS.to_string());
-    if kafka.static_membership {
-        settings.set("group.instance.id", instance);
-    }
-    Ok(settings)
 }
 
-/// Reads committed records of single partitions, and asks for committed offsets once no transaction is open on them.
-/// It names the group, but never joins it.
-///
-/// # Errors
-/// See [`SettingsError`].
-pub fn reader_committed(config: &Config) -> Result<ClientConfig, SettingsError> {
-    reading_alone(config, "read_committed")
-}
-
-/// As [`reader_committed`], but sees what is not yet committed: for the true end of a log.
-///
-/// # Errors
-/// See [`SettingsError`].
-pub fn reader_uncommitted(config: &Config) -> Result<ClientConfig, SettingsError> {
-    reading_alone(config, "read_uncommitted")
-}
-
-/// The producer of one transactional id.
-///
-/// # Errors
-/// See [`SettingsError`].
-pub fn producer(config: &Config, transactional_id: &str) -> Result<ClientConfig, SettingsError> {
-    let mut settings = common(config, ClientKind::Producer)?;
-    // One transaction's content and half as much again for headers and framing: it is staged as a whole.
-    let staged_bytes = config.limits.max_transaction_bytes.saturating_add(config.limits.max_transaction_bytes / 2);
-    let kbytes = (staged_bytes / 1024).clamp(65_536, 2_097_151);
-    set_default(&mut settings, config, "linger.ms", "0");
-    set_default(&mut settings, config, "compression.type", "lz4");
-    set_default(&mut settings, config, "queue.buffering.max.messages", "1000000");
-    set_default(&mut settings, config, "queue.buffering.max.kbytes", &kbytes.to_string());
-    set_default(&mut settings, config, "batch.size", "1000000");
-    set_default(&mut settings, config, "client.id", transactional_id);
-    settings
-        .set("transactional.id", transactional_id)
-        .set("transaction.timeout.ms", config.kafka.transaction_timeout_ms.to_string())
-        .set("enable.idempotence", "true")
-        .set("acks", "all")
-        // A resend waits at least 0.8 of this: an answer that came sooner proves that the request went out once.
-        .set("retry.backoff.ms", "500")
-        // It counts bytes before compression; the broker's own limit is the one that judges a record.
-        .set("message.max.bytes", "1000000000");
-    Ok(settings)
-}
-
-/// Topics, configurations, permissions.
-///
-/// # Errors
-/// See [`SettingsError`].
-pub fn admin(config: &Config) -> Result<ClientConfig, SettingsError> {
-    common(config, ClientKind::Admin)
-}
-
-/// All partitions that recover at the same time read ahead as much as the consumer does, together.
-fn reader_prefetch_bytes(config: &Config) -> u64 {
-    (prefetch_bytes(config) / config.recovery.max_parallel_partitions.max(1) as u64).max(1 << 20)
-}
-
-fn reading_alone(config: &Config, isolation: &str) -> Result<ClientConfig, SettingsError> {
-    let mut settings = reading(config, reader_prefetch_bytes(config), isolation)?;
-    // Each read begins behind the fetch that waits at the end of the one before, and a handover is four of them.
-    set_default(&mut settings, config, "fetch.wait.max.ms", "20");
-    Ok(settings)
-}
-
-fn reading(config: &Config, prefetch_bytes: u64, isolation: &str) -> Result<ClientConfig, SettingsError> {
-    let mut settings = common(config, ClientKind::Consumer)?;
-    // A single answer is read ahead as well, and still compressed: it grows to some four times its size.
-    let answer_bytes = ANSWER_BYTES.min(prefetch_bytes / 2).max(1 << 20);
+fn consumer(config: &Config, prefetch_bytes: u64, isolation: Isolation) -> ClientConfig {
+    let mut settings = common(config, ClientKind::Consumer);
+    // A single response is read ahead as well, and still compressed: it grows to some four times its size.
+    let fetch_bytes = FETCH_BYTES.min(prefetch_bytes / 2).max(1 << 20);
     set_default(&mut settings, config, "queued.min.messages", "100000");
     // The pause after the read-ahead was full: the library's 1,000 ms starves a fast reader.
     set_default(&mut settings, config, "fetch.queue.backoff.ms", "10");
     set_default(&mut settings, config, "fetch.error.backoff.ms", "200");
-    // A partition that starts beside idle ones waits for the fetch that is under way.
+    // A partition that starts beside idle ones waits for the fetch that is in progress.
     set_default(&mut settings, config, "fetch.wait.max.ms", "100");
     set_default(&mut settings, config, "fetch.min.bytes", "1");
     for property in ["fetch.message.max.bytes", "fetch.max.bytes"] {
-        set_default(&mut settings, config, property, &answer_bytes.to_string());
+        set_default(&mut settings, config, property, &fetch_bytes.to_string());
     }
-    // A record batch larger than the limits above is sent nevertheless, alone; it has to be accepted.
+    // The broker sends a record batch above the limits of a fetch nevertheless, alone, and the client has to accept it.
     set_default(&mut settings, config, "receive.message.max.bytes", "1000000000");
     set_default(&mut settings, config, "check.crcs", "true");
     settings
@@ -290,59 +404,42 @@ fn reading(config: &Config, prefetch_bytes: u64, isolation: &str) -> Result<Clie
         .set("enable.auto.offset.store", "false")
         .set("enable.partition.eof", "false")
         .set("auto.offset.reset", "error")
-        .set("isolation.level", isolation)
-        .set("queued.max.messages.kbytes", (prefetch_bytes / 1024).min(2_097_151).to_string());
-    Ok(settings)
+        .set(
+            "isolation.level",
+            match isolation {
+                Isolation::Committed => "read_committed",
+                Isolation::Uncommitted => "read_uncommitted",
+            },
+        )
+        .set("queued.max.messages.kbytes", (prefetch_bytes / 1024).min(MAX_QUEUE_KIB).to_string());
+    settings
 }
 
-/// Properties that the library knows by two names: set by both, it is chance which value counts.
-const SYNONYMS: &[[&str; 2]] = &[
-    ["compression.codec", "compression.type"],
-    ["fetch.message.max.bytes", "max.partition.fetch.bytes"],
-    ["linger.ms", "queue.buffering.max.ms"],
-];
-
 fn set_default(settings: &mut ClientConfig, config: &Config, property: &str, value: &str) {
-    let given = |name: &str| config.kafka.properties.contains_key(name);
+    let is_given = |name: &str| config.kafka.properties.contains_key(name);
     let names = SYNONYMS.iter().find(|names| names.contains(&property));
-    if !given(property) && !names.is_some_and(|names| names.iter().any(|name| given(name))) {
+    if !is_given(property) && !names.is_some_and(|names| names.iter().any(|name| is_given(name))) {
         settings.set(property, value);
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------- security
-
-fn secure(settings: &mut ClientConfig, security: &SecurityConfig) -> Result<(), SettingsError> {
+fn secure(settings: &mut ClientConfig, security: &SecurityConfig) {
     let protocol = match security.protocol {
         SecurityProtocol::Plaintext => "plaintext",
         SecurityProtocol::Tls => "ssl",
         SecurityProtocol::SaslPlaintext => "sasl_plaintext",
         SecurityProtocol::SaslTls => "sasl_ssl",
     };
-    let (tls, sasl) = match security.protocol {
-        SecurityProtocol::Plaintext => (Used::No, Used::No),
-        SecurityProtocol::Tls => (Used::Yes, Used::No),
-        SecurityProtocol::SaslPlaintext => (Used::No, Used::Yes),
-        SecurityProtocol::SaslTls => (Used::Yes, Used::Yes),
-    };
     settings.set("security.protocol", protocol);
-    if tls == Used::Yes {
-        needs_tls("TLS")?;
-        secure_tls(settings, security)?;
+    if security.protocol.uses_tls() {
+        secure_tls(settings, security);
     }
-    if sasl == Used::Yes {
-        secure_sasl(settings, security)?;
+    if security.protocol.uses_sasl() {
+        secure_sasl(settings, security);
     }
-    Ok(())
 }
 
-#[derive(PartialEq, Eq)]
-enum Used {
-    No,
-    Yes,
-}
-
-fn secure_tls(settings: &mut ClientConfig, security: &SecurityConfig) -> Result<(), SettingsError> {
+fn secure_tls(settings: &mut ClientConfig, security: &SecurityConfig) {
     for (property, file) in [
         ("ssl.ca.location", &security.ca_file),
         ("ssl.certificate.location", &security.certificate_file),
@@ -352,57 +449,26 @@ fn secure_tls(settings: &mut ClientConfig, security: &SecurityConfig) -> Result<
             settings.set(property, file.to_string_lossy());
         }
     }
-    let password = secret("the password of the client's key", &security.key_password, &security.key_password_file)?;
-    if let Some(password) = password {
-        settings.set("ssl.key.password", password);
+    if let Some(password) = &security.key_password {
+        settings.set("ssl.key.password", password.reveal());
     }
-    Ok(())
 }
 
-fn secure_sasl(settings: &mut ClientConfig, security: &SecurityConfig) -> Result<(), SettingsError> {
-    let mechanism = match security.sasl_mechanism {
-        None => return Ok(()),
-        Some(SaslMechanism::Plain) => "PLAIN",
-        Some(SaslMechanism::ScramSha256) => {
-            needs_tls("SASL SCRAM")?;
-            "SCRAM-SHA-256"
-        }
-        Some(SaslMechanism::ScramSha512) => {
-            needs_tls("SASL SCRAM")?;
-            "SCRAM-SHA-512"
-        }
-        Some(SaslMechanism::Oauthbearer) => {
-            needs_tls("SASL OAUTHBEARER")?;
-            if security.oauth_token_file.is_none() {
-                return Err(SettingsError::NoToken);
-            }
-            "OAUTHBEARER"
-        }
-    };
-    settings.set("sasl.mechanisms", mechanism);
+fn secure_sasl(settings: &mut ClientConfig, security: &SecurityConfig) {
+    let Some(mechanism) = security.sasl_mechanism else { return };
+    settings.set(
+        "sasl.mechanisms",
+        match mechanism {
+            SaslMechanism::Plain => "PLAIN",
+            SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
+            SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+            SaslMechanism::Oauthbearer => OAUTHBEARER,
+        },
+    );
     if let Some(username) = &security.username {
         settings.set("sasl.username", username);
     }
-    if let Some(password) = secret("the SASL password", &security.password, &security.password_file)? {
-        settings.set("sasl.password", password);
+    if let Some(password) = &security.password {
+        settings.set("sasl.password", password.reveal());
     }
-    Ok(())
-}
-
-fn needs_tls(what: &'static str) -> Result<(), SettingsError> {
-    if cfg!(feature = "tls") { Ok(()) } else { Err(SettingsError::NeedsTls { what }) }
-}
-
-/// The secret itself, else what the file holds, without the line's end that editors leave behind.
-fn secret(what: &'static str, given: &Option<Secret>, file: &Option<PathBuf>) -> Result<Option<String>, SettingsError> {
-    if let Some(given) = given {
-        return Ok(Some(given.reveal().to_owned()));
-    }
-    let Some(path) = file else { return Ok(None) };
-    let held = std::fs::read_to_string(path).map_err(|source| SettingsError::Unreadable {
-        what,
-        path: path.clone(),
-        source,
-    })?;
-    Ok(Some(held.trim_end_matches(['\r', '\n']).to_owned()))
 }

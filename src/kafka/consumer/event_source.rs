@@ -20,7 +20,7 @@ use rdkafka::consumer::Consumer;
 use crate::config::Config;
 use crate::engine::ownership::Ownership;
 use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
-use crate::kafka::client::settings::{self, SettingsError};
+use crate::kafka::client::settings::{SettingsError, group_member};
 use crate::kafka::consumer::poll_phase::PhaseWatch;
 use crate::kafka::consumer::poll_thread::{PollCommand, PollParts, PollThread};
 use crate::kafka::consumer::rebalance::{SourceConsumer, SourceContext};
@@ -36,8 +36,8 @@ const MAX_WAITING_COMMANDS: usize = 1024;
 pub enum SourceStartError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    #[error("the consumer cannot be created ({0}); check the [kafka] section of the configuration")]
-    Client(String),
+    #[error("the client refuses to subscribe to the input topic ({0}); check the [kafka] section of the configuration")]
+    Subscription(String),
     #[error("the consumer's thread cannot be started ({0}); raise the limit of threads of this process")]
     Thread(std::io::Error),
 }
@@ -79,14 +79,14 @@ pub struct SourceHandle {
 /// Builds the consumer. Commands may be sent at once; they are carried out after [`ConnectedSource::run`].
 ///
 /// # Errors
-/// The settings are wrong, or the client refuses them. Unreachable brokers are no error: the client keeps trying, and
+/// The client refuses the settings. Unreachable brokers are no error: the client keeps trying, and
 /// reports it.
 pub fn connect(config: &Config, parts: SourceParts) -> Result<(KafkaSource, ConnectedSource), SourceStartError> {
-    let settings = settings::consumer(config, &parts.instance)?;
     let reporting = ReportingContext::new(config, ClientRole::Consumer, Arc::clone(&parts.events));
     let context = SourceContext::new(reporting, Arc::clone(&parts.ownership));
-    let consumer: SourceConsumer =
-        settings.create_with_context(context).map_err(|error| SourceStartError::Client(error.to_string()))?;
+    let consumer: SourceConsumer = group_member(config, &parts.instance)
+        .create_with_context(context)
+        .map_err(|error| SettingsError::of(&error, config))?;
     let (wake, commands) = bounded(MAX_WAITING_COMMANDS);
     let source = KafkaSource { commands: wake.clone() };
     Ok((source, ConnectedSource { config: config.clone(), parts, consumer: Arc::new(consumer), commands, wake }))
@@ -132,7 +132,7 @@ impl ConnectedSource {
     /// The client refuses the subscription, or the operating system has no thread.
     pub fn run(self, sink: Box<dyn SourceSink>) -> Result<SourceHandle, SourceStartError> {
         let ConnectedSource { config, parts, consumer, commands, wake } = self;
-        let refused = |error: rdkafka::error::KafkaError| SourceStartError::Client(error.to_string());
+        let refused = |error: rdkafka::error::KafkaError| SourceStartError::Subscription(error.to_string());
         consumer.subscribe(&[&config.kafka.topic]).map_err(refused)?;
         let phase = Arc::new(PhaseWatch::new(parts.clock.now()));
         let parts = PollParts {

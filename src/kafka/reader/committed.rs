@@ -10,6 +10,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::engine::commit::transaction::Committed;
+use crate::kafka::client::settings::uses_tokens;
 use crate::record::{Partition, Position};
 
 /// Callbacks that are served in one go. Log lines are among them, and with the library's `debug` there are many.
@@ -17,29 +18,6 @@ pub(crate) const CALLBACKS_AT_A_TIME: usize = 256;
 
 /// How long a new client is polled before its first request, where it needs an access token.
 const FIRST_TOKEN_POLL: Duration = Duration::from_millis(100);
-
-/// The one mechanism that works with tokens.
-const OAUTHBEARER: &str = "OAUTHBEARER";
-
-/// What a client needs on top of `base` to ask for stable offsets, and to read committed records, of a group that it
-/// never joins.
-#[must_use]
-pub fn settings(base: &ClientConfig, group_id: &str) -> ClientConfig {
-    let mut config = base.clone();
-    // A static member's id would fence the process's own consumer.
-    config.remove("group.instance.id");
-    config
-        .set("group.id", group_id)
-        .set("isolation.level", "read_committed")
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("enable.partition.eof", "false")
-        .set("auto.offset.reset", "error");
-    if base.get("fetch.queue.backoff.ms").is_none() {
-        config.set("fetch.queue.backoff.ms", "10");
-    }
-    config
-}
 
 /// Lets a consumer that is assigned nothing call back: errors, statistics, the refresh of access tokens. At most a few
 /// at a time. An empty answer does not tell whether the queue is empty or something was served, hence the fixed number.
@@ -56,7 +34,7 @@ pub fn serve<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
 /// The client's error: a property that does not exist, a file that cannot be read.
 pub fn build<C: ConsumerContext>(config: &ClientConfig, context: C) -> Result<BaseConsumer<C>, KafkaError> {
     let consumer: BaseConsumer<C> = config.create_with_context(context)?;
-    if C::ENABLE_REFRESH_OAUTH_TOKEN && config.get("sasl.mechanisms") == Some(OAUTHBEARER) {
+    if C::ENABLE_REFRESH_OAUTH_TOKEN && uses_tokens(config) {
         // The first token is asked for by a callback, which only a poll serves.
         drop(consumer.poll(FIRST_TOKEN_POLL));
     }
@@ -65,7 +43,7 @@ pub fn build<C: ConsumerContext>(config: &ClientConfig, context: C) -> Result<Ba
 
 /// The group's committed position and mark for each of `partitions`, in their order; `None` where there is none.
 ///
-/// `asker` needs the [`settings`] of this module.
+/// `asker` has the settings of a reader of committed records.
 ///
 /// # Errors
 /// The client's error, for the request or for the first partition that has one.

@@ -16,13 +16,14 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
-use rdkafka::{ClientConfig, Offset as KafkaOffset, TopicPartitionList};
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use crate::engine::commit::transaction::Committed;
 use crate::engine::ownership::Ownership;
 use crate::engine::recovery::driver::{PartitionReader, ReadFailure};
 use crate::engine::recovery::{LogBounds, Topic};
 use crate::kafka::client::batch_queue::{BatchQueue, MAX_TAKEN, QueueFailure, Taken};
+use crate::kafka::client::settings::ReaderClientSettings;
 use crate::kafka::reader::committed::{build, committed, serve};
 use crate::ports::Clock;
 use crate::record::{Batch, Epoch, Partition, Position, Record};
@@ -58,21 +59,23 @@ pub struct ReaderClients<C: ConsumerContext + 'static> {
 }
 
 impl<C: ConsumerContext + Clone + 'static> ReaderClients<C> {
-    /// Builds the pair from a configuration made with [`committed::settings`](crate::kafka::reader::committed::settings).
+    /// Builds the pair.
     ///
     /// # Errors
     /// [`ReadFailure::Kafka`] when the client refuses its configuration.
-    pub fn new(config: &ClientConfig, context: &C) -> Result<ReaderClients<C>, ReadFailure> {
-        let mut uncommitted = config.clone();
-        uncommitted.set("isolation.level", "read_uncommitted");
-        let build = |config: &ClientConfig| {
-            build(config, context.clone())
+    pub fn new(settings: &ReaderClientSettings, context: &C) -> Result<ReaderClients<C>, ReadFailure> {
+        let build = |settings| {
+            build(settings, context.clone())
                 .map_err(|error| ReadFailure::Kafka(format!("a client that reads partitions cannot be built: {error}")))
         };
-        let group = config.get("group.id").unwrap_or_default().to_owned();
-        let committed = Arc::new(build(config)?);
+        let committed = Arc::new(build(&settings.committed)?);
         let records = BatchQueue::new(Arc::clone(&committed));
-        Ok(ReaderClients { committed, records, uncommitted: build(&uncommitted)?, group })
+        Ok(ReaderClients {
+            committed,
+            records,
+            uncommitted: build(&settings.uncommitted)?,
+            group: settings.group_id.clone(),
+        })
     }
 
     /// Lets the clients call back while nothing is read.

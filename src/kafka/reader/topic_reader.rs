@@ -15,15 +15,13 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
-use rdkafka::{Offset as ClientOffset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset as ClientOffset, TopicPartitionList};
 
 use crate::config::Config;
-use crate::kafka::admin::access::{
-    Access, AccessFailure, ClientMessages, UNKNOWN_TOPIC_PATIENCE, is_refusal, unusable,
-};
+use crate::kafka::admin::access::{Access, AccessFailure, ClientMessages, UNKNOWN_TOPIC_PATIENCE, is_refusal};
 use crate::kafka::client::context::{ClientRole, ReportingContext};
 use crate::kafka::client::headers::headers_of;
-use crate::kafka::client::settings;
+use crate::kafka::client::settings::{self, Isolation, SettingsError};
 use crate::kafka::reader::committed::serve;
 use crate::ports::Clock;
 use crate::record::{Offset, Partition, Position};
@@ -179,13 +177,11 @@ impl TopicReader<'_> {
         let (limit, unknown_patience) = patience;
         let heard = ClientMessages::new();
         let context = || ReportingContext::new(config, ClientRole::Reader, heard.clone());
-        let mut settings = settings::reader_committed(config)?;
-        // Compaction may move the log's start on while it is read; then that start is the right place.
-        settings.set("auto.offset.reset", "earliest");
-        let consumer: BaseConsumer<ReportingContext> =
-            settings.create_with_context(context()).map_err(|error| unusable(&error))?;
-        let uncommitted: BaseConsumer<ReportingContext> =
-            settings::reader_uncommitted(config)?.create_with_context(context()).map_err(|error| unusable(&error))?;
+        let build = |settings: ClientConfig| -> Result<BaseConsumer<ReportingContext>, AccessFailure> {
+            Ok(settings.create_with_context(context()).map_err(|error| SettingsError::of(&error, config))?)
+        };
+        let consumer = build(settings::topic_reader(config))?;
+        let uncommitted = build(settings::reader(config, Isolation::Uncommitted))?;
 
         let servers = config.kafka.bootstrap_servers.clone();
         let access = Access { topic, servers: &servers, limit, clock, heard: &heard };

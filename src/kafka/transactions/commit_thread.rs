@@ -83,9 +83,9 @@ pub struct CommitSettings {
 /// The clients' configurations.
 #[derive(Clone)]
 pub struct CommitClients {
-    /// Made with [`transaction::settings`](crate::kafka::transactions::transaction::settings).
+    /// Of [`transactional_producer`](crate::kafka::client::settings::transactional_producer).
     pub producer: ClientConfig,
-    /// Made with [`committed::settings`](crate::kafka::reader::committed::settings).
+    /// Of [`reader`](crate::kafka::client::settings::reader), for committed records.
     pub asker: ClientConfig,
 }
 

@@ -3,7 +3,7 @@
 //! A [`Producer`] is traded for a [`Transaction`], and only a clear answer gives it back. What makes an answer clear:
 //! the client library repeats requests by itself, and says so to nobody; a repeated request whose first copy was only
 //! delayed can end, or add offsets to, the *next* transaction of the same epoch. A resend waits at least 0.8 x
-//! `retry.backoff.ms`, so that a call that came back sooner has sent once. Any other leaves the producer in doubt, and
+//! `RETRY_BACKOFF`, so that a call that came back sooner has sent once. Any other leaves the producer in doubt, and
 //! it is dropped, even when the call returned well.
 //!
 //! Source: KIP-447 and KIP-890 (which the client library has no part of), librdkafka's `rdkafka_txnmgr.c`.
@@ -23,14 +23,12 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _,
 use rdkafka::{ClientConfig, ClientContext, Statistics, TopicPartitionList};
 
 use crate::kafka::client::errors::{Cause, ClientCall, KafkaFailure, classify, classify_fatal};
+use crate::kafka::client::settings::RETRY_BACKOFF;
 use crate::kafka::transactions::out_record::OutRecord;
 use crate::ports::Clock;
 
-/// `retry.backoff.ms` of the producer: the client waits about that long before it repeats a request.
-pub const RETRY_BACKOFF: Duration = Duration::from_millis(500);
-
-/// A call that took this long may have sent its request twice: 0.8 x [`RETRY_BACKOFF`], the client's jitter.
-pub const RESENT_AFTER: Duration = Duration::from_millis(400);
+/// A call that took this long may have sent its request twice: 0.8 of the client's backoff, which is its jitter.
+pub const RESENT_AFTER: Duration = Duration::from_millis(RETRY_BACKOFF.as_millis() as u64 * 4 / 5);
 
 /// How long a call waits at least for its answer, however old the transaction is.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
@@ -59,35 +57,6 @@ const DRAIN_POLL: Duration = Duration::from_micros(500);
 
 /// How often a full queue is looked at again.
 const FULL_QUEUE_POLL: Duration = Duration::from_millis(5);
-
-/// What a transactional producer needs on top of `base`. What correctness rests on is always set; what only makes it
-/// quick is set where `base` does not say otherwise.
-#[must_use]
-pub fn settings(base: &ClientConfig, transactional_id: &str, transaction_timeout: Duration) -> ClientConfig {
-    let mut config = base.clone();
-    let timeout_ms = transaction_timeout.as_millis().to_string();
-    config
-        .set("transactional.id", transactional_id)
-        .set("enable.idempotence", "true")
-        .set("transaction.timeout.ms", &timeout_ms)
-        .set("message.timeout.ms", &timeout_ms)
-        .set("retry.backoff.ms", RETRY_BACKOFF.as_millis().to_string())
-        // It counts uncompressed bytes: the broker's own limit decides.
-        .set("message.max.bytes", "1000000000")
-        .set("delivery.report.only.error", "true");
-    let defaults = [
-        ("linger.ms", "0"),
-        ("compression.type", "lz4"),
-        ("queue.buffering.max.messages", "1000000"),
-        ("socket.nagle.disable", "true"),
-    ];
-    for (name, value) in defaults {
-        if base.get(name).is_none() {
-            config.set(name, value);
-        }
-    }
-    config
-}
 
 /// A producer without an open transaction, whose every request so far was answered clearly.
 pub struct Producer<C: ClientContext + 'static> {
@@ -159,7 +128,7 @@ pub struct Undelivered {
 
 impl<C: ClientContext + 'static> Producer<C> {
     /// Connects and registers `config`'s transactional id, which fences every earlier producer of that id and ends
-    /// what they have open. `config` needs the [`settings`] of this module. Blocks up to `limit`.
+    /// what they have open. `config` has the settings of a transactional producer. Blocks up to `limit`.
     ///
     /// # Errors
     /// [`KafkaFailure::Retry`] when time ran out, `Fenced` when another process registers at the same moment,

@@ -16,9 +16,8 @@ use crate::engine::recovery::driver::PartitionReader;
 use crate::entity::Reason;
 use crate::kafka::admin::topics::Topics;
 use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
-use crate::kafka::client::settings;
+use crate::kafka::client::settings::ReaderClientSettings;
 use crate::kafka::embedded::{EmbeddedCluster, EmbeddedRecord};
-use crate::kafka::reader::committed;
 use crate::kafka::reader::partition_reader::{KafkaPartitionReader, ReaderClients, ReaderSettings};
 use crate::kafka::transactions::commit_thread::CommitThread;
 use crate::ports::{Clock, CommitReply, ResetReply, Transactions};
@@ -261,8 +260,7 @@ impl DemoRun {
 
     /// Everything in a topic, read as a service's consumers would read it.
     fn read(&self, topic: Topic) -> Result<Vec<TopicRecord>, String> {
-        let settings = settings::reader_committed(&self.config).map_err(|error| error.to_string())?;
-        let settings = committed::settings(&settings, &self.config.kafka.group_id);
+        let settings = ReaderClientSettings::new(&self.config);
         let events = Arc::clone(&self.clients) as Arc<dyn ClientEvents>;
         let context = ReportingContext::new(&self.config, ClientRole::Reader, events);
         let mut clients = ReaderClients::new(&settings, &context).map_err(|error| error.to_string())?;

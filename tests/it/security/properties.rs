@@ -3,9 +3,7 @@
 use rdkafka::config::ClientConfig;
 use steward::config::Config;
 use steward::config::properties::{PASSED, PropertyScope};
-use steward::kafka::client::settings::{
-    SettingsError, {self},
-};
+use steward::kafka::client::settings::{self, Isolation, ProducerIdentity, SettingsError};
 
 use crate::cli::{folder, steward};
 
@@ -23,7 +21,7 @@ fn each_property_reaches_only_the_clients_that_it_is_for() {
         let config = with(property, value);
         let reached = clients(&config).map(|(name, settings)| (name, settings.get(property) == Some(value)));
         let expected = [
-            ("consumer", scope != PropertyScope::Producer),
+            ("member", scope != PropertyScope::Producer),
             ("committed", scope != PropertyScope::Producer),
             ("uncommitted", scope != PropertyScope::Producer),
             ("producer", scope != PropertyScope::Consumer),
@@ -47,8 +45,8 @@ fn a_name_that_was_given_replaces_the_default_under_the_other_name() {
         ("max.partition.fetch.bytes", "fetch.message.max.bytes", "54321"),
     ] {
         let config = with(given, value);
-        let [consumer, _, _, producer, _] = clients(&config).map(|(_, settings)| settings);
-        let settings = if consumer.get(given).is_some() { consumer } else { producer };
+        let [member, _, _, producer, _] = clients(&config).map(|(_, settings)| settings);
+        let settings = if member.get(given).is_some() { member } else { producer };
         assert_eq!((settings.get(given), settings.get(other)), (Some(value), None));
     }
 }
@@ -58,8 +56,7 @@ fn a_bad_value_is_named_with_its_property() {
     for (property, value) in
         [("fetch.wait.max.ms", "soon"), ("linger.ms", "-5"), ("debug", "everything"), ("client.dns.lookup", "never")]
     {
-        // Every client finds it, also those that would not get it.
-        let error = settings::admin(&with(property, value)).expect_err(property);
+        let error = settings::check(&with(property, value), "pod-1").expect_err(property);
         assert!(matches!(&error, SettingsError::BadValue { property: named, .. } if named == property), "{error}");
         let said = error.to_string();
         assert!(said.starts_with(&format!("kafka.properties.{property} cannot be used: ")), "{said}");
@@ -68,8 +65,8 @@ fn a_bad_value_is_named_with_its_property() {
 
 #[apply(offline_test)]
 fn settings_that_do_not_fit_together_are_found_before_anybody_connects() {
-    settings::try_out(&Config::default(), "pod-1").expect("the defaults fit together");
-    let error = settings::try_out(&with("receive.message.max.bytes", "1000"), "pod-1").expect_err("below a fetch");
+    settings::check(&Config::default(), "pod-1").expect("the defaults fit together");
+    let error = settings::check(&with("receive.message.max.bytes", "1000"), "pod-1").expect_err("below a fetch");
     assert!(
         matches!(&error, SettingsError::Unusable { .. }) && error.to_string().contains("fetch.max.bytes"),
         "{error}"
@@ -97,12 +94,12 @@ fn with(property: &str, value: &str) -> Config {
 }
 
 fn clients(config: &Config) -> [(&'static str, ClientConfig); 5] {
+    let identity = ProducerIdentity { transactional_id: "group-pod-1", client_id: "group-pod-1" };
     [
-        ("consumer", settings::consumer(config, "pod-1")),
-        ("committed", settings::reader_committed(config)),
-        ("uncommitted", settings::reader_uncommitted(config)),
-        ("producer", settings::producer(config, "group-pod-1")),
+        ("member", settings::group_member(config, "pod-1")),
+        ("committed", settings::reader(config, Isolation::Committed)),
+        ("uncommitted", settings::reader(config, Isolation::Uncommitted)),
+        ("producer", settings::transactional_producer(config, identity, None)),
         ("admin", settings::admin(config)),
     ]
-    .map(|(name, settings)| (name, settings.expect("settings that are all right")))
 }
