@@ -18,22 +18,22 @@
 //! Architecture invariant: nothing is produced to the DLQ topic.
 //! Architecture invariant: nothing here decides what is replayed, or how fast.
 
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use rdkafka::ClientConfig;
-use rdkafka::message::{Header, OwnedHeaders};
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::kafka::admin::access::{AccessFailure, ClientMessages};
 use crate::kafka::admin::preflight::StartRefusal;
 use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
-use crate::kafka::client::errors::{BrokerRefusal, Cause, KafkaFailure};
+use crate::kafka::client::errors::{BrokerRefusal, Cause, ClientCall, KafkaFailure};
 use crate::kafka::client::settings::{ProducerIdentity, transactional_producer};
 use crate::kafka::reader::topic_reader::TopicProgress;
 use crate::kafka::replay_receipts;
-use crate::kafka::transactions::out_record::OutRecord;
-use crate::kafka::transactions::transaction::{EarlierProducers, Ended, Producer, Transaction, Undelivered};
+use crate::kafka::transactions::driver::{
+    GroupOffsets, ProducerState, TransactionDriver, TransactionOutcome, TransactionRequest,
+};
+use crate::kafka::transactions::producer_record::ProducerRecord;
 use crate::ports::Clock;
 use crate::record::{Offset, Partition};
 use crate::tools::dlq::{DlqLocation, NotAReceipt, ReplayEvent, ReplayReceipts};
@@ -161,29 +161,12 @@ pub fn transactional_id(dlq_topic: &str) -> String {
 /// Replays DLQ records. Two at a time fence each other.
 pub struct Replayer<'a> {
     config: &'a Config,
-    settings: ClientConfig,
-    context: ReportingContext,
     clock: Arc<dyn Clock>,
     limit: Duration,
     marks_topic: String,
-    /// `None` from an end without a clear answer to the next registration.
-    producer: Option<Producer<ReportingContext>>,
+    driver: TransactionDriver<ReportingContext>,
     /// Everything that is marked, of this run as well.
     replayed: ReplayReceipts,
-    /// What earlier producers may still do.
-    predecessors: Arc<EarlierProducers>,
-}
-
-/// How an attempt ended.
-enum Attempt {
-    /// All of it is in the input, and marked.
-    Committed,
-    /// It has no effect, or nobody knows; then the producer is gone, and the marks are read before the next attempt.
-    Again(Cause),
-    /// The brokers do not take the content of one event at least.
-    Refused(Cause),
-    /// It cannot go on.
-    Failed(ReplayFailure),
 }
 
 impl<'a> Replayer<'a> {
@@ -201,16 +184,16 @@ impl<'a> Replayer<'a> {
         let id = transactional_id(&config.kafka.dlq_topic);
         let identity = ProducerIdentity { transactional_id: &id, client_id: "steward-dlq-replay" };
         let events: Arc<dyn ClientEvents> = ClientMessages::new();
+        let settings = transactional_producer(config, identity, None);
+        let timeout = Duration::from_millis(config.kafka.transaction_timeout_ms);
+        let context = ReportingContext::new(config, ClientRole::Producer, events);
         let mut replayer = Replayer {
             config,
-            settings: transactional_producer(config, identity, None),
-            context: ReportingContext::new(config, ClientRole::Producer, events),
+            driver: TransactionDriver::new(settings, context, Arc::clone(&clock), timeout, Arc::default()),
             clock,
             limit,
             marks_topic: replay_receipts::topic_of(&config.kafka.dlq_topic),
-            producer: None,
             replayed: ReplayReceipts::default(),
-            predecessors: Arc::default(),
         };
         replayer.register(progress)?;
         Ok(replayer)
@@ -224,9 +207,7 @@ impl<'a> Replayer<'a> {
 
     /// Lets the client call back while nothing is under way.
     pub fn serve(&self) {
-        if let Some(producer) = &self.producer {
-            producer.serve();
-        }
+        self.driver.serve();
     }
 
     /// Produces the events and their marks in one transaction. Blocks; tries again, to a limit.
@@ -253,7 +234,7 @@ impl<'a> Replayer<'a> {
     fn send_all(&mut self, batch: &[ReplayEvent]) -> Result<Result<u64, Cause>, ReplayFailure> {
         let mut attempts = 0;
         loop {
-            if self.producer.is_none() {
+            if self.driver.state() != ProducerState::Ready {
                 self.register(|_| ())?;
             }
             // Known only now: an attempt without a clear answer may have succeeded.
@@ -262,35 +243,39 @@ impl<'a> Replayer<'a> {
                 return Ok(Ok(batch.len() as u64));
             }
             attempts += 1;
-            match self.attempt(&rest) {
-                Attempt::Committed => {
-                    let marks: Vec<_> = rest.iter().map(|replay| replay.mark).collect();
-                    marks.into_iter().for_each(|mark| self.replayed.add(mark));
+            let topics = (self.config.kafka.topic.as_str(), self.marks_topic.as_str());
+            let Ok(outcome) = self.driver.run(&mut ReplayTransaction::new(topics, &rest));
+            let cause = match outcome {
+                TransactionOutcome::Committed { .. } => {
+                    rest.iter().for_each(|replay| self.replayed.add(replay.mark));
                     return Ok(Ok(batch.len() as u64));
                 }
-                Attempt::Refused(cause) => return Ok(Err(cause)),
-                Attempt::Failed(failure) => return Err(failure),
-                Attempt::Again(cause) if attempts >= MAX_ATTEMPTS => {
-                    let (input, marks) = (self.config.kafka.topic.clone(), self.marks_topic.clone());
-                    return Err(ReplayFailure::GivenUp { attempts, cause: cause.to_string(), input, marks });
+                TransactionOutcome::Aborted(cause)
+                | TransactionOutcome::InDoubt(cause)
+                | TransactionOutcome::Fenced { cause, within_timeout: false } => cause,
+                TransactionOutcome::Fenced { cause, within_timeout: true } => return Err(self.fenced(&cause)),
+                TransactionOutcome::Refused { refusal, cause, record } => {
+                    return if ReplayTransaction::is_of_an_event(refusal, record) {
+                        Ok(Err(cause))
+                    } else {
+                        Err(self.forbidden(&cause))
+                    };
                 }
-                Attempt::Again(_) => std::thread::sleep(PAUSE),
+                TransactionOutcome::Fatal(cause) => return Err(self.stuck(&cause)),
+            };
+            if attempts >= MAX_ATTEMPTS {
+                let (input, marks) = (self.config.kafka.topic.clone(), self.marks_topic.clone());
+                return Err(ReplayFailure::GivenUp { attempts, cause: cause.to_string(), input, marks });
             }
+            std::thread::sleep(PAUSE);
         }
     }
 
     /// a) First the registration, then the marks.
     fn register(&mut self, progress: impl FnMut(TopicProgress)) -> Result<(), ReplayFailure> {
-        let timeout = Duration::from_millis(self.config.kafka.transaction_timeout_ms);
-        let producer = Producer::register(
-            &self.settings,
-            self.context.clone(),
-            Arc::clone(&self.clock),
-            timeout,
-            self.limit,
-            Arc::clone(&self.predecessors),
-        );
-        let producer = producer.map_err(|failure| match failure {
+        let (config, limit, clock) = (self.config, self.limit, &*self.clock);
+        let reset = self.driver.reset(limit, || replay_receipts::read_existing(config, limit, clock, progress));
+        let read = reset.map_err(|failure| match failure {
             KafkaFailure::Fenced(cause) => self.fenced(&cause),
             KafkaFailure::Refused(_, cause) => self.forbidden(&cause),
             KafkaFailure::Retry(cause)
@@ -298,109 +283,8 @@ impl<'a> Replayer<'a> {
             | KafkaFailure::InDoubt(cause)
             | KafkaFailure::Fatal(cause) => self.stuck(&cause),
         })?;
-        self.replayed = replay_receipts::read_existing(self.config, self.limit, &*self.clock, progress)?;
-        self.producer = Some(producer);
+        self.replayed = read?;
         Ok(())
-    }
-
-    fn attempt(&mut self, batch: &[&ReplayEvent]) -> Attempt {
-        let Some(producer) = self.producer.take() else {
-            return Attempt::Again(Cause::of_ours("there is no producer"));
-        };
-        let mut transaction = match producer.begin() {
-            Ok(transaction) => transaction,
-            Err(failure) => return self.without_producer(failure, Duration::ZERO),
-        };
-        if let Err(failed) = self.stage(&mut transaction, batch) {
-            return self.give_up(transaction, failed);
-        }
-        let open_since = transaction.may_be_open_since();
-        match transaction.commit() {
-            Ended::Committed(producer, _) => {
-                self.producer = Some(producer);
-                Attempt::Committed
-            }
-            Ended::Aborted(producer, cause) => {
-                self.producer = producer;
-                Attempt::Again(cause)
-            }
-            Ended::Failed(failure) => self.without_producer(failure, self.age_of(open_since)),
-        }
-    }
-
-    /// Stages every event with its mark behind it, and waits until all are delivered.
-    fn stage(
-        &self,
-        transaction: &mut Transaction<ReportingContext>,
-        batch: &[&ReplayEvent],
-    ) -> Result<(), Undelivered> {
-        for (index, replay) in batch.iter().enumerate() {
-            let (key, value) = (replay.mark.key(), replay.mark.value());
-            let mark = OutRecord {
-                topic: &self.marks_topic,
-                partition: replay.letter.partition.0,
-                key: Some(key.as_bytes()),
-                value: Some(value.as_bytes()),
-                headers: OwnedHeaders::new(),
-            };
-            for (record, index) in [(event(&self.config.kafka.topic, replay), 2 * index), (mark, 2 * index + 1)] {
-                let Err(failure) = transaction.stage(record, index) else { continue };
-                let mut failed = vec![Undelivered { index: Some(index), failure: failure.clone() }];
-                if matches!(failure, KafkaFailure::AbortAndResend(_)) {
-                    // The client takes no more since something failed: what that was is the cause.
-                    failed.extend(transaction.drain().err().unwrap_or_default());
-                }
-                return Err(worst(failed));
-            }
-        }
-        transaction.drain().map_err(worst)
-    }
-
-    /// Aborts where the failure leaves something to abort, and says how it ended.
-    fn give_up(&mut self, transaction: Transaction<ReportingContext>, failed: Undelivered) -> Attempt {
-        let age = self.age_of(transaction.may_be_open_since());
-        let (cause, refusal) = match failed.failure {
-            KafkaFailure::Retry(cause) | KafkaFailure::AbortAndResend(cause) => (cause, None),
-            KafkaFailure::Refused(refusal, cause) => (cause, Some(refusal)),
-            failure @ (KafkaFailure::Fenced(_) | KafkaFailure::InDoubt(_) | KafkaFailure::Fatal(_)) => {
-                return self.without_producer(failure, age);
-            }
-        };
-        // No commit was sent: whatever becomes of the abort, nothing takes effect once another producer has registered.
-        match transaction.abort(cause.clone()) {
-            Ended::Aborted(producer, _) => self.producer = producer,
-            Ended::Committed(..) | Ended::Failed(KafkaFailure::InDoubt(_)) => {}
-            Ended::Failed(failure) => return self.without_producer(failure, age),
-        }
-        match (refusal, failed.index) {
-            (None, _) => Attempt::Again(cause),
-            (Some(BrokerRefusal::Permission), _) => Attempt::Failed(self.forbidden(&cause)),
-            // Of the mark, which is small and plain: the topic of marks takes nothing.
-            (Some(BrokerRefusal::TooLarge | BrokerRefusal::Invalid), Some(index)) if index % 2 == 1 => {
-                Attempt::Failed(self.forbidden(&cause))
-            }
-            (Some(BrokerRefusal::TooLarge | BrokerRefusal::Invalid), _) => Attempt::Refused(cause),
-        }
-    }
-
-    /// The producer is gone. `age` is the oldest that the coordinator can have timed out: of a producer that is
-    /// younger, only another replay's can be the newer one.
-    /// How old something of this replay's own can be that has fenced the producer.
-    fn age_of(&self, open_since: Option<Instant>) -> Duration {
-        open_since.map_or(Duration::MAX, |since| self.clock.now().saturating_duration_since(since))
-    }
-
-    fn without_producer(&self, failure: KafkaFailure, age: Duration) -> Attempt {
-        let timeout = Duration::from_millis(self.config.kafka.transaction_timeout_ms);
-        match failure {
-            KafkaFailure::Fenced(cause) if age < timeout => Attempt::Failed(self.fenced(&cause)),
-            KafkaFailure::Refused(_, cause) => Attempt::Failed(self.forbidden(&cause)),
-            KafkaFailure::Fatal(cause) => Attempt::Failed(self.stuck(&cause)),
-            KafkaFailure::Fenced(cause)
-            | KafkaFailure::Retry(cause)
-            | KafkaFailure::AbortAndResend(cause)
-            | KafkaFailure::InDoubt(cause) => Attempt::Again(cause),
-        }
     }
 
     fn fenced(&self, cause: &Cause) -> ReplayFailure {
@@ -422,24 +306,54 @@ impl<'a> Replayer<'a> {
     }
 }
 
-/// The event as it goes back. It is stamped when it is produced: a copied timestamp could expire at once, would take
-/// `updatedAt` back in time, and may be refused.
-fn event<'r>(topic: &'r str, replay: &'r ReplayEvent) -> OutRecord<'r> {
-    let headers = OwnedHeaders::new_with_capacity(replay.headers.len());
-    let headers = replay
-        .headers
-        .iter()
-        .fold(headers, |headers, (key, value)| headers.insert(Header { key, value: value.as_deref() }));
-    OutRecord {
-        topic,
-        partition: replay.partition.0,
-        key: replay.key.as_deref(),
-        value: replay.value.as_deref(),
-        headers,
+/// Events, each with its receipt behind it.
+struct ReplayTransaction<'r> {
+    input: &'r str,
+    receipts_topic: &'r str,
+    /// With key and value of the receipt.
+    events: Vec<(&'r ReplayEvent, String, String)>,
+}
+
+impl<'r> ReplayTransaction<'r> {
+    fn new((input, receipts_topic): (&'r str, &'r str), batch: &[&'r ReplayEvent]) -> ReplayTransaction<'r> {
+        let events = batch.iter().map(|event| (*event, event.mark.key(), event.mark.value())).collect();
+        ReplayTransaction { input, receipts_topic, events }
+    }
+
+    /// Whether an event is refused for its content. Receipts are small and plain: if one is refused, the receipts topic
+    /// takes nothing.
+    fn is_of_an_event(refusal: BrokerRefusal, record: Option<usize>) -> bool {
+        let is_receipt = record.is_some_and(|index| index % 2 == 1);
+        match refusal {
+            BrokerRefusal::Permission => false,
+            BrokerRefusal::TooLarge | BrokerRefusal::Invalid => !is_receipt,
+        }
     }
 }
 
-/// The failure that decides.
-fn worst(failed: Vec<Undelivered>) -> Undelivered {
-    failed.into_iter().max_by_key(|failed| failed.failure.gravity()).expect("called with at least one")
+impl TransactionRequest for ReplayTransaction<'_> {
+    type Stop = Infallible;
+    type Withheld = Infallible;
+
+    fn before(&mut self, _: ClientCall, _: Duration) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn records(&self) -> impl Iterator<Item = ProducerRecord<'_>> {
+        self.events.iter().flat_map(|(replay, key, value)| {
+            let (partition, key, value) = (replay.letter.partition, key.as_bytes(), value.as_bytes());
+            [event(self.input, replay), ProducerRecord::new(self.receipts_topic, partition, Some(key), Some(value))]
+        })
+    }
+
+    fn offsets(&mut self) -> Result<Option<GroupOffsets>, Infallible> {
+        Ok(None)
+    }
+}
+
+/// The event as it goes back. It gets its timestamp when it is produced: a copied timestamp could expire at once, would
+/// take `updatedAt` back in time, and may be refused.
+fn event<'r>(topic: &'r str, replay: &'r ReplayEvent) -> ProducerRecord<'r> {
+    let record = ProducerRecord::new(topic, replay.partition, replay.key.as_deref(), replay.value.as_deref());
+    replay.headers.iter().fold(record, |record, (name, value)| record.header(name, value.as_deref()))
 }

@@ -1,5 +1,6 @@
-//! The transactional producer, the one open transaction, and the thread that runs transactions.
+//! Owns transactions: the producer, the one open transaction, the driver that runs it, and the commit thread.
 
 pub mod commit_thread;
-pub mod out_record;
+pub mod driver;
+pub mod producer_record;
 pub mod transaction;

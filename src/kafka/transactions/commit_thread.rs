@@ -43,6 +43,7 @@ use rdkafka::consumer::ConsumerContext;
 
 use crate::engine::commit::transaction::{CommitOutcome, OffsetMetadata, ResetOutcome, TransactionContent};
 use crate::engine::ownership::Ownership;
+use crate::kafka::client::errors::ClientCall;
 use crate::kafka::consumer::membership::GroupView;
 use crate::kafka::transactions::commit_thread::worker::{Job, Worker};
 use crate::kafka::transactions::transaction::EarlierProducers;
@@ -111,6 +112,18 @@ pub enum CommitStep {
 }
 
 impl CommitStep {
+    /// The step during which the transaction driver makes `call`.
+    fn of(call: ClientCall) -> CommitStep {
+        match call {
+            ClientCall::Init => CommitStep::Renewing,
+            ClientCall::Begin | ClientCall::Produce => CommitStep::Producing,
+            ClientCall::Delivery => CommitStep::DrainingQueue,
+            ClientCall::SendOffsets => CommitStep::SendingOffsets,
+            ClientCall::Commit => CommitStep::Committing,
+            ClientCall::Abort => CommitStep::Aborting,
+        }
+    }
+
     /// The stable name, as it stands in the log.
     #[must_use]
     pub fn code(self) -> &'static str {
@@ -220,7 +233,7 @@ impl CommitThread {
             mark,
             clock,
             phase: Arc::clone(&phase),
-            predecessors: Arc::default(),
+            earlier: Arc::default(),
         };
         let mut supervisor = Supervisor { tools, worker: None, workers: 0, threads: Arc::default() };
         supervisor.worker = Some(supervisor.start_worker()?);
@@ -325,7 +338,7 @@ struct Tools<C> {
     clock: Arc<dyn Clock>,
     phase: Arc<CommitPhase>,
     /// What earlier producers may still do.
-    predecessors: Arc<EarlierProducers>,
+    earlier: Arc<EarlierProducers>,
 }
 
 /// WorkerHandle requests to the worker, and gives it up when a call of its does not return.

@@ -24,7 +24,7 @@ use rdkafka::{ClientConfig, ClientContext, Statistics, TopicPartitionList};
 
 use crate::kafka::client::errors::{Cause, ClientCall, KafkaFailure, classify, classify_fatal};
 use crate::kafka::client::settings::RETRY_BACKOFF;
-use crate::kafka::transactions::out_record::OutRecord;
+use crate::kafka::transactions::producer_record::ProducerRecord;
 use crate::ports::Clock;
 
 /// A call that took this long may have sent its request twice: 0.8 of the client's backoff, which is its jitter.
@@ -208,11 +208,11 @@ impl<C: ClientContext + 'static> Transaction<C> {
     ///
     /// # Errors
     /// The transaction has to be aborted, or dropped.
-    pub fn stage(&mut self, record: OutRecord<'_>, index: usize) -> Result<(), KafkaFailure> {
+    pub fn stage(&mut self, record: ProducerRecord<'_>, index: usize) -> Result<(), KafkaFailure> {
         let client = self.producer.client.get();
         let mut outgoing = BaseRecord::<[u8], [u8], usize> {
             topic: record.topic,
-            partition: Some(record.partition),
+            partition: Some(record.partition.0),
             payload: record.value,
             key: record.key,
             timestamp: None,
