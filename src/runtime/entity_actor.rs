@@ -44,19 +44,26 @@ pub struct EntityActor<E: Entity> {
     partition: Partition,
     key: Key,
     state: E::State,
-    newest: Offset,
+    /// The newest event that the state contains, if any.
+    newest: Option<Offset>,
     slot: Arc<EntitySlot>,
 }
 
 /// The result of a message's records so far.
 struct KeyResult<S> {
     /// `None` if no event was applied.
-    state: Option<S>,
-    newest: Offset,
-    /// Index of the last record that was applied.
-    newest_applied: Option<u32>,
-    snapshot: Option<Arc<[u8]>>,
+    applied: Option<Applied<S>>,
     outcomes: Outcomes,
+}
+
+/// The newest event that was applied, and the state after it.
+struct Applied<S> {
+    state: S,
+    /// The state, once it is encoded; `None` also for an absent entity.
+    snapshot: Option<Arc<[u8]>>,
+    offset: Offset,
+    /// The record's index in the batch.
+    index: u32,
 }
 
 /// A message while it is processed, in one turn or several.
@@ -84,13 +91,8 @@ impl<E: Entity> EntityActor<E> {
         slot: Arc<EntitySlot>,
     ) -> EntityActor<E> {
         let last_good = slot.last_good();
-        let state = state_of(&*thread_context.entity, &last_good);
-        EntityActor { thread_context, partition, key, state, newest: last_good.newest, slot }
-    }
-
-    fn no_result(&self) -> KeyResult<E::State> {
-        let outcomes = Outcomes::default();
-        KeyResult { state: None, newest: self.newest, newest_applied: None, snapshot: None, outcomes }
+        let state = state_of(&*thread_context.entity, last_good.as_ref());
+        EntityActor { thread_context, partition, key, state, newest: newest_of(last_good.as_ref()), slot }
     }
 
     /// Processes one record on top of `result`. The actor's own state stays unchanged.
@@ -102,24 +104,22 @@ impl<E: Entity> EntityActor<E> {
         encode_state: EncodeState,
     ) {
         let record = batch.record(index as usize);
-        if record.offset <= result.newest {
+        let newest = result.applied.as_ref().map(|applied| applied.offset).or(self.newest);
+        if newest.is_some_and(|newest| record.offset <= newest) {
             result.outcomes.skipped += 1;
             return;
         }
         let thread_context = &*self.thread_context;
         thread_context.current_event.take(self.partition, record.offset);
-        let state = result.state.as_ref().unwrap_or(&self.state);
+        let state = result.applied.as_ref().map_or(&self.state, |applied| &applied.state);
         let decided = judge(&*thread_context.entity, state, &record, thread_context.max_payload_bytes);
         let encoded = decided.and_then(|next| match encode_state {
             EncodeState::AfterMessage => Ok((next, None)),
             EncodeState::AfterEachEvent => self.encode(&next).map(|snapshot| (next, snapshot)),
         });
         match encoded {
-            Ok((next, snapshot)) => {
-                result.state = Some(next);
-                result.snapshot = snapshot;
-                result.newest = record.offset;
-                result.newest_applied = Some(index);
+            Ok((state, snapshot)) => {
+                result.applied = Some(Applied { state, snapshot, offset: record.offset, index });
                 result.outcomes.applied += 1;
             }
             Err(rejection) => {
@@ -160,18 +160,18 @@ impl<E: Entity> EntityActor<E> {
     /// Takes over the state after the message, and hands its outcomes on.
     fn finish(&mut self, message: MessageInProgress<E::State>, context: &mut Context<Self>) {
         let MessageInProgress { work, records, mut result, .. } = message;
-        if let Some(state) = &result.state {
-            match self.encode(state) {
-                Ok(snapshot) => result.snapshot = snapshot,
+        if let Some(applied) = &mut result.applied {
+            match self.encode(&applied.state) {
+                Ok(snapshot) => applied.snapshot = snapshot,
                 Err(_) => result = self.process_again(&work, records),
             }
         }
-        let KeyResult { state, newest, newest_applied, snapshot, outcomes } = result;
+        let KeyResult { applied, outcomes } = result;
         let has_panicked = outcomes.dlq_records.iter().any(|rejected| rejected.rejection.reason == Reason::Panicked);
-        let trace = newest_applied.and_then(|index| TraceContext::of(work.batch().record(index as usize).headers));
-        let snapshot = match state {
-            Some(state) => {
-                (self.state, self.newest) = (state, newest);
+        let snapshot = match applied {
+            Some(Applied { state, snapshot, offset: newest, index }) => {
+                (self.state, self.newest) = (state, Some(newest));
+                let trace = TraceContext::of(work.batch().record(index as usize).headers);
                 self.slot.message_processed(Some(Passivated { snapshot: snapshot.clone(), newest }));
                 let (partition, key) = (self.partition, Arc::clone(&self.key));
                 Some(Snapshot { partition, key, value: snapshot, newest, trace })
@@ -190,7 +190,7 @@ impl<E: Entity> EntityActor<E> {
 
     /// Processes a message whose final state could not be encoded, with the state encoded after each event.
     fn process_again(&self, work: &BatchWork, records: Range<u32>) -> KeyResult<E::State> {
-        let mut result = self.no_result();
+        let mut result = KeyResult { applied: None, outcomes: Outcomes::default() };
         for place in records {
             self.process_record(&mut result, work.batch(), work.index_at(place), EncodeState::AfterEachEvent);
         }
@@ -214,8 +214,8 @@ impl<E: Entity> Actor for EntityActor<E> {
 impl<E: Entity> Supervised for EntityActor<E> {
     fn restarting(&mut self, _: &mut Self::Context) {
         let last_good = self.slot.last_good();
-        self.state = state_of(&*self.thread_context.entity, &last_good);
-        self.newest = last_good.newest;
+        self.state = state_of(&*self.thread_context.entity, last_good.as_ref());
+        self.newest = newest_of(last_good.as_ref());
         let stats = &self.thread_context.stats;
         stats.entity_restarted();
         let restarts = stats.totals().entity_restarts;
@@ -228,14 +228,26 @@ impl<E: Entity> Handler<Deliver> for EntityActor<E> {
 
     fn handle(&mut self, Deliver { work, records }: Deliver, context: &mut Self::Context) {
         let next = records.start;
-        self.run_turn(MessageInProgress { work, records, next, result: self.no_result() }, context);
+        self.run_turn(
+            MessageInProgress {
+                work,
+                records,
+                next,
+                result: KeyResult { applied: None, outcomes: Outcomes::default() },
+            },
+            context,
+        );
     }
 }
 
-fn state_of<E: Entity>(entity: &E, passivated: &Passivated) -> E::State {
-    match passivated.snapshot.as_deref() {
+fn state_of<E: Entity>(entity: &E, passivated: Option<&Passivated>) -> E::State {
+    match passivated.and_then(|passivated| passivated.snapshot.as_deref()) {
         // Recovery has checked it, or this process has encoded it.
         Some(snapshot) => entity.decode(snapshot).expect("the snapshot of a passivated entity can be decoded"),
         None => entity.absent(),
     }
+}
+
+fn newest_of(passivated: Option<&Passivated>) -> Option<Offset> {
+    passivated.map(|passivated| passivated.newest)
 }

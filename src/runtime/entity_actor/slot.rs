@@ -9,13 +9,14 @@ use crate::engine::recovery::Passivated;
 pub struct EntitySlot {
     /// Messages sent and not yet processed. Raised by the ingest actor, lowered by the entity's actor.
     pending: AtomicU32,
-    /// The state after the last processed message. The actor restarts from it and is passivated as it.
-    last_good: Mutex<Passivated>,
+    /// The state after the last processed message. The actor restarts from it and is passivated as it. `None` if no
+    /// event was ever applied.
+    last_good: Mutex<Option<Passivated>>,
 }
 
 impl EntitySlot {
     /// The slot of an entity whose first message is about to be sent.
-    pub(in crate::runtime) fn with_one_pending(passivated: Passivated) -> EntitySlot {
+    pub(in crate::runtime) fn with_one_pending(passivated: Option<Passivated>) -> EntitySlot {
         EntitySlot { pending: AtomicU32::new(1), last_good: Mutex::new(passivated) }
     }
 
@@ -25,14 +26,14 @@ impl EntitySlot {
 
     /// Ends a message. `state` is the state after it; `None` if the message changed nothing.
     pub(super) fn message_processed(&self, state: Option<Passivated>) {
-        if let Some(passivated) = state {
-            *self.lock() = passivated;
+        if state.is_some() {
+            *self.lock() = state;
         }
         // A thread that reads the lowered count also reads the state above.
         self.pending.fetch_sub(1, Ordering::Release);
     }
 
-    pub(in crate::runtime) fn last_good(&self) -> Passivated {
+    pub(in crate::runtime) fn last_good(&self) -> Option<Passivated> {
         self.lock().clone()
     }
 
@@ -40,7 +41,7 @@ impl EntitySlot {
         self.pending.load(Ordering::Acquire) > 0
     }
 
-    fn lock(&self) -> MutexGuard<'_, Passivated> {
+    fn lock(&self) -> MutexGuard<'_, Option<Passivated>> {
         // The value is only ever replaced as a whole, so a panic elsewhere cannot leave it half written.
         self.last_good.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -13,7 +13,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 use crate::engine::budget::Lease;
 use crate::engine::recovery::{Passivated, passivated_bytes};
 use crate::entity::Entity;
-use crate::record::{Key, Offset};
+use crate::record::Key;
 use crate::runtime::entity_actor::EntityActor;
 use crate::runtime::entity_actor::slot::EntitySlot;
 
@@ -54,9 +54,9 @@ impl<E: Entity> PartitionEntities<E> {
         let (key, passivated, counted_bytes) = match self.passivated.remove_entry(key) {
             Some((key, passivated)) => {
                 let bytes = passivated_bytes(&key, &passivated);
-                (key, passivated, bytes)
+                (key, Some(passivated), bytes)
             }
-            None => (Arc::from(key), Passivated { snapshot: None, newest: Offset(-1) }, 0),
+            None => (Arc::from(key), None, 0),
         };
         let slot = Arc::new(EntitySlot::with_one_pending(passivated));
         let address = Arc::new(spawn(Arc::clone(&key), Arc::clone(&slot)));
@@ -73,16 +73,15 @@ impl<E: Entity> PartitionEntities<E> {
         self.active.retain(|key, active| {
             // Read before the state: only this thread sends, so an actor that is idle stays idle.
             let is_idle = !active.slot.is_busy() && active.last_used < unused_since;
-            let last_good = active.slot.last_good();
             // An absent entity needs no entry: an unknown key is absent.
-            let is_live = last_good.snapshot.is_some();
-            let now_bytes = if is_live { passivated_bytes(key, &last_good) } else { 0 };
+            let live = active.slot.last_good().filter(|last_good| last_good.snapshot.is_some());
+            let now_bytes = live.as_ref().map_or(0, |live| passivated_bytes(key, live));
             bytes = (bytes + now_bytes).saturating_sub(active.counted_bytes);
             active.counted_bytes = now_bytes;
             if is_idle {
                 count += 1;
-                if is_live {
-                    passivated.insert(Arc::clone(key), last_good);
+                if let Some(live) = live {
+                    passivated.insert(Arc::clone(key), live);
                 }
             }
             !is_idle
