@@ -202,7 +202,7 @@ FIRES = {
     "StewardRestarting": HEALTHY + many("process_starting", 4, every_s=300, instance="prod-steward-0"),
     "StewardProcessFailed": HEALTHY + many("process_failed", 1, exit_name="kafka_unavailable"),
     "StewardFenced": HEALTHY + many("producer_fenced", 1),
-    "StewardWriteHealed": HEALTHY + many("lost_write_repaired", 1),
+    "StewardLostWriteRepaired": HEALTHY + many("lost_write_repaired", 1),
     "StewardEventsExpired": HEALTHY + many("events_expired", 1, count=12),
     "StewardRefused": HEALTHY + many("preflight_refused", 1),
     "StewardPanicked": HEALTHY + many("entities_panicked", 1),
