@@ -38,8 +38,8 @@ use crate::kafka::admin::topics::{TopicInspector, Topics};
 use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
 use crate::kafka::client::settings;
 use crate::observability::log_events::{
-    LogEvent, PreflightRefused, PreflightUnchecked, ProcessFailed, ProcessStarting, ProcessStopped, ProcessStopping,
-    ProducerFenced, SecondSignal, TopicAwaited, TopicCreated, TopicsChecked, millis,
+    LogEvent, PreflightCheck, PreflightRefused, PreflightUnchecked, ProcessFailed, ProcessStarting, ProcessStopped,
+    ProcessStopping, ProducerFenced, SecondSignal, StopSignal, TopicAwaited, TopicCreated, TopicsChecked, millis,
 };
 use crate::observability::logging::{
     Surroundings, {self},
@@ -259,7 +259,7 @@ impl Process<'_> {
             }
             Ok(ProcessEvent::Signal(signal)) => {
                 is_over.store(true, Ordering::Relaxed);
-                ProcessStopping { cause: signal_name(signal), drain_timeout_ms: 0 }.emit();
+                ProcessStopping { cause: stop_signal(signal), drain_timeout_ms: 0 }.emit();
                 Ok(None)
             }
             Ok(ProcessEvent::Stop(stop)) => Err(self.failure_of(&stop)),
@@ -288,7 +288,8 @@ impl Process<'_> {
             TopicCreated { topic, partitions: topics.partitions, replication }.emit();
         }
         for StartWarning::Unchecked { topic, command } in &topics.warnings {
-            PreflightUnchecked { guard: "configuration_readable", topic, acl: command }.emit();
+            let check = PreflightCheck::ConfigurationReadable;
+            PreflightUnchecked { check, topic, acl: command }.emit();
         }
         let took_ms = millis(self.clock.now().saturating_duration_since(began));
         TopicsChecked { partitions: topics.partitions, took_ms }.emit();
@@ -332,7 +333,7 @@ impl Process<'_> {
     fn drain(&self, pipeline: &Pipeline, monitor: &mut Monitor, signal: i32) -> Result<Duration, RunFailure> {
         let began = self.clock.now();
         let limit = Duration::from_millis(self.config.shutdown.drain_timeout_ms);
-        ProcessStopping { cause: signal_name(signal), drain_timeout_ms: self.config.shutdown.drain_timeout_ms }.emit();
+        ProcessStopping { cause: stop_signal(signal), drain_timeout_ms: self.config.shutdown.drain_timeout_ms }.emit();
         monitor.stopping();
         pipeline.stop_intake();
         let deadline = began + limit;
@@ -378,7 +379,7 @@ impl Process<'_> {
             match self.inbox.recv_timeout(LOOK_WHILE_ENDING) {
                 Ok(ProcessEvent::Signal(signal)) => {
                     let stopping_ms = millis(self.clock.now().saturating_duration_since(began));
-                    SecondSignal { signal: signal_name(signal), stopping_ms }.emit();
+                    SecondSignal { signal: stop_signal(signal), stopping_ms }.emit();
                     return Err(RunFailure::new(ExitCode::SecondSignal, "a second signal ended the process at once"));
                 }
                 Ok(ProcessEvent::Stop(stop)) => return Err(self.failure_of(&stop)),
@@ -440,7 +441,9 @@ fn waiting_for(unreachable: Option<&str>, heard: &ClientMessages) -> String {
 
 fn refused(refusal: &StartRefusal) -> RunFailure {
     let error = refusal.to_string();
-    PreflightRefused { guard: refusal.guard(), problem: &error }.emit();
+    if let Some(check) = refusal.check() {
+        PreflightRefused { check, problem: &error }.emit();
+    }
     let exit = match refusal {
         StartRefusal::BrokersUnreachable { .. } | StartRefusal::Broker { .. } => ExitCode::KafkaUnavailable,
         StartRefusal::InputMissing { .. }
@@ -524,10 +527,10 @@ fn failure_of(stop: &StopCause) -> RunFailure {
     }
 }
 
-fn signal_name(signal: i32) -> &'static str {
+fn stop_signal(signal: i32) -> StopSignal {
     match signal {
-        SIGINT => "sigint",
-        SIGHUP => "sighup",
-        _ => "sigterm",
+        SIGINT => StopSignal::Sigint,
+        SIGHUP => StopSignal::Sighup,
+        _ => StopSignal::Sigterm,
     }
 }

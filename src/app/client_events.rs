@@ -18,7 +18,7 @@ const SUMMARY_WINDOW: Duration = Duration::from_secs(30);
 const MAX_KINDS: usize = 64;
 
 /// Role and code.
-type MessageKind = (&'static str, String);
+type MessageKind = (ClientRole, String);
 
 /// See the module.
 pub struct ClientLog {
@@ -61,25 +61,26 @@ fn tell(summaries: Vec<ThrottleSummary<MessageKind, String>>) {
 
 impl ClientEvents for ClientLog {
     fn error(&self, role: ClientRole, code: &str, reason: &str) {
-        let kind = (role.name(), code.to_owned());
+        let kind = (role, code.to_owned());
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         if errors.seen(&kind, reason.to_owned(), self.clock.now()) == Occurrence::First {
-            KafkaClientError { code, detail: reason, client: role.name() }.emit();
+            KafkaClientError { code, detail: reason, client: role }.emit();
         }
     }
 
     fn log(&self, role: ClientRole, level: ClientLogLevel, facility: &str, message: &str) {
-        let client = role.name();
         match level {
             // What matters of it comes through `error`, too; this is the client's own account of it.
             ClientLogLevel::Error | ClientLogLevel::Warn => {
-                let kind = (client, format!("log:{facility}"));
+                let kind = (role, format!("log:{facility}"));
                 let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
                 if errors.seen(&kind, message.to_owned(), self.clock.now()) == Occurrence::First {
-                    KafkaClientWarning { facility, detail: message, client }.emit();
+                    KafkaClientWarning { facility, detail: message, client: role }.emit();
                 }
             }
-            ClientLogLevel::Info | ClientLogLevel::Debug => KafkaClientLog { facility, detail: message, client }.emit(),
+            ClientLogLevel::Info | ClientLogLevel::Debug => {
+                KafkaClientLog { facility, detail: message, client: role }.emit()
+            }
         }
     }
 

@@ -16,29 +16,13 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::config::log_level::level_in;
 use crate::config::{Effective, ValueOrigin};
-use crate::observability::log_events::{LogEvent, LogLevelChanged, LogLevelRefused, LogLevelUnchanged};
+use crate::observability::log_events::{LevelTrigger, LogEvent, LogLevelChanged, LogLevelRefused, LogLevelUnchanged};
 use crate::observability::logging::{Levels, LogFilter};
 
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 /// When a file that has changed is looked at again.
 const SETTLES_WITHIN: Duration = Duration::from_millis(500);
-
-/// Why the level is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trigger {
-    Sighup,
-    File,
-}
-
-impl Trigger {
-    fn code(self) -> &'static str {
-        match self {
-            Trigger::Sighup => "sighup",
-            Trigger::File => "file",
-        }
-    }
-}
 
 /// Where a level could come from.
 #[derive(Debug, Clone)]
@@ -95,10 +79,10 @@ impl LevelWatch {
 
     fn hang_up(&mut self) {
         match &self.source {
-            LevelSource::Fixed(reason) => self.refuse(reason, Trigger::Sighup),
+            LevelSource::Fixed(reason) => self.refuse(reason, LevelTrigger::Sighup),
             LevelSource::File(file) => {
                 let content = read(file);
-                self.act(content, Trigger::Sighup);
+                self.act(content, LevelTrigger::Sighup);
             }
         }
     }
@@ -111,11 +95,11 @@ impl LevelWatch {
         } else if content != self.fresh {
             self.fresh = content;
         } else if let Some(content) = self.fresh.take() {
-            self.act(content, Trigger::File);
+            self.act(content, LevelTrigger::File);
         }
     }
 
-    fn act(&mut self, content: FileContent, trigger: Trigger) {
+    fn act(&mut self, content: FileContent, trigger: LevelTrigger) {
         let level = content.clone().and_then(|text| level_in(&text));
         self.settled = Some(content);
         self.fresh = None;
@@ -123,19 +107,19 @@ impl LevelWatch {
             Err(problem) => self.refuse(&problem, trigger),
             Ok(level) if level != self.level => self.change(level, trigger),
             Ok(level) => match trigger {
-                Trigger::Sighup => LogLevelUnchanged { kept: &level, trigger: trigger.code() }.emit(),
+                LevelTrigger::Sighup => LogLevelUnchanged { kept: &level, trigger }.emit(),
                 // Something else has changed in it.
-                Trigger::File => {}
+                LevelTrigger::File => {}
             },
         }
     }
 
-    fn change(&mut self, level: String, trigger: Trigger) {
+    fn change(&mut self, level: String, trigger: LevelTrigger) {
         let filter = match LogFilter::parse(&level) {
             Ok(filter) => filter,
             Err(error) => return self.refuse(&error.to_string(), trigger),
         };
-        let changed = LogLevelChanged { old: &self.level, new: &level, trigger: trigger.code() };
+        let changed = LogLevelChanged { old: &self.level, new: &level, trigger };
         // Said under the old level and, where that keeps it back, under the new one.
         let is_told = LogLevelChanged::is_shown();
         if is_told {
@@ -150,8 +134,8 @@ impl LevelWatch {
         self.level = level;
     }
 
-    fn refuse(&self, problem: &str, trigger: Trigger) {
-        LogLevelRefused { kept: &self.level, problem, trigger: trigger.code() }.emit();
+    fn refuse(&self, problem: &str, trigger: LevelTrigger) {
+        LogLevelRefused { kept: &self.level, problem, trigger }.emit();
     }
 }
 

@@ -13,7 +13,8 @@ use crate::kafka::consumer::poll_phase::PollPhase;
 use crate::kafka::transactions::commit_thread::CommitStep;
 use crate::observability::heartbeat::Heartbeat;
 use crate::observability::log_events::{
-    BecameReady, BecameUnready, HeartbeatUnwritable, IngestPaused, IngestResumed, LogEvent, ProgressStalled, millis,
+    BecameReady, BecameUnready, HeartbeatUnwritable, IngestPaused, IngestResumed, LogEvent, ProcessPhase,
+    ProgressStalled, UnreadyCause, millis,
 };
 use crate::observability::stats::{Sample, Window};
 use crate::observability::status::StatusSnapshot;
@@ -129,17 +130,17 @@ impl<'a> Monitor<'a> {
         if self.is_stopping { None } else { self.pipeline.outside() }
     }
 
-    fn unready_cause(&self, reading: &StatusSnapshot, outside: Option<&'static str>) -> &'static str {
+    fn unready_cause(&self, reading: &StatusSnapshot, outside: Option<&'static str>) -> UnreadyCause {
         if self.is_stopping {
-            "stopping"
+            UnreadyCause::Stopping
         } else if reading.since_assigned.is_none() || outside.is_some() {
-            "not_joined"
+            UnreadyCause::NotJoined
         } else if reading.recovering > 0 {
-            "recovering"
+            UnreadyCause::Recovering
         } else if reading.revoking > 0 {
-            "revoking"
+            UnreadyCause::Revoking
         } else {
-            "settling"
+            UnreadyCause::Settling
         }
     }
 
@@ -185,7 +186,11 @@ impl<'a> Monitor<'a> {
             written_unix_ms: self.clock.unix_ms(),
             pid: std::process::id(),
             ready: is_ready,
-            ready_cause: if is_ready { "serving".to_owned() } else { self.unready_cause(reading, outside).to_owned() },
+            ready_cause: if is_ready {
+                "serving".to_owned()
+            } else {
+                self.unready_cause(reading, outside).code().to_owned()
+            },
             live: stalled.is_none(),
             live_cause: self.phase(reading),
         };
@@ -221,7 +226,7 @@ impl<'a> Monitor<'a> {
         let place = stall.partition.zip(stall.offset);
         let key = place.and_then(|(partition, offset)| self.pipeline.shared().status.key_at(partition, offset));
         let key = key.and_then(|key| self.pipeline.shared().keys.show(&key));
-        let (phase, stalled_ms) = (stall.phase.name(), millis(stall.lasts));
+        let (phase, stalled_ms) = (stall.phase, millis(stall.lasts));
         ProgressStalled {
             phase,
             waiting_for: &stall.waiting_for,
@@ -234,7 +239,8 @@ impl<'a> Monitor<'a> {
         .emit();
         let waiting_for = &stall.waiting_for;
         format!(
-            "no progress for {stalled_ms} ms in phase {phase}, waiting for {waiting_for}; look at the brokers, and at the line before"
+            "no progress for {stalled_ms} ms in phase {}, waiting for {waiting_for}; look at the brokers, and at the line before",
+            phase.code()
         )
     }
 
@@ -242,17 +248,17 @@ impl<'a> Monitor<'a> {
         let source = self.pipeline.source_phase().read().phase;
         let (step, _) = self.pipeline.commit_phase().get();
         let what = if self.is_stopping {
-            "stopping"
+            ProcessPhase::Stopping
         } else if reading.since_assigned.is_none() {
-            "joining"
+            ProcessPhase::Joining
         } else if reading.recovering > 0 {
-            "recovering"
+            ProcessPhase::Recovering
         } else if source == PollPhase::Revoking {
-            "rebalancing"
+            ProcessPhase::Rebalancing
         } else {
-            "serving"
+            ProcessPhase::Serving
         };
-        format!("{what}, consumer {}, committer {step:?}", source.name())
+        format!("{}, consumer {}, committer {step:?}", what.code(), source.name())
     }
 }
 

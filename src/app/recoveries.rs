@@ -19,7 +19,7 @@ use crate::kafka::client::settings::ReaderClientSettings;
 use crate::kafka::reader::partition_reader::{
     KafkaPartitionReader, ReadProgress, ReaderClients, ReaderSettings, ReportedEnd,
 };
-use crate::observability::log_events::{LogEvent, RecoveryBlocked, RecoveryProgress, millis};
+use crate::observability::log_events::{LogEvent, RecoveryBlocked, RecoveryPhase, RecoveryProgress, millis};
 use crate::observability::status::{RecoveryAt, Status};
 use crate::ports::{Clock, Recoveries, RecoveryReply};
 use crate::record::{Epoch, Partition, Position, Record};
@@ -245,7 +245,8 @@ impl<'a> Reports<'a> {
                 let elapsed_ms = millis(self.clock.now().saturating_duration_since(self.began));
                 let percent = (position.max(0) * 100).checked_div(until).map_or(100, |percent| percent.clamp(0, 100));
                 let percent = u64::try_from(percent).unwrap_or(0);
-                RecoveryProgress { partition, phase: phase_of(of.topic), position, until, percent, elapsed_ms }.emit();
+                RecoveryProgress { partition, phase: recovery_phase(of.topic), position, until, percent, elapsed_ms }
+                    .emit();
             }
         }
     }
@@ -290,10 +291,10 @@ fn topic_name(settings: &ReaderSettings, topic: Topic) -> &str {
     }
 }
 
-fn phase_of(topic: Topic) -> &'static str {
+fn recovery_phase(topic: Topic) -> RecoveryPhase {
     match topic {
-        Topic::Input => "verify",
-        Topic::State => "state",
-        Topic::Dlq => "dlq",
+        Topic::Input => RecoveryPhase::Verify,
+        Topic::State => RecoveryPhase::State,
+        Topic::Dlq => RecoveryPhase::Dlq,
     }
 }

@@ -240,17 +240,6 @@ pub enum NotVerified {
     HeadExpired,
 }
 
-impl NotVerified {
-    /// The stable code.
-    #[must_use]
-    pub fn code(self) -> &'static str {
-        match self {
-            NotVerified::TooLong => "too_long",
-            NotVerified::HeadExpired => "head_expired",
-        }
-    }
-}
-
 /// A partition that is ready to serve.
 #[derive(Debug)]
 pub struct Recovered {

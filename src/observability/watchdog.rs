@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::partition::PartitionState;
 use crate::engine::recovery::Topic;
+use crate::observability::log_events::StallPhase;
 use crate::observability::status::{RecoveryAt, Standing, StatusSnapshot};
 use crate::record::{Offset, Partition};
 
@@ -61,38 +62,6 @@ pub struct Observation<'a> {
     pub outside: Option<&'static str>,
     /// What the commit thread is doing, and for how long; `None` where it has nothing to do.
     pub committing: Option<(String, Duration)>,
-}
-
-/// Where work can stand still.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StallPhase {
-    /// Records are there and do not come, or the consumer's thread hangs.
-    Poll,
-    /// What was read does not reach the entities.
-    Route,
-    /// An entity does not finish.
-    Apply,
-    /// What is decided does not get into a transaction that ends.
-    Commit,
-    /// A recovery does not get on.
-    Restore,
-    /// The group does not take the process in, or a partition that has to go does not go.
-    Rebalance,
-}
-
-impl StallPhase {
-    /// The name in log lines.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            StallPhase::Poll => "poll",
-            StallPhase::Route => "route",
-            StallPhase::Apply => "apply",
-            StallPhase::Commit => "commit",
-            StallPhase::Restore => "restore",
-            StallPhase::Rebalance => "rebalance",
-        }
-    }
 }
 
 /// Something that stood still for longer than it may.

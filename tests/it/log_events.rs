@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use serde_json::Value;
 use steward::observability::log_events::{
-    CATALOGUE, EventRejected, EventSpec, FieldKind, FieldSpec, KeyPolicy, LogEvent, ProgressStalled, all_events,
-    counts, ranges,
+    CATALOGUE, EventRejected, EventSpec, FieldKind, FieldSpec, FieldValue, KeyPolicy, LogEvent, ProcessPhase,
+    ProgressStalled, StallPhase, StatsReported, all_events, counts, ranges,
 };
 use steward::observability::logging::{
     MAX_LINE_BYTES, MAX_TEXT_BYTES, {self},
@@ -29,7 +29,28 @@ fn every_event_writes_what_the_catalogue_says() {
         assert_eq!(written, promised, "{}", spec.name);
         for field in spec.fields {
             assert_eq!(Some(field.kind), kind_of(&line.fields[field.name], *field), "{} {}", spec.name, field.name);
+            assert!(is_listed(&line.fields[field.name], field), "{} {}", spec.name, field.name);
         }
+    }
+}
+
+#[apply(offline_test)]
+fn listed_values_are_unique_and_in_snake_case_and_explained() {
+    let mut lists = 0;
+    for field in all_events().flat_map(|spec| spec.fields).filter(|field| !field.values.is_empty()) {
+        let codes: BTreeSet<&str> = field.values.iter().map(|value| value.code).collect();
+        assert_eq!(codes.len(), field.values.len(), "{field:?} has a value twice");
+        for value in field.values {
+            assert!(is_snake_case(value.code), "{value:?}");
+            assert!(value.meaning.ends_with('.'), "{value:?}");
+        }
+        lists += 1;
+    }
+    assert!(lists > 10, "{lists} fields have closed lists");
+    let stats = all_events().find(|spec| spec.name == StatsReported::NAME).expect("stats is in the catalogue");
+    let phase = stats.fields.iter().find(|field| field.name == "phase").expect("stats has a phase");
+    for word in ProcessPhase::ALL {
+        assert!(phase.meaning.contains(&format!("`{}`", word.code())), "{} is not described", word.code());
     }
 }
 
@@ -48,9 +69,7 @@ fn names_are_unique_and_in_snake_case() {
     let mut seen = BTreeSet::new();
     for spec in all_events() {
         assert!(seen.insert(spec.name), "{} is there twice", spec.name);
-        let snake =
-            |name: &str| name.chars().all(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '_');
-        assert!(snake(spec.name), "{}", spec.name);
+        assert!(is_snake_case(spec.name), "{}", spec.name);
         assert!(!spec.meaning.is_empty() && !spec.action.is_empty(), "{}", spec.name);
     }
     assert!(!seen.contains(logging::LIBRARY_LOG));
@@ -124,7 +143,7 @@ fn an_absent_value_leaves_its_field_out() {
     let log = Capture::here();
     log.announce(ProgressStalled::NAME);
     let stalled = ProgressStalled {
-        phase: "committing",
+        phase: StallPhase::Commit,
         waiting_for: "the brokers",
         partition: None,
         offset: Some(7),
@@ -184,6 +203,7 @@ fn the_lines_that_the_page_shows_are_such_as_are_written() {
         assert_eq!(names, spec.fields.iter().map(|field| field.name).collect(), "{}", spec.name);
         for field in spec.fields {
             assert_eq!(Some(field.kind), kind_of(&line.fields[field.name], *field), "{} {}", spec.name, field.name);
+            assert!(is_listed(&line.fields[field.name], field), "{} {}", spec.name, field.name);
         }
     }
 }
@@ -305,13 +325,13 @@ fn rendered() -> String {
 }
 
 fn render(page: &mut String, spec: &EventSpec) {
-    let EventSpec { name, level, meaning, action, .. } = spec;
+    let EventSpec { name, level, meaning, action, fields, .. } = spec;
     let _ = writeln!(page, "\n### `{name}` {level}\n\n{meaning}\n\nAction: {action}.");
-    if spec.fields.is_empty() {
+    if fields.is_empty() {
         return;
     }
     let _ = writeln!(page, "\n| field | type | meaning |\n|---|---|---|");
-    for FieldSpec { name, kind, meaning } in spec.fields {
+    for FieldSpec { name, kind, meaning, .. } in *fields {
         let kind = match kind {
             FieldKind::Text => "string",
             FieldKind::Integer => "integer",
@@ -321,6 +341,20 @@ fn render(page: &mut String, spec: &EventSpec) {
         };
         let _ = writeln!(page, "| `{name}` | {kind} | {meaning} |");
     }
+    for FieldSpec { name, values, .. } in fields.iter().filter(|field| !field.values.is_empty()) {
+        let _ = writeln!(page, "\nValues of `{name}`:\n");
+        for FieldValue { code, meaning } in *values {
+            let _ = writeln!(page, "- `{code}`: {meaning}");
+        }
+    }
+}
+
+fn is_snake_case(name: &str) -> bool {
+    name.chars().all(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '_')
+}
+
+fn is_listed(value: &Value, field: &FieldSpec) -> bool {
+    field.values.is_empty() || field.values.iter().any(|listed| value == listed.code)
 }
 
 fn thousands(number: usize) -> String {

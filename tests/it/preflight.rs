@@ -7,6 +7,7 @@ use rdkafka::consumer::DefaultConsumerContext;
 use steward::config::{Config, Unchecked};
 use steward::kafka::admin::preflight::{StartRefusal, StartWarning, TopicFacts, TopicSettings, check};
 use steward::kafka::admin::topics::{TopicInspector, Topics, WaitingForTopic};
+use steward::observability::log_events::PreflightCheck;
 
 use crate::support::clock::SystemClock;
 use crate::support::kafka::Kafka;
@@ -33,11 +34,11 @@ fn each_guard_refuses_what_it_is_there_for() {
         let mut three = Three::fitting();
         spoil(&mut three);
         let refusal = three.check(Unchecked::Refuse).expect_err(guard);
-        assert_eq!(refusal.guard(), guard);
+        assert_eq!(refusal.check().map(PreflightCheck::code), Some(guard));
     }
     let mut three = Three::fitting();
     of(&mut three.state).max_message_bytes = 999_999;
-    assert_eq!(three.check(Unchecked::Refuse).expect_err("too small").guard(), "record_size");
+    assert_eq!(three.check(Unchecked::Refuse).expect_err("too small").check(), Some(PreflightCheck::RecordSize));
 }
 
 #[apply(offline_test)]
@@ -62,7 +63,7 @@ fn an_unreadable_configuration_is_refused_unless_allowed() {
         let mut three = Three::fitting();
         spoil(&mut three);
         let refusal = three.check(Unchecked::Refuse).expect_err("unreadable");
-        assert_eq!(refusal.guard(), "configuration_readable");
+        assert_eq!(refusal.check(), Some(PreflightCheck::ConfigurationReadable));
         assert!(refusal.to_string().contains("--operation DescribeConfigs"), "{refusal}");
         let warnings = three.check(Unchecked::Allow).expect("allowed");
         assert!(matches!(&warnings[..], [StartWarning::Unchecked { .. }]), "{warnings:?}");
@@ -114,7 +115,7 @@ fn an_input_that_is_kept_for_ever_needs_tombstones_for_ever() {
     short.kafka.create_topic(&short.config.kafka.topic, 1, &[("retention.ms", "-1")]);
     short.kafka.create_topic(&short.config.kafka.state_topic, 1, &[("cleanup.policy", "compact")]);
     let refusal = short.inspect().expect_err("a day is too short");
-    assert_eq!(refusal.guard(), "tombstone_retention");
+    assert_eq!(refusal.check(), Some(PreflightCheck::TombstoneRetention));
 }
 
 #[apply(broker_test)]
@@ -193,14 +194,14 @@ fn a_state_topic_of_another_size_is_refused() {
     let names = Names::new();
     names.kafka.create_topic(&names.config.kafka.topic, 3, &[]);
     names.kafka.create_topic(&names.config.kafka.state_topic, 2, &[("cleanup.policy", "compact")]);
-    assert_eq!(names.inspect().expect_err("2 is not 3").guard(), "partition_counts");
+    assert_eq!(names.inspect().expect_err("2 is not 3").check(), Some(PreflightCheck::PartitionCounts));
 }
 
 #[apply(broker_test)]
 fn a_compacted_input_is_refused() {
     let names = Names::new();
     names.kafka.create_topic(&names.config.kafka.topic, 1, &[("cleanup.policy", "compact,delete")]);
-    assert_eq!(names.inspect().expect_err("compacted").guard(), "input_not_compacted");
+    assert_eq!(names.inspect().expect_err("compacted").check(), Some(PreflightCheck::InputNotCompacted));
 }
 
 #[apply(broker_test)]
@@ -208,7 +209,7 @@ fn a_state_topic_that_deletes_is_refused() {
     let names = Names::new();
     names.kafka.create_topic(&names.config.kafka.topic, 1, &[]);
     names.kafka.create_topic(&names.config.kafka.state_topic, 1, &[("cleanup.policy", "compact,delete")]);
-    assert_eq!(names.inspect().expect_err("it deletes").guard(), "state_compacted");
+    assert_eq!(names.inspect().expect_err("it deletes").check(), Some(PreflightCheck::StateCompacted));
 }
 
 #[apply(broker_test)]
@@ -216,7 +217,7 @@ fn a_compacted_dlq_record_topic_is_refused() {
     let names = Names::new();
     names.kafka.create_topic(&names.config.kafka.topic, 1, &[]);
     names.kafka.create_topic(&names.config.kafka.dlq_topic, 1, &[("cleanup.policy", "compact")]);
-    assert_eq!(names.inspect().expect_err("compacted").guard(), "dlq_not_compacted");
+    assert_eq!(names.inspect().expect_err("compacted").check(), Some(PreflightCheck::DlqNotCompacted));
 }
 
 #[apply(broker_test)]

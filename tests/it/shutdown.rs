@@ -72,7 +72,7 @@ fn an_input_topic_that_does_not_come_ends_the_process_after_its_limit() {
 
     assert_exit(&mut steward, ExitCode::TopicsRefused, PATIENCE);
     let refused = steward.wait_for_event("preflight_refused", PATIENCE);
-    assert_eq!(refused["guard"], "input_exists");
+    assert_eq!(refused["check"], "input_exists");
     let failed = steward.wait_for_event("process_failed", PATIENCE);
     assert!(failed["error"].as_str().is_some_and(|error| error.contains(&names.input)), "{failed}");
     let waited =

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use steward::engine::batches::{Head, OpenWork};
 use steward::engine::partition::PartitionState;
 use steward::engine::recovery::Topic;
+use steward::observability::log_events::StallPhase;
 use steward::observability::status::{RecoveryAt, Status};
-use steward::observability::watchdog::{IngestPressure, Observation, Stall, StallPhase, Watchdog, WatchdogLimits};
+use steward::observability::watchdog::{IngestPressure, Observation, Stall, Watchdog, WatchdogLimits};
 use steward::record::{Batch, Epoch, Offset, Partition, Position};
 
 const P0: Partition = Partition(0);

@@ -8,8 +8,8 @@ use serde_json::Value;
 use steward::config::LogFormat;
 use steward::entity::{CorruptSnapshot, Entity, RawEvent, Reason, Rejection, judge, panicked_in_entity_code};
 use steward::observability::log_events::{
-    BecameReady, EventRejected, KafkaClientError, KafkaClientLog, KeyPolicy, LogEvent, LogLevelChanged, ProcessFailed,
-    StatsReported, ThreadPanicked, TransactionCommitted,
+    BecameReady, ClientRole, EventRejected, KafkaClientError, KafkaClientLog, KeyPolicy, LogEvent, LogLevelChanged,
+    ProcessFailed, StatsReported, ThreadPanicked, TransactionCommitted,
 };
 use steward::observability::logging::{
     LIBRARY_LOG, LogFilter, LogStyle, LoggingError, MAX_LINE_BYTES, MAX_PANIC_CHARS, MAX_TEXT_BYTES, Surroundings,
@@ -53,7 +53,7 @@ fn a_line_is_flat_and_starts_with_what_every_line_has() {
 fn whatever_the_texts_hold_a_line_is_one_json_object() {
     property(&(any_text(), any_text(), any::<i64>(), any::<f64>()), |(detail, code, number, fraction)| {
         let lines = lines_of(LogStyle::Json, everything(), || {
-            KafkaClientError { code: &code, detail: &detail, client: "consumer" }.emit();
+            KafkaClientError { code: &code, detail: &detail, client: ClientRole::Consumer }.emit();
             a_library_says(&detail, &code, number, fraction);
         });
         prop_assert_eq!(lines.len(), 2);
@@ -79,7 +79,7 @@ fn whatever_the_texts_hold_a_line_is_one_json_object() {
 fn whatever_the_texts_hold_a_line_for_people_is_one_line_without_control_characters() {
     property(&(any_text(), any_text()), |(detail, code)| {
         let lines = lines_of(LogStyle::Text, everything(), || {
-            KafkaClientError { code: &code, detail: &detail, client: "consumer" }.emit();
+            KafkaClientError { code: &code, detail: &detail, client: ClientRole::Consumer }.emit();
             a_library_says(&detail, &code, 0, 0.0);
         });
         prop_assert_eq!(lines.len(), 2);
@@ -95,7 +95,7 @@ fn whatever_the_texts_hold_a_line_for_people_is_one_line_without_control_charact
 fn a_text_is_cut_at_its_bound_between_characters() {
     let written = |detail: &str| {
         let lines = lines_of(LogStyle::Json, everything(), || {
-            KafkaClientError { code: "", detail, client: "" }.emit();
+            KafkaClientError { code: "", detail, client: ClientRole::Admin }.emit();
         });
         let line: Value = serde_json::from_str(&lines[0]).expect("a line is JSON");
         line["detail"].as_str().expect("a text").to_owned()
@@ -207,7 +207,7 @@ fn a_filter_can_show_one_target_in_more_detail() {
         let filter = LogFilter::parse(level).expect("it is right");
         let lines = lines_of(LogStyle::Json, filter, || {
             BecameReady { assigned: 1, took_ms: 1 }.emit();
-            KafkaClientLog { facility: "FETCH", detail: "", client: "consumer" }.emit();
+            KafkaClientLog { facility: "FETCH", detail: "", client: ClientRole::Consumer }.emit();
             a_transaction();
         });
         lines.iter().map(|line| parse(line).expect("a line is JSON").name).collect::<Vec<_>>()

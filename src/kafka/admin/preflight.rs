@@ -6,6 +6,7 @@
 //! topic that deletes loses entities, a compacted input loses events.
 
 use crate::config::Unchecked;
+use crate::observability::log_events::PreflightCheck;
 
 /// Room for the headers and the detail that a DLQ record carries on top of its event.
 pub const DLQ_HEADROOM_BYTES: i64 = 65_536;
@@ -196,22 +197,22 @@ impl StartRefusal {
         self
     }
 
-    /// The guard's stable name, for the log.
+    /// Returns the check that failed; `None` if the start was interrupted.
     #[must_use]
-    pub fn guard(&self) -> &'static str {
+    pub fn check(&self) -> Option<PreflightCheck> {
         match self {
-            StartRefusal::BrokersUnreachable { .. } => "brokers_reachable",
-            StartRefusal::InputMissing { .. } => "input_exists",
-            StartRefusal::OutputMissing { .. } => "outputs_exist",
-            StartRefusal::InputCompacted { .. } => "input_not_compacted",
-            StartRefusal::StateNotCompacted { .. } => "state_compacted",
-            StartRefusal::DlqCompacted { .. } => "dlq_not_compacted",
-            StartRefusal::PartitionsDiffer { .. } => "partition_counts",
-            StartRefusal::TombstonesTooShort { .. } => "tombstone_retention",
-            StartRefusal::RecordsTooSmall { .. } => "record_size",
-            StartRefusal::Unchecked { .. } => "configuration_readable",
-            StartRefusal::Broker { .. } => "broker_answers",
-            StartRefusal::Interrupted { .. } => "interrupted",
+            StartRefusal::BrokersUnreachable { .. } => Some(PreflightCheck::BrokersReachable),
+            StartRefusal::InputMissing { .. } => Some(PreflightCheck::InputExists),
+            StartRefusal::OutputMissing { .. } => Some(PreflightCheck::OutputsExist),
+            StartRefusal::InputCompacted { .. } => Some(PreflightCheck::InputNotCompacted),
+            StartRefusal::StateNotCompacted { .. } => Some(PreflightCheck::StateCompacted),
+            StartRefusal::DlqCompacted { .. } => Some(PreflightCheck::DlqNotCompacted),
+            StartRefusal::PartitionsDiffer { .. } => Some(PreflightCheck::PartitionCounts),
+            StartRefusal::TombstonesTooShort { .. } => Some(PreflightCheck::TombstoneRetention),
+            StartRefusal::RecordsTooSmall { .. } => Some(PreflightCheck::RecordSize),
+            StartRefusal::Unchecked { .. } => Some(PreflightCheck::ConfigurationReadable),
+            StartRefusal::Broker { .. } => Some(PreflightCheck::BrokerAnswers),
+            StartRefusal::Interrupted { .. } => None,
         }
     }
 }

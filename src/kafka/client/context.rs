@@ -18,33 +18,8 @@ use serde::Deserialize;
 
 use crate::config::Config;
 use crate::kafka::client::oauth::{TokenError, read_token};
+pub use crate::observability::log_events::ClientRole;
 use crate::record::{Partition, Position};
-
-/// Which of the process's clients speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ClientRole {
-    /// The member of the group.
-    Consumer,
-    /// A reader of single partitions, while they recover.
-    Reader,
-    /// The transactional producer.
-    Producer,
-    /// Topics and configurations.
-    Admin,
-}
-
-impl ClientRole {
-    /// The name in log lines.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            ClientRole::Consumer => "consumer",
-            ClientRole::Reader => "reader",
-            ClientRole::Producer => "producer",
-            ClientRole::Admin => "admin",
-        }
-    }
-}
 
 /// How serious a client's own log line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

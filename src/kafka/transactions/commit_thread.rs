@@ -47,7 +47,7 @@ use crate::kafka::client::errors::ClientCall;
 use crate::kafka::consumer::membership::GroupView;
 use crate::kafka::transactions::commit_thread::worker::{Job, Worker};
 use crate::kafka::transactions::transaction::EarlierProducers;
-use crate::observability::log_events::{LogEvent, ProducerAbandoned, millis};
+use crate::observability::log_events::{AbandonedStep, LogEvent, ProducerAbandoned, millis};
 use crate::ports::{Clock, CommitReply, ResetReply, Transactions};
 use crate::record::Partition;
 
@@ -124,18 +124,17 @@ impl CommitStep {
         }
     }
 
-    /// The stable name, as it stands in the log.
-    #[must_use]
-    pub fn code(self) -> &'static str {
+    /// Returns the step for the log event of an abandoned call; `None` if there is no call.
+    fn abandoned(self) -> Option<AbandonedStep> {
         match self {
-            CommitStep::Idle => "idle",
-            CommitStep::Producing => "producing",
-            CommitStep::DrainingQueue => "draining_queue",
-            CommitStep::SendingOffsets => "sending_offsets",
-            CommitStep::Committing => "committing",
-            CommitStep::Aborting => "aborting",
-            CommitStep::Renewing => "renewing",
-            CommitStep::AskingCommitted => "asking_committed",
+            CommitStep::Idle => None,
+            CommitStep::Producing => Some(AbandonedStep::Producing),
+            CommitStep::DrainingQueue => Some(AbandonedStep::DrainingQueue),
+            CommitStep::SendingOffsets => Some(AbandonedStep::SendingOffsets),
+            CommitStep::Committing => Some(AbandonedStep::Committing),
+            CommitStep::Aborting => Some(AbandonedStep::Aborting),
+            CommitStep::Renewing => Some(AbandonedStep::ResettingProducer),
+            CommitStep::AskingCommitted => Some(AbandonedStep::FetchingCommitted),
         }
     }
 }
@@ -428,7 +427,9 @@ impl<C: ConsumerContext + Clone + 'static> Supervisor<C> {
         self.tools.phase.hand_over(self.workers + 1, now);
         let outstanding = self.threads.load(Ordering::Acquire);
         let waited = now.saturating_duration_since(since);
-        ProducerAbandoned { step: step.code(), waited_ms: millis(waited), outstanding: outstanding as u64 }.emit();
+        if let Some(step) = step.abandoned() {
+            ProducerAbandoned { step, waited_ms: millis(waited), outstanding: outstanding as u64 }.emit();
+        }
         given_up(step, waited, outstanding)
     }
 }

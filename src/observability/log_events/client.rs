@@ -1,60 +1,74 @@
-//! What the Kafka client has to say.
+//! Events of the Kafka client's own error callback and log.
 
-use crate::observability::log_events::log_events;
+use crate::observability::log_events::{field_values, log_events};
+
+field_values! {
+    /// A client of this process.
+    pub enum ClientRole {
+        /// The member of the group.
+        Consumer = "consumer",
+        /// Reads single partitions during recovery.
+        Reader = "reader",
+        /// The transactional producer.
+        Producer = "producer",
+        /// Reads and creates topics and their configurations.
+        Admin = "admin",
+    }
+}
 
 log_events! {
     target: "librdkafka",
     title: "The Kafka client",
 
-    /// The client reported an error that it handles itself, such as a broker that cannot be reached. The first of its
-    /// code is written; those that follow are counted by `kafka_client_errors`.
+    /// The client reported an error that it handles itself, such as an unreachable broker. Only the first one of its
+    /// code is logged; the following ones are counted by `kafka_client_errors`.
     #[event(WARN, "kafka_client_error", "the Kafka client reports an error")]
     #[action("none if it passes; else look at the brokers and the network")]
     pub struct KafkaClientError<'a> {
         /// The client's code, such as `AllBrokersDown`.
         pub code: &'a str,
-        /// What it says.
+        /// The client's message.
         pub detail: &'a str,
-        /// `consumer`, `producer`, `reader` or `admin`.
-        pub client: &'a str,
+        /// The client that reported it.
+        pub client: ClientRole,
     }
 
     /// The client reported the same error again.
     #[event(WARN, "kafka_client_errors", "the Kafka client reports more errors")]
     #[action("as for `kafka_client_error`")]
     pub struct KafkaClientErrors<'a> {
-        /// The client's code.
+        /// The client's code; `various` for the codes for which no separate count is kept.
         pub code: &'a str,
-        /// How often in the window.
+        /// Number of errors in the window.
         pub count: u64,
         /// Length of the window.
         pub window_ms: u64,
-        /// What it said the last time.
+        /// Message of the last error.
         pub last_detail: &'a str,
     }
 
-    /// A line of the client's own log, of its level warning or worse.
+    /// A line of the client's own log, of level warning or worse.
     #[event(WARN, "kafka_client_warning", "the Kafka client warns")]
     #[action("as for `kafka_client_error`")]
     pub struct KafkaClientWarning<'a> {
-        /// The client's name for the part of it that speaks.
+        /// The part of the client that logs, as the client names it.
         pub facility: &'a str,
-        /// What it says.
+        /// The client's message.
         pub detail: &'a str,
-        /// `consumer`, `producer`, `reader` or `admin`.
-        pub client: &'a str,
+        /// The client that logs it.
+        pub client: ClientRole,
     }
 
     /// Any other line of the client's own log. `log.level = "info,librdkafka=debug"` shows them, and
-    /// `kafka.properties.debug` makes more of them.
-    #[event(DEBUG, "kafka_client_log", "the Kafka client says")]
+    /// `kafka.properties.debug` makes the client write more of them.
+    #[event(DEBUG, "kafka_client_log", "a line of the Kafka client's log")]
     #[action("none")]
     pub struct KafkaClientLog<'a> {
-        /// The client's name for the part of it that speaks.
+        /// The part of the client that logs, as the client names it.
         pub facility: &'a str,
-        /// What it says.
+        /// The client's message.
         pub detail: &'a str,
-        /// `consumer`, `producer`, `reader` or `admin`.
-        pub client: &'a str,
+        /// The client that logs it.
+        pub client: ClientRole,
     }
 }

@@ -1,30 +1,77 @@
-//! Readiness, the watchdog, and the numbers.
+//! Events of readiness, the watchdog, and the numbers.
 
-use crate::observability::log_events::{LoggedKey, log_events};
+use crate::observability::log_events::{LoggedKey, field_values, log_events};
+
+field_values! {
+    /// Why the process is not ready.
+    pub enum UnreadyCause {
+        /// The process is no member of the group.
+        NotJoined = "not_joined",
+        /// A partition recovers.
+        Recovering = "recovering",
+        /// A partition is being revoked.
+        Revoking = "revoking",
+        /// The last assignment is younger than `health.ready_settle_ms`.
+        Settling = "settling",
+        /// The process stops.
+        Stopping = "stopping",
+    }
+
+    /// Where work can stall.
+    pub enum StallPhase {
+        /// The input has events that do not arrive, or a call of the consumer does not return.
+        Poll = "poll",
+        /// Records that were read do not reach the entities.
+        Route = "route",
+        /// An entity does not finish.
+        Apply = "apply",
+        /// Outcomes do not get into a transaction that ends.
+        Commit = "commit",
+        /// A recovery makes no progress.
+        Restore = "restore",
+        /// The process does not become a member of the group, or a revoked partition is not released.
+        Rebalance = "rebalance",
+    }
+
+    /// What the process is doing; the first word of `phase` in `stats`.
+    pub enum ProcessPhase {
+        /// The process waits for its assignment.
+        Joining = "joining",
+        /// A partition recovers.
+        Recovering = "recovering",
+        /// Partitions are being revoked.
+        Rebalancing = "rebalancing",
+        /// All owned partitions serve.
+        Serving = "serving",
+        /// The process stops.
+        Stopping = "stopping",
+    }
+}
 
 log_events! {
     target: "steward::health",
     title: "Health and numbers",
 
-    /// In the group, and every assigned partition serves, for long enough to count as settled.
+    /// The process is in the group, every assigned partition serves, and the last assignment is old enough.
     #[event(INFO, "became_ready", "the process is ready")]
     #[action("none")]
     pub struct BecameReady {
         /// Partitions that serve.
         pub assigned: u64,
-        /// Time since the process started or was ready last.
+        /// Time since the process started.
         pub took_ms: u64,
     }
 
     /// The process is not ready any more.
     #[event(INFO, "became_unready", "the process is not ready")]
-    #[action("none, unless it lasts: `recovery_progress` says how far it is")]
-    pub struct BecameUnready<'a> {
-        /// Short code of what it waits for.
-        pub cause: &'a str,
+    #[action("none, unless it lasts: `recovery_progress` shows how far a recovery is")]
+    pub struct BecameUnready {
+        /// Why the process is not ready.
+        pub cause: UnreadyCause,
     }
 
-    /// The heartbeat file cannot be written, so that probes find it missing or stale. Said again only after it worked.
+    /// The heartbeat file cannot be written, so probes find it missing or stale. Logged again only after a write
+    /// succeeded.
     #[event(WARN, "heartbeat_unwritable", "the heartbeat file cannot be written")]
     #[action("mount a folder that this user may write to at `health.file`")]
     pub struct HeartbeatUnwritable<'a> {
@@ -32,36 +79,39 @@ log_events! {
         pub problem: &'a str,
     }
 
-    /// A partition that has something to do did not move for longer than `health.stall_timeout_ms`, a thread did not come
-    /// round for as long, or the group was not joined within `health.join_timeout_ms`. The process ends.
+    /// There was work and no progress: a partition made no progress for longer than `health.stall_timeout_ms`, a thread
+    /// did not run its loop for as long, or the process did not join the group within `health.join_timeout_ms`. The
+    /// process ends.
     #[event(ERROR, "progress_stalled", "progress has stalled")]
-    #[action("none at once: the process is started again. If it repeats, `waiting_for` names what to look at, and docs/operating.md what to do, by `phase`")]
+    #[action("none at once: the process is started again. If it repeats, `waiting_for` names what to look at, and [operating](operating.md) what to do, by `phase`")]
     pub struct ProgressStalled<'a> {
-        /// Where it stands still: `poll`, `route`, `apply`, `commit`, `restore` or `rebalance`.
-        pub phase: &'a str,
+        /// Where the work stalled.
+        pub phase: StallPhase,
         /// What it waits for.
         pub waiting_for: &'a str,
-        /// The partition that has stood still for longest, where it is one; in `apply` that of the event which an entity is at.
+        /// The partition that has stalled for longest, if there is one. In `apply`, the partition of the event that an
+        /// entity is processing.
         pub partition: Option<i32>,
-        /// The oldest event that waits, where it is known; in `apply` the one that an entity is at.
+        /// The oldest event that waits, if it is known. In `apply`, the event that an entity is processing.
         pub offset: Option<i64>,
-        /// The key of that event, as `log.keys` wants it shown; absent where it has none.
+        /// Key of that event, shown according to `log.keys`; absent if the event has none.
         pub key: Option<LoggedKey>,
-        /// For how long it has stood still.
+        /// How long there has been no progress.
         pub stalled_ms: u64,
-        /// The limit that it passed: `health.stall_timeout_ms`, or `health.join_timeout_ms` for a group that is not joined.
+        /// The limit that was exceeded: `health.stall_timeout_ms`, or `health.join_timeout_ms` for joining the group.
         pub limit_ms: u64,
     }
 
-    /// The numbers of this process, every `log.stats_interval_ms`. This line alone is enough to draw a picture of it.
-    /// Fields that end in `_total` count since the process started; those that say so count within the interval; the
-    /// others are as of this line.
+    /// The numbers of this process, every `log.stats_interval_ms`. This line alone is enough to chart a process. Fields
+    /// that end in `_total` count since the process started. Fields that say so count within the interval. The others
+    /// are the values at the time of the line.
     #[event(INFO, "stats", "numbers of this process")]
     #[action("none; alerts belong on `oldest_age_ms` and `lag_total`")]
     pub struct StatsReported {
         /// Length of the interval.
         pub interval_ms: u64,
-        /// What the process is doing; where several things, what takes longest.
+        /// What the process is doing: `joining`, `recovering`, `rebalancing`, `serving` or `stopping`. The states of its
+        /// consumer and committer follow: `serving, consumer polling, committer Idle`.
         pub phase: String,
         /// Partitions that serve, such as `0-3,7`.
         pub serving: String,
@@ -81,26 +131,25 @@ log_events! {
         pub rejected: String,
         /// Events skipped, because the state contained them.
         pub skipped_total: u64,
-        /// Events in the input that are not committed, all owned partitions together.
+        /// Uncommitted events in the input, all owned partitions together.
         pub lag_total: u64,
-        /// The same by partition, such as `0:12,1:0`.
+        /// Uncommitted events in the input by partition, such as `0:12,1:0`.
         pub lag: String,
-        /// Age of the oldest event that is read and not committed, by its timestamp; 0 where there is none.
+        /// Age of the oldest uncommitted event that was read, by its timestamp; 0 if there is none.
         pub oldest_age_ms: u64,
-        /// The partition of that event.
+        /// Partition of that event.
         pub oldest_partition: Option<i32>,
-        /// Its offset.
+        /// Offset of that event.
         pub oldest_offset: Option<i64>,
-        /// The keys with most events read within the interval, five at most, such as `42:1200,7:300`, shown as
-        /// `log.keys` wants it. Counted with a fixed number of counters: a count may be off by 1/64 of the interval's
-        /// events.
+        /// The keys with most events read within the interval, at most five, such as `42:1200,7:300`, shown according to
+        /// `log.keys`. The number of counters is fixed, so a count may be off by 1/64 of the interval's events.
         pub hottest_keys: String,
-        /// The keys whose events kept a thread longest within the interval, in milliseconds, such as `42:1200`; five at
-        /// the most, those below a hundredth of the interval left out. Right within a few milliseconds each time.
+        /// The keys whose events occupied a thread longest within the interval, in milliseconds, at most five, such as
+        /// `42:1200`. Keys below a hundredth of the interval are left out. Accurate to a few milliseconds each.
         pub slowest_keys: String,
-        /// From an event's timestamp to its commit, median within the interval; 0 where nothing was committed.
+        /// Time from an event's timestamp to its commit, median within the interval; 0 if nothing was committed.
         pub latency_p50_ms: u64,
-        /// The same, 99 of 100.
+        /// Time from an event's timestamp to its commit, 99th percentile.
         pub latency_p99_ms: u64,
         /// Entities that are actors.
         pub entities_active: u64,
@@ -108,19 +157,19 @@ log_events! {
         pub entities_passivated: u64,
         /// Bytes of the snapshots in memory.
         pub state_bytes: u64,
-        /// Bytes read and not committed.
+        /// Bytes of uncommitted records.
         pub in_flight_bytes: u64,
         /// `limits.max_in_flight_bytes`.
         pub in_flight_limit_bytes: u64,
         /// Transactions committed within the interval.
         pub transactions: u64,
-        /// How long a transaction took, median within the interval; 0 where there was none.
+        /// Duration of a transaction, median within the interval; 0 if there was none.
         pub transaction_p50_ms: f64,
-        /// The same, 99 of 100.
+        /// Duration of a transaction, 99th percentile.
         pub transaction_p99_ms: f64,
         /// Transactions aborted within the interval.
         pub transactions_aborted: u64,
-        /// Entities started again after a panic, within the interval.
+        /// Entities restarted after a panic within the interval.
         pub entity_restarts: u64,
         /// Resident memory of the process.
         pub memory_rss_bytes: u64,

@@ -1,26 +1,26 @@
-//! Events that are read: those that are refused, and when reading pauses.
+//! Events of ingest: rejected events, and pauses of reading.
 
 use crate::observability::log_events::{LoggedKey, log_events};
 
 log_events! {
     target: "steward::ingest",
-    title: "Events and intake",
+    title: "Events and ingest",
 
-    /// An event was rejected and goes to the DLQ topic. The first of its reason is written; those that follow
-    /// are counted by `events_rejected`.
+    /// An event was rejected and written to the DLQ topic. Only the first one of its reason is logged; the following
+    /// ones are counted by `events_rejected`.
     #[event(WARN, "event_rejected", "an event was rejected")]
     #[action("read `reason` and the DLQ record's `steward-detail`, fix the producer")]
     pub struct EventRejected<'a> {
-        /// Code of the reason, as in `steward-reason`.
+        /// Code of the reason, as in `steward-reason`: [DLQ reasons](dlq-reasons.md).
         pub reason: &'a str,
         /// Partition of the event.
         pub partition: i32,
         /// Offset of the event.
         pub offset: i64,
-        /// The event's key, as `log.keys` wants it shown; absent where it has none.
+        /// Key of the event, shown according to `log.keys`; absent if the event has none.
         pub key: Option<LoggedKey>,
-        /// Trace of the event, from its `traceparent` header; absent where that is missing or malformed, as are the next
-        /// two.
+        /// Trace of the event, from its `traceparent` header. Absent if the header is missing or malformed, as are the
+        /// next two fields.
         pub trace_id: Option<&'a str>,
         /// Span of the event.
         pub span_id: Option<&'a str>,
@@ -34,18 +34,18 @@ log_events! {
     pub struct EventsRejected<'a> {
         /// Code of the reason.
         pub reason: &'a str,
-        /// How many in the window.
+        /// Number of events in the window.
         pub count: u64,
         /// Length of the window.
         pub window_ms: u64,
-        /// Partition of the last one.
+        /// Partition of the last event.
         pub last_partition: i32,
-        /// Offset of the last one.
+        /// Offset of the last event.
         pub last_offset: i64,
     }
 
-    /// Entity code panicked on an event. The event goes to the DLQ topic, the entity goes on from its last good
-    /// state. Those that follow are counted by `entities_panicked`.
+    /// Entity code panicked on an event. The event is written to the DLQ topic, and the entity restarts from its last
+    /// good state. Only the first one is logged; the following ones are counted by `entities_panicked`.
     #[event(ERROR, "entity_panicked", "entity code panicked on an event")]
     #[action("fix the entity's code, then send the event again")]
     pub struct EntityPanicked<'a> {
@@ -53,15 +53,15 @@ log_events! {
         pub partition: i32,
         /// Offset of the event.
         pub offset: i64,
-        /// The event's key, as `log.keys` wants it shown.
+        /// Key of the event, shown according to `log.keys`.
         pub key: Option<LoggedKey>,
-        /// File, line and column in the source. What the panic said may quote the event, and stands in the DLQ record's
-        /// `steward-detail` alone.
+        /// File, line and column in the source. The panic message may quote the event, so only the DLQ record's
+        /// `steward-detail` contains it.
         pub location: Option<&'a str>,
         /// Panics since the process started.
         pub panics: u64,
-        /// Trace of the event, from its `traceparent` header; absent where that is missing or malformed, as are the next
-        /// two.
+        /// Trace of the event, from its `traceparent` header. Absent if the header is missing or malformed, as are the
+        /// next two fields.
         pub trace_id: Option<&'a str>,
         /// Span of the event.
         pub span_id: Option<&'a str>,
@@ -73,43 +73,43 @@ log_events! {
     #[event(ERROR, "entities_panicked", "entity code panicked on more events")]
     #[action("as for `entity_panicked`")]
     pub struct EntitiesPanicked {
-        /// How many in the window.
+        /// Number of events in the window.
         pub count: u64,
         /// Length of the window.
         pub window_ms: u64,
-        /// Partition of the last one.
+        /// Partition of the last event.
         pub last_partition: i32,
-        /// Offset of the last one.
+        /// Offset of the last event.
         pub last_offset: i64,
     }
 
-    /// The actor of an entity started again after a panic.
+    /// The actor of an entity restarted after a panic.
     #[event(TRACE, "entity_restarted", "an entity started again")]
     #[action("none")]
     pub struct EntityRestarted {
         /// Partition of the entity.
         pub partition: i32,
-        /// Restarts since the process started, all entities together.
+        /// Restarts of all entities since the process started.
         pub restarts: u64,
     }
 
-    /// What is read but not committed has reached its bound, and reading pauses. Commits are slower than intake.
-    #[event(INFO, "ingest_paused", "intake pauses")]
+    /// The uncommitted records have reached their limit, and reading pauses. Commits are slower than ingest.
+    #[event(INFO, "ingest_paused", "ingest pauses")]
     #[action("none, unless it lasts: then look at `transaction_p99_ms` in `stats`, and at the brokers")]
     pub struct IngestPaused {
-        /// Bytes held.
+        /// Bytes in flight.
         pub held_bytes: u64,
         /// `limits.max_in_flight_bytes`.
         pub limit_bytes: u64,
     }
 
-    /// Reading goes on.
-    #[event(INFO, "ingest_resumed", "intake goes on")]
+    /// Reading continues.
+    #[event(INFO, "ingest_resumed", "ingest resumes")]
     #[action("none")]
     pub struct IngestResumed {
-        /// Bytes held.
+        /// Bytes in flight.
         pub held_bytes: u64,
-        /// How long it had paused.
+        /// Length of the pause.
         pub paused_ms: u64,
     }
 }

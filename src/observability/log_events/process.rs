@@ -1,6 +1,26 @@
-//! From the start of the process to its end.
+//! Events from the start of the process to its end.
 
-use crate::observability::log_events::log_events;
+use crate::observability::log_events::{field_values, log_events};
+
+field_values! {
+    /// The signal that stops the process.
+    pub enum StopSignal {
+        /// Sent by an orchestrator.
+        Sigterm = "sigterm",
+        /// Sent by Ctrl-C.
+        Sigint = "sigint",
+        /// The controlling terminal has closed.
+        Sighup = "sighup",
+    }
+
+    /// What made the process read `log.level` again.
+    pub enum LevelTrigger {
+        /// The process received SIGHUP.
+        Sighup = "sighup",
+        /// The configuration file changed.
+        File = "file",
+    }
+}
 
 log_events! {
     target: "steward::process",
@@ -12,36 +32,36 @@ log_events! {
     pub struct ProcessStarting<'a> {
         /// Version of the program.
         pub version: &'a str,
-        /// Name of this process among its siblings.
+        /// Name of this process within the group.
         pub instance: &'a str,
         /// Consumer group.
         pub group: &'a str,
-        /// Transactional id: no other process may have it.
+        /// Transactional id. No other process may use it.
         pub transactional_id: &'a str,
-        /// Topic of the events.
+        /// Input topic.
         pub topic: &'a str,
-        /// The configuration's file.
+        /// Path of the configuration file.
         pub config: &'a str,
     }
 
-    /// The process leaves the group, and commits what is applied before it ends.
+    /// The process stops reading, commits the applied events, and leaves the group.
     #[event(INFO, "process_stopping", "the process stops")]
-    #[action("none after a signal; after an `error`, read the ERROR before it")]
-    pub struct ProcessStopping<'a> {
-        /// `sigterm`, `sigint`, `sighup` on a terminal, or `error`.
-        pub cause: &'a str,
+    #[action("none")]
+    pub struct ProcessStopping {
+        /// The signal that stops it.
+        pub cause: StopSignal,
         /// How long it may take at most.
         pub drain_timeout_ms: u64,
     }
 
-    /// A second signal came while the process was stopping: it ends at once. What was applied but not committed is
-    /// done again by the next owner.
+    /// A second signal arrived while the process was stopping, and ends it at once. The next owner repeats the work
+    /// that was applied but not committed.
     #[event(WARN, "second_signal", "a second signal ends the process at once")]
-    #[action("none; where it comes from an orchestrator, its grace period is shorter than `shutdown.drain_timeout_ms`")]
-    pub struct SecondSignal<'a> {
-        /// `sigterm` or `sigint`; on a terminal also `sighup`.
-        pub signal: &'a str,
-        /// Time since the first one.
+    #[action("none; if an orchestrator sent it, its grace period is shorter than `shutdown.drain_timeout_ms`")]
+    pub struct SecondSignal {
+        /// The second signal.
+        pub signal: StopSignal,
+        /// Time since the first signal.
         pub stopping_ms: u64,
     }
 
@@ -53,66 +73,66 @@ log_events! {
         pub exit_code: i32,
         /// Time since the start.
         pub ran_ms: u64,
-        /// Time from the signal to here.
+        /// Time since the signal.
         pub drain_ms: u64,
     }
 
     /// The last line of a process that failed.
     #[event(ERROR, "process_failed", "the process failed")]
-    #[action("the exit code's paragraph in the documentation says what happened to the data and what to do; `error` ends with the remedy")]
+    #[action("read the paragraph of the exit code: what happened to the data, and what to do; `error` ends with the remedy")]
     pub struct ProcessFailed<'a> {
         /// Exit code.
         pub exit_code: i32,
-        /// The exit code's name.
+        /// Name of the exit code, as in [exit codes](exit-codes.md).
         pub exit_name: &'a str,
         /// What failed, with its causes.
         pub error: &'a str,
     }
 
-    /// A thread panicked outside of entity code. It is a bug in steward, and the process ends.
+    /// A thread panicked outside of entity code. This is a bug in steward, and the process ends.
     #[event(ERROR, "thread_panicked", "a thread panicked")]
-    #[action("report it with this line; the data is safe, the next owner does again what was not committed")]
+    #[action("report it with this line; the data is safe, the next owner repeats the work that was not committed")]
     pub struct ThreadPanicked<'a> {
         /// Name of the thread.
         pub thread: &'a str,
         /// File, line and column in the source.
         pub location: &'a str,
-        /// The panic's message, at most 64 characters of it.
+        /// The panic message, at most 64 characters of it.
         pub detail: &'a str,
     }
 
-    /// The level of the log was changed while the process runs: by SIGHUP, or because the file changed. Nothing else of
-    /// the file is read before the next start.
-    #[event(INFO, "log_level_changed", "the log level was changed, and nothing else")]
-    #[action("none; set `log.level` back when you have seen enough")]
+    /// `log.level` changed while the process runs, after SIGHUP or because the file changed. The rest of the file is
+    /// read only at the next start.
+    #[event(INFO, "log_level_changed", "the log level was changed")]
+    #[action("none; set `log.level` back when you are done")]
     pub struct LogLevelChanged<'a> {
-        /// `log.level` until here.
+        /// The previous `log.level`.
         pub old: &'a str,
-        /// `log.level` from here on.
+        /// The new `log.level`.
         pub new: &'a str,
-        /// `sighup` or `file`.
-        pub trigger: &'a str,
+        /// Why the file was read.
+        pub trigger: LevelTrigger,
     }
 
-    /// SIGHUP came, and `log.level` is what it was.
-    #[event(INFO, "log_level_unchanged", "the log level was read again and is what it was")]
-    #[action("none; if it should be another, look whether the file is the one that `process_starting` names")]
+    /// The process received SIGHUP, and `log.level` has not changed.
+    #[event(INFO, "log_level_unchanged", "the log level has not changed")]
+    #[action("none; if you changed it, check that you changed the file that `process_starting` names")]
     pub struct LogLevelUnchanged<'a> {
-        /// `log.level`.
+        /// The current `log.level`.
         pub kept: &'a str,
-        /// `sighup`.
-        pub trigger: &'a str,
+        /// Why the file was read; here always `sighup`.
+        pub trigger: LevelTrigger,
     }
 
-    /// The configuration file gives no `log.level` that could be taken. The old one stays.
-    #[event(WARN, "log_level_refused", "the log level stays, because the new one cannot be taken")]
+    /// The `log.level` in the configuration file is not valid. The current level stays.
+    #[event(WARN, "log_level_refused", "the new log level is not valid, and the old one stays")]
     #[action("correct `log.level` in the file; `problem` says what is wrong")]
     pub struct LogLevelRefused<'a> {
-        /// `log.level` as it stays.
+        /// The current `log.level`.
         pub kept: &'a str,
         /// What is wrong.
         pub problem: &'a str,
-        /// `sighup` or `file`.
-        pub trigger: &'a str,
+        /// Why the file was read.
+        pub trigger: LevelTrigger,
     }
 }

@@ -1,53 +1,73 @@
-//! A partition from its assignment until it serves.
+//! Events of a partition from its assignment until it serves.
 
-use crate::observability::log_events::log_events;
+use crate::observability::log_events::{field_values, log_events};
+
+field_values! {
+    /// What a recovery reads.
+    pub enum RecoveryPhase {
+        /// Restores the entities from the state topic.
+        State = "state",
+        /// Reads the end of the DLQ topic.
+        Dlq = "dlq",
+        /// Reads the end of the input again to find lost writes.
+        Verify = "verify",
+    }
+
+    /// Why a range of the input was not verified.
+    pub enum VerificationSkipCause {
+        /// It has more than `recovery.verify_max_records` offsets.
+        TooLong = "too_long",
+        /// Retention has deleted its first events.
+        HeadExpired = "head_expired",
+    }
+}
 
 log_events! {
     target: "steward::recovery",
     title: "Recovery",
 
-    /// A partition starts to recover.
+    /// The recovery of a partition starts.
     #[event(INFO, "recovery_started", "recovery starts")]
     #[action("none")]
     pub struct RecoveryStarted {
         /// The partition.
         pub partition: i32,
-        /// The ownership; it rises with each assignment.
+        /// The ownership epoch. It rises with each assignment.
         pub epoch: u64,
     }
 
     /// Recovery waits for a transaction that an earlier owner left open. The coordinator ends it after that owner's
     /// `kafka.transaction_timeout_ms`.
     #[event(WARN, "recovery_blocked", "recovery waits for an open transaction")]
-    #[action("none below `limit_ms`; there the process ends, and the hanging transaction has to be aborted by hand (`kafka-transactions.sh find-hanging`)")]
+    #[action("none below `limit_ms`; then the process ends, and the hanging transaction has to be aborted by hand (`kafka-transactions.sh find-hanging`)")]
     pub struct RecoveryBlocked<'a> {
         /// The partition.
         pub partition: i32,
-        /// The topic whose records the open transaction holds back; the input, if it is the group's committed offset.
+        /// The topic whose records the open transaction holds back; the input, if recovery waits for the committed offset.
         pub topic: &'a str,
-        /// Where reading stands; absent while the committed offset is waited for.
+        /// Current position; absent while recovery waits for the committed offset.
         pub position: Option<i64>,
-        /// The high watermark that it has to reach; absent likewise.
+        /// High watermark to reach; absent while recovery waits for the committed offset.
         pub until: Option<i64>,
-        /// Time without a step forward.
+        /// Time without progress.
         pub waited_ms: u64,
-        /// When the process ends.
+        /// Time without progress after which the process ends.
         pub limit_ms: u64,
     }
 
-    /// How far a recovery is. Offsets are counted, not records: a compacted topic has fewer of these.
-    #[event(INFO, "recovery_progress", "recovery goes on")]
+    /// Progress of a recovery, in offsets. A compacted topic has fewer records than offsets.
+    #[event(INFO, "recovery_progress", "recovery continues")]
     #[action("none")]
-    pub struct RecoveryProgress<'a> {
+    pub struct RecoveryProgress {
         /// The partition.
         pub partition: i32,
-        /// `committed`, `state`, `dlq` or `verify`.
-        pub phase: &'a str,
-        /// Where reading stands.
+        /// What is being read.
+        pub phase: RecoveryPhase,
+        /// Current position.
         pub position: i64,
-        /// Where the phase ends.
+        /// Position at which the phase ends.
         pub until: i64,
-        /// How much of the phase is done, in percent.
+        /// Progress of the phase, in percent.
         pub percent: u64,
         /// Time since the recovery started.
         pub elapsed_ms: u64,
@@ -59,7 +79,7 @@ log_events! {
     pub struct RecoveryFinished {
         /// The partition.
         pub partition: i32,
-        /// The ownership.
+        /// The ownership epoch.
         pub epoch: u64,
         /// How long it took.
         pub took_ms: u64,
@@ -67,73 +87,74 @@ log_events! {
         pub entities: u64,
         /// Bytes of their snapshots.
         pub state_bytes: u64,
-        /// The group's committed position; absent where there is none.
+        /// Committed position of the group; absent if there is none.
         pub committed: Option<i64>,
-        /// The position at which processing starts.
+        /// Position at which processing starts.
         pub start: i64,
-        /// Events that were replayed silently.
+        /// Events that verification read.
         pub replayed: u64,
-        /// Of these, events that the state or the DLQ records contained.
+        /// Of these, events that the state or the DLQ already contained.
         pub skipped: u64,
     }
 
     /// A recovery failed and starts again.
     #[event(WARN, "recovery_failed", "recovery failed and starts again")]
-    #[action("none if it passes; else look at the brokers, `error` is their answer")]
+    #[action("none if it passes; else look at the brokers, `error` is their response")]
     pub struct RecoveryFailed<'a> {
         /// The partition.
         pub partition: i32,
         /// What failed.
         pub error: &'a str,
-        /// How often it was tried.
+        /// Number of attempts.
         pub attempt: u64,
     }
 
-    /// Verification found that writes were lost: the events between `from` and `until` give other entities or other
-    /// DLQ records than the topics hold. What was missing has been published.
+    /// Verification found lost writes: the events between `from` and `until` lead to other entities or other DLQ
+    /// records than the topics contain. The missing records have been published.
     #[event(ERROR, "lost_write_repaired", "a lost write was repaired")]
-    #[action("none for the data. Readers of the state have seen older values since; look at what the brokers went through")]
+    #[action("none for the data. Readers of the state have seen older values since the loss; find out what happened to the brokers")]
     pub struct LostWriteRepaired {
         /// The partition.
         pub partition: i32,
-        /// Entities that are published again.
+        /// Entities that were published again.
         pub entities: u64,
         /// Events applied to them.
         pub events: u64,
-        /// DLQ records that are published.
+        /// DLQ records that were published.
         pub rejections: u64,
-        /// First position of the verified stretch.
+        /// First position of the verified range.
         pub from: i64,
-        /// Position behind it.
+        /// End of the verified range, exclusive.
         pub until: i64,
     }
 
-    /// Recovery trusts the topics for this stretch without replaying it.
-    #[event(WARN, "verification_skipped", "a stretch was not verified")]
+    /// Recovery trusts the topics for this range of offsets without reading it again.
+    #[event(WARN, "verification_skipped", "a range of the input was not verified")]
     #[action("after `too_long`, raise `recovery.verify_max_records` if a lost write must be excluded; after `head_expired`, lengthen the input's retention")]
-    pub struct VerificationSkipped<'a> {
+    pub struct VerificationSkipped {
         /// The partition.
         pub partition: i32,
-        /// `too_long`, `head_expired` or `switched_off`.
-        pub cause: &'a str,
-        /// First position of the stretch.
+        /// Why the range was not verified.
+        pub cause: VerificationSkipCause,
+        /// First position of the range.
         pub from: i64,
-        /// Position behind it.
+        /// End of the range, exclusive.
         pub until: i64,
-        /// Its length in offsets.
+        /// Length of the range in offsets.
         pub records: u64,
     }
 
-    /// Verification is switched off and the committed position stands beyond what the state contains: the events in
-    /// between are passed over, as an operator who moved the offsets wants it.
+    /// Verification is switched off (`recovery.verify_max_records = 0`), and the committed position is beyond the
+    /// events that the state contains. The events in between are passed over. This is how an operator skips events on
+    /// purpose.
     #[event(WARN, "events_passed_over", "events are passed over")]
-    #[action("if nobody moved the offsets: set `recovery.verify_max_records` above 0 and start again")]
+    #[action("if the offsets were not moved on purpose: set `recovery.verify_max_records` above 0 and start again")]
     pub struct EventsPassedOver {
         /// The partition.
         pub partition: i32,
         /// First position that is passed over.
         pub from: i64,
-        /// Position behind the last one.
+        /// End of the range, exclusive.
         pub until: i64,
     }
 
@@ -143,22 +164,23 @@ log_events! {
     pub struct EventsSkipped {
         /// The partition.
         pub partition: i32,
-        /// How many.
+        /// Number of events.
         pub count: u64,
     }
 
-    /// The group has no committed position although there is state. Processing goes on behind what the state contains.
+    /// The group has no committed position although there is state. Processing continues after the newest event that
+    /// the state contains.
     #[event(WARN, "committed_offset_missing", "there is state but no committed offset")]
     #[action("none if the offsets were deleted on purpose; else raise `offsets.retention.minutes` of the brokers")]
     pub struct CommittedOffsetMissing {
         /// The partition.
         pub partition: i32,
-        /// The position that stands in for it.
+        /// The position that is used as the committed one.
         pub assumed: i64,
     }
 
-    /// The committed position stands beyond the end of the input, and counts as its end.
-    #[event(WARN, "committed_offset_beyond_end", "the committed offset stands beyond the end")]
+    /// The committed position is beyond the end of the input. The end of the input is used instead.
+    #[event(WARN, "committed_offset_beyond_end", "the committed offset is beyond the end")]
     #[action("find out whether the input lost records: an unclean leader election, or a restored cluster")]
     pub struct CommittedOffsetBeyondEnd {
         /// The partition.
@@ -169,40 +191,40 @@ log_events! {
         pub end: i64,
     }
 
-    /// Retention deleted events before they were read. They are lost to this group; processing goes on at the log's
-    /// start, or the process ends where `recovery.on_expired` says so.
+    /// Retention deleted events before they were read. They are lost to this group. Processing continues at the start
+    /// of the log, or the process ends if `recovery.on_expired = "stop"`.
     #[event(ERROR, "events_expired", "events expired unread")]
-    #[action("have the producers send what is missing; lengthen the input's retention or add capacity")]
+    #[action("have the producers send the missing events again; lengthen the input's retention or add capacity")]
     pub struct EventsExpired {
         /// The partition.
         pub partition: i32,
-        /// First offset that is gone.
+        /// First expired offset.
         pub first: i64,
-        /// Last offset that is gone.
+        /// Last expired offset.
         pub last: i64,
-        /// How many offsets that are.
+        /// Number of expired offsets.
         pub count: u64,
     }
 
     /// A record in the DLQ topic does not carry steward's headers. It is ignored.
     #[event(WARN, "dlq_record_unreadable", "a DLQ record does not carry the headers")]
-    #[action("find out who else writes to the DLQ topic")]
+    #[action("find out which other program writes to the DLQ topic")]
     pub struct DlqRecordUnreadable {
         /// The partition.
         pub partition: i32,
         /// Offset of the last such record in the DLQ topic.
         pub offset: i64,
-        /// How many in this recovery.
+        /// Number of such records in this recovery.
         pub count: u64,
     }
 
-    /// Snapshots of another group were taken over, because `recovery.adopt_group` is set.
+    /// The snapshots of another group were adopted, because `recovery.adopt_group` is set.
     #[event(WARN, "group_adopted", "snapshots of another group were taken over")]
-    #[action("make sure that the other group is gone: two groups on one state topic do not fence each other; keep `recovery.adopt_group` until each of its snapshots was replaced")]
+    #[action("make sure that the other group has stopped: two groups on one state topic do not fence each other; keep `recovery.adopt_group` until each of its snapshots has been replaced")]
     pub struct GroupAdopted<'a> {
         /// The partition.
         pub partition: i32,
-        /// The group whose snapshots these are.
+        /// The group that wrote the snapshots.
         pub from_group: &'a str,
     }
 }

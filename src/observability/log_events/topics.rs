@@ -1,18 +1,46 @@
-//! Topics at the start, and the guards that look at them.
+//! Events of the topics at start, and of the preflight checks.
 
-use crate::observability::log_events::log_events;
+use crate::observability::log_events::{field_values, log_events};
+
+field_values! {
+    /// A check of the topics before the start.
+    pub enum PreflightCheck {
+        /// The brokers can be reached.
+        BrokersReachable = "brokers_reachable",
+        /// The input topic exists.
+        InputExists = "input_exists",
+        /// The state topic and the DLQ topic exist.
+        OutputsExist = "outputs_exist",
+        /// The input topic is not compacted.
+        InputNotCompacted = "input_not_compacted",
+        /// The state topic is compacted.
+        StateCompacted = "state_compacted",
+        /// The DLQ topic is not compacted.
+        DlqNotCompacted = "dlq_not_compacted",
+        /// The partition counts of the three topics fit.
+        PartitionCounts = "partition_counts",
+        /// The state topic keeps tombstones for long enough.
+        TombstoneRetention = "tombstone_retention",
+        /// The state topic and the DLQ topic take records that are large enough.
+        RecordSize = "record_size",
+        /// The configurations of the topics may be read.
+        ConfigurationReadable = "configuration_readable",
+        /// The brokers answer the requests of the other checks.
+        BrokerAnswers = "broker_answers",
+    }
+}
 
 log_events! {
     target: "steward::topics",
-    title: "Topics and guards",
+    title: "Topics and preflight checks",
 
-    /// The input topic is not there, or its brokers cannot be reached, and the start waits for it.
+    /// The input topic does not exist, or its brokers cannot be reached. The start waits for it.
     #[event(WARN, "topic_awaited", "the input topic is awaited")]
     #[action("create the topic, or correct `kafka.topic` or `kafka.bootstrap_servers`; the process ends at `limit_ms`")]
     pub struct TopicAwaited<'a> {
         /// The topic.
         pub topic: &'a str,
-        /// What the brokers answered.
+        /// Response of the brokers.
         pub cause: &'a str,
         /// Time waited so far.
         pub waited_ms: u64,
@@ -22,40 +50,40 @@ log_events! {
 
     /// A state or DLQ topic was missing and has been created.
     #[event(INFO, "topic_created", "a topic was created")]
-    #[action("none; where topics are managed elsewhere, set `kafka.create_topics = false`")]
+    #[action("none; if topics are managed elsewhere, set `kafka.create_topics = false`")]
     pub struct TopicCreated<'a> {
         /// The topic.
         pub topic: &'a str,
-        /// Partitions.
+        /// Number of partitions.
         pub partitions: i32,
-        /// Replicas of each partition.
+        /// Number of replicas of each partition.
         pub replication: i32,
     }
 
-    /// A guard could not look, because a permission is missing, and `guards.unchecked` allows that.
-    #[event(WARN, "preflight_unchecked", "a guard could not look at a topic")]
+    /// A preflight check could not run, because a permission is missing, and `guards.unchecked` allows that.
+    #[event(WARN, "preflight_unchecked", "a preflight check could not look at a topic")]
     #[action("grant the ACL that `acl` names")]
     pub struct PreflightUnchecked<'a> {
-        /// Name of the guard.
-        pub guard: &'a str,
+        /// The check; here always `configuration_readable`.
+        pub check: PreflightCheck,
         /// The topic.
         pub topic: &'a str,
         /// The ACL that is missing.
         pub acl: &'a str,
     }
 
-    /// A guard found a topic on which the promises would not hold. The process ends.
-    #[event(ERROR, "preflight_refused", "a guard refused a topic")]
-    #[action("do what `remedy` says")]
+    /// A preflight check found a topic with which the guarantees would not hold. The process ends.
+    #[event(ERROR, "preflight_refused", "a preflight check refused a topic")]
+    #[action("do what `problem` says")]
     pub struct PreflightRefused<'a> {
-        /// The guard's name.
-        pub guard: &'a str,
+        /// The check.
+        pub check: PreflightCheck,
         /// What is wrong, then what to do.
         pub problem: &'a str,
     }
 
-    /// The three topics are there, and every guard that could look has passed.
-    #[event(INFO, "topics_checked", "the topics passed the guards")]
+    /// The three topics exist, and every preflight check that could run has passed.
+    #[event(INFO, "topics_checked", "the topics passed the preflight checks")]
     #[action("none")]
     pub struct TopicsChecked {
         /// Partitions of the input topic.

@@ -10,7 +10,7 @@ use crate::engine::recovery::Repaired;
 use crate::entity::Reason;
 use crate::observability::log_events::{
     DrainCutShort, EntitiesPanicked, EntityPanicked, EventRejected, EventsRejected, LogEvent, LostWriteRepaired,
-    ProducerReset, ProducerResetFailed, RecordTruncated, RecordsTruncated, StaleOutcomesDropped, Trace,
+    ProducerReset, ProducerResetFailed, RecordTruncated, RecordsTruncated, ResetVerdict, StaleOutcomesDropped, Trace,
     TraceContextDropped, TransactionAborted, TransactionCommitted, TransactionInDoubt, TransactionRefused, millis,
     ranges,
 };
@@ -154,9 +154,10 @@ impl Report {
                 TransactionInDoubt { number, cause: &cause, took_ms: millis(took) }.emit();
             }
             // The first producer of a process is no news.
-            CommitNotice::ProducerReset { number: None, .. } => {}
-            CommitNotice::ProducerReset { number: Some(number), verdict, took } => {
-                ProducerReset { number, verdict: verdict_code(verdict), took_ms: millis(took) }.emit();
+            CommitNotice::ProducerReset { number, verdict, took } => {
+                if let (Some(number), Some(verdict)) = (number, reset_verdict(verdict)) {
+                    ProducerReset { number, verdict, took_ms: millis(took) }.emit();
+                }
             }
             CommitNotice::ProducerResetFailed { cause, attempt } => {
                 ProducerResetFailed { cause: &cause, attempt: u64::from(attempt) }.emit();
@@ -215,12 +216,13 @@ fn trouble_of(notice: &CommitNotice) -> Option<&str> {
 }
 
 /// The stable code of a verdict.
-fn verdict_code(verdict: DoubtVerdict) -> &'static str {
+/// Returns `None` if there was no transaction in doubt.
+fn reset_verdict(verdict: DoubtVerdict) -> Option<ResetVerdict> {
     match verdict {
-        DoubtVerdict::NothingInDoubt => "nothing_in_flight",
-        DoubtVerdict::Committed => "took_effect",
-        DoubtVerdict::NotCommitted => "did_not",
-        DoubtVerdict::Unknown => "disagrees",
-        DoubtVerdict::Lost => "lost",
+        DoubtVerdict::NothingInDoubt => None,
+        DoubtVerdict::Committed => Some(ResetVerdict::Committed),
+        DoubtVerdict::NotCommitted => Some(ResetVerdict::NotCommitted),
+        DoubtVerdict::Unknown => Some(ResetVerdict::Unknown),
+        DoubtVerdict::Lost => Some(ResetVerdict::Lost),
     }
 }

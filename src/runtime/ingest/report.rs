@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::engine::recovery::{Recovered, RecoveryFinding};
+use crate::engine::recovery::{NotVerified, Recovered, RecoveryFinding};
 use crate::observability::log_events::{
     CommittedOffsetBeyondEnd, CommittedOffsetMissing, DlqRecordUnreadable, EventsExpired, EventsPassedOver,
-    EventsSkipped, GroupAdopted, LogEvent, RecoveryFinished, VerificationSkipped, millis,
+    EventsSkipped, GroupAdopted, LogEvent, RecoveryFinished, VerificationSkipCause, VerificationSkipped, millis,
 };
 
 /// Logs the findings, then that the partition serves.
@@ -42,7 +42,8 @@ fn log_finding(partition: i32, finding: &RecoveryFinding) {
         }
         RecoveryFinding::NotVerified { cause, from, until } => {
             let records = until.distance_from(*from);
-            VerificationSkipped { partition, cause: cause.code(), from: from.0, until: until.0, records }.emit();
+            let cause = skip_cause(*cause);
+            VerificationSkipped { partition, cause, from: from.0, until: until.0, records }.emit();
         }
         RecoveryFinding::PassedOver { from, until } => {
             EventsPassedOver { partition, from: from.0, until: until.0 }.emit()
@@ -52,5 +53,12 @@ fn log_finding(partition: i32, finding: &RecoveryFinding) {
             DlqRecordUnreadable { partition, offset: offset.0, count: *records }.emit();
         }
         RecoveryFinding::Adopted { group } => GroupAdopted { partition, from_group: group }.emit(),
+    }
+}
+
+fn skip_cause(cause: NotVerified) -> VerificationSkipCause {
+    match cause {
+        NotVerified::TooLong => VerificationSkipCause::TooLong,
+        NotVerified::HeadExpired => VerificationSkipCause::HeadExpired,
     }
 }

@@ -7,7 +7,7 @@
 use serde::Deserialize;
 
 use crate::observability::log_events::{
-    FieldKind, LogEvent as _, {self as catalogue},
+    FieldKind, LogEvent as _, ProcessPhase, {self as catalogue},
 };
 
 /// One event that is read.
@@ -159,10 +159,16 @@ impl StatsReported {
         self.interval_ms.max(1) as f64 / 1000.0
     }
 
-    /// What the process is doing, in one word: the first of `phase`.
+    /// Returns the first word of `phase`, as logged.
     #[must_use]
-    pub fn doing(&self) -> &str {
+    pub fn phase_word(&self) -> &str {
         self.phase.split(',').next().unwrap_or_default().trim()
+    }
+
+    /// Returns what the process is doing; `None` if the value is from another version.
+    #[must_use]
+    pub fn process_phase(&self) -> Option<ProcessPhase> {
+        ProcessPhase::ALL.iter().copied().find(|phase| phase.code() == self.phase_word())
     }
 
     /// The event that has waited longest for its commit; `None` where nothing waits, or where it is not told.

@@ -1,6 +1,6 @@
 //! Owns what a pod was doing when, and what happened to it, for one lane of a picture.
 
-use crate::observability::log_events::Level;
+use crate::observability::log_events::{Level, ProcessPhase};
 use crate::tools::log_reader::events::LoggedEvent;
 use crate::tools::log_reader::line::{LogLine, UnixMs};
 
@@ -117,13 +117,13 @@ impl Timeline {
             LoggedEvent::ProcessFailed(_) => Some(Doing::Failed),
             LoggedEvent::BecameReady(_) => Some(Doing::Serving),
             LoggedEvent::BecameUnready(_) | LoggedEvent::RecoveryStarted(_) => Some(Doing::Recovering),
-            LoggedEvent::StatsReported(stats) => match stats.doing() {
-                "joining" => Some(Doing::Starting),
-                "recovering" | "rebalancing" => Some(Doing::Recovering),
-                "stopping" => Some(Doing::Stopping),
-                "serving" => Some(Doing::Serving),
-                // A word of another version: what is known stays, but for a silence that this line ends.
-                _ => (self.doing() == Some(Doing::Silent)).then_some(Doing::Serving),
+            LoggedEvent::StatsReported(stats) => match stats.process_phase() {
+                Some(ProcessPhase::Joining) => Some(Doing::Starting),
+                Some(ProcessPhase::Recovering | ProcessPhase::Rebalancing) => Some(Doing::Recovering),
+                Some(ProcessPhase::Stopping) => Some(Doing::Stopping),
+                Some(ProcessPhase::Serving) => Some(Doing::Serving),
+                // A value of another version: the activity stays, unless this line ends a silence.
+                None => (self.doing() == Some(Doing::Silent)).then_some(Doing::Serving),
             },
             LoggedEvent::PartitionsAssigned(_)
             | LoggedEvent::PartitionsRevoked(_)

@@ -153,7 +153,7 @@ fn running(pod: &Pod) -> (Mood, String) {
         let least = pod.recovering.values().map(|(_, percent)| *percent).min().unwrap_or(0);
         return (Mood::Passing, format!("recovering {}, {least} %", pod.recovering.len()));
     }
-    let doing = pod.stats.as_ref().map_or("running", |stats| stats.doing());
+    let doing = pod.stats.as_ref().map_or("running", |stats| stats.phase_word());
     let doing = output::harmless(doing);
     match &pod.readiness {
         Readiness::Unready { .. } => (Mood::Passing, format!("{doing}, not ready")),

@@ -362,11 +362,11 @@ pub(super) struct HeardEvents {
 
 impl ClientEvents for HeardEvents {
     fn error(&self, role: ClientRole, code: &str, reason: &str) {
-        self.said.lock().expect("not poisoned").push(format!("{} {code}: {reason}", role.name()));
+        self.said.lock().expect("not poisoned").push(format!("{} {code}: {reason}", role.code()));
     }
 
     fn log(&self, role: ClientRole, level: ClientLogLevel, facility: &str, message: &str) {
-        self.said.lock().expect("not poisoned").push(format!("{} {level:?} {facility}: {message}", role.name()));
+        self.said.lock().expect("not poisoned").push(format!("{} {level:?} {facility}: {message}", role.code()));
     }
 
     fn statistics(&self, statistics: ConsumerStatistics) {

@@ -48,5 +48,9 @@ fn field_problem(line: &Value, field: &FieldSpec) -> Option<String> {
         FieldKind::OptionalText => value.is_string() || line.get(field.name).is_none(),
         FieldKind::OptionalInteger => value.is_i64() || value.is_u64() || line.get(field.name).is_none(),
     };
-    (!is_right).then(|| format!("{} is no {:?}", field.name, field.kind))
+    if !is_right {
+        return Some(format!("{} is no {:?}", field.name, field.kind));
+    }
+    let is_listed = field.values.is_empty() || field.values.iter().any(|listed| value == listed.code);
+    (!is_listed).then(|| format!("{} has the value {value}, which is not in the catalogue", field.name))
 }
