@@ -9,8 +9,8 @@
 //! * [`partition_reader`]: reads a partition to its true end.
 //! * [`topics`]: looks at the three topics at the start; [`guards`] judges them.
 //!
-//! * [`plain_producer`], [`topic_reader`], [`replay`] and [`replay_marks`] are for the commands of people, [`access`] is
-//!   what can go wrong there; [`embedded`] is the try-out's cluster.
+//! * [`plain_producer`] and [`topic_reader`] are for the commands of people, [`access`] is what can go wrong there;
+//!   [`embedded`] is the try-out's cluster.
 //!
 //! Architecture invariant: no actix here, and no rdkafka type in a port's signature.
 
@@ -20,6 +20,4 @@ pub mod consumer;
 pub mod embedded;
 pub mod plain_producer;
 pub mod reader;
-pub mod replay;
-pub mod replay_receipts;
 pub mod transactions;

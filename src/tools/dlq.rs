@@ -6,15 +6,16 @@ mod dlq_record;
 mod filter;
 mod list;
 mod receipt;
+mod receipts_topic;
 mod replay;
-mod replay_plan;
+pub(in crate::tools) mod replay_failure;
 mod row;
 mod show;
 
 pub use crate::tools::dlq::dlq_record::{DlqLocation, DlqRecord, EventSourceHeaders, ReplayEvent};
 pub use crate::tools::dlq::filter::DlqFilter;
 pub use crate::tools::dlq::receipt::{NotAReceipt, ReplayReceipt, ReplayReceipts};
-pub use crate::tools::dlq::replay_plan::{
+pub use crate::tools::dlq::replay::decision::{
     InputLog, NAMED_LETTERS, Obstacle, Outlook, Overtaken, ReplayDecision, ReplayPlan, fate, outlook,
 };
 
@@ -32,9 +33,8 @@ use crate::entity::Reason;
 use crate::exit_code::ExitCode;
 use crate::kafka::admin::access::AccessFailure;
 use crate::kafka::reader::topic_reader::{ReadRecord, ReadScope, TopicProgress, TopicReader};
-use crate::kafka::replay::ReplayFailure;
-use crate::kafka::replay_receipts;
 use crate::record::{Offset, Partition};
+use crate::tools::dlq::replay_failure::ReplayFailure;
 use crate::tools::failure::CommandFailure;
 use crate::tools::note;
 use crate::tools::options::{ConfigFile, Override};
@@ -196,7 +196,7 @@ impl DlqSourceOptions {
 
     fn marks(&self, config: &Config, scope: ReadScope) -> Result<ReplayReceipts, CommandFailure> {
         let bar = output::bar(0, "offsets of marks");
-        let read = replay_receipts::read(config, scope, self.limit(), &SystemClock, |progress| show_on(&bar, progress));
+        let read = receipts_topic::read(config, scope, self.limit(), &SystemClock, |progress| show_on(&bar, progress));
         bar.finish_and_clear();
         Ok(read?)
     }

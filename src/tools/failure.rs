@@ -6,8 +6,8 @@ use crate::config::ConfigError;
 use crate::exit_code::ExitCode;
 use crate::kafka::admin::access::AccessFailure;
 use crate::kafka::admin::preflight::StartRefusal;
-use crate::kafka::replay::ReplayFailure;
 use crate::testing::workload::WorkloadError;
+use crate::tools::dlq::replay_failure::ReplayFailure;
 use crate::tools::note;
 
 /// Why a command failed.

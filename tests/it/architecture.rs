@@ -49,7 +49,7 @@ const RULES: &[Rule] = &[
     Rule { module: "engine",        purity: Pure,     imports: &["record", "entity"] },
     Rule { module: "ports",         purity: Effects,  imports: &["record", "engine"] },
     Rule { module: "runtime",       purity: Effects,  imports: &["ports", "engine", "record", "entity", "observability"] },
-    Rule { module: "kafka",         purity: Effects,  imports: &["ports", "engine", "record", "config", "observability", "tools"] },
+    Rule { module: "kafka",         purity: Effects,  imports: &["ports", "engine", "record", "config", "observability"] },
     Rule { module: "app",           purity: Effects,  imports: &["ports", "engine", "record", "entity", "service", "runtime", "kafka", "config", "observability", "exit_code"] },
     Rule { module: "config",        purity: Effects,  imports: &[] },
     Rule { module: "observability", purity: Effects,  imports: &["config"] },

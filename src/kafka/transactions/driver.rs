@@ -38,7 +38,11 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
+use crate::config::Config;
+use crate::kafka::admin::access::ClientMessages;
+use crate::kafka::client::context::{ClientRole, ReportingContext};
 use crate::kafka::client::errors::{BrokerRefusal, Cause, ClientCall, KafkaFailure};
+use crate::kafka::client::settings::{ProducerIdentity, transactional_producer};
 use crate::kafka::transactions::producer_record::ProducerRecord;
 use crate::kafka::transactions::transaction::{EarlierProducers, Ended, Producer, Transaction, Undelivered};
 use crate::ports::Clock;
@@ -319,6 +323,22 @@ impl<C: ClientContext + Clone + 'static> TransactionDriver<C> {
     fn is_within_timeout(&self, open_since: Option<Instant>) -> bool {
         let age = open_since.map(|since| self.clock.now().saturating_duration_since(since));
         age.is_some_and(|age| age < self.transaction_timeout)
+    }
+}
+
+impl TransactionDriver<ReportingContext> {
+    /// The driver of a command, which is no member of a group. Messages of the client are dropped: the outcome of a run
+    /// has its cause.
+    #[must_use]
+    pub fn for_command(
+        config: &Config,
+        identity: ProducerIdentity<'_>,
+        clock: Arc<dyn Clock>,
+    ) -> TransactionDriver<ReportingContext> {
+        let settings = transactional_producer(config, identity, None);
+        let context = ReportingContext::new(config, ClientRole::Producer, ClientMessages::new());
+        let timeout = Duration::from_millis(config.kafka.transaction_timeout_ms);
+        TransactionDriver::new(settings, context, clock, timeout, Arc::default())
     }
 }
 

@@ -1,6 +1,8 @@
 //! `steward dlq replay`: first what would be done, then, when told to, doing it.
 
+pub(super) mod decision;
 mod plan;
+mod replayer;
 mod summary;
 
 use std::ops::ControlFlow;
@@ -14,8 +16,8 @@ use indicatif::ProgressBar;
 use crate::app::SystemClock;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
-use crate::kafka::replay::{BATCH_BYTES, BATCH_EVENTS, Replayer};
 use crate::ports::Clock as _;
+use crate::tools::dlq::replay::replayer::{BATCH_BYTES, BATCH_EVENTS, Replayer};
 use crate::tools::dlq::{
     DlqFilter, DlqLocation, DlqRecord, DlqSourceOptions, InputLog, ReplayDecision, ReplayEvent, ReplayPlan, Wanted,
     fate, read_letters, show_on,

@@ -23,20 +23,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::kafka::admin::access::{AccessFailure, ClientMessages};
-use crate::kafka::admin::preflight::StartRefusal;
-use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
+use crate::kafka::client::context::ReportingContext;
 use crate::kafka::client::errors::{BrokerRefusal, Cause, ClientCall, KafkaFailure};
-use crate::kafka::client::settings::{ProducerIdentity, transactional_producer};
+use crate::kafka::client::settings::ProducerIdentity;
 use crate::kafka::reader::topic_reader::TopicProgress;
-use crate::kafka::replay_receipts;
 use crate::kafka::transactions::driver::{
     GroupOffsets, ProducerState, TransactionDriver, TransactionOutcome, TransactionRequest,
 };
 use crate::kafka::transactions::producer_record::ProducerRecord;
 use crate::ports::Clock;
-use crate::record::{Offset, Partition};
-use crate::tools::dlq::{DlqLocation, NotAReceipt, ReplayEvent, ReplayReceipts};
+use crate::tools::dlq::dlq_record::{DlqLocation, ReplayEvent};
+use crate::tools::dlq::receipt::ReplayReceipts;
+use crate::tools::dlq::receipts_topic;
+use crate::tools::dlq::replay_failure::ReplayFailure;
 
 /// How often a batch is tried in a row, before the replay gives up.
 const MAX_ATTEMPTS: u32 = 4;
@@ -50,97 +49,6 @@ pub const BATCH_BYTES: usize = 524_288;
 
 /// The pause before another attempt.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// Why a replay could not begin, or not go on. What was replayed until then is marked: the same command goes on.
-#[derive(Debug, thiserror::Error)]
-pub enum ReplayFailure {
-    /// A topic could not be read.
-    #[error(transparent)]
-    Access(#[from] AccessFailure),
-    /// The topic of marks could not be looked at or created.
-    #[error(transparent)]
-    Topics(#[from] StartRefusal),
-    /// Marks would be deleted, and their DLQ records replayed again.
-    #[error(
-        "topic {topic} must have cleanup.policy=compact and nothing else, or it forgets what was replayed: {command}"
-    )]
-    NotCompacted {
-        /// The topic of marks.
-        topic: String,
-        /// What cures it.
-        command: String,
-    },
-    /// A mark stands in the partition of its DLQ record.
-    #[error("topic {topic} has {found} partitions, the DLQ records have {needed}; add the missing ones: {command}")]
-    TooFewPartitions {
-        /// The topic of marks.
-        topic: String,
-        /// How many it has.
-        found: i32,
-        /// How many it needs.
-        needed: i32,
-        /// What cures it.
-        command: String,
-    },
-    /// Something stands among the marks that is none, so that it is not known what was replayed.
-    #[error(
-        "topic {topic} partition {partition} offset {offset}: {problem}; only `steward dlq replay` writes there: see who else did, or use the version of steward that wrote it"
-    )]
-    ForeignMark {
-        /// The topic of marks.
-        topic: String,
-        /// The partition.
-        partition: Partition,
-        /// The offset.
-        offset: Offset,
-        /// What is wrong with it.
-        problem: NotAReceipt,
-    },
-    /// More marks than may be held.
-    #[error("the marks of what was replayed take more than {limit_bytes} bytes; raise limits.max_state_bytes")]
-    TooManyMarks {
-        /// `limits.max_state_bytes`.
-        limit_bytes: u64,
-    },
-    /// Another replay of these DLQ records registered later.
-    #[error(
-        "another replay of {dlq_topic} has begun, and goes on where this one was stopped ({cause}); wait for it, then start again: what was replayed is not repeated"
-    )]
-    Fenced {
-        /// The DLQ topic.
-        dlq_topic: String,
-        /// What the client said.
-        cause: String,
-    },
-    /// The brokers do not allow it.
-    #[error(
-        "the brokers refuse the replay: {cause}; allow Write on the topics {input} and {marks} and on the transactional id {transactional_id}"
-    )]
-    Forbidden {
-        /// What the client said.
-        cause: String,
-        /// The input topic.
-        input: String,
-        /// The topic of marks.
-        marks: String,
-        /// The id.
-        transactional_id: String,
-    },
-    /// It was tried often enough.
-    #[error(
-        "no transaction succeeded in {attempts} attempts ({cause}); see whether the brokers are healthy and this user may write to {input} and {marks}, then start again: what was replayed is not repeated"
-    )]
-    GivenUp {
-        /// How often.
-        attempts: u32,
-        /// What the client said last.
-        cause: String,
-        /// The input topic.
-        input: String,
-        /// The topic of marks.
-        marks: String,
-    },
-}
 
 /// What became of a batch.
 #[derive(Debug, Default)]
@@ -180,19 +88,15 @@ impl<'a> Replayer<'a> {
         clock: Arc<dyn Clock>,
         progress: impl FnMut(TopicProgress),
     ) -> Result<Replayer<'a>, ReplayFailure> {
-        replay_receipts::prepare(config, &*clock)?;
+        receipts_topic::prepare(config, &*clock)?;
         let id = transactional_id(&config.kafka.dlq_topic);
         let identity = ProducerIdentity { transactional_id: &id, client_id: "steward-dlq-replay" };
-        let events: Arc<dyn ClientEvents> = ClientMessages::new();
-        let settings = transactional_producer(config, identity, None);
-        let timeout = Duration::from_millis(config.kafka.transaction_timeout_ms);
-        let context = ReportingContext::new(config, ClientRole::Producer, events);
         let mut replayer = Replayer {
             config,
-            driver: TransactionDriver::new(settings, context, Arc::clone(&clock), timeout, Arc::default()),
+            driver: TransactionDriver::for_command(config, identity, Arc::clone(&clock)),
             clock,
             limit,
-            marks_topic: replay_receipts::topic_of(&config.kafka.dlq_topic),
+            marks_topic: receipts_topic::topic_of(&config.kafka.dlq_topic),
             replayed: ReplayReceipts::default(),
         };
         replayer.register(progress)?;
@@ -274,7 +178,7 @@ impl<'a> Replayer<'a> {
     /// a) First the registration, then the marks.
     fn register(&mut self, progress: impl FnMut(TopicProgress)) -> Result<(), ReplayFailure> {
         let (config, limit, clock) = (self.config, self.limit, &*self.clock);
-        let reset = self.driver.reset(limit, || replay_receipts::read_existing(config, limit, clock, progress));
+        let reset = self.driver.reset(limit, || receipts_topic::read_existing(config, limit, clock, progress));
         let read = reset.map_err(|failure| match failure {
             KafkaFailure::Fenced(cause) => self.fenced(&cause),
             KafkaFailure::Refused(_, cause) => self.forbidden(&cause),

@@ -18,9 +18,9 @@ use crate::kafka::admin::preflight::{StartRefusal, check_readable, config_comman
 use crate::kafka::admin::topics::TopicInspector;
 use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
 use crate::kafka::reader::topic_reader::{ReadScope, TopicProgress, TopicReader};
-use crate::kafka::replay::ReplayFailure;
 use crate::ports::Clock;
-use crate::tools::dlq::ReplayReceipts;
+use crate::tools::dlq::receipt::ReplayReceipts;
+use crate::tools::dlq::replay_failure::ReplayFailure;
 
 /// The topic of marks that belongs to a DLQ topic.
 #[must_use]
