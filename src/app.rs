@@ -12,6 +12,8 @@ pub mod monitor;
 pub mod pipeline;
 mod recoveries;
 
+pub use crate::runtime::StopCause;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,7 +47,6 @@ use crate::observability::logging::{
     Surroundings, {self},
 };
 use crate::ports::{Clock, SourceFailure};
-use crate::runtime::StopCause;
 use crate::service::Service;
 
 /// How often the control loop looks at everything.
@@ -201,11 +202,11 @@ impl Process<'_> {
             .map_err(|error| RunFailure::new(ExitCode::Config, error.to_string()))?;
         // One that a killed process left behind in the same place says nothing about this one.
         let _ = std::fs::remove_file(&self.config.health.file);
-        let events: Arc<ClientLog> = Arc::new(ClientLog::new(self.clock));
-        let inspected = self.inspect_topics(&(Arc::clone(&events) as Arc<dyn ClientEvents>));
+        let client_log = Arc::new(ClientLog::new(self.clock));
+        let inspected = self.inspect_topics(&(Arc::clone(&client_log) as Arc<dyn ClientEvents>));
         if !matches!(inspected, Ok(Some(_))) {
             // Nobody sums up later what the clients repeated.
-            events.finish();
+            client_log.finish();
         }
         let Some(topics) = inspected? else { return Ok(Duration::ZERO) };
         let stop = {
@@ -219,11 +220,11 @@ impl Process<'_> {
             topics,
             entity: Arc::new(Service),
             clock: Arc::new(self.clock),
-            events,
+            client_log,
             stop,
-            wrap: pipeline::plain,
+            wrap: pipeline::unwrapped,
         })
-        .map_err(|error| RunFailure::new(ExitCode::Config, error))?;
+        .map_err(|error| RunFailure::new(error.exit_code(), error.to_string()))?;
         self.watch(&pipeline)
     }
 
@@ -335,7 +336,7 @@ impl Process<'_> {
         let limit = Duration::from_millis(self.config.shutdown.drain_timeout_ms);
         ProcessStopping { cause: stop_signal(signal), drain_timeout_ms: self.config.shutdown.drain_timeout_ms }.emit();
         monitor.stopping();
-        pipeline.stop_intake();
+        pipeline.stop_ingest();
         let deadline = began + limit;
         let has_drained = self.wait_until(deadline, began, monitor, || pipeline.is_drained())?;
         let left = deadline.saturating_duration_since(self.clock.now()).max(LEAVE_LIMIT / 4);
@@ -343,7 +344,7 @@ impl Process<'_> {
             // Leaving keeps the actors busy with their end for as long as there are many of them.
             pipeline.finish_summaries();
         }
-        pipeline.leave();
+        pipeline.leave_group();
         let has_left = self.wait_until(self.clock.now() + left, began, monitor, || pipeline.source_has_ended())?;
         let drain = self.clock.now().saturating_duration_since(began);
         if has_drained && has_left {
@@ -392,7 +393,7 @@ impl Process<'_> {
     }
 
     fn leave(&self, pipeline: &Pipeline, limit: Duration) {
-        pipeline.leave();
+        pipeline.leave_group();
         let deadline = self.clock.now() + limit;
         while !pipeline.source_has_ended() && self.clock.now() < deadline {
             // Whatever else happens, the process ends already.

@@ -4,6 +4,7 @@
 //! * [`entity_pool`]: entities of all partitions: threads, actors, passivation.
 //! * [`entity_actor`]: one key: accepts or rejects its events, in order.
 //! * [`committer`]: executes the commands of the group commit machine.
+//! * [`assemble`]: wires the actors to each other and to the ports.
 //!
 //! Messages flow one way, ingest -> entity -> committer, and no actor awaits another. A batch counts its unfinished
 //! keys; the last one sends the outcomes to the committer. The in-flight budget in bytes and [`MAX_OPEN_BATCHES`] bound
@@ -11,6 +12,7 @@
 //!
 //! Architecture invariant: no rdkafka.
 
+pub mod assemble;
 pub mod committer;
 pub mod entity_actor;
 pub mod entity_pool;
@@ -51,6 +53,14 @@ pub enum StopCause {
     StateTooLarge { held_bytes: u64, limit_bytes: u64 },
 }
 
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryLimits {
+    /// Bytes read and not yet committed.
+    pub in_flight_bytes: u64,
+    /// Bytes of all entities.
+    pub state_bytes: u64,
+}
+
 /// What all actors share.
 #[derive(Clone)]
 pub struct Shared {
@@ -62,14 +72,30 @@ pub struct Shared {
     /// Batches read and not yet committed.
     pub open_batches: OpenBatchCount,
     /// Bytes of all entities.
-    pub passivated: Arc<Budget>,
+    pub state_memory: Arc<Budget>,
     /// How keys appear in the log.
     pub keys: Arc<KeyPolicy>,
-    /// Called when the process has to stop. The first cause counts.
-    pub stop: Arc<dyn Fn(StopCause) + Send + Sync>,
+    pub stop: OnStop,
 }
 
+/// Called when the process has to stop. The first cause counts.
+pub type OnStop = Arc<dyn Fn(StopCause) + Send + Sync>;
+
 impl Shared {
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, limits: MemoryLimits, keys: KeyPolicy, stop: OnStop) -> Shared {
+        Shared {
+            stats: Arc::new(Stats::new()),
+            status: Arc::new(Status::new(clock.now())),
+            clock,
+            in_flight: Budget::new(limits.in_flight_bytes),
+            open_batches: OpenBatchCount::default(),
+            state_memory: Budget::new(limits.state_bytes),
+            keys: Arc::new(keys),
+            stop,
+        }
+    }
+
     /// Whether another batch may be read.
     #[must_use]
     pub fn takes_records(&self) -> bool {

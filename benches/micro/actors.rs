@@ -5,27 +5,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use actix::{Actor as _, System};
+use actix::System;
 use criterion::{Criterion, Throughput};
 use rustc_hash::{FxHashMap, FxHashSet};
 use steward::app::SystemClock;
 use steward::engine::budget::Budget;
-use steward::engine::commit;
 use steward::engine::commit::transaction::{CommitOutcome, OffsetMetadata, ResetOutcome, TransactionContent};
 use steward::engine::outcome::Outcomes;
 use steward::engine::ownership::Ownership;
 use steward::engine::recovery::Recovered;
 use steward::observability::log_events::KeyPolicy;
-use steward::observability::stats::Stats;
-use steward::observability::status::Status;
 use steward::ports::{
     Clock as _, CommitReply, EventSource, Recoveries, RecoveryReply, ResetReply, SourceEvent, SourceSink as _,
     Transactions,
 };
 use steward::record::{Batch, Epoch, Header, Offset, Partition, Position};
-use steward::runtime::committer::CommitActor;
-use steward::runtime::ingest::{IngestActor, IngestParts, IngestSettings, IngestSink};
-use steward::runtime::{OpenBatchCount, Shared};
+use steward::runtime::assemble::{Ports, RuntimeSettings, assemble};
+use steward::runtime::ingest::IngestSink;
+use steward::runtime::{MemoryLimits, Shared};
 use steward::service::Service;
 use steward::testing::workload::{GeneratedEvent, Workload};
 
@@ -125,39 +122,25 @@ impl Running {
 }
 
 async fn start_actors(ownership: Arc<Ownership>, source: Source, committed: Arc<AtomicU64>) -> IngestSink<Service> {
-    let clock = Arc::new(SystemClock);
-    let shared = Shared {
-        stats: Arc::new(Stats::new()),
-        status: Arc::new(Status::new(clock.now())),
-        in_flight: Budget::new(PLENTY),
-        open_batches: OpenBatchCount::default(),
-        passivated: Budget::new(PLENTY),
-        clock,
-        keys: Arc::new(KeyPolicy::Plain),
-        stop: Arc::new(|stop| panic!("{stop:?}")),
-    };
-    let (mark, rest_per_partition) = (OffsetMetadata::new("bench"), Duration::ZERO);
-    let settings = commit::GroupCommitSettings { max_transaction_bytes: PLENTY, mark, rest_per_partition };
-    let committer = CommitActor::new(settings, Box::new(AtOnce(committed)), shared.clone()).start();
-    let passivated = Arc::clone(&shared.passivated);
-    let parts = IngestParts {
-        entity: Arc::new(Service),
-        settings: IngestSettings {
-            max_payload_bytes: 262_144,
-            max_transaction_bytes: PLENTY,
-            entity_idle: Duration::from_secs(3_600),
-            max_active_entities: usize::MAX,
-            stop_on_expired: true,
-        },
-        shared: shared.clone(),
-        ownership,
+    let limits = MemoryLimits { in_flight_bytes: PLENTY, state_bytes: PLENTY };
+    let shared = Shared::new(Arc::new(SystemClock), limits, KeyPolicy::Plain, Arc::new(|cause| panic!("{cause:?}")));
+    let ports = Ports {
         source: Box::new(source),
-        recoveries: Box::new(Empty(passivated)),
-        committer,
-        arbiters: Vec::new(),
+        recoveries: Box::new(Empty(Arc::clone(&shared.state_memory))),
+        transactions: Box::new(AtOnce(committed)),
+        ownership,
     };
-    let ingest = IngestActor::new(parts).start();
-    IngestSink::new(ingest, shared)
+    let settings = RuntimeSettings {
+        max_payload_bytes: 262_144,
+        max_transaction_bytes: PLENTY,
+        linger_per_partition: Duration::ZERO,
+        offset_metadata: OffsetMetadata::new("bench"),
+        entity_idle: Duration::from_secs(3_600),
+        max_active_entities: usize::MAX,
+        stop_on_expired: true,
+        entity_threads: Vec::new(),
+    };
+    assemble(ports, Arc::new(Service), settings, &shared).sink
 }
 
 /// Knows whether the partition serves: what is read before is dropped.

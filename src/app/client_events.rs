@@ -1,7 +1,7 @@
-//! What Kafka's clients say by themselves, as log events; what repeats is counted and summarised. Statistics go on to
-//! the board of status.
+//! Turns what Kafka's clients report by themselves into log events. Repeated errors are counted and summarised.
+//! Statistics of the consumer go to the status.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::app::SystemClock;
@@ -14,44 +14,42 @@ use crate::observability::status::Status;
 use crate::ports::Clock;
 
 const SUMMARY_WINDOW: Duration = Duration::from_secs(30);
-/// Kinds of error that are told apart: role and code.
+/// Kinds of error that are counted separately.
 const MAX_KINDS: usize = 64;
 
-/// Role and code.
+/// Role of the client, and code of the error.
 type MessageKind = (ClientRole, String);
 
-/// See the module.
+/// Logs errors and log lines of the clients.
 pub struct ClientLog {
     clock: SystemClock,
     errors: Mutex<LogThrottle<MessageKind, String>>,
-    status: OnceLock<Arc<Status>>,
+}
+
+/// Logs errors and log lines of the pipeline's clients, and keeps the log ends in the status up to date.
+pub(super) struct PipelineClientEvents {
+    pub(super) log: Arc<ClientLog>,
+    pub(super) status: Arc<Status>,
 }
 
 impl ClientLog {
-    /// Hears everything from now on.
     #[must_use]
     pub fn new(clock: SystemClock) -> ClientLog {
-        ClientLog { clock, errors: Mutex::new(LogThrottle::new(SUMMARY_WINDOW, MAX_KINDS)), status: OnceLock::new() }
+        ClientLog { clock, errors: Mutex::new(LogThrottle::new(SUMMARY_WINDOW, MAX_KINDS)) }
     }
 
-    /// Where statistics go from now on.
-    pub(super) fn report_to(&self, status: Arc<Status>) {
-        // Set once, when the pipeline is built; before that there are no statistics.
-        let _ = self.status.set(status);
-    }
-
-    /// Sums up what repeated.
+    /// Logs the summaries that are due.
     pub(super) fn summarise(&self) {
-        tell(self.errors.lock().unwrap_or_else(PoisonError::into_inner).summaries(self.clock.now()));
+        log_summaries(self.errors.lock().unwrap_or_else(PoisonError::into_inner).summaries(self.clock.now()));
     }
 
-    /// Sums up all that is not told yet.
+    /// Logs a summary of everything that is counted and not yet logged.
     pub(super) fn finish(&self) {
-        tell(self.errors.lock().unwrap_or_else(PoisonError::into_inner).finish(self.clock.now()));
+        log_summaries(self.errors.lock().unwrap_or_else(PoisonError::into_inner).finish(self.clock.now()));
     }
 }
 
-fn tell(summaries: Vec<ThrottleSummary<MessageKind, String>>) {
+fn log_summaries(summaries: Vec<ThrottleSummary<MessageKind, String>>) {
     for summary in summaries {
         let code = summary.kind.as_ref().map_or("various", |(_, code)| code.as_str());
         let window_ms = millis(summary.window);
@@ -70,7 +68,7 @@ impl ClientEvents for ClientLog {
 
     fn log(&self, role: ClientRole, level: ClientLogLevel, facility: &str, message: &str) {
         match level {
-            // What matters of it comes through `error`, too; this is the client's own account of it.
+            // Important errors also arrive at `error`; this is the client's own text.
             ClientLogLevel::Error | ClientLogLevel::Warn => {
                 let kind = (role, format!("log:{facility}"));
                 let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,11 +82,23 @@ impl ClientEvents for ClientLog {
         }
     }
 
+    /// Only the pipeline's consumer has statistics.
+    fn statistics(&self, _: ConsumerStatistics) {}
+}
+
+impl ClientEvents for PipelineClientEvents {
+    fn error(&self, role: ClientRole, code: &str, reason: &str) {
+        self.log.error(role, code, reason);
+    }
+
+    fn log(&self, role: ClientRole, level: ClientLogLevel, facility: &str, message: &str) {
+        self.log.log(role, level, facility, message);
+    }
+
     fn statistics(&self, statistics: ConsumerStatistics) {
-        let Some(status) = self.status.get() else { return };
         for partition in &statistics.partitions {
             if let Some(end) = partition.last_stable {
-                status.end(partition.partition, end);
+                self.status.end(partition.partition, end);
             }
         }
     }

@@ -127,7 +127,7 @@ impl<'a> Monitor<'a> {
     /// Why the process is no member of its group. Not asked of a client that is told to leave: once it has, the question
     /// is never answered, and it has no limit.
     fn outside(&self) -> Option<&'static str> {
-        if self.is_stopping { None } else { self.pipeline.outside() }
+        if self.is_stopping { None } else { self.pipeline.not_a_member() }
     }
 
     fn unready_cause(&self, reading: &StatusSnapshot, outside: Option<&'static str>) -> UnreadyCause {
@@ -215,7 +215,7 @@ impl<'a> Monitor<'a> {
             reading,
             since_source_turned: now.saturating_duration_since(source.last_turn),
             source: source.phase.name(),
-            intake: if self.pipeline.takes_records() { IngestPressure::Open } else { IngestPressure::Full },
+            intake: if self.pipeline.shared().takes_records() { IngestPressure::Open } else { IngestPressure::Full },
             outside,
             committing,
         };

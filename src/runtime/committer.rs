@@ -1,8 +1,8 @@
-//! Carries out what the [group commit machine](crate::engine::commit) decides. Nothing is decided here: an
-//! input goes in, commands come out, each is one line of work.
+//! Executes the commands of the [group commit machine](crate::engine::commit). Each message becomes one input of the
+//! machine, which returns the commands. Replies of the transaction port arrive on its thread and are sent here as
+//! messages, so only this actor uses the machine.
 //!
-//! Answers of the transaction port arrive on its thread and come in as messages, so the machine is touched by this
-//! actor alone.
+//! Absent on purpose: decisions.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -23,28 +23,26 @@ mod report;
 
 use crate::runtime::committer::report::Report;
 
-/// How often what repeats is looked at for a summary.
+/// How often repeated log events are checked for a due summary.
 const SUMMARY_CHECK: Duration = Duration::from_secs(1);
 
 /// A partition has recovered.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Joined {
-    /// The partition.
     pub partition: Partition,
-    /// Its epoch.
     pub epoch: Epoch,
-    /// What the group has committed.
+    /// The group's committed position.
     pub committed: Option<Position>,
     /// The first position to process.
     pub start: Position,
-    /// What recovery has to publish, in batches without records at `start`.
+    /// The records to publish, in batches without input records at `start`.
     pub repairs: Vec<DoneBatch>,
-    /// The same in numbers; `None` if nothing was missing.
+    /// Counts of the repairs, for the log; `None` if nothing was missing.
     pub repaired: Option<Repaired>,
 }
 
-/// A batch is about to be handed to its entities.
+/// A batch is about to be delivered to its entities.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Opened(pub OpenBatch);
@@ -53,43 +51,37 @@ pub struct Opened(pub OpenBatch);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Completed {
-    /// The partition.
     pub partition: Partition,
-    /// The epoch under which it was read.
+    /// The epoch under which the batch was read.
     pub epoch: Epoch,
-    /// Which batch.
     pub id: BatchId,
-    /// The outcomes.
     pub outcomes: Outcomes,
 }
 
-/// These partitions are about to go.
+/// The group takes these partitions away.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Revoking {
-    /// Partitions and epochs.
     pub partitions: Vec<(Partition, Epoch)>,
-    /// To be dropped once nothing of them is left to be committed.
+    /// Dropped when they have nothing left to commit.
     pub drained: Drained,
 }
 
-/// Ownership under these epochs is over.
+/// Ownership under these epochs has ended.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct OwnershipEnded(pub Vec<(Partition, Epoch)>);
 
-/// The process stops: nothing is read any more.
+/// The process ends: no more records are read.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Stopping;
 
-/// It cannot be told what of this epoch was committed.
+/// Sent to the ingest actor: which work of this epoch was committed is unknown, so the partition has to recover.
 #[derive(Message, Debug, Clone, Copy)]
 #[rtype(result = "()")]
 pub struct Invalidated {
-    /// The partition.
     pub partition: Partition,
-    /// The epoch.
     pub epoch: Epoch,
 }
 
@@ -103,43 +95,43 @@ struct TransactionEnded(CommitOutcome);
 #[rtype(result = "()")]
 struct ProducerReset(ResetOutcome);
 
-/// The process ends: what repeated is to be summed up now.
+/// The process ends: summaries of repeated log events are due at once.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct LogSummaries(pub Sender<()>);
 
-/// Who has to know that a epoch was invalidated: the ingest actor, which is born after this one.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct ReportInvalidations(pub Recipient<Invalidated>);
-
-/// See the module.
 pub struct CommitActor {
     machine: GroupCommit,
-    first: Option<CommitCommand>,
+    /// Builds the first producer. Taken when the actor starts.
+    first_command: Option<CommitCommand>,
     transactions: Box<dyn Transactions>,
     shared: Shared,
-    invalidates: Option<Recipient<Invalidated>>,
+    ingest: Recipient<Invalidated>,
+    /// Revocations that wait for their last commit.
     revocations: HashMap<RevocationId, Drained>,
     next_revocation: u64,
-    alarm: Option<(Instant, SpawnHandle)>,
+    /// The machine's next deadline, and the timer that runs until then.
+    timer: Option<(Instant, SpawnHandle)>,
     report: Report,
 }
 
 impl CommitActor {
-    /// An actor that builds its first producer when it starts.
-    #[must_use]
-    pub fn new(settings: GroupCommitSettings, transactions: Box<dyn Transactions>, shared: Shared) -> CommitActor {
-        let (machine, first) = GroupCommit::new(settings);
+    pub(super) fn new(
+        settings: GroupCommitSettings,
+        transactions: Box<dyn Transactions>,
+        shared: Shared,
+        ingest: Recipient<Invalidated>,
+    ) -> CommitActor {
+        let (machine, first_command) = GroupCommit::new(settings);
         CommitActor {
             machine,
-            first: Some(first),
+            first_command: Some(first_command),
             transactions,
             shared,
-            invalidates: None,
+            ingest,
             revocations: HashMap::new(),
             next_revocation: 1,
-            alarm: None,
+            timer: None,
             report: Report::default(),
         }
     }
@@ -147,13 +139,13 @@ impl CommitActor {
     fn handle_input(&mut self, input: CommitInput, context: &mut Context<Self>) {
         let now = self.shared.clock.now();
         for command in self.machine.handle(input, now) {
-            self.carry_out(command, context);
+            self.execute(command, context);
         }
-        self.tell_vitals();
-        self.set_alarm(context);
+        self.shared.status.open(self.machine.open_work(), self.shared.clock.now());
+        self.set_timer(context);
     }
 
-    fn carry_out(&mut self, command: CommitCommand, context: &mut Context<Self>) {
+    fn execute(&mut self, command: CommitCommand, context: &mut Context<Self>) {
         match command {
             CommitCommand::Commit(content) => {
                 let address = context.address();
@@ -168,38 +160,30 @@ impl CommitActor {
             CommitCommand::Committed(receipt) => self.report.committed(receipt, &self.shared),
             CommitCommand::Drained(id) => drop(self.revocations.remove(&id)),
             CommitCommand::Invalidate(partition, epoch) => {
-                if let Some(invalidates) = &self.invalidates {
-                    // The ingest actor ends only with the process; then there is nobody to recover the partition for.
-                    invalidates.do_send(Invalidated { partition, epoch });
-                }
+                // The ingest actor ends only with the process, and a process that ends recovers nothing.
+                self.ingest.do_send(Invalidated { partition, epoch });
             }
-            CommitCommand::Dropped { partition, records } => {
-                self.report.dropped(partition, records);
-            }
+            CommitCommand::Dropped { partition, records } => self.report.dropped(partition, records),
             CommitCommand::Stop(reason) => (self.shared.stop)(StopCause::Commit(reason)),
             CommitCommand::Log(notice) => self.report.notice(notice, &self.shared),
         }
     }
 
-    fn tell_vitals(&self) {
-        self.shared.status.open(self.machine.open_work(), self.shared.clock.now());
-    }
-
-    fn set_alarm(&mut self, context: &mut Context<Self>) {
-        let due = self.machine.next_deadline();
-        if self.alarm.map(|(at, _)| at) == due {
+    fn set_timer(&mut self, context: &mut Context<Self>) {
+        let deadline = self.machine.next_deadline();
+        if self.timer.map(|(at, _)| at) == deadline {
             return;
         }
-        if let Some((_, alarm)) = self.alarm.take() {
-            context.cancel_future(alarm);
+        if let Some((_, timer)) = self.timer.take() {
+            context.cancel_future(timer);
         }
-        if let Some(at) = due {
+        if let Some(at) = deadline {
             let wait = at.saturating_duration_since(self.shared.clock.now());
-            let alarm = context.run_later(wait, |actor, context| {
-                actor.alarm = None;
+            let timer = context.run_later(wait, |actor, context| {
+                actor.timer = None;
                 actor.handle_input(CommitInput::Tick, context);
             });
-            self.alarm = Some((at, alarm));
+            self.timer = Some((at, timer));
         }
     }
 }
@@ -209,8 +193,8 @@ impl Actor for CommitActor {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX_MESSAGES);
-        if let Some(first) = self.first.take() {
-            self.carry_out(first, context);
+        if let Some(first_command) = self.first_command.take() {
+            self.execute(first_command, context);
         }
         context.run_interval(SUMMARY_CHECK, |actor, _| actor.report.summarise(&actor.shared));
     }
@@ -226,15 +210,8 @@ impl Handler<LogSummaries> for CommitActor {
     type Result = ();
     fn handle(&mut self, LogSummaries(done): LogSummaries, _: &mut Self::Context) {
         self.report.finish(&self.shared);
-        // Whoever asked may have given up.
+        // The sender may have stopped waiting.
         let _ = done.try_send(());
-    }
-}
-
-impl Handler<ReportInvalidations> for CommitActor {
-    type Result = ();
-    fn handle(&mut self, ReportInvalidations(recipient): ReportInvalidations, _: &mut Self::Context) {
-        self.invalidates = Some(recipient);
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) struct EntityPool<E: Entity> {
     last_unused_check: u64,
     stats: Arc<Stats>,
     /// Bytes of all entities.
-    memory: Arc<Budget>,
+    state_memory: Arc<Budget>,
 }
 
 /// A thread that runs entity actors.
@@ -74,7 +74,7 @@ impl<E: Entity> EntityPool<E> {
             use_counter: 1,
             last_unused_check: 1,
             stats: Arc::clone(&shared.stats),
-            memory: Arc::clone(&shared.passivated),
+            state_memory: Arc::clone(&shared.state_memory),
         }
     }
 
@@ -133,7 +133,7 @@ impl<E: Entity> EntityPool<E> {
     /// # Errors
     /// `StateTooLarge`, if the entities hold more memory than allowed.
     pub(super) fn check_memory(&self) -> Result<(), StopCause> {
-        let (held_bytes, limit_bytes) = (self.memory.held_bytes(), self.memory.limit_bytes());
+        let (held_bytes, limit_bytes) = (self.state_memory.held_bytes(), self.state_memory.limit_bytes());
         if held_bytes > limit_bytes { Err(StopCause::StateTooLarge { held_bytes, limit_bytes }) } else { Ok(()) }
     }
 

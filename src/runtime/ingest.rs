@@ -5,7 +5,7 @@
 //! the entity pool which actor gets it. The actor executes. A batch becomes one message per key, which holds the places
 //! of the key's records; the bytes stay in the batch.
 
-mod fan_out;
+pub(super) mod fan_out;
 mod partitions;
 mod report;
 mod sink;
@@ -15,7 +15,7 @@ pub use crate::runtime::ingest::sink::IngestSink;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 
 use crate::engine::batches::{BatchId, DoneBatch, OpenBatch};
 use crate::engine::budget::Lease;
@@ -26,9 +26,7 @@ use crate::engine::recovery::{Recovered, RecoveryRefusal};
 use crate::entity::Entity;
 use crate::ports::{Drained, EventSource, Recoveries, SourceEvent};
 use crate::record::{Batch, Epoch, Partition, Position};
-use crate::runtime::committer::{
-    CommitActor, Invalidated, Joined, Opened, OwnershipEnded, ReportInvalidations, Revoking, Stopping,
-};
+use crate::runtime::committer::{CommitActor, Invalidated, Joined, Opened, OwnershipEnded, Revoking, Stopping};
 use crate::runtime::entity_actor::batch_work::BatchWork;
 use crate::runtime::entity_pool::EntityPool;
 use crate::runtime::ingest::fan_out::{BatchByKey, FanOut};
@@ -40,18 +38,13 @@ use crate::runtime::{MAILBOX_MESSAGES, OpenBatchGuard, Shared, StopCause, post};
 const RECOVERY_RETRY: Duration = Duration::from_secs(1);
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Clone)]
-pub struct IngestSettings {
-    /// An event with a larger value is rejected.
-    pub max_payload_bytes: u64,
+pub(super) struct IngestSettings {
     /// Repairs of a recovery are cut into batches of at most this size.
-    pub max_transaction_bytes: u64,
+    pub(super) max_transaction_bytes: u64,
     /// An entity without events for longer is passivated.
-    pub entity_idle: Duration,
-    /// Entities that are actors at the same time. Above this limit every idle actor is passivated at once.
-    pub max_active_entities: usize,
+    pub(super) entity_idle: Duration,
     /// Whether the process ends if events expired unread.
-    pub stop_on_expired: bool,
+    pub(super) stop_on_expired: bool,
 }
 
 pub struct IngestActor<E: Entity> {
@@ -93,32 +86,29 @@ pub struct StopIngest;
 #[rtype(result = "()")]
 pub struct LeaveGroup;
 
-pub struct IngestParts<E: Entity> {
-    pub entity: Arc<E>,
-    pub settings: IngestSettings,
-    pub shared: Shared,
-    pub ownership: Arc<Ownership>,
-    pub source: Box<dyn EventSource>,
-    pub recoveries: Box<dyn Recoveries>,
-    pub committer: Addr<CommitActor>,
-    /// The threads of the entities. Empty: entities run on the thread of the ingest actor.
-    pub arbiters: Vec<ArbiterHandle>,
+pub(super) struct IngestParts<E: Entity> {
+    pub(super) settings: IngestSettings,
+    pub(super) shared: Shared,
+    pub(super) ownership: Arc<Ownership>,
+    pub(super) source: Box<dyn EventSource>,
+    pub(super) recoveries: Box<dyn Recoveries>,
+    pub(super) committer: Addr<CommitActor>,
+    pub(super) fan_out: FanOut<E>,
+    pub(super) entities: EntityPool<E>,
 }
 
 impl<E: Entity> IngestActor<E> {
-    #[must_use]
-    pub fn new(parts: IngestParts<E>) -> IngestActor<E> {
-        let IngestParts { entity, settings, shared, ownership, source, recoveries, committer, arbiters } = parts;
-        let max_payload_bytes = settings.max_payload_bytes;
+    pub(super) fn new(parts: IngestParts<E>) -> IngestActor<E> {
+        let IngestParts { settings, shared, ownership, source, recoveries, committer, fan_out, entities } = parts;
         IngestActor {
-            entities: EntityPool::new(&entity, arbiters, max_payload_bytes, settings.max_active_entities, &shared),
-            fan_out: FanOut { entity, max_payload_bytes },
             partitions: OwnedPartitions::new(ownership, shared.clone()),
             settings,
             shared,
             source,
             recoveries,
             committer,
+            fan_out,
+            entities,
             next_batch: 1,
             state: IngestState::Running,
         }
@@ -281,7 +271,6 @@ impl<E: Entity> Actor for IngestActor<E> {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(MAILBOX_MESSAGES);
-        post(&self.committer, ReportInvalidations(context.address().recipient()));
         context.run_interval(self.settings.entity_idle, |actor, _| {
             actor.entities.passivate_unused();
             actor.check_memory();

@@ -59,7 +59,7 @@ const RULES: &[Rule] = &[
     Rule { module: "observability::stats", purity: Pure, imports: &["entity", "observability::log_events", "observability::heavy_hitters"] },
     Rule { module: "observability::status", purity: Pure, imports: &["engine", "record"] },
     Rule { module: "observability::watchdog", purity: Pure, imports: &["engine", "record", "observability::log_events", "observability::status"] },
-    Rule { module: "tools",         purity: Effects,  imports: &["app", "kafka", "ports", "engine", "record", "entity", "service", "runtime", "config", "observability", "testing", "exit_code"] },
+    Rule { module: "tools",         purity: Effects,  imports: &["app", "kafka", "ports", "engine", "record", "entity", "service", "config", "observability", "testing", "exit_code"] },
     Rule { module: "tools::log_reader", purity: Timeless, imports: &["observability::log_events"] },
     Rule { module: "testing",       purity: Effects,  imports: &["ports", "engine", "record", "entity"] },
     Rule { module: "testing::reference", purity: Timeless, imports: &["entity"] },

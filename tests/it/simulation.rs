@@ -7,23 +7,21 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Addr, Arbiter, ArbiterHandle, System};
+use actix::{Addr, Arbiter, ArbiterHandle, System};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use steward::app::SystemClock;
 use steward::engine::budget::Budget;
-use steward::engine::commit::{GroupCommitSettings as CommitSettings, STALE_GENERATIONS_ALLOWED};
+use steward::engine::commit::STALE_GENERATIONS_ALLOWED;
 use steward::engine::ownership::Ownership;
 use steward::engine::recovery::{RecoverySettings, Topic};
 use steward::entity::{CorruptSnapshot, Entity, RawEvent, Rejection};
-use steward::observability::log_events::{DrainCutShort, LogEvent as _, StaleOutcomesDropped};
-use steward::observability::stats::Stats;
-use steward::observability::status::Status;
+use steward::observability::log_events::{DrainCutShort, KeyPolicy, LogEvent as _, StaleOutcomesDropped};
 use steward::ports::{Clock, Drained};
 use steward::record::Partition;
-use steward::runtime::committer::CommitActor;
-use steward::runtime::ingest::{IngestActor, IngestParts, IngestSettings, IngestSink, StopIngest};
-use steward::runtime::{OpenBatchCount, Shared, StopCause};
+use steward::runtime::assemble::{Actors, Ports, RuntimeSettings, assemble};
+use steward::runtime::ingest::{IngestActor, StopIngest};
+use steward::runtime::{MemoryLimits, Shared, StopCause};
 use steward::service::Service;
 use steward::testing::memory::{InjectedOutcome, MemoryKafka, MemoryPod, MemoryRecord, StoredRecord};
 use steward::testing::reference::check::{Expectation, SeenRecords, check};
@@ -98,7 +96,7 @@ fn a_pod_that_stops_drops_what_the_group_keeps_refusing() {
         pod.memory.expel(&[Partition(0)]);
         assert_eq!(pod.memory.poll(Partition(0), 20), 20);
         settle().await;
-        pod._ingest.try_send(StopIngest).expect("its mailbox has room");
+        pod.ingest.try_send(StopIngest).expect("its mailbox has room");
         let mut refusals = 0;
         while pod.memory.end_pending(InjectedOutcome::Commits) {
             refusals += 1;
@@ -272,62 +270,48 @@ impl Entity for Counted {
 
 struct Pod {
     memory: MemoryPod,
-    _ingest: Addr<IngestActor<Counted>>,
+    ingest: Addr<IngestActor<Counted>>,
     entity: Arc<Counted>,
-    passivated: Arc<Budget>,
+    state_memory: Arc<Budget>,
     owned: Vec<Partition>,
     /// The transactional id, which a new pod of the same name takes over.
     name: String,
 }
 
 impl Pod {
-    /// The real actors, over the twins. Entities live on the arbiters, where there are any.
+    /// Starts the real actors over the fake. Without entity threads, entities run on the current thread.
     fn start(
         kafka: &MemoryKafka,
         name: String,
         clock: Arc<dyn Clock>,
         stops: Arc<Mutex<Vec<StopCause>>>,
-        arbiters: Vec<ArbiterHandle>,
+        entity_threads: Vec<ArbiterHandle>,
     ) -> Pod {
         let entity = Arc::new(Counted::default());
-        let shared = Shared {
-            keys: Arc::new(steward::observability::log_events::KeyPolicy::Plain),
-            stats: Arc::new(Stats::new()),
-            status: Arc::new(Status::new(clock.now())),
-            clock,
-            in_flight: Budget::new(1 << 20),
-            open_batches: OpenBatchCount::default(),
-            passivated: Budget::new(1 << 20),
-            stop: Arc::new(move |stop| stops.lock().expect("no test panics while it holds this").push(stop)),
-        };
+        let limits = MemoryLimits { in_flight_bytes: 1 << 20, state_bytes: 1 << 20 };
+        let stop = Arc::new(move |cause| stops.lock().expect("no test panics while it holds this").push(cause));
+        let shared = Shared::new(clock, limits, KeyPolicy::Plain, stop);
         let ownership = Arc::new(Ownership::new());
         let memory = MemoryPod::new(kafka, &name, Arc::clone(&ownership));
-        let commit_settings = CommitSettings {
-            max_transaction_bytes: 20_000,
-            mark: memory.mark(),
-            rest_per_partition: Duration::from_millis(3),
-        };
-        let committer = CommitActor::new(commit_settings, Box::new(memory.clone()), shared.clone()).start();
-        let ingest = IngestActor::new(IngestParts {
-            entity: Arc::clone(&entity),
-            settings: IngestSettings {
-                max_payload_bytes: MAX_PAYLOAD_BYTES,
-                max_transaction_bytes: 20_000,
-                entity_idle: Duration::from_secs(5),
-                max_active_entities: 1_000,
-                stop_on_expired: false,
-            },
-            shared: shared.clone(),
-            ownership,
+        let ports = Ports {
             source: Box::new(memory.clone()),
             recoveries: Box::new(memory.clone()),
-            committer,
-            arbiters,
-        })
-        .start();
-        let passivated = Arc::clone(&shared.passivated);
-        memory.listen(Box::new(IngestSink::new(ingest.clone(), shared)));
-        Pod { memory, _ingest: ingest, entity, passivated, owned: Vec::new(), name }
+            transactions: Box::new(memory.clone()),
+            ownership,
+        };
+        let settings = RuntimeSettings {
+            max_payload_bytes: MAX_PAYLOAD_BYTES,
+            max_transaction_bytes: 20_000,
+            linger_per_partition: Duration::from_millis(3),
+            offset_metadata: memory.mark(),
+            entity_idle: Duration::from_secs(5),
+            max_active_entities: 1_000,
+            stop_on_expired: false,
+            entity_threads,
+        };
+        let Actors { ingest, sink, .. } = assemble(ports, Arc::clone(&entity), settings, &shared);
+        memory.listen(Box::new(sink));
+        Pod { memory, ingest, entity, state_memory: shared.state_memory, owned: Vec::new(), name }
     }
 
     fn run_recovery(&self) -> bool {
@@ -340,7 +324,7 @@ impl Pod {
             stop_on_expired: false,
             max_payload_bytes: MAX_PAYLOAD_BYTES,
         };
-        self.memory.run_recovery(&self.entity, &settings, &self.passivated)
+        self.memory.run_recovery(&self.entity, &settings, &self.state_memory)
     }
 }
 

@@ -4,17 +4,16 @@
 //! what a `read_committed` reader sees; and over the in-memory twins on one thread, where time stands still, so that a
 //! delay would show.
 
+mod fake;
 mod fragile;
-mod twins;
 
 use std::sync::{Arc, Mutex};
 
-use steward::app::SystemClock;
 use steward::app::client_events::ClientLog;
-use steward::app::pipeline::{Pipeline, PipelineParts, plain};
+use steward::app::pipeline::{Pipeline, PipelineParts, unwrapped};
+use steward::app::{StopCause, SystemClock};
 use steward::config::Config;
 use steward::kafka::admin::topics::Topics;
-use steward::runtime::StopCause;
 
 use crate::support::kafka::{ANY_TIMESTAMP, Kafka, Outgoing, Stored, record};
 use crate::support::names::Names;
@@ -123,9 +122,9 @@ impl Run {
             topics,
             entity: Arc::new(Fragile),
             clock,
-            events: log,
+            client_log: log,
             stop,
-            wrap: plain,
+            wrap: unwrapped,
         });
         Run { kafka, names, pipeline: pipeline.expect("the pipeline starts"), stops }
     }
@@ -153,9 +152,9 @@ impl Run {
     }
 
     fn end(self) {
-        self.pipeline.stop_intake();
+        self.pipeline.stop_ingest();
         wait_until("nothing is open", PATIENCE, || self.pipeline.is_drained());
-        self.pipeline.leave();
+        self.pipeline.leave_group();
         wait_until("the group is left", PATIENCE, || self.pipeline.source_has_ended());
     }
 }

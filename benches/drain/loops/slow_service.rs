@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use steward::app::SystemClock;
 use steward::app::client_events::ClientLog;
-use steward::app::pipeline::{Pipeline, PipelineParts, plain};
+use steward::app::pipeline::{Pipeline, PipelineParts, unwrapped};
 use steward::entity::{CorruptSnapshot, Entity, RawEvent, Rejection};
 use steward::kafka::admin::topics::Topics;
 use steward::ports::Clock as _;
@@ -67,9 +67,9 @@ pub fn run(task: &Task) -> Reported {
         },
         entity: Arc::new(entity),
         clock: Arc::new(SystemClock),
-        events: Arc::new(ClientLog::new(SystemClock)),
+        client_log: Arc::new(ClientLog::new(SystemClock)),
         stop: Arc::new(|stop| panic!("{stop:?}")),
-        wrap: plain,
+        wrap: unwrapped,
     });
     let pipeline = pipeline.expect("the pipeline starts");
     let owned = || {

@@ -11,9 +11,9 @@ use crate::record::{Batch, Offset};
 use crate::runtime::entity_actor::batch_work::KeyRecords;
 
 /// Splits the batches of all partitions.
-pub(super) struct FanOut<E: Entity> {
-    pub(super) entity: Arc<E>,
-    pub(super) max_payload_bytes: u64,
+pub(in crate::runtime) struct FanOut<E: Entity> {
+    pub(in crate::runtime) entity: Arc<E>,
+    pub(in crate::runtime) max_payload_bytes: u64,
 }
 
 /// What the fan-out keeps for a partition from one batch to the next.

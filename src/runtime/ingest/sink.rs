@@ -32,8 +32,7 @@ pub struct IngestSink<E: Entity> {
 }
 
 impl<E: Entity> IngestSink<E> {
-    #[must_use]
-    pub fn new(ingest: Addr<IngestActor<E>>, shared: Shared) -> IngestSink<E> {
+    pub(in crate::runtime) fn new(ingest: Addr<IngestActor<E>>, shared: Shared) -> IngestSink<E> {
         IngestSink { ingest, shared }
     }
 }

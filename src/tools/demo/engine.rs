@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::app::StopCause;
 use crate::app::SystemClock;
 use crate::app::client_events::ClientLog;
 use crate::app::pipeline::{Pipeline, PipelineParts};
@@ -22,7 +23,6 @@ use crate::kafka::reader::partition_reader::{KafkaPartitionReader, ReaderClients
 use crate::kafka::transactions::commit_thread::CommitThread;
 use crate::ports::{Clock, CommitReply, ResetReply, Transactions};
 use crate::record::{Partition, Position, header};
-use crate::runtime::StopCause;
 use crate::service::Service;
 use crate::testing::reference::check::{Expectation, SeenRecords, check};
 use crate::testing::reference::{Model, TopicRecord};
@@ -182,12 +182,13 @@ impl DemoRun {
             topics,
             entity: Arc::new(Service),
             clock: Arc::new(clock),
-            events: Arc::clone(&clients),
+            client_log: Arc::clone(&clients),
             stop: Arc::new(move |stop| {
                 stopped.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(stop);
             }),
             wrap: |transactions, mark| Box::new(RememberedOffsets { transactions, mark, last: Mutex::default() }),
-        })?;
+        })
+        .map_err(|error| error.to_string())?;
         Ok(DemoRun { clock, config, cluster, events, pipeline, clients })
     }
 

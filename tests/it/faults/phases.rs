@@ -13,15 +13,14 @@ use std::time::Duration;
 
 use rdkafka::producer::Producer as _;
 use serde_json::Value;
-use steward::app::SystemClock;
 use steward::app::client_events::ClientLog;
 use steward::app::monitor::Monitor;
-use steward::app::pipeline::{Pipeline, PipelineParts, plain};
+use steward::app::pipeline::{Pipeline, PipelineParts, unwrapped};
+use steward::app::{StopCause, SystemClock};
 use steward::config::Config;
 use steward::entity::{CorruptSnapshot, Entity, RawEvent, Rejection};
 use steward::exit_code::ExitCode;
 use steward::kafka::admin::topics::Topics;
-use steward::runtime::StopCause;
 
 use super::hanging::{open_transaction, with_state};
 use super::stalls::{STALL_MS, vigilant};
@@ -280,9 +279,9 @@ impl Scene {
             topics,
             entity: Arc::clone(&entity),
             clock: Arc::new(SystemClock),
-            events: Arc::new(ClientLog::new(SystemClock)),
+            client_log: Arc::new(ClientLog::new(SystemClock)),
             stop,
-            wrap: plain,
+            wrap: unwrapped,
         });
         Scene { kafka, names, entity, config, pipeline: pipeline.expect("the pipeline starts"), stops }
     }
@@ -332,9 +331,9 @@ impl Scene {
             let committed = self.kafka.committed(&self.names.group, &self.names.input);
             committed.iter().zip(positions).all(|(committed, right)| at_least(committed, right))
         });
-        self.pipeline.stop_intake();
+        self.pipeline.stop_ingest();
         wait_until("nothing is open", PATIENCE, || self.pipeline.is_drained());
-        self.pipeline.leave();
+        self.pipeline.leave_group();
         wait_until("the group is left", Duration::from_secs(30), || self.pipeline.source_has_ended());
     }
 }

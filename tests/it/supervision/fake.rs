@@ -4,19 +4,15 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use actix::{Actor, Addr};
-use steward::engine::budget::Budget;
-use steward::engine::commit::GroupCommitSettings as CommitSettings;
+use actix::Addr;
 use steward::engine::ownership::Ownership;
 use steward::engine::recovery::{RecoverySettings, Topic};
-use steward::observability::log_events::{LogEvent as _, LostWriteRepaired};
-use steward::observability::stats::{Sample, Stats, Window};
-use steward::observability::status::Status;
-use steward::ports::Clock;
+use steward::observability::log_events::{KeyPolicy, LogEvent as _, LostWriteRepaired};
+use steward::observability::stats::{Sample, Window};
 use steward::record::{Partition, Position};
-use steward::runtime::committer::CommitActor;
-use steward::runtime::ingest::{IngestActor, IngestParts, IngestSettings, IngestSink};
-use steward::runtime::{OpenBatchCount, Shared, StopCause};
+use steward::runtime::assemble::{Actors, Ports, RuntimeSettings, assemble};
+use steward::runtime::ingest::IngestActor;
+use steward::runtime::{MemoryLimits, Shared, StopCause};
 use steward::testing::memory::{InjectedOutcome, MemoryKafka, MemoryPod, MemoryRecord};
 
 use super::fragile::{
@@ -325,39 +321,29 @@ impl Pod {
         let kafka = MemoryKafka::new(1, "in", "group");
         let stops = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&stops);
-        let shared = Shared {
-            keys: Arc::new(steward::observability::log_events::KeyPolicy::Plain),
-            stats: Arc::new(Stats::new()),
-            status: Arc::new(Status::new(clock.now())),
-            clock,
-            in_flight: Budget::new(1 << 24),
-            open_batches: OpenBatchCount::default(),
-            passivated: Budget::new(1 << 24),
-            stop: Arc::new(move |stop| told.lock().expect("nobody panics while holding this").push(stop)),
-        };
+        let limits = MemoryLimits { in_flight_bytes: 1 << 24, state_bytes: 1 << 24 };
+        let stop = Arc::new(move |cause| told.lock().expect("nobody panics while holding this").push(cause));
+        let shared = Shared::new(clock, limits, KeyPolicy::Plain, stop);
         let ownership = Arc::new(Ownership::new());
         let memory = MemoryPod::new(&kafka, "pod", Arc::clone(&ownership));
-        let settings =
-            CommitSettings { max_transaction_bytes: 1 << 20, mark: memory.mark(), rest_per_partition: Duration::ZERO };
-        let committer = CommitActor::new(settings, Box::new(memory.clone()), shared.clone()).start();
-        let ingest = IngestActor::new(IngestParts {
-            entity: Arc::new(Fragile),
-            settings: IngestSettings {
-                max_payload_bytes: 1_000,
-                max_transaction_bytes: 20_000,
-                entity_idle: Duration::from_secs(3_600),
-                max_active_entities: 1_000,
-                stop_on_expired: false,
-            },
-            shared: shared.clone(),
-            ownership,
+        let ports = Ports {
             source: Box::new(memory.clone()),
             recoveries: Box::new(memory.clone()),
-            committer,
-            arbiters: Vec::new(),
-        })
-        .start();
-        memory.listen(Box::new(IngestSink::new(ingest.clone(), shared.clone())));
+            transactions: Box::new(memory.clone()),
+            ownership,
+        };
+        let settings = RuntimeSettings {
+            max_payload_bytes: 1_000,
+            max_transaction_bytes: 1 << 20,
+            linger_per_partition: Duration::ZERO,
+            offset_metadata: memory.mark(),
+            entity_idle: Duration::from_secs(3_600),
+            max_active_entities: 1_000,
+            stop_on_expired: false,
+            entity_threads: Vec::new(),
+        };
+        let Actors { ingest, sink, .. } = assemble(ports, Arc::new(Fragile), settings, &shared);
+        memory.listen(Box::new(sink));
         Pod { kafka, memory, shared, stops, settles: 0, _ingest: ingest }
     }
 
@@ -403,7 +389,7 @@ impl Pod {
             stop_on_expired: false,
             max_payload_bytes: 1_000,
         };
-        self.memory.run_recovery(&Arc::new(Fragile), &settings, &self.shared.passivated)
+        self.memory.run_recovery(&Arc::new(Fragile), &settings, &self.shared.state_memory)
     }
 
     fn states(&self) -> Vec<(String, String)> {

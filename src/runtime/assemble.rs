@@ -1,0 +1,89 @@
+//! Owns the construction of the actors: wires them to each other and to the ports. The service, the simulation, the test
+//! harnesses and the benchmarks all start the actors here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context};
+
+use crate::engine::commit::GroupCommitSettings;
+use crate::engine::commit::transaction::OffsetMetadata;
+use crate::engine::ownership::Ownership;
+use crate::entity::Entity;
+use crate::ports::{EventSource, Recoveries, Transactions};
+use crate::runtime::Shared;
+use crate::runtime::committer::CommitActor;
+use crate::runtime::entity_pool::EntityPool;
+use crate::runtime::ingest::fan_out::FanOut;
+use crate::runtime::ingest::{IngestActor, IngestParts, IngestSettings, IngestSink};
+
+/// What the actors reach outside the process through.
+pub struct Ports {
+    pub source: Box<dyn EventSource>,
+    pub recoveries: Box<dyn Recoveries>,
+    pub transactions: Box<dyn Transactions>,
+    /// Shared with the source and the transactions.
+    pub ownership: Arc<Ownership>,
+}
+
+pub struct RuntimeSettings {
+    /// An event with a larger value is rejected.
+    pub max_payload_bytes: u64,
+    /// Content of one transaction. A batch is never split, so one batch may exceed it.
+    pub max_transaction_bytes: u64,
+    /// Wait between a commit and the next transaction, for each partition of the commit.
+    pub linger_per_partition: Duration,
+    /// Identifies the transactions of this process in the metadata of the committed offsets.
+    pub offset_metadata: OffsetMetadata,
+    /// An entity without events for longer is passivated.
+    pub entity_idle: Duration,
+    /// Entities that are actors at the same time. Above this limit every idle actor is passivated at once.
+    pub max_active_entities: usize,
+    /// Whether the process ends if events expired unread.
+    pub stop_on_expired: bool,
+    /// The threads of the entities. Empty: entities run on the current thread.
+    pub entity_threads: Vec<ArbiterHandle>,
+}
+
+/// The running actors.
+pub struct Actors<E: Entity> {
+    pub ingest: Addr<IngestActor<E>>,
+    pub committer: Addr<CommitActor>,
+    /// Takes the events of the source.
+    pub sink: IngestSink<E>,
+}
+
+/// Starts the actors on the current thread, which runs an actix system. The caller then lets the source send its events
+/// to the sink.
+pub fn assemble<E: Entity>(ports: Ports, entity: Arc<E>, settings: RuntimeSettings, shared: &Shared) -> Actors<E> {
+    let Ports { source, recoveries, transactions, ownership } = ports;
+    let max_payload_bytes = settings.max_payload_bytes;
+    let commit_settings = GroupCommitSettings {
+        max_transaction_bytes: settings.max_transaction_bytes,
+        mark: settings.offset_metadata,
+        rest_per_partition: settings.linger_per_partition,
+    };
+    let ingest_settings = IngestSettings {
+        max_transaction_bytes: settings.max_transaction_bytes,
+        entity_idle: settings.entity_idle,
+        stop_on_expired: settings.stop_on_expired,
+    };
+    let entities =
+        EntityPool::new(&entity, settings.entity_threads, max_payload_bytes, settings.max_active_entities, shared);
+    // Each of the two actors sends to the other. The context has an address before its actor exists.
+    let ingest_context = Context::<IngestActor<E>>::new();
+    let invalidated = ingest_context.address().recipient();
+    let committer = CommitActor::new(commit_settings, transactions, shared.clone(), invalidated).start();
+    let ingest = ingest_context.run(IngestActor::new(IngestParts {
+        settings: ingest_settings,
+        shared: shared.clone(),
+        ownership,
+        source,
+        recoveries,
+        committer: committer.clone(),
+        fan_out: FanOut { entity, max_payload_bytes },
+        entities,
+    }));
+    let sink = IngestSink::new(ingest.clone(), shared.clone());
+    Actors { ingest, committer, sink }
+}
