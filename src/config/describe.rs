@@ -1,48 +1,39 @@
-//! The configuration in force, for `steward config check`: TOML that could be loaded again, but for the secrets.
+//! The configuration in force, for `steward config check`: TOML that can be loaded again, except for the secrets.
 
 use std::fmt::Write as _;
 
-use crate::config::keys::{
-    ValueKind, {self},
-};
-use crate::config::{Effective, rules};
+use crate::config::keys::ValueKind;
+use crate::config::{Effective, keys};
 
 impl Effective {
-    /// Renders every key with its value and where that comes from. A secret shows as `"[secret]"`, a key without a
+    /// Renders every key with its value and the value's origin. A secret is rendered as `"[secret]"`, a key without a
     /// value as a comment.
     #[must_use]
     pub fn describe(&self) -> String {
-        let values = rules::values(&self.config);
+        let values = self.values();
         let mut text = String::new();
-        let mut section = "";
-        for key in keys::KEYS {
-            let (parent, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
-            if parent != section {
-                // The properties belong to the section that ends here.
-                self.describe_properties(section, &mut text);
-                section = parent;
-                heading(section, &mut text);
-            }
-            let origin = self.origin(key.path);
-            let value = match key.kind {
-                // What was read from a secret's file is the file's, and is shown there.
-                ValueKind::Secret if !origin.is_given() => None,
-                ValueKind::Secret => Some("\"[secret]\"".to_owned()),
-                ValueKind::Number | ValueKind::Flag | ValueKind::Text | ValueKind::File | ValueKind::Word(_) => {
-                    values.get(key.path).map(ToString::to_string)
+        for section in keys::SECTIONS {
+            heading(section.name, &mut text);
+            for key in section.keys {
+                let (_, name) = key.section_and_name();
+                let origin = self.origin(key.path);
+                // A secret that was read from a file is a value of the key that names the file.
+                let has_value = key.kind != ValueKind::Secret || origin.is_given();
+                match values.get(key.path).filter(|_| has_value) {
+                    Some(value) => line(&mut text, format_args!("{name} = {value} # {origin}")),
+                    None => line(&mut text, format_args!("# {name} is not set")),
                 }
-            };
-            match value {
-                Some(value) => line(&mut text, format_args!("{name} = {value} # {origin}")),
-                None => line(&mut text, format_args!("# {name} is not set")),
+            }
+            if section.name == "kafka.security" {
+                self.describe_properties(&mut text);
             }
         }
         text
     }
 
-    fn describe_properties(&self, section: &str, text: &mut String) {
+    fn describe_properties(&self, text: &mut String) {
         let properties = &self.config.kafka.properties;
-        if section != "kafka.security" || properties.is_empty() {
+        if properties.is_empty() {
             return;
         }
         heading(keys::PROPERTIES, text);
@@ -62,5 +53,5 @@ fn heading(section: &str, text: &mut String) {
 }
 
 fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
-    writeln!(text, "{content}").expect("a String takes everything");
+    writeln!(text, "{content}").expect("writing to a String never fails");
 }

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, told so that the reader can put it right without looking anything up.
+//! The mistakes of a configuration. Each one states everything that is needed to correct it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,21 +6,16 @@ use std::path::PathBuf;
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read at all.
+    /// The file cannot be read.
     #[error("cannot read the configuration file {}: {source}; name a TOML file in UTF-8 with --config or STEWARD_CONFIG", path.display())]
-    Unreadable {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// All mistakes that were found, in the order of [`crate::config::keys::KEYS`]; those without a known key come last.
+    Unreadable { path: PathBuf, source: std::io::Error },
+    /// All mistakes that were found, in the order of [`crate::config::keys::all`]; those without a known key come last.
     #[error("{}", listed(.0))]
     Invalid(Vec<Mistake>),
 }
 
 impl ConfigError {
-    /// The mistakes, none where the file could not be read.
+    /// The mistakes; none if the file could not be read.
     #[must_use]
     pub fn mistakes(&self) -> &[Mistake] {
         match self {
@@ -39,11 +34,10 @@ fn listed(mistakes: &[Mistake]) -> String {
 /// One mistake: `key = found (origin): what is allowed; what to do`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
-    /// The key, such as `limits.max_payload_bytes`; where there is none to name, the place.
+    /// The key, such as `limits.max_payload_bytes`; `the file` if there is no key to name.
     pub key: String,
-    /// The value, as TOML. Absent where there is none, where it is a secret, and where it might be one.
+    /// The value, as TOML. `None` if there is none, if it is a secret, or if it might be one.
     pub found: Option<String>,
-    /// Where the value comes from.
     pub origin: ValueOrigin,
     /// What is wrong, or what is allowed.
     pub problem: String,
@@ -65,25 +59,23 @@ impl fmt::Display for Mistake {
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueOrigin {
-    /// Nobody gave it.
+    /// Not given.
     Default,
-    /// Nobody gave it, and the default had to make room for another key.
+    /// Not given, and the default was adapted to the value of this key.
     Follows(&'static str),
-    /// The file.
     File {
-        /// Its name.
         name: String,
         /// Counted from 1.
         line: usize,
         /// In characters, counted from 1.
         column: usize,
     },
-    /// A variable of the environment.
+    /// An environment variable.
     Variable(String),
 }
 
 impl ValueOrigin {
-    /// Whether somebody gave the value.
+    /// Whether the value was given in the file or in a variable.
     #[must_use]
     pub fn is_given(&self) -> bool {
         match self {

@@ -1,64 +1,86 @@
-//! The section `[kafka]`: who this process is, and how it reaches the brokers.
+//! Owns the sections `[kafka]` and `[kafka.security]`: the identity of this process, and its connection to the brokers.
 //!
-//! Architecture invariant: the client library is not known here. Settings are plain values; turning them into client
-//! properties is the business of whoever opens connections.
+//! Absent on purpose: the client library. Settings are plain values here; `kafka::client` turns them into client
+//! properties.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, Serializer};
-use validator::Validate;
 
-/// The longest name of a topic, of a static member and thus of an instance, in bytes. KafkaConfig's own limit.
+use crate::config::keys::{config_section, config_words};
+
+/// Longest name of a topic or a static member, and so of an instance, in bytes. Kafka's own limit.
 pub const MAX_NAME_BYTES: usize = 249;
 
-/// The brokers, the group and the topics.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Validate)]
-#[serde(deny_unknown_fields, default)]
-pub struct KafkaConfig {
-    /// Comma-separated `host:port`.
-    pub bootstrap_servers: String,
-    /// The consumer group.
-    pub group_id: String,
-    /// This process among its siblings: configuration, else `POD_NAME`, else host name and process id.
-    pub instance_name: Option<String>,
-    /// Whether the instance name is also the group's static member id.
-    pub static_membership: bool,
-    /// Events.
-    pub topic: String,
-    /// Snapshots.
-    pub state_topic: String,
-    /// Events that were not applied.
-    pub dlq_topic: String,
-    /// Whether missing state and DLQ topics are created.
-    pub create_topics: bool,
-    /// How long the start waits for the input topic to be there.
-    #[validate(range(min = 0, max = 3_600_000))]
-    pub topic_wait_ms: u64,
-    /// A member that is silent for longer is put out of the group.
-    #[validate(range(min = 1_000, max = 3_600_000))]
-    pub session_timeout_ms: u64,
-    /// How often the member tells the group that it lives.
-    #[validate(range(min = 50, max = 1_200_000))]
-    pub heartbeat_interval_ms: u64,
-    /// A process that does not poll for longer leaves the group.
-    #[validate(range(min = 1_000, max = 86_400_000))]
-    pub max_poll_interval_ms: u64,
-    /// The coordinator aborts a transaction that is open for longer. Brokers allow 900,000 unless told otherwise.
-    #[validate(range(min = 1_000, max = 900_000))]
-    pub transaction_timeout_ms: u64,
-    /// TLS and SASL.
-    pub security: SecurityConfig,
-    /// Further librdkafka properties; [`crate::config::properties`] tells which client each of them is for.
-    pub properties: BTreeMap<String, String>,
+config_section! {
+    /// The brokers, the consumer group and the topics.
+    #[section("kafka")]
+    #[derive(Debug)]
+    pub struct KafkaConfig {
+        /// Addresses of brokers. One broker that responds is enough; with two, one can be down at the start.
+        #[key(text(Servers))]
+        pub bootstrap_servers: String = "localhost:9092".into(),
+        /// The consumer group. Its processes share the partitions, and the state belongs to the group.
+        #[key(text(Free), also = "no white space at the ends")]
+        pub group_id: String = "steward".into(),
+        /// Name of this process within its group: the same after a restart, different in each process. If not set: the
+        /// variable `POD_NAME`, else host name and process id. `{group_id}-{instance name}` is the transactional id, so
+        /// that a newer process of the same name fences an older one.
+        #[key(text(Name), example = "\"steward-0\"")]
+        pub instance_name: Option<String> = None,
+        /// Whether the instance name is also the static member id (`group.instance.id`). A restart within the session
+        /// timeout then causes no rebalance. But a static member does not leave the group when it stops: scaling in
+        /// waits until the session expires. Needs `kafka.instance_name` or `POD_NAME`.
+        #[key(flag)]
+        pub static_membership: bool = false,
+        /// Input topic with the events. It has to exist.
+        #[key(text(Name), also = "different from the other topics")]
+        pub topic: String = "services".into(),
+        /// State topic with the snapshots.
+        #[key(text(Name), also = "different from the other topics")]
+        pub state_topic: String = "services.state".into(),
+        /// DLQ topic with the rejected events.
+        #[key(text(Name), also = "different from the other topics")]
+        pub dlq_topic: String = "services.dlq".into(),
+        /// Whether the start creates a missing state or DLQ topic, with as many partitions and replicas as the input
+        /// topic.
+        #[key(flag)]
+        pub create_topics: bool = true,
+        /// Longest time that the start waits for the input topic to exist.
+        #[key(number(0..=3_600_000, "ms"))]
+        pub topic_wait_ms: u64 = 60_000,
+        /// Time without a heartbeat after which the group gives the partitions of this process to other members: how
+        /// long a crash goes unnoticed. Brokers accept 6000 to 1800000 unless `group.min.session.timeout.ms` and
+        /// `group.max.session.timeout.ms` allow more.
+        #[key(number(1_000..=3_600_000, "ms"), also = "below `max_poll_interval_ms`")]
+        pub session_timeout_ms: u64 = 10_000,
+        /// Time between two heartbeats to the group. The response to a heartbeat also announces a rebalance, so a short
+        /// interval makes a handover quick.
+        #[key(number(50..=1_200_000, "ms"), also = "below a third of `session_timeout_ms`")]
+        pub heartbeat_interval_ms: u64 = 300,
+        /// Time without a poll after which this process leaves the group. It protects the group from a process that
+        /// hangs. If not set: twice the session timeout, if the session timeout is 60000 or more.
+        #[key(number(1_000..=86_400_000, "ms"), also = "above `session_timeout_ms`")]
+        pub max_poll_interval_ms: u64 = 60_000,
+        /// Time after which the brokers abort an open transaction. The next owner of a crashed process's partitions waits
+        /// that long in the worst case, and 10 s more. Brokers accept at most 900000 by default.
+        #[key(number(1_000..=900_000, "ms"))]
+        pub transaction_timeout_ms: u64 = 10_000,
+        #[not_a_key]
+        pub security: SecurityConfig,
+        #[not_a_key]
+        /// Further librdkafka properties; [`crate::config::properties`] lists the client that each of them is for.
+        pub properties: BTreeMap<String, String>,
+    }
 }
 
 impl KafkaConfig {
-    /// Names this process among its siblings: the configured name, else the pod's, else host name and process id.
+    /// The name of this process within its group: the configured name, else the pod's, else host name and process id.
     ///
-    /// An empty pod name counts as none. Characters that KafkaConfig does not allow in a member's name become `-`; the host
-    /// name is cut where the whole would exceed [`MAX_NAME_BYTES`], the process id never is.
+    /// An empty pod name counts as none. Characters that Kafka does not allow in a member's name become `-`. The host
+    /// name is cut if the result would exceed [`MAX_NAME_BYTES`]; the process id is never cut.
     #[must_use]
     pub fn instance(&self, pod_name: Option<&str>, host_name: &str, process_id: u32) -> String {
         let given = self.instance_name.as_deref().or(pod_name.filter(|name| !name.is_empty()));
@@ -78,7 +100,7 @@ impl KafkaConfig {
     }
 }
 
-/// Whether KafkaConfig takes this as the name of a topic or of a static member.
+/// Whether Kafka allows this as the name of a topic or a static member.
 pub(super) fn is_legal_name(name: &str) -> bool {
     let legal_bytes = name.bytes().all(is_legal_byte);
     (1..=MAX_NAME_BYTES).contains(&name.len()) && legal_bytes && name != "." && name != ".."
@@ -93,32 +115,49 @@ fn legal(name: &str, max_bytes: usize) -> String {
     name.chars().map(legal).take(max_bytes).collect()
 }
 
-/// TLS and SASL. A secret is given directly or, better, as a file.
-#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SecurityConfig {
-    /// `plaintext`, `tls`, `sasl_plaintext` or `sasl_tls`.
-    pub protocol: SecurityProtocol,
-    /// `plain`, `scram-sha-256`, `scram-sha-512` or `oauthbearer`.
-    pub sasl_mechanism: Option<SaslMechanism>,
-    /// SASL user name.
-    pub username: Option<String>,
-    /// SASL password. After loading it holds the content of `password_file`, where that is given.
-    pub password: Option<Secret>,
-    /// A file that holds the SASL password.
-    pub password_file: Option<PathBuf>,
-    /// A file that holds the OAUTHBEARER token (a JWT), read again whenever a new one is due.
-    pub oauth_token_file: Option<PathBuf>,
-    /// PEM file with the authorities that brokers' certificates are checked against.
-    pub ca_file: Option<PathBuf>,
-    /// PEM file with the client's certificate.
-    pub certificate_file: Option<PathBuf>,
-    /// PEM file with the client's key.
-    pub key_file: Option<PathBuf>,
-    /// Password of the client's key. After loading it holds the content of `key_password_file`, where that is given.
-    pub key_password: Option<Secret>,
-    /// A file that holds the password of the client's key.
-    pub key_password_file: Option<PathBuf>,
+config_section! {
+    /// TLS and SASL. Secrets are safer in files than in this file or in variables.
+    #[section("kafka.security")]
+    pub struct SecurityConfig {
+        /// How the connection to the brokers is protected; the names are Kafka's own. `ssl` and `sasl_ssl` use TLS and
+        /// need a build with the feature `tls`.
+        #[key(word(SecurityProtocol))]
+        pub protocol: SecurityProtocol = SecurityProtocol::Plaintext,
+        /// How this process authenticates with SASL, for `sasl_plaintext` and `sasl_ssl`. All but `plain` need a build
+        /// with the feature `tls`.
+        #[key(word(SaslMechanism), example = "\"scram-sha-512\"")]
+        pub sasl_mechanism: Option<SaslMechanism> = None,
+        /// User name, for `plain`, `scram-sha-256` and `scram-sha-512`.
+        #[key(text(Free), example = "\"steward\"")]
+        pub username: Option<String> = None,
+        // After loading, the content of `password_file`, if that is given.
+        /// Password, for `plain`, `scram-sha-256` and `scram-sha-512`. Use `password_file` if possible.
+        #[key(secret, also = "not together with `password_file`", example = "\"better in a file\"")]
+        pub password: Option<Secret> = None,
+        /// File that holds the password. A line break at its end does not count.
+        #[key(file(Secret), example = "\"/etc/steward/password\"")]
+        pub password_file: Option<PathBuf> = None,
+        /// File that holds the token, a JWT, for `oauthbearer`. It is read again whenever the token is about to expire.
+        #[key(file(Secret), example = "\"/var/run/secrets/kafka/token\"")]
+        pub oauth_token_file: Option<PathBuf> = None,
+        /// Certificates of the authorities that the brokers' certificates are checked against. If not set: those of the
+        /// system.
+        #[key(file(Pem), example = "\"/etc/steward/ca.pem\"")]
+        pub ca_file: Option<PathBuf> = None,
+        /// Certificate of this client, if the brokers require one.
+        #[key(file(Pem), also = "with `key_file`", example = "\"/etc/steward/client.pem\"")]
+        pub certificate_file: Option<PathBuf> = None,
+        /// Private key of this client.
+        #[key(file(Pem), also = "with `certificate_file`", example = "\"/etc/steward/client.key\"")]
+        pub key_file: Option<PathBuf> = None,
+        // After loading, the content of `key_password_file`, if that is given.
+        /// Password of the private key. Use `key_password_file` if possible.
+        #[key(secret, also = "not together with `key_password_file`", example = "\"better in a file\"")]
+        pub key_password: Option<Secret> = None,
+        /// File that holds the password of the private key.
+        #[key(file(Secret), example = "\"/etc/steward/client.key.password\"")]
+        pub key_password_file: Option<PathBuf> = None,
+    }
 }
 
 impl fmt::Debug for SecurityConfig {
@@ -127,19 +166,14 @@ impl fmt::Debug for SecurityConfig {
     }
 }
 
-/// How the connection is protected.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SecurityProtocol {
-    /// Neither.
-    #[default]
-    Plaintext,
-    /// TLS.
-    Tls,
-    /// SASL over plain text.
-    SaslPlaintext,
-    /// SASL over TLS.
-    SaslTls,
+config_words! {
+    /// How the connection to the brokers is protected.
+    pub enum SecurityProtocol {
+        Plaintext = "plaintext",
+        Tls = "tls",
+        SaslPlaintext = "sasl_plaintext",
+        SaslTls = "sasl_tls",
+    }
 }
 
 impl SecurityProtocol {
@@ -152,7 +186,7 @@ impl SecurityProtocol {
         }
     }
 
-    /// Whether the client proves who it is with SASL.
+    /// Whether the client authenticates with SASL.
     #[must_use]
     pub fn uses_sasl(self) -> bool {
         match self {
@@ -162,35 +196,28 @@ impl SecurityProtocol {
     }
 }
 
-/// How the client proves who it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SaslMechanism {
-    /// PLAIN.
-    Plain,
-    /// SCRAM-SHA-256.
-    #[serde(rename = "scram-sha-256")]
-    ScramSha256,
-    /// SCRAM-SHA-512.
-    #[serde(rename = "scram-sha-512")]
-    ScramSha512,
-    /// OAUTHBEARER.
-    Oauthbearer,
+config_words! {
+    /// How the client authenticates with SASL.
+    pub enum SaslMechanism {
+        Plain = "plain",
+        ScramSha256 = "scram-sha-256",
+        ScramSha512 = "scram-sha-512",
+        Oauthbearer = "oauthbearer",
+    }
 }
 
-/// A string that never shows itself: not in `Debug`, and not when it is serialised.
+/// A string that neither `Debug` nor serialisation shows.
 #[derive(Clone, PartialEq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps the secret.
     #[must_use]
     pub fn new(secret: impl Into<String>) -> Secret {
         Secret(secret.into())
     }
 
-    /// The secret itself, for the client library alone.
+    /// The secret itself, only for the client library.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -206,27 +233,5 @@ impl fmt::Debug for Secret {
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str("[secret]")
-    }
-}
-
-impl Default for KafkaConfig {
-    fn default() -> KafkaConfig {
-        KafkaConfig {
-            bootstrap_servers: "localhost:9092".into(),
-            group_id: "steward".into(),
-            instance_name: None,
-            static_membership: false,
-            topic: "services".into(),
-            state_topic: "services.state".into(),
-            dlq_topic: "services.dlq".into(),
-            create_topics: true,
-            topic_wait_ms: 60_000,
-            session_timeout_ms: 10_000,
-            heartbeat_interval_ms: 300,
-            max_poll_interval_ms: 60_000,
-            transaction_timeout_ms: 10_000,
-            security: SecurityConfig::default(),
-            properties: BTreeMap::new(),
-        }
     }
 }

@@ -1,110 +1,298 @@
-//! The flat list of all keys, in the order of `config.toml`, and what kind of value each of them takes.
+//! Owns the declaration of configuration keys: one entry per key, from which everything else about the key follows.
 //!
-//! Ranges stand at the fields, rules between keys in `rules`. A test holds this list, the fields, `config.toml` and
-//! the documentation together.
+//! [`config_section!`] turns the declaration of a section into its struct, its defaults and its [`Section`], the list of
+//! its keys. Parsing, ranges, error messages and `steward config check` read that list. A test writes `config.toml`, the
+//! tables of `docs/configuration.md` and the chart's schema from it, and fails if they differ. A new key is one entry,
+//! and its use. Rules between keys are code, in `rules`.
+
+use std::fmt;
+
+use crate::config::{kafka, sections};
+
+/// One section of the file.
+#[derive(Debug)]
+pub struct Section {
+    /// Such as `kafka.security`.
+    pub name: &'static str,
+    /// What the section is about.
+    pub meaning: &'static str,
+    /// Its keys, in the order of `config.toml`.
+    pub keys: &'static [ConfigKey],
+}
 
 /// One key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct ConfigKey {
     /// Such as `kafka.security.protocol`.
     pub path: &'static str,
-    /// What it takes.
+    /// The values that it accepts, whatever the other keys hold.
     pub kind: ValueKind,
+    /// What else is required of a value, usually in relation to another key.
+    pub also: Option<&'static str>,
+    /// A value for `config.toml`, as TOML, if the key has no default.
+    pub example: Option<&'static str>,
+    /// What the value is and what it protects, in Markdown.
+    pub meaning: &'static str,
 }
 
-/// What a key takes.
+/// The values that a key accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueKind {
-    /// A whole number of at least 0.
-    Number,
+    /// A whole number.
+    Number {
+        /// Smallest value.
+        min: u64,
+        /// Largest value.
+        max: u64,
+        /// What is counted, such as `ms`.
+        unit: &'static str,
+    },
     /// `true` or `false`.
     Flag,
-    /// A string.
-    Text,
+    /// A string that is not empty.
+    Text(TextFormat),
     /// The path of a file.
-    File,
+    File(FileContent),
     /// One of these words.
     Word(&'static [&'static str]),
     /// A string that is never shown.
     Secret,
 }
 
-/// The table whose keys are librdkafka's, not ours.
-pub const PROPERTIES: &str = "kafka.properties";
+/// What a text has to look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextFormat {
+    /// Anything.
+    Free,
+    /// A name that Kafka allows for topics and members.
+    Name,
+    /// `host:port`, separated by commas.
+    Servers,
+    /// The grammar of [`crate::config::log_level`].
+    LogLevel,
+}
 
-/// All keys but those of [`PROPERTIES`].
-pub const KEYS: &[ConfigKey] = &[
-    key("kafka.bootstrap_servers", ValueKind::Text),
-    key("kafka.group_id", ValueKind::Text),
-    key("kafka.instance_name", ValueKind::Text),
-    key("kafka.static_membership", ValueKind::Flag),
-    key("kafka.topic", ValueKind::Text),
-    key("kafka.state_topic", ValueKind::Text),
-    key("kafka.dlq_topic", ValueKind::Text),
-    key("kafka.create_topics", ValueKind::Flag),
-    key("kafka.topic_wait_ms", ValueKind::Number),
-    key("kafka.session_timeout_ms", ValueKind::Number),
-    key("kafka.heartbeat_interval_ms", ValueKind::Number),
-    key("kafka.max_poll_interval_ms", ValueKind::Number),
-    key("kafka.transaction_timeout_ms", ValueKind::Number),
-    key("kafka.security.protocol", ValueKind::Word(&["plaintext", "tls", "sasl_plaintext", "sasl_tls"])),
-    key("kafka.security.sasl_mechanism", ValueKind::Word(&["plain", "scram-sha-256", "scram-sha-512", "oauthbearer"])),
-    key("kafka.security.username", ValueKind::Text),
-    key("kafka.security.password", ValueKind::Secret),
-    key("kafka.security.password_file", ValueKind::File),
-    key("kafka.security.oauth_token_file", ValueKind::File),
-    key("kafka.security.ca_file", ValueKind::File),
-    key("kafka.security.certificate_file", ValueKind::File),
-    key("kafka.security.key_file", ValueKind::File),
-    key("kafka.security.key_password", ValueKind::Secret),
-    key("kafka.security.key_password_file", ValueKind::File),
-    key("limits.max_payload_bytes", ValueKind::Number),
-    key("limits.max_in_flight_bytes", ValueKind::Number),
-    key("limits.max_batch_records", ValueKind::Number),
-    key("limits.max_transaction_bytes", ValueKind::Number),
-    key("limits.max_state_bytes", ValueKind::Number),
-    key("limits.entity_idle_ms", ValueKind::Number),
-    key("limits.max_active_entities", ValueKind::Number),
-    key("recovery.look_back_records", ValueKind::Number),
-    key("recovery.verify_max_records", ValueKind::Number),
-    key("recovery.on_expired", ValueKind::Word(&["continue", "stop"])),
-    key("recovery.adopt_group", ValueKind::Flag),
-    key("recovery.max_parallel_partitions", ValueKind::Number),
-    key("guards.unchecked", ValueKind::Word(&["refuse", "allow"])),
-    key("shutdown.drain_timeout_ms", ValueKind::Number),
-    key("shutdown.revoke_drain_ms", ValueKind::Number),
-    key("health.file", ValueKind::File),
-    key("health.ready_settle_ms", ValueKind::Number),
-    key("health.stall_timeout_ms", ValueKind::Number),
-    key("health.join_timeout_ms", ValueKind::Number),
-    key("log.format", ValueKind::Word(&["auto", "json", "text"])),
-    key("log.level", ValueKind::Text),
-    key("log.stats_interval_ms", ValueKind::Number),
-    key("log.keys", ValueKind::Word(&["plain", "hashed", "omitted"])),
-    key("log.key_hash_secret_file", ValueKind::File),
-    key("runtime.entity_threads", ValueKind::Number),
+/// What a file has to hold at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileContent {
+    /// Nothing: the process writes the file.
+    Written,
+    /// One line of UTF-8.
+    Secret,
+    /// A secret that protects data which anyone with a log can try to guess: one line of at least this many bytes.
+    LongSecret(usize),
+    /// A PEM block.
+    Pem,
+}
+
+/// Every section, in the order of `config.toml`.
+pub const SECTIONS: &[&Section] = &[
+    &kafka::KafkaConfig::SECTION,
+    &kafka::SecurityConfig::SECTION,
+    &sections::LimitsConfig::SECTION,
+    &sections::RecoveryConfig::SECTION,
+    &sections::GuardsConfig::SECTION,
+    &sections::ShutdownConfig::SECTION,
+    &sections::HealthConfig::SECTION,
+    &sections::LogConfig::SECTION,
+    &sections::RuntimeConfig::SECTION,
 ];
 
-const fn key(path: &'static str, kind: ValueKind) -> ConfigKey {
-    ConfigKey { path, kind }
+/// The section whose keys are properties of librdkafka. It follows `kafka.security`.
+pub const PROPERTIES: &str = "kafka.properties";
+
+/// Declares a section: the struct, its `Default`, and `SECTION`.
+///
+/// Reads like the struct that it makes. The doc comment of a field is the documentation of the key. The attribute
+/// `#[key(...)]` names the values that are allowed: `number(min..=max, unit)`, `flag`, `text(format)`,
+/// `file(content)`, `word(enum)` or `secret`; then `also`, further conditions, and `example`, for keys without a default.
+/// Fields after the keys that are marked `#[not_a_key]` hold nested sections and values that are not read from the file.
+macro_rules! config_section {
+    (
+        $(#[doc = $about:literal])+
+        #[section($section:literal)]
+        $(#[$struct_attribute:meta])*
+        pub struct $name:ident {
+            $(
+                $(#[doc = $meaning:literal])+
+                #[key(
+                    $kind:ident $(($($argument:tt)+))?
+                    $(, also = $also:literal)?
+                    $(, example = $example:literal)?
+                )]
+                pub $field:ident: $type:ty = $default:expr,
+            )+
+            $(
+                #[not_a_key]
+                $(#[$plain_attribute:meta])*
+                pub $plain:ident: $plain_type:ty,
+            )*
+        }
+    ) => {
+        $(#[doc = $about])+
+        $(#[$struct_attribute])*
+        #[derive(Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name {
+            $(
+                $(#[doc = $meaning])+
+                pub $field: $type,
+            )+
+            $(
+                $(#[$plain_attribute])*
+                pub $plain: $plain_type,
+            )*
+        }
+
+        impl Default for $name {
+            fn default() -> $name {
+                $name { $($field: $default,)+ $($plain: Default::default(),)* }
+            }
+        }
+
+        impl $name {
+            /// Name, meaning and keys.
+            pub(super) const SECTION: $crate::config::keys::Section = $crate::config::keys::Section {
+                name: $section,
+                meaning: concat!($($about),+).trim_ascii(),
+                keys: &[$(
+                    $crate::config::keys::ConfigKey {
+                        path: concat!($section, ".", stringify!($field)),
+                        kind: $crate::config::keys::value_kind!($kind $(($($argument)+))?),
+                        also: $crate::config::keys::optional!($($also)?),
+                        example: $crate::config::keys::optional!($($example)?),
+                        meaning: concat!($($meaning),+).trim_ascii(),
+                    },
+                )+],
+            };
+        }
+    };
+}
+pub(super) use config_section;
+
+/// The [`ValueKind`] for the words of `#[key(...)]`.
+macro_rules! value_kind {
+    (number($min:literal..=$max:literal, $unit:literal)) => {
+        $crate::config::keys::ValueKind::Number { min: $min, max: $max, unit: $unit }
+    };
+    (flag) => {
+        $crate::config::keys::ValueKind::Flag
+    };
+    (text($format:ident)) => {
+        $crate::config::keys::ValueKind::Text($crate::config::keys::TextFormat::$format)
+    };
+    (file($content:ident $(($bytes:literal))?)) => {
+        $crate::config::keys::ValueKind::File($crate::config::keys::FileContent::$content $(($bytes))?)
+    };
+    (word($words:ident)) => {
+        $crate::config::keys::ValueKind::Word($words::WORDS)
+    };
+    (secret) => {
+        $crate::config::keys::ValueKind::Secret
+    };
+}
+pub(super) use value_kind;
+
+macro_rules! optional {
+    () => {
+        None
+    };
+    ($value:expr) => {
+        Some($value)
+    };
+}
+pub(super) use optional;
+
+/// Declares an enum whose variants are the words that a key accepts, and their list `WORDS`.
+macro_rules! config_words {
+    (
+        $(#[$enum_attribute:meta])*
+        pub enum $name:ident {
+            $($(#[$variant_attribute:meta])* $variant:ident = $word:literal,)+
+        }
+    ) => {
+        $(#[$enum_attribute])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        pub enum $name {
+            $($(#[$variant_attribute])* #[serde(rename = $word)] $variant,)+
+        }
+
+        impl $name {
+            /// The words, in the order of the variants.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+        }
+    };
+}
+pub(super) use config_words;
+
+/// Every key but those of [`PROPERTIES`], in the order of `config.toml`.
+pub fn all() -> impl Iterator<Item = &'static ConfigKey> + Clone {
+    SECTIONS.iter().flat_map(|section| section.keys)
 }
 
 /// The key with this path.
 #[must_use]
-pub fn find(path: &str) -> Option<ConfigKey> {
-    KEYS.iter().copied().find(|key| key.path == path)
+pub fn find(path: &str) -> Option<&'static ConfigKey> {
+    all().find(|key| key.path == path)
 }
 
 /// Whether keys lie below this path.
 #[must_use]
 pub fn is_section(path: &str) -> bool {
-    sections().any(|section| section == path)
+    section_names().any(|section| section == path)
 }
 
-/// The paths below which keys lie, repetitions included.
-pub fn sections() -> impl Iterator<Item = &'static str> {
-    let parents = KEYS.iter().filter_map(|key| key.path.rsplit_once('.')).map(|(parent, _)| parent);
-    parents.chain([PROPERTIES])
+/// The names of all sections.
+pub fn section_names() -> impl Iterator<Item = &'static str> {
+    SECTIONS.iter().map(|section| section.name).chain([PROPERTIES])
+}
+
+impl ConfigKey {
+    /// The section, and the name within it.
+    #[must_use]
+    pub fn section_and_name(&self) -> (&'static str, &'static str) {
+        self.path.rsplit_once('.').expect("the declaration of a section puts its name before the key")
+    }
+
+    /// The allowed values in Markdown: those of the kind, then `also`. Empty for a flag.
+    #[must_use]
+    pub fn allowed(&self) -> String {
+        let kind = self.kind.to_string();
+        match self.also {
+            Some(also) if kind.is_empty() => also.to_owned(),
+            Some(also) => format!("{kind}; {also}"),
+            None => kind,
+        }
+    }
+}
+
+/// The allowed values in Markdown.
+impl fmt::Display for ValueKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ValueKind::Number { min, max, unit } => write!(f, "{min} to {max} {unit}"),
+            ValueKind::Flag => Ok(()),
+            ValueKind::Text(TextFormat::Name) => f.write_str("1 to 249 of `a-z A-Z 0-9 . _ -`"),
+            ValueKind::Text(TextFormat::Servers) => {
+                f.write_str("`host:port`, separated by commas; ports 1 to 65535; an IPv6 address in brackets")
+            }
+            ValueKind::Text(TextFormat::LogLevel) => {
+                f.write_str("`error`, `warn`, `info`, `debug`, `trace`, and `target=level`")
+            }
+            ValueKind::Text(TextFormat::Free)
+            | ValueKind::File(FileContent::Written | FileContent::Secret)
+            | ValueKind::Secret => f.write_str("not empty"),
+            ValueKind::File(FileContent::LongSecret(min)) => write!(f, "at least {min} bytes"),
+            ValueKind::File(FileContent::Pem) => f.write_str("PEM"),
+            ValueKind::Word(words) => {
+                for (index, word) in words.iter().enumerate() {
+                    let separator = if index == 0 { "" } else { ", " };
+                    write!(f, "{separator}`\"{word}\"`")?;
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 /// The variable that overrides this key, such as `STEWARD__KAFKA__GROUP_ID`.
@@ -116,7 +304,8 @@ pub fn variable(path: &str) -> String {
     }
 }
 
-/// The candidate that `word` was most likely meant to be. `None` where none is close, or `word` is far too long.
+/// The candidate that `word` is most likely a misspelling of; `None` if none is close, or if `word` is longer than 200
+/// characters.
 #[must_use]
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).max(1);
@@ -127,7 +316,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     measured.filter(|(distance, _)| *distance <= allowed).min_by_key(|(distance, _)| *distance).map(|(_, found)| found)
 }
 
-/// How many characters have to be put in, taken out or replaced to make `from` into `to` (Levenshtein).
+/// The number of characters to insert, remove or replace to turn `from` into `to` (Levenshtein distance).
 fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();

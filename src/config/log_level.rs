@@ -1,26 +1,21 @@
-//! The grammar of `log.level`, and what a file says of it when it is read again while the process runs.
+//! Owns the grammar of `log.level`, and reads this one key again while the process runs.
 //!
-//! At most one level for all, `info` where there is none, and any number of `target=level`. `off` is for single targets:
-//! a process without any log could not be watched.
+//! The grammar: at most one general level, by default `info`, and any number of `target=level`. `off` is allowed only for
+//! a target: a process without any log could not be monitored.
 //!
 //! Absent on purpose: every other key. They are read once, at the start.
 
 use crate::config::LogConfig;
 
-/// How much is written.
+/// The least severe level that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verbosity {
     /// Nothing; only for a single target.
     Off,
-    /// Errors.
     Error,
-    /// Warnings, too.
     Warn,
-    /// The life cycle, too.
     Info,
-    /// Decisions, too.
     Debug,
-    /// Each record, too.
     Trace,
 }
 
@@ -38,31 +33,31 @@ impl Verbosity {
     }
 }
 
-/// A value of `log.level`, understood.
+/// A parsed value of `log.level`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLevel {
-    /// For all that no target covers.
+    /// For everything that no target covers.
     pub general: Verbosity,
-    /// For single targets and what lies below them.
+    /// For single targets and the targets below them.
     pub targets: Vec<(String, Verbosity)>,
 }
 
-/// A part of `log.level` that means nothing.
+/// A part of `log.level` that is not in the grammar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrongPart(pub String);
 
 impl LogLevel {
-    /// Reads `log.level`.
+    /// Parses `log.level`.
     ///
     /// # Errors
-    /// The first part that is neither a level nor `target=level`, or a second level for all.
+    /// The first part that is neither a level nor `target=level`, or a second general level.
     pub fn parse(text: &str) -> Result<LogLevel, WrongPart> {
         let wrong = |part: &str| WrongPart(part.to_owned());
         let mut general = None;
         let mut targets = Vec::new();
         for part in text.split(',').map(str::trim) {
             let Some((target, level)) = part.rsplit_once('=') else {
-                // A word that is no level would be taken for a target by other filters, and silence the rest.
+                // Other filters would treat a word that is no level as a target, and silence everything else.
                 let level = Verbosity::named(part).filter(|level| *level != Verbosity::Off);
                 if general.replace(level.ok_or_else(|| wrong(part))?).is_some() {
                     return Err(wrong(part));
@@ -81,11 +76,11 @@ impl LogLevel {
     }
 }
 
-/// The `log.level` of a configuration file's text; the default where it gives none. Nothing else is judged, so that a
-/// file that is being changed for the next start can still change the level of this process.
+/// The `log.level` in the text of a configuration file, or the default if the text does not contain one. Nothing else is
+/// checked, so that a file that is being edited for the next start can still change the level of this process.
 ///
 /// # Errors
-/// Why the text gives no level, without quoting its lines, which may hold secrets.
+/// Why the level cannot be read, without quoting lines of the text, which may contain secrets.
 pub fn level_in(text: &str) -> Result<String, String> {
     let table: toml::Table =
         text.parse().map_err(|error: toml::de::Error| format!("the file is not TOML: {}", error.message().trim()))?;

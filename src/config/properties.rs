@@ -1,40 +1,35 @@
-//! Which librdkafka properties `[kafka.properties]` passes on, to which client, and why the others are refused.
+//! Owns the decision on each librdkafka property in `[kafka.properties]`: passed on to which client, or refused and why.
 //!
-//! Every property that librdkafka documents is decided about here; a test asks the library for its list, so that an
-//! upgrade cannot bring one in unseen. Values are checked by librdkafka itself, when the clients are built.
+//! Every property that librdkafka documents has a decision. A test reads the library's own list, so that an upgrade cannot
+//! add one unnoticed. librdkafka checks the values when the clients are built.
 //!
-//! Architecture invariant: no property that is passed on can break what the service promises.
+//! Architecture invariant: no property that is passed on can break a guarantee of the service.
 
-/// Which clients a property is for; the other kind would only warn about it.
+/// The clients that a property is for. Other clients would only warn about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PropertyScope {
-    /// Consumers.
     Consumer,
-    /// Producers.
     Producer,
-    /// Every client.
     Both,
 }
 
-/// What becomes of a property.
+/// The decision on a property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PropertyVerdict {
-    /// It is passed on to these clients.
     Passed(PropertyScope),
-    /// It is refused: why, and what to do.
     Refused(PropertyRefusal),
 }
 
 /// Why a property is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PropertyRefusal {
-    /// What would break, or who sets it.
+    /// What would break, or what sets it.
     pub reason: &'static str,
     /// What to do.
     pub remedy: &'static str,
 }
 
-/// What becomes of the property with this name. `None` where librdkafka has none.
+/// The decision on the property with this name; `None` if librdkafka has no such property.
 #[must_use]
 pub fn verdict(name: &str) -> Option<PropertyVerdict> {
     let passed =
@@ -43,7 +38,7 @@ pub fn verdict(name: &str) -> Option<PropertyVerdict> {
     passed.or_else(|| listed().or_else(|| family(name)).map(PropertyVerdict::Refused))
 }
 
-/// Which clients this property is for. `None` where it is not passed on.
+/// The clients that this property is for; `None` if it is not passed on.
 #[must_use]
 pub fn scope(name: &str) -> Option<PropertyScope> {
     match verdict(name)? {
@@ -63,7 +58,7 @@ pub fn needs_tls(name: &str) -> bool {
     name.starts_with("ssl.")
 }
 
-/// What is passed on, by the clients that it is for.
+/// The properties that are passed on, by the clients that they are for.
 pub const PASSED: &[(PropertyScope, &[&str])] = &[
     (
         PropertyScope::Both,
@@ -134,7 +129,7 @@ pub const PASSED: &[(PropertyScope, &[&str])] = &[
     ),
 ];
 
-/// What is refused by name, by the reason.
+/// The properties that are refused by name, by reason. [`family`] refuses further ones.
 pub const REFUSED: &[(PropertyRefusal, &[&str])] = &[
     (
         because("offsets are committed with the state, in one transaction, and nowhere else"),
@@ -150,12 +145,12 @@ pub const REFUSED: &[(PropertyRefusal, &[&str])] = &[
     ),
     (
         PropertyRefusal {
-            reason: "a position that is gone must never be jumped over silently",
-            remedy: "say with recovery.on_expired what to do about events that expired unread",
+            reason: "a position that retention deleted must never be skipped silently",
+            remedy: "choose with recovery.on_expired what to do about events that expired unread",
         },
         &["auto.offset.reset"],
     ),
-    (because("records of an aborted transaction must never be read as if they counted"), &["isolation.level"]),
+    (because("records of an aborted transaction must never be read"), &["isolation.level"]),
     (
         PropertyRefusal {
             reason: "it is made of the group and the instance name, so that a newer process fences an older one",
@@ -179,14 +174,14 @@ pub const REFUSED: &[(PropertyRefusal, &[&str])] = &[
     ),
     (
         PropertyRefusal {
-            reason: "a record is given up when its transaction is, and not before",
+            reason: "a record must not time out before its transaction",
             remedy: "set kafka.transaction_timeout_ms",
         },
         &["delivery.timeout.ms", "message.timeout.ms", "transaction.timeout.ms"],
     ),
     (
         because(
-            "whether a request of a transaction went out twice is told from the time that a retry waits (500 ms); a shorter wait would hide it",
+            "the time that a retry waits (500 ms) shows whether a request of a transaction was sent twice; a shorter wait would hide it",
         ),
         &["retry.backoff.max.ms", "retry.backoff.ms"],
     ),
@@ -203,7 +198,7 @@ pub const REFUSED: &[(PropertyRefusal, &[&str])] = &[
         &["bootstrap.servers", "metadata.broker.list"],
     ),
     (
-        because("handing partitions over without loss is built on cooperative-sticky assignment in a classic group"),
+        because("a handover without loss needs cooperative-sticky assignment in a classic group"),
         &["group.protocol", "group.protocol.type", "group.remote.assignor", "partition.assignment.strategy"],
     ),
     (
@@ -234,7 +229,7 @@ pub const REFUSED: &[(PropertyRefusal, &[&str])] = &[
     ),
     (
         PropertyRefusal {
-            reason: "the client counts uncompressed bytes and would refuse what the broker takes; the topic's max.message.bytes is what limits",
+            reason: "the client counts uncompressed bytes and would refuse records that the broker accepts; max.message.bytes of the topic is the limit",
             remedy: "set limits.max_payload_bytes, or max.message.bytes of the topic",
         },
         &["message.max.bytes"],
@@ -244,7 +239,7 @@ pub const REFUSED: &[(PropertyRefusal, &[&str])] = &[
         &["msg_order_cmp", "partitioner", "partitioner_cb", "sticky.partitioning.linger.ms"],
     ),
     (
-        because("delivery reports and events are asked for as they are needed"),
+        because("steward chooses the delivery reports and events that it needs"),
         &[
             "consume.callback.max.messages",
             "delivery.report.only.error",
@@ -261,9 +256,12 @@ pub const REFUSED: &[(PropertyRefusal, &[&str])] = &[
         },
         &["allow.auto.create.topics"],
     ),
-    (because("partitions of a topic that the client does not see would stand still silently"), &["topic.blacklist"]),
     (
-        because("transactions need the protocol versions that the brokers really speak"),
+        because("partitions of a topic that the client does not see would silently not be processed"),
+        &["topic.blacklist"],
+    ),
+    (
+        because("transactions need the protocol versions that the brokers really support"),
         &["api.version.fallback.ms", "api.version.request", "broker.version.fallback"],
     ),
     (
@@ -273,7 +271,7 @@ pub const REFUSED: &[(PropertyRefusal, &[&str])] = &[
         },
         &["log_level"],
     ),
-    (because("log lines of the client are taken over into the service's own"), &["log.queue", "log.thread.name"]),
+    (because("log lines of the client are part of the log of steward"), &["log.queue", "log.thread.name"]),
     (
         because("it would load code into the process"),
         &["plugin.library.paths", "ssl.engine.id", "ssl.engine.location", "ssl.providers"],
@@ -343,21 +341,21 @@ pub const REFUSED: &[(PropertyRefusal, &[&str])] = &[
     ),
     (
         PropertyRefusal {
-            reason: "without it anybody could pose as the broker, and would be told the password",
+            reason: "without it anyone could impersonate the broker, and would receive the password",
             remedy: "name the authority of the brokers' certificates with kafka.security.ca_file",
         },
         &["enable.ssl.certificate.verification"],
     ),
     (
         PropertyRefusal {
-            reason: "anybody can make an unsigned token",
+            reason: "anyone can make an unsigned token",
             remedy: "set kafka.security.oauth_token_file to a file that a signed one is written to",
         },
         &["enable.sasl.oauthbearer.unsecure.jwt"],
     ),
     (
         PropertyRefusal {
-            reason: "tokens are read from a file, the client fetches none by itself",
+            reason: "tokens are read from a file; the client itself fetches none",
             remedy: "set kafka.security.oauth_token_file",
         },
         &["https.ca.location", "https.ca.pem"],
@@ -368,11 +366,11 @@ const fn because(reason: &'static str) -> PropertyRefusal {
     PropertyRefusal { reason, remedy: "remove it" }
 }
 
-/// Refused whatever the rest of the name is, so that a new member of the family is refused as well.
+/// Refuses by prefix or suffix, so that properties added to these families later are refused as well.
 fn family(name: &str) -> Option<PropertyRefusal> {
     if name.starts_with("sasl.oauthbearer.") {
         return Some(PropertyRefusal {
-            reason: "tokens are read from a file, the client fetches none by itself",
+            reason: "tokens are read from a file; the client itself fetches none",
             remedy: "set kafka.security.oauth_token_file",
         });
     }
@@ -383,7 +381,7 @@ fn family(name: &str) -> Option<PropertyRefusal> {
         });
     }
     if name.starts_with("test.") || name.starts_with("ut_") {
-        return Some(because("it would put pretended brokers in the place of the real ones"));
+        return Some(because("it would replace the brokers with simulated ones"));
     }
     if name.ends_with("_cb") {
         return Some(because("it can only be set by code"));

@@ -1,30 +1,27 @@
-//! What a value may be, and what fits together.
+//! Ranges and formats of single values, and conditions between keys.
 //!
-//! Ranges stand at the fields, for `validator`. A rule between keys is left out when one of its keys is wrong already:
-//! one mistake is told once.
+//! A condition between keys is not checked if the value of one of its keys is wrong: each mistake is reported once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
-use validator::{Validate, ValidationErrors, ValidationErrorsKind};
-
 use crate::config::kafka::is_legal_name;
-use crate::config::keys::{
-    ValueKind, {self},
-};
-use crate::config::load::{Origins, build, shown};
+use crate::config::keys::{TextFormat, ValueKind};
 use crate::config::log_level::LogLevel;
-use crate::config::{Config, Effective, LogKeys, Mistake, SaslMechanism, SecurityConfig, Tls, ValueOrigin};
+use crate::config::value::{WrongValue, shown};
+use crate::config::{
+    Config, Effective, LogKeys, Mistake, Origins, SaslMechanism, SecurityConfig, Tls, ValueOrigin, keys,
+};
 
-/// What to do about a build without TLS.
+/// The remedy if the build lacks TLS.
 pub(super) const BUILD_WITH_TLS: &str =
     "build it with `cargo build --release --features tls`, or use an image that was built so";
 
-/// A restore waits for a transaction of a dead owner: its timeout, and until the coordinator looks again (10 s).
+/// A restore waits for an open transaction of a crashed owner: the transaction's timeout, and up to 10 s until the
+/// coordinator checks for expired transactions. Rounded up.
 const STALL_MARGIN_MS: u64 = 20_000;
 
-/// Lets defaults that nobody gave make room for values that somebody gave, so that one number can be changed alone.
-pub(super) fn make_room(effective: &mut Effective) {
+/// Adapts defaults to the values that are given, so that one number can be changed alone.
+pub(super) fn adapt_defaults(effective: &mut Effective) {
     let Effective { config, origins, .. } = effective;
     let kafka = &mut config.kafka;
     let session = kafka.session_timeout_ms;
@@ -69,66 +66,17 @@ fn follow(origins: &mut Origins, path: &str, leader: &'static str, change: impl 
     }
 }
 
-/// All mistakes, those aside that were found while reading; `bad` names their keys.
+/// All mistakes, except those that were found while reading; `bad` holds the keys of those.
 pub(super) fn check(effective: &Effective, tls: Tls, pod_name: Option<&str>, bad: &BTreeSet<String>) -> Vec<Mistake> {
-    let mut rules = Rules { effective, values: values(&effective.config), bad: bad.clone(), mistakes: Vec::new() };
-    rules.ranges();
-    rules.names(pod_name);
-    rules.bootstrap_servers();
-    rules.log_level();
+    let mut rules = Rules { effective, values: effective.values(), bad: bad.clone(), mistakes: Vec::new() };
+    rules.single_values();
+    rules.topics();
+    rules.member(pod_name);
     rules.log_keys();
     rules.times();
     rules.sizes();
     rules.security(tls);
     rules.mistakes
-}
-
-/// The least and the greatest value of a number.
-///
-/// # Panics
-/// When the key is no number, or its field has no range; a test holds that there is one.
-#[must_use]
-pub(super) fn range_of(path: &str) -> (u64, u64) {
-    let beyond = BTreeMap::from([(path.to_owned(), (toml::Value::Integer(i64::MAX), ValueOrigin::Default))]);
-    let errors = build(beyond).validate().err().unwrap_or_default();
-    let (_, min, max) = out_of_range(&errors, "").pop().expect("every number has a range that ends below 2^63-1");
-    (min, max)
-}
-
-/// The values of a configuration by key, as TOML. Secrets do not serialise to what they are.
-pub(super) fn values(config: &Config) -> BTreeMap<String, toml::Value> {
-    let table = toml::Table::try_from(config).expect("numbers are below 2^63 and paths are UTF-8: both came from text");
-    let mut flat = BTreeMap::new();
-    flatten("", table, &mut flat);
-    flat
-}
-
-fn flatten(prefix: &str, table: toml::Table, flat: &mut BTreeMap<String, toml::Value>) {
-    for (name, value) in table {
-        let path = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
-        if let toml::Value::Table(below) = value {
-            flatten(&path, below, flat);
-        } else {
-            flat.insert(path, value);
-        }
-    }
-}
-
-/// Path, least and greatest value of each number that is out of its range.
-fn out_of_range(errors: &ValidationErrors, prefix: &str) -> Vec<(String, u64, u64)> {
-    let mut found = Vec::new();
-    for (name, kind) in errors.errors() {
-        let path = if prefix.is_empty() { name.to_string() } else { format!("{prefix}.{name}") };
-        match kind {
-            ValidationErrorsKind::Struct(below) => found.extend(out_of_range(below, &path)),
-            ValidationErrorsKind::Field(errors) => {
-                let bound = |of: &str| errors.iter().find_map(|error| error.params.get(of).and_then(Value::as_u64));
-                found.push((path, bound("min").unwrap_or(0), bound("max").unwrap_or(u64::MAX)));
-            }
-            ValidationErrorsKind::List(_) => unreachable!("no field of the configuration is a list"),
-        }
-    }
-    found
 }
 
 struct Rules<'a> {
@@ -139,33 +87,31 @@ struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    fn ranges(&mut self) {
-        let errors = self.effective.config.validate().err().unwrap_or_default();
-        for (path, min, max) in out_of_range(&errors, "") {
-            // A default that made room for a wrong number is not the mistake.
-            if !self.effective.origin(&path).is_given() {
+    fn single_values(&mut self) {
+        for key in keys::all() {
+            // A default that was adapted to a wrong number is not the mistake.
+            if !self.effective.origin(key.path).is_given() {
                 continue;
             }
-            let found = self.values.get(&path).and_then(toml::Value::as_integer).unwrap_or_default();
-            let near = if u64::try_from(found).is_ok_and(|found| found > max) { max } else { min };
-            self.mistake(
-                &path,
-                format!("must be from {min} to {max}"),
-                format!("{near} is the nearest that is allowed"),
-            );
+            let Some(value) = self.values.get(key.path) else { continue };
+            let wrong = match (key.kind, value) {
+                (ValueKind::Number { min, max, .. }, toml::Value::Integer(number)) => range_problem(*number, min, max),
+                (ValueKind::Text(format), toml::Value::String(text)) => text_problem(format, text),
+                _ => None,
+            };
+            if let Some((problem, remedy)) = wrong {
+                self.mistake(key.path, problem, remedy);
+            }
         }
     }
 
-    fn names(&mut self, pod_name: Option<&str>) {
+    fn topics(&mut self) {
         let kafka = &self.effective.config.kafka;
         let topics = [
             ("kafka.topic", &kafka.topic),
             ("kafka.state_topic", &kafka.state_topic),
             ("kafka.dlq_topic", &kafka.dlq_topic),
         ];
-        for (path, topic) in topics {
-            self.legal_name(path, topic);
-        }
         for (later, (path, topic)) in topics.iter().enumerate() {
             for (other_path, other) in &topics[..later] {
                 if !self.all_right(&[path, other_path]) {
@@ -183,44 +129,19 @@ impl Rules<'_> {
                 }
             }
         }
-        if let Some(name) = &kafka.instance_name {
-            self.legal_name("kafka.instance_name", name);
-        }
+    }
+
+    fn member(&mut self, pod_name: Option<&str>) {
+        let kafka = &self.effective.config.kafka;
         if kafka.group_id.trim() != kafka.group_id {
             let problem = "must not begin or end with white space".to_owned();
-            self.mistake("kafka.group_id", problem, "remove it; the broker would take it for another group".into());
+            self.mistake("kafka.group_id", problem, "remove it; for the broker it is another group".into());
         }
         let pod_is_named = pod_name.is_some_and(|name| !name.is_empty());
         if kafka.static_membership && kafka.instance_name.is_none() && !pod_is_named {
             let problem = "needs a name that stays the same over a restart";
             let remedy = "set kafka.instance_name or the variable POD_NAME, to another value in each process";
             self.mistake_between(&["kafka.static_membership", "kafka.instance_name"], problem.into(), remedy.into());
-        }
-    }
-
-    fn legal_name(&mut self, path: &str, name: &str) {
-        if !is_legal_name(name) {
-            let problem = "must be 1 to 249 characters out of a-z, A-Z, 0-9, . _ and -, and neither . nor ..";
-            self.mistake(path, problem.into(), "choose a name that Kafka allows".into());
-        }
-    }
-
-    fn bootstrap_servers(&mut self) {
-        let wrong =
-            self.effective.config.kafka.bootstrap_servers.split(',').find_map(|server| server_problem(server.trim()));
-        if let Some((problem, remedy)) = wrong {
-            self.mistake("kafka.bootstrap_servers", problem.into(), remedy.into());
-        }
-    }
-
-    fn log_level(&mut self) {
-        if LogLevel::parse(&self.effective.config.log.level).is_err() {
-            let problem = "must be error, warn, info, debug or trace, or a comma-separated filter of target=level";
-            self.mistake(
-                "log.level",
-                problem.into(),
-                "write for example \"info\", or \"info,librdkafka=debug\"".into(),
-            );
         }
     }
 
@@ -315,7 +236,7 @@ impl Rules<'_> {
         if verify_max > 0 && recovery.look_back_records > verify_max {
             self.mistake_between(
                 &["recovery.look_back_records", "recovery.verify_max_records"],
-                format!("must be at most recovery.verify_max_records ({verify_max}), or no stretch is ever verified"),
+                format!("must be at most recovery.verify_max_records ({verify_max}), or no range is ever verified"),
                 format!("set it to {verify_max} or less; to verify nothing, set recovery.verify_max_records = 0"),
             );
         }
@@ -397,7 +318,7 @@ impl Rules<'_> {
                 }
                 for path in [username, password, password_file] {
                     if self.is_given(path) {
-                        self.mistake(path, unused.clone(), "remove it; the token says who it is".into());
+                        self.mistake(path, unused.clone(), "remove it; the token identifies the client".into());
                     }
                 }
             }
@@ -442,7 +363,7 @@ impl Rules<'_> {
         }
     }
 
-    /// Whether somebody gave it a value, be it a wrong one.
+    /// Whether the key has a value in the file or in a variable, even if the value is wrong.
     fn is_given(&self, path: &str) -> bool {
         self.bad.contains(path) || self.effective.origin(path).is_given()
     }
@@ -455,7 +376,7 @@ impl Rules<'_> {
         self.values.get(path).map(ToString::to_string).unwrap_or_default()
     }
 
-    /// A mistake of the first of these keys in its relation to the others; not told if one of them is wrong by itself.
+    /// Reports a mistake of the first of these keys in relation to the others, unless one of them is wrong by itself.
     fn mistake_between(&mut self, paths: &[&str], problem: String, remedy: String) {
         if self.all_right(paths) {
             self.mistake(paths[0], problem, remedy);
@@ -467,11 +388,38 @@ impl Rules<'_> {
             return;
         }
         self.bad.insert(path.to_owned());
-        let key = keys::find(path).filter(|key| key.kind != ValueKind::Secret);
+        let key = keys::find(path);
         let found = key.zip(self.values.get(path)).and_then(|(key, value)| shown(key, &value.to_string()));
         let origin = self.effective.origin(path);
         self.mistakes.push(Mistake { key: path.to_owned(), found, origin, problem, remedy });
     }
+}
+
+fn range_problem(number: i64, min: u64, max: u64) -> Option<WrongValue> {
+    let nearest = match u64::try_from(number) {
+        Ok(number) if number > max => max,
+        Ok(number) if number >= min => return None,
+        Ok(_) | Err(_) => min,
+    };
+    Some((format!("must be from {min} to {max}"), format!("{nearest} is the nearest that is allowed")))
+}
+
+fn text_problem(format: TextFormat, text: &str) -> Option<WrongValue> {
+    let (problem, remedy) = match format {
+        TextFormat::Free => return None,
+        TextFormat::Name if is_legal_name(text) => return None,
+        TextFormat::Name => (
+            "must be 1 to 249 characters out of a-z, A-Z, 0-9, . _ and -, and neither . nor ..",
+            "choose a name that Kafka allows",
+        ),
+        TextFormat::Servers => text.split(',').find_map(|server| server_problem(server.trim()))?,
+        TextFormat::LogLevel if LogLevel::parse(text).is_ok() => return None,
+        TextFormat::LogLevel => (
+            "must be error, warn, info, debug or trace, or a comma-separated filter of target=level",
+            "write for example \"info\", or \"info,librdkafka=debug\"",
+        ),
+    };
+    Some((problem.into(), remedy.into()))
 }
 
 fn server_problem(server: &str) -> Option<(&'static str, &'static str)> {
@@ -500,7 +448,7 @@ fn server_problem(server: &str) -> Option<(&'static str, &'static str)> {
         None => !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || matches!(c, ':' | '/' | '[' | ']')),
     };
     if !legal_host {
-        return Some(("has an entry that is no host and port", "write host:port; an IPv6 address stands in brackets"));
+        return Some(("has an entry that is no host and port", "write host:port; an IPv6 address needs brackets"));
     }
     None
 }

@@ -9,10 +9,8 @@ mod page;
 use std::path::Path;
 
 use proptest::prelude::*;
-use steward::config::keys::{
-    KEYS, ValueKind, {self},
-};
-use steward::config::{Config, ConfigDocument, ConfigError, Effective, SaslMechanism, Tls, ValueOrigin};
+use steward::config::keys::{TextFormat, ValueKind};
+use steward::config::{Config, ConfigDocument, ConfigError, Effective, SaslMechanism, Tls, ValueOrigin, keys};
 
 // ------------------------------------------------------------------------------------------------------- defaults
 
@@ -47,13 +45,15 @@ fn variables_override_the_file_and_are_read_as_the_key_takes_them() {
 
 #[apply(offline_test)]
 fn every_key_can_be_given_as_a_variable() {
-    for key in KEYS {
+    for key in keys::all() {
         let value = match key.kind {
-            ValueKind::Number => default_of(key.path).expect("numbers have a default").to_string(),
+            ValueKind::Number { .. } => default_of(key.path).expect("numbers have a default").to_string(),
             ValueKind::Flag => "false".to_owned(),
-            ValueKind::Text | ValueKind::File | ValueKind::Secret if key.path == "log.level" => "debug".to_owned(),
-            ValueKind::Text if key.path == "kafka.bootstrap_servers" => "a:1".to_owned(),
-            ValueKind::Text | ValueKind::File | ValueKind::Secret => "some-text".to_owned(),
+            ValueKind::Text(TextFormat::LogLevel) => "debug".to_owned(),
+            ValueKind::Text(TextFormat::Servers) => "a:1".to_owned(),
+            ValueKind::Text(TextFormat::Free | TextFormat::Name) | ValueKind::File(_) | ValueKind::Secret => {
+                "some-text".to_owned()
+            }
             ValueKind::Word(words) => words[words.len() - 1].to_owned(),
         };
         let name = keys::variable(key.path);
@@ -294,7 +294,7 @@ fn the_effective_configuration_tells_where_each_value_is_from() {
     ] {
         assert!(shown.lines().any(|shown| shown == line), "{line}\nis missing in\n{shown}");
     }
-    for key in KEYS {
+    for key in keys::all() {
         let name = key.path.rsplit('.').next().expect("a path has a last part");
         assert!(shown.contains(name), "{} is missing", key.path);
     }

@@ -3,10 +3,7 @@
 use std::path::Path;
 
 use proptest::prelude::*;
-use steward::config::keys::{
-    KEYS, {self},
-};
-use steward::config::{Config, ConfigError, Tls, ValueOrigin};
+use steward::config::{Config, ConfigError, Tls, ValueOrigin, keys};
 
 use super::{parse, parse_with};
 
@@ -276,7 +273,7 @@ fn a_file_that_is_not_there_is_named() {
 /// Fragments of TOML and of keys, put together at random: the answer is a configuration or mistakes, never a panic.
 #[apply(offline_test)]
 fn no_text_and_no_variable_stops_the_reader() {
-    let words = KEYS.iter().map(|key| key.path).chain(keys::sections()).chain([
+    let words = keys::all().map(|key| key.path).chain(keys::section_names()).chain([
         "[",
         "]",
         "[[",
@@ -312,7 +309,8 @@ fn no_text_and_no_variable_stops_the_reader() {
     ]);
     let words: Vec<&str> = words.collect();
     let text = prop::collection::vec(prop::sample::select(words), 0..24).prop_map(|words| words.concat());
-    let name = prop_oneof!["[A-Za-z_.=é]{0,30}", prop::sample::select(KEYS).prop_map(|key| keys::variable(key.path))];
+    let known = prop::sample::select(keys::all().collect::<Vec<_>>()).prop_map(|key| keys::variable(key.path));
+    let name = prop_oneof!["[A-Za-z_.=é]{0,30}", known];
     let cases = (text, name, ".{0,12}");
     let config = ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() };
     let result = crate::support::chance::runner(config).run(&cases, |(text, name, value)| {
