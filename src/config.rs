@@ -4,15 +4,16 @@
 //! [`Effective::parse`] does this for text and variables; [`Effective::load`] also reads the files that are named.
 //! Both report all mistakes at once, each with its key, the value found, its place, and what to do.
 //!
-//! In reading order: `keys` (how a key is declared), `kafka` and `sections` (the declarations), `load` (text and variables
-//! to values), `value` (one value), `rules` (conditions between keys), `files` (the files that are named), `properties`
-//! (what is passed on to librdkafka), `describe` (the configuration in force), `error`.
+//! In reading order: `declaration` (how a key is declared), `kafka` and `sections` (the declarations), `keys` (the list of
+//! them), `load` (text and variables to values), `value` (one value), `rules` (conditions between keys), `files` (the files
+//! that are named), `properties` (what is passed on to librdkafka), `describe` (the configuration in force), `error`.
 //!
 //! Architecture invariant: a [`Config`] that was loaded is valid; code that receives one does not check it again.
 //! Architecture invariant: a secret is never rendered. An error shows the value found, except for secrets and for values
 //! of unknown keys: a secret under a misspelt key is still a secret.
 //! Absent on purpose: the Kafka client and the logger.
 
+mod declaration;
 mod describe;
 mod error;
 mod files;

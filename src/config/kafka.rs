@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::config::keys::{config_section, config_words};
+use crate::config::declaration::{config_section, config_words};
 
 /// Longest name of a topic or a static member, and so of an instance, in bytes. Kafka's own limit.
 pub const MAX_NAME_BYTES: usize = 249;
@@ -170,9 +170,9 @@ config_words! {
     /// How the connection to the brokers is protected.
     pub enum SecurityProtocol {
         Plaintext = "plaintext",
-        Tls = "tls",
+        Ssl = "ssl",
         SaslPlaintext = "sasl_plaintext",
-        SaslTls = "sasl_tls",
+        SaslSsl = "sasl_ssl",
     }
 }
 
@@ -181,7 +181,7 @@ impl SecurityProtocol {
     #[must_use]
     pub fn uses_tls(self) -> bool {
         match self {
-            SecurityProtocol::Tls | SecurityProtocol::SaslTls => true,
+            SecurityProtocol::Ssl | SecurityProtocol::SaslSsl => true,
             SecurityProtocol::Plaintext | SecurityProtocol::SaslPlaintext => false,
         }
     }
@@ -190,8 +190,8 @@ impl SecurityProtocol {
     #[must_use]
     pub fn uses_sasl(self) -> bool {
         match self {
-            SecurityProtocol::SaslPlaintext | SecurityProtocol::SaslTls => true,
-            SecurityProtocol::Plaintext | SecurityProtocol::Tls => false,
+            SecurityProtocol::SaslPlaintext | SecurityProtocol::SaslSsl => true,
+            SecurityProtocol::Plaintext | SecurityProtocol::Ssl => false,
         }
     }
 }

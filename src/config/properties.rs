@@ -301,10 +301,7 @@ pub const REFUSED: &[(PropertyRefusal, &[&str])] = &[
         ],
     ),
     (
-        PropertyRefusal {
-            reason: "it has a key of its own",
-            remedy: "set kafka.security.protocol (tls and sasl_tls stand for ssl and sasl_ssl)",
-        },
+        PropertyRefusal { reason: "it has a key of its own", remedy: "set kafka.security.protocol" },
         &["security.protocol"],
     ),
     (

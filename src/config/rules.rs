@@ -267,7 +267,7 @@ impl Rules<'_> {
             }
             (false, _) => {
                 for path in ["sasl_mechanism", "username", "password", "password_file", "oauth_token_file"] {
-                    self.unused(path, "sasl_tls (or sasl_plaintext)");
+                    self.unused(path, "sasl_ssl (or sasl_plaintext)");
                 }
             }
         }
@@ -276,7 +276,7 @@ impl Rules<'_> {
     fn tls_files(&mut self, security: &SecurityConfig) {
         if !security.protocol.uses_tls() {
             for path in ["ca_file", "certificate_file", "key_file", "key_password", "key_password_file"] {
-                self.unused(path, "tls or sasl_tls");
+                self.unused(path, "ssl or sasl_ssl");
             }
             return;
         }

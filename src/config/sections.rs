@@ -5,8 +5,8 @@
 
 use std::path::PathBuf;
 
+use crate::config::declaration::{config_section, config_words};
 use crate::config::kafka::Secret;
-use crate::config::keys::{config_section, config_words};
 
 config_section! {
     /// Bounds of memory and of unfinished work.

@@ -5,6 +5,9 @@ use toml::de::DeValue;
 use crate::config::ValueOrigin;
 use crate::config::keys::{ConfigKey, TextFormat, ValueKind, nearest};
 
+/// Former spellings of words, and the present ones.
+const FORMER_WORDS: [(&str, &str); 2] = [("tls", "ssl"), ("sasl_tls", "sasl_ssl")];
+
 /// An error shows up to this many characters of a value.
 const SHOWN_CHARS: usize = 64;
 
@@ -55,7 +58,10 @@ impl FoundValue<'_> {
         if let Some(word) = text.filter(|text| words.contains(text)) {
             return Ok(toml::Value::String(word.to_owned()));
         }
-        let meant = text.and_then(|text| nearest(&text.to_lowercase(), words.iter().copied()));
+        let lower_case = text.map(str::to_lowercase);
+        let lower_case = lower_case.as_deref().unwrap_or_default();
+        let current = FORMER_WORDS.iter().find(|(former, current)| *former == lower_case && words.contains(current));
+        let meant = current.map(|(_, current)| *current).or_else(|| nearest(lower_case, words.iter().copied()));
         let remedy = meant.map_or_else(|| "choose one of them".to_owned(), |meant| format!("did you mean \"{meant}\""));
         Err((format!("must be one of {}", quoted(words)), remedy))
     }

@@ -5,8 +5,8 @@ import yaml
 
 import support
 
-TLS = "config: {kafka: {security: {protocol: tls}}}"
-SCRAM = "config: {kafka: {security: {protocol: sasl_tls, sasl_mechanism: scram-sha-512, username: a}}}"
+TLS = "config: {kafka: {security: {protocol: ssl}}}"
+SCRAM = "config: {kafka: {security: {protocol: sasl_ssl, sasl_mechanism: scram-sha-512, username: a}}}"
 
 # (what is wrong, values, what the answer names)
 BY_SCHEMA = [
@@ -31,18 +31,18 @@ BY_SCHEMA = [
     ("a property that would break a promise", "config: {kafka: {properties: {isolation.level: a}}}", "isolation.level"),
     ("a property that nobody knows", "config: {kafka: {properties: {fetch.wait.max: 1}}}", "fetch.wait.max"),
     ("Kafka's own word for TLS", "config: {kafka: {security: {protocol: SASL_SSL}}}", "protocol"),
-    ("SASL without a mechanism", "config: {kafka: {security: {protocol: sasl_tls}}}", "sasl_mechanism"),
+    ("SASL without a mechanism", "config: {kafka: {security: {protocol: sasl_ssl}}}", "sasl_mechanism"),
     ("a mechanism without SASL", "config: {kafka: {security: {sasl_mechanism: plain}}}", "sasl_mechanism"),
-    ("a user name without SASL", "config: {kafka: {security: {protocol: tls, username: a}}}", "username"),
+    ("a user name without SASL", "config: {kafka: {security: {protocol: ssl, username: a}}}", "username"),
     ("authorities without TLS", "config: {kafka: {security: {ca_file: /a}}}", "ca_file"),
     (
         "a certificate without its key",
-        "config: {kafka: {security: {protocol: tls, certificate_file: /a}}}",
+        "config: {kafka: {security: {protocol: ssl, certificate_file: /a}}}",
         "key_file",
     ),
     (
         "a user name for OAUTHBEARER",
-        "config: {kafka: {security: {protocol: sasl_tls, sasl_mechanism: oauthbearer, username: a}}}",
+        "config: {kafka: {security: {protocol: sasl_ssl, sasl_mechanism: oauthbearer, username: a}}}",
         "username",
     ),
     ("two sources of a token", "credentials: {oauth: {secretName: a, audience: b}}", "oauth"),
@@ -119,12 +119,12 @@ BY_TEMPLATE = [
     ("SCRAM without a password", SCRAM, ["needs a password", "credentials.sasl.secretName"]),
     (
         "SCRAM without a user name",
-        "{config: {kafka: {security: {protocol: sasl_tls, sasl_mechanism: plain}}}, credentials: {sasl: {secretName: a}}}",
+        "{config: {kafka: {security: {protocol: sasl_ssl, sasl_mechanism: plain}}}, credentials: {sasl: {secretName: a}}}",
         ["needs a user name", "credentials.sasl.usernameKey"],
     ),
     (
         "OAUTHBEARER without a token",
-        "config: {kafka: {security: {protocol: sasl_tls, sasl_mechanism: oauthbearer}}}",
+        "config: {kafka: {security: {protocol: sasl_ssl, sasl_mechanism: oauthbearer}}}",
         ["needs a token"],
     ),
     ("a password that nobody asks for", "credentials: {sasl: {secretName: a}}", ["credentials.sasl is given"]),
@@ -139,7 +139,7 @@ BY_TEMPLATE = [
     ("authorities that nobody asks for", "credentials: {ca: {secretName: a}}", ["protocol is plaintext"]),
     (
         "two places for one file",
-        "{config: {kafka: {security: {protocol: tls, ca_file: /a}}}, credentials: {ca: {secretName: a}}}",
+        "{config: {kafka: {security: {protocol: ssl, ca_file: /a}}}, credentials: {ca: {secretName: a}}}",
         ["ca_file", "remove one of the two"],
     ),
     (

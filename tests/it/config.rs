@@ -148,7 +148,7 @@ fn tls_and_what_comes_with_it_need_a_build_that_has_it() {
     parse_with(plain, [], Tls::Absent).expect("PLAIN over plain text needs no TLS");
 
     let scram = plain.replace("'plain'", "'scram-sha-256'");
-    let tls = plain.replace("sasl_plaintext", "sasl_tls");
+    let tls = plain.replace("sasl_plaintext", "sasl_ssl");
     let oauth =
         "[kafka.security]\nprotocol = 'sasl_plaintext'\nsasl_mechanism = 'oauthbearer'\noauth_token_file = '/t'\n";
     let ciphers = "[kafka.properties]\n'ssl.cipher.suites' = 'x'\n";
@@ -211,7 +211,7 @@ fn files_that_are_missing_empty_or_no_pem_are_refused() {
         assert!(mistake.problem.contains(problem) && mistake.remedy.contains("name a file"), "{mistake}");
     }
 
-    let path = write("config.toml", format!("[kafka.security]\nprotocol = 'tls'\nca_file = '{lines}'\n").as_bytes());
+    let path = write("config.toml", format!("[kafka.security]\nprotocol = 'ssl'\nca_file = '{lines}'\n").as_bytes());
     let error = Config::load(Some(Path::new(&path)), []).expect_err("there is no certificate in it");
     assert!(error.mistakes().iter().any(|mistake| mistake.problem.contains("not PEM")), "{error}");
 }
@@ -228,12 +228,12 @@ fn no_secret_is_ever_shown() {
         "[kafka.security]\npassword = \"{}\\n\"",
         "[kafka.security]\npasswort = \"{}\"",
         "[kafka.security]\npassword = \"{}\"\npassword = \"{}\"",
-        "[kafka.security]\nprotocol = \"tls\"\nkey_password = \"{}\"",
+        "[kafka.security]\nprotocol = \"ssl\"\nkey_password = \"{}\"",
         "[kafka.security]\nkey_password = {}",
         "[kafka.security]\nprotocol = \"sasl_plaintext\"\nsasl_mechanism = \"plain\"\npassword = \"{}\"",
         "[kafka.security]\nprotocol = \"sasl_plaintext\"\nsasl_mechanism = \"plain\"\nusername = \"a\"\npassword = \"{}\"",
-        "[kafka.security]\nprotocol = \"tls\"\nkey_file = \"-----BEGIN PRIVATE KEY-----{}\"",
-        "[kafka.security]\nprotocol = \"sasl_tls\"\nsasl_mechanism = \"oauthbearer\"\noauth_token_file = \"eyJ{}\"",
+        "[kafka.security]\nprotocol = \"ssl\"\nkey_file = \"-----BEGIN PRIVATE KEY-----{}\"",
+        "[kafka.security]\nprotocol = \"sasl_ssl\"\nsasl_mechanism = \"oauthbearer\"\noauth_token_file = \"eyJ{}\"",
         "[kafka]\npassword = \"{}\"",
         "[kafka]\nbootstrap_servers = \"SASL_SSL://me:{}@broker:9092\"",
         "[kafka.properties]\n\"sasl.password\" = \"{}\"",

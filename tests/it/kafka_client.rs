@@ -115,9 +115,9 @@ fn a_missing_password_file_is_named() {
 #[apply(offline_test)]
 fn what_needs_tls_is_refused_in_a_build_without_tls() {
     let mut config = Config::default();
-    config.kafka.security.protocol = SecurityProtocol::Tls;
+    config.kafka.security.protocol = SecurityProtocol::Ssl;
     let native = settings::admin(&config).create_native_config();
-    let loaded = Effective::load(None, [variable("PROTOCOL", "tls")]);
+    let loaded = Effective::load(None, [variable("PROTOCOL", "ssl")]);
     if cfg!(feature = "tls") {
         assert_eq!(settings::library().tls, Tls::BuiltIn);
         native.expect("librdkafka has TLS");

@@ -45,7 +45,7 @@ once.
 {{- $protocol := default "plaintext" $security.protocol -}}
 {{- $mechanism := default "" $security.sasl_mechanism -}}
 {{- $hasSasl := hasPrefix "sasl_" $protocol -}}
-{{- $hasTls := hasSuffix "tls" $protocol -}}
+{{- $hasTls := hasSuffix "ssl" $protocol -}}
 {{- $hasPassword := and $hasSasl (ne $mechanism "oauthbearer") -}}
 {{- $files := include "steward.credentialFiles" . | fromJson -}}
 {{- range $key, $path := $files -}}
@@ -66,13 +66,13 @@ once.
 {{- $problems = append $problems "there is a secret to hash keys with, but config.log.keys is not hashed; set it, or remove the secret" -}}
 {{- end -}}
 {{- if and $v.credentials.sasl.secretName (not $hasPassword) -}}
-{{- $problems = append $problems "credentials.sasl is given, but config.kafka.security asks for no user name and password; set its protocol (sasl_tls) and sasl_mechanism (plain, scram-sha-256, scram-sha-512), or remove it" -}}
+{{- $problems = append $problems "credentials.sasl is given, but config.kafka.security asks for no user name and password; set its protocol (sasl_ssl) and sasl_mechanism (plain, scram-sha-256, scram-sha-512), or remove it" -}}
 {{- end -}}
 {{- if and (hasKey $files "oauth_token_file") (ne $mechanism "oauthbearer") -}}
 {{- $problems = append $problems "credentials.oauth is given, but config.kafka.security.sasl_mechanism is not oauthbearer; set it, or remove credentials.oauth" -}}
 {{- end -}}
 {{- if and (or (hasKey $files "ca_file") (hasKey $files "key_file")) (not $hasTls) -}}
-{{- $problems = append $problems (printf "credentials.ca or credentials.client is given, but config.kafka.security.protocol is %s; set tls or sasl_tls, or remove it" $protocol) -}}
+{{- $problems = append $problems (printf "credentials.ca or credentials.client is given, but config.kafka.security.protocol is %s; set ssl or sasl_ssl, or remove it" $protocol) -}}
 {{- end -}}
 {{- $variables := list -}}
 {{- range $v.extraEnv }}{{ $variables = append $variables .name }}{{ end -}}

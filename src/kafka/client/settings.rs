@@ -426,9 +426,9 @@ fn set_default(settings: &mut ClientConfig, config: &Config, property: &str, val
 fn secure(settings: &mut ClientConfig, security: &SecurityConfig) {
     let protocol = match security.protocol {
         SecurityProtocol::Plaintext => "plaintext",
-        SecurityProtocol::Tls => "ssl",
+        SecurityProtocol::Ssl => "ssl",
         SecurityProtocol::SaslPlaintext => "sasl_plaintext",
-        SecurityProtocol::SaslTls => "sasl_ssl",
+        SecurityProtocol::SaslSsl => "sasl_ssl",
     };
     settings.set("security.protocol", protocol);
     if security.protocol.uses_tls() {

@@ -40,19 +40,19 @@ fn tls_scram_and_tokens_serve_events_end_to_end_and_nothing_shows_a_secret() {
     };
     let scram = [("sasl_mechanism", "scram-sha-512"), ("username", USER), ("password_file", password_file.as_str())];
     let oauth = [("sasl_mechanism", "oauthbearer"), ("oauth_token_file", token_file.as_str())];
-    let sasl = [("protocol", "sasl_tls"), ("ca_file", authority.certificate.as_str())];
+    let sasl = [("protocol", "sasl_ssl"), ("ca_file", authority.certificate.as_str())];
 
-    serves(&kafka, &names, 1, &setup(SSL, &[("protocol", "tls"), ("ca_file", &authority.certificate)]), PASSWORD);
+    serves(&kafka, &names, 1, &setup(SSL, &[("protocol", "ssl"), ("ca_file", &authority.certificate)]), PASSWORD);
     serves(&kafka, &names, 2, &setup(SASL_SSL, &[&sasl[..], &scram[..]].concat()), PASSWORD);
     serves(&kafka, &names, 3, &setup(SASL_SSL, &[&sasl[..], &oauth[..]].concat()), &token);
     assert_exact(&kafka, &names);
 
     let stranger = Authority::new(&folder, "stranger");
-    refused(&setup(SSL, &[("protocol", "tls"), ("ca_file", &stranger.certificate)]), 5, "certificate verify failed");
+    refused(&setup(SSL, &[("protocol", "ssl"), ("ca_file", &stranger.certificate)]), 5, "certificate verify failed");
     let wrong = folder.write("wrong", "f4lsch");
     let wrong = [("sasl_mechanism", "scram-sha-512"), ("username", USER), ("password_file", wrong.as_str())];
     refused(&setup(SASL_SSL, &[&sasl[..], &wrong[..]].concat()), 5, "Authentication failed");
-    refused(&setup(SSL, &[("protocol", "tls"), ("ca_file", &wrong_file(&folder))]), 3, "ca_file");
+    refused(&setup(SSL, &[("protocol", "ssl"), ("ca_file", &wrong_file(&folder))]), 3, "ca_file");
 }
 
 /// A process with this setup works off what it is given.
