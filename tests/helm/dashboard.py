@@ -1,7 +1,7 @@
 """Writes the dashboard, helm/steward/files/dashboard.json: python tests/helm/dashboard.py
 
-A panel is a line here and thirty in Grafana's JSON. test_monitoring.py holds that the file is what this writes. What
-stands between two @ is filled in by the chart.
+A panel is a line here and thirty in Grafana's JSON. test_monitoring.py checks that the file is up to date. The chart
+replaces each name between two @.
 """
 
 import json
@@ -16,7 +16,7 @@ WARNINGS = '|~ `"level":"(WARN|ERROR)"`'
 
 
 def found(filter_):
-    """The lines that a filter lets through. Pods are not in the index, so they are filtered last."""
+    """The lines that pass a filter. Pods are not in the index, so they are filtered last."""
     return f'@selector@ {filter_} | pod=~"$pod"'
 
 
@@ -37,7 +37,7 @@ def target(expression, legend, kind="range"):
 
 
 def panel(kind, title, about, queries, unit="short", width=8, height=8, **options):
-    """A panel without its place."""
+    """A panel without its position."""
     return {
         "type": kind,
         "title": title,
@@ -81,18 +81,18 @@ def row(title):
 
 
 PANELS = [
-    number("Processes", "Those that logged their numbers in the last 2 minutes.", f"count(sum by (pod) (count_over_time({lines('stats')} [2m])))"),
+    number("Processes", "Processes that logged `stats` in the last 2 minutes.", f"count(sum by (pod) (count_over_time({lines('stats')} [2m])))"),
     number("Events per second", "Read, all processes together.", f"sum(rate_counter({stats('events_total')} [2m]))"),
     number("Lag", "Events in the input that are not committed.", f"sum(last_over_time({stats('lag_total')} [2m]) by (pod))"),
-    number("Oldest event", "Age of the oldest event that is read and not committed.", f"max(max_over_time({stats('oldest_age_ms')} [2m]))", "ms", 60_000),
+    number("Oldest event", "Age of the oldest uncommitted event.", f"max(max_over_time({stats('oldest_age_ms')} [2m]))", "ms", 60_000),
     number("Rejected, 1 hour", "Events that went to the DLQ topic.", f"sum(rate_counter({stats('rejected_total')} [1h])) * 3600"),
-    number("Errors, 1 hour", "Lines of level ERROR: someone has to act.", f'sum(count_over_time({found(ERRORS)} [1h]))', "short", 1),
+    number("Errors, 1 hour", "Lines of level ERROR: they need action.", f'sum(count_over_time({found(ERRORS)} [1h]))', "short", 1),
     row("Work"),
     series("Events", "Read, per second.", [(f"sum by (pod) (rate_counter({stats('events_total')} [$__auto]))", "{{pod}}")], unit="eps"),
     series("Lag", "Events in the input that are not committed.", [(f"max_over_time({stats('lag_total')} [$__auto]) by (pod)", "{{pod}}")]),
     series(
         "Age and latency",
-        "Oldest: of what is read and not committed. Latency: from an event's timestamp to its commit.",
+        "Oldest: age of the oldest uncommitted event. Latency: from an event's timestamp to its commit.",
         [
             (f"max(max_over_time({stats('oldest_age_ms')} [$__auto]))", "oldest"),
             (f"max(max_over_time({stats('latency_p99_ms')} [$__auto]))", "latency p99"),
@@ -102,7 +102,7 @@ PANELS = [
     ),
     series(
         "DLQ records, by reason",
-        "Events that were rejected: the first of a kind, and those that were counted.",
+        "Rejected events: the first of each reason, and the counted repeats.",
         [
             (f"sum by (reason) (count_over_time({lines('event_rejected')} | json reason=\"reason\" [$__auto]))", "{{reason}}, written"),
             (
@@ -116,18 +116,18 @@ PANELS = [
     series("Intake", "Bytes of keys, values and headers read per second.", [(f"avg_over_time({stats('bytes_per_s')} [$__auto]) by (pod)", "{{pod}}")], unit="Bps"),
     row("Transactions"),
     series(
-        "How long they take",
-        "Median and 99 of 100, the slowest process.",
+        "Duration",
+        "Median and 99th percentile, the slowest process.",
         [
             (f"max(max_over_time({stats('transaction_p99_ms')} [$__auto]))", "p99"),
             (f"max(max_over_time({stats('transaction_p50_ms')} [$__auto]))", "p50"),
         ],
         unit="ms",
     ),
-    series("How many", "Committed, all processes together.", [(f"sum(sum_over_time({stats('transactions')} [$__auto]))", "committed")]),
+    series("Number", "Committed, all processes together.", [(f"sum(sum_over_time({stats('transactions')} [$__auto]))", "committed")]),
     series(
-        "Trouble",
-        "Aborted and unanswered ones are sent again; a renewed producer says what became of the last.",
+        "Problems",
+        "The content of aborted transactions is sent again; after one in doubt, a producer reset decides whether it took effect.",
         [
             (
                 "sum by (event) (count_over_time("
@@ -140,7 +140,7 @@ PANELS = [
     row("Group and recovery"),
     series(
         "Rebalances",
-        "Partitions that came and went.",
+        "Partitions that were assigned, revoked or lost.",
         [
             (
                 "sum by (event) (sum_over_time("
@@ -151,8 +151,8 @@ PANELS = [
         ],
     ),
     series(
-        "Recoveries under way",
-        "How much of the phase is done.",
+        "Running recoveries",
+        "Progress of the phase.",
         [
             (
                 f"max by (pod, partition, phase) (max_over_time({lines('recovery_progress')}"
@@ -163,8 +163,8 @@ PANELS = [
         unit="percent",
     ),
     series(
-        "Recoveries, how long",
-        "Of the partitions that have recovered.",
+        "Duration of recoveries",
+        "For partitions that have recovered.",
         [
             (
                 f"max by (pod) (max_over_time({lines('recovery_finished')}"
@@ -177,27 +177,27 @@ PANELS = [
     row("Memory"),
     series("Resident", "Memory of the process.", [(f"max_over_time({stats('memory_rss_bytes')} [$__auto]) by (pod)", "{{pod}}")], unit="bytes"),
     series(
-        "State and what is in flight",
-        "Snapshots in memory; what is read and not committed, and its bound.",
+        "State and bytes in flight",
+        "Snapshots in memory; uncommitted records, and their limit.",
         [
             (f"sum(last_over_time({stats('state_bytes')} [$__auto]) by (pod))", "state"),
             (f"sum(max_over_time({stats('in_flight_bytes')} [$__auto]) by (pod))", "in flight"),
-            (f"sum(last_over_time({stats('in_flight_limit_bytes')} [$__auto]) by (pod))", "in flight, bound"),
+            (f"sum(last_over_time({stats('in_flight_limit_bytes')} [$__auto]) by (pod))", "in flight, limit"),
         ],
         unit="bytes",
     ),
     series(
         "Entities",
-        "Actors, and snapshots passivated.",
+        "Actors, and passivated snapshots.",
         [
             (f"sum(last_over_time({stats('entities_active')} [$__auto]) by (pod))", "active"),
             (f"sum(last_over_time({stats('entities_passivated')} [$__auto]) by (pod))", "passivated"),
         ],
     ),
-    row("Life"),
+    row("Life cycle"),
     series(
         "Starts and ends",
-        "A start without an end before it was a kill.",
+        "If there is no end before a start, the process was killed.",
         [
             (
                 "sum by (event) (count_over_time("
@@ -214,13 +214,13 @@ PANELS = [
         [(f'sum by (event) (count_over_time({found(WARNINGS)} | json event="event" [$__auto]))', "{{event}}")],
         width=12,
     ),
-    log("Warnings and errors", "What someone should look at.", found(WARNINGS)),
-    log("All but the numbers", "The life of the processes.", found('!= `"event":"stats"`')),
+    log("Warnings and errors", "Lines of level WARN and ERROR.", found(WARNINGS)),
+    log("All lines except stats", "The life cycle of the processes.", found('!= `"event":"stats"`')),
 ]
 
 
 def placed(panels):
-    """The panels in rows from left to right, with their numbers."""
+    """The panels in rows from left to right, with their ids."""
     x = y = height = 0
     for number_, each in enumerate(panels, start=1):
         place = each["gridPos"]
@@ -239,7 +239,7 @@ def dashboard():
     return {
         "uid": "@uid@",
         "title": "@title@",
-        "description": "steward, drawn from its log alone. What each line means: docs/log-events.md; what to do: docs/runbook.md.",
+        "description": "steward, from its log alone. docs/log-events.md explains each line; docs/runbook.md says what to do.",
         "tags": ["steward", "kafka"],
         "schemaVersion": 39,
         "version": 1,

@@ -1,4 +1,4 @@
-{{/* Files that the configuration is pointed at, by key of [kafka.security]; all in one projected volume. */}}
+{{/* The files of the credentials, by key of [kafka.security]; all are in one projected volume. */}}
 {{- define "steward.credentialsFolder" -}}/etc/steward-credentials{{- end -}}
 
 {{- define "steward.credentialFiles" -}}
@@ -21,7 +21,7 @@
 {{- if .Values.credentials.logKeys.secretName }}{{ include "steward.credentialsFolder" . }}/log-keys{{ end -}}
 {{- end -}}
 
-{{/* Not empty, if there is something to mount. */}}
+{{/* Not empty if there is a file to mount. */}}
 {{- define "steward.hasCredentials" -}}
 {{- if or (include "steward.credentialFiles" . | fromJson) (include "steward.logKeysFile" .) }}yes{{ end -}}
 {{- end -}}
@@ -42,7 +42,7 @@ A JSON string is a TOML basic string.
 {{- end -}}
 {{- end -}}
 
-{{/* `key = value` for all that is neither a table nor null. Takes (dict "values" {...} "quoteKeys" "yes" or ""). */}}
+{{/* `key = value` for everything except tables and nulls. Takes (dict "values" {...} "quoteKeys" "yes" or ""). */}}
 {{- define "steward.tomlKeys" -}}
 {{- $quoteKeys := .quoteKeys -}}
 {{- range $key, $value := .values -}}
@@ -54,8 +54,8 @@ A JSON string is a TOML basic string.
 
 {{/* config.toml */}}
 {{- define "steward.toml" -}}
-# Written by the Helm chart. Variables of the pod override keys: kafka.instance_name or POD_NAME, health.file, and a user
-# name that comes from a Secret.
+# Written by the Helm chart. The pod's variables override keys: kafka.instance_name or POD_NAME, health.file, and a user
+# name from a Secret.
 {{- $kafka := .Values.config.kafka }}
 
 [kafka]

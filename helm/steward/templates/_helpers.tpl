@@ -36,21 +36,21 @@ At most 52 characters: a StatefulSet's pods carry `NAME-REVISION` as a label, an
 {{- end -}}
 {{- end -}}
 
-{{/* What every pod of the release has: those that serve, and the one of `helm test`. */}}
+{{/* Labels of every pod of the release: the pods that serve, and the one of `helm test`. */}}
 {{- define "steward.releaseLabels" -}}
 app.kubernetes.io/name: {{ include "steward.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
-{{/* The pods that serve. A selector cannot be changed later, so nothing is here that may change. */}}
+{{/* Selects the pods that serve. A selector cannot be changed later, so it has only labels that never change. */}}
 {{- define "steward.selectorLabels" -}}
 {{ include "steward.releaseLabels" . }}
 app.kubernetes.io/component: processor
 {{- end -}}
 
 {{/*
-Labels of an object. Takes (dict "root" $ "component" "..." ) and merges what belongs to us over what was asked for, so
-that no label breaks a selector.
+Labels of an object. Takes (dict "root" $ "component" "..." ) and lets the chart's own labels override
+the values', so that no label breaks a selector.
 */}}
 {{- define "steward.labels" -}}
 {{- $root := .root -}}
@@ -64,7 +64,7 @@ that no label breaks a selector.
 {{- merge $own (default dict .extra) $root.Values.labels | toYaml -}}
 {{- end -}}
 
-{{/* A line `  annotations:` with everything, or nothing at all. Takes (dict "root" $ "extra" {...}). */}}
+{{/* `  annotations:` with all annotations, or nothing if there are none. Takes (dict "root" $ "extra" {...}). */}}
 {{- define "steward.annotations" -}}
 {{- with merge (dict) (default dict .extra) .root.Values.annotations }}
   annotations:
@@ -73,13 +73,13 @@ that no label breaks a selector.
 {{- end -}}
 
 {{/*
-Labels of a pod that serves. Nothing in them changes with the chart's version: each change here replaces every pod.
+Labels of a pod that serves. None of them has the chart's version: each change here replaces every pod.
 */}}
 {{- define "steward.podLabels" -}}
 {{- merge (include "steward.selectorLabels" . | fromYaml) .Values.podLabels .Values.labels | toYaml -}}
 {{- end -}}
 
-{{/* Whether something else decides how many pods there are: "true", or "". */}}
+{{/* "true" if an autoscaler decides the number of pods, else "". */}}
 {{- define "steward.isAutoscaled" -}}
 {{- if or .Values.autoscaling.hpa.enabled .Values.autoscaling.keda.enabled -}}true{{- end -}}
 {{- end -}}
@@ -91,13 +91,13 @@ Labels of a pod that serves. Nothing in them changes with the chart's version: e
 {{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000
   "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
 {{- $unit := regexFind "[A-Za-z]*$" $text -}}
-{{- if not (hasKey $units $unit) }}{{ fail (printf "resources: %q is no quantity of memory that this chart can read; write it as 2Gi or 2000M" $text) }}{{ end -}}
+{{- if not (hasKey $units $unit) }}{{ fail (printf "resources: %q is no quantity of memory that this chart can parse; write it as 2Gi or 2000M" $text) }}{{ end -}}
 {{- mulf (trimSuffix $unit $text | float64) (get $units $unit | float64) | int64 -}}
 {{- end -}}
 
 {{/*
-A number of the configuration: as given, else steward's default. Takes (list $ "section" "key" default). The defaults
-that are named in this chart are compared with config.toml by a test.
+A number of the configuration: from the values, else steward's default. Takes (list $ "section" "key" default). A test
+compares the defaults in this chart with config.toml.
 */}}
 {{- define "steward.configNumber" -}}
 {{- $section := get (index . 0).Values.config (index . 1) | default dict -}}
@@ -129,8 +129,8 @@ that are named in this chart are compared with config.toml by a test.
 {{- end -}}
 
 {{/*
-The heartbeat begins when the topics have been looked at, which may wait for the input and for brokers that are away.
-The process ends by itself when that takes too long, and says why; a probe that is quicker would only hide the reason.
+The heartbeat begins when the topics were checked, which may wait for the input and for absent brokers. If that takes too
+long, the process ends by itself and logs the reason; a probe that fails sooner would only hide the reason.
 */}}
 {{- define "steward.startupFailureThreshold" -}}
 {{- $given := .Values.probes.startup.failureThreshold -}}
@@ -142,7 +142,7 @@ The process ends by itself when that takes too long, and says why; a probe that 
 {{- end -}}
 {{- end -}}
 
-{{/* What docs/operating.md adds up under Memory. */}}
+{{/* The sum of the table in docs/operating.md, Memory. */}}
 {{- define "steward.memoryBytes" -}}
 {{- $inFlight := include "steward.maxInFlightBytes" . | int64 -}}
 {{- $transaction := min (include "steward.maxTransactionBytes" . | int64) $inFlight -}}
@@ -157,7 +157,7 @@ The process ends by itself when that takes too long, and says why; a probe that 
   50000000 -}}
 {{- end -}}
 
-{{/* The ports of kafka.bootstrap_servers and those that were given beside, each once, as a JSON list. */}}
+{{/* The ports of kafka.bootstrap_servers and of networkPolicy.kafka.ports, each once, as a JSON list. */}}
 {{- define "steward.kafkaPorts" -}}
 {{- $ports := list -}}
 {{- range splitList "," .Values.config.kafka.bootstrap_servers -}}

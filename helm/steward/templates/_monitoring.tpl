@@ -1,4 +1,4 @@
-{{/* How the lines of this release are found in Loki. */}}
+{{/* The selector of this release's lines in Loki. */}}
 {{- define "steward.logSelector" -}}
 {{- with .Values.monitoring.selector -}}
 {{- tpl . $ -}}
@@ -7,7 +7,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The pods whose log is shipped: those that serve. */}}
+{{/* Selects the pods whose log is shipped: those that serve. */}}
 {{- define "steward.podSelector" -}}
 {{- $parts := list -}}
 {{- range $key, $value := include "steward.selectorLabels" . | fromYaml -}}
@@ -24,12 +24,12 @@
 {{- $text -}}
 {{- end -}}
 
-{{/* Bytes that are so many percent of a number. Takes (list bytes percent). */}}
+{{/* A percentage of a number of bytes. Takes (list bytes percent). */}}
 {{- define "steward.percentOf" -}}
 {{- div (mul (index . 0 | int64) (index . 1 | int64)) 100 -}}
 {{- end -}}
 
-{{/* The rules, with the labels of the release and the addresses of the runbook. */}}
+{{/* The rules, with the labels of the release and the URLs of the runbook. */}}
 {{- define "steward.lokiRules" -}}
 {{- $root := . -}}
 {{- $settings := .Values.monitoring.rules -}}
@@ -74,7 +74,7 @@
 {{- include "steward.filledFile" (dict "root" . "file" "files/dashboard.json" "filled" $filled) -}}
 {{- end -}}
 
-{{/* What both shippers have to know, as JSON texts, which Alloy and YAML read alike. */}}
+{{/* The values that both shippers need, as JSON strings, which Alloy and YAML both accept. */}}
 {{- define "steward.shipping" -}}
 {{- dict
   "namespace" (toJson .Release.Namespace)

@@ -13,7 +13,7 @@
 {{- end }}
 - name: STEWARD_CONFIG
   value: /etc/steward/config.toml
-{{- /* In the pod rather than in the ConfigMap: what a running pod writes and what its probes read is one revision. */}}
+{{- /* In the pod, not in the ConfigMap: so a running pod and its probes always have the same revision of the path. */}}
 - name: STEWARD__HEALTH__FILE
   value: {{ include "steward.heartbeatFile" . }}
 {{- with .Values.credentials.sasl }}
@@ -119,7 +119,7 @@
 {{- end }}
 {{- end -}}
 
-{{/* What both kinds of pod are allowed to do, and where they run. */}}
+{{/* Security context and placement of both kinds of pod. */}}
 {{- define "steward.podBasics" -}}
 serviceAccountName: {{ include "steward.serviceAccountName" . }}
 automountServiceAccountToken: false
@@ -145,7 +145,7 @@ tolerations:
 {{- end }}
 {{- end -}}
 
-{{/* Soft by default: a pod that waits for a perfect place serves nobody. */}}
+{{/* Soft by default: a pod that waits for a better node serves no partition. */}}
 {{- define "steward.topologySpreadConstraints" -}}
 {{- $selector := dict "matchLabels" (include "steward.selectorLabels" . | fromYaml) -}}
 {{- $constraints := .Values.topologySpreadConstraints -}}

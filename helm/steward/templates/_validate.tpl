@@ -1,6 +1,6 @@
 {{/*
-What a schema cannot say, because it compares two values. Each message names the values and what to do. All are told at
-once.
+Checks that a schema cannot express, because they compare two values. Each message names the values and what to do. All
+problems are reported at once.
 */}}
 {{- define "steward.validate" -}}
 {{- $v := .Values -}}
@@ -9,12 +9,12 @@ once.
 {{- $drainMs := include "steward.drainTimeoutMs" . | int64 -}}
 {{- $graceMs := mul (include "steward.terminationGracePeriodSeconds" . | int64) 1000 -}}
 {{- if le $graceMs $drainMs -}}
-{{- $problems = append $problems (printf "terminationGracePeriodSeconds (%d ms) is not above config.shutdown.drain_timeout_ms (%d): pods would be killed while they drain; raise it, or leave it out" $graceMs $drainMs) -}}
+{{- $problems = append $problems (printf "terminationGracePeriodSeconds (%d ms) is not above config.shutdown.drain_timeout_ms (%d): pods would be killed while they drain; raise it, or remove it" $graceMs $drainMs) -}}
 {{- end -}}
 
 {{- $settleMs := include "steward.readySettleMs" . | int64 -}}
 {{- if le (mul (int64 $v.minReadySeconds) 1000) $settleMs -}}
-{{- $problems = append $problems (printf "minReadySeconds (%d) is not above config.health.ready_settle_ms (%d): a rollout would go on between two rebalances; raise it" (int64 $v.minReadySeconds) $settleMs) -}}
+{{- $problems = append $problems (printf "minReadySeconds (%d) is not above config.health.ready_settle_ms (%d): a rollout would continue between two rebalances; raise it" (int64 $v.minReadySeconds) $settleMs) -}}
 {{- end -}}
 
 {{- range $kind := list "hpa" "keda" -}}
@@ -37,7 +37,7 @@ once.
 {{- $limit := include "steward.bytes" $memory | int64 -}}
 {{- $needed := include "steward.memoryBytes" . | int64 -}}
 {{- if lt $limit $needed -}}
-{{- $problems = append $problems (printf "resources.limits.memory (%v) is below the %d bytes that config.limits allow the process to use: it would be killed without a word; raise it, or lower config.limits.max_state_bytes" $memory $needed) -}}
+{{- $problems = append $problems (printf "resources.limits.memory (%v) is below the %d bytes that config.limits allow the process to use: the kernel would kill it, without a log line; raise it, or lower config.limits.max_state_bytes" $memory $needed) -}}
 {{- end -}}
 {{- end -}}
 
@@ -50,14 +50,14 @@ once.
 {{- $files := include "steward.credentialFiles" . | fromJson -}}
 {{- range $key, $path := $files -}}
 {{- if hasKey $security $key -}}
-{{- $problems = append $problems (printf "config.kafka.security.%s is given, and `credentials` provide it too; remove one of the two" $key) -}}
+{{- $problems = append $problems (printf "config.kafka.security.%s is set, and `credentials` provide it too; remove one of the two" $key) -}}
 {{- end -}}
 {{- end -}}
 {{- $log := default dict $v.config.log -}}
 {{- $hashes := eq (default "plain" $log.keys) "hashed" -}}
 {{- $hashFile := or $log.key_hash_secret_file (include "steward.logKeysFile" .) -}}
 {{- if and $log.key_hash_secret_file (include "steward.logKeysFile" .) -}}
-{{- $problems = append $problems "config.log.key_hash_secret_file is given, and credentials.logKeys provides it too; remove one of the two" -}}
+{{- $problems = append $problems "config.log.key_hash_secret_file is set, and credentials.logKeys provides it too; remove one of the two" -}}
 {{- end -}}
 {{- if and $hashes (not $hashFile) -}}
 {{- $problems = append $problems "config.log.keys is hashed, which needs a secret; set credentials.logKeys.secretName" -}}
@@ -66,13 +66,13 @@ once.
 {{- $problems = append $problems "there is a secret to hash keys with, but config.log.keys is not hashed; set it, or remove the secret" -}}
 {{- end -}}
 {{- if and $v.credentials.sasl.secretName (not $hasPassword) -}}
-{{- $problems = append $problems "credentials.sasl is given, but config.kafka.security asks for no user name and password; set its protocol (sasl_ssl) and sasl_mechanism (plain, scram-sha-256, scram-sha-512), or remove it" -}}
+{{- $problems = append $problems "credentials.sasl is set, but config.kafka.security needs no user name and password; set its protocol (sasl_ssl) and sasl_mechanism (plain, scram-sha-256, scram-sha-512), or remove it" -}}
 {{- end -}}
 {{- if and (hasKey $files "oauth_token_file") (ne $mechanism "oauthbearer") -}}
-{{- $problems = append $problems "credentials.oauth is given, but config.kafka.security.sasl_mechanism is not oauthbearer; set it, or remove credentials.oauth" -}}
+{{- $problems = append $problems "credentials.oauth is set, but config.kafka.security.sasl_mechanism is not oauthbearer; set it, or remove credentials.oauth" -}}
 {{- end -}}
 {{- if and (or (hasKey $files "ca_file") (hasKey $files "key_file")) (not $hasTls) -}}
-{{- $problems = append $problems (printf "credentials.ca or credentials.client is given, but config.kafka.security.protocol is %s; set ssl or sasl_ssl, or remove it" $protocol) -}}
+{{- $problems = append $problems (printf "credentials.ca or credentials.client is set, but config.kafka.security.protocol is %s; set ssl or sasl_ssl, or remove it" $protocol) -}}
 {{- end -}}
 {{- $variables := list -}}
 {{- range $v.extraEnv }}{{ $variables = append $variables .name }}{{ end -}}
@@ -88,7 +88,7 @@ once.
 {{- $problems = append $problems "config.kafka.security.sasl_mechanism oauthbearer needs a token; set credentials.oauth.secretName or credentials.oauth.audience" -}}
 {{- end -}}
 {{- if and $v.autoscaling.keda.enabled (or $hasSasl (hasKey $files "key_file")) (not $v.autoscaling.keda.authenticationRef.name) -}}
-{{- $problems = append $problems (printf "autoscaling.keda has to log in at the brokers too (%s); set autoscaling.keda.authenticationRef.name to a TriggerAuthentication" $protocol) -}}
+{{- $problems = append $problems (printf "autoscaling.keda must log in at the brokers too (%s); set autoscaling.keda.authenticationRef.name to a TriggerAuthentication" $protocol) -}}
 {{- end -}}
 
 {{- range $variables -}}
@@ -101,19 +101,19 @@ once.
 {{- end -}}
 
 {{- if contains "/loki/api/" $v.monitoring.loki.url -}}
-{{- $problems = append $problems (printf "monitoring.loki.url (%s) holds the path of Loki's interface, which the shippers add; give what stands before it" $v.monitoring.loki.url) -}}
+{{- $problems = append $problems (printf "monitoring.loki.url (%s) has the path of Loki's API, which the shippers add; remove it" $v.monitoring.loki.url) -}}
 {{- end -}}
 {{- $log := default dict $v.config.log -}}
 {{- if or $v.monitoring.rules.enabled $v.monitoring.dashboard.enabled -}}
 {{- if eq (default "auto" $log.format) "text" -}}
-{{- $problems = append $problems "monitoring reads JSON lines, but config.log.format is text; set json, or leave it out" -}}
+{{- $problems = append $problems "monitoring reads JSON lines, but config.log.format is text; set json, or remove it" -}}
 {{- end -}}
 {{- if and (regexMatch "^ *(error|warn) *(,|$)" (default "info" $log.level | lower)) (not (contains "steward" (default "" $log.level))) -}}
-{{- $problems = append $problems (printf "monitoring draws on `stats`, a line of level INFO, but config.log.level is %s; set info, or add `,steward::health=info`" $log.level) -}}
+{{- $problems = append $problems (printf "monitoring needs `stats`, a line of level INFO, but config.log.level is %s; set info, or add `,steward::health=info`" $log.level) -}}
 {{- end -}}
 {{- $statsMs := include "steward.statsIntervalMs" . | int64 -}}
 {{- if gt $statsMs 60000 -}}
-{{- $problems = append $problems (printf "monitoring looks at the last two minutes, but config.log.stats_interval_ms is %d; set 60000 or less" $statsMs) -}}
+{{- $problems = append $problems (printf "monitoring reads the last two minutes, but config.log.stats_interval_ms is %d; set 60000 or less" $statsMs) -}}
 {{- end -}}
 {{- end -}}
 
