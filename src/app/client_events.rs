@@ -98,7 +98,7 @@ impl ClientEvents for PipelineClientEvents {
     fn statistics(&self, statistics: ConsumerStatistics) {
         for partition in &statistics.partitions {
             if let Some(end) = partition.last_stable {
-                self.status.end(partition.partition, end);
+                self.status.set_end(partition.partition, end);
             }
         }
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::app::pipeline::Pipeline;
 use crate::config::Config;
+use crate::engine::partition::PartitionState;
 use crate::kafka::consumer::poll_phase::PollPhase;
 use crate::kafka::transactions::commit_thread::CommitStep;
 use crate::observability::heartbeat::Heartbeat;
@@ -73,20 +74,20 @@ impl<'a> Monitor<'a> {
     /// One look. `Break` says why the process has to end.
     pub fn look(&mut self) -> ControlFlow<String> {
         let now = self.clock.now();
-        let reading = self.pipeline.shared().status.read(now);
+        let status = self.pipeline.shared().status.snapshot(now);
         // Once a look: the question goes to another thread of the client and back.
         let outside = self.outside();
-        self.tell_ready(&reading, outside, now);
+        self.tell_ready(&status, outside, now);
         self.tell_intake(now);
         if now >= self.stats_due {
             self.stats_due = now + Duration::from_millis(self.config.log.stats_interval_ms);
-            self.tell_stats(&reading, now);
+            self.tell_stats(&status, now);
             self.pipeline.summarise_clients();
         }
-        let stalled = self.stalled(&reading, outside, now);
+        let stalled = self.stalled(&status, outside, now);
         if now >= self.heartbeat_due {
             self.heartbeat_due = now + HEARTBEAT_EVERY;
-            self.beat(&reading, outside, stalled.as_ref());
+            self.beat(&status, outside, stalled.as_ref());
         }
         match stalled {
             Some(stall) if !self.is_stopping => ControlFlow::Break(self.tell_stalled(&stall)),
@@ -97,31 +98,31 @@ impl<'a> Monitor<'a> {
     /// The last `stats` of the process.
     pub fn finish(&mut self) {
         let now = self.clock.now();
-        let reading = self.pipeline.shared().status.read(now);
-        self.tell_stats(&reading, now);
+        let status = self.pipeline.shared().status.snapshot(now);
+        self.tell_stats(&status, now);
         self.pipeline.finish_summaries();
         // Nobody is ready or alive any more; a file that cannot be removed grows stale.
         let _ = std::fs::remove_file(&self.config.health.file);
     }
 
-    fn tell_ready(&mut self, reading: &StatusSnapshot, outside: Option<&'static str>, now: Instant) {
-        let is_ready = self.is_ready_now(reading, outside);
+    fn tell_ready(&mut self, status: &StatusSnapshot, outside: Option<&'static str>, now: Instant) {
+        let is_ready = self.is_ready_now(status, outside);
         if is_ready == self.is_ready {
             return;
         }
         self.is_ready = is_ready;
         if is_ready {
             let took_ms = millis(now.saturating_duration_since(self.started));
-            BecameReady { assigned: reading.serving as u64, took_ms }.emit();
+            BecameReady { assigned: status.in_state(PartitionState::Serving).count() as u64, took_ms }.emit();
         } else {
-            BecameUnready { cause: self.unready_cause(reading, outside) }.emit();
+            BecameUnready { cause: self.unready_cause(status, outside) }.emit();
         }
     }
 
     /// A spare without partitions is told of no loss when the group puts it out, so the group is asked, too.
-    fn is_ready_now(&self, reading: &StatusSnapshot, outside: Option<&'static str>) -> bool {
+    fn is_ready_now(&self, status: &StatusSnapshot, outside: Option<&'static str>) -> bool {
         let settle = Duration::from_millis(self.config.health.ready_settle_ms);
-        reading.is_ready(settle) && !self.is_stopping && outside.is_none()
+        status.is_ready(settle) && !self.is_stopping && outside.is_none()
     }
 
     /// Why the process is no member of its group. Not asked of a client that is told to leave: once it has, the question
@@ -130,14 +131,14 @@ impl<'a> Monitor<'a> {
         if self.is_stopping { None } else { self.pipeline.not_a_member() }
     }
 
-    fn unready_cause(&self, reading: &StatusSnapshot, outside: Option<&'static str>) -> UnreadyCause {
+    fn unready_cause(&self, status: &StatusSnapshot, outside: Option<&'static str>) -> UnreadyCause {
         if self.is_stopping {
             UnreadyCause::Stopping
-        } else if reading.since_assigned.is_none() || outside.is_some() {
+        } else if status.since_assigned.is_none() || outside.is_some() {
             UnreadyCause::NotJoined
-        } else if reading.recovering > 0 {
+        } else if status.has(PartitionState::Recovering) {
             UnreadyCause::Recovering
-        } else if reading.revoking > 0 {
+        } else if status.has(PartitionState::Revoking) {
             UnreadyCause::Revoking
         } else {
             UnreadyCause::Settling
@@ -160,7 +161,7 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    fn tell_stats(&mut self, reading: &StatusSnapshot, now: Instant) {
+    fn tell_stats(&mut self, status: &StatusSnapshot, now: Instant) {
         let shared = self.pipeline.shared();
         let lags = shared.status.lags();
         for (partition, lag) in &lags {
@@ -169,19 +170,19 @@ impl<'a> Monitor<'a> {
         let sample = Sample {
             keys: Arc::clone(&shared.keys),
             unix_ms: self.clock.unix_ms(),
-            phase: self.phase(reading),
-            serving: reading.serving_partitions.iter().map(|partition| partition.0).collect(),
-            recovering: reading.recovering_partitions.iter().map(|partition| partition.0).collect(),
+            phase: self.phase(status),
+            serving: status.in_state(PartitionState::Serving).map(|partition| partition.0).collect(),
+            recovering: status.in_state(PartitionState::Recovering).map(|partition| partition.0).collect(),
             in_flight_limit_bytes: shared.in_flight.limit_bytes(),
             memory_rss_bytes: resident_bytes(),
-            oldest_unix_ms: reading.oldest.and_then(|(_, head)| head.timestamp_ms),
-            oldest: reading.oldest.map(|(partition, head)| (partition.0, head.offset.0)),
+            oldest_unix_ms: status.oldest().and_then(|(_, head)| head.timestamp_ms),
+            oldest: status.oldest().map(|(partition, head)| (partition.0, head.offset.0)),
         };
         self.window.close(now, &sample).emit();
     }
 
-    fn beat(&mut self, reading: &StatusSnapshot, outside: Option<&'static str>, stalled: Option<&Stall>) {
-        let is_ready = self.is_ready_now(reading, outside);
+    fn beat(&mut self, status: &StatusSnapshot, outside: Option<&'static str>, stalled: Option<&Stall>) {
+        let is_ready = self.is_ready_now(status, outside);
         let heartbeat = Heartbeat {
             written_unix_ms: self.clock.unix_ms(),
             pid: std::process::id(),
@@ -189,10 +190,10 @@ impl<'a> Monitor<'a> {
             ready_cause: if is_ready {
                 "serving".to_owned()
             } else {
-                self.unready_cause(reading, outside).code().to_owned()
+                self.unready_cause(status, outside).code().to_owned()
             },
             live: stalled.is_none(),
-            live_cause: self.phase(reading),
+            live_cause: self.phase(status),
         };
         // Said once, not each second: a probe finds the old one stale, and nobody would know why.
         let failed = heartbeat.write(&self.config.health.file).err();
@@ -206,27 +207,27 @@ impl<'a> Monitor<'a> {
 
     // ------------------------------------------------------------------------------------------------ the watchdog
 
-    fn stalled(&mut self, reading: &StatusSnapshot, outside: Option<&'static str>, now: Instant) -> Option<Stall> {
+    fn stalled(&mut self, status: &StatusSnapshot, outside: Option<&'static str>, now: Instant) -> Option<Stall> {
         let source = self.pipeline.source_phase().read();
         let (step, since) = self.pipeline.commit_phase().get();
-        let committing = (step != CommitStep::Idle)
+        let commit_step = (step != CommitStep::Idle)
             .then(|| (format!("the commit thread, {step:?}"), now.saturating_duration_since(since)));
-        let sight = Observation {
-            reading,
-            since_source_turned: now.saturating_duration_since(source.last_turn),
-            source: source.phase.name(),
-            intake: if self.pipeline.shared().takes_records() { IngestPressure::Open } else { IngestPressure::Full },
-            outside,
-            committing,
+        let seen = Observation {
+            status,
+            since_consumer_ran: now.saturating_duration_since(source.last_turn),
+            consumer_phase: source.phase.name(),
+            ingest: if self.pipeline.shared().takes_records() { IngestPressure::Open } else { IngestPressure::Full },
+            not_member: outside,
+            commit_step,
         };
-        self.watchdog.look(&sight, now)
+        self.watchdog.check(&seen, now)
     }
 
     fn tell_stalled(&self, stall: &Stall) -> String {
         let place = stall.partition.zip(stall.offset);
         let key = place.and_then(|(partition, offset)| self.pipeline.shared().status.key_at(partition, offset));
         let key = key.and_then(|key| self.pipeline.shared().keys.show(&key));
-        let (phase, stalled_ms) = (stall.phase, millis(stall.lasts));
+        let (phase, stalled_ms) = (stall.phase, millis(stall.duration));
         ProgressStalled {
             phase,
             waiting_for: &stall.waiting_for,
@@ -244,14 +245,14 @@ impl<'a> Monitor<'a> {
         )
     }
 
-    fn phase(&self, reading: &StatusSnapshot) -> String {
+    fn phase(&self, status: &StatusSnapshot) -> String {
         let source = self.pipeline.source_phase().read().phase;
         let (step, _) = self.pipeline.commit_phase().get();
         let what = if self.is_stopping {
             ProcessPhase::Stopping
-        } else if reading.since_assigned.is_none() {
+        } else if status.since_assigned.is_none() {
             ProcessPhase::Joining
-        } else if reading.recovering > 0 {
+        } else if status.has(PartitionState::Recovering) {
             ProcessPhase::Recovering
         } else if source == PollPhase::Revoking {
             ProcessPhase::Rebalancing

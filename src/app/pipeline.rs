@@ -166,7 +166,7 @@ impl Pipeline {
     /// Records read and not committed.
     #[must_use]
     pub fn open_records(&self) -> u64 {
-        self.shared.status.read(self.shared.clock.now()).open_records
+        self.shared.status.snapshot(self.shared.clock.now()).open_records()
     }
 
     /// Whether the group was left, or the consumer's thread has failed.

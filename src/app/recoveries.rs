@@ -184,12 +184,12 @@ struct Reports<'a> {
 impl<'a> Reports<'a> {
     fn new<E: Entity>(parts: &'a RecoveryParts<E>, partition: Partition) -> Reports<'a> {
         let now = parts.clock.now();
-        parts.status.recovery_begins(partition, now);
+        parts.status.recovery_started(partition, now);
         Reports {
             partition,
             steps: 0,
             from: Position(0),
-            at: RecoveryAt::Asking,
+            at: RecoveryAt::FetchingOffsets,
             clock: &*parts.clock,
             status: &parts.status,
             settings: &parts.reader_settings,

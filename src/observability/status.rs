@@ -1,12 +1,13 @@
-//! What the process is doing, and since when: one small board that actors and threads keep up to date, and that the
-//! watchdog, the heartbeat file and the tests read. Whoever waits can say for what.
+//! Owns the status: what each partition is doing, and since when.
 //!
-//! The board is kept by partition, because a process can be busy as a whole while one partition stands still. What
-//! counts as movement is what was finished: a commit, a stretch of a recovery; never that a loop came round.
+//! Actors and threads write it; the watchdog, the heartbeat, `stats` and tests read it as a [`StatusSnapshot`]. The table
+//! is by partition, because a process can be busy while one of its partitions is stuck. Only completed work counts as
+//! progress, such as a commit or records that a recovery has read. A loop that runs is not progress.
 //!
-//! [`Watchdog`] judges what stands on the board. [`CurrentEvent`] shows which event an entity is at.
+//! The [`Watchdog`](crate::observability::watchdog::Watchdog) decides what is a stall. [`CurrentEvent`] is the event that
+//! an entity thread is processing.
 //!
-//! Absent on purpose: a clock. Times are handed in.
+//! Architecture invariant: no clock; times are arguments.
 
 mod current_event;
 
@@ -21,55 +22,56 @@ use crate::engine::partition::PartitionState;
 use crate::engine::recovery::Topic;
 use crate::record::{Batch, Key, Offset, Partition, Position};
 
-/// The board.
+/// The status of the process. Shared by all actors and threads.
 #[derive(Debug)]
 pub struct Status {
-    inner: Mutex<StatusTable>,
+    table: Mutex<StatusTable>,
 }
 
 #[derive(Debug)]
 struct StatusTable {
-    assigned: Option<Instant>,
-    /// What is owned, and what is not owned any more but still in a transaction.
-    places: BTreeMap<Partition, PartitionStatus>,
-    /// The last movement of any recovery: those that wait for their turn share it.
-    recoveries_moved: Instant,
-    /// When the thread of ingest actor and committer last came round.
-    actors_turned: Instant,
-    /// Why the last attempt to commit came to nothing; `None` since one did.
-    commit_trouble: Option<String>,
-    seats: Vec<Arc<CurrentEvent>>,
+    assigned_at: Option<Instant>,
+    /// The owned partitions, and those that are not owned any more but have work in a transaction.
+    partitions: BTreeMap<Partition, PartitionStatus>,
+    /// The last progress of any recovery. Recoveries that wait for their turn share it.
+    recovery_progress_at: Instant,
+    /// When the thread of the ingest actor and the committer last ran.
+    actors_ran_at: Instant,
+    /// Why the last commit failed; `None` after a successful one.
+    commit_error: Option<String>,
+    /// One for each entity thread.
+    current_events: Vec<Arc<CurrentEvent>>,
 }
 
-/// One partition on the board.
 #[derive(Debug)]
 struct PartitionStatus {
-    stage: Option<PartitionState>,
-    moved: Instant,
+    /// `None` if the partition is not owned any more.
+    state: Option<PartitionState>,
+    progress_at: Instant,
     recovery: RecoveryAt,
-    /// How far the farthest attempt at a recovery came, in steps.
-    farthest: u64,
-    /// What the group has committed, and where the input ends, as far as the brokers told.
+    /// The most steps that any attempt at recovery has completed.
+    max_recovery_steps: u64,
+    /// Committed position and end of the input, as reported by the brokers.
     committed: Option<Position>,
     end: Option<Position>,
-    /// Batches in the ingest actor's mailbox, each by its first record. Bounded by the batches that may be open.
-    offered: VecDeque<Option<(Offset, Option<Key>)>>,
-    /// Batches that were handed to entities and are not committed: whoever explains looks records up in them.
-    under_way: VecDeque<Arc<Batch>>,
+    /// The first record of each batch in the ingest actor's mailbox. Bounded by the number of open batches.
+    mailbox: VecDeque<Option<(Offset, Option<Key>)>>,
+    /// Batches that entities have received and that are not committed. Used to look up keys.
+    uncommitted: VecDeque<Arc<Batch>>,
     work: OpenWork,
 }
 
 impl PartitionStatus {
     fn new(now: Instant) -> PartitionStatus {
         PartitionStatus {
-            stage: None,
-            moved: now,
+            state: None,
+            progress_at: now,
             recovery: RecoveryAt::Queued,
-            farthest: 0,
+            max_recovery_steps: 0,
             committed: None,
             end: None,
-            offered: VecDeque::new(),
-            under_way: VecDeque::new(),
+            mailbox: VecDeque::new(),
+            uncommitted: VecDeque::new(),
             work: OpenWork::default(),
         }
     }
@@ -78,155 +80,160 @@ impl PartitionStatus {
         Some(self.end?.distance_from(self.committed?))
     }
 
-    fn is_forgotten(&self) -> bool {
-        self.stage.is_none() && self.work.batches == 0 && self.offered.is_empty()
+    fn is_removable(&self) -> bool {
+        self.state.is_none() && self.work.batches == 0 && self.mailbox.is_empty()
     }
 }
 
-/// Where the recovery of a partition stands.
+/// What the recovery of a partition is doing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RecoveryAt {
-    /// It waits for its turn.
+    /// Waiting for its turn.
     #[default]
     Queued,
-    /// It asks for committed offsets and the ends of logs.
-    Asking,
-    /// It reads.
+    /// Fetching the committed offset and the ends of the logs.
+    FetchingOffsets,
     Reading {
-        /// Which topic.
         topic: Topic,
-        /// Where the reader stands.
         position: Position,
-        /// Where it has to get.
         until: Position,
     },
 }
 
-/// A look at the board.
+/// The status at one moment.
 #[derive(Debug, Clone)]
 pub struct StatusSnapshot {
-    /// How old the present assignment is; `None` before the group was joined.
+    /// Age of the last assignment; `None` if the process is no member of the group.
     pub since_assigned: Option<Duration>,
-    /// Partitions that recover.
-    pub recovering: usize,
-    /// Partitions that serve.
-    pub serving: usize,
-    /// Partitions that are about to go.
-    pub revoking: usize,
-    /// Which ones recover.
-    pub recovering_partitions: Vec<Partition>,
-    /// Which ones serve.
-    pub serving_partitions: Vec<Partition>,
-    /// Records read and not committed.
-    pub open_records: u64,
-    /// The oldest of them.
-    pub oldest: Option<(Partition, Head)>,
-    /// Each partition, in order.
-    pub standings: Vec<Standing>,
-    /// How long the thread of ingest actor and committer has not come round.
-    pub since_actors_turned: Duration,
-    /// Why the last attempt to commit came to nothing; `None` since one did.
-    pub commit_trouble: Option<String>,
-    /// The event that each thread of entities is at; `None` for one that has nothing to do.
-    pub seated: Vec<Option<(Partition, Offset)>>,
+    /// In ascending order.
+    pub partitions: Vec<PartitionSnapshot>,
+    /// Time since the thread of the ingest actor and the committer last ran.
+    pub since_actors_ran: Duration,
+    /// Why the last commit failed; `None` after a successful one.
+    pub commit_error: Option<String>,
+    /// The event that each entity thread is processing; `None` for an idle thread.
+    pub current_events: Vec<Option<(Partition, Offset)>>,
 }
 
-/// How one partition stands.
+/// One partition at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// Which one.
+pub struct PartitionSnapshot {
     pub partition: Partition,
-    /// Its stage; `None` for one that is not owned any more, and whose work is still in a transaction.
-    pub stage: Option<PartitionState>,
-    /// How long nothing of it was finished. One that waits for its turn to recover shares the others' movement.
-    pub since_moved: Duration,
-    /// Records in the topic that are not committed, as far as the brokers told.
+    /// `None` for a partition that is not owned any more, but has work in a transaction.
+    pub state: Option<PartitionState>,
+    /// Time since the last progress. A recovery that waits for its turn shares the progress of the others.
+    pub since_progress: Duration,
+    /// Uncommitted records in the input topic, as far as the brokers have reported.
     pub lag: u64,
-    /// What is read and not committed.
+    /// Uncommitted records that were read.
     pub work: OpenWork,
-    /// Batches that the ingest actor has not taken from its mailbox.
-    pub offered: usize,
-    /// The first record of the oldest of those.
-    pub offered_first: Option<Offset>,
-    /// Where its recovery stands, while it recovers.
+    /// Batches in the ingest actor's mailbox.
+    pub mailbox_batches: usize,
+    /// The first record of the oldest of them.
+    pub mailbox_head: Option<Offset>,
     pub recovery: RecoveryAt,
 }
 
-impl Standing {
-    /// Whether something waits to be done, so that no movement is a fault.
+impl PartitionSnapshot {
+    /// Returns whether the partition has work, so that a lack of progress is a fault.
     #[must_use]
-    pub fn is_busy(&self) -> bool {
-        self.has_read()
+    pub fn has_work(&self) -> bool {
+        self.has_uncommitted()
             || self.lag > 0
-            || matches!(self.stage, Some(PartitionState::Recovering | PartitionState::Revoking))
+            || matches!(self.state, Some(PartitionState::Recovering | PartitionState::Revoking))
     }
 
-    /// Whether something of it is read and not committed.
+    /// Returns whether records of it were read and are not committed.
     #[must_use]
-    pub fn has_read(&self) -> bool {
-        self.work.batches > 0 || self.offered > 0
+    pub fn has_uncommitted(&self) -> bool {
+        self.work.batches > 0 || self.mailbox_batches > 0
     }
 }
 
 impl StatusSnapshot {
-    /// Whether the process is a settled member of the group and all it owns serves.
+    /// Returns whether the last assignment is at least `settle` old and every owned partition serves.
     #[must_use]
     pub fn is_ready(&self, settle: Duration) -> bool {
-        self.since_assigned.is_some_and(|age| age >= settle) && self.recovering == 0 && self.revoking == 0
+        self.since_assigned.is_some_and(|age| age >= settle)
+            && !self.has(PartitionState::Recovering)
+            && !self.has(PartitionState::Revoking)
+    }
+
+    /// Returns whether a partition is in this state.
+    #[must_use]
+    pub fn has(&self, state: PartitionState) -> bool {
+        self.in_state(state).next().is_some()
+    }
+
+    /// Returns the partitions in this state, in ascending order.
+    pub fn in_state(&self, state: PartitionState) -> impl Iterator<Item = Partition> {
+        self.partitions.iter().filter(move |at| at.state == Some(state)).map(|at| at.partition)
+    }
+
+    /// Returns the number of uncommitted records that were read.
+    #[must_use]
+    pub fn open_records(&self) -> u64 {
+        self.partitions.iter().map(|at| at.work.records).sum()
+    }
+
+    /// Returns the oldest uncommitted record that was read.
+    #[must_use]
+    pub fn oldest(&self) -> Option<(Partition, Head)> {
+        let heads = self.partitions.iter().filter_map(|at| Some((at.partition, at.work.head?)));
+        heads.min_by_key(|(_, head)| head.timestamp_ms.unwrap_or(i64::MAX))
     }
 }
 
 impl Status {
-    /// Nothing is owned.
     #[must_use]
     pub fn new(now: Instant) -> Status {
-        let board = StatusTable {
-            assigned: None,
-            places: BTreeMap::new(),
-            recoveries_moved: now,
-            actors_turned: now,
-            commit_trouble: None,
-            seats: Vec::new(),
+        let table = StatusTable {
+            assigned_at: None,
+            partitions: BTreeMap::new(),
+            recovery_progress_at: now,
+            actors_ran_at: now,
+            commit_error: None,
+            current_events: Vec::new(),
         };
-        Status { inner: Mutex::new(board) }
+        Status { table: Mutex::new(table) }
     }
 
-    /// The group has spoken: an assignment, possibly an empty one.
+    /// Records an assignment, possibly an empty one.
     pub fn assigned(&self, now: Instant) {
-        self.board().assigned = Some(now);
+        self.table().assigned_at = Some(now);
     }
 
-    /// The process is no member of the group any more.
-    pub fn left(&self) {
-        self.board().assigned = None;
+    /// Records that the process is no member of the group any more.
+    pub fn left_group(&self) {
+        self.table().assigned_at = None;
     }
 
-    /// A partition is at this stage; `None` for one that is gone. Work of it that is in a transaction stays.
-    pub fn stage(&self, partition: Partition, stage: Option<PartitionState>, now: Instant) {
-        let mut board = self.board();
-        let place = board.places.entry(partition).or_insert_with(|| PartitionStatus::new(now));
-        if place.stage == stage {
+    /// Sets the state of a partition; `None` if it is not owned any more. Its work in a transaction is kept.
+    pub fn set_state(&self, partition: Partition, state: Option<PartitionState>, now: Instant) {
+        let mut table = self.table();
+        let status = table.partitions.entry(partition).or_insert_with(|| PartitionStatus::new(now));
+        if status.state == state {
             return;
         }
-        let was = std::mem::replace(&mut place.stage, stage);
-        match stage {
+        let before = std::mem::replace(&mut status.state, state);
+        match state {
             Some(PartitionState::Serving) => {
-                place.moved = now;
-                board.recoveries_moved = now;
+                status.progress_at = now;
+                table.recovery_progress_at = now;
             }
-            Some(PartitionState::Revoking) => place.moved = now,
-            // What was done under the former ownership, if any, does not count any more.
+            Some(PartitionState::Revoking) => status.progress_at = now,
+            // The work of an earlier ownership, if any, does not count any more.
             Some(PartitionState::Recovering) => {
-                let is_in_doubt = place.work.batches > 0;
-                // A transaction that hangs does not become younger by an assignment.
-                let moved = if is_in_doubt && was.is_none() { place.moved } else { now };
-                let (work, offered) = (place.work, std::mem::take(&mut place.offered));
-                *place = PartitionStatus { stage, moved, work, offered, ..PartitionStatus::new(now) };
+                // An assignment must not hide a transaction that hangs.
+                let keeps_age = status.work.batches > 0 && before.is_none();
+                let progress_at = if keeps_age { status.progress_at } else { now };
+                let (work, mailbox) = (status.work, std::mem::take(&mut status.mailbox));
+                *status = PartitionStatus { state, progress_at, work, mailbox, ..PartitionStatus::new(now) };
             }
             None => {
-                (place.committed, place.end) = (None, None);
-                if place.is_forgotten() {
-                    board.places.remove(&partition);
+                (status.committed, status.end) = (None, None);
+                if status.is_removable() {
+                    table.partitions.remove(&partition);
                 }
             }
         }
@@ -234,181 +241,168 @@ impl Status {
 
     // -------------------------------------------------------------------------------------------------- recovery
 
-    /// A recovery has its turn. Said again for each further attempt, which is no movement.
-    pub fn recovery_begins(&self, partition: Partition, now: Instant) {
-        let mut board = self.board();
-        let Some(place) = board.places.get_mut(&partition) else { return };
-        if place.recovery == RecoveryAt::Queued {
-            place.moved = now;
+    /// Records that an attempt at recovery starts. A further attempt is no progress.
+    pub fn recovery_started(&self, partition: Partition, now: Instant) {
+        let mut table = self.table();
+        let Some(status) = table.partitions.get_mut(&partition) else { return };
+        if status.recovery == RecoveryAt::Queued {
+            status.progress_at = now;
         }
-        place.recovery = RecoveryAt::Asking;
+        status.recovery = RecoveryAt::FetchingOffsets;
     }
 
-    /// A recovery stands here after so many steps: records passed and questions answered, within this attempt. It has
-    /// moved if no attempt came that far before.
+    /// Records what an attempt at recovery is doing, and the steps that it has completed: records read and requests
+    /// answered. Only more steps than in any earlier attempt are progress.
     pub fn recovery_at(&self, partition: Partition, at: RecoveryAt, steps: u64, now: Instant) {
-        let mut board = self.board();
-        let Some(place) = board.places.get_mut(&partition) else { return };
-        place.recovery = at;
-        if steps > place.farthest {
-            place.farthest = steps;
-            place.moved = now;
-            board.recoveries_moved = now;
+        let mut table = self.table();
+        let Some(status) = table.partitions.get_mut(&partition) else { return };
+        status.recovery = at;
+        if steps > status.max_recovery_steps {
+            status.max_recovery_steps = steps;
+            status.progress_at = now;
+            table.recovery_progress_at = now;
         }
     }
 
     // -------------------------------------------------------------------------------------------------- records
 
-    /// A batch is about to be put into the ingest actor's mailbox; `first` is its first record, if it has one.
-    pub fn offers(&self, partition: Partition, first: Option<(Offset, Option<&[u8]>)>) {
+    /// Records that a batch is about to be put into the ingest actor's mailbox; `first` is its first record, if any.
+    pub fn batch_offered(&self, partition: Partition, first: Option<(Offset, Option<&[u8]>)>) {
         let first = first.map(|(offset, key)| (offset, key.map(Key::from)));
-        if let Some(place) = self.board().places.get_mut(&partition) {
-            place.offered.push_back(first);
+        if let Some(status) = self.table().partitions.get_mut(&partition) {
+            status.mailbox.push_back(first);
         }
     }
 
-    /// There was no room in the mailbox for the batch that was offered last.
+    /// Records that the mailbox had no room for the last batch.
     pub fn offer_refused(&self, partition: Partition) {
-        if let Some(place) = self.board().places.get_mut(&partition) {
-            place.offered.pop_back();
+        if let Some(status) = self.table().partitions.get_mut(&partition) {
+            status.mailbox.pop_back();
         }
     }
 
-    /// The ingest actor is done with the oldest batch that was offered. `batch` is what it handed to entities.
-    pub fn routed(&self, partition: Partition, batch: Option<Arc<Batch>>) {
-        if let Some(place) = self.board().places.get_mut(&partition) {
-            place.offered.pop_front();
-            place.under_way.extend(batch);
+    /// Records that the ingest actor has handled the oldest batch of its mailbox. `batch` is what entities received of
+    /// it.
+    pub fn batch_routed(&self, partition: Partition, batch: Option<Arc<Batch>>) {
+        if let Some(status) = self.table().partitions.get_mut(&partition) {
+            status.mailbox.pop_front();
+            status.uncommitted.extend(batch);
         }
     }
 
-    /// What is read and not committed, all partitions together.
-    pub fn open(&self, mut work: BTreeMap<Partition, OpenWork>, now: Instant) {
-        let mut board = self.board();
-        for (partition, place) in &mut board.places {
-            place.work = work.remove(partition).unwrap_or_default();
-            if place.stage.is_none() {
-                // Only what is in a transaction is left of it.
-                place.under_way.truncate(usize::try_from(place.work.batches).unwrap_or(usize::MAX));
+    /// Sets the uncommitted records that were read, for all partitions.
+    pub fn set_open_work(&self, mut work: BTreeMap<Partition, OpenWork>, now: Instant) {
+        let mut table = self.table();
+        for (partition, status) in &mut table.partitions {
+            status.work = work.remove(partition).unwrap_or_default();
+            if status.state.is_none() {
+                // Only the batches in a transaction are left.
+                status.uncommitted.truncate(usize::try_from(status.work.batches).unwrap_or(usize::MAX));
             }
         }
-        board.places.extend(
+        table.partitions.extend(
             work.into_iter()
                 .map(|(partition, work)| (partition, PartitionStatus { work, ..PartitionStatus::new(now) })),
         );
-        board.places.retain(|_, place| !place.is_forgotten());
+        table.partitions.retain(|_, status| !status.is_removable());
     }
 
-    /// A transaction took effect that carried this partition up to `position`.
+    /// Records that a transaction committed this partition up to `position`.
     pub fn committed(&self, partition: Partition, position: Position, now: Instant) {
-        let mut board = self.board();
-        board.commit_trouble = None;
-        let Some(place) = board.places.get_mut(&partition) else { return };
-        place.moved = now;
-        if place.stage.is_some() {
-            place.committed = Some(position);
-            let done = place.under_way.iter().take_while(|batch| batch.next() <= position).count();
-            place.under_way.drain(..done);
+        let mut table = self.table();
+        table.commit_error = None;
+        let Some(status) = table.partitions.get_mut(&partition) else { return };
+        status.progress_at = now;
+        if status.state.is_some() {
+            status.committed = Some(position);
+            let done = status.uncommitted.iter().take_while(|batch| batch.next() <= position).count();
+            status.uncommitted.drain(..done);
         }
     }
 
-    /// A transaction came to nothing, and is repeated.
+    /// Records that a transaction failed and is repeated.
     pub fn commit_failed(&self, cause: &str) {
-        self.board().commit_trouble = Some(cause.to_owned());
+        self.table().commit_error = Some(cause.to_owned());
     }
 
-    /// Where a partition's input ends, less what open transactions hold back.
-    pub fn end(&self, partition: Partition, end: Position) {
-        let mut board = self.board();
-        let place = board.places.get_mut(&partition).filter(|place| place.stage.is_some());
-        if let Some(place) = place {
-            place.end = Some(end);
+    /// Sets the last stable offset of a partition of the input.
+    pub fn set_end(&self, partition: Partition, end: Position) {
+        let mut table = self.table();
+        let status = table.partitions.get_mut(&partition).filter(|status| status.state.is_some());
+        if let Some(status) = status {
+            status.end = Some(end);
         }
     }
 
     // -------------------------------------------------------------------------------------------------- threads
 
-    /// The thread of ingest actor and committer came round.
-    pub fn actors_turned(&self, now: Instant) {
-        self.board().actors_turned = now;
+    /// Records that the thread of the ingest actor and the committer runs.
+    pub fn actors_ran(&self, now: Instant) {
+        self.table().actors_ran_at = now;
     }
 
-    /// The current_event of one more thread of entities.
+    /// Registers an entity thread. The thread writes to the value that this returns.
     #[must_use]
-    pub fn current_event(&self) -> Arc<CurrentEvent> {
+    pub fn add_entity_thread(&self) -> Arc<CurrentEvent> {
         let current_event = Arc::new(CurrentEvent::default());
-        self.board().seats.push(Arc::clone(&current_event));
+        self.table().current_events.push(Arc::clone(&current_event));
         current_event
     }
 
-    // -------------------------------------------------------------------------------------------------- looking
+    // -------------------------------------------------------------------------------------------------- reading
 
-    /// The lag of each partition of which both ends are known.
+    /// Returns the lag of each partition whose committed position and end are known.
     #[must_use]
     pub fn lags(&self) -> BTreeMap<Partition, u64> {
-        let board = self.board();
-        board.places.iter().filter_map(|(partition, place)| Some((*partition, place.lag()?))).collect()
+        let table = self.table();
+        table.partitions.iter().filter_map(|(partition, status)| Some((*partition, status.lag()?))).collect()
     }
 
-    /// The key of a record that is read and not committed; `None` where it has none, or is not such a record.
+    /// Returns the key of an uncommitted record; `None` if the record has none, or is not uncommitted.
     #[must_use]
     pub fn key_at(&self, partition: Partition, offset: Offset) -> Option<Key> {
-        let board = self.board();
-        let place = board.places.get(&partition)?;
-        let offered = place.offered.iter().flatten().find(|(first, _)| *first == offset);
-        if let Some((_, key)) = offered {
+        let table = self.table();
+        let status = table.partitions.get(&partition)?;
+        let in_mailbox = status.mailbox.iter().flatten().find(|(first, _)| *first == offset);
+        if let Some((_, key)) = in_mailbox {
             return key.clone();
         }
-        let records = place.under_way.iter().flat_map(|batch| batch.iter());
+        let records = status.uncommitted.iter().flat_map(|batch| batch.iter());
         records.filter(|record| record.offset == offset).find_map(|record| record.key.map(Key::from))
     }
 
-    /// A look at the board.
     #[must_use]
-    pub fn read(&self, now: Instant) -> StatusSnapshot {
-        let board = self.board();
-        let at = |stage: PartitionState| -> Vec<Partition> {
-            let found = board.places.iter().filter(|(_, place)| place.stage == Some(stage));
-            found.map(|(partition, _)| *partition).collect()
-        };
-        let (recovering_partitions, serving_partitions) = (at(PartitionState::Recovering), at(PartitionState::Serving));
-        let heads = board.places.iter().filter_map(|(partition, place)| Some((*partition, place.work.head?)));
-        let since = |moment: Instant| now.saturating_duration_since(moment);
+    pub fn snapshot(&self, now: Instant) -> StatusSnapshot {
+        let table = self.table();
         StatusSnapshot {
-            since_assigned: board.assigned.map(since),
-            recovering: recovering_partitions.len(),
-            serving: serving_partitions.len(),
-            revoking: at(PartitionState::Revoking).len(),
-            recovering_partitions,
-            serving_partitions,
-            open_records: board.places.values().map(|place| place.work.records).sum(),
-            oldest: heads.min_by_key(|(_, head)| head.timestamp_ms.unwrap_or(i64::MAX)),
-            standings: board.places.iter().map(|(partition, place)| board.standing(*partition, place, now)).collect(),
-            since_actors_turned: since(board.actors_turned),
-            commit_trouble: board.commit_trouble.clone(),
-            seated: board.seats.iter().map(|current_event| current_event.occupant()).collect(),
+            since_assigned: table.assigned_at.map(|at| now.saturating_duration_since(at)),
+            partitions: table.partitions.iter().map(|(partition, at)| table.partition(*partition, at, now)).collect(),
+            since_actors_ran: now.saturating_duration_since(table.actors_ran_at),
+            commit_error: table.commit_error.clone(),
+            current_events: table.current_events.iter().map(|current| current.get()).collect(),
         }
     }
 
-    fn board(&self) -> MutexGuard<'_, StatusTable> {
-        // Every single change leaves the board whole.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, StatusTable> {
+        // Every change leaves the table consistent, so a panic elsewhere does no harm.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl StatusTable {
-    fn standing(&self, partition: Partition, place: &PartitionStatus, now: Instant) -> Standing {
-        let is_queued = place.stage == Some(PartitionState::Recovering) && place.recovery == RecoveryAt::Queued;
-        let moved = if is_queued { place.moved.max(self.recoveries_moved) } else { place.moved };
-        Standing {
+    fn partition(&self, partition: Partition, status: &PartitionStatus, now: Instant) -> PartitionSnapshot {
+        let is_queued = status.state == Some(PartitionState::Recovering) && status.recovery == RecoveryAt::Queued;
+        let progress_at =
+            if is_queued { status.progress_at.max(self.recovery_progress_at) } else { status.progress_at };
+        PartitionSnapshot {
             partition,
-            stage: place.stage,
-            since_moved: now.saturating_duration_since(moved),
-            lag: place.lag().unwrap_or(0),
-            work: place.work,
-            offered: place.offered.len(),
-            offered_first: place.offered.iter().flatten().map(|(offset, _)| *offset).next(),
-            recovery: place.recovery,
+            state: status.state,
+            since_progress: now.saturating_duration_since(progress_at),
+            lag: status.lag().unwrap_or(0),
+            work: status.work,
+            mailbox_batches: status.mailbox.len(),
+            mailbox_head: status.mailbox.iter().flatten().map(|(offset, _)| *offset).next(),
+            recovery: status.recovery,
         }
     }
 }

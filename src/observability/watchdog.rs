@@ -1,83 +1,77 @@
-//! Judges what stands on the board: which partition has stood still for longest although it has something to do, in
-//! which phase, and what it waits for.
+//! Finds stalls in the status: the partition that has work and has made no progress for longest, in which phase, and what
+//! it waits for.
 //!
-//! * a) Only time in which it looks itself counts. A process that stood still, because it was stopped or its machine
-//!   was, has not stalled: it goes on, and the group tells it what it lost.
-//! * b) Each partition has a clock of its own, which starts when it has something to do and goes back with its own
-//!   movement. That others move says nothing about it.
-//! * c) While the intake is full, a partition of which nothing is read waits for its turn, which others use up: that
-//!   time counts a tenth. So backpressure is no stall, and still nobody waits indefinitely.
-//! * d) Whoever waits for its turn to recover shares the movement of those that recover (`Status` sees to it).
-//! * e) A process that is no member of its group owns nothing that could stand still. It has a limit of its own, which is
-//!   longer: other members, or brokers that are away, can make a join take minutes, and starting again would not help.
+//! * a) Only time in which the watchdog itself runs counts. A process that was suspended, or whose machine was, has not
+//!   stalled: it continues, and the group reports what it lost.
+//! * b) Each partition has a clock of its own. It starts when the partition has work, and restarts with the partition's
+//!   own progress. Progress of other partitions does not count.
+//! * c) While ingest is full, a partition without uncommitted records waits for room that other partitions use. A tenth
+//!   of that time counts, so that backpressure is no stall, but no partition waits indefinitely.
+//! * d) A recovery that waits for its turn shares the progress of the running recoveries (`Status` implements this).
+//! * e) A process that is no member of its group owns no partition. It has a limit of its own, which is longer: other
+//!   members, or unavailable brokers, can make a join take minutes, and a restart would not help.
 //!
-//! Architecture invariant: pure. A look and the time go in, a stall comes out.
+//! Architecture invariant: pure. An observation and the time go in, a stall comes out.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::engine::partition::PartitionState;
 use crate::engine::recovery::Topic;
 use crate::observability::log_events::StallPhase;
-use crate::observability::status::{RecoveryAt, Standing, StatusSnapshot};
+use crate::observability::status::{PartitionSnapshot, RecoveryAt, StatusSnapshot};
 use crate::record::{Offset, Partition};
 
-/// a) What counts of the time between two looks at most. Many looks fit into it, so that more means that nobody ran.
-const LONGEST_BLINK: Duration = Duration::from_secs(2);
-/// c) A waiting partition's time is divided by this while the intake is full.
+/// a) The most time between two checks that counts. Many checks fit into it; a longer gap means that the process did not
+/// run.
+const MAX_CHECK_GAP: Duration = Duration::from_secs(2);
+/// c) Divides the time of a partition that waits for room while ingest is full.
 const FULL_DIVISOR: u32 = 10;
-/// The ingest actor comes round each second, if it can.
-const ROUNDS: Duration = Duration::from_secs(2);
+/// The ingest actor runs at least once a second; twice that is noticeable.
+const MIN_LONG: Duration = Duration::from_secs(2);
 
-/// How long is too long.
 #[derive(Debug, Clone, Copy)]
 pub struct WatchdogLimits {
-    /// For a partition that does not move, and a thread that does not come round.
+    /// For a partition without progress, and a thread that does not run.
     pub stall: Duration,
     /// For becoming a member of the group.
     pub join: Duration,
 }
 
-/// Whether records are taken from the consumer.
+/// Whether ingest takes records from the consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IngestPressure {
-    /// There is room for more.
     Open,
-    /// What is read and not committed takes all the room there is.
+    /// The uncommitted records have reached their limit.
     Full,
 }
 
-/// What is seen at one look, beside the board.
+/// What the watchdog reads.
 #[derive(Debug, Clone)]
 pub struct Observation<'a> {
-    /// The board.
-    pub reading: &'a StatusSnapshot,
-    /// How long the consumer's thread has not come round.
-    pub since_source_turned: Duration,
-    /// What the consumer's thread is doing.
-    pub source: &'static str,
-    /// Whether records are taken.
-    pub intake: IngestPressure,
-    /// Why the process is no member of the group; `None` where it is one.
-    pub outside: Option<&'static str>,
-    /// What the commit thread is doing, and for how long; `None` where it has nothing to do.
-    pub committing: Option<(String, Duration)>,
+    pub status: &'a StatusSnapshot,
+    /// Time since the poll thread last ran its loop.
+    pub since_consumer_ran: Duration,
+    /// What the poll thread is doing.
+    pub consumer_phase: &'static str,
+    pub ingest: IngestPressure,
+    /// Why the process is no member of the group; `None` if it is one.
+    pub not_member: Option<&'static str>,
+    /// What the commit thread is doing, and for how long; `None` if it is idle.
+    pub commit_step: Option<(String, Duration)>,
 }
 
-/// Something that stood still for longer than it may.
+/// A lack of progress that exceeds its limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stall {
-    /// Where.
     pub phase: StallPhase,
     /// What it waits for, for a person.
     pub waiting_for: String,
-    /// The partition, where it is one.
     pub partition: Option<Partition>,
-    /// The event at the head of it, where there is one: in [`StallPhase::Apply`] the one that an entity is at.
+    /// The oldest event of the partition. In [`StallPhase::Apply`], the event that an entity is processing.
     pub offset: Option<Offset>,
-    /// For how long.
-    pub lasts: Duration,
-    /// What it was allowed.
+    pub duration: Duration,
     pub limit: Duration,
 }
 
@@ -85,206 +79,196 @@ pub struct Stall {
 #[derive(Debug)]
 pub struct Watchdog {
     limits: WatchdogLimits,
-    last_look: Instant,
-    /// b) For how long each partition that has something to do was seen not to move.
-    still: BTreeMap<Partition, Duration>,
-    source_hangs: Duration,
-    actors_hang: Duration,
+    last_check: Instant,
+    /// b) How long each partition with work has made no progress.
+    partitions: BTreeMap<Partition, Duration>,
+    consumer: Duration,
+    actors: Duration,
     /// e)
-    outside: Duration,
-    seated: Vec<(Option<(Partition, Offset)>, Duration)>,
+    not_member: Duration,
+    /// The event of each entity thread, and for how long.
+    current_events: Vec<(Option<(Partition, Offset)>, Duration)>,
 }
 
 impl Watchdog {
-    /// Nothing was seen yet.
     #[must_use]
     pub fn new(limits: WatchdogLimits, now: Instant) -> Watchdog {
         Watchdog {
             limits,
-            last_look: now,
-            still: BTreeMap::new(),
-            source_hangs: Duration::ZERO,
-            actors_hang: Duration::ZERO,
-            outside: Duration::ZERO,
-            seated: Vec::new(),
+            last_check: now,
+            partitions: BTreeMap::new(),
+            consumer: Duration::ZERO,
+            actors: Duration::ZERO,
+            not_member: Duration::ZERO,
+            current_events: Vec::new(),
         }
     }
 
-    /// One look. What is over its limit comes out: a thread that hangs before the partition that stands still for
+    /// Returns a stall, if there is one. A poll thread that hangs comes before the partition that has stalled for
     /// longest, because it is the cause.
-    pub fn look(&mut self, sight: &Observation<'_>, now: Instant) -> Option<Stall> {
-        let blink = now.saturating_duration_since(self.last_look).min(LONGEST_BLINK);
-        self.last_look = now;
-        self.source_hangs = (self.source_hangs + blink).min(sight.since_source_turned);
-        self.actors_hang = (self.actors_hang + blink).min(sight.reading.since_actors_turned);
-        let is_outside = sight.outside.is_some() || sight.reading.since_assigned.is_none();
-        self.outside = if is_outside { self.outside + blink } else { Duration::ZERO };
-        self.watch_seats(&sight.reading.seated, blink);
-        self.watch_partitions(sight, blink);
-        self.hanging_source().or_else(|| self.standing_partition(sight)).or_else(|| self.still_outside(sight))
+    pub fn check(&mut self, seen: &Observation<'_>, now: Instant) -> Option<Stall> {
+        let elapsed = now.saturating_duration_since(self.last_check).min(MAX_CHECK_GAP);
+        self.last_check = now;
+        self.consumer = (self.consumer + elapsed).min(seen.since_consumer_ran);
+        self.actors = (self.actors + elapsed).min(seen.status.since_actors_ran);
+        let is_outside = seen.not_member.is_some() || seen.status.since_assigned.is_none();
+        self.not_member = if is_outside { self.not_member + elapsed } else { Duration::ZERO };
+        self.count_events(&seen.status.current_events, elapsed);
+        self.count_partitions(seen, elapsed);
+        self.consumer_stall().or_else(|| self.partition_stall(seen)).or_else(|| self.join_stall(seen))
     }
 
-    fn watch_seats(&mut self, seated: &[Option<(Partition, Offset)>], blink: Duration) {
-        self.seated.resize(seated.len(), (None, Duration::ZERO));
-        for ((before, lasts), occupant) in self.seated.iter_mut().zip(seated) {
-            let stays = occupant.is_some() && before == occupant;
-            *lasts = if stays { *lasts + blink } else { Duration::ZERO };
-            *before = *occupant;
+    fn count_events(&mut self, current_events: &[Option<(Partition, Offset)>], elapsed: Duration) {
+        self.current_events.resize(current_events.len(), (None, Duration::ZERO));
+        for ((before, duration), current) in self.current_events.iter_mut().zip(current_events) {
+            let is_same = current.is_some() && before == current;
+            *duration = if is_same { *duration + elapsed } else { Duration::ZERO };
+            *before = *current;
         }
     }
 
-    fn watch_partitions(&mut self, sight: &Observation<'_>, blink: Duration) {
-        let before = std::mem::take(&mut self.still);
-        let busy = sight.reading.standings.iter().filter(|standing| standing.is_busy());
-        self.still = busy
-            .map(|standing| {
-                let waits_for_room = sight.intake == IngestPressure::Full
-                    && standing.stage == Some(PartitionState::Serving)
-                    && !standing.has_read();
-                let counts = if waits_for_room { blink / FULL_DIVISOR } else { blink };
-                let still = before.get(&standing.partition).map_or(Duration::ZERO, |still| *still + counts);
-                (standing.partition, still.min(standing.since_moved))
+    fn count_partitions(&mut self, seen: &Observation<'_>, elapsed: Duration) {
+        let before = std::mem::take(&mut self.partitions);
+        let with_work = seen.status.partitions.iter().filter(|at| at.has_work());
+        self.partitions = with_work
+            .map(|at| {
+                let waits_for_room = seen.ingest == IngestPressure::Full
+                    && at.state == Some(PartitionState::Serving)
+                    && !at.has_uncommitted();
+                let counts = if waits_for_room { elapsed / FULL_DIVISOR } else { elapsed };
+                let duration = before.get(&at.partition).map_or(Duration::ZERO, |duration| *duration + counts);
+                (at.partition, duration.min(at.since_progress))
             })
             .collect();
     }
 
-    fn hanging_source(&self) -> Option<Stall> {
-        (self.source_hangs >= self.limits.stall).then(|| Stall {
+    fn consumer_stall(&self) -> Option<Stall> {
+        (self.consumer >= self.limits.stall).then(|| Stall {
             phase: StallPhase::Poll,
             waiting_for: "a call of the consumer to return".to_owned(),
             partition: None,
             offset: None,
-            lasts: self.source_hangs,
+            duration: self.consumer,
             limit: self.limits.stall,
         })
     }
 
-    fn still_outside(&self, sight: &Observation<'_>) -> Option<Stall> {
-        let why = sight.outside.unwrap_or("no assignment has come");
-        (self.outside >= self.limits.join).then(|| Stall {
+    fn join_stall(&self, seen: &Observation<'_>) -> Option<Stall> {
+        let cause = seen.not_member.unwrap_or("no assignment has arrived");
+        (self.not_member >= self.limits.join).then(|| Stall {
             phase: StallPhase::Rebalance,
-            waiting_for: format!("the group to take the process in: {why}"),
+            waiting_for: format!("the process to become a member of its group: {cause}"),
             partition: None,
             offset: None,
-            lasts: self.outside,
+            duration: self.not_member,
             limit: self.limits.join,
         })
     }
 
-    /// Where several stand still for equally long, the one whose recovery has begun comes first, and then the one with
-    /// the oldest event.
-    fn standing_partition(&self, sight: &Observation<'_>) -> Option<Stall> {
-        let over = sight.reading.standings.iter().filter_map(|standing| {
-            let lasts = *self.still.get(&standing.partition)?;
-            (lasts >= self.limits.stall).then_some((lasts, standing))
+    /// If several partitions have stalled for equally long, one whose recovery has started comes first, then the one
+    /// with the oldest event.
+    fn partition_stall(&self, seen: &Observation<'_>) -> Option<Stall> {
+        let stalled = seen.status.partitions.iter().filter_map(|at| {
+            let duration = *self.partitions.get(&at.partition)?;
+            (duration >= self.limits.stall).then_some((duration, at))
         });
-        let (lasts, standing) = over.max_by_key(|(lasts, standing)| {
-            let has_begun = standing.recovery != RecoveryAt::Queued;
-            let oldest = standing.work.head.and_then(|head| head.timestamp_ms);
-            (*lasts, has_begun, std::cmp::Reverse(oldest.unwrap_or(i64::MAX)))
+        let (duration, at) = stalled.max_by_key(|(duration, at)| {
+            let has_started = at.recovery != RecoveryAt::Queued;
+            let oldest = at.work.head.and_then(|head| head.timestamp_ms);
+            (*duration, has_started, Reverse(oldest.unwrap_or(i64::MAX)))
         })?;
-        Some(self.explain(standing, sight, lasts))
+        Some(self.explain(at, seen, duration))
     }
 
-    fn explain(&self, standing: &Standing, sight: &Observation<'_>, lasts: Duration) -> Stall {
-        let head = standing.work.head.map(|head| head.offset);
-        let (phase, waiting_for, offset) = match standing.stage {
-            Some(PartitionState::Recovering) => (StallPhase::Restore, recovery_waits_for(standing.recovery), None),
+    fn explain(&self, at: &PartitionSnapshot, seen: &Observation<'_>, duration: Duration) -> Stall {
+        let head = at.work.head.map(|head| head.offset);
+        let (phase, waiting_for, offset) = match at.state {
+            Some(PartitionState::Recovering) => (StallPhase::Restore, recovery_waits_for(at.recovery), None),
             Some(PartitionState::Revoking) => {
-                (StallPhase::Rebalance, "the consumer to give the partition up".to_owned(), head)
+                (StallPhase::Rebalance, "the consumer to release the partition".to_owned(), head)
             }
             Some(PartitionState::Serving) | None => {
-                // A batch in the mailbox of an actor that works is only on its way.
-                if self.actors_hang >= self.long() || (standing.offered > 0 && standing.work.batches == 0) {
-                    (StallPhase::Route, self.route_waits_for(standing), head.or(standing.offered_first))
-                } else if standing.work.batches == 0 {
-                    (StallPhase::Poll, source_waits_for(sight), None)
-                } else if standing.work.is_decided() {
-                    (StallPhase::Commit, commit_waits_for(sight), head)
+                // A batch in the mailbox of an actor that runs is no stall of the actor.
+                if self.actors >= self.long() || (at.mailbox_batches > 0 && at.work.batches == 0) {
+                    (StallPhase::Route, self.route_waits_for(at), head.or(at.mailbox_head))
+                } else if at.work.batches == 0 {
+                    (StallPhase::Poll, consumer_waits_for(seen), None)
+                } else if at.work.is_decided() {
+                    (StallPhase::Commit, commit_waits_for(seen), head)
                 } else {
-                    return self.explain_apply(standing, lasts);
+                    return self.explain_apply(at, duration);
                 }
             }
         };
-        let partition = Some(standing.partition);
-        Stall { phase, waiting_for, partition, offset, lasts, limit: self.limits.stall }
+        Stall { phase, waiting_for, partition: Some(at.partition), offset, duration, limit: self.limits.stall }
     }
 
-    /// An entity that judges one event for longer, or a thread that does not come round for longer, is what others wait
+    /// Returns how long an entity may process one event, and a thread may not run, before it counts as what others wait
     /// for.
     fn long(&self) -> Duration {
-        (self.limits.stall / 2).max(ROUNDS)
+        (self.limits.stall / 2).max(MIN_LONG)
     }
 
-    fn route_waits_for(&self, standing: &Standing) -> String {
-        let batches = standing.offered;
-        if self.actors_hang >= self.long() {
-            let ms = self.actors_hang.as_millis();
-            format!("the ingest actor, which has not come round for {ms} ms; {batches} batches in its mailbox")
+    fn route_waits_for(&self, at: &PartitionSnapshot) -> String {
+        let batches = at.mailbox_batches;
+        if self.actors >= self.long() {
+            let ms = self.actors.as_millis();
+            format!("the ingest actor, which has not run for {ms} ms; {batches} batches in its mailbox")
         } else {
             format!("the ingest actor to take {batches} batches from its mailbox")
         }
     }
 
-    /// The oldest event need not be the one that hangs: its batch waits for all of its keys. An entity that does not come
-    /// back holds up all that share its thread, of whatever partition.
-    fn explain_apply(&self, standing: &Standing, lasts: Duration) -> Stall {
-        let hanging = self.seated.iter().filter_map(|(occupant, lasts)| Some((occupant.as_ref()?, *lasts)));
-        let hanging = hanging.filter(|(_, lasts)| *lasts >= self.long());
-        let of_this = |partition: Partition| partition == standing.partition;
-        let worst = hanging.max_by_key(|((partition, _), lasts)| (of_this(*partition), *lasts));
+    /// The oldest event is not always the one that hangs, because its batch waits for all of its keys. An entity that
+    /// does not finish delays all entities of its thread, of any partition.
+    fn explain_apply(&self, at: &PartitionSnapshot, duration: Duration) -> Stall {
+        let current = self.current_events.iter().filter_map(|(event, duration)| Some((event.as_ref()?, *duration)));
+        let hanging = current.filter(|(_, duration)| *duration >= self.long());
+        let worst = hanging.max_by_key(|((partition, _), duration)| (*partition == at.partition, *duration));
         let (waiting_for, partition, offset) = match worst {
-            Some(((partition, offset), lasts)) => (
-                format!("an entity that has been at this event for {} ms", lasts.as_millis()),
+            Some(((partition, offset), duration)) => (
+                format!("an entity that has been processing this event for {} ms", duration.as_millis()),
                 *partition,
                 Some(*offset),
             ),
-            None => (
-                "the entities of a batch to finish".to_owned(),
-                standing.partition,
-                standing.work.head.map(|head| head.offset),
-            ),
+            None => {
+                ("the entities of a batch to finish".to_owned(), at.partition, at.work.head.map(|head| head.offset))
+            }
         };
-        Stall {
-            phase: StallPhase::Apply,
-            waiting_for,
-            partition: Some(partition),
-            offset,
-            lasts,
-            limit: self.limits.stall,
-        }
+        let (phase, partition) = (StallPhase::Apply, Some(partition));
+        Stall { phase, waiting_for, partition, offset, duration, limit: self.limits.stall }
     }
 }
 
 fn recovery_waits_for(at: RecoveryAt) -> String {
     match at {
-        RecoveryAt::Queued => "its turn, behind recoveries that do not get on".to_owned(),
-        RecoveryAt::Asking => "the brokers to tell its committed offset and the ends of its logs".to_owned(),
+        RecoveryAt::Queued => "its turn, behind recoveries that make no progress".to_owned(),
+        RecoveryAt::FetchingOffsets => "its committed offset and the ends of its logs, from the brokers".to_owned(),
         RecoveryAt::Reading { topic, position, until } => {
             let topic = match topic {
                 Topic::Input => "input",
                 Topic::State => "state",
-                Topic::Dlq => "DLQ record",
+                Topic::Dlq => "DLQ",
             };
-            format!("records of the {topic} topic: it stands at position {position} of {until}")
+            format!("records of the {topic} topic: at position {position} of {until}")
         }
     }
 }
 
-fn source_waits_for(sight: &Observation<'_>) -> String {
-    match sight.intake {
-        IngestPressure::Full => "room in the intake, which others fill".to_owned(),
-        IngestPressure::Open => format!("records to arrive; the consumer is {}", sight.source),
+fn consumer_waits_for(seen: &Observation<'_>) -> String {
+    match seen.ingest {
+        IngestPressure::Full => "room for its records, which other partitions use".to_owned(),
+        IngestPressure::Open => format!("records to arrive; the consumer is {}", seen.consumer_phase),
     }
 }
 
-fn commit_waits_for(sight: &Observation<'_>) -> String {
-    let step = match &sight.committing {
-        Some((step, lasts)) => format!("{step} for {} ms", lasts.as_millis()),
+fn commit_waits_for(seen: &Observation<'_>) -> String {
+    let step = match &seen.commit_step {
+        Some((step, duration)) => format!("{step} for {} ms", duration.as_millis()),
         None => "a transaction to begin".to_owned(),
     };
-    match &sight.reading.commit_trouble {
-        Some(cause) => format!("{step}; the last attempt came to nothing: {cause}"),
+    match &seen.status.commit_error {
+        Some(cause) => format!("{step}; the last attempt failed: {cause}"),
         None => step,
     }
 }

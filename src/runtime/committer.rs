@@ -141,7 +141,7 @@ impl CommitActor {
         for command in self.machine.handle(input, now) {
             self.execute(command, context);
         }
-        self.shared.status.open(self.machine.open_work(), self.shared.clock.now());
+        self.shared.status.set_open_work(self.machine.open_work(), self.shared.clock.now());
         self.set_timer(context);
     }
 

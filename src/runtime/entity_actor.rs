@@ -110,7 +110,7 @@ impl<E: Entity> EntityActor<E> {
             return;
         }
         let thread_context = &*self.thread_context;
-        thread_context.current_event.take(self.partition, record.offset);
+        thread_context.current_event.set(self.partition, record.offset);
         let state = result.applied.as_ref().map_or(&self.state, |applied| &applied.state);
         let decided = judge(&*thread_context.entity, state, &record, thread_context.max_payload_bytes);
         let encoded = decided.and_then(|next| match encode_state {
@@ -142,7 +142,7 @@ impl<E: Entity> EntityActor<E> {
             message.next += 1;
             took_ms = thread_context.clock.coarse_ms().saturating_sub(began_ms);
         }
-        thread_context.current_event.leave();
+        thread_context.current_event.clear();
         let is_done = message.next == message.records.end;
         if is_done && took_ms == 0 {
             return self.finish(message, context);
@@ -194,7 +194,7 @@ impl<E: Entity> EntityActor<E> {
         for place in records {
             self.process_record(&mut result, work.batch(), work.index_at(place), EncodeState::AfterEachEvent);
         }
-        self.thread_context.current_event.leave();
+        self.thread_context.current_event.clear();
         result
     }
 

@@ -223,7 +223,7 @@ impl<E: Entity> IngestActor<E> {
     fn batch_read(&mut self, batch: Batch, InFlight { lease, guard }: InFlight) {
         let (partition, epoch) = (batch.partition(), batch.epoch());
         if self.partitions.handle(partition, epoch, PartitionEvent::BatchRead) != PartitionAction::Route {
-            return self.shared.status.routed(partition, None);
+            return self.shared.status.batch_routed(partition, None);
         }
         let open = self.open_batch(batch, lease, guard);
         let (id, batch) = (open.id, Arc::clone(&open.batch));
@@ -232,7 +232,7 @@ impl<E: Entity> IngestActor<E> {
         if !batch.is_empty() {
             self.route(partition, id, &batch);
         }
-        self.shared.status.routed(partition, Some(batch));
+        self.shared.status.batch_routed(partition, Some(batch));
     }
 
     fn open_batch(&mut self, batch: Batch, lease: Lease, guard: OpenBatchGuard) -> OpenBatch {
@@ -260,7 +260,7 @@ impl<E: Entity> IngestActor<E> {
     }
 
     fn update_stats(&self) {
-        self.shared.status.actors_turned(self.shared.clock.now());
+        self.shared.status.actors_ran(self.shared.clock.now());
         self.shared.stats.set_in_flight_bytes(self.shared.in_flight.held_bytes());
         self.entities.update_stats();
     }

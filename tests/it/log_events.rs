@@ -18,7 +18,7 @@ use crate::support::capture::{Capture, Line, parse};
 use crate::telemetry::{any_text, everything, lines_of, property};
 
 #[apply(offline_test)]
-fn every_event_writes_what_the_catalogue_says() {
+fn every_event_writes_the_fields_of_its_catalogue_entry() {
     for spec in all_events() {
         let line = specimen(spec, "a text");
         assert_eq!(line.name, spec.name);
@@ -76,7 +76,7 @@ fn names_are_unique_and_in_snake_case() {
 }
 
 #[apply(offline_test)]
-fn no_event_has_a_field_that_the_line_itself_needs() {
+fn no_event_has_a_field_with_a_reserved_name() {
     for spec in all_events() {
         for field in spec.fields {
             let reserved = ["timestamp", "level", "event", "message", "target", "truncated"];
@@ -86,7 +86,7 @@ fn no_event_has_a_field_that_the_line_itself_needs() {
 }
 
 #[apply(offline_test)]
-fn the_longest_line_of_every_event_is_whole() {
+fn the_longest_line_of_every_event_is_not_truncated() {
     // A control character takes the most room in a line: six bytes.
     let long: &'static str = String::leak("\u{1}".repeat(MAX_TEXT_BYTES));
     for spec in all_events() {
@@ -97,7 +97,7 @@ fn the_longest_line_of_every_event_is_whole() {
 }
 
 #[apply(offline_test)]
-fn whatever_its_texts_hold_a_line_of_every_event_is_whole_and_bounded() {
+fn a_line_of_every_event_is_whole_and_bounded_whatever_its_texts_contain() {
     property(&any_text(), |text| {
         let text: &'static str = String::leak(text);
         for spec in all_events() {
@@ -116,7 +116,7 @@ fn whatever_its_texts_hold_a_line_of_every_event_is_whole_and_bounded() {
 }
 
 #[apply(offline_test)]
-fn every_event_is_written_by_somebody() {
+fn every_event_is_emitted_by_the_sources() {
     let emitters: String =
         texts_below("src", |name| !name.starts_with("src/observability/log_events")).into_values().collect();
     for (name, event) in structs() {
@@ -191,7 +191,7 @@ fn the_page_lists_exactly_the_catalogue() {
 }
 
 #[apply(offline_test)]
-fn the_lines_that_the_page_shows_are_such_as_are_written() {
+fn the_example_lines_of_the_page_conform_to_the_catalogue() {
     let page = std::fs::read_to_string(root().join("docs/log-events.md")).expect("the page is there");
     let shown: Vec<&str> = page.lines().filter(|line| line.starts_with('{')).collect();
     assert!(shown.len() >= 2, "the page shows no lines");
@@ -209,7 +209,7 @@ fn the_lines_that_the_page_shows_are_such_as_are_written() {
 }
 
 #[apply(offline_test)]
-fn nobody_logs_around_the_catalogue() {
+fn every_log_line_of_the_sources_is_an_event_of_the_catalogue() {
     let mut sources = Vec::new();
     collect(&root().join("src"), &mut sources);
     assert!(sources.len() > 10, "the sources were not found");
@@ -237,7 +237,7 @@ fn partitions_are_written_as_ranges() {
 }
 
 #[apply(offline_test)]
-fn counts_are_left_out_whole_when_there_is_no_room() {
+fn counts_beyond_the_limit_are_left_out_whole() {
     assert_eq!(counts([(0, 12), (1, 0)], 100), "0:12,1:0");
     assert_eq!(counts::<i32>([], 100), "");
     let many = counts((0..100).map(|partition| (partition, 123_456)), 40);

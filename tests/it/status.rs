@@ -1,5 +1,4 @@
-//! The board of status and the watchdog that judges it, without threads: what counts as standing still, for how long, and
-//! what is said about it.
+//! The status and the watchdog, without threads: what is a stall, after how long, and how it is described.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,116 +16,116 @@ const P0: Partition = Partition(0);
 const P1: Partition = Partition(1);
 const LIMIT: Duration = Duration::from_secs(30);
 const JOIN: Duration = Duration::from_secs(300);
-const LOOK: Duration = Duration::from_millis(250);
+const CHECK: Duration = Duration::from_millis(250);
 
 #[apply(offline_test)]
-fn a_partition_that_stands_still_among_busy_ones_is_noticed() {
+fn a_stalled_partition_is_found_among_busy_ones() {
     let mut scene = Scene::serving(&[P0, P1]);
     scene.opens(&[(P0, 7), (P1, 3)]);
 
     let stall = scene.until_stall(2 * LIMIT, |scene, step| scene.commits(P1, 10 + step));
 
     assert_eq!((stall.phase, stall.partition, stall.offset), (StallPhase::Apply, Some(P0), Some(Offset(7))));
-    assert_eq!((stall.lasts, stall.limit), (LIMIT, LIMIT));
+    assert_eq!((stall.duration, stall.limit), (LIMIT, LIMIT));
 }
 
 #[apply(offline_test)]
-fn a_partition_with_nothing_to_do_never_stalls() {
+fn a_partition_without_work_never_stalls() {
     let mut scene = Scene::serving(&[P0]);
     scene.commits(P0, 5);
-    scene.status.end(P0, Position(5));
-    scene.stands_for(10 * LIMIT);
+    scene.status.set_end(P0, Position(5));
+    scene.runs_without_stall_for(10 * LIMIT);
 }
 
 #[apply(offline_test)]
-fn the_clock_of_a_partition_starts_when_it_has_something_to_do() {
+fn the_clock_of_a_partition_starts_when_it_has_work() {
     let mut scene = Scene::serving(&[P0]);
     scene.commits(P0, 5);
-    scene.stands_for(10 * LIMIT);
-    scene.status.end(P0, Position(6));
-    scene.stands_for(LIMIT);
-    let stall = scene.until_stall(LOOK, |_, _| {});
-    assert_eq!((stall.phase, stall.partition, stall.lasts), (StallPhase::Poll, Some(P0), LIMIT));
+    scene.runs_without_stall_for(10 * LIMIT);
+    scene.status.set_end(P0, Position(6));
+    scene.runs_without_stall_for(LIMIT);
+    let stall = scene.until_stall(CHECK, |_, _| {});
+    assert_eq!((stall.phase, stall.partition, stall.duration), (StallPhase::Poll, Some(P0), LIMIT));
     assert_eq!(stall.waiting_for, "records to arrive; the consumer is polling");
 }
 
 #[apply(offline_test)]
-fn time_in_which_nobody_looked_does_not_count() {
+fn time_in_which_the_watchdog_did_not_run_does_not_count() {
     let mut scene = Scene::serving(&[P0]);
     scene.opens(&[(P0, 7)]);
-    scene.stands_for(LIMIT / 2);
+    scene.runs_without_stall_for(LIMIT / 2);
     scene.now += 100 * LIMIT;
-    scene.stands_for(LIMIT / 2 - Duration::from_secs(3));
+    scene.runs_without_stall_for(LIMIT / 2 - Duration::from_secs(3));
     let stall = scene.until_stall(Duration::from_secs(6), |_, _| {});
-    assert!(stall.lasts < LIMIT + Duration::from_secs(2), "{stall:?}");
+    assert!(stall.duration < LIMIT + Duration::from_secs(2), "{stall:?}");
 }
 
 #[apply(offline_test)]
-fn a_partition_that_waits_for_room_counts_a_tenth() {
+fn a_tenth_of_the_time_counts_while_a_partition_waits_for_room() {
     let mut scene = Scene::serving(&[P0, P1]);
-    scene.intake = IngestPressure::Full;
+    scene.ingest = IngestPressure::Full;
     scene.opens(&[(P1, 3)]);
     scene.commits(P0, 5);
-    scene.status.end(P0, Position(6));
-    let mut looks = 0;
+    scene.status.set_end(P0, Position(6));
+    let mut checks = 0;
     let stall = scene.until_stall(11 * LIMIT, |scene, step| {
-        looks = step;
+        checks = step;
         scene.commits(P1, 10 + step);
     });
     assert!(
-        LOOK * u32::try_from(looks).expect("a few hundred") > 9 * LIMIT,
-        "others used its turn up, and that was taken for a stall"
+        CHECK * u32::try_from(checks).expect("a few hundred") > 9 * LIMIT,
+        "the partition waited for room that others used, and that was taken for a stall"
     );
     assert_eq!((stall.phase, stall.partition), (StallPhase::Poll, Some(P0)));
-    assert_eq!(stall.waiting_for, "room in the intake, which others fill");
+    assert_eq!(stall.waiting_for, "room for its records, which other partitions use");
 }
 
 #[apply(offline_test)]
-fn a_partition_that_has_read_counts_in_full_though_the_intake_is_full() {
+fn all_of_the_time_counts_for_a_partition_with_uncommitted_records_while_ingest_is_full() {
     let mut scene = Scene::serving(&[P0]);
-    scene.intake = IngestPressure::Full;
+    scene.ingest = IngestPressure::Full;
     scene.opens(&[(P0, 3)]);
-    scene.stands_for(LIMIT);
-    assert_eq!(scene.until_stall(LOOK, |_, _| {}).phase, StallPhase::Apply);
+    scene.runs_without_stall_for(LIMIT);
+    assert_eq!(scene.until_stall(CHECK, |_, _| {}).phase, StallPhase::Apply);
 }
 
 #[apply(offline_test)]
-fn a_recovery_that_moves_never_stalls_however_long_it_takes() {
+fn a_recovery_with_progress_never_stalls_however_long_it_takes() {
     let mut scene = Scene::recovering(&[P0]);
-    scene.status.recovery_begins(P0, scene.now);
+    scene.status.recovery_started(P0, scene.now);
     for step in 1..50 {
         scene.reads(P0, step);
-        scene.stands_for(LIMIT - 2 * LOOK);
+        scene.runs_without_stall_for(LIMIT - 2 * CHECK);
     }
     let stall = scene.until_stall(LIMIT, |_, _| {});
     assert_eq!((stall.phase, stall.partition, stall.offset), (StallPhase::Restore, Some(P0), None));
-    assert_eq!(stall.waiting_for, "records of the state topic: it stands at position 49 of 1000");
+    assert_eq!(stall.waiting_for, "records of the state topic: at position 49 of 1000");
 }
 
 #[apply(offline_test)]
-fn a_recovery_that_waits_for_its_turn_shares_the_movement_of_the_others() {
+fn a_recovery_that_waits_for_its_turn_shares_the_progress_of_the_others() {
     let mut scene = Scene::recovering(&[P0, P1]);
-    scene.status.recovery_begins(P1, scene.now);
+    scene.status.recovery_started(P1, scene.now);
     for step in 1..50 {
         scene.reads(P1, step);
-        scene.stands_for(LIMIT / 2);
+        scene.runs_without_stall_for(LIMIT / 2);
     }
-    // Its own turn begins with a clock of its own.
-    scene.status.stage(P1, Some(PartitionState::Serving), scene.now);
-    scene.stands_for(LIMIT / 2);
-    scene.status.recovery_begins(P0, scene.now);
-    scene.stands_for(LIMIT - 2 * LOOK);
-    let stall = scene.until_stall(4 * LOOK, |_, _| {});
+    // Its clock restarts with its own turn.
+    scene.status.set_state(P1, Some(PartitionState::Serving), scene.now);
+    scene.runs_without_stall_for(LIMIT / 2);
+    scene.status.recovery_started(P0, scene.now);
+    scene.runs_without_stall_for(LIMIT - 2 * CHECK);
+    let stall = scene.until_stall(4 * CHECK, |_, _| {});
     assert_eq!((stall.phase, stall.partition), (StallPhase::Restore, Some(P0)));
 }
 
 #[apply(offline_test)]
-fn a_recovery_that_only_begins_anew_does_not_move() {
+fn a_repeated_attempt_at_recovery_is_no_progress() {
     let mut scene = Scene::recovering(&[P0]);
     let mut attempts = 0;
     let stall = scene.until_stall(2 * LIMIT, |scene, step| {
-        // Each attempt comes as far as the one before, and fails.
-        scene.status.recovery_begins(P0, scene.now);
+        // Each attempt gets as far as the one before, and fails.
+        scene.status.recovery_started(P0, scene.now);
         scene.reads(P0, 1 + step % 10);
         attempts += 1;
     });
@@ -135,68 +134,68 @@ fn a_recovery_that_only_begins_anew_does_not_move() {
 }
 
 #[apply(offline_test)]
-fn what_blocks_the_recoveries_is_named_before_those_that_wait_behind_it() {
+fn a_recovery_that_blocks_others_is_named_before_those_that_wait() {
     let mut scene = Scene::recovering(&[P0, P1]);
-    scene.status.recovery_begins(P0, scene.now);
+    scene.status.recovery_started(P0, scene.now);
     scene.reads(P0, 1);
     let stall = scene.until_stall(2 * LIMIT, |_, _| {});
     assert_eq!(stall.partition, Some(P0), "{stall:?}");
 }
 
 #[apply(offline_test)]
-fn what_waits_in_the_mailbox_is_a_route_that_stands_still() {
+fn batches_that_stay_in_the_mailbox_are_a_stall_in_the_route_phase() {
     let mut scene = Scene::serving(&[P0]);
-    scene.status.offers(P0, Some((Offset(4), Some(b"four"))));
-    scene.status.offers(P0, Some((Offset(9), Some(b"nine"))));
+    scene.status.batch_offered(P0, Some((Offset(4), Some(b"four"))));
+    scene.status.batch_offered(P0, Some((Offset(9), Some(b"nine"))));
     let stall = scene.until_stall(2 * LIMIT, |_, _| {});
     assert_eq!((stall.phase, stall.partition, stall.offset), (StallPhase::Route, Some(P0), Some(Offset(4))));
     assert_eq!(stall.waiting_for, "the ingest actor to take 2 batches from its mailbox");
     assert_eq!(scene.status.key_at(P0, Offset(4)).as_deref(), Some(&b"four"[..]));
 
-    // One that takes them is no stall; one that never comes round is named for that.
-    scene.status.routed(P0, None);
-    scene.status.routed(P0, None);
-    scene.stands_for(2 * LIMIT);
+    // An actor that takes the batches is no stall; an actor that does not run is named.
+    scene.status.batch_routed(P0, None);
+    scene.status.batch_routed(P0, None);
+    scene.runs_without_stall_for(2 * LIMIT);
     scene.opens(&[(P0, 4)]);
-    scene.do_actors_turn = false;
+    scene.do_actors_run = false;
     let stall = scene.until_stall(2 * LIMIT, |_, _| {});
     assert_eq!((stall.phase, stall.offset), (StallPhase::Route, Some(Offset(4))));
-    assert!(stall.waiting_for.starts_with("the ingest actor, which has not come round for "), "{stall:?}");
+    assert!(stall.waiting_for.starts_with("the ingest actor, which has not run for "), "{stall:?}");
 }
 
 #[apply(offline_test)]
 fn a_refused_offer_leaves_nothing_in_the_mailbox() {
     let mut scene = Scene::serving(&[P0]);
-    scene.status.offers(P0, Some((Offset(4), None)));
+    scene.status.batch_offered(P0, Some((Offset(4), None)));
     scene.status.offer_refused(P0);
-    scene.stands_for(2 * LIMIT);
+    scene.runs_without_stall_for(2 * LIMIT);
 }
 
 #[apply(offline_test)]
-fn the_event_that_an_entity_is_at_is_named_and_not_the_oldest_one() {
+fn the_event_that_an_entity_is_processing_is_named_instead_of_the_oldest_one() {
     let mut scene = Scene::serving(&[P0, P1]);
-    let seats = [scene.status.current_event(), scene.status.current_event()];
+    let threads = [scene.status.add_entity_thread(), scene.status.add_entity_thread()];
     scene.opens(&[(P0, 7), (P1, 3)]);
-    seats[1].take(P0, Offset(12));
+    threads[1].set(P0, Offset(12));
     let stall = scene.until_stall(2 * LIMIT, |_, step| {
         // The other thread works.
-        seats[0].take(P1, Offset(step));
+        threads[0].set(P1, Offset(step));
     });
     assert_eq!((stall.phase, stall.partition, stall.offset), (StallPhase::Apply, Some(P0), Some(Offset(12))));
-    assert!(stall.waiting_for.starts_with("an entity that has been at this event for "), "{stall:?}");
+    assert!(stall.waiting_for.starts_with("an entity that has been processing this event for "), "{stall:?}");
 
-    // It holds up whoever shares its thread, of another partition too.
+    // It delays all entities of its thread, of other partitions too.
     let mut scene = Scene::serving(&[P0, P1]);
-    let current_event = scene.status.current_event();
-    current_event.take(P0, Offset(12));
+    let current_event = scene.status.add_entity_thread();
+    current_event.set(P0, Offset(12));
     scene.opens(&[(P1, 3)]);
     let stall = scene.until_stall(2 * LIMIT, |_, _| {});
     assert_eq!((stall.partition, stall.offset), (Some(P0), Some(Offset(12))));
 
     let mut scene = Scene::serving(&[P0]);
-    let current_event = scene.status.current_event();
-    current_event.take(P0, Offset(12));
-    current_event.leave();
+    let current_event = scene.status.add_entity_thread();
+    current_event.set(P0, Offset(12));
+    current_event.clear();
     scene.opens(&[(P0, 3)]);
     let stall = scene.until_stall(2 * LIMIT, |_, _| {});
     assert_eq!((stall.offset, stall.waiting_for.as_str()), (Some(Offset(3)), "the entities of a batch to finish"));
@@ -208,86 +207,86 @@ fn a_transaction_that_outlives_its_partition_is_still_watched() {
     scene.routes(P0, 7, b"seven");
     scene.routes(P0, 8, b"eight");
     scene.opens_decided(P0, 7);
-    scene.stands_for(LIMIT / 2);
-    scene.status.stage(P0, None, scene.now);
+    scene.runs_without_stall_for(LIMIT / 2);
+    scene.status.set_state(P0, None, scene.now);
     scene.opens_decided(P0, 7);
     assert_eq!(scene.status.key_at(P0, Offset(7)).as_deref(), Some(&b"seven"[..]));
     assert_eq!(scene.status.key_at(P0, Offset(8)), None, "it is not in the transaction");
-    scene.stands_for(LIMIT / 2 - 2 * LOOK);
-    let stall = scene.until_stall(4 * LOOK, |_, _| {});
+    scene.runs_without_stall_for(LIMIT / 2 - 2 * CHECK);
+    let stall = scene.until_stall(4 * CHECK, |_, _| {});
     assert_eq!((stall.phase, stall.partition, stall.offset), (StallPhase::Commit, Some(P0), Some(Offset(7))));
 }
 
 #[apply(offline_test)]
-fn an_assignment_does_not_make_a_transaction_that_hangs_younger() {
+fn an_assignment_does_not_reset_the_age_of_a_hanging_transaction() {
     let mut scene = Scene::serving(&[P0]);
     scene.opens_decided(P0, 7);
-    scene.stands_for(LIMIT / 2);
-    scene.status.stage(P0, None, scene.now);
-    scene.status.stage(P0, Some(PartitionState::Recovering), scene.now);
-    scene.stands_for(LIMIT / 2 - 2 * LOOK);
-    assert_eq!(scene.until_stall(4 * LOOK, |_, _| {}).partition, Some(P0));
+    scene.runs_without_stall_for(LIMIT / 2);
+    scene.status.set_state(P0, None, scene.now);
+    scene.status.set_state(P0, Some(PartitionState::Recovering), scene.now);
+    scene.runs_without_stall_for(LIMIT / 2 - 2 * CHECK);
+    assert_eq!(scene.until_stall(4 * CHECK, |_, _| {}).partition, Some(P0));
 }
 
 #[apply(offline_test)]
-fn a_commit_that_stands_still_says_why_the_last_attempt_came_to_nothing() {
+fn a_stalled_commit_names_the_error_of_the_last_attempt() {
     let mut scene = Scene::serving(&[P0]);
     scene.opens_decided(P0, 7);
-    scene.committing = Some(("the commit thread, SendingOffsets".to_owned(), Duration::from_secs(4)));
+    scene.commit_step = Some(("the commit thread, SendingOffsets".to_owned(), Duration::from_secs(4)));
     scene.status.commit_failed("the group is changing generations");
     let stall = scene.until_stall(2 * LIMIT, |_, _| {});
     assert_eq!(stall.phase, StallPhase::Commit);
     assert_eq!(
         stall.waiting_for,
-        "the commit thread, SendingOffsets for 4000 ms; the last attempt came to nothing: the group is changing generations"
+        "the commit thread, SendingOffsets for 4000 ms; the last attempt failed: the group is changing generations"
     );
 
     // A commit clears it.
     scene.commits(P0, 8);
     scene.opens_decided(P0, 8);
-    scene.committing = None;
+    scene.commit_step = None;
     let stall = scene.until_stall(2 * LIMIT, |_, _| {});
     assert_eq!(stall.waiting_for, "a transaction to begin");
 }
 
 #[apply(offline_test)]
-fn a_partition_that_has_to_go_and_does_not_is_a_rebalance_that_stands_still() {
+fn a_revoked_partition_that_is_not_released_is_a_stall_in_the_rebalance_phase() {
     let mut scene = Scene::serving(&[P0]);
-    scene.status.stage(P0, Some(PartitionState::Revoking), scene.now);
+    scene.status.set_state(P0, Some(PartitionState::Revoking), scene.now);
     let stall = scene.until_stall(2 * LIMIT, |_, _| {});
     assert_eq!((stall.phase, stall.partition, stall.limit), (StallPhase::Rebalance, Some(P0), LIMIT));
 }
 
 #[apply(offline_test)]
-fn a_process_outside_of_its_group_has_a_limit_of_its_own() {
+fn a_process_that_is_no_member_of_its_group_has_a_limit_of_its_own() {
     let mut scene = Scene::new();
-    scene.stands_for(JOIN - 2 * LOOK);
-    let stall = scene.until_stall(4 * LOOK, |_, _| {});
+    scene.runs_without_stall_for(JOIN - 2 * CHECK);
+    let stall = scene.until_stall(4 * CHECK, |_, _| {});
     assert_eq!((stall.phase, stall.partition, stall.offset, stall.limit), (StallPhase::Rebalance, None, None, JOIN));
-    assert_eq!(stall.waiting_for, "the group to take the process in: no assignment has come");
+    assert_eq!(stall.waiting_for, "the process to become a member of its group: no assignment has arrived");
 
-    // To fall out counts anew, and to come back ends it.
+    // The time restarts when the process leaves the group, and ends when it is a member again.
     let mut scene = Scene::serving(&[]);
-    scene.stands_for(JOIN);
-    scene.outside = Some("the consumer has no member id");
-    scene.stands_for(JOIN - 2 * LOOK);
-    scene.outside = None;
-    scene.stands_for(LOOK);
-    scene.outside = Some("the consumer has no member id");
-    scene.stands_for(JOIN - 2 * LOOK);
-    let stall = scene.until_stall(4 * LOOK, |_, _| {});
-    assert_eq!(stall.waiting_for, "the group to take the process in: the consumer has no member id");
+    scene.runs_without_stall_for(JOIN);
+    scene.not_member = Some("the consumer has no member id");
+    scene.runs_without_stall_for(JOIN - 2 * CHECK);
+    scene.not_member = None;
+    scene.runs_without_stall_for(CHECK);
+    scene.not_member = Some("the consumer has no member id");
+    scene.runs_without_stall_for(JOIN - 2 * CHECK);
+    let stall = scene.until_stall(4 * CHECK, |_, _| {});
+    assert_eq!(stall.waiting_for, "the process to become a member of its group: the consumer has no member id");
 }
 
 #[apply(offline_test)]
 fn a_member_without_partitions_never_stalls() {
-    Scene::serving(&[]).stands_for(10 * JOIN);
+    Scene::serving(&[]).runs_without_stall_for(10 * JOIN);
 }
 
 #[apply(offline_test)]
-fn a_consumer_s_thread_that_hangs_is_a_poll_that_stands_still() {
+fn a_poll_thread_that_hangs_is_a_stall_in_the_poll_phase() {
     let mut scene = Scene::serving(&[P0]);
-    scene.does_source_turn = false;
+    scene.does_consumer_run = false;
     let stall = scene.until_stall(2 * LIMIT, |_, _| {});
     assert_eq!((stall.phase, stall.partition), (StallPhase::Poll, None));
     assert_eq!(stall.waiting_for, "a call of the consumer to return");
@@ -299,8 +298,8 @@ fn a_key_is_found_until_its_event_is_committed() {
     let mut batch = Batch::new(P0, Epoch(1), Position(0));
     batch.push(Offset(4), None, Some(b"four"), None, []);
     batch.push(Offset(5), None, None, None, []);
-    scene.status.offers(P0, Some((Offset(4), Some(b"four"))));
-    scene.status.routed(P0, Some(Arc::new(batch)));
+    scene.status.batch_offered(P0, Some((Offset(4), Some(b"four"))));
+    scene.status.batch_routed(P0, Some(Arc::new(batch)));
 
     assert_eq!(scene.status.key_at(P0, Offset(4)).as_deref(), Some(&b"four"[..]));
     assert_eq!(scene.status.key_at(P0, Offset(5)), None, "it has none");
@@ -312,32 +311,32 @@ fn a_key_is_found_until_its_event_is_committed() {
 }
 
 #[apply(offline_test)]
-fn of_an_ownership_that_is_over_nothing_is_left() {
+fn nothing_of_an_ended_ownership_is_left() {
     let scene = Scene::serving(&[P0]);
     scene.commits(P0, 5);
-    scene.status.end(P0, Position(9));
+    scene.status.set_end(P0, Position(9));
     assert_eq!(scene.status.lags(), BTreeMap::from([(P0, 4)]));
-    scene.status.stage(P0, None, scene.now);
-    scene.status.end(P0, Position(10));
+    scene.status.set_state(P0, None, scene.now);
+    scene.status.set_end(P0, Position(10));
     scene.commits(P0, 6);
-    assert_eq!(scene.status.read(scene.now).standings, []);
-    scene.status.stage(P0, Some(PartitionState::Recovering), scene.now);
+    assert_eq!(scene.status.snapshot(scene.now).partitions, []);
+    scene.status.set_state(P0, Some(PartitionState::Recovering), scene.now);
     assert_eq!(scene.status.lags(), BTreeMap::new());
 }
 
 // ------------------------------------------------------------------------------------------------------- the helpers
 
-/// A board, and a watchdog that looks four times a second.
+/// A status, and a watchdog that checks it four times a second.
 struct Scene {
     status: Status,
     watchdog: Watchdog,
     now: Instant,
-    intake: IngestPressure,
-    outside: Option<&'static str>,
-    committing: Option<(String, Duration)>,
-    does_source_turn: bool,
-    source_turned: Instant,
-    do_actors_turn: bool,
+    ingest: IngestPressure,
+    not_member: Option<&'static str>,
+    commit_step: Option<(String, Duration)>,
+    does_consumer_run: bool,
+    consumer_ran_at: Instant,
+    do_actors_run: bool,
 }
 
 impl Scene {
@@ -347,12 +346,12 @@ impl Scene {
             status: Status::new(now),
             watchdog: Watchdog::new(WatchdogLimits { stall: LIMIT, join: JOIN }, now),
             now,
-            intake: IngestPressure::Open,
-            outside: None,
-            committing: None,
-            does_source_turn: true,
-            source_turned: now,
-            do_actors_turn: true,
+            ingest: IngestPressure::Open,
+            not_member: None,
+            commit_step: None,
+            does_consumer_run: true,
+            consumer_ran_at: now,
+            do_actors_run: true,
         }
     }
 
@@ -361,7 +360,7 @@ impl Scene {
         scene.status.assigned(scene.now);
         partitions
             .iter()
-            .for_each(|partition| scene.status.stage(*partition, Some(PartitionState::Recovering), scene.now));
+            .for_each(|partition| scene.status.set_state(*partition, Some(PartitionState::Recovering), scene.now));
         scene
     }
 
@@ -369,82 +368,84 @@ impl Scene {
         let scene = Scene::recovering(partitions);
         partitions
             .iter()
-            .for_each(|partition| scene.status.stage(*partition, Some(PartitionState::Serving), scene.now));
+            .for_each(|partition| scene.status.set_state(*partition, Some(PartitionState::Serving), scene.now));
         scene
     }
 
-    /// All that is read: of each partition one batch whose first record stands there, with its entities.
+    /// Sets the open work of all partitions: one batch each, whose first record has this offset.
     fn opens(&self, heads: &[(Partition, i64)]) {
-        self.status
-            .open(heads.iter().map(|(partition, offset)| (*partition, work(*offset, false))).collect(), self.now);
+        self.status.set_open_work(
+            heads.iter().map(|(partition, offset)| (*partition, work(*offset, false))).collect(),
+            self.now,
+        );
     }
 
-    /// A batch of one record is handed to its entity.
+    /// Routes a batch of one record to its entity.
     fn routes(&self, partition: Partition, offset: i64, key: &[u8]) {
         let mut batch = Batch::new(partition, Epoch(1), Position(offset));
         batch.push(Offset(offset), None, Some(key), None, []);
-        self.status.offers(partition, Some((Offset(offset), Some(key))));
-        self.status.routed(partition, Some(Arc::new(batch)));
+        self.status.batch_offered(partition, Some((Offset(offset), Some(key))));
+        self.status.batch_routed(partition, Some(Arc::new(batch)));
     }
 
     fn opens_decided(&self, partition: Partition, offset: i64) {
-        self.status.open(BTreeMap::from([(partition, work(offset, true))]), self.now);
+        self.status.set_open_work(BTreeMap::from([(partition, work(offset, true))]), self.now);
     }
 
     fn commits(&self, partition: Partition, position: i64) {
         self.status.committed(partition, Position(position), self.now);
     }
 
-    /// The recovery of a partition is at this step of a thousand.
+    /// Sets the position of a recovery, of 1,000.
     fn reads(&self, partition: Partition, step: i64) {
         let at = RecoveryAt::Reading { topic: Topic::State, position: Position(step), until: Position(1_000) };
         self.status.recovery_at(partition, at, step.unsigned_abs(), self.now);
     }
 
-    fn look(&mut self) -> Option<Stall> {
-        if self.do_actors_turn {
-            self.status.actors_turned(self.now);
+    fn check(&mut self) -> Option<Stall> {
+        if self.do_actors_run {
+            self.status.actors_ran(self.now);
         }
-        if self.does_source_turn {
-            self.source_turned = self.now;
+        if self.does_consumer_run {
+            self.consumer_ran_at = self.now;
         }
-        let reading = self.status.read(self.now);
-        let sight = Observation {
-            reading: &reading,
-            since_source_turned: self.now.duration_since(self.source_turned),
-            source: "polling",
-            intake: self.intake,
-            outside: self.outside,
-            committing: self.committing.clone(),
+        let status = self.status.snapshot(self.now);
+        let seen = Observation {
+            status: &status,
+            since_consumer_ran: self.now.duration_since(self.consumer_ran_at),
+            consumer_phase: "polling",
+            ingest: self.ingest,
+            not_member: self.not_member,
+            commit_step: self.commit_step.clone(),
         };
-        self.watchdog.look(&sight, self.now)
+        self.watchdog.check(&seen, self.now)
     }
 
-    /// Time passes, and nothing is found.
+    /// Advances the time, and expects no stall.
     #[track_caller]
-    fn stands_for(&mut self, time: Duration) {
+    fn runs_without_stall_for(&mut self, time: Duration) {
         let until = self.now + time;
         while self.now < until {
-            self.now += LOOK;
-            let stall = self.look();
+            self.now += CHECK;
+            let stall = self.check();
             assert_eq!(stall, None);
         }
     }
 
-    /// Time passes until something is found; before each look something happens, which is told how many looks there were.
+    /// Advances the time until a stall is found. Calls `happens` with the number of checks after each check.
     #[track_caller]
     fn until_stall(&mut self, limit: Duration, mut happens: impl FnMut(&mut Scene, i64)) -> Stall {
-        let until = self.now + limit + LOOK;
-        let mut looks = 0;
+        let until = self.now + limit + CHECK;
+        let mut checks = 0;
         while self.now < until {
-            self.now += LOOK;
-            looks += 1;
-            if let Some(stall) = self.look() {
+            self.now += CHECK;
+            checks += 1;
+            if let Some(stall) = self.check() {
                 return stall;
             }
-            happens(self, looks);
+            happens(self, checks);
         }
-        panic!("nothing stood still for {limit:?}: {:?}", self.status.read(self.now));
+        panic!("no stall within {limit:?}: {:?}", self.status.snapshot(self.now));
     }
 }
 
@@ -453,7 +454,7 @@ fn work(offset: i64, decided: bool) -> OpenWork {
     OpenWork { batches: 1, records: 1, head: Some(head) }
 }
 
-#[expect(clippy::disallowed_methods, reason = "an arbitrary moment to count from")]
+#[expect(clippy::disallowed_methods, reason = "an arbitrary start")]
 fn now() -> Instant {
     Instant::now()
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use steward::app::SystemClock;
 use steward::app::client_events::ClientLog;
 use steward::app::pipeline::{Pipeline, PipelineParts, unwrapped};
+use steward::engine::partition::PartitionState;
 use steward::entity::{CorruptSnapshot, Entity, RawEvent, Rejection};
 use steward::kafka::admin::topics::Topics;
 use steward::ports::Clock as _;
@@ -73,8 +74,8 @@ pub fn run(task: &Task) -> Reported {
     });
     let pipeline = pipeline.expect("the pipeline starts");
     let owned = || {
-        let reading = pipeline.shared().status.read(SystemClock.now());
-        reading.recovering + reading.serving
+        let status = pipeline.shared().status.snapshot(SystemClock.now());
+        status.partitions.iter().filter(|at| at.state.is_some_and(|state| state != PartitionState::Revoking)).count()
     };
     wait_until("the partitions are assigned", LIMIT, || owned() > 0);
     println!("{ASSIGNED}");

@@ -1,14 +1,14 @@
-//! Where an entity sits while it judges an event, so that whoever watches can name the one that does not come back.
-//! One current_event for each thread of entities: a thread runs one entity at a time.
+//! The event that an entity thread is processing, so that the watchdog can name an event whose processing does not end.
+//! There is one for each thread, because a thread runs one entity at a time.
 //!
-//! Absent on purpose: a lock. It is written for each event, and costs two plain stores.
+//! Deliberately absent: a lock. Each event is recorded, at the cost of two relaxed stores.
 
 use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 
 use crate::record::{Offset, Partition};
 
-/// What stands in `offset` while nobody sits here: no offset is negative.
-const EMPTY: i64 = -1;
+/// Marks an idle thread: no offset is negative.
+const IDLE: i64 = -1;
 
 /// See the module. Written by one thread, read by the watchdog.
 #[derive(Debug)]
@@ -19,27 +19,27 @@ pub struct CurrentEvent {
 
 impl Default for CurrentEvent {
     fn default() -> CurrentEvent {
-        CurrentEvent { partition: AtomicI32::new(0), offset: AtomicI64::new(EMPTY) }
+        CurrentEvent { partition: AtomicI32::new(0), offset: AtomicI64::new(IDLE) }
     }
 }
 
 impl CurrentEvent {
-    /// An entity is about to judge this event.
-    pub fn take(&self, partition: Partition, offset: Offset) {
+    /// Records that the thread starts processing this event.
+    pub fn set(&self, partition: Partition, offset: Offset) {
         self.partition.store(partition.0, Ordering::Relaxed);
         self.offset.store(offset.0, Ordering::Relaxed);
     }
 
-    /// Nobody judges anything.
-    pub fn leave(&self) {
-        self.offset.store(EMPTY, Ordering::Relaxed);
+    /// Records that the thread is idle.
+    pub fn clear(&self) {
+        self.offset.store(IDLE, Ordering::Relaxed);
     }
 
-    /// The event that is being judged. A look in the very moment of a change may mix two of them; one that is seen again
-    /// and again is right.
+    /// Returns the event that the thread is processing. A read during a change may mix two events; a value that repeats
+    /// in several reads is right.
     #[must_use]
-    pub fn occupant(&self) -> Option<(Partition, Offset)> {
+    pub fn get(&self) -> Option<(Partition, Offset)> {
         let offset = self.offset.load(Ordering::Relaxed);
-        (offset != EMPTY).then(|| (Partition(self.partition.load(Ordering::Relaxed)), Offset(offset)))
+        (offset != IDLE).then(|| (Partition(self.partition.load(Ordering::Relaxed)), Offset(offset)))
     }
 }

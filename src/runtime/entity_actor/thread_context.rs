@@ -35,7 +35,7 @@ impl<E: Entity> EntityThreadContext<E> {
         EntityThreadContext {
             entity,
             stats: Arc::clone(&shared.stats),
-            current_event: shared.status.current_event(),
+            current_event: shared.status.add_entity_thread(),
             clock: Arc::clone(&shared.clock),
             max_payload_bytes,
             turns: AtomicU64::new(0),

@@ -64,7 +64,7 @@ impl OwnedPartitions {
 
     fn update_status(&self, partition: Partition) {
         let state = self.owned.get(&partition).map(|owned| owned.lifecycle.stage());
-        self.shared.status.stage(partition, state, self.shared.clock.now());
+        self.shared.status.set_state(partition, state, self.shared.clock.now());
     }
 
     pub(super) fn assign(&mut self, partitions: &[(Partition, Epoch)]) {
@@ -175,7 +175,7 @@ impl OwnedPartitions {
             OwnershipEnd::Revoked => PartitionsRevoked { partitions, count, owned, drain_ms }.emit(),
             OwnershipEnd::Lost => {
                 // The process is not in the group until the next assignment.
-                self.shared.status.left();
+                self.shared.status.left_group();
                 PartitionsLost { partitions, count, owned }.emit();
             }
         }

@@ -43,7 +43,7 @@ impl<E: Entity> SourceSink for IngestSink<E> {
             SourceEvent::Batch(batch) => {
                 let bytes = batch.held_bytes();
                 // Before the actor can take the batch out of its mailbox.
-                self.shared.status.offers(batch.partition(), first_record(batch));
+                self.shared.status.batch_offered(batch.partition(), first_record(batch));
                 let (lease, guard) = (self.shared.in_flight.hold(bytes), self.shared.open_batches.count());
                 (batch.len() as u64, bytes, Some(InFlight { lease, guard }))
             }

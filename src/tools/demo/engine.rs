@@ -12,6 +12,7 @@ use crate::app::pipeline::{Pipeline, PipelineParts};
 use crate::config::Config;
 use crate::engine::commit::transaction::{Committed, OffsetMetadata, ResetOutcome, TransactionContent};
 use crate::engine::ownership::Ownership;
+use crate::engine::partition::PartitionState;
 use crate::engine::recovery::Topic;
 use crate::engine::recovery::driver::PartitionReader;
 use crate::entity::Reason;
@@ -193,7 +194,7 @@ impl DemoRun {
     }
 
     fn serving(&self) -> usize {
-        self.pipeline.shared().status.read(self.clock.now()).serving
+        self.pipeline.shared().status.snapshot(self.clock.now()).in_state(PartitionState::Serving).count()
     }
 
     fn settled(&self) -> u64 {

@@ -77,7 +77,7 @@ fn rebalance_a_group_that_does_not_take_the_process_in_ends_it() {
 
     let stalled = expects_stall_within(&mut steward, "rebalance", JOIN_MS);
     let waiting_for = stalled["waiting_for"].as_str().unwrap_or_default();
-    assert!(waiting_for.starts_with("the group to take the process in: the consumer has "), "{stalled}");
+    assert!(waiting_for.starts_with("the process to become a member of its group: the consumer has "), "{stalled}");
     for absent in ["partition", "offset", "key"] {
         assert_eq!(stalled.get(absent), None, "nothing is owned: {stalled}");
     }
@@ -99,7 +99,7 @@ fn route_an_ingest_actor_that_hangs_is_found_by_what_waits_in_its_mailbox() {
     assert_eq!((line.text("phase").as_str(), line.integer("partition"), line.integer("offset")), ("route", 0, 1));
     assert_eq!(line.text("key"), "first");
     let waiting_for = line.text("waiting_for");
-    assert!(waiting_for.starts_with("the ingest actor, which has not come round for "), "{waiting_for}");
+    assert!(waiting_for.starts_with("the ingest actor, which has not run for "), "{waiting_for}");
     assert!(waiting_for.ends_with("; 1 batches in its mailbox"), "{waiting_for}");
     scene.ends(&[3]);
 }
@@ -117,7 +117,7 @@ fn apply_an_entity_that_hangs_is_named_although_all_others_go_on() {
 
     assert_eq!((line.text("phase").as_str(), line.integer("partition"), line.integer("offset")), ("apply", 0, 1));
     assert_eq!(line.text("key"), "stuck%2F1");
-    assert!(line.text("waiting_for").starts_with("an entity that has been at this event for "), "{line:?}");
+    assert!(line.text("waiting_for").starts_with("an entity that has been processing this event for "), "{line:?}");
     let committed = scene.kafka.committed(&scene.names.group, &scene.names.input);
     assert!(committed[1].is_some_and(|position| position > 5), "nothing went on beside it: {committed:?}");
     assert!(committed[0].is_none_or(|position| position == 0), "{committed:?}");
@@ -136,7 +136,7 @@ fn restore_a_partition_that_cannot_be_read_back_ends_the_process_although_others
     let stalled = expects_stall(&mut steward, "restore");
 
     let waiting_for = stalled["waiting_for"].as_str().unwrap_or_default();
-    assert!(waiting_for.starts_with("records of the state topic: it stands at position "), "{stalled}");
+    assert!(waiting_for.starts_with("records of the state topic: at position "), "{stalled}");
     assert_eq!(number(&stalled, "partition"), 0, "{stalled}");
     assert_eq!((stalled.get("offset"), stalled.get("key")), (None, None), "no event is at its head: {stalled}");
     let applied: BTreeSet<u64> = steward.events("stats").iter().map(|stats| number(stats, "applied_total")).collect();
