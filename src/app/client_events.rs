@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::app::SystemClock;
-use crate::kafka::client::context::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
+use crate::kafka::client::context::{ClientError, ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
 use crate::observability::log_events::{
     KafkaClientError, KafkaClientErrors, KafkaClientLog, KafkaClientWarning, LogEvent, millis,
 };
@@ -58,7 +58,8 @@ fn log_summaries(summaries: Vec<ThrottleSummary<MessageKind, String>>) {
 }
 
 impl ClientEvents for ClientLog {
-    fn error(&self, role: ClientRole, code: &str, reason: &str) {
+    fn error(&self, role: ClientRole, error: &ClientError<'_>) {
+        let ClientError { code, reason, .. } = *error;
         let kind = (role, code.to_owned());
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         if errors.seen(&kind, reason.to_owned(), self.clock.now()) == Occurrence::First {
@@ -87,8 +88,8 @@ impl ClientEvents for ClientLog {
 }
 
 impl ClientEvents for PipelineClientEvents {
-    fn error(&self, role: ClientRole, code: &str, reason: &str) {
-        self.log.error(role, code, reason);
+    fn error(&self, role: ClientRole, error: &ClientError<'_>) {
+        self.log.error(role, error);
     }
 
     fn log(&self, role: ClientRole, level: ClientLogLevel, facility: &str, message: &str) {

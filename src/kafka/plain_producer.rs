@@ -19,8 +19,9 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 use rdkafka::{ClientContext, Statistics};
 
 use crate::config::Config;
-use crate::kafka::admin::access::{Access, AccessFailure, ClientMessages, is_refusal};
+use crate::kafka::admin::access::{Access, AccessFailure, ClientMessages};
 use crate::kafka::client::context::{ClientRole, ReportingContext};
+use crate::kafka::client::errors::{ErrorClass, class_of};
 use crate::kafka::client::settings::{Compression, SettingsError, plain_producer};
 use crate::kafka::reader::committed::CALLBACKS_AT_A_TIME;
 use crate::ports::Clock;
@@ -124,7 +125,7 @@ impl PlainProducer {
         }
         match self.producer.send(outgoing) {
             Ok(()) => Ok(SendResult::Queued),
-            Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => Ok(SendResult::Full),
+            Err((error, _)) if ErrorClass::of(&error) == ErrorClass::QueueFull => Ok(SendResult::Full),
             Err((error, _)) => {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
                 Err(self.refused(code))
@@ -202,7 +203,7 @@ impl PlainProducer {
     }
 
     fn refused(&self, code: RDKafkaErrorCode) -> AccessFailure {
-        let remedy = if is_refusal(code) {
+        let remedy = if class_of(code).is_access_refusal() {
             "give this user the ACL (Describe and Write on the topic), or name another user in kafka.security"
         } else {
             "see the broker's log, then start again"
@@ -211,18 +212,16 @@ impl PlainProducer {
     }
 }
 
-/// Whether the next record may fare better.
+/// Returns whether the refusal is about one record, so that the next record may be accepted.
 fn is_about_the_record(code: RDKafkaErrorCode) -> bool {
     matches!(
-        code,
-        RDKafkaErrorCode::MessageSizeTooLarge
-            | RDKafkaErrorCode::InvalidMessageSize
-            | RDKafkaErrorCode::InvalidTimestamp
-            | RDKafkaErrorCode::InvalidRecord
-            | RDKafkaErrorCode::InvalidMessage
+        class_of(code),
+        ErrorClass::RecordTooLarge
+            | ErrorClass::InvalidSize
+            | ErrorClass::InvalidRecord
+            | ErrorClass::CorruptRecord
             // A record behind one of those, in the same request.
-            | RDKafkaErrorCode::PurgeQueue
-            | RDKafkaErrorCode::PurgeInflight
+            | ErrorClass::Purged
     )
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rdkafka::ClientContext;
 use steward::config::{Config, ConfigDocument, ConfigError, Effective, SecurityProtocol, Tls, properties};
 use steward::kafka::client::context::{
-    ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics, PartitionStatistics, ReportingContext,
+    ClientError, ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics, PartitionStatistics, ReportingContext,
 };
 use steward::kafka::client::settings::{self, Isolation, ProducerIdentity};
 use steward::kafka::transactions::transaction::RESENT_AFTER;
@@ -229,8 +229,8 @@ struct Heard {
 }
 
 impl ClientEvents for Heard {
-    fn error(&self, _: ClientRole, code: &str, reason: &str) {
-        panic!("no error was expected: {code} {reason}");
+    fn error(&self, _: ClientRole, error: &ClientError<'_>) {
+        panic!("no error was expected: {error:?}");
     }
 
     fn log(&self, _: ClientRole, _: ClientLogLevel, _: &str, message: &str) {

@@ -1,26 +1,29 @@
-//! What is done about each error of the client library.
+//! The class of each error code of the client library, and the action after a failed transactional call.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use steward::kafka::client::errors::{BrokerRefusal, Cause, ClientCall, ErrorClass, KafkaFailure, classify, decide};
+use steward::kafka::client::errors::{
+    BrokerRefusal, Cause, ClientCall, ErrorClass, GroupRefusal, KafkaFailure, LibraryFlag, Resource, class_of,
+    classify, decide,
+};
 
 #[derive(Debug, PartialEq, Eq)]
 enum Action {
     Retry,
     AbortAndResend,
     Fenced,
-    Unanswered,
+    InDoubt,
     TooLarge,
     Invalid,
     Permission,
     Fatal,
 }
 
-fn action(code: Code, gravity: ErrorClass, step: ClientCall) -> Action {
-    match decide(Some(code), gravity, step, Cause::of_ours("")) {
+fn action(code: Code, flag: LibraryFlag, call: ClientCall) -> Action {
+    match decide(Some(code), flag, call, Cause::of_ours("")) {
         KafkaFailure::Retry(_) => Action::Retry,
         KafkaFailure::AbortAndResend(_) => Action::AbortAndResend,
         KafkaFailure::Fenced(_) => Action::Fenced,
-        KafkaFailure::InDoubt(_) => Action::Unanswered,
+        KafkaFailure::InDoubt(_) => Action::InDoubt,
         KafkaFailure::Refused(BrokerRefusal::TooLarge, _) => Action::TooLarge,
         KafkaFailure::Refused(BrokerRefusal::Invalid, _) => Action::Invalid,
         KafkaFailure::Refused(BrokerRefusal::Permission, _) => Action::Permission,
@@ -28,10 +31,116 @@ fn action(code: Code, gravity: ErrorClass, step: ClientCall) -> Action {
     }
 }
 
+/// The codes of each class. All other codes of the library are `Other`.
+const CLASSES: &[(ErrorClass, &[Code])] = &[
+    (
+        ErrorClass::Fenced,
+        &[Code::Fenced, Code::ProducerFenced, Code::InvalidProducerEpoch, Code::TransactionCoordinatorFenced],
+    ),
+    (
+        ErrorClass::ProducerStateLost,
+        &[
+            Code::InvalidTransactionalState,
+            Code::InvalidProducerIdMapping,
+            Code::UnknownProducerId,
+            Code::OutOfOrderSequenceNumber,
+            Code::DuplicateSequenceNumber,
+            Code::GaplessGuarantee,
+            Code::Conflict,
+            Code::InProgress,
+            Code::PreviousInProgress,
+            Code::Outdated,
+        ],
+    ),
+    (ErrorClass::WrongState, &[Code::State]),
+    (ErrorClass::Inconsistent, &[Code::Inconsistent]),
+    (ErrorClass::Purged, &[Code::PurgeQueue, Code::PurgeInflight]),
+    (ErrorClass::QueueFull, &[Code::QueueFull]),
+    (ErrorClass::ClientFailed, &[Code::Fatal]),
+    (
+        ErrorClass::GroupMovedOn,
+        &[
+            Code::IllegalGeneration,
+            Code::UnknownMemberId,
+            Code::RebalanceInProgress,
+            Code::StaleMemberEpoch,
+            Code::FencedMemberEpoch,
+            Code::UnreleasedInstanceId,
+        ],
+    ),
+    (ErrorClass::InstanceFenced, &[Code::FencedInstanceId]),
+    (ErrorClass::GroupRefused(GroupRefusal::Protocol), &[Code::InconsistentGroupProtocol]),
+    (ErrorClass::GroupRefused(GroupRefusal::SessionTimeout), &[Code::InvalidSessionTimeout]),
+    (ErrorClass::GroupRefused(GroupRefusal::Name), &[Code::InvalidGroupId]),
+    (ErrorClass::GroupRefused(GroupRefusal::Size), &[Code::GroupMaxSizeReached]),
+    (ErrorClass::Forbidden(Resource::Topic), &[Code::TopicAuthorizationFailed]),
+    (ErrorClass::Forbidden(Resource::Group), &[Code::GroupAuthorizationFailed]),
+    (ErrorClass::Forbidden(Resource::Cluster), &[Code::ClusterAuthorizationFailed]),
+    (ErrorClass::Forbidden(Resource::TransactionalId), &[Code::TransactionalIdAuthorizationFailed]),
+    (ErrorClass::LoginRefused, &[Code::SaslAuthenticationFailed]),
+    (ErrorClass::MechanismUnsupported, &[Code::UnsupportedSASLMechanism]),
+    (ErrorClass::LoginFailed, &[Code::Authentication]),
+    (ErrorClass::RecordTooLarge, &[Code::MessageSizeTooLarge]),
+    (ErrorClass::BatchTooLarge, &[Code::MessageBatchTooLarge]),
+    (ErrorClass::InvalidSize, &[Code::InvalidMessageSize]),
+    (ErrorClass::InvalidRecord, &[Code::InvalidRecord, Code::InvalidTimestamp]),
+    (ErrorClass::PolicyViolated, &[Code::PolicyViolation, Code::OffsetMetadataTooLarge]),
+    (ErrorClass::CorruptRecord, &[Code::InvalidMessage]),
+    (ErrorClass::UnknownTopic, &[Code::UnknownTopicOrPartition, Code::UnknownTopic]),
+    (ErrorClass::UnknownPartition, &[Code::UnknownPartition]),
+    (ErrorClass::InvalidTopic, &[Code::InvalidTopic]),
+    (ErrorClass::TopicExists, &[Code::TopicAlreadyExists]),
+    (ErrorClass::OffsetOutOfRange, &[Code::OffsetOutOfRange, Code::AutoOffsetReset]),
+    (ErrorClass::EndOfPartition, &[Code::PartitionEOF]),
+    (ErrorClass::LogTruncated, &[Code::LogTruncation]),
+    (ErrorClass::Unreachable, &[Code::BrokerTransportFailure, Code::Resolve, Code::NetworkException]),
+    (ErrorClass::AllBrokersDown, &[Code::AllBrokersDown]),
+    (ErrorClass::TimedOut, &[Code::OperationTimedOut, Code::RequestTimedOut, Code::TimedOutQueue]),
+    (ErrorClass::DeliveryTimedOut, &[Code::MessageTimedOut]),
+    (ErrorClass::NoLeader, &[Code::LeaderNotAvailable]),
+    (
+        ErrorClass::LeaderMoved,
+        &[Code::NotLeaderForPartition, Code::ReplicaNotAvailable, Code::FencedLeaderEpoch, Code::UnknownLeaderEpoch],
+    ),
+    (
+        ErrorClass::CoordinatorAway,
+        &[
+            Code::NotCoordinator,
+            Code::CoordinatorNotAvailable,
+            Code::CoordinatorLoadInProgress,
+            Code::WaitingForCoordinator,
+        ],
+    ),
+    (
+        ErrorClass::BrokerBusy,
+        &[
+            Code::UnknownBroker,
+            Code::ConcurrentTransactions,
+            Code::BrokerNotAvailable,
+            Code::NotEnoughReplicas,
+            Code::NotEnoughReplicasAfterAppend,
+            Code::KafkaStorageError,
+            Code::ISRInsufficient,
+            Code::ThrottlingQuotaExceeded,
+            Code::RebootstrapRequired,
+        ],
+    ),
+];
+
 #[apply(offline_test)]
-fn every_code_we_know_has_its_action() {
+fn every_code_has_its_class() {
+    for code in (-200..=130).filter_map(known_code) {
+        let listed: Vec<ErrorClass> =
+            CLASSES.iter().filter(|(_, codes)| codes.contains(&code)).map(|(class, _)| *class).collect();
+        assert!(listed.len() <= 1, "{code:?} is listed twice: {listed:?}");
+        assert_eq!(class_of(code), listed.first().copied().unwrap_or(ErrorClass::Other), "{code:?}");
+    }
+}
+
+#[apply(offline_test)]
+fn every_known_code_has_its_action() {
     use Action::*;
-    use ErrorClass::{Fatal as Lethal, RequiresAbort as Abortable, Retriable, Unmarked};
+    use LibraryFlag::{Fatal as Lethal, None as Unmarked, RequiresAbort as Abortable, Retriable};
     let table = [
         // A newer producer, whatever the library makes of it.
         (Code::Fenced, Lethal, ClientCall::Init, Fenced),
@@ -50,23 +159,23 @@ fn every_code_we_know_has_its_action() {
         (Code::StaleMemberEpoch, Abortable, ClientCall::SendOffsets, AbortAndResend),
         (Code::FencedMemberEpoch, Abortable, ClientCall::SendOffsets, AbortAndResend),
         // An abort overtook AddPartitions; idle for a week: the library calls it fatal, a new producer goes on.
-        (Code::InvalidTransactionalState, Lethal, ClientCall::Begin, Unanswered),
-        (Code::InvalidTransactionalState, Lethal, ClientCall::SendOffsets, Unanswered),
-        (Code::InvalidTransactionalState, Lethal, ClientCall::Commit, Unanswered),
-        (Code::InvalidTransactionalState, Lethal, ClientCall::Abort, Unanswered),
-        (Code::InvalidProducerIdMapping, Lethal, ClientCall::SendOffsets, Unanswered),
-        (Code::InvalidProducerIdMapping, Abortable, ClientCall::Commit, Unanswered),
-        (Code::InvalidProducerIdMapping, Unmarked, ClientCall::Delivery, Unanswered),
+        (Code::InvalidTransactionalState, Lethal, ClientCall::Begin, InDoubt),
+        (Code::InvalidTransactionalState, Lethal, ClientCall::SendOffsets, InDoubt),
+        (Code::InvalidTransactionalState, Lethal, ClientCall::Commit, InDoubt),
+        (Code::InvalidTransactionalState, Lethal, ClientCall::Abort, InDoubt),
+        (Code::InvalidProducerIdMapping, Lethal, ClientCall::SendOffsets, InDoubt),
+        (Code::InvalidProducerIdMapping, Abortable, ClientCall::Commit, InDoubt),
+        (Code::InvalidProducerIdMapping, Unmarked, ClientCall::Delivery, InDoubt),
         (Code::InvalidProducerIdMapping, Retriable, ClientCall::Init, Retry),
-        (Code::UnknownProducerId, Unmarked, ClientCall::Delivery, Unanswered),
-        (Code::OutOfOrderSequenceNumber, Unmarked, ClientCall::Delivery, Unanswered),
+        (Code::UnknownProducerId, Unmarked, ClientCall::Delivery, InDoubt),
+        (Code::OutOfOrderSequenceNumber, Unmarked, ClientCall::Delivery, InDoubt),
         // No answer.
         (Code::OperationTimedOut, Retriable, ClientCall::Init, Retry),
-        (Code::OperationTimedOut, Retriable, ClientCall::SendOffsets, Unanswered),
-        (Code::OperationTimedOut, Abortable, ClientCall::SendOffsets, Unanswered),
-        (Code::OperationTimedOut, Retriable, ClientCall::Commit, Unanswered),
-        (Code::OperationTimedOut, Retriable, ClientCall::Abort, Unanswered),
-        (Code::OperationTimedOut, Unmarked, ClientCall::Commit, Unanswered),
+        (Code::OperationTimedOut, Retriable, ClientCall::SendOffsets, InDoubt),
+        (Code::OperationTimedOut, Abortable, ClientCall::SendOffsets, InDoubt),
+        (Code::OperationTimedOut, Retriable, ClientCall::Commit, InDoubt),
+        (Code::OperationTimedOut, Retriable, ClientCall::Abort, InDoubt),
+        (Code::OperationTimedOut, Unmarked, ClientCall::Commit, InDoubt),
         (Code::MessageTimedOut, Unmarked, ClientCall::Delivery, AbortAndResend),
         (Code::PurgeQueue, Unmarked, ClientCall::Delivery, AbortAndResend),
         (Code::PurgeInflight, Unmarked, ClientCall::Delivery, AbortAndResend),
@@ -75,9 +184,9 @@ fn every_code_we_know_has_its_action() {
         (Code::CoordinatorLoadInProgress, Retriable, ClientCall::Init, Retry),
         (Code::CoordinatorNotAvailable, Retriable, ClientCall::Init, Retry),
         (Code::ConcurrentTransactions, Retriable, ClientCall::Init, Retry),
-        (Code::BrokerTransportFailure, Retriable, ClientCall::SendOffsets, Unanswered),
-        (Code::NotCoordinator, Abortable, ClientCall::SendOffsets, Unanswered),
-        (Code::BrokerTransportFailure, Retriable, ClientCall::Commit, Unanswered),
+        (Code::BrokerTransportFailure, Retriable, ClientCall::SendOffsets, InDoubt),
+        (Code::NotCoordinator, Abortable, ClientCall::SendOffsets, InDoubt),
+        (Code::BrokerTransportFailure, Retriable, ClientCall::Commit, InDoubt),
         (Code::NotEnoughReplicas, Unmarked, ClientCall::Delivery, AbortAndResend),
         (Code::NotEnoughReplicasAfterAppend, Unmarked, ClientCall::Delivery, AbortAndResend),
         (Code::NotLeaderForPartition, Unmarked, ClientCall::Delivery, AbortAndResend),
@@ -85,7 +194,7 @@ fn every_code_we_know_has_its_action() {
         // Local.
         (Code::QueueFull, Unmarked, ClientCall::Produce, Retry),
         (Code::State, Unmarked, ClientCall::Produce, AbortAndResend),
-        (Code::State, Retriable, ClientCall::Commit, Unanswered),
+        (Code::State, Retriable, ClientCall::Commit, InDoubt),
         (Code::Inconsistent, Abortable, ClientCall::Commit, AbortAndResend),
         // Content.
         (Code::MessageSizeTooLarge, Unmarked, ClientCall::Produce, TooLarge),
@@ -110,19 +219,19 @@ fn every_code_we_know_has_its_action() {
         (Code::UnsupportedForMessageFormat, Lethal, ClientCall::SendOffsets, Fatal),
         (Code::Unknown, Lethal, ClientCall::Commit, Fatal),
         (Code::Unknown, Abortable, ClientCall::SendOffsets, AbortAndResend),
-        (Code::Unknown, Abortable, ClientCall::Commit, Unanswered),
+        (Code::Unknown, Abortable, ClientCall::Commit, InDoubt),
     ];
-    for (code, gravity, step, expected) in table {
-        assert_eq!(action(code, gravity, step), expected, "{code:?}, {gravity:?}, while {step:?}");
+    for (code, flag, call, expected) in table {
+        assert_eq!(action(code, flag, call), expected, "{code:?}, {flag:?}, {call:?}");
     }
 }
 
 #[apply(offline_test)]
 fn nothing_is_retried_once_offsets_may_be_on_their_way() {
     for code in (-200..=130).filter_map(known_code) {
-        for gravity in [ErrorClass::Fatal, ErrorClass::RequiresAbort, ErrorClass::Retriable, ErrorClass::Unmarked] {
-            for step in [ClientCall::SendOffsets, ClientCall::Commit, ClientCall::Abort] {
-                assert_ne!(action(code, gravity, step), Action::Retry, "{code:?}, {gravity:?}, while {step:?}");
+        for flag in [LibraryFlag::Fatal, LibraryFlag::RequiresAbort, LibraryFlag::Retriable, LibraryFlag::None] {
+            for call in [ClientCall::SendOffsets, ClientCall::Commit, ClientCall::Abort] {
+                assert_ne!(action(code, flag, call), Action::Retry, "{code:?}, {flag:?}, {call:?}");
             }
         }
     }
@@ -130,37 +239,36 @@ fn nothing_is_retried_once_offsets_may_be_on_their_way() {
 
 #[apply(offline_test)]
 fn an_error_without_a_flag_is_fatal_when_a_transaction_opens() {
-    assert_eq!(action(Code::NotConfigured, ErrorClass::Unmarked, ClientCall::Begin), Action::Fatal);
+    assert_eq!(action(Code::NotConfigured, LibraryFlag::None, ClientCall::Begin), Action::Fatal);
 }
 
 #[apply(offline_test)]
 fn an_abort_either_succeeds_or_costs_the_producer() {
     for code in (-200..=130).filter_map(known_code) {
-        let action = action(code, ErrorClass::RequiresAbort, ClientCall::Abort);
-        assert!(matches!(action, Action::Unanswered | Action::Fenced), "{code:?}: {action:?}");
+        let action = action(code, LibraryFlag::RequiresAbort, ClientCall::Abort);
+        assert!(matches!(action, Action::InDoubt | Action::Fenced), "{code:?}: {action:?}");
     }
 }
 
 #[apply(offline_test)]
 fn an_error_without_a_code_is_fatal() {
-    for step in [ClientCall::Init, ClientCall::Begin, ClientCall::SendOffsets, ClientCall::Commit] {
-        let failure = classify(&KafkaError::Canceled, step);
-        assert!(matches!(failure, KafkaFailure::Fatal(_)), "{step:?}: {failure:?}");
+    for call in [ClientCall::Init, ClientCall::Begin, ClientCall::SendOffsets, ClientCall::Commit] {
+        let failure = classify(&KafkaError::Canceled, call);
+        assert!(matches!(failure, KafkaFailure::Fatal(_)), "{call:?}: {failure:?}");
     }
 }
 
 #[apply(offline_test)]
-fn a_timeout_is_told_from_other_causes() {
+fn a_timeout_is_distinguished_from_other_causes() {
     let late = classify(&KafkaError::MessageProduction(Code::MessageTimedOut), ClientCall::Delivery);
     assert!(late.cause().timed_out, "{late:?}");
     let away = classify(&KafkaError::MessageProduction(Code::NotEnoughReplicas), ClientCall::Delivery);
     assert!(!away.cause().timed_out, "{away:?}");
 }
 
-/// The code with this number, where the library has one.
+/// The code with this number, if the library has one.
 fn known_code(number: i32) -> Option<Code> {
     use rdkafka::types::RDKafkaRespErr;
-    let all = ClientCall::ALL.len();
-    assert!(all == 7, "the table above knows every step");
+    assert!(ClientCall::ALL.len() == 7, "the table above knows every call");
     RDKafkaRespErr::try_from(number).ok().map(Code::from)
 }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use rdkafka::client::Client;
 use rdkafka::error::RDKafkaErrorCode;
 
-use crate::kafka::client::context::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
+use crate::kafka::client::context::{ClientError, ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
+use crate::kafka::client::errors::{ErrorClass, class_of};
 use crate::kafka::client::settings::SettingsError;
 use crate::ports::Clock;
 use crate::record::Partition;
@@ -96,7 +97,7 @@ pub struct ClientMessages {
 
 #[derive(Debug, Clone)]
 struct ClientMessage {
-    code: String,
+    class: ErrorClass,
     reason: String,
 }
 
@@ -119,8 +120,10 @@ impl ClientMessages {
 
     /// The newest complaint, where asking again cannot change it.
     fn hopeless(&self) -> Option<String> {
-        let hopeless = ["Authentication", "SaslAuthenticationFailed", "UnsupportedSASLMechanism"];
-        self.complaint().filter(|heard| hopeless.contains(&heard.code.as_str())).map(|heard| heard.reason)
+        let is_login = |class| {
+            matches!(class, ErrorClass::LoginRefused | ErrorClass::MechanismUnsupported | ErrorClass::LoginFailed)
+        };
+        self.complaint().filter(|heard| is_login(heard.class)).map(|heard| heard.reason)
     }
 
     fn complaint(&self) -> Option<ClientMessage> {
@@ -129,13 +132,13 @@ impl ClientMessages {
 }
 
 impl ClientEvents for ClientMessages {
-    fn error(&self, role: ClientRole, code: &str, reason: &str) {
+    fn error(&self, role: ClientRole, error: &ClientError<'_>) {
         if let Some(next) = &self.next {
-            next.error(role, code, reason);
+            next.error(role, error);
         }
-        // That all brokers are down is said right behind the reason why, and says less.
-        if code != "AllBrokersDown" {
-            let complaint = ClientMessage { code: code.to_owned(), reason: reason.to_owned() };
+        // The client reports that all brokers are down right after the reason, which has more information.
+        if error.class != ErrorClass::AllBrokersDown {
+            let complaint = ClientMessage { class: error.class, reason: error.reason.to_owned() };
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(complaint);
         }
     }
@@ -197,8 +200,8 @@ impl Access<'_> {
                     partitions.sort();
                     return Ok(partitions);
                 }
-                (_, Some(code)) if is_refusal(code) => return Err(self.refused(code)),
-                (_, Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::InvalidTopic)) => {
+                (_, Some(code)) if class_of(code).is_access_refusal() => return Err(self.refused(code)),
+                (_, Some(code)) if matches!(class_of(code), ErrorClass::UnknownTopic | ErrorClass::InvalidTopic) => {
                     let since = *unknown_since.get_or_insert(now);
                     if now - since >= unknown_patience.min(self.limit) {
                         return Err(AccessFailure::UnknownTopic {
@@ -231,16 +234,4 @@ impl Access<'_> {
         let remedy = "give this user the ACL (Describe, and Read or Write, on the topic), or name another user in kafka.security";
         AccessFailure::Refused { what: format!("topic {}", self.topic), code: code.to_string(), remedy }
     }
-}
-
-/// Whether the broker says no, and would say so again.
-pub(crate) fn is_refusal(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::TopicAuthorizationFailed
-            | RDKafkaErrorCode::GroupAuthorizationFailed
-            | RDKafkaErrorCode::ClusterAuthorizationFailed
-            | RDKafkaErrorCode::TransactionalIdAuthorizationFailed
-            | RDKafkaErrorCode::SaslAuthenticationFailed
-    )
 }

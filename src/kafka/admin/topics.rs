@@ -17,6 +17,7 @@ use crate::config::{Config, KafkaConfig, Unchecked};
 use crate::kafka::admin::preflight::{
     StartRefusal, StartWarning, TopicFacts, TopicSettings, create_command, dlq_settings, state_settings, {self},
 };
+use crate::kafka::client::errors::{ErrorClass, Resource, class_of};
 use crate::kafka::client::settings::admin;
 use crate::kafka::reader::committed::{build, serve};
 use crate::ports::Clock;
@@ -233,7 +234,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         match result {
             None | Some(Ok(_)) => created.push(topic.to_owned()),
             // Another instance was quicker.
-            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {}
+            Some(Err((_, code))) if class_of(code) == ErrorClass::TopicExists => {}
             Some(Err((_, code))) => return Err(missing(format!("creating it failed: {code}"))),
         }
         self.wait_until_created(topic)
@@ -257,7 +258,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         serve(&self.metadata);
         let metadata = match self.metadata.fetch_metadata(Some(topic), REQUEST_LIMIT) {
             Ok(metadata) => metadata,
-            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) if is_missing(ErrorClass::of(&error)) => return Ok(None),
             Err(error) if is_unreachable(&error) => {
                 serve_all(&self.metadata);
                 return Err(self.unreachable(&error));
@@ -266,7 +267,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         };
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
         if let Some(code) = found.error().map(RDKafkaErrorCode::from) {
-            return match MISSING.contains(&code) {
+            return match is_missing(class_of(code)) {
                 true => Ok(None),
                 false => Err(StartRefusal::Broker { what: what(), cause: code.to_string() }),
             };
@@ -301,16 +302,16 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
                 }
                 Ok(Some(Ok(resource))) => return read_settings(&resource).map(Some).map_err(failed),
                 Ok(Some(Err(code))) => code,
-                Err(KafkaError::AdminOp(code)) if !UNREACHABLE.contains(&code) => code,
+                Err(KafkaError::AdminOp(code)) if !class_of(code).is_unreachable() => code,
                 Ok(None) => return Err(failed("the broker left it out".to_owned())),
                 Err(error) if is_unreachable(&error) => return Err(self.unreachable(&error)),
                 Err(error) => return Err(failed(error.to_string())),
             };
-            if FORBIDDEN.contains(&code) {
+            if is_forbidden(class_of(code)) {
                 return Ok(None);
             }
             // A broker may not have heard of a new topic yet.
-            if code != RDKafkaErrorCode::UnknownTopicOrPartition || self.clock.now() >= deadline {
+            if class_of(code) != ErrorClass::UnknownTopic || self.clock.now() >= deadline {
                 return Err(failed(code.to_string()));
             }
             std::thread::sleep(LOOK_AGAIN);
@@ -337,31 +338,18 @@ fn serve_all<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
     }
 }
 
-/// The topic does not exist, or not yet.
-const MISSING: &[RDKafkaErrorCode] =
-    &[RDKafkaErrorCode::UnknownTopicOrPartition, RDKafkaErrorCode::UnknownTopic, RDKafkaErrorCode::LeaderNotAvailable];
-
-/// An ACL is missing.
-const FORBIDDEN: &[RDKafkaErrorCode] =
-    &[RDKafkaErrorCode::TopicAuthorizationFailed, RDKafkaErrorCode::ClusterAuthorizationFailed];
-
-fn is_missing(error: &KafkaError) -> bool {
-    error.rdkafka_error_code().is_some_and(|code| MISSING.contains(&code))
+/// Returns whether the topic does not exist, or not yet.
+fn is_missing(class: ErrorClass) -> bool {
+    matches!(class, ErrorClass::UnknownTopic | ErrorClass::NoLeader)
 }
 
-/// Nobody answers at present.
-const UNREACHABLE: &[RDKafkaErrorCode] = &[
-    RDKafkaErrorCode::BrokerTransportFailure,
-    RDKafkaErrorCode::AllBrokersDown,
-    RDKafkaErrorCode::Resolve,
-    RDKafkaErrorCode::OperationTimedOut,
-    RDKafkaErrorCode::RequestTimedOut,
-    RDKafkaErrorCode::TimedOutQueue,
-    RDKafkaErrorCode::NetworkException,
-];
+/// Returns whether an ACL is missing.
+fn is_forbidden(class: ErrorClass) -> bool {
+    matches!(class, ErrorClass::Forbidden(Resource::Topic | Resource::Cluster))
+}
 
 fn is_unreachable(error: &KafkaError) -> bool {
-    error.rdkafka_error_code().is_some_and(|code| UNREACHABLE.contains(&code))
+    ErrorClass::of(error).is_unreachable()
 }
 
 fn read_settings(resource: &ConfigResource) -> Result<TopicSettings, String> {

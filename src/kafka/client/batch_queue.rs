@@ -23,10 +23,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::RDKafkaErrorCode;
 use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
+use crate::kafka::client::errors::{ErrorClass, GroupRefusal, Resource, class_of};
 use crate::kafka::client::headers::NativeHeaders;
 use crate::record::{Batch, Header, Offset, Partition};
 
@@ -168,7 +168,7 @@ impl Message {
             unsafe { CStr::from_ptr(reason) }.to_string_lossy().into_owned()
         };
         let offset = (raw.offset >= 0).then_some(Offset(raw.offset));
-        Taken::Failed { partition, offset, failure: QueueFailure::of(raw.err.into()), reason }
+        Taken::Failed { partition, offset, failure: QueueFailure::of(class_of(raw.err.into())), reason }
     }
 }
 
@@ -180,25 +180,28 @@ impl Drop for Message {
 }
 
 impl QueueFailure {
-    /// What librdkafka's code comes to for who reads a partition.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "librdkafka's list of codes is not ours, and open")]
-    pub(crate) fn of(code: RDKafkaErrorCode) -> QueueFailure {
-        match code {
-            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => QueueFailure::OutOfRange,
-            RDKafkaErrorCode::MessageSizeTooLarge => QueueFailure::TooLarge,
-            RDKafkaErrorCode::TopicAuthorizationFailed
-            | RDKafkaErrorCode::GroupAuthorizationFailed
-            | RDKafkaErrorCode::ClusterAuthorizationFailed => QueueFailure::NotAuthorized,
-            RDKafkaErrorCode::SaslAuthenticationFailed
-            | RDKafkaErrorCode::UnsupportedSASLMechanism
-            | RDKafkaErrorCode::UnknownTopicOrPartition
-            | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownPartition
-            | RDKafkaErrorCode::InvalidTopic
-            | RDKafkaErrorCode::InvalidGroupId
-            | RDKafkaErrorCode::Fatal
-            | RDKafkaErrorCode::LogTruncation => QueueFailure::Hopeless,
-            _ => QueueFailure::Other,
+    pub(crate) fn of(class: ErrorClass) -> QueueFailure {
+        let is_permanent = matches!(
+            class,
+            ErrorClass::LoginRefused
+                | ErrorClass::MechanismUnsupported
+                | ErrorClass::UnknownTopic
+                | ErrorClass::UnknownPartition
+                | ErrorClass::InvalidTopic
+                | ErrorClass::GroupRefused(GroupRefusal::Name)
+                | ErrorClass::ClientFailed
+                | ErrorClass::LogTruncated
+        );
+        if class == ErrorClass::OffsetOutOfRange {
+            QueueFailure::OutOfRange
+        } else if class == ErrorClass::RecordTooLarge {
+            QueueFailure::TooLarge
+        } else if matches!(class, ErrorClass::Forbidden(Resource::Topic | Resource::Group | Resource::Cluster)) {
+            QueueFailure::NotAuthorized
+        } else if is_permanent {
+            QueueFailure::Hopeless
+        } else {
+            QueueFailure::Other
         }
     }
 }

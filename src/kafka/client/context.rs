@@ -17,6 +17,7 @@ use rdkafka::error::KafkaError;
 use serde::Deserialize;
 
 use crate::config::Config;
+use crate::kafka::client::errors::ErrorClass;
 use crate::kafka::client::oauth::{TokenError, read_token};
 pub use crate::observability::log_events::ClientRole;
 use crate::record::{Partition, Position};
@@ -34,10 +35,20 @@ pub enum ClientLogLevel {
     Debug,
 }
 
+/// An error that a client reports by itself.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientError<'a> {
+    /// The name of Kafka's or librdkafka's code.
+    pub code: &'a str,
+    pub class: ErrorClass,
+    /// The client's description.
+    pub reason: &'a str,
+}
+
 /// Hears what clients say by themselves. Called on whatever thread polls the client; must not block.
 pub trait ClientEvents: Send + Sync {
-    /// The client met an error; most of them it repairs by itself. `code` is the name of Kafka's or librdkafka's code.
-    fn error(&self, role: ClientRole, code: &str, reason: &str);
+    /// The client reports an error. The client recovers from most of them by itself.
+    fn error(&self, role: ClientRole, error: &ClientError<'_>);
     /// A log line of librdkafka. `facility` is its short name for what the line is about.
     fn log(&self, role: ClientRole, level: ClientLogLevel, facility: &str, message: &str);
     /// What the consumer holds, once a second.
@@ -105,13 +116,17 @@ impl ClientContext for ReportingContext {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| format!("{code:?}"));
-        self.events.error(self.role, &code, reason);
+        let class = ErrorClass::of(&error);
+        self.events.error(self.role, &ClientError { code: &code, class, reason });
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
         match read_statistics(statistics) {
             Ok(statistics) => self.events.statistics(statistics),
-            Err(unreadable) => self.events.error(self.role, "StatisticsUnreadable", &unreadable.to_string()),
+            Err(unreadable) => {
+                let (class, reason) = (ErrorClass::Other, unreadable.to_string());
+                self.events.error(self.role, &ClientError { code: "StatisticsUnreadable", class, reason: &reason });
+            }
         }
     }
 

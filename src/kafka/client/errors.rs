@@ -1,17 +1,260 @@
-//! Owns the decision what to do about an error of the client library: [`classify`].
+//! Owns the one table from the client library's error codes to classes, [`class_of`], and the decision about a failed call
+//! of a transactional producer, [`classify`].
 //!
-//! The variants of [`KafkaFailure`] are actions, not descriptions. The table test below holds every code we know.
-//! Codes are looked at before the library's flags, because the library flags some of them too mildly (PRODUCER_FENCED
-//! while offsets are added is "abortable") and others too harshly (INVALID_TXN_STATE is "fatal", and yet a new
-//! producer goes on).
+//! Every caller maps the class to its own action: the poll thread, the readers, the preflight checks, the plain producer.
+//! For transactional calls the action is a [`KafkaFailure`]; its variants are actions, not descriptions. The code decides
+//! before the library's own flags, because the library flags some codes too mildly (PRODUCER_FENCED is "abortable" while
+//! offsets are added) and others too harshly (INVALID_TXN_STATE is "fatal", and yet a new producer succeeds).
 //!
+//! Architecture invariant: no other file of the crate maps a set of codes. `kafka_errors::every_code_has_its_class` holds
+//! the table.
 //! Architecture invariant: there is no `From<KafkaError>`; a `?` would skip the decision.
 
 use std::fmt;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
-/// What was being done when the error came: the same code can ask for something else elsewhere.
+// ------------------------------------------------------------------------------------------------------------- classes
+
+/// The meaning of an error code. Codes share a class if every caller treats them alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// A newer producer exists, or the coordinator has raised the epoch of a producer that it timed out.
+    Fenced,
+    /// The producer's identity, or the client's state of the transaction, is lost. A new producer has a new one.
+    ProducerStateLost,
+    /// The call does not fit the client's state.
+    WrongState,
+    /// A record of the transaction was not delivered.
+    Inconsistent,
+    /// The client dropped the record because the transaction failed. The cause is elsewhere.
+    Purged,
+    QueueFull,
+    /// The client has failed permanently. `fatal_error` has the cause.
+    ClientFailed,
+
+    /// The group has moved past this member's generation. With the metadata of the next generation, and epochs that are
+    /// still current, the content passes.
+    GroupMovedOn,
+    /// Another consumer has this static membership.
+    InstanceFenced,
+    GroupRefused(GroupRefusal),
+
+    /// An ACL is missing.
+    Forbidden(Resource),
+    /// The broker refuses the credentials.
+    LoginRefused,
+    MechanismUnsupported,
+    /// The client could not log in; a new token may change that.
+    LoginFailed,
+
+    RecordTooLarge,
+    BatchTooLarge,
+    InvalidSize,
+    /// The broker never takes this record.
+    InvalidRecord,
+    /// A policy or a limit of the broker refuses the content.
+    PolicyViolated,
+    /// A checksum failed: on the way to the broker, or on its disk.
+    CorruptRecord,
+
+    UnknownTopic,
+    UnknownPartition,
+    InvalidTopic,
+    TopicExists,
+
+    OffsetOutOfRange,
+    EndOfPartition,
+    LogTruncated,
+
+    /// No connection to a broker.
+    Unreachable,
+    /// The client's summary of several connection failures.
+    AllBrokersDown,
+    TimedOut,
+    DeliveryTimedOut,
+    NoLeader,
+    LeaderMoved,
+    CoordinatorAway,
+    /// The broker is loading, short of replicas, or throttling.
+    BrokerBusy,
+
+    /// Any other code, and an error without a code.
+    Other,
+}
+
+/// What an ACL is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Resource {
+    Topic,
+    Group,
+    Cluster,
+    TransactionalId,
+}
+
+/// Why a group does not take this member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GroupRefusal {
+    Protocol,
+    SessionTimeout,
+    Name,
+    Size,
+}
+
+/// The class of each code.
+#[must_use]
+#[expect(clippy::wildcard_enum_match_arm, reason = "librdkafka's list of codes is open")]
+pub fn class_of(code: Code) -> ErrorClass {
+    match code {
+        Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch | Code::TransactionCoordinatorFenced => {
+            ErrorClass::Fenced
+        }
+        Code::InvalidTransactionalState
+        | Code::InvalidProducerIdMapping
+        | Code::UnknownProducerId
+        | Code::OutOfOrderSequenceNumber
+        | Code::DuplicateSequenceNumber
+        | Code::GaplessGuarantee
+        | Code::Conflict
+        | Code::InProgress
+        | Code::PreviousInProgress
+        | Code::Outdated => ErrorClass::ProducerStateLost,
+        Code::State => ErrorClass::WrongState,
+        Code::Inconsistent => ErrorClass::Inconsistent,
+        Code::PurgeQueue | Code::PurgeInflight => ErrorClass::Purged,
+        Code::QueueFull => ErrorClass::QueueFull,
+        Code::Fatal => ErrorClass::ClientFailed,
+
+        Code::IllegalGeneration
+        | Code::UnknownMemberId
+        | Code::RebalanceInProgress
+        | Code::StaleMemberEpoch
+        | Code::FencedMemberEpoch
+        | Code::UnreleasedInstanceId => ErrorClass::GroupMovedOn,
+        Code::FencedInstanceId => ErrorClass::InstanceFenced,
+        Code::InconsistentGroupProtocol => ErrorClass::GroupRefused(GroupRefusal::Protocol),
+        Code::InvalidSessionTimeout => ErrorClass::GroupRefused(GroupRefusal::SessionTimeout),
+        Code::InvalidGroupId => ErrorClass::GroupRefused(GroupRefusal::Name),
+        Code::GroupMaxSizeReached => ErrorClass::GroupRefused(GroupRefusal::Size),
+
+        Code::TopicAuthorizationFailed => ErrorClass::Forbidden(Resource::Topic),
+        Code::GroupAuthorizationFailed => ErrorClass::Forbidden(Resource::Group),
+        Code::ClusterAuthorizationFailed => ErrorClass::Forbidden(Resource::Cluster),
+        Code::TransactionalIdAuthorizationFailed => ErrorClass::Forbidden(Resource::TransactionalId),
+        Code::SaslAuthenticationFailed => ErrorClass::LoginRefused,
+        Code::UnsupportedSASLMechanism => ErrorClass::MechanismUnsupported,
+        Code::Authentication => ErrorClass::LoginFailed,
+
+        Code::MessageSizeTooLarge => ErrorClass::RecordTooLarge,
+        Code::MessageBatchTooLarge => ErrorClass::BatchTooLarge,
+        Code::InvalidMessageSize => ErrorClass::InvalidSize,
+        Code::InvalidRecord | Code::InvalidTimestamp => ErrorClass::InvalidRecord,
+        Code::PolicyViolation | Code::OffsetMetadataTooLarge => ErrorClass::PolicyViolated,
+        Code::InvalidMessage => ErrorClass::CorruptRecord,
+
+        Code::UnknownTopicOrPartition | Code::UnknownTopic => ErrorClass::UnknownTopic,
+        Code::UnknownPartition => ErrorClass::UnknownPartition,
+        Code::InvalidTopic => ErrorClass::InvalidTopic,
+        Code::TopicAlreadyExists => ErrorClass::TopicExists,
+
+        Code::OffsetOutOfRange | Code::AutoOffsetReset => ErrorClass::OffsetOutOfRange,
+        Code::PartitionEOF => ErrorClass::EndOfPartition,
+        Code::LogTruncation => ErrorClass::LogTruncated,
+
+        Code::BrokerTransportFailure | Code::Resolve | Code::NetworkException => ErrorClass::Unreachable,
+        Code::AllBrokersDown => ErrorClass::AllBrokersDown,
+        Code::OperationTimedOut | Code::RequestTimedOut | Code::TimedOutQueue => ErrorClass::TimedOut,
+        Code::MessageTimedOut => ErrorClass::DeliveryTimedOut,
+        Code::LeaderNotAvailable => ErrorClass::NoLeader,
+        Code::NotLeaderForPartition
+        | Code::ReplicaNotAvailable
+        | Code::FencedLeaderEpoch
+        | Code::UnknownLeaderEpoch => ErrorClass::LeaderMoved,
+        Code::NotCoordinator
+        | Code::CoordinatorNotAvailable
+        | Code::CoordinatorLoadInProgress
+        | Code::WaitingForCoordinator => ErrorClass::CoordinatorAway,
+        Code::UnknownBroker
+        | Code::ConcurrentTransactions
+        | Code::BrokerNotAvailable
+        | Code::NotEnoughReplicas
+        | Code::NotEnoughReplicasAfterAppend
+        | Code::KafkaStorageError
+        | Code::ISRInsufficient
+        | Code::ThrottlingQuotaExceeded
+        | Code::RebootstrapRequired => ErrorClass::BrokerBusy,
+
+        _ => ErrorClass::Other,
+    }
+}
+
+impl ErrorClass {
+    /// Returns the class of an error of the client.
+    #[must_use]
+    pub fn of(error: &KafkaError) -> ErrorClass {
+        error.rdkafka_error_code().map_or(ErrorClass::Other, class_of)
+    }
+
+    /// Returns whether the broker refuses this user, and would refuse it again.
+    #[must_use]
+    pub fn is_access_refusal(self) -> bool {
+        matches!(self, ErrorClass::Forbidden(_) | ErrorClass::LoginRefused)
+    }
+
+    /// Returns whether no broker answers at present.
+    #[must_use]
+    pub fn is_unreachable(self) -> bool {
+        matches!(self, ErrorClass::Unreachable | ErrorClass::AllBrokersDown | ErrorClass::TimedOut)
+    }
+
+    fn is_timeout(self) -> bool {
+        matches!(self, ErrorClass::TimedOut | ErrorClass::DeliveryTimedOut)
+    }
+
+    /// Returns whether brokers are away, moving or loading, or did not answer in time.
+    fn is_passing(self) -> bool {
+        self.is_timeout()
+            || matches!(
+                self,
+                ErrorClass::Unreachable
+                    | ErrorClass::AllBrokersDown
+                    | ErrorClass::NoLeader
+                    | ErrorClass::LeaderMoved
+                    | ErrorClass::CoordinatorAway
+                    | ErrorClass::BrokerBusy
+                    | ErrorClass::CorruptRecord
+            )
+    }
+
+    fn is_state_in_doubt(self) -> bool {
+        matches!(self, ErrorClass::ProducerStateLost | ErrorClass::WrongState)
+    }
+
+    /// Returns the refusal of content or permission, if it is one.
+    fn broker_refusal(self) -> Option<BrokerRefusal> {
+        let is_too_large =
+            matches!(self, ErrorClass::RecordTooLarge | ErrorClass::BatchTooLarge | ErrorClass::InvalidSize);
+        let is_invalid = matches!(
+            self,
+            ErrorClass::InvalidRecord
+                | ErrorClass::PolicyViolated
+                | ErrorClass::UnknownTopic
+                | ErrorClass::UnknownPartition
+                | ErrorClass::InvalidTopic
+        );
+        if matches!(self, ErrorClass::Forbidden(_)) {
+            Some(BrokerRefusal::Permission)
+        } else if is_too_large {
+            Some(BrokerRefusal::TooLarge)
+        } else {
+            is_invalid.then_some(BrokerRefusal::Invalid)
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------- transactional calls
+
+/// The transactional call that failed. One code can need different actions after different calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientCall {
     /// A new producer registers its transactional id.
@@ -24,14 +267,12 @@ pub enum ClientCall {
     Delivery,
     /// The input offsets are added to the transaction.
     SendOffsets,
-    /// The transaction is committed.
     Commit,
-    /// The transaction is aborted.
     Abort,
 }
 
 impl ClientCall {
-    /// Every step, in the order of a transaction's life.
+    /// In the order of a transaction's life.
     pub const ALL: [ClientCall; 7] = [
         ClientCall::Init,
         ClientCall::Begin,
@@ -52,16 +293,16 @@ pub enum KafkaFailure {
     AbortAndResend(Cause),
     /// The broker knows a newer producer of this transactional id, or has timed this one out.
     Fenced(Cause),
-    /// Nobody knows whether it took effect, or the client's state is in doubt: build a new producer, and ask.
+    /// It is unknown whether the transaction took effect, or what state the client is in. Build a new producer, then
+    /// fetch the committed offsets.
     InDoubt(Cause),
-    /// Content or permission is at fault: sending it again as it is leads to the same refusal.
+    /// Content or permission is at fault. The same content would be refused again.
     Refused(BrokerRefusal, Cause),
     /// The process cannot go on.
     Fatal(Cause),
 }
 
 impl KafkaFailure {
-    /// What the client said.
     #[must_use]
     pub fn cause(&self) -> &Cause {
         match self {
@@ -74,7 +315,7 @@ impl KafkaFailure {
         }
     }
 
-    /// Of several failures at once, that with the highest number decides what follows.
+    /// Returns the rank. Of several failures at once, the one with the highest rank decides.
     #[must_use]
     pub fn gravity(&self) -> u8 {
         match self {
@@ -88,25 +329,22 @@ impl KafkaFailure {
     }
 }
 
-/// What the broker holds against the content.
+/// Why the broker refuses the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BrokerRefusal {
     /// A record exceeds the topic's `max.message.bytes`.
     TooLarge,
-    /// A record that the broker finds invalid, or that has no partition to go to.
+    /// The broker finds the record invalid, or the record has no partition to go to.
     Invalid,
     /// An ACL is missing.
     Permission,
 }
 
-/// What the client said, for the log.
+/// The client's description of an error, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
-    /// The code, where there is one.
     pub code: Option<Code>,
-    /// The client's own words.
     pub text: String,
-    /// Whether time ran out.
     pub timed_out: bool,
 }
 
@@ -117,11 +355,21 @@ impl Cause {
         Cause { code: None, text: text.into(), timed_out: false }
     }
 
-    /// A limit of steward's that passed.
+    /// A limit of steward that passed.
     #[must_use]
     pub fn timeout(text: impl Into<String>) -> Cause {
         Cause { code: None, text: text.into(), timed_out: true }
     }
+
+    /// Returns whether the group has moved past this member's generation, or does not know the member.
+    #[must_use]
+    pub fn is_stale_generation(&self) -> bool {
+        self.code.is_some_and(|code| is_stale_generation(class_of(code)))
+    }
+}
+
+fn is_stale_generation(class: ErrorClass) -> bool {
+    matches!(class, ErrorClass::GroupMovedOn | ErrorClass::InstanceFenced)
 }
 
 impl fmt::Display for Cause {
@@ -133,236 +381,140 @@ impl fmt::Display for Cause {
     }
 }
 
-/// How grave the client library finds an error; only transactional calls carry it.
+/// The library's own flag of an error. Only transactional calls carry one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorClass {
+pub enum LibraryFlag {
     /// The client is of no use any more.
     Fatal,
     /// The transaction has to be aborted.
     RequiresAbort,
     /// The call may be repeated.
     Retriable,
-    /// The library does not say.
-    Unmarked,
+    None,
 }
 
-/// A newer producer exists, or the coordinator has bumped the epoch of one that it timed out.
-const FENCED: &[Code] =
-    &[Code::Fenced, Code::ProducerFenced, Code::InvalidProducerEpoch, Code::TransactionCoordinatorFenced];
+impl LibraryFlag {
+    fn of(error: &rdkafka::error::RDKafkaError) -> LibraryFlag {
+        if error.is_fatal() {
+            LibraryFlag::Fatal
+        } else if error.txn_requires_abort() {
+            LibraryFlag::RequiresAbort
+        } else if error.is_retriable() {
+            LibraryFlag::Retriable
+        } else {
+            LibraryFlag::None
+        }
+    }
+}
 
-/// An ACL is missing.
-const FORBIDDEN: &[Code] = &[
-    Code::TopicAuthorizationFailed,
-    Code::GroupAuthorizationFailed,
-    Code::ClusterAuthorizationFailed,
-    Code::TransactionalIdAuthorizationFailed,
-];
-
-/// A record, or a batch with one record in it, exceeds a limit of the topic.
-const TOO_LARGE: &[Code] = &[Code::MessageSizeTooLarge, Code::MessageBatchTooLarge, Code::InvalidMessageSize];
-
-/// The broker will not take this record, or this metadata, however often it is sent.
-const INVALID: &[Code] = &[
-    Code::InvalidRecord,
-    Code::InvalidTimestamp,
-    Code::PolicyViolation,
-    Code::OffsetMetadataTooLarge,
-    Code::InvalidTopic,
-    Code::UnknownTopic,
-    Code::UnknownPartition,
-    Code::UnknownTopicOrPartition,
-];
-
-/// The producer's identity or the client's idea of the transaction is gone; a new producer has a new one.
-const STATE_IN_DOUBT: &[Code] = &[
-    Code::InvalidTransactionalState,
-    Code::InvalidProducerIdMapping,
-    Code::UnknownProducerId,
-    Code::OutOfOrderSequenceNumber,
-    Code::DuplicateSequenceNumber,
-    Code::GaplessGuarantee,
-    Code::State,
-    Code::Conflict,
-    Code::InProgress,
-    Code::PreviousInProgress,
-    Code::Outdated,
-];
-
-/// The group has moved on: with the next generation's metadata, and epochs that are still current, the content passes.
-const GROUP_MOVED_ON: &[Code] = &[
-    Code::IllegalGeneration,
-    Code::UnknownMemberId,
-    Code::FencedInstanceId,
-    Code::RebalanceInProgress,
-    Code::StaleMemberEpoch,
-    Code::FencedMemberEpoch,
-    Code::UnreleasedInstanceId,
-];
-
-/// Whether `cause` says that the group has another generation than this member, or does not know it.
+/// Returns what to do about `error` of `call`.
 #[must_use]
-pub fn group_moved_on(cause: &Cause) -> bool {
-    cause.code.is_some_and(|code| GROUP_MOVED_ON.contains(&code))
+pub fn classify(error: &KafkaError, call: ClientCall) -> KafkaFailure {
+    let code = error.rdkafka_error_code();
+    let flag = if let KafkaError::Transaction(error) = error { LibraryFlag::of(error) } else { LibraryFlag::None };
+    let timed_out = ErrorClass::of(error).is_timeout();
+    decide(code, flag, call, Cause { code, text: error.to_string(), timed_out })
 }
 
-/// No answer in time.
-const TIMED_OUT: &[Code] =
-    &[Code::OperationTimedOut, Code::TimedOutQueue, Code::MessageTimedOut, Code::RequestTimedOut];
-
-/// Records that the client dropped because the transaction failed; the cause is elsewhere.
-const PURGED: &[Code] = &[Code::PurgeQueue, Code::PurgeInflight];
-
-/// Brokers that are away, moving or loading.
-const TRANSIENT: &[Code] = &[
-    Code::BrokerTransportFailure,
-    Code::AllBrokersDown,
-    Code::Resolve,
-    Code::WaitingForCoordinator,
-    Code::UnknownBroker,
-    Code::NetworkException,
-    Code::CoordinatorLoadInProgress,
-    Code::CoordinatorNotAvailable,
-    Code::NotCoordinator,
-    Code::ConcurrentTransactions,
-    Code::LeaderNotAvailable,
-    Code::NotLeaderForPartition,
-    Code::BrokerNotAvailable,
-    Code::ReplicaNotAvailable,
-    Code::NotEnoughReplicas,
-    Code::NotEnoughReplicasAfterAppend,
-    Code::KafkaStorageError,
-    Code::ISRInsufficient,
-    Code::InvalidMessage,
-    Code::FencedLeaderEpoch,
-    Code::UnknownLeaderEpoch,
-    Code::ThrottlingQuotaExceeded,
-    Code::RebootstrapRequired,
-];
-
-/// Says what to do about `error`, which came while `step` was done.
-#[must_use]
-pub fn classify(error: &KafkaError, step: ClientCall) -> KafkaFailure {
-    let (code, gravity) = if let KafkaError::Transaction(told) = error {
-        (Some(told.code()), gravity_of(told))
-    } else {
-        (error.rdkafka_error_code(), ErrorClass::Unmarked)
-    };
-    let timed_out = code.is_some_and(|code| TIMED_OUT.contains(&code));
-    decide(code, gravity, step, Cause { code, text: error.to_string(), timed_out })
-}
-
-/// Says what to do about a producer that has failed for good with `code`: the library then answers every call with
+/// Returns what to do about a producer that has failed permanently with `code`. The library then answers every call with
 /// a code that hides it.
 #[must_use]
-pub fn classify_fatal(code: Code, text: String, step: ClientCall) -> KafkaFailure {
-    decide(Some(code), ErrorClass::Fatal, step, Cause { code: Some(code), text, timed_out: false })
+pub fn classify_fatal(code: Code, text: String, call: ClientCall) -> KafkaFailure {
+    decide(Some(code), LibraryFlag::Fatal, call, Cause { code: Some(code), text, timed_out: false })
 }
 
-fn gravity_of(error: &rdkafka::error::RDKafkaError) -> ErrorClass {
-    if error.is_fatal() {
-        ErrorClass::Fatal
-    } else if error.txn_requires_abort() {
-        ErrorClass::RequiresAbort
-    } else if error.is_retriable() {
-        ErrorClass::Retriable
-    } else {
-        ErrorClass::Unmarked
-    }
-}
-
-/// The table behind [`classify`], apart from it because the library's own error values cannot be built outside of it.
+/// The table behind [`classify`]. It is a function of its own because the library's error values cannot be built outside
+/// of the library.
 #[must_use]
-pub fn decide(code: Option<Code>, gravity: ErrorClass, step: ClientCall, cause: Cause) -> KafkaFailure {
-    let is = |family: &[Code]| code.is_some_and(|code| family.contains(&code));
-    if is(FENCED) {
+pub fn decide(code: Option<Code>, flag: LibraryFlag, call: ClientCall, cause: Cause) -> KafkaFailure {
+    let class = code.map_or(ErrorClass::Other, class_of);
+    if class == ErrorClass::Fenced {
         return KafkaFailure::Fenced(cause);
     }
-    match step {
-        ClientCall::Init => {
-            if is(FORBIDDEN) {
-                KafkaFailure::Refused(BrokerRefusal::Permission, cause)
-            } else if is(TIMED_OUT) || is(TRANSIENT) || is(STATE_IN_DOUBT) || gravity == ErrorClass::Retriable {
-                KafkaFailure::Retry(cause)
-            } else {
-                KafkaFailure::Fatal(cause)
-            }
-        }
-        ClientCall::Begin => {
-            if is(STATE_IN_DOUBT) || is(TIMED_OUT) || is(TRANSIENT) || gravity == ErrorClass::Retriable {
-                // Nothing of the new transaction went out, but why a local call should fail is not known.
-                KafkaFailure::InDoubt(cause)
-            } else if gravity == ErrorClass::RequiresAbort {
-                KafkaFailure::AbortAndResend(cause)
-            } else {
-                KafkaFailure::Fatal(cause)
-            }
-        }
-        ClientCall::Produce | ClientCall::Delivery => {
-            if is(&[Code::QueueFull]) {
-                KafkaFailure::Retry(cause)
-            } else if is(&[Code::State]) {
-                // The client refuses records once a delivery has failed; that delivery's report tells the cause.
-                KafkaFailure::AbortAndResend(cause)
-            } else {
-                content_refusal(code, cause).unwrap_or_else(|cause| {
-                    if is(STATE_IN_DOUBT) {
-                        KafkaFailure::InDoubt(cause)
-                    } else if is(TIMED_OUT) || is(TRANSIENT) || is(PURGED) {
-                        KafkaFailure::AbortAndResend(cause)
-                    } else if gravity == ErrorClass::Fatal || is(&[Code::Fatal]) {
-                        KafkaFailure::Fatal(cause)
-                    } else {
-                        // An unknown refusal of a record must not be repeated indefinitely.
-                        KafkaFailure::Refused(BrokerRefusal::Invalid, cause)
-                    }
-                })
-            }
-        }
-        ClientCall::SendOffsets => {
-            if is(TIMED_OUT) || is(TRANSIENT) || is(STATE_IN_DOUBT) || gravity == ErrorClass::Retriable {
-                KafkaFailure::InDoubt(cause)
-            } else if is(GROUP_MOVED_ON) {
-                KafkaFailure::AbortAndResend(cause)
-            } else {
-                content_refusal(code, cause).unwrap_or_else(|cause| match gravity {
-                    ErrorClass::RequiresAbort => KafkaFailure::AbortAndResend(cause),
-                    ErrorClass::Fatal | ErrorClass::Unmarked => KafkaFailure::Fatal(cause),
-                    ErrorClass::Retriable => KafkaFailure::InDoubt(cause),
-                })
-            }
-        }
-        ClientCall::Commit => {
-            if is(&[Code::Inconsistent]) && gravity == ErrorClass::RequiresAbort {
-                // Said before anything is sent: a record was not delivered.
-                KafkaFailure::AbortAndResend(cause)
-            } else if is(FORBIDDEN) {
-                KafkaFailure::Refused(BrokerRefusal::Permission, cause)
-            } else if is(TIMED_OUT) || is(TRANSIENT) || is(STATE_IN_DOUBT) {
-                KafkaFailure::InDoubt(cause)
-            } else {
-                match gravity {
-                    // The library may say "abort" of a transaction whose commit has already gone out.
-                    ErrorClass::RequiresAbort | ErrorClass::Retriable => KafkaFailure::InDoubt(cause),
-                    ErrorClass::Fatal | ErrorClass::Unmarked => KafkaFailure::Fatal(cause),
-                }
-            }
-        }
-        // Whatever an abort says: only a new producer is sure to be rid of the transaction. What even that one cannot
-        // cure shows when it registers.
+    match call {
+        ClientCall::Init => init_failure(class, flag, cause),
+        ClientCall::Begin => begin_failure(class, flag, cause),
+        ClientCall::Produce | ClientCall::Delivery => record_failure(class, flag, cause),
+        ClientCall::SendOffsets => offsets_failure(class, flag, cause),
+        ClientCall::Commit => commit_failure(class, flag, cause),
+        // Whatever the abort's error is: only a new producer is certain to be rid of the transaction. If even a new
+        // producer fails, its registration shows that.
         ClientCall::Abort => KafkaFailure::InDoubt(cause),
     }
 }
 
-/// A refusal by content or permission, or the cause back.
-fn content_refusal(code: Option<Code>, cause: Cause) -> Result<KafkaFailure, Cause> {
-    let Some(code) = code else { return Err(cause) };
-    if TOO_LARGE.contains(&code) {
-        Ok(KafkaFailure::Refused(BrokerRefusal::TooLarge, cause))
-    } else if INVALID.contains(&code) {
-        Ok(KafkaFailure::Refused(BrokerRefusal::Invalid, cause))
-    } else if FORBIDDEN.contains(&code) {
-        Ok(KafkaFailure::Refused(BrokerRefusal::Permission, cause))
+fn init_failure(class: ErrorClass, flag: LibraryFlag, cause: Cause) -> KafkaFailure {
+    if matches!(class, ErrorClass::Forbidden(_)) {
+        KafkaFailure::Refused(BrokerRefusal::Permission, cause)
+    } else if class.is_passing() || class.is_state_in_doubt() || flag == LibraryFlag::Retriable {
+        KafkaFailure::Retry(cause)
     } else {
-        Err(cause)
+        KafkaFailure::Fatal(cause)
+    }
+}
+
+fn begin_failure(class: ErrorClass, flag: LibraryFlag, cause: Cause) -> KafkaFailure {
+    if class.is_passing() || class.is_state_in_doubt() || flag == LibraryFlag::Retriable {
+        // Nothing of the new transaction was sent, but it is unknown why a local call failed.
+        KafkaFailure::InDoubt(cause)
+    } else if flag == LibraryFlag::RequiresAbort {
+        KafkaFailure::AbortAndResend(cause)
+    } else {
+        KafkaFailure::Fatal(cause)
+    }
+}
+
+fn record_failure(class: ErrorClass, flag: LibraryFlag, cause: Cause) -> KafkaFailure {
+    if let Some(refusal) = class.broker_refusal() {
+        return KafkaFailure::Refused(refusal, cause);
+    }
+    if class == ErrorClass::QueueFull {
+        KafkaFailure::Retry(cause)
+    } else if class == ErrorClass::WrongState {
+        // The client refuses records once a delivery has failed. The report of that delivery has the cause.
+        KafkaFailure::AbortAndResend(cause)
+    } else if class == ErrorClass::ProducerStateLost {
+        KafkaFailure::InDoubt(cause)
+    } else if class.is_passing() || class == ErrorClass::Purged {
+        KafkaFailure::AbortAndResend(cause)
+    } else if flag == LibraryFlag::Fatal || class == ErrorClass::ClientFailed {
+        KafkaFailure::Fatal(cause)
+    } else {
+        // An unknown refusal of a record must not be repeated indefinitely.
+        KafkaFailure::Refused(BrokerRefusal::Invalid, cause)
+    }
+}
+
+fn offsets_failure(class: ErrorClass, flag: LibraryFlag, cause: Cause) -> KafkaFailure {
+    if class.is_passing() || class.is_state_in_doubt() || flag == LibraryFlag::Retriable {
+        return KafkaFailure::InDoubt(cause);
+    }
+    if is_stale_generation(class) {
+        return KafkaFailure::AbortAndResend(cause);
+    }
+    if let Some(refusal) = class.broker_refusal() {
+        return KafkaFailure::Refused(refusal, cause);
+    }
+    match flag {
+        LibraryFlag::RequiresAbort => KafkaFailure::AbortAndResend(cause),
+        LibraryFlag::Fatal | LibraryFlag::None => KafkaFailure::Fatal(cause),
+        LibraryFlag::Retriable => KafkaFailure::InDoubt(cause),
+    }
+}
+
+fn commit_failure(class: ErrorClass, flag: LibraryFlag, cause: Cause) -> KafkaFailure {
+    if class == ErrorClass::Inconsistent && flag == LibraryFlag::RequiresAbort {
+        // The client reports it before it sends anything: a record was not delivered.
+        KafkaFailure::AbortAndResend(cause)
+    } else if matches!(class, ErrorClass::Forbidden(_)) {
+        KafkaFailure::Refused(BrokerRefusal::Permission, cause)
+    } else if class.is_passing() || class.is_state_in_doubt() {
+        KafkaFailure::InDoubt(cause)
+    } else {
+        match flag {
+            // The library may demand an abort of a transaction whose commit has already been sent.
+            LibraryFlag::RequiresAbort | LibraryFlag::Retriable => KafkaFailure::InDoubt(cause),
+            LibraryFlag::Fatal | LibraryFlag::None => KafkaFailure::Fatal(cause),
+        }
     }
 }

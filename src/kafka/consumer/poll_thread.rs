@@ -35,14 +35,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset as ClientOffset;
 use rustc_hash::FxHashMap;
 
 use crate::config::{Config, OnExpired};
 use crate::engine::ownership::Ownership;
 use crate::kafka::client::batch_queue::{BatchQueue, MAX_TAKEN, QueueFailure};
-use crate::kafka::client::context::{ClientEvents, ClientRole};
+use crate::kafka::client::context::{ClientError, ClientEvents, ClientRole};
+use crate::kafka::client::errors::{ErrorClass, GroupRefusal, Resource, class_of};
 use crate::kafka::consumer::intake::{FetchCause, FetchFailure, FetchState, Outbox, ReadPartition, Round};
 use crate::kafka::consumer::poll_phase::{PhaseWatch, PollPhase};
 use crate::kafka::consumer::poll_thread::positions::{EXPIRED_RETRY, IDLE_INTERVAL, INTERRUPTED_RETRY, starting};
@@ -260,13 +261,13 @@ impl PollThread {
     fn judge(&self, error: &KafkaError) -> Option<SourceFailure> {
         let consumer = &self.consumer;
         if let Some((code, reason)) = consumer.client().fatal_error() {
-            return Some(if code == RDKafkaErrorCode::FencedInstanceId {
+            return Some(if class_of(code) == ErrorClass::InstanceFenced {
                 SourceFailure::InstanceReplaced(self.instance.clone())
             } else {
                 SourceFailure::Fatal(format!("the consumer cannot go on ({code:?}): {reason}; {RESTART}"))
             });
         }
-        let remedy = remedy(error.rdkafka_error_code()?)?;
+        let remedy = remedy(ErrorClass::of(error))?;
         Some(SourceFailure::Fatal(format!("{error}; {remedy}")))
     }
 
@@ -541,26 +542,28 @@ impl PollThread {
     }
 
     fn tell(&self, code: &str, partition: Partition, reason: &str) {
-        self.events.error(ClientRole::Consumer, code, &format!("partition {partition}: {reason}"));
+        let (class, reason) = (ErrorClass::Other, format!("partition {partition}: {reason}"));
+        self.events.error(ClientRole::Consumer, &ClientError { code, class, reason: &reason });
     }
 }
 
 /// What to do about an error that the client would go on meeting indefinitely. `None` where it may pass.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the list of codes is librdkafka's, and open")]
-fn remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
-    match code {
-        RDKafkaErrorCode::GroupAuthorizationFailed => Some("allow READ on the group"),
-        RDKafkaErrorCode::TopicAuthorizationFailed => Some("allow READ and DESCRIBE on the input topic"),
-        RDKafkaErrorCode::InconsistentGroupProtocol => {
-            Some("another kind of consumer uses this group; give steward a group of its own")
-        }
-        RDKafkaErrorCode::InvalidSessionTimeout => Some(
-            "set session_timeout_ms within the broker's group.min.session.timeout.ms and group.max.session.timeout.ms",
-        ),
-        RDKafkaErrorCode::InvalidGroupId => Some("give the group a valid name"),
-        RDKafkaErrorCode::GroupMaxSizeReached => Some("raise the broker's group.max.size, or run fewer processes"),
-        _ => None,
+fn remedy(class: ErrorClass) -> Option<&'static str> {
+    if class == ErrorClass::Forbidden(Resource::Topic) {
+        return Some("allow READ and DESCRIBE on the input topic");
     }
+    if class == ErrorClass::Forbidden(Resource::Group) {
+        return Some("allow READ on the group");
+    }
+    let ErrorClass::GroupRefused(refusal) = class else { return None };
+    Some(match refusal {
+        GroupRefusal::Protocol => "another kind of consumer uses this group; give steward a group of its own",
+        GroupRefusal::SessionTimeout => {
+            "set session_timeout_ms within the broker's group.min.session.timeout.ms and group.max.session.timeout.ms"
+        }
+        GroupRefusal::Name => "give the group a valid name",
+        GroupRefusal::Size => "raise the broker's group.max.size, or run fewer processes",
+    })
 }
 
 fn list_of(topic: &str, partitions: impl IntoIterator<Item = (Partition, Option<Position>)>) -> TopicPartitionList {

@@ -23,6 +23,7 @@ use crate::engine::ownership::Ownership;
 use crate::engine::recovery::driver::{PartitionReader, ReadFailure};
 use crate::engine::recovery::{LogBounds, Topic};
 use crate::kafka::client::batch_queue::{BatchQueue, MAX_TAKEN, QueueFailure, Taken};
+use crate::kafka::client::errors::ErrorClass;
 use crate::kafka::client::settings::ReaderClientSettings;
 use crate::kafka::reader::committed::{build, committed, serve};
 use crate::ports::Clock;
@@ -449,7 +450,7 @@ fn position_of<C: ConsumerContext>(client: &BaseConsumer<C>, topic: &str, partit
 }
 
 fn failure_of(error: &KafkaError) -> QueueFailure {
-    error.rdkafka_error_code().map_or(QueueFailure::Other, QueueFailure::of)
+    QueueFailure::of(ErrorClass::of(error))
 }
 
 fn said(error: &KafkaError) -> ReadFailure {

@@ -18,8 +18,9 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{ClientConfig, Offset as ClientOffset, TopicPartitionList};
 
 use crate::config::Config;
-use crate::kafka::admin::access::{Access, AccessFailure, ClientMessages, UNKNOWN_TOPIC_PATIENCE, is_refusal};
+use crate::kafka::admin::access::{Access, AccessFailure, ClientMessages, UNKNOWN_TOPIC_PATIENCE};
 use crate::kafka::client::context::{ClientRole, ReportingContext};
+use crate::kafka::client::errors::{ErrorClass, Resource, class_of};
 use crate::kafka::client::headers::headers_of;
 use crate::kafka::client::settings::{self, Isolation, SettingsError};
 use crate::kafka::reader::committed::serve;
@@ -297,7 +298,7 @@ impl TopicReader<'_> {
 
     fn failed(&self, error: &KafkaError) -> AccessFailure {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-        if is_refusal(code) {
+        if class_of(code).is_access_refusal() {
             let (topic, servers) = (self.topic.as_str(), self.servers.as_str());
             let access = Access { topic, servers, limit: self.limit, clock: self.clock, heard: &self.heard };
             return access.refused(code);
@@ -331,7 +332,7 @@ fn ends_of(
         match uncommitted.fetch_watermarks(access.topic, partition.0, access.limit) {
             Ok((low, high)) => return Ok(Ends { low: Position(low), high: Position(high) }),
             Err(error) => match error.rdkafka_error_code() {
-                Some(code) if is_refusal(code) => return Err(access.refused(code)),
+                Some(code) if class_of(code).is_access_refusal() => return Err(access.refused(code)),
                 _ if access.clock.now() - began >= access.limit => {
                     return Err(AccessFailure::Unreachable {
                         servers: access.servers.to_owned(),
@@ -345,26 +346,19 @@ fn ends_of(
     }
 }
 
-/// Whether the client library goes on by itself.
+/// Returns whether the client continues by itself.
 fn is_passing(error: &KafkaError) -> bool {
     matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::AllBrokersDown
-                | RDKafkaErrorCode::OperationTimedOut
-                | RDKafkaErrorCode::Resolve
-                | RDKafkaErrorCode::NotLeaderForPartition
-                | RDKafkaErrorCode::LeaderNotAvailable
-                | RDKafkaErrorCode::ReplicaNotAvailable
-                | RDKafkaErrorCode::FencedLeaderEpoch
-                | RDKafkaErrorCode::UnknownLeaderEpoch
-                | RDKafkaErrorCode::OffsetOutOfRange
-                | RDKafkaErrorCode::PartitionEOF
-                // The group is only named, never asked: what it is allowed to do does not matter.
-                | RDKafkaErrorCode::GroupAuthorizationFailed
-                | RDKafkaErrorCode::NotCoordinator
-                | RDKafkaErrorCode::CoordinatorNotAvailable
-        )
+        ErrorClass::of(error),
+        ErrorClass::Unreachable
+            | ErrorClass::AllBrokersDown
+            | ErrorClass::TimedOut
+            | ErrorClass::NoLeader
+            | ErrorClass::LeaderMoved
+            | ErrorClass::OffsetOutOfRange
+            | ErrorClass::EndOfPartition
+            // The client names a group only because it must, so errors of the group do not matter.
+            | ErrorClass::Forbidden(Resource::Group)
+            | ErrorClass::CoordinatorAway
     )
 }

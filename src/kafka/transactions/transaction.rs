@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 use rdkafka::client::OAuthToken;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerGroupMetadata;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext, Statistics, TopicPartitionList};
 
-use crate::kafka::client::errors::{Cause, ClientCall, KafkaFailure, classify, classify_fatal};
+use crate::kafka::client::errors::{Cause, ClientCall, ErrorClass, KafkaFailure, classify, classify_fatal};
 use crate::kafka::client::settings::RETRY_BACKOFF;
 use crate::kafka::transactions::producer_record::ProducerRecord;
 use crate::ports::Clock;
@@ -193,7 +193,7 @@ impl<C: ClientContext + 'static> Producer<C> {
 
     /// Classifies; the code that only says that the client has failed before is replaced by why it did.
     fn classify(&self, error: &KafkaError, step: ClientCall) -> KafkaFailure {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal)
+        if ErrorClass::of(error) == ErrorClass::ClientFailed
             && let Some((code, text)) = self.client.get().client().fatal_error()
         {
             return classify_fatal(code, text, step);
@@ -266,7 +266,7 @@ impl<C: ClientContext + 'static> Transaction<C> {
     /// To open a transaction is refused while one is open; the refusal names the error where there was one.
     fn own_failure(&self) -> Option<Undelivered> {
         let error = self.producer.client.get().begin_transaction().err()?;
-        let is_error = error.rdkafka_error_code() != Some(RDKafkaErrorCode::State);
+        let is_error = ErrorClass::of(&error) != ErrorClass::WrongState;
         is_error.then(|| Undelivered { index: None, failure: self.producer.classify(&error, ClientCall::Delivery) })
     }
 

@@ -15,7 +15,7 @@ use rdkafka::{Offset as ClientOffset, TopicPartitionList};
 use rdkafka_sys as sys;
 use steward::config::Config;
 use steward::engine::ownership::Ownership;
-use steward::kafka::client::context::{ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
+use steward::kafka::client::context::{ClientError, ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
 use steward::kafka::consumer::event_source::{KafkaSource, SourceHandle, SourceParts, connect};
 use steward::ports::{Clock, Drained, EventSource, SourceEvent, SourceFailure, SourceSink};
 use steward::record::{Batch, Epoch, Header, Partition, Position};
@@ -361,7 +361,8 @@ pub(super) struct HeardEvents {
 }
 
 impl ClientEvents for HeardEvents {
-    fn error(&self, role: ClientRole, code: &str, reason: &str) {
+    fn error(&self, role: ClientRole, error: &ClientError<'_>) {
+        let ClientError { code, reason, .. } = error;
         self.said.lock().expect("not poisoned").push(format!("{} {code}: {reason}", role.code()));
     }
 

@@ -14,7 +14,7 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::engine::commit::transaction::{CommitOutcome, Committed, RefusedRecord, ResetOutcome, TransactionContent};
-use crate::kafka::client::errors::{BrokerRefusal, ClientCall, KafkaFailure, group_moved_on};
+use crate::kafka::client::errors::{BrokerRefusal, ClientCall, KafkaFailure};
 use crate::kafka::consumer::membership::Membership;
 use crate::kafka::reader::committed::{build, committed, serve};
 use crate::kafka::transactions::commit_thread::{Abandoned, CommitSettings, CommitStep, Tools};
@@ -278,7 +278,7 @@ fn assert_covered(content: &TransactionContent) {
 fn commit_outcome(outcome: TransactionOutcome<Withheld>, content: &TransactionContent) -> CommitOutcome {
     match outcome {
         TransactionOutcome::Committed { took } => CommitOutcome::Committed { took },
-        TransactionOutcome::Aborted(cause) if group_moved_on(&cause) => {
+        TransactionOutcome::Aborted(cause) if cause.is_stale_generation() => {
             CommitOutcome::StaleGeneration { cause: cause.to_string() }
         }
         TransactionOutcome::Aborted(cause) => {
