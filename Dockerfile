@@ -1,6 +1,6 @@
 # The image of steward: docker build --tag steward .
 #
-# Both base images can be given; they have to be of the same Debian release, because the program is linked against the
+# Both base images are arguments. They must be of the same Debian release, because the program is linked against the
 # builder's glibc (OpenSSL, librdkafka, zlib and zstd are linked statically):
 #   docker build --build-arg BUILDER=registry.example.org/rust:1-bookworm --build-arg RUNTIME=... .
 ARG BUILDER=docker.io/library/rust:1-bookworm
@@ -8,8 +8,7 @@ ARG RUNTIME=gcr.io/distroless/cc-debian12:nonroot
 
 FROM ${BUILDER} AS build
 WORKDIR /build
-# The dependencies first, with an empty program: this layer, which takes most of the time, is built anew only when they
-# change.
+# The dependencies first, with an empty program: this layer takes most of the time, and is rebuilt only when they change.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
     && echo 'fn main() {}' > src/main.rs \
@@ -18,8 +17,8 @@ RUN mkdir src \
     && rm -r src
 COPY config.toml ./
 COPY src src
-# Cargo compares times, and the copied files may be older than the empty ones.
-# The packed relocations take 0.8 MB less of the file; they need glibc 2.36, which bookworm has.
+# Cargo compares modification times, and the copied files may be older than the empty ones.
+# Packed relocations make the file 0.8 MB smaller; they need glibc 2.36, which bookworm has.
 RUN find src -name '*.rs' -exec touch {} + \
     && cargo rustc --profile dist --locked --features tls --bin steward -- -C link-arg=-Wl,-z,pack-relative-relocs \
     && target/dist/steward --version
@@ -33,15 +32,15 @@ LABEL org.opencontainers.image.title="steward" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /build/target/dist/steward /steward
-# Every key with its default; mount your own over it, or override keys by variables.
+# Every key with its default; mount another file over it, or override keys by variables.
 COPY config.toml /etc/steward/config.toml
-# A static OpenSSL does not know where this system keeps its certificates.
+# A static OpenSSL has no path of this system's certificates.
 ENV STEWARD_CONFIG=/etc/steward/config.toml \
     SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
-# By number, so that Kubernetes can see that it is not root.
+# A number, so that Kubernetes can check that it is not root.
 USER 65532:65532
 STOPSIGNAL SIGTERM
-# For engines that look at it; Kubernetes has probes of its own. The heartbeat begins when the topics were found.
+# For Docker and Compose; Kubernetes has probes of its own. The heartbeat begins when the topics were found.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=150s --retries=3 CMD ["/steward", "health", "live"]
 ENTRYPOINT ["/steward"]
 CMD ["run"]

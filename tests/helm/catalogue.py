@@ -1,4 +1,4 @@
-"""What docs/log-events.md promises: every event with its level, and the fields with their types."""
+"""The catalogue of docs/log-events.md: every event with its level, and the fields with their types."""
 
 import json
 import re
@@ -7,7 +7,7 @@ import support
 
 PAGE = (support.ROOT / "docs" / "log-events.md").read_text()
 LEVELS = ("ERROR", "WARN", "INFO", "DEBUG", "TRACE")
-# In every line.
+# Fields of every line.
 COMMON = {"timestamp": "string", "level": "string", "event": "string", "message": "string", "target": "string"}
 NUMERIC = {"integer", "number"}
 SPECIMENS = {"string": "text", "integer": 7, "number": 7.5, "true or false": True, "boolean": True}
@@ -34,7 +34,7 @@ def fields_of(event):
 
 
 def line(event, at="2026-01-31T12:00:00.000Z", **given):
-    """A line as steward writes it. Fields that are not given hold anything of their type."""
+    """A line as steward writes it. Fields that are not given have any value of their type."""
     level, fields = EVENTS[event]
     unknown = set(given) - set(fields)
     assert not unknown, f"{event} has no {unknown}"
@@ -44,7 +44,7 @@ def line(event, at="2026-01-31T12:00:00.000Z", **given):
 
 
 def mistakes(text):
-    """What of a real line is not as the page says."""
+    """The differences between a real line and the page."""
     found = json.loads(text)
     event = found["event"]
     if event == "library_log":

@@ -14,16 +14,16 @@ import catalogue
 
 SCRIPT = pathlib.Path(__file__).with_name("logql.cjs")
 SECONDS = {"s": 1, "m": 60, "h": 3600}
-# What the shippers put beside a line.
+# Structured metadata of a line, from the shippers.
 BESIDE = {"namespace", "app", "release", "pod", "container", "level", "event", "trace_id"}
-# Range aggregations that work on a number taken out of the line, and those of them that Loki lets group.
+# Range aggregations over a number from the line, and those of them that Loki can group.
 UNWRAPPED = {"sum_over_time", "max_over_time", "min_over_time", "avg_over_time", "last_over_time", "rate_counter"}
 GROUPED = {"max_over_time", "min_over_time", "avg_over_time", "last_over_time"}
 COUNTED = {"count_over_time", "absent_over_time"}
 
 
 class Wrong(Exception):
-    """What is wrong with an expression."""
+    """The problem of an expression."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ TREES = {}
 
 
 def learn(expressions):
-    """Parses many expressions at once, since each start of node takes its time."""
+    """Parses many expressions at once, because each start of node takes long."""
     missing = sorted(set(expressions) - set(TREES))
     assert all(expression.isascii() for expression in missing)
     if missing:
@@ -66,7 +66,7 @@ def learn(expressions):
 
 
 def parse(expression):
-    """The tree of one expression; refuses what the grammar does not understand."""
+    """The tree of one expression; refuses syntax errors."""
     learn([expression])
     wrong = next(TREES[expression].all("⚠"), None)
     if wrong is not None:
@@ -75,7 +75,7 @@ def parse(expression):
 
 
 def string(text):
-    """What a LogQL string holds."""
+    """The content of a LogQL string."""
     return text[1:-1] if text.startswith("`") else json.loads(text)
 
 
@@ -84,7 +84,7 @@ def string(text):
 
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
-    """What stands between a selector and a range."""
+    """The stages between a selector and a range."""
 
     selector: str
     line_filters: tuple
@@ -94,7 +94,7 @@ class Pipeline:
     range_s: float | None
 
     def events(self):
-        """The events that the line filters let through, or None for any."""
+        """The events that pass the line filters, or None for any."""
         for operator, text in self.line_filters:
             if operator in ("|=", "|~") and text.startswith('"event":'):
                 return alternatives(text)
@@ -146,7 +146,7 @@ def seconds(text):
 
 
 def check(expression):
-    """Refuses an expression that Loki would not take, or that names what no line holds. Returns the labels it yields."""
+    """Refuses an expression that Loki would refuse, or that names what no line has. Returns the labels it yields."""
     tree = parse(expression)
     for each in tree.all("LogRangeExpr", "LogExpr"):
         check_names(pipeline(each))
@@ -160,7 +160,7 @@ def check(expression):
 
 
 def check_names(of):
-    """Events, levels and fields have to be in the catalogue, and what is unwrapped has to be a number."""
+    """Events, levels and fields must be in the catalogue, and an unwrapped field must be a number."""
     for _, text in of.line_filters:
         known = catalogue.LEVELS if text.startswith('"level":') else catalogue.EVENTS
         for name in alternatives(text):
@@ -189,7 +189,7 @@ def check_names(of):
 
 
 def check_range(tree):
-    """What Loki refuses although the grammar takes it."""
+    """Checks what Loki refuses although the grammar accepts it."""
     operation = tree.child("RangeOp").text
     of = pipeline(tree.child("LogRangeExpr"))
     if operation not in UNWRAPPED | COUNTED:
@@ -272,7 +272,7 @@ ARITHMETIC = {"/": lambda a, b: a / b if b else float("nan"), "*": lambda a, b: 
 
 
 def evaluate(expression, entries, now_s):
-    """The value of a metric expression at a time: {labels: number}, or a number. The selector is taken to match."""
+    """The value of a metric expression at a time: {labels: number}, or a number. The selector is assumed to match."""
     return value_of(bare(parse(expression)), entries, now_s)
 
 
@@ -321,7 +321,7 @@ def over_time(tree, entries, now_s):
 
 
 def rise(values):
-    """How far a counter rose, over resets."""
+    """The increase of a counter, across resets."""
     return sum(after - before if after >= before else after for before, after in zip(values, values[1:]))
 
 
@@ -337,7 +337,7 @@ RANGES = {
 
 
 def sample_of(of, entry):
-    """(labels, number) of a line that the pipeline lets through, or None."""
+    """(labels, number) of a line that passes the pipeline, or None."""
     if not all(LINE_FILTERS[operator](text, entry.text) for operator, text in of.line_filters):
         return None
     labels, value, error = dict(entry.labels), 1.0, ""

@@ -1,6 +1,6 @@
-"""Renders the chart with the real helm, and runs the real steward on what comes out.
+"""Renders the chart with the real helm, and runs the real steward on the output.
 
-Where the programs are is told by `scripts/chart-check`: HELM, OLDER_HELM and STEWARD in the environment.
+`scripts/chart-check` sets the paths of the programs: HELM, OLDER_HELM and STEWARD in the environment.
 """
 
 import functools
@@ -18,7 +18,7 @@ CREDENTIALS_FOLDER = "/etc/steward-credentials"
 
 
 class Refused(Exception):
-    """helm's own words about why it does not render."""
+    """helm's message about why it does not render."""
 
 
 def helm(*arguments, program="HELM"):
@@ -65,7 +65,7 @@ def one(documents, kind):
 
 
 def pod_specs(documents):
-    """The specification of every pod that the manifests bring about, with its labels."""
+    """The specification of every pod of the manifests, with its labels."""
     stateful_set = one(documents, "StatefulSet")["spec"]["template"]
     yield stateful_set["metadata"]["labels"], stateful_set["spec"]
     for pod in of_kind(documents, "Pod"):
@@ -89,12 +89,12 @@ def matches(selector, labels):
 
 
 def expand(value, variables):
-    """`$(NAME)` in a variable's value, as Kubernetes fills it in."""
+    """Replaces `$(NAME)` in a variable's value, as Kubernetes does."""
     return re.sub(r"\$\(([A-Z_]+)\)", lambda found: variables[found[1]], value)
 
 
 def environment(documents):
-    """The variables of the container, as the pod `prod-steward-0` gets them; what comes from a Secret is made up."""
+    """The variables of the container, as the pod `prod-steward-0` gets them; values from a Secret are invented."""
     variables = {}
     for variable in main_container(documents)["env"]:
         name = variable["name"]
@@ -104,21 +104,21 @@ def environment(documents):
         elif source.get("fieldRef", {}).get("fieldPath") == "metadata.name":
             variables[name] = one(documents, "StatefulSet")["metadata"]["name"] + "-0"
         else:
-            variables[name] = "made-up"
+            variables[name] = "invented"
     return variables
 
 
 def check_configuration(documents, folder):
-    """What `steward config check` says about the configuration in a pod: (exit code, output, mistakes).
+    """Runs `steward config check` on the configuration of a pod. Returns (exit code, output, mistakes).
 
-    A mistake that only says that this build has no TLS is none: the image is built with it.
+    A message that this build has no TLS is no mistake: the image is built with TLS.
     """
     folder = pathlib.Path(folder)
     text = configuration(documents)
     for kind, path in re.findall(r'(\w+)_file = "([^"]+)"', text):
-        standing_in = folder / path.strip("/").replace("/", "_")
-        standing_in.write_text(PEM_STANDING_IN if kind in ("ca", "certificate", "key") else "made up for this test\n")
-        text = text.replace(f'"{path}"', f'"{standing_in}"')
+        placeholder = folder / path.strip("/").replace("/", "_")
+        placeholder.write_text(PEM_PLACEHOLDER if kind in ("ca", "certificate", "key") else "a secret of this test\n")
+        text = text.replace(f'"{path}"', f'"{placeholder}"')
     file = folder / "config.toml"
     file.write_text(text)
     variables = environment(documents) | {"STEWARD_CONFIG": str(file), "PATH": os.environ["PATH"]}
@@ -130,11 +130,11 @@ def check_configuration(documents, folder):
         timeout=30,
         check=False,
     )
-    told = [line for line in done.stderr.splitlines() if line.startswith("  ")]
-    mistakes = [line for line in told if "which this build does not have" not in line]
-    code = 0 if told and not mistakes else done.returncode
+    lines = [line for line in done.stderr.splitlines() if line.startswith("  ")]
+    mistakes = [line for line in lines if "which this build does not have" not in line]
+    code = 0 if lines and not mistakes else done.returncode
     return code, done.stdout + done.stderr, mistakes
 
 
-# Looks enough like a certificate for a check that does not open it.
-PEM_STANDING_IN = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+# Enough of a certificate for a check that does not parse it.
+PEM_PLACEHOLDER = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"

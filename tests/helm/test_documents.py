@@ -1,4 +1,4 @@
-"""What is written twice is the same twice: schema, values, README, docs/configuration.md, config.toml, compose.yaml."""
+"""Files with the same facts agree: schema, values, README, docs/configuration.md, config.toml, compose.yaml."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def test_the_schema_allows_what_the_page_allows(key):
         assert about["type"] == "string"
 
 
-def test_the_schema_lets_through_the_properties_of_the_page_and_no_other():
+def test_the_schema_allows_the_properties_of_the_page_and_no_other():
     rows = re.findall(r"^\| (?:all|consumers|producers) \| (.*) \|$", PAGE, re.M)
     assert len(rows) == 3
     documented = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
@@ -78,7 +78,7 @@ def test_the_schema_lets_through_the_properties_of_the_page_and_no_other():
     assert set(properties["propertyNames"]["enum"]) == documented
 
 
-def test_what_the_chart_takes_for_defaults_of_steward_are_its_defaults():
+def test_the_defaults_that_the_chart_assumes_are_those_of_steward():
     helpers = (support.CHART / "templates" / "_helpers.tpl").read_text()
     assumed = re.findall(r'"steward\.configNumber" \(list \. "(\w+)" "(\w+)" (\d+)\)', helpers)
     assert len(assumed) >= 8
@@ -86,7 +86,7 @@ def test_what_the_chart_takes_for_defaults_of_steward_are_its_defaults():
         assert DEFAULTS[section][key] == int(default), f"{section}.{key}"
 
 
-def test_the_configuration_in_the_values_is_that_of_config_toml_but_for_the_address():
+def test_the_configuration_in_the_values_is_that_of_config_toml_except_the_address():
     given = dict(VALUES["config"]["kafka"])
     assert given.pop("bootstrap_servers") == "kafka:9092"
     assert given == {key: DEFAULTS["kafka"][key] for key in given}
@@ -118,11 +118,11 @@ def test_chart_and_program_have_one_version():
     about = yaml.safe_load((support.CHART / "Chart.yaml").read_text())
     cargo = tomllib.loads((support.ROOT / "Cargo.toml").read_text())
     assert about["appVersion"] == cargo["package"]["version"]
-    said = subprocess.run([os.environ["STEWARD"], "--version"], capture_output=True, text=True, check=True).stdout
-    assert said.split()[1] == about["appVersion"]
+    output = subprocess.run([os.environ["STEWARD"], "--version"], capture_output=True, text=True, check=True).stdout
+    assert output.split()[1] == about["appVersion"]
 
 
-def test_compose_uses_the_kafka_of_the_tests_and_a_configuration_that_steward_takes():
+def test_compose_uses_the_kafka_of_the_tests_and_a_configuration_that_steward_accepts():
     compose = yaml.safe_load((support.ROOT / "compose.yaml").read_text())
     version = re.search(r"<kafka.version>(.+)</kafka.version>", (support.ROOT / "scripts/kafka.d/pom.xml").read_text())[1]
     for service in ("kafka", "topic"):
@@ -140,7 +140,7 @@ def test_compose_uses_the_kafka_of_the_tests_and_a_configuration_that_steward_ta
     assert grace_s * 1000 > DEFAULTS["shutdown"]["drain_timeout_ms"]
 
 
-def test_the_image_has_what_the_chart_expects_of_it():
+def test_the_image_has_what_the_chart_expects():
     dockerfile = (support.ROOT / "Dockerfile").read_text()
     assert 'ENTRYPOINT ["/steward"]' in dockerfile
     assert 'CMD ["run"]' in dockerfile

@@ -1,5 +1,5 @@
-"""From the log to pictures and alarms: rules, dashboard and shippers name only what the catalogue promises, every
-expression is parsed by Grafana's own grammar, and each alert fires on the lines that it is there for, and on no others."""
+"""Rules, dashboard and shippers: they name only what the catalogue has, Grafana's own grammar parses every expression,
+and each alert fires on the lines that it is for, and on no others."""
 
 import datetime
 import functools
@@ -62,7 +62,7 @@ logql.learn(in_grafana(target["expr"]) for each in (WATCHED, MONITORED) for pane
 
 
 @pytest.mark.parametrize("values_file", [ALL, WATCHED, MONITORED], ids=lambda path: path.stem)
-def test_the_rules_are_what_a_ruler_takes(values_file):
+def test_the_rules_are_valid_for_a_ruler(values_file):
     found = yaml.safe_load(part(values_file, "-loki-rules"))
     assert set(found) == {"groups"}
     names = [group["name"] for group in found["groups"]]
@@ -93,7 +93,7 @@ def test_every_rule_is_logql_over_events_and_fields_of_the_catalogue(values_file
         assert set(re.findall(r"{{ *([^}|]*?) *(?:\|[^}]*)?}}", shown)) <= {"$value"} | {f"$labels.{name}" for name in labels}
 
 
-def test_every_alert_says_how_bad_it_is_and_what_it_means():
+def test_every_alert_has_a_severity_and_a_meaning():
     assert set(ALERTS) == set(ALERTS_IN_FILE)
     for name, rule in ALERTS.items():
         assert rule["labels"]["severity"] in ("critical", "warning"), name
@@ -123,7 +123,7 @@ def test_the_check_of_an_expression_finds(expression, told):
         logql.check(expression)
 
 
-def test_the_values_decide_what_the_alerts_are():
+def test_the_values_set_the_thresholds():
     def expression(name, *settings):
         found = support.with_settings("monitoring.rules.enabled=true", *settings)
         (text,) = [each["data"] for each in support.of_kind(found, "ConfigMap") if "config.toml" not in each["data"]]
@@ -139,7 +139,7 @@ def test_the_values_decide_what_the_alerts_are():
     assert expression("StewardTransactionsAborted", f"{thresholds}abortedPer10Minutes=0").endswith("> 0")
 
 
-def test_a_share_is_written_as_it_was_given():
+def test_a_share_is_written_as_in_the_values():
     assert alerts_of(MONITORED)["StewardDlqShare"]["expr"].endswith("> 0.0005")
     assert ALERTS["StewardDlqShare"]["expr"].endswith("> 0.01")
 
@@ -152,7 +152,7 @@ def test_alerts_that_are_disabled_or_cannot_be_are_left_out():
     assert known == ALERTS_IN_FILE
 
 
-def test_rules_carry_the_labels_and_the_selector_that_were_asked_for():
+def test_rules_have_the_labels_and_the_selector_of_the_values():
     for rule in rules_of(MONITORED):
         assert rule["labels"]["team"] == "catalogue"
         assert rule["labels"]["namespace"] == "catalogue"
@@ -164,12 +164,12 @@ def test_rules_carry_the_labels_and_the_selector_that_were_asked_for():
     assert found["metadata"]["annotations"] == {"k8s-sidecar-target-directory": "/rules/catalogue"}
 
 
-def test_nothing_to_watch_with_is_there_unless_it_was_asked_for():
+def test_monitoring_is_off_by_default():
     (only,) = support.of_kind(support.rendered(), "ConfigMap")
     assert set(only["data"]) == {"config.toml"}
 
 
-# --------------------------------------------------------------------------------------------------- what they mean
+# ---------------------------------------------------------------------------------------------------------- meaning
 
 
 def entry(text, at_s=NOW - 30, pod="prod-steward-0"):
@@ -190,7 +190,7 @@ def numbers(count=60, every_s=10, pod="prod-steward-0", **rising):
 
 
 def firing(entries):
-    """The alerts that these lines would raise, `for` aside."""
+    """The alerts that these lines would raise, without `for`."""
     return {name for name, rule in ALERTS.items() if logql.evaluate(rule["expr"], entries, NOW)}
 
 
@@ -248,7 +248,7 @@ def test_every_error_raises_exactly_one_alert(event):
     assert len(firing(HEALTHY + many(event, 1))) == 1
 
 
-def test_an_error_that_nobody_knows_yet_is_not_missed():
+def test_an_unknown_error_is_not_missed():
     unknown = catalogue.line("lost_write_repaired").replace("lost_write_repaired", "something_new")
     assert firing([*HEALTHY, entry(unknown)]) == {"StewardError"}
 
@@ -266,9 +266,9 @@ def real_lines(path):
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
-def test_recorded_lines_are_as_the_catalogue_says(path):
+def test_recorded_lines_match_the_catalogue(path):
     told = [each for line in real_lines(path) for each in catalogue.mistakes(line)]
-    # Fields may have come since they were recorded; none may have gone or changed.
+    # Fields may be newer than the recording; none may be missing or changed.
     assert [each for each in told if " lacks " not in each] == []
 
 
@@ -279,7 +279,7 @@ def in_loki(path):
 
 
 def alerts_over(entries):
-    """The alerts that a ruler raises from the first line to the last, looking once a minute."""
+    """The alerts that a ruler raises from the first line to the last, evaluated once a minute."""
     first, last = min(each.at_s for each in entries), max(each.at_s for each in entries)
     raised = set()
     for name, rule in ALERTS.items():
@@ -292,7 +292,7 @@ def alerts_over(entries):
     return raised
 
 
-def test_recorded_processes_raise_the_one_alert_that_their_slow_brokers_deserve():
+def test_recorded_processes_raise_the_one_alert_about_their_slow_brokers():
     entries = [each for path in RECORDED for each in in_loki(path)]
     seen = [json.loads(each.text)["event"] for each in entries]
     assert {"stats", "partitions_assigned", "partitions_revoked", "recovery_finished", "process_stopped"} <= set(seen)
@@ -321,7 +321,7 @@ def test_a_process_that_finds_no_broker_raises_the_alert_of_its_exit_code(tmp_pa
 # ---------------------------------------------------------------------------------------------------- the dashboard
 
 
-def test_the_dashboard_is_the_one_that_is_written_here():
+def test_the_dashboard_is_up_to_date():
     assert dashboard.FILE.read_text() == dashboard.text(), "run: python tests/helm/dashboard.py"
 
 
@@ -348,7 +348,7 @@ def test_the_dashboard_draws_something_of_real_lines():
     assert empty <= {"Trouble", "Errors, 1 hour", "Warnings and errors", "Recoveries under way", "Recoveries, how long", "Rebalances", "DLQ records, by reason", "Starts and ends"}
 
 
-def test_the_panels_of_the_dashboard_lie_beside_each_other_and_are_numbered():
+def test_the_panels_of_the_dashboard_do_not_overlap_and_are_numbered():
     panels = board()["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken = set()
@@ -376,7 +376,7 @@ def test_two_releases_have_two_dashboards():
 # ----------------------------------------------------------------------------------------------------- the shippers
 
 NEEDS_ALLOY = pytest.mark.skipif("CHECK_ALLOY" not in os.environ, reason="no Go is here to build Alloy's parser with")
-# Of the components that are used: the attributes that they know.
+# The components that are used, with their attributes.
 ALLOY = {
     "discovery.kubernetes": {"role"},
     "discovery.kubernetes namespaces": {"names", "own_namespace"},
@@ -403,13 +403,13 @@ def alloy(values_file):
 
 
 def keys(text):
-    """The keys of an object, or the texts of a list, as Alloy prints them."""
+    """The keys of an object, or the strings of a list, as Alloy prints them."""
     return set(re.findall(r"^\s*(\w+)\s*=", text, re.M)) if text.startswith("{") else set(json.loads(text))
 
 
 @NEEDS_ALLOY
 @pytest.mark.parametrize("values_file", [WATCHED, MONITORED], ids=lambda path: path.stem)
-def test_alloy_parses_its_configuration_and_every_name_in_it_leads_somewhere(values_file):
+def test_alloy_parses_its_configuration_and_every_reference_resolves(values_file):
     blocks = alloy(values_file)
     there = {f"{block['name']}.{block['label']}" for block in blocks}
     for block in blocks:
@@ -440,7 +440,7 @@ def vector(values_file=WATCHED):
 
 
 def through_vector(line):
-    """What Vector's transform makes of a line, as (structured metadata, time)."""
+    """Runs Vector's transform on a line. Returns (structured metadata, time)."""
     event = {"message": line, "timestamp": "read", "kubernetes": {"pod_name": "prod-steward-0", "container_name": "steward"}}
     program = vector()["transforms"]["steward_lines"]["source"]
     done = vrl_python.VRLRuntime().execute(program, event).processed_event
@@ -464,7 +464,7 @@ def test_vector_sends_what_it_reads_to_loki(values_file):
     assert sink["structured_metadata"] == {"*": "{{ steward }}"}
 
 
-def test_vector_puts_beside_a_line_what_is_to_be_found_there():
+def test_vector_writes_the_structured_metadata_of_a_line():
     trace = "0af7651916cd43dd8448eb211c80319c"
     beside, at = through_vector(catalogue.line("event_rejected", trace_id=trace))
     assert beside == {
@@ -479,7 +479,7 @@ def test_vector_puts_beside_a_line_what_is_to_be_found_there():
 
 
 @pytest.mark.parametrize("line", ["thread 'main' panicked", "", "[1]", '"event"', '{"level":3,"event":{},"trace_id":7}', "{"])
-def test_vector_takes_lines_that_are_not_ours(line):
+def test_vector_accepts_lines_of_other_programs(line):
     assert through_vector(line) == ({"pod": "prod-steward-0", "container": "steward"}, "read")
 
 
@@ -491,7 +491,7 @@ def test_vector_reads_recorded_lines(path):
         assert at != "read"
 
 
-def test_both_shippers_look_at_the_pods_that_serve_and_at_no_others():
+def test_both_shippers_read_the_pods_that_serve_and_no_others():
     documents = support.rendered(WATCHED)
     serving = support.one(documents, "StatefulSet")["spec"]["template"]["metadata"]["labels"]
     wanted = dict(each.split("=") for each in vector()["sources"]["steward_pods"]["extra_label_selector"].split(","))
@@ -516,13 +516,13 @@ def test_every_alert_has_its_section_in_the_order_of_the_rules():
 
 
 @pytest.mark.parametrize("name", ALERTS_IN_FILE)
-def test_a_section_says_what_it_means_where_to_look_what_to_do_and_when_to_call_for_help(name):
+def test_a_section_has_sign_meaning_first_look_remedy_and_escalation(name):
     text = sections()[name]
     assert tuple(re.findall(r"^\*\*([A-Z][a-z ]+)\.\*\*", text, re.M)) == PARTS
     assert re.search(r"^```(sh|logql)$", text, re.M), "no command to look with"
 
 
-def test_alerts_lead_to_their_sections():
+def test_alerts_link_to_their_sections():
     anchors = {heading.lower() for heading in sections()}
     for name, rule in alerts_of(MONITORED).items():
         base, anchor = rule["annotations"]["runbook_url"].split("#")
@@ -558,6 +558,6 @@ def test_the_page_names_every_recorded_series():
     assert set(re.findall(r"`(steward:[a-z0-9_:]+)`", page)) == recorded
 
 
-def test_the_runbook_selects_only_events_that_there_are():
+def test_the_runbook_selects_only_existing_events():
     for text in re.findall(r'\.event == "(\w+)"', RUNBOOK):
         assert text in catalogue.EVENTS

@@ -1,4 +1,4 @@
-"""What holds for every set of values that is accepted: the defaults, and those in values/."""
+"""Guarantees for every accepted set of values: the defaults, and those in values/."""
 
 import os
 
@@ -7,7 +7,7 @@ import pytest
 
 import support
 
-# The oldest that Chart.yaml allows, and the newest that is known.
+# The oldest version that Chart.yaml allows, and the newest known one.
 KUBERNETES_VERSIONS = ["1.27", "1.37"]
 NOT_OF_KUBERNETES = {"ScaledObject"}
 
@@ -24,7 +24,7 @@ def test_kubernetes_knows_every_field(values_file, version):
     assert documents
 
 
-@pytest.mark.skipif("OLDER_HELM" not in os.environ, reason="one helm was given, so there is no older one")
+@pytest.mark.skipif("OLDER_HELM" not in os.environ, reason="one helm was given, so there is no older helm")
 @every_set
 def test_helm_3_renders_the_same(values_file):
     def in_order(documents):
@@ -90,7 +90,7 @@ def test_no_port_is_open(values_file):
 
 
 @every_set
-def test_every_volume_that_is_mounted_exists_and_the_other_way_round(values_file):
+def test_mounts_and_volumes_match(values_file):
     for _, pod in support.pod_specs(support.rendered(values_file)):
         mounted = {mount["name"] for container in pod["containers"] for mount in container.get("volumeMounts", [])}
         assert mounted == {volume["name"] for volume in pod["volumes"]}
@@ -145,8 +145,8 @@ def test_probes_read_the_file_that_the_process_writes(values_file):
     written = support.environment(documents)["STEWARD__HEALTH__FILE"]
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     assert written.startswith(mounts["heartbeat"] + "/")
-    asked = {name: container[name]["exec"]["command"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
-    assert asked == {
+    commands = {name: container[name]["exec"]["command"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
+    assert commands == {
         "startupProbe": ["/steward", "health", "live", "--file", written],
         "livenessProbe": ["/steward", "health", "live", "--file", written],
         "readinessProbe": ["/steward", "health", "ready", "--file", written],
@@ -154,7 +154,7 @@ def test_probes_read_the_file_that_the_process_writes(values_file):
 
 
 @every_set
-def test_names_are_as_short_as_kubernetes_wants(values_file):
+def test_names_are_short_enough_for_kubernetes(values_file):
     documents = support.rendered(values_file, release="a-release-whose-name-is-as-long-as-helm-lets-it-be-53")
     for document in documents:
         assert len(document["metadata"]["name"]) <= 63

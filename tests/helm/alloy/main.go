@@ -2,7 +2,7 @@
 //
 //	{"name": "loki.write", "label": "steward", "attributes": {"url": "\"http://...\""}, "blocks": [...]}
 //
-// What the attributes mean is Alloy's; only the syntax and the names are seen here.
+// It checks only the syntax and the names, not what the attributes mean to Alloy.
 package main
 
 import (

@@ -29,12 +29,12 @@ def test_the_pods_name_is_the_instance_name():
     assert support.one(documents, "StatefulSet")["spec"]["podManagementPolicy"] == "Parallel"
 
 
-def test_a_prefix_keeps_pods_of_one_name_apart():
+def test_a_prefix_makes_the_names_of_pods_unique():
     variables = support.environment(support.rendered(values_file("two_clusters")))
     assert variables["STEWARD__KAFKA__INSTANCE_NAME"] == "eu-west-1.prod-steward-0"
 
 
-def test_no_label_that_is_asked_for_breaks_a_selector():
+def test_no_label_of_the_values_breaks_a_selector():
     documents = support.rendered(values_file("placed"))
     labels = pod_template(documents)["metadata"]["labels"]
     assert labels["app.kubernetes.io/name"] == "services"
@@ -51,7 +51,7 @@ def test_another_configuration_replaces_the_pods():
 
 
 @pytest.mark.parametrize("setting", ["replicaCount=5", "podDisruptionBudget.maxUnavailable=2", "minReadySeconds=20"])
-def test_what_the_pods_do_not_see_replaces_none(setting):
+def test_a_change_outside_of_the_pods_replaces_none(setting):
     assert pod_template(with_settings(setting)) == pod_template(support.rendered())
 
 
@@ -63,13 +63,13 @@ def test_a_new_version_of_the_chart_alone_replaces_none(tmp_path):
     assert pod_template(support.rendered(chart=copy)) == pod_template(support.rendered())
 
 
-def test_one_pod_at_a_time_and_each_has_to_stay_ready():
+def test_one_pod_is_replaced_at_a_time_and_must_stay_ready():
     specification = support.one(support.rendered(), "StatefulSet")["spec"]
     assert specification["updateStrategy"] == {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}
     assert specification["minReadySeconds"] == 10
 
 
-def test_a_drain_of_nodes_takes_one_pod_at_a_time_unless_told_otherwise():
+def test_a_drain_of_nodes_evicts_one_pod_at_a_time_by_default():
     def budget(documents):
         specification = support.one(documents, "PodDisruptionBudget")["spec"]
         return {key: value for key, value in specification.items() if key.endswith("vailable")}
@@ -84,7 +84,7 @@ def test_deleting_by_hand_has_no_rolling_update():
     assert strategy == {"type": "OnDelete"}
 
 
-# ------------------------------------------------------------------------------------------------- what takes long
+# ------------------------------------------------------------------------------------------------------ time limits
 
 
 def test_a_pod_may_wait_for_its_topic_as_long_as_it_is_configured_to():
@@ -92,14 +92,14 @@ def test_a_pod_may_wait_for_its_topic_as_long_as_it_is_configured_to():
     assert probe["failureThreshold"] * probe["periodSeconds"] >= 600 + 90
 
 
-def test_the_grace_period_follows_the_drain_and_can_be_given():
+def test_the_grace_period_follows_the_drain_and_can_be_set():
     followed = pod_template(with_settings("config.shutdown.drain_timeout_ms=90500"))
     assert followed["spec"]["terminationGracePeriodSeconds"] == 101
     given = pod_template(with_settings("terminationGracePeriodSeconds=300"))
     assert given["spec"]["terminationGracePeriodSeconds"] == 300
 
 
-def test_a_zero_is_not_taken_for_nothing():
+def test_a_zero_is_not_treated_as_unset():
     documents = support.rendered(values_file("stopped"))
     assert support.one(documents, "StatefulSet")["spec"]["replicas"] == 0
     startup = support.main_container(with_settings("config.kafka.topic_wait_ms=0"))["startupProbe"]
@@ -117,7 +117,7 @@ def test_large_numbers_stay_numbers_of_digits():
     assert "e+" not in text
 
 
-def test_only_what_is_given_is_written_so_that_other_defaults_can_make_room():
+def test_only_keys_that_are_set_are_written_so_that_other_defaults_can_adapt():
     assert "max_state_bytes" not in support.configuration(support.rendered())
 
 
@@ -168,12 +168,12 @@ def ports_out(documents):
     return [[(port["protocol"], port["port"]) for port in rule["ports"]] for rule in rules]
 
 
-def test_out_go_dns_and_the_ports_of_the_brokers():
+def test_egress_is_allowed_to_dns_and_the_ports_of_the_brokers():
     documents = support.rendered(values_file("every_number"))
     assert ports_out(documents) == [[("UDP", 53), ("TCP", 53)], [("TCP", 9092), ("TCP", 9094)]]
 
 
-def test_ports_that_brokers_advertise_and_where_they_are_can_be_told():
+def test_advertised_ports_and_the_addresses_of_brokers_can_be_set():
     documents = support.rendered(values_file("min_available"))
     dns, kafka = support.one(documents, "NetworkPolicy")["spec"]["egress"]
     assert [port["port"] for port in kafka["ports"]] == [9092, 9095]
@@ -188,24 +188,24 @@ def trigger(documents):
     return support.one(documents, "ScaledObject")["spec"]["triggers"][0]
 
 
-def test_lag_is_that_of_the_configured_group_and_topic():
+def test_keda_reads_the_lag_of_the_configured_group_and_topic():
     documents = with_settings(
         "autoscaling.keda.enabled=true", "config.kafka.group_id=blue", "config.kafka.topic=events"
     )
     metadata = trigger(documents)["metadata"]
     assert (metadata["consumerGroup"], metadata["topic"]) == ("blue", "events")
-    # A group that never committed starts at the earliest record; with `latest` it would never be woken.
+    # A group that never committed starts at the earliest record; with `latest` it would never be started.
     assert metadata["offsetResetPolicy"] == "earliest"
 
 
-def test_every_word_of_the_triggers_metadata_is_text():
+def test_every_value_of_the_triggers_metadata_is_a_string():
     metadata = trigger(support.rendered(values_file("keda")))["metadata"]
     assert all(isinstance(value, str) for value in metadata.values())
     assert metadata["lagThreshold"] == "1000000"
     assert metadata["allowIdleConsumers"] == "true"
 
 
-def test_keda_is_told_how_the_brokers_are_talked_to():
+def test_keda_gets_the_security_settings_of_the_brokers():
     found = trigger(support.rendered(values_file("keda_scram")))
     assert found["metadata"]["sasl"] == "scram_sha256"
     assert found["metadata"]["tls"] == "enable"
@@ -226,7 +226,7 @@ def test_scaling_in_takes_one_pod_at_a_time():
 # ------------------------------------------------------------------------------------------------------- helm test
 
 
-def test_the_test_asks_the_brokers_with_the_configuration_of_the_pods():
+def test_helm_test_connects_with_the_configuration_of_the_pods():
     documents = support.rendered(SCRAM)
     (pod,) = support.of_kind(documents, "Pod")
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
@@ -242,7 +242,7 @@ def test_the_test_asks_the_brokers_with_the_configuration_of_the_pods():
         assert container["image"] == serving["image"]
 
 
-def test_the_test_can_be_kept_to_one_partition():
+def test_helm_test_can_be_limited_to_one_partition():
     (pod,) = support.of_kind(support.rendered(values_file("tight_probes")), "Pod")
     assert pod["spec"]["containers"][1]["args"][-2:] == ["--partition", "0"]
 
@@ -265,8 +265,8 @@ def test_the_notes_name_commands_that_can_be_pasted():
     assert "Note:" not in text
 
 
-def test_the_notes_say_what_is_allowed_and_perhaps_not_meant():
+def test_the_notes_warn_about_values_that_are_allowed_but_risky():
     assert "those beyond stand by" in notes("topicPartitions=2")
-    assert "says good-bye" in notes("config.kafka.static_membership=true", "autoscaling.hpa.enabled=true")
+    assert "no pod leaves the group" in notes("config.kafka.static_membership=true", "autoscaling.hpa.enabled=true")
     assert "nothing checks" in notes("autoscaling.keda.enabled=true")
     assert "there is no memory limit" in notes("resources.limits.memory=null")
