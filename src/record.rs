@@ -437,26 +437,3 @@ impl TraceContext {
         (traceparent.is_some() || tracestate.is_some()).then(|| Box::new(TraceContext { traceparent, tracestate }))
     }
 }
-
-/// What an entity is after its newest event: a record of the state topic, less the group's header.
-#[derive(Debug, Clone)]
-pub struct Snapshot {
-    /// The partition of the event, and of the record to be.
-    pub partition: Partition,
-    /// The entity's key.
-    pub key: Key,
-    /// The entity's JSON; `None` is a tombstone.
-    pub value: Option<Arc<[u8]>>,
-    /// The newest event that the value contains.
-    pub newest: Offset,
-    /// That event's trace context.
-    pub trace: Option<Box<TraceContext>>,
-}
-
-impl Snapshot {
-    /// What the record weighs in a transaction, in bytes, headers estimated.
-    #[must_use]
-    pub fn weight_bytes(&self) -> u64 {
-        (self.key.len() + self.value.as_ref().map_or(0, |value| value.len()) + 128) as u64
-    }
-}

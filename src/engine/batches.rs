@@ -95,8 +95,7 @@ impl OpenBatches {
         if entry.outcomes.is_some() {
             return Some(outcomes);
         }
-        // Keys finish in any order; the DLQ topic has the order of the source.
-        outcomes.dlq_records.sort_by_key(|letter| letter.index);
+        outcomes.sort_by_source();
         entry.outcomes = Some(outcomes);
         None
     }

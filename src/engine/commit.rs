@@ -19,7 +19,7 @@ mod content;
 mod outcomes;
 pub mod transaction;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ use crate::engine::batches::{BatchId, DoneBatch, Head, OpenBatch, OpenBatches, O
 use crate::engine::commit::transaction::{
     CommitOutcome, OffsetMetadata, OffsetRange, ResetOutcome, TransactionContent,
 };
-use crate::engine::outcome::Outcomes;
+use crate::engine::outcome::{Degradation, Outcomes, PerOutput, RecordId};
 use crate::record::{Epoch, Offset, Partition, Position};
 
 /// Attempts of content that the broker refuses, before the process ends.
@@ -136,10 +136,8 @@ pub struct Receipt {
     pub stretches: Vec<OffsetRange>,
     /// The batches whose outcomes it carried.
     pub batches: Vec<DoneBatch>,
-    /// Snapshots sent.
-    pub snapshots: usize,
-    /// DLQ records sent.
-    pub dlq_records: usize,
+    /// The number of records sent.
+    pub records: PerOutput<usize>,
 }
 
 /// Something to tell in the log.
@@ -197,13 +195,13 @@ pub enum CommitNotice {
         /// Counted from 1.
         attempt: u32,
     },
-    /// A snapshot goes without its trace context.
-    Untraced {
-        /// Its partition.
+    /// A record that is too large is sent without a part of it.
+    Degraded {
+        degradation: Degradation,
         partition: Partition,
-        /// Its newest source offset.
+        /// The newest source offset of the record.
         offset: Offset,
-        /// The length of the context.
+        /// The length of what is left out.
         bytes: u64,
     },
     /// The process stops, the group refuses what is left, and it was dropped.
@@ -214,15 +212,6 @@ pub enum CommitNotice {
         attempts: u32,
         /// How many records were dropped.
         records: u64,
-    },
-    /// A DLQ record goes without its value.
-    Truncated {
-        /// Its partition.
-        partition: Partition,
-        /// Its source offset.
-        offset: Offset,
-        /// The value's length.
-        bytes: u64,
     },
 }
 
@@ -344,9 +333,8 @@ pub struct GroupCommit {
     limit_bytes: u64,
     resets_failed: u32,
     timed_out_at: VecDeque<Instant>,
-    truncated: HashSet<(Partition, Offset)>,
-    /// Snapshots, by their newest source offset, that are too large with their trace context.
-    untraced: HashSet<(Partition, Offset)>,
+    /// Records that the broker refused as too large, until they are committed or their epoch ends.
+    degraded: HashMap<RecordId, Degradation>,
     is_stopping: bool,
     /// The partition after which the next in_flight begins, so that none is starved.
     last_served: Option<Partition>,
@@ -366,8 +354,7 @@ impl GroupCommit {
             limit_bytes,
             resets_failed: 0,
             timed_out_at: VecDeque::new(),
-            truncated: HashSet::new(),
-            untraced: HashSet::new(),
+            degraded: HashMap::new(),
             is_stopping: false,
             last_served: None,
         };
@@ -513,8 +500,7 @@ impl GroupCommit {
                     commands.push(CommitCommand::Dropped { partition: *partition, records });
                 }
             }
-            self.truncated.retain(|(of, _)| of != partition);
-            self.untraced.retain(|(of, _)| of != partition);
+            self.degraded.retain(|(_, of, _), _| of != partition);
         }
     }
 

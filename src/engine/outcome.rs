@@ -1,17 +1,292 @@
-//! What became of the records of a batch: snapshots, rejected events, and how much of a transaction they take.
+//! The outcomes of a batch: the records that its events become, and the table of outputs that these records go to.
+//!
+//! Every record that a transaction writes is an [`OutputRecord`]. It shares the bytes of the entity or of the event that
+//! it was made from. Batches, the group commit and the commit thread treat all outputs alike; what differs is in the
+//! table, see [`Output`].
+//!
+//! A third output takes three files. This one gets a variant of [`Output`] with its row, and a variant of
+//! [`RecordContent`] with its key, value, headers and weight. The code that decides on such a record, for example
+//! `runtime::entity_actor`, pushes it to its [`Outcomes`]. `kafka::transactions::commit_thread` gets the name of the topic.
+//! A topic that is configured and checked before the start is named in `config` and `kafka::admin` too.
 
+use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 use crate::entity::Rejection;
-use crate::record::{Batch, Record, Snapshot};
+use crate::record::{Batch, Key, Offset, Partition, Record, TraceContext, header};
 
-/// What became of the records of one batch, or of a part of them.
+/// A topic that transactions write to, besides the offsets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Output {
+    /// The newest value of each entity.
+    State,
+    /// Rejected events.
+    Dlq,
+}
+
+struct OutputRow {
+    name: &'static str,
+    is_coalesced_by_key: bool,
+}
+
+impl Output {
+    /// Every output, in the order in which a transaction writes to them.
+    pub const ALL: [Output; 2] = [Output::State, Output::Dlq];
+
+    const fn row(self) -> OutputRow {
+        match self {
+            Output::State => OutputRow { name: "state", is_coalesced_by_key: true },
+            Output::Dlq => OutputRow { name: "DLQ", is_coalesced_by_key: false },
+        }
+    }
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// Whether a transaction writes only the newest record of each key. Such a topic is compacted. The records of any
+    /// other output are all written, in source order.
+    #[must_use]
+    pub const fn is_coalesced_by_key(self) -> bool {
+        self.row().is_coalesced_by_key
+    }
+}
+
+/// One value for each output.
+#[derive(Debug, Clone, Default)]
+pub struct PerOutput<T>([T; Output::ALL.len()]);
+
+impl<T> Index<Output> for PerOutput<T> {
+    type Output = T;
+
+    fn index(&self, output: Output) -> &T {
+        &self.0[output as usize]
+    }
+}
+
+impl<T> IndexMut<Output> for PerOutput<T> {
+    fn index_mut(&mut self, output: Output) -> &mut T {
+        &mut self.0[output as usize]
+    }
+}
+
+/// Names a record among those of a process.
+pub type RecordId = (Output, Partition, Offset);
+
+/// One record of an output.
+#[derive(Debug, Clone)]
+pub struct OutputRecord {
+    /// The partition of the event, and of the record.
+    pub partition: Partition,
+    /// The newest event that the record contains.
+    pub source: Offset,
+    pub content: RecordContent,
+    /// `None` for the whole record.
+    pub degradation: Option<Degradation>,
+}
+
+/// What a record is made of. Cloning shares the bytes of key and value.
+#[derive(Debug, Clone)]
+pub enum RecordContent {
+    Snapshot(EntitySnapshot),
+    Rejected(Arc<RejectedEvent>),
+}
+
+/// What an entity is after an event.
+#[derive(Debug, Clone)]
+pub struct EntitySnapshot {
+    pub key: Key,
+    /// The entity's JSON; `None` is a tombstone.
+    pub value: Option<Arc<[u8]>>,
+    /// The trace context of the event.
+    pub trace: Option<Box<TraceContext>>,
+}
+
+/// An event that was not applied.
+#[derive(Debug, Clone)]
+pub struct RejectedEvent {
+    /// Holds the bytes of the event.
+    pub batch: Arc<Batch>,
+    /// The index of the event in the batch.
+    pub index: u32,
+    pub rejection: Rejection,
+}
+
+impl RejectedEvent {
+    #[must_use]
+    pub fn record(&self) -> Record<'_> {
+        self.batch.record(self.index as usize)
+    }
+}
+
+/// What is left out of a record, because the broker refused the whole one as too large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Degradation {
+    TraceContext,
+    /// The value, whose length is in a header.
+    Value,
+}
+
+/// What the headers of a record name besides its event.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordOrigin<'a> {
+    /// The group that writes the record.
+    pub group: &'a str,
+    /// The input topic.
+    pub source_topic: &'a str,
+}
+
+impl OutputRecord {
+    /// The record for the state topic.
+    #[must_use]
+    pub fn snapshot(partition: Partition, source: Offset, snapshot: EntitySnapshot) -> OutputRecord {
+        OutputRecord { partition, source, content: RecordContent::Snapshot(snapshot), degradation: None }
+    }
+
+    /// The record for the DLQ topic of the batch's event at `index`.
+    #[must_use]
+    pub fn rejected(batch: &Arc<Batch>, index: u32, rejection: Rejection) -> OutputRecord {
+        let rejected = RejectedEvent { batch: Arc::clone(batch), index, rejection };
+        OutputRecord {
+            partition: batch.partition(),
+            source: rejected.record().offset,
+            content: RecordContent::Rejected(Arc::new(rejected)),
+            degradation: None,
+        }
+    }
+
+    #[must_use]
+    pub fn output(&self) -> Output {
+        match self.content {
+            RecordContent::Snapshot(_) => Output::State,
+            RecordContent::Rejected(_) => Output::Dlq,
+        }
+    }
+
+    #[must_use]
+    pub fn id(&self) -> RecordId {
+        (self.output(), self.partition, self.source)
+    }
+
+    #[must_use]
+    pub fn key(&self) -> Option<&[u8]> {
+        match &self.content {
+            RecordContent::Snapshot(snapshot) => Some(&snapshot.key),
+            RecordContent::Rejected(rejected) => rejected.record().key,
+        }
+    }
+
+    #[must_use]
+    pub fn value(&self) -> Option<&[u8]> {
+        match &self.content {
+            RecordContent::Snapshot(snapshot) => snapshot.value.as_deref(),
+            RecordContent::Rejected(rejected) => {
+                rejected.record().value.filter(|_| self.degradation != Some(Degradation::Value))
+            }
+        }
+    }
+
+    /// The event, if the record is of a rejected one.
+    #[must_use]
+    pub fn rejected_event(&self) -> Option<&RejectedEvent> {
+        match &self.content {
+            RecordContent::Snapshot(_) => None,
+            RecordContent::Rejected(rejected) => Some(rejected),
+        }
+    }
+
+    /// The trace context that the record carries, if any. A DLQ record has it among the headers of the event.
+    #[must_use]
+    pub fn trace(&self) -> Option<&TraceContext> {
+        match &self.content {
+            RecordContent::Snapshot(snapshot) => {
+                snapshot.trace.as_deref().filter(|_| self.degradation != Some(Degradation::TraceContext))
+            }
+            RecordContent::Rejected(_) => None,
+        }
+    }
+
+    /// What the record leaves out next if the broker refuses it as too large, and the bytes of that. `None` if nothing can
+    /// be left out: then the refusal stands.
+    #[must_use]
+    pub fn degrade(&self) -> Option<(Degradation, u64)> {
+        match &self.content {
+            RecordContent::Snapshot(_) => {
+                let trace = self.trace()?;
+                let bytes = trace.traceparent.iter().chain(&trace.tracestate).map(|value| value.len() as u64).sum();
+                Some((Degradation::TraceContext, bytes))
+            }
+            RecordContent::Rejected(_) if self.degradation == Some(Degradation::Value) => None,
+            RecordContent::Rejected(rejected) => {
+                Some((Degradation::Value, rejected.record().value.map_or(0, <[u8]>::len) as u64))
+            }
+        }
+    }
+
+    /// Calls `put` with each header, in order, and what the call before it returned.
+    pub fn fold_headers<T>(&self, origin: &RecordOrigin<'_>, start: T, put: impl Fn(T, &str, Option<&[u8]>) -> T) -> T {
+        let text = |headers: T, name: &str, value: &str| put(headers, name, Some(value.as_bytes()));
+        match &self.content {
+            RecordContent::Snapshot(_) => {
+                let headers = text(start, header::STATE_PARTITION, &self.partition.to_string());
+                let headers = text(headers, header::STATE_OFFSET, &self.source.to_string());
+                let headers = text(headers, header::STATE_GROUP, origin.group);
+                let Some(trace) = self.trace() else { return headers };
+                let trace = [(header::TRACEPARENT, &trace.traceparent), (header::TRACESTATE, &trace.tracestate)];
+                trace.into_iter().fold(headers, |headers, (name, value)| match value {
+                    Some(value) => put(headers, name, Some(value)),
+                    None => headers,
+                })
+            }
+            RecordContent::Rejected(rejected) => {
+                let event = rejected.record();
+                let headers = event.headers.iter().fold(start, |headers, of| put(headers, of.name, of.value));
+                let headers = text(headers, header::REASON, rejected.rejection.reason.code());
+                let headers = text(headers, header::DETAIL, &rejected.rejection.detail);
+                let headers = text(headers, header::SOURCE_TOPIC, origin.source_topic);
+                let headers = text(headers, header::SOURCE_PARTITION, &self.partition.to_string());
+                let headers = text(headers, header::SOURCE_OFFSET, &self.source.to_string());
+                let timestamp_ms = event.timestamp_ms.unwrap_or(-1);
+                let headers = text(headers, header::SOURCE_TIMESTAMP, &timestamp_ms.to_string());
+                if self.degradation != Some(Degradation::Value) {
+                    return headers;
+                }
+                let headers = text(headers, header::TRUNCATED, "true");
+                text(headers, header::TRUNCATED_LENGTH, &event.value.map_or(0, <[u8]>::len).to_string())
+            }
+        }
+    }
+
+    /// The largest number of headers that the record can have.
+    #[must_use]
+    pub fn max_headers(&self) -> usize {
+        match &self.content {
+            RecordContent::Snapshot(_) => 5,
+            RecordContent::Rejected(rejected) => rejected.record().headers.len() + 8,
+        }
+    }
+
+    /// The bytes of the record in a transaction. The headers that steward adds are an estimate.
+    #[must_use]
+    pub fn weight_bytes(&self) -> u64 {
+        let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+        let headers = match &self.content {
+            RecordContent::Snapshot(_) => 128,
+            RecordContent::Rejected(rejected) => {
+                let headers = rejected.record().headers;
+                let own: usize = headers.iter().map(|header| header.name.len() + length(header.value)).sum();
+                own + rejected.rejection.detail.len() + 256
+            }
+        };
+        (length(self.key()) + length(self.value()) + headers) as u64
+    }
+}
+
+/// The outcomes of the records of one batch, or of a part of them.
 #[derive(Debug, Default)]
 pub struct Outcomes {
-    /// The newest snapshot of each key that was applied to.
-    pub snapshots: Vec<Snapshot>,
-    /// What was refused.
-    pub dlq_records: Vec<RejectedEvent>,
+    pub records: PerOutput<Vec<OutputRecord>>,
     /// Events applied.
     pub applied: u64,
     /// Events that a snapshot or the DLQ topic contains already.
@@ -19,75 +294,67 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
-    /// Takes in the outcomes of other keys of the same batch.
+    pub fn push(&mut self, record: OutputRecord) {
+        self.records[record.output()].push(record);
+    }
+
+    /// Adds the outcomes of other keys of the same batch.
     pub fn merge(&mut self, other: Outcomes) {
-        self.snapshots.extend(other.snapshots);
-        self.dlq_records.extend(other.dlq_records);
+        for (own, more) in self.records.0.iter_mut().zip(other.records.0) {
+            own.extend(more);
+        }
         self.applied += other.applied;
         self.skipped += other.skipped;
     }
 
-    /// Cuts into parts that weigh at most `max_bytes` each, one record at least; one part, though empty, there always
-    /// is. DLQ records come first: while a snapshot is missing, the next recovery goes over the whole stretch again.
+    /// Whether there is nothing to write.
     #[must_use]
-    pub fn cut(self, max_bytes: u64) -> Vec<Outcomes> {
+    pub fn has_no_records(&self) -> bool {
+        self.records.0.iter().all(Vec::is_empty)
+    }
+
+    pub fn rejected_events(&self) -> impl Iterator<Item = &RejectedEvent> {
+        self.records[Output::Dlq].iter().filter_map(OutputRecord::rejected_event)
+    }
+
+    /// Restores source order, as far as an output has it: keys finish in any order.
+    pub fn sort_by_source(&mut self) {
+        for output in Output::ALL.into_iter().filter(|output| !output.is_coalesced_by_key()) {
+            self.records[output].sort_by_key(|record| record.source);
+        }
+    }
+
+    /// Cuts into parts of at most `max_bytes` each. A part has one record at least, except that a single part may be
+    /// empty. Snapshots come last: as long as one is missing, the next recovery verifies the whole range again.
+    #[must_use]
+    pub fn cut(mut self, max_bytes: u64) -> Vec<Outcomes> {
         let mut parts = vec![Outcomes { applied: self.applied, skipped: self.skipped, ..Outcomes::default() }];
         let mut room = max_bytes;
-        let mut part_for = |weight: u64, parts: &mut Vec<Outcomes>| {
+        let mut outputs = Output::ALL;
+        outputs.sort_by_key(|output| output.is_coalesced_by_key());
+        for record in outputs.into_iter().flat_map(|output| std::mem::take(&mut self.records[output])) {
+            let weight = record.weight_bytes();
             if weight > room && room < max_bytes {
                 parts.push(Outcomes::default());
                 room = max_bytes;
             }
             room = room.saturating_sub(weight);
-            parts.len() - 1
-        };
-        for letter in self.dlq_records {
-            let part = part_for(letter.weight_bytes(), &mut parts);
-            parts[part].dlq_records.push(letter);
-        }
-        for snapshot in self.snapshots {
-            let part = part_for(snapshot.weight_bytes(), &mut parts);
-            parts[part].snapshots.push(snapshot);
+            parts.last_mut().expect("there is always a part").push(record);
         }
         parts
     }
 
-    /// What the records weigh in a transaction, in bytes.
+    /// The bytes of the records in a transaction.
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
-        let snapshots: u64 = self.snapshots.iter().map(Snapshot::weight_bytes).sum();
-        let dlq_records: u64 = self.dlq_records.iter().map(RejectedEvent::weight_bytes).sum();
-        snapshots + dlq_records
+        self.records.0.iter().flatten().map(OutputRecord::weight_bytes).sum()
     }
 }
 
-/// An event that was not applied: a record of the DLQ topic to be.
-#[derive(Debug, Clone)]
-pub struct RejectedEvent {
-    /// The batch that holds the event's bytes.
-    pub batch: Arc<Batch>,
-    /// Which of its records.
-    pub index: u32,
-    /// Which rule it broke, and how.
-    pub rejection: Rejection,
-    /// The broker refused the whole: the value is left out, its length stands in a header.
-    pub truncated: bool,
-}
-
-impl RejectedEvent {
-    /// The event as it was read.
-    #[must_use]
-    pub fn record(&self) -> Record<'_> {
-        self.batch.record(self.index as usize)
-    }
-
-    /// What the record weighs in a transaction, in bytes, steward's own headers estimated.
-    #[must_use]
-    pub fn weight_bytes(&self) -> u64 {
-        let record = self.record();
-        let value = if self.truncated { 0 } else { record.value.map_or(0, <[u8]>::len) };
-        let headers: usize =
-            record.headers.iter().map(|header| header.name.len() + header.value.map_or(0, <[u8]>::len)).sum();
-        (record.key.map_or(0, <[u8]>::len) + value + headers + self.rejection.detail.len() + 256) as u64
+impl FromIterator<OutputRecord> for Outcomes {
+    fn from_iter<T: IntoIterator<Item = OutputRecord>>(records: T) -> Outcomes {
+        let mut outcomes = Outcomes::default();
+        records.into_iter().for_each(|record| outcomes.push(record));
+        outcomes
     }
 }

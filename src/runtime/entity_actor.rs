@@ -19,11 +19,11 @@ use std::sync::Arc;
 use actix::fut::{ActorFutureExt as _, wrap_future};
 use actix::{Actor, ActorContext, AsyncContext as _, Context, Handler, Message, Supervised};
 
-use crate::engine::outcome::{Outcomes, RejectedEvent};
+use crate::engine::outcome::{EntitySnapshot, Outcomes, OutputRecord};
 use crate::engine::recovery::Passivated;
 use crate::entity::{Entity, Reason, Rejection, judge, write_down};
 use crate::observability::log_events::{EntityRestarted, LogEvent};
-use crate::record::{Batch, Key, Offset, Partition, Snapshot, TraceContext};
+use crate::record::{Batch, Key, Offset, Partition, TraceContext};
 use crate::runtime::MAILBOX_MESSAGES;
 use crate::runtime::entity_actor::batch_work::BatchWork;
 use crate::runtime::entity_actor::slot::EntitySlot;
@@ -123,8 +123,7 @@ impl<E: Entity> EntityActor<E> {
                 result.outcomes.applied += 1;
             }
             Err(rejection) => {
-                let batch = Arc::clone(batch);
-                result.outcomes.dlq_records.push(RejectedEvent { batch, index, rejection, truncated: false });
+                result.outcomes.push(OutputRecord::rejected(batch, index, rejection));
             }
         }
     }
@@ -167,14 +166,14 @@ impl<E: Entity> EntityActor<E> {
             }
         }
         let KeyResult { applied, outcomes } = result;
-        let has_panicked = outcomes.dlq_records.iter().any(|rejected| rejected.rejection.reason == Reason::Panicked);
+        let has_panicked = outcomes.rejected_events().any(|rejected| rejected.rejection.reason == Reason::Panicked);
         let snapshot = match applied {
             Some(Applied { state, snapshot, offset: newest, index }) => {
                 (self.state, self.newest) = (state, Some(newest));
                 let trace = TraceContext::of(work.batch().record(index as usize).headers);
                 self.slot.message_processed(Some(Passivated { snapshot: snapshot.clone(), newest }));
-                let (partition, key) = (self.partition, Arc::clone(&self.key));
-                Some(Snapshot { partition, key, value: snapshot, newest, trace })
+                let snapshot = EntitySnapshot { key: Arc::clone(&self.key), value: snapshot, trace };
+                Some(OutputRecord::snapshot(self.partition, newest, snapshot))
             }
             None => {
                 self.slot.message_processed(None);

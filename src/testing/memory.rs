@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::budget::Budget;
 use crate::engine::commit::transaction::{CommitOutcome, Committed, OffsetMetadata, ResetOutcome, TransactionContent};
+use crate::engine::outcome::{Output, RecordOrigin};
 use crate::engine::ownership::Ownership;
 use crate::engine::recovery::driver::{PartitionReader, ReadFailure, recover};
 use crate::engine::recovery::{LogBounds, Recovery, RecoverySettings, Topic};
@@ -21,7 +22,7 @@ use crate::entity::Entity;
 use crate::ports::{
     CommitReply, Drained, EventSource, Recoveries, RecoveryReply, ResetReply, SourceEvent, SourceSink, Transactions,
 };
-use crate::record::{Batch, Epoch, Header, Offset, Partition, Position, Record, header};
+use crate::record::{Batch, Epoch, Header, Offset, Partition, Position, Record};
 
 /// One record of the twin's logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -438,41 +439,16 @@ impl MemoryPod {
     }
 
     fn write(&self, cluster: &mut Cluster, content: &TransactionContent) {
-        for snapshot in &content.snapshots {
-            let mut headers = vec![
-                text(header::STATE_PARTITION, snapshot.partition),
-                text(header::STATE_OFFSET, snapshot.newest),
-                text(header::STATE_GROUP, &self.kafka.group),
-            ];
-            if let Some(trace) = &snapshot.trace {
-                let values = [(header::TRACEPARENT, &trace.traceparent), (header::TRACESTATE, &trace.tracestate)];
-                let present = values.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
-                headers.extend(present.map(|(name, value)| (name.to_owned(), Some(value.to_vec()))));
-            }
-            cluster.logs_mut(snapshot.partition).state.append(MemoryRecord {
-                timestamp_ms: None,
-                key: Some(snapshot.key.to_vec()),
-                value: snapshot.value.as_ref().map(|value| value.to_vec()),
-                headers,
+        let origin = RecordOrigin { group: &self.kafka.group, source_topic: &self.kafka.topic };
+        for record in &content.records {
+            let headers = record.fold_headers(&origin, Vec::new(), |mut headers, name, value| {
+                headers.push((name.to_owned(), value.map(<[u8]>::to_vec)));
+                headers
             });
-        }
-        for letter in &content.dlq_records {
-            let record = letter.record();
-            let partition = letter.batch.partition();
-            let mut headers: Vec<(String, Option<Vec<u8>>)> =
-                record.headers.iter().map(|of| (of.name.to_owned(), of.value.map(<[u8]>::to_vec))).collect();
-            headers.extend([
-                text(header::REASON, letter.rejection.reason.code()),
-                text(header::DETAIL, &letter.rejection.detail),
-                text(header::SOURCE_TOPIC, &self.kafka.topic),
-                text(header::SOURCE_PARTITION, partition),
-                text(header::SOURCE_OFFSET, record.offset),
-                text(header::SOURCE_TIMESTAMP, record.timestamp_ms.unwrap_or(-1)),
-            ]);
-            cluster.logs_mut(partition).dlq.append(MemoryRecord {
+            cluster.logs_mut(record.partition).log_mut(topic_of(record.output())).append(MemoryRecord {
                 timestamp_ms: None,
-                key: record.key.map(<[u8]>::to_vec),
-                value: record.value.map(<[u8]>::to_vec),
+                key: record.key().map(<[u8]>::to_vec),
+                value: record.value().map(<[u8]>::to_vec),
                 headers,
             });
         }
@@ -504,16 +480,16 @@ impl MemoryPod {
 
 /// An aborted transaction leaves offsets behind that no committed record stands at.
 fn mark_abort(cluster: &mut Cluster, content: &TransactionContent) {
-    for snapshot in &content.snapshots {
-        cluster.logs_mut(snapshot.partition).state.append_marker();
-    }
-    for letter in &content.dlq_records {
-        cluster.logs_mut(letter.batch.partition()).dlq.append_marker();
+    for record in &content.records {
+        cluster.logs_mut(record.partition).log_mut(topic_of(record.output())).append_marker();
     }
 }
 
-fn text(name: &str, value: impl ToString) -> (String, Option<Vec<u8>>) {
-    (name.to_owned(), Some(value.to_string().into_bytes()))
+fn topic_of(output: Output) -> Topic {
+    match output {
+        Output::State => Topic::State,
+        Output::Dlq => Topic::Dlq,
+    }
 }
 
 fn push(batch: &mut Batch, record: &StoredRecord) {

@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 use steward::engine::batches::{BatchId, OpenBatch};
 use steward::engine::budget::Budget;
-use steward::engine::outcome::{Outcomes, RejectedEvent};
+use steward::engine::outcome::{EntitySnapshot, Outcomes, OutputRecord};
 use steward::entity::{Reason, Rejection};
-use steward::record::{Batch, Epoch, Offset, Partition, Position, Snapshot};
+use steward::record::{Batch, Epoch, Offset, Partition, Position};
 
 const P0: Partition = Partition(0);
 const P1: Partition = Partition(1);
@@ -37,18 +37,18 @@ fn open_batch(id: u64, batch: Batch) -> OpenBatch {
     OpenBatch { id: BatchId(id), batch: Arc::new(batch), lease, guard: None }
 }
 
-fn snapshot_of(partition: Partition, key: &str, newest: i64) -> Snapshot {
+fn snapshot_of(partition: Partition, key: &str, newest: i64) -> OutputRecord {
     let value = Some(Arc::from(format!("{key} after {newest}").as_bytes()));
-    Snapshot { partition, key: Arc::from(key.as_bytes()), value, newest: Offset(newest), trace: None }
+    let snapshot = EntitySnapshot { key: Arc::from(key.as_bytes()), value, trace: None };
+    OutputRecord::snapshot(partition, Offset(newest), snapshot)
 }
 
-fn letter_of(batch: &Arc<Batch>, index: u32) -> RejectedEvent {
-    let rejection = Rejection::new(Reason::NotFound, "not found");
-    RejectedEvent { batch: Arc::clone(batch), index, rejection, truncated: false }
+fn rejected_of(batch: &Arc<Batch>, index: u32) -> OutputRecord {
+    OutputRecord::rejected(batch, index, Rejection::new(Reason::NotFound, "not found"))
 }
 
 /// Every record of the batch was refused.
 fn all_refused(batch: &Arc<Batch>) -> Outcomes {
     let records = u32::try_from(batch.len()).expect("a small batch");
-    Outcomes { dlq_records: (0..records).map(|index| letter_of(batch, index)).collect(), ..Outcomes::default() }
+    (0..records).map(|index| rejected_of(batch, index)).collect()
 }

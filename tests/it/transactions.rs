@@ -14,7 +14,7 @@ use steward::config::Config;
 use steward::engine::commit::transaction::{
     CommitOutcome, Committed, OffsetMetadata, OffsetRange, RefusedRecord, ResetOutcome, TransactionContent,
 };
-use steward::engine::outcome::RejectedEvent;
+use steward::engine::outcome::{Degradation, EntitySnapshot, OutputRecord};
 use steward::engine::ownership::Ownership;
 use steward::entity::{Reason, Rejection};
 use steward::kafka::client::settings::{self, Isolation, ProducerIdentity};
@@ -23,7 +23,7 @@ use steward::kafka::transactions::commit_thread::{
     CommitClients, CommitSettings, CommitStep, CommitThread, MAX_ABANDONED, given_up,
 };
 use steward::ports::{Clock, Transactions};
-use steward::record::{Batch, Epoch, Header, Offset, Partition, Position, Snapshot, TraceContext};
+use steward::record::{Batch, Epoch, Header, Offset, Partition, Position, TraceContext};
 
 use crate::support::clock::SystemClock;
 use crate::support::kafka::{Kafka, Stored};
@@ -39,20 +39,15 @@ const P0: Partition = Partition(0);
 fn a_commit_shows_state_dlq_records_and_offsets_at_once() {
     let pod = Pod::joins(1);
     let trace = TraceContext { traceparent: Some(Box::from(&b"00-aa"[..])), tracestate: Some(Box::from(&b"\xff"[..])) };
-    let live = Snapshot { trace: Some(Box::new(trace)), ..pod.snapshot("42", Some("{}"), 6) };
+    let live = pod.traced_snapshot("42", 6, trace);
     let gone = pod.snapshot("43", None, 5);
     let batch = pod.batch(7, Some(b""), Some(b"not json"), &[("a", Some(b"1")), ("a", None), ("b", Some(b""))]);
-    let letter =
-        RejectedEvent { batch, index: 0, rejection: Rejection::new(Reason::MissingKey, "no key"), truncated: false };
-    let nothing = RejectedEvent {
-        batch: pod.batch(8, None, None, &[]),
-        index: 0,
-        rejection: Rejection::new(Reason::MissingKey, "no key"),
-        truncated: false,
-    };
+    let letter = OutputRecord::rejected(&batch, 0, Rejection::new(Reason::MissingKey, "no key"));
+    let nothing = pod.batch(8, None, None, &[]);
+    let nothing = OutputRecord::rejected(&nothing, 0, Rejection::new(Reason::MissingKey, "no key"));
 
     let before = SystemClock.unix_ms();
-    let answer = pod.commits(pod.content(1, vec![live, gone], vec![letter, nothing], 9));
+    let answer = pod.commits(pod.content(1, vec![live, gone, letter, nothing], 9));
 
     assert!(matches!(answer, CommitOutcome::Committed { .. }), "{answer:?}");
     let state = pod.kafka.read_committed(&pod.names.state);
@@ -103,7 +98,7 @@ fn a_term_that_ends_after_the_metadata_was_taken_lets_nothing_through() {
         })
     });
 
-    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
+    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], 1));
 
     assert!(matches!(&answer, CommitOutcome::Stale(partitions) if *partitions == [P0]), "{answer:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
@@ -114,7 +109,7 @@ fn a_term_that_ends_after_the_metadata_was_taken_lets_nothing_through() {
 fn content_of_an_ended_term_opens_no_transaction() {
     let pod = Pod::joins(1);
     pod.ownership.end(P0);
-    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
+    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], 1));
     assert!(matches!(&answer, CommitOutcome::Stale(partitions) if *partitions == [P0]), "{answer:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
 }
@@ -128,7 +123,7 @@ fn a_consumer_that_never_joined_commits_nothing() {
             Kafka::shared().client_config().set("group.id", unique("stranger")).create().expect("valid");
         Arc::new(move || membership_of(&stranger))
     });
-    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
+    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], 1));
     assert!(matches!(&answer, CommitOutcome::StaleGeneration { cause } if cause.contains("not joined")), "{answer:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
     assert_eq!(pod.renews(), [(P0, None)]);
@@ -152,11 +147,11 @@ fn an_old_generation_commits_nothing() {
     let _member = kept.recv().expect("sent");
     let _second = Member::joins(&pod.kafka, &pod.names.group, &pod.names.input);
 
-    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
+    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], 1));
 
     assert!(matches!(&answer, CommitOutcome::StaleGeneration { .. }), "{answer:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
-    let again = pod.commits(pod.content(2, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
+    let again = pod.commits(pod.content(2, vec![pod.snapshot("42", Some("{}"), 0)], 1));
     assert!(matches!(again, CommitOutcome::Committed { .. }), "{again:?}");
 }
 
@@ -166,10 +161,10 @@ fn a_newer_producer_of_the_same_name_fences_the_older() {
     let twin = pod.thread(pod.view());
     assert!(matches!(renewed(&twin), ResetOutcome::Ready(_)));
 
-    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("old"), 0)], vec![], 1));
+    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("old"), 0)], 1));
 
     assert!(matches!(answer, CommitOutcome::Fenced { within_timeout: true, .. }), "{answer:?}");
-    let newer = ask(&twin, pod.content(1, vec![pod.snapshot("42", Some("new"), 0)], vec![], 1));
+    let newer = ask(&twin, pod.content(1, vec![pod.snapshot("42", Some("new"), 0)], 1));
     assert!(matches!(newer, CommitOutcome::Committed { .. }), "{newer:?}");
     let values: Vec<_> = pod.kafka.read_committed(&pod.names.state).into_iter().map(|stored| stored.value).collect();
     assert_eq!(values, [Some(b"new".to_vec())]);
@@ -191,7 +186,7 @@ fn a_transaction_that_timed_out_is_told_from_one_that_another_process_fenced() {
             membership_of(&member)
         })
     });
-    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
+    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], 1));
     assert!(matches!(answer, CommitOutcome::Fenced { within_timeout: false, .. }), "{answer:?}");
     assert_eq!(pod.renews(), [(P0, None)]);
 }
@@ -201,23 +196,18 @@ fn a_record_that_is_too_large_is_named_and_passes_without_its_value() {
     let pod = Pod::joins(1);
     let noise: Vec<u8> = (0..10_000_000_u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
     let rejection = Rejection::new(Reason::PayloadTooLarge, "too large");
-    let small = RejectedEvent {
-        batch: pod.batch(0, Some(b"1"), Some(b"x"), &[]),
-        index: 0,
-        rejection: rejection.clone(),
-        truncated: false,
-    };
-    let huge =
-        RejectedEvent { batch: pod.batch(1, Some(b"2"), Some(&noise), &[]), index: 0, rejection, truncated: false };
-    let snapshots = vec![pod.snapshot("42", Some("{}"), 2)];
+    let small = OutputRecord::rejected(&pod.batch(0, Some(b"1"), Some(b"x"), &[]), 0, rejection.clone());
+    let huge = OutputRecord::rejected(&pod.batch(1, Some(b"2"), Some(&noise), &[]), 0, rejection);
+    let snapshot = pod.snapshot("42", Some("{}"), 2);
 
-    let answer = pod.commits(pod.content(1, snapshots.clone(), vec![small.clone(), huge.clone()], 3));
+    let answer = pod.commits(pod.content(1, vec![snapshot.clone(), small.clone(), huge.clone()], 3));
 
     let CommitOutcome::Refused { record, .. } = &answer else { panic!("{answer:?}") };
-    assert_eq!(*record, Some(RefusedRecord::DlqRecord { index: 1, too_large: true }));
+    assert_eq!(*record, Some(RefusedRecord { index: 2, too_large: true }));
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
-    let truncated = RejectedEvent { truncated: true, ..huge };
-    let answer = pod.commits(pod.content(1, snapshots, vec![small, truncated], 3));
+    assert_eq!(huge.degrade(), Some((Degradation::Value, 10_000_000)));
+    let truncated = OutputRecord { degradation: Some(Degradation::Value), ..huge };
+    let answer = pod.commits(pod.content(1, vec![snapshot, small, truncated], 3));
     assert!(matches!(answer, CommitOutcome::Committed { .. }), "{answer:?}");
     let dlq = pod.kafka.read_committed(&pod.names.dlq);
     assert_eq!((dlq.len(), dlq[1].value.as_deref(), dlq[1].key.as_deref()), (2, None, Some(&b"2"[..])));
@@ -231,14 +221,15 @@ fn a_snapshot_that_is_too_large_passes_without_its_trace_context() {
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let noise: Vec<u8> = (0..2_000_000).map(|_| random.random()).collect();
     let trace = TraceContext { traceparent: None, tracestate: Some(noise.into_boxed_slice()) };
-    let traced = Snapshot { trace: Some(Box::new(trace)), ..pod.snapshot("42", Some("{}"), 2) };
+    let traced = pod.traced_snapshot("42", 2, trace);
     let small = pod.snapshot("43", Some("{}"), 1);
 
-    let answer = pod.commits(pod.content(1, vec![small.clone(), traced.clone()], vec![], 3));
+    let answer = pod.commits(pod.content(1, vec![small.clone(), traced.clone()], 3));
 
     let CommitOutcome::Refused { record, .. } = &answer else { panic!("{answer:?}") };
-    assert_eq!(*record, Some(RefusedRecord::Snapshot { index: 1, too_large: true }));
-    let answer = pod.commits(pod.content(2, vec![small, Snapshot { trace: None, ..traced }], vec![], 3));
+    assert_eq!(*record, Some(RefusedRecord { index: 1, too_large: true }));
+    let untraced = OutputRecord { degradation: Some(Degradation::TraceContext), ..traced };
+    let answer = pod.commits(pod.content(2, vec![small, untraced], 3));
     assert!(matches!(answer, CommitOutcome::Committed { .. }), "{answer:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state).len(), 2);
 }
@@ -247,7 +238,7 @@ fn a_snapshot_that_is_too_large_passes_without_its_trace_context() {
 fn offsets_alone_commit_one_after_the_other() {
     let pod = Pod::joins(1);
     for number in 1..=5 {
-        let answer = pod.commits(pod.content(number, vec![], vec![], i64::try_from(number).expect("small")));
+        let answer = pod.commits(pod.content(number, vec![], i64::try_from(number).expect("small")));
         assert!(matches!(answer, CommitOutcome::Committed { .. }), "{answer:?}");
     }
     assert_eq!(pod.renews(), [(P0, Some(Committed { position: Position(5), mark: "run/5".to_owned() }))]);
@@ -257,7 +248,7 @@ fn offsets_alone_commit_one_after_the_other() {
 fn before_a_renewal_there_is_no_producer() {
     let pod = Pod::joins(1);
     let fresh = pod.thread(pod.view());
-    let answer = ask(&fresh, pod.content(1, vec![], vec![], 1));
+    let answer = ask(&fresh, pod.content(1, vec![], 1));
     assert!(matches!(answer, CommitOutcome::InDoubt { .. }), "{answer:?}");
     assert_eq!(fresh.phase().get().0, CommitStep::Idle);
 }
@@ -267,7 +258,7 @@ fn a_small_transaction_takes_milliseconds() {
     let pod = Pod::joins(1);
     let mut took = Vec::new();
     for number in 1..=30 {
-        let answer = pod.commits(pod.content(number, vec![pod.snapshot("42", Some("{}"), 0)], vec![], 1));
+        let answer = pod.commits(pod.content(number, vec![pod.snapshot("42", Some("{}"), 0)], 1));
         let CommitOutcome::Committed { took: this } = answer else { panic!("{answer:?}") };
         took.push(this);
         // The broker still writes the markers of the one before, and lets the next one wait: not what is measured.
@@ -341,10 +332,7 @@ fn a_missing_permission_to_produce_is_a_refusal() {
     mock.cluster.request_errors(RDKafkaApiKey::Produce, &[denied]);
     let answer = mock.commits(1);
     assert!(
-        matches!(
-            answer,
-            CommitOutcome::Refused { record: Some(RefusedRecord::Snapshot { index: 0, too_large: false }), .. }
-        ),
+        matches!(answer, CommitOutcome::Refused { record: Some(RefusedRecord { index: 0, too_large: false }), .. }),
         "{answer:?}"
     );
     assert!(matches!(mock.commits(1), CommitOutcome::Committed { .. }));
@@ -471,10 +459,10 @@ impl Mock {
 
     fn content(&self, number: u64) -> TransactionContent {
         let key = Arc::from(&b"42"[..]);
-        let snapshot = Snapshot { partition: P0, key, value: None, newest: Offset(0), trace: None };
+        let snapshot = OutputRecord::snapshot(P0, Offset(0), EntitySnapshot { key, value: None, trace: None });
         let epoch = self.ownership.begin(P0);
         let stretch = OffsetRange { partition: P0, epoch, start: None, end: Position(1) };
-        TransactionContent { number, snapshots: vec![snapshot], dlq_records: vec![], stretches: vec![stretch] }
+        TransactionContent { number, records: vec![snapshot], stretches: vec![stretch] }
     }
 
     fn commits(&self, number: u64) -> CommitOutcome {
@@ -562,9 +550,15 @@ impl Pod {
         .expect("a thread")
     }
 
-    fn snapshot(&self, key: &str, value: Option<&str>, newest: i64) -> Snapshot {
+    fn snapshot(&self, key: &str, value: Option<&str>, newest: i64) -> OutputRecord {
         let value = value.map(|value| Arc::from(value.as_bytes()));
-        Snapshot { partition: P0, key: Arc::from(key.as_bytes()), value, newest: Offset(newest), trace: None }
+        let snapshot = EntitySnapshot { key: Arc::from(key.as_bytes()), value, trace: None };
+        OutputRecord::snapshot(P0, Offset(newest), snapshot)
+    }
+
+    fn traced_snapshot(&self, key: &str, newest: i64, trace: TraceContext) -> OutputRecord {
+        let (key, value) = (Arc::from(key.as_bytes()), Some(Arc::from(&b"{}"[..])));
+        OutputRecord::snapshot(P0, Offset(newest), EntitySnapshot { key, value, trace: Some(Box::new(trace)) })
     }
 
     fn batch(
@@ -580,15 +574,9 @@ impl Pod {
         Arc::new(batch)
     }
 
-    fn content(
-        &self,
-        number: u64,
-        snapshots: Vec<Snapshot>,
-        dlq_records: Vec<RejectedEvent>,
-        end: i64,
-    ) -> TransactionContent {
+    fn content(&self, number: u64, records: Vec<OutputRecord>, end: i64) -> TransactionContent {
         let stretch = OffsetRange { partition: P0, epoch: self.epoch, start: None, end: Position(end) };
-        TransactionContent { number, snapshots, dlq_records, stretches: vec![stretch] }
+        TransactionContent { number, records, stretches: vec![stretch] }
     }
 
     fn commits(&self, content: TransactionContent) -> CommitOutcome {

@@ -4,7 +4,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::engine::commit::transaction::{OffsetRange, TransactionContent};
 use crate::engine::commit::{GroupCommit, InFlight, InFlightPart};
-use crate::engine::outcome::Outcomes;
+use crate::engine::outcome::{Outcomes, Output, OutputRecord};
 use crate::record::Partition;
 
 impl GroupCommit {
@@ -43,39 +43,50 @@ impl GroupCommit {
     }
 
     pub(super) fn content_of(&self, parts: &[InFlightPart], number: u64) -> TransactionContent {
-        let mut content = TransactionContent { number, ..TransactionContent::default() };
-        let outcomes = parts.iter().flat_map(|part| &part.done).map(|done| &done.outcomes);
-        let snapshots = outcomes.map(|outcomes| outcomes.snapshots.len()).sum();
-        let mut newest: FxHashMap<(Partition, &[u8]), usize> =
-            FxHashMap::with_capacity_and_hasher(snapshots, FxBuildHasher);
-        for part in parts {
-            content.stretches.push(OffsetRange {
-                partition: part.partition,
-                epoch: part.epoch,
-                start: part.start,
-                end: part.end,
-            });
-            for outcomes in part.done.iter().map(|done| &done.outcomes) {
-                for snapshot in &outcomes.snapshots {
-                    let slot = newest.entry((part.partition, &*snapshot.key));
-                    let index = *slot.or_insert(content.snapshots.len());
-                    let mut snapshot = snapshot.clone();
-                    if self.untraced.contains(&(part.partition, snapshot.newest)) {
-                        snapshot.trace = None;
-                    }
-                    match content.snapshots.get_mut(index) {
-                        Some(older) => *older = snapshot,
-                        None => content.snapshots.push(snapshot),
-                    }
-                }
-                for letter in &outcomes.dlq_records {
-                    let mut letter = letter.clone();
-                    letter.truncated = self.truncated.contains(&(part.partition, letter.record().offset));
-                    content.dlq_records.push(letter);
-                }
+        let range_of = |part: &InFlightPart| OffsetRange {
+            partition: part.partition,
+            epoch: part.epoch,
+            start: part.start,
+            end: part.end,
+        };
+        let mut records = Vec::new();
+        for output in Output::ALL {
+            let lists = parts.iter().flat_map(|part| &part.done).map(|done| &done.outcomes.records[output]);
+            if output.is_coalesced_by_key() {
+                self.push_newest_of_each_key(lists, &mut records);
+            } else {
+                records.extend(lists.flatten().map(|record| self.degraded_copy(record)));
             }
         }
-        content
+        TransactionContent { number, records, stretches: parts.iter().map(range_of).collect() }
+    }
+
+    /// `lists` are in source order, so that a later record of a key is the newer one.
+    fn push_newest_of_each_key<'a>(
+        &self,
+        lists: impl Iterator<Item = &'a Vec<OutputRecord>> + Clone,
+        records: &mut Vec<OutputRecord>,
+    ) {
+        let capacity = lists.clone().map(Vec::len).sum();
+        let mut newest: FxHashMap<(Partition, Option<&[u8]>), usize> =
+            FxHashMap::with_capacity_and_hasher(capacity, FxBuildHasher);
+        for record in lists.flatten() {
+            let index = *newest.entry((record.partition, record.key())).or_insert(records.len());
+            let copy = self.degraded_copy(record);
+            match records.get_mut(index) {
+                Some(older) => *older = copy,
+                None => records.push(copy),
+            }
+        }
+    }
+
+    /// A copy that leaves out what the broker refused.
+    fn degraded_copy(&self, record: &OutputRecord) -> OutputRecord {
+        let mut copy = record.clone();
+        if !self.degraded.is_empty() {
+            copy.degradation = self.degraded.get(&record.id()).copied();
+        }
+        copy
     }
 
     pub(super) fn carry_less(&mut self) {

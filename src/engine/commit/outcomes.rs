@@ -8,6 +8,7 @@ use crate::engine::commit::{
     PASSES_ANYWAY, ProducerState, REFUSALS_ALLOWED, Receipt, STALE_GENERATIONS_ALLOWED, StopReason,
     TIMED_OUT_FENCINGS_PER_MINUTE, records_of, wait_after,
 };
+use crate::engine::outcome::PerOutput;
 use crate::record::{Epoch, Partition};
 
 impl GroupCommit {
@@ -153,20 +154,18 @@ impl GroupCommit {
                 queue.committed = Some(stretch.end);
             }
         }
-        for letter in content.dlq_records.iter().filter(|letter| letter.truncated) {
-            self.truncated.remove(&(letter.batch.partition(), letter.record().offset));
-        }
-        if !self.untraced.is_empty() {
-            for snapshot in &content.snapshots {
-                self.untraced.remove(&(snapshot.partition, snapshot.newest));
+        let mut records = PerOutput::default();
+        for record in &content.records {
+            records[record.output()] += 1;
+            if !self.degraded.is_empty() {
+                self.degraded.remove(&record.id());
             }
         }
         commands.push(CommitCommand::Committed(Receipt {
             number: content.number,
             took,
             stretches: content.stretches.clone(),
-            snapshots: content.snapshots.len(),
-            dlq_records: content.dlq_records.len(),
+            records,
             batches: in_flight.parts.into_iter().flat_map(|part| part.done).collect(),
         }));
     }
@@ -221,35 +220,16 @@ impl GroupCommit {
         now: Instant,
         commands: &mut Vec<CommitCommand>,
     ) {
-        let letter_at = |index: usize| in_flight.content.dlq_records.get(index);
-        if let Some(RefusedRecord::DlqRecord { index, too_large: true }) = &record
-            && let Some(letter) = letter_at(*index).filter(|letter| !letter.truncated)
+        let refused = record.and_then(|refused| Some((in_flight.content.records.get(refused.index)?, refused)));
+        if let Some((record, RefusedRecord { too_large: true, .. })) = &refused
+            && let Some((degradation, bytes)) = record.degrade()
         {
-            let (partition, offset) = (letter.batch.partition(), letter.record().offset);
-            let bytes = letter.record().value.map_or(0, <[u8]>::len) as u64;
-            self.truncated.insert((partition, offset));
-            commands.push(CommitCommand::Log(CommitNotice::Truncated { partition, offset, bytes }));
+            let (partition, offset) = (record.partition, record.source);
+            self.degraded.insert(record.id(), degradation);
+            commands.push(CommitCommand::Log(CommitNotice::Degraded { degradation, partition, offset, bytes }));
             return self.send_again(in_flight, now, commands);
         }
-        if let Some(RefusedRecord::Snapshot { index, too_large: true }) = &record
-            && let Some(snapshot) = in_flight.content.snapshots.get(*index)
-            && let Some(trace) = &snapshot.trace
-        {
-            let (partition, offset) = (snapshot.partition, snapshot.newest);
-            let bytes = trace.traceparent.iter().chain(&trace.tracestate).map(|value| value.len() as u64).sum();
-            self.untraced.insert((partition, offset));
-            commands.push(CommitCommand::Log(CommitNotice::Untraced { partition, offset, bytes }));
-            return self.send_again(in_flight, now, commands);
-        }
-        let named = match &record {
-            Some(RefusedRecord::Snapshot { index, .. }) => {
-                in_flight.content.snapshots.get(*index).map(|snapshot| (snapshot.partition, snapshot.newest))
-            }
-            Some(RefusedRecord::DlqRecord { index, .. }) => {
-                letter_at(*index).map(|letter| (letter.batch.partition(), letter.record().offset))
-            }
-            None => None,
-        };
+        let named = refused.map(|(record, _)| (record.partition, record.source));
         in_flight.refusals += 1;
         if in_flight.refusals >= REFUSALS_ALLOWED {
             return self.stop(StopReason::Refused { cause, record: named }, commands);

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::engine::outcome::RejectedEvent;
-use crate::record::{Epoch, Partition, Position, Snapshot};
+use crate::engine::outcome::OutputRecord;
+use crate::record::{Epoch, Partition, Position};
 
 /// The stretch of one partition's input whose outcomes a transaction carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,10 +24,9 @@ pub struct OffsetRange {
 pub struct TransactionContent {
     /// Names the transaction within this process; part of the mark in the offsets' metadata.
     pub number: u64,
-    /// The newest snapshot of each key.
-    pub snapshots: Vec<Snapshot>,
-    /// Events that were not applied, per partition in the order of the source.
-    pub dlq_records: Vec<RejectedEvent>,
+    /// The records, output by output. Those of an output that is coalesced have one record of each key; those of any
+    /// other output are in source order within a partition.
+    pub records: Vec<OutputRecord>,
     /// The input offsets: one stretch per partition.
     pub stretches: Vec<OffsetRange>,
 }
@@ -93,23 +92,13 @@ pub enum ResetOutcome {
     Fatal { cause: String },
 }
 
-/// Which record of a content the broker refused.
+/// The record of a content that the broker refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RefusedRecord {
-    /// `content.snapshots[index]`.
-    Snapshot {
-        /// The index.
-        index: usize,
-        /// It is too large: without its trace context it may pass.
-        too_large: bool,
-    },
-    /// `content.dlq_records[index]`.
-    DlqRecord {
-        /// The index.
-        index: usize,
-        /// It is too large: without its value it may pass.
-        too_large: bool,
-    },
+pub struct RefusedRecord {
+    /// Its index in the content's records.
+    pub index: usize,
+    /// Whether the record is too large, so that a part of it may be accepted.
+    pub too_large: bool,
 }
 
 /// A group's committed position, and the mark that the transaction left with it.

@@ -9,18 +9,18 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::engine::outcome::{Outcomes, RejectedEvent};
+use crate::engine::outcome::{EntitySnapshot, Outcomes, Output, OutputRecord};
 use crate::engine::recovery::dlq::{Planned, UnreadableDlqRecords};
 use crate::engine::recovery::restore::Restored;
 use crate::engine::recovery::{Passivated, Recovered, Recovery, RecoveryFinding, Repaired, passivated_bytes};
 use crate::entity::{Entity, judge};
-use crate::record::{Batch, Key, Offset, Position, Record, Snapshot, TraceContext};
+use crate::record::{Batch, Key, Offset, Position, Record, TraceContext};
 
 /// The stage that replays the input before the start position.
 pub(super) struct Verification<E: Entity> {
     planned: Planned<E>,
     touched: FxHashMap<Key, Touched<E>>,
-    rejected: Vec<RejectedEvent>,
+    rejected: Vec<OutputRecord>,
     replayed: u64,
     skipped: u64,
     /// Those skipped events that the group has not committed.
@@ -83,7 +83,7 @@ impl<E: Entity> Verification<E> {
             Err(rejection) => {
                 let mut batch = Batch::new(*partition, *epoch, Position(record.offset.0));
                 batch.push(record.offset, record.timestamp_ms, record.key, record.value, record.headers.iter());
-                self.rejected.push(RejectedEvent { batch: Arc::new(batch), index: 0, rejection, truncated: false });
+                self.rejected.push(OutputRecord::rejected(&Arc::new(batch), 0, rejection));
             }
         }
     }
@@ -133,11 +133,10 @@ impl<E: Entity> Verification<E> {
         if events > 0 {
             findings.push(RecoveryFinding::Skipped { events });
         }
-        let has_repairs = !repairs.snapshots.is_empty() || !repairs.dlq_records.is_empty();
-        let repaired = plan.replay.filter(|_| has_repairs).map(|(from, until)| Repaired {
-            entities: repairs.snapshots.len() as u64,
+        let repaired = plan.replay.filter(|_| !repairs.has_no_records()).map(|(from, until)| Repaired {
+            entities: repairs.records[Output::State].len() as u64,
             events: applied,
-            rejections: repairs.dlq_records.len() as u64,
+            rejections: repairs.records[Output::Dlq].len() as u64,
             from,
             until,
         });
@@ -160,7 +159,7 @@ impl<E: Entity> Verification<E> {
     /// Returns what the topics lack, and updates the entities to the repaired state.
     fn repairs(&mut self) -> Outcomes {
         let Restored { recovery, state, .. } = &mut self.planned.restored;
-        let mut repairs = Outcomes { dlq_records: std::mem::take(&mut self.rejected), ..Outcomes::default() };
+        let mut repairs: Outcomes = std::mem::take(&mut self.rejected).into_iter().collect();
         let changed: BTreeMap<Offset, (Key, E::State, Option<Box<TraceContext>>)> = std::mem::take(&mut self.touched)
             .into_iter()
             .filter_map(|(key, touched)| {
@@ -172,9 +171,8 @@ impl<E: Entity> Verification<E> {
             let value: Option<Arc<[u8]>> = recovery.entity.encode(&next).map(Arc::from);
             let restored = state.entities.get(&key).and_then(|passivated| passivated.snapshot.as_ref());
             if value.as_ref() != restored {
-                let partition = recovery.partition;
-                let published = Snapshot { partition, key: Arc::clone(&key), value: value.clone(), newest, trace };
-                repairs.snapshots.push(published);
+                let snapshot = EntitySnapshot { key: Arc::clone(&key), value: value.clone(), trace };
+                repairs.push(OutputRecord::snapshot(recovery.partition, newest, snapshot));
                 state.entities.insert(key, Passivated { snapshot: value, newest });
             }
         }

@@ -42,6 +42,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::ConsumerContext;
 
 use crate::engine::commit::transaction::{CommitOutcome, OffsetMetadata, ResetOutcome, TransactionContent};
+use crate::engine::outcome::Output;
 use crate::engine::ownership::Ownership;
 use crate::kafka::client::errors::ClientCall;
 use crate::kafka::consumer::membership::GroupView;
@@ -79,6 +80,15 @@ pub struct CommitSettings {
     pub group_id: String,
     /// `transaction.timeout.ms` of the producer.
     pub transaction_timeout: Duration,
+}
+
+impl CommitSettings {
+    fn topic_of(&self, output: Output) -> &str {
+        match output {
+            Output::State => &self.state_topic,
+            Output::Dlq => &self.dlq_topic,
+        }
+    }
 }
 
 /// The clients' configurations.

@@ -1,12 +1,12 @@
-//! Owns the conversion of snapshots and DLQ records to Kafka records: which headers, in which order.
+//! Owns the conversion of output records to the client's records.
 //!
 //! No timestamp is copied. A record gets its timestamp when it is produced; a DLQ record with the timestamp of an old
 //! event could expire at once.
 
 use rdkafka::message::{Header, OwnedHeaders};
 
-use crate::engine::outcome::RejectedEvent;
-use crate::record::{Partition, Snapshot, header};
+use crate::engine::outcome::{OutputRecord, RecordOrigin};
+use crate::record::Partition;
 
 /// A record that is about to be produced.
 #[derive(Debug)]
@@ -56,41 +56,10 @@ impl<'a> ProducerRecord<'a> {
     }
 }
 
-/// The record of `snapshot` for the state topic.
+/// Converts a record of an output, for the output's topic.
 #[must_use]
-pub fn snapshot<'a>(topic: &'a str, group: &str, snapshot: &'a Snapshot) -> ProducerRecord<'a> {
-    let value = snapshot.value.as_deref();
-    let record = ProducerRecord::with_capacity(topic, snapshot.partition, Some(&snapshot.key), value, 5)
-        .header(header::STATE_PARTITION, Some(snapshot.partition.0.to_string().as_bytes()))
-        .header(header::STATE_OFFSET, Some(snapshot.newest.0.to_string().as_bytes()))
-        .header(header::STATE_GROUP, Some(group.as_bytes()));
-    let Some(trace) = &snapshot.trace else { return record };
-    let trace = [(header::TRACEPARENT, &trace.traceparent), (header::TRACESTATE, &trace.tracestate)];
-    trace.into_iter().fold(record, |record, (name, value)| match value {
-        Some(value) => record.header(name, Some(value)),
-        None => record,
-    })
-}
-
-/// The record of `rejected` for the DLQ topic: the event as it was, then why it was rejected.
-#[must_use]
-pub fn dlq_record<'a>(topic: &'a str, source_topic: &str, rejected: &'a RejectedEvent) -> ProducerRecord<'a> {
-    let event = rejected.record();
-    let partition = rejected.batch.partition();
-    let value = event.value.filter(|_| !rejected.truncated);
-    let record = ProducerRecord::with_capacity(topic, partition, event.key, value, event.headers.len() + 8);
-    let record = event.headers.iter().fold(record, |record, header| record.header(header.name, header.value));
-    let timestamp_ms = event.timestamp_ms.unwrap_or(-1);
-    let record = record
-        .header(header::REASON, Some(rejected.rejection.reason.code().as_bytes()))
-        .header(header::DETAIL, Some(rejected.rejection.detail.as_bytes()))
-        .header(header::SOURCE_TOPIC, Some(source_topic.as_bytes()))
-        .header(header::SOURCE_PARTITION, Some(partition.0.to_string().as_bytes()))
-        .header(header::SOURCE_OFFSET, Some(event.offset.0.to_string().as_bytes()))
-        .header(header::SOURCE_TIMESTAMP, Some(timestamp_ms.to_string().as_bytes()));
-    if !rejected.truncated {
-        return record;
-    }
-    let length = event.value.map_or(0, <[u8]>::len).to_string();
-    record.header(header::TRUNCATED, Some(b"true")).header(header::TRUNCATED_LENGTH, Some(length.as_bytes()))
+pub fn of_output<'a>(topic: &'a str, origin: &RecordOrigin<'_>, record: &'a OutputRecord) -> ProducerRecord<'a> {
+    let headers = record.max_headers();
+    let empty = ProducerRecord::with_capacity(topic, record.partition, record.key(), record.value(), headers);
+    record.fold_headers(origin, empty, ProducerRecord::header)
 }

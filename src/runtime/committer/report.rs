@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use crate::engine::commit::{CommitNotice, DoubtVerdict, Receipt};
-use crate::engine::outcome::RejectedEvent;
+use crate::engine::outcome::{Degradation, Output, RejectedEvent};
 use crate::engine::recovery::Repaired;
 use crate::entity::Reason;
 use crate::observability::log_events::{
@@ -60,7 +60,7 @@ impl Report {
             shared.stats.applied(done.outcomes.applied);
             shared.stats.skipped(done.outcomes.skipped);
             bytes += done.outcomes.weight_bytes();
-            for letter in &done.outcomes.dlq_records {
+            for letter in done.outcomes.rejected_events() {
                 self.dlq_record(letter, shared);
             }
             let timestamps_ms = done.open.batch.iter().filter_map(|record| record.timestamp_ms);
@@ -75,8 +75,8 @@ impl Report {
         TransactionCommitted {
             number: receipt.number,
             events,
-            snapshots: receipt.snapshots as u64,
-            dlq_records: receipt.dlq_records as u64,
+            snapshots: receipt.records[Output::State] as u64,
+            dlq_records: receipt.records[Output::Dlq] as u64,
             bytes,
             took_ms: millis(receipt.took),
             partitions: &ranges(receipt.stretches.iter().map(|stretch| stretch.partition.0)),
@@ -169,16 +169,22 @@ impl Report {
                 attempt: u64::from(attempt),
             }
             .emit(),
-            CommitNotice::Untraced { partition, offset, bytes } => {
-                TraceContextDropped { partition: partition.0, offset: offset.0, bytes }.emit();
+            CommitNotice::Degraded { degradation, partition, offset, bytes } => {
+                self.degraded(degradation, (partition.0, offset.0), bytes, shared);
             }
             CommitNotice::CutShort { cause, attempts, records } => {
                 DrainCutShort { cause: &cause, attempts: u64::from(attempts), events: records }.emit();
             }
-            CommitNotice::Truncated { partition, offset, bytes } => {
-                let place = (partition.0, offset.0);
+        }
+    }
+
+    fn degraded(&mut self, degradation: Degradation, place: RecordPlace, bytes: u64, shared: &Shared) {
+        let (partition, offset) = place;
+        match degradation {
+            Degradation::TraceContext => TraceContextDropped { partition, offset, bytes }.emit(),
+            Degradation::Value => {
                 if self.truncated.seen(&(), place, shared.clock.now()) == Occurrence::First {
-                    RecordTruncated { partition: place.0, offset: place.1, bytes }.emit();
+                    RecordTruncated { partition, offset, bytes }.emit();
                 }
             }
         }
@@ -211,7 +217,7 @@ fn trouble_of(notice: &CommitNotice) -> Option<&str> {
         | CommitNotice::ProducerResetFailed { cause, .. }
         | CommitNotice::CutShort { cause, .. }
         | CommitNotice::Refused { cause, .. } => Some(cause),
-        CommitNotice::ProducerReset { .. } | CommitNotice::Untraced { .. } | CommitNotice::Truncated { .. } => None,
+        CommitNotice::ProducerReset { .. } | CommitNotice::Degraded { .. } => None,
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use actix::Addr;
 
 use crate::engine::batches::BatchId;
-use crate::engine::outcome::Outcomes;
-use crate::record::{Batch, Snapshot};
+use crate::engine::outcome::{Outcomes, Output, OutputRecord};
+use crate::record::Batch;
 use crate::runtime::committer::{CommitActor, Completed};
 use crate::runtime::post;
 
@@ -36,7 +36,7 @@ impl BatchWork {
         mut decided: Outcomes,
         committer: Addr<CommitActor>,
     ) -> Arc<BatchWork> {
-        decided.snapshots.reserve(keys);
+        decided.records[Output::State].reserve(keys);
         let (unfinished_keys, outcomes) = (AtomicUsize::new(keys), Mutex::new(decided));
         let work = BatchWork { batch, id, by_key, unfinished_keys, outcomes, committer };
         if keys == 0 {
@@ -66,9 +66,9 @@ impl BatchWork {
         }
     }
 
-    pub(super) fn finish_key(&self, snapshot: Option<Snapshot>, others: Outcomes) {
+    pub(super) fn finish_key(&self, snapshot: Option<OutputRecord>, others: Outcomes) {
         let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
-        outcomes.snapshots.extend(snapshot);
+        snapshot.into_iter().for_each(|snapshot| outcomes.push(snapshot));
         outcomes.merge(others);
         drop(outcomes);
         // The lock above orders this key's outcomes before the count: the thread that counts to zero sees them all.

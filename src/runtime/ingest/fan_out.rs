@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
-use crate::engine::outcome::{Outcomes, RejectedEvent};
+use crate::engine::outcome::{Outcomes, OutputRecord};
 use crate::entity::{Entity, judge};
 use crate::record::{Batch, Offset};
 use crate::runtime::entity_actor::batch_work::KeyRecords;
@@ -46,7 +46,7 @@ impl<E: Entity> FanOut<E> {
             }
             match record.key {
                 Some(key) if !key.is_empty() => grouping.add(key, index),
-                Some(_) | None => decided.dlq_records.push(self.reject_without_key(batch, index)),
+                Some(_) | None => decided.push(self.reject_without_key(batch, index)),
             }
         }
         let (keys, by_key) = grouping.finish();
@@ -54,11 +54,11 @@ impl<E: Entity> FanOut<E> {
         BatchByKey { keys, by_key, decided }
     }
 
-    fn reject_without_key(&self, batch: &Arc<Batch>, index: u32) -> RejectedEvent {
+    fn reject_without_key(&self, batch: &Arc<Batch>, index: u32) -> OutputRecord {
         let record = batch.record(index as usize);
         let decided = judge(&*self.entity, &self.entity.absent(), &record, self.max_payload_bytes);
         let rejection = decided.err().expect("a record without a key is always rejected");
-        RejectedEvent { batch: Arc::clone(batch), index, rejection, truncated: false }
+        OutputRecord::rejected(batch, index, rejection)
     }
 }
 

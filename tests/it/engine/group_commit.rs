@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use steward::engine::commit::transaction::{CommitOutcome, RefusedRecord, ResetOutcome};
 use steward::engine::commit::{LONGEST_REST, PASSES_ANYWAY, REFUSALS_ALLOWED, STALE_GENERATIONS_ALLOWED};
-use steward::engine::outcome::Outcomes;
-use steward::record::{Epoch, Partition, Snapshot, TraceContext};
+use steward::engine::outcome::{EntitySnapshot, OutputRecord};
+use steward::record::{Epoch, Offset, Partition, TraceContext};
 
 pub(super) use harness::{Committer, aborted, committed, stale_generations, unanswered};
 
-use super::{P0, P1, batch_of, letter_of, snapshot_of};
+use super::{P0, P1, batch_of, rejected_of, snapshot_of};
 
 const T1: Epoch = Epoch(1);
 const T2: Epoch = Epoch(2);
@@ -152,7 +152,7 @@ fn each_abort_doubles_the_wait_up_to_two_seconds() {
 
 #[apply(offline_test)]
 fn after_a_timeout_the_next_carries_half_and_the_rest_waits_in_order() {
-    let mut committer = Committer::with_limit(4 * letter_weight());
+    let mut committer = Committer::with_limit(4 * rejected_weight());
     let reads = busy_with_four(&mut committer);
     assert_eq!(committer.answers(committed())[1], "commit 3 0:1..5 !0.1 !0.2 !0.3 !0.4");
     committer.answers(timed_out());
@@ -173,7 +173,7 @@ fn after_a_timeout_the_next_carries_half_and_the_rest_waits_in_order() {
 
 #[apply(offline_test)]
 fn the_limit_grows_back() {
-    let mut committer = Committer::with_limit(4 * letter_weight());
+    let mut committer = Committer::with_limit(4 * rejected_weight());
     busy_with_four(&mut committer);
     committer.answers(committed());
     committer.answers(timed_out());
@@ -201,7 +201,7 @@ fn one_batch_always_fits() {
 fn what_recovery_publishes_counts_for_the_limit() {
     let mut committer = Committer::without_a_producer(snapshot_of(P0, "a", 9).weight_bytes());
     for partition in [P0, P1] {
-        let repairs = Outcomes { snapshots: vec![snapshot_of(partition, "a", 9)], ..Outcomes::default() };
+        let repairs = [snapshot_of(partition, "a", 9)].into_iter().collect();
         committer.joins_with(partition, T1, None, 10, repairs);
     }
     assert_eq!(committer.resets(ResetOutcome::Ready(vec![]))[1], "commit 1 0:-..10 0.a@9");
@@ -232,9 +232,9 @@ fn a_dlq_record_that_is_too_large_goes_without_its_value() {
     let mut committer = Committer::serving(&[P0]);
     let read = committer.opens(P0, T1, &[0, 1]);
     assert_eq!(committer.completes(&read, &["a"], &[0, 1]), ["commit 2 0:0..2 0.a@1 !0.0 !0.1"]);
-    let said = committer.answers(refused(Some(RefusedRecord::DlqRecord { index: 1, too_large: true })));
+    let said = committer.answers(refused(Some(RefusedRecord { index: 2, too_large: true })));
     assert_eq!(said, ["told truncated 0/1 of 10 bytes", "commit 3 0:0..2 0.a@1 !0.0 ~0.1"]);
-    let said = committer.answers(refused(Some(RefusedRecord::DlqRecord { index: 0, too_large: true })));
+    let said = committer.answers(refused(Some(RefusedRecord { index: 1, too_large: true })));
     assert_eq!(said, ["told truncated 0/0 of 10 bytes", "commit 4 0:0..2 0.a@1 ~0.0 ~0.1"]);
     assert_eq!(committer.answers(aborted()), ["told aborted 4 attempt 1"]);
     assert_eq!(committer.ticks(Duration::from_secs(1)), ["commit 5 0:0..2 0.a@1 ~0.0 ~0.1"]);
@@ -248,13 +248,13 @@ fn a_snapshot_that_is_too_large_goes_without_its_trace_context() {
         let value = |text: &str| (!text.is_empty()).then(|| Box::from(text.as_bytes()));
         Some(Box::new(TraceContext { traceparent: value(traceparent), tracestate: value(tracestate) }))
     };
-    let snapshots = vec![
-        Snapshot { trace: trace("1234", "567"), ..snapshot_of(P0, "a", 1) },
-        Snapshot { trace: trace("1234", ""), ..snapshot_of(P0, "b", 2) },
-    ];
-    let repairs = Outcomes { snapshots, ..Outcomes::default() };
+    let traced = |key: &str, newest, trace| {
+        let (key, value) = (key.as_bytes().into(), Some(format!("{key} after {newest}").as_bytes().into()));
+        OutputRecord::snapshot(P0, Offset(newest), EntitySnapshot { key, value, trace })
+    };
+    let repairs = [traced("a", 1, trace("1234", "567")), traced("b", 2, trace("1234", ""))].into_iter().collect();
     assert_eq!(committer.joins_with(P0, T1, None, 3, repairs), ["commit 1 0:-..3 0.a@1+trace 0.b@2+trace"]);
-    let too_large = |index| refused(Some(RefusedRecord::Snapshot { index, too_large: true }));
+    let too_large = |index| refused(Some(RefusedRecord { index, too_large: true }));
     let said = committer.answers(too_large(0));
     assert_eq!(said, ["told untraced 0/1 of 7 bytes", "commit 2 0:-..3 0.a@1 0.b@2+trace"]);
     let said = committer.answers(too_large(1));
@@ -269,7 +269,7 @@ fn a_truncated_letter_that_is_refused_still_stops_the_process() {
     let mut committer = Committer::serving(&[P0]);
     let read = committer.opens(P0, T1, &[0]);
     committer.completes(&read, &[], &[0]);
-    let too_large = || refused(Some(RefusedRecord::DlqRecord { index: 0, too_large: true }));
+    let too_large = || refused(Some(RefusedRecord { index: 0, too_large: true }));
     assert_eq!(committer.answers(too_large())[1], "commit 3 0:0..1 ~0.0");
     for attempt in 1..REFUSALS_ALLOWED {
         assert_eq!(committer.answers(too_large()), [format!("told refused 0/0 attempt {attempt}")]);
@@ -281,11 +281,11 @@ fn a_truncated_letter_that_is_refused_still_stops_the_process() {
 #[apply(offline_test)]
 fn a_refusal_is_repeated_three_times_and_then_names_the_record() {
     for (record, name) in [
-        (RefusedRecord::Snapshot { index: 0, too_large: false }, "0/1"),
+        (RefusedRecord { index: 0, too_large: false }, "0/1"),
         // Without a trace context there is nothing to leave out.
-        (RefusedRecord::Snapshot { index: 0, too_large: true }, "0/1"),
-        (RefusedRecord::DlqRecord { index: 0, too_large: false }, "0/0"),
-        (RefusedRecord::DlqRecord { index: 99, too_large: true }, "-"),
+        (RefusedRecord { index: 0, too_large: true }, "0/1"),
+        (RefusedRecord { index: 1, too_large: false }, "0/0"),
+        (RefusedRecord { index: 99, too_large: true }, "-"),
     ] {
         let mut committer = Committer::serving(&[P0]);
         let read = committer.opens(P0, T1, &[0, 1]);
@@ -434,7 +434,7 @@ fn a_process_that_stops_counts_refusals_in_a_row() {
 
 #[apply(offline_test)]
 fn lines_that_close_go_first() {
-    let mut committer = Committer::with_limit(letter_weight());
+    let mut committer = Committer::with_limit(rejected_weight());
     committer.joins(P0, T1, None, 0);
     committer.joins(P1, T1, None, 0);
     committer.answers(committed());
@@ -470,11 +470,7 @@ fn what_ends_in_flight_is_not_sent_again() {
 fn what_recovery_publishes_goes_out_with_the_start_also_after_an_abort() {
     let mut committer = Committer::new();
     let lost = std::sync::Arc::new(batch_of(P0, T1, &[3]));
-    let repairs = Outcomes {
-        snapshots: vec![snapshot_of(P0, "repaired", 4)],
-        dlq_records: vec![letter_of(&lost, 0)],
-        ..Outcomes::default()
-    };
+    let repairs = [snapshot_of(P0, "repaired", 4), rejected_of(&lost, 0)].into_iter().collect();
     assert_eq!(committer.joins_with(P0, T1, Some(5), 5, repairs), ["commit 1 0:5..5 0.repaired@4 !0.3"]);
     let read = committer.opens(P0, T1, &[5]);
     committer.completes(&read, &["repaired"], &[]);
@@ -581,8 +577,8 @@ fn busy_with_four(committer: &mut Committer) -> Vec<u64> {
         .collect()
 }
 
-fn letter_weight() -> u64 {
-    letter_of(&std::sync::Arc::new(batch_of(P0, T1, &[0])), 0).weight_bytes()
+fn rejected_weight() -> u64 {
+    rejected_of(&std::sync::Arc::new(batch_of(P0, T1, &[0])), 0).weight_bytes()
 }
 
 fn timed_out() -> CommitOutcome {

@@ -15,7 +15,7 @@ use steward::engine::commit::transaction::{
     CommitOutcome, Committed, OffsetMetadata, RefusedRecord, ResetOutcome, TransactionContent,
 };
 use steward::engine::commit::{CommitCommand, CommitInput, GroupCommit, GroupCommitSettings, RevocationId};
-use steward::engine::outcome::Outcomes;
+use steward::engine::outcome::{Outcomes, Output};
 use steward::record::{Batch, Epoch, Partition, Position};
 
 use super::{all_refused, batch_of, open_batch};
@@ -105,7 +105,7 @@ type Judged = Result<(), TestCaseError>;
 struct Ledger {
     committed: BTreeMap<Partition, Committed>,
     /// The offsets of the DLQ records, per partition as they stand there.
-    letters: BTreeMap<Partition, Vec<i64>>,
+    rejected: BTreeMap<Partition, Vec<i64>>,
 }
 
 impl Ledger {
@@ -114,8 +114,8 @@ impl Ledger {
     }
 
     fn write(&mut self, content: &TransactionContent, mark: &OffsetMetadata) -> Judged {
-        for letter in &content.dlq_records {
-            self.letters.entry(letter.batch.partition()).or_default().push(letter.record().offset.0);
+        for record in &content.records {
+            self.rejected.entry(record.partition).or_default().push(record.source.0);
         }
         for stretch in &content.stretches {
             let before = self.committed.get(&stretch.partition).map(|committed| committed.position);
@@ -124,9 +124,9 @@ impl Ledger {
             let committed = Committed { position: stretch.end, mark: mark.of(content.number) };
             self.committed.insert(stretch.partition, committed);
         }
-        for (partition, letters) in &self.letters {
+        for (partition, rejected) in &self.rejected {
             let expected: Vec<i64> = (0..self.position(*partition)).collect();
-            prop_assert_eq!(letters, &expected, "partition {}: each once, and in order", partition);
+            prop_assert_eq!(rejected, &expected, "partition {}: each once, and in order", partition);
         }
         Ok(())
     }
@@ -134,7 +134,7 @@ impl Ledger {
     /// Another owner commits one record.
     fn move_on(&mut self, partition: Partition) {
         let position = self.position(partition);
-        self.letters.entry(partition).or_default().push(position);
+        self.rejected.entry(partition).or_default().push(position);
         let committed = Committed { position: Position(position + 1), mark: "another/1".into() };
         self.committed.insert(partition, committed);
     }
@@ -269,7 +269,7 @@ impl World {
         }
         let (id, batch) = self.open.remove(usize::from(which) % self.open.len());
         let mut outcomes = all_refused(&batch);
-        outcomes.dlq_records.reverse();
+        outcomes.records[Output::Dlq].reverse();
         self.tell(CommitInput::Completed { partition: batch.partition(), epoch: batch.epoch(), id, outcomes })
     }
 
@@ -336,9 +336,9 @@ impl World {
                     CommitOutcome::InDoubt { cause: "silence".into() }
                 }
                 Fate::AbortsUnanswered | Fate::Confused => CommitOutcome::InDoubt { cause: "silence".into() },
-                Fate::TooLarge => match content.dlq_records.iter().position(|letter| !letter.truncated) {
+                Fate::TooLarge => match content.records.iter().position(|record| record.degradation.is_none()) {
                     Some(index) => {
-                        let record = Some(RefusedRecord::DlqRecord { index, too_large: true });
+                        let record = Some(RefusedRecord { index, too_large: true });
                         CommitOutcome::Refused { cause: "too large".into(), record }
                     }
                     None => aborted(false),

@@ -116,7 +116,7 @@ fn a_partition_that_the_answer_leaves_out_is_recovered_again() {
 
 #[apply(offline_test)]
 fn what_had_no_effect_goes_again_with_half() {
-    let letters = super::letter_of(&std::sync::Arc::new(super::batch_of(P0, T1, &[0])), 0).weight_bytes();
+    let letters = super::rejected_of(&std::sync::Arc::new(super::batch_of(P0, T1, &[0])), 0).weight_bytes();
     let mut committer = Committer::with_limit(2 * letters);
     committer.joins(P0, T1, None, 0);
     for offset in 0..2 {

@@ -3,29 +3,28 @@
 use std::sync::Arc;
 
 use steward::engine::batches::{BatchId, DoneBatch, Head, OpenBatches, OrderBroken};
-use steward::engine::outcome::{Outcomes, RejectedEvent};
+use steward::engine::outcome::{Outcomes, Output, OutputRecord};
 use steward::record::{Batch, Epoch, Offset, Position};
 
-use super::{P0, all_refused, batch_of, letter_of, open_batch, snapshot_of};
+use super::{P0, all_refused, batch_of, open_batch, rejected_of, snapshot_of};
 
 const TERM: Epoch = Epoch(1);
 
 #[apply(offline_test)]
 fn what_is_too_much_for_one_transaction_is_cut_with_dlq_records_first() {
     let batch = Arc::new(batch_of(P0, TERM, &[3, 5]));
-    let all = || Outcomes {
-        snapshots: vec![snapshot_of(P0, "a", 0), snapshot_of(P0, "b", 1), snapshot_of(P0, "c", 2)],
-        dlq_records: vec![letter_of(&batch, 0), letter_of(&batch, 1)],
-        ..Outcomes::default()
+    let all = || -> Outcomes {
+        let snapshots = [snapshot_of(P0, "a", 0), snapshot_of(P0, "b", 1), snapshot_of(P0, "c", 2)];
+        snapshots.into_iter().chain([rejected_of(&batch, 0), rejected_of(&batch, 1)]).collect()
     };
     let shape = |max_bytes: u64| -> Vec<(usize, usize)> {
         let parts = all().cut(max_bytes);
-        parts.iter().map(|part| (part.dlq_records.len(), part.snapshots.len())).collect()
+        parts.iter().map(|part| (part.records[Output::Dlq].len(), part.records[Output::State].len())).collect()
     };
     assert_eq!(shape(u64::MAX), [(2, 3)]);
     assert_eq!(shape(1), [(1, 0), (1, 0), (0, 1), (0, 1), (0, 1)], "a record always fits");
-    let letters = all().dlq_records.iter().map(RejectedEvent::weight_bytes).sum();
-    assert_eq!(shape(letters)[0], (2, 0));
+    let rejected = all().records[Output::Dlq].iter().map(OutputRecord::weight_bytes).sum();
+    assert_eq!(shape(rejected)[0], (2, 0));
     assert_eq!(Outcomes::default().cut(1).len(), 1, "a position alone goes out, too");
 }
 
@@ -122,10 +121,10 @@ fn dlq_records_stand_in_the_order_of_the_source() {
     let open = open_batch(1, batch_of(P0, TERM, &[3, 5, 8]));
     let batch = Arc::clone(&open.batch);
     line.open(open).expect("the first");
-    let dlq_records = [2, 0, 1].map(|index| letter_of(&batch, index)).into();
-    assert!(line.complete(BatchId(1), Outcomes { dlq_records, ..Outcomes::default() }).is_none());
+    let outcomes = [2, 0, 1].map(|index| rejected_of(&batch, index)).into_iter().collect();
+    assert!(line.complete(BatchId(1), outcomes).is_none());
     let done = line.take_done_if(|_| true).expect("it is done");
-    let offsets: Vec<i64> = done.outcomes.dlq_records.iter().map(|letter| letter.record().offset.0).collect();
+    let offsets: Vec<i64> = done.outcomes.records[Output::Dlq].iter().map(|record| record.source.0).collect();
     assert_eq!(offsets, [3, 5, 8]);
 }
 
@@ -149,9 +148,10 @@ fn outcomes_of_keys_add_up() {
     let weight = all.weight_bytes();
     let snapshot = snapshot_of(P0, "k", 4);
     let more = snapshot.weight_bytes();
-    all.merge(Outcomes { snapshots: vec![snapshot], dlq_records: vec![], applied: 2, skipped: 3 });
+    all.merge(Outcomes { applied: 2, skipped: 3, ..[snapshot].into_iter().collect() });
     all.merge(Outcomes { applied: 1, skipped: 1, ..Outcomes::default() });
-    assert_eq!((all.snapshots.len(), all.dlq_records.len(), all.applied, all.skipped), (1, 2, 3, 4));
+    let (snapshots, rejected) = (all.records[Output::State].len(), all.records[Output::Dlq].len());
+    assert_eq!((snapshots, rejected, all.applied, all.skipped), (1, 2, 3, 4));
     assert_eq!(all.weight_bytes(), weight + more);
 }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use steward::engine::budget::Budget;
+use steward::engine::outcome::Output;
 use steward::engine::ownership::Ownership;
 use steward::engine::recovery::driver::{ReadFailure, RecoveryFailure};
 use steward::engine::recovery::{
@@ -39,7 +40,7 @@ fn what_is_intact_is_taken_over_as_it_is() {
     let recovered = world.recovers();
     assert_eq!((recovered.committed, recovered.start), (Some(Position(4)), Position(4)));
     assert_eq!(world.entities(&recovered), world.model_entities());
-    assert!(recovered.repairs.snapshots.is_empty() && recovered.repairs.dlq_records.is_empty());
+    assert!(recovered.repairs.has_no_records());
     assert_eq!((recovered.replayed, recovered.skipped, recovered.findings), (4, 4, vec![]));
 }
 
@@ -162,10 +163,10 @@ fn a_lost_snapshot_is_repaired() {
     let recovered = world.recovers();
     assert_eq!(recovered.start, Position(3));
     assert_eq!(world.entities(&recovered), world.model_entities(), "the entities that serve are the repaired ones");
-    let [snapshot] = &recovered.repairs.snapshots[..] else { panic!("{:?}", recovered.repairs) };
-    assert_eq!((&*snapshot.key, snapshot.newest, snapshot.partition), (&b"1"[..], Offset(2), P0));
-    assert_eq!(snapshot.value.as_deref(), world.model_value("1").as_deref());
-    let trace = snapshot.trace.as_ref().expect("the event has one");
+    let [snapshot] = &recovered.repairs.records[Output::State][..] else { panic!("{:?}", recovered.repairs) };
+    assert_eq!((snapshot.key(), snapshot.source, snapshot.partition), (Some(&b"1"[..]), Offset(2), P0));
+    assert_eq!(snapshot.value(), world.model_value("1").as_deref());
+    let trace = snapshot.trace().expect("the event has one");
     assert_eq!(trace.traceparent.as_deref(), Some(&b"00-aa"[..]));
     assert_eq!((recovered.repaired, recovered.findings.len()), (repaired(1, 1, 0, 0, 3), 0));
 }
@@ -178,8 +179,8 @@ fn a_lost_deletion_is_repaired() {
     world.events(&[deleted_event(1)]);
     world.commits(3);
     let recovered = world.recovers();
-    let [tombstone] = &recovered.repairs.snapshots[..] else { panic!("{:?}", recovered.repairs) };
-    assert_eq!((&*tombstone.key, tombstone.value.as_deref(), tombstone.newest), (&b"1"[..], None, Offset(2)));
+    let [tombstone] = &recovered.repairs.records[Output::State][..] else { panic!("{:?}", recovered.repairs) };
+    assert_eq!((tombstone.key(), tombstone.value(), tombstone.source), (Some(&b"1"[..]), None, Offset(2)));
     assert_eq!(world.entities(&recovered), [("2".to_owned(), 1)], "nothing before the start can come any more");
 }
 
@@ -189,7 +190,11 @@ fn an_entity_that_came_and_went_is_not_published() {
     world.events(&[created(1), updated(1), deleted_event(1)]);
     world.commits(3);
     let recovered = world.recovers();
-    assert!(recovered.repairs.snapshots.is_empty(), "nothing differs from what was read: {:?}", recovered.repairs);
+    assert!(
+        recovered.repairs.records[Output::State].is_empty(),
+        "nothing differs from what was read: {:?}",
+        recovered.repairs
+    );
     assert_eq!(recovered.findings, []);
 }
 
@@ -203,10 +208,11 @@ fn a_lost_rejection_is_repaired_with_its_bytes() {
     world.dlq_record(2);
     world.commits(3);
     let recovered = world.recovers();
-    let [letter] = &recovered.repairs.dlq_records[..] else { panic!("{:?}", recovered.repairs) };
-    let record = letter.record();
+    let [published] = &recovered.repairs.records[Output::Dlq][..] else { panic!("{:?}", recovered.repairs) };
+    let rejected = published.rejected_event().expect("it is in the DLQ");
+    let record = rejected.record();
     assert_eq!(
-        (letter.rejection.reason, record.offset, record.timestamp_ms),
+        (rejected.rejection.reason, record.offset, record.timestamp_ms),
         (Reason::NotFound, Offset(1), Some(AT + 1))
     );
     assert_eq!((record.key, record.value), (Some(&b"7"[..]), Some(updated(7).1.as_bytes())));
@@ -227,10 +233,10 @@ fn what_was_rejected_is_not_judged_again() {
     other.dlq_record(1);
     other.commits(3);
     let recovered = other.recovers();
-    let [snapshot] = &recovered.repairs.snapshots[..] else { panic!("{:?}", recovered.repairs) };
-    let value = String::from_utf8_lossy(snapshot.value.as_deref().expect("it lives")).into_owned();
+    let [snapshot] = &recovered.repairs.records[Output::State][..] else { panic!("{:?}", recovered.repairs) };
+    let value = String::from_utf8_lossy(snapshot.value().expect("it lives")).into_owned();
     assert!(value.contains(r#""version":2,"#), "the rejected update was applied: {value}");
-    assert_eq!((snapshot.newest, recovered.skipped), (Offset(2), 2));
+    assert_eq!((snapshot.source, recovered.skipped), (Offset(2), 2));
 }
 
 #[apply(offline_test)]
@@ -249,7 +255,11 @@ fn dlq_records_are_looked_for_beyond_one_window() {
     }
     world.commits(2);
     let recovered = world.recovers();
-    assert!(recovered.repairs.dlq_records.is_empty(), "they are there: {:?}", recovered.repairs.dlq_records);
+    assert!(
+        recovered.repairs.records[Output::Dlq].is_empty(),
+        "they are there: {:?}",
+        recovered.repairs.records[Output::Dlq]
+    );
     assert_eq!((recovered.start, recovered.skipped, recovered.findings), (Position(2), 2, vec![]));
 
     // D counts although its window is not the first that is read.
@@ -270,11 +280,15 @@ fn dlq_records_that_retention_cut_are_not_published_again() {
     world.commits(4);
     world.kafka.delete_before(Topic::Dlq, P0, Position(places[1].0));
     let missing: Vec<Offset> =
-        world.recovers().repairs.dlq_records.iter().map(|letter| letter.record().offset).collect();
+        world.recovers().repairs.records[Output::Dlq].iter().map(|record| record.source).collect();
     assert_eq!(missing, [Offset(2)], "0 may have been there, 2 was not");
     world.kafka.delete_before(Topic::Dlq, P0, Position(3));
     let recovered = world.recovers();
-    assert!(recovered.repairs.dlq_records.is_empty(), "nothing is left that could tell: {:?}", recovered.repairs);
+    assert!(
+        recovered.repairs.records[Output::Dlq].is_empty(),
+        "nothing is left that could tell: {:?}",
+        recovered.repairs
+    );
 }
 
 #[apply(offline_test)]
@@ -321,11 +335,11 @@ fn a_stretch_that_is_not_verified_repairs_nothing() {
     world.commits(4);
     world.settings.verify_max_records = 2;
     let recovered = world.recovers();
-    assert!(recovered.repairs.snapshots.is_empty());
+    assert!(recovered.repairs.records[Output::State].is_empty());
     let finding = RecoveryFinding::NotVerified { cause: NotVerified::TooLong, from: Position(1), until: Position(4) };
     assert_eq!((recovered.start, recovered.replayed, recovered.findings), (Position(4), 0, vec![finding]));
     world.settings.verify_max_records = 3;
-    assert_eq!(world.recovers().repairs.snapshots.len(), 1);
+    assert_eq!(world.recovers().repairs.records[Output::State].len(), 1);
 }
 
 #[apply(offline_test)]
@@ -337,7 +351,7 @@ fn resetting_the_offsets_applies_nothing_twice() {
     world.commits(0);
     let recovered = world.recovers();
     assert_eq!((recovered.start, recovered.replayed, recovered.skipped), (Position(4), 4, 4));
-    assert!(recovered.repairs.snapshots.is_empty() && recovered.repairs.dlq_records.is_empty());
+    assert!(recovered.repairs.has_no_records());
     assert_eq!(recovered.findings, [skipped(4)]);
     assert_eq!(recovered.committed, Some(Position(0)), "what the group has, for the doubt of the first transaction");
 }
@@ -379,7 +393,7 @@ fn with_trust_the_rejected_that_are_ahead_are_passed_on() {
     let mut rejected: Vec<i64> = recovered.rejected.iter().map(|offset| offset.0).collect();
     rejected.sort_unstable();
     assert_eq!((recovered.start, rejected), (Position(1), vec![1, 3]));
-    assert!(recovered.repairs.dlq_records.is_empty() && recovered.replayed == 0);
+    assert!(recovered.repairs.records[Output::Dlq].is_empty() && recovered.replayed == 0);
     world.settings.verify_max_records = 1_000;
     let recovered = world.recovers();
     assert_eq!((recovered.start, recovered.rejected.len()), (Position(4), 0));

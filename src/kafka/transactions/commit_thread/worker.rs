@@ -14,14 +14,15 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::engine::commit::transaction::{CommitOutcome, Committed, RefusedRecord, ResetOutcome, TransactionContent};
+use crate::engine::outcome::RecordOrigin;
 use crate::kafka::client::errors::{BrokerRefusal, ClientCall, KafkaFailure};
 use crate::kafka::consumer::membership::Membership;
 use crate::kafka::reader::committed::{build, committed, serve};
-use crate::kafka::transactions::commit_thread::{Abandoned, CommitSettings, CommitStep, Tools};
+use crate::kafka::transactions::commit_thread::{Abandoned, CommitStep, Tools};
 use crate::kafka::transactions::driver::{
     GroupOffsets, ProducerState, TransactionDriver, TransactionOutcome, TransactionRequest,
 };
-use crate::kafka::transactions::producer_record::{ProducerRecord, dlq_record, snapshot};
+use crate::kafka::transactions::producer_record::{ProducerRecord, of_output};
 use crate::record::Partition;
 
 /// How long the registration of a new producer may take. Shorter than the watchdog's limit.
@@ -121,14 +122,14 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
             ProducerState::Replaceable => {
                 self.enter(CommitStep::Renewing, None)?;
                 if let Err(failure) = self.driver.replace(REGISTER_LIMIT) {
-                    return Ok(commit_outcome(TransactionOutcome::without_producer(failure, true), content));
+                    return Ok(commit_outcome(TransactionOutcome::without_producer(failure, true)));
                 }
             }
             ProducerState::ResetRequired => {}
         }
         let outcome = self.driver.run(&mut request)?;
         self.last_end = Some(self.tools.clock.now());
-        Ok(commit_outcome(outcome, content))
+        Ok(commit_outcome(outcome))
     }
 
     fn reset_producer(&mut self, partitions: &[Partition]) -> Result<ResetOutcome, Abandoned> {
@@ -166,7 +167,7 @@ impl From<Abandoned> for ResetStop {
 
 fn wait_behind_markers<C>(tools: &Tools<C>, last_end: Option<Instant>, content: &TransactionContent) {
     let Some(last_end) = last_end else { return };
-    if content.snapshots.is_empty() && content.dlq_records.is_empty() {
+    if content.records.is_empty() {
         let since = tools.clock.now().saturating_duration_since(last_end);
         std::thread::sleep(OFFSETS_ALONE_GAP.saturating_sub(since));
     }
@@ -223,9 +224,10 @@ impl<C> TransactionRequest for CommitTransaction<'_, C> {
     }
 
     fn records(&self) -> impl Iterator<Item = ProducerRecord<'_>> {
-        let CommitSettings { topic, state_topic, dlq_topic, group_id, .. } = &self.tools.settings;
-        let snapshots = self.content.snapshots.iter().map(|entity| snapshot(state_topic, group_id, entity));
-        snapshots.chain(self.content.dlq_records.iter().map(|rejected| dlq_record(dlq_topic, topic, rejected)))
+        let settings = &self.tools.settings;
+        let origin = RecordOrigin { group: &settings.group_id, source_topic: &settings.topic };
+        let records = self.content.records.iter();
+        records.map(move |record| of_output(settings.topic_of(record.output()), &origin, record))
     }
 
     /// a) first the metadata, b) then the epochs, c) then the offsets.
@@ -268,14 +270,14 @@ impl<C> CommitTransaction<'_, C> {
 /// Only a bug can stage a record without the offsets of its partition: nothing would fence it.
 fn assert_covered(content: &TransactionContent) {
     let covered: BTreeSet<Partition> = content.stretches.iter().map(|range| range.partition).collect();
-    let staged = content.snapshots.iter().map(|snapshot| snapshot.partition);
-    for partition in staged.chain(content.dlq_records.iter().map(|rejected| rejected.batch.partition())) {
-        assert!(covered.contains(&partition), "records of partition {partition} come with an offset range of it");
+    for record in &content.records {
+        let (output, partition) = (record.output().name(), record.partition);
+        assert!(covered.contains(&partition), "a {output} record of partition {partition} comes with its offsets");
     }
     assert!(!covered.is_empty(), "a transaction carries offsets: they are what fences it");
 }
 
-fn commit_outcome(outcome: TransactionOutcome<Withheld>, content: &TransactionContent) -> CommitOutcome {
+fn commit_outcome(outcome: TransactionOutcome<Withheld>) -> CommitOutcome {
     match outcome {
         TransactionOutcome::Committed { took } => CommitOutcome::Committed { took },
         TransactionOutcome::Aborted(cause) if cause.is_stale_generation() => {
@@ -290,22 +292,13 @@ fn commit_outcome(outcome: TransactionOutcome<Withheld>, content: &TransactionCo
         TransactionOutcome::Withheld(Withheld::Stale(partitions)) => CommitOutcome::Stale(partitions),
         TransactionOutcome::Refused { refusal, cause, record } => CommitOutcome::Refused {
             cause: cause.to_string(),
-            record: record.map(|index| refused_record(content, index, refusal)),
+            record: record.map(|index| RefusedRecord { index, too_large: refusal == BrokerRefusal::TooLarge }),
         },
         TransactionOutcome::Fenced { cause, within_timeout } => {
             CommitOutcome::Fenced { cause: cause.to_string(), within_timeout }
         }
         TransactionOutcome::InDoubt(cause) => CommitOutcome::InDoubt { cause: cause.to_string() },
         TransactionOutcome::Fatal(cause) => CommitOutcome::Fatal { cause: cause.to_string() },
-    }
-}
-
-/// The index counts the snapshots, then the DLQ records.
-fn refused_record(content: &TransactionContent, index: usize, refusal: BrokerRefusal) -> RefusedRecord {
-    let too_large = refusal == BrokerRefusal::TooLarge;
-    match index.checked_sub(content.snapshots.len()) {
-        None => RefusedRecord::Snapshot { index, too_large },
-        Some(index) => RefusedRecord::DlqRecord { index, too_large },
     }
 }
 

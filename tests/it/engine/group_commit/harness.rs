@@ -8,10 +8,10 @@ use steward::engine::commit::transaction::{CommitOutcome, OffsetMetadata, ResetO
 use steward::engine::commit::{
     CommitCommand, CommitInput, CommitNotice, GroupCommit, GroupCommitSettings, RevocationId, StopReason,
 };
-use steward::engine::outcome::Outcomes;
+use steward::engine::outcome::{Degradation, Outcomes, Output};
 use steward::record::{Batch, Epoch, Offset, Partition, Position};
 
-use crate::engine::{batch_of, letter_of, open_batch, snapshot_of};
+use crate::engine::{batch_of, open_batch, rejected_of, snapshot_of};
 use crate::support::wait::now;
 
 /// A batch that was opened.
@@ -110,16 +110,13 @@ impl Committer {
         let (partition, epoch) = (read.batch.partition(), read.batch.epoch());
         let newest = read.batch.next().0 - 1;
         let index_of = |offset: i64| read.batch.iter().position(|record| record.offset == Offset(offset));
-        let letter = |offset: &i64| {
+        let rejected = |offset: &i64| {
             let index = index_of(*offset).expect("an offset of the batch");
-            letter_of(&read.batch, u32::try_from(index).expect("a small batch"))
+            rejected_of(&read.batch, u32::try_from(index).expect("a small batch"))
         };
-        let outcomes = Outcomes {
-            snapshots: applied.iter().map(|key| snapshot_of(partition, key, newest)).collect(),
-            dlq_records: refused.iter().map(letter).collect(),
-            applied: applied.len() as u64,
-            skipped: 0,
-        };
+        let snapshots = applied.iter().map(|key| snapshot_of(partition, key, newest));
+        let records: Outcomes = snapshots.chain(refused.iter().map(rejected)).collect();
+        let outcomes = Outcomes { applied: applied.len() as u64, ..records };
         self.handle(CommitInput::Completed { partition, epoch, id: read.id, outcomes })
     }
 
@@ -209,18 +206,20 @@ fn in_words(command: &CommitCommand) -> String {
 fn content_in_words(content: &TransactionContent) -> String {
     let place = |position: Option<Position>| position.map_or("-".to_owned(), |position| position.to_string());
     let stretches = content.stretches.iter().map(|of| format!("{}:{}..{}", of.partition, place(of.start), of.end));
-    let snapshots = content.snapshots.iter().map(|of| {
-        let key = String::from_utf8_lossy(&of.key);
-        let value = of.value.as_deref().map(|value| String::from_utf8_lossy(value).into_owned());
-        assert_eq!(value, Some(format!("{key} after {}", of.newest)), "a value of another event");
-        let trace = if of.trace.is_some() { "+trace" } else { "" };
-        format!("{}.{key}@{}{trace}", of.partition, of.newest)
+    let records = content.records.iter().map(|of| match of.output() {
+        Output::State => {
+            let key = String::from_utf8_lossy(of.key().expect("a snapshot has a key"));
+            let value = of.value().map(|value| String::from_utf8_lossy(value).into_owned());
+            assert_eq!(value, Some(format!("{key} after {}", of.source)), "a value of another event");
+            let trace = if of.trace().is_some() { "+trace" } else { "" };
+            format!("{}.{key}@{}{trace}", of.partition, of.source)
+        }
+        Output::Dlq => {
+            let sign = if of.degradation.is_some() { '~' } else { '!' };
+            format!("{sign}{}.{}", of.partition, of.source)
+        }
     });
-    let letters = content.dlq_records.iter().map(|letter| {
-        let sign = if letter.truncated { '~' } else { '!' };
-        format!("{sign}{}.{}", letter.batch.partition(), letter.record().offset)
-    });
-    let words: Vec<String> = stretches.chain(snapshots).chain(letters).collect();
+    let words: Vec<String> = stretches.chain(records).collect();
     in_order(&format!("commit {} {}", content.number, words.join(" ")))
 }
 
@@ -262,12 +261,13 @@ fn notice_in_words(notice: &CommitNotice) -> String {
         CommitNotice::Refused { partition, offset, attempt, .. } => {
             format!("refused {} attempt {attempt}", named(partition.zip(*offset)))
         }
-        CommitNotice::Untraced { partition, offset, bytes } => {
-            format!("untraced {partition}/{offset} of {bytes} bytes")
+        CommitNotice::Degraded { degradation, partition, offset, bytes } => {
+            let how = match degradation {
+                Degradation::TraceContext => "untraced",
+                Degradation::Value => "truncated",
+            };
+            format!("{how} {partition}/{offset} of {bytes} bytes")
         }
         CommitNotice::CutShort { attempts, records, .. } => format!("cut short after {attempts}: {records} records"),
-        CommitNotice::Truncated { partition, offset, bytes } => {
-            format!("truncated {partition}/{offset} of {bytes} bytes")
-        }
     }
 }
