@@ -1,12 +1,11 @@
-//! Changes the level of the log while the process runs: on SIGHUP, and when the configuration file says another
-//! `log.level` than before, because where there is no shell nobody can send a signal.
+//! Changes the log level while the process runs: on SIGHUP, and when `log.level` in the configuration file changes. The
+//! file is watched because a container without a shell has no way to send itself a signal.
 //!
-//! On a thread of its own, so that it works while the process waits for its topics, restores, or hangs. A file whose
-//! content changed is believed once it reads the same twice: an editor that writes in place leaves half a file for a
-//! moment, and an empty one is a legal configuration. What a mounted ConfigMap does, to point a link elsewhere, is a
-//! changed content as well.
+//! A thread of its own does this, so that it works while the process waits for its topics, restores, or hangs. A changed
+//! file counts once it reads the same twice: an editor that writes in place leaves half a file for a moment, and an
+//! empty file is a legal configuration. A mounted ConfigMap changes a link instead, which also changes the content.
 //!
-//! Absent on purpose: every other key. They are read once, at the start.
+//! Absent on purpose: every other key. The process reads them once, at start.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -19,34 +18,33 @@ use crate::config::{Effective, ValueOrigin};
 use crate::observability::log_events::{LevelTrigger, LogEvent, LogLevelChanged, LogLevelRefused, LogLevelUnchanged};
 use crate::observability::logging::{Levels, LogFilter};
 
-/// How often the file is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(3);
-/// When a file that has changed is looked at again.
-const SETTLES_WITHIN: Duration = Duration::from_millis(500);
+/// How often the file is read.
+const READ_INTERVAL: Duration = Duration::from_secs(3);
+/// Wait before a changed file is read again.
+const CONFIRM_AFTER: Duration = Duration::from_millis(500);
 
-/// Where a level could come from.
+/// Where a new level can come from.
 #[derive(Debug, Clone)]
 enum LevelSource {
     File(PathBuf),
-    /// There is none, for this reason.
+    /// The level cannot change, for this reason.
     Fixed(String),
 }
 
-/// What the file holds, or why it cannot be read.
+/// The file's text, or why it cannot be read.
 type FileContent = Result<String, String>;
 
-/// See the module.
 struct LevelWatch {
     levels: Levels,
     level: String,
     source: LevelSource,
-    /// What was acted upon last.
+    /// The last content that was applied or refused.
     settled: Option<FileContent>,
-    /// What was seen since, once.
-    fresh: Option<FileContent>,
+    /// Another content, read once.
+    unconfirmed: Option<FileContent>,
 }
 
-/// Starts the thread. A message on `hangups` is a SIGHUP; the thread ends when nobody can send one any more.
+/// Starts the thread. A message on `hangups` is a SIGHUP; the thread ends when its senders are dropped.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -61,54 +59,54 @@ pub(super) fn start(effective: &Effective, levels: Levels, hangups: Receiver<()>
         }
     };
     let level = effective.config.log.level.clone();
-    let watch = LevelWatch { levels, level, source, settled: None, fresh: None };
+    let watch = LevelWatch { levels, level, source, settled: None, unconfirmed: None };
     thread::Builder::new().name("log-level".to_owned()).spawn(move || watch.run(&hangups)).map(drop)
 }
 
 impl LevelWatch {
     fn run(mut self, hangups: &Receiver<()>) {
         loop {
-            let next_look = if self.fresh.is_some() { SETTLES_WITHIN } else { LOOK_EVERY };
-            match hangups.recv_timeout(next_look) {
-                Ok(()) => self.hang_up(),
-                Err(RecvTimeoutError::Timeout) => self.look(),
+            let wait = if self.unconfirmed.is_some() { CONFIRM_AFTER } else { READ_INTERVAL };
+            match hangups.recv_timeout(wait) {
+                Ok(()) => self.reload(),
+                Err(RecvTimeoutError::Timeout) => self.check_file(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn hang_up(&mut self) {
+    fn reload(&mut self) {
         match &self.source {
             LevelSource::Fixed(reason) => self.refuse(reason, LevelTrigger::Sighup),
             LevelSource::File(file) => {
                 let content = read(file);
-                self.act(content, LevelTrigger::Sighup);
+                self.apply(content, LevelTrigger::Sighup);
             }
         }
     }
 
-    fn look(&mut self) {
+    fn check_file(&mut self) {
         let LevelSource::File(file) = &self.source else { return };
         let content = Some(read(file));
         if content == self.settled {
-            self.fresh = None;
-        } else if content != self.fresh {
-            self.fresh = content;
-        } else if let Some(content) = self.fresh.take() {
-            self.act(content, LevelTrigger::File);
+            self.unconfirmed = None;
+        } else if content != self.unconfirmed {
+            self.unconfirmed = content;
+        } else if let Some(content) = self.unconfirmed.take() {
+            self.apply(content, LevelTrigger::File);
         }
     }
 
-    fn act(&mut self, content: FileContent, trigger: LevelTrigger) {
+    fn apply(&mut self, content: FileContent, trigger: LevelTrigger) {
         let level = content.clone().and_then(|text| level_in(&text));
         self.settled = Some(content);
-        self.fresh = None;
+        self.unconfirmed = None;
         match level {
             Err(problem) => self.refuse(&problem, trigger),
             Ok(level) if level != self.level => self.change(level, trigger),
             Ok(level) => match trigger {
                 LevelTrigger::Sighup => LogLevelUnchanged { kept: &level, trigger }.emit(),
-                // Something else has changed in it.
+                // Another key has changed.
                 LevelTrigger::File => {}
             },
         }
@@ -120,15 +118,15 @@ impl LevelWatch {
             Err(error) => return self.refuse(&error.to_string(), trigger),
         };
         let changed = LogLevelChanged { old: &self.level, new: &level, trigger };
-        // Said under the old level and, where that keeps it back, under the new one.
-        let is_told = LogLevelChanged::is_shown();
-        if is_told {
+        // Logged under the old level or, if that suppresses it, under the new one.
+        let is_logged = LogLevelChanged::is_shown();
+        if is_logged {
             changed.clone().emit();
         }
         if let Err(error) = self.levels.set(filter) {
             return self.refuse(&error.to_string(), trigger);
         }
-        if !is_told {
+        if !is_logged {
             changed.emit();
         }
         self.level = level;
@@ -139,7 +137,7 @@ impl LevelWatch {
     }
 }
 
-/// The text of the file. A configuration is a few thousand bytes; more is a wrong path.
+/// Reads the file. A configuration has a few thousand bytes; a larger file is the wrong path.
 fn read(file: &Path) -> FileContent {
     use std::io::Read as _;
     const MAX_BYTES: u64 = 1_048_576;

@@ -1,7 +1,7 @@
-//! Looks at everything a few times a second: writes the heartbeat, says when the process is ready, logs `stats`, and
-//! ends the process when there is work and nothing moves.
+//! Checks the process a few times a second: writes the heartbeat, logs readiness and `stats`, and ends the process if
+//! there is work and no progress.
 //!
-//! What a stall is, the [`Watchdog`] decides; here is only what it is shown, and what is said about it.
+//! The [`Watchdog`] decides what a stall is. The monitor gives it an [`Observation`] and logs its finding.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -22,10 +22,8 @@ use crate::observability::status::StatusSnapshot;
 use crate::observability::watchdog::{IngestPressure, Observation, Stall, Watchdog, WatchdogLimits};
 use crate::ports::Clock;
 
-/// How often the heartbeat is written.
-const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// See the module.
 pub struct Monitor<'a> {
     config: &'a Config,
     pipeline: &'a Pipeline,
@@ -35,6 +33,7 @@ pub struct Monitor<'a> {
     stats_due: Instant,
     heartbeat_due: Instant,
     watchdog: Watchdog,
+    /// Since when the in-flight budget has no room.
     paused_since: Option<Instant>,
     is_ready: bool,
     is_stopping: bool,
@@ -42,7 +41,6 @@ pub struct Monitor<'a> {
 }
 
 impl<'a> Monitor<'a> {
-    /// Looks at nothing yet.
     #[must_use]
     pub fn new(config: &'a Config, pipeline: &'a Pipeline, clock: Arc<dyn Clock>) -> Monitor<'a> {
         let now = clock.now();
@@ -66,47 +64,47 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    /// From now on nothing is a stall: the drain has a limit of its own.
+    /// From here on nothing is a stall: a drain has a limit of its own.
     pub fn stopping(&mut self) {
         self.is_stopping = true;
     }
 
-    /// One look. `Break` says why the process has to end.
-    pub fn look(&mut self) -> ControlFlow<String> {
+    /// `Break` holds the reason for which the process has to end.
+    pub fn check(&mut self) -> ControlFlow<String> {
         let now = self.clock.now();
         let status = self.pipeline.shared().status.snapshot(now);
-        // Once a look: the question goes to another thread of the client and back.
-        let outside = self.outside();
-        self.tell_ready(&status, outside, now);
-        self.tell_intake(now);
+        // Once per check: the request goes to another thread of the client and back.
+        let not_a_member = self.not_a_member();
+        self.log_readiness(&status, not_a_member, now);
+        self.log_ingest_pauses(now);
         if now >= self.stats_due {
             self.stats_due = now + Duration::from_millis(self.config.log.stats_interval_ms);
-            self.tell_stats(&status, now);
+            self.log_stats(&status, now);
             self.pipeline.summarise_clients();
         }
-        let stalled = self.stalled(&status, outside, now);
+        let stall = self.find_stall(&status, not_a_member, now);
         if now >= self.heartbeat_due {
-            self.heartbeat_due = now + HEARTBEAT_EVERY;
-            self.beat(&status, outside, stalled.as_ref());
+            self.heartbeat_due = now + HEARTBEAT_INTERVAL;
+            self.write_heartbeat(&status, not_a_member, stall.as_ref());
         }
-        match stalled {
-            Some(stall) if !self.is_stopping => ControlFlow::Break(self.tell_stalled(&stall)),
+        match stall {
+            Some(stall) if !self.is_stopping => ControlFlow::Break(self.log_stall(&stall)),
             Some(_) | None => ControlFlow::Continue(()),
         }
     }
 
-    /// The last `stats` of the process.
+    /// Logs the last `stats`, and removes the heartbeat.
     pub fn finish(&mut self) {
         let now = self.clock.now();
         let status = self.pipeline.shared().status.snapshot(now);
-        self.tell_stats(&status, now);
+        self.log_stats(&status, now);
         self.pipeline.finish_summaries();
-        // Nobody is ready or alive any more; a file that cannot be removed grows stale.
+        // A file that cannot be removed becomes stale, which probes notice.
         let _ = std::fs::remove_file(&self.config.health.file);
     }
 
-    fn tell_ready(&mut self, status: &StatusSnapshot, outside: Option<&'static str>, now: Instant) {
-        let is_ready = self.is_ready_now(status, outside);
+    fn log_readiness(&mut self, status: &StatusSnapshot, not_a_member: Option<&'static str>, now: Instant) {
+        let is_ready = self.is_ready_now(status, not_a_member);
         if is_ready == self.is_ready {
             return;
         }
@@ -115,26 +113,26 @@ impl<'a> Monitor<'a> {
             let took_ms = millis(now.saturating_duration_since(self.started));
             BecameReady { assigned: status.in_state(PartitionState::Serving).count() as u64, took_ms }.emit();
         } else {
-            BecameUnready { cause: self.unready_cause(status, outside) }.emit();
+            BecameUnready { cause: self.unready_cause(status, not_a_member) }.emit();
         }
     }
 
-    /// A spare without partitions is told of no loss when the group puts it out, so the group is asked, too.
-    fn is_ready_now(&self, status: &StatusSnapshot, outside: Option<&'static str>) -> bool {
+    /// The client reports no loss if the group removes a member without partitions, so the membership is checked, too.
+    fn is_ready_now(&self, status: &StatusSnapshot, not_a_member: Option<&'static str>) -> bool {
         let settle = Duration::from_millis(self.config.health.ready_settle_ms);
-        status.is_ready(settle) && !self.is_stopping && outside.is_none()
+        status.is_ready(settle) && !self.is_stopping && not_a_member.is_none()
     }
 
-    /// Why the process is no member of its group. Not asked of a client that is told to leave: once it has, the question
-    /// is never answered, and it has no limit.
-    fn outside(&self) -> Option<&'static str> {
+    /// Returns why the process is not a member of its group; `None` if it is, or if it is leaving. A client that has left
+    /// does not reply, and the request has no limit.
+    fn not_a_member(&self) -> Option<&'static str> {
         if self.is_stopping { None } else { self.pipeline.not_a_member() }
     }
 
-    fn unready_cause(&self, status: &StatusSnapshot, outside: Option<&'static str>) -> UnreadyCause {
+    fn unready_cause(&self, status: &StatusSnapshot, not_a_member: Option<&'static str>) -> UnreadyCause {
         if self.is_stopping {
             UnreadyCause::Stopping
-        } else if status.since_assigned.is_none() || outside.is_some() {
+        } else if status.since_assigned.is_none() || not_a_member.is_some() {
             UnreadyCause::NotJoined
         } else if status.has(PartitionState::Recovering) {
             UnreadyCause::Recovering
@@ -145,10 +143,10 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    fn tell_intake(&mut self, now: Instant) {
-        let intake = &self.pipeline.shared().in_flight;
-        let (held_bytes, limit_bytes) = (intake.held_bytes(), intake.limit_bytes());
-        match (intake.has_room(), self.paused_since) {
+    fn log_ingest_pauses(&mut self, now: Instant) {
+        let in_flight = &self.pipeline.shared().in_flight;
+        let (held_bytes, limit_bytes) = (in_flight.held_bytes(), in_flight.limit_bytes());
+        match (in_flight.has_room(), self.paused_since) {
             (false, None) => {
                 self.paused_since = Some(now);
                 IngestPaused { held_bytes, limit_bytes }.emit();
@@ -161,7 +159,7 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    fn tell_stats(&mut self, status: &StatusSnapshot, now: Instant) {
+    fn log_stats(&mut self, status: &StatusSnapshot, now: Instant) {
         let shared = self.pipeline.shared();
         let lags = shared.status.lags();
         for (partition, lag) in &lags {
@@ -181,8 +179,8 @@ impl<'a> Monitor<'a> {
         self.window.close(now, &sample).emit();
     }
 
-    fn beat(&mut self, status: &StatusSnapshot, outside: Option<&'static str>, stalled: Option<&Stall>) {
-        let is_ready = self.is_ready_now(status, outside);
+    fn write_heartbeat(&mut self, status: &StatusSnapshot, not_a_member: Option<&'static str>, stall: Option<&Stall>) {
+        let is_ready = self.is_ready_now(status, not_a_member);
         let heartbeat = Heartbeat {
             written_unix_ms: self.clock.unix_ms(),
             pid: std::process::id(),
@@ -190,12 +188,12 @@ impl<'a> Monitor<'a> {
             ready_cause: if is_ready {
                 "serving".to_owned()
             } else {
-                self.unready_cause(status, outside).code().to_owned()
+                self.unready_cause(status, not_a_member).code().to_owned()
             },
-            live: stalled.is_none(),
+            live: stall.is_none(),
             live_cause: self.phase(status),
         };
-        // Said once, not each second: a probe finds the old one stale, and nobody would know why.
+        // Logged once, not each second. A probe only finds that the old heartbeat is stale.
         let failed = heartbeat.write(&self.config.health.file).err();
         if let Some(error) = &failed
             && !self.is_heartbeat_failing
@@ -207,7 +205,12 @@ impl<'a> Monitor<'a> {
 
     // ------------------------------------------------------------------------------------------------ the watchdog
 
-    fn stalled(&mut self, status: &StatusSnapshot, outside: Option<&'static str>, now: Instant) -> Option<Stall> {
+    fn find_stall(
+        &mut self,
+        status: &StatusSnapshot,
+        not_a_member: Option<&'static str>,
+        now: Instant,
+    ) -> Option<Stall> {
         let source = self.pipeline.source_phase().read();
         let (step, since) = self.pipeline.commit_phase().get();
         let commit_step = (step != CommitStep::Idle)
@@ -217,15 +220,15 @@ impl<'a> Monitor<'a> {
             since_consumer_ran: now.saturating_duration_since(source.last_turn),
             consumer_phase: source.phase.name(),
             ingest: if self.pipeline.shared().takes_records() { IngestPressure::Open } else { IngestPressure::Full },
-            not_member: outside,
+            not_member: not_a_member,
             commit_step,
         };
         self.watchdog.check(&seen, now)
     }
 
-    fn tell_stalled(&self, stall: &Stall) -> String {
-        let place = stall.partition.zip(stall.offset);
-        let key = place.and_then(|(partition, offset)| self.pipeline.shared().status.key_at(partition, offset));
+    fn log_stall(&self, stall: &Stall) -> String {
+        let event = stall.partition.zip(stall.offset);
+        let key = event.and_then(|(partition, offset)| self.pipeline.shared().status.key_at(partition, offset));
         let key = key.and_then(|key| self.pipeline.shared().keys.show(&key));
         let (phase, stalled_ms) = (stall.phase, millis(stall.duration));
         ProgressStalled {
@@ -248,7 +251,7 @@ impl<'a> Monitor<'a> {
     fn phase(&self, status: &StatusSnapshot) -> String {
         let source = self.pipeline.source_phase().read().phase;
         let (step, _) = self.pipeline.commit_phase().get();
-        let what = if self.is_stopping {
+        let process = if self.is_stopping {
             ProcessPhase::Stopping
         } else if status.since_assigned.is_none() {
             ProcessPhase::Joining
@@ -259,11 +262,11 @@ impl<'a> Monitor<'a> {
         } else {
             ProcessPhase::Serving
         };
-        format!("{}, consumer {}, committer {step:?}", what.code(), source.name())
+        format!("{}, consumer {}, committer {step:?}", process.code(), source.name())
     }
 }
 
-/// Resident memory of this process, in bytes; 0 where the system does not tell.
+/// Resident memory of this process, in bytes; 0 if it is unknown.
 fn resident_bytes() -> u64 {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return 0 };
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

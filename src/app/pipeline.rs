@@ -313,7 +313,7 @@ impl PortBuilder<'_> {
                 stall_limit: ReaderSettings::stall_limit_for(Duration::from_millis(kafka.transaction_timeout_ms)),
             },
             context: self.context(ClientRole::Reader),
-            budget: Arc::clone(&self.shared.state_memory),
+            state_memory: Arc::clone(&self.shared.state_memory),
             ownership: Arc::clone(&self.ownership),
             clock: Arc::clone(&self.shared.clock),
             status: Arc::clone(&self.shared.status),

@@ -1,5 +1,5 @@
-//! Recovers partitions on a few threads, each with readers of its own: partitions that are ready serve while others
-//! are still being read.
+//! Recovers partitions on a few threads, each with readers of its own. A recovered partition serves while others are
+//! still being read.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -24,23 +24,24 @@ use crate::observability::status::{RecoveryAt, Status};
 use crate::ports::{Clock, Recoveries, RecoveryReply};
 use crate::record::{Epoch, Partition, Position, Record};
 
-/// A read that stands still for longer is reported as blocked.
+/// A read without progress for longer is reported as blocked.
 const BLOCKED_AFTER: Duration = Duration::from_secs(2);
-/// How often a read that goes on, or one that is blocked, is reported.
+/// How often the progress of a read, or that it is blocked, is reported.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
-/// How often clients may call back while there is nothing to recover: errors, and the refresh of access tokens.
+/// How often the clients are polled while there is nothing to recover, for errors and the refresh of access tokens.
 const IDLE_POLL: Duration = Duration::from_secs(1);
-/// Threads whose clients look for the group's coordinator before there is a partition. The others are for many at a time.
+/// Threads that build their clients at once, so that these find the group's coordinator before the first partition.
+/// Further threads are needed only for many partitions at a time.
 const READY_THREADS: usize = 4;
 
-/// What the threads share.
+/// What the recovery threads share.
 pub(super) struct RecoveryParts<E: Entity> {
     pub(super) entity: Arc<E>,
     pub(super) settings: RecoverySettings,
     pub(super) readers: ReaderClientSettings,
     pub(super) reader_settings: ReaderSettings,
     pub(super) context: ReportingContext,
-    pub(super) budget: Arc<Budget>,
+    pub(super) state_memory: Arc<Budget>,
     pub(super) ownership: Arc<Ownership>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) status: Arc<Status>,
@@ -52,14 +53,15 @@ struct RecoveryRequest {
     reply: RecoveryReply,
 }
 
-/// The threads, as the ingest actor commands them. Dropped, it lets them end.
+/// The recovery threads, as the ingest actor commands them. They end when this is dropped.
 pub(super) struct RecoveryThreads {
-    // Bounded by the partitions that are owned: one request for each at a time.
+    // Bounded by the owned partitions: each has at most one request at a time.
     requests: Sender<RecoveryRequest>,
 }
 
 impl RecoveryThreads {
-    /// Starts `count` threads. The first few build their clients at once, the others when a partition comes to them.
+    /// Starts `count` threads. The first [`READY_THREADS`] build their clients at once, the others with their first
+    /// partition.
     pub(super) fn start<E: Entity>(parts: RecoveryParts<E>, count: usize) -> io::Result<RecoveryThreads> {
         let (requests, inbox) = unbounded();
         let parts = Arc::new(parts);
@@ -73,7 +75,7 @@ impl RecoveryThreads {
 
 impl Recoveries for RecoveryThreads {
     fn begin(&self, partition: Partition, epoch: Epoch, reply: RecoveryReply) {
-        // The threads end only with this sender.
+        // The receivers exist as long as this sender.
         let _ = self.requests.send(RecoveryRequest { partition, epoch, reply });
     }
 }
@@ -81,7 +83,7 @@ impl Recoveries for RecoveryThreads {
 fn work<E: Entity>(parts: &RecoveryParts<E>, inbox: &Receiver<RecoveryRequest>, index: usize) {
     let mut clients = None;
     if index < READY_THREADS {
-        // Whatever is wrong is told with the first partition.
+        // An error is reported by the first recovery, which builds the clients again.
         clients = ReaderClients::new(&parts.readers, &parts.context).ok();
     }
     loop {
@@ -101,7 +103,7 @@ fn work<E: Entity>(parts: &RecoveryParts<E>, inbox: &Receiver<RecoveryRequest>, 
         }
         let result = recover_one(parts, &mut clients, partition, epoch);
         if result.is_err() {
-            // Whatever was wrong with it, the next partition starts with fresh clients.
+            // The clients may be the cause of the failure.
             clients = None;
         }
         reply(result);
@@ -119,21 +121,22 @@ fn recover_one<E: Entity>(
         None => clients.insert(ReaderClients::new(&parts.readers, &parts.context)?),
     };
     let reports = RefCell::new(Reports::new(parts, partition));
-    let mut tell = |told: ReportedEnd| reports.borrow_mut().hear(&told);
+    let mut report = |progress: ReportedEnd| reports.borrow_mut().report(&progress);
     let reader = KafkaPartitionReader::new(
         clients,
         &parts.reader_settings,
         (partition, epoch),
         Arc::clone(&parts.ownership),
         Arc::clone(&parts.clock),
-        &mut tell,
+        &mut report,
     );
-    let recovery = Recovery::new(Arc::clone(&parts.entity), partition, epoch, parts.settings.clone(), &parts.budget);
+    let recovery =
+        Recovery::new(Arc::clone(&parts.entity), partition, epoch, parts.settings.clone(), &parts.state_memory);
     recover(recovery, &mut CountingReader { reader, reports: &reports })
 }
 
-/// Counts the steps of a recovery: questions answered, and records passed. The reader itself reports only reads that last,
-/// and a recovery can be made of many short ones.
+/// Counts the steps of a recovery: requests answered, and offsets passed. The reader itself reports only long reads, and a
+/// recovery can consist of many short ones.
 struct CountingReader<'a, R> {
     reader: R,
     reports: &'a RefCell<Reports<'a>>,
@@ -141,15 +144,15 @@ struct CountingReader<'a, R> {
 
 impl<R: PartitionReader> PartitionReader for CountingReader<'_, R> {
     fn committed(&mut self) -> Result<Option<Committed>, ReadFailure> {
-        let answer = self.reader.committed()?;
-        self.reports.borrow_mut().answered();
-        Ok(answer)
+        let response = self.reader.committed()?;
+        self.reports.borrow_mut().responded();
+        Ok(response)
     }
 
     fn bounds(&mut self, topic: Topic) -> Result<LogBounds, ReadFailure> {
-        let answer = self.reader.bounds(topic)?;
-        self.reports.borrow_mut().answered();
-        Ok(answer)
+        let response = self.reader.bounds(topic)?;
+        self.reports.borrow_mut().responded();
+        Ok(response)
     }
 
     fn read(
@@ -166,19 +169,19 @@ impl<R: PartitionReader> PartitionReader for CountingReader<'_, R> {
     }
 }
 
-/// Tells of one attempt at a recovery: the board at once, the log not too often.
+/// Reports one attempt at a recovery: each step to the status, progress at intervals to the log.
 struct Reports<'a> {
     partition: Partition,
-    /// What was answered and passed, without the read under way.
+    /// Requests answered and offsets passed, without those of the current read.
     steps: u64,
-    /// Where the read under way began.
+    /// Start of the current read.
     from: Position,
     at: RecoveryAt,
     clock: &'a dyn Clock,
     status: &'a Status,
     settings: &'a ReaderSettings,
     began: Instant,
-    told: Instant,
+    last_logged: Instant,
 }
 
 impl<'a> Reports<'a> {
@@ -194,54 +197,54 @@ impl<'a> Reports<'a> {
             status: &parts.status,
             settings: &parts.reader_settings,
             began: now,
-            told: now,
+            last_logged: now,
         }
     }
 
-    fn answered(&mut self) {
+    fn responded(&mut self) {
         self.steps += 1;
-        self.tell_board(self.steps);
+        self.update_status(self.steps);
     }
 
     fn begins(&mut self, topic: Topic, from: Position, until: Position) {
         self.from = from;
         self.at = RecoveryAt::Reading { topic, position: from, until };
-        self.tell_board(self.steps);
+        self.update_status(self.steps);
     }
 
     fn passed(&mut self, from: Position, until: Position) {
         self.steps += until.distance_from(from);
-        self.tell_board(self.steps);
+        self.update_status(self.steps);
     }
 
-    fn tell_board(&self, steps: u64) {
+    fn update_status(&self, steps: u64) {
         self.status.recovery_at(self.partition, self.at, steps, self.clock.now());
     }
 
-    fn hear(&mut self, told: &ReportedEnd) {
-        match told {
-            ReportedEnd::Reading(of) => self.hear_of_read(of),
+    fn report(&mut self, progress: &ReportedEnd) {
+        match progress {
+            ReportedEnd::Reading(of) => self.report_read(of),
             ReportedEnd::OffsetHeldBack(waited) => {
-                if *waited >= BLOCKED_AFTER && self.is_time_to_tell(ReadState::Blocked) {
-                    self.tell_blocked(&self.settings.input, None, *waited);
+                if *waited >= BLOCKED_AFTER && self.is_log_due(ReadState::Blocked) {
+                    self.log_blocked(&self.settings.input, None, *waited);
                 }
             }
         }
     }
 
-    fn hear_of_read(&mut self, of: &ReadProgress) {
-        let state = if of.stalled >= BLOCKED_AFTER { ReadState::Blocked } else { ReadState::GoesOn };
+    fn report_read(&mut self, of: &ReadProgress) {
+        let state = if of.stalled >= BLOCKED_AFTER { ReadState::Blocked } else { ReadState::Progressing };
         self.at = RecoveryAt::Reading { topic: of.topic, position: of.position, until: of.until };
-        self.tell_board(self.steps + of.position.distance_from(self.from));
-        if !self.is_time_to_tell(state) {
+        self.update_status(self.steps + of.position.distance_from(self.from));
+        if !self.is_log_due(state) {
             return;
         }
         let (partition, position, until) = (of.partition.0, of.position.0, of.until.0);
         match state {
             ReadState::Blocked => {
-                self.tell_blocked(topic_name(self.settings, of.topic), Some((position, until)), of.stalled);
+                self.log_blocked(topic_name(self.settings, of.topic), Some((position, until)), of.stalled);
             }
-            ReadState::GoesOn => {
+            ReadState::Progressing => {
                 let elapsed_ms = millis(self.clock.now().saturating_duration_since(self.began));
                 let percent = (position.max(0) * 100).checked_div(until).map_or(100, |percent| percent.clamp(0, 100));
                 let percent = u64::try_from(percent).unwrap_or(0);
@@ -251,24 +254,24 @@ impl<'a> Reports<'a> {
         }
     }
 
-    /// Not too often; but that a recovery is blocked is told as soon as it is.
-    fn is_time_to_tell(&mut self, state: ReadState) -> bool {
+    /// A block is logged as soon as it is found, everything else at intervals.
+    fn is_log_due(&mut self, state: ReadState) -> bool {
         let now = self.clock.now();
-        let is_first = state == ReadState::Blocked && self.told == self.began;
-        let is_due = is_first || now.saturating_duration_since(self.told) >= REPORT_EVERY;
+        let is_first = state == ReadState::Blocked && self.last_logged == self.began;
+        let is_due = is_first || now.saturating_duration_since(self.last_logged) >= REPORT_EVERY;
         if is_due {
-            self.told = now;
+            self.last_logged = now;
         }
         is_due
     }
 
-    /// `stretch` is where reading stands and has to get; `None` while the committed offset is waited for.
-    fn tell_blocked(&self, topic: &str, stretch: Option<(i64, i64)>, waited: Duration) {
+    /// `range` is the current and the final position; `None` while the committed offset is awaited.
+    fn log_blocked(&self, topic: &str, range: Option<(i64, i64)>, waited: Duration) {
         RecoveryBlocked {
             partition: self.partition.0,
             topic,
-            position: stretch.map(|(position, _)| position),
-            until: stretch.map(|(_, until)| until),
+            position: range.map(|(position, _)| position),
+            until: range.map(|(_, until)| until),
             waited_ms: millis(waited),
             limit_ms: millis(self.settings.stall_limit),
         }
@@ -276,10 +279,9 @@ impl<'a> Reports<'a> {
     }
 }
 
-/// Whether a recovery moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReadState {
-    GoesOn,
+    Progressing,
     Blocked,
 }
 

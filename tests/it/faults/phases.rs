@@ -309,7 +309,7 @@ impl Scene {
             if !busy.is_empty() {
                 self.kafka.produce(&self.names.input, busy);
             }
-            match monitor.look() {
+            match monitor.check() {
                 ControlFlow::Break(error) => Some(error),
                 ControlFlow::Continue(()) => None,
             }

@@ -1,0 +1,134 @@
+//! Maps each reason for which `run` ends to its exit code and its error text.
+
+use crate::engine::commit::StopReason;
+use crate::engine::recovery::RecoveryRefusal;
+use crate::engine::recovery::driver::ReadFailure;
+use crate::exit_code::ExitCode;
+use crate::kafka::admin::preflight::StartRefusal;
+use crate::observability::log_events::{LogEvent, ProcessFailed};
+use crate::ports::SourceFailure;
+use crate::runtime::StopCause;
+
+/// Why the process ends, other than by a signal.
+#[derive(Debug)]
+pub(super) struct RunFailure {
+    pub(super) exit: ExitCode,
+    pub(super) error: String,
+}
+
+impl RunFailure {
+    pub(super) fn new(exit: ExitCode, error: impl Into<String>) -> RunFailure {
+        RunFailure { exit, error: error.into() }
+    }
+
+    /// A bug. The next owner repeats what is not committed, so ending at once loses nothing.
+    pub(super) fn panicked() -> RunFailure {
+        RunFailure::new(ExitCode::Unexpected, "a thread panicked; report the line before this one, it is a bug")
+    }
+
+    pub(super) fn no_thread(error: &std::io::Error) -> RunFailure {
+        RunFailure::new(ExitCode::Unexpected, format!("no thread can be started: {error}"))
+    }
+
+    pub(super) fn channel_closed() -> RunFailure {
+        RunFailure::new(ExitCode::Unexpected, "the control loop lost its channel")
+    }
+
+    pub(super) fn event(&self) -> ProcessFailed<'_> {
+        ProcessFailed { exit_code: i32::from(self.exit.code()), exit_name: self.exit.name(), error: &self.error }
+    }
+
+    pub(super) fn log(&self) {
+        self.event().emit();
+    }
+}
+
+impl From<&StartRefusal> for RunFailure {
+    fn from(refusal: &StartRefusal) -> RunFailure {
+        let exit = match refusal {
+            StartRefusal::BrokersUnreachable { .. } | StartRefusal::Broker { .. } => ExitCode::KafkaUnavailable,
+            StartRefusal::InputMissing { .. }
+            | StartRefusal::OutputMissing { .. }
+            | StartRefusal::InputCompacted { .. }
+            | StartRefusal::StateNotCompacted { .. }
+            | StartRefusal::DlqCompacted { .. }
+            | StartRefusal::PartitionsDiffer { .. }
+            | StartRefusal::TombstonesTooShort { .. }
+            | StartRefusal::RecordsTooSmall { .. }
+            | StartRefusal::Unchecked { .. }
+            | StartRefusal::Interrupted { .. } => ExitCode::TopicsRefused,
+        };
+        RunFailure::new(exit, refusal.to_string())
+    }
+}
+
+impl From<&StopCause> for RunFailure {
+    fn from(cause: &StopCause) -> RunFailure {
+        match cause {
+            StopCause::Commit(reason) => commit_failure(reason),
+            StopCause::Refused(refusal) => {
+                let exit = match refusal {
+                    RecoveryRefusal::StateTooLarge { .. } => ExitCode::StateTooLarge,
+                    RecoveryRefusal::Expired { .. } => ExitCode::EventsExpired,
+                    RecoveryRefusal::ForeignState { .. }
+                    | RecoveryRefusal::OtherGroup { .. }
+                    | RecoveryRefusal::Recreated { .. } => ExitCode::TopicsRefused,
+                };
+                RunFailure::new(exit, refusal.to_string())
+            }
+            StopCause::Unreadable(failure) => {
+                let exit = match failure {
+                    ReadFailure::Hanging { .. } => ExitCode::HangingTransaction,
+                    ReadFailure::Cancelled | ReadFailure::Denied(_) | ReadFailure::Kafka(_) => {
+                        ExitCode::KafkaUnavailable
+                    }
+                };
+                RunFailure::new(exit, failure.to_string())
+            }
+            StopCause::Source(failure) => {
+                let exit = match failure {
+                    SourceFailure::InstanceReplaced(_) => ExitCode::DuplicateInstance,
+                    SourceFailure::PartitionsChanged { .. } | SourceFailure::Recreated { .. } => {
+                        ExitCode::TopicsRefused
+                    }
+                    SourceFailure::OrderBroken { .. } => ExitCode::GuaranteeBroken,
+                    SourceFailure::Fatal(_) => ExitCode::KafkaUnavailable,
+                };
+                RunFailure::new(exit, failure.to_string())
+            }
+            StopCause::StateTooLarge { held_bytes, limit_bytes } => RunFailure::new(
+                ExitCode::StateTooLarge,
+                format!(
+                    "the entities take {held_bytes} bytes, limits.max_state_bytes is {limit_bytes}; raise it, or run more pods"
+                ),
+            ),
+        }
+    }
+}
+
+fn commit_failure(reason: &StopReason) -> RunFailure {
+    match reason {
+        StopReason::DuplicateInstance(cause) => RunFailure::new(
+            ExitCode::DuplicateInstance,
+            format!("another process uses this instance name ({cause}); give each process its own kafka.instance_name"),
+        ),
+        StopReason::Refused { cause, record } => {
+            let which = match record {
+                Some((partition, offset)) => format!("the outcome of partition {partition}, offset {offset}"),
+                None => "the records of a transaction".to_owned(),
+            };
+            let remedy = "check the permissions and the size limits of the state and the DLQ topic";
+            RunFailure::new(ExitCode::WriteRefused, format!("the brokers refuse {which}: {cause}; {remedy}"))
+        }
+        StopReason::TimedOutTooOften(cause) => RunFailure::new(
+            ExitCode::Stalled,
+            format!(
+                "one transaction after another timed out ({cause}); check the brokers, or raise kafka.transaction_timeout_ms"
+            ),
+        ),
+        StopReason::ProducerFatal(cause) => {
+            RunFailure::new(ExitCode::KafkaUnavailable, format!("the producer cannot continue: {cause}"))
+        }
+        StopReason::OrderBroken(broken) => RunFailure::new(ExitCode::GuaranteeBroken, broken.to_string()),
+    }
+}

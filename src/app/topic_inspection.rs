@@ -1,0 +1,108 @@
+//! Runs the preflight checks of the topics on a thread of their own, so that the control loop receives signals
+//! meanwhile.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use std::{io, thread};
+
+use crate::app::SystemClock;
+use crate::config::Config;
+use crate::kafka::admin::access::ClientMessages;
+use crate::kafka::admin::preflight::{StartRefusal, StartWarning};
+use crate::kafka::admin::topics::{TopicInspector, Topics};
+use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
+use crate::observability::log_events::{
+    LogEvent, PreflightCheck, PreflightRefused, PreflightUnchecked, TopicAwaited, TopicCreated, TopicsChecked, millis,
+};
+
+/// How often it is logged that the topics are still awaited.
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
+
+pub(super) type InspectionResult = Result<Topics, StartRefusal>;
+
+/// Ends the inspection early.
+pub(super) struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    pub(super) fn interrupt(self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Starts the inspection. Every request of it has a limit, so `done` is called in any case.
+///
+/// # Errors
+/// The thread cannot be started.
+pub(super) fn start(
+    config: &Config,
+    clock: SystemClock,
+    events: Arc<dyn ClientEvents>,
+    done: impl FnOnce(InspectionResult) + Send + 'static,
+) -> io::Result<Interrupt> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let interrupt = Interrupt(Arc::clone(&interrupted));
+    let config = config.clone();
+    let run = move || done(inspect(&config, &clock, events, &interrupted));
+    thread::Builder::new().name("topics".to_owned()).spawn(run)?;
+    Ok(interrupt)
+}
+
+fn inspect(
+    config: &Config,
+    clock: &SystemClock,
+    events: Arc<dyn ClientEvents>,
+    interrupted: &AtomicBool,
+) -> InspectionResult {
+    let messages = ClientMessages::on_the_way_to(events);
+    let context = ReportingContext::new(config, ClientRole::Admin, Arc::clone(&messages) as Arc<dyn ClientEvents>);
+    let inspector = TopicInspector::new(config, &context, clock)?;
+    let mut next_log = Duration::ZERO;
+    let mut result = inspector.inspect(&mut |waiting| {
+        if waiting.waited >= next_log {
+            next_log = waiting.waited + LOG_INTERVAL;
+            TopicAwaited {
+                topic: &waiting.topic,
+                cause: &cause_of_wait(waiting.cause.as_deref(), &messages),
+                waited_ms: millis(waiting.waited),
+                limit_ms: millis(waiting.limit),
+            }
+            .emit();
+        }
+        if interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    if let Err(StartRefusal::BrokersUnreachable { cause, .. }) = &mut result {
+        // The request's own error is only that no response came.
+        *cause = messages.last().unwrap_or_else(|| cause.clone());
+    }
+    result
+}
+
+/// Returns the client's last error if the brokers do not respond.
+fn cause_of_wait(unreachable: Option<&str>, messages: &ClientMessages) -> String {
+    match unreachable {
+        Some(cause) => messages.last().unwrap_or_else(|| cause.to_owned()),
+        None => "the topic does not exist".to_owned(),
+    }
+}
+
+pub(super) fn log(result: &InspectionResult, took: Duration) {
+    match result {
+        Ok(topics) => {
+            let (partitions, replication) = (topics.partitions, topics.replication);
+            for topic in &topics.created {
+                TopicCreated { topic, partitions, replication }.emit();
+            }
+            for StartWarning::Unchecked { topic, command } in &topics.warnings {
+                PreflightUnchecked { check: PreflightCheck::ConfigurationReadable, topic, acl: command }.emit();
+            }
+            TopicsChecked { partitions, took_ms: millis(took) }.emit();
+        }
+        Err(refusal) => {
+            if let Some(check) = refusal.check() {
+                PreflightRefused { check, problem: &refusal.to_string() }.emit();
+            }
+        }
+    }
+}
