@@ -1,4 +1,4 @@
-//! What tests and the tools `demo` and `produce` need: the reference model, the workload generator, and the fakes.
+//! Support for tests and for the tools `demo` and `produce`: reference model, workload generator, in-memory fakes.
 
 pub mod memory;
 pub mod reference;

@@ -1,12 +1,13 @@
-//! Owns a second opinion: what the whole contract says about a stream of events, and whether an outcome agrees.
+//! Owns the reference model: a second implementation of the whole contract, and a checker that compares outcomes with it.
 //!
-//! [`Model`] judges every record of the input and knows what the state topic and the DLQ topic must hold;
-//! [`check()`] compares that with what a `read_committed` reader saw, and says every difference in a sentence. It is slow
-//! and straightforward: one map, one record after the other, every rule written where it is used.
+//! [`Model`] processes every record of the input and computes the expected content of the state topic and the DLQ topic.
+//! [`check()`] compares that content with the records that a `read_committed` reader saw, and describes each difference
+//! in a sentence. The model is slow and straightforward: one map, one record at a time, every rule written where it is
+//! used.
 //!
-//! Architecture invariant: nothing of `service`, and no JSON library, is used here. A mistake that both the service
-//! and its judge inherit from shared code would go unseen, so the rules, the reader of JSON, the dates and the text of
-//! numbers are written a second time on purpose. Only the names of the reasons are shared.
+//! Architecture invariant: the model uses nothing of `service`, and no JSON library. If both used the same code, a
+//! mistake in it would go undetected. So the rules, the JSON parser, the dates and the text of numbers are implemented
+//! a second time on purpose. Only the names of the reasons are shared.
 
 pub mod check;
 mod json;
@@ -21,35 +22,32 @@ pub use crate::testing::reference::model::{LiveSnapshot, Model, ModelSnapshot, M
 pub use crate::testing::reference::rules::ModelViolation;
 pub use crate::testing::reference::text::number_text;
 
-/// One header as it stands in a record; the value may be null.
+/// Name and value of a record header; `None` is a null value.
 pub type HeaderOf = (String, Option<Vec<u8>>);
 
-/// A record of any of the three topics, with everything that a reader is given.
+/// A record of the input, state or DLQ topic, as a consumer receives it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TopicRecord {
-    /// Partition.
     pub partition: i32,
-    /// Offset in the partition.
     pub offset: i64,
-    /// Milliseconds since 1970; `None` where the record has none.
+    /// Milliseconds since 1970; `None` if the record has no timestamp.
     pub timestamp_ms: Option<i64>,
-    /// The key; `None` where it is null.
+    /// `None` is a null key.
     pub key: Option<Vec<u8>>,
-    /// The value; `None` where it is null.
+    /// `None` is a null value.
     pub value: Option<Vec<u8>>,
-    /// The headers in order.
     pub headers: Vec<HeaderOf>,
 }
 
 impl TopicRecord {
-    /// The last header of this name; `None` where there is none, `Some(None)` where its value is null.
+    /// Returns the last header of this name: `None` if there is no such header, `Some(None)` if its value is null.
     #[must_use]
     pub fn last_header(&self, name: &str) -> Option<Option<&[u8]>> {
         self.headers.iter().rev().find(|(found, _)| found == name).map(|(_, value)| value.as_deref())
     }
 }
 
-/// Bytes for a sentence: as text where they are short UTF-8, cut at 300 characters, else escaped.
+/// Bytes as a message quotes them: as text if they are UTF-8, else escaped; at most 300 bytes.
 struct ShownBytes<'a>(Option<&'a [u8]>);
 
 impl fmt::Display for ShownBytes<'_> {

@@ -1,12 +1,11 @@
-//! Generates streams of events: realistic, lifecycle-aware, wrong on purpose now and then, the same for the same seed.
+//! Generates reproducible streams of realistic events, some of them invalid on purpose.
 //!
-//! `steward produce`, `steward demo`, the tests and the benchmarks draw from here. Every event says what it was meant
-//! to be ([`EventKind`]), and so what the contract must make of it. The generator keeps track of which ids exist, so
-//! that a valid event is valid and a `not_found` is one, provided that the events reach the input in order, and that
-//! nothing else does.
+//! `steward produce`, `steward demo`, the tests and the benchmarks use it. Every event has an [`EventKind`], which
+//! determines its outcome under the contract. The generator tracks which ids exist, so that a valid event is valid and a
+//! `not_found` event is rejected. This requires that the input holds these events only, in order.
 //!
-//! Architecture invariant: no clock, no partition and no Kafka. A seed gives the same bytes on every machine, so no
-//! hash map is iterated and no platform's `powf` is asked.
+//! Architecture invariant: no clock, no partition and no Kafka. A seed gives the same bytes on every machine, so the
+//! generator iterates no hash map and does not use the platform's `powf`.
 
 mod draft;
 mod faults;
@@ -15,32 +14,31 @@ mod kinds;
 mod text;
 
 use crate::testing::workload::draft::EventDraft;
-use crate::testing::workload::faults::{DraftedEvent, Forge};
+use crate::testing::workload::faults::{DraftedEvent, InvalidEvents};
 use crate::testing::workload::keys::{Keys, Random, Weighted};
 pub use crate::testing::workload::kinds::{InvalidKind, OddKind, UnknownKind};
 
 use crate::entity::Reason;
 
-/// The most ids that a workload may have: they are kept in memory, 12 bytes each.
+/// The greatest number of ids of a workload. They are kept in memory, 12 bytes each.
 pub const MAX_KEYS: u32 = 100_000_000;
-/// The largest id of the contract, 2^53 - 1.
+/// The greatest id of the contract, 2^53 - 1.
 const MAX_ID: u64 = 9_007_199_254_740_991;
 /// The end of the year 9999, in milliseconds since 1970.
 const LATEST_MS: i64 = 253_402_300_799_999;
 
-/// What to generate.
+/// The parameters of a stream of events.
 #[derive(Debug, Clone)]
 pub struct Workload {
-    /// Same seed and same parameters, same bytes.
+    /// The same seed and parameters give the same bytes.
     pub seed: u64,
-    /// How many events.
+    /// Number of events.
     pub events: u64,
-    /// How many ids there are at most.
+    /// Greatest number of ids.
     pub keys: u32,
-    /// The smallest of the ids.
+    /// The smallest id.
     pub first_id: u64,
-    /// How unequal the ids are: their popularity falls with the rank to this power. 0 makes them all alike, 10 is the
-    /// most.
+    /// The frequency of an id falls with its rank to this power, 0 to 10. With 0 all ids are equally frequent.
     pub zipf_exponent: f64,
     /// Share of creations among the valid events, in proportion to the other two.
     pub creates: f64,
@@ -50,20 +48,20 @@ pub struct Workload {
     pub deletes: f64,
     /// Share of events that break the contract, 0 to 1.
     pub invalid_share: f64,
-    /// How often each kind of them is drawn, in proportion to the others.
+    /// Relative frequency of each invalid kind.
     pub invalid_weights: Vec<(InvalidKind, u32)>,
     /// Share of events that are valid but unusual, 0 to 1.
     pub odd_share: f64,
-    /// How often each kind of them is drawn, in proportion to the others.
+    /// Relative frequency of each odd kind.
     pub odd_weights: Vec<(OddKind, u32)>,
     /// Share of events that carry a `traceparent` header, 0 to 1.
     pub traced_share: f64,
     /// The service's `limits.max_payload_bytes`, which some events reach or exceed.
     pub max_payload_bytes: u64,
-    /// Timestamp of the first event, in milliseconds since 1970. Events that are older than the topic's `retention.ms`
-    /// are deleted by the broker at once, so whoever produces for real starts with the present.
+    /// Timestamp of the first event, in milliseconds since 1970. A broker deletes events that are older than the topic's
+    /// `retention.ms` at once, so `steward produce` uses recent timestamps.
     pub start_timestamp_ms: i64,
-    /// Milliseconds from one event's timestamp to the next, on average.
+    /// Average difference between the timestamps of two consecutive events, in milliseconds.
     pub interval_ms: u64,
 }
 
@@ -91,65 +89,40 @@ impl Default for Workload {
     }
 }
 
-/// Parameters that make no sense.
+/// Why parameters are refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum WorkloadError {
-    /// There must be ids, but not too many to remember.
     #[error("a workload has 1 to {MAX_KEYS} keys, not {0}")]
     Keys(u32),
-    /// The ids and as many spare ones, which are never created, must be ids.
+    /// Besides the ids, the generator needs as many spare ids that are never created.
     #[error("the first id is {first_id}, which leaves less than twice {keys} ids up to {MAX_ID}; choose a smaller one")]
-    FirstId {
-        /// As given.
-        first_id: u64,
-        /// As given.
-        keys: u32,
-    },
-    /// Not between 0 and 10.
+    FirstId { first_id: u64, keys: u32 },
     #[error("the Zipf exponent is 0 (all keys alike) to 10, not {0}")]
     ZipfExponent(f64),
-    /// A negative or infinite share.
     #[error("the share of {name} must be a number of at least 0, not {value}")]
-    Share {
-        /// Which share.
-        name: &'static str,
-        /// As given.
-        value: f64,
-    },
-    /// All three are 0.
+    Share { name: &'static str, value: f64 },
     #[error("the shares of creates, updates and deletes are all 0; give one of them a share")]
     NoShares,
-    /// More than everything.
     #[error("the shares of invalid and odd events add up to {0}; together they are at most 1")]
     TooManySpecial(f64),
-    /// More than everything.
     #[error("the share of traced events is 0 to 1, not {0}")]
     TracedShare(f64),
-    /// A share, but nothing to draw.
     #[error("{0} events have a share, but no kind of them has a weight; give one a weight or set the share to 0")]
     NoWeights(&'static str),
-    /// Too small to hold an event, or too large for any broker.
     #[error("the payload limit is 1,024 to 16,777,216 bytes, not {0}")]
     MaxPayloadBytes(u64),
-    /// Kafka's clients refuse negative timestamps, the contract those beyond the year 9999.
+    /// Kafka's clients refuse negative timestamps. The contract rejects timestamps after the year 9999.
     #[error(
         "timestamps from {start_timestamp_ms} on, {interval_ms} ms apart, leave the years 1970 to 9999 within {events} events"
     )]
-    Timestamps {
-        /// As given.
-        start_timestamp_ms: i64,
-        /// As given.
-        interval_ms: u64,
-        /// As given.
-        events: u64,
-    },
+    Timestamps { start_timestamp_ms: i64, interval_ms: u64, events: u64 },
 }
 
 impl Workload {
     /// Checks the parameters, and starts the stream.
     ///
     /// # Errors
-    /// The first parameter that makes no sense.
+    /// Names the first wrong parameter.
     pub fn generate(&self) -> Result<Events, WorkloadError> {
         self.validate()?;
         let total = self.creates + self.updates + self.deletes;
@@ -170,10 +143,10 @@ impl Workload {
         })
     }
 
-    /// Whether [`Workload::generate`] would start.
+    /// Checks the parameters.
     ///
     /// # Errors
-    /// The first parameter that makes no sense.
+    /// Names the first wrong parameter.
     pub fn validate(&self) -> Result<(), WorkloadError> {
         if self.keys == 0 || self.keys > MAX_KEYS {
             return Err(WorkloadError::Keys(self.keys));
@@ -216,8 +189,8 @@ impl Workload {
             return Err(WorkloadError::MaxPayloadBytes(self.max_payload_bytes));
         }
         let longest_ms = u128::from(self.events) * 2 * u128::from(self.interval_ms);
-        let room_ms = u128::try_from(LATEST_MS - self.start_timestamp_ms.clamp(0, LATEST_MS)).unwrap_or(0);
-        if self.start_timestamp_ms < 0 || self.start_timestamp_ms > LATEST_MS || longest_ms > room_ms {
+        let available_ms = u128::try_from(LATEST_MS - self.start_timestamp_ms.clamp(0, LATEST_MS)).unwrap_or(0);
+        if self.start_timestamp_ms < 0 || self.start_timestamp_ms > LATEST_MS || longest_ms > available_ms {
             let (start_timestamp_ms, interval_ms) = (self.start_timestamp_ms, self.interval_ms);
             return Err(WorkloadError::Timestamps { start_timestamp_ms, interval_ms, events: self.events });
         }
@@ -225,23 +198,20 @@ impl Workload {
     }
 }
 
-/// What a generated event was meant to be.
+/// The kind of a generated event, which determines its outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EventKind {
-    /// A valid creation.
     Created,
-    /// A valid update.
     Updated,
-    /// A valid deletion.
     Deleted,
     /// Valid, but unusual.
     Odd(OddKind),
-    /// To be rejected.
+    /// Must be rejected.
     Invalid(InvalidKind),
 }
 
 impl EventKind {
-    /// The reason with which the event must be rejected; `None` where it must be applied.
+    /// Returns the reason for which the event must be rejected; `None` if it must be applied.
     #[must_use]
     pub fn reason(self) -> Option<Reason> {
         match self {
@@ -260,9 +230,7 @@ pub struct GeneratedEvent {
     pub value: Option<Vec<u8>>,
     /// Milliseconds since 1970.
     pub timestamp_ms: i64,
-    /// In order.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// What it was meant to be.
     pub kind: EventKind,
 }
 
@@ -285,7 +253,7 @@ pub struct Events {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Wish {
+enum PreferredEvent {
     Create,
     Update,
 }
@@ -325,50 +293,51 @@ impl Events {
     fn valid(&mut self) -> (EventKind, DraftedEvent) {
         let at = self.random.unit();
         if at < self.delete_below
-            && let Some(live) = self.keys.mortal(&mut self.random)
+            && let Some(live) = self.keys.any_live(&mut self.random)
         {
             self.keys.delete(live);
             return (EventKind::Deleted, DraftedEvent::new(live.id, &EventDraft::deleted(live.id)));
         }
-        let wish = if at < self.create_below { Wish::Create } else { Wish::Update };
-        let (kind, id, draft) = self.creation_or_update(wish);
+        let preferred = if at < self.create_below { PreferredEvent::Create } else { PreferredEvent::Update };
+        let (kind, id, draft) = self.creation_or_update(preferred);
         (kind, DraftedEvent::new(id, &draft))
     }
 
-    /// What is wished for, if some id is absent or exists, as it takes; else the other.
-    fn creation_or_update(&mut self, wish: Wish) -> (EventKind, u64, EventDraft) {
+    /// Returns the preferred event if an id exists for it: an absent id for a creation, a live id for an update. Otherwise
+    /// returns the other one.
+    fn creation_or_update(&mut self, preferred: PreferredEvent) -> (EventKind, u64, EventDraft) {
         let random = &mut self.random;
         let live = self.keys.popular(random);
-        let absent = self.keys.absent(random).filter(|_| wish == Wish::Create || live.is_none());
+        let absent = self.keys.absent(random).filter(|_| preferred == PreferredEvent::Create || live.is_none());
         match (absent, live) {
             (Some(absent), _) => {
                 self.keys.create(absent);
                 (EventKind::Created, absent.id, EventDraft::created(absent.id, random))
             }
             (None, Some(live)) => (EventKind::Updated, live.id, EventDraft::updated(live.id, random)),
-            (None, None) => unreachable!("each of the ids, of which there is at least one, is absent or live"),
+            (None, None) => unreachable!("there is at least one id, and each is absent or live"),
         }
     }
 
     fn invalid(&mut self) -> Option<(EventKind, DraftedEvent)> {
         let kind = self.invalid_kinds.draw(&mut self.random)?;
         let (keys, max_payload_bytes) = (&self.keys, self.max_payload_bytes);
-        let event = Forge { keys, random: &mut self.random, max_payload_bytes }.invalid(kind)?;
+        let event = InvalidEvents { keys, random: &mut self.random, max_payload_bytes }.invalid(kind)?;
         Some((EventKind::Invalid(kind), event))
     }
 
     fn odd(&mut self) -> Option<(EventKind, DraftedEvent)> {
         let kind = self.odd_kinds.draw(&mut self.random)?;
         let (id, draft) = if kind == OddKind::DeletionWithJunk {
-            let live = self.keys.mortal(&mut self.random)?;
+            let live = self.keys.any_live(&mut self.random)?;
             self.keys.delete(live);
             (live.id, EventDraft::deleted(live.id))
         } else if kind == OddKind::NothingChanges {
             let live = self.keys.popular(&mut self.random)?;
             (live.id, EventDraft::nothing_updated(live.id))
         } else {
-            let wish = if self.random.below(2) == 0 { Wish::Create } else { Wish::Update };
-            let (_, id, draft) = self.creation_or_update(wish);
+            let preferred = if self.random.below(2) == 0 { PreferredEvent::Create } else { PreferredEvent::Update };
+            let (_, id, draft) = self.creation_or_update(preferred);
             (id, draft)
         };
         let value = faults::odd(kind, draft, self.max_payload_bytes);

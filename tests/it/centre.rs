@@ -49,7 +49,7 @@ fn a_name_twice_anywhere_in_a_known_field_is_malformed() {
     ] {
         let sent = Sent::event("1", &value);
         let verdict =
-            Model::new(MAX_PAYLOAD_BYTES).judge(0, 0, sent.key.as_deref(), sent.value.as_deref(), sent.timestamp_ms);
+            Model::new(MAX_PAYLOAD_BYTES).process(0, 0, sent.key.as_deref(), sent.value.as_deref(), sent.timestamp_ms);
         assert_eq!(verdict.reason(), Some(reason), "{value}");
         agree(&[sent]).unwrap_or_else(|disagreement| panic!("{disagreement}"));
     }
@@ -65,7 +65,7 @@ fn the_streams_reach_every_verdict() {
         let mut model = Model::new(MAX_PAYLOAD_BYTES);
         for (offset, sent) in (0..).zip(&stream) {
             let verdict =
-                model.judge(sent.partition, offset, sent.key.as_deref(), sent.value.as_deref(), sent.timestamp_ms);
+                model.process(sent.partition, offset, sent.key.as_deref(), sent.value.as_deref(), sent.timestamp_ms);
             let name = match &verdict {
                 ModelVerdict::Applied(Some(_)) => "applied",
                 ModelVerdict::Applied(None) => "deleted",
@@ -97,7 +97,7 @@ fn agree(stream: &[Sent]) -> Result<(), TestCaseError> {
     let mut states: HashMap<(i32, Vec<u8>), State> = HashMap::new();
     for (offset, sent) in (0..).zip(stream) {
         let (key, value) = (sent.key.as_deref(), sent.value.as_deref());
-        let expected = model.judge(sent.partition, offset, key, value, sent.timestamp_ms);
+        let expected = model.process(sent.partition, offset, key, value, sent.timestamp_ms);
         let entity = (sent.partition, key.unwrap_or_default().to_vec());
         let record =
             Record { offset: Offset(offset), timestamp_ms: sent.timestamp_ms, key, value, headers: Headers::EMPTY };

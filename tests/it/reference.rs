@@ -55,7 +55,7 @@ fn a_service_can_be_created_again_after_its_deletion() {
 fn the_same_key_in_another_partition_is_another_entity() {
     let mut model = Model::new(1000);
     for partition in [0, 1] {
-        let verdict = model.judge(partition, 7, Some(b"42"), Some(CREATED.as_bytes()), Some(NEW_YEAR_MS));
+        let verdict = model.process(partition, 7, Some(b"42"), Some(CREATED.as_bytes()), Some(NEW_YEAR_MS));
         assert_eq!(verdict, applied(CREATED_STATE));
     }
     assert_eq!(model.state().len(), 2);
@@ -79,7 +79,7 @@ fn the_first_rule_broken_names_the_reason() {
     let mut judge = |key: Option<&str>, value: Option<&str>| {
         offset += 1;
         let (key, value) = (key.map(str::as_bytes), value.map(str::as_bytes));
-        match model.judge(0, offset, key, value, None) {
+        match model.process(0, offset, key, value, None) {
             ModelVerdict::Applied(_) => None,
             ModelVerdict::Rejected { reason, .. } => Some(reason),
         }
@@ -147,7 +147,7 @@ fn json_is_read_strictly() {
         assert_eq!(Story::new().tell(value), rejected(Reason::MalformedJson), "{value}");
     }
     for bytes in [b"{\"a\":\"\xff\"}".as_slice(), b"{\"a\":\"\xed\xa0\x80\"}", b"{\"\xc0\x80\":1}"] {
-        let verdict = Model::new(1000).judge(0, 0, Some(b"42"), Some(bytes), Some(0));
+        let verdict = Model::new(1000).process(0, 0, Some(b"42"), Some(bytes), Some(0));
         assert_eq!(verdict, rejected(Reason::MalformedJson), "{}", bytes.escape_ascii());
     }
     let object = [
@@ -390,7 +390,7 @@ fn any_json_is_judged_like_by_another_reader() {
         let is_object = serde_json::from_slice::<&serde_json::value::RawValue>(&bytes)
             .is_ok_and(|raw| raw.get().trim_start().starts_with('{'));
         let expected = if is_object { Reason::UnknownEventType } else { Reason::MalformedJson };
-        let verdict = Model::new(1000).judge(0, 0, Some(b"1"), Some(&bytes), Some(0));
+        let verdict = Model::new(1000).process(0, 0, Some(b"1"), Some(&bytes), Some(0));
         prop_assert_eq!(verdict, rejected(expected), "{}", bytes.escape_ascii());
         Ok(())
     });
@@ -419,9 +419,9 @@ fn any_float_is_written_like_by_another_writer() {
 fn offsets_that_do_not_rise_are_refused() {
     let refused = std::panic::catch_unwind(|| {
         let mut model = Model::new(1000);
-        model.judge(0, 5, None, None, None);
-        model.judge(1, 5, None, None, None);
-        model.judge(0, 5, None, None, None);
+        model.process(0, 5, None, None, None);
+        model.process(1, 5, None, None, None);
+        model.process(0, 5, None, None, None);
     });
     assert!(refused.is_err());
 }
@@ -445,7 +445,7 @@ impl Story {
 
     fn tell_key(&mut self, key: &str, value: &str) -> ModelVerdict {
         let at_ms = self.timestamp.then_some(self.at_ms);
-        let verdict = self.model.judge(0, self.offset, Some(key.as_bytes()), Some(value.as_bytes()), at_ms);
+        let verdict = self.model.process(0, self.offset, Some(key.as_bytes()), Some(value.as_bytes()), at_ms);
         self.offset += 1;
         verdict
     }

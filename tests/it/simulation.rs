@@ -437,7 +437,7 @@ impl World {
             let timestamp_ms = (event.timestamp_ms != -1).then_some(event.timestamp_ms);
             let record = MemoryRecord { timestamp_ms, key: event.key, value: event.value, headers };
             let offset = self.kafka.append(Topic::Input, partition, record.clone());
-            self.model.judge_record(&topic_record(
+            self.model.process_record(&topic_record(
                 partition,
                 &StoredRecord {
                     offset,

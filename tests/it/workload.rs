@@ -174,7 +174,7 @@ fn events(workload: &Workload) -> Vec<GeneratedEvent> {
 fn assert_judged_as_meant(workload: &Workload) {
     let mut model = Model::new(workload.max_payload_bytes);
     for (offset, event) in (0..).zip(workload.generate().expect("the parameters make sense")) {
-        let verdict = model.judge(0, offset, event.key.as_deref(), event.value.as_deref(), Some(event.timestamp_ms));
+        let verdict = model.process(0, offset, event.key.as_deref(), event.value.as_deref(), Some(event.timestamp_ms));
         let (reason, violations) = match verdict {
             ModelVerdict::Applied(_) => (None, Vec::new()),
             ModelVerdict::Rejected { reason, violations } => (Some(reason), violations),

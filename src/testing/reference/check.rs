@@ -1,8 +1,7 @@
-//! Compares what a `read_committed` reader saw with what the [`Model`] says, and names every difference.
+//! Compares the records that a `read_committed` reader saw with the [`Model`], and reports every difference.
 //!
-//! Nothing is sampled and nothing is excused: each entity, each record of the state topic, each DLQ record and each
-//! committed offset is looked at. The headers' names are spelled out here a second time, so that a slip in the shared
-//! list is found too.
+//! The check is complete, not sampled: it covers each entity, each record of the state topic, each DLQ record and each
+//! committed position. Header names are written out a second time here, so that a typo in the shared list is found.
 
 mod difference;
 mod dlq;
@@ -14,33 +13,33 @@ pub use crate::testing::reference::check::difference::{Difference, Fault};
 
 use crate::testing::reference::{Model, TopicRecord};
 
-/// What only the caller knows about the run.
+/// Names that only the caller knows.
 #[derive(Debug, Clone)]
 pub struct Expectation {
-    /// The input topic's name, as `steward-source-topic` must say it.
+    /// The input topic: the required value of `steward-source-topic`.
     pub topic: String,
-    /// The consumer group's name, as `steward-group` must say it.
+    /// The consumer group: the required value of `steward-group`.
     pub group: String,
 }
 
-/// What a `read_committed` reader saw after the input was worked off.
+/// What a `read_committed` reader saw after the service had processed the whole input.
 #[derive(Debug, Clone, Default)]
 pub struct SeenRecords {
-    /// The state topic, from its beginning, in the order of each partition. What compaction took away may be missing;
-    /// the newest record of each key, tombstones included, may not.
+    /// The state topic from its beginning, each partition in order. Records that compaction removed may be missing, but
+    /// not the newest record of a key, tombstones included.
     pub state: Vec<TopicRecord>,
-    /// The DLQ topic, from its beginning, in the order of each partition.
+    /// The DLQ topic from its beginning, each partition in order.
     pub dlq_records: Vec<TopicRecord>,
-    /// The group's committed position by partition of the input; missing where nothing was committed.
+    /// The group's committed position by input partition. A partition without a committed position is missing.
     pub committed: BTreeMap<i32, i64>,
-    /// The end of the log by partition of the input.
+    /// The log end offset by input partition.
     pub ends: BTreeMap<i32, i64>,
 }
 
-/// Every difference between what was seen and what the model says; empty where the contract was kept.
+/// Returns every difference between the seen records and the model; empty if the contract was kept.
 ///
-/// Each record of the state topic is compared with the history of its entity where the model keeps it
-/// ([`Model::keeping_history`]); else only the newest of each key, and that the source offsets rise.
+/// If the model keeps history ([`Model::keeping_history`]), each record of the state topic is compared with the history
+/// of its entity. Otherwise only the newest record of each key is compared, and the source offsets must rise.
 #[must_use]
 pub fn check(model: &Model, expected: &Expectation, seen: &SeenRecords) -> Vec<Difference> {
     let mut differences = state::check(model, expected, &seen.state);
@@ -68,7 +67,8 @@ fn check_positions(model: &Model, seen: &SeenRecords) -> Vec<Difference> {
     differences
 }
 
-/// A header's value as decimal digits; `None` where it is missing or anything else, a sign or a leading zero included.
+/// Parses a header's value as decimal digits. Returns `None` if the header is missing or has another form, for example a
+/// plus sign or a leading zero.
 fn decimal(record: &TopicRecord, name: &str) -> Option<i64> {
     let text = std::str::from_utf8(record.last_header(name)??).ok()?;
     text.parse().ok().filter(|number: &i64| number.to_string() == text)

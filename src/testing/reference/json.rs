@@ -1,22 +1,20 @@
-//! Reads JSON strictly by RFC 8259, and keeps what the rules ask about.
+//! Parses JSON strictly by RFC 8259, and keeps the details that the rules need.
 //!
-//! Names and strings remember whether one of their `\u` escapes was no scalar value, numbers keep their text, and a
-//! name that occurs twice is kept twice: whether any of that matters depends on the field, which the reader does not
-//! know.
+//! Names and strings record whether one of their `\u` escapes was no scalar value. Numbers keep their text. A name that
+//! occurs twice is kept twice. Whether a detail matters depends on the field, so the rules decide, not the parser.
 
 /// Levels of arrays and objects that a value may have, the outermost included.
 const MAX_DEPTH: u32 = 127;
 
-/// The value is not one JSON text. Where and why is nobody's business: the contract has one reason for it all.
+/// The value is not one JSON text. Place and cause are not kept, because the contract has one reason for all causes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// Any JSON value.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ModelJson {
     Null,
     Bool,
-    /// The number's own text.
+    /// The number as it was written.
     Number(String),
     Text(Text),
     Array(Vec<ModelJson>),
@@ -26,14 +24,13 @@ pub(super) enum ModelJson {
 /// A string or a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Text {
-    /// Its characters.
     Whole(String),
-    /// Some `\u` escape in it is half of a surrogate pair, so it has no characters.
+    /// A `\u` escape in the string is half of a surrogate pair, so the string has no characters.
     Broken,
 }
 
 impl Text {
-    /// Whether these are exactly the characters of `name`, however they were escaped.
+    /// Returns whether the unescaped characters equal `name`.
     pub(super) fn is(&self, name: &str) -> bool {
         match self {
             Text::Whole(characters) => characters == name,
@@ -43,8 +40,8 @@ impl Text {
 }
 
 impl ModelJson {
-    /// Whether anything in the value, at any depth, is a number beyond a 64-bit float, an escape without a meaning, or
-    /// an object with a name twice.
+    /// Returns whether the value contains, at any depth, a number beyond a 64-bit float, half of a surrogate pair, or an
+    /// object with a repeated name.
     pub(super) fn is_meaningless(&self) -> bool {
         match self {
             ModelJson::Null | ModelJson::Bool => false,
@@ -59,12 +56,12 @@ impl ModelJson {
     }
 }
 
-/// The nearest 64-bit float, infinite where the number lies beyond.
+/// Returns the nearest 64-bit float, which is infinite if the number is out of range.
 pub(super) fn as_float(number: &str) -> f64 {
-    number.parse().expect("the grammar of JSON's numbers is part of that of Rust's floats")
+    number.parse().expect("each JSON number is a valid Rust float")
 }
 
-/// Reads exactly one value, with white space around it and nothing else.
+/// Parses exactly one value, which only white space may surround.
 pub(super) fn read(bytes: &[u8]) -> Result<ModelJson, Malformed> {
     let text = std::str::from_utf8(bytes).map_err(|_| Malformed)?;
     let mut reader = JsonParser { rest: text };
@@ -173,8 +170,8 @@ impl JsonParser<'_> {
         }
     }
 
-    /// What follows `\u`: four hexadecimal digits, and where they are a leading surrogate its trailing one. `None`
-    /// where there is no such pair; then only the first escape has been read.
+    /// Parses the rest of a `\u` escape: four hexadecimal digits, and the trailing surrogate if they are a leading one.
+    /// Returns `None` for half of a surrogate pair; then only the first escape has been consumed.
     fn escaped(&mut self) -> Result<Option<char>, Malformed> {
         let first = self.four_digits()?;
         if !(0xd800..0xdc00).contains(&first) {
@@ -217,13 +214,13 @@ impl JsonParser<'_> {
         Ok(all[..all.len() - self.rest.len()].to_owned())
     }
 
-    /// At least one.
+    /// Parses at least one digit.
     fn digits(&mut self) -> Result<(), Malformed> {
-        let behind = self.rest.trim_start_matches(|character: char| character.is_ascii_digit());
-        if behind.len() == self.rest.len() {
+        let rest = self.rest.trim_start_matches(|character: char| character.is_ascii_digit());
+        if rest.len() == self.rest.len() {
             return Err(Malformed);
         }
-        self.rest = behind;
+        self.rest = rest;
         Ok(())
     }
 
@@ -239,8 +236,8 @@ impl JsonParser<'_> {
 
     fn take(&mut self, expected: &str) -> bool {
         match self.rest.strip_prefix(expected) {
-            Some(behind) => {
-                self.rest = behind;
+            Some(rest) => {
+                self.rest = rest;
                 true
             }
             None => false,

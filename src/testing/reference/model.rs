@@ -1,4 +1,4 @@
-//! Keeps one entity per partition and key, and applies what the rules let pass, one record after the other.
+//! Keeps one entity per partition and key, and applies the events that pass the rules, one record at a time.
 
 use std::collections::BTreeMap;
 
@@ -12,22 +12,22 @@ use crate::testing::reference::{HeaderOf, ModelViolation, TopicRecord};
 /// An entity is a key in a partition.
 pub(super) type EntityKey = (i32, Vec<u8>);
 
-/// What becomes of one event.
+/// The required outcome of one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelVerdict {
-    /// It is applied; the state topic's value after it, `None` for a tombstone.
+    /// The event is applied. Holds the value for the state topic; `None` for a tombstone.
     Applied(Option<Vec<u8>>),
-    /// It goes to the DLQ topic.
+    /// The event goes to the DLQ topic.
     Rejected {
-        /// The first rule broken.
+        /// The first rule that the event breaks.
         reason: Reason,
-        /// What `steward-detail` lists for [`Reason::InvalidEvent`], in the order of the fields; else empty.
+        /// The violations that `steward-detail` lists for [`Reason::InvalidEvent`], in field order; else empty.
         violations: Vec<ModelViolation>,
     },
 }
 
 impl ModelVerdict {
-    /// Why the event was not applied; `None` where it was.
+    /// Returns why the event was rejected; `None` if it was applied.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         match self {
@@ -37,40 +37,39 @@ impl ModelVerdict {
     }
 }
 
-/// What an entity is after one of its events.
+/// The state of an entity after one of its events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelSnapshot {
-    /// The state topic's value; `None` for a tombstone.
+    /// The value for the state topic; `None` for a tombstone.
     pub value: Option<Vec<u8>>,
-    /// The input offset of that event.
+    /// The input offset of the event.
     pub newest_offset: i64,
-    /// That event's `traceparent` header.
+    /// The event's `traceparent` header.
     pub traceparent: Option<Vec<u8>>,
-    /// That event's `tracestate` header.
+    /// The event's `tracestate` header.
     pub tracestate: Option<Vec<u8>>,
 }
 
 /// An entity that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveSnapshot {
-    /// The state topic's value.
     pub value: Vec<u8>,
-    /// The input offset of the newest event that it contains.
+    /// The input offset of the newest event that the value contains.
     pub newest_offset: i64,
 }
 
 /// An event that the DLQ topic must hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
-    /// The event as it stands in the input.
+    /// The event, as the input holds it.
     pub record: TopicRecord,
-    /// The first rule broken.
+    /// The first rule that the event breaks.
     pub reason: Reason,
     /// As in [`ModelVerdict::Rejected`].
     pub violations: Vec<ModelViolation>,
 }
 
-/// Whether a [`Model`] remembers what each entity was after each event.
+/// Whether a [`Model`] keeps the state of each entity after each event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum History {
     Kept,
@@ -89,20 +88,20 @@ struct ModelEntity {
     updated_ms: i64,
 }
 
-/// The whole service as a map: give it the input, ask it what the outputs must be.
+/// The whole service as a map: computes the required outputs from the input.
 #[derive(Debug, Clone)]
 pub struct Model {
     max_payload_bytes: u64,
     history: History,
     live: BTreeMap<EntityKey, ModelEntity>,
-    /// Per entity its snapshots in the order of its events; the last alone where history is not kept.
+    /// The snapshots of each entity in the order of its events; only the last one if history is not kept.
     snapshots: BTreeMap<EntityKey, Vec<ModelSnapshot>>,
     rejections: Vec<Rejected>,
     last_offsets: BTreeMap<i32, i64>,
 }
 
 impl Model {
-    /// A model that remembers each entity's newest snapshot alone; enough to check final contents.
+    /// Makes a model that keeps only the newest snapshot of each entity, which suffices to check final contents.
     #[must_use]
     pub fn new(max_payload_bytes: u64) -> Model {
         Model {
@@ -115,18 +114,18 @@ impl Model {
         }
     }
 
-    /// A model that remembers every snapshot (some 300 bytes an event), so that every record of the state topic can
-    /// be checked.
+    /// Makes a model that keeps every snapshot (about 300 bytes per event), so that every record of the state topic can be
+    /// checked.
     #[must_use]
     pub fn keeping_history(max_payload_bytes: u64) -> Model {
         Model { history: History::Kept, ..Model::new(max_payload_bytes) }
     }
 
-    /// Judges a record without headers. See [`Model::judge_record`].
+    /// Processes a record without headers. See [`Model::process_record`].
     ///
     /// # Panics
-    /// When the offset does not rise within its partition.
-    pub fn judge(
+    /// If the offset does not rise within its partition.
+    pub fn process(
         &mut self,
         partition: i32,
         offset: i64,
@@ -135,14 +134,14 @@ impl Model {
         timestamp_ms: Option<i64>,
     ) -> ModelVerdict {
         let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
-        self.judge_record(&TopicRecord { partition, offset, timestamp_ms, key, value, headers: Vec::new() })
+        self.process_record(&TopicRecord { partition, offset, timestamp_ms, key, value, headers: Vec::new() })
     }
 
-    /// Judges the next record of a partition, and remembers the outcome. Offsets may have gaps.
+    /// Processes the next record of a partition, and keeps the outcome. Offsets may have gaps.
     ///
     /// # Panics
-    /// When the offset does not rise within its partition.
-    pub fn judge_record(&mut self, record: &TopicRecord) -> ModelVerdict {
+    /// If the offset does not rise within its partition.
+    pub fn process_record(&mut self, record: &TopicRecord) -> ModelVerdict {
         let last = self.last_offsets.insert(record.partition, record.offset);
         assert!(last < Some(record.offset), "offsets of one partition only rise: {last:?} then {}", record.offset);
         match self.decide(record) {
@@ -154,7 +153,7 @@ impl Model {
         }
     }
 
-    /// The entities that exist, by partition and key.
+    /// Returns the entities that exist, by partition and key.
     #[must_use]
     pub fn state(&self) -> BTreeMap<(i32, Vec<u8>), LiveSnapshot> {
         let live = self.newest().filter_map(|(key, newest)| {
@@ -164,25 +163,25 @@ impl Model {
         live.collect()
     }
 
-    /// The entities that were deleted and not created again: the offset of the deletion, by partition and key.
+    /// Returns the offsets of the deletions of entities that were not created again, by partition and key.
     #[must_use]
     pub fn tombstones(&self) -> BTreeMap<(i32, Vec<u8>), i64> {
         let deleted = self.newest().filter(|(_, newest)| newest.value.is_none());
         deleted.map(|(key, newest)| (key.clone(), newest.newest_offset)).collect()
     }
 
-    /// Every entity that was ever heard of with its newest snapshot, tombstones included.
+    /// Returns the newest snapshot of every entity, tombstones included.
     pub fn newest(&self) -> impl Iterator<Item = (&(i32, Vec<u8>), &ModelSnapshot)> {
         self.snapshots.iter().filter_map(|(key, snapshots)| Some((key, snapshots.last()?)))
     }
 
-    /// The newest snapshot of one entity; `None` where nothing was ever applied to it.
+    /// Returns the newest snapshot of one entity; `None` if no event was ever applied to it.
     #[must_use]
     pub fn newest_of(&self, partition: i32, key: &[u8]) -> Option<&ModelSnapshot> {
         self.snapshots.get(&(partition, key.to_vec()))?.last()
     }
 
-    /// Every snapshot of one entity, in the order of its events; `None` where history is not kept.
+    /// Returns every snapshot of one entity, in the order of its events; `None` if history is not kept.
     #[must_use]
     pub fn history_of(&self, partition: i32, key: &[u8]) -> Option<&[ModelSnapshot]> {
         match self.history {
@@ -191,13 +190,13 @@ impl Model {
         }
     }
 
-    /// The events that the DLQ topic must hold, in the order in which they were judged.
+    /// Returns the events that the DLQ topic must hold, in the order in which they were processed.
     #[must_use]
     pub fn rejections(&self) -> &[Rejected] {
         &self.rejections
     }
 
-    /// The offset of the last record judged, by partition.
+    /// Returns the offset of the last processed record, by partition.
     #[must_use]
     pub fn last_offsets(&self) -> &BTreeMap<i32, i64> {
         &self.last_offsets
@@ -210,7 +209,7 @@ impl Model {
         if value.len() as u64 > self.max_payload_bytes {
             return Err(because(Reason::PayloadTooLarge));
         }
-        let event = rules::judge_value(value, record.timestamp_ms)?;
+        let event = rules::parse_value(value, record.timestamp_ms)?;
         if *key != event.id.to_string().into_bytes() {
             return Err(because(Reason::KeyIdMismatch));
         }
@@ -244,7 +243,7 @@ fn last_of(headers: &[HeaderOf], name: &str) -> Option<Vec<u8>> {
     headers.iter().rev().find(|(found, _)| found == name)?.1.clone()
 }
 
-/// What the entity is after the event; `None` is absent.
+/// Returns the entity after the event; `None` is absent.
 fn apply(before: Option<&ModelEntity>, event: rules::ModelEvent) -> Result<Option<ModelEntity>, Reason> {
     let at_ms = event.at_ms;
     match (before, event.what) {

@@ -1,4 +1,4 @@
-//! Judges one value: is it JSON, which event is it, which rules does it break.
+//! Parses one value: whether it is JSON, which event it holds, and which rules it breaks.
 
 use crate::entity::Reason;
 use crate::testing::reference::json::{
@@ -6,31 +6,29 @@ use crate::testing::reference::json::{
 };
 use crate::testing::reference::text::{EARLIEST_MS, LATEST_MS};
 
-/// The largest id, 2^53 - 1.
+/// The greatest id, 2^53 - 1.
 const MAX_ID: u64 = 9_007_199_254_740_991;
-/// Characters that a name may have.
 const MAX_NAME_CHARACTERS: usize = 64;
-/// Characters that a description may have.
 const MAX_DESCRIPTION_CHARACTERS: usize = 255;
 
-/// One rule that an event breaks: `steward-detail` of `invalid_event` lists them.
+/// A rule that an event breaks, as `steward-detail` of `invalid_event` lists it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModelViolation {
-    /// The field, or `timestamp` for the record's.
+    /// The name of the field; `timestamp` is the timestamp of the record.
     pub field: &'static str,
     /// `required`, `type`, `length`, `blank`, `range` or `timestamp`.
     pub code: &'static str,
 }
 
-/// Why a value is refused before anybody asks what the entity is.
+/// Why a value is rejected, whatever the state of its entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ModelRejection {
     pub(super) reason: Reason,
-    /// Only for `invalid_event`.
+    /// Empty except for `invalid_event`.
     pub(super) violations: Vec<ModelViolation>,
 }
 
-/// An event that breaks no rule on its fields.
+/// An event whose fields break no rule.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ModelEvent {
     pub(super) id: u64,
@@ -45,7 +43,6 @@ pub(super) enum What {
     Deleted,
 }
 
-/// The three types of event.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum EventType {
     Created,
@@ -64,8 +61,8 @@ impl EventType {
     }
 }
 
-/// Applies every rule that needs neither the key nor the entity.
-pub(super) fn judge_value(value: &[u8], timestamp_ms: Option<i64>) -> Result<ModelEvent, ModelRejection> {
+/// Checks every rule that needs neither the key nor the entity.
+pub(super) fn parse_value(value: &[u8], timestamp_ms: Option<i64>) -> Result<ModelEvent, ModelRejection> {
     let Ok(ModelJson::Object(fields)) = json::read(value) else { return Err(because(Reason::MalformedJson)) };
 
     let event_type = known(&fields, "eventType")?;
@@ -121,7 +118,7 @@ fn because(reason: Reason) -> ModelRejection {
     ModelRejection { reason, violations: Vec::new() }
 }
 
-/// The value of a known field, null counting as absent.
+/// Returns the value of a known field. Null counts as absent.
 fn known<'a>(fields: &'a [(Text, ModelJson)], name: &str) -> Result<Option<&'a ModelJson>, ModelRejection> {
     let found: Vec<&ModelJson> = fields.iter().filter(|(field, _)| field.is(name)).map(|(_, value)| value).collect();
     if found.len() > 1 || found.iter().any(|value| value.is_meaningless()) {

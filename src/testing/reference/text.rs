@@ -1,11 +1,11 @@
-//! Writes down what a snapshot holds: strings, numbers and times, each in its one form.
+//! Renders the strings, numbers and times of a snapshot, each in its one valid form.
 
-/// The earliest time that has a form: 0000-01-01T00:00:00.000Z, in milliseconds since 1970.
+/// The earliest time that can be rendered: 0000-01-01T00:00:00.000Z, in milliseconds since 1970.
 pub(super) const EARLIEST_MS: i64 = -62_167_219_200_000;
-/// The latest time that has a form: 9999-12-31T23:59:59.999Z, in milliseconds since 1970.
+/// The latest time that can be rendered: 9999-12-31T23:59:59.999Z, in milliseconds since 1970.
 pub(super) const LATEST_MS: i64 = 253_402_300_799_999;
 
-/// A string in quotes; only control characters below the space, `"` and `\` are escaped.
+/// Returns a string in quotes. Only control characters below the space, `"` and `\` are escaped.
 pub(super) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for character in text.chars() {
@@ -25,10 +25,10 @@ pub(super) fn quoted(text: &str) -> String {
     out
 }
 
-/// The shortest decimal that reads back as the same float, without a fraction where there is none.
+/// Returns the shortest decimal that parses to the same float, without an empty fraction.
 ///
-/// Plain digits while the point stands within 16 digits and not more than 4 zeros follow it, else an exponent with its
-/// sign: `120`, `0.5`, `1000000000000000`, `1e+16`, `1e-6`. Minus zero is `0`.
+/// The text has plain digits if the decimal point is within 16 digits and at most 4 zeros follow it. Otherwise it has an
+/// exponent with a sign. Examples: `120`, `0.5`, `1000000000000000`, `1e+16`, `1e-6`. Minus zero is `0`.
 #[must_use]
 pub fn number_text(number: f64) -> String {
     if number == 0.0 {
@@ -39,8 +39,8 @@ pub fn number_text(number: f64) -> String {
     let exponent: i32 = exponent.parse().expect("`{:e}` writes the exponent in decimal");
     let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
     let digits = mantissa.replace('.', "");
-    let length = i32::try_from(digits.len()).expect("at most 17 digits tell floats apart");
-    // How many of the digits stand before the point.
+    let length = i32::try_from(digits.len()).expect("a float has at most 17 significant digits");
+    // The number of digits before the decimal point.
     let point = exponent + 1;
     let text = if (1..=16).contains(&point) && point >= length {
         digits.clone() + &zeros(point - length)
@@ -55,8 +55,8 @@ pub fn number_text(number: f64) -> String {
     format!("{sign}{text}")
 }
 
-/// The shortest digits that read back the same, those nearest to the number where several are as short, the even ones
-/// where two are as near: 873383816278703.25 has `.2`, not `.3`.
+/// Returns the shortest digits that parse to the same float. Of several equally short ones, the nearest to the number; of
+/// two equally near ones, the even one: 873383816278703.25 has `.2`, not `.3`.
 fn shortest(number: f64) -> String {
     let some_shortest = format!("{number:e}");
     let digits = some_shortest.split('e').next().unwrap_or_default().chars().filter(char::is_ascii_digit).count();
@@ -68,9 +68,9 @@ fn zeros(count: i32) -> String {
     "0".repeat(usize::try_from(count).unwrap_or(0))
 }
 
-/// RFC 3339 in UTC with milliseconds, of a time between [`EARLIEST_MS`] and [`LATEST_MS`].
+/// Renders RFC 3339 in UTC with milliseconds, for a time between [`EARLIEST_MS`] and [`LATEST_MS`].
 pub(super) fn time_text(unix_ms: i64) -> String {
-    assert!((EARLIEST_MS..=LATEST_MS).contains(&unix_ms), "times outside of the years 0 to 9999 are refused before");
+    assert!((EARLIEST_MS..=LATEST_MS).contains(&unix_ms), "events outside of the years 0 to 9999 are rejected");
     const DAY_MS: i64 = 86_400_000;
     let mut days = (unix_ms - EARLIEST_MS) / DAY_MS;
     let within_day = (unix_ms - EARLIEST_MS) % DAY_MS;

@@ -1,4 +1,4 @@
-//! An event's object while it is put together: members of raw JSON, in order, possibly wrong on purpose.
+//! The JSON object of an event under construction: members of raw JSON, in order, possibly invalid on purpose.
 
 use crate::testing::workload::keys::Random;
 use crate::testing::workload::text::{Offer, RawJson};
@@ -28,7 +28,7 @@ impl EventDraft {
         EventDraft { members }
     }
 
-    /// Most updates are of the price.
+    /// Makes an update. Most updates change the price.
     pub(super) fn updated(id: u64, random: &mut Random) -> EventDraft {
         let offer = Offer::draw(random);
         let mut members = Vec::with_capacity(8);
@@ -55,7 +55,7 @@ impl EventDraft {
         EventDraft { members }
     }
 
-    /// An update that names its id alone.
+    /// Makes an update without any field but the id.
     pub(super) fn nothing_updated(id: u64) -> EventDraft {
         EventDraft::deleted(id).set("eventType", UPDATED)
     }
@@ -64,7 +64,7 @@ impl EventDraft {
         self.members.iter().any(|(_, value)| value == CREATED)
     }
 
-    /// Gives a member this value, at its place or else at the end.
+    /// Replaces the value of a member, or adds the member at the end.
     pub(super) fn set(mut self, name: &'static str, value: impl Into<RawJson>) -> EventDraft {
         match self.members.iter_mut().find(|(found, _)| *found == name) {
             Some((_, old)) => *old = value.into(),
@@ -73,7 +73,7 @@ impl EventDraft {
         self
     }
 
-    /// Adds a member at the end, whether or not there is one of the name.
+    /// Adds a member at the end, even if the name exists already.
     pub(super) fn add(mut self, name: &'static str, value: impl Into<RawJson>) -> EventDraft {
         self.members.push((name, value.into()));
         self
@@ -84,7 +84,7 @@ impl EventDraft {
         self
     }
 
-    /// Writes a member's name in another way, escapes included.
+    /// Replaces the text of a member's name, for example by an escaped form.
     pub(super) fn rename(mut self, name: &str, raw: &'static str) -> EventDraft {
         for (found, _) in self.members.iter_mut().filter(|(found, _)| *found == name) {
             *found = raw;
@@ -101,7 +101,7 @@ impl EventDraft {
         self.render_with("", ":")
     }
 
-    /// `space` goes around everything, `colon` stands between name and value.
+    /// Renders the object with `space` around every token, and `colon` between name and value.
     pub(super) fn render_with(&self, space: &str, colon: &str) -> Vec<u8> {
         let mut out = Vec::with_capacity(256);
         let mut write = |text: &str| out.extend_from_slice(text.as_bytes());

@@ -1,4 +1,4 @@
-//! Makes one event wrong in one way, or odd in one way.
+//! Makes an event invalid in one way, or odd in one way.
 
 use crate::testing::workload::draft::EventDraft;
 use crate::testing::workload::keys::{Keys, Random};
@@ -12,12 +12,12 @@ const TOO_LATE_MS: i64 = 253_402_300_800_000;
 /// 2^53.
 const TOO_LARGE_ID: &str = "9007199254740992";
 
-/// A record to be, less its headers.
+/// A record without its headers.
 #[derive(Debug)]
 pub(super) struct DraftedEvent {
     pub(super) key: Option<Vec<u8>>,
     pub(super) value: Option<Vec<u8>>,
-    /// `None` where the workload's own time is to be used.
+    /// `None` if the record gets the workload's current timestamp.
     pub(super) timestamp_ms: Option<i64>,
 }
 
@@ -31,7 +31,7 @@ impl DraftedEvent {
     }
 }
 
-/// What an event is made of before it is made wrong or odd; it would be valid.
+/// A valid event, before it is made invalid.
 struct Base {
     id: u64,
     draft: EventDraft,
@@ -50,7 +50,7 @@ impl Base {
         DraftedEvent::of(self.id, value)
     }
 
-    /// The event after something was done to its members.
+    /// Returns the event with changed members.
     fn with(self, change: impl FnOnce(EventDraft) -> EventDraft) -> DraftedEvent {
         DraftedEvent::new(self.id, &change(self.draft))
     }
@@ -63,21 +63,22 @@ impl Base {
         self.with(|draft| draft.without(name))
     }
 
-    /// The event with an unknown field so long that the whole has this many bytes.
+    /// Returns the event with an unknown field, so that the value has exactly `bytes` bytes.
     fn padded(self, bytes: u64) -> DraftedEvent {
         self.with_value(padded(self.draft.clone(), bytes))
     }
 }
 
-/// Makes events wrong.
-pub(super) struct Forge<'a> {
+/// Generates invalid events.
+pub(super) struct InvalidEvents<'a> {
     pub(super) keys: &'a Keys,
     pub(super) random: &'a mut Random,
     pub(super) max_payload_bytes: u64,
 }
 
-impl Forge<'_> {
-    /// An event that is wrong in exactly this way. `None` where nothing exists that could be created once more.
+impl InvalidEvents<'_> {
+    /// Returns an event that is invalid in exactly this way. Returns `None` if no entity exists that could be created
+    /// again.
     pub(super) fn invalid(&mut self, kind: InvalidKind) -> Option<DraftedEvent> {
         let event = match kind {
             InvalidKind::MissingKey => self.any().with_key(None),
@@ -86,10 +87,10 @@ impl Forge<'_> {
             InvalidKind::TooLarge => self.any().padded(self.max_payload_bytes + 1),
             InvalidKind::ZeroBytes => self.any().with_value(Vec::new()),
             InvalidKind::NotJson => self.any().with_value(b"Please delete the service, thank you.".to_vec()),
-            InvalidKind::Truncated => self.around(|json| json[..json.len() * 2 / 3].to_vec()),
-            InvalidKind::ArrayNotObject => self.around(|json| [b"[", json, b"]"].concat()),
-            InvalidKind::TrailingData => self.around(|json| [json, b"\n{}"].concat()),
-            InvalidKind::ByteOrderMark => self.around(|json| [b"\xef\xbb\xbf", json].concat()),
+            InvalidKind::Truncated => self.with_bytes(|json| json[..json.len() * 2 / 3].to_vec()),
+            InvalidKind::ArrayNotObject => self.with_bytes(|json| [b"[", json, b"]"].concat()),
+            InvalidKind::TrailingData => self.with_bytes(|json| [json, b"\n{}"].concat()),
+            InvalidKind::ByteOrderMark => self.with_bytes(|json| [b"\xef\xbb\xbf", json].concat()),
             InvalidKind::InvalidUtf8 => self.with_bad_byte("name"),
             InvalidKind::InvalidUtf8Ignored => self.with_bad_byte("note"),
             InvalidKind::ControlCharacter => self.any().set("name", "\"two\nlines\""),
@@ -168,7 +169,7 @@ impl Forge<'_> {
         Some(event)
     }
 
-    /// An update of what exists, or a creation of what does not.
+    /// Returns an update of a live id, or a creation of an absent one.
     fn any(&mut self) -> Base {
         let update = self.random.below(3) > 0;
         match self.keys.popular(self.random).filter(|_| update) {
@@ -177,7 +178,7 @@ impl Forge<'_> {
         }
     }
 
-    /// A creation of what does not exist.
+    /// Returns a creation of an absent id.
     fn fresh(&mut self) -> Base {
         let id = self.absent();
         Base { id, draft: EventDraft::created(id, self.random) }
@@ -187,8 +188,8 @@ impl Forge<'_> {
         self.keys.absent(self.random).map_or_else(|| self.keys.spare(self.random), |drawn| drawn.id)
     }
 
-    /// An event whose bytes were changed as a whole.
-    fn around(&mut self, change: impl FnOnce(&[u8]) -> Vec<u8>) -> DraftedEvent {
+    /// Returns an event whose rendered bytes are changed.
+    fn with_bytes(&mut self, change: impl FnOnce(&[u8]) -> Vec<u8>) -> DraftedEvent {
         let base = self.any();
         base.with_value(change(&base.draft.render()))
     }
@@ -208,8 +209,8 @@ impl Forge<'_> {
     }
 }
 
-/// The value of an event that is unusual in this way. The draft is of a creation or an update; of an update without
-/// fields for [`OddKind::NothingChanges`], of a deletion for [`OddKind::DeletionWithJunk`].
+/// Returns the value of an event that is unusual in this way. The draft is a creation or an update; an update without
+/// fields for [`OddKind::NothingChanges`]; a deletion for [`OddKind::DeletionWithJunk`].
 pub(super) fn odd(kind: OddKind, draft: EventDraft, max_payload_bytes: u64) -> Vec<u8> {
     let json = |draft: EventDraft| draft.render();
     match kind {
@@ -248,14 +249,14 @@ pub(super) fn odd(kind: OddKind, draft: EventDraft, max_payload_bytes: u64) -> V
     }
 }
 
-/// The draft with an unknown field so long that the whole has this many bytes.
+/// Renders the draft with an unknown field, so that the value has exactly `bytes` bytes.
 fn padded(draft: EventDraft, bytes: u64) -> Vec<u8> {
     let bare = draft.clone().add("padding", r#""""#).render().len();
     let missing = usize::try_from(bytes).expect("payloads fit into memory").saturating_sub(bare);
     draft.add("padding", quoted_times("x", missing)).render()
 }
 
-/// An array in an array, and so on, this many.
+/// Returns nested arrays.
 fn nested(levels: usize) -> String {
     "[".repeat(levels) + &"]".repeat(levels)
 }

@@ -1,12 +1,12 @@
-//! Draws that are the same on every machine, and the keys that they fall on.
+//! Random draws that are the same on every machine, and the keys that are drawn.
 //!
-//! Only integer arithmetic and the four basic operations on floats are used: `powf` and the like may differ in the last
-//! bit between platforms, and a seed must give the same bytes everywhere.
+//! Only integer arithmetic and the four basic operations on floats are used, because a seed must give the same bytes
+//! everywhere. Functions such as `powf` may differ in the last bit between platforms.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// The stream of draws of one seed.
+/// A random number generator with one seed.
 #[derive(Debug, Clone)]
 pub(super) struct Random(ChaCha8Rng);
 
@@ -15,7 +15,7 @@ impl Random {
         Random(ChaCha8Rng::seed_from_u64(seed))
     }
 
-    /// Less than `bound`, which is not 0. The bias of at most `bound` / 2^64 is nobody's concern here.
+    /// Returns a number below `bound`, which is not 0. The bias is at most `bound` / 2^64, which is negligible here.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         let wide = u128::from(self.0.next_u64()) * u128::from(bound);
         (wide >> 64) as u64
@@ -25,7 +25,7 @@ impl Random {
         self.below(len as u64) as usize
     }
 
-    /// At least 0 and less than 1.
+    /// Returns a number of at least 0 and less than 1.
     pub(super) fn unit(&mut self) -> f64 {
         const STEPS: f64 = (1u64 << 53) as f64;
         (self.0.next_u64() >> 11) as f64 / STEPS
@@ -58,7 +58,7 @@ impl<T: Copy> Weighted<T> {
         Weighted { choices, total }
     }
 
-    /// `None` where nothing has a weight.
+    /// Returns `None` if no choice has a weight.
     pub(super) fn draw(&self, random: &mut Random) -> Option<T> {
         if self.total == 0 {
             return None;
@@ -69,11 +69,11 @@ impl<T: Copy> Weighted<T> {
     }
 }
 
-/// How often each rank is drawn: by Zipf's law, or all alike.
+/// How often each rank is drawn.
 #[derive(Debug, Clone)]
 enum Popularity {
     Uniform,
-    /// For each rank, the weights of all ranks up to it added up.
+    /// Zipf's law: for each rank, the sum of the weights of all ranks up to it.
     Zipf(Vec<u64>),
 }
 
@@ -90,7 +90,7 @@ impl Popularity {
         Popularity::Zipf((1..=ranks).map(add_up).collect())
     }
 
-    /// One of the first `ranks` ranks, which are not 0, counted from 0.
+    /// Draws one of the first `ranks` ranks, counted from 0. `ranks` is not 0.
     fn draw(&self, ranks: usize, random: &mut Random) -> usize {
         match self {
             Popularity::Uniform => random.index(ranks),
@@ -102,13 +102,13 @@ impl Popularity {
     }
 }
 
-/// `rank` to the power of minus `exponent`, in units of 2^-32, at least 1 of them.
+/// Returns `rank` to the power of minus `exponent`, in units of 2^-32, at least 1.
 fn zipf_weight(rank: u64, exponent: f64) -> u64 {
     let scaled = exp(-exponent * ln(rank as f64)) * (1u64 << 32) as f64;
     (scaled as u64).max(1)
 }
 
-/// Natural logarithm of a number of at least 1, by halving and the series of the inverse hyperbolic tangent.
+/// Returns the natural logarithm of a number of at least 1, by halving and the series of the inverse hyperbolic tangent.
 fn ln(number: f64) -> f64 {
     let (mut rest, mut halvings) = (number, 0.0);
     while rest > 1.5 {
@@ -125,7 +125,7 @@ fn ln(number: f64) -> f64 {
     halvings * std::f64::consts::LN_2 + 2.0 * sum
 }
 
-/// e to the power of a number of at most 0, by halving and Taylor's series.
+/// Returns e to the power of a number of at most 0, by halving and Taylor's series.
 fn exp(number: f64) -> f64 {
     let (mut rest, mut halvings) = (number, 0);
     while rest < -std::f64::consts::LN_2 {
@@ -144,22 +144,22 @@ fn exp(number: f64) -> f64 {
     sum
 }
 
-/// Which ids exist at the moment, so that an event can be valid, or not found, on purpose.
+/// The ids that exist and those that do not, so that an event is valid or not found as intended.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     first_id: u64,
     count: u64,
     popularity: Popularity,
-    /// The first is the most popular.
+    /// The ids that exist, the most frequent one first.
     live: Vec<u32>,
     absent: Vec<u32>,
 }
 
-/// An id and its place among its like, until the next change.
+/// An id and its index in `live` or `absent`, valid until the next change.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Drawn {
     pub(super) id: u64,
-    place: usize,
+    index: usize,
 }
 
 impl Keys {
@@ -168,42 +168,42 @@ impl Keys {
         Keys { first_id, count: u64::from(count), popularity, live: Vec::new(), absent: (0..count).collect() }
     }
 
-    /// An id that exists, by popularity.
+    /// Draws an id that exists, by popularity.
     pub(super) fn popular(&self, random: &mut Random) -> Option<Drawn> {
         (!self.live.is_empty()).then(|| {
-            let place = self.popularity.draw(self.live.len(), random);
-            Drawn { id: self.id(self.live[place]), place }
+            let index = self.popularity.draw(self.live.len(), random);
+            Drawn { id: self.id(self.live[index]), index }
         })
     }
 
-    /// An id that exists, all alike: popular ones would hardly live otherwise.
-    pub(super) fn mortal(&self, random: &mut Random) -> Option<Drawn> {
+    /// Draws an id that exists, all equally often. A draw by popularity would delete popular ids too soon.
+    pub(super) fn any_live(&self, random: &mut Random) -> Option<Drawn> {
         (!self.live.is_empty()).then(|| {
-            let place = random.index(self.live.len());
-            Drawn { id: self.id(self.live[place]), place }
+            let index = random.index(self.live.len());
+            Drawn { id: self.id(self.live[index]), index }
         })
     }
 
-    /// An id that does not exist but may be created.
+    /// Draws an id that does not exist but may be created.
     pub(super) fn absent(&self, random: &mut Random) -> Option<Drawn> {
         (!self.absent.is_empty()).then(|| {
-            let place = random.index(self.absent.len());
-            Drawn { id: self.id(self.absent[place]), place }
+            let index = random.index(self.absent.len());
+            Drawn { id: self.id(self.absent[index]), index }
         })
     }
 
-    /// An id that is never created.
+    /// Draws an id that is never created.
     pub(super) fn spare(&self, random: &mut Random) -> u64 {
         self.first_id + self.count + random.below(self.count)
     }
 
     pub(super) fn create(&mut self, drawn: Drawn) {
-        let key = self.absent.swap_remove(drawn.place);
+        let key = self.absent.swap_remove(drawn.index);
         self.live.push(key);
     }
 
     pub(super) fn delete(&mut self, drawn: Drawn) {
-        let key = self.live.swap_remove(drawn.place);
+        let key = self.live.swap_remove(drawn.index);
         self.absent.push(key);
     }
 

@@ -1,11 +1,11 @@
-//! The ways in which an event is wrong, or odd and yet right, each with what the contract says about it.
+//! The ways in which an event is invalid, or odd but valid, each with its outcome under the contract.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::entity::Reason;
 
-/// One way in which a generated event breaks the contract, and nothing but that.
+/// One way in which a generated event breaks the contract. The event breaks no other rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum InvalidKind {
     /// The key is null.
@@ -22,29 +22,29 @@ pub enum InvalidKind {
     NotJson,
     /// The value ends in the middle.
     Truncated,
-    /// The event stands in an array.
+    /// The event is in an array.
     ArrayNotObject,
     /// A second object follows.
     TrailingData,
     /// The value begins with a byte-order mark.
     ByteOrderMark,
-    /// A byte in the name is no UTF-8.
+    /// A byte in the name is not UTF-8.
     InvalidUtf8,
-    /// A byte in an unknown field is no UTF-8.
+    /// A byte in an unknown field is not UTF-8.
     InvalidUtf8Ignored,
-    /// A line break stands unescaped in the name.
+    /// The name holds an unescaped line break.
     ControlCharacter,
     /// The tags are nested, 128 levels in all.
     TooDeep,
     /// An unknown field is nested, 128 levels in all.
     TooDeepIgnored,
-    /// `name` stands twice.
+    /// `name` occurs twice.
     DuplicateName,
-    /// `eventType` stands twice, the second time escaped.
+    /// `eventType` occurs twice, the second time escaped.
     DuplicateEventType,
     /// The name holds half of a surrogate pair.
     LoneSurrogate,
-    /// Half of a surrogate pair stands deep in the tags.
+    /// The tags hold half of a surrogate pair, deeply nested.
     LoneSurrogateNested,
     /// The price is beyond a 64-bit float.
     NumberOverflow,
@@ -108,7 +108,7 @@ pub enum InvalidKind {
     PriceNegative,
     /// The price is a string.
     PriceString,
-    /// The record's timestamp lies beyond the year 9999. Brokers since Kafka 4.0 refuse it unless the topic raises
+    /// The record's timestamp is after the year 9999. Brokers since Kafka 4.0 refuse it unless the topic raises
     /// `message.timestamp.after.max.ms`, so its default weight is 0.
     TimestampTooLate,
     /// A creation in which every field is wrong.
@@ -117,22 +117,22 @@ pub enum InvalidKind {
     KeyMismatch,
     /// The key is the id with a zero before it.
     KeyLeadingZero,
-    /// A creation of what exists.
+    /// A creation of an entity that exists.
     AlreadyExists,
-    /// An update of what does not exist.
+    /// An update of an entity that does not exist.
     UpdateNotFound,
-    /// A deletion of what does not exist.
+    /// A deletion of an entity that does not exist.
     DeleteNotFound,
 }
 
-/// One way in which a generated event is unusual and valid all the same.
+/// One way in which a generated event is unusual but valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OddKind {
     /// An unknown field holds a number beyond a 64-bit float.
     UnknownFieldOverflow,
     /// An unknown field holds half of a surrogate pair.
     UnknownFieldSurrogate,
-    /// An unknown field stands twice.
+    /// An unknown field occurs twice.
     UnknownNameTwice,
     /// A field's name holds half of a surrogate pair.
     UnknownNameSurrogate,
@@ -144,7 +144,7 @@ pub enum OddKind {
     DeepestNesting,
     /// All white space that JSON allows, everywhere.
     WhiteSpace,
-    /// The fields stand in reverse order.
+    /// The fields are in reverse order.
     EventTypeLast,
     /// The price is null.
     NullPrice,
@@ -164,13 +164,13 @@ pub enum OddKind {
     EscapedText,
     /// The tags are an empty array.
     NoTags,
-    /// The tags repeat themselves and hold an empty one.
+    /// The tags contain repeated and empty ones.
     RepeatedTags,
     /// The value has exactly as many bytes as allowed.
     LargestPayload,
     /// An update without any field.
     NothingChanges,
-    /// A deletion whose other fields would be refused in any other event.
+    /// A deletion whose other fields would be rejected in any other event.
     DeletionWithJunk,
 }
 
@@ -300,25 +300,25 @@ impl InvalidKind {
         all
     };
 
-    /// The name on the command line: lower case with hyphens.
+    /// Returns the name on the command line: lower case with hyphens.
     #[must_use]
     pub fn name(self) -> &'static str {
         INVALID[self as usize].name
     }
 
-    /// The reason that the DLQ record must give.
+    /// Returns the required reason of the DLQ record.
     #[must_use]
     pub fn reason(self) -> Reason {
         INVALID[self as usize].reason
     }
 
-    /// Field and code of each violation that an [`Reason::InvalidEvent`] must list, in the order of the fields.
+    /// Returns field and code of each violation that [`Reason::InvalidEvent`] must list, in field order.
     #[must_use]
     pub fn violations(self) -> &'static [(&'static str, &'static str)] {
         INVALID[self as usize].violations
     }
 
-    /// How often the kind is drawn, relative to the others, unless the workload says otherwise.
+    /// Returns the relative frequency of the kind, unless the workload sets another one.
     #[must_use]
     pub fn default_weight(self) -> u32 {
         if self == InvalidKind::TimestampTooLate {
@@ -332,7 +332,6 @@ impl InvalidKind {
 }
 
 impl OddKind {
-    /// Every kind.
     pub const ALL: [OddKind; ODD.len()] = {
         let mut all = [OddKind::UnknownFieldOverflow; ODD.len()];
         let mut index = 0;
@@ -344,20 +343,20 @@ impl OddKind {
         all
     };
 
-    /// The name on the command line: lower case with hyphens.
+    /// Returns the name on the command line: lower case with hyphens.
     #[must_use]
     pub fn name(self) -> &'static str {
         ODD[self as usize].1
     }
 
-    /// How often the kind is drawn, relative to the others, unless the workload says otherwise.
+    /// Returns the relative frequency of the kind, unless the workload sets another one.
     #[must_use]
     pub fn default_weight(self) -> u32 {
         if self == OddKind::LargestPayload { 1 } else { 10 }
     }
 }
 
-/// There is no kind of this name.
+/// No kind has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no kind of event called `{name}`; the kinds are {}", known.join(", "))]
 pub struct UnknownKind {

@@ -1,4 +1,4 @@
-//! What services are called, what they offer and what they cost.
+//! Names, descriptions, tags and prices of generated services.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ const fn trade(name: &'static str, offer: &'static str, tags: [&'static str; 4],
     Trade { name, offer, tags, price }
 }
 
-/// Nothing in here needs escaping in JSON.
+/// No text here needs escapes in JSON.
 const TRADES: [Trade; 24] = [
     trade("Web development", "Full stack web applications", ["web", "typescript", "backend", "remote"], 120),
     trade("Mobile apps", "Apps for phones and tablets", ["ios", "android", "mobile", "remote"], 110),
@@ -61,7 +61,7 @@ const PLACES: [&str; 12] = [
     " in Graz",
     " in Turku",
 ];
-const PROMISES: [&str; 8] = [
+const CLOSINGS: [&str; 8] = [
     "Free quote within a day.",
     "References on request.",
     "Evenings and weekends too.",
@@ -72,7 +72,7 @@ const PROMISES: [&str; 8] = [
     "Cancel up to a day before.",
 ];
 
-/// One trade, whose names, descriptions, tags and prices go together. Each is drawn anew, as raw JSON.
+/// One trade, whose names, descriptions, tags and prices match. Each call draws a new one, as raw JSON.
 #[derive(Clone, Copy)]
 pub(super) struct Offer(&'static Trade);
 
@@ -87,8 +87,8 @@ impl Offer {
     }
 
     pub(super) fn description(self, random: &mut Random) -> RawJson {
-        let promise = random.pick(&PROMISES);
-        ["\"", self.0.offer, ". ", promise, "\""].concat().into()
+        let closing = random.pick(&CLOSINGS);
+        ["\"", self.0.offer, ". ", closing, "\""].concat().into()
     }
 
     pub(super) fn tags(self, random: &mut Random) -> RawJson {

@@ -307,7 +307,7 @@ impl DemoRun {
         let mut ends: BTreeMap<i32, i64> = BTreeMap::new();
         for record in self.read(Topic::Input)? {
             ends.insert(record.partition, record.offset + 1);
-            match model.judge_record(&record).reason() {
+            match model.process_record(&record).reason() {
                 Some(reason) => *expected.entry(reason).or_default() += 1,
                 None => applied += 1,
             }

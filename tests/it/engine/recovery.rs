@@ -536,7 +536,7 @@ impl World {
         let record =
             MemoryRecord { timestamp_ms: Some(at), key: Some(key.clone()), value: Some(value.clone()), headers };
         let offset = self.kafka.append(Topic::Input, P0, record);
-        self.model.lock().expect("one thread").judge(0, offset.0, Some(&key), Some(&value), Some(at));
+        self.model.lock().expect("one thread").process(0, offset.0, Some(&key), Some(&value), Some(at));
     }
 
     /// The state topic gets these entities as they are now.

@@ -17,7 +17,7 @@ fn a_long_perfect_outcome_has_no_differences() {
         let headers = event.headers.into_iter().map(|(name, value)| (name, Some(value))).collect();
         let (partition, timestamp_ms) = (i32::try_from(offset % 3).expect("less than 3"), Some(event.timestamp_ms));
         let (key, value) = (event.key, event.value);
-        model.judge_record(&TopicRecord { partition, offset, timestamp_ms, key, value, headers });
+        model.process_record(&TopicRecord { partition, offset, timestamp_ms, key, value, headers });
     }
     let found: Vec<String> = check(&model, &expectation(), &perfect(&model)).iter().map(ToString::to_string).collect();
     assert_eq!(found, [""; 0]);
@@ -193,7 +193,7 @@ fn a_dlq_record_of_an_applied_event_is_found() {
         seen.dlq_records.push(copy);
     };
     // Partition 0 ends with the DLQ record of offset 30.
-    assert_eq!(broken(applied), [Fault::DeadLetterUnexpected]);
+    assert_eq!(broken(applied), [Fault::DlqRecordUnexpected]);
 }
 
 #[apply(offline_test)]
@@ -386,7 +386,7 @@ fn told(mut model: Model, events: &[TopicRecord]) -> Model {
     let mut events = events.to_vec();
     events.sort_by_key(|event| (event.partition, event.offset));
     for event in &events {
-        model.judge_record(event);
+        model.process_record(event);
     }
     model
 }

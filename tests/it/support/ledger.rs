@@ -37,7 +37,7 @@ pub fn wait_until_committed(kafka: &Kafka, names: &Names, limit: Duration) {
 pub fn model_of(kafka: &Kafka, names: &Names) -> Model {
     let mut model = Model::keeping_history(MAX_PAYLOAD_BYTES);
     for record in kafka.read_committed(&names.input) {
-        model.judge_record(&topic_record(record));
+        model.process_record(&topic_record(record));
     }
     model
 }

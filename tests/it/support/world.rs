@@ -60,7 +60,7 @@ impl World {
     pub fn judge(&mut self, places: &[Place]) {
         for stored in self.kafka.read_committed(&self.names.input) {
             if places.contains(&Place { partition: stored.partition, offset: stored.offset }) {
-                self.model.judge_record(&topic_record(stored));
+                self.model.process_record(&topic_record(stored));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The DLQ topic: each rejected event once, in order, unchanged, with the right reason.
+//! Checks the DLQ topic: each rejected event once, in order, unchanged, with the right reason.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use crate::testing::reference::json::{
 };
 use crate::testing::reference::{HeaderOf, Model, Rejected, TopicRecord};
 
-/// Longest `steward-detail`, in bytes.
+/// Greatest length of `steward-detail`, in bytes.
 const MAX_DETAIL_BYTES: usize = 4096;
-/// Characters of the input that `steward-detail` may hold.
+/// Greatest number of characters of the input that `steward-detail` may quote.
 const MAX_QUOTED_CHARACTERS: usize = 64;
 
 pub(super) fn check(model: &Model, expected: &Expectation, records: &[TopicRecord]) -> Vec<Difference> {
@@ -29,7 +29,7 @@ pub(super) fn check(model: &Model, expected: &Expectation, records: &[TopicRecor
         };
         found.entry((record.partition, source_offset)).or_default().push(record);
         if let Some(earlier) = newest.insert(record.partition, source_offset).filter(|it| *it > source_offset) {
-            let rising = format!("an event behind offset {earlier}");
+            let rising = format!("an event after offset {earlier}");
             let difference = Fault::DlqRecordOutOfOrder.at(record.partition, rising, format!("offset {source_offset}"));
             differences.push(difference.key(record.key.as_deref()).offset(source_offset));
         }
@@ -53,14 +53,14 @@ pub(super) fn check(model: &Model, expected: &Expectation, records: &[TopicRecor
     for ((partition, source_offset), records) in found {
         for record in records {
             let reason = shown(record.last_header("steward-reason").flatten());
-            let difference = Fault::DeadLetterUnexpected.at(partition, "no DLQ record", reason);
+            let difference = Fault::DlqRecordUnexpected.at(partition, "no DLQ record", reason);
             differences.push(difference.key(record.key.as_deref()).offset(source_offset));
         }
     }
     differences
 }
 
-/// The input offset of a DLQ record that stands in its event's partition.
+/// Returns the input offset of a DLQ record that is in the partition of its event.
 fn place(record: &TopicRecord) -> Result<i64, Difference> {
     let partition = decimal(record, "steward-source-partition");
     let Some((source_partition, source_offset)) = partition.zip(decimal(record, "steward-source-offset")) else {
@@ -78,7 +78,7 @@ fn place(record: &TopicRecord) -> Result<i64, Difference> {
     Ok(source_offset)
 }
 
-/// Differences of one DLQ record, whose event is known, without key and offset.
+/// Compares one DLQ record with its event. The differences have no key and offset yet.
 fn check_one(expected: &Expectation, rejected: &Rejected, copy: &TopicRecord) -> Vec<Difference> {
     let event = &rejected.record;
     let partition = event.partition;
@@ -131,10 +131,10 @@ fn shown_headers(headers: &[HeaderOf]) -> String {
 }
 
 /// # Errors
-/// What was expected instead.
+/// Describes the expected detail.
 fn check_detail(rejected: &Rejected, copy: &TopicRecord) -> Result<(), String> {
     let detail = copy.last_header("steward-detail").flatten().and_then(|detail| std::str::from_utf8(detail).ok());
-    let Some(detail) = detail.filter(|detail| !detail.is_empty()) else { return Err("text for a person".into()) };
+    let Some(detail) = detail.filter(|detail| !detail.is_empty()) else { return Err("a non-empty text".into()) };
     if detail.len() > MAX_DETAIL_BYTES {
         return Err(format!("at most {MAX_DETAIL_BYTES} bytes, not {}", detail.len()));
     }
@@ -162,7 +162,7 @@ fn quotes_too_much(detail: &str, input: &str) -> bool {
         .any(|ends| input.contains(&detail[ends[0]..ends[MAX_QUOTED_CHARACTERS + 1]]))
 }
 
-/// The (field, code) pairs of the detail of an invalid event.
+/// Returns the pairs of field and code that the detail of an invalid event lists.
 fn listed(detail: &str) -> Option<Vec<(String, String)>> {
     let ModelJson::Array(items) = json::read(detail.as_bytes()).ok()? else { return None };
     let pair = |item: &ModelJson| {

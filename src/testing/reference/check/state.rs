@@ -1,4 +1,4 @@
-//! The state topic: each entity's newest record, and the history that led there.
+//! Checks the state topic: the newest record of each entity, and the history before it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use crate::testing::reference::check::difference::{Difference, Fault, shown};
 use crate::testing::reference::check::{Expectation, decimal};
 use crate::testing::reference::{Model, ModelSnapshot, TopicRecord};
 
-/// One record that names its entity and event.
+/// A record that names its entity and event.
 struct Found<'a> {
     record: &'a TopicRecord,
     source_offset: i64,
@@ -23,7 +23,7 @@ pub(super) fn check(model: &Model, expected: &Expectation, records: &[TopicRecor
     }
     for (&(partition, key), found) in &entities {
         differences.extend(check_history(model, partition, key, found));
-        let newest = found.last().expect("an entry is made together with its first record");
+        let newest = found.last().expect("an entry is made with its first record");
         match model.newest_of(partition, key) {
             Some(snapshot) => {
                 differences.extend(check_newest(model, expected, snapshot, newest, key));
@@ -73,7 +73,7 @@ fn check_newest(
     if newest.record.value != snapshot.value {
         let older = model.history_of(partition, key).unwrap_or_default();
         let older = older.iter().rev().find(|older| older.value == newest.record.value);
-        let hint = older.map_or(String::new(), |older| format!(", which it was after offset {}", older.newest_offset));
+        let hint = older.map_or(String::new(), |older| format!(", its state after offset {}", older.newest_offset));
         let found = shown(newest.record.value.as_deref()) + &hint;
         return vec![here(Fault::StateDiffers.at(partition, shown(snapshot.value.as_deref()), found))];
     }
@@ -86,19 +86,19 @@ fn check_newest(
     ];
     let wrong = headers.into_iter().filter_map(|(name, value)| {
         let found = newest.record.last_header(name).flatten();
-        let say = |value| format!("{name} {}", shown(value));
-        (found != value).then(|| here(Fault::StateHeader.at(partition, say(value), say(found))))
+        let named = |value| format!("{name} {}", shown(value));
+        (found != value).then(|| here(Fault::StateHeader.at(partition, named(value), named(found))))
     });
     wrong.collect()
 }
 
-/// Each record comes from a later event than the one before it, and is what the entity was after that event.
+/// Checks that each record comes from a later event than the record before it, and has the state after that event.
 fn check_history(model: &Model, partition: i32, key: &[u8], found: &[Found<'_>]) -> Vec<Difference> {
     let mut differences = Vec::new();
     for pair in found.windows(2) {
         let (earlier, later) = (pair[0].source_offset, pair[1].source_offset);
         if later <= earlier {
-            let rising = format!("an event behind offset {earlier}");
+            let rising = format!("an event after offset {earlier}");
             let difference = Fault::HistoryNotRising.at(partition, rising, format!("offset {later}"));
             differences.push(difference.key(Some(key)).offset(later));
         }
