@@ -1,47 +1,41 @@
-//! How a process of steward can end: a closed list, each with a paragraph in `docs/exit-codes.md`.
-//!
-//! A leaf: anyone may name it.
+//! The exit codes of a steward process: a closed list. Each code has a section in `docs/exit-codes.md`.
 
-/// The exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ExitCode {
-    /// The command did what it was asked to; `run` was told to stop and has committed what it had applied.
+    /// The command succeeded. `run` stopped after a signal and committed all applied events.
     Done,
-    /// Something that should not happen: a bug.
+    /// An unexpected failure: a bug.
     Unexpected,
-    /// The command line is wrong.
     Usage,
-    /// The configuration is wrong.
     Config,
-    /// The topics are not what steward can work with; the log says what to do.
+    /// The preflight checks refuse the topics. The log names the remedy.
     TopicsRefused,
     /// The brokers cannot be reached, or refuse the client.
     KafkaUnavailable,
     /// Another process uses the same instance name.
     DuplicateInstance,
-    /// There was work and no progress for `health.stall_timeout_ms`; the log names the phase.
+    /// There was work but no progress for `health.stall_timeout_ms`. The log names the phase.
     Stalled,
-    /// What was applied could not be committed within `shutdown.drain_timeout_ms`; the next owner does it again.
+    /// Applied events could not be committed within `shutdown.drain_timeout_ms`. The next owner applies them again.
     DrainTimedOut,
     /// The entities do not fit into `limits.max_state_bytes`.
     StateTooLarge,
-    /// The brokers refuse what is to be written; the log names the record.
+    /// The brokers refuse a record. The log names the record.
     WriteRefused,
-    /// Offsets fell within one assignment, or another promise could not be kept.
+    /// Offsets of a partition did not rise within one assignment, or another guarantee could not be kept.
     GuaranteeBroken,
-    /// Events were deleted unread, and `recovery.on_expired` is `stop`.
+    /// Events were deleted before they were read, and `recovery.on_expired` is `stop`.
     EventsExpired,
-    /// An open transaction that the brokers do not end keeps a partition from being read.
+    /// An open transaction that the brokers do not end blocks the reading of a partition.
     HangingTransaction,
-    /// A second signal ended the process at once.
+    /// A second signal ended the process immediately.
     SecondSignal,
-    /// `steward health`: not healthy. `steward state get`: no such service. `steward demo`: the outcome differs from the
-    /// reference model.
+    /// `steward health`: not healthy. `steward state get`: the service does not exist. `steward demo`: the outcome differs
+    /// from the reference model.
     CheckFailed,
 }
 
 impl ExitCode {
-    /// Every code.
     pub const ALL: [ExitCode; 16] = [
         ExitCode::Done,
         ExitCode::Unexpected,
@@ -61,7 +55,7 @@ impl ExitCode {
         ExitCode::CheckFailed,
     ];
 
-    /// The number that the operating system sees.
+    /// Returns the exit status of the process.
     #[must_use]
     pub fn code(self) -> u8 {
         match self {
@@ -84,7 +78,7 @@ impl ExitCode {
         }
     }
 
-    /// The stable name, as it stands in the log.
+    /// Returns the stable name that the log uses.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

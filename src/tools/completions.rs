@@ -1,4 +1,4 @@
-//! `steward completions`: scripts for shells.
+//! `steward completions`: completion scripts for shells.
 
 use clap::Args;
 use clap_complete::Shell;
@@ -24,7 +24,7 @@ pub(crate) struct CompletionsArguments {
 
 /// Prints the script for `command`, the whole command line.
 pub(crate) fn run(arguments: &CompletionsArguments, mut command: clap::Command) -> Result<ExitCode, CommandFailure> {
-    // Into memory first: the generator panics when a pipe breaks.
+    // Into memory first, because the generator panics if a pipe breaks.
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut command, "steward", &mut script);
     let mut out = Output::new();

@@ -1,4 +1,4 @@
-//! `steward config`: what is in force, what is wrong, what there is.
+//! `steward config`: checks a configuration, and prints the default one.
 
 use clap::{Args, Subcommand};
 
@@ -9,7 +9,6 @@ use crate::tools::failure::CommandFailure;
 use crate::tools::options::ConfigFile;
 use crate::tools::output::Output;
 
-/// The complete configuration with its defaults.
 const DEFAULT: &str = include_str!("../../config.toml");
 
 /// Check a configuration, or print the default one
@@ -31,18 +30,18 @@ enum ConfigCommand {
     Default(DefaultArguments),
 }
 
-/// Print the configuration in force and where each value comes from, or every mistake in it
+/// Print the configuration in force and the source of each value, or every mistake in it
 ///
-/// Reads what `steward run` would read, the files with secrets included, and connects to nobody. The result is TOML that
-/// could be loaded again, but for the secrets, which are never shown. A mistake comes with its key, its place, what is
-/// allowed and what to do; all of them are told at once, and the exit code is 3.
+/// Reads the same input as `steward run`, including the files with secrets, and makes no connection. The result is TOML
+/// that can be loaded again, except for the secrets, which are never printed. All mistakes are reported at once, each with
+/// its key, its place, the allowed values and a remedy. The exit code is then 3.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   steward config check --config config.toml
   STEWARD__KAFKA__GROUP_ID=blue steward config check
 
-Next: `steward run --config config.toml`; docs/configuration.md tells more about each key.")]
+Next: `steward run --config config.toml`; docs/configuration.md describes each key.")]
 struct CheckArguments {
     #[command(flatten)]
     config: ConfigFile,
@@ -62,7 +61,7 @@ pub(crate) fn run(arguments: &ConfigArguments) -> Result<ExitCode, CommandFailur
     match &arguments.command {
         ConfigCommand::Check(arguments) => {
             let effective = arguments.config.load(&[])?;
-            // Which values a property of the client takes, only the client library knows.
+            // Only the client library can check the values of its properties.
             settings::check(&effective.config, "check").map_err(AccessFailure::Settings)?;
             out.text(effective.describe().as_bytes())?;
         }

@@ -1,6 +1,6 @@
-//! `steward demo`: shows the whole of it on one machine. What is shown, and how it is told, stands here.
+//! `steward demo`: runs the service against an embedded cluster, and prints the outcome.
 //!
-//! Architecture invariant: plain values come in. Whoever runs the demo counts and compares; here it is only told.
+//! Architecture invariant: this file only prints. `engine` runs the demo, counts and compares.
 
 pub mod engine;
 
@@ -15,14 +15,14 @@ use crate::tools::demo::engine::{DemoPlan, Outcome, Scene};
 use crate::tools::failure::CommandFailure;
 use crate::tools::{note, output};
 
-/// Differences that are told one by one; the others are counted.
+/// Differences that are printed one by one. Further ones are only counted.
 const SHOWN_DIFFERENCES: usize = 20;
 
-/// See it work, without a Kafka
+/// Try steward out, without a Kafka
 ///
-/// Starts a small cluster inside this process, produces events (some of them wrong on purpose), serves them as `steward
-/// run` would, and compares every state and every refused event with an independent model of the contract. Same seed,
-/// same events. Exits with 0 if nothing differs, else with 15.
+/// Starts a small cluster inside this process, produces events (some of them invalid on purpose), processes them as
+/// `steward run` does, and compares every state and every rejected event with an independent model of the contract. The
+/// same seed gives the same events. Exits with 0 if nothing differs, else with 15.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -31,37 +31,37 @@ Examples:
 
 Next: `steward produce --help` and `steward run --help` for the same against your own Kafka.")]
 pub struct DemoArguments {
-    /// What the events are drawn from: the same number gives the same events
+    /// Seed of the random events: the same number gives the same events
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
-    /// How many events
+    /// Number of events
     #[arg(long, value_name = "COUNT", default_value_t = 6_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub events: u64,
-    /// How many services they are about, at most
+    /// Number of services, at most
     #[arg(long, value_name = "COUNT", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub keys: u32,
 }
 
-/// The table, the verdict, the differences and the closing words.
+/// Renders the table, the verdict, the differences and the closing words.
 #[must_use]
-pub fn tell(outcome: &Outcome) -> String {
+pub fn report(outcome: &Outcome) -> String {
     let mut table = output::table(["events", "by the model", "in the topics", ""]);
     let mut row = |what: &str, expected: u64, seen: u64| {
-        let mark = if expected == seen { "ok" } else { "differs" };
-        table.add_row([what, &expected.to_string(), &seen.to_string(), mark]);
+        let result = if expected == seen { "ok" } else { "differs" };
+        table.add_row([what, &expected.to_string(), &seen.to_string(), result]);
     };
     row("applied", outcome.applied.0, outcome.applied.1);
     for (reason, expected, seen) in &outcome.rejected {
-        row(&format!("refused: {reason}"), *expected, *seen);
+        row(&format!("rejected: {reason}"), *expected, *seen);
     }
     row("services at the end", outcome.entities.0, outcome.entities.1);
     let mut text = format!("{table}\n\n{}\n", verdict(outcome));
     for difference in outcome.differences.iter().take(SHOWN_DIFFERENCES) {
-        writeln!(text, "  {}", output::harmless(difference)).expect("a String takes everything");
+        writeln!(text, "  {}", output::harmless(difference)).expect("a write to a String cannot fail");
     }
     let more = outcome.differences.len().saturating_sub(SHOWN_DIFFERENCES);
     if more > 0 {
-        writeln!(text, "  and {more} more").expect("a String takes everything");
+        writeln!(text, "  and {more} more").expect("a write to a String cannot fail");
     }
     text + "\n" + CLOSING_WORDS
 }
@@ -76,18 +76,18 @@ fn verdict(outcome: &Outcome) -> String {
     let events = outcome.applied.1 + outcome.rejected.iter().map(|(_, _, seen)| seen).sum::<u64>();
     let took = outcome.took.as_secs_f64();
     format!(
-        "All {events} events are where they belong, each exactly once, after {took:.1} s: every state of every service and every\n\
-         refused event was compared, byte for byte, with a second implementation of the contract."
+        "All {events} events have the right outcome, each exactly once, after {took:.1} s. Every state of every service and\n\
+         every rejected event was compared, byte for byte, with a second implementation of the contract."
     )
 }
 
-/// What the demo cannot show, and where to look at that.
+/// What the demo cannot show, and the commands for a real Kafka.
 pub const CLOSING_WORDS: &str = "\
-The cluster inside this process speaks Kafka's protocol, but has no real transactions, keeps nothing and compacts
-nothing. So this has shown the rules, the order per key, supervision and the DLQ records. It has not shown that a kill
-at any moment loses nothing, nor what a restart restores: that takes a real broker.
+The cluster inside this process implements Kafka's protocol, but it has no real transactions, no storage and no
+compaction. So the demo has shown the rules, the order per key, supervision and the DLQ records. It has not shown that
+a kill at any moment loses nothing, nor what a restart restores. That needs a real broker.
   steward config default > config.toml     then set kafka.bootstrap_servers
-  steward run --config config.toml         kill it whenever you like, and start it again
+  steward run --config config.toml         kill it at any time, and start it again
   steward produce --config config.toml
   steward state list --config config.toml
 ";
@@ -98,11 +98,11 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<ExitCode, CommandFailure>
     let outcome =
         engine::play(&DemoPlan { seed, events, keys }, &mut |scene| show(&bar, scene)).map_err(CommandFailure::Demo)?;
     bar.finish_and_clear();
-    output::print(&format!("\n{}", tell(&outcome)))?;
+    output::print(&format!("\n{}", report(&outcome)))?;
     Ok(if outcome.is_exact() { ExitCode::Done } else { ExitCode::CheckFailed })
 }
 
-/// What happens, as it happens. Lines go above the bar where there is one.
+/// Prints the progress. If there is a bar, lines go above it.
 fn show(bar: &ProgressBar, scene: Scene) {
     let line = match scene {
         Scene::Progress { settled, .. } => return bar.set_position(settled),
@@ -111,10 +111,10 @@ fn show(bar: &ProgressBar, scene: Scene) {
              joining the group (the embedded cluster takes about 3 s for it) ..."
         ),
         Scene::Serving => {
-            "all partitions are restored and serve; events arrive, some of them wrong on purpose".to_owned()
+            "all partitions are restored and serve; events arrive, some of them invalid on purpose".to_owned()
         }
         Scene::Refused { reason, partition, offset, detail } => {
-            format!("  refused {reason:<19} partition {partition}, offset {offset}: {}", shortened(&detail))
+            format!("  rejected {reason:<19} partition {partition}, offset {offset}: {}", shortened(&detail))
         }
     };
     if bar.is_hidden() {
@@ -125,9 +125,9 @@ fn show(bar: &ProgressBar, scene: Scene) {
 }
 
 fn shortened(detail: &str) -> String {
-    const LONGEST: usize = 110;
+    const MAX_CHARACTERS: usize = 110;
     let detail = output::harmless(detail);
-    match detail.char_indices().nth(LONGEST) {
+    match detail.char_indices().nth(MAX_CHARACTERS) {
         Some((end, _)) => format!("{}...", &detail[..end]),
         None => detail.to_string(),
     }

@@ -1,4 +1,4 @@
-//! `steward health`: the probes. They read the heartbeat file, and nothing else that could fail.
+//! `steward health`: the probes. A probe reads only the heartbeat file, and nothing else that could fail.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,14 +14,13 @@ use crate::tools::failure::CommandFailure;
 use crate::tools::options::ConfigFile;
 use crate::tools::{note, output};
 
-/// The key that names the file.
 const FILE_KEY: &str = "health.file";
 
-/// Ask the running process how it is (for probes)
+/// Check the health of the running process (for probes)
 ///
-/// `steward run` writes the file health.file once a second, with what it knows about itself. These commands read it,
-/// print one line that says why, and exit with 0 (healthy) or 15 (not). A file that is missing, older than
-/// --max-age-ms, damaged or dated into the future is not healthy. No port is open, and no broker is asked.
+/// `steward run` writes its status to the file health.file once a second. These commands read the file, print one line
+/// with the reason, and exit with 0 (healthy) or 15 (not healthy). A file that is missing, older than --max-age-ms,
+/// damaged or dated in the future is not healthy. No port is open, and no broker is contacted.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example, in a pod:
@@ -30,7 +29,7 @@ Example, in a pod:
     periodSeconds: 5
     failureThreshold: 3
 
-Next: where the line is not enough, the log of the process says more.")]
+Next: the log of the process has details.")]
 pub(crate) struct HealthArguments {
     #[command(subcommand)]
     command: HealthCommand,
@@ -38,10 +37,10 @@ pub(crate) struct HealthArguments {
 
 #[derive(Debug, Subcommand)]
 enum HealthCommand {
-    /// Is there progress, or a known reason for none? If not, restart the process
+    /// Check that there is progress, or a known reason for none. If not, restart the process
     #[command(after_help = LIVE_HELP)]
     Live(ProbeArguments),
-    /// Is it a settled member of the group that serves all it owns? If not, wait before stopping the next one
+    /// Check that it is a settled member of the group and serves all its partitions. If not, wait before stopping the next process
     #[command(after_help = READY_HELP)]
     Ready(ProbeArguments),
 }
@@ -50,13 +49,13 @@ const LIVE_HELP: &str = "\
 Example:
   steward health live --config config.toml
 
-Next: `steward health ready` asks for more; the log says what a process that is not live waits for.";
+Next: `steward health ready` checks more. The log names what a process that is not live waits for.";
 
 const READY_HELP: &str = "\
 Example:
   steward health ready --config config.toml
 
-Next: a process that restores for long tells its progress in the log.";
+Next: a process that restores for a long time logs its progress.";
 
 #[derive(Debug, Args)]
 struct ProbeArguments {
@@ -65,7 +64,7 @@ struct ProbeArguments {
     /// The heartbeat file, instead of the configuration's health.file
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// How old the last heartbeat may be, in milliseconds
+    /// Greatest age of the last heartbeat, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = DEFAULT_MAX_AGE_MS, value_parser = clap::value_parser!(u64).range(1..))]
     max_age_ms: u64,
 }
@@ -89,10 +88,10 @@ pub(crate) fn run(arguments: &HealthArguments) -> Result<ExitCode, CommandFailur
     Ok(code)
 }
 
-/// The file that the running process writes: the variable, else the key in the file, else the default.
+/// Returns the heartbeat file of the running process: from the variable, else from the key in the file, else the default.
 ///
-/// Read without judging anything else on purpose. The running process has its configuration; a mistake that somebody
-/// writes into the file later must not make every probe fail and restart what works.
+/// The rest of the configuration is not checked, on purpose. The running process has loaded its configuration already. A
+/// later mistake in the file must not make every probe fail and restart a working process.
 fn configured_file(config: Option<&Path>) -> PathBuf {
     let variable = keys::variable(FILE_KEY);
     let overridden = environment().find(|(name, _)| name.eq_ignore_ascii_case(&variable)).map(|(_, value)| value);
@@ -102,13 +101,13 @@ fn configured_file(config: Option<&Path>) -> PathBuf {
 
 fn file_in(config: &Path) -> Option<PathBuf> {
     let read = std::fs::read_to_string(config).map_err(|error| error.to_string());
-    // The parser's own words: its `Display` would quote the line, which may hold a secret.
+    // Only the message of the parser: its `Display` would quote the line, which may hold a secret.
     let parsed = read.and_then(|text| text.parse::<toml::Table>().map_err(|error| error.message().trim().to_owned()));
     match parsed {
         Ok(table) => table.get("health")?.get("file")?.as_str().map(PathBuf::from),
         Err(problem) => {
             note(&format!(
-                "warning: {} cannot be read ({problem}), so the default health.file is looked at; name the file with --file",
+                "warning: {} cannot be read ({problem}), so the default health.file is read; set the file with --file",
                 config.display()
             ));
             None

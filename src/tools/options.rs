@@ -1,4 +1,4 @@
-//! Flags that several commands have.
+//! Flags that several commands share.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -7,27 +7,26 @@ use clap::Args;
 
 use crate::config::{ConfigError, Effective, ValueOrigin, environment, keys};
 
-/// Where the configuration comes from.
+/// The flag that names the configuration file.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ConfigFile {
     /// TOML file; without it every key has its default. STEWARD__SECTION__KEY variables override single keys.
-    // Not a PathBuf: clap refuses an empty one, and a variable that is set to nothing is as good as none.
+    // Not a PathBuf, because clap refuses an empty one. An empty variable counts as no variable.
     #[arg(long, value_name = "FILE", env = "STEWARD_CONFIG", hide_env_values = true)]
     config: Option<OsString>,
 }
 
-/// A flag that stands for a key of the configuration, and wins over file and variables.
+/// A flag that sets a key of the configuration, and overrides file and variables.
 pub(crate) struct Override<'a> {
     /// As typed, such as `--topic`.
     pub(crate) flag: &'static str,
     /// Such as `kafka.topic`.
     pub(crate) key: &'static str,
-    /// What was given.
     pub(crate) value: Option<&'a str>,
 }
 
 impl ConfigFile {
-    /// The file, if one was named.
+    /// Returns the file, if one is set.
     pub(crate) fn path(&self) -> Option<&Path> {
         self.config.as_deref().filter(|name| !name.is_empty()).map(Path::new)
     }
@@ -35,7 +34,7 @@ impl ConfigFile {
     /// Loads the configuration for this machine, with the overrides.
     ///
     /// # Errors
-    /// The file cannot be read, or all mistakes; one in a flag names the flag.
+    /// The file cannot be read, or the configuration is wrong. Lists all mistakes; a mistake in a flag names the flag.
     pub(crate) fn load(&self, overrides: &[Override<'_>]) -> Result<Effective, ConfigError> {
         let given: Vec<(String, &Override<'_>, &str)> = overrides
             .iter()

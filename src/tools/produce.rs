@@ -1,7 +1,7 @@
-//! `steward produce`: gives a topic events to serve, the same for the same seed, some of them wrong on purpose.
+//! `steward produce`: sends reproducible events to a topic, some of them invalid on purpose.
 //!
-//! Memory is bounded by the client's queue; where it is full, the generator waits. What the broker has taken is what is
-//! told at the end, also when Ctrl-C or a failure came first.
+//! The client's queue bounds the memory. If the queue is full, the generator waits. The summary at the end counts the
+//! records that the broker has acknowledged, also after Ctrl-C or a failure.
 
 mod summary;
 
@@ -27,20 +27,20 @@ use crate::tools::output::OutputFormatFlag;
 use crate::tools::produce::summary::ProduceSummary;
 use crate::tools::{note, output};
 
-/// One wait for the broker.
-const POLL: Duration = Duration::from_millis(100);
-/// Events between two looks at what became of them.
-const LOOK_EVERY: u64 = 256;
+/// Longest single wait for the broker.
+const POLL_WAIT: Duration = Duration::from_millis(100);
+/// Number of events between two polls.
+const POLL_EVERY: u64 = 256;
 
-/// Send generated events to the input topic, some of them wrong on purpose
+/// Send generated events to the input topic, some of them invalid on purpose
 ///
-/// Events are created, updated and deleted services as real producers send them, mixed with events that break the
-/// contract in every way there is, and with unusual ones that do not. The generator knows which services exist, so a
-/// valid event is valid, if the topic holds nothing else. The same flags with the same --start-timestamp-ms give the
-/// same records in the same partitions, byte for byte.
+/// Most events create, update and delete services, as real producers do. Others break the contract, in every possible
+/// way, or are unusual but valid. The generator tracks which services exist, so a valid event is valid if the topic holds
+/// no other events. The same flags with the same --start-timestamp-ms give the same records in the same partitions, byte
+/// for byte.
 ///
-/// Each id stays in one partition (Kafka's own murmur2); events without a key are spread evenly. Ctrl-C ends it with the
-/// summary so far, a second one at once.
+/// Each id stays in one partition (Kafka's own murmur2). Events without a key are spread evenly. Ctrl-C ends the command
+/// with the summary so far; a second one ends it immediately.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -53,12 +53,12 @@ With --json the summary is one object: topic, seed, start_timestamp_ms, interrup
 sent, refused (count by Kafka's code), kinds (count by kind; created, updated, deleted, and those of --list-kinds), \
 expected: { applied, rejected (count by reason) }.
 
-Next: `steward state list` shows what became of the services; the DLQ topic holds what was refused, with the \
-reason in the header steward-reason.")]
+Next: `steward state list` shows the resulting services. The DLQ topic holds the rejected events, with the reason in \
+the header steward-reason.")]
 pub(crate) struct ProduceArguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// Where to find Kafka: host:port, separated by commas; wins over the configuration
+    /// Kafka brokers as host:port, separated by commas; wins over the configuration
     #[arg(long, value_name = "HOST:PORT")]
     bootstrap_servers: Option<String>,
     /// The topic to write to; wins over the configuration's kafka.topic
@@ -69,10 +69,10 @@ pub(crate) struct ProduceArguments {
     /// Events per second, at most; without it, as fast as the broker takes them
     #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
-    /// How batches are compressed: without it, as [kafka.properties] says, else lz4
+    /// Compression of the batches: without it, as in [kafka.properties], else lz4
     #[arg(long, value_name = "CODEC")]
     compression: Option<Codec>,
-    /// How long to wait for a broker that does not answer, in milliseconds
+    /// Longest wait for a broker that does not respond, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     timeout_ms: u64,
     #[command(flatten)]
@@ -83,21 +83,21 @@ pub(crate) struct ProduceArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "What is generated")]
+#[command(next_help_heading = "Generated events")]
 struct WorkloadArguments {
-    /// What the events are drawn from: the same number gives the same events
+    /// Seed of the random events: the same number gives the same events
     #[arg(long, value_name = "NUMBER", default_value_t = Workload::default().seed)]
     seed: u64,
-    /// How many events
+    /// Number of events
     #[arg(long, value_name = "COUNT", default_value_t = Workload::default().events)]
     events: u64,
-    /// How many ids, at most
+    /// Number of ids, at most
     #[arg(long, value_name = "COUNT", default_value_t = Workload::default().keys)]
     keys: u32,
     /// The smallest id
     #[arg(long, value_name = "ID", default_value_t = Workload::default().first_id)]
     first_id: u64,
-    /// How unequal the ids are: 0 makes them all alike, 1 is common, 10 the most
+    /// Exponent of the ids' frequency: with 0 all are equally frequent, 1 is common, 10 is the maximum
     #[arg(long, value_name = "EXPONENT", default_value_t = Workload::default().zipf_exponent)]
     zipf: f64,
     /// Share of creations among the valid events, in proportion to the other two
@@ -112,13 +112,13 @@ struct WorkloadArguments {
     /// Share of events that break the contract, 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = Workload::default().invalid_share)]
     invalid_share: f64,
-    /// Draw only the kinds of invalid events named so, in proportion to their weights; may be repeated
+    /// Draw only the listed kinds of invalid events, in proportion to their weights; may be repeated
     #[arg(long, value_name = "KIND=WEIGHT", value_parser = weighted::<InvalidKind>)]
     invalid: Vec<(InvalidKind, u32)>,
-    /// Share of events that are unusual and valid, 0 to 1
+    /// Share of events that are unusual but valid, 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = Workload::default().odd_share)]
     odd_share: f64,
-    /// Draw only the kinds of odd events named so, in proportion to their weights; may be repeated
+    /// Draw only the listed kinds of odd events, in proportion to their weights; may be repeated
     #[arg(long, value_name = "KIND=WEIGHT", value_parser = weighted::<OddKind>)]
     odd: Vec<(OddKind, u32)>,
     /// Share of events with a traceparent header, 0 to 1
@@ -127,11 +127,11 @@ struct WorkloadArguments {
     /// The payload limit that some events reach or exceed, in bytes: without it, the configuration's
     #[arg(long, value_name = "BYTES")]
     max_payload_bytes: Option<u64>,
-    /// Timestamp of the first event, in milliseconds since 1970: without it, such that the last one is about now
+    /// Timestamp of the first event, in milliseconds since 1970: without it, the last event has about the current time
     #[arg(long, value_name = "MS")]
     start_timestamp_ms: Option<i64>,
-    /// From one event's timestamp to the next, on average, in milliseconds
-    // Not the workload's own 10: brokers refuse what lies an hour ahead, and drop what is older than the retention.
+    /// Average difference between the timestamps of two events, in milliseconds
+    // Not 10, the default of a workload: brokers refuse events an hour ahead, and delete events older than the retention.
     #[arg(long, value_name = "MS", default_value_t = 1)]
     interval_ms: u64,
 }
@@ -157,7 +157,7 @@ impl Codec {
     }
 }
 
-/// `kind=weight`.
+/// Parses `kind=weight`.
 fn weighted<K: std::str::FromStr<Err = crate::testing::workload::UnknownKind>>(text: &str) -> Result<(K, u32), String> {
     let (kind, weight) = text.split_once('=').ok_or("write KIND=WEIGHT, such as too-large=1")?;
     let kind = kind.parse().map_err(|error: crate::testing::workload::UnknownKind| error.to_string())?;
@@ -213,12 +213,19 @@ pub(crate) fn run(arguments: &ProduceArguments) -> Result<ExitCode, CommandFailu
     let limit = Duration::from_millis(arguments.timeout_ms);
     let compression = arguments.compression.map(Codec::compression);
     let producer = PlainProducer::connect(&config, compression, summary::TAGS, limit, &SystemClock)?;
-    // Until here Ctrl-C ends the process at once: there is nothing to tell yet.
-    let interrupted = listen()?;
+    // Before this line Ctrl-C ends the process immediately, because there is nothing to report yet.
+    let interrupted = handle_signals()?;
     let began = SystemClock.now();
     let bar = output::bar(workload.events, "events");
-    let mut feed = Feed { producer: &producer, interrupted: &interrupted, bar: &bar, limit, settled: 0, moved: began };
-    let ended = feed.all(&workload, arguments.rate, began);
+    let mut sender = EventSender {
+        producer: &producer,
+        interrupted: &interrupted,
+        bar: &bar,
+        limit,
+        settled: 0,
+        progress_at: began,
+    };
+    let ended = sender.send_all(&workload, arguments.rate, began);
     bar.finish_and_clear();
 
     let summary = ProduceSummary {
@@ -230,25 +237,25 @@ pub(crate) fn run(arguments: &ProduceArguments) -> Result<ExitCode, CommandFailu
         interrupted: interrupted.load(Ordering::Relaxed),
     };
     if let Err(failure) = ended {
-        // The failure decides about the exit code; that the summary could not be written, too, adds nothing.
-        if let Err(unwritten) = summary.tell(arguments.form.form()) {
+        // The failure sets the exit code, also if the summary cannot be written.
+        if let Err(unwritten) = summary.print(arguments.form.form()) {
             unwritten.report();
         }
         return Err(failure);
     }
-    summary.tell(arguments.form.form())?;
+    summary.print(arguments.form.form())?;
     if summary.interrupted {
         note("interrupted: these are the events sent so far");
     }
-    summary.verdict()
+    summary.exit_code()
 }
 
-/// The first SIGINT or SIGTERM is noted, a second one ends the process at once.
-pub(crate) fn listen() -> Result<Arc<AtomicBool>, CommandFailure> {
+/// Returns a flag that the first SIGINT or SIGTERM sets. A second signal ends the process immediately.
+pub(crate) fn handle_signals() -> Result<Arc<AtomicBool>, CommandFailure> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         let at_once = i32::from(ExitCode::SecondSignal.code());
-        // In this order: the second signal finds what the first one noted.
+        // In this order, so that the second signal finds the flag that the first one set.
         signal_hook::flag::register_conditional_shutdown(signal, at_once, Arc::clone(&interrupted))
             .map_err(CommandFailure::Signals)?;
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).map_err(CommandFailure::Signals)?;
@@ -256,31 +263,31 @@ pub(crate) fn listen() -> Result<Arc<AtomicBool>, CommandFailure> {
     Ok(interrupted)
 }
 
-/// Sends events, and sees to it that somebody takes them.
-struct Feed<'a> {
+/// Sends events, and fails if the broker acknowledges none for too long.
+struct EventSender<'a> {
     producer: &'a PlainProducer,
     interrupted: &'a AtomicBool,
     bar: &'a ProgressBar,
-    /// How long the broker may take no record.
+    /// Longest time without an acknowledged record.
     limit: Duration,
-    /// Records whose fate was known at the last look.
+    /// Records that were acknowledged or refused at the last poll.
     settled: u64,
-    /// When that number last rose, or nothing was under way.
-    moved: Instant,
+    /// When that number last rose, or no record was in flight.
+    progress_at: Instant,
 }
 
-impl Feed<'_> {
-    /// Sends everything, and waits until the broker has it.
-    fn all(&mut self, workload: &Workload, rate: Option<u64>, began: Instant) -> Result<(), CommandFailure> {
+impl EventSender<'_> {
+    /// Sends all events, and waits until the broker has acknowledged them.
+    fn send_all(&mut self, workload: &Workload, rate: Option<u64>, began: Instant) -> Result<(), CommandFailure> {
         let mut without_key = self.producer.partitions().iter().copied().cycle();
         for (number, event) in (0_u64..).zip(workload.generate()?) {
             if let Some(rate) = rate {
                 self.wait_until(began + due(number, rate))?;
             }
-            if number % LOOK_EVERY == 0 {
-                self.look(Duration::ZERO)?;
+            if number % POLL_EVERY == 0 {
+                self.poll(Duration::ZERO)?;
             }
-            // Where null keys go is decided here, because the client would draw lots.
+            // Null keys get a partition here, because the client would choose one at random.
             let partition = if event.key.is_none() { without_key.next() } else { None };
             self.send(&event, partition)?;
             if self.is_interrupted() {
@@ -288,9 +295,9 @@ impl Feed<'_> {
             }
         }
         while self.producer.in_flight() > 0 {
-            self.look(POLL)?;
+            self.poll(POLL_WAIT)?;
         }
-        self.look(Duration::ZERO)?;
+        self.poll(Duration::ZERO)?;
         Ok(())
     }
 
@@ -303,7 +310,7 @@ impl Feed<'_> {
             headers: &event.headers,
         };
         while self.producer.send(record, summary::tag(event.kind))? == SendResult::Full {
-            self.look(POLL)?;
+            self.poll(POLL_WAIT)?;
             if self.is_interrupted() {
                 break;
             }
@@ -317,21 +324,21 @@ impl Feed<'_> {
             if left.is_zero() || self.is_interrupted() {
                 return Ok(());
             }
-            self.look(left.min(POLL))?;
+            self.poll(left.min(POLL_WAIT))?;
         }
     }
 
-    /// Serves the client for at most `wait`, and judges what has happened since the last look.
-    fn look(&mut self, wait: Duration) -> Result<(), AccessFailure> {
+    /// Serves the client's callbacks for at most `wait`, and checks the progress since the last poll.
+    fn poll(&mut self, wait: Duration) -> Result<(), AccessFailure> {
         self.producer.poll(wait);
         self.producer.check()?;
         let now = SystemClock.now();
         let settled = self.producer.settled();
         if settled > self.settled || self.producer.in_flight() == 0 {
             self.settled = settled;
-            self.moved = now;
+            self.progress_at = now;
             self.bar.set_position(settled);
-        } else if now - self.moved >= self.limit {
+        } else if now - self.progress_at >= self.limit {
             return Err(self.producer.give_up(self.limit));
         }
         Ok(())
@@ -342,7 +349,7 @@ impl Feed<'_> {
     }
 }
 
-/// When event `number`, counted from 0, is due.
+/// Returns when event `number`, counted from 0, is due.
 pub(crate) fn due(number: u64, rate: u64) -> Duration {
     let nanos = u128::from(number) * 1_000_000_000 / u128::from(rate);
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))

@@ -1,7 +1,7 @@
-//! `steward state`: what the services are, read from the state topic as any reader of it would.
+//! `steward state`: prints services from the state topic, which it reads as any consumer does.
 //!
-//! An entity is a key in a partition. Producers that hash differently can put the same key into two of them; then both
-//! are shown.
+//! An entity is a key in a partition. Producers with different hash functions can write the same key to two partitions.
+//! Then both entities are shown.
 
 mod show;
 
@@ -26,20 +26,21 @@ use crate::tools::{note, output};
 const MAX_ID: u64 = 9_007_199_254_740_991;
 /// Rows of a table, unless `--limit` says otherwise.
 const TABLE_ROWS: usize = 100;
-/// What an entry weighs beside its key and value, in bytes.
+/// Memory of an entry besides its key and value, in bytes.
 const ENTRY_BYTES: usize = 128;
 
-/// Look at the services: one of them, or all
+/// Print one service, or all of them
 ///
-/// Reads the state topic from its start to its end, committed records only, and joins no group, so it disturbs nobody.
-/// That takes as long as the topic is large; a topic that is compacted is not much larger than what it holds.
+/// Reads all committed records of the state topic, and joins no group, so it does not affect a running service. The time
+/// grows with the size of the topic. A compacted topic is not much larger than its services.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   steward state get 42 --config config.toml
   steward state list --bootstrap-servers localhost:9092 --state-topic services.state --json
 
-Next: a service that is not what you expect may have had an event refused; the DLQ topic says which and why.")]
+Next: if a service is not as expected, one of its events may have been rejected. The DLQ topic has the event and the \
+reason.")]
 pub(crate) struct StateArguments {
     #[command(subcommand)]
     command: StateCommand,
@@ -53,13 +54,12 @@ enum StateCommand {
 
 const JSON_HELP: &str = "\
 With --json each service is one line: partition and offset (of the record in the state topic), source_partition, \
-source_offset (of the newest event that the value contains), group (that wrote it), value (byte for byte as it stands \
-in the topic). Fields that a record does not tell are null.";
+source_offset (of the newest event that the value contains), group (that wrote it), value (byte for byte as in the \
+topic). Fields that a record does not have are null.";
 
 /// Print one service
 ///
-/// Shows what the service is now, and from which event it comes. Exits with 15 if there is no such service, or if it was
-/// deleted.
+/// Prints the current service and its newest event. Exits with 15 if the service does not exist, or if it was deleted.
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 Examples:
@@ -68,7 +68,7 @@ Examples:
 
 {JSON_HELP}
 
-Next: the event itself stands in the input topic at the source partition and offset."))]
+Next: the event itself is in the input topic, at the source partition and offset."))]
 struct GetArguments {
     /// The service's id: digits only, 0 to 9007199254740991
     #[arg(value_name = "ID", value_parser = parse_id)]
@@ -88,11 +88,11 @@ Examples:
 
 {JSON_HELP}
 
-Next: `steward state get ID` tells all about one of them."))]
+Next: `steward state get ID` prints all fields of one service."))]
 struct ListArguments {
     #[command(flatten)]
     source: StateSourceOptions,
-    /// Print so many services at most: without it, 100 in a table, all with --json
+    /// Number of services to print, at most: without it, 100 in a table, all with --json
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
 }
@@ -101,7 +101,7 @@ struct ListArguments {
 struct StateSourceOptions {
     #[command(flatten)]
     config: ConfigFile,
-    /// Where to find Kafka: host:port, separated by commas; wins over the configuration
+    /// Kafka brokers as host:port, separated by commas; wins over the configuration
     #[arg(long, value_name = "HOST:PORT")]
     bootstrap_servers: Option<String>,
     /// The topic to read; wins over the configuration's kafka.state_topic
@@ -110,16 +110,16 @@ struct StateSourceOptions {
     /// Read only this partition: without it, all of them
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(0..))]
     partition: Option<i32>,
-    /// How long to wait for a broker that does not answer, or an open transaction, in milliseconds
+    /// Longest wait for a broker that does not respond, or for an open transaction, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     timeout_ms: u64,
     #[command(flatten)]
     form: OutputFormatFlag,
 }
 
-/// As the contract wants it: the shortest decimal form, so that the text is the key.
+/// Parses an id in the form that the contract requires: the shortest decimal, so that the text equals the key.
 fn parse_id(text: &str) -> Result<u64, String> {
-    let problem = || format!("an id is digits only, 0 to {MAX_ID}, without zeros before it");
+    let problem = || format!("an id is digits only, 0 to {MAX_ID}, without leading zeros");
     let is_shortest = text == "0" || !text.starts_with('0');
     if !is_shortest || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(problem());
@@ -127,7 +127,7 @@ fn parse_id(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|id| *id <= MAX_ID).ok_or_else(problem)
 }
 
-/// A service as the state topic has it.
+/// A service in the state topic.
 struct StateEntry {
     partition: Partition,
     offset: Offset,
@@ -147,7 +147,7 @@ pub(crate) fn run(arguments: &StateArguments) -> Result<ExitCode, CommandFailure
 fn get(arguments: &GetArguments) -> Result<ExitCode, CommandFailure> {
     let config = arguments.source.config()?;
     let key = arguments.id.to_string();
-    // The newest record of each partition; None where that is a tombstone.
+    // The newest record of each partition; a tombstone is an error with its offset.
     let mut found: BTreeMap<Partition, Result<StateEntry, Offset>> = BTreeMap::new();
     arguments.source.read(&config, |record| {
         if record.key() == Some(key.as_bytes()) {
@@ -179,13 +179,13 @@ fn missing(
     found: &BTreeMap<Partition, Result<StateEntry, Offset>>,
 ) -> String {
     let (id, topic) = (arguments.id, &config.kafka.state_topic);
-    let place = arguments.source.partition.map_or_else(String::new, |partition| format!(" partition {partition}"));
+    let partition = arguments.source.partition.map_or_else(String::new, |partition| format!(" partition {partition}"));
     match found.iter().next() {
         Some((partition, Err(offset))) => format!(
             "service {id} was deleted: the newest record of its key is the tombstone in {topic} partition {partition} at offset {offset}"
         ),
         Some((_, Ok(_))) | None => format!(
-            "there is no service {id} in {topic}{place}; see whether its events were refused (the DLQ topic), or not served yet (`steward health ready`)"
+            "there is no service {id} in {topic}{partition}; check whether its events were rejected (the DLQ topic), or are not processed yet (`steward health ready`)"
         ),
     }
 }
@@ -228,7 +228,7 @@ fn list(arguments: &ListArguments) -> Result<ExitCode, CommandFailure> {
     Ok(ExitCode::Done)
 }
 
-/// The living services, by id and then by partition.
+/// The services that exist, by id and then by partition.
 #[derive(Default)]
 struct Services {
     entries: BTreeMap<(Id, Partition), StateEntry>,
@@ -236,7 +236,7 @@ struct Services {
     group: Option<Arc<str>>,
 }
 
-/// A key as it is sorted: ids by their value, then what is none.
+/// A key in sort order: ids by their value, then other keys.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Id {
     Number(u64),
@@ -285,7 +285,7 @@ impl Services {
     }
 }
 
-/// What the record tells. `group` is one that was seen before, so that its name is held once.
+/// Makes an entry of a record. `group` is the group of an earlier record; an equal name is not allocated again.
 fn entry(record: &ReadRecord<'_>, value: &[u8], group: Option<&Arc<str>>) -> StateEntry {
     let text = |name| record.last_header(name).and_then(|value| std::str::from_utf8(value).ok());
     let seen_before = |name: &str| group.filter(|group| &***group == name).cloned();

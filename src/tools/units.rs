@@ -1,4 +1,4 @@
-//! How numbers look that people read: as short as they can be told apart.
+//! Formats numbers for people, in few digits.
 
 use indicatif::{HumanBytes, HumanCount};
 use time::OffsetDateTime;
@@ -27,7 +27,7 @@ pub(crate) fn short(number: f64) -> String {
     }
 }
 
-/// The same of something that is counted: `7`, `1234`, `12.3k`.
+/// A count: `7`, `1234`, `12.3k`.
 pub(crate) fn short_count(count: u64) -> String {
     if count < 10 { count.to_string() } else { short(count as f64) }
 }

@@ -1,8 +1,8 @@
 //! The rules of `docs/architecture.md` that a test can hold: which module may import which, what the pure modules do
 //! without, no import cycles, and a few habits.
 //!
-//! A path counts wherever it occurs: in a `use`, in a signature, in the middle of a function, in a macro's arguments,
-//! from `crate`, `super` or, in `main.rs`, `steward`. Comments and doc links do not count.
+//! A path counts wherever it occurs: in a `use`, a signature, a function body or the arguments of a macro; from `crate`,
+//! from `super` or, in `main.rs`, from `steward`. Comments and doc links do not count.
 
 mod paths;
 
@@ -96,7 +96,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
 const EFFECTS: &[&str] = &["std::thread", "std::fs", "std::net", "std::process", "std::env", "std::io", "tokio"];
 const MOMENTS: &[&str] = &["std::time::Instant", "std::time::SystemTime"];
 
-/// Longest file, in lines, before it has to be two.
+/// Greatest number of lines of a file.
 const MAX_LINES: usize = 600;
 
 #[apply(offline_test)]
@@ -148,15 +148,15 @@ fn only_app_and_tools_read_the_clock() {
 }
 
 #[apply(offline_test)]
-fn no_file_unwraps_prints_or_leaves_a_task_behind() {
+fn no_file_unwraps_prints_or_has_an_open_task() {
     assert_none(&all(tidiness));
 }
 
 #[apply(offline_test)]
-fn every_file_opens_with_what_it_owns() {
+fn every_file_begins_with_module_documentation() {
     assert_none(&all(|file| {
         let opens = file.text.starts_with("//!");
-        (!opens).then(|| format!("{}: does not begin with `//!` and what it owns", file.name)).into_iter().collect()
+        (!opens).then(|| format!("{}: does not begin with `//!`", file.name)).into_iter().collect()
     }));
 }
 
@@ -167,7 +167,7 @@ fn no_file_is_too_long() {
 
 // ------------------------------------------------------------------------------------------------------ the checks
 
-/// Looks at one file, and says what is wrong with it.
+/// Checks one file, and returns its violations.
 type Check = fn(&Source) -> Vec<String>;
 
 /// A file of `src`.
@@ -184,13 +184,13 @@ impl Source {
         Source { name: name.to_owned(), text: text.to_owned(), syntax }
     }
 
-    /// The module that the file is, from the crate's root: `kafka/client.rs` is `[kafka, client]`.
+    /// Returns the module of the file, from the crate's root: `kafka/client.rs` is `[kafka, client]`.
     fn module(&self) -> Vec<String> {
         let path = self.name.trim_end_matches(".rs");
         path.split('/').map(str::to_owned).collect()
     }
 
-    /// The names in it are relative to this: `main` and `lib` are the root.
+    /// Returns the module to which names in the file are relative: `main` and `lib` are the root.
     fn scope(&self) -> Vec<String> {
         self.module().into_iter().filter(|part| !matches!(part.as_str(), "lib" | "main")).collect()
     }
@@ -203,7 +203,7 @@ impl Source {
         is_below(&self.module(), module)
     }
 
-    /// The most specific rule.
+    /// Returns the most specific rule for the file.
     fn rule(&self) -> Option<&'static Rule> {
         RULES.iter().filter(|rule| self.is_below(rule.module)).max_by_key(|rule| rule.module.len())
     }
@@ -215,7 +215,7 @@ fn imports(file: &Source) -> Vec<String> {
     };
     let mut broken = Vec::new();
     for path in file.paths() {
-        // A path that leads to no module with a rule is an item of the root itself, and there are none.
+        // A path to no module with a rule is an item of the root, and the root has no items.
         if !RULES.iter().any(|other| path.is_below(other.module)) {
             continue;
         }
@@ -229,8 +229,8 @@ fn imports(file: &Source) -> Vec<String> {
     broken
 }
 
-/// Files that import each other, directly or over others. A module and those below it count as one direction: the parent
-/// lists its children, and they use what it declares.
+/// Finds files that import each other, directly or through other files. Imports between a module and the modules below it
+/// are allowed: the parent lists its children, and they use what it declares.
 fn cycles(files: &[Source]) -> Vec<String> {
     let modules: Vec<Vec<String>> = files.iter().map(Source::module).collect();
     let related = |one: &[String], other: &[String]| one.starts_with(other) || other.starts_with(one);
@@ -245,7 +245,7 @@ fn cycles(files: &[Source]) -> Vec<String> {
             }
         }
     }
-    // Transitive closure: small enough for the simplest way.
+    // Transitive closure. The graph is small, so the simplest algorithm suffices.
     loop {
         let mut has_grown = false;
         for from in 0..files.len() {
@@ -302,7 +302,9 @@ fn clock(file: &Source) -> Vec<String> {
     }
     let paths = file.paths();
     let reads = paths.iter().filter(|path| path.ends_with("Instant::now") || path.ends_with("SystemTime::now"));
-    reads.map(|path| format!("{}: `{path}`: time is an argument here; it comes from the app", file.name)).collect()
+    reads
+        .map(|path| format!("{}: `{path}`: time is an argument here; only app and tools read the clock", file.name))
+        .collect()
 }
 
 fn tidiness(file: &Source) -> Vec<String> {
@@ -322,7 +324,7 @@ fn tidiness(file: &Source) -> Vec<String> {
     }
     for (number, line) in (1..).zip(file.text.lines()) {
         if ["TODO", "FIXME", "XXX"].iter().any(|mark| line.contains(mark)) {
-            untidy.push(format!("{}:{number}: a task that nobody tracks: {}", file.name, line.trim()));
+            untidy.push(format!("{}:{number}: a task without a tracked issue: {}", file.name, line.trim()));
         }
         if ["#[test]", "#[cfg(test)]"].contains(&line.trim()) {
             untidy.push(format!("{}:{number}: no test runs from here; tests are in tests/", file.name));
@@ -335,7 +337,9 @@ fn length(file: &Source) -> Vec<String> {
     let lines = file.text.lines().count();
     let is_long = lines > MAX_LINES;
     is_long
-        .then(|| format!("{}: {lines} lines, more than {MAX_LINES}: look for the second thought", file.name))
+        .then(|| {
+            format!("{}: {lines} lines, more than {MAX_LINES}; move one responsibility into another file", file.name)
+        })
         .into_iter()
         .collect()
 }
@@ -363,7 +367,7 @@ impl<'ast> Visit<'ast> for Untidy {
 // --------------------------------------------------------------------------------------------- the checks, checked
 
 #[apply(offline_test)]
-fn the_checks_find_what_they_are_there_to_find() {
+fn the_checks_find_violations_and_only_violations() {
     let broken: &[(Check, &str, &str)] = &[
         (imports, "entity.rs", "use crate::kafka::client;"),
         (imports, "entity.rs", "use crate::{record::Record, kafka};"),
@@ -379,7 +383,7 @@ fn the_checks_find_what_they_are_there_to_find() {
         (purity, "tools/log_reader.rs", "use std::time::Instant;"),
         (libraries, "runtime/ingest.rs", "use rdkafka::Message;"),
         (libraries, "kafka/client.rs", "fn f(address: ::actix::Addr<A>) {}"),
-        (libraries, "service.rs", "fn f() -> anyhow::Result<()> { anyhow::bail!(\"no\") }"),
+        (libraries, "service.rs", "fn f() { tracing::info!(\"no\") }"),
         (clock, "runtime/ingest.rs", "use std::time::Instant; fn f() { Instant::now(); }"),
         (tidiness, "record.rs", "fn f() { g().unwrap() }"),
         (tidiness, "record.rs", "fn f() { println!() }"),
@@ -427,7 +431,7 @@ fn sources() -> Vec<Source> {
     assert!(files.len() > 5, "the sources are in {}", root.display());
     files.sort();
     let sources = files.iter().map(|file| {
-        let name = file.strip_prefix(&root).expect("collected below it").display().to_string();
+        let name = file.strip_prefix(&root).expect("the file is below the root").display().to_string();
         Source::new(&name, &std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{name}: {error}")))
     });
     sources.collect()
@@ -435,7 +439,7 @@ fn sources() -> Vec<Source> {
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
-        let path = entry.expect("a folder that can be listed").path();
+        let path = entry.expect("the folder can be listed").path();
         if path.is_dir() {
             collect(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "rs") {

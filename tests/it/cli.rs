@@ -10,14 +10,14 @@ use steward::config::Config;
 use steward::exit_code::ExitCode;
 use steward::observability::heartbeat::{Heartbeat, HeartbeatError, Judgement};
 use steward::tools::demo::engine::Outcome;
-use steward::tools::demo::tell;
+use steward::tools::demo::report;
 
 use crate::support::wait::{PATIENCE, unix_ms, wait_for};
 
 // ------------------------------------------------------------------------------------------------------------- help
 
 #[apply(offline_test)]
-fn the_help_tells_the_story_on_one_screen() {
+fn the_help_fits_on_one_screen() {
     let help = steward(["--help"]).ok();
     assert!(help.lines().count() <= 45, "{} lines", help.lines().count());
     for word in ["services.state", "services.dlq", "steward demo", "config default", "exit-codes.md"] {
@@ -26,7 +26,7 @@ fn the_help_tells_the_story_on_one_screen() {
 }
 
 #[apply(offline_test)]
-fn every_command_says_what_it_does_with_an_example_and_what_to_look_at_next() {
+fn the_help_of_every_command_has_an_example_and_the_next_step() {
     let mut seen = 0;
     each_command(&steward::cli::command(), &mut |path, command| {
         seen += 1;
@@ -40,23 +40,23 @@ fn every_command_says_what_it_does_with_an_example_and_what_to_look_at_next() {
 }
 
 #[apply(offline_test)]
-fn every_flag_says_what_holds_without_it() {
+fn the_help_of_every_flag_states_its_default() {
     each_command(&steward::cli::command(), &mut |path, command| {
         for flag in command.get_arguments().filter(|flag| !flag.is_positional()) {
             let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
             let id = flag.get_id();
             assert!(!help.is_empty(), "{path} --{id} has no help");
             if flag.get_action().takes_values() && flag.get_default_values().is_empty() {
-                let tells =
+                let names_default =
                     ["without it", "wins over", "instead of", "Draw only"].iter().any(|word| help.contains(word));
-                assert!(tells, "{path} --{id} has no default, and does not say what holds then: {help}");
+                assert!(names_default, "{path} --{id} has no default, and its help does not explain that: {help}");
             }
         }
     });
 }
 
 #[apply(offline_test)]
-fn what_is_typed_wrong_ends_with_2() {
+fn a_wrong_command_line_ends_with_2() {
     let wrong: [&[&str]; 16] = [
         &[],
         &["walk"],
@@ -78,7 +78,7 @@ fn what_is_typed_wrong_ends_with_2() {
     for arguments in wrong {
         let ran = steward(arguments);
         assert_eq!(ran.code, 2, "{arguments:?}: {}", ran.stderr);
-        assert!(!ran.stderr.is_empty() && ran.stdout.is_empty(), "{arguments:?}: told on standard error");
+        assert!(!ran.stderr.is_empty() && ran.stdout.is_empty(), "{arguments:?}: reported on standard error");
     }
 }
 
@@ -90,7 +90,7 @@ fn the_version_names_the_client_library() {
 }
 
 #[apply(offline_test)]
-fn every_exit_code_has_its_paragraph() {
+fn every_exit_code_has_a_section_on_its_page() {
     let page = include_str!("../../docs/exit-codes.md");
     let headings: Vec<&str> = page.lines().filter(|line| line.starts_with("## ")).collect();
     let expected = ExitCode::ALL.map(|code| format!("## {} `{}`", code.code(), code.name()));
@@ -126,7 +126,7 @@ fn a_configuration_is_checked_and_shown_with_its_sources() {
 }
 
 #[apply(offline_test)]
-fn all_mistakes_of_a_configuration_are_told_at_once_and_no_secret_is() {
+fn all_mistakes_of_a_configuration_are_reported_at_once_without_secrets() {
     let folder = folder();
     let file = folder.write(
         "steward.toml",
@@ -135,8 +135,8 @@ fn all_mistakes_of_a_configuration_are_told_at_once_and_no_secret_is() {
     let ran = steward(["config", "check", "--config", &file]);
 
     assert_eq!((ran.code, ran.stdout.as_str()), (3, ""));
-    for told in ["kafka.group ", "kafka.session_timeout_ms = 3", "kafka.security.password"] {
-        assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
+    for text in ["kafka.group ", "kafka.session_timeout_ms = 3", "kafka.security.password"] {
+        assert!(ran.stderr.contains(text), "{text}: {}", ran.stderr);
     }
     assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
 
@@ -146,7 +146,7 @@ fn all_mistakes_of_a_configuration_are_told_at_once_and_no_secret_is() {
 }
 
 #[apply(offline_test)]
-fn an_empty_variable_names_no_configuration() {
+fn an_empty_variable_counts_as_no_configuration_file() {
     let shown = steward_with(&[("STEWARD_CONFIG", "")], ["config", "check"]).ok();
     assert!(shown.contains("group_id = \"steward\" # default"), "{shown}");
     let named = steward_with(&[("STEWARD_CONFIG", "/nowhere/steward.toml")], ["config", "check"]);
@@ -154,7 +154,7 @@ fn an_empty_variable_names_no_configuration() {
 }
 
 #[apply(offline_test)]
-fn a_run_that_finds_mistakes_leaves_a_line_in_the_log() {
+fn a_run_with_a_wrong_configuration_logs_one_line() {
     let ran = steward_with(&[("STEWARD__KAFKA__SESSION_TIMEOUT_MS", "3")], ["run"]);
 
     assert_eq!(ran.code, 3);
@@ -170,8 +170,8 @@ fn a_mistake_in_a_flag_names_the_flag() {
     let environment = [("STEWARD__KAFKA__TOPIC", "overridden")];
     let ran = steward_with(&environment, ["produce", "--topic", "no/topic", "--bootstrap-servers", "nowhere"]);
     assert_eq!(ran.code, 3);
-    for told in ["\"no/topic\" (--topic)", "\"nowhere\" (--bootstrap-servers)"] {
-        assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
+    for text in ["\"no/topic\" (--topic)", "\"nowhere\" (--bootstrap-servers)"] {
+        assert!(ran.stderr.contains(text), "{text}: {}", ran.stderr);
     }
 }
 
@@ -192,7 +192,7 @@ fn beat(written_unix_ms: i64) -> Heartbeat {
 }
 
 #[apply(offline_test)]
-fn a_fresh_heartbeat_is_believed() {
+fn a_fresh_heartbeat_is_trusted() {
     for written in [NOW, NOW - 10_000, NOW + 10_000] {
         assert!(matches!(beat(written).judge_live(NOW, MAX_AGE), Judgement::Healthy(_)), "{written}");
         assert!(matches!(beat(written).judge_ready(NOW, MAX_AGE), Judgement::Healthy(_)), "{written}");
@@ -207,7 +207,7 @@ fn a_fresh_heartbeat_is_believed() {
 }
 
 #[apply(offline_test)]
-fn an_old_heartbeat_is_not_believed() {
+fn an_old_heartbeat_is_not_trusted() {
     for written in [NOW - 10_001, 0, i64::MIN] {
         for judgement in [beat(written).judge_live(NOW, MAX_AGE), beat(written).judge_ready(NOW, MAX_AGE)] {
             assert!(matches!(&judgement, Judgement::Unhealthy(cause) if cause.contains("ms old")), "{judgement}");
@@ -216,7 +216,7 @@ fn an_old_heartbeat_is_not_believed() {
 }
 
 #[apply(offline_test)]
-fn a_heartbeat_from_the_future_is_not_believed() {
+fn a_heartbeat_from_the_future_is_not_trusted() {
     for written in [NOW + 10_001, i64::MAX] {
         let judgement = beat(written).judge_live(NOW, MAX_AGE);
         assert!(matches!(&judgement, Judgement::Unhealthy(cause) if cause.contains("future")), "{judgement}");
@@ -224,7 +224,7 @@ fn a_heartbeat_from_the_future_is_not_believed() {
 }
 
 #[apply(offline_test)]
-fn a_missing_or_half_written_heartbeat_is_told_apart() {
+fn a_missing_heartbeat_differs_from_a_half_written_one() {
     let folder = folder();
     assert!(matches!(Heartbeat::read(&folder.path("health")), Err(HeartbeatError::Missing { .. })));
     assert!(matches!(Heartbeat::read(&folder.0.path().join("")), Err(HeartbeatError::Unreadable { .. })));
@@ -235,12 +235,12 @@ fn a_missing_or_half_written_heartbeat_is_told_apart() {
         folder.write("half", &whole[..length]);
         assert!(matches!(Heartbeat::read(&folder.path("half")), Err(HeartbeatError::NotOne { .. })), "{length} bytes");
     }
-    folder.write("newer", &whole.replacen('{', r#"{"told_by_a_newer_one":[1],"#, 1));
+    folder.write("newer", &whole.replacen('{', r#"{"written_by_a_newer_version":[1],"#, 1));
     assert_eq!(Heartbeat::read(&folder.path("newer")).expect("readable"), beat(NOW));
 }
 
 #[apply(offline_test)]
-fn a_heartbeat_replaces_the_one_before() {
+fn a_heartbeat_replaces_the_previous_one() {
     let folder = folder();
     let file = folder.path("health");
     beat(NOW).write(&file).expect("a folder of our own");
@@ -253,7 +253,7 @@ fn a_heartbeat_replaces_the_one_before() {
 }
 
 #[apply(offline_test)]
-fn probes_answer_with_a_line_and_an_exit_code() {
+fn probes_print_a_line_and_return_an_exit_code() {
     let folder = folder();
     let file = folder.path("health");
     let file_text = file.display().to_string();
@@ -289,7 +289,7 @@ fn probes_find_the_file_although_the_configuration_has_mistakes() {
     let default = Config::default().health.file.display().to_string();
     assert!(ran.stderr.contains(&broken) && ran.stderr.contains("--file"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("hunter2"));
-    assert!(ran.code == 0 || ran.stdout.contains(&default), "the default one is looked at: {}", ran.stdout);
+    assert!(ran.code == 0 || ran.stdout.contains(&default), "the default file is read: {}", ran.stdout);
 }
 
 // ------------------------------------------------------------------------------------------------------------ others
@@ -305,7 +305,7 @@ fn shells_can_complete_commands() {
 }
 
 #[apply(offline_test)]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_reader_that_closes_the_pipe_is_not_an_error() {
     for arguments in [&["config", "default"][..], &["completions", "bash"], &["produce", "--list-kinds"], &["--help"]] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
@@ -330,8 +330,8 @@ fn every_kind_of_event_is_listed() {
 }
 
 #[apply(offline_test)]
-fn a_broker_that_is_away_is_told_with_what_to_do() {
-    // Taken and not listening, so that nobody else gets it meanwhile.
+fn an_unreachable_broker_is_reported_with_a_remedy() {
+    // Bound but not listening, so that no other process gets the port.
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("bound").to_string();
     let commands: [&[&str]; 3] = [&["produce"], &["state", "get", "1"], &["state", "list"]];
@@ -339,14 +339,14 @@ fn a_broker_that_is_away_is_told_with_what_to_do() {
         let reach = ["--bootstrap-servers", &address, "--timeout-ms", "400"];
         let ran = steward(arguments.iter().chain(&reach).copied());
         assert_eq!((ran.code, ran.stdout.as_str()), (5, ""), "{arguments:?}: {}", ran.stderr);
-        for told in [address.as_str(), "400 ms", "check kafka.bootstrap_servers"] {
-            assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
+        for text in [address.as_str(), "400 ms", "check kafka.bootstrap_servers"] {
+            assert!(ran.stderr.contains(text), "{text}: {}", ran.stderr);
         }
     }
 }
 
 #[apply(offline_test)]
-fn a_demo_tells_what_differs() {
+fn a_demo_reports_what_differs() {
     let exact = Outcome {
         applied: (5, 5),
         rejected: vec![("not_found", 2, 2)],
@@ -355,36 +355,36 @@ fn a_demo_tells_what_differs() {
         took: Duration::from_secs(1),
     };
     assert!(exact.is_exact());
-    let told = tell(&exact);
-    assert!(told.contains("All 7 events") && told.contains("takes a real broker"), "{told}");
+    let text = report(&exact);
+    assert!(text.contains("All 7 events") && text.contains("needs a real broker"), "{text}");
 
     let differs = Outcome { applied: (5, 4), differences: vec!["one \u{1b}[2Jis missing".into(); 30], ..exact };
-    let told = tell(&differs);
+    let text = report(&differs);
     assert!(!differs.is_exact());
-    assert!(told.contains("differs") && told.contains("and 10 more") && !told.contains('\u{1b}'), "{told}");
+    assert!(text.contains("differs") && text.contains("and 10 more") && !text.contains('\u{1b}'), "{text}");
 }
 
 #[apply(offline_test)]
 fn the_demo_of_the_embedded_cluster_agrees_with_the_model() {
     let ran = steward(["demo", "--seed", "3", "--events", "400", "--keys", "30"]);
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
-    assert!(ran.stdout.contains("All 400 events are where they belong"), "{}", ran.stdout);
-    assert!(ran.stderr.contains("refused malformed_json"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("All 400 events have the right outcome"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("rejected malformed_json"), "{}", ran.stderr);
 }
 
 // ------------------------------------------------------------------------------------------------------------- below
 
-fn each_command(command: &clap::Command, look: &mut dyn FnMut(&str, &clap::Command)) {
-    fn walk(path: &str, command: &clap::Command, look: &mut dyn FnMut(&str, &clap::Command)) {
-        look(path, command);
+fn each_command(command: &clap::Command, visit: &mut dyn FnMut(&str, &clap::Command)) {
+    fn walk(path: &str, command: &clap::Command, visit: &mut dyn FnMut(&str, &clap::Command)) {
+        visit(path, command);
         for below in command.get_subcommands() {
-            walk(&format!("{path} {}", below.get_name()), below, look);
+            walk(&format!("{path} {}", below.get_name()), below, visit);
         }
     }
-    walk("steward", command, look);
+    walk("steward", command, visit);
 }
 
-/// A folder that goes with the test.
+/// A folder that is deleted with the test.
 pub struct Folder(tempfile::TempDir);
 
 pub fn folder() -> Folder {
@@ -404,7 +404,7 @@ impl Folder {
     }
 }
 
-/// What a command has done.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Ran {
     pub code: i32,
@@ -413,19 +413,19 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// What it said, when it ended with 0.
+    /// Returns the standard output; the exit code has to be 0.
     pub fn ok(self) -> String {
         assert_eq!(self.code, 0, "{}", self.stderr);
         self.stdout
     }
 }
 
-/// Runs the real binary to its end, at most for [`PATIENCE`].
+/// Runs the real binary to its end, for at most [`PATIENCE`].
 pub fn steward<'a>(arguments: impl IntoIterator<Item = impl AsRef<str> + 'a>) -> Ran {
     steward_with(&[], arguments)
 }
 
-/// The same with variables.
+/// Runs the real binary with environment variables.
 pub fn steward_with<'a>(
     environment: &[(&str, &str)],
     arguments: impl IntoIterator<Item = impl AsRef<str> + 'a>,
@@ -433,7 +433,7 @@ pub fn steward_with<'a>(
     Running::spawn(&mut command(environment, arguments)).end()
 }
 
-/// The real binary, without the machine's own settings of steward.
+/// Returns a command for the real binary, without the steward variables of this machine.
 pub fn command<'a>(environment: &[(&str, &str)], arguments: impl IntoIterator<Item = impl AsRef<str> + 'a>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_steward"));
     for (name, _) in std::env::vars_os() {
@@ -449,7 +449,7 @@ pub fn command<'a>(environment: &[(&str, &str)], arguments: impl IntoIterator<It
     command
 }
 
-/// A command under way. Dropping it kills it.
+/// A running command. Dropping it kills the process.
 pub struct Running {
     child: Child,
     stdout: Option<std::thread::JoinHandle<String>>,
@@ -464,14 +464,14 @@ impl Running {
         Running { child, stdout, stderr }
     }
 
-    /// Asks it to end, as Ctrl-C does.
+    /// Sends SIGINT, as Ctrl-C does.
     pub fn interrupt(&self) {
         let pid = libc::pid_t::try_from(self.child.id()).expect("a process number fits: it came out of one");
         // SAFETY: kill takes two numbers and touches no memory of ours; the child was not waited for.
         assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0, "SIGINT to {pid}");
     }
 
-    /// Waits for its end.
+    /// Waits until the command ends.
     pub fn end(mut self) -> Ran {
         let status = wait_for("the command ends", PATIENCE, || self.child.try_wait().expect("a child of ours"));
         let text = |reader: Option<std::thread::JoinHandle<String>>| {
@@ -484,7 +484,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended already, unless the test failed.
+        // The process has ended already, unless the test failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! The commands that speak to Kafka, judged by what stands in the topics and by what they say.
+//! The commands that use Kafka: what they write to the topics, and what they print.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,9 +18,9 @@ use crate::support::wait::{Deadline, PATIENCE, now, wait_until};
 
 // ---------------------------------------------------------------------------------------------------------- produce
 
-/// Waits as `--rate` does between two events, on this thread, whose processor time is its own.
+/// Waits as `--rate` does between two events, on this thread, because processor time is measured per thread.
 #[apply(broker_test)]
-fn who_waits_for_the_next_event_leaves_the_processor_to_others() {
+fn a_wait_for_the_next_event_uses_no_processor_time() {
     let kafka = Kafka::shared();
     let mut config = Config::default();
     config.kafka.bootstrap_servers = kafka.address().to_owned();
@@ -34,14 +34,14 @@ fn who_waits_for_the_next_event_leaves_the_processor_to_others() {
     }
 
     let (lasted, worked) = (now().saturating_duration_since(began), processor_time() - worked);
-    // Whoever turns instead works all the time; a busy machine makes it less of the time, never more.
+    // A busy loop would use all of the time. A busy machine lowers the share, and never raises it.
     assert!(worked < lasted / 4, "{worked:?} of work in {lasted:?} of waiting");
 }
 
-/// A call that heard of one request alone, and slept for a millisecond, would let the queue fill: the fuller it is, the smaller
-/// are the requests, and the slower they leave it.
+/// If a call served the callbacks of one request only, and then slept for a millisecond, the queue would fill. The fuller
+/// the queue, the smaller the requests, and the slower the queue drains.
 #[apply(broker_test)]
-fn one_poll_hears_of_every_record_that_was_delivered() {
+fn one_poll_serves_the_callbacks_of_all_delivered_records() {
     const RECORDS: u64 = 500;
     let kafka = Kafka::shared();
     let mut config = Config::default();
@@ -64,7 +64,7 @@ fn one_poll_hears_of_every_record_that_was_delivered() {
     wait_until("the broker has them", PATIENCE, || kafka.ends(&config.kafka.topic)[0].high == RECORDS as i64);
 
     let mut polls = 0;
-    // The last answers may still be on their way to the client.
+    // The last responses may not have reached the client yet.
     while producer.delivered()[0] < RECORDS && polls < RECORDS / 5 {
         producer.poll(Duration::from_millis(1));
         polls += 1;
@@ -109,7 +109,7 @@ fn each_id_stays_in_one_partition_and_null_keys_are_spread() {
 }
 
 #[apply(broker_test)]
-fn the_summary_tells_what_stands_in_the_topic() {
+fn the_summary_matches_the_content_of_the_topic() {
     let kafka = Kafka::shared();
     let topic = topic(&kafka, 2);
     let ran = produce(&kafka, &topic, ["--events", "500", "--keys", "30", "--invalid-share", "0.2", "--json"]);
@@ -140,7 +140,7 @@ fn only_the_kinds_that_were_named_are_drawn() {
 }
 
 #[apply(broker_test)]
-fn an_interrupted_command_tells_what_it_has_sent() {
+fn an_interrupted_command_reports_what_it_has_sent() {
     let kafka = Kafka::shared();
     let topic = topic(&kafka, 1);
     let arguments = produce_arguments(kafka.address(), &topic, ["--events", "100000", "--rate", "50", "--json"]);
@@ -157,7 +157,7 @@ fn an_interrupted_command_tells_what_it_has_sent() {
 }
 
 #[apply(broker_test)]
-fn a_topic_that_does_not_exist_is_told_with_what_to_do() {
+fn a_missing_topic_is_reported_with_a_remedy() {
     let kafka = Kafka::shared();
     let missing = unique("missing");
     for ran in [produce(&kafka, &missing, NOTHING), state(&kafka, &missing, ["list"])] {
@@ -170,7 +170,7 @@ fn a_topic_that_does_not_exist_is_told_with_what_to_do() {
 }
 
 #[apply(broker_test)]
-fn records_that_the_broker_refuses_are_told() {
+fn records_that_the_broker_refuses_are_reported() {
     let kafka = Kafka::shared();
     let topic = unique("strict");
     kafka.create_topic(&topic, 1, &[]);
@@ -183,7 +183,7 @@ fn records_that_the_broker_refuses_are_told() {
 }
 
 #[apply(own_broker_test)]
-fn a_broker_that_goes_away_ends_the_command_with_the_summary_so_far() {
+fn a_lost_broker_ends_the_command_with_the_summary_so_far() {
     let mut broker = Broker::own();
     let kafka = broker.kafka();
     let topic = topic(&kafka, 1);
@@ -220,7 +220,7 @@ fn a_service_is_shown_byte_for_byte_with_its_source() {
 }
 
 #[apply(broker_test)]
-fn a_service_is_shown_to_people_without_steering_their_terminal() {
+fn control_characters_of_a_service_do_not_reach_the_terminal() {
     let kafka = Kafka::shared();
     let topic = topic(&kafka, 1);
     kafka.produce(&topic, &[snapshot("42", VALUE, 0, 9), record("7", "no json")]);
@@ -230,15 +230,15 @@ fn a_service_is_shown_to_people_without_steering_their_terminal() {
         assert!(shown.contains("Web \\u{1} é") && shown.contains("1e300"), "{shown}");
     }
     let shown = state(&kafka, &topic, ["get", "42"]).ok();
-    for told in ["2026-01-31T12:00:01.000Z", "a, b", "partition 0, offset 9", "blue"] {
-        assert!(shown.contains(told), "{told}: {shown}");
+    for shown_text in ["2026-01-31T12:00:01.000Z", "a, b", "partition 0, offset 9", "blue"] {
+        assert!(shown.contains(shown_text), "{shown_text}: {shown}");
     }
     assert!(state(&kafka, &topic, ["get", "7"]).ok().contains("not written by steward"));
     assert!(state(&kafka, &topic, ["get", "7", "--json"]).ok().contains(r#""group":null,"value":null"#));
 }
 
 #[apply(broker_test)]
-fn a_service_that_is_not_there_or_was_deleted_ends_with_15() {
+fn a_missing_or_deleted_service_ends_with_15() {
     let kafka = Kafka::shared();
     let topic = topic(&kafka, 2);
     kafka.produce(&topic, &[snapshot("42", VALUE, 0, 9).to(0), tombstone("42").to(0)]);
@@ -252,7 +252,7 @@ fn a_service_that_is_not_there_or_was_deleted_ends_with_15() {
 }
 
 #[apply(broker_test)]
-fn a_key_that_stands_in_two_partitions_is_shown_twice() {
+fn a_key_in_two_partitions_is_shown_twice() {
     let kafka = Kafka::shared();
     let topic = topic(&kafka, 3);
     kafka.produce(&topic, &[0, 2].map(|partition| snapshot("42", VALUE, partition, 9).to(partition)));
@@ -264,7 +264,7 @@ fn a_key_that_stands_in_two_partitions_is_shown_twice() {
 }
 
 #[apply(broker_test)]
-fn what_was_not_committed_is_not_shown() {
+fn uncommitted_records_are_not_shown() {
     let kafka = Kafka::shared();
     let topic = topic(&kafka, 1);
     let producer = kafka.transactional_producer(&unique("id"));
@@ -277,11 +277,11 @@ fn what_was_not_committed_is_not_shown() {
     }
 
     let shown: Value = serde_json::from_str(&state(&kafka, &topic, ["get", "42", "--json"]).ok()).expect("one");
-    assert_eq!(shown["value"]["version"], 1, "and it came to the end behind the markers");
+    assert_eq!(shown["value"]["version"], 1, "and the reader reached the end of the topic, past the markers");
 }
 
 #[apply(broker_test)]
-fn an_open_transaction_is_waited_for_to_a_limit() {
+fn the_wait_for_an_open_transaction_has_a_limit() {
     let kafka = Kafka::shared();
     let topic = topic(&kafka, 1);
     let producer = kafka.transactional_producer(&unique("id"));
@@ -342,7 +342,7 @@ fn topic(kafka: &Kafka, partitions: i32) -> String {
 fn snapshot(key: &str, value: &str, partition: i32, offset: i64) -> Outgoing {
     record(key, value)
         .header("steward-source-partition", partition.to_string())
-        .header("steward-source-offset", "an older header of the name")
+        .header("steward-source-offset", "an older header of this name")
         .header("steward-source-offset", offset.to_string())
         .header("steward-group", "blue")
 }

@@ -16,7 +16,7 @@ use crate::support::kafka::{Outgoing, record};
 use scene::{Scene, lines};
 
 #[apply(offline_test)]
-fn what_is_typed_wrong_ends_with_2() {
+fn a_wrong_command_line_ends_with_2() {
     let wrong: [&[&str]; 9] = [
         &["dlq"],
         &["dlq", "list", "--reason", "bad_mood"],

@@ -1,5 +1,4 @@
-//! The pages for people, where they can be held to the code: the reasons and their examples are judged, links lead
-//! somewhere, commands and tests that are named exist.
+//! The pages match the code: reasons and their examples, exit codes, links, and the commands and tests that they name.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -30,26 +29,26 @@ fn every_reason_has_its_section_in_order() {
 }
 
 #[apply(offline_test)]
-fn the_examples_of_the_reasons_are_judged_as_the_page_says() {
-    let mut judged = 0;
+fn the_examples_of_the_reasons_have_the_outcome_on_the_page() {
+    let mut examples = 0;
     for (code, text) in sections(REASONS) {
         let example = Example::of(text);
         if code == Reason::Panicked.code() {
-            // The entity that ships has no event that it panics on.
+            // No event makes the shipped entity panic.
             assert!(example.detail.starts_with("the entity's code panicked: "), "{}", example.detail);
             continue;
         }
-        let rejection = example.judged().err().unwrap_or_else(|| panic!("the example of {code} is applied"));
+        let rejection = example.outcome().err().unwrap_or_else(|| panic!("the example of {code} is applied"));
         assert_eq!((rejection.reason.code(), &*rejection.detail), (code, example.detail), "the example of {code}");
-        judged += 1;
+        examples += 1;
     }
-    assert_eq!(judged, Reason::ALL.len() - 1);
+    assert_eq!(examples, Reason::ALL.len() - 1);
 }
 
-/// Every pair of field and code in the page's table can be had, and no event gets another.
+/// Every pair of field and code in the page's table occurs, and no event gets another pair.
 #[apply(offline_test)]
-fn the_codes_of_invalid_event_are_those_that_there_are() {
-    let told: BTreeSet<(String, String)> = REASONS
+fn the_page_lists_exactly_the_codes_of_invalid_event() {
+    let listed: BTreeSet<(String, String)> = REASONS
         .lines()
         .filter_map(|line| {
             let cells: Vec<&str> = line.strip_prefix("| `")?.split('|').map(str::trim).collect();
@@ -79,10 +78,10 @@ fn the_codes_of_invalid_event_are_those_that_there_are() {
             }
         }
     }
-    assert_eq!(told, seen);
+    assert_eq!(listed, seen);
 }
 
-/// Raw JSON of id, name, description, tags and price; empty where the field is left out.
+/// Raw JSON of id, name, description, tags and price; empty if the field is left out.
 const FIELDS: [[&str; 5]; 6] = [
     ["42", r#""a""#, r#""a""#, "[]", "1"],
     ["", "", "", "", ""],
@@ -93,7 +92,7 @@ const FIELDS: [[&str; 5]; 6] = [
 ];
 
 #[apply(offline_test)]
-fn the_headers_of_a_dlq_record_are_all_told() {
+fn the_page_lists_all_headers_of_a_dlq_record() {
     let names = [
         header::REASON,
         header::DETAIL,
@@ -104,14 +103,14 @@ fn the_headers_of_a_dlq_record_are_all_told() {
         header::TRUNCATED,
         header::TRUNCATED_LENGTH,
     ];
-    let told: Vec<&str> = REASONS
+    let listed: Vec<&str> = REASONS
         .lines()
         .filter_map(|line| line.strip_prefix("| `steward-")?.split_once('`').map(|(name, _)| name))
         .collect();
-    assert_eq!(told, names.map(|name| name.strip_prefix("steward-").expect("each begins so")));
+    assert_eq!(listed, names.map(|name| name.strip_prefix("steward-").expect("each name begins with it")));
 }
 
-/// What a section shows: an event, what came before it, and the detail that it gets.
+/// The example of a section: an event, the event before it, and the resulting detail.
 struct Example<'a> {
     before: Option<&'a str>,
     key: Option<Vec<u8>>,
@@ -132,7 +131,7 @@ impl<'a> Example<'a> {
         }
     }
 
-    fn judged(&self) -> Result<State, Rejection> {
+    fn outcome(&self) -> Result<State, Rejection> {
         let key = self.key.as_deref();
         let state = match self.before {
             None => Service.absent(),
@@ -165,7 +164,7 @@ fn verdict(
     judge(&Service, state, &batch.record(0), MAX_PAYLOAD_BYTES)
 }
 
-/// The parts of a page whose headings are one code each, in their order: `## ` and the code between back-quotes.
+/// Returns the sections of a page whose heading is `## ` and one code between back-quotes, in order.
 fn sections(page: &str) -> Vec<(&str, &str)> {
     let parts = page.split("\n## ").skip(1);
     parts.filter_map(|part| part.strip_prefix('`')?.split_once("`\n")).collect()
@@ -174,31 +173,31 @@ fn sections(page: &str) -> Vec<(&str, &str)> {
 // -------------------------------------------------------------------------------------------------------- operating
 
 #[apply(offline_test)]
-fn every_exit_code_has_its_line_in_the_troubleshooting() {
+fn every_exit_code_has_a_line_in_the_troubleshooting() {
     let (_, table) = OPERATING.split_once("\n## Troubleshooting by exit code").expect("the page has that section");
-    let told: Vec<&str> = table
+    let listed: Vec<&str> = table
         .lines()
         .filter(|line| line.starts_with("| ") && line.contains('`'))
         .map(|line| line.split('|').nth(1).expect("a row has cells").trim())
         .collect();
-    assert_eq!(told, ExitCode::ALL.map(|code| format!("{} `{}`", code.code(), code.name())));
+    assert_eq!(listed, ExitCode::ALL.map(|code| format!("{} `{}`", code.code(), code.name())));
 }
 
 // ------------------------------------------------------------------------------------------------------ every page
 
 #[apply(offline_test)]
-fn every_link_leads_somewhere() {
+fn every_link_has_a_target() {
     let mut followed = 0;
     for page in pages() {
         let text = read(&page);
         for target in links(&text) {
             let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let led_to = if file.is_empty() { page.clone() } else { beside(&page, file) };
-            assert!(led_to.exists(), "{} leads to {target}, which is not there", page.display());
-            let is_page = led_to.extension().is_some_and(|extension| extension == "md");
+            let file = if file.is_empty() { page.clone() } else { beside(&page, file) };
+            assert!(file.exists(), "{} links to {target}, which does not exist", page.display());
+            let is_page = file.extension().is_some_and(|extension| extension == "md");
             assert!(
-                anchor.is_empty() || is_page && anchors(&read(&led_to)).contains(anchor),
-                "{} leads to {target}, and there is no such heading",
+                anchor.is_empty() || is_page && anchors(&read(&file)).contains(anchor),
+                "{} links to {target}, and there is no such heading",
                 page.display()
             );
             followed += 1;
@@ -208,26 +207,26 @@ fn every_link_leads_somewhere() {
 }
 
 #[apply(offline_test)]
-fn every_command_that_the_readme_names_exists() {
+fn every_command_in_the_readme_exists() {
     let named = commands_in(README);
     assert!(named.len() >= 6, "only {named:?} were found");
     for words in named {
         let mut command = cli::command();
         for word in &words {
             let below = command.find_subcommand(word).cloned();
-            // What follows a command without commands of its own is an argument of it.
+            // Words after a command without subcommands are its arguments.
             match below {
                 Some(below) => command = below,
                 None if command.has_subcommands() => panic!("`steward {}` does not exist", words.join(" ")),
                 None => break,
             }
         }
-        assert!(!command.has_subcommands(), "`steward {}` is no whole command", words.join(" "));
+        assert!(!command.has_subcommands(), "`steward {}` is not a complete command", words.join(" "));
     }
 }
 
 #[apply(offline_test)]
-fn every_test_and_file_that_a_page_names_exists() {
+fn every_test_and_file_on_a_page_exists() {
     let mut tests = 0;
     for page in pages() {
         let text = read(&page);
@@ -236,7 +235,7 @@ fn every_test_and_file_that_a_page_names_exists() {
                 assert!(root().join(quoted).exists(), "{} names {quoted}", page.display());
             }
             if is_test_name(quoted) {
-                assert!(test_exists(quoted), "{} names the test {quoted}, which is not there", page.display());
+                assert!(test_exists(quoted), "{} names the test {quoted}, which does not exist", page.display());
                 tests += 1;
             }
         }
@@ -244,17 +243,20 @@ fn every_test_and_file_that_a_page_names_exists() {
     assert!(tests > 50, "only {tests} names of tests were found");
     let guarantees = read(&root().join("docs/guarantees.md"));
     for name in quotations(&guarantees).filter(|quoted| quoted.contains("::")) {
-        assert!(is_test_name(name) || name.ends_with("::"), "docs/guarantees.md names {name}, which is no test's name");
+        assert!(
+            is_test_name(name) || name.ends_with("::"),
+            "docs/guarantees.md names {name}, which is not the name of a test"
+        );
     }
 }
 
 #[apply(offline_test)]
-fn the_helpers_find_what_they_are_there_to_find() {
+fn the_helpers_of_these_checks_work() {
     let page = "# One\n[a](x.md) and [b](https://y) ![c](#one-more--thing)\n## One `more`: thing\n```sh\n[d](z.md) # no\n```\n";
     assert_eq!(links(page), ["x.md", "#one-more--thing"]);
     assert_eq!(anchors("## One `more`, or 2\n"), BTreeSet::from(["one-more-or-2".to_owned()]));
     assert_eq!(commands_in("`steward a b` and cargo run --release -- c --d"), [vec!["a", "b"], vec!["c"]]);
-    assert!(test_exists("docs::the_helpers_find_what_they_are_there_to_find"));
+    assert!(test_exists("docs::the_helpers_of_these_checks_work"));
     assert!(!test_exists("docs::the_helpers"));
     assert!(is_test_name("engine::recovery::nothing") && !is_test_name("ports::Terms"));
     assert_eq!(sections("a\n## `b`\nc\n## d\ne"), [("b", "c")]);
@@ -270,13 +272,13 @@ fn read(path: &Path) -> String {
 }
 
 fn beside(page: &Path, file: &str) -> PathBuf {
-    page.parent().expect("a page stands in a folder").join(file)
+    page.parent().expect("a page is in a folder").join(file)
 }
 
-/// The pages at the top level, and all of `docs`.
+/// Returns the pages at the top level, and all pages of `docs`.
 fn pages() -> Vec<PathBuf> {
     let mut pages = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root().join(name)).to_vec();
-    for entry in std::fs::read_dir(root().join("docs")).expect("the folder is there") {
+    for entry in std::fs::read_dir(root().join("docs")).expect("the folder exists") {
         let path = entry.expect("an entry can be read").path();
         if path.extension().is_some_and(|extension| extension == "md") {
             pages.push(path);
@@ -286,7 +288,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// The lines of a page outside of its blocks of code.
+/// Returns the lines of a page outside of its code blocks.
 fn prose(page: &str) -> impl Iterator<Item = &str> {
     let mut is_code = false;
     page.lines().filter(move |line| {
@@ -296,18 +298,18 @@ fn prose(page: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Where the links of a page lead, those into the web left out.
+/// Returns the targets of the links of a page, without web addresses.
 fn links(page: &str) -> Vec<&str> {
     let targets = prose(page).flat_map(|line| line.split("](").skip(1)).filter_map(|rest| rest.split(')').next());
     targets.filter(|target| !target.contains("://")).collect()
 }
 
-/// What stands between back-quotes.
+/// Returns the texts between back-quotes.
 fn quotations(page: &str) -> impl Iterator<Item = &str> {
     prose(page).flat_map(|line| line.split('`').skip(1).step_by(2))
 }
 
-/// The names that headings have as targets of links.
+/// Returns the link anchors of the headings.
 fn anchors(page: &str) -> BTreeSet<String> {
     let headings = prose(page).filter(|line| line.starts_with('#'));
     headings
@@ -319,7 +321,7 @@ fn anchors(page: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The words behind `steward` or `cargo run … --`, up to the first that is a flag or something else.
+/// Returns the words after `steward` or `cargo run … --`, up to the first flag or other text.
 fn commands_in(page: &str) -> Vec<Vec<&str>> {
     let mut found = Vec::new();
     for begin in ["`steward ", "/steward ", "cargo run --release -- ", "cargo run -- "] {
@@ -332,7 +334,7 @@ fn commands_in(page: &str) -> Vec<Vec<&str>> {
     found
 }
 
-/// `module::…::function` where the module is one of the tests'.
+/// Returns whether the text has the form `module::…::function`, with a module of the tests.
 fn is_test_name(quoted: &str) -> bool {
     let mut parts = quoted.split("::");
     let is_lower =
@@ -345,7 +347,7 @@ fn is_file(path: &[&str]) -> bool {
     root().join(path.join("/")).with_extension("rs").is_file()
 }
 
-/// Whether the test exists.
+/// Returns whether the test exists.
 fn test_exists(name: &str) -> bool {
     let Some((modules, function)) = name.rsplit_once("::") else { return false };
     let path = root().join("tests/it").join(modules.replace("::", "/")).with_extension("rs");

@@ -1,5 +1,4 @@
-//! The second opinion: the rules of the contract, case by case, as the model tells them. What the checker makes of
-//! broken outcomes stands in `checker`.
+//! The reference model: the rules of the contract, case by case. `checker` has the tests of the checker.
 
 mod checker;
 
@@ -14,41 +13,43 @@ const CREATED_STATE: &str = r#"{"id":42,"name":"Web","description":"Full stack",
 const DELETED: &str = r#"{"eventType":"ServiceDeleted","id":42}"#;
 
 #[apply(offline_test)]
-fn a_creation_is_written_down_in_the_order_of_the_contract() {
-    assert_eq!(Story::new().tell(CREATED), applied(CREATED_STATE));
+fn a_created_service_has_its_fields_in_the_order_of_the_contract() {
+    assert_eq!(Sequence::new().send(CREATED), applied(CREATED_STATE));
     let bare = r#"{"tags":[],"description":" d ","name":" n ","id":42,"eventType":"ServiceCreated"}"#;
     let state = r#"{"id":42,"name":" n ","description":" d ","tags":[],"version":1,"createdAt":"2026-01-01T00:00:00.000Z","updatedAt":"2026-01-01T00:00:00.000Z"}"#;
-    assert_eq!(Story::new().tell(bare), applied(state));
+    assert_eq!(Sequence::new().send(bare), applied(state));
 }
 
 #[apply(offline_test)]
 fn an_update_changes_what_it_names_and_counts_a_version() {
-    let mut story = Story::new();
-    story.tell(CREATED);
-    story.at_ms = NEW_YEAR_MS + 86_400_000 * 59 + 1;
+    let mut sequence = Sequence::new();
+    sequence.send(CREATED);
+    sequence.at_ms = NEW_YEAR_MS + 86_400_000 * 59 + 1;
     let state = |changed: &str, version: u32| {
         applied(&format!(
             r#"{{"id":42,{changed},"version":{version},"createdAt":"2026-01-01T00:00:00.000Z","updatedAt":"2026-03-01T00:00:00.001Z"}}"#
         ))
     };
-    let price = story.tell(r#"{"eventType":"ServiceUpdated","id":42,"pricePerHour":99.50}"#);
+    let price = sequence.send(r#"{"eventType":"ServiceUpdated","id":42,"pricePerHour":99.50}"#);
     assert_eq!(price, state(r#""name":"Web","description":"Full stack","tags":["web"],"pricePerHour":99.5"#, 2));
-    let nothing = story.tell(r#"{"eventType":"ServiceUpdated","id":42,"name":null,"tags":null,"pricePerHour":null}"#);
+    let nothing =
+        sequence.send(r#"{"eventType":"ServiceUpdated","id":42,"name":null,"tags":null,"pricePerHour":null}"#);
     assert_eq!(nothing, state(r#""name":"Web","description":"Full stack","tags":["web"],"pricePerHour":99.5"#, 3));
-    let rest = story.tell(r#"{"eventType":"ServiceUpdated","id":42,"name":"A","description":"B","tags":["c","c",""]}"#);
+    let rest =
+        sequence.send(r#"{"eventType":"ServiceUpdated","id":42,"name":"A","description":"B","tags":["c","c",""]}"#);
     assert_eq!(rest, state(r#""name":"A","description":"B","tags":["c","c",""],"pricePerHour":99.5"#, 4));
 }
 
 #[apply(offline_test)]
 fn a_service_can_be_created_again_after_its_deletion() {
-    let mut story = Story::new();
-    let verdicts = [CREATED, DELETED, CREATED].map(|event| story.tell(event));
+    let mut sequence = Sequence::new();
+    let verdicts = [CREATED, DELETED, CREATED].map(|event| sequence.send(event));
     assert_eq!(verdicts, [applied(CREATED_STATE), ModelVerdict::Applied(None), applied(CREATED_STATE)]);
-    assert_eq!(story.model.state()[&(0, b"42".to_vec())].newest_offset, 2);
-    assert!(story.model.tombstones().is_empty());
-    story.tell(DELETED);
-    assert!(story.model.state().is_empty());
-    assert_eq!(story.model.tombstones()[&(0, b"42".to_vec())], 3);
+    assert_eq!(sequence.model.state()[&(0, b"42".to_vec())].newest_offset, 2);
+    assert!(sequence.model.tombstones().is_empty());
+    sequence.send(DELETED);
+    assert!(sequence.model.state().is_empty());
+    assert_eq!(sequence.model.tombstones()[&(0, b"42".to_vec())], 3);
 }
 
 #[apply(offline_test)]
@@ -63,17 +64,17 @@ fn the_same_key_in_another_partition_is_another_entity() {
 
 #[apply(offline_test)]
 fn a_rejected_event_leaves_the_entity_as_it_was() {
-    let mut story = Story::new();
-    story.tell(CREATED);
-    assert_eq!(story.tell(CREATED), rejected(Reason::AlreadyExists));
-    assert_eq!(story.tell(r#"{"eventType":"ServiceUpdated","id":42,"name":""}"#), invalid(&[("name", "length")]));
-    assert_eq!(story.model.state()[&(0, b"42".to_vec())].value, CREATED_STATE.as_bytes());
-    let reasons: Vec<_> = story.model.rejections().iter().map(|it| (it.record.offset, it.reason)).collect();
+    let mut sequence = Sequence::new();
+    sequence.send(CREATED);
+    assert_eq!(sequence.send(CREATED), rejected(Reason::AlreadyExists));
+    assert_eq!(sequence.send(r#"{"eventType":"ServiceUpdated","id":42,"name":""}"#), invalid(&[("name", "length")]));
+    assert_eq!(sequence.model.state()[&(0, b"42".to_vec())].value, CREATED_STATE.as_bytes());
+    let reasons: Vec<_> = sequence.model.rejections().iter().map(|it| (it.record.offset, it.reason)).collect();
     assert_eq!(reasons, [(1, Reason::AlreadyExists), (2, Reason::InvalidEvent)]);
 }
 
 #[apply(offline_test)]
-fn the_first_rule_broken_names_the_reason() {
+fn the_first_broken_rule_gives_the_reason() {
     let mut model = Model::new(200);
     let mut offset = 0;
     let mut judge = |key: Option<&str>, value: Option<&str>| {
@@ -94,15 +95,15 @@ fn the_first_rule_broken_names_the_reason() {
     assert_eq!(judge(Some("1"), Some(r#"{"eventType":"Other","id":"x"}"#)), Some(Reason::UnknownEventType));
     // Without a timestamp no event is valid, whatever its key.
     assert_eq!(judge(Some("1"), Some(DELETED)), Some(Reason::InvalidEvent));
-    let mut story = Story::new();
-    assert_eq!(story.tell_key("042", DELETED), rejected(Reason::KeyIdMismatch));
-    assert_eq!(story.tell_key("43", DELETED), rejected(Reason::KeyIdMismatch));
-    assert_eq!(story.tell(DELETED), rejected(Reason::NotFound));
-    assert_eq!(story.tell(r#"{"eventType":"ServiceUpdated","id":42}"#), rejected(Reason::NotFound));
+    let mut sequence = Sequence::new();
+    assert_eq!(sequence.send_with_key("042", DELETED), rejected(Reason::KeyIdMismatch));
+    assert_eq!(sequence.send_with_key("43", DELETED), rejected(Reason::KeyIdMismatch));
+    assert_eq!(sequence.send(DELETED), rejected(Reason::NotFound));
+    assert_eq!(sequence.send(r#"{"eventType":"ServiceUpdated","id":42}"#), rejected(Reason::NotFound));
 }
 
 #[apply(offline_test)]
-fn json_is_read_strictly() {
+fn json_is_parsed_strictly() {
     let malformed = [
         "",
         " ",
@@ -144,7 +145,7 @@ fn json_is_read_strictly() {
         "{\"a\u{7}\":1}",
     ];
     for value in malformed {
-        assert_eq!(Story::new().tell(value), rejected(Reason::MalformedJson), "{value}");
+        assert_eq!(Sequence::new().send(value), rejected(Reason::MalformedJson), "{value}");
     }
     for bytes in [b"{\"a\":\"\xff\"}".as_slice(), b"{\"a\":\"\xed\xa0\x80\"}", b"{\"\xc0\x80\":1}"] {
         let verdict = Model::new(1000).process(0, 0, Some(b"42"), Some(bytes), Some(0));
@@ -159,7 +160,7 @@ fn json_is_read_strictly() {
         "{\"a\":\"\u{7f}\u{2028}\"}",
     ];
     for value in object {
-        assert_eq!(Story::new().tell(value), rejected(Reason::UnknownEventType), "{value}");
+        assert_eq!(Sequence::new().send(value), rejected(Reason::UnknownEventType), "{value}");
     }
 }
 
@@ -185,13 +186,13 @@ fn malformed_known_fields_are_malformed_json() {
     ];
     for member in members {
         let value = format!(r#"{{"eventType":"ServiceUpdated","id":42,{member}}}"#);
-        assert_eq!(Story::new().tell(&value), rejected(Reason::MalformedJson), "{value}");
+        assert_eq!(Sequence::new().send(&value), rejected(Reason::MalformedJson), "{value}");
     }
     let many_digits = format!(r#"{{"eventType":"ServiceDeleted","id":{}}}"#, "1".repeat(400));
-    assert_eq!(Story::new().tell(&many_digits), rejected(Reason::MalformedJson));
-    // The type itself is known whatever it says.
+    assert_eq!(Sequence::new().send(&many_digits), rejected(Reason::MalformedJson));
+    // `eventType` is a known field, whatever its value.
     for value in [r#"{"eventType":"\ud800"}"#, r#"{"eventType":1e999}"#, r#"{"eventType":"a","eventType":"b"}"#] {
-        assert_eq!(Story::new().tell(value), rejected(Reason::MalformedJson), "{value}");
+        assert_eq!(Sequence::new().send(value), rejected(Reason::MalformedJson), "{value}");
     }
 }
 
@@ -208,12 +209,12 @@ fn unknown_fields_may_hold_anything() {
     ];
     for member in members {
         let value = format!(r#"{{"eventType":"ServiceUpdated","id":42,{member}}}"#);
-        assert_eq!(Story::new().tell(&value), rejected(Reason::NotFound), "{value}");
+        assert_eq!(Sequence::new().send(&value), rejected(Reason::NotFound), "{value}");
     }
     let deletion = r#"{"eventType":"ServiceDeleted","id":42,"name":1e999,"name":"\ud800","pricePerHour":-1}"#;
-    assert_eq!(Story::new().tell(deletion), rejected(Reason::NotFound));
+    assert_eq!(Sequence::new().send(deletion), rejected(Reason::NotFound));
     let other = r#"{"eventType":"Other","id":1e999,"id":2,"name":"\ud800"}"#;
-    assert_eq!(Story::new().tell(other), rejected(Reason::UnknownEventType));
+    assert_eq!(Sequence::new().send(other), rejected(Reason::UnknownEventType));
 }
 
 #[apply(offline_test)]
@@ -222,21 +223,21 @@ fn depth_counts_every_level_up_to_127() {
         let value = open.repeat(levels - 1) + "[]" + &close.repeat(levels - 1);
         format!(r#"{{"eventType":"ServiceDeleted","id":42,"x":{value}}}"#)
     };
-    assert_eq!(Story::new().tell(&nested(126, "[", "]")), rejected(Reason::NotFound));
-    assert_eq!(Story::new().tell(&nested(127, "[", "]")), rejected(Reason::MalformedJson));
-    assert_eq!(Story::new().tell(&nested(126, r#"{"a":"#, "}")), rejected(Reason::NotFound));
-    assert_eq!(Story::new().tell(&nested(127, r#"{"a":"#, "}")), rejected(Reason::MalformedJson));
-    assert_eq!(Story::new().tell(&nested(100_000, "[", "]")), rejected(Reason::MalformedJson));
+    assert_eq!(Sequence::new().send(&nested(126, "[", "]")), rejected(Reason::NotFound));
+    assert_eq!(Sequence::new().send(&nested(127, "[", "]")), rejected(Reason::MalformedJson));
+    assert_eq!(Sequence::new().send(&nested(126, r#"{"a":"#, "}")), rejected(Reason::NotFound));
+    assert_eq!(Sequence::new().send(&nested(127, r#"{"a":"#, "}")), rejected(Reason::MalformedJson));
+    assert_eq!(Sequence::new().send(&nested(100_000, "[", "]")), rejected(Reason::MalformedJson));
 }
 
 #[apply(offline_test)]
 fn only_three_types_of_event_are_known() {
     for value in ["null", "1", "true", "[]", "{}", r#""""#, r#""servicecreated""#, r#""ServiceCreated ""#] {
         let value = format!(r#"{{"eventType":{value},"id":42}}"#);
-        assert_eq!(Story::new().tell(&value), rejected(Reason::UnknownEventType), "{value}");
+        assert_eq!(Sequence::new().send(&value), rejected(Reason::UnknownEventType), "{value}");
     }
     let escaped = r#"{"\u0065ventType":"\u0053erviceDeleted","\u0069d":42}"#;
-    assert_eq!(Story::new().tell(escaped), rejected(Reason::NotFound));
+    assert_eq!(Sequence::new().send(escaped), rejected(Reason::NotFound));
 }
 
 #[apply(offline_test)]
@@ -287,30 +288,30 @@ fn each_violation_is_listed_with_its_code() {
     assert_eq!(violations_of("description", &times("é", 255)), []);
     assert_eq!(violations_of("description", &times("é", 256)), [("description", "length")]);
     let largest = r#"{"eventType":"ServiceDeleted","id":9007199254740991}"#;
-    assert_eq!(Story::new().tell_key("9007199254740991", largest), rejected(Reason::NotFound));
+    assert_eq!(Sequence::new().send_with_key("9007199254740991", largest), rejected(Reason::NotFound));
 }
 
 #[apply(offline_test)]
 fn violations_come_in_the_order_of_the_fields() {
-    let mut story = Story::new();
-    story.timestamp = false;
+    let mut sequence = Sequence::new();
+    sequence.timestamp = false;
     let all = [("id", "required"), ("name", "required"), ("description", "required"), ("tags", "required")];
-    let bare = story.tell(r#"{"pricePerHour":null,"eventType":"ServiceCreated"}"#);
+    let bare = sequence.send(r#"{"pricePerHour":null,"eventType":"ServiceCreated"}"#);
     assert_eq!(bare, invalid(&[all.as_slice(), &[("timestamp", "timestamp")]].concat()));
     let wrong =
-        story.tell(r#"{"pricePerHour":-1,"tags":1,"description":1,"name":1,"id":1.0,"eventType":"ServiceCreated"}"#);
+        sequence.send(r#"{"pricePerHour":-1,"tags":1,"description":1,"name":1,"id":1.0,"eventType":"ServiceCreated"}"#);
     let wrong_types = [("id", "type"), ("name", "type"), ("description", "type"), ("tags", "type")];
     let rest = [("pricePerHour", "range"), ("timestamp", "timestamp")];
     assert_eq!(wrong, invalid(&[wrong_types.as_slice(), &rest].concat()));
-    assert_eq!(story.tell(DELETED), invalid(&[("timestamp", "timestamp")]));
+    assert_eq!(sequence.send(DELETED), invalid(&[("timestamp", "timestamp")]));
 }
 
 #[apply(offline_test)]
 fn timestamps_lie_within_the_years_0_to_9999() {
     let created_at = |at_ms: i64| {
-        let mut story = Story::new();
-        story.at_ms = at_ms;
-        match story.tell(CREATED) {
+        let mut sequence = Sequence::new();
+        sequence.at_ms = at_ms;
+        match sequence.send(CREATED) {
             ModelVerdict::Applied(Some(value)) => {
                 let value = String::from_utf8(value).expect("it is JSON");
                 value.split(r#""createdAt":""#).nth(1).and_then(|rest| rest.split('"').next()).map(str::to_owned)
@@ -358,7 +359,7 @@ fn prices_are_written_in_their_shortest_form() {
     for (written, expected) in cases {
         let created = CREATED.replace(":120", &format!(":{written}"));
         let state = CREATED_STATE.replace(":120", &format!(":{expected}"));
-        assert_eq!(Story::new().tell(&created), applied(&state), "{written}");
+        assert_eq!(Sequence::new().send(&created), applied(&state), "{written}");
     }
 }
 
@@ -366,12 +367,12 @@ fn prices_are_written_in_their_shortest_form() {
 fn strings_escape_only_what_they_must() {
     let created = CREATED.replace(r#""Web""#, r#""\u0041\/\"\\\b\f\n\r\t\u0000\u001F\u007f\u00e9\ud83d\ude00\u2028""#);
     let name = "\"A/\\\"\\\\\\b\\f\\n\\r\\t\\u0000\\u001f\u{7f}é\u{1f600}\u{2028}\"";
-    assert_eq!(Story::new().tell(&created), applied(&CREATED_STATE.replace(r#""Web""#, name)));
+    assert_eq!(Sequence::new().send(&created), applied(&CREATED_STATE.replace(r#""Web""#, name)));
 }
 
-/// The reader is a second one on purpose; a third one says whether what it takes for JSON is JSON.
+/// The model has a JSON parser of its own on purpose. serde_json, a third one, confirms what is JSON.
 #[apply(offline_test)]
-fn any_json_is_judged_like_by_another_reader() {
+fn the_json_parser_agrees_with_another_one() {
     let documents = [
         r#"{"a":[1,-2.5e+3,0,"x\u00e9\ud83d\ude00\n",true,false,null,{}],"b":{"c":"d"}}"#,
         " {\t\"k\" : [ ] , \"\\u0041\":\r\n-0.0e-1 } ",
@@ -398,7 +399,7 @@ fn any_json_is_judged_like_by_another_reader() {
 }
 
 #[apply(offline_test)]
-fn any_float_is_written_like_by_another_writer() {
+fn the_text_of_a_float_agrees_with_another_implementation() {
     let config = Config { cases: 20_000, failure_persistence: None, ..Config::default() };
     let strategy = prop_oneof![
         any::<u64>().prop_map(f64::from_bits),
@@ -426,24 +427,24 @@ fn offsets_that_do_not_rise_are_refused() {
     assert!(refused.is_err());
 }
 
-/// Events of service 42 in partition 0, one offset after the other.
-struct Story {
+/// Events of service 42 in partition 0, at consecutive offsets.
+struct Sequence {
     model: Model,
     offset: i64,
     at_ms: i64,
     timestamp: bool,
 }
 
-impl Story {
-    fn new() -> Story {
-        Story { model: Model::new(262_144), offset: 0, at_ms: NEW_YEAR_MS, timestamp: true }
+impl Sequence {
+    fn new() -> Sequence {
+        Sequence { model: Model::new(262_144), offset: 0, at_ms: NEW_YEAR_MS, timestamp: true }
     }
 
-    fn tell(&mut self, value: &str) -> ModelVerdict {
-        self.tell_key("42", value)
+    fn send(&mut self, value: &str) -> ModelVerdict {
+        self.send_with_key("42", value)
     }
 
-    fn tell_key(&mut self, key: &str, value: &str) -> ModelVerdict {
+    fn send_with_key(&mut self, key: &str, value: &str) -> ModelVerdict {
         let at_ms = self.timestamp.then_some(self.at_ms);
         let verdict = self.model.process(0, self.offset, Some(key.as_bytes()), Some(value.as_bytes()), at_ms);
         self.offset += 1;
@@ -465,11 +466,11 @@ fn invalid(violations: &[(&'static str, &'static str)]) -> ModelVerdict {
     ModelVerdict::Rejected { reason: Reason::InvalidEvent, violations }
 }
 
-/// What is said of a creation that is valid but for this member.
+/// Returns the violations of a creation in which only this member differs from a valid one.
 fn violations_of(field: &str, value: &str) -> Vec<(&'static str, &'static str)> {
     let members = [("id", "42"), ("name", r#""n""#), ("description", r#""d""#), ("tags", "[]"), ("pricePerHour", "1")];
     let members = members.map(|(name, usual)| format!(r#""{name}":{}"#, if name == field { value } else { usual }));
-    match Story::new().tell(&format!(r#"{{"eventType":"ServiceCreated",{}}}"#, members.join(","))) {
+    match Sequence::new().send(&format!(r#"{{"eventType":"ServiceCreated",{}}}"#, members.join(","))) {
         ModelVerdict::Applied(_) => Vec::new(),
         ModelVerdict::Rejected { reason, violations } => {
             assert_eq!(reason, Reason::InvalidEvent, "{field}: {value}");

@@ -1,4 +1,4 @@
-//! The generator: what it says an event is, it is; and a seed is a promise.
+//! The workload generator: each event has the outcome of its kind, and a seed always gives the same bytes.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +7,15 @@ use steward::testing::reference::{Model, ModelVerdict};
 use steward::testing::workload::{EventKind, GeneratedEvent, InvalidKind, OddKind, Workload, WorkloadError};
 
 #[apply(offline_test)]
-fn every_event_is_judged_as_it_was_meant() {
+fn every_event_has_the_outcome_of_its_kind() {
     let workload = Workload { events: 20_000, keys: 500, invalid_share: 0.3, odd_share: 0.2, ..everything() };
-    assert_judged_as_meant(&workload);
+    assert_outcome_of_kind(&workload);
 }
 
 #[apply(offline_test)]
-fn a_stream_over_one_key_is_judged_as_it_was_meant() {
+fn events_of_a_single_key_have_the_outcome_of_their_kind() {
     let workload = Workload { events: 3_000, keys: 1, deletes: 1.0, creates: 1.0, updates: 1.0, ..everything() };
-    assert_judged_as_meant(&workload);
+    assert_outcome_of_kind(&workload);
 }
 
 #[apply(offline_test)]
@@ -29,10 +29,10 @@ fn every_kind_occurs_in_a_long_stream() {
     }
 }
 
-/// The hashes of what two workloads have always given. Whoever changes the generator changes what every recorded
-/// seed means; say so in the changelog.
+/// The hashes of two workloads. A change of the generator changes the meaning of every recorded seed, so the changelog
+/// has to mention it.
 #[apply(offline_test)]
-fn the_same_seed_gives_the_same_bytes_for_ever() {
+fn the_bytes_of_a_seed_never_change() {
     let zipf = Workload { events: 5_000, keys: 1_000, zipf_exponent: 1.1, ..everything() };
     let uniform = Workload { events: 5_000, keys: 1_000, seed: 42, ..Workload::default() };
     assert_eq!(
@@ -49,7 +49,7 @@ fn another_seed_gives_another_stream() {
 }
 
 #[apply(offline_test)]
-fn valid_events_come_in_the_shares_asked_for() {
+fn valid_events_come_in_the_configured_shares() {
     let workload = Workload { events: 40_000, keys: 5_000, invalid_share: 0.0, odd_share: 0.0, ..Workload::default() };
     let counts = counts(&events(&workload));
     let share = |kind| *counts.get(&kind).unwrap_or(&0) as f64 / 40_000.0;
@@ -59,7 +59,7 @@ fn valid_events_come_in_the_shares_asked_for() {
 }
 
 #[apply(offline_test)]
-fn invalid_events_come_in_the_share_asked_for() {
+fn invalid_events_come_in_the_configured_share() {
     let events = events(&Workload { events: 40_000, invalid_share: 0.05, ..Workload::default() });
     let invalid = events.iter().filter(|event| event.kind.reason().is_some()).count();
     assert_close("invalid events", invalid as f64 / 40_000.0, 0.05, 0.005);
@@ -71,7 +71,7 @@ fn popular_keys_get_most_of_the_events() {
 }
 
 #[apply(offline_test)]
-fn keys_are_all_alike_without_an_exponent() {
+fn without_an_exponent_all_keys_are_equally_frequent() {
     assert!(share_of_the_ten_most_frequent(0.0) < 0.05);
 }
 
@@ -88,7 +88,7 @@ fn creations_have_a_realistic_size() {
 }
 
 #[apply(offline_test)]
-fn timestamps_rise_from_the_start_given() {
+fn timestamps_rise_from_the_configured_start() {
     let workload = Workload { events: 1_000, start_timestamp_ms: 5_000, interval_ms: 10, ..Workload::default() };
     let times: Vec<i64> = events(&workload).iter().map(|event| event.timestamp_ms).collect();
     assert_eq!(times[0], 5_000);
@@ -108,7 +108,7 @@ fn the_largest_payload_is_exactly_the_limit() {
 }
 
 #[apply(offline_test)]
-fn kinds_are_read_back_from_their_names() {
+fn kinds_are_parsed_from_their_names() {
     for kind in InvalidKind::ALL {
         assert_eq!(kind.to_string().parse(), Ok(kind));
     }
@@ -121,7 +121,7 @@ fn kinds_are_read_back_from_their_names() {
 }
 
 #[apply(offline_test)]
-fn the_kinds_cover_every_reason_but_a_panic() {
+fn the_kinds_cover_every_reason_except_a_panic() {
     let covered: Vec<Reason> = InvalidKind::ALL.map(InvalidKind::reason).into();
     for reason in Reason::ALL {
         assert_eq!(covered.contains(&reason), reason != Reason::Panicked, "{reason:?}");
@@ -129,7 +129,7 @@ fn the_kinds_cover_every_reason_but_a_panic() {
 }
 
 #[apply(offline_test)]
-fn parameters_that_make_no_sense_are_refused_with_a_remedy() {
+fn wrong_parameters_are_refused_with_a_remedy() {
     let refused = |change: fn(&mut Workload)| {
         let mut workload = Workload::default();
         change(&mut workload);
@@ -155,7 +155,7 @@ fn parameters_that_make_no_sense_are_refused_with_a_remedy() {
     );
 }
 
-/// All kinds alike, small payloads, so that every kind is drawn within a short stream.
+/// Equal weights and small payloads, so that every kind occurs within a short stream.
 fn everything() -> Workload {
     Workload {
         invalid_share: 0.3,
@@ -171,7 +171,7 @@ fn events(workload: &Workload) -> Vec<GeneratedEvent> {
     workload.generate().expect("the parameters make sense").collect()
 }
 
-fn assert_judged_as_meant(workload: &Workload) {
+fn assert_outcome_of_kind(workload: &Workload) {
     let mut model = Model::new(workload.max_payload_bytes);
     for (offset, event) in (0..).zip(workload.generate().expect("the parameters make sense")) {
         let verdict = model.process(0, offset, event.key.as_deref(), event.value.as_deref(), Some(event.timestamp_ms));
@@ -217,7 +217,7 @@ fn assert_close(what: &str, found: f64, expected: f64, tolerance: f64) {
     assert!((found - expected).abs() <= tolerance, "{what}: expected {expected}, found {found}");
 }
 
-/// FNV-1a over everything that is produced, each part with its length.
+/// FNV-1a over all produced bytes, each part with its length.
 fn hash(events: &[GeneratedEvent]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut add = |part: Option<&[u8]>| {

@@ -23,7 +23,7 @@ use crate::tools::dlq::{
     fate, read_letters, show_on,
 };
 use crate::tools::failure::CommandFailure;
-use crate::tools::produce::{due, listen};
+use crate::tools::produce::{due, handle_signals};
 use crate::tools::{note, output};
 
 /// Transactions a second while a rate is kept, so that it is kept smoothly.
@@ -98,7 +98,7 @@ pub(super) fn run(arguments: &DlqReplayArguments) -> Result<ExitCode, CommandFai
         return Ok(ExitCode::Done);
     }
 
-    let interrupted = listen()?;
+    let interrupted = handle_signals()?;
     let bar = output::bar(0, "offsets of marks");
     let begun = Replayer::begin(&config, source.limit(), Arc::new(SystemClock), |progress| show_on(&bar, progress));
     bar.finish_and_clear();

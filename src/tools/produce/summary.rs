@@ -1,4 +1,4 @@
-//! What was sent, by kind, and what the service must make of it.
+//! The summary: sent events by kind, and their required outcome.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::tools::output::{
 
 const VALID: [EventKind; 3] = [EventKind::Created, EventKind::Updated, EventKind::Deleted];
 
-/// How many kinds of events there are.
+/// Number of kinds of events.
 pub(super) const TAGS: usize = VALID.len() + OddKind::ALL.len() + InvalidKind::ALL.len();
 
-/// The kind's number, below [`TAGS`].
+/// Returns the number of a kind, below [`TAGS`].
 pub(super) fn tag(kind: EventKind) -> usize {
     match kind {
         EventKind::Created => 0,
@@ -28,7 +28,7 @@ pub(super) fn tag(kind: EventKind) -> usize {
     }
 }
 
-/// The kinds, in the order of their numbers.
+/// Returns the kinds in the order of their numbers.
 fn kinds() -> impl Iterator<Item = EventKind> {
     let odd = OddKind::ALL.into_iter().map(EventKind::Odd);
     let invalid = InvalidKind::ALL.into_iter().map(EventKind::Invalid);
@@ -53,18 +53,17 @@ fn group(kind: EventKind) -> &'static str {
     }
 }
 
-/// What must become of the kind.
-fn fate(kind: EventKind) -> &'static str {
+/// Returns the required outcome of a kind.
+fn outcome(kind: EventKind) -> &'static str {
     kind.reason().map_or("applied", crate::entity::Reason::code)
 }
 
-/// What `steward produce` has done.
 pub(super) struct ProduceSummary<'a> {
     pub(super) topic: &'a str,
     pub(super) workload: &'a Workload,
-    /// By tag.
+    /// Acknowledged records by tag.
     pub(super) delivered: Vec<u64>,
-    /// By Kafka's code.
+    /// Refused records by Kafka's error code.
     pub(super) refused: BTreeMap<String, u64>,
     pub(super) elapsed: Duration,
     pub(super) interrupted: bool,
@@ -90,22 +89,22 @@ struct Expected {
 }
 
 impl ProduceSummary<'_> {
-    /// Prints it.
+    /// Prints the summary.
     ///
     /// # Errors
-    /// Standard output does not take it.
-    pub(super) fn tell(&self, form: OutputFormat) -> Result<(), CommandFailure> {
+    /// A write to standard output fails.
+    pub(super) fn print(&self, form: OutputFormat) -> Result<(), CommandFailure> {
         match form {
             OutputFormat::Json => output::print(&self.json()),
             OutputFormat::Table => output::print(&self.text()),
         }
     }
 
-    /// How the command ends.
+    /// Returns how the command ends.
     ///
     /// # Errors
-    /// The broker has refused some of the records.
-    pub(super) fn verdict(&self) -> Result<ExitCode, CommandFailure> {
+    /// The broker has refused records.
+    pub(super) fn exit_code(&self) -> Result<ExitCode, CommandFailure> {
         if self.refused.is_empty() {
             return Ok(ExitCode::Done);
         }
@@ -139,14 +138,14 @@ impl ProduceSummary<'_> {
     }
 
     fn text(&self) -> String {
-        let mut table = output::table(["kind", "group", "must become", "sent"]);
+        let mut table = output::table(["kind", "group", "outcome", "sent"]);
         for (kind, count) in self.sent() {
-            table.add_row([name(kind), group(kind), fate(kind), &count.to_string()]);
+            table.add_row([name(kind), group(kind), outcome(kind), &count.to_string()]);
         }
         let sent: u64 = self.delivered.iter().sum();
         let rate = (sent as f64 / self.elapsed.as_secs_f64().max(0.001)).round();
         format!(
-            "{table}\n{sent} events to {topic} in {seconds:.1} s, {rate}/s. The same again: --seed {seed} --start-timestamp-ms {start}",
+            "{table}\n{sent} events to {topic} in {seconds:.1} s, {rate}/s. For the same events: --seed {seed} --start-timestamp-ms {start}",
             topic = self.topic,
             seconds = self.elapsed.as_secs_f64(),
             seed = self.workload.seed,
@@ -167,7 +166,7 @@ struct JsonKind {
 /// Prints the kinds that have weights.
 ///
 /// # Errors
-/// Standard output does not take them.
+/// A write to standard output fails.
 pub(super) fn list_kinds(form: OutputFormat) -> Result<(), CommandFailure> {
     let weight = |kind: EventKind| match kind {
         EventKind::Created | EventKind::Updated | EventKind::Deleted => None,
@@ -177,7 +176,7 @@ pub(super) fn list_kinds(form: OutputFormat) -> Result<(), CommandFailure> {
     let rows: Vec<JsonKind> = kinds()
         .filter_map(|kind| {
             let weight = weight(kind)?;
-            Some(JsonKind { kind: name(kind), group: group(kind), expected: fate(kind), weight })
+            Some(JsonKind { kind: name(kind), group: group(kind), expected: outcome(kind), weight })
         })
         .collect();
     if form == OutputFormat::Json {
@@ -187,7 +186,7 @@ pub(super) fn list_kinds(form: OutputFormat) -> Result<(), CommandFailure> {
         }
         return out.end();
     }
-    let mut table = output::table(["kind", "group", "must become", "weight"]);
+    let mut table = output::table(["kind", "group", "outcome", "weight"]);
     for row in &rows {
         table.add_row([row.kind, row.group, row.expected, &row.weight.to_string()]);
     }

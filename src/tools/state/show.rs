@@ -1,4 +1,4 @@
-//! How a service looks on a terminal, and as JSON.
+//! Formats a service for a terminal, and as JSON.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use crate::tools::output;
 use crate::tools::state::StateEntry;
 
-/// The fields of a value that a person looks for. All optional: what somebody else wrote is shown as far as it goes.
+/// The fields of a value that are shown. All are optional, so that values of other writers are shown as far as possible.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct ShownFields<'a> {
@@ -17,7 +17,7 @@ struct ShownFields<'a> {
     #[serde(borrow)]
     description: Option<Cow<'a, str>>,
     tags: Option<Vec<String>>,
-    // As it is written: a number that went through a float and back might not be.
+    // The raw text: a conversion to a float and back could change the number.
     #[serde(borrow)]
     price_per_hour: Option<&'a RawValue>,
     version: Option<u64>,
@@ -28,7 +28,7 @@ struct ShownFields<'a> {
 }
 
 impl StateEntry {
-    /// `None` where the value is not what steward writes.
+    /// Returns `None` if the value does not have the form that steward writes.
     fn fields(&self) -> Option<ShownFields<'_>> {
         serde_json::from_slice(&self.value).ok()
     }
@@ -39,14 +39,14 @@ fn text(value: Option<impl AsRef<str>>) -> String {
 }
 
 fn number(value: Option<impl ToString>) -> String {
-    value.map_or_else(|| "not told".to_owned(), |value| value.to_string())
+    value.map_or_else(|| "unknown".to_owned(), |value| value.to_string())
 }
 
 fn price(value: Option<&RawValue>) -> String {
     value.map_or_else(|| "none".to_owned(), |value| output::harmless(value.get()))
 }
 
-/// Everything about one service, a line for each field.
+/// Renders one service, with a line for each field.
 pub(super) fn details(entry: &StateEntry) -> String {
     let mut table = output::table(["field", "value"]);
     match entry.fields() {
@@ -70,11 +70,11 @@ pub(super) fn details(entry: &StateEntry) -> String {
     let source = format!("partition {}, offset {}", number(entry.source_partition), number(entry.source_offset));
     table.add_row(["state record".to_owned(), state]);
     table.add_row(["newest event".to_owned(), source]);
-    table.add_row(["group".to_owned(), text(entry.group.as_ref().or(Some(&"not told".into())))]);
+    table.add_row(["group".to_owned(), text(entry.group.as_ref().or(Some(&"unknown".into())))]);
     table.to_string()
 }
 
-/// One line for each service.
+/// Renders a table with a line for each service.
 pub(super) fn table<'a>(services: impl Iterator<Item = (String, &'a StateEntry)>) -> String {
     let mut table = output::table(["id", "name", "price per hour", "tags", "version", "updated at", "partition"]);
     for (id, entry) in services {
@@ -102,11 +102,11 @@ struct StateEntryJson<'a> {
     source_partition: Option<i32>,
     source_offset: Option<i64>,
     group: Option<&'a str>,
-    /// Byte for byte; null where it is not JSON.
+    /// Byte for byte; null if it is not JSON.
     value: Option<&'a RawValue>,
 }
 
-/// One line of JSON.
+/// Renders one line of JSON.
 pub(super) fn json(entry: &StateEntry) -> String {
     output::json(&StateEntryJson {
         partition: entry.partition.0,

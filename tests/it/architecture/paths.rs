@@ -1,4 +1,4 @@
-//! Every path that a file names, resolved as far as names alone allow.
+//! Collects every path that a file names, resolved as far as names alone allow.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::Visit;
 
-/// A path as it was meant: inside the crate from its root, or outside from the library's name.
+/// A resolved path: from the crate's root, or from the name of a library.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Named {
     is_inside: bool,
@@ -14,23 +14,23 @@ pub struct Named {
 }
 
 impl Named {
-    /// The path from the crate's root, if it leads into the crate.
+    /// Returns the path from the crate's root, if the path is inside the crate.
     pub fn inside(&self) -> Option<&[String]> {
         self.is_inside.then_some(&self.segments)
     }
 
-    /// Whether the path leads to this module of the crate or to something in it.
+    /// Returns whether the path is this module of the crate or an item in it.
     pub fn is_below(&self, module: &str) -> bool {
         self.is_inside && super::is_below(&self.segments, module)
     }
 
-    /// Whether the path leads outside, and begins like this.
+    /// Returns whether the path is in a library and begins with `path`.
     pub fn starts_with(&self, path: &str) -> bool {
         let wanted: Vec<&str> = path.split("::").collect();
         !self.is_inside && self.segments.len() >= wanted.len() && wanted.iter().eq(&self.segments[..wanted.len()])
     }
 
-    /// Whether the path ends like this.
+    /// Returns whether the path ends with these segments.
     pub fn ends_with(&self, path: &str) -> bool {
         let wanted: Vec<&str> = path.split("::").collect();
         self.segments.len().checked_sub(wanted.len()).is_some_and(|from| wanted.iter().eq(&self.segments[from..]))
@@ -44,7 +44,7 @@ impl fmt::Display for Named {
     }
 }
 
-/// All paths of a file that is this module of the crate.
+/// Returns all paths of a file; `module` is the module of the file.
 pub fn paths_of(file: &syn::File, module: &[String]) -> BTreeSet<Named> {
     let mut finder = Finder { module: module.to_vec(), found: BTreeSet::new() };
     finder.visit_file(file);
@@ -52,7 +52,7 @@ pub fn paths_of(file: &syn::File, module: &[String]) -> BTreeSet<Named> {
 }
 
 struct Finder {
-    /// Where the visit stands, from the crate's root.
+    /// The current module, from the crate's root.
     module: Vec<String>,
     found: BTreeSet<Named>,
 }
@@ -73,7 +73,7 @@ impl Finder {
         self.found.insert(named);
     }
 
-    /// A name that stands alone is a variable, or something that a `use` has brought.
+    /// A single name is a variable, or an item that a `use` has imported.
     fn add_joined(&mut self, segments: &[String]) {
         if segments.len() > 1 {
             self.add(segments);
@@ -91,7 +91,7 @@ impl Finder {
         }
     }
 
-    /// A macro's arguments are no syntax yet: names that are joined by `::` are taken for paths.
+    /// The arguments of a macro are not parsed. Names that are joined by `::` count as paths.
     fn add_tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut colons = 0;
@@ -143,6 +143,6 @@ impl<'ast> Visit<'ast> for Finder {
     }
 
     fn visit_attribute(&mut self, _: &'ast syn::Attribute) {
-        // Attributes name derive macros and lints, and hold the documentation.
+        // Attributes hold derive macros, lints and documentation.
     }
 }

@@ -1,5 +1,4 @@
-//! A checker that never complains proves nothing: each test breaks a perfect outcome in one way, and the checker has to
-//! name it.
+//! The checker finds each fault: a test breaks a perfect outcome in one way, and the checker has to name the fault.
 
 use steward::testing::reference::{Expectation, Fault, HeaderOf, Model, Rejected, SeenRecords, TopicRecord, check};
 use steward::testing::workload::Workload;
@@ -13,7 +12,7 @@ fn a_perfect_outcome_has_no_differences() {
 fn a_long_perfect_outcome_has_no_differences() {
     let workload = Workload { events: 3_000, keys: 40, invalid_share: 0.2, ..Workload::default() };
     let mut model = Model::keeping_history(workload.max_payload_bytes);
-    for (offset, event) in (0..).zip(workload.generate().expect("the defaults make sense")) {
+    for (offset, event) in (0..).zip(workload.generate().expect("the defaults are valid")) {
         let headers = event.headers.into_iter().map(|(name, value)| (name, Some(value))).collect();
         let (partition, timestamp_ms) = (i32::try_from(offset % 3).expect("less than 3"), Some(event.timestamp_ms));
         let (key, value) = (event.key, event.value);
@@ -59,13 +58,13 @@ fn a_wrong_timestamp_is_found() {
 }
 
 #[apply(offline_test)]
-fn a_lost_last_event_is_told_as_the_older_state() {
+fn a_lost_last_event_is_reported_as_the_older_state() {
     let mut seen = perfect(&model());
     seen.state.remove(at(&seen.state, 0, 20));
     let differences = check(&model(), &expectation(), &seen);
     assert_eq!(differences.len(), 1);
     assert_eq!(differences[0].fault, Fault::StateDiffers);
-    assert!(differences[0].to_string().ends_with("which it was after offset 10"), "{}", differences[0]);
+    assert!(differences[0].to_string().ends_with("its state after offset 10"), "{}", differences[0]);
 }
 
 #[apply(offline_test)]
@@ -74,7 +73,7 @@ fn a_missing_entity_is_found() {
 }
 
 #[apply(offline_test)]
-fn an_entity_that_nobody_created_is_found() {
+fn an_entity_that_was_never_created_is_found() {
     let invented = |seen: &mut SeenRecords| {
         let mut copy = seen.state[0].clone();
         copy.key = Some(b"77".to_vec());
@@ -167,7 +166,7 @@ fn a_snapshot_of_a_rejected_event_is_found() {
 
 #[apply(offline_test)]
 fn without_history_the_newest_snapshot_is_still_compared() {
-    let model = told(Model::new(LIMIT), &input());
+    let model = processed(Model::new(LIMIT), &input());
     let mut seen = perfect(&self::model());
     assert_eq!(faults(&model, &seen), []);
     seen.state.remove(at(&seen.state, 0, 20));
@@ -264,14 +263,14 @@ fn missing_doubled_and_wrong_headers_of_a_dlq_record_are_found() {
 }
 
 #[apply(offline_test)]
-fn a_timestamp_that_is_no_decimal_is_found() {
+fn a_timestamp_that_is_not_decimal_is_found() {
     let timestamp = |index: usize, value: &'static [u8]| {
         broken(move |seen| set(&mut seen.dlq_records[index], "steward-source-timestamp", value))
     };
     assert_eq!(timestamp(0, b"1767225600005"), []);
     assert_eq!(timestamp(0, b"2026-01-01T00:00:00.005Z"), [Fault::DlqRecordHeader]);
     assert_eq!(timestamp(0, b"1767225600006"), [Fault::DlqRecordHeader]);
-    // A record without a timestamp says -1.
+    // A record without a timestamp has -1.
     assert_eq!(timestamp(2, b"-1"), []);
     assert_eq!(timestamp(2, b"0"), [Fault::DlqRecordHeader]);
 }
@@ -317,22 +316,22 @@ fn a_committed_offset_before_the_last_record_is_found() {
 }
 
 #[apply(offline_test)]
-fn a_committed_offset_behind_the_end_is_found() {
+fn a_committed_offset_past_the_end_is_found() {
     assert_eq!(broken(|seen| _ = seen.committed.insert(0, 61)), [Fault::CommittedBeyond]);
 }
 
 #[apply(offline_test)]
-fn a_difference_is_told_in_a_sentence() {
+fn a_difference_is_described_in_a_sentence() {
     let mut seen = perfect(&model());
     set(&mut seen.dlq_records[0], "steward-reason", b"not_found");
     seen.committed.insert(1, 3);
-    let told: Vec<String> = check(&model(), &expectation(), &seen).iter().map(ToString::to_string).collect();
+    let sentences: Vec<String> = check(&model(), &expectation(), &seen).iter().map(ToString::to_string).collect();
     let expected = [
         "partition 0, key `42`, input offset 5: a DLQ record names another reason: expected steward-reason \
          `unknown_event_type`, found steward-reason `not_found`",
-        "partition 1, input offset 7: the group has not passed the last record: expected at least 8, found 3",
+        "partition 1, input offset 7: the committed position is not past the last record: expected at least 8, found 3",
     ];
-    assert_eq!(told, expected);
+    assert_eq!(sentences, expected);
 }
 
 const LIMIT: u64 = 10_000;
@@ -379,10 +378,10 @@ fn record(partition: i32, offset: i64, key: &str, value: &str, headers: &[(&str,
 }
 
 fn model() -> Model {
-    told(Model::keeping_history(LIMIT), &input())
+    processed(Model::keeping_history(LIMIT), &input())
 }
 
-fn told(mut model: Model, events: &[TopicRecord]) -> Model {
+fn processed(mut model: Model, events: &[TopicRecord]) -> Model {
     let mut events = events.to_vec();
     events.sort_by_key(|event| (event.partition, event.offset));
     for event in &events {
@@ -395,7 +394,7 @@ fn expectation() -> Expectation {
     Expectation { topic: "services".into(), group: "steward".into() }
 }
 
-/// What a service that keeps the contract leaves behind.
+/// The records of a service that keeps the contract.
 fn perfect(model: &Model) -> SeenRecords {
     let mut seen = SeenRecords::default();
     for ((partition, key), _) in model.newest() {
@@ -438,7 +437,7 @@ fn dlq_record(rejected: &Rejected) -> TopicRecord {
     copy
 }
 
-/// The faults that are found after a perfect outcome was changed, each once.
+/// Changes a perfect outcome, and returns the faults that the checker finds, each once.
 fn broken(change: impl FnOnce(&mut SeenRecords)) -> Vec<Fault> {
     let model = model();
     let mut seen = perfect(&model);
@@ -446,10 +445,10 @@ fn broken(change: impl FnOnce(&mut SeenRecords)) -> Vec<Fault> {
     faults(&model, &seen)
 }
 
-/// The faults of a state topic that was made from other events than those of the input.
+/// Returns the faults of a state topic that was made from `events` instead of the input.
 fn faults_of_state_from(events: &[TopicRecord]) -> Vec<Fault> {
     let mut seen = perfect(&model());
-    seen.state = perfect(&told(Model::keeping_history(LIMIT), events)).state;
+    seen.state = perfect(&processed(Model::keeping_history(LIMIT), events)).state;
     faults(&model(), &seen)
 }
 

@@ -196,7 +196,7 @@ fn the_key_is_the_shortest_form_of_the_id() {
 }
 
 #[apply(offline_test)]
-fn the_first_rule_broken_names_the_reason() {
+fn the_first_broken_rule_gives_the_reason() {
     let lives = after(&[CREATED]);
     for (value, timestamp, key, expected) in [
         (r#"{"eventType":"Nonsense","id":42,"name":"""#, None, "43", Reason::MalformedJson),
