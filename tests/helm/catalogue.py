@@ -52,10 +52,10 @@ def mistakes(text):
     if event not in EVENTS:
         return [f"{event} is not in the catalogue"]
     level, fields = EVENTS[event]
-    told = [] if found["level"] == level else [f"{event} is {found['level']}"]
-    told += [f"{event} lacks {name}" for name, (_, always) in fields.items() if always and name not in found]
-    told += [f"{event} has {name}" for name in found if name not in COMMON | fields]
+    wrong = [] if found["level"] == level else [f"{event} is {found['level']}"]
+    wrong += [f"{event} lacks {name}" for name, (_, always) in fields.items() if always and name not in found]
+    wrong += [f"{event} has {name}" for name in found if name not in COMMON | fields]
     for name, (kind, _) in fields.items():
         if name in found and kind in NUMERIC and not isinstance(found[name], (int, float)):
-            told.append(f"{event}.{name} is no number")
-    return told
+            wrong.append(f"{event}.{name} is no number")
+    return wrong

@@ -61,8 +61,8 @@ def learn(expressions):
     missing = sorted(set(expressions) - set(TREES))
     assert all(expression.isascii() for expression in missing)
     if missing:
-        told = subprocess.run(["node", SCRIPT], input=json.dumps(missing), capture_output=True, text=True, timeout=60, check=True)
-        TREES.update((source, node(tree, source)) for tree, source in zip(json.loads(told.stdout), missing))
+        done = subprocess.run(["node", SCRIPT], input=json.dumps(missing), capture_output=True, text=True, timeout=60, check=True)
+        TREES.update((source, node(tree, source)) for tree, source in zip(json.loads(done.stdout), missing))
 
 
 def parse(expression):

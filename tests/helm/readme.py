@@ -12,7 +12,7 @@ import support
 README = support.CHART / "README.md"
 BEGIN = "<!-- values: written by tests/helm/readme.py -->\n"
 END = "<!-- end of values -->\n"
-# Told by docs/configuration.md, key by key.
+# Documented in docs/configuration.md, key by key.
 OPAQUE = {"config"}
 
 

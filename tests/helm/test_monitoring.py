@@ -101,7 +101,7 @@ def test_every_alert_has_a_severity_and_a_meaning():
 
 
 @pytest.mark.parametrize(
-    "expression, told",
+    "expression, message",
     [
         ('sum(rate({a="b"}[1m])', "grammar"),
         ('{a="b"}', "reads everything"),
@@ -118,8 +118,8 @@ def test_every_alert_has_a_severity_and_a_meaning():
         ('sum(count_over_time({a="b"} |= `"event":"stats"` [1m])) / 2 > 3', "brackets"),
     ],
 )
-def test_the_check_of_an_expression_finds(expression, told):
-    with pytest.raises(logql.Wrong, match=re.escape(told)):
+def test_the_check_of_an_expression_finds(expression, message):
+    with pytest.raises(logql.Wrong, match=re.escape(message)):
         logql.check(expression)
 
 
@@ -232,7 +232,7 @@ def test_no_alert_fires_on_a_healthy_process():
     assert firing(lines) == set()
 
 
-def test_other_pods_do_not_hide_the_one_that_is_behind():
+def test_other_pods_do_not_hide_a_pod_that_is_behind():
     behind = list(numbers(pod="prod-steward-1", oldest_age_ms=90_000))
     found = logql.evaluate(ALERTS["StewardLagAge"]["expr"], HEALTHY + behind, NOW)
     assert found == {frozenset({("pod", "prod-steward-1")}): 90.0}
@@ -267,9 +267,9 @@ def real_lines(path):
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 def test_recorded_lines_match_the_catalogue(path):
-    told = [each for line in real_lines(path) for each in catalogue.mistakes(line)]
+    mistakes = [each for line in real_lines(path) for each in catalogue.mistakes(line)]
     # Fields may be newer than the recording; none may be missing or changed.
-    assert [each for each in told if " lacks " not in each] == []
+    assert [each for each in mistakes if " lacks " not in each] == []
 
 
 def in_loki(path):
@@ -312,7 +312,7 @@ def test_a_process_that_finds_no_broker_raises_the_alert_of_its_exit_code(tmp_pa
         check=False,
     )
     lines = done.stdout.splitlines()
-    assert [told for line in lines for told in catalogue.mistakes(line)] == []
+    assert [mistake for line in lines for mistake in catalogue.mistakes(line)] == []
     entries = [entry(line) for line in lines]
     found = logql.evaluate(ALERTS["StewardProcessFailed"]["expr"], entries, NOW)
     assert [dict(labels)["exit_name"] for labels in found] == ["kafka_unavailable"]
