@@ -11,7 +11,7 @@ use clap::Args;
 use indicatif::ProgressBar;
 
 use crate::exit_code::ExitCode;
-use crate::tools::demo::engine::{DemoPlan, Outcome, Scene};
+use crate::tools::demo::engine::{Comparison, DemoPlan, DemoStep};
 use crate::tools::failure::CommandFailure;
 use crate::tools::{note, output};
 
@@ -44,7 +44,7 @@ pub struct DemoArguments {
 
 /// Renders the table, the verdict, the differences and the closing words.
 #[must_use]
-pub fn report(outcome: &Outcome) -> String {
+pub fn report(outcome: &Comparison) -> String {
     let mut table = output::table(["events", "by the model", "in the topics", ""]);
     let mut row = |what: &str, expected: u64, seen: u64| {
         let result = if expected == seen { "ok" } else { "differs" };
@@ -66,7 +66,7 @@ pub fn report(outcome: &Outcome) -> String {
     text + "\n" + CLOSING_WORDS
 }
 
-fn verdict(outcome: &Outcome) -> String {
+fn verdict(outcome: &Comparison) -> String {
     if !outcome.is_exact() {
         return format!(
             "The outcome differs from the model: {} differences. Please report this output with the seed.",
@@ -96,24 +96,24 @@ pub(crate) fn run(arguments: &DemoArguments) -> Result<ExitCode, CommandFailure>
     let DemoArguments { seed, events, keys } = *arguments;
     let bar = output::bar(events, "events");
     let outcome =
-        engine::play(&DemoPlan { seed, events, keys }, &mut |scene| show(&bar, scene)).map_err(CommandFailure::Demo)?;
+        engine::run(&DemoPlan { seed, events, keys }, &mut |step| show(&bar, step)).map_err(CommandFailure::Demo)?;
     bar.finish_and_clear();
     output::print(&format!("\n{}", report(&outcome)))?;
     Ok(if outcome.is_exact() { ExitCode::Done } else { ExitCode::CheckFailed })
 }
 
 /// Prints the progress. If there is a bar, lines go above it.
-fn show(bar: &ProgressBar, scene: Scene) {
-    let line = match scene {
-        Scene::Progress { settled, .. } => return bar.set_position(settled),
-        Scene::Joining { partitions } => format!(
+fn show(bar: &ProgressBar, step: DemoStep) {
+    let line = match step {
+        DemoStep::Progress { settled, .. } => return bar.set_position(settled),
+        DemoStep::Joining { partitions } => format!(
             "a cluster in this process: topics services, services.state and services.dlq with {partitions} partitions each\n\
              joining the group (the embedded cluster takes about 3 s for it) ..."
         ),
-        Scene::Serving => {
+        DemoStep::Serving => {
             "all partitions are restored and serve; events arrive, some of them invalid on purpose".to_owned()
         }
-        Scene::Refused { reason, partition, offset, detail } => {
+        DemoStep::Rejected { reason, partition, offset, detail } => {
             format!("  rejected {reason:<19} partition {partition}, offset {offset}: {}", shortened(&detail))
         }
     };

@@ -9,7 +9,7 @@ use serde_json::Value;
 use steward::config::Config;
 use steward::exit_code::ExitCode;
 use steward::observability::heartbeat::{Heartbeat, HeartbeatError, Judgement};
-use steward::tools::demo::engine::Outcome;
+use steward::tools::demo::engine::Comparison;
 use steward::tools::demo::report;
 
 use crate::support::wait::{PATIENCE, unix_ms, wait_for};
@@ -347,7 +347,7 @@ fn an_unreachable_broker_is_reported_with_a_remedy() {
 
 #[apply(offline_test)]
 fn a_demo_reports_what_differs() {
-    let exact = Outcome {
+    let exact = Comparison {
         applied: (5, 5),
         rejected: vec![("not_found", 2, 2)],
         entities: (3, 3),
@@ -358,7 +358,7 @@ fn a_demo_reports_what_differs() {
     let text = report(&exact);
     assert!(text.contains("All 7 events") && text.contains("needs a real broker"), "{text}");
 
-    let differs = Outcome { applied: (5, 4), differences: vec!["one \u{1b}[2Jis missing".into(); 30], ..exact };
+    let differs = Comparison { applied: (5, 4), differences: vec!["one \u{1b}[2Jis missing".into(); 30], ..exact };
     let text = report(&differs);
     assert!(!differs.is_exact());
     assert!(text.contains("differs") && text.contains("and 10 more") && !text.contains('\u{1b}'), "{text}");

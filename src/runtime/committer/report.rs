@@ -1,4 +1,5 @@
-//! What the committer does, as numbers and log events. What can repeat without end is counted and summarised.
+//! Turns the work of the committer into stats and log events. Events that can repeat without limit are throttled: the
+//! first is logged, the others are counted and summarised.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -18,21 +19,19 @@ use crate::observability::log_throttle::{LogThrottle, Occurrence, ThrottleSummar
 use crate::record::{Epoch, Partition, header};
 use crate::runtime::Shared;
 
-/// What repeats is summarised this often.
 const SUMMARY_WINDOW: Duration = Duration::from_secs(10);
 
-/// Where the last one of many stood: partition and offset.
+/// Partition and offset.
 type RecordPlace = (i32, i64);
 
-/// See the module.
 #[derive(Debug)]
 pub(super) struct Report {
     rejected: LogThrottle<Reason, RecordPlace>,
     truncated: LogThrottle<(), RecordPlace>,
     panics: u64,
-    /// What recoveries found missing, until it is published. Only then it was missing for sure: a process that does not
-    /// know yet that it has lost the partition reads what its next owner is about to write, and nothing of its own is
-    /// taken any more.
+    /// What recoveries found missing, until it is committed. Only the commit proves that it was missing: a process that has
+    /// lost the partition and has no notice of it yet can read a state that its next owner is about to write, but the
+    /// broker accepts nothing from it.
     repairing: BTreeMap<Partition, (Epoch, Repaired)>,
 }
 
@@ -44,7 +43,6 @@ impl Default for Report {
 }
 
 impl Report {
-    /// A partition was recovered.
     pub(super) fn joined(&mut self, partition: Partition, epoch: Epoch, repaired: Option<Repaired>) {
         match repaired {
             Some(repaired) => self.repairing.insert(partition, (epoch, repaired)),
@@ -60,16 +58,16 @@ impl Report {
             shared.stats.applied(done.outcomes.applied);
             shared.stats.skipped(done.outcomes.skipped);
             bytes += done.outcomes.weight_bytes();
-            for letter in done.outcomes.rejected_events() {
-                self.dlq_record(letter, shared);
+            for rejected in done.outcomes.rejected_events() {
+                self.rejected(rejected, shared);
             }
             let timestamps_ms = done.open.batch.iter().filter_map(|record| record.timestamp_ms);
             shared.stats.latencies_ms(timestamps_ms.map(|timestamp_ms| now_ms.saturating_sub(timestamp_ms)));
             events += done.open.batch.len() as u64;
         }
-        for stretch in &receipt.stretches {
-            self.repaired(stretch.partition, stretch.epoch);
-            shared.status.committed(stretch.partition, stretch.end, shared.clock.now());
+        for range in &receipt.stretches {
+            self.log_repair(range.partition, range.epoch);
+            shared.status.committed(range.partition, range.end, shared.clock.now());
         }
         shared.stats.transaction(receipt.took);
         TransactionCommitted {
@@ -79,13 +77,13 @@ impl Report {
             dlq_records: receipt.records[Output::Dlq] as u64,
             bytes,
             took_ms: millis(receipt.took),
-            partitions: &ranges(receipt.stretches.iter().map(|stretch| stretch.partition.0)),
+            partitions: &ranges(receipt.stretches.iter().map(|range| range.partition.0)),
         }
         .emit();
     }
 
-    /// The first transaction of a epoch carries what its recovery found missing.
-    fn repaired(&mut self, partition: Partition, epoch: Epoch) {
+    /// The first transaction of an epoch carries the repairs of its recovery.
+    fn log_repair(&mut self, partition: Partition, epoch: Epoch) {
         let Entry::Occupied(found) = self.repairing.entry(partition) else { return };
         if found.get().0 != epoch {
             return;
@@ -95,10 +93,10 @@ impl Report {
         LostWriteRepaired { partition, entities, events, rejections, from: from.0, until: until.0 }.emit();
     }
 
-    fn dlq_record(&mut self, letter: &RejectedEvent, shared: &Shared) {
-        let record = letter.record();
-        let (partition, offset) = (letter.batch.partition().0, record.offset.0);
-        let reason = letter.rejection.reason;
+    fn rejected(&mut self, rejected: &RejectedEvent, shared: &Shared) {
+        let record = rejected.record();
+        let (partition, offset) = (rejected.batch.partition().0, record.offset.0);
+        let reason = rejected.rejection.reason;
         shared.stats.rejected(reason, 1);
         if self.rejected.seen(&reason, (partition, offset), shared.clock.now()) == Occurrence::Counted {
             self.panics += u64::from(reason == Reason::Panicked);
@@ -111,7 +109,7 @@ impl Report {
         let trace_flags = trace.map(|trace| trace.trace_flags);
         if reason == Reason::Panicked {
             self.panics += 1;
-            let (location, panics) = (letter.rejection.location.as_deref(), self.panics);
+            let (location, panics) = (rejected.rejection.location.as_deref(), self.panics);
             EntityPanicked { partition, offset, key, location, panics, trace_id, span_id, trace_flags }.emit();
         } else {
             let reason = reason.code();
@@ -119,16 +117,18 @@ impl Report {
         }
     }
 
+    /// Logs the summaries that are due.
     pub(super) fn summarise(&mut self, shared: &Shared) {
         let now = shared.clock.now();
-        self.rejected.summaries(now).into_iter().for_each(tell_summary);
-        self.truncated.summaries(now).into_iter().for_each(tell_truncated);
+        self.rejected.summaries(now).into_iter().for_each(log_rejected);
+        self.truncated.summaries(now).into_iter().for_each(log_truncated);
     }
 
+    /// Logs a summary of everything that is counted and not yet logged.
     pub(super) fn finish(&mut self, shared: &Shared) {
         let now = shared.clock.now();
-        self.rejected.finish(now).into_iter().for_each(tell_summary);
-        self.truncated.finish(now).into_iter().for_each(tell_truncated);
+        self.rejected.finish(now).into_iter().for_each(log_rejected);
+        self.truncated.finish(now).into_iter().for_each(log_truncated);
     }
 
     pub(super) fn dropped(&self, partition: Partition, records: u64) {
@@ -138,7 +138,7 @@ impl Report {
     }
 
     pub(super) fn notice(&mut self, notice: CommitNotice, shared: &Shared) {
-        if let Some(cause) = trouble_of(&notice) {
+        if let Some(cause) = failure_of(&notice) {
             shared.status.commit_failed(cause);
         }
         match notice {
@@ -153,7 +153,7 @@ impl Report {
             CommitNotice::InDoubt { number, cause, took } => {
                 TransactionInDoubt { number, cause: &cause, took_ms: millis(took) }.emit();
             }
-            // The first producer of a process is no news.
+            // The first producer of a process replaces none.
             CommitNotice::ProducerReset { number, verdict, took } => {
                 if let (Some(number), Some(verdict)) = (number, reset_verdict(verdict)) {
                     ProducerReset { number, verdict, took_ms: millis(took) }.emit();
@@ -191,7 +191,7 @@ impl Report {
     }
 }
 
-fn tell_summary(summary: ThrottleSummary<Reason, RecordPlace>) {
+fn log_rejected(summary: ThrottleSummary<Reason, RecordPlace>) {
     let ThrottleSummary { kind, count, window, last: (last_partition, last_offset) } = summary;
     let window_ms = millis(window);
     match kind {
@@ -203,13 +203,13 @@ fn tell_summary(summary: ThrottleSummary<Reason, RecordPlace>) {
     }
 }
 
-fn tell_truncated(summary: ThrottleSummary<(), RecordPlace>) {
+fn log_truncated(summary: ThrottleSummary<(), RecordPlace>) {
     let ThrottleSummary { count, window, last: (last_partition, last_offset), .. } = summary;
     RecordsTruncated { count, window_ms: millis(window), last_partition, last_offset }.emit();
 }
 
-/// Why nothing was committed, where it was not.
-fn trouble_of(notice: &CommitNotice) -> Option<&str> {
+/// Returns why nothing was committed, if the notice is about a failed commit.
+fn failure_of(notice: &CommitNotice) -> Option<&str> {
     match notice {
         CommitNotice::Aborted { cause, .. }
         | CommitNotice::TimedOut { cause, .. }
@@ -221,7 +221,6 @@ fn trouble_of(notice: &CommitNotice) -> Option<&str> {
     }
 }
 
-/// The stable code of a verdict.
 /// Returns `None` if there was no transaction in doubt.
 fn reset_verdict(verdict: DoubtVerdict) -> Option<ResetVerdict> {
     match verdict {

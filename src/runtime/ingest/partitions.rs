@@ -125,7 +125,7 @@ impl OwnedPartitions {
         if self.handle(partition, old, PartitionEvent::Invalidated) != PartitionAction::Recover {
             return None;
         }
-        PartitionInvalidated { partition: partition.0, cause: "it cannot be told what was committed" }.emit();
+        PartitionInvalidated { partition: partition.0, cause: "it is unknown which work was committed" }.emit();
         // If the group has ended the epoch, its event is in the mailbox.
         let epoch = self.ownership.renew(partition, old)?;
         if let Some(owned) = self.owned.get_mut(&partition) {

@@ -1,14 +1,13 @@
-//! The try-out: the very pipeline of `steward run`, over a cluster inside this process, fed with events that are wrong
-//! on purpose among good ones, and judged by the reference model.
+//! Runs the pipeline of `steward run` on a cluster inside this process, with a workload that contains invalid events, and
+//! compares the topics with the reference model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::app::StopCause;
-use crate::app::SystemClock;
 use crate::app::client_events::ClientLog;
 use crate::app::pipeline::{Pipeline, PipelineParts};
+use crate::app::{StopCause, SystemClock};
 use crate::config::Config;
 use crate::engine::commit::transaction::{Committed, OffsetMetadata, ResetOutcome, TransactionContent};
 use crate::engine::ownership::Ownership;
@@ -31,74 +30,60 @@ use crate::testing::workload::{GeneratedEvent, InvalidKind, Workload};
 
 const PARTITIONS: i32 = 4;
 const INSTANCE: &str = "demo";
-/// The events arrive in this many portions, so that one can watch.
+/// The events are produced in this many portions, to show progress.
 const PORTIONS: usize = 60;
-/// How often the outcome is looked at.
-const LOOK: Duration = Duration::from_millis(50);
-/// No demo may take longer.
+/// Wait between two portions, and between two checks of a condition.
+const INTERVAL: Duration = Duration::from_millis(50);
+/// Limit of each wait.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// What to play.
 #[derive(Debug, Clone)]
 pub struct DemoPlan {
-    /// Same seed, same events.
+    /// The same seed gives the same events.
     pub seed: u64,
-    /// How many events.
     pub events: u64,
-    /// Over so many services.
+    /// Number of services.
     pub keys: u32,
 }
 
-/// What can be watched.
+/// A step of the demo, to show to the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scene {
+pub enum DemoStep {
     /// The cluster runs, and the pipeline joins its group.
     Joining {
         /// Partitions of each topic.
         partitions: i32,
     },
-    /// All partitions serve; the events begin to arrive.
+    /// All partitions serve; the first events are about to be produced.
     Serving,
-    /// So far.
     Progress {
-        /// Events produced.
         produced: u64,
-        /// Events that are applied, or refused, for good.
+        /// Events whose outcome is committed.
         settled: u64,
     },
-    /// The first event that was refused for this reason.
-    Refused {
-        /// The reason's code.
-        reason: &'static str,
-        /// Its partition.
-        partition: i32,
-        /// Its offset.
-        offset: i64,
-        /// What was wrong, for a person.
-        detail: String,
-    },
+    /// The first event that was rejected for this reason.
+    Rejected { reason: &'static str, partition: i32, offset: i64, detail: String },
 }
 
-/// What was seen, beside what the model says.
+/// What the topics contain, compared with the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// Events applied: by the model, and as seen.
+pub struct Comparison {
+    /// Events applied: expected, found.
     pub applied: (u64, u64),
-    /// The same for each reason that occurs, in the order of the rules.
+    /// Events rejected, for each reason that occurs, in the order of the rules: expected, found.
     pub rejected: Vec<(&'static str, u64, u64)>,
-    /// Entities that exist at the end: by the model, and as seen.
+    /// Entities that exist at the end: expected, found.
     pub entities: (u64, u64),
-    /// Whatever differs, a sentence each.
+    /// A sentence for each difference.
     pub differences: Vec<String>,
-    /// From the first event to the last one settled.
+    /// From the first event to the last outcome.
     pub took: Duration,
 }
 
-impl Outcome {
-    /// Whether everything is as the contract wants it.
+impl Comparison {
     #[must_use]
     pub fn is_exact(&self) -> bool {
-        let rejected = self.rejected.iter().all(|(_, expected, seen)| expected == seen);
+        let rejected = self.rejected.iter().all(|(_, expected, found)| expected == found);
         rejected
             && self.applied.0 == self.applied.1
             && self.entities.0 == self.entities.1
@@ -106,33 +91,33 @@ impl Outcome {
     }
 }
 
-/// Plays it. Blocks until the outcome is there.
+/// Runs the demo to its end.
 ///
 /// # Errors
-/// What kept it from being played, and what to do.
-pub fn play(plan: &DemoPlan, show: &mut dyn FnMut(Scene)) -> Result<Outcome, String> {
+/// Why the demo could not be finished, and what to do.
+pub fn run(plan: &DemoPlan, show: &mut dyn FnMut(DemoStep)) -> Result<Comparison, String> {
     let stopped = Arc::new(Mutex::new(None));
-    let stage = DemoRun::set(plan, Arc::clone(&stopped))?;
-    show(Scene::Joining { partitions: PARTITIONS });
-    stage.wait("the partitions to serve", &stopped, || stage.serving() == PARTITIONS as usize)?;
-    show(Scene::Serving);
-    let began = stage.clock.now();
-    let mut told = BTreeSet::new();
+    let demo = DemoRun::start(plan, Arc::clone(&stopped))?;
+    show(DemoStep::Joining { partitions: PARTITIONS });
+    demo.wait("the partitions to serve", &stopped, || demo.serving() == PARTITIONS as usize)?;
+    show(DemoStep::Serving);
+    let began = demo.clock.now();
+    let mut shown = BTreeSet::new();
     let mut produced = 0;
-    for portion in stage.events.chunks(stage.events.len().div_ceil(PORTIONS).max(1)) {
-        stage.produce(portion)?;
+    for portion in demo.events.chunks(demo.events.len().div_ceil(PORTIONS).max(1)) {
+        demo.produce(portion)?;
         produced += portion.len() as u64;
-        stage.pause(&stopped)?;
-        show(Scene::Progress { produced, settled: stage.settled() });
-        stage.tell_refusals(&mut told, show)?;
+        demo.pause(&stopped)?;
+        show(DemoStep::Progress { produced, settled: demo.settled() });
+        demo.show_rejections(&mut shown, show)?;
     }
-    stage.wait("the events to be settled", &stopped, || {
-        show(Scene::Progress { produced, settled: stage.settled() });
-        stage.settled() >= produced
+    demo.wait("the events to be settled", &stopped, || {
+        show(DemoStep::Progress { produced, settled: demo.settled() });
+        demo.settled() >= produced
     })?;
-    let took = stage.clock.now().saturating_duration_since(began);
-    stage.tell_refusals(&mut told, show)?;
-    stage.judge(took)
+    let took = demo.clock.now().saturating_duration_since(began);
+    demo.show_rejections(&mut shown, show)?;
+    demo.compare(took)
 }
 
 struct DemoRun {
@@ -141,11 +126,11 @@ struct DemoRun {
     cluster: EmbeddedCluster,
     events: Vec<GeneratedEvent>,
     pipeline: Pipeline,
-    clients: Arc<ClientLog>,
+    client_log: Arc<ClientLog>,
 }
 
 impl DemoRun {
-    fn set(plan: &DemoPlan, stopped: Arc<Mutex<Option<StopCause>>>) -> Result<DemoRun, String> {
+    fn start(plan: &DemoPlan, stopped: Arc<Mutex<Option<StopCause>>>) -> Result<DemoRun, String> {
         let clock = SystemClock;
         let mut workload = Workload {
             seed: plan.seed,
@@ -157,7 +142,7 @@ impl DemoRun {
             interval_ms: 1,
             ..Workload::default()
         };
-        // Rare by default, because it is large; here each reason should be seen.
+        // Rare by default, because it is large. The demo shows each reason.
         for (kind, weight) in &mut workload.invalid_weights {
             if *kind == InvalidKind::TooLarge {
                 *weight = 10;
@@ -169,7 +154,7 @@ impl DemoRun {
         for topic in [&config.kafka.topic, &config.kafka.state_topic, &config.kafka.dlq_topic] {
             cluster.create_topic(topic, PARTITIONS)?;
         }
-        let clients = Arc::new(ClientLog::new(clock));
+        let client_log = Arc::new(ClientLog::new(clock));
         let topics = Topics {
             partitions: PARTITIONS,
             replication: 1,
@@ -183,14 +168,14 @@ impl DemoRun {
             topics,
             entity: Arc::new(Service),
             clock: Arc::new(clock),
-            client_log: Arc::clone(&clients),
+            client_log: Arc::clone(&client_log),
             stop: Arc::new(move |stop| {
                 stopped.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(stop);
             }),
             wrap: |transactions, mark| Box::new(RememberedOffsets { transactions, mark, last: Mutex::default() }),
         })
         .map_err(|error| error.to_string())?;
-        Ok(DemoRun { clock, config, cluster, events, pipeline, clients })
+        Ok(DemoRun { clock, config, cluster, events, pipeline, client_log })
     }
 
     fn serving(&self) -> usize {
@@ -214,7 +199,7 @@ impl DemoRun {
     }
 
     fn pause(&self, stopped: &Mutex<Option<StopCause>>) -> Result<(), String> {
-        std::thread::sleep(LOOK);
+        std::thread::sleep(INTERVAL);
         match stopped.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             Some(stop) => Err(format!("the pipeline stopped: {stop:?}; please report this with the seed")),
             None => Ok(()),
@@ -237,33 +222,33 @@ impl DemoRun {
         Ok(())
     }
 
-    /// Shows the first DLQ record of each reason, once it is there.
-    fn tell_refusals(&self, told: &mut BTreeSet<String>, show: &mut dyn FnMut(Scene)) -> Result<(), String> {
+    /// Shows the first DLQ record of each reason.
+    fn show_rejections(&self, shown: &mut BTreeSet<String>, show: &mut dyn FnMut(DemoStep)) -> Result<(), String> {
         let totals = self.pipeline.shared().stats.totals();
         let seen = Reason::ALL.iter().zip(totals.rejected).filter(|(_, count)| *count > 0);
-        if seen.map(|(reason, _)| reason.code()).all(|code| told.contains(code)) {
+        if seen.map(|(reason, _)| reason.code()).all(|code| shown.contains(code)) {
             return Ok(());
         }
-        for letter in self.read(Topic::Dlq)? {
+        for record in self.read(Topic::Dlq)? {
             let text =
-                |name| letter.last_header(name).flatten().map(|value| String::from_utf8_lossy(value).into_owned());
+                |name| record.last_header(name).flatten().map(|value| String::from_utf8_lossy(value).into_owned());
             let Some(code) = text(header::REASON) else { continue };
             let Some(reason) = Reason::ALL.iter().map(|reason| reason.code()).find(|known| *known == code) else {
                 continue;
             };
-            if told.insert(code) {
+            if shown.insert(code) {
                 let offset = text(header::SOURCE_OFFSET).and_then(|digits| digits.parse().ok()).unwrap_or(-1);
                 let detail = text(header::DETAIL).unwrap_or_default();
-                show(Scene::Refused { reason, partition: letter.partition, offset, detail });
+                show(DemoStep::Rejected { reason, partition: record.partition, offset, detail });
             }
         }
         Ok(())
     }
 
-    /// Everything in a topic, read as a service's consumers would read it.
+    /// Returns all records of a topic, as a `read_committed` reader sees them.
     fn read(&self, topic: Topic) -> Result<Vec<TopicRecord>, String> {
         let settings = ReaderClientSettings::new(&self.config);
-        let events = Arc::clone(&self.clients) as Arc<dyn ClientEvents>;
+        let events = Arc::clone(&self.client_log) as Arc<dyn ClientEvents>;
         let context = ReportingContext::new(&self.config, ClientRole::Reader, events);
         let mut clients = ReaderClients::new(&settings, &context).map_err(|error| error.to_string())?;
         let kafka = &self.config.kafka;
@@ -278,10 +263,16 @@ impl DemoRun {
         for number in 0..PARTITIONS {
             let partition = Partition(number);
             let owned = (partition, ownership.begin(partition));
-            let mut quiet = |_| {};
+            let mut ignore_progress = |_| {};
             let clock: Arc<dyn Clock> = Arc::new(self.clock);
-            let mut reader =
-                KafkaPartitionReader::new(&mut clients, &names, owned, Arc::clone(&ownership), clock, &mut quiet);
+            let mut reader = KafkaPartitionReader::new(
+                &mut clients,
+                &names,
+                owned,
+                Arc::clone(&ownership),
+                clock,
+                &mut ignore_progress,
+            );
             let bounds = reader.bounds(topic).map_err(|error| error.to_string())?;
             reader
                 .read(topic, bounds.low, bounds.high, &mut |record| {
@@ -300,7 +291,7 @@ impl DemoRun {
         Ok(records)
     }
 
-    fn judge(&self, took: Duration) -> Result<Outcome, String> {
+    fn compare(&self, took: Duration) -> Result<Comparison, String> {
         let mut model = Model::keeping_history(self.config.limits.max_payload_bytes);
         let mut applied = 0;
         let mut expected: BTreeMap<Reason, u64> = BTreeMap::new();
@@ -314,14 +305,14 @@ impl DemoRun {
         }
         let dlq_records = self.read(Topic::Dlq)?;
         let count = |reason: Reason| {
-            let is_it =
-                |letter: &&TopicRecord| letter.last_header(header::REASON).flatten() == Some(reason.code().as_bytes());
-            dlq_records.iter().filter(is_it).count() as u64
+            let has_reason =
+                |record: &&TopicRecord| record.last_header(header::REASON).flatten() == Some(reason.code().as_bytes());
+            dlq_records.iter().filter(has_reason).count() as u64
         };
         let rejected: Vec<(&'static str, u64, u64)> = Reason::ALL
             .iter()
             .map(|reason| (reason.code(), expected.get(reason).copied().unwrap_or(0), count(*reason)))
-            .filter(|(_, expected, seen)| expected + seen > 0)
+            .filter(|(_, expected, found)| expected + found > 0)
             .collect();
         let state = self.read(Topic::State)?;
         let mut live: BTreeMap<(i32, &[u8]), bool> = BTreeMap::new();
@@ -329,13 +320,13 @@ impl DemoRun {
             live.insert((record.partition, record.key.as_deref().unwrap_or_default()), record.value.is_some());
         }
         let entities = (model.state().len() as u64, live.values().filter(|is_live| **is_live).count() as u64);
-        // The embedded cluster forgets the offsets that are sent in transactions, so there is nothing to compare.
+        // The embedded cluster does not store offsets that are sent in transactions, so there is nothing to compare.
         let seen = SeenRecords { committed: ends.clone(), ends, dlq_records, state };
         let kafka = &self.config.kafka;
         let expectation = Expectation { topic: kafka.topic.clone(), group: kafka.group_id.clone() };
         let differences = check(&model, &expectation, &seen).iter().map(ToString::to_string).collect();
         let applied = (applied, self.pipeline.shared().stats.totals().applied);
-        Ok(Outcome { applied, rejected, entities, differences, took })
+        Ok(Comparison { applied, rejected, entities, differences, took })
     }
 }
 
@@ -352,8 +343,8 @@ fn partition_of(key: Option<&[u8]>) -> Partition {
     Partition(sum % PARTITIONS)
 }
 
-/// Transactions on a cluster that shows whatever was produced, committed or not, and forgets the offsets: what was sent
-/// last took effect, so that is what a question for the committed positions is answered with.
+/// Transactions on the embedded cluster, which shows records before their commit and does not store the offsets. The
+/// last content that was sent therefore counts as committed, and the committed positions are taken from it.
 struct RememberedOffsets {
     transactions: CommitThread,
     mark: OffsetMetadata,

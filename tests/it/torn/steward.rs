@@ -316,7 +316,7 @@ fn positions_that_somebody_else_moved_meanwhile_make_their_partition_recover() {
 
     // One of them may not have been in the transaction.
     let invalidated = scene.process.wait_for_event("partition_invalidated", PATIENCE);
-    assert_eq!(invalidated["cause"], "it cannot be told what was committed", "{invalidated}");
+    assert_eq!(invalidated["cause"], "it is unknown which work was committed", "{invalidated}");
     let skipped = |line: &Value| line["partition"] == invalidated["partition"];
     scene.process.wait_for_event_where("events_skipped", PATIENCE, skipped);
     scene.ends_well();
