@@ -345,7 +345,7 @@ def test_the_dashboard_draws_something_of_real_lines():
         for target in panel.get("targets", []):
             if panel["type"] != "logs" and not logql.evaluate(in_grafana(target["expr"]), entries, last):
                 empty.add(panel["title"])
-    assert empty <= {"Trouble", "Errors, 1 hour", "Warnings and errors", "Recoveries under way", "Recoveries, how long", "Rebalances", "DLQ records, by reason", "Starts and ends"}
+    assert empty <= {"Problems", "Errors, 1 hour", "Warnings and errors", "Running recoveries", "Duration of recoveries", "Rebalances", "DLQ records, by reason", "Starts and ends"}
 
 
 def test_the_panels_of_the_dashboard_do_not_overlap_and_are_numbered():
