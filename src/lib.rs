@@ -18,6 +18,9 @@ pub mod record;
 // The contract for entity authors: state, events, rejections. Pure.
 pub mod entity;
 
+// The toolkit for entities whose events are JSON: fields, violations, times. Pure.
+pub mod json;
+
 // The entity that ships: rules, state, snapshot. Pure.
 pub mod service;
 

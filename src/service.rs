@@ -1,21 +1,17 @@
-//! Owns what a *service* (web development, plumbing, ...) is: how its events are read and judged, and how it is
-//! written down.
+//! Owns the entity that ships, a *service* (web development, plumbing, ...): its events, rules, state and snapshots.
 //!
-//! A record's value travels one way: `json` finds the known fields, each as raw text; `event` reads them into raw
-//! types that carry the rules, and those into checked types with private fields; `state` applies a checked event;
-//! `snapshot` writes the result, and reads it back through the same rules. The first step that fails names the
-//! reason.
+//! The value of a record takes four steps. `json` checks the grammar and finds the fields. `event` reads the fields into
+//! raw types that carry the rules, and those into checked types with private fields. `state` applies a checked event.
+//! `snapshot` writes the new state, and reads it back through the same rules. The first step that fails determines the
+//! reason of the rejection.
 //!
-//! Architecture invariant: no clock, no I/O, no actor, no Kafka; the same record gives the same bytes indefinitely.
-//! Architecture invariant: checked events and states know no serde, so nothing can be deserialised past the rules.
-//! To own another kind of entity, write a sibling of this folder.
+//! Architecture invariant: no clock, no I/O, no actor, no Kafka; the same record always gives the same bytes.
+//! Architecture invariant: checked events and states do not implement serde, so nothing bypasses the rules.
+//! Another kind of entity is a sibling of this module.
 
 mod event;
-mod json;
-mod record_time;
 mod snapshot;
 mod state;
-mod violation;
 
 use crate::entity::{CorruptSnapshot, Entity, RawEvent as Incoming, Reason, Rejection};
 
@@ -61,7 +57,7 @@ impl Entity for Service {
     }
 }
 
-/// A key is the id in its shortest decimal form, or the record went to an entity that it is not about.
+/// Checks that the key is the id in its shortest decimal form. Any other key belongs to another entity.
 fn key_is_id(key: &[u8], id: u64) -> Result<(), Rejection> {
     const QUOTED_CHARACTERS: usize = 32;
     if is_decimal_of(key, id) {
@@ -74,7 +70,7 @@ fn key_is_id(key: &[u8], id: u64) -> Result<(), Rejection> {
     Err(Rejection::new(Reason::KeyIdMismatch, detail))
 }
 
-/// Whether the text is the number in its shortest decimal form. Nothing is written down for it: it is asked of every event.
+/// Whether the text is the number in its shortest decimal form. It does not allocate, because it runs for every event.
 fn is_decimal_of(text: &[u8], number: u64) -> bool {
     let mut left = number;
     for digit in text.iter().rev() {
@@ -89,7 +85,7 @@ fn is_decimal_of(text: &[u8], number: u64) -> bool {
     left == 0 && text.len() == number.checked_ilog10().unwrap_or(0) as usize + 1
 }
 
-/// The text in quotes, cut to `limit` characters: a detail may hold no more than 64 of the input's, all in all.
+/// The text in quotes, cut to `limit` characters. A detail may contain at most 64 characters of the input in total.
 fn quoted(text: &str, limit: usize) -> String {
     match text.char_indices().nth(limit) {
         Some((end, _)) => format!("{:?}...", &text[..end]),

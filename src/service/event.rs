@@ -1,31 +1,48 @@
-//! Owns the rules that an event has to keep, and the types that prove it did.
+//! Owns the rules that an event has to keep, and the types that prove that it does.
 //!
-//! The raw types hold fields as they were sent, and carry the rules as attributes of `validator`. [`ServiceEvent`] can only be
-//! had from them, so nobody checks a name twice. A field of the wrong type is noted while it is read, and counts as
-//! absent from then on. All violations are collected, not the first alone.
+//! The raw types hold fields as they were sent, and carry the rules as attributes of `validator`. A [`ServiceEvent`] can
+//! only be made from them, so no value is checked twice. A field of the wrong type is recorded when it is read, and is
+//! absent from then on. All violations are collected, not only the first.
 //!
-//! Architecture invariant: no rule looks at the state; what needs the state is `apply`'s.
+//! Architecture invariant: no rule depends on the state; `apply` checks what does.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use validator::{Validate, ValidationError, ValidationErrors};
+use validator::{Validate, ValidationError};
 
 use crate::entity::{Reason, Rejection};
-use crate::service::json::{Field, JsonDocument, JsonValue};
+use crate::json::{Field, FieldReader, FieldTable, JsonDocument, JsonValue, RecordTime, Subject, Violations};
 use crate::service::quoted;
-use crate::service::record_time::RecordTime;
-use crate::service::violation::Violations;
+
+/// The fields that some event has, in the order of the contract.
+const FIELDS: FieldTable<6> = FieldTable::new(["eventType", "id", "name", "description", "tags", "pricePerHour"]);
+const EVENT_TYPE: Field = FIELDS.field("eventType");
+const ID: Field = FIELDS.field("id");
+const NAME: Field = FIELDS.field("name");
+const DESCRIPTION: Field = FIELDS.field("description");
+const TAGS: Field = FIELDS.field("tags");
+const PRICE_PER_HOUR: Field = FIELDS.field("pricePerHour");
+
+/// The members of the raw types that have rules.
+pub(super) const MEMBERS: &[(&str, Subject)] = &[
+    ("id", Subject::Field(ID)),
+    ("name", Subject::Field(NAME)),
+    ("description", Subject::Field(DESCRIPTION)),
+    ("tags", Subject::Field(TAGS)),
+    ("price_per_hour", Subject::Field(PRICE_PER_HOUR)),
+    ("timestamp", Subject::Timestamp),
+];
 
 /// 2^53 - 1, the largest integer that every JSON reader keeps exactly.
 const MAX_ID: u64 = 9_007_199_254_740_991;
 
-/// How much of an unknown `eventType` the detail quotes.
+/// The detail quotes up to this many characters of an unknown `eventType`.
 const QUOTED_CHARACTERS: usize = 48;
 
-/// What a service is, apart from its id and its history. Every value keeps the rules.
+/// The values of a service, without id and history. Every value keeps the rules.
 ///
-/// Clones are cheap: what an update leaves unchanged is shared with the predecessor.
+/// Clones are cheap: values that an update leaves unchanged are shared with the previous state.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Details {
     name: Arc<str>,
@@ -34,7 +51,7 @@ pub(super) struct Details {
     price_per_hour: Option<f64>,
 }
 
-/// What changes; `None` stays as it is.
+/// The values that an update changes; `None` leaves a value as it is.
 #[derive(Debug)]
 pub(super) struct Changes {
     name: Option<Arc<str>>,
@@ -51,14 +68,11 @@ pub(super) struct ServiceEvent {
     kind: EventBody,
 }
 
-/// What happened.
+/// An event without id and time.
 #[derive(Debug)]
 pub(super) enum EventBody {
-    /// The service begins.
     Created(Details),
-    /// Some of it changes.
     Updated(Changes),
-    /// It ends.
     Deleted,
 }
 
@@ -80,7 +94,7 @@ impl Details {
         self.price_per_hour
     }
 
-    /// The same, less what changes.
+    /// These details with the changes applied.
     pub(super) fn with(&self, changes: Changes) -> Details {
         Details {
             name: changes.name.unwrap_or_else(|| Arc::clone(&self.name)),
@@ -92,12 +106,12 @@ impl Details {
 }
 
 impl ServiceEvent {
-    /// Which service it is about, at most 2^53 - 1.
+    /// The id of the service, at most 2^53 - 1.
     pub(super) fn id(&self) -> u64 {
         self.id
     }
 
-    /// Id, time and what happened.
+    /// Id, time and body.
     pub(super) fn into_parts(self) -> (u64, RecordTime, EventBody) {
         (self.id, self.at, self.kind)
     }
@@ -108,34 +122,36 @@ impl ServiceEvent {
 /// # Errors
 /// `malformed_json`, `unknown_event_type` or `invalid_event`, whichever comes first in this order.
 pub(super) fn decode(value: &[u8], timestamp_ms: Option<i64>) -> Result<ServiceEvent, Rejection> {
-    let document = JsonDocument::read(value)?;
-    let event_type = document.value(Field::EventType)?.map(|(_, value)| value);
-    let mut reader = FieldReader { document: &document, violations: Violations::default() };
+    let document = JsonDocument::read(value, &FIELDS)?;
+    let event_type = document.value(EVENT_TYPE)?.map(|(_, value)| value);
+    let mut reader = FieldReader::new(&document, MEMBERS);
     match event_type {
         Some(JsonValue::Text(name)) => match &*name {
             "ServiceCreated" => {
                 let raw = RawCreated {
-                    id: reader.id()?,
-                    name: reader.text(Field::Name)?,
-                    description: reader.text(Field::Description)?,
-                    tags: reader.texts(Field::Tags)?,
-                    price_per_hour: reader.number(Field::PricePerHour)?,
+                    id: reader.digits(ID)?,
+                    name: reader.text(NAME)?,
+                    description: reader.text(DESCRIPTION)?,
+                    tags: reader.texts(TAGS)?,
+                    price_per_hour: reader.number(PRICE_PER_HOUR)?,
                     timestamp: timestamp_ms,
                 };
-                raw.check(reader.violations)
+                raw.check(reader.into_violations())
             }
             "ServiceUpdated" => {
                 let raw = RawUpdated {
-                    id: reader.id()?,
-                    name: reader.text(Field::Name)?,
-                    description: reader.text(Field::Description)?,
-                    tags: reader.texts(Field::Tags)?,
-                    price_per_hour: reader.number(Field::PricePerHour)?,
+                    id: reader.digits(ID)?,
+                    name: reader.text(NAME)?,
+                    description: reader.text(DESCRIPTION)?,
+                    tags: reader.texts(TAGS)?,
+                    price_per_hour: reader.number(PRICE_PER_HOUR)?,
                     timestamp: timestamp_ms,
                 };
-                raw.check(reader.violations)
+                raw.check(reader.into_violations())
             }
-            "ServiceDeleted" => RawDeleted { id: reader.id()?, timestamp: timestamp_ms }.check(reader.violations),
+            "ServiceDeleted" => {
+                RawDeleted { id: reader.digits(ID)?, timestamp: timestamp_ms }.check(reader.into_violations())
+            }
             unknown => Err(unknown_event_type(&format!("eventType {} is unknown", quoted(unknown, QUOTED_CHARACTERS)))),
         },
         Some(JsonValue::Null | JsonValue::Number(_) | JsonValue::Texts(_) | JsonValue::Other) => {
@@ -148,61 +164,6 @@ pub(super) fn decode(value: &[u8], timestamp_ms: Option<i64>) -> Result<ServiceE
 fn unknown_event_type(problem: &str) -> Rejection {
     let detail = format!("{problem}; send ServiceCreated, ServiceUpdated or ServiceDeleted, spelt exactly so");
     Rejection::new(Reason::UnknownEventType, detail)
-}
-
-/// Reads known fields, and notes those of the wrong type.
-struct FieldReader<'d, 'a> {
-    document: &'d JsonDocument<'a>,
-    violations: Violations,
-}
-
-impl<'a> FieldReader<'_, 'a> {
-    /// Digits that no `u64` can hold are `u64::MAX`, which is out of range as well.
-    fn id(&mut self) -> Result<Option<u64>, Rejection> {
-        match self.document.value(Field::Id)? {
-            None => Ok(None),
-            Some((raw, JsonValue::Number(_))) if raw.bytes().all(|byte| byte.is_ascii_digit()) => {
-                Ok(Some(raw.parse().unwrap_or(u64::MAX)))
-            }
-            Some(_) => {
-                self.violations.mistyped(Field::Id, "send digits only, without quotes, sign, fraction or exponent");
-                Ok(None)
-            }
-        }
-    }
-
-    fn text(&mut self, field: Field) -> Result<Option<Cow<'a, str>>, Rejection> {
-        match self.document.value(field)? {
-            None => Ok(None),
-            Some((_, JsonValue::Text(text))) => Ok(Some(text)),
-            Some(_) => {
-                self.violations.mistyped(field, "send a string");
-                Ok(None)
-            }
-        }
-    }
-
-    fn texts(&mut self, field: Field) -> Result<Option<Vec<Cow<'a, str>>>, Rejection> {
-        match self.document.value(field)? {
-            None => Ok(None),
-            Some((_, JsonValue::Texts(texts))) => Ok(Some(texts)),
-            Some(_) => {
-                self.violations.mistyped(field, "send an array of strings, without null among them; it may be empty");
-                Ok(None)
-            }
-        }
-    }
-
-    fn number(&mut self, field: Field) -> Result<Option<f64>, Rejection> {
-        match self.document.value(field)? {
-            None => Ok(None),
-            Some((_, JsonValue::Number(number))) => Ok(Some(number)),
-            Some(_) => {
-                self.violations.mistyped(field, "send a number, without quotes");
-                Ok(None)
-            }
-        }
-    }
 }
 
 /// `ServiceCreated` as it was sent; a snapshot is read through the same rules.
@@ -306,15 +267,15 @@ impl RawCreated<'_> {
     ///
     /// # Errors
     /// `invalid_event`, with all violations.
-    pub(super) fn check(self, violations: Violations) -> Result<ServiceEvent, Rejection> {
-        settle(self.validate(), violations)?;
+    fn check(self, violations: Violations) -> Result<ServiceEvent, Rejection> {
+        violations.settle(self.validate())?;
         Ok(self.accept())
     }
 
-    /// The event, where [`validate`](Validate::validate) found nothing.
+    /// The event, if [`validate`](Validate::validate) found nothing.
     ///
     /// # Panics
-    /// Where a required field is absent.
+    /// If a required field is absent.
     pub(super) fn accept(self) -> ServiceEvent {
         let details = Details {
             name: kept(self.name).into(),
@@ -328,7 +289,7 @@ impl RawCreated<'_> {
 
 impl RawUpdated<'_> {
     fn check(self, violations: Violations) -> Result<ServiceEvent, Rejection> {
-        settle(self.validate(), violations)?;
+        violations.settle(self.validate())?;
         let changes = Changes {
             name: self.name.map(Arc::from),
             description: self.description.map(Arc::from),
@@ -341,28 +302,17 @@ impl RawUpdated<'_> {
 
 impl RawDeleted {
     fn check(self, violations: Violations) -> Result<ServiceEvent, Rejection> {
-        settle(self.validate(), violations)?;
+        violations.settle(self.validate())?;
         Ok(ServiceEvent { id: kept(self.id), at: checked_time(self.timestamp), kind: EventBody::Deleted })
     }
 }
 
-/// All violations as one rejection.
-///
-/// # Errors
-/// `invalid_event`, where there is any.
-pub(super) fn settle(found: Result<(), ValidationErrors>, mut violations: Violations) -> Result<(), Rejection> {
-    if let Err(found) = found {
-        violations.add(found);
-    }
-    violations.into_result()
-}
-
 fn kept<T>(required: Option<T>) -> T {
-    required.expect("a required field is there once the rules are kept")
+    required.expect("the rules are kept: a required field is present")
 }
 
 fn checked_time(timestamp: Option<i64>) -> RecordTime {
-    timestamp.and_then(RecordTime::from_ms).expect("the timestamp is in range once the rules are kept")
+    timestamp.and_then(RecordTime::from_ms).expect("the rules are kept: the timestamp is in range")
 }
 
 fn owned(tags: Vec<Cow<'_, str>>) -> Arc<[Box<str>]> {

@@ -1,11 +1,11 @@
-//! Owns the JSON of the state topic: what readers see, and what recovery reads back.
+//! Owns the JSON of the state topic, which consumers read and which recovery reads back.
 //!
-//! [`decode`] goes through the rules of a creation, and then compares what [`encode`] would write with what it read.
-//! So it takes exactly the bytes that `encode` can have written, and a foreign or damaged record cannot slip in as
-//! something similar. [`check`] does the same and keeps nothing: a restore asks it of every snapshot.
+//! [`decode`] applies the rules of a creation. Then it compares the bytes that [`encode`] would write with the bytes that it
+//! read. So it accepts exactly the bytes that `encode` can have written, and no foreign or damaged record. [`check`] does
+//! the same without building a state: a restore calls it for every snapshot.
 //!
 //! Architecture invariant: the order of the members here is the order in the topic.
-//! Architecture invariant: what is wrong with a snapshot is told by name and position, never by quoting it.
+//! Architecture invariant: an error names fields and positions, and never quotes the snapshot.
 
 use std::borrow::Cow;
 
@@ -14,15 +14,14 @@ use serde_json::error::Category;
 use validator::Validate as _;
 
 use crate::entity::CorruptSnapshot;
-use crate::service::event::{EventBody, RawCreated, settle};
-use crate::service::record_time::RecordTime;
+use crate::json::{RecordTime, Violations};
+use crate::service::event::{EventBody, MEMBERS, RawCreated};
 use crate::service::state::Live;
-use crate::service::violation::Violations;
 
-/// Beyond it not every JSON reader keeps an integer exactly; counting to it takes longer than anything runs.
+/// The largest integer that every JSON reader keeps exactly. No service lives long enough to reach it.
 const MAX_VERSION: u64 = 9_007_199_254_740_991;
 
-/// All but the strings and the price, generously, in bytes.
+/// Upper bound of everything but the strings, in bytes.
 const FRAME_BYTES: usize = 256;
 
 #[derive(Serialize)]
@@ -57,11 +56,11 @@ struct Read<'a> {
     updated_at: Cow<'a, str>,
 }
 
-/// Borrowed where it can be, which serde does not do by itself within a list.
+/// Borrowed if possible, which serde does not do by itself within a list.
 #[derive(Deserialize)]
 struct Tag<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The value of the state topic.
+/// Writes the value for the state topic.
 pub(super) fn encode(live: &Live) -> Vec<u8> {
     let details = &live.details;
     let created_at = live.created_at.write();
@@ -81,18 +80,18 @@ pub(super) fn encode(live: &Live) -> Vec<u8> {
 }
 
 impl<Tag: Serialize> Written<'_, Tag> {
-    fn into_bytes(self, room: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(room);
+    fn into_bytes(self, capacity: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(capacity);
         serde_json::to_writer(&mut bytes, &self)
-            .expect("a vector takes every byte, and strings and numbers can be written");
+            .expect("writing to a vector never fails, and strings and numbers are always valid JSON");
         bytes
     }
 }
 
-/// Reads what [`encode`] wrote, and nothing else.
+/// Reads exactly what [`encode`] writes.
 ///
 /// # Errors
-/// Says where the bytes differ from what can have been written.
+/// Where the bytes differ from those that `encode` can have written.
 pub(super) fn decode(snapshot: &[u8]) -> Result<Live, CorruptSnapshot> {
     let Checked { raw, version, updated_at } = Checked::read(snapshot)?;
     let (id, created_at, kind) = raw.accept().into_parts();
@@ -100,7 +99,7 @@ pub(super) fn decode(snapshot: &[u8]) -> Result<Live, CorruptSnapshot> {
     Ok(Live { id, details, version, created_at, updated_at })
 }
 
-/// Whether [`decode`] takes it.
+/// Checks whether [`decode`] accepts the snapshot.
 ///
 /// # Errors
 /// Those of [`decode`].
@@ -108,9 +107,9 @@ pub(super) fn check(snapshot: &[u8]) -> Result<(), CorruptSnapshot> {
     Checked::read(snapshot).map(drop)
 }
 
-/// What stands in a snapshot that [`encode`] can have written.
+/// The content of a snapshot that [`encode`] can have written.
 struct Checked<'a> {
-    /// A creation at the time of the service's own, which breaks no rule.
+    /// A creation with the values and the creation time of the service; it keeps all rules.
     raw: RawCreated<'a>,
     version: u64,
     updated_at: RecordTime,
@@ -118,7 +117,7 @@ struct Checked<'a> {
 
 impl<'a> Checked<'a> {
     fn read(snapshot: &'a [u8]) -> Result<Checked<'a>, CorruptSnapshot> {
-        // Once for all of its strings.
+        // One check covers all strings.
         let text = std::str::from_utf8(snapshot).map_err(|error| {
             corrupt(format!("it is not JSON: from the byte at index {} on it is not UTF-8", error.valid_up_to()))
         })?;
@@ -137,7 +136,7 @@ impl<'a> Checked<'a> {
             price_per_hour,
             timestamp: Some(created.ms()),
         };
-        settle(raw.validate(), Violations::default()).map_err(|rejection| {
+        Violations::new(MEMBERS).settle(raw.validate()).map_err(|rejection| {
             corrupt(format!("it breaks the rules that every service keeps: {}", rejection.detail))
         })?;
         let written = Written {
@@ -147,7 +146,7 @@ impl<'a> Checked<'a> {
             tags: raw.tags.as_deref().unwrap_or_default(),
             price_per_hour,
             version,
-            // Only what is written so could be read.
+            // A time is accepted only in the form in which it is written.
             created_at: &created_at,
             updated_at: &updated_at,
         };
@@ -172,7 +171,7 @@ fn ascii(time: &[u8; 24]) -> &str {
     std::str::from_utf8(time).expect("digits and separators of a time are ASCII")
 }
 
-/// `serde_json`'s own text can quote the value, so only kind and place are told.
+/// The message of `serde_json` can quote the value, so the error contains only kind and place.
 fn corrupt_json(error: &serde_json::Error) -> CorruptSnapshot {
     let problem = match error.classify() {
         Category::Io | Category::Syntax => "it is not JSON",
@@ -186,9 +185,9 @@ fn corrupt(problem: impl std::fmt::Display) -> CorruptSnapshot {
     CorruptSnapshot(format!("{problem}; is this the state topic, and has only steward written to it?"))
 }
 
-/// As `serde_json` writes a number, less the `.0` of those without a fraction, and the sign of -0.
+/// Writes a number like `serde_json`, but without the `.0` of whole numbers and without the sign of -0.
 fn shortest<S: Serializer>(price: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
-    /// From here on `serde_json` writes an exponent, and no fraction where there is none.
+    /// From here on `serde_json` writes an exponent, and no `.0`.
     const EXPONENT_FROM: f64 = 1e16;
     match price {
         None => serializer.serialize_none(),

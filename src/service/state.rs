@@ -1,33 +1,31 @@
-//! Owns what a service is, and which event may follow which state.
+//! Owns the state of a service, and the events that each state allows.
 
 use crate::entity::{Reason, Rejection};
+use crate::json::RecordTime;
 use crate::service::event::{Details, EventBody, ServiceEvent};
-use crate::service::record_time::RecordTime;
 
-/// What is known of one service. Deleted and never heard of are the same: an id can be created again.
+/// The state of one service. A deleted service is the same as one that never existed: the id can be created again.
 #[derive(Debug, Clone, PartialEq)]
 pub enum State {
-    /// There is none.
     Absent,
-    /// There is one.
     Live(Live),
 }
 
-/// A service that exists. Clones are cheap: an update shares with its predecessor all that it leaves unchanged.
+/// A service that exists. Clones are cheap: an update shares the values that it does not change with the previous state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Live {
     pub(super) id: u64,
     pub(super) details: Details,
-    /// Events applied since creation, 1 at creation. At most 2^53 - 1 after a restore, so counting on cannot overflow.
+    /// Events applied since creation, 1 at creation. At most 2^53 - 1 after a restore, so adding 1 cannot overflow.
     pub(super) version: u64,
     pub(super) created_at: RecordTime,
     pub(super) updated_at: RecordTime,
 }
 
-/// What the service is after the event. An update that changes nothing is an event all the same.
+/// Applies the event. An update that changes no value still counts as an event.
 ///
 /// # Errors
-/// `already_exists` and `not_found`; the state is untouched.
+/// `already_exists` and `not_found`; the state stays as it was.
 pub(super) fn apply(state: &State, event: ServiceEvent) -> Result<State, Rejection> {
     let (id, at, kind) = event.into_parts();
     match (state, kind) {

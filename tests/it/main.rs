@@ -22,6 +22,7 @@ mod event_source;
 mod exactly_once;
 mod faults;
 mod handover;
+mod json;
 mod kafka_client;
 mod kafka_errors;
 mod log_events;

@@ -1,11 +1,11 @@
-//! Owns the one form in which a time is written, and the years for which that form exists.
+//! Owns the form in which the time of a record is written, and the range of years that the form supports.
 
 use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
 
-/// `2026-01-31T12:00:00.000Z`: RFC 3339 in UTC, always with milliseconds, so that text sorts as time does.
+/// `2026-01-31T12:00:00.000Z`: RFC 3339 in UTC, always with milliseconds, so that texts sort like times.
 const FORM: [u8; 24] = *b"0000-00-00T00:00:00.000Z";
 
-/// Where each number stands in [`FORM`], and with how many digits.
+/// Start of each number in [`FORM`], and its digits.
 const YEAR: (usize, usize) = (0, 4);
 const MONTH: (usize, usize) = (5, 2);
 const DAY: (usize, usize) = (8, 2);
@@ -20,17 +20,19 @@ pub struct RecordTime(i64);
 
 impl RecordTime {
     /// 0000-01-01T00:00:00.000Z in milliseconds since 1970.
-    pub(super) const MIN_MS: i64 = -62_167_219_200_000;
+    pub const MIN_MS: i64 = -62_167_219_200_000;
     /// 9999-12-31T23:59:59.999Z in milliseconds since 1970.
-    pub(super) const MAX_MS: i64 = 253_402_300_799_999;
+    pub const MAX_MS: i64 = 253_402_300_799_999;
 
-    /// `None` where the time cannot be written with a year of four digits.
-    pub(super) fn from_ms(ms: i64) -> Option<RecordTime> {
+    /// The time, or `None` if its year does not have four digits.
+    #[must_use]
+    pub fn from_ms(ms: i64) -> Option<RecordTime> {
         (RecordTime::MIN_MS..=RecordTime::MAX_MS).contains(&ms).then_some(RecordTime(ms))
     }
 
-    /// Reads what [`write`](RecordTime::write) writes, and nothing else.
-    pub(super) fn parse(text: &str) -> Option<RecordTime> {
+    /// Reads exactly what [`write`](RecordTime::write) writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<RecordTime> {
         let text: &[u8; 24] = text.as_bytes().try_into().ok()?;
         let is_of_form = |(byte, form): (&u8, &u8)| if *form == b'0' { byte.is_ascii_digit() } else { byte == form };
         if !text.iter().zip(&FORM).all(is_of_form) {
@@ -46,12 +48,14 @@ impl RecordTime {
     }
 
     /// Milliseconds since 1970.
-    pub(super) fn ms(self) -> i64 {
+    #[must_use]
+    pub fn ms(self) -> i64 {
         self.0
     }
 
     /// The 24 characters, all of them ASCII.
-    pub(super) fn write(self) -> [u8; 24] {
+    #[must_use]
+    pub fn write(self) -> [u8; 24] {
         let at = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1000))
             .expect("years 0 to 9999 are within the range of the time crate");
         let (year, month, day) = at.to_calendar_date();
