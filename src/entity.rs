@@ -1,6 +1,6 @@
 //! The contract that the runtime is generic over: what an entity is, and how an event is judged.
 //!
-//! [`judge`] is the one door through which an event meets a state, for the entity's actor and for recovery's silent
+//! [`apply_record`] is the one door through which an event meets a state, for the entity's actor and for recovery's silent
 //! replay alike. It takes the state by reference and returns the next one or a [`Rejection`], so an event that is
 //! refused, or on which the entity's code panics, leaves the state as it was.
 //!
@@ -28,7 +28,7 @@ pub trait Entity: Send + Sync + 'static {
     ///
     /// # Errors
     /// The first rule that the event breaks; the state is untouched.
-    fn decide(&self, state: &Self::State, event: RawEvent<'_>) -> Result<Self::State, Rejection>;
+    fn apply(&self, state: &Self::State, event: RawEvent<'_>) -> Result<Self::State, Rejection>;
 
     /// The value of the state topic; `None` for an absent entity, which is a tombstone.
     fn encode(&self, state: &Self::State) -> Option<Vec<u8>>;
@@ -52,7 +52,7 @@ pub trait Entity: Send + Sync + 'static {
     fn newest_event_ms(&self, state: &Self::State) -> Option<i64>;
 }
 
-/// An event as the entity's code sees it. Key and value are there: [`judge`] has seen to that.
+/// An event as the entity's code sees it. Key and value are there: [`apply_record`] has seen to that.
 #[derive(Debug, Clone, Copy)]
 pub struct RawEvent<'a> {
     /// The key's bytes, at least one.
@@ -183,7 +183,7 @@ fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, Rejection> {
 ///
 /// # Errors
 /// The entity's code panicked over it.
-pub fn write_down<E: Entity>(entity: &E, state: &E::State) -> Result<Option<Vec<u8>>, Rejection> {
+pub fn encode_snapshot<E: Entity>(entity: &E, state: &E::State) -> Result<Option<Vec<u8>>, Rejection> {
     guarded(|| entity.encode(state))
 }
 
@@ -191,7 +191,7 @@ pub fn write_down<E: Entity>(entity: &E, state: &E::State) -> Result<Option<Vec<
 ///
 /// # Errors
 /// The first rule that the record breaks, in the order of [`Reason::ALL`].
-pub fn judge<E: Entity>(
+pub fn apply_record<E: Entity>(
     entity: &E,
     state: &E::State,
     record: &Record<'_>,
@@ -215,5 +215,5 @@ pub fn judge<E: Entity>(
         return Err(Rejection::new(Reason::PayloadTooLarge, detail));
     }
     let event = RawEvent { key, value, timestamp_ms: record.timestamp_ms };
-    guarded(|| entity.decide(state, event))?
+    guarded(|| entity.apply(state, event))?
 }

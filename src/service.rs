@@ -28,7 +28,7 @@ impl Entity for Service {
         State::Absent
     }
 
-    fn decide(&self, state: &State, incoming: Incoming<'_>) -> Result<State, Rejection> {
+    fn apply(&self, state: &State, incoming: Incoming<'_>) -> Result<State, Rejection> {
         let event = event::decode(incoming.value, incoming.timestamp_ms)?;
         key_is_id(incoming.key, event.id())?;
         state::apply(state, event)

@@ -181,7 +181,7 @@ struct AtOnce(Arc<AtomicU64>);
 
 impl Transactions for AtOnce {
     fn commit(&self, content: Arc<TransactionContent>, reply: CommitReply) {
-        let end = content.stretches.iter().map(|stretch| stretch.end.0).max().unwrap_or(0);
+        let end = content.offset_ranges.iter().map(|range| range.end.0).max().unwrap_or(0);
         self.0.store(end.unsigned_abs(), Ordering::Relaxed);
         reply(CommitOutcome::Committed { took: Duration::ZERO });
     }

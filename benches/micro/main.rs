@@ -36,7 +36,7 @@ fn event(value: &str) -> RawEvent<'_> {
 }
 
 fn live() -> State {
-    Service.decide(&State::Absent, event(CREATED)).expect("a creation of what is absent")
+    Service.apply(&State::Absent, event(CREATED)).expect("a creation of what is absent")
 }
 
 fn decide(criterion: &mut Criterion) {
@@ -49,9 +49,8 @@ fn decide(criterion: &mut Criterion) {
         ("invalid", live(), INVALID),
     ];
     for (name, state, value) in cases {
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| Service.decide(black_box(&state), event(black_box(value))))
-        });
+        group
+            .bench_function(name, |bencher| bencher.iter(|| Service.apply(black_box(&state), event(black_box(value)))));
     }
     group.finish();
 }

@@ -10,7 +10,7 @@
 //!
 //! An abort is not a rollback: the same in_flight is sent again, less the queues that ended. After an end without a clear
 //! answer a fresh producer fences all that may still be under way, and the group's committed positions then tell, by
-//! position and mark, whether the in_flight took effect.
+//! position and metadata, whether the in_flight took effect.
 //!
 //! Here is what comes in and goes out, the state, and when something is sent; `load` chooses what goes into a transaction,
 //! and `answers` says what its end means.
@@ -133,7 +133,7 @@ pub struct Receipt {
     /// From its begin to the clear answer.
     pub took: Duration,
     /// What it committed.
-    pub stretches: Vec<OffsetRange>,
+    pub offset_ranges: Vec<OffsetRange>,
     /// The batches whose outcomes it carried.
     pub batches: Vec<DoneBatch>,
     /// The number of records sent.
@@ -256,7 +256,7 @@ pub struct GroupCommitSettings {
     /// What one transaction carries at most, in bytes before coalescing; one batch always fits.
     pub max_transaction_bytes: u64,
     /// Names the transactions of this process in the offsets' metadata.
-    pub mark: OffsetMetadata,
+    pub offset_metadata: OffsetMetadata,
     /// How long no transaction is begun after one took effect, for each of its partitions, less [`PASSES_ANYWAY`] and at
     /// most [`LONGEST_REST`]: what is done meanwhile goes into the next one.
     pub rest_per_partition: Duration,

@@ -15,8 +15,8 @@
 //! Each stage is a type that owns what is known so far, and is traded for the next one:
 //!
 //! ```text
-//! Recovery -> Restore -> Restored -> DlqSearch -> Planned -> Verification -> Recovered
-//!            read state             read DLQ     compare M   read input
+//! Recovery -> Restore -> Restored -> DlqSearch -> PlannedRecovery -> Verification -> Recovered
+//!             read state             read DLQ     compare M          read input
 //! ```
 //!
 //! The stages read nothing themselves: [`driver::recover`] is the loop that fetches what each one needs.

@@ -60,7 +60,7 @@ pub fn assemble<E: Entity>(ports: Ports, entity: Arc<E>, settings: RuntimeSettin
     let max_payload_bytes = settings.max_payload_bytes;
     let commit_settings = GroupCommitSettings {
         max_transaction_bytes: settings.max_transaction_bytes,
-        mark: settings.offset_metadata,
+        offset_metadata: settings.offset_metadata,
         rest_per_partition: settings.linger_per_partition,
     };
     let ingest_settings = IngestSettings {

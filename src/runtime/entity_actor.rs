@@ -21,7 +21,7 @@ use actix::{Actor, ActorContext, AsyncContext as _, Context, Handler, Message, S
 
 use crate::engine::outcome::{EntitySnapshot, Outcomes, OutputRecord};
 use crate::engine::recovery::Passivated;
-use crate::entity::{Entity, Reason, Rejection, judge, write_down};
+use crate::entity::{Entity, Reason, Rejection, apply_record, encode_snapshot};
 use crate::observability::log_events::{EntityRestarted, LogEvent};
 use crate::record::{Batch, Key, Offset, Partition, TraceContext};
 use crate::runtime::MAILBOX_MESSAGES;
@@ -112,7 +112,7 @@ impl<E: Entity> EntityActor<E> {
         let thread_context = &*self.thread_context;
         thread_context.current_event.set(self.partition, record.offset);
         let state = result.applied.as_ref().map_or(&self.state, |applied| &applied.state);
-        let decided = judge(&*thread_context.entity, state, &record, thread_context.max_payload_bytes);
+        let decided = apply_record(&*thread_context.entity, state, &record, thread_context.max_payload_bytes);
         let encoded = decided.and_then(|next| match encode_state {
             EncodeState::AfterMessage => Ok((next, None)),
             EncodeState::AfterEachEvent => self.encode(&next).map(|snapshot| (next, snapshot)),
@@ -198,7 +198,7 @@ impl<E: Entity> EntityActor<E> {
     }
 
     fn encode(&self, state: &E::State) -> Result<Option<Arc<[u8]>>, Rejection> {
-        Ok(write_down(&*self.thread_context.entity, state)?.map(Arc::from))
+        Ok(encode_snapshot(&*self.thread_context.entity, state)?.map(Arc::from))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It keeps what the promises lean on: logs whose transactions leave markers (offsets without a record), commits that
 //! are all or nothing, a producer that a newer one of the same transactional id fences, a group whose former owners
-//! are refused, and committed positions with their mark. A transaction waits until the driver says how it ends
+//! are refused, and committed positions with their metadata. A transaction waits until the driver says how it ends
 //! ([`InjectedOutcome`]), so that a test can let a pod die, or lose a partition, at each of these moments.
 //!
 //! Absent on purpose: threads, time and the network. Whoever drives the cluster decides what happens next, so the same
@@ -169,7 +169,7 @@ impl MemoryKafka {
 
     /// Sets what the group has committed, as an operator would.
     pub fn set_committed(&self, partition: Partition, position: Option<Position>) {
-        let committed = position.map(|position| Committed { position, mark: String::new() });
+        let committed = position.map(|position| Committed { position, metadata: String::new() });
         self.lock().logs_mut(partition).committed = committed;
     }
 
@@ -239,7 +239,7 @@ pub struct MemoryPod {
     kafka: MemoryKafka,
     id: PodId,
     transactional_id: String,
-    mark: OffsetMetadata,
+    offset_metadata: OffsetMetadata,
     ownership: Arc<Ownership>,
     state: Arc<Mutex<PodState>>,
 }
@@ -257,16 +257,16 @@ impl MemoryPod {
             kafka: kafka.clone(),
             id,
             transactional_id: transactional_id.into(),
-            mark: OffsetMetadata::new(format!("{transactional_id}#{}", id.0)),
+            offset_metadata: OffsetMetadata::new(format!("{transactional_id}#{}", id.0)),
             ownership,
             state: Arc::new(Mutex::new(PodState::default())),
         }
     }
 
-    /// The mark that this pod's transactions leave.
+    /// The metadata that this pod's transactions leave.
     #[must_use]
-    pub fn mark(&self) -> OffsetMetadata {
-        self.mark.clone()
+    pub fn offset_metadata(&self) -> OffsetMetadata {
+        self.offset_metadata.clone()
     }
 
     /// Who listens to what is assigned, read, revoked and lost.
@@ -413,16 +413,16 @@ impl MemoryPod {
         }
         let is_stale = |of: &Partition, epoch: Epoch| !self.ownership.is_current(*of, epoch);
         let stale: Vec<Partition> = content
-            .stretches
+            .offset_ranges
             .iter()
-            .filter(|stretch| is_stale(&stretch.partition, stretch.epoch))
-            .map(|stretch| stretch.partition)
+            .filter(|range| is_stale(&range.partition, range.epoch))
+            .map(|range| range.partition)
             .collect();
         if !stale.is_empty() {
             return CommitOutcome::Stale(stale);
         }
         let is_owner = |of: Partition| cluster.logs(of).owner == Some(self.id);
-        if !content.stretches.iter().all(|stretch| is_owner(stretch.partition)) {
+        if !content.offset_ranges.iter().all(|range| is_owner(range.partition)) {
             return CommitOutcome::StaleGeneration { cause: "the group's generation has moved on".into() };
         }
         match fate {
@@ -452,10 +452,10 @@ impl MemoryPod {
                 headers,
             });
         }
-        for stretch in &content.stretches {
-            let mark = self.mark.of(content.number);
-            let logs = cluster.logs_mut(stretch.partition);
-            logs.committed = Some(Committed { position: stretch.end, mark });
+        for range in &content.offset_ranges {
+            let metadata = self.offset_metadata.of(content.number);
+            let logs = cluster.logs_mut(range.partition);
+            logs.committed = Some(Committed { position: range.end, metadata });
             logs.state.append_marker();
             logs.dlq.append_marker();
         }

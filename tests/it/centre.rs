@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use serde_json::Value;
-use steward::entity::{Entity, MAX_DETAIL_BYTES, Reason, judge};
+use steward::entity::{Entity, MAX_DETAIL_BYTES, Reason, apply_record};
 use steward::record::{Headers, Offset, Record};
 use steward::service::{Service, State};
 use steward::testing::reference::{Model, ModelVerdict};
@@ -102,7 +102,7 @@ fn agree(stream: &[Sent]) -> Result<(), TestCaseError> {
         let record =
             Record { offset: Offset(offset), timestamp_ms: sent.timestamp_ms, key, value, headers: Headers::EMPTY };
         let state = states.get(&entity).unwrap_or(&State::Absent);
-        let found = match judge(&Service, state, &record, MAX_PAYLOAD_BYTES) {
+        let found = match apply_record(&Service, state, &record, MAX_PAYLOAD_BYTES) {
             Ok(next) => {
                 let written = Service.encode(&next);
                 states.insert(entity, next);

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use steward::cli;
-use steward::entity::{Entity, Reason, Rejection, judge};
+use steward::entity::{Entity, Reason, Rejection, apply_record};
 use steward::exit_code::ExitCode;
 use steward::record::{Batch, Epoch, Offset, Partition, Position, header};
 use steward::service::{Service, State};
@@ -161,7 +161,7 @@ fn verdict(
 ) -> Result<State, Rejection> {
     let mut batch = Batch::new(Partition(0), Epoch(1), Position(0));
     batch.push(Offset(0), timestamp_ms, key, value, []);
-    judge(&Service, state, &batch.record(0), MAX_PAYLOAD_BYTES)
+    apply_record(&Service, state, &batch.record(0), MAX_PAYLOAD_BYTES)
 }
 
 /// Returns the sections of a page whose heading is `## ` and one code between back-quotes, in order.

@@ -11,7 +11,7 @@ mod snapshot;
 use std::fmt::Display;
 
 use serde_json::{Value, json};
-use steward::entity::{Entity, Reason, Rejection, judge};
+use steward::entity::{Entity, Reason, Rejection, apply_record};
 use steward::record::{Headers, Offset, Record};
 use steward::service::{Service, State};
 
@@ -138,7 +138,7 @@ const MAX_ID: u64 = 9_007_199_254_740_991;
 fn decide(state: &State, key: &[u8], value: &[u8], timestamp_ms: Option<i64>) -> Result<State, Rejection> {
     let record =
         Record { offset: Offset(0), timestamp_ms, key: Some(key), value: Some(value), headers: Headers::EMPTY };
-    let outcome = judge(&Service, state, &record, u64::MAX);
+    let outcome = apply_record(&Service, state, &record, u64::MAX);
     if let Err(Rejection { reason: Reason::Panicked, detail, .. }) = outcome {
         panic!("{detail}, on {}", value.escape_ascii());
     }

@@ -251,8 +251,8 @@ impl Entity for Counted {
         self.hold(Service.absent())
     }
 
-    fn decide(&self, state: &Held, event: RawEvent<'_>) -> Result<Held, Rejection> {
-        Service.decide(&state.state, event).map(|next| self.hold(next))
+    fn apply(&self, state: &Held, event: RawEvent<'_>) -> Result<Held, Rejection> {
+        Service.apply(&state.state, event).map(|next| self.hold(next))
     }
 
     fn encode(&self, state: &Held) -> Option<Vec<u8>> {
@@ -303,7 +303,7 @@ impl Pod {
             max_payload_bytes: MAX_PAYLOAD_BYTES,
             max_transaction_bytes: 20_000,
             linger_per_partition: Duration::from_millis(3),
-            offset_metadata: memory.mark(),
+            offset_metadata: memory.offset_metadata(),
             entity_idle: Duration::from_secs(5),
             max_active_entities: 1_000,
             stop_on_expired: false,

@@ -78,7 +78,7 @@ fn a_commit_shows_state_dlq_records_and_offsets_at_once() {
     assert_eq!((dlq[1].key.as_deref(), dlq[1].value.as_deref()), (None, None));
     let stamped = dlq[0].timestamp_ms.expect("stamped when produced");
     assert!((before..before + 60_000).contains(&stamped), "{stamped} is no time of today, {before}");
-    assert_eq!(pod.renews(), [(P0, Some(Committed { position: Position(9), mark: "run/1".to_owned() }))]);
+    assert_eq!(pod.renews(), [(P0, Some(Committed { position: Position(9), metadata: "run/1".to_owned() }))]);
 }
 
 #[apply(lone_broker_test)]
@@ -241,7 +241,7 @@ fn offsets_alone_commit_one_after_the_other() {
         let answer = pod.commits(pod.content(number, vec![], i64::try_from(number).expect("small")));
         assert!(matches!(answer, CommitOutcome::Committed { .. }), "{answer:?}");
     }
-    assert_eq!(pod.renews(), [(P0, Some(Committed { position: Position(5), mark: "run/5".to_owned() }))]);
+    assert_eq!(pod.renews(), [(P0, Some(Committed { position: Position(5), metadata: "run/5".to_owned() }))]);
 }
 
 #[apply(lone_broker_test)]
@@ -461,8 +461,8 @@ impl Mock {
         let key = Arc::from(&b"42"[..]);
         let snapshot = OutputRecord::snapshot(P0, Offset(0), EntitySnapshot { key, value: None, trace: None });
         let epoch = self.ownership.begin(P0);
-        let stretch = OffsetRange { partition: P0, epoch, start: None, end: Position(1) };
-        TransactionContent { number, records: vec![snapshot], stretches: vec![stretch] }
+        let range = OffsetRange { partition: P0, epoch, start: None, end: Position(1) };
+        TransactionContent { number, records: vec![snapshot], offset_ranges: vec![range] }
     }
 
     fn commits(&self, number: u64) -> CommitOutcome {
@@ -575,8 +575,8 @@ impl Pod {
     }
 
     fn content(&self, number: u64, records: Vec<OutputRecord>, end: i64) -> TransactionContent {
-        let stretch = OffsetRange { partition: P0, epoch: self.epoch, start: None, end: Position(end) };
-        TransactionContent { number, records, stretches: vec![stretch] }
+        let range = OffsetRange { partition: P0, epoch: self.epoch, start: None, end: Position(end) };
+        TransactionContent { number, records, offset_ranges: vec![range] }
     }
 
     fn commits(&self, content: TransactionContent) -> CommitOutcome {

@@ -94,7 +94,7 @@ impl Entities {
             }
         };
         let slot = &mut self.slots[slot_index];
-        slot.state = Service.decide(&slot.state, event)?;
+        slot.state = Service.apply(&slot.state, event)?;
         slot.newest = record.offset();
         (slot.traceparent, slot.tracestate) = (None, None);
         for (name, value) in record.headers() {

@@ -31,11 +31,11 @@ impl Entity for Slow {
         Service.absent()
     }
 
-    fn decide(&self, state: &State, event: RawEvent<'_>) -> Result<State, Rejection> {
+    fn apply(&self, state: &State, event: RawEvent<'_>) -> Result<State, Rejection> {
         if event.key == self.key && !self.delay.is_zero() {
             std::thread::sleep(self.delay);
         }
-        Service.decide(state, event)
+        Service.apply(state, event)
     }
 
     fn encode(&self, state: &State) -> Option<Vec<u8>> {

@@ -58,7 +58,7 @@ impl GroupCommit {
                 records.extend(lists.flatten().map(|record| self.degraded_copy(record)));
             }
         }
-        TransactionContent { number, records, stretches: parts.iter().map(range_of).collect() }
+        TransactionContent { number, records, offset_ranges: parts.iter().map(range_of).collect() }
     }
 
     /// `lists` are in source order, so that a later record of a key is the newer one.

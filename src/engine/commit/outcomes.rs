@@ -102,14 +102,14 @@ impl GroupCommit {
             return;
         };
         let number = in_flight.content.number;
-        let mark = self.settings.mark.of(number);
+        let metadata = self.settings.offset_metadata.of(number);
         let held =
             |part: &&InFlightPart| self.queues.get(&part.partition).is_some_and(|queue| queue.epoch == part.epoch);
         let mut verdicts: Vec<DoubtVerdict> = in_flight
             .parts
             .iter()
             .filter(held)
-            .map(|part| verdict_of(part, committed.iter().find(|(of, _)| *of == part.partition), &mark))
+            .map(|part| verdict_of(part, committed.iter().find(|(of, _)| *of == part.partition), &metadata))
             .collect();
         verdicts.sort_unstable_by_key(|verdict| *verdict as u8);
         verdicts.dedup();
@@ -149,9 +149,9 @@ impl GroupCommit {
 
     fn took_effect(&mut self, in_flight: InFlight, took: Duration, commands: &mut Vec<CommitCommand>) {
         let content = &in_flight.content;
-        for stretch in &content.stretches {
-            if let Some(queue) = self.queues.get_mut(&stretch.partition).filter(|queue| queue.epoch == stretch.epoch) {
-                queue.committed = Some(stretch.end);
+        for range in &content.offset_ranges {
+            if let Some(queue) = self.queues.get_mut(&range.partition).filter(|queue| queue.epoch == range.epoch) {
+                queue.committed = Some(range.end);
             }
         }
         let mut records = PerOutput::default();
@@ -164,7 +164,7 @@ impl GroupCommit {
         commands.push(CommitCommand::Committed(Receipt {
             number: content.number,
             took,
-            stretches: content.stretches.clone(),
+            offset_ranges: content.offset_ranges.clone(),
             records,
             batches: in_flight.parts.into_iter().flat_map(|part| part.done).collect(),
         }));
@@ -245,10 +245,10 @@ impl GroupCommit {
     }
 }
 
-fn verdict_of(part: &InFlightPart, found: Option<&(Partition, Option<Committed>)>, mark: &str) -> DoubtVerdict {
+fn verdict_of(part: &InFlightPart, found: Option<&(Partition, Option<Committed>)>, metadata: &str) -> DoubtVerdict {
     let committed = found.and_then(|(_, committed)| committed.as_ref());
     match committed {
-        Some(committed) if committed.mark == mark && committed.position == part.end => DoubtVerdict::Committed,
+        Some(committed) if committed.metadata == metadata && committed.position == part.end => DoubtVerdict::Committed,
         Some(committed) if Some(committed.position) == part.start => DoubtVerdict::NotCommitted,
         None if part.start.is_none() => DoubtVerdict::NotCommitted,
         Some(_) | None => DoubtVerdict::Unknown,

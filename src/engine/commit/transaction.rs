@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::engine::outcome::OutputRecord;
 use crate::record::{Epoch, Partition, Position};
 
-/// The stretch of one partition's input whose outcomes a transaction carries.
+/// The offset range of one partition's input whose outcomes a transaction carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OffsetRange {
     /// The partition.
@@ -22,13 +22,13 @@ pub struct OffsetRange {
 /// What one transaction carries. Sent again as it is (less the epochs that ended) when the first try did not commit.
 #[derive(Debug, Clone, Default)]
 pub struct TransactionContent {
-    /// Names the transaction within this process; part of the mark in the offsets' metadata.
+    /// Names the transaction within this process; part of the metadata in the offsets' metadata.
     pub number: u64,
     /// The records, output by output. Those of an output that is coalesced have one record of each key; those of any
     /// other output are in source order within a partition.
     pub records: Vec<OutputRecord>,
-    /// The input offsets: one stretch per partition.
-    pub stretches: Vec<OffsetRange>,
+    /// The input offsets: one offset range per partition.
+    pub offset_ranges: Vec<OffsetRange>,
 }
 
 /// How a transaction ended. Only `Committed`, `Aborted` and `StaleGeneration` are clear outcomes.
@@ -101,29 +101,29 @@ pub struct RefusedRecord {
     pub too_large: bool,
 }
 
-/// A group's committed position, and the mark that the transaction left with it.
+/// A group's committed position, and the metadata that the transaction left with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
     /// The next record to read.
     pub position: Position,
     /// Instance and transaction that committed it: the offset's metadata.
-    pub mark: String,
+    pub metadata: String,
 }
 
-/// The mark that a transaction leaves in the offsets' metadata, which makes the answer to "did it take effect" exact.
+/// The metadata that a transaction leaves in the offsets' metadata, which makes the answer to "did it take effect" exact.
 #[derive(Debug, Clone)]
 pub struct OffsetMetadata {
     instance: String,
 }
 
 impl OffsetMetadata {
-    /// `instance` names one run of one process: unique, so that a restarted process never meets its own old marks.
+    /// `instance` names one run of one process: unique, so that a restarted process never meets its own old metadata.
     #[must_use]
     pub fn new(instance: impl Into<String>) -> OffsetMetadata {
         OffsetMetadata { instance: instance.into() }
     }
 
-    /// The mark of the transaction with this number.
+    /// The metadata of the transaction with this number.
     #[must_use]
     pub fn of(&self, number: u64) -> String {
         format!("{}/{number}", self.instance)

@@ -47,7 +47,7 @@ pub(super) struct UnreadableDlqRecords {
 }
 
 /// The start position and the range to verify are decided.
-pub(super) struct Planned<E: Entity> {
+pub(super) struct PlannedRecovery<E: Entity> {
     pub(super) restored: Restored<E>,
     pub(super) input: LogBounds,
     pub(super) dlq: DlqTail,
@@ -58,7 +58,7 @@ pub(super) struct Planned<E: Entity> {
 pub(super) enum WindowRead<E: Entity> {
     /// Older DLQ records matter too: read the window before.
     TooFew(DlqSearch<E>),
-    Enough(Planned<E>),
+    Enough(PlannedRecovery<E>),
 }
 
 impl<E: Entity> Restored<E> {
@@ -114,7 +114,7 @@ impl<E: Entity> DlqSearch<E> {
             return Ok(WindowRead::TooFew(self));
         }
         let DlqSearch { restored, input, tail: dlq, .. } = self;
-        Ok(WindowRead::Enough(Planned { restored, input, dlq, plan }))
+        Ok(WindowRead::Enough(PlannedRecovery { restored, input, dlq, plan }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Detects an input topic that was deleted and created again: its events are not those that the state was made from.
 
-use crate::engine::recovery::dlq::Planned;
+use crate::engine::recovery::dlq::PlannedRecovery;
 use crate::engine::recovery::restore::NewestSnapshot;
 use crate::engine::recovery::{LogBounds, Recovery, RecoveryRefusal};
 use crate::entity::Entity;
@@ -30,12 +30,12 @@ impl<E: Entity> Recovery<E> {
 
 /// Compares the input's record at M with the newest snapshot.
 pub(super) struct NewestEventCheck<'a, E: Entity> {
-    planned: &'a Planned<E>,
+    planned: &'a PlannedRecovery<E>,
     newest: &'a NewestSnapshot,
     is_found: bool,
 }
 
-impl<E: Entity> Planned<E> {
+impl<E: Entity> PlannedRecovery<E> {
     /// Returns `None` if there is no snapshot, or if retention has deleted the event of the newest one.
     pub(super) fn newest_event_check(&self) -> Option<NewestEventCheck<'_, E>> {
         let newest = self.restored.state.newest.as_ref().filter(|newest| !newest.offset.is_before(self.input.low))?;

@@ -10,15 +10,15 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::engine::outcome::{EntitySnapshot, Outcomes, Output, OutputRecord};
-use crate::engine::recovery::dlq::{Planned, UnreadableDlqRecords};
+use crate::engine::recovery::dlq::{PlannedRecovery, UnreadableDlqRecords};
 use crate::engine::recovery::restore::Restored;
 use crate::engine::recovery::{Passivated, Recovered, Recovery, RecoveryFinding, Repaired, passivated_bytes};
-use crate::entity::{Entity, judge};
+use crate::entity::{Entity, apply_record};
 use crate::record::{Batch, Key, Offset, Position, Record, TraceContext};
 
 /// The stage that replays the input before the start position.
 pub(super) struct Verification<E: Entity> {
-    planned: Planned<E>,
+    planned: PlannedRecovery<E>,
     touched: FxHashMap<Key, Touched<E>>,
     rejected: Vec<OutputRecord>,
     replayed: u64,
@@ -40,7 +40,7 @@ struct AppliedEvent {
     trace: Option<Box<TraceContext>>,
 }
 
-impl<E: Entity> Planned<E> {
+impl<E: Entity> PlannedRecovery<E> {
     pub(super) fn verify(self) -> Verification<E> {
         Verification {
             planned: self,
@@ -73,7 +73,7 @@ impl<E: Entity> Verification<E> {
         }
         let touched = self.touched.get_mut(key).expect("inserted just above");
         let Recovery { entity, partition, epoch, settings, .. } = &self.planned.restored.recovery;
-        match judge(&**entity, &touched.state, record, settings.max_payload_bytes) {
+        match apply_record(&**entity, &touched.state, record, settings.max_payload_bytes) {
             Ok(next) => {
                 let trace = TraceContext::of(record.headers);
                 *touched = Touched { state: next, applied: Some(AppliedEvent { offset: record.offset, trace }) };
@@ -117,7 +117,7 @@ impl<E: Entity> Verification<E> {
     pub(super) fn finish(mut self) -> Recovered {
         let repairs = self.repairs();
         let Verification { planned, replayed, skipped, skipped_uncommitted, applied, .. } = self;
-        let Planned { restored: Restored { mut recovery, committed, mut state }, input, dlq, plan } = planned;
+        let PlannedRecovery { restored: Restored { mut recovery, committed, mut state }, input, dlq, plan } = planned;
         let start = plan.start;
         // A tombstone matters only while an event that it contains may still be read.
         state.entities.retain(|_, passivated| passivated.snapshot.is_some() || !passivated.newest.is_before(start));

@@ -64,7 +64,7 @@ pub fn committed<C: ConsumerContext>(
     for (element, mark) in told.elements().into_iter().zip(marks) {
         element.error()?;
         let committed = match element.offset() {
-            Offset::Offset(position) => Some(Committed { position: Position(position), mark }),
+            Offset::Offset(position) => Some(Committed { position: Position(position), metadata: mark }),
             Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => None,
         };
         found.insert(element.partition(), committed);

@@ -65,7 +65,7 @@ impl Report {
             shared.stats.latencies_ms(timestamps_ms.map(|timestamp_ms| now_ms.saturating_sub(timestamp_ms)));
             events += done.open.batch.len() as u64;
         }
-        for range in &receipt.stretches {
+        for range in &receipt.offset_ranges {
             self.log_repair(range.partition, range.epoch);
             shared.status.committed(range.partition, range.end, shared.clock.now());
         }
@@ -77,7 +77,7 @@ impl Report {
             dlq_records: receipt.records[Output::Dlq] as u64,
             bytes,
             took_ms: millis(receipt.took),
-            partitions: &ranges(receipt.stretches.iter().map(|range| range.partition.0)),
+            partitions: &ranges(receipt.offset_ranges.iter().map(|range| range.partition.0)),
         }
         .emit();
     }

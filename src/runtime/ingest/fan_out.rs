@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use crate::engine::outcome::{Outcomes, OutputRecord};
-use crate::entity::{Entity, judge};
+use crate::entity::{Entity, apply_record};
 use crate::record::{Batch, Offset};
 use crate::runtime::entity_actor::batch_work::KeyRecords;
 
@@ -56,7 +56,7 @@ impl<E: Entity> FanOut<E> {
 
     fn reject_without_key(&self, batch: &Arc<Batch>, index: u32) -> OutputRecord {
         let record = batch.record(index as usize);
-        let decided = judge(&*self.entity, &self.entity.absent(), &record, self.max_payload_bytes);
+        let decided = apply_record(&*self.entity, &self.entity.absent(), &record, self.max_payload_bytes);
         let rejection = decided.err().expect("a record without a key is always rejected");
         OutputRecord::rejected(batch, index, rejection)
     }

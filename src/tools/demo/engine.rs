@@ -364,10 +364,10 @@ impl Transactions for RememberedOffsets {
             let outcome = match (outcome, last) {
                 (ResetOutcome::Ready(committed), Some(content)) => {
                     let ends: BTreeMap<Partition, Position> =
-                        content.stretches.iter().map(|stretch| (stretch.partition, stretch.end)).collect();
+                        content.offset_ranges.iter().map(|range| (range.partition, range.end)).collect();
                     let remembered = |partition: Partition| {
                         let position = *ends.get(&partition)?;
-                        Some(Committed { position, mark: mark.of(content.number) })
+                        Some(Committed { position, metadata: mark.of(content.number) })
                     };
                     ResetOutcome::Ready(
                         committed.into_iter().map(|(of, found)| (of, remembered(of).or(found))).collect(),

@@ -113,16 +113,16 @@ impl Ledger {
         self.committed.get(&partition).map_or(0, |committed| committed.position.0)
     }
 
-    fn write(&mut self, content: &TransactionContent, mark: &OffsetMetadata) -> Judged {
+    fn write(&mut self, content: &TransactionContent, offset_metadata: &OffsetMetadata) -> Judged {
         for record in &content.records {
             self.rejected.entry(record.partition).or_default().push(record.source.0);
         }
-        for stretch in &content.stretches {
-            let before = self.committed.get(&stretch.partition).map(|committed| committed.position);
-            prop_assert_eq!(stretch.start, before, "a stretch starts where the group stands");
-            prop_assert!(before <= Some(stretch.end), "positions rise: {:?} then {:?}", before, stretch);
-            let committed = Committed { position: stretch.end, mark: mark.of(content.number) };
-            self.committed.insert(stretch.partition, committed);
+        for range in &content.offset_ranges {
+            let before = self.committed.get(&range.partition).map(|committed| committed.position);
+            prop_assert_eq!(range.start, before, "an offset range starts where the group stands");
+            prop_assert!(before <= Some(range.end), "positions rise: {:?} then {:?}", before, range);
+            let committed = Committed { position: range.end, metadata: offset_metadata.of(content.number) };
+            self.committed.insert(range.partition, committed);
         }
         for (partition, rejected) in &self.rejected {
             let expected: Vec<i64> = (0..self.position(*partition)).collect();
@@ -135,7 +135,7 @@ impl Ledger {
     fn move_on(&mut self, partition: Partition) {
         let position = self.position(partition);
         self.rejected.entry(partition).or_default().push(position);
-        let committed = Committed { position: Position(position + 1), mark: "another/1".into() };
+        let committed = Committed { position: Position(position + 1), metadata: "another/1".into() };
         self.committed.insert(partition, committed);
     }
 }
@@ -155,7 +155,7 @@ struct Owned {
 struct World {
     machine: GroupCommit,
     now: Instant,
-    mark: OffsetMetadata,
+    offset_metadata: OffsetMetadata,
     ledger: Ledger,
     under_way: Option<UnderWay>,
     /// The position moved while a transaction was in doubt.
@@ -177,17 +177,17 @@ struct World {
 
 impl World {
     fn play(limit: u64, happenings: &[Happening]) -> Judged {
-        let mark = OffsetMetadata::new("run");
+        let offset_metadata = OffsetMetadata::new("run");
         let rest_per_partition = Duration::from_millis(4);
         let (machine, first) = GroupCommit::new(GroupCommitSettings {
             max_transaction_bytes: limit,
-            mark: mark.clone(),
+            offset_metadata: offset_metadata.clone(),
             rest_per_partition,
         });
         let mut world = World {
             machine,
             now: now(),
-            mark,
+            offset_metadata,
             ledger: Ledger::default(),
             under_way: None,
             is_confused: false,
@@ -315,24 +315,24 @@ impl World {
     fn ends(&mut self, content: &TransactionContent, fate: Fate) -> Judged {
         let is_current = |of: Partition, epoch: Epoch| self.owned.get(&of).is_some_and(|owned| owned.epoch == epoch);
         let stale: Vec<Partition> = content
-            .stretches
+            .offset_ranges
             .iter()
-            .filter(|stretch| !is_current(stretch.partition, stretch.epoch))
-            .map(|stretch| stretch.partition)
+            .filter(|range| !is_current(range.partition, range.epoch))
+            .map(|range| range.partition)
             .collect();
-        self.doubted = content.stretches.iter().map(|stretch| (stretch.partition, stretch.epoch)).collect();
+        self.doubted = content.offset_ranges.iter().map(|range| (range.partition, range.epoch)).collect();
         let aborted = |timed_out| CommitOutcome::Aborted { cause: "no effect".into(), timed_out };
         let answer = if stale.is_empty() {
             match fate {
                 Fate::Commits => {
-                    self.ledger.write(content, &self.mark)?;
+                    self.ledger.write(content, &self.offset_metadata)?;
                     CommitOutcome::Committed { took: Duration::from_millis(1) }
                 }
                 Fate::Aborts | Fate::Fails => aborted(false),
                 Fate::StaleGeneration => CommitOutcome::StaleGeneration { cause: "an old generation".into() },
                 Fate::TimesOut => aborted(true),
                 Fate::CommitsUnanswered => {
-                    self.ledger.write(content, &self.mark)?;
+                    self.ledger.write(content, &self.offset_metadata)?;
                     CommitOutcome::InDoubt { cause: "silence".into() }
                 }
                 Fate::AbortsUnanswered | Fate::Confused => CommitOutcome::InDoubt { cause: "silence".into() },
@@ -352,7 +352,7 @@ impl World {
 
     fn is_in_doubt(&self, partition: Partition) -> bool {
         match &self.under_way {
-            Some(UnderWay::Transaction(content)) => content.stretches.iter().any(|of| of.partition == partition),
+            Some(UnderWay::Transaction(content)) => content.offset_ranges.iter().any(|of| of.partition == partition),
             Some(UnderWay::Renewal(partitions)) => partitions.contains(&partition),
             None => false,
         }
@@ -373,7 +373,7 @@ impl World {
             match command {
                 CommitCommand::Commit(content) => {
                     prop_assert!(self.under_way.is_none(), "two at a time");
-                    prop_assert!(!content.stretches.is_empty(), "a transaction of nothing");
+                    prop_assert!(!content.offset_ranges.is_empty(), "a transaction of nothing");
                     self.under_way = Some(UnderWay::Transaction(content));
                 }
                 CommitCommand::ResetProducer(partitions) => {

@@ -37,13 +37,13 @@ fn the_committed_position_and_its_mark_tell_what_became_of_it() {
         let said = committer.resets(ResetOutcome::Ready(vec![at(P0, found)]));
         assert_eq!(said[0], format!("told renewed 1: {verdict}"), "{found:?}");
     }
-    // A position that does not move: only the mark can tell.
-    for (mark, verdict) in [("run/1", "Committed"), ("earlier/9", "NotCommitted")] {
+    // A position that does not move: only the metadata can tell.
+    for (metadata, verdict) in [("run/1", "Committed"), ("earlier/9", "NotCommitted")] {
         let mut committer = Committer::new();
         committer.joins(P0, T1, Some(7), 7);
         committer.answers(unanswered());
-        let said = committer.resets(ResetOutcome::Ready(vec![at(P0, Some((7, mark)))]));
-        assert_eq!(said[0], format!("told renewed 1: {verdict}"), "{mark}");
+        let said = committer.resets(ResetOutcome::Ready(vec![at(P0, Some((7, metadata)))]));
+        assert_eq!(said[0], format!("told renewed 1: {verdict}"), "{metadata}");
     }
 }
 
@@ -270,10 +270,11 @@ fn two_in_doubt() -> Committer {
     committer
 }
 
-/// What the group has committed: position and mark.
+/// What the group has committed: position and metadata.
 type Found<'a> = Option<(i64, &'a str)>;
 
 fn at(partition: Partition, found: Found<'_>) -> (Partition, Option<Committed>) {
-    let committed = found.map(|(position, mark)| Committed { position: Position(position), mark: mark.to_owned() });
+    let committed =
+        found.map(|(position, metadata)| Committed { position: Position(position), metadata: metadata.to_owned() });
     (partition, committed)
 }

@@ -222,7 +222,7 @@ impl Entity for Stuck {
         String::new()
     }
 
-    fn decide(&self, _: &String, event: RawEvent<'_>) -> Result<String, Rejection> {
+    fn apply(&self, _: &String, event: RawEvent<'_>) -> Result<String, Rejection> {
         if event.value == HANG.as_bytes() {
             self.hang();
         }

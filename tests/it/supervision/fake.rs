@@ -336,7 +336,7 @@ impl Pod {
             max_payload_bytes: 1_000,
             max_transaction_bytes: 1 << 20,
             linger_per_partition: Duration::ZERO,
-            offset_metadata: memory.mark(),
+            offset_metadata: memory.offset_metadata(),
             entity_idle: Duration::from_secs(3_600),
             max_active_entities: 1_000,
             stop_on_expired: false,

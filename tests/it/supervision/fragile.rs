@@ -40,7 +40,7 @@ impl Entity for Fragile {
         String::new()
     }
 
-    fn decide(&self, state: &String, event: RawEvent<'_>) -> Result<String, Rejection> {
+    fn apply(&self, state: &String, event: RawEvent<'_>) -> Result<String, Rejection> {
         let value = String::from_utf8_lossy(event.value);
         DECIDED.with_borrow_mut(|all| all.push(format!("{} {value}", String::from_utf8_lossy(event.key))));
         if value.starts_with(SLOW) {

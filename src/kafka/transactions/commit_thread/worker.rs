@@ -248,15 +248,15 @@ impl<C> TransactionRequest for CommitTransaction<'_, C> {
 impl<C> CommitTransaction<'_, C> {
     /// The partitions whose epoch has ended.
     fn stale(&self) -> Vec<Partition> {
-        let ranges = self.content.stretches.iter();
+        let ranges = self.content.offset_ranges.iter();
         let stale = ranges.filter(|range| !self.tools.ownership.is_current(range.partition, range.epoch));
         stale.map(|range| range.partition).collect()
     }
 
     fn list(&self) -> TopicPartitionList {
         let metadata = self.tools.mark.of(self.content.number);
-        let mut list = TopicPartitionList::with_capacity(self.content.stretches.len());
-        for range in &self.content.stretches {
+        let mut list = TopicPartitionList::with_capacity(self.content.offset_ranges.len());
+        for range in &self.content.offset_ranges {
             let mut element = list.add_partition(&self.tools.settings.topic, range.partition.0);
             element
                 .set_offset(Offset::Offset(range.end.0))
@@ -269,7 +269,7 @@ impl<C> CommitTransaction<'_, C> {
 
 /// Only a bug can stage a record without the offsets of its partition: nothing would fence it.
 fn assert_covered(content: &TransactionContent) {
-    let covered: BTreeSet<Partition> = content.stretches.iter().map(|range| range.partition).collect();
+    let covered: BTreeSet<Partition> = content.offset_ranges.iter().map(|range| range.partition).collect();
     for record in &content.records {
         let (output, partition) = (record.output().name(), record.partition);
         assert!(covered.contains(&partition), "a {output} record of partition {partition} comes with its offsets");

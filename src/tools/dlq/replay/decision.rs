@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::entity::{Entity, Reason, judge};
+use crate::entity::{Entity, Reason, apply_record};
 use crate::record::{Batch, Epoch, Offset, Partition, Position, Record};
 use crate::tools::dlq::{DlqLocation, DlqRecord, ReplayReceipts};
 
@@ -76,7 +76,7 @@ pub fn outlook<E: Entity>(entity: &E, letter: &DlqRecord<'_>, now_ms: i64, max_p
     let mut batch = Batch::new(letter.place.partition, Epoch(0), Position(0));
     batch.push(letter.place.offset, Some(now_ms), letter.key, letter.value, []);
     let record: Record<'_> = batch.record(0);
-    match judge(entity, &entity.absent(), &record, max_payload_bytes) {
+    match apply_record(entity, &entity.absent(), &record, max_payload_bytes) {
         Ok(_) => Outlook::Open,
         Err(rejection) => match rejection.reason {
             // Of an entity that is absent. This one may not be.

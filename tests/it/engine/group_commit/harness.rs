@@ -33,7 +33,7 @@ impl Committer {
     pub fn without_a_producer(max_transaction_bytes: u64) -> Committer {
         Committer::with_settings(GroupCommitSettings {
             max_transaction_bytes,
-            mark: OffsetMetadata::new("run"),
+            offset_metadata: OffsetMetadata::new("run"),
             rest_per_partition: Duration::ZERO,
         })
     }
@@ -52,10 +52,10 @@ impl Committer {
 
     /// It serves this partition, and has just begun to rest, so long for each partition.
     pub fn passivated(partition: Partition, rest_per_partition: Duration) -> Committer {
-        let mark = OffsetMetadata::new("run");
+        let offset_metadata = OffsetMetadata::new("run");
         let mut committer = Committer::with_settings(GroupCommitSettings {
             max_transaction_bytes: 1_000_000,
-            mark,
+            offset_metadata,
             rest_per_partition,
         });
         committer.resets(ResetOutcome::Ready(vec![]));
@@ -205,7 +205,8 @@ fn in_words(command: &CommitCommand) -> String {
 
 fn content_in_words(content: &TransactionContent) -> String {
     let place = |position: Option<Position>| position.map_or("-".to_owned(), |position| position.to_string());
-    let stretches = content.stretches.iter().map(|of| format!("{}:{}..{}", of.partition, place(of.start), of.end));
+    let offset_ranges =
+        content.offset_ranges.iter().map(|of| format!("{}:{}..{}", of.partition, place(of.start), of.end));
     let records = content.records.iter().map(|of| match of.output() {
         Output::State => {
             let key = String::from_utf8_lossy(of.key().expect("a snapshot has a key"));
@@ -219,7 +220,7 @@ fn content_in_words(content: &TransactionContent) -> String {
             format!("{sign}{}.{}", of.partition, of.source)
         }
     });
-    let words: Vec<String> = stretches.chain(records).collect();
+    let words: Vec<String> = offset_ranges.chain(records).collect();
     in_order(&format!("commit {} {}", content.number, words.join(" ")))
 }
 
