@@ -10,6 +10,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// after a second.
 // SAFETY: the name is the one that the allocator defines, and the type matches: a thin pointer to text that ends with a
 // zero byte.
+#[expect(unsafe_code, reason = "the allocator reads its options from a symbol of this name")]
 #[unsafe(export_name = "malloc_conf")]
 static ALLOCATOR_OPTIONS: &[u8; 47] = b"narenas:8,dirty_decay_ms:1000,muzzy_decay_ms:0\0";
 

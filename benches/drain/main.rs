@@ -5,6 +5,8 @@
 //! is a process of its own, so that its memory and its processor time are its own. All of them drain the same topics, one
 //! after the other, several times in turn, so that other load of the machine affects all alike.
 
+#![expect(unsafe_code, reason = "signals, ptrace and ACLs have no safe interface")]
+
 #[allow(dead_code, reason = "the kit of the tests, of which this needs the broker and the process")]
 #[path = "../../tests/it/support/mod.rs"]
 mod support;

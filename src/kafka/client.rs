@@ -4,6 +4,6 @@
 pub mod batch_queue;
 pub mod context;
 pub mod errors;
-pub mod headers;
+pub(crate) mod ffi;
 pub(crate) mod oauth;
 pub mod settings;

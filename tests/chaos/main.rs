@@ -14,6 +14,8 @@
 //!
 //! This is a test binary of its own because it takes the machine for itself.
 
+#![expect(unsafe_code, reason = "signals, ptrace and ACLs have no safe interface")]
+
 #[macro_use(apply)]
 extern crate macro_rules_attribute;
 

@@ -2,6 +2,8 @@
 //!
 //! `support::registry` has the attributes that turn a function into a test.
 
+#![expect(unsafe_code, reason = "signals, ptrace and ACLs have no safe interface")]
+
 #[macro_use(apply)]
 extern crate macro_rules_attribute;
 

@@ -18,6 +18,7 @@ use crate::kafka::admin::preflight::{
     StartRefusal, StartWarning, TopicFacts, TopicSettings, create_command, dlq_settings, state_settings, {self},
 };
 use crate::kafka::client::errors::{ErrorClass, Resource, class_of};
+use crate::kafka::client::ffi::set_oauth_token;
 use crate::kafka::client::settings::admin;
 use crate::kafka::reader::committed::{build, serve};
 use crate::ports::Clock;
@@ -374,22 +375,8 @@ fn read_settings(resource: &ConfigResource) -> Result<TopicSettings, String> {
 }
 
 fn hand_over_token<C: ClientContext>(admin: &AdminClient<C>) {
-    use std::ffi::CString;
-    let client = admin.inner();
-    // A failure shows as one of authentication in the answer that follows, and to the clients that poll.
-    let Ok(token) = client.context().generate_oauth_token(None) else { return };
-    let (Ok(value), Ok(principal)) = (CString::new(token.token), CString::new(token.principal_name)) else { return };
-    // SAFETY: the strings outlive the call, which copies them; no extensions and no error buffer are given.
-    unsafe {
-        rdkafka_sys::rd_kafka_oauthbearer_set_token(
-            client.native_ptr(),
-            value.as_ptr(),
-            token.lifetime_ms,
-            principal.as_ptr(),
-            std::ptr::null_mut(),
-            0,
-            std::ptr::null_mut(),
-            0,
-        );
+    // A missing token becomes an authentication error of the response, and of the clients that poll.
+    if let Ok(token) = admin.inner().context().generate_oauth_token(None) {
+        set_oauth_token(admin.inner(), token);
     }
 }

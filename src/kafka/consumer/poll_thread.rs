@@ -531,7 +531,7 @@ impl PollThread {
                 "partition {partition} cannot be read on: {reason}; allow READ on the input topic and the group"
             ))),
             // h)
-            (FetchCause::Client(QueueFailure::Hopeless | QueueFailure::Other), started) => {
+            (FetchCause::Client(QueueFailure::Permanent | QueueFailure::Transient), started) => {
                 if let Some((owned, next)) = started {
                     owned.reading = FetchState::Interrupted { next, resume_at: now + INTERRUPTED_RETRY };
                     self.pause(partition);

@@ -10,6 +10,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::engine::commit::transaction::Committed;
+use crate::kafka::client::ffi::metadata_of;
 use crate::kafka::client::settings::uses_tokens;
 use crate::record::{Partition, Position};
 
@@ -70,26 +71,4 @@ pub fn committed<C: ConsumerContext>(
         found.insert(element.partition(), committed);
     }
     Ok(partitions.iter().map(|partition| (*partition, found.remove(&partition.0).flatten())).collect())
-}
-
-/// The metadata of each element. rdkafka's own accessor panics on bytes that are not UTF-8, and whoever committed for
-/// this group before may have left such.
-fn metadata_of(list: &TopicPartitionList) -> Vec<String> {
-    // SAFETY: the list is alive and borrowed; `elems` points to `cnt` elements.
-    let elements = unsafe {
-        let native = &*list.ptr();
-        if native.elems.is_null() {
-            return Vec::new();
-        }
-        std::slice::from_raw_parts(native.elems, usize::try_from(native.cnt).unwrap_or(0))
-    };
-    let read = |element: &rdkafka_sys::rd_kafka_topic_partition_t| {
-        if element.metadata.is_null() || element.metadata_size == 0 {
-            return String::new();
-        }
-        // SAFETY: the library keeps `metadata_size` bytes there for as long as the list lives.
-        let bytes = unsafe { std::slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size) };
-        String::from_utf8_lossy(bytes).into_owned()
-    };
-    elements.iter().map(read).collect()
 }

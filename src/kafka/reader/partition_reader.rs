@@ -24,6 +24,7 @@ use crate::engine::recovery::driver::{PartitionReader, ReadFailure};
 use crate::engine::recovery::{LogBounds, Topic};
 use crate::kafka::client::batch_queue::{BatchQueue, MAX_TAKEN, QueueFailure, Taken};
 use crate::kafka::client::errors::ErrorClass;
+use crate::kafka::client::ffi;
 use crate::kafka::client::settings::ReaderClientSettings;
 use crate::kafka::reader::committed::{build, committed, serve};
 use crate::ports::Clock;
@@ -205,7 +206,7 @@ impl<'a, C: ConsumerContext + 'static> KafkaPartitionReader<'a, C> {
                 self.clients.group, self.settings.input, self.settings.state, self.settings.dlq
             )));
         }
-        if failure == QueueFailure::Hopeless || self.clock.now() >= deadline {
+        if failure == QueueFailure::Permanent || self.clock.now() >= deadline {
             return Err(ReadFailure::Kafka(format!("{what} of partition {partition} could not be had: {error}")));
         }
         // Some errors come at once; the poll also serves the client's callbacks.
@@ -226,7 +227,7 @@ impl<'a, C: ConsumerContext + 'static> KafkaPartitionReader<'a, C> {
         let client = &self.clients.committed;
         client.unassign().map_err(|error| said(&error))?;
         let deadline = self.clock.now() + RELEASE_LIMIT;
-        while position_of(client, topic, self.partition).is_some() {
+        while ffi::position(client, topic, self.partition).is_some() {
             if self.clock.now() >= deadline {
                 return Err(ReadFailure::Kafka(format!("the client does not give {topic}/{} back", self.partition)));
             }
@@ -319,7 +320,7 @@ impl<C: ConsumerContext + 'static> KafkaPartitionReader<'_, C> {
             let now = self.clock.now();
             stall.excuse(now.saturating_duration_since(looked));
             looked = now;
-            let position = position_of(&self.clients.committed, name, self.partition).unwrap_or(stall.position);
+            let position = ffi::position(&self.clients.committed, name, self.partition).unwrap_or(stall.position);
             stall.observe(position.max(chunk.next()), now);
             match failed {
                 None => {}
@@ -339,8 +340,8 @@ impl<C: ConsumerContext + 'static> KafkaPartitionReader<'_, C> {
                         "{name} may not be read: {reason}; allow Read on topic {name}"
                     )));
                 }
-                Some((QueueFailure::Hopeless, reason)) => return Err(ReadFailure::Kafka(reason)),
-                Some((QueueFailure::TooLarge | QueueFailure::Other, reason)) => stall.error = Some(reason),
+                Some((QueueFailure::Permanent, reason)) => return Err(ReadFailure::Kafka(reason)),
+                Some((QueueFailure::TooLarge | QueueFailure::Transient, reason)) => stall.error = Some(reason),
             }
             let stalled = now.saturating_duration_since(stall.since);
             if stalled >= self.settings.stall_limit && stall.position < until {
@@ -429,23 +430,6 @@ impl StallTimer {
     /// Time in which this process stood still says nothing about the transaction that is waited for.
     fn excuse(&mut self, turn: Duration) {
         self.since += turn.saturating_sub(LONGEST_TURN);
-    }
-}
-
-/// The position of a partition, whether it is assigned or not; `None` where nothing was read of it.
-fn position_of<C: ConsumerContext>(client: &BaseConsumer<C>, topic: &str, partition: Partition) -> Option<Position> {
-    let mut list = TopicPartitionList::with_capacity(1);
-    list.add_partition(topic, partition.0);
-    // SAFETY: client and list outlive the call, which fills in the list's offsets. rdkafka's own `position` asks for
-    // what is assigned alone.
-    unsafe { rdkafka_sys::rd_kafka_position(client.client().native_ptr(), list.ptr()) };
-    match list.elements().first()?.offset() {
-        KafkaOffset::Offset(position) => Some(Position(position)),
-        KafkaOffset::Beginning
-        | KafkaOffset::End
-        | KafkaOffset::Stored
-        | KafkaOffset::Invalid
-        | KafkaOffset::OffsetTail(_) => None,
     }
 }
 

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::kafka::admin::access::{Access, AccessFailure, ClientMessages, UNKNOWN_TOPIC_PATIENCE};
 use crate::kafka::client::context::{ClientRole, ReportingContext};
 use crate::kafka::client::errors::{ErrorClass, Resource, class_of};
-use crate::kafka::client::headers::headers_of;
+use crate::kafka::client::ffi::headers_of;
 use crate::kafka::client::settings::{self, Isolation, SettingsError};
 use crate::kafka::reader::committed::serve;
 use crate::ports::Clock;

@@ -1,0 +1,372 @@
+//! Owns all unsafe code of the crate, except the allocator's option in `main.rs`: the calls of librdkafka that the
+//! rdkafka crate does not wrap, or wraps with a panic or a loss.
+//!
+//! * [`MessageQueue`] takes messages in bulk, for a quarter of the cost of `BaseConsumer::poll`.
+//! * [`headers_of`] and [`NativeMessage::headers`] read headers. rdkafka's accessor panics on a header name that is not
+//!   UTF-8, which any producer may send: one record would end the process each time it is read.
+//! * [`metadata_of`] reads the metadata of committed offsets. rdkafka's accessor panics on bytes that are not UTF-8, and
+//!   an earlier user of the group may have left such.
+//! * [`group_identity`] reads generation and member id, which rdkafka keeps private.
+//! * [`position`] reads the position of a partition that is not assigned.
+//! * [`set_oauth_token`] hands a token to a client that polls only for its own responses.
+//!
+//! Architecture invariant: no raw pointer and no type of `rdkafka_sys` leaves this module.
+
+#![expect(unsafe_code, reason = "the one file that calls librdkafka's C functions")]
+
+use std::borrow::Cow;
+use std::ffi::{CStr, CString};
+use std::marker::PhantomData;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use rdkafka::client::{Client, ClientContext, OAuthToken};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::BorrowedMessage;
+use rdkafka::{Offset as ClientOffset, TopicPartitionList};
+use rdkafka_sys as sys;
+use rdkafka_sys::rd_kafka_resp_err_t as Code;
+
+use crate::record::{Offset, Partition, Position};
+
+/// Limit of messages per call. The array of pointers is allocated once.
+pub(super) const MAX_TAKEN: usize = 1024;
+
+/// The name and the value of a header. A value may be null, which is not the same as empty.
+pub(crate) type NativeHeader<'m> = (Cow<'m, str>, Option<&'m [u8]>);
+
+// --------------------------------------------------------------------------------------------------------------- queue
+
+/// A queue of librdkafka, into which the queues of partitions are forwarded.
+pub(super) struct MessageQueue<C: ConsumerContext> {
+    queue: QueueHandle,
+    slots: Vec<*mut sys::rd_kafka_message_t>,
+    /// Held so that the client outlives the queue. Fields are dropped in order, this one last.
+    consumer: Arc<BaseConsumer<C>>,
+}
+
+// SAFETY: librdkafka's queues may be used from any thread; `slots` holds no live pointer between two calls of `consume`.
+unsafe impl<C: ConsumerContext> Send for MessageQueue<C> {}
+
+impl<C: ConsumerContext> MessageQueue<C> {
+    pub(super) fn new(consumer: Arc<BaseConsumer<C>>) -> MessageQueue<C> {
+        // SAFETY: the client is alive: `consumer` owns it.
+        let queue = unsafe { sys::rd_kafka_queue_new(consumer.client().native_ptr()) };
+        let queue = QueueHandle::new(queue).expect("rd_kafka_queue_new has no failure but lack of memory");
+        MessageQueue { queue, slots: vec![ptr::null_mut(); MAX_TAKEN], consumer }
+    }
+
+    /// # Panics
+    /// The topic's name contains a zero byte: the broker has no such topic.
+    pub(super) fn forward(&self, topic: &str, partition: Partition) {
+        let topic = CString::new(topic).expect("a topic that the group assigned has a name without zero bytes");
+        // SAFETY: the client is alive; `topic` is a C string that lives through the call.
+        let source = unsafe {
+            sys::rd_kafka_queue_get_partition(self.consumer.client().native_ptr(), topic.as_ptr(), partition.0)
+        };
+        let source = QueueHandle::new(source).expect("the client is a consumer, and creates an unknown partition");
+        // SAFETY: both queues are alive; librdkafka counts the reference that it keeps on the target.
+        unsafe { sys::rd_kafka_queue_forward(source.as_ptr(), self.queue.as_ptr()) };
+    }
+
+    /// Waits until `limit` messages are there or the time is up, and lends each to `visit`. Returns the number of
+    /// messages.
+    pub(super) fn consume(&mut self, wait_ms: i32, limit: usize, mut visit: impl FnMut(NativeMessage<'_>)) -> usize {
+        let limit = limit.min(MAX_TAKEN);
+        let slots = self.slots.as_mut_ptr();
+        // SAFETY: `slots` has room for MAX_TAKEN pointers, and `limit` is not above that.
+        let count = unsafe { sys::rd_kafka_consume_batch_queue(self.queue.as_ptr(), wait_ms, slots, limit) };
+        // A negative count means that the queue is disabled because the client is closing: nothing was taken.
+        let count = usize::try_from(count).unwrap_or(0);
+        // Owned before the first visit, so that a visitor that panics leaks nothing.
+        let mut taken = TakenSlots { slots: &self.slots[..count], next: 0 };
+        while let Some(message) = taken.next() {
+            visit(NativeMessage { raw: message.get(), owner: PhantomData });
+        }
+        count
+    }
+}
+
+/// A reference on a queue of librdkafka.
+struct QueueHandle(NonNull<sys::rd_kafka_queue_t>);
+
+impl QueueHandle {
+    fn new(queue: *mut sys::rd_kafka_queue_t) -> Option<QueueHandle> {
+        NonNull::new(queue).map(QueueHandle)
+    }
+
+    fn as_ptr(&self) -> *mut sys::rd_kafka_queue_t {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for QueueHandle {
+    fn drop(&mut self) {
+        // SAFETY: every handle owns one reference. For a partition's queue this releases the reference; for the queue
+        // that `MessageQueue` created it also destroys the content.
+        unsafe { sys::rd_kafka_queue_destroy(self.0.as_ptr()) };
+    }
+}
+
+/// The messages of one call: each is destroyed after its visit, the rest when this is dropped.
+struct TakenSlots<'q> {
+    slots: &'q [*mut sys::rd_kafka_message_t],
+    next: usize,
+}
+
+impl TakenSlots<'_> {
+    fn next(&mut self) -> Option<OwnedMessage> {
+        let slot = *self.slots.get(self.next)?;
+        self.next += 1;
+        Some(OwnedMessage(NonNull::new(slot).expect("librdkafka fills as many slots as it returns")))
+    }
+}
+
+impl Drop for TakenSlots<'_> {
+    fn drop(&mut self) {
+        while self.next().is_some() {}
+    }
+}
+
+struct OwnedMessage(NonNull<sys::rd_kafka_message_t>);
+
+impl OwnedMessage {
+    fn get(&self) -> &sys::rd_kafka_message_t {
+        // SAFETY: the message is alive until this is dropped, and nothing writes to it.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for OwnedMessage {
+    fn drop(&mut self) {
+        // SAFETY: owned, and destroyed only here.
+        unsafe { sys::rd_kafka_message_destroy(self.0.as_ptr()) };
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------- message
+
+/// A message in librdkafka's memory: a record, or an error of a partition. It lives until the visitor returns.
+#[derive(Clone, Copy)]
+pub(super) struct NativeMessage<'m> {
+    raw: &'m sys::rd_kafka_message_t,
+    owner: PhantomData<&'m OwnedMessage>,
+}
+
+/// Why the client does not continue to read a partition.
+pub(super) struct PartitionError {
+    pub(super) code: RDKafkaErrorCode,
+    /// The offset at fault, if the client reports one.
+    pub(super) offset: Option<Offset>,
+    /// The client's description.
+    pub(super) reason: String,
+}
+
+impl<'m> NativeMessage<'m> {
+    pub(super) fn partition(&self) -> Partition {
+        Partition(self.raw.partition)
+    }
+
+    /// Returns the record's offset.
+    ///
+    /// # Errors
+    /// The message is an error of the partition.
+    pub(super) fn offset(&self) -> Result<Offset, PartitionError> {
+        if self.raw.err == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Ok(Offset(self.raw.offset));
+        }
+        // SAFETY: the message is alive, and the text lives as long.
+        let reason = unsafe { sys::rd_kafka_message_errstr(self.raw) };
+        let reason = if reason.is_null() {
+            format!("{:?}", self.raw.err)
+        } else {
+            // SAFETY: not null, and librdkafka ends its texts with a zero byte.
+            unsafe { CStr::from_ptr(reason) }.to_string_lossy().into_owned()
+        };
+        let offset = (self.raw.offset >= 0).then_some(Offset(self.raw.offset));
+        Err(PartitionError { code: self.raw.err.into(), offset, reason })
+    }
+
+    /// Returns the length of key and value in bytes.
+    pub(super) fn payload_bytes(&self) -> usize {
+        self.raw.key_len + self.raw.len
+    }
+
+    pub(super) fn key(&self) -> Option<&'m [u8]> {
+        // SAFETY: librdkafka keeps `key_len` bytes there as long as the message lives.
+        unsafe { bytes(self.raw.key.cast(), self.raw.key_len) }
+    }
+
+    pub(super) fn value(&self) -> Option<&'m [u8]> {
+        // SAFETY: librdkafka keeps `len` bytes there as long as the message lives.
+        unsafe { bytes(self.raw.payload.cast(), self.raw.len) }
+    }
+
+    pub(super) fn headers(&self) -> impl Iterator<Item = NativeHeader<'m>> + use<'m> {
+        // SAFETY: the message is alive for 'm, and only the visitor's thread has it.
+        unsafe { NativeHeaders::of(self.raw) }
+    }
+
+    /// Returns milliseconds since 1970, if the record has a timestamp.
+    pub(super) fn timestamp_ms(&self) -> Option<i64> {
+        let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is alive; `kind` is written before the call returns.
+        let timestamp_ms = unsafe { sys::rd_kafka_message_timestamp(self.raw, &raw mut kind) };
+        let present = kind != sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && timestamp_ms != -1;
+        present.then_some(timestamp_ms)
+    }
+}
+
+/// Null is not the same as empty.
+///
+/// # Safety
+/// `start` is null, or `len` bytes are there for 'm.
+unsafe fn bytes<'m>(start: *const u8, len: usize) -> Option<&'m [u8]> {
+    // SAFETY: the caller's promise.
+    (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start, len) })
+}
+
+// ------------------------------------------------------------------------------------------------------------- headers
+
+/// Returns the headers in order. In a name that is not UTF-8, U+FFFD replaces the invalid part.
+#[must_use]
+pub(crate) fn headers_of<'m>(message: &'m BorrowedMessage<'_>) -> Vec<NativeHeader<'m>> {
+    // SAFETY: `message` owns librdkafka's message, so that lives for 'm; the wrapper is not shared between threads here.
+    unsafe { NativeHeaders::of(&*message.ptr()) }.collect()
+}
+
+struct NativeHeaders<'m> {
+    headers: Option<NonNull<sys::rd_kafka_headers_t>>,
+    index: usize,
+    message: PhantomData<&'m sys::rd_kafka_message_t>,
+}
+
+impl<'m> NativeHeaders<'m> {
+    /// # Safety
+    /// librdkafka made the message, it is not destroyed during 'm, and no other thread uses it.
+    unsafe fn of(message: &'m sys::rd_kafka_message_t) -> NativeHeaders<'m> {
+        let mut headers = ptr::null_mut();
+        // SAFETY: the message is alive. librdkafka parses the headers on the first call and keeps them in the message,
+        // so they live as long.
+        let code = unsafe { sys::rd_kafka_message_headers(message, &raw mut headers) };
+        let headers = (code == Code::RD_KAFKA_RESP_ERR_NO_ERROR).then_some(headers).and_then(NonNull::new);
+        NativeHeaders { headers, index: 0, message: PhantomData }
+    }
+}
+
+impl<'m> Iterator for NativeHeaders<'m> {
+    type Item = NativeHeader<'m>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let headers = self.headers?;
+        let (mut name, mut value, mut len) = (ptr::null(), ptr::null(), 0);
+        // SAFETY: the headers are alive with their message; the three are written when the call finds a header.
+        let code = unsafe {
+            sys::rd_kafka_header_get_all(headers.as_ptr(), self.index, &raw mut name, &raw mut value, &raw mut len)
+        };
+        if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return None;
+        }
+        self.index += 1;
+        // SAFETY: a found header has a name that librdkafka ends with a zero byte, and that lives with the message.
+        let name: &'m CStr = unsafe { CStr::from_ptr(name) };
+        // SAFETY: librdkafka keeps `len` bytes there as long as the message lives.
+        let value = unsafe { bytes(value.cast(), len) };
+        // Nearly all names are UTF-8, and the check costs less than a repair.
+        let name = name.to_str().map_or_else(|_| name.to_string_lossy(), Cow::Borrowed);
+        Some((name, value))
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------- group and offsets
+
+/// A consumer's identity in its group.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct GroupIdentity {
+    /// `None` before the consumer has joined.
+    pub(crate) generation: Option<i32>,
+    /// `None` if it is empty.
+    pub(crate) member_id: Option<Vec<u8>>,
+}
+
+/// Returns `None` if the consumer has no group metadata.
+pub(crate) fn group_identity<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<GroupIdentity> {
+    // SAFETY: the client outlives the call; the library is thread safe, and returns a copy that is ours to destroy.
+    let metadata = unsafe { sys::rd_kafka_consumer_group_metadata(consumer.client().native_ptr()) };
+    if metadata.is_null() {
+        return None;
+    }
+    // SAFETY: `metadata` is valid until it is destroyed, below.
+    let generation = unsafe { sys::rd_kafka_consumer_group_metadata_generation_id(metadata) };
+    // SAFETY: as above.
+    let member_id = unsafe { sys::rd_kafka_consumer_group_metadata_member_id(metadata) };
+    let member_id = if member_id.is_null() {
+        Vec::new()
+    } else {
+        // SAFETY: a NUL-terminated string that lives as long as `metadata`; it is copied before that ends.
+        unsafe { CStr::from_ptr(member_id) }.to_bytes().to_vec()
+    };
+    // SAFETY: destroyed once, and not used afterwards.
+    unsafe { sys::rd_kafka_consumer_group_metadata_destroy(metadata) };
+    Some(GroupIdentity {
+        generation: (generation >= 0).then_some(generation),
+        member_id: (!member_id.is_empty()).then_some(member_id),
+    })
+}
+
+/// Returns the metadata of each element. U+FFFD replaces what is not UTF-8.
+pub(crate) fn metadata_of(list: &TopicPartitionList) -> Vec<String> {
+    // SAFETY: the list is alive and borrowed; `elems` points to `cnt` elements.
+    let elements = unsafe {
+        let native = &*list.ptr();
+        if native.elems.is_null() {
+            return Vec::new();
+        }
+        std::slice::from_raw_parts(native.elems, usize::try_from(native.cnt).unwrap_or(0))
+    };
+    let text = |element: &sys::rd_kafka_topic_partition_t| {
+        // SAFETY: the library keeps `metadata_size` bytes there as long as the list lives.
+        let bytes = unsafe { bytes(element.metadata.cast(), element.metadata_size) };
+        String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
+    };
+    elements.iter().map(text).collect()
+}
+
+/// Returns the position of a partition, assigned or not; `None` if nothing of it was read.
+pub(crate) fn position<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: Partition,
+) -> Option<Position> {
+    let mut list = TopicPartitionList::with_capacity(1);
+    list.add_partition(topic, partition.0);
+    // SAFETY: client and list outlive the call, which writes the list's offsets.
+    unsafe { sys::rd_kafka_position(consumer.client().native_ptr(), list.ptr()) };
+    match list.elements().first()?.offset() {
+        ClientOffset::Offset(position) => Some(Position(position)),
+        ClientOffset::Beginning
+        | ClientOffset::End
+        | ClientOffset::Stored
+        | ClientOffset::Invalid
+        | ClientOffset::OffsetTail(_) => None,
+    }
+}
+
+/// Gives `token` to the client. A token with a zero byte is not given: the broker could not accept it.
+pub(crate) fn set_oauth_token<C: ClientContext>(client: &Client<C>, token: OAuthToken) {
+    let (Ok(value), Ok(principal)) = (CString::new(token.token), CString::new(token.principal_name)) else { return };
+    // SAFETY: the strings outlive the call, which copies them; no extensions and no error buffer are given.
+    unsafe {
+        sys::rd_kafka_oauthbearer_set_token(
+            client.native_ptr(),
+            value.as_ptr(),
+            token.lifetime_ms,
+            principal.as_ptr(),
+            ptr::null_mut(),
+            0,
+            ptr::null_mut(),
+            0,
+        );
+    }
+}
