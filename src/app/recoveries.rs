@@ -16,9 +16,8 @@ use crate::engine::recovery::{LogBounds, Recovered, Recovery, RecoverySettings, 
 use crate::entity::Entity;
 use crate::kafka::client::context::ReportingContext;
 use crate::kafka::client::settings::ReaderClientSettings;
-use crate::kafka::reader::partition_reader::{
-    KafkaPartitionReader, ReadProgress, ReaderClients, ReaderSettings, ReportedEnd,
-};
+use crate::kafka::reader::partition_reader::{KafkaPartitionReader, ReadProgress, ReaderReport, ReaderSettings};
+use crate::kafka::reader::watermark_read::ReaderClients;
 use crate::observability::log_events::{LogEvent, RecoveryBlocked, RecoveryPhase, RecoveryProgress, millis};
 use crate::observability::status::{RecoveryAt, Status};
 use crate::ports::{Clock, Recoveries, RecoveryReply};
@@ -121,7 +120,7 @@ fn recover_one<E: Entity>(
         None => clients.insert(ReaderClients::new(&parts.readers, &parts.context)?),
     };
     let reports = RefCell::new(Reports::new(parts, partition));
-    let mut report = |progress: ReportedEnd| reports.borrow_mut().report(&progress);
+    let mut report = |progress: ReaderReport| reports.borrow_mut().report(&progress);
     let reader = KafkaPartitionReader::new(
         clients,
         &parts.reader_settings,
@@ -221,10 +220,10 @@ impl<'a> Reports<'a> {
         self.status.recovery_at(self.partition, self.at, steps, self.clock.now());
     }
 
-    fn report(&mut self, progress: &ReportedEnd) {
+    fn report(&mut self, progress: &ReaderReport) {
         match progress {
-            ReportedEnd::Reading(of) => self.report_read(of),
-            ReportedEnd::OffsetHeldBack(waited) => {
+            ReaderReport::Reading(of) => self.report_read(of),
+            ReaderReport::OffsetHeldBack(waited) => {
                 if *waited >= BLOCKED_AFTER && self.is_log_due(ReadState::Blocked) {
                     self.log_blocked(&self.settings.input, None, *waited);
                 }

@@ -1,5 +1,6 @@
-//! Reads partitions to their high watermark: for recovery, and for the commands.
+//! Owns reading partitions to their high watermarks, for recovery and for the commands, and fetching committed offsets.
 
 pub mod committed;
 pub mod partition_reader;
 pub mod topic_reader;
+pub mod watermark_read;

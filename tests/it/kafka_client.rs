@@ -23,7 +23,6 @@ fn every_client_accepts_its_settings() {
         settings::group_member(&config, "pod-1"),
         settings::reader(&config, Isolation::Committed),
         settings::reader(&config, Isolation::Uncommitted),
-        settings::topic_reader(&config),
         settings::transactional_producer(&config, IDENTITY, Some(1_048_588)),
         settings::plain_producer(&config, None),
         settings::admin(&config),

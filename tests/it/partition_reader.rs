@@ -10,9 +10,8 @@ use steward::engine::ownership::Ownership;
 use steward::engine::recovery::driver::{PartitionReader, ReadFailure};
 use steward::engine::recovery::{LogBounds, Topic};
 use steward::kafka::client::settings::{ProducerIdentity, ReaderClientSettings, transactional_producer};
-use steward::kafka::reader::partition_reader::{
-    KafkaPartitionReader, ReadProgress, ReaderClients, ReaderSettings, ReportedEnd,
-};
+use steward::kafka::reader::partition_reader::{KafkaPartitionReader, ReadProgress, ReaderReport, ReaderSettings};
+use steward::kafka::reader::watermark_read::ReaderClients;
 use steward::ports::Clock;
 use steward::record::{Epoch, Offset, Partition, Position};
 
@@ -299,7 +298,7 @@ impl TestReader<'_> {
     fn with<T>(&mut self, work: impl FnOnce(&mut dyn PartitionReader) -> T) -> T {
         let TestReader { log, clients, reports, on_report } = self;
         let mut progress = |told| {
-            let ReportedEnd::Reading(report) = told else { panic!("no offset is asked for here: {told:?}") };
+            let ReaderReport::Reading(report) = told else { panic!("no offset is asked for here: {told:?}") };
             reports.push(report);
             if let Some(on_report) = on_report {
                 on_report();

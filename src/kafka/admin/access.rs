@@ -230,7 +230,7 @@ impl Access<'_> {
         }
     }
 
-    pub(crate) fn refused(&self, code: RDKafkaErrorCode) -> AccessFailure {
+    pub(crate) fn refused(&self, code: impl std::fmt::Display) -> AccessFailure {
         let remedy = "give this user the ACL (Describe, and Read or Write, on the topic), or name another user in kafka.security";
         AccessFailure::Refused { what: format!("topic {}", self.topic), code: code.to_string(), remedy }
     }

@@ -34,6 +34,7 @@ pub enum Taken<'a> {
         partition: Partition,
         /// The offset at fault, if the client reports one.
         offset: Option<Offset>,
+        class: ErrorClass,
         failure: QueueFailure,
         /// The client's description.
         reason: String,
@@ -90,7 +91,8 @@ impl<'a> Taken<'a> {
         match message.offset() {
             Ok(offset) => Taken::Record(partition, Incoming { message, offset }),
             Err(PartitionError { code, offset, reason }) => {
-                Taken::Failed { partition, offset, failure: QueueFailure::of(class_of(code)), reason }
+                let class = class_of(code);
+                Taken::Failed { partition, offset, class, failure: QueueFailure::of(class), reason }
             }
         }
     }

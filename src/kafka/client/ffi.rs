@@ -2,7 +2,7 @@
 //! rdkafka crate does not wrap, or wraps with a panic or a loss.
 //!
 //! * [`MessageQueue`] takes messages in bulk, for a quarter of the cost of `BaseConsumer::poll`.
-//! * [`headers_of`] and [`NativeMessage::headers`] read headers. rdkafka's accessor panics on a header name that is not
+//! * [`NativeMessage::headers`] reads headers. rdkafka's accessor panics on a header name that is not
 //!   UTF-8, which any producer may send: one record would end the process each time it is read.
 //! * [`metadata_of`] reads the metadata of committed offsets. rdkafka's accessor panics on bytes that are not UTF-8, and
 //!   an earlier user of the group may have left such.
@@ -23,7 +23,6 @@ use std::sync::Arc;
 use rdkafka::client::{Client, ClientContext, OAuthToken};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::message::BorrowedMessage;
 use rdkafka::{Offset as ClientOffset, TopicPartitionList};
 use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
@@ -203,6 +202,7 @@ impl<'m> NativeMessage<'m> {
         unsafe { bytes(self.raw.payload.cast(), self.raw.len) }
     }
 
+    /// Returns the headers in order. In a name that is not UTF-8, U+FFFD replaces the invalid part.
     pub(super) fn headers(&self) -> impl Iterator<Item = NativeHeader<'m>> + use<'m> {
         // SAFETY: the message is alive for 'm, and only the visitor's thread has it.
         unsafe { NativeHeaders::of(self.raw) }
@@ -228,13 +228,6 @@ unsafe fn bytes<'m>(start: *const u8, len: usize) -> Option<&'m [u8]> {
 }
 
 // ------------------------------------------------------------------------------------------------------------- headers
-
-/// Returns the headers in order. In a name that is not UTF-8, U+FFFD replaces the invalid part.
-#[must_use]
-pub(crate) fn headers_of<'m>(message: &'m BorrowedMessage<'_>) -> Vec<NativeHeader<'m>> {
-    // SAFETY: `message` owns librdkafka's message, so that lives for 'm; the wrapper is not shared between threads here.
-    unsafe { NativeHeaders::of(&*message.ptr()) }.collect()
-}
 
 struct NativeHeaders<'m> {
     headers: Option<NonNull<sys::rd_kafka_headers_t>>,

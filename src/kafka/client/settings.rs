@@ -212,15 +212,6 @@ pub fn reader(config: &Config, isolation: Isolation) -> ClientConfig {
     settings
 }
 
-/// Reads committed records of a whole topic.
-#[must_use]
-pub fn topic_reader(config: &Config) -> ClientConfig {
-    let mut settings = reader(config, Isolation::Committed);
-    // Compaction may move the log's start while the topic is read. The new start is then the right position.
-    settings.set("auto.offset.reset", "earliest");
-    settings
-}
-
 /// Topics, configurations, permissions.
 #[must_use]
 pub fn admin(config: &Config) -> ClientConfig {

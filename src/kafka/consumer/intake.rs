@@ -94,7 +94,7 @@ impl Round<'_> {
                 self.records += 1;
                 self.bytes += incoming.payload_bytes() as u64;
             }
-            Taken::Failed { partition, offset, failure, reason } => {
+            Taken::Failed { partition, offset, failure, reason, .. } => {
                 self.failures.push(FetchFailure { partition, offset, cause: FetchCause::Client(failure), reason });
             }
         }

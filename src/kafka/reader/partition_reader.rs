@@ -1,108 +1,65 @@
-//! Reads one partition of the three topics again, to its true end: the [`PartitionReader`] port.
+//! Reads one partition of the three topics again, to its high watermark: the [`PartitionReader`] port.
 //!
-//! Commit markers reach partitions one by one, so a group's committed offsets can be stable before a state partition's
-//! last stable offset has moved. A read therefore takes its target, the high watermark, from a client that sees
-//! uncommitted records, and reads committed ones until its *position* is there: markers take offsets too, and the
-//! records of aborted transactions are never seen, so the last record says nothing.
-//!
-//! Every wait ends: with the partition's epoch, which is looked at several times a second; when the position stands
-//! still for longer than any transaction may last, which is a hanging transaction; or when the brokers' errors last as
-//! long.
-//!
-//! Architecture invariant: these consumers never join the group; a partition is assigned by hand, and given back.
+//! Every wait ends: with the partition's epoch, which is compared several times a second; if the position does not move
+//! for longer than any transaction may last, which is a hanging transaction; or if the brokers' errors last as long.
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
-use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use crate::engine::commit::transaction::Committed;
 use crate::engine::ownership::Ownership;
 use crate::engine::recovery::driver::{PartitionReader, ReadFailure};
 use crate::engine::recovery::{LogBounds, Topic};
-use crate::kafka::client::batch_queue::{BatchQueue, MAX_TAKEN, QueueFailure, Taken};
+use crate::kafka::client::batch_queue::{Incoming, QueueFailure};
 use crate::kafka::client::errors::ErrorClass;
-use crate::kafka::client::ffi;
 use crate::kafka::client::settings::ReaderClientSettings;
-use crate::kafka::reader::committed::{build, committed, serve};
+use crate::kafka::reader::committed::{committed, serve};
+use crate::kafka::reader::watermark_read::{
+    ReadError, ReadObserver, ReadStop, ReaderClients, Stall, Target, WatermarkRead,
+};
 use crate::ports::Clock;
 use crate::record::{Batch, Epoch, Partition, Position, Record};
 
-/// How often cancellation is looked at while nothing comes.
-const POLL: Duration = Duration::from_millis(50);
+/// Pause before a request is repeated.
+const REQUEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often progress is reported.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
-/// Copied at once before records are handed on: large enough to be quick, small enough for several readers.
+/// Bytes that are copied before they are handed on: large enough to be quick, small enough for several readers.
 const CHUNK_BYTES: u64 = 262_144;
 
-/// What one turn of reading counts for at most, far above what it takes.
-const LONGEST_TURN: Duration = Duration::from_secs(5);
-
-/// How long one question for bounds or committed offsets may block, so that cancellation is seen in between.
-const ASK_SLICE: Duration = Duration::from_secs(1);
-
-/// How long the client may take to forget a partition that was read before.
-const RELEASE_LIMIT: Duration = Duration::from_secs(10);
-
-/// The consumers that read: one pair for each recovery thread, used for one partition after the other.
-pub struct ReaderClients<C: ConsumerContext + 'static> {
-    /// Reads committed records, and asks for committed offsets.
-    committed: Arc<BaseConsumer<C>>,
-    /// Where the records of the partition that is read arrive.
-    records: BatchQueue<C>,
-    /// Knows the high watermarks.
-    uncommitted: BaseConsumer<C>,
-    /// Whose committed offsets are asked for.
-    group: String,
-}
+/// How long one request for bounds or committed offsets may block, so that a cancellation is seen in between.
+const REQUEST_LIMIT: Duration = Duration::from_secs(1);
 
 impl<C: ConsumerContext + Clone + 'static> ReaderClients<C> {
-    /// Builds the pair.
+    /// Builds the clients.
     ///
     /// # Errors
-    /// [`ReadFailure::Kafka`] when the client refuses its configuration.
+    /// [`ReadFailure::Kafka`] if the client library refuses the settings.
     pub fn new(settings: &ReaderClientSettings, context: &C) -> Result<ReaderClients<C>, ReadFailure> {
-        let build = |settings| {
-            build(settings, context.clone())
-                .map_err(|error| ReadFailure::Kafka(format!("a client that reads partitions cannot be built: {error}")))
-        };
-        let committed = Arc::new(build(&settings.committed)?);
-        let records = BatchQueue::new(Arc::clone(&committed));
-        Ok(ReaderClients {
-            committed,
-            records,
-            uncommitted: build(&settings.uncommitted)?,
-            group: settings.group_id.clone(),
-        })
-    }
-
-    /// Lets the clients call back while nothing is read.
-    pub fn serve(&self) {
-        serve(&self.committed);
-        serve(&self.uncommitted);
+        ReaderClients::build(settings, context)
+            .map_err(|error| ReadFailure::Kafka(format!("a client that reads partitions cannot be built: {error}")))
     }
 }
 
-/// The names of the three topics, and how long is too long.
+/// The names of the three topics, and the limit of a read.
 #[derive(Debug, Clone)]
 pub struct ReaderSettings {
-    /// Events.
     pub input: String,
-    /// Snapshots.
     pub state: String,
-    /// DLQ records.
     pub dlq: String,
-    /// A position that stands still for longer, or an error that lasts longer, ends the read. Longer than any
-    /// transaction may last, and than the coordinator takes to notice: its timeout and 15 s.
+    /// Longest time without a change of the position, and longest duration of an error. Longer than any transaction may
+    /// last, including the time that the coordinator takes to end it: the transaction timeout and 15 s.
     pub stall_limit: Duration,
 }
 
 impl ReaderSettings {
-    /// The limit that belongs to a transaction timeout.
     #[must_use]
     pub fn stall_limit_for(transaction_timeout: Duration) -> Duration {
         transaction_timeout + Duration::from_secs(15)
@@ -117,54 +74,63 @@ impl ReaderSettings {
     }
 }
 
-/// What a reader tells about every second, while it goes on or waits.
+/// What a reader reports every second while it reads or waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReportedEnd {
-    /// A read goes on, or stands still.
+pub enum ReaderReport {
     Reading(ReadProgress),
-    /// The group's committed offset is held back by a transaction that is open, since so long.
+    /// An open transaction has held back the group's committed offset for this long.
     OffsetHeldBack(Duration),
 }
 
 /// How far a read is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadProgress {
-    /// Which topic.
     pub topic: Topic,
-    /// Which partition.
     pub partition: Partition,
-    /// Where the reader stands.
     pub position: Position,
-    /// Where it has to get.
     pub until: Position,
-    /// How long the position has stood still: an open transaction, or brokers that do not answer.
+    /// How long the position has not moved: an open transaction, or brokers that do not respond.
     pub stalled: Duration,
 }
 
 /// Reads one partition under one epoch.
 pub struct KafkaPartitionReader<'a, C: ConsumerContext + 'static> {
     clients: &'a mut ReaderClients<C>,
+    owned: OwnedPartition<'a>,
+    report: &'a mut dyn FnMut(ReaderReport),
+}
+
+/// The partition that is read, as long as its epoch is current.
+struct OwnedPartition<'a> {
     settings: &'a ReaderSettings,
     partition: Partition,
     epoch: Epoch,
     ownership: Arc<Ownership>,
     clock: Arc<dyn Clock>,
-    tell: &'a mut dyn FnMut(ReportedEnd),
 }
 
 impl<'a, C: ConsumerContext + 'static> KafkaPartitionReader<'a, C> {
-    /// Borrows the clients until the partition is read. `tell` is called from within the questions and reads.
+    /// Borrows the clients until the partition is read. `report` is called during requests and reads.
     pub fn new(
         clients: &'a mut ReaderClients<C>,
         settings: &'a ReaderSettings,
         (partition, epoch): (Partition, Epoch),
         ownership: Arc<Ownership>,
         clock: Arc<dyn Clock>,
-        tell: &'a mut dyn FnMut(ReportedEnd),
+        report: &'a mut dyn FnMut(ReaderReport),
     ) -> KafkaPartitionReader<'a, C> {
-        KafkaPartitionReader { clients, settings, partition, epoch, ownership, clock, tell }
+        KafkaPartitionReader { clients, owned: OwnedPartition { settings, partition, epoch, ownership, clock }, report }
     }
 
+    /// Whether the group's coordinator returns the committed offset to a client that ignores open transactions. Then one
+    /// of these is why it does not return it to others.
+    fn is_offset_held_back(&self) -> bool {
+        let OwnedPartition { settings, partition, .. } = &self.owned;
+        committed(&self.clients.uncommitted, &settings.input, &[*partition], REQUEST_LIMIT).is_ok()
+    }
+}
+
+impl OwnedPartition<'_> {
     fn check_owned(&self) -> Result<(), ReadFailure> {
         match self.ownership.is_current(self.partition, self.epoch) {
             true => Ok(()),
@@ -172,110 +138,76 @@ impl<'a, C: ConsumerContext + 'static> KafkaPartitionReader<'a, C> {
         }
     }
 
-    /// Asks again until there is an answer, an error that no waiting cures, or the limit passes.
-    fn ask<T>(
+    /// Makes a request. `None`: make it again.
+    ///
+    /// # Errors
+    /// No wait cures the error, or the deadline has passed, or the partition is not owned any more.
+    fn request<C: ConsumerContext + 'static, T>(
         &self,
-        what: &str,
-        question: impl Fn(&ReaderClients<C>) -> Result<T, KafkaError>,
-    ) -> Result<T, ReadFailure> {
-        let deadline = self.clock.now() + self.settings.stall_limit;
-        loop {
-            if let Some(answer) = self.ask_once(what, deadline, &question)? {
-                return Ok(answer);
-            }
-        }
-    }
-
-    /// `None`: ask again.
-    fn ask_once<T>(
-        &self,
+        clients: &ReaderClients<C>,
         what: &str,
         deadline: Instant,
-        question: impl Fn(&ReaderClients<C>) -> Result<T, KafkaError>,
+        request: impl Fn(&ReaderClients<C>) -> Result<T, KafkaError>,
     ) -> Result<Option<T>, ReadFailure> {
         self.check_owned()?;
-        let error = match question(self.clients) {
-            Ok(answer) => return Ok(Some(answer)),
+        let error = match request(clients) {
+            Ok(response) => return Ok(Some(response)),
             Err(error) => error,
         };
-        let partition = self.partition;
-        let failure = failure_of(&error);
+        let OwnedPartition { settings, partition, .. } = self;
+        let failure = QueueFailure::of(ErrorClass::of(&error));
         if failure == QueueFailure::NotAuthorized {
             return Err(ReadFailure::Denied(format!(
-                "{what} of partition {partition} may not be asked for: {error}; allow Read on the group {} and on the topics {}, {} and {}",
-                self.clients.group, self.settings.input, self.settings.state, self.settings.dlq
+                "{what} of partition {partition} may not be fetched: {error}; allow Read on the group {} and on the topics {}, {} and {}",
+                clients.group, settings.input, settings.state, settings.dlq
             )));
         }
         if failure == QueueFailure::Permanent || self.clock.now() >= deadline {
-            return Err(ReadFailure::Kafka(format!("{what} of partition {partition} could not be had: {error}")));
+            return Err(ReadFailure::Kafka(format!("{what} of partition {partition} could not be fetched: {error}")));
         }
-        // Some errors come at once; the poll also serves the client's callbacks.
-        drop(self.clients.uncommitted.poll(POLL));
+        // Some errors come at once. The poll also serves the client's callbacks.
+        drop(clients.uncommitted.poll(REQUEST_PAUSE));
         Ok(None)
     }
 
-    /// Whether the group's coordinator answers whoever does not mind open transactions: then one of these is why it does
-    /// not answer others.
-    fn is_offset_held_back(&self) -> bool {
-        let asked = committed(&self.clients.uncommitted, &self.settings.input, &[self.partition], ASK_SLICE);
-        asked.is_ok()
-    }
-
-    /// Makes the client forget the partition, so that a position can only come from the assignment that follows. The
-    /// client does it on another thread: until then it still tells the position of the read before.
-    fn release(&self, topic: &str) -> Result<(), ReadFailure> {
-        let client = &self.clients.committed;
-        client.unassign().map_err(|error| said(&error))?;
-        let deadline = self.clock.now() + RELEASE_LIMIT;
-        while ffi::position(client, topic, self.partition).is_some() {
-            if self.clock.now() >= deadline {
-                return Err(ReadFailure::Kafka(format!("the client does not give {topic}/{} back", self.partition)));
+    fn bounds<C: ConsumerContext + 'static>(
+        &self,
+        clients: &ReaderClients<C>,
+        topic: Topic,
+    ) -> Result<LogBounds, ReadFailure> {
+        let name = self.settings.name(topic);
+        let deadline = self.clock.now() + self.settings.stall_limit;
+        let watermarks = |clients: &ReaderClients<C>| {
+            serve(&clients.uncommitted);
+            clients.uncommitted.fetch_watermarks(name, self.partition.0, REQUEST_LIMIT)
+        };
+        loop {
+            if let Some((low, high)) = self.request(clients, "the bounds", deadline, watermarks)? {
+                return Ok(LogBounds { low: Position(low), high: Position(high) });
             }
-            drop(client.poll(Duration::from_millis(1)));
         }
-        Ok(())
-    }
-
-    /// Tells the client where the topic's partitions are. By itself it asks for a topic that it does not know only once
-    /// a second: a recovery of three topics would take three seconds, however little there is to read.
-    fn introduce(&self, topic: &str) -> Result<(), ReadFailure> {
-        self.ask("the leader", |clients| clients.committed.fetch_metadata(Some(topic), ASK_SLICE).map(drop))
-    }
-
-    fn assign(&self, topic: &str, from: Position) -> Result<(), ReadFailure> {
-        self.release(topic)?;
-        self.introduce(topic)?;
-        let mut list = TopicPartitionList::with_capacity(1);
-        list.add_partition_offset(topic, self.partition.0, KafkaOffset::Offset(from.0))
-            .map_err(|error| said(&error))?;
-        self.clients.records.forward(topic, self.partition);
-        self.clients.committed.assign(&list).map_err(|error| said(&error))
     }
 }
 
 impl<C: ConsumerContext + 'static> PartitionReader for KafkaPartitionReader<'_, C> {
     fn committed(&mut self) -> Result<Option<Committed>, ReadFailure> {
-        let (partition, began) = (self.partition, self.clock.now());
-        let deadline = began + self.settings.stall_limit;
-        let question =
-            |clients: &ReaderClients<C>| committed(&clients.committed, &self.settings.input, &[partition], ASK_SLICE);
+        let (settings, partition, began) = (self.owned.settings, self.owned.partition, self.owned.clock.now());
+        let deadline = began + settings.stall_limit;
+        let fetch =
+            |clients: &ReaderClients<C>| committed(&clients.committed, &settings.input, &[partition], REQUEST_LIMIT);
         loop {
-            if let Some(told) = self.ask_once("the committed offset", deadline, question)? {
-                return Ok(told.into_iter().next().and_then(|(_, committed)| committed));
+            if let Some(fetched) = self.owned.request(self.clients, "the committed offset", deadline, fetch)? {
+                return Ok(fetched.into_iter().next().and_then(|(_, committed)| committed));
             }
             if self.is_offset_held_back() {
-                (self.tell)(ReportedEnd::OffsetHeldBack(self.clock.now().saturating_duration_since(began)));
+                let held_back = self.owned.clock.now().saturating_duration_since(began);
+                (self.report)(ReaderReport::OffsetHeldBack(held_back));
             }
         }
     }
 
     fn bounds(&mut self, topic: Topic) -> Result<LogBounds, ReadFailure> {
-        let name = self.settings.name(topic);
-        let (low, high) = self.ask("the bounds", |clients| {
-            serve(&clients.uncommitted);
-            clients.uncommitted.fetch_watermarks(name, self.partition.0, ASK_SLICE)
-        })?;
-        Ok(LogBounds { low: Position(low), high: Position(high) })
+        self.owned.bounds(self.clients, topic)
     }
 
     fn read(
@@ -285,158 +217,108 @@ impl<C: ConsumerContext + 'static> PartitionReader for KafkaPartitionReader<'_, 
         until: Position,
         take: &mut dyn FnMut(&Record<'_>),
     ) -> Result<(), ReadFailure> {
-        let bounds = self.bounds(topic)?;
-        // Behind the end there is nothing to wait for.
+        let KafkaPartitionReader { clients, owned, report } = self;
+        let bounds = owned.bounds(clients, topic)?;
+        // At the end of the log there is nothing to wait for.
         let until = until.min(bounds.high);
         let from = from.max(bounds.low);
         if from >= until {
             return Ok(());
         }
-        let name = self.settings.name(topic).to_owned();
-        self.assign(&name, from)?;
-        let result = self.read_assigned(topic, &name, from, until, take);
-        // Stops the fetching; the next read waits until it has.
-        self.clients.committed.unassign().map_err(|error| said(&error))?;
-        result
+        let name = owned.settings.name(topic);
+        let read = WatermarkRead {
+            topic: name,
+            targets: BTreeMap::from([(owned.partition, Target { position: from, until })]),
+            stall_limit: owned.settings.stall_limit,
+            clock: &*owned.clock,
+        };
+        let chunk = Batch::new(owned.partition, owned.epoch, from);
+        let mut observer = RecoveryRead { topic, owned, reported: owned.clock.now(), report: *report, chunk, take };
+        read.run(clients, &mut observer).map_err(|stop| match stop {
+            ReadStop::Observer(failure) => failure,
+            ReadStop::Client(reason) => ReadFailure::Kafka(reason),
+            ReadStop::Stalled(stall) => stalled(topic, name, stall),
+        })
     }
 }
 
-impl<C: ConsumerContext + 'static> KafkaPartitionReader<'_, C> {
-    fn read_assigned(
+/// Copies records in chunks before they are handed on: a record that the client holds pins its whole fetch buffer.
+struct RecoveryRead<'a> {
+    topic: Topic,
+    owned: &'a OwnedPartition<'a>,
+    reported: Instant,
+    report: &'a mut dyn FnMut(ReaderReport),
+    chunk: Batch,
+    take: &'a mut dyn FnMut(&Record<'_>),
+}
+
+impl RecoveryRead<'_> {
+    fn hand_on(&mut self) {
+        for record in self.chunk.iter() {
+            (self.take)(&record);
+        }
+        self.chunk.clear();
+    }
+}
+
+impl<C: ConsumerContext + 'static> ReadObserver<C> for RecoveryRead<'_> {
+    type Failure = ReadFailure;
+
+    fn record(&mut self, _: Partition, record: &Incoming<'_>) -> ControlFlow<()> {
+        record.copy_into(&mut self.chunk);
+        if self.chunk.held_bytes() >= CHUNK_BYTES {
+            self.hand_on();
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn turn(
         &mut self,
-        topic: Topic,
-        name: &str,
-        from: Position,
-        until: Position,
-        take: &mut dyn FnMut(&Record<'_>),
+        targets: &BTreeMap<Partition, Target>,
+        stalled: Duration,
+        now: Instant,
     ) -> Result<(), ReadFailure> {
-        let mut stall = StallTimer { position: from, since: self.clock.now(), error: None };
-        let mut reported = stall.since;
-        let mut looked = stall.since;
-        let mut chunk = Batch::new(self.partition, self.epoch, from);
-        while stall.position < until {
-            self.check_owned()?;
-            let failed = self.take_what_is_there(&mut chunk, until, take);
-            let now = self.clock.now();
-            stall.excuse(now.saturating_duration_since(looked));
-            looked = now;
-            let position = ffi::position(&self.clients.committed, name, self.partition).unwrap_or(stall.position);
-            stall.observe(position.max(chunk.next()), now);
-            match failed {
-                None => {}
-                Some((QueueFailure::OutOfRange, reason)) => {
-                    // Retention has cut the log above the reader: what is gone was old, and the rest goes on.
-                    let low = self.bounds(topic)?.low;
-                    if low <= stall.position {
-                        return Err(ReadFailure::Kafka(format!("{name}/{} cannot be read: {reason}", self.partition)));
-                    }
-                    stall.observe(low, now);
-                    if low < until {
-                        self.assign(name, low)?;
-                    }
-                }
-                Some((QueueFailure::NotAuthorized, reason)) => {
-                    return Err(ReadFailure::Denied(format!(
-                        "{name} may not be read: {reason}; allow Read on topic {name}"
-                    )));
-                }
-                Some((QueueFailure::Permanent, reason)) => return Err(ReadFailure::Kafka(reason)),
-                Some((QueueFailure::TooLarge | QueueFailure::Transient, reason)) => stall.error = Some(reason),
-            }
-            let stalled = now.saturating_duration_since(stall.since);
-            if stalled >= self.settings.stall_limit && stall.position < until {
-                return Err(self.stalled(topic, &stall, until, stalled));
-            }
-            if now.saturating_duration_since(reported) >= REPORT_EVERY {
-                reported = now;
-                let (partition, position) = (self.partition, stall.position);
-                (self.tell)(ReportedEnd::Reading(ReadProgress { topic, partition, position, until, stalled }));
+        self.hand_on();
+        self.owned.check_owned()?;
+        if now.saturating_duration_since(self.reported) >= REPORT_EVERY {
+            self.reported = now;
+            let (topic, partition) = (self.topic, self.owned.partition);
+            if let Some(Target { position, until }) = targets.get(&partition).copied() {
+                (self.report)(ReaderReport::Reading(ReadProgress { topic, partition, position, until, stalled }));
             }
         }
         Ok(())
     }
 
-    /// Hands on what has arrived, chunk by chunk, less the records at or behind `until`, and waits for a moment where
-    /// nothing has. Says what keeps the client from reading on.
-    fn take_what_is_there(
-        &mut self,
-        chunk: &mut Batch,
-        until: Position,
-        take: &mut dyn FnMut(&Record<'_>),
-    ) -> Option<(QueueFailure, String)> {
-        let ReaderClients { committed, records, .. } = &mut *self.clients;
-        // What is of no partition arrives here, the callbacks too.
-        if let Some(Err(error)) = committed.poll(Duration::ZERO) {
-            return Some((failure_of(&error), error.to_string()));
-        }
-        let mut failed = None;
-        let mut visit = |taken: Taken<'_>| match taken {
-            Taken::Record(_, record) if record.offset().is_before(until) => {
-                record.copy_into(chunk);
-                if chunk.held_bytes() >= CHUNK_BYTES {
-                    hand_on(chunk, take);
-                }
-            }
-            Taken::Record(..) => chunk.advance_to(until),
-            Taken::Failed { failure, reason, .. } => failed = Some((failure, reason)),
-        };
-        if records.wait(POLL, &mut visit) > 0 {
-            records.drain(MAX_TAKEN, &mut visit);
-        }
-        hand_on(chunk, take);
-        failed
-    }
-
-    fn stalled(&self, topic: Topic, stall: &StallTimer, until: Position, stalled: Duration) -> ReadFailure {
-        match &stall.error {
-            Some(error) => ReadFailure::Kafka(format!(
-                "{}/{} could not be read for {} ms: {error}",
-                self.settings.name(topic),
-                self.partition,
-                stalled.as_millis()
-            )),
-            None => ReadFailure::Hanging {
-                topic,
-                partition: self.partition,
-                position: stall.position,
-                until,
-                stalled_ms: u64::try_from(stalled.as_millis()).unwrap_or(u64::MAX),
-            },
-        }
-    }
-}
-
-fn hand_on(chunk: &mut Batch, take: &mut dyn FnMut(&Record<'_>)) {
-    for record in chunk.iter() {
-        take(&record);
-    }
-    chunk.clear();
-}
-
-/// Where the reader stands, since when, and the last error since then.
-struct StallTimer {
-    position: Position,
-    since: Instant,
-    error: Option<String>,
-}
-
-impl StallTimer {
-    fn observe(&mut self, position: Position, now: Instant) {
-        if position > self.position {
-            *self = StallTimer { position, since: now, error: None };
+    fn client_failed(&mut self, error: &ReadError) -> Result<(), ReadFailure> {
+        let name = self.owned.settings.name(self.topic);
+        match QueueFailure::of(error.class) {
+            QueueFailure::NotAuthorized => Err(ReadFailure::Denied(format!(
+                "{name} may not be read: {}; allow Read on topic {name}",
+                error.reason
+            ))),
+            QueueFailure::Permanent => Err(ReadFailure::Kafka(error.reason.clone())),
+            QueueFailure::OutOfRange | QueueFailure::TooLarge | QueueFailure::Transient => Ok(()),
         }
     }
 
-    /// Time in which this process stood still says nothing about the transaction that is waited for.
-    fn excuse(&mut self, turn: Duration) {
-        self.since += turn.saturating_sub(LONGEST_TURN);
+    fn log_start(&mut self, clients: &ReaderClients<C>, _: Partition) -> Result<Position, ReadFailure> {
+        Ok(self.owned.bounds(clients, self.topic)?.low)
     }
 }
 
-fn failure_of(error: &KafkaError) -> QueueFailure {
-    QueueFailure::of(ErrorClass::of(error))
-}
-
-fn said(error: &KafkaError) -> ReadFailure {
-    ReadFailure::Kafka(error.to_string())
+fn stalled(topic: Topic, name: &str, stall: Stall) -> ReadFailure {
+    let Stall { partition, target: Target { position, until }, stalled, error } = stall;
+    match error {
+        Some(error) => {
+            ReadFailure::Kafka(format!("{name}/{partition} could not be read for {} ms: {error}", stalled.as_millis()))
+        }
+        None => ReadFailure::Hanging {
+            topic,
+            partition,
+            position,
+            until,
+            stalled_ms: u64::try_from(stalled.as_millis()).unwrap_or(u64::MAX),
+        },
+    }
 }

@@ -39,7 +39,7 @@ pub fn read(
     clock: &dyn Clock,
     progress: impl FnMut(TopicProgress),
 ) -> Result<ReplayReceipts, ReplayFailure> {
-    match TopicReader::open_if_there(config, &topic_of(&config.kafka.dlq_topic), scope, limit, clock)? {
+    match TopicReader::open_if_exists(config, &topic_of(&config.kafka.dlq_topic), scope, limit, clock)? {
         Some(reader) => read_from(reader, config, progress),
         None => Ok(ReplayReceipts::default()),
     }

@@ -1,0 +1,317 @@
+//! Owns the loop that reads partitions of a topic to their high watermarks, committed records only: for recovery
+//! ([`partition_reader`](super::partition_reader)) and for the commands ([`topic_reader`](super::topic_reader)).
+//!
+//! a) **The target is the high watermark,** from a client that sees uncommitted records. Commit markers reach partitions
+//!    one by one, so a group's committed offsets can be stable before the last stable offset of a state partition has
+//!    moved. A read that ended there would miss committed records. An open transaction makes the read wait instead.
+//! b) **The position ends the read, not the last record.** Markers take offsets too, and the records of aborted
+//!    transactions are never returned.
+//! c) **A position comes from this read.** The client forgets the partitions of the read before on another thread, and
+//!    returns their positions until then. So a read waits until they are forgotten.
+//! d) **Every wait ends:** if no position moves within the stall limit, or when the observer ends it. The observer is
+//!    called several times a second.
+//!
+//! Architecture invariant: these clients never join a group and commit nothing. Partitions are assigned by hand, and
+//! unassigned at the end.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+
+use crate::kafka::client::batch_queue::{BatchQueue, Incoming, MAX_TAKEN, Taken};
+use crate::kafka::client::errors::ErrorClass;
+use crate::kafka::client::ffi;
+use crate::kafka::client::settings::ReaderClientSettings;
+use crate::kafka::reader::committed::{build, serve};
+use crate::ports::Clock;
+use crate::record::{Partition, Position};
+
+/// Longest wait for records in one turn of the loop.
+const POLL: Duration = Duration::from_millis(50);
+
+/// A turn counts for at most this long as standing still, far above what a turn takes. Time in which this process did not
+/// run proves nothing about the transaction that the read waits for.
+const LONGEST_TURN: Duration = Duration::from_secs(5);
+
+/// Longest wait for the metadata of the topic.
+const METADATA_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long the client may take to forget the partitions of the read before.
+const RELEASE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The two clients of a reader, used for one read after the other.
+pub struct ReaderClients<C: ConsumerContext + 'static> {
+    /// Reads committed records, and fetches committed offsets.
+    pub(super) committed: Arc<BaseConsumer<C>>,
+    /// The records of the partitions that are read.
+    records: BatchQueue<C>,
+    /// Fetches the high watermarks.
+    pub(super) uncommitted: BaseConsumer<C>,
+    /// The group whose committed offsets are fetched.
+    pub(super) group: String,
+}
+
+impl<C: ConsumerContext + Clone + 'static> ReaderClients<C> {
+    pub(super) fn build(settings: &ReaderClientSettings, context: &C) -> Result<ReaderClients<C>, KafkaError> {
+        let committed = Arc::new(build(&settings.committed, context.clone())?);
+        Ok(ReaderClients {
+            records: BatchQueue::new(Arc::clone(&committed)),
+            committed,
+            uncommitted: build(&settings.uncommitted, context.clone())?,
+            group: settings.group_id.clone(),
+        })
+    }
+
+    /// Serves the clients' callbacks while nothing is read.
+    pub fn serve(&self) {
+        serve(&self.committed);
+        serve(&self.uncommitted);
+    }
+}
+
+/// How far a partition is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target {
+    pub(super) position: Position,
+    pub(super) until: Position,
+}
+
+/// What is read.
+pub(super) struct WatermarkRead<'a> {
+    pub(super) topic: &'a str,
+    pub(super) targets: BTreeMap<Partition, Target>,
+    /// Longest time without a change of any position.
+    pub(super) stall_limit: Duration,
+    pub(super) clock: &'a dyn Clock,
+}
+
+/// What a caller does while its partitions are read.
+pub(super) trait ReadObserver<C: ConsumerContext + 'static> {
+    type Failure;
+
+    /// Takes a record below the target of its partition. `Break` ends the read.
+    fn record(&mut self, partition: Partition, record: &Incoming<'_>) -> ControlFlow<()>;
+
+    /// Called after each turn of the loop. No position has moved for `stalled`.
+    ///
+    /// # Errors
+    /// Ends the read.
+    fn turn(
+        &mut self,
+        targets: &BTreeMap<Partition, Target>,
+        stalled: Duration,
+        now: Instant,
+    ) -> Result<(), Self::Failure>;
+
+    /// Decides about an error of the client, which continues by itself if it can.
+    ///
+    /// # Errors
+    /// Ends the read. Otherwise the error is named if the read stalls.
+    fn client_failed(&mut self, error: &ReadError) -> Result<(), Self::Failure>;
+
+    /// Fetches the first position of the log, after the client has reported that the position is not within the log.
+    ///
+    /// # Errors
+    /// Ends the read.
+    fn log_start(&mut self, clients: &ReaderClients<C>, partition: Partition) -> Result<Position, Self::Failure>;
+}
+
+/// An error of the client during a read.
+pub(super) struct ReadError {
+    /// `None` if the error is about no partition.
+    partition: Option<Partition>,
+    pub(super) class: ErrorClass,
+    pub(super) reason: String,
+}
+
+/// Why a read ended before its targets.
+pub(super) enum ReadStop<F> {
+    Observer(F),
+    /// The client cannot read.
+    Client(String),
+    Stalled(Stall),
+}
+
+impl<F> From<F> for ReadStop<F> {
+    fn from(failure: F) -> ReadStop<F> {
+        ReadStop::Observer(failure)
+    }
+}
+
+/// No position has moved within the limit.
+pub(super) struct Stall {
+    /// The first partition below its target.
+    pub(super) partition: Partition,
+    pub(super) target: Target,
+    pub(super) stalled: Duration,
+    /// The last error since a position moved. Without one, an open transaction holds the position.
+    pub(super) error: Option<String>,
+}
+
+impl WatermarkRead<'_> {
+    /// Reads until every position is at its target, or until the observer ends the read.
+    pub(super) fn run<C: ConsumerContext + 'static, O: ReadObserver<C>>(
+        mut self,
+        clients: &mut ReaderClients<C>,
+        observer: &mut O,
+    ) -> Result<(), ReadStop<O::Failure>> {
+        self.assign(clients).map_err(ReadStop::Client)?;
+        let result = self.read_assigned(clients, observer);
+        // Stops the fetching. The next read waits until the partitions are forgotten.
+        clients.committed.unassign().map_err(|error| ReadStop::Client(error.to_string()))?;
+        result
+    }
+
+    fn read_assigned<C: ConsumerContext + 'static, O: ReadObserver<C>>(
+        &mut self,
+        clients: &mut ReaderClients<C>,
+        observer: &mut O,
+    ) -> Result<(), ReadStop<O::Failure>> {
+        let mut stall = StallTimer { since: self.clock.now(), error: None };
+        let mut last_turn = stall.since;
+        while self.targets.values().any(Target::is_behind) {
+            let before: i64 = self.targets.values().map(|target| target.position.0).sum();
+            let (stopped, error) = self.take_available(clients, observer);
+            if stopped.is_break() {
+                return Ok(());
+            }
+            let now = self.clock.now();
+            stall.excuse(now.saturating_duration_since(last_turn));
+            last_turn = now;
+            for (partition, target) in &mut self.targets {
+                if let Some(position) = ffi::position(&clients.committed, self.topic, *partition) {
+                    target.advance(position);
+                }
+            }
+            if let Some(error) = error {
+                match (error.class, error.partition) {
+                    (ErrorClass::OffsetOutOfRange, Some(partition)) => {
+                        self.restart(clients, observer, partition, &error.reason)?;
+                    }
+                    (_, _) => {
+                        observer.client_failed(&error)?;
+                        stall.error = Some(error.reason);
+                    }
+                }
+            }
+            if self.targets.values().map(|target| target.position.0).sum::<i64>() > before {
+                stall = StallTimer { since: now, error: None };
+            }
+            let stalled = now.saturating_duration_since(stall.since);
+            if stalled >= self.stall_limit
+                && let Some((partition, target)) = self.targets.iter().find(|(_, target)| target.is_behind())
+            {
+                let (partition, target) = (*partition, *target);
+                return Err(ReadStop::Stalled(Stall { partition, target, stalled, error: stall.error }));
+            }
+            observer.turn(&self.targets, stalled, now)?;
+        }
+        Ok(())
+    }
+
+    /// Hands the records that have arrived to the observer. Waits up to [`POLL`] if none have.
+    fn take_available<C: ConsumerContext + 'static, O: ReadObserver<C>>(
+        &mut self,
+        clients: &mut ReaderClients<C>,
+        observer: &mut O,
+    ) -> (ControlFlow<()>, Option<ReadError>) {
+        // Errors about no partition arrive here, and the callbacks are served.
+        if let Some(Err(error)) = clients.committed.poll(Duration::ZERO) {
+            let error = ReadError { partition: None, class: ErrorClass::of(&error), reason: error.to_string() };
+            return (ControlFlow::Continue(()), Some(error));
+        }
+        let (mut stopped, mut failed) = (ControlFlow::Continue(()), None);
+        let mut visit = |taken: Taken<'_>| match taken {
+            Taken::Record(partition, record) => {
+                let Some(target) = self.targets.get_mut(&partition) else { return };
+                // Records that were appended after the watermark was fetched are left out.
+                if stopped.is_continue() && record.offset().is_before(target.until) {
+                    stopped = observer.record(partition, &record);
+                }
+                target.advance(record.offset().next());
+            }
+            Taken::Failed { partition, class, reason, .. } => {
+                failed = Some(ReadError { partition: Some(partition), class, reason });
+            }
+        };
+        if clients.records.wait(POLL, &mut visit) > 0 {
+            clients.records.drain(MAX_TAKEN, &mut visit);
+        }
+        (stopped, failed)
+    }
+
+    /// Continues at the start of the log: retention or compaction has cut the log above the position. The records in
+    /// between are gone, and the rest is read.
+    fn restart<C: ConsumerContext + 'static, O: ReadObserver<C>>(
+        &mut self,
+        clients: &mut ReaderClients<C>,
+        observer: &mut O,
+        partition: Partition,
+        reason: &str,
+    ) -> Result<(), ReadStop<O::Failure>> {
+        let low = observer.log_start(clients, partition)?;
+        match self.targets.get_mut(&partition) {
+            Some(target) if target.position < low => target.advance(low),
+            _ => return Err(ReadStop::Client(format!("{}/{partition} cannot be read: {reason}", self.topic))),
+        }
+        self.assign(clients).map_err(ReadStop::Client)
+    }
+
+    /// Assigns every partition that is below its target.
+    fn assign<C: ConsumerContext + 'static>(&self, clients: &ReaderClients<C>) -> Result<(), String> {
+        self.release(clients)?;
+        // By itself the client requests the metadata of a topic that it does not know only once a second: a recovery of
+        // three topics would take three seconds, however little there is to read. If this request fails, the client's own
+        // follows.
+        drop(clients.committed.fetch_metadata(Some(self.topic), METADATA_LIMIT));
+        let mut list = TopicPartitionList::with_capacity(self.targets.len());
+        for (partition, target) in self.targets.iter().filter(|(_, target)| target.is_behind()) {
+            list.add_partition_offset(self.topic, partition.0, KafkaOffset::Offset(target.position.0))
+                .map_err(|error| error.to_string())?;
+            clients.records.forward(self.topic, *partition);
+        }
+        clients.committed.assign(&list).map_err(|error| error.to_string())
+    }
+
+    /// c) Waits until the client has forgotten the partitions.
+    fn release<C: ConsumerContext + 'static>(&self, clients: &ReaderClients<C>) -> Result<(), String> {
+        let client = &clients.committed;
+        client.unassign().map_err(|error| error.to_string())?;
+        let deadline = self.clock.now() + RELEASE_LIMIT;
+        let is_held = |partition: &&Partition| ffi::position(client, self.topic, **partition).is_some();
+        while let Some(partition) = self.targets.keys().find(is_held) {
+            if self.clock.now() >= deadline {
+                return Err(format!("the client does not release {}/{partition}", self.topic));
+            }
+            drop(client.poll(Duration::from_millis(1)));
+        }
+        Ok(())
+    }
+}
+
+impl Target {
+    fn advance(&mut self, position: Position) {
+        self.position = self.position.max(position.min(self.until));
+    }
+
+    fn is_behind(&self) -> bool {
+        self.position < self.until
+    }
+}
+
+/// Since when no position has moved, and the last error since then.
+struct StallTimer {
+    since: Instant,
+    error: Option<String>,
+}
+
+impl StallTimer {
+    fn excuse(&mut self, turn: Duration) {
+        self.since += turn.saturating_sub(LONGEST_TURN);
+    }
+}
