@@ -1,7 +1,7 @@
-//! The batches of one partition under one epoch: which are open, and which are done in order.
+//! The open batches of one partition under one epoch, and the batches that are complete in order.
 //!
-//! Batches are opened in the order of their offsets and completed in any order, because entities work in parallel.
-//! Only the prefix that is complete without a gap may be committed.
+//! Batches are opened in the order of their offsets and completed in any order, because entities work in parallel. Only
+//! the complete batches before the first incomplete one may be committed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,44 +14,37 @@ use crate::record::{Batch, Offset, Position};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(pub u64);
 
-/// A batch under way, and the bytes it holds until it is committed or dropped.
+/// A batch that is being processed.
 #[derive(Debug)]
 pub struct OpenBatch {
-    /// Its name.
     pub id: BatchId,
-    /// Its records.
     pub batch: Arc<Batch>,
-    /// Its share of the in-flight budget.
+    /// The bytes of the batch in the in-flight budget, until it is committed or dropped.
     pub lease: Lease,
-    /// Dropped with the batch: whoever counts batches sees to it.
+    /// Dropped with the batch, for the code that counts batches.
     pub guard: Option<Box<dyn std::any::Any + Send>>,
 }
 
 /// A batch whose records all have an outcome.
 #[derive(Debug)]
 pub struct DoneBatch {
-    /// The batch.
     pub open: OpenBatch,
-    /// The outcomes.
     pub outcomes: Outcomes,
 }
 
-/// Positions of one epoch fell: a bug, or a broker that breaks its word.
+/// Positions fell within one epoch: a bug, or a broker that breaks its guarantee.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("offsets of partition {partition} fell from position {before} to {after} within one assignment")]
 pub struct OrderBroken {
-    /// The partition.
     pub partition: i32,
-    /// Where reading stood.
     pub before: Position,
-    /// Where it went.
     pub after: Position,
 }
 
 /// The batches of one partition in the order of their offsets.
 #[derive(Debug)]
 pub struct OpenBatches {
-    /// Behind the last batch that was opened.
+    /// The position behind the last batch that was opened.
     read_to: Position,
     queue: VecDeque<OpenEntry>,
 }
@@ -63,7 +56,7 @@ struct OpenEntry {
 }
 
 impl OpenBatches {
-    /// These batches, without records and all at the same position, are done already; reading starts there.
+    /// Starts with complete batches that have no records, all at the position `start`. Reading begins there.
     #[must_use]
     pub fn starting_with(start: Position, done: Vec<DoneBatch>) -> OpenBatches {
         let queue = done.into_iter().map(|DoneBatch { open, outcomes }| OpenEntry { open, outcomes: Some(outcomes) });
@@ -73,7 +66,7 @@ impl OpenBatches {
     /// Opens the next batch.
     ///
     /// # Errors
-    /// When it does not stand behind the last one.
+    /// The batch begins before the end of the last one.
     pub fn open(&mut self, open: OpenBatch) -> Result<(), OrderBroken> {
         let batch = &open.batch;
         let first = if batch.is_empty() { batch.next() } else { Position(batch.record(0).offset.0) };
@@ -86,7 +79,7 @@ impl OpenBatches {
         Ok(())
     }
 
-    /// Notes the outcomes of a batch. Gives them back where no such batch is open, or it is complete already.
+    /// Completes a batch. Returns the outcomes if no such batch is open, or if it is complete already.
     pub fn complete(&mut self, id: BatchId, mut outcomes: Outcomes) -> Option<Outcomes> {
         let Ok(index) = self.queue.binary_search_by_key(&id, |entry| entry.open.id) else {
             return Some(outcomes);
@@ -124,46 +117,45 @@ impl OpenBatches {
         self.queue.front().is_some_and(|entry| entry.outcomes.is_some())
     }
 
-    /// Drops all that is not part of the complete prefix. Returns how many records that were.
+    /// Drops every batch from the first incomplete one on. Returns the number of their records.
     pub fn drop_unfinished(&mut self) -> u64 {
         let done = self.queue.iter().take_while(|entry| entry.outcomes.is_some()).count();
         self.queue.drain(done..).map(|entry| entry.open.batch.len() as u64).sum()
     }
 
-    /// How many records are open or done but not taken.
+    /// The number of records in batches that were not taken.
     #[must_use]
     pub fn records(&self) -> u64 {
         self.queue.iter().map(|entry| entry.open.batch.len() as u64).sum()
     }
 
-    /// How many batches are open or done but not taken.
+    /// The number of batches that were not taken.
     #[must_use]
     pub fn batches(&self) -> u64 {
         self.queue.len() as u64
     }
 
-    /// The oldest record that has no outcome yet or is not taken: where the head of the line stands.
+    /// The oldest record in a batch that was not taken.
     #[must_use]
-    pub fn oldest(&self) -> Option<Head> {
+    pub fn head(&self) -> Option<Head> {
         let entry = self.queue.iter().find(|entry| !entry.open.batch.is_empty())?;
         let record = entry.open.batch.record(0);
         Some(Head { offset: record.offset, timestamp_ms: record.timestamp_ms, decided: entry.outcomes.is_some() })
     }
 }
 
-/// What of one partition is read and not committed.
+/// The work of one partition that is read and not committed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OpenWork {
-    /// Batches, those without records included: a position, or what a recovery has to publish.
+    /// Batches, including those without records: a position, or what a recovery publishes.
     pub batches: u64,
-    /// Records.
     pub records: u64,
-    /// The oldest record; `None` where no batch has any.
+    /// The oldest record; `None` if no batch has any.
     pub head: Option<Head>,
 }
 
 impl OpenWork {
-    /// Whether all of the oldest batch is decided, so that it only waits for a transaction.
+    /// Whether the oldest batch has all outcomes and only waits for a transaction.
     #[must_use]
     pub fn is_decided(&self) -> bool {
         self.head.is_none_or(|head| head.decided)
@@ -173,9 +165,8 @@ impl OpenWork {
 /// The oldest record of a partition that is not in a transaction yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// Its offset.
     pub offset: Offset,
-    /// Its timestamp, milliseconds since 1970.
+    /// Milliseconds since 1970.
     pub timestamp_ms: Option<i64>,
     /// Whether its batch has all outcomes and only waits for a transaction.
     pub decided: bool,

@@ -1,9 +1,9 @@
-//! Bytes held, against a bound. Whoever holds bytes has a [`Lease`]; dropping it gives them back.
+//! A bound on bytes in memory. Each holder of bytes has a [`Lease`], which returns them when it is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A bound in bytes, shared by all who hold some of them.
+/// A bound in bytes, shared by all leases.
 #[derive(Debug)]
 pub struct Budget {
     limit_bytes: u64,
@@ -11,40 +11,38 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Nothing is held.
     #[must_use]
     pub fn new(limit_bytes: u64) -> Arc<Budget> {
         Arc::new(Budget { limit_bytes, held_bytes: AtomicU64::new(0) })
     }
 
-    /// Holds `bytes` without asking whether there is room: for what is already in memory. Intake stops above the
-    /// bound, so it is exceeded by one batch at most.
+    /// Leases `bytes` that are in memory already, also above the limit. Reading pauses above the limit, so one batch at
+    /// most exceeds it.
     #[must_use]
     pub fn hold(self: &Arc<Budget>, bytes: u64) -> Lease {
         self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
         Lease { budget: Arc::clone(self), bytes }
     }
 
-    /// What is held at this moment.
+    /// The bytes of all leases.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         self.held_bytes.load(Ordering::Relaxed)
     }
 
-    /// The bound.
     #[must_use]
     pub fn limit_bytes(&self) -> u64 {
         self.limit_bytes
     }
 
-    /// Whether more is welcome.
+    /// Whether the held bytes are below the limit.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.held_bytes() < self.limit_bytes
     }
 }
 
-/// Bytes held; given back when dropped.
+/// Bytes of a budget, returned on drop.
 #[derive(Debug)]
 pub struct Lease {
     budget: Arc<Budget>,
@@ -52,26 +50,24 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// What this lease holds.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The budget that this lease is of.
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    /// Holds `bytes` more, or gives some back.
+    /// Changes the lease to `bytes`.
     pub fn set(&mut self, bytes: u64) {
         self.budget.held_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.budget.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
         self.bytes = bytes;
     }
 
-    /// Whether the budget as a whole is within its bound.
+    /// Whether all leases together are within the limit.
     #[must_use]
     pub fn fits(&self) -> bool {
         self.budget.held_bytes() <= self.budget.limit_bytes

@@ -1,19 +1,24 @@
-//! Group commit, self-clocked: when a transaction is due, what it carries, and what its end means.
+//! Group commit: decides when a transaction is due, what it carries, and what its end means.
 //!
-//! Batches whose outcomes are complete, in order, wait for the running transaction to end and for a short rest behind it;
-//! then all that waits goes into the next one, and of each key only the newest snapshot. A transaction is opened only when
-//! its content is ready. Three facts hold, lettered in the assertions:
+//! A batch is committed when all of its records have an outcome and every earlier batch of the partition is committed or
+//! in the same transaction. Complete batches wait for the transaction in flight to end, and then for a short linger. The
+//! next transaction takes all that waits, up to a limit in bytes; of an output that is coalesced by key it carries only
+//! the newest record of each key. A transaction begins only when its content is ready.
 //!
-//! * a) at most one transaction is under way, and none while a new producer is being built;
-//! * b) a batch is committed once: it leaves its queue for the in_flight, and the in_flight only when the end is clear;
-//! * c) only queues of the present epoch are sent. A queue ends with its epoch, and what was in the in_flight goes with it.
+//! Three facts hold, lettered in the assertions:
 //!
-//! An abort is not a rollback: the same in_flight is sent again, less the queues that ended. After an end without a clear
-//! answer a fresh producer fences all that may still be under way, and the group's committed positions then tell, by
-//! position and metadata, whether the in_flight took effect.
+//! * a) at most one transaction is in flight, and none while the producer is reset;
+//! * b) a batch is committed once: it leaves its queue for the transaction in flight, and leaves that only when the end is
+//!   clear;
+//! * c) only queues of the current epoch are sent. A queue ends with its epoch, and so does its part of the transaction in
+//!   flight.
 //!
-//! Here is what comes in and goes out, the state, and when something is sent; `load` chooses what goes into a transaction,
-//! and `answers` says what its end means.
+//! An abort is not a rollback: the same content is sent again, except for the queues that have ended. After an end that is
+//! in doubt, a new producer fences every request that may still be on its way. Then the group's committed positions and
+//! their metadata show whether the transaction took effect.
+//!
+//! This file has the inputs, the commands, the state, and the decision when to send. `content` chooses what a transaction
+//! carries, and `outcomes` handles its end.
 
 mod content;
 mod outcomes;
@@ -30,109 +35,92 @@ use crate::engine::commit::transaction::{
 use crate::engine::outcome::{Degradation, Outcomes, PerOutput, RecordId};
 use crate::record::{Epoch, Offset, Partition, Position};
 
-/// Attempts of content that the broker refuses, before the process ends.
+/// Attempts with content that the broker refuses, before the process ends.
 pub const REFUSALS_ALLOWED: u32 = 3;
-/// Transactions that the coordinator timed out within a minute, before the process ends.
+/// Transactions that the coordinator times out within a minute, before the process ends.
 pub const TIMED_OUT_FENCINGS_PER_MINUTE: usize = 3;
-/// Refusals in a row by a group that does not know this member, before a process that stops drops its work. While a
-/// rebalance ends, the next one is known within milliseconds; the waits before the last attempt add up to 750.
+/// Stale generations in a row before a process that stops drops its work. While a rebalance ends, the next generation is
+/// known within milliseconds; the waits before the last attempt add up to 750 ms.
 pub const STALE_GENERATIONS_ALLOWED: u32 = 5;
-/// The first wait before content is sent again; it doubles up to [`LONGEST_WAIT`].
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// What passes from one transaction to the next by itself.
-pub const PASSES_ANYWAY: Duration = Duration::from_millis(1);
-/// The longest rest: beyond that, to be refused and to come again costs little more.
-pub const LONGEST_REST: Duration = Duration::from_millis(5);
+/// The wait before content is sent again the first time; it doubles up to [`MAX_RETRY_WAIT`].
+const MIN_RETRY_WAIT: Duration = Duration::from_millis(50);
+const MAX_RETRY_WAIT: Duration = Duration::from_secs(2);
+/// The time that passes between two transactions without a linger.
+pub const GAP_WITHOUT_LINGER: Duration = Duration::from_millis(1);
+/// With a longer linger, a transaction that begins too early and is refused costs little more.
+pub const MAX_LINGER: Duration = Duration::from_millis(5);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Names a revocation that waits for its partitions to drain.
+/// Names a revocation that waits until its partitions are drained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RevocationId(pub u64);
 
-/// What the machine is told.
+/// An input of [`GroupCommit`].
 #[derive(Debug)]
 pub enum CommitInput {
     /// A partition has recovered: its queue begins.
     Joined {
-        /// The partition.
         partition: Partition,
-        /// Its epoch.
         epoch: Epoch,
-        /// What the group has committed.
+        /// The group's committed position.
         committed: Option<Position>,
         /// The first position to process.
         start: Position,
-        /// What recovery has to publish, in batches without records that all stand at `start`; one at least, so that
+        /// What recovery publishes, in batches without records whose position is `start`. There is at least one, so that
         /// the first transaction commits the position.
         repairs: Vec<DoneBatch>,
     },
     /// A batch was read and handed to its entities.
     Opened(OpenBatch),
     /// All records of a batch have an outcome.
-    Completed {
-        /// The partition.
-        partition: Partition,
-        /// The epoch under which it was read.
-        epoch: Epoch,
-        /// Which batch.
-        id: BatchId,
-        /// The outcomes.
-        outcomes: Outcomes,
-    },
+    Completed { partition: Partition, epoch: Epoch, id: BatchId, outcomes: Outcomes },
     /// The transaction in flight has ended.
     TransactionEnded(CommitOutcome),
     /// The reset of the producer has ended.
     ProducerReset(ResetOutcome),
-    /// These partitions are about to go.
+    /// The group is taking these partitions away.
     Revoking {
-        /// To be named in [`CommitCommand::Drained`].
+        /// Returned in [`CommitCommand::Drained`].
         id: RevocationId,
-        /// Partitions and epochs.
         partitions: Vec<(Partition, Epoch)>,
     },
-    /// Ownership under these epochs is over.
+    /// These partitions are revoked or lost.
     OwnershipEnded(Vec<(Partition, Epoch)>),
-    /// The process stops: nothing is read any more, and what is done is committed as far as the group still lets it.
+    /// The process stops: it reads nothing more, and commits what is complete as long as the group permits it.
     Stopping,
     /// Time has passed.
     Tick,
 }
 
-/// What is to be done.
+/// What the caller has to do.
 #[derive(Debug)]
 pub enum CommitCommand {
     /// Send this in one transaction.
     Commit(Arc<TransactionContent>),
-    /// Build a new producer, then ask what is committed for these partitions.
+    /// Build a new producer, then fetch the committed offsets of these partitions.
     ResetProducer(Vec<Partition>),
     /// A transaction took effect.
     Committed(Receipt),
-    /// Nothing of the revocation is left to be committed.
+    /// The revocation has nothing left to commit.
     Drained(RevocationId),
-    /// It cannot be told what of this epoch was committed: recover the partition again under a new epoch.
+    /// It is unknown what was committed under this epoch: recover the partition under a new epoch.
     Invalidate(Partition, Epoch),
-    /// Work of a epoch that is over was dropped.
+    /// Work of an ended epoch was dropped.
     Dropped {
-        /// The partition.
         partition: Partition,
-        /// How many records.
         records: u64,
     },
-    /// The process has to end.
+    /// End the process.
     Stop(StopReason),
-    /// Something to tell in the log.
     Log(CommitNotice),
 }
 
 /// A transaction that took effect.
 #[derive(Debug)]
 pub struct Receipt {
-    /// Its number.
     pub number: u64,
-    /// From its begin to the clear answer.
+    /// From begin to the clear outcome.
     pub took: Duration,
-    /// What it committed.
     pub offset_ranges: Vec<OffsetRange>,
     /// The batches whose outcomes it carried.
     pub batches: Vec<DoneBatch>,
@@ -140,61 +128,32 @@ pub struct Receipt {
     pub records: PerOutput<usize>,
 }
 
-/// Something to tell in the log.
+/// What to log. Attempts count from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitNotice {
     /// The transaction had no effect and is sent again.
-    Aborted {
-        /// Its number.
-        number: u64,
-        /// Why.
-        cause: String,
-        /// Counted from 1.
-        attempt: u32,
-    },
-    /// It cannot be told yet whether the transaction took effect.
+    Aborted { number: u64, cause: String, attempt: u32 },
+    /// It is not known yet whether the transaction took effect.
     InDoubt {
-        /// Its number.
         number: u64,
-        /// Why.
         cause: String,
         /// Since the content was first sent.
         took: Duration,
     },
-    /// A fresh producer is there, and what the positions told.
+    /// The new producer is ready, and the committed positions were compared.
     ProducerReset {
-        /// The number of the transaction in doubt; `None` where none was.
+        /// The number of the transaction in doubt, if there was one.
         number: Option<u64>,
-        /// What became of it.
         verdict: DoubtVerdict,
         /// Since the content was first sent.
         took: Duration,
     },
-    /// No fresh producer could be had; it is tried again.
-    ProducerResetFailed {
-        /// Why.
-        cause: String,
-        /// Counted from 1.
-        attempt: u32,
-    },
+    /// There is no new producer yet; another attempt follows.
+    ProducerResetFailed { cause: String, attempt: u32 },
     /// The coordinator timed the transaction out.
-    TimedOut {
-        /// Its number.
-        number: u64,
-        /// Why.
-        cause: String,
-    },
-    /// The broker refuses the content; it is tried again.
-    Refused {
-        /// Why.
-        cause: String,
-        /// The partition of the record, where the broker told.
-        partition: Option<Partition>,
-        /// The source offset of the record, where the broker told.
-        offset: Option<Offset>,
-        /// Counted from 1.
-        attempt: u32,
-    },
+    TimedOut { number: u64, cause: String },
+    /// The broker refuses the content; another attempt follows. The record is named if the broker named it.
+    Refused { cause: String, partition: Option<Partition>, offset: Option<Offset>, attempt: u32 },
     /// A record that is too large is sent without a part of it.
     Degraded {
         degradation: Degradation,
@@ -204,18 +163,16 @@ pub enum CommitNotice {
         /// The length of what is left out.
         bytes: u64,
     },
-    /// The process stops, the group refuses what is left, and it was dropped.
+    /// The process stops, the group refuses the remaining work, and it was dropped.
     CutShort {
-        /// Why.
         cause: String,
         /// Refusals in a row.
         attempts: u32,
-        /// How many records were dropped.
         records: u64,
     },
 }
 
-/// What the committed positions told of a transaction in doubt.
+/// What the committed positions show about a transaction in doubt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DoubtVerdict {
     /// There was none.
@@ -224,9 +181,9 @@ pub enum DoubtVerdict {
     Committed,
     /// It had no effect and is sent again.
     NotCommitted,
-    /// The positions tell neither: the partitions are recovered again.
+    /// The positions show neither: the partitions recover again.
     Unknown,
-    /// All its partitions were lost meanwhile: their next owners go by what is committed, whatever that is.
+    /// All its partitions were lost in the meantime: their next owners start from what is committed.
     Lost,
 }
 
@@ -235,44 +192,41 @@ pub enum DoubtVerdict {
 pub enum StopReason {
     /// Another process uses the same transactional id.
     DuplicateInstance(String),
-    /// The broker refuses what is to be written, however often it is sent.
+    /// The broker refuses the content in every attempt.
     Refused {
-        /// Why.
         cause: String,
-        /// The record, where the broker told: partition and source offset.
+        /// Partition and source offset of the record, if the broker named it.
         record: Option<(Partition, Offset)>,
     },
     /// The coordinator times out transaction after transaction.
     TimedOutTooOften(String),
-    /// The producer is beyond help.
     ProducerFatal(String),
     /// Offsets fell within one assignment.
     OrderBroken(OrderBroken),
 }
 
-/// Bounds.
 #[derive(Debug, Clone)]
 pub struct GroupCommitSettings {
-    /// What one transaction carries at most, in bytes before coalescing; one batch always fits.
+    /// Bytes in one transaction before coalescing, at most; one batch always fits.
     pub max_transaction_bytes: u64,
     /// Names the transactions of this process in the offsets' metadata.
     pub offset_metadata: OffsetMetadata,
-    /// How long no transaction is begun after one took effect, for each of its partitions, less [`PASSES_ANYWAY`] and at
-    /// most [`LONGEST_REST`]: what is done meanwhile goes into the next one.
-    pub rest_per_partition: Duration,
+    /// The wait after a commit for each of its partitions, less [`GAP_WITHOUT_LINGER`] and at most [`MAX_LINGER`]. Batches
+    /// that complete in the meantime go into the next transaction.
+    pub linger_per_partition: Duration,
 }
 
-/// One partition under one epoch.
+/// The batches of one partition under one epoch.
 #[derive(Debug)]
 struct PartitionQueue {
     epoch: Epoch,
     committed: Option<Position>,
     open: OpenBatches,
-    /// It is about to go: only what is done already is still sent.
+    /// The partition is revoking: only what was complete by then is still sent.
     closing: bool,
 }
 
-/// The part of a in_flight that is of one queue.
+/// What the transaction in flight carries of one queue.
 #[derive(Debug)]
 struct InFlightPart {
     partition: Partition,
@@ -282,46 +236,44 @@ struct InFlightPart {
     done: Vec<DoneBatch>,
 }
 
+/// The transaction in flight. It stays in flight until its end is clear, through all attempts.
 #[derive(Debug, Default)]
 struct InFlight {
     parts: Vec<InFlightPart>,
     content: Arc<TransactionContent>,
-    sent_at: Option<Instant>,
+    first_sent_at: Option<Instant>,
     aborts: u32,
     refusals: u32,
-    /// How often it was in doubt, and had no effect.
+    /// How often it was in doubt and turned out not to be committed.
     doubts: u32,
-    /// Refusals in a row by a group that does not know this member.
+    /// Stale generations in a row.
     stale_generations: u32,
 }
 
 impl InFlight {
     /// Since it was first sent.
     fn age(&self, now: Instant) -> Duration {
-        self.sent_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
+        self.first_sent_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
     }
 }
 
-/// What the producer does.
 #[derive(Debug)]
 enum ProducerState {
-    /// Nothing.
     Idle,
-    /// A transaction took effect, and the next one is not begun before this time.
+    /// After a commit: the next transaction does not begin before this time.
     Lingering(Instant),
-    /// A transaction is under way.
     Sending(InFlight),
-    /// A transaction ended clearly without effect; it is sent again at this time.
+    /// The transaction ended clearly without effect, and is sent again at this time.
     RetryWaiting(InFlight, Instant),
-    /// A new producer is being built; the in_flight is in doubt.
+    /// The producer is being reset. A transaction in flight is in doubt.
     Resetting(Option<InFlight>),
-    /// No new producer could be had; it is tried again at this time.
+    /// The reset failed, and is tried again at this time.
     ResetWaiting(Option<InFlight>, Instant),
     /// The process ends: nothing is sent any more.
     Stopped,
 }
 
-/// See the module.
+/// The state machine of the committer. See the module.
 #[derive(Debug)]
 pub struct GroupCommit {
     settings: GroupCommitSettings,
@@ -329,19 +281,19 @@ pub struct GroupCommit {
     producer: ProducerState,
     revocations: BTreeMap<RevocationId, Vec<(Partition, Epoch)>>,
     next_number: u64,
-    /// Halved by a transaction that timed out, doubled by one that did not.
+    /// Halved after a transaction that timed out, doubled after one that committed.
     limit_bytes: u64,
     resets_failed: u32,
     timed_out_at: VecDeque<Instant>,
     /// Records that the broker refused as too large, until they are committed or their epoch ends.
     degraded: HashMap<RecordId, Degradation>,
     is_stopping: bool,
-    /// The partition after which the next in_flight begins, so that none is starved.
+    /// The next transaction begins with the partition after this one, so that none starves.
     last_served: Option<Partition>,
 }
 
 impl GroupCommit {
-    /// The machine, and its first command: build a producer.
+    /// Returns the machine and its first command, which builds the first producer.
     #[must_use]
     pub fn new(settings: GroupCommitSettings) -> (GroupCommit, CommitCommand) {
         let limit_bytes = settings.max_transaction_bytes;
@@ -361,11 +313,11 @@ impl GroupCommit {
         (machine, CommitCommand::ResetProducer(Vec::new()))
     }
 
-    /// Takes the input in and says what is to be done about it.
+    /// Handles an input, and returns the commands that follow from it.
     pub fn handle(&mut self, input: CommitInput, now: Instant) -> Vec<CommitCommand> {
         let mut commands = Vec::new();
         if matches!(self.producer, ProducerState::Stopped) {
-            // Nothing is sent any more, so there is nothing to wait for: the group can be left at once.
+            // Nothing is sent any more, so a revocation has nothing to wait for and the process can leave the group.
             if let CommitInput::Revoking { id, .. } = input {
                 commands.push(CommitCommand::Drained(id));
             }
@@ -383,18 +335,18 @@ impl GroupCommit {
             CommitInput::ProducerReset(outcome) => self.producer_reset(outcome, now, &mut commands),
             CommitInput::Revoking { id, partitions } => {
                 self.revoke(id, partitions, &mut commands);
-                self.hurry(now);
+                self.end_wait(now);
             }
-            CommitInput::OwnershipEnded(partitions) => self.over(&partitions, &mut commands),
+            CommitInput::OwnershipEnded(partitions) => self.end_ownership(&partitions, &mut commands),
             CommitInput::Stopping => self.is_stopping = true,
             CommitInput::Tick => {}
         }
-        self.pump(now, &mut commands);
+        self.advance(now, &mut commands);
         self.settle_revocations(&mut commands);
         commands
     }
 
-    /// When [`CommitInput::Tick`] is due.
+    /// Returns when [`CommitInput::Tick`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         match &self.producer {
@@ -407,25 +359,25 @@ impl GroupCommit {
         }
     }
 
-    /// What no transaction has committed yet, by partition. What is in a transaction stays there until that has ended,
-    /// also where the partition is owned no more.
+    /// Returns the work that no transaction has committed yet, by partition. Work in a transaction stays there until the
+    /// transaction has ended, even if the partition is no longer owned.
     #[must_use]
     pub fn open_work(&self) -> BTreeMap<Partition, OpenWork> {
-        let mut work: BTreeMap<Partition, OpenWork> = BTreeMap::new();
-        // The in_flight comes first: it was read before what is still in the queue.
+        let mut open_work: BTreeMap<Partition, OpenWork> = BTreeMap::new();
+        // The transaction in flight comes first: its records were read before those that are still in the queue.
         for part in self.in_flight().map_or(&[][..], |in_flight| &in_flight.parts) {
-            let of = work.entry(part.partition).or_default();
-            of.batches += part.done.len() as u64;
-            of.records += records_of(part);
-            of.head = of.head.or_else(|| head_of(part));
+            let work = open_work.entry(part.partition).or_default();
+            work.batches += part.done.len() as u64;
+            work.records += records_of(part);
+            work.head = work.head.or_else(|| head_of(part));
         }
         for (partition, queue) in self.queues.iter().filter(|(_, queue)| queue.open.batches() > 0) {
-            let of = work.entry(*partition).or_default();
-            of.batches += queue.open.batches();
-            of.records += queue.open.records();
-            of.head = of.head.or_else(|| queue.open.oldest());
+            let work = open_work.entry(*partition).or_default();
+            work.batches += queue.open.batches();
+            work.records += queue.open.records();
+            work.head = work.head.or_else(|| queue.open.head());
         }
-        work
+        open_work
     }
 
     fn in_flight(&self) -> Option<&InFlight> {
@@ -447,7 +399,7 @@ impl GroupCommit {
         let open = OpenBatches::starting_with(start, repairs);
         let queue = PartitionQueue { epoch, committed, open, closing: false };
         if let Some(old) = self.queues.insert(partition, queue) {
-            assert!(old.epoch < epoch, "c) ownership of {partition} only rise: {:?} then {epoch:?}", old.epoch);
+            assert!(old.epoch < epoch, "c) epochs of {partition} only rise: {:?} then {epoch:?}", old.epoch);
             commands.push(CommitCommand::Dropped { partition, records: old.open.records() });
         }
     }
@@ -466,7 +418,7 @@ impl GroupCommit {
 
     fn complete(&mut self, partition: Partition, epoch: Epoch, id: BatchId, outcomes: Outcomes) {
         let queue = self.queues.get_mut(&partition).filter(|queue| queue.epoch == epoch);
-        // What is late was reported when its queue ended, began to close, or did not take the batch in the first place.
+        // Late outcomes were reported when their queue ended, began to close, or did not accept the batch.
         let _late = queue.and_then(|queue| queue.open.complete(id, outcomes));
     }
 
@@ -483,14 +435,14 @@ impl GroupCommit {
         self.revocations.insert(id, partitions);
     }
 
-    /// The consumer waits for a revocation far shorter than the longest wait after an abort.
-    fn hurry(&mut self, now: Instant) {
+    /// Ends a linger and the wait after an abort: the consumer waits far shorter for a revocation than that wait can be.
+    fn end_wait(&mut self, now: Instant) {
         if let ProducerState::Lingering(at) | ProducerState::RetryWaiting(_, at) = &mut self.producer {
             *at = now.min(*at);
         }
     }
 
-    fn over(&mut self, partitions: &[(Partition, Epoch)], commands: &mut Vec<CommitCommand>) {
+    fn end_ownership(&mut self, partitions: &[(Partition, Epoch)], commands: &mut Vec<CommitCommand>) {
         for (partition, epoch) in partitions {
             if self.queues.get(partition).is_some_and(|queue| queue.epoch == *epoch)
                 && let Some(queue) = self.queues.remove(partition)
@@ -518,22 +470,21 @@ impl GroupCommit {
     }
 
     fn is_drained(&self, partition: Partition, epoch: Epoch) -> bool {
-        let waits = self.queues.get(&partition).is_some_and(|queue| queue.epoch == epoch && queue.open.has_done());
-        let travels = self.in_flight().is_some_and(|in_flight| {
+        let is_waiting = self.queues.get(&partition).is_some_and(|queue| queue.epoch == epoch && queue.open.has_done());
+        let is_in_flight = self.in_flight().is_some_and(|in_flight| {
             in_flight.parts.iter().any(|part| part.partition == partition && part.epoch == epoch)
         });
-        !waits && !travels
+        !is_waiting && !is_in_flight
     }
 
-    // ------------------------------------------------------------------------------------------------- sending
-
-    fn pump(&mut self, now: Instant, commands: &mut Vec<CommitCommand>) {
+    /// Starts what is due: the next transaction, the next attempt, or the next reset.
+    fn advance(&mut self, now: Instant, commands: &mut Vec<CommitCommand>) {
         match std::mem::replace(&mut self.producer, ProducerState::Idle) {
-            passivated @ ProducerState::Lingering(until) if now < until && !self.is_stopping => {
-                self.producer = passivated
+            lingering @ ProducerState::Lingering(until) if now < until && !self.is_stopping => {
+                self.producer = lingering;
             }
             ProducerState::Idle | ProducerState::Lingering(_) => {
-                let parts = self.load();
+                let parts = self.take_done();
                 if !parts.is_empty() {
                     self.send(InFlight { parts, ..InFlight::default() }, now, commands);
                 }
@@ -552,12 +503,12 @@ impl GroupCommit {
         let number = self.next_number;
         self.next_number += 1;
         in_flight.content = Arc::new(self.content_of(&in_flight.parts, number));
-        in_flight.sent_at.get_or_insert(now);
+        in_flight.first_sent_at.get_or_insert(now);
         commands.push(CommitCommand::Commit(Arc::clone(&in_flight.content)));
         self.producer = ProducerState::Sending(in_flight);
     }
 
-    /// Sends what is left of a in_flight whose last try had no effect, less the queues that ended since.
+    /// Sends the transaction in flight again, without the queues that have ended since. The last attempt had no effect.
     fn send_again(&mut self, mut in_flight: InFlight, now: Instant, commands: &mut Vec<CommitCommand>) {
         in_flight.parts.retain(|part| {
             let is_current = self.queues.get(&part.partition).is_some_and(|queue| queue.epoch == part.epoch);
@@ -566,17 +517,17 @@ impl GroupCommit {
             }
             is_current
         });
-        self.return_to_lines(&mut in_flight);
+        self.return_excess(&mut in_flight);
         if in_flight.parts.is_empty() {
             self.producer = ProducerState::Idle;
-            return self.pump(now, commands);
+            return self.advance(now, commands);
         }
         self.send(in_flight, now, commands);
     }
 
     fn reset_producer(&mut self, in_flight: Option<InFlight>, commands: &mut Vec<CommitCommand>) {
-        let asked = in_flight.iter().flat_map(|in_flight| &in_flight.parts).map(|part| part.partition).collect();
-        commands.push(CommitCommand::ResetProducer(asked));
+        let partitions = in_flight.iter().flat_map(|in_flight| &in_flight.parts).map(|part| part.partition).collect();
+        commands.push(CommitCommand::ResetProducer(partitions));
         self.producer = ProducerState::Resetting(in_flight);
     }
 
@@ -599,5 +550,5 @@ fn records_of(part: &InFlightPart) -> u64 {
 
 fn wait_after(attempt: u32) -> Duration {
     let doublings = attempt.saturating_sub(1).min(16);
-    (FIRST_WAIT * 2_u32.pow(doublings)).min(LONGEST_WAIT)
+    (MIN_RETRY_WAIT * 2_u32.pow(doublings)).min(MAX_RETRY_WAIT)
 }

@@ -1,4 +1,4 @@
-//! Which partitions this process owns, and under which epoch.
+//! The partitions that this process owns, each with its current epoch.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,12 +6,13 @@ use std::sync::{PoisonError, RwLock};
 
 use crate::record::{Epoch, Partition};
 
-/// Which partitions this process owns, and under which epoch. The consumer's thread writes it inside the rebalance, at
-/// the moment ownership ends or begins; the ingest actor renews a epoch when it has to recover a partition again; the
-/// commit thread compares with it after it has taken the group's metadata and before it sends.
+/// The table of current epochs. The consumer's thread changes it inside the rebalance, at the moment when ownership begins
+/// or ends. The ingest actor replaces an epoch when it has to recover a partition again. The commit thread compares its
+/// content with the table after it has taken the group's metadata, and before it sends the offsets.
 ///
-/// Why that suffices: metadata taken while a epoch was current is metadata of a generation in which the partition was
-/// owned. Whoever compares *after* taking it therefore never sends offsets of a lost partition with newer metadata.
+/// Why that order suffices: metadata that was taken while an epoch was current is of a generation in which the partition
+/// was owned. A comparison *after* taking the metadata therefore never sends offsets of a lost partition with newer
+/// metadata.
 #[derive(Debug, Default)]
 pub struct Ownership {
     current: RwLock<HashMap<Partition, Epoch>>,
@@ -19,47 +20,45 @@ pub struct Ownership {
 }
 
 impl Ownership {
-    /// No partition is owned.
     #[must_use]
     pub fn new() -> Ownership {
         Ownership::default()
     }
 
-    /// The partition is owned from now on. Any older epoch of it ends.
+    /// Mints the epoch of a new assignment, and ends any older epoch of the partition.
     pub fn begin(&self, partition: Partition) -> Epoch {
         let epoch = Epoch(self.minted.fetch_add(1, Ordering::Relaxed) + 1);
         self.write().insert(partition, epoch);
         epoch
     }
 
-    /// The partition is still owned, but what was done under `old` no longer counts. `None` where `old` is over.
+    /// Mints a new epoch for the same assignment: the work under `old` is void. Returns `None` if `old` has ended.
     #[must_use]
     pub fn renew(&self, partition: Partition, old: Epoch) -> Option<Epoch> {
         let mut current = self.write();
-        let held = current.get_mut(&partition).filter(|held| **held == old)?;
-        *held = Epoch(self.minted.fetch_add(1, Ordering::Relaxed) + 1);
-        Some(*held)
+        let epoch = current.get_mut(&partition).filter(|epoch| **epoch == old)?;
+        *epoch = Epoch(self.minted.fetch_add(1, Ordering::Relaxed) + 1);
+        Some(*epoch)
     }
 
-    /// The partition is owned no more. Returns the epoch that ended.
+    /// Ends the ownership of the partition. Returns the epoch that ended.
     pub fn end(&self, partition: Partition) -> Option<Epoch> {
         self.write().remove(&partition)
     }
 
-    /// The present ownership of the partition.
+    /// Returns the current epoch of the partition.
     #[must_use]
     pub fn current(&self, partition: Partition) -> Option<Epoch> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).get(&partition).copied()
     }
 
-    /// Whether `epoch` is the present ownership of `partition`.
     #[must_use]
     pub fn is_current(&self, partition: Partition, epoch: Epoch) -> bool {
         self.current(partition) == Some(epoch)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<Partition, Epoch>> {
-        // The map is whole after every single operation, so a panic elsewhere cannot have left it half written.
+        // Each operation leaves the map complete, so a panic elsewhere cannot have left it half written.
         self.current.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -61,7 +61,7 @@ pub fn assemble<E: Entity>(ports: Ports, entity: Arc<E>, settings: RuntimeSettin
     let commit_settings = GroupCommitSettings {
         max_transaction_bytes: settings.max_transaction_bytes,
         offset_metadata: settings.offset_metadata,
-        rest_per_partition: settings.linger_per_partition,
+        linger_per_partition: settings.linger_per_partition,
     };
     let ingest_settings = IngestSettings {
         max_transaction_bytes: settings.max_transaction_bytes,

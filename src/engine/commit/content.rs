@@ -1,4 +1,4 @@
-//! What goes into a transaction: which of the batches that are done, and what of them.
+//! Chooses the content of a transaction: which complete batches, and which of their records.
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
@@ -8,12 +8,12 @@ use crate::engine::outcome::{Outcomes, Output, OutputRecord};
 use crate::record::Partition;
 
 impl GroupCommit {
-    /// Takes what is done out of the queues: those that close first, then in turn, up to the limit.
-    pub(super) fn load(&mut self) -> Vec<InFlightPart> {
+    /// Takes complete batches out of the queues, up to the limit: first from those that close, then in turn.
+    pub(super) fn take_done(&mut self) -> Vec<InFlightPart> {
         let mut room = self.limit_bytes;
         let mut is_first = true;
         let mut parts = Vec::new();
-        for partition in self.turn() {
+        for partition in self.serving_order() {
             let Some(queue) = self.queues.get_mut(&partition) else { continue };
             let mut done = Vec::new();
             while let Some(batch) =
@@ -31,15 +31,15 @@ impl GroupCommit {
         parts
     }
 
-    fn turn(&self) -> Vec<Partition> {
-        let mut turn: Vec<(bool, bool, Partition)> = self
+    fn serving_order(&self) -> Vec<Partition> {
+        let mut order: Vec<(bool, bool, Partition)> = self
             .queues
             .iter()
             .filter(|(_, queue)| queue.open.has_done())
             .map(|(partition, queue)| (!queue.closing, Some(*partition) <= self.last_served, *partition))
             .collect();
-        turn.sort_unstable();
-        turn.into_iter().map(|(_, _, partition)| partition).collect()
+        order.sort_unstable();
+        order.into_iter().map(|(_, _, partition)| partition).collect()
     }
 
     pub(super) fn content_of(&self, parts: &[InFlightPart], number: u64) -> TransactionContent {
@@ -89,12 +89,12 @@ impl GroupCommit {
         copy
     }
 
-    pub(super) fn carry_less(&mut self) {
+    pub(super) fn halve_limit(&mut self) {
         self.limit_bytes = (self.limit_bytes / 2).max(1);
     }
 
-    /// Where the limit has fallen, less is tried at once: what goes beyond it waits in the queues again.
-    pub(super) fn return_to_lines(&mut self, in_flight: &mut InFlight) {
+    /// After the limit has been halved, returns the batches above it to their queues.
+    pub(super) fn return_excess(&mut self, in_flight: &mut InFlight) {
         let mut room = self.limit_bytes;
         let mut is_first = true;
         let mut keep = Vec::new();

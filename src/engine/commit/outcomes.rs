@@ -1,11 +1,11 @@
-//! What an answer means for the in_flight that it is about. The letters are those of the parent.
+//! Handles the end of a transaction and of a producer reset. Facts a) to c) are those of the parent module.
 
 use std::time::{Duration, Instant};
 
 use crate::engine::commit::transaction::{CommitOutcome, Committed, RefusedRecord, ResetOutcome};
 use crate::engine::commit::{
-    CommitCommand, CommitNotice, DoubtVerdict, GroupCommit, InFlight, InFlightPart, LONGEST_REST, MINUTE,
-    PASSES_ANYWAY, ProducerState, REFUSALS_ALLOWED, Receipt, STALE_GENERATIONS_ALLOWED, StopReason,
+    CommitCommand, CommitNotice, DoubtVerdict, GAP_WITHOUT_LINGER, GroupCommit, InFlight, InFlightPart, MAX_LINGER,
+    MINUTE, ProducerState, REFUSALS_ALLOWED, Receipt, STALE_GENERATIONS_ALLOWED, StopReason,
     TIMED_OUT_FENCINGS_PER_MINUTE, records_of, wait_after,
 };
 use crate::engine::outcome::PerOutput;
@@ -29,29 +29,30 @@ impl GroupCommit {
             CommitOutcome::Committed { took } => {
                 self.limit_bytes = (self.limit_bytes * 2).min(self.settings.max_transaction_bytes);
                 let partitions = u32::try_from(in_flight.parts.len()).unwrap_or(u32::MAX);
-                self.took_effect(in_flight, took, commands);
-                let rest = self.settings.rest_per_partition.saturating_mul(partitions).saturating_sub(PASSES_ANYWAY);
-                self.producer = ProducerState::Lingering(now + rest.min(LONGEST_REST));
+                self.conclude(in_flight, took, commands);
+                let linger =
+                    self.settings.linger_per_partition.saturating_mul(partitions).saturating_sub(GAP_WITHOUT_LINGER);
+                self.producer = ProducerState::Lingering(now + linger.min(MAX_LINGER));
             }
             CommitOutcome::Aborted { cause, timed_out } => {
                 in_flight.aborts += 1;
                 commands.push(CommitCommand::Log(CommitNotice::Aborted { number, cause, attempt: in_flight.aborts }));
                 if timed_out {
-                    self.carry_less();
+                    self.halve_limit();
                 }
                 let again = now + wait_after(in_flight.aborts);
                 self.producer = ProducerState::RetryWaiting(in_flight, again);
             }
-            CommitOutcome::StaleGeneration { cause } => self.stale_generations(in_flight, cause, now, commands),
+            CommitOutcome::StaleGeneration { cause } => self.stale_generation(in_flight, cause, now, commands),
             CommitOutcome::Stale(partitions) => {
                 let is_stale = |part: &InFlightPart| partitions.contains(&part.partition);
-                let over: Vec<(Partition, Epoch)> = in_flight
+                let stale: Vec<(Partition, Epoch)> = in_flight
                     .parts
                     .iter()
                     .filter(|part| is_stale(part))
                     .map(|part| (part.partition, part.epoch))
                     .collect();
-                self.over(&over, commands);
+                self.end_ownership(&stale, commands);
                 self.send_again(in_flight, now, commands);
             }
             CommitOutcome::InDoubt { cause } => {
@@ -88,7 +89,8 @@ impl GroupCommit {
         }
     }
 
-    /// Whether the in_flight in doubt took effect, by what the group has committed now that nothing is under way.
+    /// Compares a transaction in doubt with what the group has committed. The reset has fenced every earlier request, so
+    /// the committed positions cannot change any more.
     fn settle_doubt(
         &mut self,
         in_flight: Option<InFlight>,
@@ -103,12 +105,12 @@ impl GroupCommit {
         };
         let number = in_flight.content.number;
         let metadata = self.settings.offset_metadata.of(number);
-        let held =
+        let is_owned =
             |part: &&InFlightPart| self.queues.get(&part.partition).is_some_and(|queue| queue.epoch == part.epoch);
         let mut verdicts: Vec<DoubtVerdict> = in_flight
             .parts
             .iter()
-            .filter(held)
+            .filter(is_owned)
             .map(|part| verdict_of(part, committed.iter().find(|(of, _)| *of == part.partition), &metadata))
             .collect();
         verdicts.sort_unstable_by_key(|verdict| *verdict as u8);
@@ -122,13 +124,13 @@ impl GroupCommit {
         commands.push(CommitCommand::Log(CommitNotice::ProducerReset { number: Some(number), verdict, took }));
         match verdict {
             DoubtVerdict::Committed => {
-                self.took_effect(in_flight, took, commands);
+                self.conclude(in_flight, took, commands);
             }
             DoubtVerdict::NotCommitted | DoubtVerdict::NothingInDoubt => {
-                self.carry_less();
+                self.halve_limit();
                 in_flight.doubts += 1;
                 match in_flight.doubts {
-                    // One answer that got lost is no reason to wait.
+                    // One lost response is no reason to wait.
                     1 => self.send_again(in_flight, now, commands),
                     doubts => self.producer = ProducerState::RetryWaiting(in_flight, now + wait_after(doubts - 1)),
                 }
@@ -137,9 +139,9 @@ impl GroupCommit {
             DoubtVerdict::Unknown => {
                 for part in in_flight.parts {
                     commands.push(CommitCommand::Dropped { partition: part.partition, records: records_of(&part) });
-                    let is_held = self.queues.get(&part.partition).is_some_and(|queue| queue.epoch == part.epoch);
-                    if is_held {
-                        self.over(&[(part.partition, part.epoch)], commands);
+                    let is_owned = self.queues.get(&part.partition).is_some_and(|queue| queue.epoch == part.epoch);
+                    if is_owned {
+                        self.end_ownership(&[(part.partition, part.epoch)], commands);
                         commands.push(CommitCommand::Invalidate(part.partition, part.epoch));
                     }
                 }
@@ -147,7 +149,7 @@ impl GroupCommit {
         }
     }
 
-    fn took_effect(&mut self, in_flight: InFlight, took: Duration, commands: &mut Vec<CommitCommand>) {
+    fn conclude(&mut self, in_flight: InFlight, took: Duration, commands: &mut Vec<CommitCommand>) {
         let content = &in_flight.content;
         for range in &content.offset_ranges {
             if let Some(queue) = self.queues.get_mut(&range.partition).filter(|queue| queue.epoch == range.epoch) {
@@ -170,10 +172,10 @@ impl GroupCommit {
         }));
     }
 
-    /// It may pass once the consumer has learned of the group's new generation, or has lost the partitions, which ends
-    /// their epochs. A process that stops does not wait for that as long as it is allowed to: it leaves the group anyway,
-    /// and the next owner does the work again.
-    fn stale_generations(
+    /// Waits and sends again: the consumer will learn of the new generation, or lose the partitions, which ends their
+    /// epochs. A process that stops waits only for a few attempts. It leaves the group anyway, and the next owner does the
+    /// work again.
+    fn stale_generation(
         &mut self,
         mut in_flight: InFlight,
         cause: String,
@@ -197,7 +199,7 @@ impl GroupCommit {
         records += self.queues.values().map(|queue| queue.open.records()).sum::<u64>();
         let queues: Vec<(Partition, Epoch)> =
             self.queues.iter().map(|(partition, queue)| (*partition, queue.epoch)).collect();
-        self.over(&queues, commands);
+        self.end_ownership(&queues, commands);
         commands.push(CommitCommand::Log(CommitNotice::CutShort { cause, attempts, records }));
     }
 

@@ -5,7 +5,7 @@ mod harness;
 use std::time::Duration;
 
 use steward::engine::commit::transaction::{CommitOutcome, RefusedRecord, ResetOutcome};
-use steward::engine::commit::{LONGEST_REST, PASSES_ANYWAY, REFUSALS_ALLOWED, STALE_GENERATIONS_ALLOWED};
+use steward::engine::commit::{GAP_WITHOUT_LINGER, MAX_LINGER, REFUSALS_ALLOWED, STALE_GENERATIONS_ALLOWED};
 use steward::engine::outcome::{EntitySnapshot, OutputRecord};
 use steward::record::{Epoch, Offset, Partition, TraceContext};
 
@@ -59,7 +59,7 @@ fn one_transaction_is_under_way_and_the_rest_waits_for_the_next() {
 #[apply(offline_test)]
 fn after_a_commit_what_is_done_waits_a_moment_for_more() {
     let ms = Duration::from_millis;
-    let mut committer = Committer::passivated(P0, ms(4) + PASSES_ANYWAY);
+    let mut committer = Committer::lingering(P0, ms(4) + GAP_WITHOUT_LINGER);
     let reads = [committer.opens(P0, T1, &[0]), committer.opens(P0, T1, &[1]), committer.opens(P0, T1, &[2])];
     assert_eq!(committer.completes(&reads[0], &["a"], &[]), [""; 0]);
     assert_eq!((committer.wait(), committer.ticks(ms(3))), (Some(ms(4)), vec![]));
@@ -73,14 +73,14 @@ fn after_a_commit_what_is_done_waits_a_moment_for_more() {
 
 #[apply(offline_test)]
 fn that_moment_is_bounded_however_many_partitions_there_are() {
-    let committer = Committer::passivated(P0, Duration::from_secs(1));
-    assert_eq!(committer.wait(), Some(LONGEST_REST));
+    let committer = Committer::lingering(P0, Duration::from_secs(1));
+    assert_eq!(committer.wait(), Some(MAX_LINGER));
 }
 
 #[apply(offline_test)]
 fn neither_a_revocation_nor_a_stop_sits_out_that_moment() {
     let rests_with_work = || {
-        let mut committer = Committer::passivated(P0, PASSES_ANYWAY * 2);
+        let mut committer = Committer::lingering(P0, GAP_WITHOUT_LINGER * 2);
         let read = committer.opens(P0, T1, &[0]);
         assert_eq!(committer.completes(&read, &["a"], &[]), [""; 0]);
         committer

@@ -178,11 +178,11 @@ struct World {
 impl World {
     fn play(limit: u64, happenings: &[Happening]) -> Judged {
         let offset_metadata = OffsetMetadata::new("run");
-        let rest_per_partition = Duration::from_millis(4);
+        let linger_per_partition = Duration::from_millis(4);
         let (machine, first) = GroupCommit::new(GroupCommitSettings {
             max_transaction_bytes: limit,
             offset_metadata: offset_metadata.clone(),
-            rest_per_partition,
+            linger_per_partition,
         });
         let mut world = World {
             machine,

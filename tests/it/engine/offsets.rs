@@ -159,14 +159,14 @@ fn outcomes_of_keys_add_up() {
 fn the_head_is_the_oldest_record_that_is_left() {
     let mut line = OpenBatches::starting_with(Position(0), Vec::new());
     line.open(open_batch(1, Batch::new(P0, TERM, Position(3)))).expect("a position");
-    assert_eq!(line.oldest(), None, "a position is no record");
+    assert_eq!(line.head(), None, "a position is no record");
     line.open(open_batch(2, batch_of(P0, TERM, &[5]))).expect("behind it");
     let head = |decided| Some(Head { offset: Offset(5), timestamp_ms: Some(1_005), decided });
-    assert_eq!(line.oldest(), head(false));
+    assert_eq!(line.head(), head(false));
     assert!(line.complete(BatchId(2), Outcomes::default()).is_none());
-    assert_eq!(line.oldest(), head(true));
+    assert_eq!(line.head(), head(true));
     assert_eq!(taken(&mut line), [1, 2]);
-    assert_eq!(line.oldest(), None);
+    assert_eq!(line.head(), None);
 }
 
 /// A line that starts at 0 and has these batches open, numbered from 1.

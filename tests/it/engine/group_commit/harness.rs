@@ -34,7 +34,7 @@ impl Committer {
         Committer::with_settings(GroupCommitSettings {
             max_transaction_bytes,
             offset_metadata: OffsetMetadata::new("run"),
-            rest_per_partition: Duration::ZERO,
+            linger_per_partition: Duration::ZERO,
         })
     }
 
@@ -51,12 +51,12 @@ impl Committer {
     }
 
     /// It serves this partition, and has just begun to rest, so long for each partition.
-    pub fn passivated(partition: Partition, rest_per_partition: Duration) -> Committer {
+    pub fn lingering(partition: Partition, linger_per_partition: Duration) -> Committer {
         let offset_metadata = OffsetMetadata::new("run");
         let mut committer = Committer::with_settings(GroupCommitSettings {
             max_transaction_bytes: 1_000_000,
             offset_metadata,
-            rest_per_partition,
+            linger_per_partition,
         });
         committer.resets(ResetOutcome::Ready(vec![]));
         committer.joins(partition, Epoch(1), None, 0);
