@@ -222,7 +222,7 @@ impl Drill {
             }
             Action::Release(delayed) => {
                 let caught = self.delayed.remove(&delayed).expect("the schedule delays before it releases");
-                if !caught.let_go() {
+                if !caught.release_or_cancel() {
                     self.note(format!("nothing came to be delay {delayed}"));
                 }
             }
@@ -304,7 +304,7 @@ impl Drill {
 
     fn settle(&mut self) {
         // From now on the network is in order.
-        let lost = self.lost.iter().filter(|caught| caught.let_go()).count();
+        let lost = self.lost.iter().filter(|caught| caught.release_or_cancel()).count();
         self.note(format!("{lost} of {} requests or answers were lost", self.lost.len()));
         let ends: Vec<i64> = self.kafka.ends(&self.names.input).iter().map(|ends| ends.high).collect();
         let deadline = Deadline::after(SETTLE);

@@ -64,7 +64,7 @@ fn a_process_that_is_frozen_is_neither_live_nor_ready_until_it_goes_on() {
     let strict = ["--max-age-ms", "2000"];
     for which in ["live", "ready"] {
         wait_until(&format!("{which} fails"), PATIENCE, || process.health(which, &strict).code == UNHEALTHY);
-        let said = process.health(which, &strict).said;
+        let said = process.health(which, &strict).line;
         assert!(said.starts_with(&format!("not {which}: ")) && said.contains("ms old"), "{said}");
     }
     process.sigcont();
@@ -87,9 +87,9 @@ fn a_restore_that_is_held_up_for_long_is_live_and_not_ready() {
     let mut beats = BTreeSet::new();
     wait_until("several beats", PATIENCE, || {
         let (live, ready) = (process.health("live", &[]), process.health("ready", &[]));
-        assert_eq!(live.code, HEALTHY, "{}", live.said);
-        assert_eq!(ready.code, UNHEALTHY, "{}", ready.said);
-        assert!(ready.said.starts_with("not ready: recovering"), "{}", ready.said);
+        assert_eq!(live.code, HEALTHY, "{}", live.line);
+        assert_eq!(ready.code, UNHEALTHY, "{}", ready.line);
+        assert!(ready.line.starts_with("not ready: recovering"), "{}", ready.line);
         beats.extend(Heartbeat::read(&process.heartbeat_file()).map(|beat| beat.written_unix_ms));
         beats.len() >= 8
     });
@@ -171,7 +171,7 @@ fn serving() -> (Kafka, Names, Steward) {
 /// give. Then nothing is left that could pass one.
 fn ends_stalled(process: &mut Steward) -> serde_json::Value {
     let live = process.health("live", &[]);
-    assert_eq!(live.code, HEALTHY, "{}", live.said);
+    assert_eq!(live.code, HEALTHY, "{}", live.line);
 
     let code = process.wait_exit(PATIENCE);
 

@@ -20,7 +20,7 @@ fn the_first_start_of_a_group_reads_from_the_earliest_record() {
     let mut world = World::new(2);
     world.produce(&[created(1).to(0), created(2).to(1), priced(1, 5).to(0), malformed(2).to(1)]);
 
-    let steward = world.work_off();
+    let steward = world.process_input();
 
     world.assert_exact();
     let mut starts: Vec<_> = steward
@@ -40,10 +40,10 @@ fn every_compression_that_kafka_knows_is_read() {
         // All three in one batch.
         let settings = [("compression.type", compression), ("linger.ms", "200")];
         let places = world.kafka.produce_with(&settings, &world.names.input, &events);
-        world.judge(&places);
+        world.process(&places);
     }
 
-    world.work_off();
+    world.process_input();
 
     world.assert_exact();
     assert_eq!(world.model.state().len(), 5, "one service for each compression");
@@ -90,7 +90,7 @@ fn a_state_that_does_not_fit_ends_the_process_and_says_how_many_it_takes() {
     let mut world = World::new(1);
     let events: Vec<_> = (0..500).map(|id| created_with_description(id, &"x".repeat(255))).collect();
     world.produce(&events);
-    world.work_off();
+    world.process_input();
     let before = world.outputs();
 
     let too_small = world.setup().set("limits.max_state_bytes", 100_000);
@@ -101,7 +101,7 @@ fn a_state_that_does_not_fit_ends_the_process_and_says_how_many_it_takes() {
         assert!(error.contains(said), "`{said}` is not said in: {error}");
     }
     assert_eq!(world.outputs(), before);
-    world.work_off_with(&world.setup().set("limits.max_state_bytes", 1_000_000));
+    world.process_input_with(&world.setup().set("limits.max_state_bytes", 1_000_000));
     world.assert_exact();
 }
 

@@ -102,7 +102,7 @@ fn judge_replayed(world: &mut World, scene: &Scene, before: usize) -> usize {
     replayed.sort_by_key(|stored| (stored.timestamp_ms, stored.partition, stored.offset));
     let places: Vec<Place> =
         replayed[before..].iter().map(|stored| Place { partition: stored.partition, offset: stored.offset }).collect();
-    world.judge(&places);
+    world.process(&places);
     places.len()
 }
 

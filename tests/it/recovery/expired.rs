@@ -11,12 +11,12 @@ use crate::support::world::{World, created, created_with_description, malformed,
 fn events_that_expired_unread_are_counted_and_processing_goes_on() {
     let mut world = World::new(1);
     world.produce(&[created(1), created(2)]);
-    world.work_off();
+    world.process_input();
     world.produce_unseen(&[priced(1, 5), created(3), malformed(1)]);
     world.produce(&[priced(1, 6), priced(3, 6)]);
 
     world.kafka.delete_records(&world.names.input, 0, 5);
-    let steward = world.work_off_with(&world.setup());
+    let steward = world.process_input_with(&world.setup());
 
     world.assert_exact();
     let expired = steward.events("events_expired");
@@ -30,7 +30,7 @@ fn events_that_expired_unread_are_counted_and_processing_goes_on() {
 fn events_that_expired_unread_end_the_process_where_that_is_wanted() {
     let mut world = World::new(1);
     world.produce(&[created(1), created(2)]);
-    world.work_off();
+    world.process_input();
     let before = world.outputs();
     world.produce_unseen(&[priced(1, 5), priced(1, 6)]);
 
@@ -59,7 +59,7 @@ fn events_that_expire_while_the_process_is_behind_are_counted() {
     assert_eq!((partition, last, count), (0, cut - 1, cut - first));
     // What the brokers had sent before it stood still was read in spite of everything.
     let seen: Vec<Place> = kept.into_iter().filter(|place| place.offset < first || place.offset > last).collect();
-    world.judge(&seen);
+    world.process(&seen);
     world.assert_exact();
     steward.assert_no_errors_but(&["events_expired"]);
 }
@@ -80,12 +80,12 @@ fn events_that_expire_while_the_process_is_behind_end_it_where_that_is_wanted() 
 fn a_stretch_whose_head_is_gone_is_not_verified() {
     let mut world = World::new(1);
     world.produce(&[created(1), created(2), malformed(1), priced(1, 5), priced(2, 5)]);
-    world.work_off();
+    world.process_input();
     let before = world.outputs();
 
     world.set_offsets(0);
     world.kafka.delete_records(&world.names.input, 0, 3);
-    let steward = world.work_off();
+    let steward = world.process_input();
 
     let skipped = steward.events("verification_skipped");
     let [skipped] = skipped.as_slice() else { panic!("said once: {skipped:?}") };
@@ -93,7 +93,7 @@ fn a_stretch_whose_head_is_gone_is_not_verified() {
     assert_eq!(numbers(skipped, ["partition", "from", "until", "records"]), [0, 0, 5, 5]);
     assert_eq!(world.outputs(), before, "not a record more");
     world.produce(&[priced(1, 6)]);
-    world.work_off();
+    world.process_input();
     world.assert_exact();
 }
 
@@ -104,7 +104,7 @@ fn a_first_start_on_a_log_that_was_cut_begins_at_its_start() {
     world.produce(&[created(1), priced(2, 5)]);
     world.kafka.delete_records(&world.names.input, 0, 2);
 
-    world.work_off();
+    world.process_input();
 
     world.assert_exact();
 }

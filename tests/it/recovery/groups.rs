@@ -10,12 +10,12 @@ use crate::support::world::{World, created, deleted, malformed, priced};
 fn a_group_without_offsets_goes_on_behind_its_state() {
     let mut world = World::new(1);
     world.produce(&[created(1), malformed(1), priced(1, 5), malformed(1)]);
-    world.work_off();
+    world.process_input();
     let before = world.outputs();
 
     world.kafka.delete_group(&world.names.group);
     assert_eq!(world.kafka.committed(&world.names.group, &world.names.input), [None]);
-    let steward = world.work_off();
+    let steward = world.process_input();
 
     assert_eq!(world.outputs(), before, "not a record more");
     let missing = steward.events("committed_offset_missing");
@@ -23,7 +23,7 @@ fn a_group_without_offsets_goes_on_behind_its_state() {
     assert_eq!(missing["level"], "WARN");
     assert_eq!(numbers(missing, ["partition", "assumed"]), [0, 3]);
     world.produce(&[priced(1, 6), deleted(1)]);
-    world.work_off();
+    world.process_input();
     world.assert_exact();
 }
 
@@ -31,7 +31,7 @@ fn a_group_without_offsets_goes_on_behind_its_state() {
 fn another_group_s_state_is_refused_and_taken_over_only_on_demand() {
     let mut world = World::new(1);
     world.produce(&[created(1), created(2), malformed(1)]);
-    world.work_off();
+    world.process_input();
     let before = world.outputs();
     let old_group = std::mem::replace(&mut world.names.group, unique("another-group"));
 
@@ -43,7 +43,7 @@ fn another_group_s_state_is_refused_and_taken_over_only_on_demand() {
     }
     assert_eq!(world.outputs(), before, "nothing is written before it is allowed");
 
-    let steward = world.work_off_with(&world.setup().set("recovery.adopt_group", true));
+    let steward = world.process_input_with(&world.setup().set("recovery.adopt_group", true));
     steward.assert_no_errors_but(&[]);
     assert_eq!(world.outputs(), before, "taking over repeats nothing");
     let adopted = steward.events("group_adopted");
@@ -51,6 +51,6 @@ fn another_group_s_state_is_refused_and_taken_over_only_on_demand() {
     assert_eq!((&adopted["level"], &adopted["from_group"]), (&"WARN".into(), &old_group.into()));
 
     world.produce(&[priced(1, 5), priced(2, 5)]);
-    world.work_off_with(&world.setup().set("recovery.adopt_group", true));
+    world.process_input_with(&world.setup().set("recovery.adopt_group", true));
     world.assert_exact();
 }

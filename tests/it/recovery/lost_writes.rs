@@ -9,15 +9,15 @@ use crate::support::world::{World, created, deleted, malformed, priced};
 fn lost_writes_are_repaired_at_the_next_start() {
     let mut world = World::new(2);
     world.produce(&[created(1).to(0), created(2).to(0), created(3).to(1), malformed(3).to(1)]);
-    world.work_off();
+    world.process_input();
     world.produce(&[priced(1, 5).to(0), deleted(2).to(0), priced(2, 1).to(0), created(4).to(0), priced(3, 5).to(1)]);
-    world.work_off();
+    world.process_input();
     world.assert_exact();
 
     // What the second run published of 1, 2 and 4, and the DLQ record of the event at offset 4.
     let is_lost = |stored: &Stored| stored.partition == 0 && source_offset(stored) >= 2;
     point_at_copies(&mut world, |stored| !is_lost(stored), |stored| !is_lost(stored));
-    let steward = world.work_off_with(&world.setup());
+    let steward = world.process_input_with(&world.setup());
 
     world.assert_exact();
     let repaired = steward.events("lost_write_repaired");
@@ -27,7 +27,7 @@ fn lost_writes_are_repaired_at_the_next_start() {
     steward.assert_no_errors_but(&["lost_write_repaired"]);
 
     let before = world.outputs();
-    world.work_off();
+    world.process_input();
     assert_eq!(world.outputs(), before, "what is repaired stays repaired");
 }
 
@@ -35,22 +35,22 @@ fn lost_writes_are_repaired_at_the_next_start() {
 fn deleted_ids_do_not_come_back_when_their_tombstones_are_gone() {
     let mut world = World::new(1);
     world.produce(&[created(1), priced(1, 5), created(2), deleted(2), created(3), malformed(3)]);
-    world.work_off();
+    world.process_input();
     world.produce(&[deleted(3), priced(1, 6)]);
-    world.work_off();
+    world.process_input();
 
     point_at_copies(&mut world, |stored| !["2", "3"].contains(&stored.key_text().as_str()), |_| true);
     world.set_offsets(0);
     let before = world.outputs();
-    let steward = world.work_off();
+    let steward = world.process_input();
 
     assert_eq!(numbers(&steward.events("recovery_finished")[0], ["replayed", "start"]), [8, 8]);
     assert_eq!(world.outputs(), before, "not a record more");
 
     // They are absent, not just invisible.
     world.produce(&[priced(2, 1), created(3)]);
-    world.work_off();
-    world.assert_exact_but_for(&["2"]);
+    world.process_input();
+    world.assert_exact_except(&["2"]);
     assert_eq!(world.state_of("2"), None);
 }
 
@@ -58,13 +58,13 @@ fn deleted_ids_do_not_come_back_when_their_tombstones_are_gone() {
 fn whole_outputs_that_were_lost_are_made_again() {
     let mut world = World::new(1);
     world.produce(&[created(1), malformed(1), priced(1, 5), created(2), deleted(2), created(3)]);
-    world.work_off();
+    world.process_input();
 
     point_at_copies(&mut world, |_| false, |_| false);
-    let steward = world.work_off_with(&world.setup());
+    let steward = world.process_input_with(&world.setup());
 
     // Of an entity that was born and died unseen there is nothing to tell.
-    world.assert_exact_but_for(&["2"]);
+    world.assert_exact_except(&["2"]);
     assert_eq!(world.state_of("2"), None);
     assert_eq!(numbers(&steward.events("lost_write_repaired")[0], ["entities", "rejections"]), [2, 1]);
 }

@@ -8,9 +8,9 @@ use crate::support::world::{World, created, created_with_description, deleted, m
 fn where_there_is_little_to_read_recovery_is_quick() {
     let mut world = World::new(1);
     world.produce(&[created(1), malformed(1), priced(1, 5)]);
-    world.work_off();
+    world.process_input();
 
-    let steward = world.work_off();
+    let steward = world.process_input();
 
     let [took_ms, replayed] = numbers(&steward.events("recovery_finished")[0], ["took_ms", "replayed"]);
     assert_eq!(replayed, 3, "it read all three topics");
@@ -22,11 +22,11 @@ fn offsets_set_back_to_the_earliest_change_nothing() {
     let mut world = World::new(2);
     world.produce(&[created(1).to(0), malformed(1).to(0), priced(1, 5).to(0)]);
     world.produce(&[created(2).to(1), deleted(2).to(1), malformed(2).to(1)]);
-    world.work_off();
+    world.process_input();
     let before = world.outputs();
 
     world.set_offsets(0);
-    let steward = world.work_off();
+    let steward = world.process_input();
 
     assert_eq!(world.outputs(), before, "not a record more");
     world.assert_exact();
@@ -40,7 +40,7 @@ fn offsets_set_back_to_the_earliest_change_nothing() {
 fn events_that_offsets_set_forward_would_miss_are_repaired() {
     let mut world = World::new(1);
     world.produce(&[created(1), created(2), created(3)]);
-    world.work_off();
+    world.process_input();
     let missed = [priced(1, 5), priced(1, 6), malformed(1), deleted(2), created(3), created(4)];
     world.produce(&missed);
 
@@ -62,7 +62,7 @@ fn offsets_set_forward_on_a_group_without_state_lose_nothing() {
     world.produce(&[created(1), malformed(1), priced(1, 5)]);
 
     world.set_offsets(2);
-    let steward = world.work_off_with(&world.setup());
+    let steward = world.process_input_with(&world.setup());
 
     world.assert_exact();
     let repaired = steward.events("lost_write_repaired");
@@ -74,12 +74,12 @@ fn offsets_set_forward_on_a_group_without_state_lose_nothing() {
 fn without_verification_offsets_set_forward_pass_events_over() {
     let mut world = World::new(1);
     world.produce(&[created(1), created(2)]);
-    world.work_off();
+    world.process_input();
     world.produce_unseen(&[priced(1, 5), malformed(1), created(3), deleted(2)]);
     world.produce(&[priced(1, 7), priced(2, 7), created(3)]);
 
     world.set_offsets(6);
-    let steward = world.work_off_with(&world.setup().set("recovery.verify_max_records", 0));
+    let steward = world.process_input_with(&world.setup().set("recovery.verify_max_records", 0));
 
     world.assert_exact();
     let passed_over = steward.events("events_passed_over");
@@ -93,11 +93,11 @@ fn without_verification_offsets_set_forward_pass_events_over() {
 fn without_verification_offsets_set_back_apply_nothing_twice() {
     let mut world = World::new(1);
     world.produce(&[created(1), malformed(1), priced(1, 5), created(2), deleted(2), malformed(1)]);
-    world.work_off();
+    world.process_input();
     let before = world.outputs();
 
     world.set_offsets(0);
-    let steward = world.work_off_with(&world.setup().set("recovery.verify_max_records", 0));
+    let steward = world.process_input_with(&world.setup().set("recovery.verify_max_records", 0));
 
     assert_eq!(world.outputs(), before, "not a record more");
     world.assert_exact();
@@ -108,24 +108,24 @@ fn without_verification_offsets_set_back_apply_nothing_twice() {
 fn an_event_that_was_too_large_is_not_judged_again_under_a_higher_limit() {
     let mut world = World::with_payload_limit(1, 200);
     world.produce(&[created_with_description(1, &"x".repeat(200)), created(2)]);
-    world.work_off_with(&world.setup().set("limits.max_payload_bytes", 200));
+    world.process_input_with(&world.setup().set("limits.max_payload_bytes", 200));
     world.assert_exact();
     let before = world.outputs();
     assert_eq!(before[1].len(), 1, "one event is too large");
 
     // Within the look-back.
-    let steward = world.work_off();
+    let steward = world.process_input();
     assert_eq!(numbers(&steward.events("recovery_finished")[0], ["replayed", "skipped"]), [2, 2]);
     assert_eq!(world.outputs(), before, "after another start");
 
     // From the beginning.
     world.set_offsets(0);
-    world.work_off();
+    world.process_input();
     assert_eq!(world.outputs(), before, "after offsets that were set back");
 
     // And without a silent replay, where the events come again.
     world.set_offsets(0);
-    world.work_off_with(&world.setup().set("recovery.verify_max_records", 0));
+    world.process_input_with(&world.setup().set("recovery.verify_max_records", 0));
     assert_eq!(world.outputs(), before, "after offsets that were set back, without verification");
     world.assert_exact();
 }
@@ -134,7 +134,7 @@ fn an_event_that_was_too_large_is_not_judged_again_under_a_higher_limit() {
 fn an_offset_beyond_the_end_counts_as_the_end() {
     let mut world = World::new(1);
     world.produce(&[created(1), priced(1, 5)]);
-    world.work_off();
+    world.process_input();
 
     world.set_offsets(100);
     let mut steward = world.setup().start();
@@ -153,12 +153,12 @@ fn an_offset_beyond_the_end_counts_as_the_end() {
 fn a_stretch_that_is_too_long_is_not_verified() {
     let mut world = World::new(1);
     world.produce(&[created(1), malformed(1), priced(1, 2), created(2), deleted(2), priced(1, 3)]);
-    world.work_off();
+    world.process_input();
     let before = world.outputs();
 
     world.set_offsets(0);
     let strict = world.setup().set("recovery.verify_max_records", 5).set("recovery.look_back_records", 5);
-    let steward = world.work_off_with(&strict);
+    let steward = world.process_input_with(&strict);
 
     let skipped = steward.events("verification_skipped");
     let [skipped] = skipped.as_slice() else { panic!("said once: {skipped:?}") };

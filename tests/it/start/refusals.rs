@@ -8,7 +8,7 @@ use crate::support::world::{MAX_PAYLOAD_BYTES, World, created, malformed, priced
 fn a_foreign_record_in_the_state_topic_is_refused_by_name() {
     let mut world = World::new(2);
     world.produce(&[created(1).to(1), malformed(1).to(0)]);
-    world.work_off();
+    world.process_input();
     let place = world.kafka.produce(&world.names.state, &[record("7", r#"{"id":7}"#).to(1)])[0];
 
     let error = topics_refused(&world.setup());
@@ -81,7 +81,7 @@ fn a_dlq_that_is_compacted_is_refused() {
 fn an_input_that_was_created_anew_and_is_shorter_than_the_state_is_refused() {
     let mut world = World::new(1);
     world.produce(&[created(1), priced(1, 5), priced(1, 6)]);
-    world.work_off();
+    world.process_input();
     let before = world.outputs();
     create_anew(&world);
     world.produce_unseen(&[created(1), priced(1, 5)]);
@@ -96,7 +96,7 @@ fn an_input_that_was_created_anew_and_is_shorter_than_the_state_is_refused() {
 fn an_input_that_was_created_anew_and_has_another_key_there_is_refused() {
     let mut world = World::new(1);
     world.produce(&[created(1), priced(1, 5)]);
-    world.work_off();
+    world.process_input();
     let before = world.outputs();
     create_anew(&world);
     world.produce_unseen(&[created(2), created(3), created(4)]);
@@ -111,7 +111,7 @@ fn an_input_that_was_created_anew_and_has_another_key_there_is_refused() {
 fn an_input_that_was_created_anew_and_has_another_timestamp_there_is_refused() {
     let mut world = World::new(1);
     world.produce(&[created(1).at(1_000), priced(1, 5).at(2_000)]);
-    world.work_off();
+    world.process_input();
     let before = world.outputs();
     create_anew(&world);
     world.produce_unseen(&[created(1).at(1_000), priced(1, 5).at(2_001), priced(1, 6).at(3_000)]);

@@ -10,7 +10,7 @@ fn missing_outputs_are_created_to_fit_the_input() {
     world.kafka.create_topic(&world.names.input, 3, &[&ANY_TIMESTAMP[..], &[("max.message.bytes", "500000")]].concat());
     world.produce(&[created(1), malformed(2)]);
 
-    let steward = world.work_off();
+    let steward = world.process_input();
 
     let (state, dlq) = (&world.names.state, &world.names.dlq);
     let created: Vec<_> = steward.events("topic_created").iter().map(|line| line["topic"].clone()).collect();
@@ -39,7 +39,7 @@ fn missing_outputs_are_created_to_fit_the_input() {
         ],
     );
     world.assert_exact();
-    assert!(world.work_off().events("topic_created").is_empty(), "they are there");
+    assert!(world.process_input().events("topic_created").is_empty(), "they are there");
 }
 
 #[apply(broker_test)]
@@ -48,7 +48,7 @@ fn outputs_of_an_input_with_a_retention_keep_tombstones_longer_than_it() {
     world.kafka.create_topic(&world.names.input, 1, &[("retention.ms", "3600000"), ("segment.ms", "600000")]);
     world.produce(&[created(1)]);
 
-    world.work_off();
+    world.process_input();
 
     assert_settings(&world, &world.names.state, &[("delete.retention.ms", "4200000")]);
     world.assert_exact();

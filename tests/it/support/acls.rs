@@ -1,5 +1,5 @@
-//! Permissions, many in one request: the client library can, its Rust side does not offer it, and each call of Kafka's
-//! own tool would start a JVM.
+//! Adds many permissions in one request, with librdkafka. rdkafka does not expose this call, and each call of Kafka's own
+//! tool would start a JVM.
 
 use std::ffi::{CStr, CString, c_char};
 
@@ -12,7 +12,7 @@ pub use sys::{
 use super::kafka::Kafka;
 use super::wait::PATIENCE;
 
-/// Lets a user do something, from any host.
+/// Allows a user an operation, from any host.
 #[derive(Debug)]
 pub struct Allow<'a> {
     pub user: &'a str,
@@ -22,21 +22,21 @@ pub struct Allow<'a> {
     pub pattern: Pattern,
 }
 
-/// Adds the permissions, and returns when the broker has answered that they are made.
+/// Adds the permissions, and returns when the broker has confirmed them.
 ///
 /// # Panics
-/// With what the broker says of the first that it does not make.
+/// If the broker refuses a permission.
 pub fn add(kafka: &Kafka, acls: &[Allow<'_>]) {
     let mut bindings: Vec<*mut sys::rd_kafka_AclBinding_t> = acls.iter().map(binding).collect();
     let client = kafka.native();
-    let timeout_ms = i32::try_from(PATIENCE.as_millis()).expect("a minute");
-    // SAFETY: the client outlives this call; queue, event and bindings are destroyed below, once each, behind their
-    // last use; the result and its parts belong to the event, and are read before that goes. Options may be null.
+    let timeout_ms = i32::try_from(PATIENCE.as_millis()).expect("the timeout fits into 32 bits");
+    // SAFETY: the client outlives this call; queue, event and bindings are destroyed below, once each, after their
+    // last use; the result and its parts belong to the event, and are read before it is destroyed. Options may be null.
     unsafe {
         let queue = sys::rd_kafka_queue_new(client);
         sys::rd_kafka_CreateAcls(client, bindings.as_mut_ptr(), bindings.len(), std::ptr::null(), queue);
         let event = sys::rd_kafka_queue_poll(queue, timeout_ms);
-        let said = refusal(event);
+        let refused = refusal(event);
         if !event.is_null() {
             sys::rd_kafka_event_destroy(event);
         }
@@ -44,7 +44,7 @@ pub fn add(kafka: &Kafka, acls: &[Allow<'_>]) {
         for binding in bindings {
             sys::rd_kafka_AclBinding_destroy(binding);
         }
-        assert_eq!(said, None, "{acls:?}");
+        assert_eq!(refused, None, "{acls:?}");
     }
 }
 
@@ -52,7 +52,7 @@ fn binding(allow: &Allow<'_>) -> *mut sys::rd_kafka_AclBinding_t {
     let text = |text: &str| CString::new(text).expect("no name has a zero byte");
     let (name, principal, host) = (text(&allow.name), text(&format!("User:{}", allow.user)), text("*"));
     let mut error = [0 as c_char; 256];
-    // SAFETY: the strings live for the whole call, which copies them, and `error` is as long as it is said to be.
+    // SAFETY: the strings live for the whole call, which copies them, and `error` has the passed length.
     let binding = unsafe {
         sys::rd_kafka_AclBinding_new(
             allow.resource,
@@ -66,19 +66,19 @@ fn binding(allow: &Allow<'_>) -> *mut sys::rd_kafka_AclBinding_t {
             error.len(),
         )
     };
-    assert!(!binding.is_null(), "{allow:?} is no permission");
+    assert!(!binding.is_null(), "{allow:?} is not a valid permission");
     binding
 }
 
-/// What is wrong with the answer, if anything is.
+/// Returns the error of a response, if there is one.
 ///
 /// # Safety
-/// The event is null, or one that is not destroyed yet.
+/// The event is null, or was not destroyed yet.
 unsafe fn refusal(event: *mut sys::rd_kafka_event_t) -> Option<String> {
     if event.is_null() {
-        return Some("no answer".to_owned());
+        return Some("no response".to_owned());
     }
-    // SAFETY: the caller's promise; what is asked of the event lives as long as it does.
+    // SAFETY: the caller guarantees a live event; the result lives as long as the event.
     unsafe {
         let result = sys::rd_kafka_event_CreateAcls_result(event);
         let code = sys::rd_kafka_event_error(event);

@@ -1,11 +1,11 @@
-//! A real Kafka for the tests: found or started, and ended with them.
+//! Finds or starts a real Kafka for the tests, and ends it with them.
 //!
-//! Looked for, in this order: an address in `STEWARD_TEST_KAFKA`; Java 17 or newer with Maven (or with the jars that
+//! The search order: an address in `STEWARD_TEST_KAFKA`; Java 17 or newer with Maven (or with the jars that
 //! an earlier run fetched); Docker. One broker serves the whole test run and starts with the first test that needs it;
 //! [`Broker::own`] starts another one, for tests that pause, kill and restart it.
 //!
-//! Looking is cheap and happens when the first broker test runs. A test that finds nothing is reported as ignored,
-//! unless `STEWARD_REQUIRE_KAFKA=1` turns that into a failure.
+//! The search is cheap and happens when the first broker test runs. Without a broker, a test is reported as ignored. With
+//! `STEWARD_REQUIRE_KAFKA=1` it fails instead.
 
 mod docker;
 mod java;
@@ -24,18 +24,18 @@ use super::names::random;
 use super::times::measured;
 use super::wait::Deadline;
 
-/// What a test needs of Kafka.
+/// The Kafka that a test needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// The shared broker, beside other tests.
+    /// The shared broker, while other tests may run.
     Shared,
-    /// The shared broker, while no other broker test runs: how long something takes is what it shows.
+    /// The shared broker, while no other broker test runs, because the test measures time.
     SharedAlone,
-    /// Brokers of its own that it can stop, beside other tests.
+    /// Brokers of its own that it can stop, while other tests may run.
     Own,
 }
 
-/// Whoever runs alone takes it whole.
+/// Held for writing by a test that runs alone, and for reading by the others.
 static MACHINE: RwLock<()> = RwLock::new(());
 
 /// Makes a test that runs if its need can be met, and is otherwise reported as ignored, with the reason.
@@ -53,7 +53,7 @@ pub fn trial(name: impl Into<String>, need: Need, test: impl FnOnce() + Send + '
             }
             (Need::Shared | Need::SharedAlone, Found::Address(_)) | (_, Found::Java | Found::Docker) => {}
         }
-        // A test that failed leaves nothing half done behind these locks: they guard time, not data.
+        // A poisoned lock is valid, because it guards time, not data.
         match need {
             Need::Shared | Need::Own => {
                 let _beside_others = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
@@ -72,18 +72,17 @@ fn is_required() -> bool {
     std::env::var_os("STEWARD_REQUIRE_KAFKA").is_some_and(|value| value == "1")
 }
 
-// --------------------------------------------------------------------------------------------------------- looking
+// ---------------------------------------------------------------------------------------------------------- search
 
-/// Where a Kafka can be had.
+/// The result of the search for a Kafka.
 #[derive(Debug)]
 enum Found {
-    /// One runs already.
+    /// The address of a running broker.
     Address(String),
     /// Java, and the jars or Maven.
     Java,
-    /// Docker answers.
     Docker,
-    /// What was looked for.
+    /// Why none of the above is available.
     Nothing(String),
 }
 
@@ -97,7 +96,7 @@ fn found() -> &'static Found {
             Ok(()) => Found::Java,
             Err(_) if docker::answers() => Found::Docker,
             Err(reason) => Found::Nothing(format!(
-                "needs Kafka: no address in STEWARD_TEST_KAFKA, {reason}, and no Docker that answers"
+                "needs Kafka: no address in STEWARD_TEST_KAFKA, {reason}, and no running Docker"
             )),
         }
     })
@@ -107,10 +106,10 @@ fn found() -> &'static Found {
 
 static SHARED: Mutex<Option<Broker>> = Mutex::new(None);
 
-/// The address of the broker of this test run, which the first call starts.
+/// Returns the address of the shared broker, which the first call starts.
 ///
 /// # Panics
-/// When there is none to be had, or when it does not start.
+/// If no broker is available, or if it does not start.
 pub fn shared_address() -> String {
     if let Found::Address(address) = found() {
         return address.clone();
@@ -119,90 +118,88 @@ pub fn shared_address() -> String {
     shared.get_or_insert_with(Broker::own).address()
 }
 
-/// Ends the shared broker, if one was started. Called once, behind the last test.
+/// Ends the shared broker, if one was started. Called once, after the last test.
 pub fn end_shared() {
     drop(SHARED.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
 // ------------------------------------------------------------------------------------------------------------- own
 
-/// A broker that this test run started. It ends when this is dropped, and its data goes with it.
+/// A broker of this test run. Dropping it ends the broker and deletes its data.
 #[derive(Debug)]
 pub struct Broker {
     engine: Engine,
     ports: Ports,
 }
 
-/// What the broker is for.
+/// The purpose of the broker, which determines the options of its JVM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pace {
-    /// A test that lasts seconds.
-    SoonThere,
-    /// A measurement. In a container the heap stays that of the tests: name a broker of your own there.
-    AtFullSpeed,
+enum Purpose {
+    /// A test that lasts seconds: a fast start.
+    Test,
+    /// A measurement: full speed. In a container the heap is the one for tests, so measure against a broker of your own.
+    Benchmark,
 }
 
-/// How the broker runs.
 #[derive(Debug)]
 enum Engine {
     Java(java::Server),
     Docker(docker::Server),
 }
 
-/// Where the broker listens, on 127.0.0.1, the same after each restart.
+/// The ports of the broker on 127.0.0.1, which stay the same after a restart.
 #[derive(Debug, Clone)]
 struct Ports {
     client: u16,
     controller: u16,
-    /// Of further listeners, in their order.
+    /// Ports of further listeners, in order.
     further: Vec<u16>,
 }
 
-/// A listener beside the plain one that the tests themselves use: its name, and its protocol as Kafka calls it.
+/// Name and security protocol of a listener besides the plain one that the tests use.
 pub type FurtherListener<'a> = (&'a str, &'a str);
 
-/// The broker gave up while starting, and its log's last lines.
+/// The last lines of the log of a broker that did not start.
 #[derive(Debug)]
-struct GaveUp(String);
+struct StartFailure(String);
 
 impl Broker {
-    /// A broker with the settings of `scripts/kafka.d/server.properties`.
+    /// Starts a broker with the settings of `scripts/kafka.d/server.properties`.
     pub fn own() -> Broker {
         Broker::with(&[])
     }
 
-    /// A broker with further, or other, lines in its server.properties. They win over everything, `listeners` and
-    /// `advertised.listeners` included, so that an address can be advertised that is not the one it listens on.
+    /// Starts a broker with additional lines in its server.properties. They override all others, including `listeners`
+    /// and `advertised.listeners`, so that the advertised address can differ from the bound one.
     pub fn with(properties: &[(&str, &str)]) -> Broker {
         Broker::with_listeners(&[], properties)
     }
 
-    /// A broker that also listens in other ways; how each of them is secured stands in the properties, as
-    /// `listener.name.{name}.`.
+    /// Starts a broker with further listeners. The properties `listener.name.{name}.` configure their security.
     pub fn with_listeners(further: &[FurtherListener<'_>], properties: &[(&str, &str)]) -> Broker {
-        Broker::laid_out(further, None, Pace::SoonThere, properties)
+        Broker::new(further, None, Purpose::Test, properties)
     }
 
-    /// A broker for measurements, with the memory and the compiler that one in production has.
+    /// Starts a broker for measurements, with the memory and the compiler of a production broker.
     pub fn at_full_speed() -> Broker {
-        Broker::laid_out(&[], None, Pace::AtFullSpeed, &[])
+        Broker::new(&[], None, Purpose::Benchmark, &[])
     }
 
-    /// A broker with a second listener, at [`Broker::address_behind`], whose clients are told to go on by way of the
-    /// port `advertised` of 127.0.0.1: where a proxy listens. Clients of [`Broker::address`] speak to it directly.
+    /// Starts a broker with a second listener, at [`Broker::address_behind`]. That listener advertises the port `advertised`
+    /// of 127.0.0.1, on which a proxy listens. Clients of [`Broker::address`] connect directly.
     pub fn advertised_at(advertised: u16, properties: &[(&str, &str)]) -> Broker {
-        Broker::laid_out(&[("BEHIND", "PLAINTEXT")], Some(advertised), Pace::SoonThere, properties)
+        Broker::new(&[("BEHIND", "PLAINTEXT")], Some(advertised), Purpose::Test, properties)
     }
 
-    /// `advertised` is the port that clients of the further listeners are told, where it is not the listener's own.
-    fn laid_out(
+    /// `advertised` is the advertised port of the further listeners, if it differs from their own ports.
+    fn new(
         further: &[FurtherListener<'_>],
         advertised: Option<u16>,
-        pace: Pace,
+        purpose: Purpose,
         properties: &[(&str, &str)],
     ) -> Broker {
-        let mut last = GaveUp(String::new());
-        // A port can be taken between drawing it and listening on it.
+        let mut last = StartFailure(String::new());
+        // Another process can take the port before the broker listens on it.
         for _ in 0..5 {
             let further_ports = further.iter().map(|_| free_port()).collect();
             let ports = Ports { client: free_port(), controller: free_port(), further: further_ports };
@@ -210,7 +207,7 @@ impl Broker {
             let listeners = listeners.iter().map(|(name, value)| (*name, value.as_str()));
             let properties: Vec<(&str, &str)> = listeners.chain(properties.iter().copied()).collect();
             let engine = match found() {
-                Found::Java => Engine::Java(java::Server::new(&ports, pace, &properties)),
+                Found::Java => Engine::Java(java::Server::new(&ports, purpose, &properties)),
                 Found::Docker => Engine::Docker(docker::Server::new(ports.clone(), &properties)),
                 Found::Address(_) => {
                     panic!("STEWARD_TEST_KAFKA gives only an address, not a broker that can be stopped")
@@ -220,14 +217,14 @@ impl Broker {
             let mut broker = Broker { engine, ports };
             match broker.try_start() {
                 Ok(()) => return broker,
-                Err(gave_up) if gave_up.0.contains("Address already in use") => last = gave_up,
-                Err(gave_up) => panic!("Kafka did not start:\n{}", gave_up.0),
+                Err(failure) if failure.0.contains("Address already in use") => last = failure,
+                Err(failure) => panic!("Kafka did not start:\n{}", failure.0),
             }
         }
-        panic!("Kafka found no free port in five tries:\n{}", last.0)
+        panic!("Kafka found no free port in five attempts:\n{}", last.0)
     }
 
-    /// The number of its process, where it is one of this machine's that this user may look at.
+    /// Returns the process id, if the broker is a child process.
     pub fn pid(&self) -> Option<u32> {
         match &self.engine {
             Engine::Java(server) => Some(server.pid()),
@@ -235,17 +232,17 @@ impl Broker {
         }
     }
 
-    /// `host:port` for clients.
+    /// Returns `host:port` for clients.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.ports.client)
     }
 
-    /// `host:port` of a further listener, by its place in [`Broker::with_listeners`].
+    /// Returns `host:port` of a further listener, by its index in [`Broker::with_listeners`].
     pub fn further_address(&self, index: usize) -> String {
         format!("127.0.0.1:{}", self.ports.further[index])
     }
 
-    /// `host:port` of the second listener of [`Broker::advertised_at`], for the proxy.
+    /// Returns `host:port` of the second listener of [`Broker::advertised_at`], for the proxy.
     pub fn address_behind(&self) -> String {
         self.further_address(0)
     }
@@ -253,7 +250,7 @@ impl Broker {
     /// Runs Kafka's own `kafka-configs.sh` on the plain listener.
     ///
     /// # Panics
-    /// With what it says, when it fails.
+    /// If the tool fails; the message has its output.
     pub fn configs_tool(&self, arguments: &[&str]) {
         let mut command = match &self.engine {
             Engine::Java(server) => server.configs_tool(),
@@ -261,17 +258,17 @@ impl Broker {
         };
         let output =
             command.args(["--bootstrap-server", &self.address()]).args(arguments).stdin(Stdio::null()).output();
-        let output = output.expect("it has started a broker");
-        let said = [output.stdout, output.stderr].concat();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&said));
+        let output = output.expect("the same tools started the broker");
+        let text = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&text));
     }
 
-    /// Speaks to it.
+    /// Returns a client of the broker.
     pub fn kafka(&self) -> Kafka {
         Kafka::at(&self.address())
     }
 
-    /// Freezes it: its connections stay, and nothing answers any more.
+    /// Freezes the broker: its connections stay open, and it sends no response.
     pub fn pause(&mut self) {
         match &mut self.engine {
             Engine::Java(server) => server.pause(),
@@ -279,7 +276,7 @@ impl Broker {
         }
     }
 
-    /// Goes on after [`Broker::pause`].
+    /// Continues after [`Broker::pause`].
     pub fn resume(&mut self) {
         match &mut self.engine {
             Engine::Java(server) => server.resume(),
@@ -287,7 +284,7 @@ impl Broker {
         }
     }
 
-    /// Kills it at once, as a crash would. What it has on disk stays for [`Broker::start`].
+    /// Kills the broker immediately, like a crash. Its data stays on disk for [`Broker::start`].
     pub fn kill(&mut self) {
         match &mut self.engine {
             Engine::Java(server) => server.kill(),
@@ -295,7 +292,7 @@ impl Broker {
         }
     }
 
-    /// Ends it cleanly, at most for `limit`; then kills it.
+    /// Stops the broker cleanly, and kills it after `limit`.
     pub fn stop(&mut self, limit: Duration) {
         match &mut self.engine {
             Engine::Java(server) => server.stop(limit),
@@ -303,20 +300,20 @@ impl Broker {
         }
     }
 
-    /// Starts it again on the same data and ports, and returns when it answers.
+    /// Starts the broker again with the same data and ports, and returns when it responds.
     pub fn start(&mut self) {
-        if let Err(gave_up) = self.try_start() {
-            panic!("Kafka did not start again:\n{}", gave_up.0);
+        if let Err(failure) = self.try_start() {
+            panic!("Kafka did not start again:\n{}", failure.0);
         }
     }
 
-    /// Kills it and starts it again.
+    /// Kills the broker and starts it again.
     pub fn restart(&mut self) {
         self.kill();
         self.start();
     }
 
-    fn try_start(&mut self) -> Result<(), GaveUp> {
+    fn try_start(&mut self) -> Result<(), StartFailure> {
         let limit = match &mut self.engine {
             Engine::Java(server) => server.start(),
             Engine::Docker(server) => server.start(),
@@ -324,8 +321,8 @@ impl Broker {
         let deadline = Deadline::after(limit);
         let client = probe(&self.address());
         loop {
-            let answer = client.client().fetch_metadata(None, Duration::from_millis(500));
-            if answer.is_ok_and(|metadata| !metadata.brokers().is_empty()) {
+            let response = client.client().fetch_metadata(None, Duration::from_millis(500));
+            if response.is_ok_and(|metadata| !metadata.brokers().is_empty()) {
                 return Ok(());
             }
             let (has_ended, log) = match &mut self.engine {
@@ -333,24 +330,24 @@ impl Broker {
                 Engine::Docker(server) => (server.has_ended(), server.log_tail()),
             };
             if has_ended || deadline.passed() {
-                return Err(GaveUp(log));
+                return Err(StartFailure(log));
             }
         }
     }
 }
 
-/// What the properties have to say for further listeners; nothing where there are none.
+/// Returns the properties for further listeners; empty if there are none.
 fn listeners(ports: &Ports, further: &[FurtherListener<'_>], advertised: Option<u16>) -> Vec<(&'static str, String)> {
     if further.is_empty() {
         return Vec::new();
     }
-    // A port of a container is published from outside of it.
+    // The port of a container is reached from outside of it.
     let host = if matches!(found(), Found::Docker) { "0.0.0.0" } else { "127.0.0.1" };
-    let at = |host: &str, told: Option<u16>| -> String {
+    let at = |host: &str, advertised: Option<u16>| -> String {
         let further = further
             .iter()
             .zip(&ports.further)
-            .map(|((name, _), port)| format!(",{name}://{host}:{}", told.unwrap_or(*port)));
+            .map(|((name, _), port)| format!(",{name}://{host}:{}", advertised.unwrap_or(*port)));
         format!("PLAINTEXT://{host}:{}{}", ports.client, further.collect::<String>())
     };
     let protocols: String = further.iter().map(|(name, protocol)| format!(",{name}:{protocol}")).collect();
@@ -361,7 +358,7 @@ fn listeners(ports: &Ports, further: &[FurtherListener<'_>], advertised: Option<
     ]
 }
 
-/// A client that tries again quickly while nobody listens yet.
+/// Returns a client that retries quickly until the broker listens.
 fn probe(address: &str) -> BaseProducer {
     ClientConfig::new()
         .set("bootstrap.servers", address)
@@ -372,11 +369,11 @@ fn probe(address: &str) -> BaseProducer {
         .expect("the settings are constants")
 }
 
-/// Ports that were given away: a broker that starts, or starts again, does not listen for a moment.
+/// Ports that are in use. A broker does not listen while it starts, so a bind test alone does not suffice.
 static GIVEN_PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
-/// A port on 127.0.0.1 that was free a moment ago, below those that the system gives to outgoing connections: so that
-/// it is still free when the broker starts again.
+/// Returns a free port on 127.0.0.1. The port is below the range for outgoing connections, so that it stays free while
+/// the broker restarts.
 fn free_port() -> u16 {
     let mut given = GIVEN_PORTS.lock().unwrap_or_else(PoisonError::into_inner);
     (0..1000)
@@ -385,7 +382,7 @@ fn free_port() -> u16 {
         .expect("one of 1,000 ports is free")
 }
 
-/// `scripts/kafka.d/server.properties` with what differs from broker to broker.
+/// Returns `scripts/kafka.d/server.properties` with the lines that differ from broker to broker.
 fn properties(own: &[(&str, &str)], overrides: &[(&str, &str)]) -> String {
     let file = include_str!("../../../scripts/kafka.d/server.properties");
     let mut lines: BTreeMap<&str, &str> =
@@ -400,9 +397,9 @@ fn last_lines(text: &str, count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
-/// Runs a program that is expected to be quick, and returns what it said; `None` where it is missing or fails.
-fn ask(program: &str, arguments: &[&str]) -> Option<String> {
+/// Runs a quick program, and returns its output; `None` if the program is missing or fails.
+fn output_of(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
-    let said = [output.stdout, output.stderr].concat();
-    output.status.success().then(|| String::from_utf8_lossy(&said).into_owned())
+    let text = [output.stdout, output.stderr].concat();
+    output.status.success().then(|| String::from_utf8_lossy(&text).into_owned())
 }

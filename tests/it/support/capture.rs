@@ -1,7 +1,6 @@
-//! Owns what a test knows of the log: it records lines, waits for a name, and fails the test on an ERROR that the test
-//! did not announce.
+//! Captures the log of a test: records lines, waits for an event, and fails the test on an ERROR that it did not announce.
 //!
-//! Two ways in. [`Capture::here`] records what this thread emits, and [`Capture::dispatch`] takes it along to threads
+//! There are two sources. [`Capture::here`] records the events of this thread, and [`Capture::dispatch`] those of threads
 //! that the test starts. [`Capture::of_process`] reads the JSON lines of a child process.
 
 use std::collections::BTreeMap;
@@ -17,32 +16,32 @@ use tracing::{Dispatch, Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
-/// How long a test waits for a line before it fails.
+/// Longest wait for a line.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// While a single subscriber exists, `tracing` asks only the thread that meets a log statement first whether anyone
-/// wants it, and remembers the answer for all threads: another test's thread, which listens to nothing, would switch
-/// the statement off for the one that does. With two subscribers it asks both, so one more stays for good.
+/// Keeps a second subscriber alive.
+///
+/// With a single subscriber, `tracing` caches for all threads the interest of the first thread that reaches a log
+/// statement. If that thread belongs to a test without a subscriber, the statement is disabled for all tests. With two
+/// subscribers `tracing` asks both.
 fn keep_interest_alive() {
     static SECOND: OnceLock<Dispatch> = OnceLock::new();
     SECOND.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));
 }
 
-/// One line.
+/// A line of the log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
-    /// The field `event`, empty where a library wrote it.
+    /// The field `event`; empty for a line of a library.
     pub name: String,
-    /// Its level.
     pub level: Level,
-    /// The sentence.
     pub message: String,
-    /// Everything else.
+    /// All other fields.
     pub fields: BTreeMap<String, Value>,
 }
 
 impl Line {
-    /// A field as text; numbers as JSON writes them. Fails the test where there is none.
+    /// Returns a field as text; numbers in their JSON form. Fails the test if the field is missing.
     #[track_caller]
     pub fn text(&self, field: &str) -> String {
         match self.fields.get(field) {
@@ -52,7 +51,7 @@ impl Line {
         }
     }
 
-    /// A field without a fraction. Fails the test where there is none.
+    /// Returns an integer field. Fails the test if the field is missing.
     #[track_caller]
     pub fn integer(&self, field: &str) -> i64 {
         let found = self.fields.get(field).and_then(Value::as_i64);
@@ -78,14 +77,14 @@ struct Log {
 struct Content {
     lines: Vec<Line>,
     announced: Vec<&'static str>,
-    /// What a child process wrote that is no line of the log.
+    /// Lines of a child process that are not log lines.
     noise: Vec<String>,
-    /// No line follows any more.
+    /// No further line can follow.
     ended: bool,
 }
 
 impl Capture {
-    /// Records what this thread emits until the capture is dropped.
+    /// Records the events of this thread until the capture is dropped.
     #[must_use]
     pub fn here() -> Capture {
         let mut capture = Capture::elsewhere();
@@ -93,7 +92,7 @@ impl Capture {
         capture
     }
 
-    /// Records what threads emit that are given [`Capture::dispatch`].
+    /// Records the events of threads that use [`Capture::dispatch`].
     #[must_use]
     pub fn elsewhere() -> Capture {
         keep_interest_alive();
@@ -102,7 +101,7 @@ impl Capture {
         Capture { log, dispatch: Some(dispatch), _here: None }
     }
 
-    /// Reads the JSON lines of a process on a thread of its own, until they end.
+    /// Reads the JSON lines of a process on another thread, until they end.
     #[must_use]
     pub fn of_process(stdout: impl Read + Send + 'static) -> Capture {
         let log = Arc::new(Log::default());
@@ -120,43 +119,43 @@ impl Capture {
         Capture { log, dispatch: None, _here: None }
     }
 
-    /// For a thread that the test starts: `let _guard = tracing::dispatcher::set_default(&dispatch);` on it.
+    /// Returns the subscriber for a thread that the test starts: `let _guard = tracing::dispatcher::set_default(&dispatch);` on it.
     #[must_use]
     pub fn dispatch(&self) -> Dispatch {
         self.dispatch.clone().expect("the lines of a child process come from its standard output")
     }
 
-    /// Announces an ERROR: it does not fail the test.
+    /// Announces an ERROR, which then does not fail the test.
     pub fn announce(&self, name: &'static str) {
         self.log.lock().announced.push(name);
     }
 
-    /// Every line so far, in order.
+    /// Returns all lines so far, in order.
     #[must_use]
     pub fn all(&self) -> Vec<Line> {
         self.log.lock().lines.clone()
     }
 
-    /// All lines of this name so far.
+    /// Returns all lines of this name so far.
     #[must_use]
     pub fn lines(&self, name: &str) -> Vec<Line> {
         self.log.lock().lines.iter().filter(|line| line.name == name).cloned().collect()
     }
 
-    /// What a child process wrote that is no line of the log, once it has ended.
+    /// Returns the lines of a child process that are not log lines. Complete once the process has ended.
     #[must_use]
     pub fn noise(&self) -> Vec<String> {
         self.log.lock().noise.clone()
     }
 
-    /// Waits for a line of this name, and returns the first. Fails the test after [`PATIENCE`], or when no line can
-    /// follow any more.
+    /// Waits for a line of this name, and returns the first one. Fails the test after [`PATIENCE`], or when no further line
+    /// can follow.
     #[track_caller]
     pub fn wait_for(&self, name: &str) -> Line {
         self.wait_for_match(name, |_| true)
     }
 
-    /// Waits for a line of this name that `matches`, and returns the first.
+    /// Waits for a line of this name that `matches`, and returns the first one.
     #[track_caller]
     pub fn wait_for_match(&self, name: &str, matches: impl Fn(&Line) -> bool) -> Line {
         let found = |content: &Content| content.lines.iter().find(|line| line.name == name && matches(line)).cloned();
@@ -171,7 +170,7 @@ impl Capture {
         found.unwrap_or_else(|| panic!("no {name} came; the log was\n{self:?}"))
     }
 
-    /// [`Capture::wait_for`] for a test on one thread: others go on meanwhile, and a paused clock runs on.
+    /// [`Capture::wait_for`] for a test on one thread: other tasks continue, and a paused clock advances.
     pub async fn appears(&self, name: &str) -> Line {
         let first = async {
             loop {
@@ -223,7 +222,7 @@ impl Log {
     }
 }
 
-/// Reads one JSON line; `None` where it is none.
+/// Parses a JSON line; returns `None` if it is not a log line.
 #[must_use]
 pub fn parse(line: &str) -> Option<Line> {
     let Value::Object(object) = serde_json::from_str(line).ok()? else { return None };

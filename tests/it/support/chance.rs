@@ -1,6 +1,8 @@
-//! Property tests that say the same on every machine: the cases are drawn from one seed, so that a change is what
-//! turns them red, not luck. With `STEWARD_PROPTEST_CASES` they are drawn anew each time, as many as it says where a
-//! test heeds it; a failure then prints the smallest input that shows it, to be kept as a test of its own.
+//! Runs property tests with the same cases on every machine.
+//!
+//! The cases come from one seed, so that only a change of the code can make a test fail. With `STEWARD_PROPTEST_CASES`
+//! each run has new cases, in the given number if the test supports it. A failure then prints the smallest failing input;
+//! make it a test of its own.
 
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 

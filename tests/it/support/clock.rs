@@ -1,4 +1,4 @@
-//! The machine's clock as the port that the code under test asks: tests against a real broker live in real time.
+//! The real clock, as the port of the code under test. Tests with a real broker run in real time.
 
 use std::time::Instant;
 
@@ -6,7 +6,6 @@ use steward::ports::Clock;
 
 use super::wait;
 
-/// See the module.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock;
 

@@ -1,6 +1,6 @@
-//! Holds one thread of a process still while all others go on: what a call looks like that never returns.
+//! Stops one thread of a process while the others continue, which simulates a call that never returns.
 //!
-//! By ptrace, as a debugger does, on a thread of its own, because only the thread that holds another one may let it go.
+//! It uses ptrace, like a debugger, on a thread of its own, because only the thread that attached can detach.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -8,33 +8,33 @@ use std::thread::JoinHandle;
 
 use super::wait::{PATIENCE, wait_for, wait_until};
 
-/// A thread that stands still until this is dropped, or its process ends.
+/// A stopped thread. It continues when this is dropped.
 pub struct FrozenThread {
-    let_go: Arc<AtomicBool>,
+    resumed: Arc<AtomicBool>,
     tracer: Option<JoinHandle<()>>,
 }
 
 impl FrozenThread {
-    /// Stops the thread of this name. The process has to be a child of ours.
+    /// Stops the thread of this name. The process has to be a child of this one.
     ///
     /// # Panics
-    /// When there is no such thread, or the system does not let it be held.
+    /// If there is no such thread, or if the system refuses ptrace.
     pub fn of(pid: u32, name: &str) -> FrozenThread {
         let thread = wait_for(&format!("a thread {name}"), PATIENCE, || thread_named(pid, name));
-        let let_go = Arc::new(AtomicBool::new(false));
-        let (tell, told) = mpsc::channel();
-        let asked = Arc::clone(&let_go);
-        let tracer = std::thread::spawn(move || hold(thread, &asked, &tell));
-        told.recv_timeout(PATIENCE).expect("the tracer answers").expect("the thread can be held");
-        FrozenThread { let_go, tracer: Some(tracer) }
+        let resumed = Arc::new(AtomicBool::new(false));
+        let (result_sender, result) = mpsc::channel();
+        let resume = Arc::clone(&resumed);
+        let tracer = std::thread::spawn(move || hold(thread, &resume, &result_sender));
+        result.recv_timeout(PATIENCE).expect("the tracer sends a result").expect("the thread can be stopped");
+        FrozenThread { resumed, tracer: Some(tracer) }
     }
 }
 
 impl Drop for FrozenThread {
     fn drop(&mut self) {
-        self.let_go.store(true, Ordering::Relaxed);
+        self.resumed.store(true, Ordering::Relaxed);
         if let Some(tracer) = self.tracer.take() {
-            // It has said before what went wrong.
+            // A panic of the tracer has been printed already.
             let _ = tracer.join();
         }
     }
@@ -49,17 +49,17 @@ fn thread_named(pid: u32, name: &str) -> Option<libc::pid_t> {
     tasks.find(is_named)?.file_name().to_str()?.parse().ok()
 }
 
-fn hold(thread: libc::pid_t, let_go: &AtomicBool, tell: &mpsc::Sender<Result<(), std::io::Error>>) {
+fn hold(thread: libc::pid_t, resumed: &AtomicBool, result: &mpsc::Sender<Result<(), std::io::Error>>) {
     let stopped = stop(thread);
     let is_stopped = stopped.is_ok();
-    tell.send(stopped).expect("the test waits");
+    result.send(stopped).expect("the test waits");
     if !is_stopped {
         return;
     }
-    let is_over = || let_go.load(Ordering::Relaxed) || has_ended(thread);
-    // A process that ends is gone only when its held thread was waited for, which `has_ended` does.
-    wait_until("the thread is let go", PATIENCE * 10, is_over);
-    // SAFETY: ptrace takes numbers here, and touches no memory of ours. A thread that has ended is none any more.
+    let is_over = || resumed.load(Ordering::Relaxed) || has_ended(thread);
+    // A process can end only after a wait for its stopped thread, which `has_ended` does.
+    wait_until("the thread is resumed", PATIENCE * 10, is_over);
+    // SAFETY: ptrace takes numbers here, and touches no memory of ours. It fails for a thread that has ended.
     unsafe { libc::ptrace(libc::PTRACE_DETACH, thread, 0, 0) };
 }
 

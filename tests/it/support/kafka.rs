@@ -1,7 +1,9 @@
-//! Speaks to Kafka in the sentences that tests need: create, produce, read all of it, look at a group, cut a log.
+//! A client with the operations that tests need: create topics, produce, read a whole topic, read and set offsets of a
+//! group, truncate a log.
 //!
-//! Reading judges from outside: [`Kafka::read_committed`] is what a reader of our topics sees, from the beginning to
-//! an end that was taken without regard to transactions, so that an open one makes it wait instead of ending early.
+//! [`Kafka::read_committed`] returns what an external reader of our topics sees, from the beginning to the high watermark.
+//! The high watermark does not depend on transactions, so an open transaction makes the reader wait instead of ending
+//! early.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +23,7 @@ use super::broker;
 use super::names::{Names, unique};
 use super::wait::{Deadline, PATIENCE, wait_for, wait_for_success, wait_until};
 
-/// Lets every timestamp in, and keeps what it stamped long ago: with a retention, a record of the year 1970 would be
+/// Topic settings that accept every timestamp and keep old records. With a retention, a record of the year 1970 would be
 /// deleted within seconds.
 pub const ANY_TIMESTAMP: [(&str, &str); 3] = [
     ("message.timestamp.before.max.ms", "9223372036854775807"),
@@ -34,110 +36,99 @@ pub const ANY_TIMESTAMP: [(&str, &str); 3] = [
 /// A record to be produced.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outgoing {
-    /// Into which partition; the key decides where it is `None`.
+    /// If it is `None`, the key determines the partition.
     pub partition: Option<i32>,
-    /// The key; `None` is null.
     pub key: Option<Vec<u8>>,
-    /// The value; `None` is null.
     pub value: Option<Vec<u8>>,
-    /// Names and values, in order.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
-    /// Milliseconds since 1970; the present where it is `None`.
+    /// Milliseconds since 1970; the current time if it is `None`.
     pub timestamp_ms: Option<i64>,
 }
 
-/// A record with this key and value.
+/// Makes a record with this key and value.
 pub fn record(key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Outgoing {
     Outgoing { key: Some(key.as_ref().to_vec()), value: Some(value.as_ref().to_vec()), ..Outgoing::default() }
 }
 
-/// A record with this key and a null value.
+/// Makes a record with this key and a null value.
 pub fn tombstone(key: impl AsRef<[u8]>) -> Outgoing {
     Outgoing { key: Some(key.as_ref().to_vec()), ..Outgoing::default() }
 }
 
 impl Outgoing {
-    /// Into this partition; the key decides otherwise.
+    /// Sets the partition.
     pub fn to(mut self, partition: i32) -> Outgoing {
         self.partition = Some(partition);
         self
     }
 
-    /// Stamped with this time instead of the present one, in milliseconds since 1970.
+    /// Sets the timestamp, in milliseconds since 1970.
     ///
     /// # Panics
-    /// For 0, which the client library takes for "now".
+    /// For 0, which librdkafka replaces by the current time.
     pub fn at(mut self, timestamp_ms: i64) -> Outgoing {
         assert_ne!(timestamp_ms, 0, "librdkafka replaces a timestamp of 0 by the present time");
         self.timestamp_ms = Some(timestamp_ms);
         self
     }
 
-    /// With one more header.
+    /// Adds a header.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Outgoing {
         self.headers.push((name.to_owned(), Some(value.as_ref().to_vec())));
         self
     }
 
-    /// With one more header, whose value is null.
+    /// Adds a header with a null value.
     pub fn null_header(mut self, name: &str) -> Outgoing {
         self.headers.push((name.to_owned(), None));
         self
     }
 
-    /// With a null key.
     pub fn without_key(mut self) -> Outgoing {
         self.key = None;
         self
     }
 }
 
-/// A record as it stands in a topic.
+/// A record in a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// The partition.
     pub partition: i32,
-    /// The offset.
     pub offset: i64,
-    /// Milliseconds since 1970; `None` where the record has none.
+    /// Milliseconds since 1970; `None` if the record has no timestamp.
     pub timestamp_ms: Option<i64>,
-    /// The key; `None` where it is null.
     pub key: Option<Vec<u8>>,
-    /// The value; `None` where it is null.
     pub value: Option<Vec<u8>>,
-    /// Names and values, in order.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
 impl Stored {
-    /// The key as text, empty where it is null.
+    /// Returns the key as text; empty if it is null.
     pub fn key_text(&self) -> String {
         String::from_utf8_lossy(self.key.as_deref().unwrap_or_default()).into_owned()
     }
 
-    /// The value as text; `None` where it is null.
+    /// Returns the value as text; `None` if it is null.
     pub fn value_text(&self) -> Option<String> {
         self.value.as_deref().map(|value| String::from_utf8_lossy(value).into_owned())
     }
 
-    /// The value as JSON.
     pub fn json(&self) -> serde_json::Value {
         let value = self.value.as_deref().expect("a value that is not null");
         serde_json::from_slice(value).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(value)))
     }
 
-    /// The last header of this name, as text. `None` where there is none.
+    /// Returns the last header of this name as text; `None` if there is none.
     pub fn last_header(&self, name: &str) -> Option<String> {
         let (_, value) = self.headers.iter().rev().find(|(found, _)| found == name)?;
         Some(String::from_utf8_lossy(value.as_deref().unwrap_or_default()).into_owned())
     }
 
-    /// Names of all headers, in order.
     pub fn header_names(&self) -> Vec<&str> {
         self.headers.iter().map(|(name, _)| name.as_str()).collect()
     }
 
-    /// The same record, to be produced again.
+    /// Returns the same record, to be produced again.
     pub fn outgoing(&self) -> Outgoing {
         Outgoing {
             partition: Some(self.partition),
@@ -163,19 +154,17 @@ impl Stored {
     }
 }
 
-/// Where a produced record ended up.
+/// The partition and offset of a produced record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// The partition.
     pub partition: i32,
-    /// The offset.
     pub offset: i64,
 }
 
-/// The first offset that is there, and the one behind the last, without regard to transactions.
+/// The range of the offsets of a partition, which does not depend on transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ends {
-    /// The log's start.
+    /// The log start offset.
     pub low: i64,
     /// The high watermark.
     pub high: i64,
@@ -199,42 +188,41 @@ impl Isolation {
 
 // ----------------------------------------------------------------------------------------------------------- Kafka
 
-/// One Kafka, as a test speaks to it.
 pub struct Kafka {
     address: String,
     admin: AdminClient<DefaultClientContext>,
 }
 
 impl Kafka {
-    /// The one that all tests share.
+    /// Makes a client of the shared broker.
     pub fn shared() -> Kafka {
         Kafka::at(&broker::shared_address())
     }
 
-    /// The one at this address.
+    /// Makes a client of the broker at this address.
     pub fn at(address: &str) -> Kafka {
         let admin = client_config(address).create().expect("the settings are constants");
         Kafka { address: address.to_owned(), admin }
     }
 
-    /// `host:port`.
+    /// Returns `host:port`.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// The client of the library itself, for what its Rust side does not offer; it lives as long as this does.
+    /// Returns the librdkafka client, for calls that rdkafka does not expose. It is valid as long as this client.
     pub fn native(&self) -> *mut rdkafka_sys::rd_kafka_t {
         self.admin.inner().native_ptr()
     }
 
-    /// Settings of a client, to be completed.
+    /// Returns the basic settings of a client.
     pub fn client_config(&self) -> ClientConfig {
         client_config(&self.address)
     }
 
     // ------------------------------------------------------------------------------------------------------ topics
 
-    /// Creates the input topic of a test, into which records with any timestamp can be produced.
+    /// Creates the input topic of a test, which accepts records with any timestamp.
     pub fn create_input(&self, names: &Names, partitions: i32) {
         self.create_topic(&names.input, partitions, &ANY_TIMESTAMP);
     }
@@ -266,12 +254,12 @@ impl Kafka {
         wait_until(&format!("topic {name} is gone"), PATIENCE, || self.partition_count(name).is_none());
     }
 
-    /// How many partitions the topic has, all of them with a leader; `None` where there is no such topic (yet).
+    /// Returns the number of partitions; `None` if the topic does not exist, or if a partition has no leader yet.
     pub fn partition_count(&self, topic: &str) -> Option<i32> {
         self.partition_count_within(topic, Duration::from_secs(5))
     }
 
-    /// [`Kafka::partition_count`], also `None` where Kafka does not answer within `limit`.
+    /// [`Kafka::partition_count`], also `None` if Kafka does not respond within `limit`.
     pub fn partition_count_within(&self, topic: &str, limit: Duration) -> Option<i32> {
         let metadata = self.admin.inner().fetch_metadata(Some(topic), limit).ok()?;
         let topic = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none())?;
@@ -280,24 +268,24 @@ impl Kafka {
         (has_leaders && count > 0).then_some(count)
     }
 
-    /// The value of one setting of a topic.
+    /// Returns a setting of a topic.
     pub fn topic_setting(&self, topic: &str, setting: &str) -> String {
         let resource = answered(&format!("settings of {topic}"), || {
             let described = self.wait(self.admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options()));
-            described?.pop().expect("one was asked for").map_err(KafkaError::AdminOp)
+            described?.pop().expect("one resource was requested").map_err(KafkaError::AdminOp)
         });
         let value = resource.get(setting).and_then(|entry| entry.value.clone());
-        value.unwrap_or_else(|| panic!("topic {topic} tells no {setting}"))
+        value.unwrap_or_else(|| panic!("topic {topic} has no setting {setting}"))
     }
 
-    /// The ends of each partition, in order.
+    /// Returns the offset range of each partition, in order.
     pub fn ends(&self, topic: &str) -> Vec<Ends> {
         self.ends_for(topic, Isolation::Uncommitted)
     }
 
-    /// The partitions in which a transaction is open at the moment.
+    /// Returns the partitions with an open transaction.
     pub fn with_open_transactions(&self, topic: &str) -> Vec<i32> {
-        // In this order, a transaction that begins between the two questions does not count as one that has ended.
+        // In this order, so that a transaction that begins between the two requests is not missed.
         let stable = self.ends_for(topic, Isolation::Committed);
         let ends = self.ends_for(topic, Isolation::Uncommitted);
         let is_open = |(stable, end): (&Ends, &Ends)| stable.high < end.high;
@@ -310,19 +298,19 @@ impl Kafka {
             .map(|partition| {
                 let what = format!("ends of {topic}/{partition}");
                 let (low, high) = answered(&what, || {
-                    let asked = reader.fetch_watermarks(topic, partition, ONE_TRY);
-                    if asked.is_err() {
-                        // A client that asked while no partition had a leader keeps the answer for its cache's age.
+                    let fetched = reader.fetch_watermarks(topic, partition, ONE_ATTEMPT);
+                    if fetched.is_err() {
+                        // A client caches the response of a request that it sent while no partition had a leader.
                         reader = self.reader(isolation);
                     }
-                    asked
+                    fetched
                 });
                 Ends { low, high }
             })
             .collect()
     }
 
-    /// Deletes the records before `before`, as retention would.
+    /// Deletes the records before `before`, as retention does.
     pub fn delete_records(&self, topic: &str, partition: i32, before: i64) {
         let mut offsets = TopicPartitionList::new();
         offsets.add_partition_offset(topic, partition, Offset::Offset(before)).expect("a valid offset");
@@ -332,13 +320,13 @@ impl Kafka {
         });
     }
 
-    /// Copies every committed record of `from` into `to`, which has at least as many partitions: the same partition,
-    /// key, value, headers and timestamp, other offsets where `from` had gaps.
+    /// Copies every committed record of `from` to `to`, which has at least as many partitions. Partition, key, value,
+    /// headers and timestamp stay the same. Offsets differ if `from` has gaps.
     pub fn copy_topic(&self, from: &str, to: &str) {
         self.copy_topic_where(from, to, |_| true);
     }
 
-    /// [`Kafka::copy_topic`] of those records alone that are wanted.
+    /// Copies the records that `wanted` selects, as [`Kafka::copy_topic`] does.
     pub fn copy_topic_where(&self, from: &str, to: &str, wanted: impl Fn(&Stored) -> bool) {
         let records = self.read_committed(from);
         let records: Vec<Outgoing> = records.iter().filter(|record| wanted(record)).map(Stored::outgoing).collect();
@@ -347,12 +335,12 @@ impl Kafka {
 
     // ----------------------------------------------------------------------------------------------------- produce
 
-    /// Produces the records in this order, each once, and returns where they are when all of them are there.
+    /// Produces the records in order, each once, and returns their places.
     pub fn produce(&self, topic: &str, records: &[Outgoing]) -> Vec<Place> {
         self.produce_with(&[], topic, records)
     }
 
-    /// [`Kafka::produce`] with further settings of the producer, such as `compression.type`.
+    /// [`Kafka::produce`] with additional producer settings, such as `compression.type`.
     pub fn produce_with(&self, settings: &[(&str, &str)], topic: &str, records: &[Outgoing]) -> Vec<Place> {
         let producer = self.producer(&[&[("enable.idempotence", "true")], settings].concat());
         let deadline = Deadline::after(PATIENCE);
@@ -360,12 +348,12 @@ impl Kafka {
             send(&producer, topic, record, index, deadline);
         }
         producer.flush(deadline.left()).unwrap_or_else(|error| panic!("produce to {topic}: {error}"));
-        let reports = producer.context().reports.lock().expect("no report panics");
+        let reports = producer.context().reports.lock().expect("the callback does not panic");
         (0..records.len())
             .map(|index| match reports.get(&index) {
                 Some(Ok(place)) => *place,
-                Some(Err(code)) => panic!("record {index} was not taken by {topic}: {code}"),
-                None => panic!("record {index} was neither taken nor refused by {topic}"),
+                Some(Err(code)) => panic!("{topic} refused record {index}: {code}"),
+                None => panic!("record {index} to {topic} has no delivery report"),
             })
             .collect()
     }
@@ -373,22 +361,22 @@ impl Kafka {
     /// Produces one record that the broker may refuse.
     ///
     /// # Errors
-    /// The broker's code.
+    /// Returns the error code of the broker.
     pub fn try_produce(&self, topic: &str, record: &Outgoing) -> Result<Place, RDKafkaErrorCode> {
         let producer = self.producer(&[]);
         let deadline = Deadline::after(PATIENCE);
         send(&producer, topic, record, 0, deadline);
         producer.flush(deadline.left()).unwrap_or_else(|error| panic!("produce to {topic}: {error}"));
-        let reports = producer.context().reports.lock().expect("no report panics");
+        let reports = producer.context().reports.lock().expect("the callback does not panic");
         *reports.get(&0).expect("flushed")
     }
 
-    /// A producer that can open transactions; whoever held the id before is fenced.
+    /// Makes a transactional producer. Earlier producers with the id are fenced.
     pub fn transactional_producer(&self, transactional_id: &str) -> Producer {
         self.transactional_producer_within(transactional_id, Duration::from_secs(10))
     }
 
-    /// [`Kafka::transactional_producer`] whose transactions the broker aborts after `timeout`.
+    /// [`Kafka::transactional_producer`] with a transaction timeout.
     pub fn transactional_producer_within(&self, transactional_id: &str, timeout: Duration) -> Producer {
         let timeout_ms = timeout.as_millis().to_string();
         let producer =
@@ -397,10 +385,10 @@ impl Kafka {
         producer
     }
 
-    /// A producer with further settings.
+    /// Makes a producer with additional settings.
     pub fn producer(&self, settings: &[(&str, &str)]) -> Producer {
         let mut config = self.client_config();
-        // The largest that the library allows: it counts bytes before they are compressed.
+        // The maximum of the library, which counts uncompressed bytes.
         config.set("message.max.bytes", "1000000000").set("linger.ms", "1").set("partitioner", "murmur2_random");
         for (name, value) in settings {
             config.set(*name, *value);
@@ -410,17 +398,17 @@ impl Kafka {
 
     // -------------------------------------------------------------------------------------------------------- read
 
-    /// All records that a `read_committed` reader sees, per partition in the order of the offsets.
+    /// Returns all records that a `read_committed` reader sees, ordered by partition and offset.
     pub fn read_committed(&self, topic: &str) -> Vec<Stored> {
         self.read(topic, Isolation::Committed)
     }
 
-    /// All records, those of open and aborted transactions included.
+    /// Returns all records, including those of open and aborted transactions.
     pub fn read_uncommitted(&self, topic: &str) -> Vec<Stored> {
         self.read(topic, Isolation::Uncommitted)
     }
 
-    /// Reads until `enough` says so of what a `read_committed` reader sees, and returns that.
+    /// Reads repeatedly as a `read_committed` reader until `enough` holds, and returns the records.
     pub fn read_committed_until(&self, topic: &str, what: &str, enough: impl Fn(&[Stored]) -> bool) -> Vec<Stored> {
         wait_for(what, PATIENCE, || Some(self.read_committed(topic)).filter(|records| enough(records)))
     }
@@ -434,21 +422,21 @@ impl Kafka {
                 assignment.add_partition_offset(topic, partition, Offset::Offset(end.low)).expect("a valid offset");
             }
         }
-        // By itself the library asks for a topic that it does not know only once a second.
-        answered(&format!("metadata of {topic}"), || reader.fetch_metadata(Some(topic), ONE_TRY));
-        reader.assign(&assignment).expect("partitions that were there a moment ago");
+        // Without this request, the library fetches the metadata of an unknown topic only once a second.
+        answered(&format!("metadata of {topic}"), || reader.fetch_metadata(Some(topic), ONE_ATTEMPT));
+        reader.assign(&assignment).expect("the partitions exist");
 
         let mut records = Vec::new();
         let deadline = Deadline::after(PATIENCE);
-        while let Some(open) = short_of(&reader, &ends) {
-            assert!(!deadline.passed(), "{topic} was not read to its end, which is {ends:?}: {open}");
+        while let Some(open) = unfinished_partitions(&reader, &ends) {
+            assert!(!deadline.passed(), "timed out reading {topic} to its end {ends:?}: {open}");
             match reader.poll(Duration::from_millis(20)) {
                 Some(Ok(message)) => records.push(Stored::from(&message)),
-                Some(Err(error)) => assert!(is_passing(&error), "read {topic}: {error}"),
+                Some(Err(error)) => assert!(is_transient(&error), "read {topic}: {error}"),
                 None => {}
             }
         }
-        // What was appended meanwhile may have been read as well; the answer is of the moment of the question.
+        // Records that were appended after the call are not part of the result.
         records.retain(|record: &Stored| {
             let end = usize::try_from(record.partition).ok().and_then(|partition| ends.get(partition));
             end.is_some_and(|end| record.offset < end.high)
@@ -471,14 +459,14 @@ impl Kafka {
 
     // ------------------------------------------------------------------------------------------------------- group
 
-    /// What the group has committed for each partition of the topic, in order; `None` where it has nothing.
+    /// Returns the committed offset of each partition of the topic, in order; `None` if there is none.
     pub fn committed(&self, group: &str, topic: &str) -> Vec<Option<i64>> {
         let partitions = self.partitions_of(topic);
         let mut asked = TopicPartitionList::new();
         asked.add_partition_range(topic, 0, partitions - 1);
         let member = self.member(group);
         let answer = answered(&format!("committed offsets of {group}"), || {
-            let answer = member.committed_offsets(asked.clone(), ONE_TRY)?;
+            let answer = member.committed_offsets(asked.clone(), ONE_ATTEMPT)?;
             answer.elements().iter().try_for_each(TopicPartitionListElem::error)?;
             Ok(answer)
         });
@@ -490,24 +478,26 @@ impl Kafka {
             .collect()
     }
 
-    /// Sets what the group has committed, as an operator would; it must have no members.
+    /// Sets the committed offsets of a group without members, as an operator would.
     pub fn commit(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) {
         let list = list_of(topic, offsets);
         let member = self.member(group);
         answered(&format!("set the offsets of {group}"), || member.commit(&list, CommitMode::Sync));
     }
 
-    /// Sets what the group has committed while it has members, as a program without a place in it can: in a transaction.
+    /// Sets the committed offsets of a group with members, as a program outside of the group can: in a transaction.
     pub fn commit_in_transaction(&self, group: &str, topic: &str, offsets: &[(i32, i64)]) {
         let list = list_of(topic, offsets);
-        let stranger = self.member(group).group_metadata().expect("a group is named");
-        let producer = self.transactional_producer(&unique("stranger"));
-        producer.begin_transaction().expect("none is open");
-        producer.send_offsets_to_transaction(&list, &stranger, PATIENCE).expect("the group takes a stranger's offsets");
-        producer.commit_transaction(PATIENCE).expect("the broker takes it");
+        let outsider = self.member(group).group_metadata().expect("the group id is set");
+        let producer = self.transactional_producer(&unique("outsider"));
+        producer.begin_transaction().expect("no transaction is open");
+        producer
+            .send_offsets_to_transaction(&list, &outsider, PATIENCE)
+            .expect("the group accepts the offsets of an outsider");
+        producer.commit_transaction(PATIENCE).expect("the transaction commits");
     }
 
-    /// Deletes a group with all that it has committed; it must have no members.
+    /// Deletes a group without members, and its committed offsets.
     pub fn delete_group(&self, group: &str) {
         self.change(&format!("delete group {group}"), RDKafkaErrorCode::GroupIdNotFound, || {
             self.wait(self.admin.delete_groups(&[group], &options()))
@@ -522,32 +512,32 @@ impl Kafka {
 
     // ------------------------------------------------------------------------------------------------------- below
 
-    /// How many partitions a topic has that is there.
+    /// Waits until the topic exists, and returns its number of partitions.
     pub fn partitions_of(&self, topic: &str) -> i32 {
-        wait_for(&format!("topic {topic} is there"), PATIENCE, || self.partition_count(topic))
+        wait_for(&format!("topic {topic} exists"), PATIENCE, || self.partition_count(topic))
     }
 
-    /// The admin client answers from a thread of its own, so that it is enough to look.
+    /// Waits for a response of the admin client. A thread of the client completes the future, so polling suffices.
     fn wait<T>(&self, answer: impl Future<Output = T>) -> T {
         let mut answer = std::pin::pin!(answer);
-        wait_for(&format!("{} answers", self.address), PATIENCE, || answer.as_mut().now_or_never())
+        wait_for(&format!("{} responds", self.address), PATIENCE, || answer.as_mut().now_or_never())
     }
 
-    /// Asks for a change until Kafka says that it is made. Where an earlier try went without a clear answer, `made` says
-    /// so as well: that the change had been made already.
+    /// Requests a change until Kafka confirms it. If an earlier attempt got no clear response, the code `made` also counts
+    /// as a confirmation: the change was made already.
     fn change(
         &self,
         what: &str,
         made: RDKafkaErrorCode,
-        ask: impl Fn() -> KafkaResult<Vec<Result<String, (String, RDKafkaErrorCode)>>>,
+        request: impl Fn() -> KafkaResult<Vec<Result<String, (String, RDKafkaErrorCode)>>>,
     ) {
-        let mut tries = 0;
+        let mut attempts = 0;
         answered(&format!("{what} on {}", self.address), || {
-            tries += 1;
-            for result in ask()? {
+            attempts += 1;
+            for result in request()? {
                 match result {
                     Ok(_) => {}
-                    Err((_, code)) if code == made && tries > 1 => {}
+                    Err((_, code)) if code == made && attempts > 1 => {}
                     Err((_, code)) => return Err(KafkaError::AdminOp(code)),
                 }
             }
@@ -558,7 +548,7 @@ impl Kafka {
 
 fn client_config(address: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    // A broker that comes back is noticed at once, and its absence is the test's doing and no news.
+    // Short backoffs, so that a restarted broker is found immediately. Not logged, because tests stop brokers on purpose.
     config.set("bootstrap.servers", address).set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "200");
     config.set("log_level", "0");
     config
@@ -568,8 +558,8 @@ fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
 }
 
-/// What one of several tries may take: an answer that got lost on the way comes with the next one.
-const ONE_TRY: Duration = Duration::from_secs(20);
+/// Limit for one of several attempts. If a response is lost, the next attempt gets one.
+const ONE_ATTEMPT: Duration = Duration::from_secs(20);
 
 fn list_of(topic: &str, offsets: &[(i32, i64)]) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
@@ -579,30 +569,30 @@ fn list_of(topic: &str, offsets: &[(i32, i64)]) -> TopicPartitionList {
     list
 }
 
-/// Asks until there is an answer that stays: a broker that has just come back knows neither its leaders nor its
-/// coordinators yet, and the first group of a broker creates the topic of the offsets.
-fn answered<T>(what: &str, ask: impl FnMut() -> KafkaResult<T>) -> T {
-    wait_for_success(what, PATIENCE, is_passing, ask)
+/// Repeats a request until it has a permanent result. A restarted broker does not know its leaders and coordinators yet,
+/// and the first group of a broker creates the offsets topic.
+fn answered<T>(what: &str, request: impl FnMut() -> KafkaResult<T>) -> T {
+    wait_for_success(what, PATIENCE, is_transient, request)
 }
 
-/// The partitions whose reader has not come to the end, for a person; `None` when all have.
-fn short_of(reader: &BaseConsumer, ends: &[Ends]) -> Option<String> {
-    let position = reader.position().expect("an assignment");
+/// Returns the partitions that are not read to the end, for a message; `None` if there are none.
+fn unfinished_partitions(reader: &BaseConsumer, ends: &[Ends]) -> Option<String> {
+    let position = reader.position().expect("the reader has an assignment");
     let open: Vec<String> = position
         .elements()
         .iter()
         .filter_map(|element| {
             let end = usize::try_from(element.partition()).ok().and_then(|partition| ends.get(partition))?;
-            let has_come_to_the_end = matches!(element.offset(), Offset::Offset(offset) if offset >= end.high);
-            (!has_come_to_the_end).then(|| format!("partition {} at {:?}", element.partition(), element.offset()))
+            let is_at_the_end = matches!(element.offset(), Offset::Offset(offset) if offset >= end.high);
+            (!is_at_the_end).then(|| format!("partition {} at {:?}", element.partition(), element.offset()))
         })
         .collect();
     (!open.is_empty()).then(|| open.join(", "))
 }
 
-/// Whether it goes by itself: the broker is away, is coming back, or does not yet know its topics, who leads and who
-/// coordinates.
-fn is_passing(error: &KafkaError) -> bool {
+/// Returns whether the error is transient: the broker is unreachable or restarting, or does not know its topics, leaders
+/// or coordinators yet.
+fn is_transient(error: &KafkaError) -> bool {
     let code = if let KafkaError::AdminOp(code) = error { Some(*code) } else { error.rdkafka_error_code() };
     matches!(
         code,
@@ -634,10 +624,10 @@ fn is_passing(error: &KafkaError) -> bool {
 
 // -------------------------------------------------------------------------------------------------------- producer
 
-/// A producer that remembers what became of each record.
+/// A producer that keeps the delivery report of each record.
 pub type Producer = BaseProducer<Reports>;
 
-/// What became of the records, by the number given to each.
+/// Delivery reports by the index of the record.
 #[derive(Debug, Default)]
 pub struct Reports {
     reports: std::sync::Mutex<BTreeMap<usize, Result<Place, RDKafkaErrorCode>>>,
@@ -653,11 +643,11 @@ impl ProducerContext for Reports {
             Ok(message) => Ok(Place { partition: message.partition(), offset: message.offset() }),
             Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)),
         };
-        self.reports.lock().expect("no report panics").insert(index, report);
+        self.reports.lock().expect("the callback does not panic").insert(index, report);
     }
 }
 
-/// Hands one record to the producer, waiting while its queue is full.
+/// Queues a record, and waits while the queue of the producer is full.
 pub fn send(producer: &Producer, topic: &str, record: &Outgoing, index: usize, deadline: Deadline) {
     let mut outgoing = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, index);
     outgoing.key = record.key.as_deref();
@@ -674,10 +664,10 @@ pub fn send(producer: &Producer, topic: &str, record: &Outgoing, index: usize, d
     loop {
         match producer.send(outgoing) {
             Ok(()) => return,
-            Err((error, back)) => {
+            Err((error, returned)) => {
                 let is_full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
                 assert!(is_full && !deadline.passed(), "produce to {topic}: {error}");
-                outgoing = back;
+                outgoing = returned;
                 producer.poll(Duration::from_millis(10));
             }
         }

@@ -1,4 +1,4 @@
-//! What the topics hold against what the reference model says: the one judge of every test on a real Kafka.
+//! Compares the topics on a real Kafka with the reference model.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use super::wait::{PATIENCE, wait_until};
 /// The default of `limits.max_payload_bytes`.
 pub const MAX_PAYLOAD_BYTES: u64 = 262_144;
 
-/// The differences that are shown of many.
+/// Number of differences that a failure prints.
 const SHOWN: usize = 12;
 
-/// A generated event on its way into a topic: what has no key goes to partition 0, and each key to one partition.
+/// Converts a generated event to a record for a topic. Each key goes to one partition, and null keys go to partition 0.
 pub fn outgoing(event: GeneratedEvent, partitions: i32) -> Outgoing {
     let GeneratedEvent { key, value, timestamp_ms, headers, .. } = event;
     let sum: i32 = key.iter().flatten().map(|byte| i32::from(*byte)).sum();
@@ -24,7 +24,7 @@ pub fn outgoing(event: GeneratedEvent, partitions: i32) -> Outgoing {
     Outgoing { partition: Some(sum % partitions), key, value, headers, timestamp_ms: Some(timestamp_ms) }
 }
 
-/// Waits until the group has committed all that the input holds.
+/// Waits until the group has committed the whole input.
 pub fn wait_until_committed(kafka: &Kafka, names: &Names, limit: Duration) {
     let ends: Vec<i64> = kafka.ends(&names.input).iter().map(|ends| ends.high).collect();
     wait_until("the group has committed the whole input", limit, || {
@@ -33,7 +33,7 @@ pub fn wait_until_committed(kafka: &Kafka, names: &Names, limit: Duration) {
     });
 }
 
-/// The model's judgement of everything in the input.
+/// Returns a model that has processed the whole input.
 pub fn model_of(kafka: &Kafka, names: &Names) -> Model {
     let mut model = Model::keeping_history(MAX_PAYLOAD_BYTES);
     for record in kafka.read_committed(&names.input) {
@@ -42,7 +42,7 @@ pub fn model_of(kafka: &Kafka, names: &Names) -> Model {
     model
 }
 
-/// What a `read_committed` reader sees of the outcome.
+/// Returns the outcome as a `read_committed` reader sees it.
 pub fn seen(kafka: &Kafka, names: &Names) -> SeenRecords {
     let read = |topic: &str| kafka.read_committed(topic).into_iter().map(topic_record).collect();
     let ends = kafka.ends(&names.input);
@@ -58,41 +58,41 @@ pub fn seen(kafka: &Kafka, names: &Names) -> SeenRecords {
     }
 }
 
-/// Fails, naming the differences, unless the outcome is exactly what the model says.
+/// Fails with the differences, unless the outcome equals that of the model.
 pub fn assert_exact(kafka: &Kafka, names: &Names) {
     let expected = Expectation { topic: names.input.clone(), group: names.group.clone() };
     fail_on(&check(&model_of(kafka, names), &expected, &seen(kafka, names)));
 }
 
-/// The same record in the model's epochs.
+/// Converts a record to the type of the model.
 pub fn topic_record(stored: Stored) -> TopicRecord {
     let Stored { partition, offset, timestamp_ms, key, value, headers } = stored;
     TopicRecord { partition, offset, timestamp_ms, key, value, headers }
 }
 
-/// Everything that went in, and everything that came out, for tests that ask more than [`assert_exact`] does.
+/// The whole input and outcome, for tests that check more than [`assert_exact`] does.
 pub struct Ledger {
-    /// What the input must come to.
+    /// Has processed the whole input.
     pub model: Model,
-    /// What a reader sees.
+    /// The outcome as a `read_committed` reader sees it.
     pub seen: SeenRecords,
     expected: Expectation,
 }
 
 impl Ledger {
-    /// Waits until the group has committed all of the input, then reads the three topics.
+    /// Waits until the group has committed the whole input, then reads the three topics.
     pub fn of(kafka: &Kafka, names: &Names) -> Ledger {
         wait_until_committed(kafka, names, PATIENCE);
         let expected = Expectation { topic: names.input.clone(), group: names.group.clone() };
         Ledger { model: model_of(kafka, names), seen: seen(kafka, names), expected }
     }
 
-    /// Every way in which the outcome differs from the contract.
+    /// Returns every difference between the outcome and the contract.
     pub fn differences(&self) -> Vec<Difference> {
         check(&self.model, &self.expected, &self.seen)
     }
 
-    /// Nothing was lost, doubled, swapped or misread. Returns itself for further questions.
+    /// Fails if an event was lost, applied twice, reordered or misread. Returns the ledger for further checks.
     #[track_caller]
     pub fn assert_exact(self) -> Ledger {
         fail_on(&self.differences());

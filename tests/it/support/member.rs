@@ -1,4 +1,4 @@
-//! A live member of a group beside the code under test: what a generation is taken from, and what ends one.
+//! A member of a consumer group besides the code under test. Tests take a generation from it, or end a generation with it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,16 +10,15 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use super::kafka::Kafka;
 use super::wait::{PATIENCE, wait_until};
 
-/// Polled by a thread of its own until it is dropped.
+/// A consumer that a thread polls until this is dropped.
 pub struct Member {
-    /// What the group gave its partitions to.
     pub consumer: Arc<BaseConsumer>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Member {
-    /// Joins, and returns once partitions are assigned.
+    /// Joins the group, and returns once partitions are assigned.
     pub fn joins(kafka: &Kafka, group: &str, topic: &str) -> Member {
         let mut config = kafka.client_config();
         config

@@ -1,13 +1,13 @@
-//! The kit: a real Kafka, topics with names drawn anew, the real binary as a process, and waits that have a limit.
+//! Test support: a real Kafka, topics with unique names, the real binary as a process, and waits with a limit.
 //!
-//! `broker` finds or starts Kafka; `proxy` stands before one and holds requests back; `kafka` speaks to it in sentences;
-//! `acls` gives permissions; `names` draws names; `process` runs steward, and holds each of its lines against the
-//! `contract`; `frozen` holds one of its threads still; `member` joins a group; `load` keeps events coming, `ledger` compares
-//! what came out with the reference model, `world` does so for a few events and processes; `clock` is the machine's,
-//! `paused` one that stands still; `wait` is the only place where a test waits; `times` tells what each took; `leash` and `signal` keep processes from
-//! outliving the tests.
+//! `registry` makes functions tests. `broker` finds or starts Kafka; `proxy` can delay and drop its requests; `kafka` is
+//! a client of it; `acls` adds permissions; `names` makes unique names. `process` runs steward, and checks each of its log
+//! lines against the event specifications (`contract`); `frozen` stops one of its threads. `member` joins a group.
+//! `load` produces events continuously; `ledger` and `world` compare the outcome with the reference model. `clock` is the
+//! real clock, `paused` a paused one; `wait` is the only place that waits; `times` measures each test. `cleanup` and
+//! `signal` make sure that no process outlives the tests.
 //!
-//! Helpers panic when they fail, and say what they were about: a test has nothing to do about it.
+//! Helpers panic on failure with a message, because a test cannot handle a failure of its helpers.
 
 #![allow(
     clippy::mod_module_files,
@@ -18,11 +18,11 @@ pub mod acls;
 pub mod broker;
 pub mod capture;
 pub mod chance;
+mod cleanup;
 pub mod clock;
 pub mod contract;
 pub mod frozen;
 pub mod kafka;
-mod leash;
 pub mod ledger;
 pub mod load;
 pub mod member;

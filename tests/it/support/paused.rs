@@ -1,4 +1,4 @@
-//! One thread, and time that passes only when nobody has anything left to do.
+//! Runs a scenario on one thread, with time that advances only when all tasks are idle.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -10,7 +10,7 @@ use steward::ports::Clock;
 /// 2026-01-31T12:00:00Z.
 const START_UNIX_MS: i64 = 1_769_860_800_000;
 
-/// The paused time of the runtime, as a clock.
+/// The paused time of the tokio runtime, as a clock.
 #[derive(Debug)]
 pub struct PausedClock {
     start: tokio::time::Instant,
@@ -23,12 +23,12 @@ impl Clock for PausedClock {
 
     fn unix_ms(&self) -> i64 {
         let passed = tokio::time::Instant::now().duration_since(self.start).as_millis();
-        START_UNIX_MS + i64::try_from(passed).expect("a test does not last for ages")
+        START_UNIX_MS + i64::try_from(passed).expect("the time of a test fits into 64 bits")
     }
 
     fn coarse_ms(&self) -> u64 {
-        let asked = ASKED.replace(ASKED.get() + 1) + 1;
-        let ticks = asked.checked_div(TICK_EVERY.get()).unwrap_or(0);
+        let reads = READS.replace(READS.get() + 1) + 1;
+        let ticks = reads.checked_div(TICK_EVERY.get()).unwrap_or(0);
         self.unix_ms().unsigned_abs() + WORKED_MS.get() + ticks
     }
 }
@@ -36,18 +36,18 @@ impl Clock for PausedClock {
 thread_local! {
     static WORKED_MS: Cell<u64> = const { Cell::new(0) };
     static TICK_EVERY: Cell<u64> = const { Cell::new(0) };
-    static ASKED: Cell<u64> = const { Cell::new(0) };
+    static READS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Whoever calls this has kept the thread for so many milliseconds, as far as the coarse clock tells.
+/// Advances the coarse clock by `ms`, as if the caller had used the thread for that time.
 pub fn work(ms: u64) {
     WORKED_MS.set(WORKED_MS.get() + ms);
 }
 
-/// From now on every so many questions find that the coarse clock has ticked; 0 as at the start: only [`work`] takes time.
-pub fn tick_every(questions: u64) {
-    ASKED.set(0);
-    TICK_EVERY.set(questions);
+/// Makes the coarse clock tick at every `reads` reads. With 0, the initial value, only [`work`] advances it.
+pub fn tick_every(reads: u64) {
+    READS.set(0);
+    TICK_EVERY.set(reads);
 }
 
 /// Runs the scenario in an actor system of its own, on this thread, with time paused.
@@ -55,7 +55,7 @@ pub fn on_one_thread<T, F>(scenario: impl FnOnce(Arc<PausedClock>) -> F) -> T
 where
     F: Future<Output = T>,
 {
-    // The thread may have seen another scenario before.
+    // The thread may have run another scenario before.
     WORKED_MS.set(0);
     tick_every(0);
     let runtime = || {
@@ -63,7 +63,7 @@ where
             .enable_all()
             .start_paused(true)
             .build()
-            .expect("a runtime on one thread needs nothing that could be missing")
+            .expect("a runtime on one thread can always be built")
     };
     actix::System::with_tokio_rt(runtime)
         .block_on(async { scenario(Arc::new(PausedClock { start: tokio::time::Instant::now() })).await })

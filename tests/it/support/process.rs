@@ -1,4 +1,4 @@
-//! The real binary as a process, judged by its log: JSON lines with an `event` each, and by its exit code.
+//! Runs the real binary as a process. Tests observe its log, JSON lines with an `event` each, and its exit code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -13,19 +13,19 @@ use std::time::Duration;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
-use super::contract::breach;
+use super::cleanup::CleanupGuard;
+use super::contract::violation;
 use super::kafka::Kafka;
-use super::leash::Leash;
 use super::names::Names;
 use super::signal::{
     Signal, {self},
 };
 use super::wait::{Deadline, PATIENCE, wait_for, wait_until};
 
-/// How many lines of its log a process shows when something went wrong.
+/// Number of lines of the log that a failure prints.
 const SHOWN_LINES: usize = 60;
 
-/// What a process is to be started with.
+/// The configuration and environment of a process.
 #[derive(Debug, Clone)]
 pub struct Setup {
     config: toml::Table,
@@ -34,7 +34,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// The topics and the group of a test, everything else by default.
+    /// Makes a setup with the topics and the group of a test, and defaults for everything else.
     pub fn new(kafka: &Kafka, names: &Names) -> Setup {
         Setup { config: toml::Table::new(), environment: BTreeMap::new(), on_terminal: false }
             .set("kafka.bootstrap_servers", kafka.address())
@@ -45,27 +45,27 @@ impl Setup {
             .set("log.format", "json")
     }
 
-    /// One key of the configuration file, as `section.key`.
+    /// Sets a key of the configuration file, as `section.key`.
     pub fn set(mut self, path: &str, value: impl Into<toml::Value>) -> Setup {
         let (section, key) = path.split_once('.').expect("section.key");
         let section = self.config.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        let table = section.as_table_mut().expect("only tables are put in above");
+        let table = section.as_table_mut().expect("only tables are inserted above");
         table.insert(key.to_owned(), value.into());
         self
     }
 
-    /// One variable of the environment.
+    /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Setup {
         self.environment.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// The name of the instance, which decides about the transactional id.
+    /// Sets the name of the instance, which determines the transactional id.
     pub fn instance(self, name: &str) -> Setup {
         self.set("kafka.instance_name", name)
     }
 
-    /// Its standard output is a terminal, as for a person who tries it.
+    /// Makes standard output a terminal.
     pub fn on_terminal(mut self) -> Setup {
         self.on_terminal = true;
         self
@@ -77,32 +77,30 @@ impl Setup {
     }
 }
 
-/// What a probe answered.
+/// The result of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probed {
-    /// Its exit code.
     pub code: i32,
-    /// Its line.
-    pub said: String,
+    pub line: String,
 }
 
-/// A running, or ended, `steward run`. Dropping it kills it.
+/// A `steward run`, running or ended. Dropping it kills the process.
 pub struct Steward {
     child: Child,
-    leash: Leash,
+    cleanup: CleanupGuard,
     folder: PathBuf,
     log: Arc<Log>,
     readers: Vec<JoinHandle<()>>,
-    /// How many events of each name were waited for.
+    /// Number of events of each name that `wait_for_event` has returned.
     taken: BTreeMap<String, usize>,
 }
 
 impl Steward {
     fn start(setup: Setup) -> Steward {
         let folder = tempfile::Builder::new().prefix("steward-run-").tempdir().expect("the system's temporary folder");
-        // The leash removes it, also when nobody is left to drop a TempDir.
+        // The guard removes the folder, also if this process is killed before it drops a TempDir.
         let folder = folder.keep();
-        let mut leash = Leash::new(&folder);
+        let mut cleanup = CleanupGuard::new(&folder);
         let setup = setup.set("health.file", folder.join("health").display().to_string());
         std::fs::write(folder.join("steward.toml"), setup.config.to_string()).expect("a folder of our own");
 
@@ -113,27 +111,27 @@ impl Steward {
             .stderr(Stdio::piped())
             .spawn()
             .expect("cargo has built it");
-        leash.at_the_end(&format!("kill -9 {}", child.id()));
+        cleanup.set_command(&format!("kill -9 {}", child.id()));
         let log = Arc::new(Log::default());
         let readers = vec![follow(&log, screen), follow(&log, child.stderr.take().expect("piped"))];
-        Steward { child, leash, folder, log, readers, taken: BTreeMap::new() }
+        Steward { child, cleanup, folder, log, readers, taken: BTreeMap::new() }
     }
 
-    /// The configuration file, for other commands of the binary.
+    /// Returns the configuration file, for other commands of the binary.
     pub fn config_file(&self) -> PathBuf {
         self.folder.join("steward.toml")
     }
 
-    /// Where it writes its heartbeat.
+    /// Returns the heartbeat file.
     pub fn heartbeat_file(&self) -> PathBuf {
         self.folder.join("health")
     }
 
-    /// The next event of this name: the first call returns the first one since the start, also if it was logged
+    /// Waits for the next event of this name. The first call returns the first one since the start, even if it was logged
     /// before the call.
     ///
     /// # Panics
-    /// With the end of the log, after `limit`, or when the process ends without it.
+    /// After `limit`, or if the process ends without the event; prints the end of the log.
     pub fn wait_for_event(&mut self, name: &str, limit: Duration) -> Value {
         let taken = self.taken.get(name).copied().unwrap_or(0);
         let Some(event) = self.log.nth(name, taken, Deadline::after(limit)) else {
@@ -154,27 +152,27 @@ impl Steward {
         }
     }
 
-    /// What was logged so far under this name counts as waited for.
-    pub fn pass_over(&mut self, name: &str) {
+    /// Skips all events of this name so far.
+    pub fn skip_events(&mut self, name: &str) {
         self.taken.insert(name.to_owned(), self.events(name).len());
     }
 
-    /// All events of this name so far.
+    /// Returns all events of this name so far.
     pub fn events(&self, name: &str) -> Vec<Value> {
         self.log.all().into_iter().filter(|line| line["event"] == name).collect()
     }
 
-    /// The partitions that it serves, as its last `stats` said.
+    /// Returns the partitions that the last `stats` lists as serving.
     pub fn serving(&self) -> BTreeSet<i32> {
         self.events("stats").last().map(|line| ranges(&line["serving"])).unwrap_or_default()
     }
 
-    /// All lines of level ERROR so far: a test fails on those that it did not announce.
+    /// Returns all lines of level ERROR so far.
     pub fn errors(&self) -> Vec<Value> {
         self.log.all().into_iter().filter(|line| line["level"] == "ERROR").collect()
     }
 
-    /// Fails on a line of level ERROR whose event is not among those announced.
+    /// Fails on a line of level ERROR whose event was not announced.
     pub fn assert_no_errors_but(&self, announced: &[&str]) {
         let unannounced: Vec<Value> = self
             .errors()
@@ -185,64 +183,64 @@ impl Steward {
         self.assert_contract();
     }
 
-    /// Fails on a line that is not what the catalogue says of its event.
+    /// Fails on a line that does not match the specification of its event.
     fn assert_contract(&self) {
-        let breaches = self.log.state.lock().unwrap_or_else(PoisonError::into_inner).breaches.clone();
-        assert!(breaches.is_empty(), "lines that the catalogue does not promise: {breaches:#?}");
+        let violations = self.log.state.lock().unwrap_or_else(PoisonError::into_inner).violations.clone();
+        assert!(violations.is_empty(), "lines that do not match their specification: {violations:#?}");
     }
 
-    /// Kills it at once, and returns when it is gone.
+    /// Sends SIGKILL, and returns when the process has ended.
     pub fn kill9(&mut self) {
         self.child.kill().expect("a child of ours");
         self.child.wait().expect("a child of ours");
-        self.gone();
+        self.finish();
     }
 
-    /// Asks it to end cleanly.
+    /// Sends SIGTERM, after which the process stops cleanly.
     pub fn sigterm(&self) {
-        self.wait_until_it_speaks();
+        self.wait_for_first_line();
         signal::send(&self.child, Signal::Terminate);
     }
 
-    /// Asks it to end cleanly, as Ctrl-C does.
+    /// Sends SIGINT, as Ctrl-C does.
     pub fn sigint(&self) {
-        self.wait_until_it_speaks();
+        self.wait_for_first_line();
         signal::send(&self.child, Signal::Interrupt);
     }
 
-    /// Has it read the level of its log again.
+    /// Sends SIGHUP, after which the process reads its log level again.
     pub fn sighup(&self) {
-        self.wait_until_it_speaks();
+        self.wait_for_first_line();
         signal::send(&self.child, Signal::HangUp);
     }
 
-    /// Before its first line a process may not listen to signals yet, and would just be gone.
-    fn wait_until_it_speaks(&self) {
-        wait_until("the process says something", PATIENCE, || {
+    /// Waits for the first line. Before it, the process may have no signal handlers yet, and a signal would kill it.
+    fn wait_for_first_line(&self) {
+        wait_until("the process writes a line", PATIENCE, || {
             let lines = self.log.state.lock().unwrap_or_else(PoisonError::into_inner);
             !lines.raw.is_empty() || lines.ended == 2
         });
     }
 
-    /// Freezes it, as a long pause of its machine would.
+    /// Freezes the process, like a long pause of its machine.
     pub fn sigstop(&self) {
         signal::send(&self.child, Signal::Stop);
     }
 
-    /// Goes on after [`Steward::sigstop`].
+    /// Continues after [`Steward::sigstop`].
     pub fn sigcont(&self) {
         signal::send(&self.child, Signal::Continue);
     }
 
-    /// Whether it has not ended.
+    /// Returns whether the process has not ended.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child of ours").is_none()
     }
 
-    /// The exit code.
+    /// Waits until the process ends, and returns its exit code.
     ///
     /// # Panics
-    /// With the end of the log, when it has not ended within `limit`, or by a signal.
+    /// If the process does not end within `limit`, or is ended by a signal; prints the end of the log.
     pub fn wait_exit(&mut self, limit: Duration) -> i32 {
         let deadline = Deadline::after(limit);
         let status: ExitStatus = loop {
@@ -252,53 +250,53 @@ impl Steward {
             assert!(!deadline.passed(), "has not ended within {limit:?}; {}", self.tail());
             std::thread::sleep(Duration::from_millis(10));
         };
-        self.gone();
+        self.finish();
         status.code().unwrap_or_else(|| panic!("ended by a signal: {status}; {}", self.tail()))
     }
 
-    /// Ends it cleanly, and expects that it does.
+    /// Sends SIGTERM, and fails unless the process ends with exit code 0.
     pub fn stop(&mut self) {
         self.sigterm();
         let code = self.wait_exit(Duration::from_secs(40));
         assert_eq!(code, 0, "after SIGTERM; {}", self.tail());
     }
 
-    /// The number of the process.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What `steward health ready` says of it.
+    /// Returns the result of `steward health ready`.
     pub fn is_ready(&self) -> bool {
         self.health("ready", &[]).code == 0
     }
 
-    /// What `steward health live|ready` says of it, by its configuration and these further arguments.
+    /// Runs `steward health live|ready` with the configuration of the process and further arguments.
     pub fn health(&self, which: &str, arguments: &[&str]) -> Probed {
         let mut probe = Command::new(env!("CARGO_BIN_EXE_steward"));
         probe.args(["health", which, "--config"]).arg(self.config_file()).args(arguments).stdin(Stdio::null());
         let ran = probe.output().expect("cargo has built it");
         let code = ran.status.code().expect("a probe ends by itself");
-        Probed { code, said: String::from_utf8_lossy(&ran.stdout).trim_end().to_owned() }
+        Probed { code, line: String::from_utf8_lossy(&ran.stdout).trim_end().to_owned() }
     }
 
-    /// All that it has written so far, standard output and standard error mixed.
+    /// Returns all output so far, standard output and standard error mixed.
     pub fn output(&self) -> String {
         self.log.state.lock().unwrap_or_else(PoisonError::into_inner).raw.join("\n")
     }
 
-    /// The end of its log, for a person.
+    /// Returns the end of the log, for messages.
     pub fn tail(&self) -> String {
         let lines = self.log.state.lock().unwrap_or_else(PoisonError::into_inner);
         let shown = &lines.raw[lines.raw.len().saturating_sub(SHOWN_LINES)..];
         format!("its log ends with\n  {}", shown.join("\n  "))
     }
 
-    /// It was waited for: what it wrote is read to the end.
-    fn gone(&mut self) {
-        self.leash.ended();
+    /// Reads the output to its end, after the process has ended.
+    fn finish(&mut self) {
+        self.cleanup.ended();
         for reader in self.readers.drain(..) {
-            reader.join().expect("a reader that only pushes lines");
+            reader.join().expect("the reader does not panic");
         }
     }
 }
@@ -317,29 +315,29 @@ impl Drop for Steward {
     }
 }
 
-/// What is read here, and what a child writes into.
+/// Makes a pipe: the end to read from, and the child's end.
 fn pipe() -> (Box<dyn Read + Send>, Stdio) {
-    let (reader, writer) = std::io::pipe().expect("the system gives pipes");
+    let (reader, writer) = std::io::pipe().expect("a pipe can be made");
     (Box::new(reader), writer.into())
 }
 
-/// The same, and for the child it is a terminal.
+/// Makes a pseudo terminal: the end to read from, and the child's end.
 fn terminal() -> (Box<dyn Read + Send>, Stdio) {
-    let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("the system gives terminals");
-    grantpt(&screen).expect("it was just made");
-    unlockpt(&screen).expect("it was just made");
-    let path = ptsname(&screen, Vec::new()).expect("it was just made");
-    let path = path.into_string().expect("a path of numbers and letters");
+    let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal can be made");
+    grantpt(&screen).expect("the terminal exists");
+    unlockpt(&screen).expect("the terminal exists");
+    let path = ptsname(&screen, Vec::new()).expect("the terminal exists");
+    let path = path.into_string().expect("the path is UTF-8");
     let mut options = File::options();
-    // It shall not become the terminal that the tests are controlled by.
-    let child = options.read(true).write(true).custom_flags(libc::O_NOCTTY).open(path).expect("it was just made");
+    // The terminal must not become the controlling terminal of the tests.
+    let child = options.read(true).write(true).custom_flags(libc::O_NOCTTY).open(path).expect("the terminal exists");
     (Box::new(File::from(screen)), child.into())
 }
 
 fn command(folder: &Path, setup: &Setup) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_steward"));
     command.arg("run").arg("--config").arg(folder.join("steward.toml"));
-    // The machine's own settings of steward are not the test's.
+    // Settings of this machine must not affect the test.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("STEWARD") || name == "POD_NAME" {
             command.env_remove(name);
@@ -351,7 +349,7 @@ fn command(folder: &Path, setup: &Setup) -> Command {
 
 // ------------------------------------------------------------------------------------------------------------- log
 
-/// What the process has written so far; two threads add to it.
+/// The output of the process so far. Two threads append to it.
 #[derive(Default)]
 struct Log {
     state: Mutex<Lines>,
@@ -360,19 +358,19 @@ struct Log {
 
 #[derive(Default)]
 struct Lines {
-    /// As they came, standard output and standard error mixed.
+    /// All lines, standard output and standard error mixed.
     raw: Vec<String>,
-    /// Those that are JSON objects.
+    /// The lines that are JSON objects.
     parsed: Vec<Value>,
-    /// What is wrong with lines that the catalogue does not promise.
-    breaches: Vec<String>,
-    /// How many of the two streams have ended.
+    /// Lines that do not match their specification, and why.
+    violations: Vec<String>,
+    /// Number of the two streams that have ended.
     ended: usize,
 }
 
 impl Log {
-    /// The event of this name that has `before` others of the name before it; `None` when it is not there by the
-    /// deadline, or can no more come.
+    /// Waits for the event of this name that follows `before` others of the name. Returns `None` at the deadline, or when no
+    /// further line can follow.
     fn nth(&self, name: &str, before: usize, deadline: Deadline) -> Option<Value> {
         let mut lines = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -397,7 +395,7 @@ impl Log {
     }
 }
 
-/// Reads one stream to its end, in a thread.
+/// Reads a stream to its end, on a thread.
 fn follow(log: &Arc<Log>, stream: impl Read + Send + 'static) -> JoinHandle<()> {
     let log = Arc::clone(log);
     std::thread::spawn(move || {
@@ -407,10 +405,10 @@ fn follow(log: &Arc<Log>, stream: impl Read + Send + 'static) -> JoinHandle<()> 
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
             line.clear();
             let parsed = serde_json::from_str::<Value>(&text).ok().filter(Value::is_object);
-            let breach = parsed.as_ref().and_then(|parsed| breach(&text, parsed));
+            let violation = parsed.as_ref().and_then(|parsed| violation(&text, parsed));
             log.change(|lines| {
                 lines.raw.push(text);
-                lines.breaches.extend(breach);
+                lines.violations.extend(violation);
                 lines.parsed.extend(parsed);
             });
         }
@@ -418,7 +416,7 @@ fn follow(log: &Arc<Log>, stream: impl Read + Send + 'static) -> JoinHandle<()> 
     })
 }
 
-/// Waits until every one of the processes has logged an event of this name.
+/// Waits until every process has logged an event of this name.
 pub fn all_log(processes: &mut [Steward], name: &str, limit: Duration) {
     let deadline = Deadline::after(limit);
     for process in processes {
@@ -426,19 +424,19 @@ pub fn all_log(processes: &mut [Steward], name: &str, limit: Duration) {
     }
 }
 
-/// Waits until something holds of a process's log.
-pub fn wait_for_log<T>(process: &Steward, what: &str, limit: Duration, look: impl Fn(&[Value]) -> Option<T>) -> T {
-    wait_for(what, limit, || look(&process.log.all()))
+/// Waits until `find` finds something in the log of a process.
+pub fn wait_for_log<T>(process: &Steward, what: &str, limit: Duration, find: impl Fn(&[Value]) -> Option<T>) -> T {
+    wait_for(what, limit, || find(&process.log.all()))
 }
 
-/// The partitions that a line names.
+/// Returns the partitions that a line names.
 pub fn partitions(line: &Value) -> BTreeSet<i32> {
     ranges(&line["partitions"])
 }
 
-/// `0-3,7` as numbers.
+/// Parses `0-3,7`.
 fn ranges(text: &Value) -> BTreeSet<i32> {
-    let text = text.as_str().expect("partitions are told as text");
+    let text = text.as_str().expect("partitions are text");
     let number = |text: &str| text.parse::<i32>().expect("a partition's number");
     text.split(',')
         .filter(|part| !part.is_empty())

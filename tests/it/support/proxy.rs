@@ -1,15 +1,15 @@
-//! A network that misbehaves on request: a proxy before a broker, which knows Kafka's frames.
+//! Injects network faults: a proxy in front of a broker that parses Kafka's frames.
 //!
-//! Clients reach the broker by [`ProxiedBroker::through`] and are told to go on that way; tests speak to it by
-//! [`ProxiedBroker::direct`]. Every request passes, until a rule is laid for the next one of an API: it is held back,
-//! thrown away, or robbed of its answer. Each rule catches one request, the rules of an API in the order in which they
-//! were laid, on whatever connection it comes.
+//! Clients connect through [`ProxiedBroker::through`], and the broker advertises the proxy's address. Tests connect with
+//! [`ProxiedBroker::direct`]. Every request passes, unless a rule exists for the next request of its API. A rule holds the
+//! request, drops it, or drops its response. Each rule catches one request, on any connection. The rules of an API apply
+//! in the order in which they were added.
 //!
-//! A connection has one thread for each direction. A held request stands in the way of what comes behind it on its
-//! connection, as it would in a network. When its client has gone meanwhile, the connection to the broker stays open
-//! until the request is released and answered: that is the delayed packet which ends the wrong transaction.
+//! A connection has one thread per direction. A held request blocks later requests on its connection, as in a real
+//! network. If its client disconnects, the connection to the broker stays open until the request is released and
+//! answered. That simulates a delayed packet that ends the wrong transaction.
 //!
-//! Absent on purpose: time. A request is late for as long as the test says.
+//! Absent on purpose: time. A request is held until the test releases it.
 
 mod frame;
 
@@ -25,24 +25,23 @@ use frame::{Head, error_in, read_frame, write_frame};
 
 pub use frame::Api;
 
-/// How many answers are remembered.
-const REMEMBERED: usize = 10_000;
+/// Number of responses that are kept.
+const MAX_ANSWERS: usize = 10_000;
 
-/// A broker of the test's own, and the proxy before it.
+/// A broker of its own, and the proxy in front of it.
 pub struct ProxiedBroker {
-    /// Ends first, so that nobody is held up by it.
+    /// Dropped first, so that no held request blocks the broker's end.
     pub proxy: Proxy,
-    /// The broker.
     pub broker: Broker,
 }
 
 impl ProxiedBroker {
-    /// Starts both.
+    /// Starts broker and proxy.
     pub fn start() -> ProxiedBroker {
         ProxiedBroker::with(&[])
     }
 
-    /// Starts both; the broker has further, or other, lines in its server.properties.
+    /// Starts broker and proxy, with additional lines in the broker's server.properties.
     pub fn with(properties: &[(&str, &str)]) -> ProxiedBroker {
         let proxy = Proxy::listen();
         let broker = Broker::advertised_at(proxy.port, properties);
@@ -50,73 +49,72 @@ impl ProxiedBroker {
         ProxiedBroker { proxy, broker }
     }
 
-    /// Past the proxy.
+    /// Returns a client that does not use the proxy.
     pub fn direct(&self) -> Kafka {
         self.broker.kafka()
     }
 
-    /// By way of the proxy.
+    /// Returns a client that uses the proxy.
     pub fn through(&self) -> Kafka {
         Kafka::at(&format!("127.0.0.1:{}", self.proxy.port))
     }
 }
 
-/// What the client of a held request sees of it.
+/// What the client of a held request observes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientSees {
-    /// Nothing: it waits, until its own limit.
+    /// No response. The client waits until its own timeout.
     Silence,
-    /// The end of its connection.
+    /// A closed connection.
     Close,
 }
 
-/// What a rule does with the request that it catches.
+/// What a rule does with its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum RuleAction {
     Hold(ClientSees),
-    /// Nothing: rules behind this one are for later requests.
+    /// Nothing. Later rules apply to later requests.
     Pass,
-    /// It never reaches the broker, and the connection ends.
+    /// Drops the request, and closes the connection.
     DropRequest,
-    /// It reaches the broker; its answer ends the connection.
+    /// Forwards the request, and closes the connection when the broker responds.
     DropAnswer,
 }
 
-/// An answer of the broker.
+/// A response of the broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answered {
-    /// The API of the request.
     pub api: Api,
-    /// The error code, 0 for success; `None` where the proxy does not read this API's answers.
+    /// The error code, 0 for success; `None` if the proxy does not parse responses of this API.
     pub error: Option<i16>,
 }
 
-/// How far a rule has come.
+/// The progress of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Its request has not come yet.
+    /// The request has not arrived yet.
     Armed,
-    /// Its request is here, or on its way to the broker where only the answer is dropped.
+    /// The request has arrived. If only the response is dropped, the request is forwarded.
     Caught,
-    /// The test has let it go.
+    /// The test has released the request.
     Released,
-    /// The broker has answered.
+    /// The broker has responded.
     Answered(Option<i16>),
-    /// The request was thrown away, or its connection ended without an answer.
+    /// The request was dropped, or its connection ended without a response.
     Gone,
 }
 
 struct Rule {
     api: Api,
-    fate: Fate,
+    action: RuleAction,
     stage: Stage,
-    /// The place of its request among all that were caught.
-    place: Option<usize>,
+    /// The index of the request among all caught requests.
+    index: Option<usize>,
 }
 
 // ------------------------------------------------------------------------------------------------------------- proxy
 
-/// See the module. Dropped, it ends every connection and all of its threads.
+/// Dropping the proxy closes every connection and ends all threads.
 pub struct Proxy {
     port: u16,
     shared: Arc<Shared>,
@@ -135,15 +133,15 @@ struct State {
     rules: Vec<Rule>,
     requests: BTreeMap<Api, usize>,
     answers: VecDeque<Answered>,
-    /// Both ends of each open connection, to end them from outside.
+    /// Both streams of each open connection, so that they can be closed from outside.
     connections: BTreeMap<usize, [TcpStream; 2]>,
     is_over: bool,
 }
 
 impl Proxy {
     fn listen() -> Proxy {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("the system has a port to give");
-        let port = listener.local_addr().expect("it is bound").port();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+        let port = listener.local_addr().expect("the listener is bound").port();
         let shared = Arc::new(Shared::default());
         let acceptor = std::thread::spawn({
             let shared = Arc::clone(&shared);
@@ -156,47 +154,47 @@ impl Proxy {
         self.shared.lock().upstream = Some(address.to_owned());
     }
 
-    /// Holds the next request of this API, until it is released.
+    /// Holds the next request of this API until the test releases it.
     pub fn hold(&self, api: Api, client: ClientSees) -> Caught {
-        self.lay(api, Fate::Hold(client))
+        self.add_rule(api, RuleAction::Hold(client))
     }
 
-    /// Lets the next request of this API pass, so that further rules are for those behind it.
+    /// Lets the next request of this API pass, so that later rules apply to later requests.
     pub fn let_pass(&self, api: Api) -> Caught {
-        self.lay(api, Fate::Pass)
+        self.add_rule(api, RuleAction::Pass)
     }
 
-    /// Throws the next request of this API away, and ends its connection.
+    /// Drops the next request of this API, and closes its connection.
     pub fn drop_request(&self, api: Api) -> Caught {
-        self.lay(api, Fate::DropRequest)
+        self.add_rule(api, RuleAction::DropRequest)
     }
 
-    /// Ends the connection of the next request of this API when the broker answers it.
+    /// Closes the connection of the next request of this API when the broker responds.
     pub fn drop_answer(&self, api: Api) -> Caught {
-        self.lay(api, Fate::DropAnswer)
+        self.add_rule(api, RuleAction::DropAnswer)
     }
 
-    /// Ends every connection, as a network that breaks does. New ones are taken at once.
+    /// Closes every connection, like a broken network. New connections are accepted immediately.
     pub fn cut(&self) {
         for stream in self.shared.lock().connections.values().flatten() {
-            // It may have ended by itself.
+            // The connection may have ended already.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
-    /// How many requests of this API have come so far.
+    /// Returns the number of requests of this API so far.
     pub fn requests(&self, api: Api) -> usize {
         self.shared.lock().requests.get(&api).copied().unwrap_or(0)
     }
 
-    /// The broker's answers to requests of this API, the newest last.
+    /// Returns the error codes of the responses of this API, the newest last.
     pub fn answers(&self, api: Api) -> Vec<Option<i16>> {
         self.shared.lock().answers.iter().filter(|answer| answer.api == api).map(|answer| answer.error).collect()
     }
 
-    fn lay(&self, api: Api, fate: Fate) -> Caught {
+    fn add_rule(&self, api: Api, action: RuleAction) -> Caught {
         let mut state = self.shared.lock();
-        state.rules.push(Rule { api, fate, stage: Stage::Armed, place: None });
+        state.rules.push(Rule { api, action, stage: Stage::Armed, index: None });
         Caught { shared: Arc::clone(&self.shared), rule: state.rules.len() - 1 }
     }
 }
@@ -206,46 +204,46 @@ impl Drop for Proxy {
         self.shared.change(|state| {
             state.is_over = true;
             for stream in state.connections.values().flatten() {
-                // It may have ended by itself.
+                // The connection may have ended already.
                 let _ = stream.shutdown(Shutdown::Both);
             }
         });
-        // Wakes the acceptor; where that fails, it has ended.
+        // Wakes the acceptor. This fails if the acceptor has ended.
         drop(TcpStream::connect(("127.0.0.1", self.port)));
         if let Some(acceptor) = self.acceptor.take() {
-            // A panic of a connection's thread has been printed; the test judges by what it sees.
+            // A panic of the acceptor has been printed already.
             let _ = acceptor.join();
         }
     }
 }
 
-/// The request that a rule waits for, or has caught.
+/// The request of a rule, whether it has arrived or not.
 pub struct Caught {
     shared: Arc<Shared>,
     rule: usize,
 }
 
 impl Caught {
-    /// Waits until the request is there.
+    /// Waits until the request has arrived.
     #[track_caller]
     pub fn wait(&self) {
-        self.wait_for("the request to come", |stage| (stage != Stage::Armed).then_some(()));
+        self.wait_for("the request", |stage| (stage != Stage::Armed).then_some(()));
     }
 
-    /// Whether the request is there.
+    /// Returns whether the request has arrived.
     pub fn has_come(&self) -> bool {
         self.shared.lock().rules[self.rule].stage != Stage::Armed
     }
 
-    /// Whether this request and the other one are there, and this one came first.
+    /// Returns whether both requests have arrived, this one first.
     pub fn came_before(&self, other: &Caught) -> bool {
         let state = self.shared.lock();
-        let [this, other] = [self, other].map(|caught| state.rules[caught.rule].place);
+        let [this, other] = [self, other].map(|caught| state.rules[caught.rule].index);
         this.is_some_and(|this| other.is_some_and(|other| this < other))
     }
 
-    /// Lets the held request go on to the broker, and returns the error code of the answer: 0 for success, `None` where
-    /// the proxy does not read this API's answers.
+    /// Forwards the held request, and returns the error code of the response: 0 for success, `None` if the proxy does not
+    /// parse responses of this API.
     #[track_caller]
     pub fn release(&self) -> Option<i16> {
         self.wait();
@@ -257,9 +255,9 @@ impl Caught {
         self.answer()
     }
 
-    /// Lets the request go on to the broker if it is held, and takes the rule back if it has caught nothing. True if it
-    /// had caught its request.
-    pub fn let_go(&self) -> bool {
+    /// Forwards the request if it is held, and removes the rule if the request has not arrived. Returns whether the
+    /// request had arrived.
+    pub fn release_or_cancel(&self) -> bool {
         self.shared.change(|state| {
             let stage = &mut state.rules[self.rule].stage;
             let had_come = *stage != Stage::Armed;
@@ -272,26 +270,26 @@ impl Caught {
         })
     }
 
-    /// Waits for the broker's answer, and returns its error code as [`Caught::release`] does.
+    /// Waits for the response, and returns its error code as [`Caught::release`] does.
     #[track_caller]
     pub fn answer(&self) -> Option<i16> {
-        self.wait_for("the broker's answer", |stage| match stage {
+        self.wait_for("the broker's response", |stage| match stage {
             Stage::Answered(error) => Some(error),
-            Stage::Gone => panic!("the request went without an answer"),
+            Stage::Gone => panic!("the request got no response"),
             Stage::Armed | Stage::Caught | Stage::Released => None,
         })
     }
 
     #[track_caller]
-    fn wait_for<T>(&self, what: &str, look: impl Fn(Stage) -> Option<T>) -> T {
+    fn wait_for<T>(&self, what: &str, find: impl Fn(Stage) -> Option<T>) -> T {
         let deadline = Deadline::after(PATIENCE);
         let mut state = self.shared.lock();
         loop {
             let rule = &state.rules[self.rule];
-            if let Some(found) = look(rule.stage) {
+            if let Some(found) = find(rule.stage) {
                 return found;
             }
-            assert!(!deadline.passed(), "waited in vain for {what}: {:?} {:?}", rule.api, rule.stage);
+            assert!(!deadline.passed(), "timed out waiting for {what}: {:?} {:?}", rule.api, rule.stage);
             let waited = self.shared.changed.wait_timeout(state, deadline.left());
             (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
@@ -300,7 +298,7 @@ impl Caught {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A failed assertion of a test leaves nothing half done behind it.
+        // A poisoned lock is valid: a failed assertion of a test leaves no partial change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -310,42 +308,42 @@ impl Shared {
         result
     }
 
-    /// Counts the request, and finds the rule that catches it.
-    fn arrived(&self, api: Api) -> Option<(usize, Fate)> {
+    /// Counts the request, and returns the rule that catches it.
+    fn arrived(&self, api: Api) -> Option<(usize, RuleAction)> {
         self.change(|state| {
             *state.requests.entry(api).or_default() += 1;
-            let caught = state.rules.iter().filter(|rule| rule.place.is_some()).count();
+            let caught = state.rules.iter().filter(|rule| rule.index.is_some()).count();
             let is_next = |rule: &Rule| rule.api == api && rule.stage == Stage::Armed;
             let position = state.rules.iter_mut().enumerate().find(|(_, rule)| is_next(rule));
-            position.map(|(index, rule)| {
+            position.map(|(at, rule)| {
                 rule.stage = Stage::Caught;
-                rule.place = Some(caught);
-                (index, rule.fate)
+                rule.index = Some(caught);
+                (at, rule.action)
             })
         })
     }
 
-    /// Waits until the test releases the request; false when it never will.
+    /// Waits until the test releases the request; returns false if the proxy ends first.
     fn waits_for_release(&self, rule: usize) -> bool {
         let is_held = |state: &mut State| state.rules[rule].stage == Stage::Caught && !state.is_over;
         let state = self.changed.wait_while(self.lock(), is_held).unwrap_or_else(PoisonError::into_inner);
         state.rules[rule].stage == Stage::Released
     }
 
-    /// Waits until the broker has answered the request, or cannot any more.
+    /// Waits until the broker has responded, or can no longer respond.
     fn waits_for_answer(&self, rule: usize) {
         let is_open = |state: &mut State| state.rules[rule].stage == Stage::Released && !state.is_over;
         drop(self.changed.wait_while(self.lock(), is_open).unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn reach(&self, rule: usize, stage: Stage) {
+    fn set_stage(&self, rule: usize, stage: Stage) {
         self.change(|state| state.rules[rule].stage = stage);
     }
 }
 
 // -------------------------------------------------------------------------------------------------------- connection
 
-/// Takes connections until the proxy ends, then waits for their threads.
+/// Accepts connections until the proxy ends, then waits for their threads.
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     let mut threads = Vec::new();
     for (number, client) in listener.incoming().enumerate() {
@@ -356,28 +354,28 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             }
             state.upstream.clone()
         };
-        // Where the broker is away, its client sees the end of the connection.
+        // If the broker is unreachable, the client's connection is closed.
         let Ok(client) = client else { continue };
         let Some(Ok(broker)) = upstream.map(TcpStream::connect) else { continue };
         let Ok(connection) = Connection::new(number, client, broker, shared) else { continue };
         threads.extend(connection.run());
     }
     for thread in threads {
-        // Its panic has been printed.
+        // A panic of the thread has been printed already.
         let _ = thread.join();
     }
 }
 
-/// Requests by their correlation id, with the rule that has caught them.
-type Unanswered = BTreeMap<i32, (Head, Option<(usize, Fate)>)>;
+/// Requests without a response by correlation id, with the rule that caught them.
+type Unanswered = BTreeMap<i32, (Head, Option<(usize, RuleAction)>)>;
 
-/// One client's connection, and the broker's that belongs to it.
+/// A connection of a client, and the matching connection to the broker.
 struct Connection {
     number: usize,
     client: TcpStream,
     broker: TcpStream,
     shared: Arc<Shared>,
-    /// The requests that the broker has not answered, by correlation id: as many as the client has in flight.
+    /// At most the number of requests that the client has in flight.
     unanswered: Mutex<Unanswered>,
 }
 
@@ -403,27 +401,27 @@ impl Connection {
         let answers = Arc::clone(&requests);
         [
             std::thread::spawn(move || {
-                requests.carry_requests();
+                requests.forward_requests();
                 requests.end();
             }),
             std::thread::spawn(move || {
-                answers.carry_answers();
-                answers.leave_unanswered();
+                answers.forward_answers();
+                answers.end_unanswered();
                 answers.end();
             }),
         ]
     }
 
-    /// Until the client goes, or a rule ends it.
-    fn carry_requests(&self) {
+    /// Forwards requests until the client disconnects, or a rule ends the connection.
+    fn forward_requests(&self) {
         let mut held = None;
         while let Some(frame) = read_frame(&self.client) {
             let Some(head) = Head::of(&frame) else { return };
             let rule = self.shared.arrived(head.api);
             match rule {
-                None | Some((_, Fate::Pass | Fate::DropAnswer)) => {}
-                Some((rule, Fate::DropRequest)) => return self.shared.reach(rule, Stage::Gone),
-                Some((rule, Fate::Hold(client))) => {
+                None | Some((_, RuleAction::Pass | RuleAction::DropAnswer)) => {}
+                Some((rule, RuleAction::DropRequest)) => return self.shared.set_stage(rule, Stage::Gone),
+                Some((rule, RuleAction::Hold(client))) => {
                     if client == ClientSees::Close {
                         self.close_client();
                     }
@@ -443,11 +441,12 @@ impl Connection {
         }
     }
 
-    /// Until the broker goes, or a rule ends it. A client that has gone misses its answers.
-    fn carry_answers(&self) {
+    /// Forwards responses until the broker disconnects, or a rule ends the connection. Responses for a disconnected client
+    /// are discarded.
+    fn forward_answers(&self) {
         while let Some(frame) = read_frame(&self.broker) {
             let Some(correlation) = frame.first_chunk().map(|bytes| i32::from_be_bytes(*bytes)) else { return };
-            // Only an answer to nothing is not there, which the client may judge.
+            // A response without a request is forwarded; the client has to handle it.
             if let Some((head, rule)) = self.unanswered().remove(&correlation) {
                 let error = error_in(&frame, head);
                 self.shared.change(|state| {
@@ -455,24 +454,24 @@ impl Connection {
                         state.rules[rule].stage = Stage::Answered(error);
                     }
                     state.answers.push_back(Answered { api: head.api, error });
-                    if state.answers.len() > REMEMBERED {
+                    if state.answers.len() > MAX_ANSWERS {
                         state.answers.pop_front();
                     }
                 });
-                if let Some((_, Fate::DropAnswer)) = rule {
+                if let Some((_, RuleAction::DropAnswer)) = rule {
                     return;
                 }
             }
-            // The other direction notices that the client has gone.
+            // The other direction detects a disconnected client.
             let _ = write_frame(&self.client, &frame);
         }
     }
 
-    /// Whoever waits for an answer that cannot come any more is told.
-    fn leave_unanswered(&self) {
+    /// Ends the rules of requests that can no longer get a response.
+    fn end_unanswered(&self) {
         for (_, rule) in std::mem::take(&mut *self.unanswered()).into_values() {
             if let Some((rule, _)) = rule {
-                self.shared.reach(rule, Stage::Gone);
+                self.shared.set_stage(rule, Stage::Gone);
             }
         }
     }
@@ -482,13 +481,13 @@ impl Connection {
     }
 
     fn close_client(&self) {
-        // It may have gone by itself.
+        // The connection may have ended already.
         let _ = self.client.shutdown(Shutdown::Both);
     }
 
     fn end(&self) {
         self.close_client();
-        // It may have gone by itself.
+        // The connection may have ended already.
         let _ = self.broker.shutdown(Shutdown::Both);
         self.shared.change(|state| state.connections.remove(&self.number));
     }

@@ -1,23 +1,22 @@
-//! Signals to processes that the tests started.
+//! Signals to processes of the tests.
 
 use std::process::Child;
 
-/// What can be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// Ends the process cleanly.
+    /// Stops the process cleanly.
     Terminate,
-    /// What Ctrl-C sends: the same, from a person.
+    /// Stops the process cleanly, as Ctrl-C does.
     Interrupt,
-    /// Has it read the level of its log again.
+    /// Makes the process read its log level again.
     HangUp,
-    /// Freezes it; it keeps its connections, and says nothing.
+    /// Freezes the process. Its connections stay open.
     Stop,
-    /// Goes on after `Stop`.
+    /// Continues after `Stop`.
     Continue,
 }
 
-/// Sends a signal to a child that was not waited for, so that its number cannot belong to anybody else.
+/// Sends a signal to a child. Nothing has waited for the child yet, so its process id cannot belong to another process.
 pub fn send(child: &Child, signal: Signal) {
     let number = match signal {
         Signal::Terminate => libc::SIGTERM,
@@ -26,7 +25,7 @@ pub fn send(child: &Child, signal: Signal) {
         Signal::Stop => libc::SIGSTOP,
         Signal::Continue => libc::SIGCONT,
     };
-    let pid = libc::pid_t::try_from(child.id()).expect("a process number fits: it came out of one");
+    let pid = libc::pid_t::try_from(child.id()).expect("a process id fits into pid_t");
     // SAFETY: kill takes two numbers and touches no memory of ours.
     let outcome = unsafe { libc::kill(pid, number) };
     assert_eq!(outcome, 0, "signal {signal:?} to {pid}: {}", std::io::Error::last_os_error());

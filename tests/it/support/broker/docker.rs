@@ -1,7 +1,8 @@
-//! Kafka in a container, where there is Docker and no Java.
+//! Runs Kafka in a container, if there is Docker but no Java.
 //!
-//! The container runs in the foreground of a `docker run`, its data in a folder of this machine, so that a restart is
-//! a new container on the same data. Signals go through `docker`, since a signal to the client reaches nobody.
+//! The container runs in the foreground of a `docker run`. Its data is in a folder of this machine, so that a restart is
+//! a new container with the same data. Signals go through `docker`, because a signal to the client does not reach the
+//! container.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -9,43 +10,43 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::super::leash::Leash;
+use super::super::cleanup::CleanupGuard;
 use super::super::names::unique;
-use super::{Ports, ask, last_lines, properties};
+use super::{Ports, last_lines, output_of, properties};
 
 const IMAGE: &str = "apache/kafka:4.1.1";
 
-/// How long a start may take, the first one's download included.
+/// Limit for a start, including the download of the image.
 const START_LIMIT: Duration = Duration::from_secs(300);
 
-/// Formats what is not formatted, and becomes the broker.
+/// Formats the storage if necessary, and runs the broker.
 const RUN: &str = "/opt/kafka/bin/kafka-storage.sh format --ignore-formatted \
     --cluster-id c3Rld2FyZC10ZXN0cy0tLQ --config \"$1/server.properties\" \
     && exec /opt/kafka/bin/kafka-server-start.sh \"$1/server.properties\"";
 
-/// Whether there is a Docker that answers.
+/// Returns whether Docker is available.
 pub fn answers() -> bool {
-    ask("docker", &["version", "--format", "{{.Server.Version}}"]).is_some()
+    output_of("docker", &["version", "--format", "{{.Server.Version}}"]).is_some()
 }
 
-/// One broker: its folder, its settings, and its container while it runs.
+/// One broker: its folder, its settings, and its container, if it runs.
 #[derive(Debug)]
 pub struct Server {
     folder: PathBuf,
     ports: Ports,
     name: String,
     process: Option<Child>,
-    leash: Leash,
+    cleanup: CleanupGuard,
 }
 
 impl Server {
-    /// Lays out the folder.
+    /// Creates the folder.
     pub fn new(ports: Ports, overrides: &[(&str, &str)]) -> Server {
         let folder =
             tempfile::Builder::new().prefix("steward-kafka-").tempdir().expect("the system's temporary folder");
-        // The leash removes it, also when nobody is left to drop a TempDir.
+        // The guard removes the folder, also if this process is killed before it drops a TempDir.
         let folder = folder.keep();
-        let leash = Leash::new(&folder);
+        let cleanup = CleanupGuard::new(&folder);
         let own = [
             (
                 "listeners",
@@ -56,14 +57,14 @@ impl Server {
             ("log.dirs", &folder.join("data").display().to_string()),
         ];
         std::fs::write(folder.join("server.properties"), properties(&own, overrides)).expect("a folder of our own");
-        Server { folder, ports, name: unique("steward-kafka"), process: None, leash }
+        Server { folder, ports, name: unique("steward-kafka"), process: None, cleanup }
     }
 
-    /// Starts the container; returns how long to wait for its first answer.
+    /// Starts the container; returns the limit for its first response.
     pub fn start(&mut self) -> Duration {
         assert!(self.process.is_none(), "the broker runs already");
         let log = File::options().create(true).append(true).open(self.log()).expect("a folder of our own");
-        // SAFETY: both take nothing, touch no memory and cannot fail.
+        // SAFETY: both take no arguments, touch no memory and cannot fail.
         let (user, group) = unsafe { (libc::getuid(), libc::getgid()) };
         let folder = self.folder.display();
         let published = std::iter::once(self.ports.client).chain(self.ports.further.iter().copied());
@@ -77,11 +78,11 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("an open file"))
             .stderr(log)
-            // Ctrl-C is for the test run; the broker ends behind it.
+            // Ctrl-C goes to the test run, which ends the broker.
             .process_group(0)
             .spawn()
-            .expect("docker was there a moment ago");
-        self.leash.at_the_end(&format!("docker rm --force {}", self.name));
+            .expect("docker exists");
+        self.cleanup.set_command(&format!("docker rm --force {}", self.name));
         self.process = Some(process);
         START_LIMIT
     }
@@ -109,10 +110,10 @@ impl Server {
 
     pub fn kill(&mut self) {
         let Some(mut process) = self.process.take() else { return };
-        // Fails where the container has ended by itself, which is what it is for.
-        let _ = ask("docker", &["rm", "--force", &self.name]);
+        // This fails if the container has ended by itself, which is fine.
+        let _ = output_of("docker", &["rm", "--force", &self.name]);
         process.wait().expect("a child of ours");
-        self.leash.ended();
+        self.cleanup.ended();
     }
 
     pub fn stop(&mut self, limit: Duration) {
@@ -125,8 +126,8 @@ impl Server {
     }
 
     fn docker(&self, command: &[&str]) {
-        let said = ask("docker", &[command, &[&self.name]].concat());
-        assert!(said.is_some(), "docker {command:?} {} failed", self.name);
+        let output = output_of("docker", &[command, &[&self.name]].concat());
+        assert!(output.is_some(), "docker {command:?} {} failed", self.name);
     }
 
     fn log(&self) -> PathBuf {

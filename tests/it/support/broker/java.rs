@@ -1,7 +1,7 @@
-//! Kafka as a Java process, from the jars that `scripts/kafka.d/fetch` puts where `scripts/kafka` looks as well.
+//! Runs Kafka as a Java process, from the jars of `scripts/kafka.d/fetch`, which `scripts/kafka` uses too.
 //!
-//! A run starts dozens of brokers, so that what they have in common is done once: the storage is formatted by the first
-//! and copied by the others, and an archive of the loaded classes, which halves the start, is kept beside the jars.
+//! A test run starts dozens of brokers, so common work is done once. The first broker formats the storage, and the others
+//! copy it. An archive of the loaded classes is kept beside the jars; it halves the start time.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -12,23 +12,23 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::super::cleanup::CleanupGuard;
 use super::super::kafka::{Kafka, record};
-use super::super::leash::Leash;
 use super::super::names::random;
 use super::super::signal::{
     Signal, {self},
 };
 use super::super::wait::Deadline;
-use super::{Pace, Ports, ask, free_port, last_lines, properties};
+use super::{Ports, Purpose, free_port, last_lines, output_of, properties};
 
-/// How long a start may take: two seconds on an idle machine, far more where everything compiles at once.
+/// Limit for a start. It takes two seconds on an idle machine, and far more while other processes compile.
 const START_LIMIT: Duration = Duration::from_secs(180);
 
-/// For a broker that lives a minute, the time to start counts more than the speed after an hour.
-const SOON_THERE: &[&str] =
+/// Options for tests. Such a broker runs for a minute, so a fast start matters more than peak speed.
+const TEST_OPTIONS: &[&str] =
     &["-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"];
-/// As `kafka-server-start.sh` has them: for measurements, where the broker must not be what is slow.
-const AT_FULL_SPEED: &[&str] = &[
+/// Options for measurements, in which the broker must not be the bottleneck. `kafka-server-start.sh` has the same.
+const BENCHMARK_OPTIONS: &[&str] = &[
     "-Xms1g",
     "-Xmx1g",
     "-XX:+UseG1GC",
@@ -37,100 +37,101 @@ const AT_FULL_SPEED: &[&str] = &[
     "-Djava.awt.headless=true",
 ];
 
-/// Whether a broker could be started.
+/// Checks that a broker can be started.
 ///
 /// # Errors
-/// What is missing.
+/// Names the missing program.
 pub fn look() -> Result<(), String> {
-    let Some(said) = ask("java", &["-version"]) else {
+    let Some(output) = output_of("java", &["-version"]) else {
         return Err("no java".into());
     };
-    let version = said.split('"').nth(1).unwrap_or_default();
+    let version = output.split('"').nth(1).unwrap_or_default();
     let major = version.split(['.', '-']).next().and_then(|major| major.parse().ok()).unwrap_or(0_u32);
     if major < 17 {
         return Err(format!("Java {version} is older than 17"));
     }
-    let has_jars = ask("bash", &[&script("fetch"), "--cached"]).is_some();
-    if has_jars || ask("mvn", &["--version"]).is_some() { Ok(()) } else { Err("no mvn".into()) }
+    let has_jars = output_of("bash", &[&script("fetch"), "--cached"]).is_some();
+    if has_jars || output_of("mvn", &["--version"]).is_some() { Ok(()) } else { Err("no mvn".into()) }
 }
 
 fn script(name: &str) -> String {
     format!("{}/scripts/kafka.d/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The folder with the jars, fetched at the first call.
+/// Returns the folder with the jars, which the first call fetches.
 fn jars() -> &'static Path {
     static JARS: OnceLock<PathBuf> = OnceLock::new();
     JARS.get_or_init(|| {
         let fetch = Command::new("bash").arg(script("fetch")).stdin(Stdio::null()).output();
-        let output = fetch.expect("bash was there a moment ago");
+        let output = fetch.expect("bash exists");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "the jars of Kafka could not be fetched:\n{errors}");
         PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
     })
 }
 
-/// The JVM's own version, as it tells it: an archive of classes fits one build of it alone.
+/// Returns the version of the JVM. A class archive works with one build of the JVM only.
 fn jvm() -> String {
-    let said = ask("java", &["-version"]).unwrap_or_default();
-    let runtime = said.lines().nth(1).unwrap_or_default();
+    let output = output_of("java", &["-version"]).unwrap_or_default();
+    let runtime = output.lines().nth(1).unwrap_or_default();
     runtime.chars().filter(|c| c.is_ascii_alphanumeric() || ".+-".contains(*c)).collect()
 }
 
-/// The classes of a broker as the JVM wants them, where they can be had: the first call makes them.
+/// Returns the class archive, which the first call creates; `None` if the JVM cannot create it.
 fn archive() -> Option<&'static Path> {
     static ARCHIVE: OnceLock<Option<PathBuf>> = OnceLock::new();
     let archive = ARCHIVE.get_or_init(|| {
         let archive = jars().with_file_name(format!("classes-{}.jsa", jvm()));
         if !archive.exists() {
-            learn(&archive);
+            create_archive(&archive);
         }
         archive.exists().then_some(archive)
     });
     archive.as_deref()
 }
 
-/// Lets a broker do once what the tests do with theirs, and end cleanly, which is when the JVM writes the archive.
-fn learn(archive: &Path) {
+/// Creates the class archive: runs a broker through typical requests, and stops it cleanly. The JVM writes the archive at
+/// its exit.
+fn create_archive(archive: &Path) {
     let ports = Ports { client: free_port(), controller: free_port(), further: Vec::new() };
-    let mut server = Server::new(&ports, Pace::SoonThere, &[]);
+    let mut server = Server::new(&ports, Purpose::Test, &[]);
     let written = archive.with_extension(random().to_string());
     server.spawn(&[&format!("-XX:ArchiveClassesAtExit={}", written.display())]);
     let deadline = Deadline::after(START_LIMIT);
     while TcpStream::connect(("127.0.0.1", ports.client)).is_err() {
-        // A JVM that cannot do this, or a port that was taken meanwhile: the tests go on without it.
+        // The JVM does not support this, or the port is taken. The tests run without an archive.
         if server.has_ended() || deadline.passed() {
             return;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
     let kafka = Kafka::at(&format!("127.0.0.1:{}", ports.client));
-    kafka.create_topic("learn", 1, &[]);
-    kafka.produce("learn", &[record("1", "one")]);
-    kafka.commit("learn", "learn", &[(0, 1)]);
-    drop(kafka.transactional_producer("learn"));
+    kafka.create_topic("warm-up", 1, &[]);
+    kafka.produce("warm-up", &[record("1", "one")]);
+    kafka.commit("warm-up", "warm-up", &[(0, 1)]);
+    drop(kafka.transactional_producer("warm-up"));
     server.stop(START_LIMIT);
-    // Nothing was written where the JVM cannot do this. Whoever else learnt it meanwhile wrote the same.
+    // The file is missing if the JVM does not support this. Another process may have written the same archive.
     let _ = std::fs::rename(&written, archive);
 }
 
-/// One broker: its folder, its settings, and its process while it runs.
+/// One broker: its folder, its settings, and its process, if it runs.
 #[derive(Debug)]
 pub struct Server {
     folder: PathBuf,
-    pace: Pace,
+    purpose: Purpose,
     process: Option<Child>,
-    leash: Leash,
+    cleanup: CleanupGuard,
 }
 
 impl Server {
-    /// Lays out the folder, and formats the storage.
-    pub fn new(ports: &Ports, pace: Pace, overrides: &[(&str, &str)]) -> Server {
+    /// Creates the folder, and formats the storage.
+    pub fn new(ports: &Ports, purpose: Purpose, overrides: &[(&str, &str)]) -> Server {
         let folder =
             tempfile::Builder::new().prefix("steward-kafka-").tempdir().expect("the system's temporary folder");
-        // The leash removes it, also when nobody is left to drop a TempDir.
+        // The guard removes the folder, also if this process is killed before it drops a TempDir.
         let folder = folder.keep();
-        let leash = Leash::new(&folder);
+        let cleanup = CleanupGuard::new(&folder);
         let client = format!("PLAINTEXT://127.0.0.1:{}", ports.client);
         let own = [
             ("listeners", &*format!("{client},CONTROLLER://127.0.0.1:{}", ports.controller)),
@@ -139,13 +140,13 @@ impl Server {
             ("log.dirs", &folder.join("data").display().to_string()),
         ];
         std::fs::write(folder.join("server.properties"), properties(&own, overrides)).expect("a folder of our own");
-        let server = Server { folder, pace, process: None, leash };
-        server.lay_out_storage();
+        let server = Server { folder, purpose, process: None, cleanup };
+        server.copy_storage();
         server
     }
 
-    /// Nothing in the formatted storage depends on ports or on what our tests override.
-    fn lay_out_storage(&self) {
+    /// Copies the formatted storage, which does not depend on ports or on the overrides of our tests.
+    fn copy_storage(&self) {
         static FORMATTED: OnceLock<Vec<(OsString, Vec<u8>)>> = OnceLock::new();
         let formatted = FORMATTED.get_or_init(|| self.format());
         std::fs::create_dir_all(self.data()).expect("a folder of our own");
@@ -154,16 +155,16 @@ impl Server {
         }
     }
 
-    /// Formats the storage, and returns the files in it.
+    /// Formats the storage, and returns its files.
     fn format(&self) -> Vec<(OsString, Vec<u8>)> {
         let mut format = self.java(&[], "kafka.tools.StorageTool");
         format.args(["format", "--cluster-id", "c3Rld2FyZC10ZXN0cy0tLQ", "--config"]).arg(self.settings());
-        let output = format.output().expect("java was there a moment ago");
+        let output = format.output().expect("java exists");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "the storage of Kafka could not be formatted:\n{errors}");
         let files = std::fs::read_dir(self.data()).expect("it was formatted").map(|file| {
             let file = file.expect("a folder of our own");
-            (file.file_name(), std::fs::read(file.path()).expect("formatting makes files alone"))
+            (file.file_name(), std::fs::read(file.path()).expect("formatting creates only files"))
         });
         files.collect()
     }
@@ -172,7 +173,7 @@ impl Server {
         self.folder.join("data")
     }
 
-    /// Starts the process; returns how long to wait for its first answer.
+    /// Starts the process; returns the limit for its first response.
     pub fn start(&mut self) -> Duration {
         let archive = archive().map(|archive| format!("-XX:SharedArchiveFile={}", archive.display()));
         self.spawn(archive.as_deref().as_slice());
@@ -183,10 +184,10 @@ impl Server {
         assert!(self.process.is_none(), "the broker runs already");
         let log = File::options().create(true).append(true).open(self.log()).expect("a folder of our own");
         let mut java = self.java(options, "kafka.Kafka");
-        // Ctrl-C is for the test run; the broker ends behind it.
+        // Ctrl-C goes to the test run, which ends the broker.
         java.arg(self.settings()).stdout(log.try_clone().expect("an open file")).stderr(log).process_group(0);
-        let process = java.spawn().expect("java was there a moment ago");
-        self.leash.at_the_end(&format!("kill -9 {}", process.id()));
+        let process = java.spawn().expect("java exists");
+        self.cleanup.set_command(&format!("kill -9 {}", process.id()));
         self.process = Some(process);
     }
 
@@ -209,7 +210,7 @@ impl Server {
         let Some(mut process) = self.process.take() else { return };
         process.kill().expect("a child of ours");
         process.wait().expect("a child of ours");
-        self.leash.ended();
+        self.cleanup.ended();
     }
 
     pub fn stop(&mut self, limit: Duration) {
@@ -229,7 +230,7 @@ impl Server {
         self.java(&[], "kafka.admin.ConfigCommand")
     }
 
-    /// The number of its process.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.running().id()
     }
@@ -240,13 +241,13 @@ impl Server {
 
     fn java(&self, options: &[&str], class: &str) -> Command {
         let mut java = Command::new("java");
-        java.args(match self.pace {
-            Pace::SoonThere => SOON_THERE,
-            Pace::AtFullSpeed => AT_FULL_SPEED,
+        java.args(match self.purpose {
+            Purpose::Test => TEST_OPTIONS,
+            Purpose::Benchmark => BENCHMARK_OPTIONS,
         })
         .args(options)
         .arg(format!("-Dlog4j2.configurationFile={}", script("log4j2.properties")))
-        // A killed broker leaves what it unpacked of its native libraries behind, which goes with the folder.
+        // A killed broker leaves unpacked native libraries behind, which are deleted with the folder.
         .arg(format!("-Djava.io.tmpdir={}", self.folder.display()))
         .arg("-cp")
         .arg(jars().join("*"))

@@ -1,39 +1,32 @@
-//! Kafka's frames, as far as the proxy looks into them: lengths, who asks what, and the error code of an end.
+//! The parts of Kafka's frames that the proxy reads: length, API, correlation id, and the error code of some responses.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-/// Longer frames end the connection: the tests' clients fetch far less at a time.
+/// Longer frames end the connection. The clients of the tests fetch far less at a time.
 const MAX_FRAME_BYTES: usize = 128 << 20;
 
-/// What a request asks for, by Kafka's API keys.
+/// The API key of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Api(i16);
 
 impl Api {
-    /// Records.
     pub const PRODUCE: Api = Api(0);
-    /// A consumer asks for records.
     pub const FETCH: Api = Api(1);
-    /// What a group has committed.
     pub const OFFSET_FETCH: Api = Api(9);
-    /// Who coordinates a group or a transactional id.
     pub const FIND_COORDINATOR: Api = Api(10);
-    /// A consumer asks to be let into its group.
     pub const JOIN_GROUP: Api = Api(11);
-    /// A producer registers.
     pub const INIT_PRODUCER_ID: Api = Api(22);
-    /// Partitions join the open transaction, which opens it.
+    /// Adds partitions to the transaction, which opens it.
     pub const ADD_PARTITIONS_TO_TXN: Api = Api(24);
-    /// A group joins the open transaction.
+    /// Adds a group to the transaction.
     pub const ADD_OFFSETS_TO_TXN: Api = Api(25);
-    /// The open transaction ends.
     pub const END_TXN: Api = Api(26);
-    /// Offsets of a transaction, which go to the group's coordinator.
+    /// Commits the offsets of a transaction; goes to the group's coordinator.
     pub const TXN_OFFSET_COMMIT: Api = Api(28);
 }
 
-/// The beginning of a request.
+/// The header of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Head {
     pub api: Api,
@@ -42,7 +35,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// `None` where the frame is too short for one.
+    /// Returns `None` if the frame is too short.
     pub fn of(frame: &[u8]) -> Option<Head> {
         let (api, rest) = frame.split_first_chunk()?;
         let (version, rest) = rest.split_first_chunk()?;
@@ -55,7 +48,7 @@ impl Head {
     }
 }
 
-/// The error code of an answer to `request`, for the APIs and versions whose answers are read.
+/// Returns the error code of a response to `request`, for the supported APIs and versions.
 pub fn error_in(answer: &[u8], request: Head) -> Option<i16> {
     const CORRELATION: usize = 4;
     const TAGS: usize = 1;
@@ -68,14 +61,14 @@ pub fn error_in(answer: &[u8], request: Head) -> Option<i16> {
             CORRELATION + THROTTLE
         }
         (Api::END_TXN | Api::ADD_OFFSETS_TO_TXN, 3..) | (Api::INIT_PRODUCER_ID, 2..) => CORRELATION + TAGS + THROTTLE,
-        // The code of the first partition of the first topic.
+        // The error code of the first partition of the first topic.
         (Api::ADD_PARTITIONS_TO_TXN, 0..=2) | (Api::TXN_OFFSET_COMMIT, 0..=2) => {
             let name = CORRELATION + THROTTLE + LENGTH;
             let length = u16::from_be_bytes(*answer.get(name..)?.first_chunk()?);
             name + NAME_LENGTH + usize::from(length) + LENGTH + PARTITION
         }
         (Api::TXN_OFFSET_COMMIT, 3..) => {
-            // Compact: one byte for each length, as long as a name is shorter than 127 bytes.
+            // Compact encoding: each length takes one byte if a name is shorter than 127 bytes.
             let name = CORRELATION + TAGS + THROTTLE + 1;
             let length = usize::from(answer.get(name)?.checked_sub(1)?);
             name + 1 + length + 1 + PARTITION
@@ -85,7 +78,7 @@ pub fn error_in(answer: &[u8], request: Head) -> Option<i16> {
     Some(i16::from_be_bytes(*answer.get(at..)?.first_chunk()?))
 }
 
-/// The next frame without its length; `None` at the end of the connection.
+/// Reads the next frame without its length; `None` at the end of the connection.
 pub fn read_frame(mut from: &TcpStream) -> Option<Vec<u8>> {
     let mut length = [0; 4];
     from.read_exact(&mut length).ok()?;
@@ -95,12 +88,12 @@ pub fn read_frame(mut from: &TcpStream) -> Option<Vec<u8>> {
     Some(frame)
 }
 
-/// Writes a frame behind its length.
+/// Writes the length of a frame and the frame.
 ///
 /// # Errors
 /// The connection has ended.
 pub fn write_frame(mut to: &TcpStream, frame: &[u8]) -> std::io::Result<()> {
-    let length = i32::try_from(frame.len()).expect("it came with a length of 32 bits");
+    let length = i32::try_from(frame.len()).expect("the frame was read with a length of 32 bits");
     to.write_all(&length.to_be_bytes())?;
     to.write_all(frame)
 }
