@@ -1,110 +1,106 @@
-//! One partition, from assigned to gone.
+//! The life cycle of one partition, from assigned to revoked or lost.
 //!
 //! ```text
-//!             assigned              recovered               revoked              gone
+//!             assigned              recovered               revoking             revoked
 //!   (absent) ----------> Recovering ----------> Serving ----------> Revoking ----------> (absent)
 //!                         |  ^   ^                 |                   |
-//!                         |  |   +---- invalidated --+                   |
-//!                         |  +-------- recovery failed                 |
-//!                         +--------------- lost, from any stage -------+-----------------> (absent)
+//!                         |  |   +-- invalidated --+                   |
+//!                         |  +------ recovery failed                   |
+//!                         +--------------- lost, in any state ---------+-----------------> (absent)
 //! ```
-//! Every pair of stage and happening is written out: rebalances that follow each other quickly, a partition that
-//! leaves before it has recovered, one that comes straight back are ordinary cases. What is late is told by its epoch.
+//! Every pair of state and event is written out. Rebalances in quick succession, a partition that leaves before it has
+//! recovered, and one that comes back at once are ordinary cases. An event of an older epoch is ignored.
 
 use crate::record::Epoch;
 
-/// Where a partition stands. A partition without a [`PartitionLifecycle`] is not owned.
+/// The state of an owned partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartitionState {
-    /// Its state is being read and verified.
+    /// Its state is read and verified.
     Recovering,
     /// Its events are processed.
     Serving,
-    /// It is about to go; what is applied is being committed.
+    /// The group is taking it away; applied events are being committed.
     Revoking,
 }
 
-/// What can happen to an owned partition.
+/// An event of an owned partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartitionEvent {
-    /// Recovery has ended well.
     Recovered,
-    /// Recovery has failed in a way that trying again may mend.
+    /// Recovery has failed, and another attempt may succeed.
     RecoveryFailed,
-    /// Records, or a position, were read.
+    /// Records, or a position alone, were read.
     BatchRead,
-    /// The group takes the partition away cleanly.
+    /// The group is taking the partition away.
     Revoking,
-    /// The group has taken it away cleanly.
+    /// The group has taken the partition away.
     Revoked,
-    /// Ownership was over before anybody said so.
+    /// Ownership ended without a drain.
     Lost,
-    /// What was done under the epoch can no longer be told from what was committed: begin again, under a new epoch.
+    /// It is unknown what was committed under the epoch: recover under a new one.
     Invalidated,
 }
 
-/// What is to be done about it.
+/// What the caller has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartitionAction {
-    /// Read the state, then verify it.
+    /// Start a recovery.
     Recover,
-    /// Take the entities over and start reading events.
+    /// Take over the entities, and start reading events.
     Serve,
     /// Hand the records to their entities.
     Route,
-    /// Commit what is applied, drop what is only read.
+    /// Commit applied events, and drop those that are only read.
     Drain,
-    /// Forget the entities and all work of the epoch.
+    /// Drop the entities and all work of the epoch.
     Release,
-    /// Drop it: it belongs to what is over.
+    /// Do nothing.
     Ignore,
 }
 
-/// One owned partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionLifecycle {
-    stage: PartitionState,
+    state: PartitionState,
     epoch: Epoch,
 }
 
 impl PartitionLifecycle {
-    /// The partition was assigned; [`PartitionAction::Recover`] is due.
+    /// A partition that was assigned just now; [`PartitionAction::Recover`] is due.
     #[must_use]
     pub fn assigned(epoch: Epoch) -> PartitionLifecycle {
-        PartitionLifecycle { stage: PartitionState::Recovering, epoch }
+        PartitionLifecycle { state: PartitionState::Recovering, epoch }
     }
 
-    /// Where it stands.
     #[must_use]
-    pub fn stage(&self) -> PartitionState {
-        self.stage
+    pub fn state(&self) -> PartitionState {
+        self.state
     }
 
-    /// The present ownership.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// What happened under `epoch`. Of an older epoch nothing matters any more.
-    pub fn handle(&mut self, happening: PartitionEvent, epoch: Epoch) -> PartitionAction {
+    /// Handles an event of `epoch`.
+    pub fn handle(&mut self, event: PartitionEvent, epoch: Epoch) -> PartitionAction {
         if epoch != self.epoch {
             return PartitionAction::Ignore;
         }
-        match (self.stage, happening) {
+        match (self.state, event) {
             (PartitionState::Recovering, PartitionEvent::Recovered) => {
-                self.stage = PartitionState::Serving;
+                self.state = PartitionState::Serving;
                 PartitionAction::Serve
             }
             (PartitionState::Recovering, PartitionEvent::RecoveryFailed) => PartitionAction::Recover,
-            // Nothing is read of a partition before it serves: the source answers to a command of a former epoch.
+            // No partition is read before it serves: the batch follows from a command of an older epoch.
             (PartitionState::Recovering, PartitionEvent::BatchRead) => PartitionAction::Ignore,
             (PartitionState::Serving, PartitionEvent::BatchRead) => PartitionAction::Route,
             (PartitionState::Recovering | PartitionState::Serving, PartitionEvent::Revoking) => {
-                self.stage = PartitionState::Revoking;
+                self.state = PartitionState::Revoking;
                 PartitionAction::Drain
             }
-            // Its next owner reads it again.
+            // The next owner reads the records again.
             (
                 PartitionState::Revoking,
                 PartitionEvent::Recovered | PartitionEvent::RecoveryFailed | PartitionEvent::BatchRead,
@@ -113,21 +109,21 @@ impl PartitionLifecycle {
                 PartitionState::Recovering | PartitionState::Serving | PartitionState::Revoking,
                 PartitionEvent::Revoked | PartitionEvent::Lost,
             ) => PartitionAction::Release,
-            // The caller minted a new epoch and tells it by `renew`; a partition that goes anyway need not recover.
+            // The caller has minted a new epoch and passes it to `renew`. A revoking partition need not recover.
             (PartitionState::Serving | PartitionState::Recovering, PartitionEvent::Invalidated) => {
-                self.stage = PartitionState::Recovering;
+                self.state = PartitionState::Recovering;
                 PartitionAction::Recover
             }
             (PartitionState::Revoking, PartitionEvent::Invalidated) => PartitionAction::Ignore,
-            // Said twice, or of a partition that serves: nothing left to do.
+            // A repeated event, or one that is too late.
             (PartitionState::Serving, PartitionEvent::Recovered | PartitionEvent::RecoveryFailed)
             | (PartitionState::Revoking, PartitionEvent::Revoking) => PartitionAction::Ignore,
         }
     }
 
-    /// The same ownership under a new epoch, after [`PartitionEvent::Invalidated`].
+    /// Continues the assignment under a new epoch, after [`PartitionEvent::Invalidated`].
     pub fn renew(&mut self, epoch: Epoch) {
-        assert!(epoch > self.epoch, "ownership only rise: {:?} then {epoch:?}", self.epoch);
+        assert!(epoch > self.epoch, "epochs only rise: {:?} then {epoch:?}", self.epoch);
         self.epoch = epoch;
     }
 }

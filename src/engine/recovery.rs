@@ -41,108 +41,92 @@ pub use crate::engine::recovery::start_plan::{StartPlan, plan};
 use crate::entity::Entity;
 use crate::record::{Epoch, Key, Offset, Partition, Position, Record};
 
-/// The three topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
     /// Events.
     Input,
     /// Snapshots.
     State,
-    /// Events that were not applied.
+    /// Rejected events.
     Dlq,
 }
 
 /// The ends of a partition's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogBounds {
-    /// The first offset that is still there.
+    /// The log's start: the first position that retention has left.
     pub low: Position,
     /// The high watermark: behind the last record of any transaction, committed or not.
     pub high: Position,
 }
 
-/// What an entity passivated costs beside its key and its snapshot: map slot and allocations, in bytes.
+/// The memory of a passivated entity besides its key and snapshot: map slot and allocations.
 pub const PASSIVATED_OVERHEAD_BYTES: u64 = 112;
 
-/// What the operator decided.
+/// The configuration of a recovery.
 #[derive(Debug, Clone)]
 pub struct RecoverySettings {
-    /// The input topic: DLQ records of another one say nothing about this one's events.
+    /// The input topic. DLQ records of another topic are ignored.
     pub topic: String,
-    /// The group whose snapshots these are.
+    /// The group that owns the snapshots.
     pub group: String,
-    /// At least so many offsets before the start are replayed.
+    /// At least this number of offsets before the start is verified.
     pub look_back_records: u64,
-    /// A longer stretch is not verified; 0 trusts the committed position.
+    /// A longer range is not verified; 0 trusts the committed position.
     pub verify_max_records: u64,
     /// Whether another group's snapshots are taken over.
     pub adopt_group: bool,
     /// Whether events that expired unread end the process.
     pub stop_on_expired: bool,
-    /// As when events are processed.
+    /// The limit that holds when events are processed.
     pub max_payload_bytes: u64,
 }
 
-/// An entity passivated.
+/// A passivated entity.
 #[derive(Debug, Clone)]
 pub struct Passivated {
-    /// Its JSON; `None` for one that is known to be absent.
+    /// The entity's JSON; `None` if it is known to be absent.
     pub snapshot: Option<Arc<[u8]>>,
-    /// The newest event that this contains.
+    /// The newest event that the snapshot contains.
     pub newest: Offset,
 }
 
-/// Why a partition must not be served. Each ends the process; trying again changes nothing.
+/// Why a partition must not be served. Each refusal ends the process; another attempt changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecoveryRefusal {
-    /// A record in the state topic that steward did not write.
+    /// The state topic holds a record that steward did not write.
     #[error(
         "state topic, partition {partition}, offset {offset}: {why}; only steward may write to the state topic: give steward new state and DLQ topics and a new group, and it makes the state anew from the input"
     )]
     ForeignState {
-        /// The partition.
         partition: Partition,
-        /// Where in the state topic.
+        /// The offset in the state topic.
         offset: Offset,
-        /// What is wrong with it.
         why: String,
     },
     /// Another group owns the state.
     #[error(
         "state topic, partition {partition}: the snapshots belong to group {found:?}, this is {own:?}; give each group a state topic of its own, or set recovery.adopt_group = true if the other group is gone for good"
     )]
-    OtherGroup {
-        /// The partition.
-        partition: Partition,
-        /// Whose snapshots stand there.
-        found: String,
-        /// This process's group.
-        own: String,
-    },
-    /// The input is not the one that the state was made from.
+    OtherGroup { partition: Partition, found: String, own: String },
+    /// The input is not the topic that the state was made from.
     #[error(
         "input partition {partition}: {why}; the input topic was created anew: give steward new state and DLQ topics and a new group"
     )]
-    Recreated {
-        /// The partition.
-        partition: Partition,
-        /// How that shows.
-        why: String,
-    },
-    /// The entities do not fit into the memory that is allowed.
+    Recreated { partition: Partition, why: String },
+    /// The entities exceed `limits.max_state_bytes`.
     #[error(
         "partition {partition} has {partition_bytes} bytes of entities passivated so far and brings all to {held_bytes}, limits.max_state_bytes is {limit_bytes}; raise it, or run at least {pods} times as many pods"
     )]
     StateTooLarge {
-        /// The partition that was one too many.
+        /// The partition whose entities exceed the limit.
         partition: Partition,
-        /// What it holds alone as far as it was read, in bytes.
+        /// Bytes of this partition, as far as it was read.
         partition_bytes: u64,
-        /// What all hold, in bytes.
+        /// Bytes of all partitions.
         held_bytes: u64,
-        /// What is allowed.
         limit_bytes: u64,
-        /// How many times the pods it would take, if the rest of the partition is like what was read of it.
+        /// How many times as many pods are needed, if the unread rest of the partition is like the part that was read.
         pods: u64,
     },
     /// Events were deleted unread, and `recovery.on_expired` is `stop`.
@@ -150,73 +134,50 @@ pub enum RecoveryRefusal {
         "partition {partition}: events {first} up to {until} were deleted by retention before they were read, and recovery.on_expired is \"stop\"; set it to \"continue\" to go on without them"
     )]
     Expired {
-        /// The partition.
         partition: Partition,
-        /// The first one missing.
+        /// The first missing position.
         first: Position,
-        /// The first one that is there.
+        /// The log's start.
         until: Position,
     },
 }
 
-/// What recovery noticed, for the log.
+/// What a recovery found, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecoveryFinding {
-    /// There is state, but the group has committed nothing: the position counts as behind the state.
-    CommittedMissing {
-        /// What it counts as.
-        position: Position,
-    },
-    /// The committed position lies beyond the log's end, which it counts as.
-    CommittedBeyondEnd {
-        /// What was committed.
-        committed: Position,
-        /// The log's end.
-        end: Position,
-    },
+    /// There is state, but the group has no committed position: the position behind the state counts as one.
+    CommittedMissing { position: Position },
+    /// The committed position is beyond the log's end: the end counts as committed.
+    CommittedBeyondEnd { committed: Position, end: Position },
     /// Events were deleted unread.
     Expired {
-        /// The first one missing.
+        /// The first missing position.
         first: Position,
-        /// The first one that is there.
+        /// The log's start.
         until: Position,
     },
-    /// The stretch was not replayed.
-    NotVerified {
-        /// Why.
-        cause: NotVerified,
-        /// Its first position.
-        from: Position,
-        /// The position behind it.
-        until: Position,
-    },
-    /// Verification is off, and the committed position stands beyond what state and DLQ records contain.
+    /// The range was not verified.
+    NotVerified { cause: NotVerified, from: Position, until: Position },
+    /// Verification is off, and the committed position is beyond what the state and the DLQ contain.
     PassedOver {
-        /// The first position that nothing is known of.
+        /// The first position whose event is in neither topic.
         from: Position,
-        /// Where processing goes on.
+        /// Where processing starts.
         until: Position,
     },
-    /// The group's position stood before events that are contained already: they were skipped.
-    Skipped {
-        /// How many.
-        events: u64,
-    },
-    /// DLQ records without the headers that steward writes, or of another input.
+    /// The group's position was before events that are contained already: they were skipped.
+    Skipped { events: u64 },
+    /// There are DLQ records without steward's headers, or of another input.
     UnreadableDlqRecords {
-        /// How many.
         records: u64,
-        /// The newest one.
+        /// The newest of them.
         offset: Offset,
     },
-    /// Snapshots of another group were taken over.
-    Adopted {
-        /// Which group's.
-        group: String,
-    },
+    /// Another group's snapshots were taken over.
+    Adopted { group: String },
 }
 
-/// Events that were never published, and what is published for them now.
+/// Events whose outcomes were lost, and what is published for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repaired {
     /// Entities published.
@@ -225,13 +186,12 @@ pub struct Repaired {
     pub events: u64,
     /// DLQ records published.
     pub rejections: u64,
-    /// The first position of the stretch that was replayed.
+    /// The range that was verified.
     pub from: Position,
-    /// The position behind it.
     pub until: Position,
 }
 
-/// Why a stretch was not replayed.
+/// Why a range was not verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotVerified {
     /// It has more than `verify_max_records` offsets.
@@ -243,29 +203,26 @@ pub enum NotVerified {
 /// A partition that is ready to serve.
 #[derive(Debug)]
 pub struct Recovered {
-    /// The partition.
     pub partition: Partition,
-    /// The ownership for which it was recovered.
+    /// The epoch for which it was recovered.
     pub epoch: Epoch,
-    /// Its entities passivated.
     pub entities: FxHashMap<Key, Passivated>,
-    /// The memory they take.
+    /// The memory of the entities.
     pub lease: Lease,
-    /// What the group has committed.
+    /// The group's committed position.
     pub committed: Option<Position>,
     /// The first position to process.
     pub start: Position,
-    /// Events at or behind `start` that stand in the DLQ records already.
+    /// Events at or behind `start` that are in the DLQ already.
     pub rejected: FxHashSet<Offset>,
     /// What has to be published first.
     pub repairs: Outcomes,
-    /// The same in numbers, for the log, once it is published; `None` if nothing was missing.
+    /// The repairs in numbers, to be logged once they are published; `None` if nothing was lost.
     pub repaired: Option<Repaired>,
-    /// For the log.
     pub findings: Vec<RecoveryFinding>,
-    /// Events replayed.
+    /// Events replayed by verification.
     pub replayed: u64,
-    /// Of these: contained already.
+    /// Replayed events that are contained already.
     pub skipped: u64,
 }
 
@@ -300,7 +257,7 @@ fn snapshot_bytes(passivated: &Passivated) -> u64 {
     passivated.snapshot.as_ref().map_or(0, |snapshot| snapshot.len() as u64)
 }
 
-/// What an entity passivated takes, in bytes.
+/// The memory of a passivated entity, in bytes.
 #[must_use]
 pub fn passivated_bytes(key: &Key, passivated: &Passivated) -> u64 {
     key.len() as u64 + snapshot_bytes(passivated) + PASSIVATED_OVERHEAD_BYTES

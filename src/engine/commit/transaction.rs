@@ -1,77 +1,67 @@
-//! What a transaction carries, and how it can end, as values: what the committer's machine and the thread that talks
-//! to the brokers say to each other.
+//! What the group commit and the commit thread exchange: the content of a transaction, and the outcomes.
 
 use std::time::Duration;
 
 use crate::engine::outcome::OutputRecord;
 use crate::record::{Epoch, Partition, Position};
 
-/// The offset range of one partition's input whose outcomes a transaction carries.
+/// The range of one partition's input offsets whose outcomes a transaction carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OffsetRange {
-    /// The partition.
     pub partition: Partition,
-    /// The ownership under which it was processed.
+    /// The epoch under which the records were processed.
     pub epoch: Epoch,
-    /// What the group had committed before; `None` where it had committed nothing.
+    /// The group's committed position before, if any.
     pub start: Option<Position>,
-    /// What the transaction commits.
+    /// The position that the transaction commits.
     pub end: Position,
 }
 
-/// What one transaction carries. Sent again as it is (less the epochs that ended) when the first try did not commit.
+/// The content of one transaction. If an attempt did not commit, the same content is sent again, without the epochs that
+/// have ended.
 #[derive(Debug, Clone, Default)]
 pub struct TransactionContent {
-    /// Names the transaction within this process; part of the metadata in the offsets' metadata.
+    /// Names the transaction within this process; part of the offsets' metadata.
     pub number: u64,
     /// The records, output by output. Those of an output that is coalesced have one record of each key; those of any
     /// other output are in source order within a partition.
     pub records: Vec<OutputRecord>,
-    /// The input offsets: one offset range per partition.
+    /// The input offsets: one range per partition.
     pub offset_ranges: Vec<OffsetRange>,
 }
 
 /// How a transaction ended. Only `Committed`, `Aborted` and `StaleGeneration` are clear outcomes.
 #[derive(Debug)]
 pub enum CommitOutcome {
-    /// It took effect, and every request went out once.
+    /// It took effect, and every request was sent once.
     Committed {
-        /// From begin to the end's answer.
+        /// From begin to the response to the commit.
         took: Duration,
     },
     /// It had no effect; the same content may be sent again.
     Aborted {
-        /// For the log.
         cause: String,
         /// Whether time ran out: the next transaction should carry less.
         timed_out: bool,
     },
-    /// It had no effect: the group does not know this process as the member that it takes itself for. Once it is one
-    /// again, and the epochs are still current, the same content may be sent again.
-    StaleGeneration {
-        /// For the log.
-        cause: String,
-    },
-    /// Nothing was sent: these partitions' epochs are not current. The transaction was aborted or not begun.
+    /// It had no effect: the group has moved past this member's generation. Once the member has the current one, and if
+    /// the epochs are still current, the same content may be sent again.
+    StaleGeneration { cause: String },
+    /// Nothing was committed: the epochs of these partitions are not current. The transaction was aborted or not begun.
     Stale(Vec<Partition>),
-    /// It may have taken effect, or a request of it may still be under way. The producer must not be used again.
-    InDoubt {
-        /// For the log.
-        cause: String,
-    },
+    /// It may have taken effect, or a request of it may still be on its way. The producer must not be used again.
+    InDoubt { cause: String },
     /// The broker refused the producer.
     Fenced {
-        /// For the log.
         cause: String,
-        /// How long the transaction had been open, in comparison with its timeout: an old one was timed out by the
-        /// coordinator; a young one was fenced by another process.
+        /// `true`: another process fenced the producer. `false`: the transaction was open for longer than its timeout, so
+        /// the coordinator may have timed it out.
         within_timeout: bool,
     },
-    /// The broker refuses the content, however often it is sent.
+    /// The broker refuses the content, and would refuse it again.
     Refused {
-        /// For the log.
         cause: String,
-        /// Which record, where the broker told.
+        /// The record, if the broker named it.
         record: Option<RefusedRecord>,
     },
     /// The producer is unusable, and the process has to end.
@@ -101,23 +91,24 @@ pub struct RefusedRecord {
     pub too_large: bool,
 }
 
-/// A group's committed position, and the metadata that the transaction left with it.
+/// A committed offset of the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
-    /// The next record to read.
     pub position: Position,
-    /// Instance and transaction that committed it: the offset's metadata.
+    /// The instance and the transaction that committed it, see [`OffsetMetadata`].
     pub metadata: String,
 }
 
-/// The metadata that a transaction leaves in the offsets' metadata, which makes the answer to "did it take effect" exact.
+/// The metadata that a transaction commits with its offsets. It shows exactly whether a transaction took effect, also if
+/// the transaction moved no position.
 #[derive(Debug, Clone)]
 pub struct OffsetMetadata {
     instance: String,
 }
 
 impl OffsetMetadata {
-    /// `instance` names one run of one process: unique, so that a restarted process never meets its own old metadata.
+    /// `instance` names one run of one process. It is unique, so that a restarted process never meets metadata of its
+    /// earlier run.
     #[must_use]
     pub fn new(instance: impl Into<String>) -> OffsetMetadata {
         OffsetMetadata { instance: instance.into() }

@@ -1,16 +1,15 @@
-//! Where a partition starts, and which stretch before that is replayed to find writes that were lost.
+//! Decides where a partition starts, and which range of the input before that is verified.
 
 use crate::engine::recovery::{LogBounds, NotVerified, RecoveryFinding, RecoverySettings};
 use crate::record::{Offset, Position};
 
-/// Where to start, and what to replay before.
+/// Where to start, and what to verify before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StartPlan {
     /// The first position to process.
     pub start: Position,
-    /// The stretch to replay silently.
+    /// The range to verify, if any.
     pub replay: Option<(Position, Position)>,
-    /// What was noticed on the way.
     pub findings: Vec<RecoveryFinding>,
 }
 
@@ -49,12 +48,15 @@ pub fn plan(
         findings.push(RecoveryFinding::Expired { first: start, until: input.low });
         start = input.low;
     }
-    let replay =
-        if trusts_committed { None } else { stretch(position, behind_state, start, input, settings, &mut findings) };
+    let replay = if trusts_committed {
+        None
+    } else {
+        range_to_verify(position, behind_state, start, input, settings, &mut findings)
+    };
     StartPlan { start, replay, findings }
 }
 
-fn stretch(
+fn range_to_verify(
     position: Position,
     behind_state: Position,
     start: Position,

@@ -63,7 +63,7 @@ impl OwnedPartitions {
     }
 
     fn update_status(&self, partition: Partition) {
-        let state = self.owned.get(&partition).map(|owned| owned.lifecycle.stage());
+        let state = self.owned.get(&partition).map(|owned| owned.lifecycle.state());
         self.shared.status.set_state(partition, state, self.shared.clock.now());
     }
 
@@ -100,7 +100,7 @@ impl OwnedPartitions {
 
     pub(super) fn is_recovering(&self, partition: Partition, epoch: Epoch) -> bool {
         self.owned.get(&partition).is_some_and(|owned| {
-            owned.lifecycle.epoch() == epoch && owned.lifecycle.stage() == PartitionState::Recovering
+            owned.lifecycle.epoch() == epoch && owned.lifecycle.state() == PartitionState::Recovering
         })
     }
 

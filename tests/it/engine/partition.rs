@@ -52,7 +52,7 @@ fn each_happening_means_what_the_table_says_in_each_stage() {
     for (stage, happening, step, then) in table {
         let mut partition = standing_at(stage);
         assert_eq!(partition.handle(happening, TERM), step, "{happening:?} while {stage:?}");
-        assert_eq!((partition.stage(), partition.epoch()), (then, TERM), "after {happening:?} while {stage:?}");
+        assert_eq!((partition.state(), partition.epoch()), (then, TERM), "after {happening:?} while {stage:?}");
     }
 }
 
@@ -82,7 +82,7 @@ fn a_new_term_makes_the_old_one_late() {
     assert_eq!(partition.epoch(), NEWER);
     assert_eq!(partition.handle(PartitionEvent::BatchRead, TERM), PartitionAction::Ignore);
     assert_eq!(partition.handle(PartitionEvent::Recovered, TERM), PartitionAction::Ignore);
-    assert_eq!(partition.stage(), PartitionState::Recovering);
+    assert_eq!(partition.state(), PartitionState::Recovering);
     assert_eq!(partition.handle(PartitionEvent::Recovered, NEWER), PartitionAction::Serve);
     assert_eq!(partition.handle(PartitionEvent::BatchRead, NEWER), PartitionAction::Route);
 }
