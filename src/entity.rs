@@ -1,8 +1,8 @@
-//! The contract that the runtime is generic over: what an entity is, and how an event is judged.
+//! The contract for entity authors, over which the runtime is generic: [`Entity`].
 //!
-//! [`apply_record`] is the one door through which an event meets a state, for the entity's actor and for recovery's silent
-//! replay alike. It takes the state by reference and returns the next one or a [`Rejection`], so an event that is
-//! refused, or on which the entity's code panics, leaves the state as it was.
+//! [`apply_record`] is the only way to apply an event, for the entity's actor and for recovery's verification alike. It
+//! takes the state by reference, and returns the next state or a [`Rejection`]. So an event that is rejected, or on which
+//! the entity's code panics, leaves the state unchanged.
 //!
 //! Architecture invariant: synchronous, without clock, I/O or actors; the same input gives the same bytes.
 
@@ -16,12 +16,12 @@ use crate::record::Record;
 /// Longest `steward-detail`, in bytes.
 pub const MAX_DETAIL_BYTES: usize = 4096;
 
-/// A kind of entity: how its events are judged, and how it is written down. `Service` ships, tests have others.
+/// A kind of entity: how its events are applied, and how its state is encoded. `Service` ships; tests have others.
 pub trait Entity: Send + Sync + 'static {
-    /// What is known of one entity, including that it does not exist.
+    /// The state of one entity; one of its values means that the entity does not exist.
     type State: Send + Unpin + 'static;
 
-    /// The state of an entity of which nothing was ever heard, or that was deleted.
+    /// The state of an entity that was never created, or that was deleted.
     fn absent(&self) -> Self::State;
 
     /// Decodes, validates and applies one event.
@@ -30,29 +30,29 @@ pub trait Entity: Send + Sync + 'static {
     /// The first rule that the event breaks; the state is untouched.
     fn apply(&self, state: &Self::State, event: RawEvent<'_>) -> Result<Self::State, Rejection>;
 
-    /// The value of the state topic; `None` for an absent entity, which is a tombstone.
+    /// Returns the value for the state topic; `None`, a tombstone, for an absent entity.
     fn encode(&self, state: &Self::State) -> Option<Vec<u8>>;
 
-    /// Reads back what [`encode`](Entity::encode) wrote.
+    /// Decodes what [`encode`](Entity::encode) returned.
     ///
     /// # Errors
-    /// Says what is wrong with bytes that steward cannot have written.
+    /// Steward cannot have written these bytes.
     fn decode(&self, snapshot: &[u8]) -> Result<Self::State, CorruptSnapshot>;
 
-    /// Whether [`decode`](Entity::decode) takes these bytes. A restore asks this of every snapshot, and most of them rest
-    /// for long: worth its own way where that is quicker than to decode and throw away.
+    /// Checks that [`decode`](Entity::decode) accepts these bytes. A restore calls this for every snapshot, and most
+    /// entities stay passivated for long. Override it if a check is faster than to decode and drop the state.
     ///
     /// # Errors
-    /// Those of [`decode`](Entity::decode).
+    /// The same as [`decode`](Entity::decode).
     fn check(&self, snapshot: &[u8]) -> Result<(), CorruptSnapshot> {
         self.decode(snapshot).map(drop)
     }
 
-    /// When the newest event was, in milliseconds since 1970; `None` where the state does not tell.
+    /// The time of the newest event in milliseconds since 1970; `None` if the state does not contain it.
     fn newest_event_ms(&self, state: &Self::State) -> Option<i64>;
 }
 
-/// An event as the entity's code sees it. Key and value are there: [`apply_record`] has seen to that.
+/// An event with a key and a value: [`apply_record`] has checked that both exist.
 #[derive(Debug, Clone, Copy)]
 pub struct RawEvent<'a> {
     /// The key's bytes, at least one.
@@ -72,7 +72,7 @@ pub enum Reason {
     NullPayload,
     /// The value exceeds `limits.max_payload_bytes`.
     PayloadTooLarge,
-    /// The value is not exactly one JSON object, or a known field holds what JSON cannot mean.
+    /// The value is not exactly one JSON object, or a known field breaks JSON's rules.
     MalformedJson,
     /// `eventType` is none of the three.
     UnknownEventType,
@@ -80,11 +80,11 @@ pub enum Reason {
     InvalidEvent,
     /// The key is not the id.
     KeyIdMismatch,
-    /// Created, and it exists.
+    /// A creation of an entity that exists.
     AlreadyExists,
-    /// Updated or deleted, and it does not exist.
+    /// An update or a deletion of an entity that does not exist.
     NotFound,
-    /// The entity's code panicked on it.
+    /// The entity's code panicked on the event.
     Panicked,
 }
 
@@ -103,7 +103,7 @@ impl Reason {
         Reason::Panicked,
     ];
 
-    /// The stable code, as it stands in `steward-reason` and in the log.
+    /// The stable code in `steward-reason` and in the log.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -121,19 +121,19 @@ impl Reason {
     }
 }
 
-/// The event's own fault: it goes to the DLQ topic, and the next one is looked at.
+/// Why an event was not applied. The fault is the event's own: it goes to the DLQ topic, and processing continues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// The first rule broken.
     pub reason: Reason,
-    /// For a person; at most [`MAX_DETAIL_BYTES`], never more than 64 characters of the input.
+    /// For a person: at most [`MAX_DETAIL_BYTES`], and never more than 64 characters of the input.
     pub detail: String,
-    /// Where in the code it panicked, where it did and that is known. For the log, which must not quote `detail`.
+    /// Where the code panicked, if it did and the location is known. For the log, which must not quote `detail`.
     pub location: Option<Box<str>>,
 }
 
 impl Rejection {
-    /// A rejection whose detail is cut at [`MAX_DETAIL_BYTES`], between characters.
+    /// A rejection with the detail cut at [`MAX_DETAIL_BYTES`], between characters.
     #[must_use]
     pub fn new(reason: Reason, detail: impl Into<String>) -> Rejection {
         let mut detail = detail.into();
@@ -151,12 +151,12 @@ pub struct CorruptSnapshot(pub String);
 
 thread_local! {
     static IN_ENTITY_CODE: Cell<bool> = const { Cell::new(false) };
-    /// Where the panic was that is on its way to [`guarded`].
+    /// The location of a panic that unwinds towards [`guarded`].
     static PANICKED_AT: Cell<Option<Box<str>>> = const { Cell::new(None) };
 }
 
-/// Takes the place of a panic, and says whether this thread is inside entity code, whose panics are caught. For the
-/// panic hook alone, which has to tell them from bugs of the runtime.
+/// Records the location of a panic, and returns whether this thread is in entity code, whose panics are caught. Only for
+/// the panic hook, which has to distinguish these panics from bugs of the runtime.
 #[must_use]
 pub fn panicked_in_entity_code(location: &str) -> bool {
     if IN_ENTITY_CODE.get() {
@@ -165,29 +165,30 @@ pub fn panicked_in_entity_code(location: &str) -> bool {
     IN_ENTITY_CODE.get()
 }
 
-/// Runs entity code. A panic of it is the event's fault.
+/// Runs entity code, and turns a panic into a rejection.
 fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, Rejection> {
     IN_ENTITY_CODE.set(true);
     let ran = catch_unwind(AssertUnwindSafe(run));
     IN_ENTITY_CODE.set(false);
     ran.map_err(|panic| {
-        let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        // A panic message may quote the event, of which at most 64 characters may leave.
-        let said: String = said.unwrap_or("no message").chars().take(64).collect();
-        let rejection = Rejection::new(Reason::Panicked, format!("the entity's code panicked: {said}"));
+        let message = panic.downcast_ref::<&str>().copied();
+        let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+        // A panic message may quote the event, and a detail contains at most 64 characters of the input.
+        let message: String = message.chars().take(64).collect();
+        let rejection = Rejection::new(Reason::Panicked, format!("the entity's code panicked: {message}"));
         Rejection { location: PANICKED_AT.take(), ..rejection }
     })
 }
 
-/// Writes a state down: the value of the state topic, `None` for a tombstone.
+/// Encodes a state as the value for the state topic; `None` is a tombstone.
 ///
 /// # Errors
-/// The entity's code panicked over it.
+/// The entity's code panicked.
 pub fn encode_snapshot<E: Entity>(entity: &E, state: &E::State) -> Result<Option<Vec<u8>>, Rejection> {
     guarded(|| entity.encode(state))
 }
 
-/// Judges one record against the state of the entity that its key names.
+/// Applies one record to the state of the entity that its key names, and returns the next state.
 ///
 /// # Errors
 /// The first rule that the record breaks, in the order of [`Reason::ALL`].

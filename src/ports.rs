@@ -100,7 +100,7 @@ pub enum SourceFailure {
     PartitionsChanged { expected: i32, found: i32 },
     /// The input topic was created again, or its log has lost its end.
     #[error(
-        "the log of partition {partition} ends at {end}, before position {first}: the topic was created anew or lost its end; state of events that are gone must not be built upon, replay into new topics"
+        "the log of partition {partition} ends at {end}, before position {first}: the topic was created again or lost its end; the state may contain events that are gone, so replay into new topics"
     )]
     Recreated {
         partition: Partition,

@@ -1,9 +1,9 @@
-//! Keys, headers and bytes as they stand in the three topics, and the numbers that name a record's place.
+//! Records of the three topics, the names of their headers, and the numbers that locate a record.
 //!
-//! A [`Batch`] owns the bytes of many records of one partition in one buffer; everyone downstream borrows from it
-//! through an `Arc`, so a record is copied once on its way in, and not again before it is produced.
+//! A [`Batch`] owns the bytes of many records of one partition in one buffer. All later stages borrow from it through an
+//! `Arc`, so a record is copied once when it is read, and not again before it is produced.
 //!
-//! Architecture invariant: nothing here knows Kafka's client, an actor or a clock.
+//! Architecture invariant: nothing here depends on Kafka's client, an actor or a clock.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,20 +11,20 @@ use std::sync::Arc;
 
 use prefetch_index::prefetch_index;
 
-/// A partition's number, the same in the input, the state and the DLQ topic.
+/// The number of a partition, equal in the input, state and DLQ topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition(pub i32);
 
-/// Where a record stands in its partition.
+/// The offset of a record in its partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offset(pub i64);
 
-/// The next record to read: what a group commits, and what a log's ends are.
+/// The offset of the next record to read: what a group commits, and what the ends of a log are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub i64);
 
-/// One uninterrupted ownership of one partition. Rises indefinitely within a process, so that work of an older
-/// ownership can be told from that of the current one.
+/// The ownership epoch of a partition: one assignment, or a part of it. Epochs only rise within a process, so work of an
+/// older epoch can be distinguished from work of the current one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
@@ -35,7 +35,7 @@ impl Offset {
         Position(self.0 + 1)
     }
 
-    /// Whether this record stands before `position`, so that a reader that is there has passed it.
+    /// Whether this record is before `position`, so that a reader at `position` has passed it.
     #[must_use]
     pub fn is_before(self, position: Position) -> bool {
         self.0 < position.0
@@ -43,13 +43,13 @@ impl Offset {
 }
 
 impl Position {
-    /// The position `records` offsets further back, not before the beginning of a log.
+    /// The position that is `records` offsets earlier, but not negative.
     #[must_use]
     pub fn back(self, records: u64) -> Position {
         Position(self.0.saturating_sub_unsigned(records).max(0))
     }
 
-    /// How many offsets lie from `earlier` up to here, 0 where it is not earlier.
+    /// The number of offsets from `earlier` up to here; 0 if it is not earlier.
     #[must_use]
     pub fn distance_from(self, earlier: Position) -> u64 {
         u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
@@ -99,7 +99,7 @@ pub mod header {
     pub const SOURCE_PARTITION: &str = "steward-source-partition";
     /// On a DLQ record: the input offset, decimal.
     pub const SOURCE_OFFSET: &str = "steward-source-offset";
-    /// On a DLQ record: the input record's timestamp in milliseconds since 1970, decimal; -1 where it had none.
+    /// On a DLQ record: the input record's timestamp in milliseconds since 1970, decimal; -1 if it had none.
     pub const SOURCE_TIMESTAMP: &str = "steward-source-timestamp";
     /// On a DLQ record whose value the broker refused: `true`, and the value is null.
     pub const TRUNCATED: &str = "steward-truncated";
@@ -109,27 +109,21 @@ pub mod header {
     pub const REPLAYED_FROM: &str = "steward-replayed-from";
 }
 
-/// One header as it stands in a record. The name is UTF-8 by Kafka's protocol; the value may be null.
+/// One header of a record. The name is UTF-8 by Kafka's protocol; the value may be null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header<'a> {
-    /// The header's name.
     pub name: &'a str,
-    /// The header's value.
     pub value: Option<&'a [u8]>,
 }
 
-/// One record of any topic, borrowed from whoever holds its bytes.
+/// One record of any topic. Its bytes are borrowed.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
-    /// Where it stands in its partition.
     pub offset: Offset,
-    /// Milliseconds since 1970, by the producer's or the broker's clock; `None` where the record has none.
+    /// Milliseconds since 1970, by the clock of the producer or the broker.
     pub timestamp_ms: Option<i64>,
-    /// The key's bytes; `None` where it is null.
     pub key: Option<&'a [u8]>,
-    /// The value's bytes; `None` where it is null.
     pub value: Option<&'a [u8]>,
-    /// The headers, in order.
     pub headers: Headers<'a>,
 }
 
@@ -141,38 +135,34 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// No headers.
     pub const EMPTY: Headers<'static> = Headers { data: &[], spans: &[] };
 
-    /// The headers in the order of the record.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Header<'a>> + use<'a> {
         let data = self.data;
         self.spans.iter().map(move |span| span.read(data))
     }
 
-    /// The value of the last header of this name. `None` where there is none, or where its value is null.
+    /// The value of the last header of this name; `None` if there is no such header, or if its value is null.
     #[must_use]
     pub fn last(&self, name: &str) -> Option<&'a [u8]> {
         let data = self.data;
-        // As bytes: each record of a restore is asked for several.
+        // Compares bytes: a restore looks up several names in each record.
         let found = self.spans.iter().rev().find(|span| &data[span.name.range()] == name.as_bytes())?;
         found.value.map(|span| &data[span.range()])
     }
 
-    /// How many headers there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.spans.len()
     }
 
-    /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
 }
 
-/// Stretch of a batch's buffer. `u32`: a batch holds less than 4 GiB, which [`Batch::push`] asserts.
+/// A range of a batch's buffer. `u32`: a batch holds less than 4 GiB, which [`Batch::push`] asserts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ByteSpan {
     start: u32,
@@ -198,8 +188,8 @@ impl HeaderSpan {
     }
 }
 
-/// Where a record's bytes stand: the value behind the key. Small, because whoever looks at a record gets it from another
-/// core's cache. What is absent is told by a number that nothing else has.
+/// The place of a record in the buffer: the value follows the key. Small, because the thread that reads a record fetches
+/// the span from the cache of another core. An absent part has a number that no present part can have.
 #[derive(Debug, Clone, Copy)]
 struct RecordSpan {
     offset: Offset,
@@ -207,13 +197,14 @@ struct RecordSpan {
     start: u32,
     key_len: u32,
     value_len: u32,
-    /// Its headers end where those of the next record begin.
+    /// The headers end where those of the next record begin.
     headers_start: u32,
 }
 
-/// What processors move at a time, in bytes.
+/// The unit in which processors load memory.
 const CACHE_LINE_BYTES: usize = 64;
-/// As much of a record as is asked for beforehand: most are not longer, and behind it the processor sees where it goes.
+/// The part of a record that is prefetched. Most records are not longer, and the processor prefetches the rest of a long
+/// one by itself.
 const PREFETCHED_LINES: usize = 4;
 
 /// The length of a key or value that is null.
@@ -223,22 +214,22 @@ const NO_TIMESTAMP: i64 = i64::MIN;
 
 impl RecordSpan {
     fn key(&self) -> Option<Range<usize>> {
-        stretch(self.start, self.key_len)
+        byte_range(self.start, self.key_len)
     }
 
     fn value(&self) -> Option<Range<usize>> {
         let key_len = if self.key_len == NULL { 0 } else { self.key_len };
-        stretch(self.start + key_len, self.value_len)
+        byte_range(self.start + key_len, self.value_len)
     }
 }
 
-fn stretch(start: u32, len: u32) -> Option<Range<usize>> {
+fn byte_range(start: u32, len: u32) -> Option<Range<usize>> {
     (len != NULL).then(|| start as usize..start as usize + len as usize)
 }
 
 /// Records of one partition in the order of their offsets, read under one epoch, and the position behind them.
 ///
-/// A batch without records carries a position alone: behind transaction markers, or where an assignment starts.
+/// A batch without records carries only a position: behind transaction markers, or where an assignment starts.
 #[derive(Debug)]
 pub struct Batch {
     partition: Partition,
@@ -249,7 +240,7 @@ pub struct Batch {
     headers: Vec<HeaderSpan>,
 }
 
-/// How much a batch holds: what the next one of a reader will hardly exceed.
+/// The size of a batch: an estimate for the reader's next one.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Extent {
     records: usize,
@@ -258,14 +249,14 @@ pub struct Extent {
 }
 
 impl Batch {
-    /// A batch without records, whose reader stands at `next`.
+    /// A batch without records, of a reader at the position `next`.
     #[must_use]
     pub fn new(partition: Partition, epoch: Epoch, next: Position) -> Batch {
         Batch::with_room(partition, epoch, next, Extent::default())
     }
 
-    /// The same, with room for as much as `expected` and an eighth more: a buffer that grows is copied, and ends up to
-    /// twice as large as what it holds.
+    /// A batch without records, with room for `expected` and an eighth more. A buffer that grows is copied, and may become
+    /// twice as large as its content.
     #[must_use]
     pub fn with_room(partition: Partition, epoch: Epoch, next: Position, expected: Extent) -> Batch {
         let room = |count: usize| count + count / 8;
@@ -279,16 +270,15 @@ impl Batch {
         }
     }
 
-    /// How much it holds.
     #[must_use]
     pub fn extent(&self) -> Extent {
         Extent { records: self.records.len(), headers: self.headers.len(), data_bytes: self.data.len() }
     }
 
-    /// Copies a record in behind those that are there, and moves the position behind it.
+    /// Appends a copy of a record, and moves the position behind it.
     ///
     /// # Panics
-    /// When the offset does not rise (only a bug upstream can do that), or at 4 GiB.
+    /// If the offset does not rise, which only a bug of the caller can cause, or at 4 GiB.
     pub fn push<'h>(
         &mut self,
         offset: Offset,
@@ -319,20 +309,19 @@ impl Batch {
         self.next = self.next.max(next);
     }
 
-    /// Forgets the records, and keeps the position and the room.
+    /// Removes the records, and keeps the position and the allocated memory.
     pub fn clear(&mut self) {
         self.data.clear();
         self.records.clear();
         self.headers.clear();
     }
 
-    /// The partition all records are of.
     #[must_use]
     pub fn partition(&self) -> Partition {
         self.partition
     }
 
-    /// The ownership under which the records were read.
+    /// The epoch under which the records were read.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch
@@ -344,19 +333,18 @@ impl Batch {
         self.next
     }
 
-    /// How many records there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether the batch carries a position alone.
+    /// Whether the batch carries only a position.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// Memory that the batch holds, in bytes: payload and bookkeeping.
+    /// The memory of the batch in bytes: keys, values, headers and spans.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         let records = self.records.len() * size_of::<RecordSpan>();
@@ -367,7 +355,7 @@ impl Batch {
     /// The record at `index`, counted from 0 in the order of the offsets.
     ///
     /// # Panics
-    /// When there is no such record.
+    /// If there is no such record.
     #[must_use]
     pub fn record(&self, index: usize) -> Record<'_> {
         let span = &self.records[index];
@@ -382,17 +370,16 @@ impl Batch {
         }
     }
 
-    /// Asks the processor for where the record at `index` stands, for [`prefetch`](Batch::prefetch) later on. No more than
-    /// a hint, as that is.
+    /// Prefetches the span of the record at `index`, which [`prefetch`](Batch::prefetch) needs. A hint to the processor.
     pub fn prefetch_place(&self, index: usize) {
         prefetch_index(&self.records, index);
     }
 
-    /// Asks the processor for the first bytes of the record at `index`, while the one before it is worked on: another
-    /// core has written them, and some time ago. No more than a hint.
+    /// Prefetches the first bytes of the record at `index`, while the record before it is processed: another core wrote
+    /// them some time ago. A hint to the processor.
     ///
     /// # Panics
-    /// When there is no such record.
+    /// If there is no such record.
     pub fn prefetch(&self, index: usize) {
         let start = self.records[index].start as usize;
         for line in 0..PREFETCHED_LINES {
@@ -400,7 +387,6 @@ impl Batch {
         }
     }
 
-    /// All records in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
         (0..self.len()).map(|index| self.record(index))
     }
@@ -419,14 +405,12 @@ fn as_u32(len: usize) -> u32 {
 /// The W3C trace context of the newest event, the last header of each name, byte for byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceContext {
-    /// Value of `traceparent`.
     pub traceparent: Option<Box<[u8]>>,
-    /// Value of `tracestate`.
     pub tracestate: Option<Box<[u8]>>,
 }
 
 impl TraceContext {
-    /// What the record carries; `None` where it carries neither, which costs no allocation.
+    /// The trace context in these headers; `None` without an allocation if there is none.
     #[must_use]
     pub fn of(headers: Headers<'_>) -> Option<Box<TraceContext>> {
         if headers.is_empty() {

@@ -96,7 +96,7 @@ pub struct Passivated {
 pub enum RecoveryRefusal {
     /// The state topic holds a record that steward did not write.
     #[error(
-        "state topic, partition {partition}, offset {offset}: {why}; only steward may write to the state topic: give steward new state and DLQ topics and a new group, and it makes the state anew from the input"
+        "state topic, partition {partition}, offset {offset}: {why}; only steward may write to the state topic: give steward new state and DLQ topics and a new group, and it builds the state again from the input"
     )]
     ForeignState {
         partition: Partition,
@@ -111,7 +111,7 @@ pub enum RecoveryRefusal {
     OtherGroup { partition: Partition, found: String, own: String },
     /// The input is not the topic that the state was made from.
     #[error(
-        "input partition {partition}: {why}; the input topic was created anew: give steward new state and DLQ topics and a new group"
+        "input partition {partition}: {why}; the input topic was created again: give steward new state and DLQ topics and a new group"
     )]
     Recreated { partition: Partition, why: String },
     /// The entities exceed `limits.max_state_bytes`.

@@ -1,12 +1,12 @@
-//! The in-memory twins of the ports: a cluster of three topics and one group, and pods that speak to it.
+//! In-memory fakes of the ports: a cluster with three topics and one group, and the pods that use it.
 //!
-//! It keeps what the promises lean on: logs whose transactions leave markers (offsets without a record), commits that
-//! are all or nothing, a producer that a newer one of the same transactional id fences, a group whose former owners
-//! are refused, and committed positions with their metadata. A transaction waits until the driver says how it ends
-//! ([`InjectedOutcome`]), so that a test can let a pod die, or lose a partition, at each of these moments.
+//! The cluster has the behavior that the guarantees depend on. Transactions leave markers, which are offsets without a
+//! record, and commit all or nothing. A newer producer of the same transactional id fences the older one. The group
+//! refuses former owners, and keeps committed positions with their metadata. A transaction waits until the test decides
+//! how it ends ([`InjectedOutcome`]), so that a pod can die, or lose a partition, at each of these moments.
 //!
-//! Absent on purpose: threads, time and the network. Whoever drives the cluster decides what happens next, so the same
-//! decisions give the same run. One test plays the same scenario here and on a real Kafka.
+//! Deliberately absent: threads, time and the network. The test decides what happens next, so the same decisions give the
+//! same run. One test runs the same scenario here and on a real Kafka.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,18 +24,14 @@ use crate::ports::{
 };
 use crate::record::{Batch, Epoch, Header, Offset, Partition, Position, Record};
 
-/// One record of the twin's logs.
+/// A record of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRecord {
-    /// Where it stands.
     pub offset: Offset,
     /// Milliseconds since 1970.
     pub timestamp_ms: Option<i64>,
-    /// Key.
     pub key: Option<Vec<u8>>,
-    /// Value.
     pub value: Option<Vec<u8>>,
-    /// Headers in order.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
@@ -44,11 +40,8 @@ pub struct StoredRecord {
 pub struct MemoryRecord {
     /// Milliseconds since 1970.
     pub timestamp_ms: Option<i64>,
-    /// Key.
     pub key: Option<Vec<u8>>,
-    /// Value.
     pub value: Option<Vec<u8>>,
-    /// Headers in order.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
@@ -73,7 +66,7 @@ impl MemoryLog {
         self.end += 1;
     }
 
-    /// As retention does it.
+    /// Does what retention does.
     fn delete_before(&mut self, position: Position) {
         self.start = position.0.clamp(self.start, self.end);
         self.records.retain(|record| !record.offset.is_before(position));
@@ -111,7 +104,7 @@ impl PartitionLogs {
     }
 }
 
-/// Names a pod for as long as the cluster lives.
+/// Names a pod of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodId(pub u64);
 
@@ -123,7 +116,7 @@ struct Cluster {
     next_pod: u64,
 }
 
-/// The twin of a cluster; cloning shares it.
+/// A fake cluster; a clone is the same cluster.
 #[derive(Debug, Clone)]
 pub struct MemoryKafka {
     cluster: Arc<Mutex<Cluster>>,
@@ -132,7 +125,7 @@ pub struct MemoryKafka {
 }
 
 impl MemoryKafka {
-    /// Three empty topics of `partitions` partitions each.
+    /// A cluster with three empty topics of `partitions` partitions each.
     #[must_use]
     pub fn new(partitions: usize, topic: &str, group: &str) -> MemoryKafka {
         let cluster =
@@ -140,40 +133,39 @@ impl MemoryKafka {
         MemoryKafka { cluster: Arc::new(Mutex::new(cluster)), topic: topic.into(), group: group.into() }
     }
 
-    /// Appends a record to a topic, as another producer would.
+    /// Appends a record to a topic, as another producer does.
     pub fn append(&self, topic: Topic, partition: Partition, record: MemoryRecord) -> Offset {
         self.lock().logs_mut(partition).log_mut(topic).append(record)
     }
 
-    /// Appends what holds no record: the marker of another producer's transaction, or a record that was aborted.
+    /// Appends an offset without a record: the marker of another producer's transaction, or an aborted record.
     pub fn append_marker(&self, topic: Topic, partition: Partition) {
         self.lock().logs_mut(partition).log_mut(topic).append_marker();
     }
 
-    /// Deletes what stands before `position`, as retention does.
+    /// Deletes the records before `position`, as retention does.
     pub fn delete_before(&self, topic: Topic, partition: Partition, position: Position) {
         self.lock().logs_mut(partition).log_mut(topic).delete_before(position);
     }
 
-    /// Everything in a partition of a topic, as a `read_committed` reader sees it.
+    /// All records of a partition, as a `read_committed` reader sees them.
     #[must_use]
     pub fn records(&self, topic: Topic, partition: Partition) -> Vec<StoredRecord> {
         self.lock().logs(partition).log(topic).records.clone()
     }
 
-    /// What the group has committed.
+    /// The group's committed offset.
     #[must_use]
     pub fn committed(&self, partition: Partition) -> Option<Committed> {
         self.lock().logs(partition).committed.clone()
     }
 
-    /// Sets what the group has committed, as an operator would.
+    /// Sets the group's committed position, as an operator does.
     pub fn set_committed(&self, partition: Partition, position: Option<Position>) {
         let committed = position.map(|position| Committed { position, metadata: String::new() });
         self.lock().logs_mut(partition).committed = committed;
     }
 
-    /// The ends of a log.
     #[must_use]
     pub fn bounds(&self, topic: Topic, partition: Partition) -> LogBounds {
         self.lock().logs(partition).log(topic).bounds()
@@ -198,18 +190,16 @@ fn index(partition: Partition) -> usize {
     usize::try_from(partition.0).expect("partitions are counted from 0")
 }
 
-// ------------------------------------------------------------------------------------------------------------- pods
-
-/// How a transaction, or the building of a new producer, ends.
+/// How a transaction ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InjectedOutcome {
-    /// It takes effect, and the pod learns of it.
+    /// It takes effect, and the pod gets the response.
     Commits,
-    /// It has no effect, and the pod learns of it.
+    /// It has no effect, and the pod gets the response.
     Aborts,
-    /// It takes effect, and the pod does not learn of it.
+    /// It takes effect, and the response is lost.
     CommitsUnanswered,
-    /// It has no effect, and the pod does not learn of that.
+    /// It has no effect, and the response is lost.
     AbortsUnanswered,
 }
 
@@ -233,7 +223,7 @@ struct PodState {
     wants_to_leave: bool,
 }
 
-/// One process as the cluster sees it: its consumer, its producer and its readers. Cloning shares it.
+/// One process, as the cluster sees it: its consumer, its producer and its readers. A clone is the same pod.
 #[derive(Clone)]
 pub struct MemoryPod {
     kafka: MemoryKafka,
@@ -245,7 +235,7 @@ pub struct MemoryPod {
 }
 
 impl MemoryPod {
-    /// A pod that owns nothing yet.
+    /// A pod without partitions.
     #[must_use]
     pub fn new(kafka: &MemoryKafka, transactional_id: &str, ownership: Arc<Ownership>) -> MemoryPod {
         let id = {
@@ -263,18 +253,18 @@ impl MemoryPod {
         }
     }
 
-    /// The metadata that this pod's transactions leave.
+    /// The metadata that the pod commits with its offsets.
     #[must_use]
     pub fn offset_metadata(&self) -> OffsetMetadata {
         self.offset_metadata.clone()
     }
 
-    /// Who listens to what is assigned, read, revoked and lost.
+    /// Sets the sink of the pod's events.
     pub fn listen(&self, sink: Box<dyn SourceSink>) {
         self.lock().sink = Some(sink);
     }
 
-    /// The process dies: nobody hears of it, and what it had under way never ends.
+    /// The process is killed: its pending transaction and recoveries never end.
     pub fn die(&self) {
         let mut state = self.lock();
         *state = PodState::default();
@@ -287,28 +277,28 @@ impl MemoryPod {
             self.kafka.lock().logs_mut(partition).owner = Some(self.id);
             assigned.push((partition, self.ownership.begin(partition)));
         }
-        self.say(SourceEvent::Assigned(assigned));
+        self.offer(SourceEvent::Assigned(assigned));
     }
 
-    /// The group asks for the partitions back; [`MemoryPod::give_up`] has to follow.
+    /// The group takes the partitions away; [`MemoryPod::give_up`] has to follow.
     pub fn revoke(&self, partitions: &[Partition], deadline: Instant, drained: Drained) {
-        let partitions = self.with_terms(partitions);
-        self.say(SourceEvent::Revoking { partitions, deadline, drained });
+        let partitions = self.with_epochs(partitions);
+        self.offer(SourceEvent::Revoking { partitions, deadline, drained });
     }
 
-    /// The pod gives the partitions up cleanly.
+    /// The pod gives the partitions up after a revocation.
     pub fn give_up(&self, partitions: &[Partition]) {
         let ended = self.end(partitions);
-        self.say(SourceEvent::Revoked(ended));
+        self.offer(SourceEvent::Revoked(ended));
     }
 
-    /// The group has given the partitions to somebody else before this pod heard of it: work under way is refused.
+    /// The pod learns that the group has given the partitions to another member. The group refuses its work in flight.
     pub fn lose(&self, partitions: &[Partition]) {
         let ended = self.end(partitions);
-        self.say(SourceEvent::Lost(ended));
+        self.offer(SourceEvent::Lost(ended));
     }
 
-    /// The group has put this pod out, which does not know of it yet: a pause that lasted too long.
+    /// The group removes the pod, which does not learn of it yet, as after a pause that lasted too long.
     pub fn expel(&self, partitions: &[Partition]) {
         for &partition in partitions {
             let mut cluster = self.kafka.lock();
@@ -319,7 +309,7 @@ impl MemoryPod {
         }
     }
 
-    fn with_terms(&self, partitions: &[Partition]) -> Vec<(Partition, Epoch)> {
+    fn with_epochs(&self, partitions: &[Partition]) -> Vec<(Partition, Epoch)> {
         partitions.iter().filter_map(|&partition| Some((partition, self.ownership.current(partition)?))).collect()
     }
 
@@ -335,7 +325,7 @@ impl MemoryPod {
             .collect()
     }
 
-    /// Reads up to `max_records` of a partition that was started, and offers them. Returns how many.
+    /// Reads up to `max_records` of a partition that was started, and offers them to the sink. Returns their number.
     pub fn poll(&self, partition: Partition, max_records: usize) -> usize {
         let batch = {
             let mut state = self.lock();
@@ -353,24 +343,24 @@ impl MemoryPod {
         };
         let records = batch.len();
         if records > 0 {
-            self.say(SourceEvent::Batch(batch));
+            self.offer(SourceEvent::Batch(batch));
         }
         records
     }
 
-    /// The partitions that are read.
+    /// The partitions that the pod reads.
     #[must_use]
     pub fn started(&self) -> Vec<Partition> {
         self.lock().reading.keys().copied().collect()
     }
 
-    /// Whether the pod has asked to leave the group.
+    /// Whether the pod wants to leave the group.
     #[must_use]
     pub fn wants_to_leave(&self) -> bool {
         self.lock().wants_to_leave
     }
 
-    /// Runs the oldest recovery that was asked for. Returns whether there was one.
+    /// Runs the oldest recovery that was requested. Returns whether there was one.
     pub fn run_recovery<E: Entity>(&self, entity: &Arc<E>, settings: &RecoverySettings, budget: &Arc<Budget>) -> bool {
         let Some((partition, epoch, reply)) = self.lock().recoveries.pop_front() else { return false };
         let mut reader =
@@ -380,17 +370,17 @@ impl MemoryPod {
         true
     }
 
-    /// Whether a transaction, or the building of a producer, is under way.
+    /// Whether a transaction or a producer reset is pending.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         !self.lock().pending.is_empty()
     }
 
-    /// Ends what is under way. Returns whether there was anything.
-    pub fn end_pending(&self, fate: InjectedOutcome) -> bool {
+    /// Ends the pending transaction or producer reset. Returns whether there was one.
+    pub fn end_pending(&self, injected: InjectedOutcome) -> bool {
         let Some(pending) = self.lock().pending.pop_front() else { return false };
         match pending {
-            Pending::Commit(content, reply) => reply(self.end_transaction(&content, fate)),
+            Pending::Commit(content, reply) => reply(self.end_transaction(&content, injected)),
             Pending::ResetProducer(partitions, reply) => reply(self.reset(&partitions)),
         }
         true
@@ -405,7 +395,7 @@ impl MemoryPod {
         ResetOutcome::Ready(committed)
     }
 
-    fn end_transaction(&self, content: &TransactionContent, fate: InjectedOutcome) -> CommitOutcome {
+    fn end_transaction(&self, content: &TransactionContent, injected: InjectedOutcome) -> CommitOutcome {
         let mut cluster = self.kafka.lock();
         let newest = cluster.epochs.get(&self.transactional_id).copied();
         if newest != Some(self.lock().epoch) {
@@ -425,15 +415,17 @@ impl MemoryPod {
         if !content.offset_ranges.iter().all(|range| is_owner(range.partition)) {
             return CommitOutcome::StaleGeneration { cause: "the group's generation has moved on".into() };
         }
-        match fate {
+        match injected {
             InjectedOutcome::Commits | InjectedOutcome::CommitsUnanswered => self.write(&mut cluster, content),
             InjectedOutcome::Aborts | InjectedOutcome::AbortsUnanswered => mark_abort(&mut cluster, content),
         }
-        match fate {
+        match injected {
             InjectedOutcome::Commits => CommitOutcome::Committed { took: Duration::from_millis(1) },
-            InjectedOutcome::Aborts => CommitOutcome::Aborted { cause: "the driver said so".into(), timed_out: false },
+            InjectedOutcome::Aborts => {
+                CommitOutcome::Aborted { cause: "injected by the test".into(), timed_out: false }
+            }
             InjectedOutcome::CommitsUnanswered | InjectedOutcome::AbortsUnanswered => {
-                CommitOutcome::InDoubt { cause: "the driver said so".into() }
+                CommitOutcome::InDoubt { cause: "injected by the test".into() }
             }
         }
     }
@@ -461,11 +453,11 @@ impl MemoryPod {
         }
     }
 
-    fn say(&self, event: SourceEvent) {
+    fn offer(&self, event: SourceEvent) {
         let mut sink = self.lock().sink.take();
         if let Some(listener) = sink.as_mut() {
             let refused = listener.offer(event);
-            assert!(refused.is_ok(), "the driver polls only while the sink has room");
+            assert!(refused.is_ok(), "a test polls only while the sink has room");
         }
         let mut state = self.lock();
         if state.sink.is_none() {
@@ -478,7 +470,7 @@ impl MemoryPod {
     }
 }
 
-/// An aborted transaction leaves offsets behind that no committed record stands at.
+/// An aborted transaction leaves offsets without a committed record.
 fn mark_abort(cluster: &mut Cluster, content: &TransactionContent) {
     for record in &content.records {
         cluster.logs_mut(record.partition).log_mut(topic_of(record.output())).append_marker();

@@ -88,7 +88,7 @@ fn an_input_that_was_created_anew_and_is_shorter_than_the_state_is_refused() {
 
     let error = topics_refused(&world.setup());
 
-    assert_says(&error, &["ends at 2", "event at offset 2", "was created anew", "new state and DLQ topics"]);
+    assert_says(&error, &["ends at 2", "event at offset 2", "was created again", "new state and DLQ topics"]);
     assert_eq!(world.outputs(), before, "nothing is written");
 }
 
