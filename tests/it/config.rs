@@ -1,6 +1,5 @@
-//! The configuration: what overrides what, what follows what, and that secrets stay secret. What is refused, and how,
-//! stands in `mistakes`; what is passed on to librdkafka in `librdkafka`; that `config.toml` and the documentation tell
-//! the truth in `page`.
+//! The configuration: which value wins, which defaults adapt, and that secrets stay secret. `mistakes` tests the errors,
+//! `librdkafka` what is passed on to librdkafka, `page` that `config.toml` and the documentation are correct.
 
 mod librdkafka;
 mod mistakes;
@@ -22,7 +21,7 @@ fn without_a_file_everything_has_its_default() {
 // ------------------------------------------------------------------------------------------------------ variables
 
 #[apply(offline_test)]
-fn variables_override_the_file_and_are_read_as_the_key_takes_them() {
+fn variables_override_the_file_and_are_read_as_the_kind_of_the_key() {
     let text = "[kafka]\ngroup_id = 'file'\ntopic = 'file'\n[limits]\nmax_payload_bytes = 1\n";
     let variables = [
         ("STEWARD__KAFKA__GROUP_ID", "42"),
@@ -59,19 +58,22 @@ fn every_key_can_be_given_as_a_variable() {
         let name = keys::variable(key.path);
         match parse_with("", [(name.as_str(), value.as_str())], Tls::BuiltIn) {
             Ok(effective) => assert_eq!(effective.origin(key.path), ValueOrigin::Variable(name)),
-            // Some secrets and what they are for need one another; they are not unknown, nor of another kind.
+            // Some keys need others, such as a secret and its user. Their mistake is not the name and not the kind.
             Err(error) => {
-                let told = error.to_string();
+                let message = error.to_string();
                 let may_need_another =
                     key.path.starts_with("kafka.security.") || key.path == "log.key_hash_secret_file";
-                assert!(may_need_another && (told.contains("needed") || told.contains("no meaning")), "{told}");
+                assert!(
+                    may_need_another && (message.contains("needed") || message.contains("no meaning")),
+                    "{message}"
+                );
             }
         }
     }
 }
 
 #[apply(offline_test)]
-fn line_ends_and_a_byte_order_mark_of_windows_are_taken() {
+fn line_ends_and_a_byte_order_mark_of_windows_are_accepted() {
     let text = "\u{feff}[kafka]\r\ntopic = 'a'\r\n";
     assert_eq!(parse(text).expect("allowed").config.kafka.topic, "a");
 }
@@ -106,10 +108,10 @@ fn check_variable(name: &str, value: &str, key: &str, remedy: &str) {
     assert!(mistake.remedy.contains(remedy), "{name}: {mistake}");
 }
 
-// --------------------------------------------------------------------------------------------------- making room
+// --------------------------------------------------------------------------------------------------- adapted defaults
 
 #[apply(offline_test)]
-fn defaults_make_room_for_what_is_given() {
+fn defaults_adapt_to_the_values_that_are_given() {
     let slow = parse("[kafka]\nsession_timeout_ms = 120000\ntransaction_timeout_ms = 900000\n").expect("allowed");
     assert_eq!(slow.config.kafka.max_poll_interval_ms, 240_000);
     assert_eq!(slow.origin("kafka.max_poll_interval_ms"), ValueOrigin::Follows("kafka.session_timeout_ms"));
@@ -131,7 +133,7 @@ fn defaults_make_room_for_what_is_given() {
 }
 
 #[apply(offline_test)]
-fn what_is_given_is_never_changed() {
+fn a_value_that_is_given_is_never_changed() {
     let text = "[kafka]\nsession_timeout_ms = 40000\n[health]\nstall_timeout_ms = 30000\n";
     let error = parse(text).expect_err("30 s are too short for a session of 40 s");
     assert_eq!(error.mistakes()[0].key, "health.stall_timeout_ms");
@@ -142,7 +144,7 @@ fn what_is_given_is_never_changed() {
 // ------------------------------------------------------------------------------------------- security and secrets
 
 #[apply(offline_test)]
-fn tls_and_what_comes_with_it_need_a_build_that_has_it() {
+fn tls_scram_and_oauthbearer_need_a_build_with_tls() {
     let plain =
         "[kafka.security]\nprotocol = 'sasl_plaintext'\nsasl_mechanism = 'plain'\nusername = 'a'\npassword = 'b'\n";
     parse_with(plain, [], Tls::Absent).expect("PLAIN over plain text needs no TLS");
@@ -158,7 +160,7 @@ fn tls_and_what_comes_with_it_need_a_build_that_has_it() {
         (oauth, "kafka.security.sasl_mechanism"),
         (ciphers, "kafka.properties.ssl.cipher.suites"),
     ] {
-        parse_with(text, [], Tls::BuiltIn).expect("allowed where TLS is built in");
+        parse_with(text, [], Tls::BuiltIn).expect("allowed if TLS is built in");
         let error = parse_with(text, [], Tls::Absent).expect_err("TLS is not built in");
         let [mistake] = error.mistakes() else { panic!("one mistake, not these: {error}") };
         assert_eq!(mistake.key, key);
@@ -169,9 +171,9 @@ fn tls_and_what_comes_with_it_need_a_build_that_has_it() {
 
 #[apply(offline_test)]
 fn secrets_are_read_from_files_without_the_trailing_line_break() {
-    let room = tempfile::tempdir().expect("a directory");
-    let config = room.path().join("config.toml");
-    let password = room.path().join("password");
+    let folder = tempfile::tempdir().expect("a directory");
+    let config = folder.path().join("config.toml");
+    let password = folder.path().join("password");
     std::fs::write(&password, "hunter 22\r\n").expect("written");
     let head = "[kafka.security]\nprotocol = 'sasl_plaintext'\nsasl_mechanism = 'plain'\nusername = 'a'\n";
     std::fs::write(&config, format!("{head}password_file = '{}'\n", password.display())).expect("written");
@@ -184,15 +186,16 @@ fn secrets_are_read_from_files_without_the_trailing_line_break() {
 }
 
 #[apply(offline_test)]
-fn files_that_are_missing_empty_or_no_pem_are_refused() {
-    let room = tempfile::tempdir().expect("a directory");
+fn files_that_are_missing_empty_or_not_pem_are_refused() {
+    let folder = tempfile::tempdir().expect("a directory");
     let write = |name: &str, content: &[u8]| {
-        let path = room.path().join(name);
+        let path = folder.path().join(name);
         std::fs::write(&path, content).expect("written");
         path.display().to_string()
     };
     let (empty, binary, lines) = (write("empty", b" \n"), write("binary", &[0xff]), write("lines", b"a\nb\n"));
-    let (missing, directory) = (room.path().join("missing").display().to_string(), room.path().display().to_string());
+    let (missing, directory) =
+        (folder.path().join("missing").display().to_string(), folder.path().display().to_string());
     for (file, problem) in [
         (empty.as_str(), "is an empty file"),
         (&missing, "cannot be read: No such file"),
@@ -216,8 +219,8 @@ fn files_that_are_missing_empty_or_no_pem_are_refused() {
     assert!(error.mistakes().iter().any(|mistake| mistake.problem.contains("not PEM")), "{error}");
 }
 
-/// Whatever is wrong with a configuration, and wherever in it a secret stands where one may stand, or may be taken
-/// to stand by mistake: nothing that can be shown holds it.
+/// A secret is put in every place where one belongs or can end up by mistake, in correct and in broken configurations.
+/// No output contains it.
 #[apply(offline_test)]
 fn no_secret_is_ever_shown() {
     let places = [
@@ -262,7 +265,7 @@ fn no_secret_is_ever_shown() {
                         Ok(effective) => format!("{effective:?}\n{:?}\n{}", effective.config, effective.describe()),
                         Err(error) => format!("{error}\n{error:?}"),
                     };
-                    prop_assert!(!shown.contains(&secret), "{}\nis answered with\n{}", text, shown);
+                    prop_assert!(!shown.contains(&secret), "{}\nresults in\n{}", text, shown);
                 }
                 Ok(())
             },
@@ -273,7 +276,7 @@ fn no_secret_is_ever_shown() {
 // -------------------------------------------------------------------------------------------- what is in force
 
 #[apply(offline_test)]
-fn the_effective_configuration_tells_where_each_value_is_from() {
+fn the_effective_configuration_shows_the_origin_of_each_value() {
     let text = "[kafka]\ntopic = 'a'\nsession_timeout_ms = 60000\n[kafka.properties]\n'linger.ms' = 1\n";
     let variables = [
         ("STEWARD__KAFKA__SECURITY__PROTOCOL", "sasl_plaintext"),
@@ -338,7 +341,7 @@ fn parse_with<'a>(
     Effective::parse(Some(ConfigDocument { name: "test.toml", text }), env, tls)
 }
 
-/// The default as TOML; `None` where a key has none.
+/// The default as TOML; `None` if the key has none.
 fn default_of(path: &str) -> Option<toml::Value> {
     let table = toml::Table::try_from(Config::default()).expect("the defaults are TOML");
     path.split('.').try_fold(toml::Value::Table(table), |value, name| value.get(name).cloned())

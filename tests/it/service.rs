@@ -1,7 +1,7 @@
-//! What a service's events mean: which are refused and why, what the others make of it, and how it is written down.
+//! The events of a service: which are rejected and why, the state after the others, and how that state is written.
 //!
-//! Everything is judged from outside, as the entity's actor does it: a record and a state go in, the next state's JSON
-//! or a rejection comes out.
+//! Everything is checked from outside, as the entity's actor does it: the input is a record and a state, the output is the
+//! JSON of the next state or a rejection.
 
 mod by_chance;
 mod json;
@@ -83,12 +83,12 @@ fn a_deletion_leaves_a_tombstone() {
 #[apply(offline_test)]
 fn a_service_can_be_created_again_after_its_deletion() {
     let now = written(&after(&[CREATED, UPDATED, DELETED, CREATED]));
-    assert_eq!(now["version"], json!(1), "it counts from its creation");
+    assert_eq!(now["version"], json!(1), "the version counts from the creation");
     assert_eq!(now["createdAt"], json!("2026-01-31T12:00:00.003Z"));
 }
 
 #[apply(offline_test)]
-fn an_event_that_does_not_fit_the_state_is_refused() {
+fn an_event_that_does_not_fit_the_state_is_rejected() {
     for (history, event, expected) in [
         (&[][..], UPDATED, Reason::NotFound),
         (&[], DELETED, Reason::NotFound),
@@ -97,18 +97,18 @@ fn an_event_that_does_not_fit_the_state_is_refused() {
         (&[CREATED], CREATED, Reason::AlreadyExists),
         (&[CREATED, UPDATED], CREATED, Reason::AlreadyExists),
     ] {
-        let refused = decide(&after(history), b"42", event.as_bytes(), Some(NOON)).expect_err(event);
-        assert_eq!(refused.reason, expected, "{event} after {history:?}");
+        let rejected = decide(&after(history), b"42", event.as_bytes(), Some(NOON)).expect_err(event);
+        assert_eq!(rejected.reason, expected, "{event} after {history:?}");
     }
 }
 
 #[apply(offline_test)]
-fn a_refused_event_leaves_the_state_as_it_was() {
+fn a_rejected_event_leaves_the_state_as_it_was() {
     let state = after(&[CREATED, UPDATED]);
     let before = state.clone();
-    for refused in [CREATED, "{}", "no JSON", r#"{"eventType":"ServiceUpdated","id":42,"name":""}"#] {
-        assert!(decide(&state, b"42", refused.as_bytes(), Some(NOON)).is_err(), "{refused}");
-        assert_eq!(state, before, "{refused}");
+    for rejected in [CREATED, "{}", "no JSON", r#"{"eventType":"ServiceUpdated","id":42,"name":""}"#] {
+        assert!(decide(&state, b"42", rejected.as_bytes(), Some(NOON)).is_err(), "{rejected}");
+        assert_eq!(state, before, "{rejected}");
     }
 }
 
@@ -126,7 +126,7 @@ fn times_are_those_of_the_records_even_when_they_go_back() {
 const CREATED: &str = r#"{"eventType":"ServiceCreated","id":42,"name":"Web development","description":"Full stack","tags":["web"],"pricePerHour":120}"#;
 const UPDATED: &str = r#"{"eventType":"ServiceUpdated","id":42,"pricePerHour":200}"#;
 const DELETED: &str = r#"{"eventType":"ServiceDeleted","id":42}"#;
-/// A creation with something of everything that is easy to get wrong.
+/// A creation with many things that are easy to get wrong.
 const ODD: &str = r#"{"x":{"\ud800":[1e999,-0,{"a":1,"a":[]}]},"tags":["\ud83d\ude00","","é\n"],"t\u0061gs2":"\\\"[{","id":42,"na\u006de":"\u0000 é","description":"\"\\","tags2":[],"pricePerHour":0.1e1,"eventType":"ServiceCreated"}"#;
 /// 2026-01-31T12:00:00.000Z.
 const NOON: i64 = 1_769_860_800_000;
@@ -134,7 +134,7 @@ const FIRST_MS: i64 = -62_167_219_200_000;
 const LAST_MS: i64 = 253_402_300_799_999;
 const MAX_ID: u64 = 9_007_199_254_740_991;
 
-/// Judges a record as the entity's actor does, except that a panic is a failure of the test.
+/// Applies a record as the entity's actor does, except that a panic is a failure of the test.
 fn decide(state: &State, key: &[u8], value: &[u8], timestamp_ms: Option<i64>) -> Result<State, Rejection> {
     let record =
         Record { offset: Offset(0), timestamp_ms, key: Some(key), value: Some(value), headers: Headers::EMPTY };
@@ -148,20 +148,20 @@ fn decide(state: &State, key: &[u8], value: &[u8], timestamp_ms: Option<i64>) ->
 /// The state after these events, the first at noon, each a millisecond after the one before.
 fn after(events: &[&str]) -> State {
     events.iter().zip(NOON..).fold(Service.absent(), |state, (event, at)| {
-        decide(&state, b"42", event.as_bytes(), Some(at)).unwrap_or_else(|refused| panic!("{event}: {refused:?}"))
+        decide(&state, b"42", event.as_bytes(), Some(at)).unwrap_or_else(|rejected| panic!("{event}: {rejected:?}"))
     })
 }
 
-/// The state's JSON after these events, and that it reads back the same.
+/// The state after these events has this JSON, and can be read back.
 fn check(events: &[&str], expected: &str) {
     let state = after(events);
-    let json = Service.encode(&state).expect("it lives");
+    let json = Service.encode(&state).expect("the service exists");
     assert_eq!(String::from_utf8(json).expect("JSON is UTF-8"), expected);
     reads_back(&state);
 }
 
 fn reads_back(state: &State) {
-    let json = Service.encode(state).expect("it lives");
+    let json = Service.encode(state).expect("the service exists");
     assert_eq!(Service.check(&json), Ok(()));
     let restored = Service.decode(&json).unwrap_or_else(|error| panic!("{}: {error}", json.escape_ascii()));
     assert_eq!(&restored, state);
@@ -169,45 +169,45 @@ fn reads_back(state: &State) {
 }
 
 fn written(state: &State) -> Value {
-    serde_json::from_slice(&Service.encode(state).expect("it lives")).expect("a snapshot is JSON")
+    serde_json::from_slice(&Service.encode(state).expect("the service exists")).expect("a snapshot is JSON")
 }
 
-/// The event, on a service that does not exist, is refused for this reason.
+/// The event is rejected for this reason if the service does not exist.
 #[track_caller]
-fn refuses(value: &[u8], expected: Reason) {
+fn rejects(value: &[u8], expected: Reason) {
     let head = &value[..value.len().min(300)];
     match decide(&State::Absent, b"42", value, Some(NOON)) {
         Ok(_) => panic!("{} was applied", head.escape_ascii()),
-        Err(refused) => assert_eq!(refused.reason, expected, "{}: {}", head.escape_ascii(), refused.detail),
+        Err(rejected) => assert_eq!(rejected.reason, expected, "{}: {}", head.escape_ascii(), rejected.detail),
     }
 }
 
-/// The event is refused for these violations, no more and no less.
+/// The event is rejected for exactly these violations.
 #[track_caller]
 fn violates(event: &str, expected: &[(&str, &str)]) {
-    let refused = decide(&State::Absent, b"42", event.as_bytes(), Some(NOON)).expect_err(event);
+    let rejected = decide(&State::Absent, b"42", event.as_bytes(), Some(NOON)).expect_err(event);
     let expected: Vec<(String, String)> =
         expected.iter().map(|(field, code)| ((*field).to_owned(), (*code).to_owned())).collect();
-    assert_eq!(violations(&refused), expected, "{event}");
+    assert_eq!(violations(&rejected), expected, "{event}");
 }
 
-/// Whatever becomes of it, no rule on fields is broken.
+/// The event breaks no rule on fields, whether it is applied or not.
 #[track_caller]
 fn keeps_the_rules(event: &str) {
-    if let Err(refused) = decide(&State::Absent, b"42", event.as_bytes(), Some(NOON)) {
-        assert_eq!(refused.reason, Reason::NotFound, "{event}: {}", refused.detail);
+    if let Err(rejected) = decide(&State::Absent, b"42", event.as_bytes(), Some(NOON)) {
+        assert_eq!(rejected.reason, Reason::NotFound, "{event}: {}", rejected.detail);
     }
 }
 
 #[track_caller]
-fn violations(refused: &Rejection) -> Vec<(String, String)> {
-    assert_eq!(refused.reason, Reason::InvalidEvent, "{}", refused.detail);
-    let entries: Vec<Value> = serde_json::from_str(&refused.detail).expect("the detail is a JSON array");
+fn violations(rejected: &Rejection) -> Vec<(String, String)> {
+    assert_eq!(rejected.reason, Reason::InvalidEvent, "{}", rejected.detail);
+    let entries: Vec<Value> = serde_json::from_str(&rejected.detail).expect("the detail is a JSON array");
     let text = |entry: &Value, member: &str| entry[member].as_str().expect("a string").to_owned();
     entries.iter().map(|entry| (text(entry, "field"), text(entry, "code"))).collect()
 }
 
-/// A good creation whose `field` is left out, or holds `json`; it may be a field that no event knows.
+/// A valid creation without `field`, or with `json` as its value. The field may be an unknown one.
 fn without(field: &str, json: Option<&str>) -> String {
     let mut members: Vec<String> = [
         ("eventType", r#""ServiceCreated""#),
@@ -248,7 +248,7 @@ fn with_member_last(member: &[u8], event: &str) -> Vec<u8> {
 
 fn published_price(sent: &str) -> String {
     let state = decide(&State::Absent, b"42", without("pricePerHour", Some(sent)).as_bytes(), Some(NOON)).expect(sent);
-    let json = String::from_utf8(Service.encode(&state).expect("it lives")).expect("JSON is UTF-8");
+    let json = String::from_utf8(Service.encode(&state).expect("the service exists")).expect("JSON is UTF-8");
     let (_, from_price) = json.split_once(r#""pricePerHour":"#).expect("a price was sent");
     from_price.split_once(',').expect("the version follows").0.to_owned()
 }

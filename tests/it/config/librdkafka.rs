@@ -1,4 +1,4 @@
-//! What `[kafka.properties]` passes on, and what it refuses.
+//! The properties that `[kafka.properties]` passes on, and those that it refuses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
@@ -19,11 +19,11 @@ fn properties_are_passed_on_however_they_are_written() {
     let expected =
         [("check.crcs", "true"), ("client.rack", "b"), ("fetch.min.bytes", "2"), ("fetch.wait.max.ms", "20")];
     assert_eq!(properties, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-    assert!(properties::passed().all(|name| !name.contains('_')), "or a variable could not tell . from _");
+    assert!(properties::passed().all(|name| !name.contains('_')), "otherwise a variable would be ambiguous");
 }
 
 #[apply(offline_test)]
-fn properties_that_would_break_a_promise_are_refused_with_the_reason() {
+fn properties_that_would_break_a_guarantee_are_refused_with_the_reason() {
     let dangerous = [
         "acks",
         "auto.offset.reset",
@@ -70,14 +70,16 @@ fn properties_that_would_break_a_promise_are_refused_with_the_reason() {
 }
 
 #[apply(offline_test)]
-fn each_property_of_librdkafka_is_decided_about_and_reaches_the_right_clients() {
+fn each_property_of_librdkafka_has_a_decision_and_reaches_the_right_clients() {
     let documented = librdkafka_properties();
     assert!(documented.len() > 150, "librdkafka documents some 190 properties: {documented:?}");
     for (name, scopes) in &documented {
         match properties::verdict(name) {
-            None => panic!("{name}: librdkafka has it, and nothing is decided about it"),
+            None => panic!("{name}: librdkafka has it, and there is no decision on it"),
             Some(PropertyVerdict::Refused(_)) => {}
-            Some(PropertyVerdict::Passed(scope)) => assert_eq!(scopes, &BTreeSet::from([letter(scope)]), "{name}"),
+            Some(PropertyVerdict::Passed(scope)) => {
+                assert_eq!(scopes, &BTreeSet::from([documented_scope(scope)]), "{name}")
+            }
         }
     }
     for (name, _) in properties::PASSED.iter().flat_map(|(_, names)| names.iter().map(|name| (*name, ()))) {
@@ -85,7 +87,7 @@ fn each_property_of_librdkafka_is_decided_about_and_reaches_the_right_clients() 
     }
 }
 
-fn letter(scope: PropertyScope) -> char {
+fn documented_scope(scope: PropertyScope) -> char {
     match scope {
         PropertyScope::Both => '*',
         PropertyScope::Consumer => 'C',
@@ -93,14 +95,14 @@ fn letter(scope: PropertyScope) -> char {
     }
 }
 
-/// The library's own list: name, and for which clients (`C`, `P` or `*`).
+/// The library's own list: names, and the clients that they are for (`C`, `P` or `*`).
 fn librdkafka_properties() -> BTreeMap<String, BTreeSet<char>> {
     let mut text = vec![0_u8; 1 << 20];
     // SAFETY: `fmemopen` writes at most `len - 1` bytes and a zero into the buffer, which outlives the stream; the
     // stream is closed once, after its only use.
     unsafe {
         let stream = libc::fmemopen(text.as_mut_ptr().cast(), text.len(), c"w".as_ptr());
-        assert!(!stream.is_null(), "a stream over memory needs no more than memory");
+        assert!(!stream.is_null(), "a stream over memory needs only memory");
         rdkafka_sys::rd_kafka_conf_properties_show(stream.cast());
         libc::fclose(stream);
     }

@@ -1,4 +1,4 @@
-//! Each mistake is answered with the key, what is allowed and what to do, all of them at once.
+//! Every mistake is reported with its key, the allowed values and what to do, and all mistakes at once.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use steward::config::{Config, ConfigError, Tls, ValueOrigin, keys};
 
 use super::{parse, parse_with};
 
-/// Text, key, and words that the message has to hold: what is wrong, and what to do.
+/// Text, key, and words of the message: what is wrong, and what to do.
 const MISTAKES: &[(&str, &str, &[&str])] = &[
     ("[kafka]\ntopci = 'a'", "kafka.topci", &["no such key", "did you mean kafka.topic"]),
     ("[kafka]\nsession_timeout = 1", "kafka.session_timeout", &["did you mean kafka.session_timeout_ms"]),
@@ -216,18 +216,18 @@ fn every_mistake_names_the_key_and_the_remedy() {
         assert_eq!(mistake.key, *key, "{text}");
         let line = mistake.to_string();
         for word in *words {
-            assert!(line.contains(word), "{text}\nshould be answered with {word:?}, and not with\n{line}");
+            assert!(line.contains(word), "{text}\nshould be reported with {word:?}, not with\n{line}");
         }
         assert!(error.to_string().contains(&line), "the whole error holds each line");
     }
 }
 
 #[apply(offline_test)]
-fn all_mistakes_are_told_at_once_in_the_order_of_the_keys() {
+fn all_mistakes_are_reported_at_once_in_the_order_of_the_keys() {
     let text = "[runtime]\nentity_threads = 'all'\n[nonsense]\n[limits]\nmax_batch_records = 0\n[kafka]\ntopic = '.'\n";
     let variables = [("STEWARD__KAFKA__STATIC_MEMBERSHIP", "maybe"), ("STEWARD__LIMITS__MAX_STATE_BYTES", "0")];
     let error = parse_with(text, variables, Tls::Absent).expect_err("five mistakes");
-    let told: Vec<&str> = error.mistakes().iter().map(|mistake| mistake.key.as_str()).collect();
+    let message: Vec<&str> = error.mistakes().iter().map(|mistake| mistake.key.as_str()).collect();
     let expected = [
         "kafka.static_membership",
         "kafka.topic",
@@ -236,12 +236,12 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_keys() {
         "runtime.entity_threads",
         "nonsense",
     ];
-    assert_eq!(told, expected);
+    assert_eq!(message, expected);
     assert!(error.to_string().starts_with("6 mistakes in the configuration:\n  kafka.static_membership = maybe"));
 }
 
 #[apply(offline_test)]
-fn a_mistake_tells_its_place() {
+fn a_mistake_names_its_place() {
     let error = parse("[limits]\n\n  max_payload_bytes = 0 # none\n").expect_err("0 is too small");
     let place = ValueOrigin::File { name: "test.toml".into(), line: 3, column: 3 };
     assert_eq!(error.mistakes()[0].origin, place);
@@ -252,30 +252,30 @@ fn a_mistake_tells_its_place() {
 }
 
 #[apply(offline_test)]
-fn a_broken_text_is_told_with_its_line_and_without_quoting_it() {
+fn a_syntax_error_is_reported_with_its_line_and_without_quoting_it() {
     let error = parse("[kafka.security]\nusername = \"me\"\npassword = hunter22\n").expect_err("text needs quotes");
-    let told = error.to_string();
-    assert!(told.contains("kafka.security.password (test.toml, line 3, column"), "{told}");
-    assert!(told.contains("is not TOML") && told.contains("double quotes"), "{told}");
-    assert!(!told.contains("hunter22"), "{told}");
+    let message = error.to_string();
+    assert!(message.contains("kafka.security.password (test.toml, line 3, column"), "{message}");
+    assert!(message.contains("is not TOML") && message.contains("double quotes"), "{message}");
+    assert!(!message.contains("hunter22"), "{message}");
 
     let error = parse("[kafka\n").expect_err("a bracket is missing");
     assert!(error.to_string().contains("the file (test.toml, line 1"), "{error}");
-    let error = parse("[kafka]\ntopic = 'a'\ntopic = 'b'\n").expect_err("the key stands twice");
+    let error = parse("[kafka]\ntopic = 'a'\ntopic = 'b'\n").expect_err("the key is there twice");
     assert!(error.to_string().contains("line 3"), "{error}");
 }
 
 #[apply(offline_test)]
-fn a_file_that_is_not_there_is_named() {
+fn a_missing_file_is_named() {
     let error = Config::load(Some(Path::new("/nowhere/steward.toml")), []).expect_err("there is no such file");
     assert!(matches!(error, ConfigError::Unreadable { .. }));
-    let told = error.to_string();
-    assert!(told.contains("/nowhere/steward.toml") && told.contains("--config"), "{told}");
+    let message = error.to_string();
+    assert!(message.contains("/nowhere/steward.toml") && message.contains("--config"), "{message}");
 }
 
-/// Fragments of TOML and of keys, put together at random: the answer is a configuration or mistakes, never a panic.
+/// Fragments of TOML and of keys in random order: the result is a configuration or mistakes, never a panic.
 #[apply(offline_test)]
-fn no_text_and_no_variable_stops_the_reader() {
+fn no_text_and_no_variable_panics_the_parser() {
     let words = keys::all().map(|key| key.path).chain(keys::section_names()).chain([
         "[",
         "]",
@@ -327,5 +327,5 @@ fn no_text_and_no_variable_stops_the_reader() {
         }
         Ok(())
     });
-    result.expect("every input has an answer");
+    result.expect("every input has a result");
 }

@@ -112,7 +112,7 @@ fn range_problem(path: &str, value: u64) -> Option<String> {
 }
 
 #[apply(offline_test)]
-fn the_page_tells_every_property() {
+fn the_page_lists_every_property() {
     let ticked = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let passed = properties::PASSED.iter().map(|(scope, names)| {
         let clients = match scope {

@@ -1,4 +1,4 @@
-//! What must hold whatever comes: properties, on cases drawn by chance.
+//! Property tests: what must hold for any input, on random cases.
 
 use proptest::prelude::*;
 use proptest::test_runner::Config;
@@ -29,7 +29,7 @@ fn no_damage_to_an_event_panics_or_gets_past_the_grammar() {
             && value.iter().find(|byte| !b" \t\n\r".contains(byte)) == Some(&b'{')
             && serde_json::from_slice::<serde::de::IgnoredAny>(&value).is_ok();
         let reason = decide(&State::Absent, b"42", &value, Some(NOON)).err().map(|rejection| rejection.reason);
-        // The values are too small to be too deep, and what a known field holds can be malformed beyond the grammar.
+        // The values are too small to be too deep. A known field can be malformed although the grammar allows it.
         prop_assert!(grammatical || reason == Some(Reason::MalformedJson), "{:?}", reason);
         Ok(())
     });
@@ -89,15 +89,15 @@ fn any_history_reads_back_as_it_was_written() {
 }
 
 #[apply(offline_test)]
-fn any_damage_to_a_snapshot_is_noticed() {
+fn any_damage_to_a_snapshot_is_detected() {
     let snapshots = [&[CREATED][..], &[ODD], &[CREATED, UPDATED]].map(|history| Service.encode(&after(history)));
     holds((0..snapshots.len(), damage()), |(which, damage)| {
-        let bytes = damaged(snapshots[which].as_ref().expect("it lives"), &damage);
+        let bytes = damaged(snapshots[which].as_ref().expect("the service exists"), &damage);
         let decoded = Service.decode(&bytes);
-        prop_assert_eq!(Service.check(&bytes), decoded.clone().map(drop), "a restore judges as a decoding does");
+        prop_assert_eq!(Service.check(&bytes), decoded.clone().map(drop), "a restore accepts what decoding accepts");
         if let Ok(state) = decoded {
             let again = Service.encode(&state);
-            prop_assert_eq!(again.as_deref(), Some(&bytes[..]), "what is read is what is written");
+            prop_assert_eq!(again.as_deref(), Some(&bytes[..]), "what is read is written again");
         }
         Ok(())
     });
@@ -133,7 +133,7 @@ fn any_time_is_written_as_the_time_crate_formats_it() {
 }
 
 #[apply(offline_test)]
-fn any_nesting_is_refused_exactly_beyond_127_levels() {
+fn any_nesting_is_rejected_exactly_beyond_127_levels() {
     let place = prop::sample::select(&["x", "name", "tags", "id", "eventType"][..]);
     let levels = prop::collection::vec(any::<bool>(), 120..134);
     holds((place, levels, "[\\[\\]{}\\\\\"]{0,4}"), |(place, levels, text)| {
@@ -145,11 +145,11 @@ fn any_nesting_is_refused_exactly_beyond_127_levels() {
                 false => format!(r#"[[],{text},{nested},{{"[":0}}]"#),
             };
         }
-        // Each level counts from 2; beside the innermost there are levels of their own, one or two deeper.
-        let beside = levels.first().map_or(0, |is_object| if *is_object { 2 } else { 1 });
-        let depth = 1 + levels.len() + beside;
-        let refused = decide(&State::Absent, b"42", without(place, Some(&nested)).as_bytes(), Some(NOON));
-        let malformed = refused.is_err_and(|rejection| rejection.reason == Reason::MalformedJson);
+        // Levels count from 2. Next to the innermost level are one or two more.
+        let more = levels.first().map_or(0, |is_object| if *is_object { 2 } else { 1 });
+        let depth = 1 + levels.len() + more;
+        let rejected = decide(&State::Absent, b"42", without(place, Some(&nested)).as_bytes(), Some(NOON));
+        let malformed = rejected.is_err_and(|rejection| rejection.reason == Reason::MalformedJson);
         prop_assert_eq!(malformed, depth > 127, "{} levels in {}", depth, place);
         Ok(())
     });
@@ -202,7 +202,7 @@ const TOKENS: [&str; 44] = [
     "é",
 ];
 
-/// Finite, not negative, never -0: by value, by bits, and where forms change.
+/// Prices that are finite, not negative and not -0: random values, random bits, and values at which the form changes.
 fn any_price() -> impl Strategy<Value = f64> {
     let by_bits = (0..f64::INFINITY.to_bits()).prop_map(f64::from_bits);
     let cents = (0..100_000_000_u64).prop_map(|cents| cents as f64 / 100.0);
@@ -212,7 +212,7 @@ fn any_price() -> impl Strategy<Value = f64> {
     prop_oneof![by_bits, cents, whole, powers, around]
 }
 
-/// One wound: at which share of the length, how many bytes go, and what comes in their place.
+/// One damage: its place as a share of the length, the number of bytes removed, and the bytes inserted.
 type Wound = (prop::sample::Index, usize, Vec<u8>);
 
 fn damage() -> impl Strategy<Value = Vec<Wound>> {
@@ -231,8 +231,8 @@ fn damaged(bytes: &[u8], damage: &[Wound]) -> Vec<u8> {
     bytes
 }
 
-/// On a service that exists and on one that does not: no panic, a detail within its limits, twice the same, and an
-/// applied event reads back.
+/// For a service that exists and for one that does not: no panic, a detail within its limits, the same outcome twice, and
+/// a state that reads back.
 fn has_one_outcome(value: &[u8]) -> Result<(), TestCaseError> {
     for state in [State::Absent, after(&[CREATED])] {
         let outcome = decide(&state, b"42", value, Some(NOON));
@@ -240,17 +240,17 @@ fn has_one_outcome(value: &[u8]) -> Result<(), TestCaseError> {
         match outcome {
             Ok(State::Absent) => {}
             Ok(live) => reads_back(&live),
-            Err(refused) => {
-                prop_assert!(!refused.detail.is_empty() && refused.detail.len() <= MAX_DETAIL_BYTES);
-                let is_list = serde_json::from_str::<Vec<Value>>(&refused.detail).is_ok_and(|list| !list.is_empty());
-                prop_assert_eq!(is_list, refused.reason == Reason::InvalidEvent);
+            Err(rejected) => {
+                prop_assert!(!rejected.detail.is_empty() && rejected.detail.len() <= MAX_DETAIL_BYTES);
+                let is_list = serde_json::from_str::<Vec<Value>>(&rejected.detail).is_ok_and(|list| !list.is_empty());
+                prop_assert_eq!(is_list, rejected.reason == Reason::InvalidEvent);
             }
         }
     }
     Ok(())
 }
 
-/// Runs a property `STEWARD_PROPTEST_CASES` times, 20,000 by default, and prints the smallest case that breaks it.
+/// Checks a property on `STEWARD_PROPTEST_CASES` cases, 20,000 by default, and prints the smallest case that breaks it.
 fn holds<S: Strategy>(strategy: S, property: impl Fn(S::Value) -> Result<(), TestCaseError>) {
     let cases = std::env::var("STEWARD_PROPTEST_CASES").map_or(20_000, |cases| cases.parse().expect("a number"));
     let config = Config { cases, failure_persistence: None, ..Config::default() };

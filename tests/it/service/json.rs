@@ -1,4 +1,4 @@
-//! What is JSON, and which of its members are known.
+//! The grammar of a value, and which of its fields are known.
 
 use steward::entity::Reason;
 use steward::service::State;
@@ -10,15 +10,15 @@ fn what_is_not_one_json_object_in_utf_8_is_malformed() {
     let no_objects: [&[u8]; 14] =
         [b"", b" ", b"null", b"42", b"\"{}\"", b"[]", b"[{}]", b"{", b"}", b"{}{}", b"{} x", b"{}\0", b"\0{}", b"{},"];
     for value in no_objects {
-        refuses(value, Reason::MalformedJson);
+        rejects(value, Reason::MalformedJson);
     }
-    refuses(&CREATED.as_bytes()[..CREATED.len() - 1], Reason::MalformedJson);
-    refuses(format!("\u{feff}{CREATED}").as_bytes(), Reason::MalformedJson);
-    refuses(format!("{CREATED}\u{feff}").as_bytes(), Reason::MalformedJson);
-    refuses(format!(" \u{feff}{CREATED}").as_bytes(), Reason::MalformedJson);
-    refuses(format!("\u{a0}{CREATED}").as_bytes(), Reason::MalformedJson);
-    refuses(format!("\u{c}{CREATED}").as_bytes(), Reason::MalformedJson);
-    refuses(&CREATED.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>(), Reason::MalformedJson);
+    rejects(&CREATED.as_bytes()[..CREATED.len() - 1], Reason::MalformedJson);
+    rejects(format!("\u{feff}{CREATED}").as_bytes(), Reason::MalformedJson);
+    rejects(format!("{CREATED}\u{feff}").as_bytes(), Reason::MalformedJson);
+    rejects(format!(" \u{feff}{CREATED}").as_bytes(), Reason::MalformedJson);
+    rejects(format!("\u{a0}{CREATED}").as_bytes(), Reason::MalformedJson);
+    rejects(format!("\u{c}{CREATED}").as_bytes(), Reason::MalformedJson);
+    rejects(&CREATED.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>(), Reason::MalformedJson);
 
     let bad_members: [&[u8]; 46] = [
         b"\"x\":\"\xff\"",
@@ -70,14 +70,14 @@ fn what_is_not_one_json_object_in_utf_8_is_malformed() {
     ];
     for member in bad_members {
         for value in [with_member(member, CREATED), with_member_last(member, CREATED)] {
-            refuses(&value, Reason::MalformedJson);
+            rejects(&value, Reason::MalformedJson);
         }
     }
 }
 
 #[apply(offline_test)]
-fn a_malformed_value_is_told_what_is_wrong_with_it() {
-    for (value, told) in [
+fn the_detail_of_a_malformed_value_names_the_problem() {
+    for (value, words) in [
         ("", "not a JSON object"),
         ("[{}]", "not a JSON object"),
         ("\u{feff}{}", "byte-order mark"),
@@ -87,15 +87,15 @@ fn a_malformed_value_is_told_what_is_wrong_with_it() {
         (r#"{"eventType":"ServiceDeleted","id":1e400}"#, "number out of range"),
         (&"[".repeat(200).replacen('[', r#"{"a":"#, 1), "127 levels"),
     ] {
-        let refused = decide(&State::Absent, b"42", value.as_bytes(), Some(NOON)).expect_err(value);
-        assert!(refused.detail.contains(told), "{value}: {}", refused.detail);
+        let rejected = decide(&State::Absent, b"42", value.as_bytes(), Some(NOON)).expect_err(value);
+        assert!(rejected.detail.contains(words), "{value}: {}", rejected.detail);
     }
     let not_utf_8 = decide(&State::Absent, b"42", b"{\"x\":\"\xff\"}", Some(NOON)).expect_err("not UTF-8");
     assert!(not_utf_8.detail.contains("index 6"), "{}", not_utf_8.detail);
 }
 
 #[apply(offline_test)]
-fn whatever_the_grammar_allows_is_fine_in_an_unknown_field() {
+fn an_unknown_field_may_hold_everything_that_the_grammar_allows() {
     for member in [
         r#""x":"\ud800""#,
         r#""x":"\udc00\ud800""#,
@@ -129,7 +129,7 @@ fn whatever_the_grammar_allows_is_fine_in_an_unknown_field() {
 }
 
 #[apply(offline_test)]
-fn a_known_field_must_not_hold_what_json_cannot_mean() {
+fn a_known_field_must_not_hold_a_value_without_a_meaning_in_json() {
     for field in ["id", "name", "description", "tags", "pricePerHour"] {
         for bad in [
             r#""\ud800""#,
@@ -155,20 +155,20 @@ fn a_known_field_must_not_hold_what_json_cannot_mean() {
             r#"{"a":1,"\u0061":2}"#,
             r#"[[{"a":{},"b":{},"a":{}}]]"#,
         ] {
-            refuses(without(field, Some(bad)).as_bytes(), Reason::MalformedJson);
+            rejects(without(field, Some(bad)).as_bytes(), Reason::MalformedJson);
         }
         let digits = "9".repeat(400);
-        refuses(without(field, Some(&digits)).as_bytes(), Reason::MalformedJson);
+        rejects(without(field, Some(&digits)).as_bytes(), Reason::MalformedJson);
         let twice = format!(r#"null,"{field}":null"#);
-        refuses(without(field, Some(&twice)).as_bytes(), Reason::MalformedJson);
+        rejects(without(field, Some(&twice)).as_bytes(), Reason::MalformedJson);
         let escaped = format!(r#"null,"\u00{:02x}{}":null"#, field.as_bytes()[0], &field[1..]);
-        refuses(without(field, Some(&escaped)).as_bytes(), Reason::MalformedJson);
+        rejects(without(field, Some(&escaped)).as_bytes(), Reason::MalformedJson);
     }
-    // Well-formed, and of the wrong type, which is another reason.
+    // Well-formed, but of the wrong type: another reason.
     for odd in
         [r#"{"a":1,"b":{"a":2}}"#, r#"[{"a":1},{"a":1}]"#, "-1.7976931348623157e308", "1e-400", r#""\ud83d\ude00""#]
     {
-        refuses(without("id", Some(odd)).as_bytes(), Reason::InvalidEvent);
+        rejects(without("id", Some(odd)).as_bytes(), Reason::InvalidEvent);
     }
 }
 
@@ -184,20 +184,20 @@ fn on_a_deletion_all_but_event_type_and_id_are_unknown() {
         let value = with_member(member.as_bytes(), DELETED);
         assert_eq!(decide(&after(&[CREATED]), b"42", &value, Some(NOON)), Ok(State::Absent), "{member}");
     }
-    refuses(br#"{"eventType":"ServiceDeleted","id":42,"id":42}"#, Reason::MalformedJson);
-    refuses(br#"{"id":1e400,"eventType":"ServiceDeleted"}"#, Reason::MalformedJson);
+    rejects(br#"{"eventType":"ServiceDeleted","id":42,"id":42}"#, Reason::MalformedJson);
+    rejects(br#"{"id":1e400,"eventType":"ServiceDeleted"}"#, Reason::MalformedJson);
 }
 
 #[apply(offline_test)]
-fn beside_an_unknown_event_type_nothing_else_is_looked_at() {
+fn other_fields_of_an_event_with_an_unknown_event_type_are_not_checked() {
     for members in [r#""id":1,"id":2"#, r#""name":"\ud800""#, r#""tags":1e400"#, r#""id":"x""#, r#""x":0"#] {
         for event_type in [r#""eventType":"ServiceRenamed""#, r#""eventType":null"#, r#""eventType":[{}]"#, r#""y":0"#]
         {
-            refuses(format!("{{{members},{event_type}}}").as_bytes(), Reason::UnknownEventType);
-            refuses(format!("{{{event_type},{members}}}").as_bytes(), Reason::UnknownEventType);
+            rejects(format!("{{{members},{event_type}}}").as_bytes(), Reason::UnknownEventType);
+            rejects(format!("{{{event_type},{members}}}").as_bytes(), Reason::UnknownEventType);
         }
     }
-    refuses(br#"{"eventType":"ServiceRenamed","x":"a"#, Reason::MalformedJson);
+    rejects(br#"{"eventType":"ServiceRenamed","x":"a"#, Reason::MalformedJson);
 }
 
 #[apply(offline_test)]
@@ -212,13 +212,13 @@ fn event_type_itself_must_be_well_formed() {
         r#""eventType":1e400"#,
         r#""eventType":{"a":1,"a":1}"#,
     ] {
-        refuses(format!(r#"{{"id":42,{members}}}"#).as_bytes(), Reason::MalformedJson);
+        rejects(format!(r#"{{"id":42,{members}}}"#).as_bytes(), Reason::MalformedJson);
     }
 }
 
 #[apply(offline_test)]
 fn an_event_type_other_than_the_three_is_unknown() {
-    refuses(b"{}", Reason::UnknownEventType);
+    rejects(b"{}", Reason::UnknownEventType);
     for event_type in [
         "null",
         "5",
@@ -232,14 +232,14 @@ fn an_event_type_other_than_the_three_is_unknown() {
         r#""ServiceCreated\u0000""#,
         r#""Created""#,
     ] {
-        refuses(format!(r#"{{"eventType":{event_type},"id":42}}"#).as_bytes(), Reason::UnknownEventType);
+        rejects(format!(r#"{{"eventType":{event_type},"id":42}}"#).as_bytes(), Reason::UnknownEventType);
     }
     let detail = decide(&State::Absent, b"42", br#"{"eventType":"ServiceRenamed"}"#, None).expect_err("unknown").detail;
     assert!(detail.contains("ServiceRenamed") && detail.contains("ServiceUpdated"), "{detail}");
 }
 
 #[apply(offline_test)]
-fn fields_may_stand_in_any_order_and_spell_their_names_with_escapes() {
+fn fields_may_come_in_any_order_and_spell_their_names_with_escapes() {
     let expected = after(&[CREATED]);
     for value in [
         r#"{"tags":["web"],"pricePerHour":120,"id":42,"description":"Full stack","name":"Web development","eventType":"ServiceCreated"}"#,
@@ -265,17 +265,17 @@ fn a_document_may_be_127_levels_deep_anywhere_and_no_deeper() {
             };
             let outcome = decide(&State::Absent, b"42", without(place, Some(&at_limit)).as_bytes(), Some(NOON));
             assert_eq!(outcome.err().map(|rejection| rejection.reason), expected, "127 levels of {open} in {place}");
-            refuses(without(place, Some(&beyond)).as_bytes(), Reason::MalformedJson);
+            rejects(without(place, Some(&beyond)).as_bytes(), Reason::MalformedJson);
         }
     }
-    // So deep that anything recursive would overflow the stack, closed or not.
-    refuses(
+    // Deep enough to overflow the stack of recursive code, closed or not.
+    rejects(
         without("x", Some(&format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)))).as_bytes(),
         Reason::MalformedJson,
     );
-    refuses("[".repeat(250_000).as_bytes(), Reason::MalformedJson);
-    refuses(r#"{"a":"#.repeat(50_000).as_bytes(), Reason::MalformedJson);
-    refuses(without("name", Some(&r#"{"a":"#.repeat(50_000))).as_bytes(), Reason::MalformedJson);
+    rejects("[".repeat(250_000).as_bytes(), Reason::MalformedJson);
+    rejects(r#"{"a":"#.repeat(50_000).as_bytes(), Reason::MalformedJson);
+    rejects(without("name", Some(&r#"{"a":"#.repeat(50_000))).as_bytes(), Reason::MalformedJson);
 }
 
 #[apply(offline_test)]

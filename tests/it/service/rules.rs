@@ -1,4 +1,4 @@
-//! The rules on fields, on the key, and on what a rejection tells.
+//! The rules on fields, on the key, and on the detail of a rejection.
 
 use serde_json::{Value, json};
 use steward::entity::{MAX_DETAIL_BYTES, Reason};
@@ -27,7 +27,7 @@ fn an_id_is_digits_of_at_most_2_to_the_53_less_1() {
     for id in ["0", "7", "42", "9007199254740991"] {
         let value = without("id", Some(id));
         let state = decide(&State::Absent, id.as_bytes(), value.as_bytes(), Some(NOON)).expect(id);
-        let json = String::from_utf8(Service.encode(&state).expect("it lives")).expect("JSON is UTF-8");
+        let json = String::from_utf8(Service.encode(&state).expect("the service exists")).expect("JSON is UTF-8");
         assert!(json.starts_with(&format!(r#"{{"id":{id},"#)), "{json}");
     }
     for id in ["9007199254740992", "18446744073709551615", "18446744073709551616", "100000000000000000000000000000"] {
@@ -133,25 +133,25 @@ fn a_price_is_a_number_of_0_or_more() {
 
 #[apply(offline_test)]
 fn a_timestamp_lies_in_the_years_0_to_9999() {
-    let lives = after(&[CREATED]);
-    for (state, event) in [(&State::Absent, CREATED), (&lives, UPDATED), (&lives, DELETED)] {
+    let live = after(&[CREATED]);
+    for (state, event) in [(&State::Absent, CREATED), (&live, UPDATED), (&live, DELETED)] {
         for good in [FIRST_MS, -1, 0, LAST_MS] {
             assert!(decide(state, b"42", event.as_bytes(), Some(good)).is_ok(), "{event} at {good}");
         }
         for bad in [None, Some(FIRST_MS - 1), Some(LAST_MS + 1), Some(i64::MIN), Some(i64::MAX)] {
-            let refused = decide(state, b"42", event.as_bytes(), bad).expect_err(event);
-            assert_eq!(violations(&refused), [("timestamp".to_owned(), "timestamp".to_owned())], "{event} at {bad:?}");
+            let rejected = decide(state, b"42", event.as_bytes(), bad).expect_err(event);
+            assert_eq!(violations(&rejected), [("timestamp".to_owned(), "timestamp".to_owned())], "{event} at {bad:?}");
         }
     }
 }
 
 #[apply(offline_test)]
-fn all_violations_are_told_in_a_fixed_order() {
+fn all_violations_are_listed_in_a_fixed_order() {
     let long_blank = " ".repeat(300);
     let value = format!(
         r#"{{"pricePerHour":-1,"tags":{{}},"description":"{long_blank}","name":"{long_blank}","id":-1,"eventType":"ServiceCreated"}}"#
     );
-    let refused = decide(&State::Absent, b"42", value.as_bytes(), None).expect_err("it breaks every rule");
+    let rejected = decide(&State::Absent, b"42", value.as_bytes(), None).expect_err("it breaks every rule");
     let expected = [
         ("id", "type"),
         ("name", "length"),
@@ -162,7 +162,7 @@ fn all_violations_are_told_in_a_fixed_order() {
         ("pricePerHour", "range"),
         ("timestamp", "timestamp"),
     ];
-    assert_eq!(violations(&refused), expected.map(|(field, code)| (field.to_owned(), code.to_owned())));
+    assert_eq!(violations(&rejected), expected.map(|(field, code)| (field.to_owned(), code.to_owned())));
 }
 
 #[apply(offline_test)]
@@ -172,15 +172,18 @@ fn the_longest_list_of_violations_is_whole_json() {
         let value = format!(
             r#"{{"eventType":"{event_type}","id":9007199254740992,"name":"{blank}","description":"{blank}","tags":7,"pricePerHour":-1}}"#
         );
-        let refused =
+        let rejected =
             decide(&State::Absent, b"42", value.as_bytes(), Some(i64::MAX)).expect_err("it breaks every rule");
-        assert_eq!(violations(&refused).len(), 8);
-        assert!(refused.detail.len() < MAX_DETAIL_BYTES, "{} bytes", refused.detail.len());
-        let entries: Vec<Value> = serde_json::from_str(&refused.detail).expect("an array");
+        assert_eq!(violations(&rejected).len(), 8);
+        assert!(rejected.detail.len() < MAX_DETAIL_BYTES, "{} bytes", rejected.detail.len());
+        let entries: Vec<Value> = serde_json::from_str(&rejected.detail).expect("an array");
         for entry in entries {
             let members: Vec<&String> = entry.as_object().expect("an object").keys().collect();
-            assert_eq!(members, ["code", "field", "message"], "whatever the order");
-            assert!(entry["message"].as_str().is_some_and(|message| message.len() > 10), "{entry} teaches nothing");
+            assert_eq!(members, ["code", "field", "message"], "in any order");
+            assert!(
+                entry["message"].as_str().is_some_and(|message| message.len() > 10),
+                "{entry} has no useful message"
+            );
         }
     }
 }
@@ -189,15 +192,15 @@ fn the_longest_list_of_violations_is_whole_json() {
 fn the_key_is_the_shortest_form_of_the_id() {
     let keys: [&[u8]; 10] = [b"43", b"042", b"42 ", b" 42", b"+42", b"42.0", b"\"42\"", b"4", b"\xff", b"42\0"];
     for key in keys {
-        let refused = decide(&State::Absent, key, CREATED.as_bytes(), Some(NOON)).expect_err("another key");
-        assert_eq!(refused.reason, Reason::KeyIdMismatch, "{}", key.escape_ascii());
-        assert!(refused.detail.contains("send 42"), "{}", refused.detail);
+        let rejected = decide(&State::Absent, key, CREATED.as_bytes(), Some(NOON)).expect_err("another key");
+        assert_eq!(rejected.reason, Reason::KeyIdMismatch, "{}", key.escape_ascii());
+        assert!(rejected.detail.contains("send 42"), "{}", rejected.detail);
     }
 }
 
 #[apply(offline_test)]
 fn the_first_broken_rule_gives_the_reason() {
-    let lives = after(&[CREATED]);
+    let live = after(&[CREATED]);
     for (value, timestamp, key, expected) in [
         (r#"{"eventType":"Nonsense","id":42,"name":"""#, None, "43", Reason::MalformedJson),
         (r#"{"eventType":"ServiceCreated","id":"x","id":1,"name":""}"#, None, "43", Reason::MalformedJson),
@@ -207,8 +210,8 @@ fn the_first_broken_rule_gives_the_reason() {
         (CREATED, Some(NOON), "43", Reason::KeyIdMismatch),
         (CREATED, Some(NOON), "42", Reason::AlreadyExists),
     ] {
-        let refused = decide(&lives, key.as_bytes(), value.as_bytes(), timestamp).expect_err(value);
-        assert_eq!(refused.reason, expected, "{value}");
+        let rejected = decide(&live, key.as_bytes(), value.as_bytes(), timestamp).expect_err(value);
+        assert_eq!(rejected.reason, expected, "{value}");
     }
 }
 
@@ -230,13 +233,13 @@ fn a_detail_never_holds_more_than_64_characters_of_the_input() {
         without("pricePerHour", Some(&format!(r#""{flood}""#))),
         CREATED.to_owned(),
     ] {
-        let refused = decide(&State::Absent, flood.as_bytes(), value.as_bytes(), Some(NOON)).expect_err(&value);
-        assert!(refused.detail.chars().filter(|character| *character == '§').count() <= 64, "{}", refused.detail);
-        assert!(refused.detail.len() <= MAX_DETAIL_BYTES);
+        let rejected = decide(&State::Absent, flood.as_bytes(), value.as_bytes(), Some(NOON)).expect_err(&value);
+        assert!(rejected.detail.chars().filter(|character| *character == '§').count() <= 64, "{}", rejected.detail);
+        assert!(rejected.detail.len() <= MAX_DETAIL_BYTES);
     }
-    // A key and an id are both told, 64 characters in all.
-    let refused =
+    // The detail holds both the key and the id, 64 characters in total.
+    let rejected =
         decide(&State::Absent, flood.as_bytes(), without("id", Some("9007199254740991")).as_bytes(), Some(NOON));
-    let detail = refused.expect_err("another key").detail;
+    let detail = rejected.expect_err("another key").detail;
     assert!(detail.chars().filter(|character| *character == '§').count() + 16 <= 64, "{detail}");
 }

@@ -1,4 +1,4 @@
-//! How a service is written down, and what is read back.
+//! How a service is written, and which bytes are read back.
 
 use serde_json::json;
 use steward::entity::Entity;
@@ -32,7 +32,7 @@ fn a_price_is_written_in_the_shortest_form_that_reads_back_the_same() {
     }
     assert_eq!(published_price(&format!("0.{}", "1".repeat(200_000))), "0.1111111111111111");
     assert_eq!(published_price(&format!("{}e-200000", "1".repeat(200_000))), "0.1111111111111111");
-    // Beyond that it is as serde_json writes it, which has no fraction to drop.
+    // Beyond that serde_json writes an exponent and no `.0`.
     for sent in
         ["1e16", "1e21", "1e22", "1e300", "123456789012345680000", "18446744073709551615", "1.7976931348623157e308"]
     {
@@ -47,7 +47,7 @@ fn a_price_is_written_in_the_shortest_form_that_reads_back_the_same() {
 fn strings_escape_control_characters_quotes_and_backslashes_only() {
     let value = without("name", Some(r#""\u0000\u001f\b\t\n\f\r\"\\\/\u007f\u00e9\u2028\ud83d\ude00<>&'""#));
     let state = decide(&State::Absent, b"42", value.as_bytes(), Some(NOON)).expect("a good name");
-    let json = String::from_utf8(Service.encode(&state).expect("it lives")).expect("JSON is UTF-8");
+    let json = String::from_utf8(Service.encode(&state).expect("the service exists")).expect("JSON is UTF-8");
     let expected = format!(r#""name":"\u0000\u001f\b\t\n\f\r\"\\/{}<>&'","#, "\u{7f}é\u{2028}\u{1f600}");
     assert!(json.contains(&expected), "{json}");
 }
@@ -68,8 +68,9 @@ fn times_are_written_with_four_digits_of_the_year_and_milliseconds() {
 }
 
 #[apply(offline_test)]
-fn what_cannot_have_been_written_is_not_read_back() {
-    let good = String::from_utf8(Service.encode(&after(&[CREATED])).expect("it lives")).expect("JSON is UTF-8");
+fn bytes_that_cannot_have_been_written_are_not_read_back() {
+    let good =
+        String::from_utf8(Service.encode(&after(&[CREATED])).expect("the service exists")).expect("JSON is UTF-8");
     assert!(Service.decode(good.as_bytes()).is_ok());
     for (from, to) in [
         (r#""id":42"#, r#""id":42.0"#),
@@ -117,7 +118,7 @@ fn what_cannot_have_been_written_is_not_read_back() {
 #[apply(offline_test)]
 fn a_corrupt_snapshot_is_described_without_quoting_it() {
     let secret = "§".repeat(100);
-    for (bad, told) in [
+    for (bad, words) in [
         (format!(r#"{{"{secret}":1}}"#), "unknown"),
         (format!(r#"{{"id":"{secret}"}}"#), "type"),
         (
@@ -140,7 +141,7 @@ fn a_corrupt_snapshot_is_described_without_quoting_it() {
         ),
     ] {
         let message = Service.decode(bad.as_bytes()).expect_err(&bad).to_string();
-        assert!(message.contains(told) && !message.contains('§'), "{message}");
+        assert!(message.contains(words) && !message.contains('§'), "{message}");
     }
 }
 
@@ -149,6 +150,6 @@ fn the_newest_event_of_a_snapshot_is_its_last_update() {
     assert_eq!(Service.newest_event_ms(&State::Absent), None);
     let state = after(&[CREATED, UPDATED]);
     assert_eq!(Service.newest_event_ms(&state), Some(NOON + 1));
-    let restored = Service.decode(&Service.encode(&state).expect("it lives")).expect("it was written");
+    let restored = Service.decode(&Service.encode(&state).expect("the service exists")).expect("it was written");
     assert_eq!(Service.newest_event_ms(&restored), Some(NOON + 1));
 }
