@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::app::{
-    SystemClock, {self},
-};
+use crate::app::{self, SystemClock};
 use crate::exit_code::ExitCode;
 use crate::observability::log_events::ProcessFailed;
 use crate::observability::logging;
@@ -16,7 +14,7 @@ use crate::tools::options::ConfigFile;
 
 /// Serve: read events, own the state, publish it
 ///
-/// Joins the consumer group, restores the partitions that it is given, and serves until it is told to stop. Standard
+/// Joins the consumer group, restores the assigned partitions, and serves until it is stopped. Standard
 /// output is the log: JSON lines, or text on a terminal. SIGTERM or Ctrl-C ends it cleanly: what is applied is
 /// committed first, within shutdown.drain_timeout_ms. A second one ends it at once.
 ///
@@ -41,7 +39,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Result<ExitCode, CommandFailure> 
         Ok(effective) => Ok(app::run(&effective)),
         Err(error) => {
             let failure = CommandFailure::from(error);
-            // There is no log yet, and whoever watches the process watches only the log.
+            // There is no log yet, and the process is monitored by its log alone.
             let code = failure.exit_code();
             let event =
                 ProcessFailed { exit_code: code.code().into(), exit_name: code.name(), error: &failure.to_string() };

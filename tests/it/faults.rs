@@ -1,10 +1,10 @@
-//! Brokers that stop, records that do not fit, transactions that hang: what happens around the service while it works.
-//! Judged from outside, by what a `read_committed` reader sees and what the log says.
+//! Faults around the service while it works: brokers that stop, records that are too large, transactions that hang. The
+//! tests check from outside what a `read_committed` reader sees, and the log.
 
 pub mod hanging;
+mod passivation;
 mod phases;
 mod recoveries;
-mod rest;
 mod sizes;
 mod stalls;
 
@@ -20,19 +20,19 @@ use crate::support::names::Names;
 use crate::support::process::{Setup, Steward, wait_for_log};
 use crate::support::wait::{Deadline, PATIENCE, wait_until};
 
-/// What the library may have read ahead at the least.
+/// The minimum of what the library may read ahead.
 const PREFETCH_BYTES: u64 = 1 << 20;
-/// A budget that a broker's outage fills at once.
+/// A budget that is full soon after the broker stops.
 const SMALL_BUDGET_BYTES: u64 = PREFETCH_BYTES + (512 << 10);
-/// What one round of reading takes under that budget, twice: give or take what a single call returns. And one of the
-/// events that are too large on purpose: a call asks for a number of records, and learns their sizes afterwards.
+/// Twice what one round of reading takes under that budget, because a single call may return more. In addition one of
+/// the events that are too large on purpose: a call requests a number of records, whatever their sizes.
 const ONE_BATCH_BYTES: u64 = 2 * (SMALL_BUDGET_BYTES / 8) + TOO_LARGE_BYTES;
 const TOO_LARGE_BYTES: u64 = MAX_PAYLOAD_BYTES + 1_024;
-/// Above what a debug build with its clients takes, far below what the backlog would.
+/// More than a debug build with its clients needs, far less than the backlog.
 const MAX_RSS_BYTES: u64 = 300 << 20;
 
 #[apply(own_broker_test)]
-fn a_broker_that_stands_still_for_20_seconds_slows_the_intake_and_costs_nothing() {
+fn a_broker_that_hangs_for_20_seconds_pauses_ingest_and_loses_nothing() {
     let mut broker = Broker::own();
     let (kafka, names) = (broker.kafka(), Names::new());
     let mut steward = busy(&kafka, &names);
@@ -41,11 +41,11 @@ fn a_broker_that_stands_still_for_20_seconds_slows_the_intake_and_costs_nothing(
     broker.pause();
     let is_full = |line: &Value| number(line, "in_flight_bytes") >= number(line, "in_flight_limit_bytes");
     let silence = Deadline::after(Duration::from_secs(20));
-    let full = wait_for_log(&steward, "the intake is full", silence.left(), |lines| {
+    let full = wait_for_log(&steward, "the budget is full", silence.left(), |lines| {
         lines.iter().filter(|line| line["event"] == "stats").rfind(|line| is_full(line)).cloned()
     });
     wait_until("20 s of silence are over", PATIENCE, || {
-        assert!(steward.is_running(), "it ended while the broker stood still; {}", steward.tail());
+        assert!(steward.is_running(), "it ended while the broker was paused; {}", steward.tail());
         silence.passed()
     });
     broker.resume();
@@ -54,8 +54,12 @@ fn a_broker_that_stands_still_for_20_seconds_slows_the_intake_and_costs_nothing(
     steward.wait_for_event_where("stats", PATIENCE, |line| number(line, "applied_total") > applied + 1_000);
     load.stop();
     let ledger = Ledger::of(&kafka, &names).assert_exact();
-    assert!(ledger.events() > 20_000, "too little went in to mean anything: {}", ledger.events());
-    assert!(!steward.events("ingest_paused").is_empty(), "the intake was full and nobody said so; {}", steward.tail());
+    assert!(ledger.events() > 20_000, "too few events for a meaningful test: {}", ledger.events());
+    assert!(
+        !steward.events("ingest_paused").is_empty(),
+        "ingest was paused, and the log does not say so; {}",
+        steward.tail()
+    );
     steward.wait_for_event("ingest_resumed", PATIENCE);
     assert_bounded(&steward);
     steward.stop();
@@ -63,10 +67,10 @@ fn a_broker_that_stands_still_for_20_seconds_slows_the_intake_and_costs_nothing(
 }
 
 #[apply(own_broker_test)]
-fn a_broker_that_crashes_and_comes_back_costs_nothing() {
+fn a_broker_that_crashes_and_restarts_loses_nothing() {
     let mut broker = Broker::own();
     let (kafka, names) = (broker.kafka(), Names::new());
-    // How long a broker takes to start on this machine is not what is shown.
+    // The time that a broker takes to start on this machine is not what is tested.
     let mut steward = busy_with(&kafka, &names, small(&kafka, &names).set("health.stall_timeout_ms", 120_000));
     let load = Load::on(&kafka, &names.input, 2, 500);
 
@@ -88,7 +92,7 @@ fn a_broker_that_crashes_and_comes_back_costs_nothing() {
 
 // ----------------------------------------------------------------------------------------------------------- helpers
 
-/// A process with a small budget that works on a backlog that it has only begun.
+/// A process with a small budget that has just begun with a backlog.
 fn busy(kafka: &Kafka, names: &Names) -> Steward {
     busy_with(kafka, names, small(kafka, names))
 }
@@ -112,14 +116,14 @@ fn last_stats(steward: &Steward) -> Value {
     steward.events("stats").pop().expect("it was waited for")
 }
 
-/// Whatever happened: the bytes in flight stayed within the budget and one batch, and the memory within reason.
+/// Asserts that the bytes in flight exceeded the budget by at most one batch, and that the memory is bounded.
 #[track_caller]
 fn assert_bounded(steward: &Steward) {
     for line in steward.events("stats") {
         let limit = number(&line, "in_flight_limit_bytes") + ONE_BATCH_BYTES;
         assert!(number(&line, "in_flight_bytes") <= limit, "beyond the budget: {line}");
         assert!(number(&line, "memory_rss_bytes") <= MAX_RSS_BYTES, "too much memory: {line}");
-        assert!(number(&line, "memory_rss_bytes") > 0, "the memory is not told: {line}");
+        assert!(number(&line, "memory_rss_bytes") > 0, "no memory in {line}");
     }
 }
 

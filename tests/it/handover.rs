@@ -1,5 +1,5 @@
-//! Partitions that go from one process to another: cleanly, by force, again and again. What is judged is always
-//! the whole outcome, as a `read_committed` reader sees it; the log tells that the handover was the one that was meant.
+//! Partitions that move from one process to another: cleanly, by force, again and again. Each test checks the whole
+//! outcome, as a `read_committed` reader sees it, and by the log that the intended handover took place.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -24,7 +24,7 @@ const KEYS: u32 = 500;
 const SESSION_MS: u64 = 6_000;
 
 #[apply(lone_broker_test)]
-fn a_process_that_joins_takes_what_must_move_and_the_rest_goes_on() {
+fn a_joining_process_takes_its_share_and_the_kept_partitions_go_on() {
     let group = Group::new();
     let mut stays = group.serves("stays");
     let load = group.load();
@@ -37,23 +37,23 @@ fn a_process_that_joins_takes_what_must_move_and_the_rest_goes_on() {
     Ledger::of(&group.kafka, &group.names).assert_exact();
 
     let moved: BTreeSet<i32> = stays.events("partitions_revoked").iter().flat_map(partitions).collect();
-    assert_eq!(moved, joins.serving(), "only what the new one serves has left");
+    assert_eq!(moved, joins.serving(), "only the partitions of the new process have left");
     assert_eq!(stays.events("recovery_started").len(), PARTITIONS, "a kept partition was restored again");
     let ended = joins.events("recovery_finished").iter().map(time).max().expect("it serves");
-    // By the order of the lines: the last commit before the revocation can be of the same millisecond.
-    let meanwhile: BTreeSet<i32> = wait_for_log(&stays, "a revocation", PATIENCE, |lines| {
+    // By the order of the lines: the last commit before the revocation can have the same timestamp.
+    let committed: BTreeSet<i32> = wait_for_log(&stays, "a revocation", PATIENCE, |lines| {
         let revoked = lines.iter().position(|line| line["event"] == "partitions_revoked")?;
         let commits = lines[revoked..].iter().filter(|line| line["event"] == "transaction_committed");
         let in_time = commits.filter(|line| number(line, "events") > 0 && time(line) <= ended);
         Some(in_time.flat_map(partitions).collect())
     });
     let kept: BTreeSet<i32> = all_partitions().difference(&moved).copied().collect();
-    assert_eq!(meanwhile, kept, "what was committed from the revocation to {ended}; {}", stays.tail());
-    end_well([stays, joins]);
+    assert_eq!(committed, kept, "what was committed from the revocation to {ended}; {}", stays.tail());
+    stop_all([stays, joins]);
 }
 
 #[apply(broker_test)]
-fn a_zombie_that_wakes_up_notices_and_none_of_its_work_is_seen() {
+fn a_zombie_that_wakes_up_notices_and_none_of_its_work_is_visible() {
     let transaction_timeout = Duration::from_secs(6);
     let group = Group::with_transaction_timeout(transaction_timeout);
     let mut zombie = group.serves("zombie");
@@ -77,12 +77,12 @@ fn a_zombie_that_wakes_up_notices_and_none_of_its_work_is_seen() {
     });
     load.stop();
     Ledger::of(&group.kafka, &group.names).assert_exact();
-    end_well([zombie, heir]);
+    stop_all([zombie, heir]);
 }
 
-/// It did not stall, it was not there: the time in which nobody ran is no time in which nothing moved.
+/// Time in which the process did not run does not count as time without progress.
 #[apply(broker_test)]
-fn a_process_that_stood_still_for_longer_than_the_watchdog_waits_goes_on() {
+fn a_process_suspended_for_longer_than_the_watchdog_limit_goes_on() {
     const STALL_MS: u64 = 7_000;
     let group = Group::with_transaction_timeout(Duration::from_secs(6));
     let setup = group.setup.clone().set("health.stall_timeout_ms", i64::try_from(STALL_MS).expect("seconds"));
@@ -99,11 +99,11 @@ fn a_process_that_stood_still_for_longer_than_the_watchdog_waits_goes_on() {
     load.stop();
     Ledger::of(&group.kafka, &group.names).assert_exact();
     assert_eq!(sleeper.events("progress_stalled"), Vec::<Value>::new());
-    end_well([sleeper]);
+    stop_all([sleeper]);
 }
 
 #[apply(broker_test)]
-fn an_owner_killed_inside_a_transaction_is_succeeded_once_that_has_timed_out() {
+fn after_an_owner_is_killed_inside_a_transaction_others_serve_once_it_times_out() {
     let group = Group::with_transaction_timeout(Duration::from_secs(20));
     let mut owner = group.serves("owner");
     let load = group.load();
@@ -121,12 +121,12 @@ fn an_owner_killed_inside_a_transaction_is_succeeded_once_that_has_timed_out() {
     load.stop();
     Ledger::of(&group.kafka, &group.names).assert_exact();
     owner.assert_no_errors_but(&[]);
-    end_well([heir]);
+    stop_all([heir]);
 }
 
-/// Each guest is two rebalances. `STEWARD_GUESTS=50` makes a hundred of them.
+/// Each guest causes two rebalances. `STEWARD_GUESTS` overrides the number of guests.
 #[apply(broker_test)]
-fn joins_and_leaves_in_a_row_change_nothing_and_leave_nothing_behind() {
+fn repeated_joins_and_leaves_change_no_outcome_and_leak_nothing() {
     let count = std::env::var("STEWARD_GUESTS").map_or(10, |text| text.parse().expect("STEWARD_GUESTS is a number"));
     let mut random = ChaCha8Rng::seed_from_u64(20);
     let group = Group::new();
@@ -134,39 +134,39 @@ fn joins_and_leaves_in_a_row_change_nothing_and_leave_nothing_behind() {
     let load = group.load();
     applies_more(&mut stays);
 
-    // Whatever is made once, when the first partition comes back, is there after these.
+    // After these guests, everything that is allocated once exists.
     let first = count / 4 + 1;
     let mut helped = guests_come_and_go(&group, &mut random, 0..first);
-    let before = Footprint::once_it_has_everything(&mut stays);
+    let before = Footprint::when_all_is_owned(&mut stays);
     helped += guests_come_and_go(&group, &mut random, first..count);
-    let after = Footprint::once_it_has_everything(&mut stays);
+    let after = Footprint::when_all_is_owned(&mut stays);
     load.stop();
     Ledger::of(&group.kafka, &group.names).assert_exact();
 
     println!("{helped} of {count} guests served; {before:?} and then {after:?}");
-    assert!(helped >= count / 4, "only {helped} of {count} guests came to serve anything");
+    assert!(helped >= count / 4, "only {helped} of {count} guests served anything");
     assert!(after.threads <= before.threads + 1, "threads are left over: {before:?}, then {after:?}");
     assert!(after.rss_bytes < before.rss_bytes + (8 << 20), "it has grown: {before:?}, then {after:?}");
-    end_well([stays]);
+    stop_all([stays]);
 }
 
-/// Processes that join and leave at random moments, three at a time at most; returns how many came to serve anything.
+/// Processes join and leave at random moments, at most three at a time. Returns how many of them served anything.
 fn guests_come_and_go(group: &Group, random: &mut ChaCha8Rng, numbers: Range<usize>) -> usize {
-    let mut to_come = numbers;
+    let mut remaining = numbers;
     let mut guests: Vec<Steward> = Vec::new();
     let mut leaving: Vec<Steward> = Vec::new();
-    while !(to_come.is_empty() && guests.is_empty()) {
+    while !(remaining.is_empty() && guests.is_empty()) {
         let is_full = guests.len() == 3;
-        if !guests.is_empty() && (to_come.is_empty() || is_full || random.random_range(0..2) == 0) {
+        if !guests.is_empty() && (remaining.is_empty() || is_full || random.random_range(0..2) == 0) {
             let mut guest = guests.remove(random.random_range(0..guests.len()));
-            // Half of them leave while they serve, the others at whatever moment it is.
+            // Half of them leave while they serve, the others at any moment.
             if random.random_range(0..2) == 0 {
                 guest.wait_for_event("recovery_finished", PATIENCE);
             }
             guest.sigterm();
             leaving.push(guest);
         } else {
-            let number = to_come.next().expect("one is to come");
+            let number = remaining.next().expect("one is left");
             guests.push(group.setup.clone().instance(&format!("guest-{number}")).start());
         }
         pass(Duration::from_millis(random.random_range(100..1_500)));
@@ -179,7 +179,7 @@ fn guests_come_and_go(group: &Group, random: &mut ChaCha8Rng, numbers: Range<usi
 }
 
 #[apply(broker_test)]
-fn a_partition_that_leaves_before_it_is_restored_comes_straight_back() {
+fn a_partition_revoked_before_it_is_restored_can_come_straight_back() {
     let (kafka, names, setup) = with_state();
     // Nothing can be restored while these are open.
     let open = [0, 1].map(|partition| open_transaction(&kafka, &names, partition));
@@ -194,7 +194,7 @@ fn a_partition_that_leaves_before_it_is_restored_comes_straight_back() {
     let back = stays.wait_for_event_where("partitions_assigned", PATIENCE, |line| number(line, "owned") == 2);
     assert_eq!(partitions(&back), partitions(&left), "the same one comes back");
     for process in [&stays, &guest] {
-        assert!(process.events("recovery_finished").is_empty(), "it was restored meanwhile; {}", process.tail());
+        assert!(process.events("recovery_finished").is_empty(), "it was restored; {}", process.tail());
     }
 
     for producer in &open {
@@ -206,14 +206,14 @@ fn a_partition_that_leaves_before_it_is_restored_comes_straight_back() {
     Ledger::of(&kafka, &names).assert_exact();
     assert_eq!(code, 0, "{}", guest.tail());
     assert_eq!(stays.events("recovery_started").len(), 3, "{}", stays.tail());
-    assert_eq!(stays.events("recovery_finished").len(), 2, "the recovery that was broken off has ended, too");
+    assert_eq!(stays.events("recovery_finished").len(), 2, "the interrupted recovery has ended, too");
     guest.assert_no_errors_but(&[]);
-    end_well([stays]);
+    stop_all([stays]);
 }
 
 // ----------------------------------------------------------------------------------------------------------- helpers
 
-/// Topics with some state, and how its processes are started.
+/// Topics with some state, and the setup of their processes.
 struct Group {
     kafka: Kafka,
     names: Names,
@@ -248,10 +248,10 @@ impl Group {
         Load::on(&self.kafka, &self.names.input, 2, KEYS)
     }
 
-    /// Stops the owner of everything at a moment when a transaction of its is open, and its end is not on the way;
-    /// returns the partitions of the state that it is open in.
+    /// Suspends the only owner while it has an open transaction whose end is not being sent. Returns the partitions of the
+    /// state topic in which the transaction is open.
     fn freeze_inside_a_transaction(&self, owner: &Steward) -> Vec<i32> {
-        wait_for("the process stops inside a transaction", PATIENCE, || {
+        wait_for("the process is suspended inside a transaction", PATIENCE, || {
             owner.sigstop();
             let settled = Deadline::after(Duration::from_millis(300));
             loop {
@@ -268,7 +268,7 @@ impl Group {
     }
 }
 
-/// What a process takes of its machine.
+/// Resources of a process.
 #[derive(Debug, Clone, Copy)]
 struct Footprint {
     threads: u64,
@@ -276,15 +276,15 @@ struct Footprint {
 }
 
 impl Footprint {
-    /// The lowest of a few looks, because a restore that has just ended has not given everything back.
-    fn once_it_has_everything(process: &mut Steward) -> Footprint {
-        const LOOKS: usize = 5;
+    /// Takes the minimum of a few stats, because memory of a restore that has just ended is not returned at once.
+    fn when_all_is_owned(process: &mut Steward) -> Footprint {
+        const SAMPLES: usize = 5;
         wait_until("everything is back", PATIENCE, || process.serving() == all_partitions());
         applies_more(process);
         let known = process.events("stats").len();
-        wait_until("a few more stats", PATIENCE, || process.events("stats").len() >= known + LOOKS);
+        wait_until("a few more stats", PATIENCE, || process.events("stats").len() >= known + SAMPLES);
         let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).expect("Linux, and it runs");
-        let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")).expect("Linux tells it");
+        let threads = status.lines().find_map(|line| line.strip_prefix("Threads:")).expect("Linux has it");
         let rss_bytes = process.events("stats").iter().skip(known).map(|line| number(line, "memory_rss_bytes")).min();
         Footprint {
             threads: threads.trim().parse().expect("a number"),
@@ -297,12 +297,12 @@ fn all_partitions() -> BTreeSet<i32> {
     (0..).take(PARTITIONS).collect()
 }
 
-/// When a line was written: RFC 3339 in UTC with milliseconds, so that text compares as time does.
+/// The timestamp of a line: RFC 3339 in UTC with milliseconds, so that it compares as text.
 fn time(line: &Value) -> String {
     line["timestamp"].as_str().expect("every line has one").to_owned()
 }
 
-/// Waits until it has applied something that it had not applied before.
+/// Waits until the process has applied further events.
 fn applies_more(process: &mut Steward) {
     let applied = process.events("stats").last().map_or(0, |line| number(line, "applied_total"));
     wait_until("more is applied", PATIENCE, || {
@@ -311,7 +311,7 @@ fn applies_more(process: &mut Steward) {
     });
 }
 
-/// Lets time pass that is the point of the test, not a condition that would come about.
+/// Lets time pass. The time is what the test is about, so there is no condition to wait for.
 fn pass(time: Duration) {
     let moment = Deadline::after(time);
     while !moment.passed() {
@@ -319,7 +319,7 @@ fn pass(time: Duration) {
     }
 }
 
-fn end_well<const N: usize>(processes: [Steward; N]) {
+fn stop_all<const N: usize>(processes: [Steward; N]) {
     for mut process in processes {
         process.stop();
         process.assert_no_errors_but(&[]);

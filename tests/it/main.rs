@@ -13,7 +13,6 @@ mod support;
 
 mod architecture;
 mod broker_smoke;
-mod centre;
 mod cli;
 mod commands;
 mod config;
@@ -38,6 +37,7 @@ mod reference;
 mod report;
 mod security;
 mod service;
+mod service_against_model;
 mod shutdown;
 mod simulation;
 mod start;

@@ -1,5 +1,5 @@
-//! How a process ends when it is told to, in whatever state it is: within its limit, with what is applied committed,
-//! and with its partitions in other hands at once. And how it ends when it cannot even begin.
+//! How a process ends on a signal, in any state: within its limit, with its outcomes committed, and with its partitions
+//! handed over at once. And how it ends if it cannot start.
 
 use std::time::{Duration, Instant};
 
@@ -15,17 +15,17 @@ use crate::support::names::Names;
 use crate::support::process::{Setup, Steward, all_log};
 use crate::support::wait::{PATIENCE, now};
 
-/// An exit that waits for nothing; generous, because the machine may be busy.
+/// An exit that waits for nothing. Generous, because the machine may be busy.
 const AT_ONCE: Duration = Duration::from_secs(5);
-/// How long a hand-over may take: far below the session that a silent end would wait for.
+/// Limit of a handover: far below the session timeout that an unannounced end would take.
 const HAND_OVER: Duration = Duration::from_secs(2);
 const LONG_SESSION_MS: i64 = 30_000;
 
-// ------------------------------------------------------------------------------------------------- before it serves
+// --------------------------------------------------------------------------------------------------- before serving
 
 #[apply(offline_test)]
-fn without_a_broker_the_start_fails_and_says_what_to_check() {
-    // Nobody listens on port 1 of this machine.
+fn without_a_broker_the_start_fails_and_names_what_to_check() {
+    // No process listens on port 1 of this machine.
     let (kafka, names) = (Kafka::at("127.0.0.1:1"), Names::new());
     let mut steward = Setup::new(&kafka, &names).set("kafka.topic_wait_ms", 0).start();
 
@@ -37,7 +37,7 @@ fn without_a_broker_the_start_fails_and_says_what_to_check() {
     steward.assert_no_errors_but(&["preflight_refused", "process_failed"]);
 }
 
-/// A process that went on would do so unseen. Elsewhere the same signal asks for the level of the log (logging::levels).
+/// A process that went on would be invisible. Without a terminal the same signal reloads the log level (logging::levels).
 #[apply(offline_test)]
 fn a_terminal_that_hangs_up_ends_the_process() {
     let (kafka, names) = (Kafka::at("127.0.0.1:1"), Names::new());
@@ -62,11 +62,11 @@ fn sigterm_while_waiting_for_the_input_topic_ends_the_wait() {
     steward.sigterm();
     assert_exit(&mut steward, ExitCode::Done, AT_ONCE);
     steward.assert_no_errors_but(&[]);
-    assert_eq!(kafka.partition_count(&names.state), None, "nothing was created beside a topic that is not there");
+    assert_eq!(kafka.partition_count(&names.state), None, "nothing is created without the input topic");
 }
 
 #[apply(broker_test)]
-fn an_input_topic_that_does_not_come_ends_the_process_after_its_limit() {
+fn a_missing_input_topic_ends_the_process_after_its_limit() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     let mut steward = Setup::new(&kafka, &names).set("kafka.topic_wait_ms", 1_000).start();
 
@@ -78,10 +78,10 @@ fn an_input_topic_that_does_not_come_ends_the_process_after_its_limit() {
     let waited =
         refused["problem"].as_str().and_then(|problem| problem.split(' ').find_map(|word| word.parse::<u64>().ok()));
     assert!(waited.is_some_and(|waited_ms| waited_ms >= 1_000), "it did not wait: {refused}");
-    assert!(steward.events("process_stopped").is_empty(), "that is said of an end cleanly; {}", steward.tail());
+    assert!(steward.events("process_stopped").is_empty(), "that is logged at a clean end only; {}", steward.tail());
 }
 
-// --------------------------------------------------------------------------------------------------- while it serves
+// ---------------------------------------------------------------------------------------------------- while serving
 
 #[apply(lone_broker_test)]
 fn sigterm_under_load_hands_the_partitions_over_at_once() {
@@ -110,7 +110,7 @@ fn hands_over_at_once(signal: fn(&Steward), name: &str) {
     assert_exit(&mut leaving, ExitCode::Done, AT_ONCE);
     let gone_at = now();
     staying.wait_for_event_where("partitions_assigned", PATIENCE, |event| number(event, "owned") == 4);
-    assert_within(gone_at, HAND_OVER, "the others waited for the session");
+    assert_within(gone_at, HAND_OVER, "the others waited for the session timeout");
     assert_eq!(leaving.wait_for_event("process_stopping", PATIENCE)["cause"], name);
     assert_eq!(number(&leaving.wait_for_event("process_stopped", PATIENCE), "exit_code"), 0);
 
@@ -122,7 +122,7 @@ fn hands_over_at_once(signal: fn(&Steward), name: &str) {
 }
 
 #[apply(lone_broker_test)]
-fn what_is_read_before_the_signal_is_committed_before_the_exit() {
+fn records_read_before_the_signal_are_committed_before_the_exit() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     let mut steward = busy_with(&kafka, &names, small(&kafka, &names));
     let load = Load::on(&kafka, &names.input, 2, 500);
@@ -131,15 +131,15 @@ fn what_is_read_before_the_signal_is_committed_before_the_exit() {
     assert_exit(&mut steward, ExitCode::Done, AT_ONCE);
     load.stop();
 
-    let last = steward.events("stats").pop().expect("the last thing that it tells");
+    let last = steward.events("stats").pop().expect("the last stats");
     let committed: i64 = kafka.committed(&names.group, &names.input).into_iter().flatten().sum();
     let done = number(&last, "applied_total") + number(&last, "rejected_total");
-    // The input holds no markers, so that its offsets count its records.
+    // The input has no transaction markers, so its offsets count its records.
     assert_eq!(committed.unsigned_abs(), done, "{last}");
     assert_eq!(number(&last, "events_total"), done, "something was read and not committed: {last}");
     assert_eq!(number(&last, "in_flight_bytes"), 0, "{last}");
     let all: i64 = kafka.ends(&names.input).iter().map(|ends| ends.high).sum();
-    assert!(committed < all, "it was done before the signal, so that nothing is shown");
+    assert!(committed < all, "all was done before the signal, which shows nothing");
     assert_eq!(steward.events("stale_outcomes_dropped"), Vec::<Value>::new());
     steward.assert_no_errors_but(&[]);
 
@@ -183,7 +183,7 @@ fn sigterm_without_partitions_ends_at_once() {
     spare.assert_no_errors_but(&[]);
 }
 
-// -------------------------------------------------------------------------------------------- when the broker is away
+// ------------------------------------------------------------------------------------------ while the broker is away
 
 #[apply(own_broker_test)]
 fn a_second_signal_ends_a_drain_that_hangs() {
@@ -225,7 +225,7 @@ fn a_drain_that_cannot_commit_ends_at_its_limit() {
 
 // ----------------------------------------------------------------------------------------------------------- helpers
 
-/// A session so long that nobody's partitions come by its end.
+/// A session so long that no partition moves because of its timeout.
 fn patient(setup: Setup) -> Setup {
     setup
         .set("kafka.session_timeout_ms", LONG_SESSION_MS)
@@ -246,7 +246,7 @@ fn assert_within(since: Instant, limit: Duration, otherwise: &str) {
     assert!(took <= limit, "{otherwise}: {took:?}");
 }
 
-/// The broker comes back, and another process does what is left: nothing is lost or doubled.
+/// The broker comes back, and another process does the remaining work: nothing is lost or doubled.
 fn finish_elsewhere(broker: &mut Broker, names: &Names) {
     broker.resume();
     let kafka = broker.kafka();

@@ -1,7 +1,6 @@
-//! The whole pipeline on one thread, from a seed: the real actors and machines over the in-memory twins, with time
-//! that passes only when it is told to. Between any two steps a pod may die, lose a partition, hand one over, or learn
-//! nothing of how its transaction ended. Afterwards every `read_committed` reader must see what the reference model
-//! says, each event once.
+//! The whole pipeline on one thread, from a seed: the real actors and state machines over the fake, with a paused clock.
+//! Between any two steps a pod may crash, lose a partition, hand one over, or get no response to its transaction. At the
+//! end every `read_committed` reader must see what the reference model expects, each event once.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -39,7 +38,7 @@ const GROUP: &str = "steward";
 const MAX_PAYLOAD_BYTES: u64 = 262_144;
 
 #[apply(offline_test)]
-fn every_event_counts_once_whatever_happens_between_the_steps() {
+fn every_event_counts_once_whatever_happens_between_two_steps() {
     for seed in 1..=seeds() {
         let run = Run::play(seed, &Scenario::stormy());
         run.assert_exact(seed);
@@ -50,13 +49,13 @@ fn every_event_counts_once_whatever_happens_between_the_steps() {
 fn the_same_seed_gives_the_same_run() {
     let first = Run::play(42, &Scenario::stormy());
     let second = Run::play(42, &Scenario::stormy());
-    assert_eq!(first.steps, second.steps, "seed 42 decided something else the second time");
+    assert_eq!(first.steps, second.steps, "seed 42 took other steps the second time");
     assert!(first.log.len() > 100, "the run logged too little to be compared: {} lines", first.log.len());
     let differs = first.log.iter().zip(&second.log).find(|(first, second)| first != second);
     assert_eq!(differs, None, "seed 42 logged something else the second time");
     assert_eq!(first.log.len(), second.log.len(), "seed 42 logged more or less the second time");
     assert_eq!(first.seen.state, second.seen.state, "seed 42 wrote another state the second time");
-    assert_eq!(first.seen.dlq_records, second.seen.dlq_records, "seed 42 refused something else the second time");
+    assert_eq!(first.seen.dlq_records, second.seen.dlq_records, "seed 42 rejected something else the second time");
     first.assert_exact(42);
 }
 
@@ -64,11 +63,11 @@ fn the_same_seed_gives_the_same_run() {
 fn a_quiet_run_commits_everything() {
     let run = Run::play(7, &Scenario { crashes: 0, hand_overs: 0, losses: 0, doubts: 0, ..Scenario::stormy() });
     run.assert_exact(7);
-    assert!(run.seen.state.len() > 20, "the run was too short to mean anything: {} snapshots", run.seen.state.len());
+    assert!(run.seen.state.len() > 20, "too short for a meaningful test: {} snapshots", run.seen.state.len());
 }
 
 #[apply(offline_test)]
-fn the_actors_of_a_partition_that_has_gone_are_gone() {
+fn the_actors_of_a_lost_partition_end() {
     let held = on_one_thread(|clock| async move {
         let mut world = World::new(5, Scenario { pods: 1, partitions: 1, ..Scenario::stormy() }, clock);
         world.produce_many(200);
@@ -79,13 +78,13 @@ fn the_actors_of_a_partition_that_has_gone_are_gone() {
         settle().await;
         (serving, entity.states())
     });
-    assert!(held.0 > 5, "there are too few actors for the test to mean anything: {held:?}");
+    assert!(held.0 > 5, "too few actors for a meaningful test: {held:?}");
     assert_eq!(held.1, 0, "actors outlive their partition: {held:?}");
 }
 
-/// The group has given its partition to somebody else, and nobody has told it.
+/// The group has given the partition to another member, and the pod has no notice of it.
 #[apply(offline_test)]
-fn a_pod_that_stops_drops_what_the_group_keeps_refusing() {
+fn a_stopping_pod_drops_work_that_the_group_keeps_refusing() {
     let capture = Capture::here();
     on_one_thread(|clock| async move {
         let mut world = World::new(5, Scenario { pods: 1, partitions: 1, ..Scenario::stormy() }, clock);
@@ -109,21 +108,21 @@ fn a_pod_that_stops_drops_what_the_group_keeps_refusing() {
     assert_eq!(capture.wait_for(StaleOutcomesDropped::NAME).integer("events"), 20);
 }
 
-/// A mailbox is small until its actor has started, and an arbiter may be busy for long.
+/// Until its actor has started, a mailbox has actix's small default capacity, and an arbiter can be busy for long.
 #[apply(offline_test)]
-fn an_entity_whose_thread_is_busy_gets_all_it_was_sent_before_it_started() {
+fn an_entity_whose_thread_is_busy_gets_all_messages_sent_before_its_start() {
     const EVENTS: usize = 60;
     let kafka = MemoryKafka::new(1, TOPIC, GROUP);
     let stops = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::clone(&stops);
+    let recorded = Arc::clone(&stops);
     let (release, gate) = std::sync::mpsc::channel::<()>();
     System::new().block_on(async move {
         let arbiter = Arbiter::new();
-        // Busy until it is released, or until this side has gone.
+        // Busy until it is released, or until the sender is dropped.
         arbiter.spawn_fn(move || {
             let _ = gate.recv();
         });
-        let pod = Pod::start(&kafka, "pod".into(), Arc::new(SystemClock), told, vec![arbiter.handle()]);
+        let pod = Pod::start(&kafka, "pod".into(), Arc::new(SystemClock), recorded, vec![arbiter.handle()]);
         let partition = Partition(0);
         pod.memory.assign(&[partition]);
         let settle = || tokio::time::sleep(Duration::from_millis(1));
@@ -157,15 +156,15 @@ fn an_entity_whose_thread_is_busy_gets_all_it_was_sent_before_it_started() {
         let value = String::from_utf8(newest.value.expect("a live entity")).expect("JSON");
         assert!(value.contains(&format!(r#""pricePerHour":{},"version":{EVENTS}"#, EVENTS - 1)), "{value}");
     });
-    assert!(stops.lock().expect("no test panics while it holds this").is_empty());
+    assert!(stops.lock().expect("no thread panics while it holds this").is_empty());
 }
 
-/// How many seeds are played; more with `STEWARD_SIMULATION_SEEDS`.
+/// The number of seeds. `STEWARD_SIMULATION_SEEDS` overrides it.
 fn seeds() -> u64 {
     std::env::var("STEWARD_SIMULATION_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60)
 }
 
-/// How often what is drawn, in proportion to each other.
+/// Size of a run, and the weights of its faults.
 #[derive(Debug, Clone)]
 pub struct Scenario {
     events: u64,
@@ -187,7 +186,7 @@ fn workload_of(seed: u64, events: u64) -> Workload {
     Workload { seed, events, keys: 12, invalid_share: 0.1, odd_share: 0.1, ..Workload::default() }
 }
 
-/// What a run came to.
+/// The result of a run.
 struct Run {
     model: Model,
     seen: SeenRecords,
@@ -199,13 +198,13 @@ struct Run {
 impl Run {
     fn play(seed: u64, scenario: &Scenario) -> Run {
         let scenario = scenario.clone();
-        // An ERROR in the log fails the run: nothing that the driver does breaks a promise.
+        // An ERROR in the log fails the run: no fault of the driver may break a guarantee.
         let capture = Capture::here();
         let run = on_one_thread(move |clock| async move {
             let mut world = World::new(seed, scenario, clock);
             world.storm().await;
             world.calm().await;
-            world.judge()
+            world.result()
         });
         Run { log: capture.all(), ..run }
     }
@@ -223,7 +222,7 @@ impl Run {
     }
 }
 
-/// The service, and how many states of it there are in memory: each actor has one.
+/// The service entity. Counts its states in memory: each actor has one.
 #[derive(Default)]
 struct Counted {
     count: Arc<()>,
@@ -289,7 +288,7 @@ impl Pod {
     ) -> Pod {
         let entity = Arc::new(Counted::default());
         let limits = MemoryLimits { in_flight_bytes: 1 << 20, state_bytes: 1 << 20 };
-        let stop = Arc::new(move |cause| stops.lock().expect("no test panics while it holds this").push(cause));
+        let stop = Arc::new(move |cause| stops.lock().expect("no thread panics while it holds this").push(cause));
         let shared = Shared::new(clock, limits, KeyPolicy::Plain, stop);
         let ownership = Arc::new(Ownership::new());
         let memory = MemoryPod::new(kafka, &name, Arc::clone(&ownership));
@@ -351,7 +350,7 @@ impl World {
             odd_share: 0.1,
             ..Workload::default()
         };
-        // Entities have their events in one turn, or in several.
+        // Depending on the seed, a message takes one turn or several.
         tick_every([0, 1, 2, 5][usize::try_from(seed % 4).expect("small")]);
         let kafka = MemoryKafka::new(scenario.partitions, TOPIC, GROUP);
         let stops = Arc::new(Mutex::new(Vec::new()));
@@ -402,7 +401,7 @@ impl World {
             6 => self.lose().await,
             _ => self.pass_time().await,
         }
-        self.adopt_orphans();
+        self.assign_unowned();
         settle().await;
     }
 
@@ -414,7 +413,7 @@ impl World {
             }
             left -= weight;
         }
-        unreachable!("the weights cover what is drawn")
+        unreachable!("the number is less than the sum of the weights")
     }
 
     fn note(&mut self, step: impl Into<String>) {
@@ -476,14 +475,14 @@ impl World {
     fn end_transaction(&mut self) {
         let pod = self.any_pod();
         let doubts = self.scenario.doubts;
-        let fate = match self.draw(&[60, doubts, doubts, doubts]) {
+        let outcome = match self.draw(&[60, doubts, doubts, doubts]) {
             0 => InjectedOutcome::Commits,
             1 => InjectedOutcome::Aborts,
             2 => InjectedOutcome::CommitsUnanswered,
             _ => InjectedOutcome::AbortsUnanswered,
         };
-        let ended = self.pods[pod].memory.end_pending(fate);
-        self.note(format!("pod {pod} ends its transaction {fate:?}: {ended}"));
+        let ended = self.pods[pod].memory.end_pending(outcome);
+        self.note(format!("pod {pod} ends its transaction {outcome:?}: {ended}"));
     }
 
     fn crash(&mut self) {
@@ -498,16 +497,16 @@ impl World {
 
     async fn hand_over(&mut self) {
         let Some((pod, partition)) = self.any_owned() else { return };
-        self.note(format!("pod {pod} hands {partition} over"));
+        self.note(format!("pod {pod} hands over {partition}"));
         let memory = self.pods[pod].memory.clone();
         let drained = Arc::new(Mutex::new(false));
-        let says = Arc::clone(&drained);
-        let call = Drained::new(move || *says.lock().expect("no test panics while it holds this") = true);
+        let is_called = Arc::clone(&drained);
+        let call = Drained::new(move || *is_called.lock().expect("no thread panics while it holds this") = true);
         memory.revoke(&[partition], self.now() + Duration::from_millis(400), call);
         settle().await;
-        // The transaction under way may end, or not, before the partition has to go.
+        // The in-flight transaction may end, or not, before the partition is given up.
         for _ in 0..self.random.random_range(0..3) {
-            let is_drained = *drained.lock().expect("no test panics while it holds this");
+            let is_drained = *drained.lock().expect("no thread panics while it holds this");
             if !is_drained {
                 memory.end_pending(InjectedOutcome::Commits);
                 settle().await;
@@ -523,7 +522,7 @@ impl World {
         let memory = self.pods[pod].memory.clone();
         memory.expel(&[partition]);
         settle().await;
-        // It does not know yet, and goes on for a while.
+        // The pod has no notice of the loss yet, and goes on.
         for _ in 0..self.random.random_range(0..3) {
             memory.poll(partition, 5);
             memory.end_pending(InjectedOutcome::Commits);
@@ -552,8 +551,8 @@ impl World {
         Some(owned[self.random.random_range(0..owned.len())])
     }
 
-    /// The group gives what nobody owns to somebody.
-    fn adopt_orphans(&mut self) {
+    /// The group assigns each partition without an owner to a pod.
+    fn assign_unowned(&mut self) {
         for index in 0..self.scenario.partitions {
             let partition = Partition(i32::try_from(index).expect("a few partitions"));
             if self.pods.iter().all(|pod| !pod.owned.contains(&partition)) {
@@ -565,10 +564,10 @@ impl World {
         }
     }
 
-    /// Lets everything end well.
+    /// Runs without faults until everything is committed.
     async fn calm(&mut self) {
         for _ in 0..2_000 {
-            self.adopt_orphans();
+            self.assign_unowned();
             let mut is_busy = false;
             for pod in 0..self.pods.len() {
                 is_busy |= self.run_recovery(pod);
@@ -587,7 +586,7 @@ impl World {
             }
         }
         panic!(
-            "the run does not come to rest:\n{}",
+            "the run does not settle:\n{}",
             self.steps.iter().rev().take(40).cloned().collect::<Vec<_>>().join("\n")
         );
     }
@@ -604,7 +603,7 @@ impl World {
         self.clock.now()
     }
 
-    fn judge(self) -> Run {
+    fn result(self) -> Run {
         let mut seen = SeenRecords::default();
         let (mut committed, mut ends) = (BTreeMap::new(), BTreeMap::new());
         for index in 0..self.scenario.partitions {
@@ -618,12 +617,12 @@ impl World {
             }
         }
         (seen.committed, seen.ends) = (committed, ends);
-        let stops = self.stops.lock().expect("no test panics while it holds this").clone();
+        let stops = self.stops.lock().expect("no thread panics while it holds this").clone();
         Run { model: self.model, seen, steps: self.steps, stops, log: Vec::new() }
     }
 }
 
-/// Lets every actor work off what it has. Paused time moves on only when nobody has anything left to do.
+/// Lets every actor process its mailbox. Paused time moves only when no task has anything left to do.
 async fn settle() {
     tokio::time::sleep(Duration::from_millis(1)).await;
 }

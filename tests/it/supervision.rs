@@ -1,8 +1,7 @@
-//! A panic in entity code costs one restart of that entity and one DLQ record; every other key goes on.
+//! A panic in entity code costs one restart of that entity and one DLQ record. Every other key goes on.
 //!
-//! The same small entity twice: on a real Kafka, in this process, where many threads work and the outcome is judged by
-//! what a `read_committed` reader sees; and over the in-memory twins on one thread, where time stands still, so that a
-//! delay would show.
+//! The same small entity runs twice. On a real Kafka, in this process and with many threads, the tests check what a
+//! `read_committed` reader sees. Over the fake, on one thread with a paused clock, any delay is visible.
 
 mod fake;
 mod fragile;
@@ -21,40 +20,44 @@ use crate::support::wait::{PATIENCE, wait_until};
 use fragile::{ENCODE_PANIC, Fragile, PANIC};
 
 #[apply(broker_test)]
-fn a_panic_costs_one_restart_and_one_dlq_record_and_nobody_else_notices() {
+fn a_panic_costs_one_restart_and_one_dlq_record_and_other_keys_go_on() {
     check_one_panic(PANIC);
 }
 
 #[apply(broker_test)]
-fn a_panic_while_the_state_is_written_costs_the_event_that_made_it() {
+fn a_panic_while_the_state_is_encoded_costs_the_event_that_caused_it() {
     check_one_panic(ENCODE_PANIC);
 }
 
-/// The events before and after the one that panics are in the same batch: they cannot hide behind a restart.
+/// The events before and after the panic are in the same batch, so the restart does not separate them.
 fn check_one_panic(panic: &str) {
     let run = Run::start(1, Config::default());
     let bad = record("a", panic).header("mine", b"\xff\x00").null_header("null").at(1_700_000_000_000);
 
     run.produce(&[record("a", "1"), record("b", "2"), bad.clone(), record("a", "3"), record("b", "4")]);
     run.wait_until_committed(5);
-    assert_eq!(run.states(), [("a", "1,3"), ("b", "2,4")].map(owned), "on the good state");
+    assert_eq!(run.states(), [("a", "1,3"), ("b", "2,4")].map(owned), "from the last good state");
     run.produce(&[record("a", "5"), record("b", "6")]);
     run.wait_until_committed(7);
 
     assert_eq!(run.states(), [("a", "1,3,5"), ("b", "2,4,6")].map(owned), "and after the restart");
-    let letters = run.kafka.read_committed(&run.names.dlq);
-    let [letter] = &letters[..] else { panic!("one DLQ record, not {letters:?}") };
-    assert_eq!((letter.key.clone(), letter.value.clone()), (bad.key.clone(), bad.value.clone()), "byte for byte");
-    assert!(letter.headers.starts_with(&bad.headers), "{letter:?}");
-    assert_eq!(letter.last_header("steward-reason").as_deref(), Some("panicked"));
-    assert_eq!(letter.last_header("steward-source-offset").as_deref(), Some("2"));
-    assert_eq!(letter.last_header("steward-source-timestamp").as_deref(), Some("1700000000000"));
+    let dlq_records = run.kafka.read_committed(&run.names.dlq);
+    let [dlq_record] = &dlq_records[..] else { panic!("one DLQ record, not {dlq_records:?}") };
+    assert_eq!(
+        (dlq_record.key.clone(), dlq_record.value.clone()),
+        (bad.key.clone(), bad.value.clone()),
+        "byte for byte"
+    );
+    assert!(dlq_record.headers.starts_with(&bad.headers), "{dlq_record:?}");
+    assert_eq!(dlq_record.last_header("steward-reason").as_deref(), Some("panicked"));
+    assert_eq!(dlq_record.last_header("steward-source-offset").as_deref(), Some("2"));
+    assert_eq!(dlq_record.last_header("steward-source-timestamp").as_deref(), Some("1700000000000"));
     let totals = run.pipeline.shared().stats.totals();
     assert_eq!((totals.entity_restarts, totals.applied, totals.skipped), (1, 6, 0));
     run.end();
 }
 
-/// Batches of one record each, so that each panic is a restart of its own.
+/// Each batch has one record, so each panic is a restart.
 #[apply(broker_test)]
 fn a_flood_of_panics_of_one_key_loses_nothing_of_the_others() {
     let mut config = Config::default();
@@ -78,8 +81,8 @@ fn a_flood_of_panics_of_one_key_loses_nothing_of_the_others() {
     let mut expected: Vec<(String, String)> = expected.chain([owned(("bad", "before,after"))]).collect();
     expected.sort();
     assert_eq!(run.states(), expected);
-    let letters = run.kafka.read_committed(&run.names.dlq);
-    let found: Vec<String> = letters.iter().filter_map(Stored::value_text).collect();
+    let dlq_records = run.kafka.read_committed(&run.names.dlq);
+    let found: Vec<String> = dlq_records.iter().filter_map(Stored::value_text).collect();
     let panics: Vec<String> = (0..PANICS).map(|number| format!("{PANIC} {number}")).collect();
     assert_eq!(found, panics, "each once, in order");
     let totals = run.pipeline.shared().stats.totals();
@@ -113,8 +116,8 @@ impl Run {
         let topics =
             Topics { partitions, replication: 1, created: Vec::new(), warnings: Vec::new(), max_batch_bytes: None };
         let stops = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&stops);
-        let stop = Arc::new(move |stop| told.lock().expect("nobody panics while holding this").push(stop));
+        let recorded = Arc::clone(&stops);
+        let stop = Arc::new(move |stop| recorded.lock().expect("no thread panics while it holds this").push(stop));
         let (clock, log) = (Arc::new(SystemClock), Arc::new(ClientLog::new(SystemClock)));
         let pipeline = Pipeline::start(PipelineParts {
             config: &config,
@@ -136,7 +139,7 @@ impl Run {
     fn wait_until_committed(&self, records: usize) {
         let records = i64::try_from(records).expect("a few");
         wait_until("everything is committed", PATIENCE, || {
-            let stops = self.stops.lock().expect("nobody panics while holding this");
+            let stops = self.stops.lock().expect("no thread panics while it holds this");
             assert!(stops.is_empty(), "the pipeline stopped: {stops:?}");
             let committed = self.kafka.committed(&self.names.group, &self.names.input);
             committed.into_iter().flatten().sum::<i64>() == records

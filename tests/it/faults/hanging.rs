@@ -1,4 +1,4 @@
-//! A transaction that another producer leaves open on the state topic keeps recovery from reading it to the end.
+//! A transaction that another producer leaves open on the state topic blocks recovery.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use crate::support::names::{Names, unique};
 use crate::support::process::{Setup, Steward};
 use crate::support::wait::{Deadline, PATIENCE};
 
-/// What is added to the transactions' timeout.
+/// Added to the transaction timeout.
 const MARGIN_MS: u64 = 15_000;
 
 #[apply(broker_test)]
-fn a_recovery_that_an_open_transaction_blocks_says_so_and_goes_on_behind_it() {
+fn a_recovery_blocked_by_an_open_transaction_reports_it_and_continues_after_it() {
     let (kafka, names, setup) = with_state();
     let open = open_transaction(&kafka, &names, 0);
     let mut steward = setup.start();
@@ -31,7 +31,7 @@ fn a_recovery_that_an_open_transaction_blocks_says_so_and_goes_on_behind_it() {
     assert!(number(&blocked, "waited_ms") >= 2_000, "{blocked}");
     assert_eq!(number(&blocked, "limit_ms"), 10_000 + MARGIN_MS, "{blocked}");
     assert!(blocked["position"].as_u64() < blocked["until"].as_u64(), "{blocked}");
-    // The other partition serves meanwhile: it is not held up by its neighbour.
+    // The other partition serves: the blocked one does not delay it.
     steward.wait_for_event_where("recovery_finished", PATIENCE, |event| number(event, "partition") == 1);
     let further: Vec<Outgoing> = events(2, 500, 50).collect();
     kafka.produce(&names.input, &further);
@@ -46,9 +46,9 @@ fn a_recovery_that_an_open_transaction_blocks_says_so_and_goes_on_behind_it() {
     steward.assert_no_errors_but(&[]);
 }
 
-/// The offsets of a transaction are in doubt before and while its end is written to the partitions.
+/// The offsets of a transaction are held back until its end is written to all partitions.
 #[apply(broker_test)]
-fn a_recovery_whose_committed_offset_an_open_transaction_holds_back_says_so() {
+fn a_recovery_whose_committed_offset_is_held_back_by_an_open_transaction_reports_it() {
     let (kafka, names, setup) = with_state();
     let open = open_transaction(&kafka, &names, 0);
     let member = Member::joins(&kafka, &names.group, &names.input);
@@ -73,7 +73,7 @@ fn a_recovery_whose_committed_offset_an_open_transaction_holds_back_says_so() {
 }
 
 #[apply(broker_test)]
-fn a_transaction_that_hangs_for_longer_than_any_may_last_ends_the_process() {
+fn a_transaction_open_for_longer_than_its_limit_ends_the_process() {
     let (kafka, names, setup) = with_state();
     let _open = open_transaction(&kafka, &names, 0);
     let mut steward = setup.set("kafka.transaction_timeout_ms", 1_000).start();
@@ -95,7 +95,7 @@ fn a_transaction_that_hangs_for_longer_than_any_may_last_ends_the_process() {
 
 // ----------------------------------------------------------------------------------------------------------- helpers
 
-/// Two partitions with state, and nobody who owns them.
+/// Two partitions with state and without an owner.
 pub fn with_state() -> (Kafka, Names, Setup) {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 2);
@@ -107,7 +107,7 @@ pub fn with_state() -> (Kafka, Names, Setup) {
     (kafka, names, setup)
 }
 
-/// A record in an open transaction that the broker would let stand for a quarter of an hour.
+/// A record in an open transaction with a timeout of 15 minutes.
 pub fn open_transaction(kafka: &Kafka, names: &Names, partition: i32) -> Producer {
     let producer = kafka.transactional_producer_within(&unique("hanging"), Duration::from_secs(900));
     producer.begin_transaction().expect("a new producer can begin");

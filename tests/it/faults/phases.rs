@@ -1,9 +1,8 @@
-//! Each phase of the watchdog provoked once, and its event looked at field by field.
+//! Provokes a stall in each phase that the watchdog distinguishes, and checks each field of its event.
 //!
-//! `poll`, `commit`, `restore` and `rebalance` with the real program, by what the brokers do or leave undone. `route` and
-//! `apply` need code that does not come back, which the program that ships does not have: there the same pipeline and the
-//! same watchdog run in this process, on a real Kafka, with an entity that hangs when it is told to. (`commit` stands in
-//! `stalls`.)
+//! For `poll`, `restore` and `rebalance` (and `commit`, in `stalls`) the brokers cause the stall of a real process. `route`
+//! and `apply` need code that does not return, which the shipped program does not have. There the same pipeline and the
+//! same watchdog run in this process, on a real Kafka, with an entity that hangs on request.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -23,7 +22,7 @@ use steward::exit_code::ExitCode;
 use steward::kafka::admin::topics::Topics;
 
 use super::hanging::{open_transaction, with_state};
-use super::stalls::{STALL_MS, vigilant};
+use super::stalls::{STALL_MS, with_short_stall_limit};
 use crate::faults::number;
 use crate::support::capture::{Capture, Line};
 use crate::support::kafka::{ANY_TIMESTAMP, Kafka, Outgoing, record};
@@ -33,9 +32,9 @@ use crate::support::process::{Setup, Steward};
 use crate::support::proxy::{Api, ClientSees, ProxiedBroker};
 use crate::support::wait::{PATIENCE, wait_for, wait_until};
 
-/// One batch of records at a time, so that the brokers have told of the end before all records are there.
+/// Small batches, so that the consumer has seen the log end before it has all records.
 #[apply(own_broker_test)]
-fn poll_records_that_are_there_and_do_not_come_end_the_process() {
+fn poll_records_that_do_not_arrive_end_the_process() {
     let broker = ProxiedBroker::start();
     let (direct, names) = (broker.direct(), Names::new());
     direct.create_input(&names, 1);
@@ -48,27 +47,27 @@ fn poll_records_that_are_there_and_do_not_come_end_the_process() {
     }
     let held = broker.proxy.hold(Api::FETCH, ClientSees::Silence);
 
-    let setup = vigilant(Setup::new(&broker.through(), &names)).set("kafka.properties", fetching);
+    let setup = with_short_stall_limit(Setup::new(&broker.through(), &names)).set("kafka.properties", fetching);
     let mut steward = setup.start();
     held.wait();
 
     let stalled = expects_stall(&mut steward, "poll");
     assert_eq!(stalled["waiting_for"], "records to arrive; the consumer is polling", "{stalled}");
     assert_eq!(number(&stalled, "partition"), 0, "{stalled}");
-    assert_eq!((stalled.get("offset"), stalled.get("key")), (None, None), "nothing of it is read: {stalled}");
+    assert_eq!((stalled.get("offset"), stalled.get("key")), (None, None), "none of its records is read: {stalled}");
     let stats = steward.events("stats");
-    let last = stats.last().expect("the last one is told at the end");
+    let last = stats.last().expect("the last stats are logged at the end");
     assert!(number(last, "lag_total") > 0 && number(last, "applied_total") > 0, "{last}");
 }
 
-/// Without the group there is nothing to own, and so nothing that could stand still.
+/// Outside of the group nothing is owned, so no partition can stall.
 #[apply(own_broker_test)]
-fn rebalance_a_group_that_does_not_take_the_process_in_ends_it() {
+fn rebalance_a_group_that_does_not_admit_the_process_ends_it() {
     let broker = ProxiedBroker::start();
     let (direct, names) = (broker.direct(), Names::new());
     direct.create_input(&names, 1);
     let held = broker.proxy.hold(Api::JOIN_GROUP, ClientSees::Silence);
-    let setup = vigilant(Setup::new(&broker.through(), &names))
+    let setup = with_short_stall_limit(Setup::new(&broker.through(), &names))
         .set("kafka.max_poll_interval_ms", 7_500)
         .set("health.join_timeout_ms", JOIN_MS);
 
@@ -84,55 +83,55 @@ fn rebalance_a_group_that_does_not_take_the_process_in_ends_it() {
     assert!(steward.events("partitions_assigned").is_empty());
 }
 
-/// Everything behind it stands still, and nothing of it is open yet: it waits in the mailbox.
+/// The batches behind it wait in the mailbox, and none of them is open yet.
 #[apply(broker_test)]
-fn route_an_ingest_actor_that_hangs_is_found_by_what_waits_in_its_mailbox() {
-    let scene = Scene::start(1);
-    scene.produce(&[record("before", "1").to(0)]);
-    scene.waits_until_committed(&[1]);
+fn route_a_hanging_ingest_actor_is_found_by_the_batches_in_its_mailbox() {
+    let service = InProcess::start(1);
+    service.produce(&[record("before", "1").to(0)]);
+    service.waits_until_committed(&[1]);
 
-    scene.entity.absent_hangs.store(true, Ordering::SeqCst);
-    // A record without a key is decided by the ingest actor itself, which asks for the absent state.
-    scene.produce(&[record("first", "2").to(0), record("", "3").to(0).without_key()]);
-    let line = scene.watch_until_stall(&[]);
+    service.entity.absent_hangs.store(true, Ordering::SeqCst);
+    // The ingest actor itself rejects a record without a key, and for that asks for the absent state.
+    service.produce(&[record("first", "2").to(0), record("", "3").to(0).without_key()]);
+    let line = service.watch_until_stall(&[]);
 
     assert_eq!((line.text("phase").as_str(), line.integer("partition"), line.integer("offset")), ("route", 0, 1));
     assert_eq!(line.text("key"), "first");
     let waiting_for = line.text("waiting_for");
     assert!(waiting_for.starts_with("the ingest actor, which has not run for "), "{waiting_for}");
     assert!(waiting_for.ends_with("; 1 batches in its mailbox"), "{waiting_for}");
-    scene.ends(&[3]);
+    service.ends(&[3]);
 }
 
-/// The key of its own partition; its neighbours in the same batch, and a busy partition beside it, are done.
+/// The other keys of the same batch, and another partition, are done.
 #[apply(broker_test)]
-fn apply_an_entity_that_hangs_is_named_although_all_others_go_on() {
-    let scene = Scene::start(2);
-    scene.produce(&[record("busy", "1").to(1)]);
-    scene.waits_until_committed(&[0, 1]);
+fn apply_a_hanging_entity_is_named_although_the_others_go_on() {
+    let service = InProcess::start(2);
+    service.produce(&[record("busy", "1").to(1)]);
+    service.waits_until_committed(&[0, 1]);
 
-    scene.produce(&[record("idle", "1").to(0), record("stuck/1", HANG).to(0), record("idle", "2").to(0)]);
-    scene.entity.hangs_now();
-    let line = scene.watch_until_stall(&[record("busy", "2").to(1)]);
+    service.produce(&[record("idle", "1").to(0), record("stuck/1", HANG).to(0), record("idle", "2").to(0)]);
+    service.entity.hangs_now();
+    let line = service.watch_until_stall(&[record("busy", "2").to(1)]);
 
     assert_eq!((line.text("phase").as_str(), line.integer("partition"), line.integer("offset")), ("apply", 0, 1));
     assert_eq!(line.text("key"), "stuck%2F1");
     assert!(line.text("waiting_for").starts_with("an entity that has been processing this event for "), "{line:?}");
-    let committed = scene.kafka.committed(&scene.names.group, &scene.names.input);
-    assert!(committed[1].is_some_and(|position| position > 5), "nothing went on beside it: {committed:?}");
+    let committed = service.kafka.committed(&service.names.group, &service.names.input);
+    assert!(committed[1].is_some_and(|position| position > 5), "the other partition did not go on: {committed:?}");
     assert!(committed[0].is_none_or(|position| position == 0), "{committed:?}");
     let busy = committed[1].unwrap_or_default();
-    scene.ends(&[3, busy]);
+    service.ends(&[3, busy]);
 }
 
-/// Its own limit, that of a hanging transaction, is longer here than the watchdog's.
+/// The limit for a hanging transaction is longer here than the watchdog's.
 #[apply(broker_test)]
-fn restore_a_partition_that_cannot_be_read_back_ends_the_process_although_others_serve() {
+fn restore_a_partition_that_cannot_be_restored_ends_the_process_although_others_serve() {
     let (kafka, names, setup) = with_state();
     let open = open_transaction(&kafka, &names, 0);
     let load = Load::on(&kafka, &names.input, 2, 50);
 
-    let mut steward = vigilant(setup).start();
+    let mut steward = with_short_stall_limit(setup).start();
     let stalled = expects_stall(&mut steward, "restore");
 
     let waiting_for = stalled["waiting_for"].as_str().unwrap_or_default();
@@ -145,7 +144,7 @@ fn restore_a_partition_that_cannot_be_read_back_ends_the_process_although_others
     open.abort_transaction(PATIENCE).expect("an open transaction can be aborted");
 }
 
-// ------------------------------------------------------------------------------------------- the program's own ending
+// ------------------------------------------------------------------------------------------- end of the real process
 
 const JOIN_MS: i64 = 8_000;
 
@@ -153,7 +152,7 @@ fn expects_stall(steward: &mut Steward, phase: &str) -> Value {
     expects_stall_within(steward, phase, STALL_MS)
 }
 
-/// It ends with the code for it, one line says where it stood, and the fields that are the same in every phase are right.
+/// Asserts the exit code, a single `progress_stalled`, and its fields that do not depend on the phase.
 fn expects_stall_within(steward: &mut Steward, phase: &str, limit_ms: i64) -> Value {
     let code = steward.wait_exit(PATIENCE);
     assert_eq!(code, i32::from(ExitCode::Stalled.code()), "{}", steward.tail());
@@ -215,7 +214,7 @@ impl Entity for Stuck {
     type State = String;
 
     fn absent(&self) -> String {
-        // Only the actors' own thread: others ask for it when an entity is born.
+        // Only on the actors' thread: entity threads ask for it when they spawn an entity.
         if self.absent_hangs.load(Ordering::SeqCst) && std::thread::current().name() == Some("actors") {
             self.hang();
         }
@@ -242,7 +241,7 @@ impl Entity for Stuck {
     }
 }
 
-struct Scene {
+struct InProcess {
     kafka: Kafka,
     names: Names,
     entity: Arc<Stuck>,
@@ -251,8 +250,8 @@ struct Scene {
     stops: Arc<Mutex<Vec<StopCause>>>,
 }
 
-impl Scene {
-    fn start(partitions: i32) -> Scene {
+impl InProcess {
+    fn start(partitions: i32) -> InProcess {
         let (kafka, names) = (Kafka::shared(), Names::new());
         kafka.create_input(&names, partitions);
         kafka.create_topic(&names.state, partitions, &[("cleanup.policy", "compact")]);
@@ -265,13 +264,13 @@ impl Scene {
         config.kafka.dlq_topic.clone_from(&names.dlq);
         config.health.stall_timeout_ms = SHORT_STALL_MS;
         config.health.file = std::env::temp_dir().join(format!("steward-health-{}", names.group));
-        // So many that the keys of a test do not share one.
+        // Enough threads that no two keys of a test share one.
         config.runtime.entity_threads = 16;
         let topics =
             Topics { partitions, replication: 1, created: Vec::new(), warnings: Vec::new(), max_batch_bytes: None };
         let stops = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&stops);
-        let stop = Arc::new(move |stop| told.lock().expect("nobody panics while holding this").push(stop));
+        let recorded = Arc::clone(&stops);
+        let stop = Arc::new(move |stop| recorded.lock().expect("no thread panics while it holds this").push(stop));
         let entity = Arc::new(Stuck::default());
         let pipeline = Pipeline::start(PipelineParts {
             config: &config,
@@ -283,7 +282,7 @@ impl Scene {
             stop,
             wrap: unwrapped,
         });
-        Scene { kafka, names, entity, config, pipeline: pipeline.expect("the pipeline starts"), stops }
+        InProcess { kafka, names, entity, config, pipeline: pipeline.expect("the pipeline starts"), stops }
     }
 
     fn produce(&self, records: &[Outgoing]) {
@@ -293,14 +292,15 @@ impl Scene {
 
     fn waits_until_committed(&self, positions: &[i64]) {
         wait_until("everything is committed", PATIENCE, || {
-            let stops = self.stops.lock().expect("nobody panics while holding this");
+            let stops = self.stops.lock().expect("no thread panics while it holds this");
             assert!(stops.is_empty(), "the pipeline stopped: {stops:?}");
             let committed = self.kafka.committed(&self.names.group, &self.names.input);
             committed.iter().zip(positions).all(|(committed, right)| committed.unwrap_or(0) == *right)
         });
     }
 
-    /// Looks as the control loop does, until the watchdog ends it; meanwhile these keep coming. Returns its line.
+    /// Runs the monitor as the control loop does, and produces `busy` meanwhile, until the watchdog finds a stall. Returns
+    /// its log line.
     fn watch_until_stall(&self, busy: &[Outgoing]) -> Line {
         let log = Capture::here();
         log.announce("progress_stalled");
@@ -323,7 +323,7 @@ impl Scene {
         line
     }
 
-    /// Once nothing hangs, all of it is worked off as if nothing had been.
+    /// Releases the entity, and asserts that everything is then processed and committed.
     fn ends(self, positions: &[i64]) {
         self.entity.lets_go();
         let at_least = |committed: &Option<i64>, right: &i64| committed.unwrap_or(0) >= *right;

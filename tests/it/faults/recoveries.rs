@@ -1,4 +1,4 @@
-//! Recoveries that take long, and brokers that keep quiet while one asks: what the log says, and that it ends well.
+//! Recoveries that take long, and brokers that do not respond to one: what is logged, and that the recovery completes.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::process::{Setup, Steward};
 use crate::support::proxy::{Api, ClientSees, ProxiedBroker};
 use crate::support::wait::{Deadline, PATIENCE, wait_until};
 
-/// One partition whose state is as many batches as snapshots, and nobody who owns it.
+/// A partition without an owner, whose state has one snapshot per batch.
 fn with_state_in_many_batches() -> (ProxiedBroker, Kafka, Names) {
     let (broker, names) = (ProxiedBroker::start(), Names::new());
     let kafka = broker.direct();
@@ -25,20 +25,20 @@ fn with_state_in_many_batches() -> (ProxiedBroker, Kafka, Names) {
     (broker, kafka, names)
 }
 
-/// Each fetch brings one record, and none for a while: the recovery moves all the time, and takes long.
+/// Each fetch is delayed and brings one record: the recovery makes progress all the time, and takes long.
 #[apply(own_broker_test)]
-fn a_recovery_that_takes_long_says_how_far_it_is() {
+fn a_long_recovery_reports_its_progress() {
     let (broker, kafka, names) = with_state_in_many_batches();
     let mut steward =
         Setup::new(&broker.through(), &names).env("STEWARD__KAFKA__PROPERTIES__FETCH_MESSAGE_MAX_BYTES", "1").start();
 
-    let told = |steward: &Steward| steward.events("recovery_progress").into_iter().next();
+    let progress_line = |steward: &Steward| steward.events("recovery_progress").into_iter().next();
     let limit = Deadline::after(PATIENCE);
     let progress: Value = loop {
-        if let Some(line) = told(&steward) {
+        if let Some(line) = progress_line(&steward) {
             break line;
         }
-        assert!(!limit.passed(), "nothing is told of a long recovery; {}", steward.tail());
+        assert!(!limit.passed(), "a long recovery logs no progress; {}", steward.tail());
         let fetch = broker.proxy.hold(Api::FETCH, ClientSees::Silence);
         fetch.wait();
         let slow = Deadline::after(Duration::from_millis(700));
@@ -60,9 +60,9 @@ fn a_recovery_that_takes_long_says_how_far_it_is() {
     steward.assert_no_errors_but(&[]);
 }
 
-/// For longer than a transaction and its coordinator may take, which is when a recovery gives a question up.
+/// The response is delayed for longer than a transaction and its coordinator may take: then a recovery gives up.
 #[apply(own_broker_test)]
-fn a_recovery_that_gets_no_answer_fails_and_starts_again() {
+fn a_recovery_without_a_response_fails_and_starts_again() {
     let (broker, kafka, names) = with_state_in_many_batches();
     let unanswered = broker.proxy.hold(Api::OFFSET_FETCH, ClientSees::Silence);
     let mut steward = Setup::new(&broker.through(), &names).set("kafka.transaction_timeout_ms", 1_000).start();

@@ -1,4 +1,4 @@
-//! Records that are larger than they look, or than the next topic takes.
+//! Records that are larger than their compressed size, or larger than the next topic accepts.
 
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -24,20 +24,20 @@ fn an_event_that_is_small_only_while_compressed_costs_one_dlq_record() {
     let mut steward = Setup::new(&kafka, &names).start();
 
     let ledger = Ledger::of(&kafka, &names).assert_exact();
-    let letters = &ledger.seen.dlq_records;
-    assert_eq!(letters.len(), 2, "one for each");
-    for letter in letters {
-        assert_eq!(letter.last_header("steward-reason"), Some(Some(&b"payload_too_large"[..])));
-        assert_eq!(letter.value.as_ref().map(Vec::len), Some(10_000_000), "whole");
+    let dlq_records = &ledger.seen.dlq_records;
+    assert_eq!(dlq_records.len(), 2, "one for each");
+    for record in dlq_records {
+        assert_eq!(record.last_header("steward-reason"), Some(Some(&b"payload_too_large"[..])));
+        assert_eq!(record.value.as_ref().map(Vec::len), Some(10_000_000), "whole");
     }
     assert_eq!(ledger.model.state()[&(0, b"1".to_vec())].newest_offset, 3, "its partition went on");
     steward.stop();
     steward.assert_no_errors_but(&[]);
 }
 
-/// The input let it in because zstd halves it. The DLQ records are written with lz4, which finds nothing to shorten.
+/// The input accepts it because zstd halves it. DLQ records are written with lz4, which does not make it smaller.
 #[apply(broker_test)]
-fn a_dlq_record_that_does_not_fit_goes_without_its_value() {
+fn a_dlq_record_that_is_too_large_is_written_without_its_value() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
     let large = digits(1_700_000);
@@ -48,35 +48,35 @@ fn a_dlq_record_that_does_not_fit_goes_without_its_value() {
     let mut steward = Setup::new(&kafka, &names).start();
 
     let ledger = Ledger::of(&kafka, &names);
-    let letters = &ledger.seen.dlq_records;
-    let offsets: Vec<_> = letters.iter().map(|letter| letter.last_header("steward-source-offset")).collect();
+    let dlq_records = &ledger.seen.dlq_records;
+    let offsets: Vec<_> = dlq_records.iter().map(|record| record.last_header("steward-source-offset")).collect();
     assert_eq!(offsets, ["1", "2", "3", "5"].map(|offset| Some(Some(offset.as_bytes()))), "each once, in order");
-    for letter in &letters[1..3] {
-        assert_eq!(letter.value, None);
+    for record in &dlq_records[1..3] {
+        assert_eq!(record.value, None);
         for (name, value) in [
             ("steward-reason", Reason::PayloadTooLarge.code()),
             ("steward-truncated", "true"),
             ("steward-truncated-length", "1700000"),
         ] {
-            assert_eq!(letter.last_header(name), Some(Some(value.as_bytes())), "{name}");
+            assert_eq!(record.last_header(name), Some(Some(value.as_bytes())), "{name}");
         }
     }
-    assert_eq!(letters[1].headers[0], ("mine".to_owned(), Some(b"kept".to_vec())), "the event's headers stay");
-    // Beyond what was said above, nothing differs: least of all the events around them.
+    assert_eq!(dlq_records[1].headers[0], ("mine".to_owned(), Some(b"kept".to_vec())), "the event's headers stay");
+    // Nothing else differs, in particular not the events around them.
     for difference in ledger.differences() {
         let is_about_one_of_them = matches!(difference.offset, Some(2 | 3));
         let is_of_the_truncation = matches!(difference.fault, Fault::DlqRecordValue | Fault::DlqRecordHeader);
         assert!(is_about_one_of_them && is_of_the_truncation, "{difference}");
     }
-    let told = steward.wait_for_event("record_truncated", PATIENCE);
-    assert_eq!((number(&told, "partition"), number(&told, "offset")), (0, 2));
-    assert_eq!(number(&told, "bytes"), 1_700_000);
+    let truncated = steward.wait_for_event("record_truncated", PATIENCE);
+    assert_eq!((number(&truncated, "partition"), number(&truncated, "offset")), (0, 2));
+    assert_eq!(number(&truncated, "bytes"), 1_700_000);
     steward.stop();
     let counted = steward.wait_for_event("records_truncated", PATIENCE);
     assert_eq!((number(&counted, "count"), number(&counted, "last_offset")), (1, 3), "each is counted once");
-    assert_eq!(steward.events("record_truncated").len(), 1, "the first alone is told");
+    assert_eq!(steward.events("record_truncated").len(), 1, "only the first is logged");
     steward.assert_no_errors_but(&[]);
-    assert_eq!(kafka.read_committed(&names.dlq).iter().filter(|letter| is_truncated(letter)).count(), 2);
+    assert_eq!(kafka.read_committed(&names.dlq).iter().filter(|record| is_truncated(record)).count(), 2);
 }
 
 // ----------------------------------------------------------------------------------------------------------- helpers
@@ -90,18 +90,18 @@ fn updated(id: u64) -> Outgoing {
     record(id.to_string(), format!(r#"{{"eventType":"ServiceUpdated","id":{id}}}"#)).to(0).at(1_700_000_000_001)
 }
 
-/// JSON of this length that compresses to next to nothing.
+/// JSON of this length that compresses to almost nothing.
 fn blanks(length: usize) -> Vec<u8> {
     let head = br#"{"eventType":"ServiceDeleted","id":1"#;
     [&head[..], &vec![b' '; length - head.len() - 1], b"}"].concat()
 }
 
-/// Text of this length that has no two parts alike, out of ten characters: half its bits say nothing.
+/// Random digits. Half of their bits carry no information, so entropy coding halves them, and matching does nothing.
 fn digits(length: usize) -> Vec<u8> {
     let mut random = ChaCha8Rng::seed_from_u64(1);
     (0..length).map(|_| b'0' + random.random_range(0..10_u8)).collect()
 }
 
-fn is_truncated(letter: &Stored) -> bool {
-    letter.last_header("steward-truncated").as_deref() == Some("true")
+fn is_truncated(record: &Stored) -> bool {
+    record.last_header("steward-truncated").as_deref() == Some("true")
 }

@@ -1,4 +1,4 @@
-//! The watchdog: work that does not move ends the process, and nothing to do never does.
+//! The watchdog: work without progress ends the process, and having no work never does.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use crate::support::names::{Names, unique};
 use crate::support::process::{Setup, Steward, wait_for_log};
 use crate::support::wait::{Deadline, PATIENCE, wait_until};
 
-/// The least that the broker allows, and the watchdog right behind it.
+/// The minimum that the broker allows, and a watchdog limit just above it.
 pub const SESSION_MS: i64 = 6_000;
 pub const STALL_MS: i64 = 7_000;
 
 #[apply(own_broker_test)]
-fn work_that_does_not_move_ends_the_process_and_the_log_says_where() {
+fn work_without_progress_ends_the_process_and_the_log_names_it() {
     let mut broker = Broker::own();
     let (kafka, names) = (broker.kafka(), Names::new());
-    let mut steward = busy_with(&kafka, &names, vigilant(small(&kafka, &names)));
+    let mut steward = busy_with(&kafka, &names, with_short_stall_limit(small(&kafka, &names)));
 
     broker.pause();
     let code = steward.wait_exit(PATIENCE);
@@ -54,7 +54,7 @@ fn an_idle_topic_is_no_stall() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 2);
     kafka.produce(&names.input, &events(1, 50, 10).collect::<Vec<Outgoing>>());
-    let mut steward = vigilant(Setup::new(&kafka, &names)).set("log.stats_interval_ms", 1_000).start();
+    let mut steward = with_short_stall_limit(Setup::new(&kafka, &names)).set("log.stats_interval_ms", 1_000).start();
     Ledger::of(&kafka, &names).assert_exact();
 
     is_idle_for_longer_than_the_limit(&steward);
@@ -67,11 +67,11 @@ fn an_idle_topic_is_no_stall() {
 }
 
 #[apply(broker_test)]
-fn what_an_open_transaction_of_a_producer_holds_back_is_no_stall() {
+fn records_held_back_by_an_open_transaction_of_a_producer_are_no_stall() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
     kafka.produce(&names.input, &events(1, 50, 10).collect::<Vec<Outgoing>>());
-    let mut steward = vigilant(Setup::new(&kafka, &names)).set("log.stats_interval_ms", 1_000).start();
+    let mut steward = with_short_stall_limit(Setup::new(&kafka, &names)).set("log.stats_interval_ms", 1_000).start();
     Ledger::of(&kafka, &names).assert_exact();
 
     let producer = kafka.transactional_producer_within(&unique("slow"), Duration::from_secs(900));
@@ -89,9 +89,9 @@ fn what_an_open_transaction_of_a_producer_holds_back_is_no_stall() {
     steward.assert_no_errors_but(&[]);
 }
 
-/// Markers and aborted records take offsets, and hold no event. A process that starts before them reads none at all.
+/// Markers and aborted records take offsets and hold no event. A process that starts before them reads no event at all.
 #[apply(broker_test)]
-fn what_was_aborted_behind_the_last_event_is_no_stall() {
+fn aborted_records_after_the_last_event_are_no_stall() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
     let producer = kafka.transactional_producer(&unique("aborts"));
@@ -102,7 +102,7 @@ fn what_was_aborted_behind_the_last_event_is_no_stall() {
         producer.abort_transaction(PATIENCE).expect("an open transaction can be aborted");
     }
 
-    let mut steward = vigilant(Setup::new(&kafka, &names)).set("log.stats_interval_ms", 1_000).start();
+    let mut steward = with_short_stall_limit(Setup::new(&kafka, &names)).set("log.stats_interval_ms", 1_000).start();
     steward.wait_for_event("became_ready", PATIENCE);
     is_idle_for_longer_than_the_limit(&steward);
     assert_eq!(kafka.committed(&names.group, &names.input), [Some(6)], "three records and their markers");
@@ -111,11 +111,11 @@ fn what_was_aborted_behind_the_last_event_is_no_stall() {
 }
 
 #[apply(broker_test)]
-fn a_process_that_stands_by_without_partitions_is_no_stall() {
+fn a_process_without_partitions_is_no_stall() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
     kafka.produce(&names.input, &events(1, 50, 10).collect::<Vec<Outgoing>>());
-    let setup = vigilant(Setup::new(&kafka, &names))
+    let setup = with_short_stall_limit(Setup::new(&kafka, &names))
         .set("kafka.max_poll_interval_ms", STALL_MS)
         .set("health.join_timeout_ms", STALL_MS + 500)
         .set("log.stats_interval_ms", 1_000);
@@ -126,7 +126,7 @@ fn a_process_that_stands_by_without_partitions_is_no_stall() {
 
     both.iter().for_each(is_idle_for_longer_than_the_limit);
     let serving = |steward: &Steward| steward.events("stats").pop().is_some_and(|stats| stats["serving"] != "");
-    assert_eq!(both.iter().filter(|steward| serving(steward)).count(), 1, "one of them stands by");
+    assert_eq!(both.iter().filter(|steward| serving(steward)).count(), 1, "one of them has no partition");
     for mut steward in both {
         assert!(steward.is_running(), "{}", steward.tail());
         steward.stop();
@@ -134,7 +134,7 @@ fn a_process_that_stands_by_without_partitions_is_no_stall() {
     }
 }
 
-/// There is nothing to do, so that nothing stalls; but a process that nobody counts on must not look ready.
+/// Without work there is no stall, but a process outside of the group must not look ready.
 #[apply(own_broker_test)]
 fn a_process_that_fell_out_of_the_group_is_not_ready_until_it_is_back() {
     let mut broker = Broker::own();
@@ -148,7 +148,7 @@ fn a_process_that_fell_out_of_the_group_is_not_ready_until_it_is_back() {
 
     broker.pause();
     steward.wait_for_event("became_unready", PATIENCE);
-    wait_until("the heartbeat says so, too", PATIENCE, || {
+    wait_until("the heartbeat is not ready", PATIENCE, || {
         Heartbeat::read(&steward.heartbeat_file()).is_ok_and(|beat| !beat.ready && beat.live)
     });
     broker.resume();
@@ -160,7 +160,7 @@ fn a_process_that_fell_out_of_the_group_is_not_ready_until_it_is_back() {
     steward.assert_no_errors_but(&[]);
 }
 
-/// Its own clock says that it was idle for longer than the limit.
+/// Waits until the process, by its own clock, was idle for longer than the limit.
 fn is_idle_for_longer_than_the_limit(steward: &Steward) {
     let limit_ms = 2_000 + STALL_MS.unsigned_abs();
     wait_for_log(steward, "idle for long", PATIENCE, |lines| {
@@ -171,6 +171,6 @@ fn is_idle_for_longer_than_the_limit(steward: &Steward) {
     });
 }
 
-pub fn vigilant(setup: Setup) -> Setup {
+pub fn with_short_stall_limit(setup: Setup) -> Setup {
     setup.set("kafka.session_timeout_ms", SESSION_MS).set("health.stall_timeout_ms", STALL_MS)
 }

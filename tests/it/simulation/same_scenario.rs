@@ -1,6 +1,6 @@
-//! A twin is honest only if the same scenario ends the same on Kafka: what is produced, when a process dies, when a
-//! partition moves, played once over the twins and once with real processes on a real broker. How the work falls into
-//! transactions differs; what every reader finds at the end must not.
+//! A fake is valid only if the same scenario ends the same on Kafka. The scenario says what is produced, when a process
+//! crashes and when a partition moves. It runs once over the fake and once with real processes on a real broker. The
+//! transactions differ; what a reader finds at the end must not.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,16 +21,16 @@ const SEED: u64 = 11;
 const PARTITIONS: usize = 4;
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What happens, between batches.
+/// A step of the scenario.
 #[derive(Debug, Clone, Copy)]
 enum Act {
-    /// So many events arrive.
+    /// Produces this number of events.
     Produce(usize),
-    /// Some of what arrived is worked on.
-    WorkABit,
-    /// All that arrived is worked off.
-    WorkOff,
-    /// A process dies, and another takes its name.
+    /// Some of the events are processed.
+    ProcessSome,
+    /// All events are processed and committed.
+    ProcessAll,
+    /// A process crashes, and another takes its name.
     Crash,
     /// Partitions move to another process.
     HandOver,
@@ -38,35 +38,35 @@ enum Act {
 
 const SCENARIO: [Act; 17] = [
     Act::Produce(150),
-    Act::WorkOff,
+    Act::ProcessAll,
     Act::Crash,
     Act::Produce(100),
-    Act::WorkABit,
+    Act::ProcessSome,
     Act::Crash,
     Act::HandOver,
     Act::Produce(150),
-    Act::WorkABit,
+    Act::ProcessSome,
     Act::HandOver,
-    Act::WorkOff,
+    Act::ProcessAll,
     Act::Produce(50),
     Act::HandOver,
     Act::Crash,
     Act::Produce(150),
     Act::HandOver,
-    Act::WorkOff,
+    Act::ProcessAll,
 ];
 
 #[apply(broker_test)]
-fn the_same_scenario_ends_the_same_on_the_twins_and_on_kafka() {
-    let on_twins = outcome(&play_on_twins().seen);
+fn the_same_scenario_ends_the_same_on_the_fake_and_on_kafka() {
+    let on_fake = outcome(&play_on_fake().seen);
     let on_kafka = outcome(&play_on_kafka());
-    assert!(on_twins.entities.len() > 5, "the scenario is too small: {} entities", on_twins.entities.len());
-    assert!(on_twins.dlq_records.len() > 20, "the scenario is too small: {} refused", on_twins.dlq_records.len());
-    assert_eq!(on_twins.entities, on_kafka.entities, "the entities differ");
-    assert_eq!(on_twins.dlq_records, on_kafka.dlq_records, "the DLQ records differ");
+    assert!(on_fake.entities.len() > 5, "the scenario is too small: {} entities", on_fake.entities.len());
+    assert!(on_fake.dlq_records.len() > 20, "the scenario is too small: {} rejected", on_fake.dlq_records.len());
+    assert_eq!(on_fake.entities, on_kafka.entities, "the entities differ");
+    assert_eq!(on_fake.dlq_records, on_kafka.dlq_records, "the DLQ records differ");
 }
 
-/// What remains however the work fell into transactions.
+/// What does not depend on how the work is split into transactions.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     /// By partition and key: value and source offset.
@@ -96,15 +96,15 @@ fn outcome(seen: &steward::testing::reference::check::SeenRecords) -> Outcome {
     }
     let dlq_records = seen.dlq_records.iter().map(|record| {
         let offset = text(record, "steward-source-offset").parse().expect("decimal digits");
-        let told = (text(record, "steward-reason"), text(record, "steward-detail"));
-        ((record.partition, offset), (told.0, told.1, record.key.clone(), record.value.clone()))
+        let (reason, detail) = (text(record, "steward-reason"), text(record, "steward-detail"));
+        ((record.partition, offset), (reason, detail, record.key.clone(), record.value.clone()))
     });
     Outcome { entities, dlq_records: dlq_records.collect() }
 }
 
-// -------------------------------------------------------------------------------------------------------- the twins
+// --------------------------------------------------------------------------------------------------------- the fake
 
-fn play_on_twins() -> Run {
+fn play_on_fake() -> Run {
     let scenario = Scenario { events: 600, partitions: PARTITIONS, pods: 2, ..Scenario::stormy() };
     let capture = Capture::here();
     let run = on_one_thread(move |clock| async move {
@@ -112,22 +112,22 @@ fn play_on_twins() -> Run {
         for act in SCENARIO {
             match act {
                 Act::Produce(many) => world.produce_many(many),
-                Act::WorkABit => {
+                Act::ProcessSome => {
                     for _ in 0..10 {
-                        world.adopt_orphans();
+                        world.assign_unowned();
                         world.poll();
                         world.recover();
                         world.end_transaction();
                         super::settle().await;
                     }
                 }
-                Act::WorkOff => world.calm().await,
+                Act::ProcessAll => world.calm().await,
                 Act::Crash => world.crash(),
                 Act::HandOver => world.hand_over().await,
             }
         }
         world.calm().await;
-        world.judge()
+        world.result()
     });
     run.assert_exact(SEED);
     Run { log: capture.all(), ..run }
@@ -149,9 +149,9 @@ fn play_on_kafka() -> steward::testing::reference::check::SeenRecords {
                     events.by_ref().take(many).map(|event| ledger::outgoing(event, partitions)).collect();
                 kafka.produce(&names.input, &records);
             }
-            // As far as the processes happen to be by the time of the next act.
-            Act::WorkABit => {}
-            Act::WorkOff => wait_until_committed(&kafka, &names, LIMIT),
+            // Whatever the processes have processed by the next step.
+            Act::ProcessSome => {}
+            Act::ProcessAll => wait_until_committed(&kafka, &names, LIMIT),
             Act::Crash => processes.crash(),
             Act::HandOver => processes.hand_over(),
         }
@@ -166,7 +166,7 @@ fn workload() -> Vec<GeneratedEvent> {
     super::workload_of(SEED, 600).generate().expect("the workload makes sense").collect()
 }
 
-/// One process that stays, and one that comes and goes: partitions move with it.
+/// One process that stays, and one that joins and leaves, which moves partitions.
 struct Processes {
     setup: Setup,
     stays: Steward,
@@ -175,7 +175,7 @@ struct Processes {
 
 impl Processes {
     fn start(kafka: &Kafka, names: &Names) -> Processes {
-        // A dead member keeps its partitions for a session: static members are taken over at once.
+        // A dead dynamic member keeps its partitions for a session. A static member is replaced at once.
         let setup = Setup::new(kafka, names).set("kafka.static_membership", true);
         let stays = setup.clone().instance("stays").start();
         Processes { setup, stays, guest: None }

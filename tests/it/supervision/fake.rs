@@ -1,5 +1,5 @@
-//! Over the twins, on one thread: what the log says of panics, that nothing waits for them, and that a restart leaves
-//! the mailbox as it was.
+//! Over the fake, on one thread: what is logged about panics, that they delay no other key, and that a restart keeps the
+//! mailbox.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,27 +27,31 @@ const PANICS: usize = 1_000;
 
 /// All batches are in the actor's mailbox before it handles the first one.
 #[apply(offline_test)]
-fn what_waits_in_the_mailbox_survives_a_restart() {
+fn messages_in_the_mailbox_survive_a_restart() {
     let pod = run(|mut pod| async move {
         for number in 0..50 {
             pod.send("a", &number.to_string());
             pod.send("a", &format!("{PANIC} {number}"));
         }
         assert_eq!(pod.deliver_one_by_one(1_000), 100);
-        assert_eq!(pod.shared.stats.totals().entity_restarts, 0, "nothing was handled yet: all of it waits");
+        assert_eq!(
+            pod.shared.stats.totals().entity_restarts,
+            0,
+            "no message is processed yet: all wait in the mailbox"
+        );
         pod.settle().await;
         pod
     });
 
     let numbers: Vec<String> = (0..50).map(|number| number.to_string()).collect();
     assert_eq!(pod.states(), [owned(("a", &numbers.join(",")))]);
-    assert_eq!(pod.letters(), (0..50).map(|number| format!("{PANIC} {number}")).collect::<Vec<_>>());
+    assert_eq!(pod.rejected(), (0..50).map(|number| format!("{PANIC} {number}")).collect::<Vec<_>>());
     assert_eq!(pod.shared.stats.totals().entity_restarts, 50, "one for each");
     assert_eq!(pod.committed(), 100);
 }
 
 #[apply(offline_test)]
-fn a_thousand_restarts_take_no_time_and_hold_nobody_up() {
+fn a_thousand_restarts_take_no_time_and_delay_no_other_key() {
     let pod = run(|mut pod| async move {
         for number in 0..PANICS {
             pod.send("bad", &format!("{PANIC} {number}"));
@@ -57,25 +61,25 @@ fn a_thousand_restarts_take_no_time_and_hold_nobody_up() {
         let settles_before = pod.settles;
         let mut delivered = 0;
         while delivered < 2 * PANICS {
-            // In portions, because the number of batches under way is bounded.
+            // In portions, because the number of open batches is bounded.
             delivered += pod.deliver_one_by_one(100);
             pod.settle().await;
         }
-        // The clock of this thread moves only while everyone waits: a back-off anywhere would show as time.
+        // The clock of this thread moves only while every task waits, so a back-off would be visible as time.
         let passed = pod.shared.clock.now().duration_since(began);
-        assert_eq!(passed, SETTLE * (pod.settles - settles_before), "somebody waited");
+        assert_eq!(passed, SETTLE * (pod.settles - settles_before), "a task waited");
         pod
     });
 
     assert_eq!(pod.committed(), 2 * PANICS);
     let totals = pod.shared.stats.totals();
     assert_eq!((totals.entity_restarts, totals.applied), (PANICS as u64, PANICS as u64));
-    assert_eq!(pod.letters().len(), PANICS);
+    assert_eq!(pod.rejected().len(), PANICS);
     assert_eq!(pod.states().len(), 7);
 }
 
 #[apply(offline_test)]
-fn panics_that_repeat_are_summed_up() {
+fn repeated_panics_are_summarised() {
     let log = Capture::here();
     log.announce("entity_panicked");
     log.announce("entities_panicked");
@@ -89,23 +93,23 @@ fn panics_that_repeat_are_summed_up() {
         pod
     });
 
-    assert_eq!(pod.letters().len(), PANICS);
+    assert_eq!(pod.rejected().len(), PANICS);
     let singles = log.lines("entity_panicked");
-    assert_eq!(singles.len(), 1, "the first one of its kind: {singles:?}");
+    assert_eq!(singles.len(), 1, "the first one: {singles:?}");
     assert_eq!((singles[0].integer("partition"), singles[0].integer("offset")), (0, 0));
     let summaries = log.lines("entities_panicked");
     let summed: i64 = summaries.iter().map(|line| line.integer("count")).sum();
-    assert_eq!(summed, PANICS as i64 - 1, "none is left out: {summaries:?}");
-    assert!(summaries.len() <= 3, "a line each: {summaries:?}");
+    assert_eq!(summed, PANICS as i64 - 1, "every other one is counted: {summaries:?}");
+    assert!(summaries.len() <= 3, "one per window: {summaries:?}");
     assert_eq!(summaries.last().map(|line| line.integer("last_offset")), Some(PANICS as i64 - 1));
     let restarts = log.lines("entity_restarted");
     assert_eq!(restarts.last().map(|line| line.integer("restarts")), Some(PANICS as i64));
     assert!(restarts.iter().all(|line| line.level == tracing::Level::TRACE), "{:?}", restarts[0]);
 }
 
-/// Panics and refusals of four kinds, from many keys, a hundred thousand of them.
+/// A hundred thousand rejected events: four reasons, one of them `panicked`, and many keys.
 #[apply(offline_test)]
-fn a_flood_of_all_kinds_costs_a_line_for_each_kind_and_window_and_shows_no_payload() {
+fn a_flood_of_rejections_costs_one_line_per_reason_and_window_and_shows_no_payload() {
     const EVENTS: usize = 100_000;
     const KINDS: usize = 4;
     const CANARY: &str = "canary-7f3a";
@@ -135,19 +139,20 @@ fn a_flood_of_all_kinds_costs_a_line_for_each_kind_and_window_and_shows_no_paylo
     assert_eq!(pod.committed(), EVENTS);
     let per_kind = i64::try_from(EVENTS / KINDS).expect("small");
     for reason in ["invalid_event", "payload_too_large", "missing_key"] {
-        let of_it = |name: &str| {
+        let lines_of = |name: &str| {
             let lines = log.lines(name).into_iter();
             lines.filter(|line| line.text("reason") == reason).collect::<Vec<_>>()
         };
-        assert_eq!(of_it("event_rejected").len(), 1, "{reason}");
-        let summed: i64 = of_it("events_rejected").iter().map(|line| line.integer("count")).sum();
+        assert_eq!(lines_of("event_rejected").len(), 1, "{reason}");
+        let summed: i64 = lines_of("events_rejected").iter().map(|line| line.integer("count")).sum();
         assert_eq!(summed, per_kind - 1, "{reason}");
     }
     let summed: i64 = log.lines("entities_panicked").iter().map(|line| line.integer("count")).sum();
     assert_eq!((log.lines("entity_panicked").len(), summed), (1, per_kind - 1));
-    let told = log.all().into_iter().filter(|line| line.level <= tracing::Level::INFO).collect::<Vec<_>>();
-    let about_events = told.iter().filter(|line| line.name.contains("reject") || line.name.contains("panic")).count();
-    assert!(about_events <= KINDS * (1 + 6), "the first of each, and a line a window: {about_events}");
+    let visible = log.all().into_iter().filter(|line| line.level <= tracing::Level::INFO).collect::<Vec<_>>();
+    let about_events =
+        visible.iter().filter(|line| line.name.contains("reject") || line.name.contains("panic")).count();
+    assert!(about_events <= KINDS * (1 + 6), "the first of each reason, and one line per window: {about_events}");
     for line in log.all() {
         for (field, value) in &line.fields {
             let is_key = field == "key" && (line.name == "event_rejected" || line.name == "entity_panicked");
@@ -157,7 +162,7 @@ fn a_flood_of_all_kinds_costs_a_line_for_each_kind_and_window_and_shows_no_paylo
 }
 
 #[apply(offline_test)]
-fn a_panic_beside_a_rejection_and_a_good_event_costs_only_itself() {
+fn a_panic_among_rejected_and_applied_events_costs_only_its_event() {
     let pod = run(|mut pod| async move {
         for value in ["1", REFUSE, PANIC, "2", REFUSE, PANIC, "3"] {
             pod.send("a", value);
@@ -168,12 +173,12 @@ fn a_panic_beside_a_rejection_and_a_good_event_costs_only_itself() {
     });
 
     assert_eq!(pod.states(), [owned(("a", "1,2,3"))]);
-    assert_eq!(pod.letters(), [REFUSE, PANIC, REFUSE, PANIC]);
+    assert_eq!(pod.rejected(), [REFUSE, PANIC, REFUSE, PANIC]);
     assert_eq!(pod.shared.stats.totals().entity_restarts, 1, "one message, one restart");
 }
 
 #[apply(offline_test)]
-fn a_panic_while_writing_is_found_among_many_events_of_a_batch() {
+fn a_panic_while_encoding_is_traced_to_its_event_within_a_batch() {
     let pod = run(|mut pod| async move {
         for value in ["1", "2", ENCODE_PANIC, "3", ENCODE_PANIC, "4"] {
             pod.send("a", value);
@@ -188,18 +193,18 @@ fn a_panic_while_writing_is_found_among_many_events_of_a_batch() {
     });
 
     assert_eq!(pod.states(), [("a", "1,2,3,4,5"), ("b", "1")].map(owned));
-    assert_eq!(pod.letters(), [ENCODE_PANIC, ENCODE_PANIC]);
+    assert_eq!(pod.rejected(), [ENCODE_PANIC, ENCODE_PANIC]);
 }
 
 #[apply(offline_test)]
-fn a_slow_key_lets_others_have_their_turn_and_keeps_its_own_order() {
+fn a_slow_key_yields_to_the_other_keys_of_its_thread_and_keeps_its_order() {
     let pod = run(|mut pod| async move {
         for value in ["slow 1", "slow 2", "slow 3"] {
             pod.send("a", value);
         }
         pod.send("b", "1");
         pod.deliver(4);
-        // These wait in the mailbox meanwhile.
+        // These wait in the mailboxes.
         pod.send("a", "4");
         pod.send("b", "2");
         pod.deliver(2);
@@ -214,12 +219,12 @@ fn a_slow_key_lets_others_have_their_turn_and_keeps_its_own_order() {
     let now = pod.shared.clock.now();
     let sample = Sample { keys: Arc::clone(&pod.shared.keys), ..Sample::default() };
     let line = Window::open(Arc::clone(&pod.shared.stats), now).close(now + Duration::from_secs(10), &sample);
-    assert_eq!(line.slowest_keys, format!("a:{}", 3 * SLOW_MS), "the log names the key that takes the time");
+    assert_eq!(line.slowest_keys, format!("a:{}", 3 * SLOW_MS), "the log names the slow key");
 }
 
-/// It was the process that stood still, and its thread has much to do since.
+/// The process was suspended, so the key was not slow; and its thread has much to do.
 #[apply(offline_test)]
-fn a_key_that_met_a_freeze_is_not_kept_waiting_for_as_long() {
+fn a_key_that_ran_while_the_process_was_suspended_does_not_pause_for_as_long() {
     const OTHERS: usize = 200;
     run(|mut pod| async move {
         pod.send("a", FROZEN);
@@ -234,12 +239,12 @@ fn a_key_that_met_a_freeze_is_not_kept_waiting_for_as_long() {
     });
 
     let decided = fragile::decided();
-    let place = decided.iter().position(|one| one == "a 2").expect("it is decided");
-    assert!(1 < place && place < OTHERS, "the other one works in between, but is not done: {place}");
+    let position = decided.iter().position(|one| one == "a 2").expect("it is processed");
+    assert!(1 < position && position < OTHERS, "the other key runs in between, but is not done: {position}");
 }
 
 #[apply(offline_test)]
-fn a_panic_behind_a_slow_event_costs_only_itself() {
+fn a_panic_after_a_slow_event_costs_only_its_event() {
     let pod = run(|mut pod| async move {
         for value in ["slow 1", PANIC, "slow 2", ENCODE_PANIC, "slow 3"] {
             pod.send("a", value);
@@ -252,14 +257,14 @@ fn a_panic_behind_a_slow_event_costs_only_itself() {
     });
 
     assert_eq!(pod.states(), [owned(("a", "slow 1,slow 2,slow 3,4"))]);
-    assert_eq!(pod.letters(), [PANIC, ENCODE_PANIC]);
-    assert_eq!(pod.shared.stats.totals().entity_restarts, 1, "one message, one restart, in however many turns");
+    assert_eq!(pod.rejected(), [PANIC, ENCODE_PANIC]);
+    assert_eq!(pod.shared.stats.totals().entity_restarts, 1, "one message, one restart, whatever the number of turns");
 }
 
-/// Who has lost the partition and does not know it yet reads what its next owner is about to write, and takes it for
-/// lost.
+/// A process that has lost the partition, and has no notice of it yet, reads a state that its next owner is about to
+/// write. To that process the write seems lost.
 #[apply(offline_test)]
-fn a_lost_write_is_told_once_it_is_published_and_not_by_who_has_lost_the_partition() {
+fn a_lost_write_is_logged_once_its_repair_is_committed_and_not_by_a_former_owner() {
     let capture = Capture::here();
     capture.announce(LostWriteRepaired::NAME);
     let pod = run(|mut pod| async move {
@@ -269,18 +274,18 @@ fn a_lost_write_is_told_once_it_is_published_and_not_by_who_has_lost_the_partiti
         pod.memory.assign(&[P]);
         pod.memory.expel(&[P]);
         pod.wait().await;
-        assert!(pod.recovers());
+        assert!(pod.run_recovery());
         for _ in 0..3 {
             tokio::time::sleep(Duration::from_secs(5)).await;
-            assert!(pod.memory.end_pending(InjectedOutcome::Commits), "it tries to publish what it found missing");
+            assert!(pod.memory.end_pending(InjectedOutcome::Commits), "it tries to commit its repair");
         }
-        assert_eq!(capture.lines(LostWriteRepaired::NAME).len(), 0, "nothing of it was taken");
+        assert_eq!(capture.lines(LostWriteRepaired::NAME).len(), 0, "the broker accepted nothing of it");
 
         pod.memory.lose(&[P]);
         pod.memory.assign(&[P]);
         pod.wait().await;
-        assert!(pod.recovers());
-        // It waits a little before it tries again.
+        assert!(pod.run_recovery());
+        // The wait before the next attempt.
         tokio::time::sleep(Duration::from_secs(5)).await;
         pod.settle().await;
         assert_eq!(capture.lines(LostWriteRepaired::NAME).len(), 1);
@@ -293,7 +298,7 @@ fn a_lost_write_is_told_once_it_is_published_and_not_by_who_has_lost_the_partiti
 
 const SETTLE: Duration = Duration::from_millis(1);
 
-/// One pod that owns the one partition, over the twins.
+/// A pod that owns the only partition, over the fake.
 struct Pod {
     kafka: MemoryKafka,
     memory: MemoryPod,
@@ -311,7 +316,7 @@ fn run<F: Future<Output = Pod>>(scenario: impl FnOnce(Pod) -> F) -> Pod {
         pod.settle().await;
         scenario(pod).await
     });
-    let stops = pod.stops.lock().expect("nobody panics while holding this").clone();
+    let stops = pod.stops.lock().expect("no thread panics while it holds this").clone();
     assert!(stops.is_empty(), "the pod stopped: {stops:?}");
     pod
 }
@@ -320,9 +325,9 @@ impl Pod {
     fn start(clock: Arc<PausedClock>) -> Pod {
         let kafka = MemoryKafka::new(1, "in", "group");
         let stops = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&stops);
+        let recorded = Arc::clone(&stops);
         let limits = MemoryLimits { in_flight_bytes: 1 << 24, state_bytes: 1 << 24 };
-        let stop = Arc::new(move |cause| told.lock().expect("nobody panics while holding this").push(cause));
+        let stop = Arc::new(move |cause| recorded.lock().expect("no thread panics while it holds this").push(cause));
         let shared = Shared::new(clock, limits, KeyPolicy::Plain, stop);
         let ownership = Arc::new(Ownership::new());
         let memory = MemoryPod::new(&kafka, "pod", Arc::clone(&ownership));
@@ -362,24 +367,24 @@ impl Pod {
         (0..most).map(|_| self.memory.poll(P, 1)).sum()
     }
 
-    /// Lets every actor work off what it has, and every transaction commit.
+    /// Lets every actor process its mailbox, and every transaction commit.
     async fn settle(&mut self) {
         loop {
             self.wait().await;
-            if !self.recovers() & !self.memory.end_pending(InjectedOutcome::Commits) {
+            if !self.run_recovery() & !self.memory.end_pending(InjectedOutcome::Commits) {
                 return;
             }
         }
     }
 
-    /// Lets every actor work off what it has.
+    /// Lets every actor process its mailbox.
     async fn wait(&mut self) {
         tokio::time::sleep(SETTLE).await;
         self.settles += 1;
     }
 
-    /// Carries a recovery out that was asked for, if there is one.
-    fn recovers(&self) -> bool {
+    /// Runs a requested recovery, if there is one.
+    fn run_recovery(&self) -> bool {
         let settings = RecoverySettings {
             group: "group".into(),
             topic: "in".into(),
@@ -400,11 +405,14 @@ impl Pod {
         newest.into_iter().collect()
     }
 
-    /// The DLQ records' values, in order; all of them have a reason.
-    fn letters(&self) -> Vec<String> {
+    /// The values of the DLQ records, in order.
+    fn rejected(&self) -> Vec<String> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let letters = self.kafka.records(Topic::Dlq, P);
-        letters.iter().map(|letter| text(letter.value.as_deref().expect("the event as it was"))).collect()
+        let records = self.kafka.records(Topic::Dlq, P);
+        records
+            .iter()
+            .map(|record| text(record.value.as_deref().expect("a DLQ record has the value of its event")))
+            .collect()
     }
 
     fn committed(&self) -> usize {

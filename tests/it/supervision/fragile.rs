@@ -1,4 +1,4 @@
-//! An entity that keeps a list of what it was told, and breaks when it is told to.
+//! An entity whose state is the list of its events, and that fails on the events that say so.
 
 use std::cell::RefCell;
 use std::sync::Once;
@@ -9,7 +9,7 @@ use crate::support::paused;
 
 /// A value that begins like this makes the entity panic while it decides.
 pub const PANIC: &str = "panic";
-/// A value that begins like this makes the entity panic when it writes down the state that holds it.
+/// A value that begins like this makes the entity panic when it encodes a state that contains it.
 pub const ENCODE_PANIC: &str = "unwritable";
 /// A value that begins like this is rejected.
 pub const REFUSE: &str = "refuse";
@@ -18,7 +18,7 @@ pub const REFUSE: &str = "refuse";
 pub const SLOW: &str = "slow";
 /// Many ticks of the coarse clock.
 pub const SLOW_MS: u64 = 50;
-/// A value that begins like this keeps it for an hour.
+/// A value that begins like this keeps the thread for an hour, as if the process had been suspended.
 pub const FROZEN: &str = "frozen";
 
 thread_local! {
@@ -30,7 +30,7 @@ pub fn decided() -> Vec<String> {
     DECIDED.take()
 }
 
-/// See the module. Its state is the list, joined by commas; empty is absent.
+/// Its state is the list, joined by commas. An empty list is an absent entity.
 pub struct Fragile;
 
 impl Entity for Fragile {
@@ -49,15 +49,15 @@ impl Entity for Fragile {
         if value.starts_with(FROZEN) {
             paused::work(3_600_000);
         }
-        assert!(!value.starts_with(PANIC), "told to: {value}");
+        assert!(!value.starts_with(PANIC), "expected: {value}");
         if value.starts_with(REFUSE) {
-            return Err(Rejection::new(Reason::InvalidEvent, "told to"));
+            return Err(Rejection::new(Reason::InvalidEvent, "expected"));
         }
         Ok(if state.is_empty() { value.into_owned() } else { format!("{state},{value}") })
     }
 
     fn encode(&self, state: &String) -> Option<Vec<u8>> {
-        assert!(!state.contains(ENCODE_PANIC), "told to: {state}");
+        assert!(!state.contains(ENCODE_PANIC), "expected: {state}");
         (!state.is_empty()).then(|| state.clone().into_bytes())
     }
 
@@ -70,13 +70,13 @@ impl Entity for Fragile {
     }
 }
 
-/// Thousands of expected panics would bury the one that is not.
+/// Thousands of expected panics would hide an unexpected one.
 pub fn silence_expected_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            let is_expected = panic.payload_as_str().is_some_and(|said| said.starts_with("told to"));
+            let is_expected = panic.payload_as_str().is_some_and(|said| said.starts_with("expected"));
             if !is_expected {
                 usual(panic);
             }

@@ -1,6 +1,6 @@
-//! Draws records: valid ones, ones that break a rule or two, and bytes that mean nothing.
+//! Generates records: valid ones, ones that break a rule or two, and arbitrary bytes.
 //!
-//! Every choice lists the plain case first, which is what a failing stream shrinks to.
+//! Every choice lists the simplest case first, because a failing stream shrinks to it.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// With nothing odd about key and timestamp.
+    /// A record with an ordinary key and timestamp.
     pub fn event(key: &str, value: &str) -> Sent {
         let (key, value) = (Some(key.as_bytes().to_vec()), Some(value.as_bytes().to_vec()));
         Sent { partition: 0, key, value, timestamp_ms: Some(NOON) }
@@ -38,7 +38,7 @@ const NOON: i64 = 1_769_860_800_000;
 const FIRST_MS: i64 = -62_167_219_200_000;
 const LAST_MS: i64 = 253_402_300_799_999;
 
-/// An event of one of a few entities: valid as a rule, else with something odd about it.
+/// An event of one of a few entities, usually valid.
 pub fn event() -> impl Strategy<Value = Sent> {
     let value = prop_oneof![
         40 => Just(None),
@@ -53,23 +53,23 @@ pub fn event() -> impl Strategy<Value = Sent> {
     )
 }
 
-/// An event with wounds: bytes go, and others come in their place.
+/// An event in which some bytes are replaced by others.
 pub fn damaged_event() -> impl Strategy<Value = Sent> {
-    let come = prop_oneof![token(), vec(any::<u8>(), 0..3)];
-    let wounds = vec((any::<Index>(), 0..4_usize, come), 0..3);
-    (event(), wounds).prop_map(|(mut sent, wounds)| {
+    let inserted = prop_oneof![token(), vec(any::<u8>(), 0..3)];
+    let damages = vec((any::<Index>(), 0..4_usize, inserted), 0..3);
+    (event(), damages).prop_map(|(mut sent, damages)| {
         if let Some(value) = &mut sent.value {
-            for (at, gone, come) in wounds {
+            for (at, removed, inserted) in damages {
                 let at = at.index(value.len() + 1);
-                let end = (at + gone).min(value.len());
-                value.splice(at..end, come);
+                let end = (at + removed).min(value.len());
+                value.splice(at..end, inserted);
             }
         }
         sent
     })
 }
 
-/// Bytes that were never an event: noise, or what JSON is made of in any order.
+/// Arbitrary bytes, or tokens of JSON in any order.
 pub fn bytes() -> impl Strategy<Value = Sent> {
     let soup = || vec(token(), 0..40).prop_map(|tokens| tokens.concat());
     let value = prop_oneof![
@@ -99,7 +99,7 @@ fn timestamp() -> impl Strategy<Value = Option<i64>> {
     ]
 }
 
-/// The id's text: of one of few entities as a rule, so that they live through something.
+/// The text of an id: usually of one of a few entities, so that each gets several events.
 fn id() -> impl Strategy<Value = String> {
     prop_oneof![
         30 => (1..4_u64).prop_map(|id| id.to_string()),
@@ -185,7 +185,7 @@ fn members() -> impl Strategy<Value = Members> {
     })
 }
 
-/// Good as a rule, else absent, null, or anything.
+/// Usually `value`, else absent, null, or anything.
 fn field(good: u32, value: impl Strategy<Value = String>) -> impl Strategy<Value = Option<String>> {
     prop_oneof![
         good => value.prop_map(Some),
@@ -229,7 +229,7 @@ fn name() -> impl Strategy<Value = String> {
     select(names.to_vec()).prop_map(|name| format!("\"{name}\""))
 }
 
-/// A string of about these many characters, which are plain, white, or long in UTF-8 or in UTF-16.
+/// A string of one of these lengths, of characters that are plain, white, or long in UTF-8 or UTF-16.
 fn text(lengths: &'static [usize]) -> impl Strategy<Value = String> {
     let character =
         select(&['a', ' ', 'é', '\u{1f600}', '\u{3000}', '\u{85}', '\u{200b}', '\u{feff}', '"', '\\', '\u{7f}'][..]);
@@ -261,7 +261,7 @@ fn tags() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A number in any spelling that JSON knows, and some that it does not.
+/// A number in any JSON spelling, and in some that are not JSON.
 fn number() -> impl Strategy<Value = String> {
     prop_oneof![
         select(&NUMBERS[..]).prop_map(str::to_owned),
@@ -298,7 +298,7 @@ const NUMBERS: [&str; 22] = [
     "-1",
 ];
 
-/// Any JSON value, and some text that is none.
+/// Any JSON value, and some text that is not JSON.
 fn anything() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         select(
@@ -343,7 +343,7 @@ fn anything() -> impl Strategy<Value = String> {
     })
 }
 
-/// What JSON and events are made of.
+/// A token of JSON or of an event.
 fn token() -> impl Strategy<Value = Vec<u8>> {
     let tokens = [
         " ",

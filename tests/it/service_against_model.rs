@@ -1,8 +1,8 @@
-//! The pure centre against the independent reference: the same stream of records, judged twice by code that shares
-//! nothing, must get the same verdict, the same violations and the same bytes, record by record.
+//! The service entity against the independent reference model. Two implementations that share no code process the same
+//! stream of records, and must agree on verdict, violations and bytes of each record.
 //!
-//! Streams are drawn so that they shrink: fewer records first, then plainer ones. What once disagreed stays as a case
-//! of its own.
+//! Generated streams shrink: fewer records first, then simpler ones. A stream on which they once disagreed stays as a
+//! test case.
 
 mod streams;
 
@@ -18,11 +18,11 @@ use steward::testing::reference::{Model, ModelVerdict};
 
 use streams::Sent;
 
-/// Small, so that records of a stream reach it and go beyond.
+/// Small, so that records reach it and exceed it.
 const MAX_PAYLOAD_BYTES: u64 = 1_600;
 
 #[apply(offline_test)]
-fn both_agree_on_events_that_are_valid_or_nearly() {
+fn both_agree_on_valid_and_almost_valid_events() {
     holds(prop::collection::vec(streams::event(), 1..30), |stream| agree(&stream));
 }
 
@@ -38,7 +38,7 @@ fn both_agree_on_arbitrary_bytes() {
 
 /// The reference once counted only the names of the event itself.
 #[apply(offline_test)]
-fn a_name_twice_anywhere_in_a_known_field_is_malformed() {
+fn a_repeated_name_anywhere_in_a_known_field_is_malformed() {
     let twice = r#"{"a":[],"b":{},"\u0061":0}"#;
     for (value, reason) in [
         (format!(r#"{{"eventType":"ServiceUpdated","id":1,"name":{twice}}}"#), Reason::MalformedJson),
@@ -55,7 +55,7 @@ fn a_name_twice_anywhere_in_a_known_field_is_malformed() {
     }
 }
 
-/// Agreement on streams that are all refused for the same reason would say little.
+/// Agreement on streams that are rejected for a single reason would show little.
 #[apply(offline_test)]
 fn the_streams_reach_every_verdict() {
     use std::cell::RefCell;
@@ -91,7 +91,7 @@ fn the_streams_reach_every_verdict() {
 
 // ------------------------------------------------------------------------------------------------------------ harness
 
-/// Judges the stream twice.
+/// Processes the stream with both implementations.
 fn agree(stream: &[Sent]) -> Result<(), TestCaseError> {
     let mut model = Model::new(MAX_PAYLOAD_BYTES);
     let mut states: HashMap<(i32, Vec<u8>), State> = HashMap::new();
@@ -138,7 +138,7 @@ impl Outcome {
     }
 }
 
-/// What the detail of `invalid_event` lists, in the order of the alphabet: each once, and with something to say.
+/// Parses the violations of an `invalid_event`, in alphabetical order. Each occurs once and has a message.
 fn violations_of(reason: Reason, detail: &str) -> Result<Vec<(String, String)>, TestCaseError> {
     if reason != Reason::InvalidEvent {
         return Ok(Vec::new());
@@ -153,11 +153,11 @@ fn violations_of(reason: Reason, detail: &str) -> Result<Vec<(String, String)>, 
         violations.push((text("field"), text("code")));
     }
     violations.sort_unstable();
-    prop_assert!(violations.windows(2).all(|pair| pair[0] != pair[1]), "one of them stands there twice: {}", detail);
+    prop_assert!(violations.windows(2).all(|pair| pair[0] != pair[1]), "one of them occurs twice: {}", detail);
     Ok(violations)
 }
 
-/// `STEWARD_PROPTEST_CASES` streams, 2,000 by default; prints the smallest that breaks the property.
+/// Runs `STEWARD_PROPTEST_CASES` streams (2,000), and prints the smallest that breaks the property.
 fn holds<S: Strategy>(strategy: S, property: impl Fn(S::Value) -> Result<(), TestCaseError>) {
     let cases = std::env::var("STEWARD_PROPTEST_CASES").map_or(2_000, |cases| cases.parse().expect("a number"));
     run(cases, strategy, property);

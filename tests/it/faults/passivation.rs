@@ -1,4 +1,4 @@
-//! Entities go to rest and come back, and readiness waits until an assignment has settled.
+//! Entities are passivated and come back, and readiness waits until an assignment has settled.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::support::process::Setup;
 use crate::support::wait::{PATIENCE, unix_ms, wait_for, wait_until};
 
 #[apply(broker_test)]
-fn entities_rest_and_come_back_as_they_were() {
+fn entities_are_passivated_and_come_back_unchanged() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 3);
     let mut steward = Setup::new(&kafka, &names)
@@ -30,20 +30,21 @@ fn entities_rest_and_come_back_as_they_were() {
         kafka.produce(&names.input, wave);
         let ledger = Ledger::of(&kafka, &names).assert_exact();
         let live = ledger.model.state().len() as u64;
-        assert!(live > 50, "too few to mean anything: {live}");
-        let rested = |line: &Value| number(line, "entities_active") == 0 && number(line, "entities_passivated") == live;
-        let stats = steward.wait_for_event_where("stats", PATIENCE, rested);
+        assert!(live > 50, "too few for a meaningful test: {live}");
+        let all_passivated =
+            |line: &Value| number(line, "entities_active") == 0 && number(line, "entities_passivated") == live;
+        let stats = steward.wait_for_event_where("stats", PATIENCE, all_passivated);
         assert!(number(&stats, "state_bytes") > 100 * live, "{stats}");
     }
 
     let lines = steward.events("stats");
-    assert!(lines.iter().any(|line| number(line, "entities_active") > 0), "none was ever seen active");
+    assert!(lines.iter().any(|line| number(line, "entities_active") > 0), "no entity was ever active");
     steward.stop();
     steward.assert_no_errors_but(&[]);
 }
 
 #[apply(broker_test)]
-fn the_heartbeat_tells_ready_once_settled_and_goes_with_the_process() {
+fn the_heartbeat_is_ready_once_settled_and_is_removed_with_the_process() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
     let settle_ms = 2_500_i64;
@@ -55,8 +56,8 @@ fn the_heartbeat_tells_ready_once_settled_and_goes_with_the_process() {
     let first = wait_for("a heartbeat", PATIENCE, || Heartbeat::read(&file).ok());
     assert!(!first.ready && first.live, "ready before it has settled: {first:?}");
     let ready = wait_for("ready", PATIENCE, || Heartbeat::read(&file).ok().filter(|beat| beat.ready));
-    let told = steward.wait_for_event("became_ready", PATIENCE);
-    assert!(number(&told, "took_ms") >= settle_ms.unsigned_abs(), "{told}");
+    let became_ready = steward.wait_for_event("became_ready", PATIENCE);
+    assert!(number(&became_ready, "took_ms") >= settle_ms.unsigned_abs(), "{became_ready}");
     assert!(matches!(judged(&file), Judgement::Healthy(_)), "{ready:?}");
     wait_until("the next beat", PATIENCE, || {
         Heartbeat::read(&file).is_ok_and(|beat| beat.written_unix_ms > ready.written_unix_ms)
@@ -68,6 +69,6 @@ fn the_heartbeat_tells_ready_once_settled_and_goes_with_the_process() {
 }
 
 fn judged(file: &Path) -> Judgement {
-    let beat = Heartbeat::read(file).expect("it was there a moment ago, and is replaced in one step");
+    let beat = Heartbeat::read(file).expect("it existed a moment ago, and is replaced atomically");
     beat.judge_ready(unix_ms(), Duration::from_secs(5))
 }
