@@ -129,6 +129,23 @@ fn no_permission_is_unused() {
 }
 
 #[apply(offline_test)]
+fn the_page_has_the_rules_of_every_module() {
+    let page = include_str!("../../docs/architecture.md");
+    let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<String>>();
+    let rows = page.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.strip_prefix("| `")?.split('|').map(str::trim).collect();
+        let [module, _, imports, ""] = cells.as_slice() else { return None };
+        let is_pure = module.ends_with('°');
+        Some((module.trim_end_matches([' ', '°', '`']).to_owned(), is_pure, quoted(imports)))
+    });
+    let rules = RULES.iter().filter(|rule| rule.module != "lib").map(|rule| {
+        let imports: Vec<String> = rule.imports.iter().map(|&import| import.to_owned()).collect();
+        (rule.module.to_owned(), rule.purity != Effects, imports)
+    });
+    assert_eq!(rows.collect::<Vec<_>>(), rules.collect::<Vec<_>>(), "docs/architecture.md (left) and RULES differ");
+}
+
+#[apply(offline_test)]
 fn no_two_files_import_each_other() {
     assert_none(&cycles(&sources()));
 }
