@@ -1,4 +1,4 @@
-//! Carries a schedule out, waits until everything has settled, and judges.
+//! Executes a schedule, waits until everything has settled, and checks the outcome.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,39 +18,40 @@ use crate::support::proxy::{Caught, ProxiedBroker};
 use crate::support::wait::{Deadline, now, wait_until};
 
 const KEYS: u32 = 2_000;
-/// Events at a time.
+/// Events per chunk of the load.
 const CHUNK: usize = 200;
-/// Less than a process is frozen for, some of the time.
+/// Shorter than some freezes of a process.
 const TRANSACTION_TIMEOUT_MS: u64 = 8_000;
-/// The default of `health.stall_timeout_ms`: a broker that is away for longer ends a process.
+/// The default of `health.stall_timeout_ms`: if the broker is unreachable for longer, a process ends.
 const STALL: Duration = Duration::from_secs(30);
-/// Of the default of `shutdown.drain_timeout_ms`, 25 s: what is left is not sure to suffice for what a broker that is
-/// back asks for, a group that finds together and a producer that registers.
-const MOST_OF_A_DRAIN: Duration = Duration::from_secs(15);
-/// What a process that was told to stop may take: its drain, and a machine that is busy.
-const LEAVE: Duration = Duration::from_secs(40);
-/// Everything restores and catches up within that.
-const SETTLE: Duration = Duration::from_secs(90);
-/// Events below that would show nothing.
+/// The part of the default `shutdown.drain_timeout_ms`, 25 s, that an outage may use up. The rest may not suffice to rejoin
+/// the group of a restarted broker and to register a producer.
+const MAX_DRAIN_OUTAGE: Duration = Duration::from_secs(15);
+/// Limit for the stop of a process: its drain, on a busy machine.
+const STOP_LIMIT: Duration = Duration::from_secs(40);
+/// Limit for recovery and the rest of the input.
+const SETTLE_LIMIT: Duration = Duration::from_secs(90);
+/// With fewer events, the test would prove nothing.
 const MIN_EVENTS: usize = 2_000;
 
-/// Plays the seed, for so long, and fails on anything that is not as promised.
+/// Runs the schedule of the seed, and fails if a guarantee is broken.
 pub fn run(seed: u64, length: Duration) {
     let mut drill = Drill::new(seed, length);
     for slot in 0..FIRST {
         drill.act(Action::Start(slot, Name::Fresh));
     }
     let load = drill.load();
-    drill.play();
+    drill.run_schedule();
     let sent = load.stop();
-    drill.note(format!("{sent} events went in"));
+    drill.note(format!("{sent} events were produced"));
     drill.settle();
     drill.end_all();
-    drill.judge();
+    drill.check();
 }
 
-/// Bounds that are met all the time: small transactions and batches, entities that rest and wake, one recovery at once.
-fn tight(setup: Setup) -> Setup {
+/// Sets limits that are reached all the time: small transactions and batches, entities that are passivated and spawned
+/// again, one recovery at a time.
+fn with_tight_limits(setup: Setup) -> Setup {
     setup
         .set("limits.max_transaction_bytes", 400_000)
         .set("limits.max_batch_records", 64)
@@ -59,23 +60,23 @@ fn tight(setup: Setup) -> Setup {
         .set("recovery.max_parallel_partitions", 1)
 }
 
-/// One process that was started.
+/// A process that was started.
 struct Member {
     steward: Steward,
     instance: String,
-    course: Course,
+    state: MemberState,
 }
 
-/// What was done to it.
+/// What the schedule has done to a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Course {
+enum MemberState {
     Running,
     Frozen,
-    /// Told to stop, not yet seen to have stopped.
+    /// Received SIGTERM, and has not ended yet.
     Leaving,
-    /// Killed, or stopped with the code it should have.
-    Over,
-    /// Ended by its watchdog for a reason that is not its own, and replaced, as an orchestrator would.
+    /// Killed, or ended with the expected exit code.
+    Ended,
+    /// Ended because of an outage of the broker, and replaced, as an orchestrator would.
     Excused,
 }
 
@@ -85,25 +86,25 @@ struct Drill {
     journal: Vec<String>,
     began: Instant,
     broker: ProxiedBroker,
-    /// What is held back, or is to be.
+    /// Requests that are held, or will be.
     delayed: BTreeMap<Delayed, Caught>,
-    /// What is thrown away, or is to be.
+    /// Requests and responses that are dropped, or will be.
     lost: Vec<Caught>,
     broker_away_since: Option<Instant>,
     longest_outage: Duration,
     kafka: Kafka,
     names: Names,
     setup: Setup,
-    /// All that ever were, in the order of their start.
+    /// All processes, in the order of their start.
     members: Vec<Member>,
-    /// Which of them has the slot.
+    /// The index of the process in each slot.
     slots: [Option<usize>; SLOTS],
-    failed_by_now: Failing,
+    result: DrillResult,
 }
 
-/// Whether the drill ended well, for whoever drops it.
+/// Whether the drill passed. `Drop` keeps the logs otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Failing {
+enum DrillResult {
     Undecided,
     Passed,
 }
@@ -121,7 +122,7 @@ impl Drill {
             .set("health.ready_settle_ms", 1_000)
             .set("log.level", "info,steward::commit=debug")
             .set("log.stats_interval_ms", 1_000);
-        let setup = if seed % 2 == 1 { tight(setup) } else { setup };
+        let setup = if seed % 2 == 1 { with_tight_limits(setup) } else { setup };
         Drill {
             seed,
             schedule: draw(seed, length),
@@ -137,7 +138,7 @@ impl Drill {
             setup,
             members: Vec::new(),
             slots: [None; SLOTS],
-            failed_by_now: Failing::Undecided,
+            result: DrillResult::Undecided,
         }
     }
 
@@ -159,14 +160,14 @@ impl Drill {
 
     // -------------------------------------------------------------------------------------------------- the schedule
 
-    /// What takes its time, as the start of a broker does, delays the rest of the schedule instead of squeezing it.
-    fn play(&mut self) {
+    /// Executes all steps. A step that takes time, such as the start of a broker, delays the later steps.
+    fn run_schedule(&mut self) {
         let mut delay = Duration::ZERO;
         let began = now();
         for step in self.schedule.clone() {
             let due = began + step.at + delay;
             while now() < due {
-                self.look_after_members();
+                self.check_for_exits();
                 let left = due.saturating_duration_since(now());
                 std::thread::sleep(left.min(Duration::from_millis(50)));
             }
@@ -183,22 +184,22 @@ impl Drill {
             Action::Kill(slot) => {
                 let member = self.member(slot);
                 member.steward.kill9();
-                member.course = Course::Over;
+                member.state = MemberState::Ended;
             }
             Action::Terminate(slot) => {
                 let member = self.member(slot);
                 member.steward.sigterm();
-                member.course = Course::Leaving;
+                member.state = MemberState::Leaving;
             }
             Action::Freeze(slot) => {
                 let member = self.member(slot);
                 member.steward.sigstop();
-                member.course = Course::Frozen;
+                member.state = MemberState::Frozen;
             }
             Action::Thaw(slot) => {
                 let member = self.member(slot);
                 member.steward.sigcont();
-                member.course = Course::Running;
+                member.state = MemberState::Running;
             }
             Action::KillBroker => {
                 self.broker_away_since = Some(now());
@@ -218,12 +219,12 @@ impl Drill {
             }
             Action::Delay(delayed, api, client) => {
                 let earlier = self.delayed.insert(delayed, self.broker.proxy.hold(api, client));
-                assert!(earlier.is_none(), "each has a number of its own");
+                assert!(earlier.is_none(), "each delay has its own number");
             }
             Action::Release(delayed) => {
-                let caught = self.delayed.remove(&delayed).expect("the schedule delays before it releases");
+                let caught = self.delayed.remove(&delayed).expect("the schedule releases only delayed requests");
                 if !caught.release_or_cancel() {
-                    self.note(format!("nothing came to be delay {delayed}"));
+                    self.note(format!("no request arrived for delay {delayed}"));
                 }
             }
             Action::LoseRequest(api) => self.lost.push(self.broker.proxy.drop_request(api)),
@@ -232,12 +233,13 @@ impl Drill {
         }
     }
 
-    /// Two of the same name at the same time would fence each other: one that is still leaving keeps its own.
+    /// Starts a process in a slot. Two processes with one name would fence each other, so the name of a process that is
+    /// still stopping is not used again.
     fn start(&mut self, slot: Slot, name: Name) {
         let fresh = format!("member-{}", self.members.len());
         let earlier = self.slots[slot].map(|index| &self.members[index]);
         let instance = match (name, earlier) {
-            (Name::Same, Some(earlier)) if matches!(earlier.course, Course::Over | Course::Excused) => {
+            (Name::Same, Some(earlier)) if matches!(earlier.state, MemberState::Ended | MemberState::Excused) => {
                 earlier.instance.clone()
             }
             (Name::Same | Name::Fresh, _) => fresh,
@@ -245,11 +247,11 @@ impl Drill {
         let steward = self.setup.clone().instance(&instance).start();
         self.note(format!("slot {slot} is member {}, {instance}, pid {}", self.members.len(), steward.pid()));
         self.slots[slot] = Some(self.members.len());
-        self.members.push(Member { steward, instance, course: Course::Running });
+        self.members.push(Member { steward, instance, state: MemberState::Running });
     }
 
     fn member(&mut self, slot: Slot) -> &mut Member {
-        let index = self.slots[slot].expect("the schedule starts a process before it does anything to it");
+        let index = self.slots[slot].expect("the schedule acts only on started processes");
         &mut self.members[index]
     }
 
@@ -261,17 +263,19 @@ impl Drill {
         }
     }
 
-    /// Nobody ends unless told to, and who was told ends well.
-    fn look_after_members(&mut self) {
+    /// Fails if a process has ended without SIGTERM, or with an unexpected exit code.
+    fn check_for_exits(&mut self) {
         for index in 0..self.members.len() {
             let member = &mut self.members[index];
-            if matches!(member.course, Course::Over | Course::Excused | Course::Frozen) || member.steward.is_running() {
+            if matches!(member.state, MemberState::Ended | MemberState::Excused | MemberState::Frozen)
+                || member.steward.is_running()
+            {
                 continue;
             }
             let code = member.steward.wait_exit(Duration::ZERO);
-            let was = std::mem::replace(&mut member.course, Course::Over);
+            let was = std::mem::replace(&mut member.state, MemberState::Ended);
             self.note(format!("member {index}, {was:?}, exited with {code}"));
-            if (was, code) == (Course::Leaving, 0) {
+            if (was, code) == (MemberState::Leaving, 0) {
                 continue;
             }
             assert!(
@@ -279,8 +283,8 @@ impl Drill {
                 "member {index} ({was:?}) exited with {code}; {}",
                 self.members[index].steward.tail()
             );
-            self.members[index].course = Course::Excused;
-            if was == Course::Leaving {
+            self.members[index].state = MemberState::Excused;
+            if was == MemberState::Leaving {
                 continue;
             }
             if let Some(slot) = self.slots.iter().position(|holder| *holder == Some(index)) {
@@ -289,12 +293,14 @@ impl Drill {
         }
     }
 
-    /// The schedule never means it, but a broker may take that long to start; and what the network delays then adds to it
-    /// for a drain. Nothing else is excused.
-    fn is_excused(&self, was: Course, code: i32) -> bool {
+    /// Returns whether an outage of the broker explains the exit. The schedule does not intend such long outages, but the
+    /// start of a broker may take that long. For a drain, delayed requests add to the outage. Nothing else is excused.
+    fn is_excused(&self, was: MemberState, code: i32) -> bool {
         let (expected, outage) = match was {
-            Course::Leaving => (ExitCode::DrainTimedOut, MOST_OF_A_DRAIN.saturating_sub(LONGEST_DELAY)),
-            Course::Running | Course::Frozen | Course::Over | Course::Excused => (ExitCode::Stalled, STALL),
+            MemberState::Leaving => (ExitCode::DrainTimedOut, MAX_DRAIN_OUTAGE.saturating_sub(LONGEST_DELAY)),
+            MemberState::Running | MemberState::Frozen | MemberState::Ended | MemberState::Excused => {
+                (ExitCode::Stalled, STALL)
+            }
         };
         let outage_now = self.broker_away_since.map_or(Duration::ZERO, |since| since.elapsed());
         code == i32::from(expected.code()) && self.longest_outage.max(outage_now) >= outage
@@ -303,59 +309,62 @@ impl Drill {
     // ------------------------------------------------------------------------------------------------------- the end
 
     fn settle(&mut self) {
-        // From now on the network is in order.
+        // From here on, there are no network faults.
         let lost = self.lost.iter().filter(|caught| caught.release_or_cancel()).count();
-        self.note(format!("{lost} of {} requests or answers were lost", self.lost.len()));
+        self.note(format!("{lost} of {} requests or responses were lost", self.lost.len()));
         let ends: Vec<i64> = self.kafka.ends(&self.names.input).iter().map(|ends| ends.high).collect();
-        let deadline = Deadline::after(SETTLE);
+        let deadline = Deadline::after(SETTLE_LIMIT);
         loop {
-            self.look_after_members();
+            self.check_for_exits();
             let committed = self.kafka.committed(&self.names.group, &self.names.input);
             let is_done = |(end, committed): (&i64, &Option<i64>)| *end == 0 || *committed >= Some(*end);
             if ends.iter().zip(&committed).all(is_done) {
                 break;
             }
-            assert!(!deadline.passed(), "not worked off within {SETTLE:?}: committed {committed:?} of {ends:?}");
+            assert!(
+                !deadline.passed(),
+                "the input is not committed within {SETTLE_LIMIT:?}: {committed:?} of {ends:?}"
+            );
         }
-        self.note("worked off");
-        let running = self.members.iter().filter(|member| member.course == Course::Running);
+        self.note("the input is committed");
+        let running = self.members.iter().filter(|member| member.state == MemberState::Running);
         for member in running {
-            wait_until(&format!("{} is ready", member.instance), SETTLE, || member.steward.is_ready());
+            wait_until(&format!("{} is ready", member.instance), SETTLE_LIMIT, || member.steward.is_ready());
         }
         self.note("all ready");
     }
 
     fn end_all(&mut self) {
         for member in &mut self.members {
-            if member.course == Course::Running {
+            if member.state == MemberState::Running {
                 member.steward.sigterm();
-                member.course = Course::Leaving;
+                member.state = MemberState::Leaving;
             }
         }
         self.note("SIGTERM to all");
-        let deadline = Deadline::after(LEAVE);
-        while self.members.iter().any(|member| !matches!(member.course, Course::Over | Course::Excused)) {
-            assert!(!deadline.passed(), "not everybody has ended within {LEAVE:?}");
-            self.look_after_members();
+        let deadline = Deadline::after(STOP_LIMIT);
+        while self.members.iter().any(|member| !matches!(member.state, MemberState::Ended | MemberState::Excused)) {
+            assert!(!deadline.passed(), "some processes have not ended within {STOP_LIMIT:?}");
+            self.check_for_exits();
             std::thread::sleep(Duration::from_millis(10));
         }
         self.note("all ended");
     }
 
-    fn judge(&mut self) {
+    fn check(&mut self) {
         for member in &self.members {
-            let announced: &[&str] = match member.course {
-                Course::Excused => &["progress_stalled", "process_failed"],
-                Course::Running | Course::Frozen | Course::Leaving | Course::Over => &[],
+            let announced: &[&str] = match member.state {
+                MemberState::Excused => &["progress_stalled", "process_failed"],
+                MemberState::Running | MemberState::Frozen | MemberState::Leaving | MemberState::Ended => &[],
             };
             member.steward.assert_no_errors_but(announced);
         }
-        let excused = self.members.iter().filter(|member| member.course == Course::Excused).count();
+        let excused = self.members.iter().filter(|member| member.state == MemberState::Excused).count();
         let ledger = Ledger::of(&self.kafka, &self.names).assert_exact();
         let events = ledger.events();
-        assert!(events >= MIN_EVENTS, "only {events} events went in");
+        assert!(events >= MIN_EVENTS, "only {events} events were produced");
         let count = |name: &str| self.members.iter().map(|member| member.steward.events(name).len()).sum::<usize>();
-        let told =
+        let counts =
             ["partitions_lost", "recovery_finished", "producer_abandoned", "drain_cut_short", "transaction_committed"]
                 .map(|name| format!("{} {name}", count(name)));
         println!(
@@ -364,17 +373,17 @@ impl Drill {
             self.schedule.len(),
             self.members.len(),
             self.began.elapsed().as_secs(),
-            told.join(", ")
+            counts.join(", ")
         );
         assert!(count("transaction_committed") > 0, "nothing was committed");
-        self.failed_by_now = Failing::Passed;
+        self.result = DrillResult::Passed;
     }
 
-    /// The logs of all processes and what happened, in a folder that stays.
-    fn keep_logs(&self, story: &str) -> std::io::Result<PathBuf> {
+    /// Writes the report and the logs of all processes to a folder that is not deleted.
+    fn keep_logs(&self, report: &str) -> std::io::Result<PathBuf> {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("chaos-{}", self.seed));
         std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join("story"), story)?;
+        std::fs::write(folder.join("report"), report)?;
         for (index, member) in self.members.iter().enumerate() {
             std::fs::write(folder.join(format!("member-{index}.log")), member.steward.output())?;
         }
@@ -384,17 +393,17 @@ impl Drill {
 
 impl Drop for Drill {
     fn drop(&mut self) {
-        if self.failed_by_now == Failing::Passed && std::env::var_os("STEWARD_CHAOS_KEEP").is_none() {
+        if self.result == DrillResult::Passed && std::env::var_os("STEWARD_CHAOS_KEEP").is_none() {
             return;
         }
-        let mut story = format!("seed {}; the schedule:\n", self.seed);
+        let mut report = format!("seed {}; the schedule:\n", self.seed);
         for step in &self.schedule {
-            let _ = writeln!(story, "  {step}");
+            let _ = writeln!(report, "  {step}");
         }
-        let _ = writeln!(story, "what happened:\n  {}", self.journal.join("\n  "));
-        let kept = self.keep_logs(&story);
-        // Each of them shows the end of its log when it goes; what matters most comes last.
+        let _ = writeln!(report, "journal:\n  {}", self.journal.join("\n  "));
+        let kept = self.keep_logs(&report);
+        // Each process prints the end of its log when it is dropped. The most important text comes last.
         self.members.clear();
-        eprintln!("{story}logs: {kept:?}\nagain: STEWARD_CHAOS_SEED={} cargo test --test chaos", self.seed);
+        eprintln!("{report}logs: {kept:?}\nagain: STEWARD_CHAOS_SEED={} cargo test --test chaos", self.seed);
     }
 }

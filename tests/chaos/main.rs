@@ -1,25 +1,24 @@
-//! Several real processes in one group, against their own broker, while everything breaks that can break: they are
-//! killed, frozen, told to stop, started again, and come and go; the broker crashes and stands still. Events flow all
-//! the while. At the end everything settles, and the whole history is judged against the reference model.
+//! Runs several real processes in one group, with a broker of their own, under random failures. Processes are killed,
+//! frozen, stopped and restarted, and the broker crashes and freezes, while events flow. At the end everything settles,
+//! and the whole history is compared with the reference model.
 //!
-//! A seed decides what happens and when ([`schedule`]), to how many partitions, and whether the processes have the usual
-//! bounds (even seeds) or tight ones (odd seeds); the operating system decides the rest. A failure prints the
-//! seed and what happened when, and leaves the logs of all processes in a folder. The same seed plays the same
-//! schedule again.
+//! A seed determines the schedule ([`schedule`]), the number of partitions, and whether the processes have default limits
+//! (even seeds) or tight ones (odd seeds). The operating system determines the rest. A failure prints the seed and a
+//! journal, and keeps the logs of all processes in a folder. The same seed gives the same schedule.
 //!
 //! - `STEWARD_CHAOS_SEED=n`: this seed, or the first of several.
-//! - `STEWARD_CHAOS_SEEDS=n`: so many seeds in a row, one by default.
-//! - `STEWARD_CHAOS_FOUND=1`: also those that have found something.
-//! - `STEWARD_CHAOS_SECONDS=s`: how long things break, 40 s by default.
+//! - `STEWARD_CHAOS_SEEDS=n`: the number of consecutive seeds, one by default.
+//! - `STEWARD_CHAOS_FOUND=1`: also the seeds that have found bugs.
+//! - `STEWARD_CHAOS_SECONDS=s`: the duration of the failures, 40 s by default.
 //!
-//! This is a test binary of its own because it takes the machine for itself.
+//! This is a separate test binary because it needs the whole machine.
 
 #![expect(unsafe_code, reason = "signals, ptrace and ACLs have no safe interface")]
 
 #[macro_use(apply)]
 extern crate macro_rules_attribute;
 
-#[allow(dead_code, reason = "the kit of the other test binary, of which this one needs a part")]
+#[allow(dead_code, reason = "the support of the other test binary, which this one uses in part")]
 #[macro_use]
 #[path = "../it/support/mod.rs"]
 mod support;
@@ -33,17 +32,17 @@ use std::time::Duration;
 
 use support::broker::{Need, trial};
 
-/// Played by default. It has every kind of disturbance, as every schedule does.
+/// The default seed. Its schedule has every kind of failure, as every schedule does.
 const SEED: u64 = 20_261_124;
 const SECONDS: u64 = 40;
-/// Seeds that have found something. What it was has a test of its own that takes no luck: a call of the client that does
-/// not return (105, 205), a drain that the group refuses (100), a late copy of a registration (302; of an earlier producer's:
-/// the seed that is played by default), a false alarm of a process that has lost its partition (413).
+/// Seeds that have found bugs. Each bug has a deterministic test: a call of the client that does not return (105, 205), a
+/// drain that the group refuses (100), a late copy of a registration (302; of an earlier producer's: the default seed), a
+/// false alarm of a process that has lost its partition (413).
 const FOUND: [u64; 5] = [100, 105, 205, 302, 413];
 
 fn main() {
     let mut arguments = libtest_mimic::Arguments::from_args();
-    // One seed after the other.
+    // One seed at a time.
     arguments.test_threads.get_or_insert(1);
     let first = setting("STEWARD_CHAOS_SEED").unwrap_or(SEED);
     let seeds = setting("STEWARD_CHAOS_SEEDS").unwrap_or(1);
@@ -59,10 +58,10 @@ fn main() {
     conclusion.exit();
 }
 
-/// A number from the environment; `None` where there is none.
+/// Reads a number from the environment; `None` if the variable is not set.
 ///
 /// # Panics
-/// When it is not a number: a typo must not play another seed than the one that was meant.
+/// If the value is not a number, so that a typo does not run another seed.
 fn setting(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|error| panic!("{name}={text}: {error}")))

@@ -1,8 +1,8 @@
-//! What happens, and when: drawn from a seed before anything starts, so that a seed is a schedule.
+//! The schedule of a seed: which failures happen, and when. The whole schedule exists before anything starts.
 //!
-//! Kinds of disturbance are drawn like cards from a shuffled deck, which is shuffled again when it is empty: so a short
-//! schedule has each of them. They overlap: the broker may crash while one process is frozen and another one starts.
-//! Storms, in which the group hardly finds the time to rebalance, change with lulls, in which everybody comes to work.
+//! Kinds of failure are drawn from a shuffled list without replacement, so that a short schedule has each of them. They
+//! overlap: the broker may crash while one process is frozen and another one starts. Storms, in which the group hardly
+//! has time to rebalance, alternate with quiet periods, in which every process gets work.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,22 +14,20 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::support::proxy::{Api, ClientSees};
 
-/// Places for processes.
+/// Greatest number of processes.
 pub const SLOTS: usize = 4;
-/// Of which so many are taken in the beginning.
+/// Number of processes at the start.
 pub const FIRST: usize = 3;
-/// The group takes a process for dead when it is silent for so long.
+/// The session timeout of the group.
 pub const SESSION: Duration = Duration::from_secs(6);
-/// Nothing happens to the broker for so long after something has.
-const BROKER_REST_MS: u64 = 9_000;
+/// Shortest time between two failures of the broker.
+const BROKER_PAUSE_MS: u64 = 9_000;
 
-/// The number of a place for a process.
+/// Index of a slot for a process.
 pub type Slot = usize;
 
-/// One thing that happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// A process starts.
     Start(Slot, Name),
     /// SIGKILL.
     Kill(Slot),
@@ -41,42 +39,40 @@ pub enum Action {
     Thaw(Slot),
     /// SIGKILL to the broker.
     KillBroker,
-    /// It starts again, on the same data.
+    /// Starts the broker again with the same data.
     StartBroker,
     /// SIGSTOP to the broker.
     FreezeBroker,
     /// SIGCONT to the broker.
     ThawBroker,
-    /// The next request of this API is late; the number tells it from others.
+    /// Delays the next request of this API.
     Delay(Delayed, Api, ClientSees),
-    /// A delayed request goes on, or the next one of its API is not delayed any more.
+    /// Releases a delayed request, or cancels the delay if no request has arrived.
     Release(Delayed),
-    /// The next request of this API is lost.
+    /// Drops the next request of this API.
     LoseRequest(Api),
-    /// The broker's answer to the next request of this API is lost.
+    /// Drops the response to the next request of this API.
     LoseAnswer(Api),
-    /// All connections break.
+    /// Closes all connections.
     CutConnections,
 }
 
 /// The number of a delayed request, from 0.
 pub type Delayed = usize;
 
-/// The instance name that a process starts with, which its transactional id is made of.
+/// The instance name of a started process, which determines its transactional id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Name {
-    /// That of the one before in this slot, as in a StatefulSet: what that one left open is aborted at once.
+    /// The name of the previous process in the slot, as in a StatefulSet. An open transaction is aborted at once.
     Same,
-    /// A new one, as in a Deployment: what the one before left open stands until it times out.
+    /// A new name, as in a Deployment. An open transaction of the previous process stays open until it times out.
     Fresh,
 }
 
-/// An action and its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
-    /// Since the beginning.
+    /// Time since the start of the schedule.
     pub at: Duration,
-    /// What happens.
     pub action: Action,
 }
 
@@ -97,8 +93,8 @@ enum Kind {
     BrokerPause,
 }
 
-/// More of what hits single processes.
-const DECK: [Kind; 10] = [
+/// The kinds of failure with their frequencies. Failures of single processes are the most frequent.
+const KINDS: [Kind; 10] = [
     Kind::Kill,
     Kind::Kill,
     Kind::Kill,
@@ -111,8 +107,8 @@ const DECK: [Kind; 10] = [
     Kind::BrokerPause,
 ];
 
-/// What can be late or lost: everything that a transaction is made of.
-const TEARABLE: [Api; 6] = [
+/// The requests that can be delayed or lost: all requests of a transaction.
+const TRANSACTION_APIS: [Api; 6] = [
     Api::END_TXN,
     Api::TXN_OFFSET_COMMIT,
     Api::ADD_OFFSETS_TO_TXN,
@@ -120,34 +116,34 @@ const TEARABLE: [Api; 6] = [
     Api::PRODUCE,
     Api::INIT_PRODUCER_ID,
 ];
-/// Some of the delays outlast the transaction, none the watchdog.
+/// Some delays are longer than the transaction timeout, but none is longer than the watchdog's limit.
 pub const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
-/// The steps of a seed, in order. Disturbances begin within `length`; what ends them may come a little later. At the
-/// end nothing is frozen or delayed and the broker runs.
+/// Returns the steps of a seed, in order. Failures begin within `length`, and may end a little later. At the end nothing is
+/// frozen or delayed, and the broker runs.
 pub fn draw(seed: u64, length: Duration) -> Vec<Step> {
-    let mut steps = break_processes(seed, length);
-    steps.extend(tear_transactions(seed, length));
+    let mut steps = disturb_processes(seed, length);
+    steps.extend(disturb_network(seed, length));
     steps.sort_by_key(|step| step.at);
     steps
 }
 
-/// What the network does, all the while.
-fn tear_transactions(seed: u64, length: Duration) -> Vec<Step> {
-    // Numbers of its own, so that seeds that have shown something go on doing to processes what they did.
+/// Returns the faults of the network.
+fn disturb_network(seed: u64, length: Duration) -> Vec<Step> {
+    // A separate random sequence, so that the process failures of known seeds do not change with the network faults.
     let mut random = ChaCha8Rng::seed_from_u64(!seed);
-    let length_ms = u64::try_from(length.as_millis()).expect("a test takes less than ages");
+    let length_ms = u64::try_from(length.as_millis()).expect("milliseconds fit into 64 bits");
     let mut steps = Vec::new();
     let mut add = |at_ms: u64, action: Action| steps.push(Step { at: Duration::from_millis(at_ms), action });
     let mut delayed = 0;
     let mut now_ms = 4_000;
     while now_ms < length_ms {
-        let api = *TEARABLE.choose(&mut random).expect("there are some");
+        let api = *TRANSACTION_APIS.choose(&mut random).expect("the list is not empty");
         match random.random_range(0..8) {
             0..4 => {
                 let client = if random.random() { ClientSees::Close } else { ClientSees::Silence };
                 let longest_ms = u64::try_from(LONGEST_DELAY.as_millis()).expect("seconds");
-                // Most are short.
+                // Most delays are short.
                 let for_ms = random.random_range(50_u64..3_162).pow(2) / 1_000;
                 add(now_ms, Action::Delay(delayed, api, client));
                 add(now_ms + for_ms.min(longest_ms), Action::Release(delayed));
@@ -162,65 +158,67 @@ fn tear_transactions(seed: u64, length: Duration) -> Vec<Step> {
     steps
 }
 
-/// What happens to processes and to the broker.
-fn break_processes(seed: u64, length: Duration) -> Vec<Step> {
-    let mut hand = Hand { random: ChaCha8Rng::seed_from_u64(seed), steps: Vec::new(), slots: Vec::new(), broker_ms: 0 };
-    hand.slots = (0..SLOTS).map(|slot| if slot < FIRST { Some(0) } else { None }).collect();
-    let length_ms = u64::try_from(length.as_millis()).expect("a test takes less than ages");
-    let mut deck: Vec<Kind> = Vec::new();
+/// Returns the failures of processes and of the broker.
+fn disturb_processes(seed: u64, length: Duration) -> Vec<Step> {
+    let mut builder =
+        ScheduleBuilder { random: ChaCha8Rng::seed_from_u64(seed), steps: Vec::new(), slots: Vec::new(), broker_ms: 0 };
+    builder.slots = (0..SLOTS).map(|slot| if slot < FIRST { Some(0) } else { None }).collect();
+    let length_ms = u64::try_from(length.as_millis()).expect("milliseconds fit into 64 bits");
+    let mut remaining: Vec<Kind> = Vec::new();
     let mut now_ms = 3_000;
     while now_ms < length_ms {
-        if deck.is_empty() {
-            deck = DECK.to_vec();
-            deck.shuffle(&mut hand.random);
+        if remaining.is_empty() {
+            remaining = KINDS.to_vec();
+            remaining.shuffle(&mut builder.random);
         }
-        // What is not possible now, because everybody is busy, keeps its turn for later.
-        if let Some(index) = deck.iter().rposition(|kind| hand.play(*kind, now_ms)) {
-            deck.remove(index);
+        // A kind that is not possible now stays in the list for later.
+        if let Some(index) = remaining.iter().rposition(|kind| builder.add(*kind, now_ms)) {
+            remaining.remove(index);
         }
-        let is_lull = hand.random.random_range(0..5) == 0;
-        now_ms += if is_lull { hand.random.random_range(6_000..10_000) } else { hand.random.random_range(200..2_500) };
+        let is_lull = builder.random.random_range(0..5) == 0;
+        now_ms +=
+            if is_lull { builder.random.random_range(6_000..10_000) } else { builder.random.random_range(200..2_500) };
     }
-    hand.steps
+    builder.steps
 }
 
-struct Hand {
+struct ScheduleBuilder {
     random: ChaCha8Rng,
     steps: Vec<Step>,
-    /// When the process in a slot is free for the next disturbance; `None` where there is none.
+    /// When the process in a slot may fail next; `None` if the slot is empty.
     slots: Vec<Option<u64>>,
     broker_ms: u64,
 }
 
-impl Hand {
-    /// Whether it was possible.
-    fn play(&mut self, kind: Kind, now_ms: u64) -> bool {
+impl ScheduleBuilder {
+    /// Adds a failure of this kind, if it is possible now. Returns whether it is.
+    fn add(&mut self, kind: Kind, now_ms: u64) -> bool {
         match kind {
-            Kind::Kill => self.with_process(now_ms, |hand, slot| {
-                let again_ms = now_ms + hand.random.random_range(100..5_000);
-                let name = hand.name();
-                hand.step(now_ms, Action::Kill(slot));
-                hand.step(again_ms, Action::Start(slot, name));
+            Kind::Kill => self.with_process(now_ms, |builder, slot| {
+                let again_ms = now_ms + builder.random.random_range(100..5_000);
+                let name = builder.name();
+                builder.step(now_ms, Action::Kill(slot));
+                builder.step(again_ms, Action::Start(slot, name));
                 Some(again_ms)
             }),
-            Kind::Freeze => self.with_process(now_ms, |hand, slot| {
+            Kind::Freeze => self.with_process(now_ms, |builder, slot| {
                 let session_ms = u64::try_from(SESSION.as_millis()).expect("seconds");
-                let thaw_ms = now_ms + session_ms + hand.random.random_range(1_000..7_000);
-                hand.step(now_ms, Action::Freeze(slot));
-                hand.step(thaw_ms, Action::Thaw(slot));
+                let thaw_ms = now_ms + session_ms + builder.random.random_range(1_000..7_000);
+                builder.step(now_ms, Action::Freeze(slot));
+                builder.step(thaw_ms, Action::Thaw(slot));
                 Some(thaw_ms)
             }),
-            Kind::Restart => self.with_process(now_ms, |hand, slot| {
-                let again_ms = now_ms + hand.random.random_range(500..4_000);
-                let name = hand.name();
-                hand.step(now_ms, Action::Terminate(slot));
-                hand.step(again_ms, Action::Start(slot, name));
+            Kind::Restart => self.with_process(now_ms, |builder, slot| {
+                let again_ms = now_ms + builder.random.random_range(500..4_000);
+                let name = builder.name();
+                builder.step(now_ms, Action::Terminate(slot));
+                builder.step(again_ms, Action::Start(slot, name));
                 Some(again_ms)
             }),
             Kind::ScaleIn => {
                 self.slots.iter().flatten().count() > 1
-                    && self.with_process(now_ms, |hand, slot| {
-                        hand.step(now_ms, Action::Terminate(slot));
+                    && self.with_process(now_ms, |builder, slot| {
+                        builder.step(now_ms, Action::Terminate(slot));
                         None
                     })
             }
@@ -238,12 +236,12 @@ impl Hand {
         }
     }
 
-    /// Plays on one of the processes that nothing happens to at the time; what comes back is when it is free again.
-    fn with_process(&mut self, now_ms: u64, play: impl FnOnce(&mut Hand, Slot) -> Option<u64>) -> bool {
+    /// Adds a failure of an undisturbed process. `add` returns when the process may fail next.
+    fn with_process(&mut self, now_ms: u64, add: impl FnOnce(&mut ScheduleBuilder, Slot) -> Option<u64>) -> bool {
         let is_free = |slot: &Slot| self.slots[*slot].is_some_and(|free_ms| free_ms <= now_ms);
         let free: Vec<Slot> = (0..SLOTS).filter(is_free).collect();
         let Some(&slot) = free.choose(&mut self.random) else { return false };
-        self.slots[slot] = play(self, slot);
+        self.slots[slot] = add(self, slot);
         true
     }
 
@@ -253,7 +251,7 @@ impl Hand {
         }
         self.step(now_ms, begin);
         self.step(until_ms, end);
-        self.broker_ms = until_ms + BROKER_REST_MS;
+        self.broker_ms = until_ms + BROKER_PAUSE_MS;
         true
     }
 
@@ -268,10 +266,10 @@ impl Hand {
 
 // ----------------------------------------------------------------------------------------------------------- tests
 
-/// The same again; one thing at a time to each process; everything up at the end; and all kinds there: for the default
-/// seed in its time, and for 500 others in twice that.
+/// A seed always gives the same schedule, with one failure of a process at a time, all kinds of failures, and everything
+/// running at the end. Checked for the default seed with its length, and for 500 others with twice that.
 #[apply(offline_test)]
-fn a_seed_is_a_schedule_that_makes_sense() {
+fn a_seed_gives_a_valid_schedule() {
     let default = Duration::from_secs(super::SECONDS);
     let others = (0..500).map(|seed| (seed, 2 * default));
     for (seed, length) in others.chain([(super::SEED, default)]) {

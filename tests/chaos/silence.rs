@@ -1,7 +1,7 @@
-//! When the outputs of each partition became visible to a `read_committed` reader, and for how long they did not: what
-//! the users of the state topic feel of a rebalance.
+//! Measures when outputs of each partition became visible to a `read_committed` reader, and the longest gaps: the effect of
+//! a rebalance on the users of the state topic.
 //!
-//! Needs a load that gives every partition something to do many times a second: a partition without input is silent, too.
+//! The load must produce events for every partition many times per second. A partition without input is silent, too.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 use crate::support::kafka::Kafka;
 use crate::support::wait::{PATIENCE, now, wait_until};
 
-/// A reader of a topic's end. Dropped, it stops reading.
+/// Reads new records of a topic until it is dropped.
 pub struct Watch {
     arrivals: Arc<Mutex<Vec<Vec<Instant>>>>,
     is_over: Arc<AtomicBool>,
@@ -22,7 +22,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Reads what comes from now on.
+    /// Starts reading at the end of the topic.
     pub fn on(kafka: &Kafka, topic: &str) -> Watch {
         let ends = kafka.ends(topic);
         let mut assignment = TopicPartitionList::new();
@@ -37,7 +37,7 @@ impl Watch {
             .set("fetch.wait.max.ms", "5")
             .set("fetch.queue.backoff.ms", "5");
         let reader: BaseConsumer = config.create().expect("the settings are constants");
-        reader.assign(&assignment).expect("partitions that were there a moment ago");
+        reader.assign(&assignment).expect("the partitions exist");
 
         let arrivals = Arc::new(Mutex::new(vec![Vec::new(); ends.len()]));
         let is_over = Arc::new(AtomicBool::new(false));
@@ -45,9 +45,9 @@ impl Watch {
             let (arrivals, is_over) = (Arc::clone(&arrivals), Arc::clone(&is_over));
             move || {
                 while !is_over.load(Ordering::Acquire) {
-                    // An error passes, or shows as a silence.
+                    // A transient error has no effect; another one is measured as silence.
                     let Some(Ok(message)) = reader.poll(Duration::from_millis(50)) else { continue };
-                    let partition = usize::try_from(message.partition()).expect("of a record that was read");
+                    let partition = usize::try_from(message.partition()).expect("partitions count from 0");
                     lock(&arrivals)[partition].push(now());
                 }
             }
@@ -55,21 +55,21 @@ impl Watch {
         Watch { arrivals, is_over, thread: Some(thread) }
     }
 
-    /// Waits until every partition has shown something that came later than this.
-    pub fn until_all_spoke_after(&self, moment: Instant) {
-        wait_until("every partition shows outputs again", PATIENCE, || {
+    /// Waits until every partition has an output after `moment`.
+    pub fn wait_for_outputs_after(&self, moment: Instant) {
+        wait_until("every partition has outputs again", PATIENCE, || {
             lock(&self.arrivals).iter().all(|arrivals| arrivals.last().is_some_and(|last| *last > moment))
         });
     }
 
-    /// The longest time between two outputs of a partition that follow each other, and of which the later one came
-    /// after `from`, the earlier one before `until`.
+    /// Returns the longest time between two consecutive outputs of a partition. The later one came after `from`, the earlier
+    /// one before `until`.
     pub fn longest_silence(&self, partition: i32, from: Instant, until: Instant) -> Duration {
         let partition = usize::try_from(partition).expect("partitions count from 0");
         let arrivals = lock(&self.arrivals);
         let touching = arrivals[partition].windows(2).filter(|pair| pair[1] > from && pair[0] < until);
         let longest = touching.map(|pair| pair[1].saturating_duration_since(pair[0])).max();
-        longest.unwrap_or_else(|| panic!("partition {partition} showed nothing at all"))
+        longest.unwrap_or_else(|| panic!("partition {partition} had no outputs"))
     }
 }
 
@@ -77,40 +77,38 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
-            // A panic of the reader has been printed, and shows as a silence.
+            // A panic of the reader has been printed, and is measured as silence.
             let _ = thread.join();
         }
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Pushing cannot leave a list half done.
+    // A poisoned lock is valid, because a push leaves no partial change.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Middle and worst of several durations.
+/// Durations, with their median and maximum.
 #[derive(Debug, Default)]
 pub struct Durations(Vec<Duration>);
 
 impl Durations {
-    /// Adds one.
     pub fn push(&mut self, duration: Duration) {
         self.0.push(duration);
     }
 
-    /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The middle one; zero without any.
+    /// Returns the median; zero if there are no durations.
     pub fn median(&self) -> Duration {
         let mut sorted = self.0.clone();
         sorted.sort();
         sorted.get(sorted.len() / 2).copied().unwrap_or_default()
     }
 
-    /// The worst one; zero without any.
+    /// Returns the maximum; zero if there are no durations.
     pub fn max(&self) -> Duration {
         self.0.iter().max().copied().unwrap_or_default()
     }

@@ -1,8 +1,8 @@
-//! How long partitions are silent when their owner changes, measured as a `read_committed` reader of the state topic
-//! feels it: 3 processes, 12 partitions, a steady load. Each test prints its figures, and fails only on what no busy
-//! machine explains; `docs/guarantees.md` quotes them.
+//! Measures how long partitions are silent when their owner changes, as a `read_committed` reader of the state topic
+//! observes it: 3 processes, 12 partitions, a steady load. Each test prints its figures, which `docs/guarantees.md` quotes.
+//! It fails only if a busy machine cannot explain the silence.
 //!
-//! `STEWARD_TAKEOVERS=n`: so many rounds of each kind, 1 by default.
+//! `STEWARD_TAKEOVERS=n`: the number of rounds of each kind, 1 by default.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -23,16 +23,16 @@ const PARTITIONS: i32 = 12;
 const KEYS: u32 = 3_000;
 /// Enough to create every key.
 const BACKLOG: usize = 30_000;
-/// Every 20 ms: 5 for each partition.
+/// Events per 20 ms: 5 for each partition.
 const CHUNK: usize = 60;
 const SESSION: Duration = Duration::from_secs(6);
-/// Longer than the session, so that it is seen to be waited for.
+/// Longer than the session, so that a wait for the transaction is visible.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// After the timeout of a transaction the tests' coordinator looks once a second.
+/// The coordinator of the tests checks for timed out transactions once a second.
 const CLEAN_UP: Duration = Duration::from_secs(1);
-/// What the group and the client need besides, as promised.
+/// The guaranteed limit for the group and the client.
 const ROUND: Duration = Duration::from_secs(2);
-/// On top of what is promised, for a machine with two cores that is busy with other things.
+/// Additional time for a busy machine with two cores.
 const BUSY_MACHINE: Duration = Duration::from_secs(8);
 
 fn rounds() -> u64 {
@@ -40,92 +40,96 @@ fn rounds() -> u64 {
 }
 
 #[apply(lone_broker_test)]
-fn who_joins_and_who_leaves_silences_few_and_not_for_long() {
+fn joins_and_leaves_silence_few_partitions_and_briefly() {
     let mut scene = Scene::new("joins and leaves", |setup| setup);
     for round in 0..rounds() {
-        let change = scene.begins();
-        scene.starts(&format!("guest-{round}"));
-        scene.settles(&change);
+        let change = scene.before_change();
+        scene.start(&format!("guest-{round}"));
+        scene.wait_until_settled(&change);
 
-        // Each place in turn, so that old and new ones go.
-        let leaver = usize::try_from(round).expect("a few") % scene.members.len();
-        let change = scene.begins();
+        // A different index in each round, so that old and new processes leave.
+        let leaver = usize::try_from(round).expect("the number of rounds is small") % scene.members.len();
+        let change = scene.before_change();
         scene.members[leaver].sigterm();
         let mut gone = scene.members.remove(leaver);
-        scene.settles(&change);
+        scene.wait_until_settled(&change);
         assert_eq!(gone.wait_exit(PATIENCE), 0, "{}", gone.tail());
         gone.assert_no_errors_but(&[]);
     }
-    scene.ends_within(ROUND);
+    scene.assert_silence_within(ROUND);
 }
 
 #[apply(lone_broker_test)]
 fn the_partitions_of_a_killed_process_serve_again_after_its_session() {
     let mut scene = Scene::new("kill", |setup| setup);
     for round in 0..rounds() {
-        let change = scene.begins();
-        scene.freezes_the_first(Transaction::None);
+        let change = scene.before_change();
+        scene.freeze_the_first(Transaction::None);
         scene.members.remove(0).kill9();
-        scene.starts(&format!("heir-{round}"));
-        scene.settles(&change);
+        scene.start(&format!("successor-{round}"));
+        scene.wait_until_settled(&change);
     }
-    scene.ends_within(SESSION + ROUND);
+    scene.assert_silence_within(SESSION + ROUND);
 }
 
 #[apply(lone_broker_test)]
-fn those_of_a_process_killed_in_a_transaction_serve_again_after_that() {
+fn the_partitions_of_a_process_killed_in_a_transaction_serve_again_after_its_timeout() {
     let mut scene = Scene::new("kill in a transaction", |setup| setup);
     for round in 0..rounds() {
-        let change = scene.begins();
-        scene.freezes_the_first(Transaction::Open);
+        let change = scene.before_change();
+        scene.freeze_the_first(Transaction::Open);
         scene.members.remove(0).kill9();
-        scene.starts(&format!("heir-{round}"));
-        scene.settles(&change);
+        scene.start(&format!("successor-{round}"));
+        scene.wait_until_settled(&change);
     }
     let blocked = scene.members.iter().flat_map(|member| member.events("recovery_blocked")).count();
-    assert!(blocked > 0, "nobody said that it waited for the transaction");
-    scene.ends_within(TRANSACTION_TIMEOUT + CLEAN_UP + ROUND);
+    assert!(blocked > 0, "no process logged that it waited for the transaction");
+    scene.assert_silence_within(TRANSACTION_TIMEOUT + CLEAN_UP + ROUND);
 }
 
 #[apply(lone_broker_test)]
-fn a_killed_process_that_comes_back_by_its_name_waits_for_no_transaction() {
+fn a_killed_process_that_restarts_with_its_name_waits_for_no_transaction() {
     let mut scene = Scene::new("kill in a transaction, back by its name", |setup| setup);
     for _ in 0..rounds() {
-        let change = scene.begins();
-        scene.freezes_the_first(Transaction::Open);
-        scene.first_is_killed_and_comes_back();
-        scene.settles(&change);
+        let change = scene.before_change();
+        scene.freeze_the_first(Transaction::Open);
+        scene.kill_and_restart_the_first();
+        scene.wait_until_settled(&change);
     }
-    scene.ends_within(SESSION + ROUND);
+    scene.assert_silence_within(SESSION + ROUND);
 }
 
 #[apply(lone_broker_test)]
-fn a_static_member_that_comes_back_within_its_session_moves_nothing() {
-    // So long that nobody who waited for it would be taken for one who did not.
+fn a_static_member_that_restarts_within_its_session_moves_no_partition() {
+    // So long that a wait for the session is clearly visible.
     const LONG_SESSION_MS: i64 = 40_000;
     let mut scene = Scene::new("static member, back within its session", |setup| {
         setup.set("kafka.static_membership", true).set("kafka.session_timeout_ms", LONG_SESSION_MS)
     });
     for _ in 0..rounds() {
-        let others: usize = scene.members[1..].iter().map(told_of_the_group).sum();
-        let change = scene.begins();
-        scene.first_is_killed_and_comes_back();
-        let moved = scene.settles(&change);
-        let others_now: usize = scene.members[1..].iter().map(told_of_the_group).sum();
-        assert_eq!(others, others_now, "the others were told of a rebalance");
-        assert_eq!(moved.len(), usize::try_from(PARTITIONS).expect("a few") / PROCESSES, "{moved:?} had a new owner");
+        let others: usize = scene.members[1..].iter().map(rebalance_events).sum();
+        let change = scene.before_change();
+        scene.kill_and_restart_the_first();
+        let moved = scene.wait_until_settled(&change);
+        let others_now: usize = scene.members[1..].iter().map(rebalance_events).sum();
+        assert_eq!(others, others_now, "the other processes logged a rebalance");
+        assert_eq!(
+            moved.len(),
+            usize::try_from(PARTITIONS).expect("the number is small") / PROCESSES,
+            "{moved:?} had a new owner"
+        );
     }
-    scene.ends_within(ROUND);
+    scene.assert_silence_within(ROUND);
 }
 
-/// How often a process heard of a change of the group that touched it.
-fn told_of_the_group(process: &Steward) -> usize {
+/// Returns the number of logged rebalances that changed the partitions of a process.
+fn rebalance_events(process: &Steward) -> usize {
     ["partitions_assigned", "partitions_revoked", "partitions_lost"].map(|name| process.events(name).len()).iter().sum()
 }
 
 // ------------------------------------------------------------------------------------------------------------- scene
 
-/// What the first member is in the middle of when it is stopped.
+/// The state of the first member's transaction when it is frozen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transaction {
     None,
@@ -140,30 +144,31 @@ struct Scene {
     members: Vec<Steward>,
     load: Load,
     watch: Watch,
-    /// Silences of partitions that got a new owner, and of those that kept theirs.
+    /// Silences of partitions with a new owner.
     moved: Durations,
+    /// Silences of partitions that kept their owner.
     kept: Durations,
     restores: Durations,
 }
 
-/// What was before a change.
+/// The state before a change of the group.
 struct Change {
     began: Instant,
     owners: BTreeMap<i32, u32>,
-    /// How many recoveries each process had finished.
+    /// Number of finished recoveries of each process.
     recovered: BTreeMap<u32, usize>,
 }
 
 impl Scene {
-    /// Three processes that share the partitions, under load.
+    /// Starts three processes that share the partitions, and a load.
     fn new(name: &'static str, change: impl FnOnce(Setup) -> Setup) -> Scene {
         let (kafka, names) = (Kafka::shared(), Names::new());
         kafka.create_input(&names, PARTITIONS);
         let workload = Workload { seed: 4, events: 5_000_000, keys: KEYS, ..Workload::default() };
         let mut events = events_of(&workload);
-        // So that all keys live, and no partition is silent for want of an update that counts.
+        // Creates all keys, so that no partition is silent because its updates are rejected.
         kafka.produce(&names.input, &events.by_ref().take(BACKLOG).collect::<Vec<_>>());
-        let millis = |duration: Duration| i64::try_from(duration.as_millis()).expect("seconds");
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).expect("milliseconds fit into 64 bits");
         let setup = Setup::new(&kafka, &names)
             .set("kafka.session_timeout_ms", millis(SESSION))
             .set("kafka.transaction_timeout_ms", millis(TRANSACTION_TIMEOUT))
@@ -175,41 +180,41 @@ impl Scene {
         wait_until_committed(&kafka, &names, PATIENCE);
         let load = Load::of(&kafka, &names.input, CHUNK, events);
         let watch = Watch::on(&kafka, &names.state);
-        watch.until_all_spoke_after(now());
+        watch.wait_for_outputs_after(now());
         let [moved, kept, restores] = [Durations::default(), Durations::default(), Durations::default()];
         Scene { name, kafka, names, setup, members, load, watch, moved, kept, restores }
     }
 
-    fn starts(&mut self, instance: &str) {
+    fn start(&mut self, instance: &str) {
         self.members.push(self.setup.clone().instance(instance).start());
     }
 
-    fn first_is_killed_and_comes_back(&mut self) {
+    fn kill_and_restart_the_first(&mut self) {
         self.members[0].kill9();
         self.members[0] = self.setup.clone().instance("member-0").start();
     }
 
-    fn begins(&self) -> Change {
+    fn before_change(&self) -> Change {
         let recovered = |member: &Steward| (member.pid(), member.events("recovery_finished").len());
         Change {
             began: now(),
-            owners: shares(&self.members).expect("it had settled"),
+            owners: shares(&self.members).expect("the group has settled"),
             recovered: self.members.iter().map(recovered).collect(),
         }
     }
 
-    /// Waits until the members share everything evenly again; notes the silences meanwhile, and returns which
-    /// partitions have a new owner.
-    fn settles(&mut self, before: &Change) -> BTreeSet<i32> {
+    /// Waits until the members share the partitions evenly again. Records the silences, and returns the partitions with a
+    /// new owner.
+    fn wait_until_settled(&mut self, before: &Change) -> BTreeSet<i32> {
         wait_until("the processes share the partitions again", PATIENCE, || {
             for member in &mut self.members {
-                assert!(member.is_running(), "it ended; {}", member.tail());
+                assert!(member.is_running(), "a process ended; {}", member.tail());
             }
             shares(&self.members).is_some_and(|owners| owners != before.owners)
         });
         let settled = now();
-        self.watch.until_all_spoke_after(settled);
-        let owners = shares(&self.members).expect("nothing happens meanwhile");
+        self.watch.wait_for_outputs_after(settled);
+        let owners = shares(&self.members).expect("the group has settled");
         let mut moved = BTreeSet::new();
         for (partition, owner) in &owners {
             let silence = self.watch.longest_silence(*partition, before.began, settled);
@@ -229,13 +234,13 @@ impl Scene {
         moved
     }
 
-    /// Stops the first member at a moment when a transaction of its is open, or none.
-    fn freezes_the_first(&mut self, wanted: Transaction) {
+    /// Freezes the first member while it has an open transaction, or while it has none.
+    fn freeze_the_first(&mut self, wanted: Transaction) {
         let member = &self.members[0];
         let its = member.serving();
-        wait_until("the process stops where it should", PATIENCE, || {
+        wait_until("the process is frozen in the wanted state", PATIENCE, || {
             member.sigstop();
-            // Requests that are on their way have arrived by then, and the others' transactions come and go.
+            // Within this time, requests in flight arrive, and transactions of the other processes end.
             let settled = Deadline::after(Duration::from_millis(300));
             loop {
                 let open = self.kafka.with_open_transactions(&self.names.state);
@@ -251,8 +256,8 @@ impl Scene {
         });
     }
 
-    /// Judges what came out, and how long it took.
-    fn ends_within(self, promised: Duration) {
+    /// Checks the outcome and the silences.
+    fn assert_silence_within(self, guaranteed: Duration) {
         self.load.stop();
         Ledger::of(&self.kafka, &self.names).assert_exact();
         for mut member in self.members {
@@ -262,14 +267,14 @@ impl Scene {
         println!("{}: silence of partitions that moved: {}", self.name, self.moved);
         println!("{}: silence of partitions that stayed: {}", self.name, self.kept);
         println!("{}: restores of a partition: {}", self.name, self.restores);
-        assert!(self.moved.len() > 0, "nothing moved, so that nothing is shown");
-        let limit = promised + self.restores.max() + BUSY_MACHINE;
+        assert!(self.moved.len() > 0, "no partition moved, so the test proves nothing");
+        let limit = guaranteed + self.restores.max() + BUSY_MACHINE;
         assert!(self.moved.max() <= limit, "silent for {:?}, at most {limit:?}", self.moved.max());
-        assert!(self.kept.max() <= limit, "a kept one was silent for {:?}, at most {limit:?}", self.kept.max());
+        assert!(self.kept.max() <= limit, "a kept partition was silent for {:?}, at most {limit:?}", self.kept.max());
     }
 }
 
-/// Who serves which partition, once each has one owner and nobody has more than one above another's.
+/// Returns the owner of each partition, if each partition has one owner and the shares differ by at most one.
 fn shares(members: &[Steward]) -> Option<BTreeMap<i32, u32>> {
     let mut owners = BTreeMap::new();
     let (mut least, mut most) = (usize::MAX, 0);
@@ -282,5 +287,5 @@ fn shares(members: &[Steward]) -> Option<BTreeMap<i32, u32>> {
             }
         }
     }
-    (owners.len() == usize::try_from(PARTITIONS).expect("a few") && most - least <= 1).then_some(owners)
+    (owners.len() == usize::try_from(PARTITIONS).expect("the number is small") && most - least <= 1).then_some(owners)
 }
