@@ -4,8 +4,14 @@
 
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::alphabet::URL_SAFE;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use rdkafka::client::OAuthToken;
 use serde::Deserialize;
+
+/// Base64 with the URL alphabet (RFC 4648, section 5). The last character may have bits that encode nothing.
+const BASE64URL: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
 
 /// Why a token file yields no token.
 #[derive(Debug, thiserror::Error)]
@@ -47,37 +53,11 @@ fn parse_token(token: &str) -> Result<OAuthToken, String> {
     else {
         return Err("it has not three parts".to_owned());
     };
-    let payload = decode_base64url(payload).ok_or("its second part is not base64url")?;
+    let payload = BASE64URL.decode(payload.trim_end_matches('=')).map_err(|_| "its second part is not base64url")?;
     // serde_json's message would quote the token.
     let claims: Claims =
         serde_json::from_slice(&payload).map_err(|_| "`sub` or `exp` is missing or of another type")?;
     // A float holds every millisecond until the year 287396; `as` saturates, so nonsense is merely far away.
     let lifetime_ms = (claims.exp * 1_000.0) as i64;
     Ok(OAuthToken { token: token.to_owned(), principal_name: claims.sub, lifetime_ms })
-}
-
-/// Base64 with the alphabet of URLs, without padding or with it (RFC 4648, section 5).
-fn decode_base64url(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end_matches('=');
-    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
-    let (mut bits, mut held) = (0_u32, 0_u32);
-    for letter in text.bytes() {
-        let six = match letter {
-            b'A'..=b'Z' => letter - b'A',
-            b'a'..=b'z' => letter - b'a' + 26,
-            b'0'..=b'9' => letter - b'0' + 52,
-            b'-' => 62,
-            b'_' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6) | u32::from(six);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push((bits >> held) as u8);
-            bits &= (1 << held) - 1;
-        }
-    }
-    // One letter alone holds less than a byte.
-    (text.len() % 4 != 1).then_some(bytes)
 }

@@ -3,6 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
 use super::{PASSWORD, USER, assert_hidden, error_of};
 use crate::cli::{Folder, folder};
 use crate::support::broker::Broker;
@@ -115,19 +118,7 @@ fn tls_broker(authority: &Authority) -> Broker {
 fn token() -> String {
     let now = unix_ms() / 1_000;
     let claims = format!(r#"{{"sub":"{USER}","iat":{now},"exp":{}}}"#, now + 3_600);
-    format!("{}.{}.", base64url(br#"{"alg":"none"}"#), base64url(claims.as_bytes()))
-}
-
-fn base64url(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().enumerate().fold(0_u32, |bits, (at, byte)| bits | u32::from(*byte) << (16 - 8 * at));
-        for at in 0..=chunk.len() {
-            text.push(char::from(LETTERS[(bits >> (18 - 6 * at)) as usize & 63]));
-        }
-    }
-    text
+    format!("{}.{}.", BASE64_URL_SAFE_NO_PAD.encode(br#"{"alg":"none"}"#), BASE64_URL_SAFE_NO_PAD.encode(claims.as_bytes()))
 }
 
 /// Signs certificates.
