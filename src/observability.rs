@@ -1,4 +1,4 @@
-//! How the process is watched: the log catalogue, the subscriber, the numbers, the status, the watchdog and the heartbeat.
+//! Monitoring of the process: log catalogue, logging, numbers, status, watchdog and heartbeat.
 
 pub mod heartbeat;
 pub mod heavy_hitters;

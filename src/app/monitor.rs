@@ -17,7 +17,7 @@ use crate::observability::log_events::{
     BecameReady, BecameUnready, HeartbeatUnwritable, IngestPaused, IngestResumed, LogEvent, ProcessPhase,
     ProgressStalled, UnreadyCause, millis,
 };
-use crate::observability::stats::{Sample, Window};
+use crate::observability::stats::{Sample, StatsInterval};
 use crate::observability::status::StatusSnapshot;
 use crate::observability::watchdog::{IngestPressure, Observation, Stall, Watchdog, WatchdogLimits};
 use crate::ports::Clock;
@@ -29,7 +29,7 @@ pub struct Monitor<'a> {
     pipeline: &'a Pipeline,
     clock: Arc<dyn Clock>,
     started: Instant,
-    window: Window,
+    interval: StatsInterval,
     stats_due: Instant,
     heartbeat_due: Instant,
     watchdog: Watchdog,
@@ -52,7 +52,7 @@ impl<'a> Monitor<'a> {
             config,
             pipeline,
             started: now,
-            window: Window::open(Arc::clone(&pipeline.shared().stats), now),
+            interval: StatsInterval::open(Arc::clone(&pipeline.shared().stats), now),
             stats_due: now + Duration::from_millis(config.log.stats_interval_ms),
             heartbeat_due: now,
             watchdog: Watchdog::new(limits, now),
@@ -176,7 +176,7 @@ impl<'a> Monitor<'a> {
             oldest_unix_ms: status.oldest().and_then(|(_, head)| head.timestamp_ms),
             oldest: status.oldest().map(|(partition, head)| (partition.0, head.offset.0)),
         };
-        self.window.close(now, &sample).emit();
+        self.interval.close(now, &sample).emit();
     }
 
     fn write_heartbeat(&mut self, status: &StatusSnapshot, not_a_member: Option<&'static str>, stall: Option<&Stall>) {

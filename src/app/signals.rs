@@ -8,13 +8,13 @@ use signal_hook::iterator::Signals;
 
 use crate::app::ProcessEvent;
 use crate::observability::log_events::StopSignal;
-use crate::observability::logging::Surroundings;
+use crate::observability::logging::Destination;
 
 /// Starts the thread that waits for signals. SIGTERM and SIGINT end the process. SIGHUP goes to `hangups`, which reload
 /// the log level. With a terminal, SIGHUP means that the terminal is gone, and a process that went on would be invisible:
 /// there it ends the process as SIGTERM does.
 pub(super) fn watch(events: Sender<ProcessEvent>, hangups: Sender<()>) -> io::Result<()> {
-    let on_terminal = Surroundings::of_stdout().terminal;
+    let on_terminal = Destination::of_stdout().is_terminal;
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {

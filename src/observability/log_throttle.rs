@@ -1,11 +1,12 @@
-//! What repeats is counted: the first of its kind is logged, the rest is summarised when its window ends.
+//! Bounds repeated log events: the first event of a kind is logged, the others are counted and summarised when the window
+//! ends.
 //!
-//! A kind's window opens with its first event. When it ends, the events after the first are one summary, and another
-//! window opens; when there were none, the kind is forgotten and its next event is a first one again. So a flood costs
-//! one line, and then one more per window, however long it lasts.
+//! The window of a kind starts with its first event. When it ends, the events after the first become one summary, and
+//! another window starts. If there were none, the kind is removed, and its next event is a first one again. So a flood
+//! costs one line, and then one more per window, however long it lasts.
 //!
-//! The owner asks [`LogThrottle::summaries`] when [`LogThrottle::next_deadline`] comes, by timer: a flood that stops is summed up
-//! even if nothing follows it. At the end of the process [`LogThrottle::finish`] leaves nothing uncounted.
+//! The owner calls [`LogThrottle::summaries`] at [`LogThrottle::next_deadline`], by timer, so that a flood that stops is
+//! summarised even if no event follows. [`LogThrottle::finish`] summarises the rest at the end of the process.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,29 +16,29 @@ use std::time::{Duration, Instant};
 pub enum Occurrence {
     /// The first of its kind: log it.
     First,
-    /// One of many: it will be part of a summary.
+    /// A repetition: a summary will count it.
     Counted,
 }
 
-/// What came after the first event of a kind.
+/// The events of a kind after the first one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ThrottleSummary<K, L> {
-    /// The kind; `None` for all kinds together that there was no room to tell apart.
+    /// `None` for all kinds together beyond the maximum number of kinds.
     pub kind: Option<K>,
-    /// How many, at least one; the event that was logged is not among them.
+    /// At least one; the event that was logged is not counted.
     pub count: u64,
-    /// How long it took them to come.
+    /// The time in which they occurred.
     pub window: Duration,
-    /// The last of them.
+    /// The last event.
     pub last: L,
 }
 
-/// Counts what repeats, by kind. `K` is the kind, `L` what a summary tells of the last event.
+/// Counts repeated events by kind. `K` is the kind, `L` what a summary contains of the last event.
 #[derive(Debug)]
 pub struct LogThrottle<K, L> {
     window: Duration,
     max_kinds: usize,
-    /// `None` is the kind of those for which there is no room.
+    /// The key `None` counts the kinds beyond `max_kinds`.
     kinds: BTreeMap<Option<K>, Counting<L>>,
 }
 
@@ -48,13 +49,13 @@ struct Counting<L> {
 }
 
 impl<K: Ord + Clone, L> LogThrottle<K, L> {
-    /// Sums up every `window`. When `max_kinds` are being counted, further kinds count as one together.
+    /// Creates a throttle that summarises every `window`. Kinds beyond `max_kinds` are counted together.
     #[must_use]
     pub fn new(window: Duration, max_kinds: usize) -> LogThrottle<K, L> {
         LogThrottle { window, max_kinds, kinds: BTreeMap::new() }
     }
 
-    /// An event of `kind` has come.
+    /// Counts an event, and returns whether to log it.
     pub fn seen(&mut self, kind: &K, last: L, now: Instant) -> Occurrence {
         let known = Some(kind.clone());
         let full = self.kinds.keys().flatten().count() >= self.max_kinds;
@@ -73,26 +74,26 @@ impl<K: Ord + Clone, L> LogThrottle<K, L> {
         }
     }
 
-    /// When the next window ends. `None` while nothing is counted.
+    /// Returns when the next window ends; `None` if nothing is counted.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.kinds.values().map(|counting| counting.since + self.window).min()
     }
 
-    /// The windows that have ended by `now`. Kinds that have gone quiet are forgotten.
+    /// Returns the summaries of the windows that have ended. Kinds without repetition are removed.
     pub fn summaries(&mut self, now: Instant) -> Vec<ThrottleSummary<K, L>> {
         let window = self.window;
-        self.sum_up(now, |counting| now >= counting.since + window)
+        self.summarise(now, |counting| now >= counting.since + window)
     }
 
-    /// All that was counted and is not summed up yet. Everything is forgotten.
+    /// Returns the summaries of all remaining counts, and removes every kind.
     pub fn finish(&mut self, now: Instant) -> Vec<ThrottleSummary<K, L>> {
-        let summaries = self.sum_up(now, |_| true);
+        let summaries = self.summarise(now, |_| true);
         self.kinds.clear();
         summaries
     }
 
-    fn sum_up(&mut self, now: Instant, due: impl Fn(&Counting<L>) -> bool) -> Vec<ThrottleSummary<K, L>> {
+    fn summarise(&mut self, now: Instant, due: impl Fn(&Counting<L>) -> bool) -> Vec<ThrottleSummary<K, L>> {
         let mut summaries = Vec::new();
         self.kinds.retain(|kind, counting| {
             if !due(counting) {

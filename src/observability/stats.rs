@@ -1,14 +1,12 @@
-//! Owns the numbers of the process: what the actors count while they work, and what becomes of it in the event `stats`.
+//! Owns the numbers of the process: what the actors count, and the event `stats`.
 //!
-//! One [`Stats`] is shared by everyone through an `Arc`. Whoever works adds to it: a counter costs one atomic addition
-//! per batch, a histogram one short lock per batch or transaction. One [`Window`], held by the timer that logs, turns
-//! it into [`log_events::StatsReported`] every interval: totals stay, rates and percentiles are those of the interval.
-//!
-//! [`LogThrottle`] keeps what repeats from filling the log. [`HeavyHitters`] knows the keys that come most often, without a count
-//! for each key.
+//! Actors and threads share one [`Stats`]. A counter costs one atomic addition per batch, a histogram one short lock per
+//! batch or transaction. The monitor owns a [`StatsInterval`], which converts the counts to
+//! [`log_events::StatsReported`] every interval: totals since the start, rates and percentiles of the interval.
+//! [`HeavyHitters`] finds the most frequent keys without a count for each key.
 //!
 //! Architecture invariant: pure. No clock; the time is an argument. No actor and no Kafka; plain numbers.
-//! Architecture invariant: numbers are for people. Nothing is decided by them.
+//! Architecture invariant: the numbers are for people. No code decides by them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,28 +15,27 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::observability::heavy_hitters::HeavyHitters;
-
 use crate::entity::Reason;
+use crate::observability::heavy_hitters::HeavyHitters;
 use crate::observability::log_events;
 
-/// The longest list by partition or reason in `stats`, in bytes.
+/// Maximum length of a list by partition or reason in `stats`, in bytes.
 const MAX_LIST_BYTES: usize = 2000;
 
-/// Keys that `stats` names, of the hottest and of the slowest.
+/// Number of keys that `stats` names, of the hottest and of the slowest.
 const KEYS_NAMED: usize = 5;
 
-/// A key is slow if its events keep a thread for one part in so many of the interval. Less is what a busy machine makes of
-/// any key now and then.
-const SLOW_SHARE: u64 = 100;
+/// A key is slow if its events occupy a thread for at least this fraction (1/100) of the interval. On a busy machine any
+/// key can have less now and then.
+const SLOW_FRACTION: u64 = 100;
 
-/// Longest time that the histograms tell apart; what took longer counts as this.
+/// Highest value of the histograms; a longer time counts as this.
 const LONGEST: Duration = Duration::from_hours(1);
 
-/// What has happened since the process started.
+/// Counts since the process started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Events read.
+    /// Events that were read.
     pub events: u64,
     /// Bytes of their keys, values and headers.
     pub bytes: u64,
@@ -56,18 +53,17 @@ pub struct Totals {
     pub entity_restarts: u64,
 }
 
-/// How one partition stands, as far as its owner knows.
+/// Numbers of one partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PartitionLevel {
     /// Offsets between the committed position and the end of the input.
     pub lag: u64,
-    /// Entities passivated.
     pub entities_passivated: u64,
     /// Bytes of the snapshots in memory.
     pub state_bytes: u64,
 }
 
-/// The numbers of the process, shared by everyone who works.
+/// The numbers of the process. Shared by all actors and threads.
 #[derive(Debug)]
 pub struct Stats {
     events: AtomicU64,
@@ -113,34 +109,33 @@ impl Default for Stats {
 }
 
 impl Stats {
-    /// Nothing has happened.
     #[must_use]
     pub fn new() -> Stats {
         Stats::default()
     }
 
-    /// `count` events with `bytes` of keys, values and headers were read.
+    /// Counts events that were read, and the bytes of their keys, values and headers.
     pub fn events_read(&self, count: u64, bytes: u64) {
         add(&self.events, count);
         add(&self.bytes, bytes);
     }
 
-    /// One batch of `events` events is handed to entities: how many of them each key has.
+    /// Counts the events of each key in a batch of `events` events.
     pub fn keys_read<'k>(&self, events: usize, keys: impl IntoIterator<Item = (&'k [u8], usize)>) {
-        lock(&self.hottest).batch(events, keys);
+        lock(&self.hottest).add_batch(events, keys);
     }
 
-    /// Events of this key kept their thread for so many milliseconds.
+    /// Counts milliseconds for which events of this key occupied their thread.
     pub fn key_took(&self, key: &[u8], ms: u64) {
         lock(&self.slowest).add(key, ms);
     }
 
-    /// `count` events were applied, and their transaction took effect.
+    /// Counts applied events whose transaction was committed.
     pub fn applied(&self, count: u64) {
         add(&self.applied, count);
     }
 
-    /// `count` events were rejected for `reason`, and their transaction took effect.
+    /// Counts rejected events whose transaction was committed.
     pub fn rejected(&self, reason: Reason, count: u64) {
         let counters = Reason::ALL.iter().zip(&self.rejected);
         for (_, counter) in counters.filter(|(known, _)| **known == reason) {
@@ -148,28 +143,23 @@ impl Stats {
         }
     }
 
-    /// `count` events were skipped, because the state contained them.
+    /// Counts events that were skipped, because the state contained them.
     pub fn skipped(&self, count: u64) {
         add(&self.skipped, count);
     }
 
-    /// A transaction took effect, `took` after it was begun.
+    /// Counts a committed transaction, and how long it took.
     pub fn transaction(&self, took: Duration) {
         add(&self.transactions, 1);
-        record(&self.transactions_us, took.as_micros(), 1);
+        // Saturating: a longer time counts as the longest.
+        lock(&self.transactions_us).saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// A transaction was aborted.
     pub fn transaction_aborted(&self) {
         add(&self.transactions_aborted, 1);
     }
 
-    /// `count` events were committed `latency_ms` after their timestamps. A timestamp in the future counts as 0.
-    pub fn latency_ms(&self, latency_ms: i64, count: u64) {
-        record(&self.latencies_ms, u128::try_from(latency_ms).unwrap_or(0), count);
-    }
-
-    /// One event each was committed so many milliseconds after its timestamp. One lock for all of them.
+    /// Records the time from timestamp to commit of committed events. A timestamp in the future counts as 0.
     pub fn latencies_ms(&self, latencies_ms: impl Iterator<Item = i64>) {
         let mut histogram = lock(&self.latencies_ms);
         for latency_ms in latencies_ms {
@@ -177,48 +167,43 @@ impl Stats {
         }
     }
 
-    /// The actor of an entity started again after a panic.
     pub fn entity_restarted(&self) {
         add(&self.entity_restarts, 1);
     }
 
-    /// An entity became an actor.
-    pub fn entity_woke(&self) {
+    pub fn entity_spawned(&self) {
         add(&self.entities_active, 1);
     }
 
-    /// `count` actors of entities ended.
-    pub fn entities_rested(&self, count: u64) {
-        // Never below zero, so that a miscount shows as too few and not as eighteen trillion.
+    /// Counts entity actors that ended.
+    pub fn entities_stopped(&self, count: u64) {
+        // Not below zero, so that a miscount shows as a small number instead of a huge one.
         let fewer = |active: u64| Some(active.saturating_sub(count));
-        // The closure always gives a value, so the update cannot fail.
+        // The closure always returns a value, so the update cannot fail.
         let _ = self.entities_active.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
     }
 
-    /// So many bytes are read and not committed.
     pub fn set_in_flight_bytes(&self, bytes: u64) {
         self.in_flight_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// The partition is owned from now on; all its levels are zero.
+    /// Adds an owned partition; its numbers are zero.
     pub fn own_partition(&self, partition: i32) {
         lock(&self.partitions).insert(partition, PartitionLevel::default());
     }
 
-    /// How a partition stands now, changed by `change`. Nothing happens for one that is not owned, so that a straggler
-    /// cannot bring it back.
+    /// Changes the numbers of a partition. Has no effect if the partition is not owned, so that a late update cannot add
+    /// it again.
     pub fn update_partition(&self, partition: i32, change: impl FnOnce(&mut PartitionLevel)) {
         if let Some(level) = lock(&self.partitions).get_mut(&partition) {
             change(level);
         }
     }
 
-    /// The partition is owned no more.
     pub fn drop_partition(&self, partition: i32) {
         lock(&self.partitions).remove(&partition);
     }
 
-    /// What has happened since the process started.
     #[must_use]
     pub fn totals(&self) -> Totals {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -235,12 +220,11 @@ impl Stats {
     }
 }
 
-/// What the timer that logs has to add, because the actors do not count it.
+/// What the monitor adds to the numbers, because the actors do not count it.
 #[derive(Debug, Clone, Default)]
 pub struct Sample {
     /// The wall clock, in milliseconds since 1970.
     pub unix_ms: i64,
-    /// What the process is doing.
     pub phase: String,
     /// Partitions that serve.
     pub serving: Vec<i32>,
@@ -248,34 +232,32 @@ pub struct Sample {
     pub recovering: Vec<i32>,
     /// `limits.max_in_flight_bytes`.
     pub in_flight_limit_bytes: u64,
-    /// How keys stand in the line.
+    /// How the line shows keys.
     pub keys: Arc<log_events::KeyPolicy>,
     /// Resident memory of the process.
     pub memory_rss_bytes: u64,
-    /// Timestamp of the oldest event that is read and not committed, in milliseconds since 1970.
+    /// Timestamp of the oldest uncommitted event, in milliseconds since 1970.
     pub oldest_unix_ms: Option<i64>,
-    /// Where that event stands: partition and offset.
+    /// Partition and offset of that event.
     pub oldest: Option<(i32, i64)>,
 }
 
-/// One interval after the other, as `stats` tells of them. There is one for each [`Stats`]: closing takes the
-/// interval's histograms.
+/// The current interval of `stats`. There is one for each [`Stats`], because closing an interval resets its histograms.
 #[derive(Debug)]
-pub struct Window {
+pub struct StatsInterval {
     stats: Arc<Stats>,
     opened: Instant,
     before: Totals,
 }
 
-impl Window {
-    /// The first interval begins.
+impl StatsInterval {
     #[must_use]
-    pub fn open(stats: Arc<Stats>, now: Instant) -> Window {
+    pub fn open(stats: Arc<Stats>, now: Instant) -> StatsInterval {
         let before = stats.totals();
-        Window { stats, opened: now, before }
+        StatsInterval { stats, opened: now, before }
     }
 
-    /// The interval ends, and the next begins.
+    /// Ends the interval, and starts the next one.
     pub fn close(&mut self, now: Instant, sample: &Sample) -> log_events::StatsReported {
         let interval = now.saturating_duration_since(self.opened);
         let totals = self.stats.totals();
@@ -288,7 +270,7 @@ impl Window {
         let slowest = std::mem::take(&mut *lock(&self.stats.slowest));
         let show = |(key, count): (&[u8], u64)| Some((sample.keys.show(key)?, count));
         let hottest = hottest.top(KEYS_NAMED).into_iter().filter_map(show);
-        let is_slow = |ms: u64| ms.saturating_mul(SLOW_SHARE) >= log_events::millis(interval);
+        let is_slow = |ms: u64| ms.saturating_mul(SLOW_FRACTION) >= log_events::millis(interval);
         let slowest = slowest.top(KEYS_NAMED);
         let slowest = slowest.into_iter().filter(|(_, ms)| is_slow(*ms)).filter_map(show);
 
@@ -334,7 +316,7 @@ fn rejected_since(before: &Totals, totals: &Totals) -> String {
     log_events::counts(by_reason.filter(|(_, count)| *count > 0), MAX_LIST_BYTES)
 }
 
-/// One decimal is enough for a rate; an interval without length has none.
+/// Returns a rate with one decimal; 0 for an interval without length.
 fn per_second(count: u64, interval: Duration) -> f64 {
     if interval.is_zero() { 0.0 } else { rounded(count as f64 / interval.as_secs_f64()) }
 }
@@ -355,18 +337,13 @@ fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }
 
-/// Two significant digits, from 1 to `highest`.
+/// Creates a histogram from 1 to `highest`, with two significant digits.
 fn histogram(highest: u128) -> Histogram<u64> {
     let highest = u64::try_from(highest).unwrap_or(u64::MAX);
     Histogram::new_with_bounds(1, highest, 2).expect("an hour is more than two of any unit used here")
 }
 
-fn record(histogram: &Mutex<Histogram<u64>>, value: u128, count: u64) {
-    // Saturating: what took longer than the longest counts as the longest.
-    lock(histogram).saturating_record_n(u64::try_from(value).unwrap_or(u64::MAX), count);
-}
-
-/// The histogram of the interval; an empty one takes its place.
+/// Returns the histogram of the interval, and resets it.
 fn take(histogram: &Mutex<Histogram<u64>>) -> Histogram<u64> {
     let mut filling = lock(histogram);
     let full = filling.clone();
@@ -375,6 +352,6 @@ fn take(histogram: &Mutex<Histogram<u64>>) -> Histogram<u64> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Numbers are whole after every single operation, so a panic elsewhere cannot have left them half written.
+    // Every operation leaves the numbers consistent, so a panic elsewhere does no harm.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -95,7 +95,7 @@ impl<E: Entity> EntityPool<E> {
         self.use_counter += 1;
         for (key, records) in keys {
             let spawn = |key: Key, slot: Arc<EntitySlot>| {
-                self.stats.entity_woke();
+                self.stats.entity_spawned();
                 self.active += 1;
                 spawn_on_one_of(&self.threads, partition, key, slot)
             };
@@ -127,7 +127,7 @@ impl<E: Entity> EntityPool<E> {
 
     fn count_passivated(&mut self, count: usize) {
         self.active -= count;
-        self.stats.entities_rested(count as u64);
+        self.stats.entities_stopped(count as u64);
     }
 
     /// # Errors

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use crate::app::SystemClock;
 use crate::config::{Config, environment, keys};
 use crate::exit_code::ExitCode;
-use crate::observability::heartbeat::{DEFAULT_MAX_AGE_MS, Heartbeat, Judgement};
+use crate::observability::heartbeat::{DEFAULT_MAX_AGE_MS, Heartbeat, ProbeResult};
 use crate::ports::Clock as _;
 use crate::tools::failure::CommandFailure;
 use crate::tools::options::ConfigFile;
@@ -71,20 +71,20 @@ struct ProbeArguments {
 
 pub(crate) fn run(arguments: &HealthArguments) -> Result<ExitCode, CommandFailure> {
     let judge = match &arguments.command {
-        HealthCommand::Live(_) => Heartbeat::judge_live,
-        HealthCommand::Ready(_) => Heartbeat::judge_ready,
+        HealthCommand::Live(_) => Heartbeat::check_live,
+        HealthCommand::Ready(_) => Heartbeat::check_ready,
     };
     let (HealthCommand::Live(probe) | HealthCommand::Ready(probe)) = &arguments.command;
     let path = probe.file.clone().unwrap_or_else(|| configured_file(probe.config.path()));
-    let judgement = match Heartbeat::read(&path) {
+    let result = match Heartbeat::read(&path) {
         Ok(heartbeat) => judge(&heartbeat, SystemClock.unix_ms(), Duration::from_millis(probe.max_age_ms)),
-        Err(error) => Judgement::Unhealthy(error.to_string()),
+        Err(error) => ProbeResult::Unhealthy(error.to_string()),
     };
-    let code = match judgement {
-        Judgement::Healthy(_) => ExitCode::Done,
-        Judgement::Unhealthy(_) => ExitCode::CheckFailed,
+    let code = match result {
+        ProbeResult::Healthy(_) => ExitCode::Done,
+        ProbeResult::Unhealthy(_) => ExitCode::CheckFailed,
     };
-    output::print(&output::harmless(&judgement.to_string()))?;
+    output::print(&output::harmless(&result.to_string()))?;
     Ok(code)
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use steward::config::Config;
 use steward::exit_code::ExitCode;
-use steward::observability::heartbeat::{Heartbeat, HeartbeatError, Judgement};
+use steward::observability::heartbeat::{Heartbeat, HeartbeatError, ProbeResult};
 use steward::tools::demo::engine::Comparison;
 use steward::tools::demo::report;
 
@@ -194,23 +194,23 @@ fn beat(written_unix_ms: i64) -> Heartbeat {
 #[apply(offline_test)]
 fn a_fresh_heartbeat_is_trusted() {
     for written in [NOW, NOW - 10_000, NOW + 10_000] {
-        assert!(matches!(beat(written).judge_live(NOW, MAX_AGE), Judgement::Healthy(_)), "{written}");
-        assert!(matches!(beat(written).judge_ready(NOW, MAX_AGE), Judgement::Healthy(_)), "{written}");
+        assert!(matches!(beat(written).check_live(NOW, MAX_AGE), ProbeResult::Healthy(_)), "{written}");
+        assert!(matches!(beat(written).check_ready(NOW, MAX_AGE), ProbeResult::Healthy(_)), "{written}");
     }
     let restoring = Heartbeat { ready: false, ready_cause: "2 partitions restore".into(), ..beat(NOW - 300) };
-    let ready = Judgement::Unhealthy("not ready: 2 partitions restore (process 7, 300 ms ago)".into());
-    assert_eq!(restoring.judge_ready(NOW, MAX_AGE), ready);
-    let live = Judgement::Healthy("live: nothing to do (process 7, 300 ms ago)".into());
-    assert_eq!(restoring.judge_live(NOW, MAX_AGE), live);
+    let ready = ProbeResult::Unhealthy("not ready: 2 partitions restore (process 7, 300 ms ago)".into());
+    assert_eq!(restoring.check_ready(NOW, MAX_AGE), ready);
+    let live = ProbeResult::Healthy("live: nothing to do (process 7, 300 ms ago)".into());
+    assert_eq!(restoring.check_live(NOW, MAX_AGE), live);
     let stuck = Heartbeat { live: false, live_cause: "commits hang".into(), ..beat(NOW) };
-    assert!(matches!(stuck.judge_live(NOW, MAX_AGE), Judgement::Unhealthy(cause) if cause.contains("commits hang")));
+    assert!(matches!(stuck.check_live(NOW, MAX_AGE), ProbeResult::Unhealthy(cause) if cause.contains("commits hang")));
 }
 
 #[apply(offline_test)]
 fn an_old_heartbeat_is_not_trusted() {
     for written in [NOW - 10_001, 0, i64::MIN] {
-        for judgement in [beat(written).judge_live(NOW, MAX_AGE), beat(written).judge_ready(NOW, MAX_AGE)] {
-            assert!(matches!(&judgement, Judgement::Unhealthy(cause) if cause.contains("ms old")), "{judgement}");
+        for judgement in [beat(written).check_live(NOW, MAX_AGE), beat(written).check_ready(NOW, MAX_AGE)] {
+            assert!(matches!(&judgement, ProbeResult::Unhealthy(cause) if cause.contains("ms old")), "{judgement}");
         }
     }
 }
@@ -218,8 +218,8 @@ fn an_old_heartbeat_is_not_trusted() {
 #[apply(offline_test)]
 fn a_heartbeat_from_the_future_is_not_trusted() {
     for written in [NOW + 10_001, i64::MAX] {
-        let judgement = beat(written).judge_live(NOW, MAX_AGE);
-        assert!(matches!(&judgement, Judgement::Unhealthy(cause) if cause.contains("future")), "{judgement}");
+        let judgement = beat(written).check_live(NOW, MAX_AGE);
+        assert!(matches!(&judgement, ProbeResult::Unhealthy(cause) if cause.contains("future")), "{judgement}");
     }
 }
 
@@ -233,7 +233,10 @@ fn a_missing_heartbeat_differs_from_a_half_written_one() {
     let whole = fs::read_to_string(folder.path("whole")).expect("written above");
     for length in 0..whole.len() {
         folder.write("half", &whole[..length]);
-        assert!(matches!(Heartbeat::read(&folder.path("half")), Err(HeartbeatError::NotOne { .. })), "{length} bytes");
+        assert!(
+            matches!(Heartbeat::read(&folder.path("half")), Err(HeartbeatError::Malformed { .. })),
+            "{length} bytes"
+        );
     }
     folder.write("newer", &whole.replacen('{', r#"{"written_by_a_newer_version":[1],"#, 1));
     assert_eq!(Heartbeat::read(&folder.path("newer")).expect("readable"), beat(NOW));

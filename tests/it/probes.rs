@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rdkafka::producer::Producer as _;
 use steward::exit_code::ExitCode;
-use steward::observability::heartbeat::{Heartbeat, Judgement};
+use steward::observability::heartbeat::{Heartbeat, ProbeResult};
 
 use crate::cli::steward;
 use crate::faults::hanging::{open_transaction, with_state};
@@ -134,9 +134,9 @@ fn a_clock_that_jumps_costs_one_beat_and_no_more() {
         live_cause: "serving".to_owned(),
     };
     let is_healthy = |beat: &Heartbeat, now: i64| {
-        [beat.judge_live(now, MAX_AGE), beat.judge_ready(now, MAX_AGE)]
+        [beat.check_live(now, MAX_AGE), beat.check_ready(now, MAX_AGE)]
             .iter()
-            .all(|judgement| matches!(judgement, Judgement::Healthy(_)))
+            .all(|result| matches!(result, ProbeResult::Healthy(_)))
     };
     let before = 1_769_860_800_000;
     for (jump_ms, what) in [(HOUR_MS, "forth"), (-HOUR_MS, "back")] {

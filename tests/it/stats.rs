@@ -1,12 +1,13 @@
 //! The numbers of the process: totals stay, rates and percentiles are those of the interval; what repeats is summed up.
 
+use std::iter::{once, repeat_n};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use steward::entity::Reason;
 use steward::observability::log_events::LogEvent;
 use steward::observability::log_throttle::{LogThrottle, Occurrence, ThrottleSummary};
-use steward::observability::stats::{Sample, Stats, Window};
+use steward::observability::stats::{Sample, Stats, StatsInterval};
 
 use crate::support::capture::Capture;
 
@@ -45,8 +46,8 @@ fn rejections_are_told_apart_by_reason_within_the_interval() {
 #[apply(offline_test)]
 fn percentiles_are_of_the_interval() {
     let (stats, mut window, start) = counting();
-    stats.latency_ms(10, 98);
-    stats.latency_ms(500, 2);
+    stats.latencies_ms(repeat_n(10, 98));
+    stats.latencies_ms(repeat_n(500, 2));
     (0..99).for_each(|_| stats.transaction(Duration::from_micros(3_500)));
     stats.transaction(Duration::from_millis(80));
     stats.transaction_aborted();
@@ -66,7 +67,7 @@ fn percentiles_are_of_the_interval() {
 #[apply(offline_test)]
 fn what_takes_longer_than_an_hour_counts_as_an_hour() {
     let (stats, mut window, start) = counting();
-    stats.latency_ms(i64::MAX, u64::MAX / 2);
+    stats.latencies_ms(once(i64::MAX));
     stats.transaction(Duration::MAX);
     let line = window.close(start + SECOND, &sample());
     assert_close(line.latency_p50_ms as f64, 3_600_000.0);
@@ -76,7 +77,7 @@ fn what_takes_longer_than_an_hour_counts_as_an_hour() {
 #[apply(offline_test)]
 fn an_event_from_the_future_has_no_latency_and_no_age() {
     let (stats, mut window, start) = counting();
-    stats.latency_ms(-5, 1);
+    stats.latencies_ms(once(-5));
     let line = window.close(start + SECOND, &Sample { oldest_unix_ms: Some(NOW_MS + 1), ..sample() });
     assert_eq!((line.latency_p50_ms, line.oldest_age_ms), (0, 0));
 }
@@ -110,11 +111,11 @@ fn partitions_add_up_and_disappear_with_their_ownership() {
 #[apply(offline_test)]
 fn active_entities_never_fall_below_none() {
     let (stats, mut window, start) = counting();
-    stats.entity_woke();
-    stats.entity_woke();
-    stats.entities_rested(1);
+    stats.entity_spawned();
+    stats.entity_spawned();
+    stats.entities_stopped(1);
     assert_eq!(window.close(start, &sample()).entities_active, 1);
-    stats.entities_rested(2);
+    stats.entities_stopped(2);
     assert_eq!(window.close(start, &sample()).entities_active, 0);
 }
 
@@ -262,9 +263,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const WINDOW: Duration = Duration::from_secs(10);
 const NOW_MS: i64 = 1_769_860_800_007;
 
-fn counting() -> (Arc<Stats>, Window, Instant) {
+fn counting() -> (Arc<Stats>, StatsInterval, Instant) {
     let (stats, start) = (Arc::new(Stats::new()), now());
-    (stats.clone(), Window::open(stats, start), start)
+    (stats.clone(), StatsInterval::open(stats, start), start)
 }
 
 fn sample() -> Sample {

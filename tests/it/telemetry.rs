@@ -12,7 +12,7 @@ use steward::observability::log_events::{
     ProcessFailed, StatsReported, ThreadPanicked, TransactionCommitted,
 };
 use steward::observability::logging::{
-    LIBRARY_LOG, LogFilter, LogStyle, LoggingError, MAX_LINE_BYTES, MAX_PANIC_CHARS, MAX_TEXT_BYTES, Surroundings,
+    Destination, LIBRARY_LOG, LogFilter, LogStyle, LoggingError, MAX_LINE_BYTES, MAX_PANIC_CHARS, MAX_TEXT_BYTES,
     {self},
 };
 use steward::record::{Headers, Offset, Record};
@@ -162,9 +162,9 @@ fn a_line_for_people_reads_from_left_to_right() {
 
 #[apply(offline_test)]
 fn colours_are_for_terminals_alone() {
-    let terminal = Surroundings { terminal: true, no_color: false };
-    let quiet = Surroundings { terminal: true, no_color: true };
-    let pipe = Surroundings { terminal: false, no_color: false };
+    let terminal = Destination { is_terminal: true, no_color: false };
+    let quiet = Destination { is_terminal: true, no_color: true };
+    let pipe = Destination { is_terminal: false, no_color: false };
     let check = |format, around, look| assert_eq!(LogStyle::choose(format, around), look);
     check(LogFormat::Auto, terminal, LogStyle::ColouredText);
     check(LogFormat::Auto, quiet, LogStyle::Text);

@@ -1,43 +1,44 @@
-//! What a line may say of a record: its key, as the configuration wants it shown, and the trace that it belongs to.
+//! What a line may contain of a record: its key, as configured by `log.keys`, and its trace.
 //!
-//! Architecture invariant: the one door through which a key gets into a line. [`LoggedKey`] can be had from a
-//! [`KeyPolicy`] alone, so whoever names a key has asked the policy.
+//! Architecture invariant: a key gets into a line only as a [`LoggedKey`], which only a [`KeyPolicy`] creates. So every key
+//! in a line has passed the policy.
 
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// The longest key in a line, in bytes, its ellipsis aside. No id is longer; a longer key is a mistake of the producer.
+/// Maximum length of a key in a line, in bytes without the ellipsis. No id is longer; a longer key is a mistake of the
+/// producer.
 pub const MAX_KEY_BYTES: usize = 64;
 
-/// A hashed key shows this much of the hash, in bytes: enough that two of a billion keys hardly ever look the same.
+/// Bytes of the hash that a hashed key shows: enough that a collision among a billion keys is unlikely.
 const HASH_BYTES: usize = 8;
 
-/// How keys stand in lines.
+/// How lines show keys.
 #[derive(Clone, Default)]
 pub enum KeyPolicy {
-    /// As they are, escaped and bounded.
+    /// Escaped and bounded.
     Plain,
     /// As `#` and 16 hexadecimal digits.
     Hashed(KeyHash),
-    /// Not at all: what nobody has decided about is not shown.
+    /// Not at all. The default, so that keys are shown only on purpose.
     #[default]
     Omitted,
 }
 
-/// HMAC-SHA256 with a secret: without it nobody can tell the key of a hash by hashing all ids there could be.
+/// HMAC-SHA256 with a secret. Without the secret, a key cannot be found by hashing all possible ids.
 #[derive(Clone)]
 pub struct KeyHash(Hmac<Sha256>);
 
 impl KeyPolicy {
-    /// Keys are hashed with this secret.
+    /// Creates a policy that hashes keys with this secret.
     #[must_use]
     pub fn hashed(secret: &[u8]) -> KeyPolicy {
         KeyPolicy::Hashed(KeyHash(Hmac::new_from_slice(secret).expect("HMAC takes a secret of any length")))
     }
 
-    /// The key as it may stand in a line; `None` where it may not.
+    /// Returns the key for a line; `None` if lines must not contain it.
     #[must_use]
     pub fn show(&self, key: &[u8]) -> Option<LoggedKey> {
         match self {
@@ -69,13 +70,12 @@ impl fmt::Debug for KeyPolicy {
     }
 }
 
-/// A key that may stand in a line: letters, digits, `-`, `_`, `.` and `~`, `%` and `#` as described at
-/// [`KeyPolicy::show`], and `…` where it was cut. None of them ends an entry of a list such as `42:17,43:5`.
+/// A key for a line. Its characters are letters, digits, `-`, `_`, `.` and `~`; `%` of an escaped byte; `#` of a hash; `…`
+/// at the end if it was cut. None of them ends an entry of a list such as `42:17,43:5`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LoggedKey(String);
 
 impl LoggedKey {
-    /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -92,8 +92,8 @@ impl fmt::Display for LoggedKey {
     }
 }
 
-/// Escaped as in a URL: `%` and two digits for every byte that is not plain. A plain key starts with no `#`, so that
-/// it cannot pass for a hashed one.
+/// Escapes a key as in a URL: `%` and two digits for every byte that is not plain. `#` is escaped, so that a plain key
+/// cannot look like a hashed one.
 fn escaped(key: &[u8]) -> String {
     let mut shown = String::new();
     for byte in key {
@@ -119,9 +119,9 @@ fn push_hex(to: &mut String, byte: u8, digits: &[u8; 16]) {
     }
 }
 
-/// The trace that a record belongs to, as the fields of a line that log collectors know.
+/// The trace of a record, as the fields of a line.
 ///
-/// Source: W3C Trace Context, `traceparent`; the names of the fields are OpenTelemetry's for logs that are not OTLP.
+/// Source: W3C Trace Context, `traceparent`; the field names are OpenTelemetry's for logs that are not OTLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trace<'a> {
     /// 32 hexadecimal digits, not all of them 0.
@@ -133,15 +133,15 @@ pub struct Trace<'a> {
 }
 
 impl<'a> Trace<'a> {
-    /// Reads a `traceparent` as strictly as the standard wants it; `None` where it is none, because an id that is made
-    /// up would lead to somebody else's trace.
+    /// Parses a `traceparent` as strictly as the standard requires. Returns `None` if it does not conform, because a made-up
+    /// id would lead to an unrelated trace.
     #[must_use]
     pub fn parse(traceparent: &'a [u8]) -> Option<Trace<'a>> {
         let text = std::str::from_utf8(traceparent).ok()?;
         let (version, rest) = text.split_once('-')?;
         let (trace_id, rest) = rest.split_once('-')?;
         let (span_id, rest) = rest.split_once('-')?;
-        // What a later version adds stands behind another dash; version 00 adds nothing.
+        // A later version may add fields after another dash; version 00 has none.
         let trace_flags = match rest.split_once('-') {
             None => rest,
             Some((trace_flags, _)) if version != "00" => trace_flags,
@@ -151,11 +151,11 @@ impl<'a> Trace<'a> {
             text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
         };
         let is_id = |text: &str, digits: usize| is_hex(text, digits) && text.bytes().any(|byte| byte != b'0');
-        let is_right = is_hex(version, 2)
+        let is_valid = is_hex(version, 2)
             && version != "ff"
             && is_id(trace_id, 32)
             && is_id(span_id, 16)
             && is_hex(trace_flags, 2);
-        is_right.then_some(Trace { trace_id, span_id, trace_flags })
+        is_valid.then_some(Trace { trace_id, span_id, trace_flags })
     }
 }

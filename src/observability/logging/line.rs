@@ -1,7 +1,7 @@
-//! Owns the shape of one line, and its bounds.
+//! Owns the format of one line, and its bounds.
 //!
-//! An event is visited once. Its name and its sentence are kept apart, because they stand in front; every other field
-//! is written behind them, as far as the line has room for it.
+//! The fields of an event are visited once. Name and message are stored separately, because they come first. The other
+//! fields follow, as far as the line has room.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,16 +17,16 @@ use crate::observability::logging::{LIBRARY_LOG, LogStyle, MAX_LINE_BYTES, MAX_T
 const TIMESTAMP: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
-/// Keys that only the line itself may use.
+/// Field names that an event must not use.
 const RESERVED: [&str; 6] = ["timestamp", "level", "event", "message", "target", "truncated"];
 
-/// The line of one event, its end included.
-pub(super) fn of(event: &Event<'_>, look: LogStyle, unix_ms: i64) -> String {
+/// Formats one event, including the end of the line.
+pub(super) fn format(event: &Event<'_>, style: LogStyle, unix_ms: i64) -> String {
     let metadata = event.metadata();
-    let own = metadata.module_path().is_some_and(|module| module.starts_with("steward::observability::log_events"));
+    let is_own = metadata.module_path().is_some_and(|module| module.starts_with("steward::observability::log_events"));
     let mut fields = LineFields {
-        look,
-        origin: if own { LineOrigin::Steward } else { LineOrigin::Library },
+        style,
+        origin: if is_own { LineOrigin::Steward } else { LineOrigin::Library },
         name: LIBRARY_LOG.to_owned(),
         message: String::new(),
         target: metadata.target().to_owned(),
@@ -34,17 +34,17 @@ pub(super) fn of(event: &Event<'_>, look: LogStyle, unix_ms: i64) -> String {
     };
     event.record(&mut fields);
     let level = *metadata.level();
-    let (front, end) = match look {
+    let (front, end) = match style {
         LogStyle::Json => (fields.json_front(&timestamp(unix_ms), level), "}\n".to_owned()),
         LogStyle::Text => fields.text_front(&timestamp(unix_ms), level, LinePaint::NONE),
         LogStyle::ColouredText => fields.text_front(&timestamp(unix_ms), level, LinePaint::of(level)),
     };
-    join(front, &fields.rest, look, &end)
+    join(front, &fields.rest, style, &end)
 }
 
-/// The whole line, as many of its fields as there is room for.
-fn join(front: String, fields: &[(String, String)], look: LogStyle, end: &str) -> String {
-    let written = |(name, shown): &(String, String)| match look {
+/// Appends the fields that fit to the front part of the line.
+fn join(front: String, fields: &[(String, String)], style: LogStyle, end: &str) -> String {
+    let written = |(name, shown): &(String, String)| match style {
         LogStyle::Json => format!(",{}:{shown}", quoted(name)),
         LogStyle::Text | LogStyle::ColouredText => format!(" {}={shown}", visible(name)),
     };
@@ -64,7 +64,7 @@ fn join(front: String, fields: &[(String, String)], look: LogStyle, end: &str) -
     line
 }
 
-/// RFC 3339 in UTC with milliseconds. A clock beyond the year 9999 shows 1970.
+/// RFC 3339 in UTC with milliseconds. A time after the year 9999 is written as 1970.
 fn timestamp(unix_ms: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000);
     let time = time.unwrap_or(OffsetDateTime::UNIX_EPOCH);
@@ -79,12 +79,12 @@ enum LineOrigin {
 }
 
 struct LineFields {
-    look: LogStyle,
+    style: LogStyle,
     origin: LineOrigin,
     name: String,
     message: String,
     target: String,
-    /// Name, and value as it stands in the line.
+    /// Name and formatted value of the other fields.
     rest: Vec<(String, String)>,
 }
 
@@ -107,16 +107,16 @@ impl LineFields {
         (front, format!("{end}\n"))
     }
 
-    /// Takes a text that has its place in front, or writes it among the others.
+    /// Stores a text of the front part, or adds it to the other fields.
     fn put_text(&mut self, field: &Field, value: &str) {
         match (field.name(), &self.origin) {
             ("message", _) => value.clone_into(&mut self.message),
             ("event", LineOrigin::Steward) => value.clone_into(&mut self.name),
-            // The `log` crate's records come through one target, and bring the real one as a field.
+            // Records of the `log` crate have one common target, and their own as a field.
             ("log.target", LineOrigin::Library) => value.clone_into(&mut self.target),
             ("log.module_path" | "log.file", LineOrigin::Library) => {}
             _ => {
-                let shown = match self.look {
+                let shown = match self.style {
                     LogStyle::Json => quoted(value),
                     LogStyle::Text | LogStyle::ColouredText => readable(value),
                 };
@@ -150,7 +150,7 @@ impl Visit for LineFields {
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        // JSON has no word for what is no number.
+        // JSON has no value for NaN and infinity.
         let shown = if value.is_finite() { serde_json::Number::from_f64(value) } else { None };
         self.put(field, &shown.map_or_else(|| "null".to_owned(), |number| number.to_string()));
     }
@@ -168,18 +168,18 @@ impl Visit for LineFields {
     }
 }
 
-/// A JSON string of at most [`MAX_TEXT_BYTES`], quotes aside.
+/// A JSON string of at most [`MAX_TEXT_BYTES`] without its quotes.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(cut(text).as_ref()).to_string()
 }
 
-/// A text for people: bare where it is one word, else quoted.
+/// A text for people: without quotes if it is one word.
 fn readable(text: &str) -> String {
     let word = !text.is_empty() && text.chars().all(|char| char.is_alphanumeric() || "_-.:/,+@".contains(char));
     if word { cut(text).into_owned() } else { visible(&quoted(text)) }
 }
 
-/// The text without characters that could move a terminal's cursor or start another line.
+/// The text with control characters escaped, because they could move a terminal's cursor or start another line.
 fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for char in text.chars() {
@@ -188,7 +188,7 @@ fn visible(text: &str) -> String {
     shown
 }
 
-/// The text, cut between characters so that as a JSON string it takes at most [`MAX_TEXT_BYTES`].
+/// The text, cut between characters so that its JSON string has at most [`MAX_TEXT_BYTES`].
 fn cut(text: &str) -> Cow<'_, str> {
     const ELLIPSIS: &str = "…";
     let mut bytes = 0;
@@ -208,13 +208,13 @@ fn cut(text: &str) -> Cow<'_, str> {
 fn bytes_in_line(char: char) -> usize {
     match char {
         '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
-        // Escaped as JSON, and those that JSON would leave alone are so for people.
+        // JSON escapes most of these; the style for people escapes the rest.
         _ if char.is_control() => "\\u0000".len(),
         _ => char.len_utf8(),
     }
 }
 
-/// Terminal colours.
+/// Escape codes of a terminal.
 #[derive(Clone, Copy)]
 struct LinePaint {
     dim: &'static str,

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use steward::observability::heartbeat::{Heartbeat, Judgement};
+use steward::observability::heartbeat::{Heartbeat, ProbeResult};
 
 use crate::faults::number;
 use crate::support::kafka::{Kafka, Outgoing};
@@ -58,7 +58,7 @@ fn the_heartbeat_is_ready_once_settled_and_is_removed_with_the_process() {
     let ready = wait_for("ready", PATIENCE, || Heartbeat::read(&file).ok().filter(|beat| beat.ready));
     let became_ready = steward.wait_for_event("became_ready", PATIENCE);
     assert!(number(&became_ready, "took_ms") >= settle_ms.unsigned_abs(), "{became_ready}");
-    assert!(matches!(judged(&file), Judgement::Healthy(_)), "{ready:?}");
+    assert!(matches!(judged(&file), ProbeResult::Healthy(_)), "{ready:?}");
     wait_until("the next beat", PATIENCE, || {
         Heartbeat::read(&file).is_ok_and(|beat| beat.written_unix_ms > ready.written_unix_ms)
     });
@@ -68,7 +68,7 @@ fn the_heartbeat_is_ready_once_settled_and_is_removed_with_the_process() {
     assert_eq!(steward.wait_for_event("became_unready", PATIENCE)["cause"], "stopping");
 }
 
-fn judged(file: &Path) -> Judgement {
+fn judged(file: &Path) -> ProbeResult {
     let beat = Heartbeat::read(file).expect("it existed a moment ago, and is replaced atomically");
-    beat.judge_ready(unix_ms(), Duration::from_secs(5))
+    beat.check_ready(unix_ms(), Duration::from_secs(5))
 }

@@ -118,7 +118,11 @@ fn tls_broker(authority: &Authority) -> Broker {
 fn token() -> String {
     let now = unix_ms() / 1_000;
     let claims = format!(r#"{{"sub":"{USER}","iat":{now},"exp":{}}}"#, now + 3_600);
-    format!("{}.{}.", BASE64_URL_SAFE_NO_PAD.encode(br#"{"alg":"none"}"#), BASE64_URL_SAFE_NO_PAD.encode(claims.as_bytes()))
+    format!(
+        "{}.{}.",
+        BASE64_URL_SAFE_NO_PAD.encode(br#"{"alg":"none"}"#),
+        BASE64_URL_SAFE_NO_PAD.encode(claims.as_bytes())
+    )
 }
 
 /// Signs certificates.

@@ -61,7 +61,7 @@ fn every_key_with_a_large_share_is_named_by_batches_too() {
             batch.iter().for_each(|key| *of_batch.entry(key.to_be_bytes()).or_insert(0) += 1);
             of_batch.iter().for_each(|(key, count)| *exact.entry(*key).or_insert(0) += *count as u64);
             all += batch.len() as u64;
-            hottest.batch(batch.len(), of_batch.iter().map(|(key, count)| (&key[..], *count)));
+            hottest.add_batch(batch.len(), of_batch.iter().map(|(key, count)| (&key[..], *count)));
         }
         let (too_high, too_low) = (all / COUNTERS as u64, all / MAX_KEYS_PER_BATCH as u64);
         let told: BTreeMap<&[u8], u64> = hottest.top(usize::MAX).into_iter().collect();
@@ -79,9 +79,9 @@ fn every_key_with_a_large_share_is_named_by_batches_too() {
 fn of_a_large_batch_only_the_keys_with_many_events_are_looked_at() {
     let mut hottest = HeavyHitters::default();
     let few = [(&b"few"[..], 100), (&b"many"[..], 101)];
-    hottest.batch(100 * MAX_KEYS_PER_BATCH, few);
+    hottest.add_batch(100 * MAX_KEYS_PER_BATCH, few);
     assert_eq!(hottest.top(5), [(&b"many"[..], 101)]);
-    hottest.batch(MAX_KEYS_PER_BATCH - 1, [(&b"one"[..], 1)]);
+    hottest.add_batch(MAX_KEYS_PER_BATCH - 1, [(&b"one"[..], 1)]);
     assert_eq!(hottest.top(5), [(&b"many"[..], 101), (&b"one"[..], 1)]);
 }
 

@@ -8,7 +8,7 @@ use actix::Addr;
 use steward::engine::ownership::Ownership;
 use steward::engine::recovery::{RecoverySettings, Topic};
 use steward::observability::log_events::{KeyPolicy, LogEvent as _, LostWriteRepaired};
-use steward::observability::stats::{Sample, Window};
+use steward::observability::stats::{Sample, StatsInterval};
 use steward::record::{Partition, Position};
 use steward::runtime::assemble::{Actors, Ports, RuntimeSettings, assemble};
 use steward::runtime::ingest::IngestActor;
@@ -218,7 +218,7 @@ fn a_slow_key_yields_to_the_other_keys_of_its_thread_and_keeps_its_order() {
     assert_eq!(pod.committed(), 6);
     let now = pod.shared.clock.now();
     let sample = Sample { keys: Arc::clone(&pod.shared.keys), ..Sample::default() };
-    let line = Window::open(Arc::clone(&pod.shared.stats), now).close(now + Duration::from_secs(10), &sample);
+    let line = StatsInterval::open(Arc::clone(&pod.shared.stats), now).close(now + Duration::from_secs(10), &sample);
     assert_eq!(line.slowest_keys, format!("a:{}", 3 * SLOW_MS), "the log names the slow key");
 }
 
