@@ -7,3 +7,4 @@ pub mod errors;
 pub(crate) mod ffi;
 pub(crate) mod oauth;
 pub mod settings;
+pub mod unsubscribed;

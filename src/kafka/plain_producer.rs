@@ -23,7 +23,7 @@ use crate::kafka::admin::access::{Access, AccessFailure, ClientMessages};
 use crate::kafka::client::context::{ClientRole, ReportingContext};
 use crate::kafka::client::errors::{ErrorClass, class_of};
 use crate::kafka::client::settings::{Compression, SettingsError, plain_producer};
-use crate::kafka::reader::committed::CALLBACKS_AT_A_TIME;
+use crate::kafka::client::unsubscribed::CALLBACKS_AT_A_TIME;
 use crate::ports::Clock;
 use crate::record::Partition;
 

@@ -20,7 +20,7 @@ use crate::kafka::admin::preflight::{
 use crate::kafka::client::errors::{ErrorClass, Resource, class_of};
 use crate::kafka::client::ffi::set_oauth_token;
 use crate::kafka::client::settings::admin;
-use crate::kafka::reader::committed::{build, serve};
+use crate::kafka::client::unsubscribed::{build, serve};
 use crate::ports::Clock;
 
 /// How long one question may take.

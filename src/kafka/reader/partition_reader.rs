@@ -18,7 +18,8 @@ use crate::engine::recovery::{LogBounds, Topic};
 use crate::kafka::client::batch_queue::{Incoming, QueueFailure};
 use crate::kafka::client::errors::ErrorClass;
 use crate::kafka::client::settings::ReaderClientSettings;
-use crate::kafka::reader::committed::{committed, serve};
+use crate::kafka::client::unsubscribed::serve;
+use crate::kafka::reader::committed_offsets::committed_offsets;
 use crate::kafka::reader::watermark_read::{
     ReadError, ReadObserver, ReadStop, ReaderClients, Stall, Target, WatermarkRead,
 };
@@ -126,7 +127,7 @@ impl<'a, C: ConsumerContext + 'static> KafkaPartitionReader<'a, C> {
     /// of these is why it does not return it to others.
     fn is_offset_held_back(&self) -> bool {
         let OwnedPartition { settings, partition, .. } = &self.owned;
-        committed(&self.clients.uncommitted, &settings.input, &[*partition], REQUEST_LIMIT).is_ok()
+        committed_offsets(&self.clients.uncommitted, &settings.input, &[*partition], REQUEST_LIMIT).is_ok()
     }
 }
 
@@ -193,8 +194,9 @@ impl<C: ConsumerContext + 'static> PartitionReader for KafkaPartitionReader<'_, 
     fn committed(&mut self) -> Result<Option<Committed>, ReadFailure> {
         let (settings, partition, began) = (self.owned.settings, self.owned.partition, self.owned.clock.now());
         let deadline = began + settings.stall_limit;
-        let fetch =
-            |clients: &ReaderClients<C>| committed(&clients.committed, &settings.input, &[partition], REQUEST_LIMIT);
+        let fetch = |clients: &ReaderClients<C>| {
+            committed_offsets(&clients.committed, &settings.input, &[partition], REQUEST_LIMIT)
+        };
         loop {
             if let Some(fetched) = self.owned.request(self.clients, "the committed offset", deadline, fetch)? {
                 return Ok(fetched.into_iter().next().and_then(|(_, committed)| committed));

@@ -18,7 +18,7 @@ use crate::kafka::client::batch_queue::Incoming;
 use crate::kafka::client::context::{ClientRole, ReportingContext};
 use crate::kafka::client::errors::{ErrorClass, Resource, class_of};
 use crate::kafka::client::settings::{ReaderClientSettings, SettingsError};
-use crate::kafka::reader::committed::serve;
+use crate::kafka::client::unsubscribed::serve;
 use crate::kafka::reader::watermark_read::{
     ReadError, ReadObserver, ReadStop, ReaderClients, Stall, Target, WatermarkRead,
 };

@@ -27,7 +27,7 @@ use crate::kafka::client::batch_queue::{BatchQueue, Incoming, MAX_TAKEN, Taken};
 use crate::kafka::client::errors::ErrorClass;
 use crate::kafka::client::ffi;
 use crate::kafka::client::settings::ReaderClientSettings;
-use crate::kafka::reader::committed::{build, serve};
+use crate::kafka::client::unsubscribed::{build, serve};
 use crate::ports::Clock;
 use crate::record::{Partition, Position};
 

@@ -16,8 +16,9 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::engine::commit::transaction::{CommitOutcome, Committed, RefusedRecord, ResetOutcome, TransactionContent};
 use crate::engine::outcome::RecordOrigin;
 use crate::kafka::client::errors::{BrokerRefusal, ClientCall, KafkaFailure};
+use crate::kafka::client::unsubscribed::{build, serve};
 use crate::kafka::consumer::membership::Membership;
-use crate::kafka::reader::committed::{build, committed, serve};
+use crate::kafka::reader::committed_offsets::committed_offsets;
 use crate::kafka::transactions::commit_thread::{Abandoned, CommitStep, Tools};
 use crate::kafka::transactions::driver::{
     GroupOffsets, ProducerState, TransactionDriver, TransactionOutcome, TransactionRequest,
@@ -186,7 +187,7 @@ fn fetch_committed<C: ConsumerContext + Clone>(
         None => build(&tools.clients.asker, tools.context.clone())
             .map_err(|error| format!("the client that fetches committed offsets cannot be built: {error}"))?,
     };
-    let fetched = committed(&reader, &tools.settings.topic, partitions, FETCH_COMMITTED_LIMIT)
+    let fetched = committed_offsets(&reader, &tools.settings.topic, partitions, FETCH_COMMITTED_LIMIT)
         .map_err(|error| format!("the group's committed offsets could not be fetched: {error}"));
     *offset_reader = Some(reader);
     fetched
