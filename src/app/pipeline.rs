@@ -269,7 +269,7 @@ impl PortBuilder<'_> {
         let identity = ProducerIdentity { transactional_id: &transactional_id, client_id: &transactional_id };
         let clients = CommitClients {
             producer: settings::transactional_producer(self.config, identity, self.topics.max_batch_bytes),
-            asker: settings::reader(self.config, Isolation::Committed),
+            offset_reader: settings::reader(self.config, Isolation::Committed),
         };
         let settings = CommitSettings {
             topic: kafka.topic.clone(),

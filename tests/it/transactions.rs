@@ -20,7 +20,7 @@ use steward::entity::{Reason, Rejection};
 use steward::kafka::client::settings::{self, Isolation, ProducerIdentity};
 use steward::kafka::consumer::membership::{GroupView, Membership, membership_of};
 use steward::kafka::transactions::commit_thread::{
-    CommitClients, CommitSettings, CommitStep, CommitThread, MAX_ABANDONED, given_up,
+    CommitClients, CommitSettings, CommitStep, CommitThread, MAX_ABANDONED, abandoned_outcome,
 };
 use steward::ports::{Clock, Transactions};
 use steward::record::{Batch, Epoch, Header, Offset, Partition, Position, TraceContext};
@@ -82,7 +82,7 @@ fn a_commit_shows_state_dlq_records_and_offsets_at_once() {
 }
 
 #[apply(lone_broker_test)]
-fn a_term_that_ends_after_the_metadata_was_taken_lets_nothing_through() {
+fn an_epoch_that_ends_after_the_metadata_was_taken_commits_nothing() {
     let ownership = Arc::new(Ownership::new());
     let epoch = ownership.begin(P0);
     let ended = Arc::clone(&ownership);
@@ -106,7 +106,7 @@ fn a_term_that_ends_after_the_metadata_was_taken_lets_nothing_through() {
 }
 
 #[apply(lone_broker_test)]
-fn content_of_an_ended_term_opens_no_transaction() {
+fn content_of_an_ended_epoch_opens_no_transaction() {
     let pod = Pod::joins(1);
     pod.ownership.end(P0);
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], 1));
@@ -171,7 +171,7 @@ fn a_newer_producer_of_the_same_name_fences_the_older() {
 }
 
 #[apply(lone_broker_test)]
-fn a_transaction_that_timed_out_is_told_from_one_that_another_process_fenced() {
+fn a_timed_out_transaction_is_distinguished_from_one_that_another_process_fenced() {
     let ownership = Arc::new(Ownership::new());
     let epoch = ownership.begin(P0);
     let names = Names::new();
@@ -245,7 +245,7 @@ fn offsets_alone_commit_one_after_the_other() {
 }
 
 #[apply(lone_broker_test)]
-fn before_a_renewal_there_is_no_producer() {
+fn before_the_first_reset_there_is_no_producer() {
     let pod = Pod::joins(1);
     let fresh = pod.thread(pod.view());
     let answer = ask(&fresh, pod.content(1, vec![], 1));
@@ -275,7 +275,7 @@ fn a_small_transaction_takes_milliseconds() {
 // The mock broker's transactions are a facade: nothing is isolated, nothing is fenced. It shows how answers are read.
 
 #[apply(offline_test)]
-fn an_end_that_may_have_been_sent_twice_is_no_answer() {
+fn a_commit_that_may_have_been_sent_twice_is_in_doubt() {
     let mock = Mock::new();
     assert!(matches!(mock.commits(1), CommitOutcome::Committed { .. }));
     mock.cluster.broker_round_trip_time(1, Duration::from_millis(450)).expect("the mock obeys");
@@ -289,7 +289,7 @@ fn an_end_that_may_have_been_sent_twice_is_no_answer() {
 }
 
 #[apply(offline_test)]
-fn each_error_of_the_broker_gets_its_answer() {
+fn each_error_of_the_broker_has_its_outcome() {
     use RDKafkaApiKey::{AddOffsetsToTxn, EndTxn, TxnOffsetCommit};
     use RDKafkaRespErr::*;
     let table = [
@@ -339,7 +339,7 @@ fn a_missing_permission_to_produce_is_a_refusal() {
 }
 
 #[apply(offline_test)]
-fn the_phase_tells_what_the_thread_waits_for() {
+fn the_phase_shows_what_the_thread_waits_for() {
     let mock = Mock::new();
     let phase = mock.transactions.phase();
     assert_eq!(phase.get().0, CommitStep::Idle);
@@ -356,7 +356,7 @@ fn the_phase_tells_what_the_thread_waits_for() {
 }
 
 #[apply(offline_test)]
-fn without_a_broker_a_renewal_fails_within_its_limit() {
+fn without_a_broker_a_reset_fails_within_its_limit() {
     let mock = Mock::new();
     mock.cluster.broker_down(1).expect("the mock obeys");
     let started = SystemClock.now();
@@ -369,7 +369,7 @@ fn without_a_broker_a_renewal_fails_within_its_limit() {
 
 /// Told so of the coordinator, the library waits for a broker to come or go before it asks again, and for nothing else.
 #[apply(offline_test)]
-fn a_call_that_never_returns_is_given_up_with_its_producer() {
+fn a_call_that_never_returns_is_abandoned_with_its_producer() {
     let timeout = Duration::from_secs(1);
     let mock = Mock::within(timeout);
     let moved = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR;
@@ -381,7 +381,7 @@ fn a_call_that_never_returns_is_given_up_with_its_producer() {
     let answer = mock.commits(1);
     let took = SystemClock.now() - started;
 
-    assert!(matches!(&answer, CommitOutcome::InDoubt { cause } if cause.contains("given up")), "{answer:?}");
+    assert!(matches!(&answer, CommitOutcome::InDoubt { cause } if cause.contains("was abandoned")), "{answer:?}");
     assert!(took >= timeout, "after {took:?} only");
     assert_eq!(mock.transactions.phase().get().0, CommitStep::Idle, "what was given up is not shown any more");
     for request in [RDKafkaApiKey::TxnOffsetCommit, RDKafkaApiKey::FindCoordinator] {
@@ -394,9 +394,9 @@ fn a_call_that_never_returns_is_given_up_with_its_producer() {
 }
 
 #[apply(offline_test)]
-fn calls_are_given_up_until_too_many_are_outstanding() {
+fn calls_are_abandoned_until_too_many_are_outstanding() {
     for outstanding in 1..=2 * MAX_ABANDONED {
-        let answer = given_up(CommitStep::SendingOffsets, Duration::from_secs(12), outstanding);
+        let answer = abandoned_outcome(CommitStep::SendingOffsets, Duration::from_secs(12), outstanding);
         if outstanding <= MAX_ABANDONED {
             assert!(matches!(&answer, CommitOutcome::InDoubt { cause } if cause.contains("12000 ms")), "{answer:?}");
         } else {
@@ -420,7 +420,7 @@ fn clients(brokers: String, transactional_id: &str, group: &str, timeout: Durati
     let identity = ProducerIdentity { transactional_id, client_id: transactional_id };
     CommitClients {
         producer: settings::transactional_producer(&config, identity, None),
-        asker: settings::reader(&config, Isolation::Committed),
+        offset_reader: settings::reader(&config, Isolation::Committed),
     }
 }
 
@@ -443,7 +443,7 @@ impl Mock {
         };
         let clients = clients(cluster.bootstrap_servers(), "instance", "group", timeout);
         // The mock does not look at generations, so nobody has to wait for a join.
-        let outsider: BaseConsumer = clients.asker.create().expect("valid");
+        let outsider: BaseConsumer = clients.offset_reader.create().expect("valid");
         let view: GroupView =
             Arc::new(move || Membership::Member(outsider.group_metadata().expect("a consumer with a group")));
         let ownership = Arc::new(Ownership::new());

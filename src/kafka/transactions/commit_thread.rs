@@ -1,33 +1,31 @@
-//! Owns the producer, on a thread of its own, and runs one transaction at a time: the [`Transactions`] port.
+//! Owns the thread that runs one transaction at a time: the [`Transactions`] port.
 //!
-//! A commit goes through the steps of [`CommitStep`]: the records are produced and drained; then, in this order,
+//! The worker runs each transaction with the [`driver`](crate::kafka::transactions::driver). After the records are
+//! delivered, in this order,
 //!
-//! a) the group's metadata is taken, and refused where it fences nothing (see `membership`);
-//! b) every stretch's epoch is compared. Metadata that was taken while a epoch was current is of a generation in which
-//!    the partition was owned; the other way round, a partition lost in between would go out under newer metadata;
-//! c) the offsets are sent, which the broker refuses from an older generation;
+//! a) the group's metadata is taken, and refused if it fences nothing (see `membership`);
+//! b) the epoch of every offset range is compared. Metadata that was taken while an epoch was current belongs to a
+//!    generation in which the partition was owned. In the other order, a partition that is lost in between would be
+//!    committed under newer metadata;
+//! c) the offsets are sent. The broker refuses offsets of an older generation;
 //! d) the transaction is committed.
 //!
-//! Every failure is a [`KafkaFailure`](crate::kafka::client::errors::KafkaFailure), and says what happens to the producer: it
-//! comes back after a clear abort, and is dropped otherwise. A renewal builds the next one; only when that has registered,
-//! and so ended whatever the old one had under way, the group's committed offsets are asked for.
+//! The calls of the client block, and one of them does not keep its limit: sending offsets can last indefinitely while
+//! the group's coordinator is away (librdkafka#5456, #5511). So a thread of their own (`worker`) makes the calls. If a call
+//! is overdue by `GRACE`, the supervisor abandons the worker together with its producer:
 //!
-//! The client's calls block, and one of them does not keep its limit: sending offsets, while the group's coordinator is
-//! away (librdkafka#5456, #5511), may last indefinitely. So the calls are made on a thread of their own (`worker`), which is
-//! given up together with its producer when a call is overdue by `GRACE`:
+//! e) An abandoned worker begins no further call: before each step it checks in [`CommitPhase`] that it is the current
+//!    worker. The call that it is in may still return; its result is dropped.
+//! f) Requests that this call still has under way belong to an older producer epoch once the producer of the next worker
+//!    has registered. The committed offsets are fetched only after that. So "in doubt" is the correct outcome, and the
+//!    reset that follows settles it.
+//! g) Nothing waits for an abandoned worker, and nothing destroys its client before the call has returned: the call uses
+//!    the client. At most [`MAX_ABANDONED`] may be outstanding.
 //!
-//! e) An abandoned worker begins no further call: each step asks [`CommitPhase`] first whose turn it is. The call that it
-//!    is in may still return, with whatever result; nobody hears of it.
-//! f) What that call still has under way is of an older epoch once the next worker's producer has registered, and only
-//!    after that the committed offsets are asked for. So the answer "unanswered" is the truth, and what it leads to
-//!    settles it.
-//! g) Nothing waits for an abandoned worker, and nothing destroys its client before the call has returned: that would
-//!    take the ground from under it. At most [`MAX_ABANDONED`] may be outstanding.
+//! A registration is never abandoned: if it finished late, it would fence its successor. It keeps its limit, and the
+//! watchdog finds one that does not.
 //!
-//! A registration is never given up: should it come late, it would fence its successor. It keeps its limit, and the
-//! watchdog sees one that does not.
-//!
-//! Architecture invariant: nothing here decides what to send again or when; it carries out, and answers.
+//! Architecture invariant: nothing here decides what to send again or when.
 
 mod worker;
 
@@ -52,31 +50,27 @@ use crate::observability::log_events::{AbandonedStep, LogEvent, ProducerAbandone
 use crate::ports::{Clock, CommitReply, ResetReply, Transactions};
 use crate::record::Partition;
 
-/// What a call may take beyond the limit that it was given, in time during which this process ran: the client looks at
-/// its clock now and then, and a machine may be busy.
+/// How much longer than its limit a call may take, in time during which this process runs. The client checks its clock
+/// only at intervals, and a machine may be busy.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How often a call that lasts is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often a running call is checked.
+const CHECK_EVERY: Duration = Duration::from_millis(100);
 
 /// Abandoned calls that may be outstanding at a time. Each keeps its client's threads and buffers, and the content of
-/// its transaction, so that one more ends the process.
+/// its transaction, so one more ends the process.
 pub const MAX_ABANDONED: usize = 3;
 
-/// Requests that wait for the thread. The committer has one under way at a time; the second slot is for a renewal
-/// that overtakes its answer.
+/// Requests that wait for the thread. The committer has one under way at a time; the second slot is for a reset that
+/// overtakes its reply.
 const QUEUE_LENGTH: usize = 2;
 
-/// Where the records go, and how long a transaction may last.
 #[derive(Debug, Clone)]
 pub struct CommitSettings {
     /// The input topic, whose offsets are committed.
     pub topic: String,
-    /// The state topic.
     pub state_topic: String,
-    /// The DLQ topic.
     pub dlq_topic: String,
-    /// The consumer group.
     pub group_id: String,
     /// `transaction.timeout.ms` of the producer.
     pub transaction_timeout: Duration,
@@ -97,35 +91,31 @@ pub struct CommitClients {
     /// Of [`transactional_producer`](crate::kafka::client::settings::transactional_producer).
     pub producer: ClientConfig,
     /// Of [`reader`](crate::kafka::client::settings::reader), for committed records.
-    pub asker: ClientConfig,
+    pub offset_reader: ClientConfig,
 }
 
 /// What the commit thread is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitStep {
-    /// It waits for content.
+    /// Waiting for content.
     Idle,
-    /// Records go into the client's queue.
+    /// Putting records into the client's queue.
     Producing,
-    /// Their deliveries are waited for.
+    /// Waiting for the deliveries.
     DrainingQueue,
-    /// The input offsets are sent.
     SendingOffsets,
-    /// The end is on its way.
     Committing,
-    /// The transaction is given up.
     Aborting,
-    /// A new producer registers.
-    Renewing,
-    /// The committed offsets are asked for.
-    AskingCommitted,
+    /// Registering a new producer.
+    ResettingProducer,
+    FetchingCommitted,
 }
 
 impl CommitStep {
     /// The step during which the transaction driver makes `call`.
     fn of(call: ClientCall) -> CommitStep {
         match call {
-            ClientCall::Init => CommitStep::Renewing,
+            ClientCall::Init => CommitStep::ResettingProducer,
             ClientCall::Begin | ClientCall::Produce => CommitStep::Producing,
             ClientCall::Delivery => CommitStep::DrainingQueue,
             ClientCall::SendOffsets => CommitStep::SendingOffsets,
@@ -143,14 +133,13 @@ impl CommitStep {
             CommitStep::SendingOffsets => Some(AbandonedStep::SendingOffsets),
             CommitStep::Committing => Some(AbandonedStep::Committing),
             CommitStep::Aborting => Some(AbandonedStep::Aborting),
-            CommitStep::Renewing => Some(AbandonedStep::ResettingProducer),
-            CommitStep::AskingCommitted => Some(AbandonedStep::FetchingCommitted),
+            CommitStep::ResettingProducer => Some(AbandonedStep::ResettingProducer),
+            CommitStep::FetchingCommitted => Some(AbandonedStep::FetchingCommitted),
         }
     }
 }
 
-/// The step of the commit thread, and since when. The worker whose turn it is writes it; watchdog, heartbeat and tests
-/// read it.
+/// The step of the commit thread and its start. The current worker writes it; watchdog, heartbeat and tests read it.
 #[derive(Debug)]
 pub struct CommitPhase(Mutex<CurrentStep>);
 
@@ -158,13 +147,13 @@ pub struct CommitPhase(Mutex<CurrentStep>);
 struct CurrentStep {
     step: CommitStep,
     since: Instant,
-    /// When the step should be over; `None` where it is not to be given up.
+    /// When the step should have ended; `None` if it is never abandoned.
     due: Option<Instant>,
-    /// Whose turn it is.
+    /// Number of the current worker.
     worker: u64,
 }
 
-/// The worker is not to go on: nobody hears its answer.
+/// The worker is not the current one, and must end.
 struct Abandoned;
 
 impl CommitPhase {
@@ -172,30 +161,30 @@ impl CommitPhase {
         CommitPhase(Mutex::new(CurrentStep { step: CommitStep::Idle, since: now, due: None, worker: 0 }))
     }
 
-    /// What the thread does, and since when.
+    /// Returns the step and its start.
     #[must_use]
     pub fn get(&self) -> (CommitStep, Instant) {
-        let shown = self.lock();
-        (shown.step, shown.since)
+        let current = self.lock();
+        (current.step, current.since)
     }
 
-    /// e) Begins a step, if it is this worker's turn.
+    /// e) Begins a step, if `worker` is the current one.
     fn enter(&self, worker: u64, step: CommitStep, now: Instant, limit: Option<Duration>) -> Result<(), Abandoned> {
-        let mut shown = self.lock();
-        if shown.worker != worker {
+        let mut current = self.lock();
+        if current.worker != worker {
             return Err(Abandoned);
         }
-        *shown = CurrentStep { step, since: now, due: limit.map(|limit| now + limit), worker };
+        *current = CurrentStep { step, since: now, due: limit.map(|limit| now + limit), worker };
         Ok(())
     }
 
-    /// The step that should have been over by now, and since when it lasts.
+    /// Returns the step that should have ended by now, and its start.
     fn overdue(&self, now: Instant) -> Option<(CommitStep, Instant)> {
-        let shown = self.lock();
-        shown.due.is_some_and(|due| due < now).then_some((shown.step, shown.since))
+        let current = self.lock();
+        current.due.is_some_and(|due| due < now).then_some((current.step, current.since))
     }
 
-    /// Gives the turn to another worker.
+    /// Makes another worker the current one.
     fn hand_over(&self, worker: u64, now: Instant) {
         *self.lock() = CurrentStep { step: CommitStep::Idle, since: now, due: None, worker };
     }
@@ -205,7 +194,7 @@ impl CommitPhase {
     }
 }
 
-/// The handle to the thread. Dropped, it lets the thread end after what it is doing, without waiting.
+/// The handle to the thread. If it is dropped, the thread ends after the request that it is running; nothing waits for it.
 pub struct CommitThread {
     requests: Sender<CommitRequest>,
     phase: Arc<CommitPhase>,
@@ -218,59 +207,59 @@ enum CommitRequest {
 }
 
 impl CommitThread {
-    /// Starts the thread, without a producer: the first one is built by a renewal.
+    /// Starts the thread without a producer: the first reset builds it.
     ///
     /// # Errors
-    /// The operating system has no thread to give.
+    /// The operating system cannot start a thread.
     pub fn start<C: ConsumerContext + Clone + 'static>(
         settings: CommitSettings,
         clients: CommitClients,
         context: C,
         group: GroupView,
         ownership: Arc<Ownership>,
-        mark: OffsetMetadata,
+        metadata: OffsetMetadata,
         clock: Arc<dyn Clock>,
     ) -> io::Result<CommitThread> {
         let (requests, inbox) = crossbeam_channel::bounded(QUEUE_LENGTH);
         let phase = Arc::new(CommitPhase::new(clock.now()));
-        let tools = Tools {
+        let parts = WorkerParts {
             settings,
             clients,
             context,
             group,
             ownership,
-            mark,
+            metadata,
             clock,
             phase: Arc::clone(&phase),
             earlier: Arc::default(),
         };
-        let mut supervisor = Supervisor { tools, worker: None, workers: 0, threads: Arc::default() };
+        let mut supervisor = Supervisor { parts, worker: None, workers: 0, threads: Arc::default() };
         supervisor.worker = Some(supervisor.start_worker()?);
         let run = move || supervisor.run(&inbox);
         let thread = std::thread::Builder::new().name("steward-commit".to_owned()).spawn(run)?;
         Ok(CommitThread { requests, phase, thread })
     }
 
-    /// What the thread does, for whoever watches.
+    /// The current step, for the watchdog and the heartbeat.
     #[must_use]
     pub fn phase(&self) -> Arc<CommitPhase> {
         Arc::clone(&self.phase)
     }
 
-    /// Lets the thread finish what it is doing, and waits for it. An abandoned call is not waited for.
+    /// Waits until the thread has ended the request that it is running. Does not wait for an abandoned call.
     pub fn join(self) {
         drop(self.requests);
-        // A panic of the thread has answered whoever waited, and is reported by the panic hook.
+        // After a panic of the thread the reply was sent, and the panic hook has reported it.
         drop(self.thread.join());
     }
 
-    fn ask(&self, request: CommitRequest) {
+    fn send(&self, request: CommitRequest) {
         let (Err(TrySendError::Full(request)) | Err(TrySendError::Disconnected(request))) =
             self.requests.try_send(request)
         else {
             return;
         };
-        let cause = "the commit thread has ended, or was asked twice at once".to_owned();
+        let cause = "the commit thread has ended, or has two requests already".to_owned();
         match request {
             CommitRequest::Commit(_, reply) => reply.call(CommitOutcome::Fatal { cause }),
             CommitRequest::ResetProducer(_, reply) => reply.call(ResetOutcome::Fatal { cause }),
@@ -280,11 +269,11 @@ impl CommitThread {
 
 impl Transactions for CommitThread {
     fn commit(&self, content: Arc<TransactionContent>, reply: CommitReply) {
-        self.ask(CommitRequest::Commit(content, ReplyOnce(Some(reply))));
+        self.send(CommitRequest::Commit(content, ReplyOnce(Some(reply))));
     }
 
     fn reset_producer(&self, partitions: Vec<Partition>, reply: ResetReply) {
-        self.ask(CommitRequest::ResetProducer(partitions, ReplyOnce(Some(reply))));
+        self.send(CommitRequest::ResetProducer(partitions, ReplyOnce(Some(reply))));
     }
 }
 
@@ -330,38 +319,38 @@ impl<O: UnreportedOutcome> ReplyOnce<O> {
 impl<O: UnreportedOutcome> Drop for ReplyOnce<O> {
     fn drop(&mut self) {
         if let Some(reply) = self.0.take() {
-            reply(O::fatal("the commit thread ended before it answered".to_owned()));
+            reply(O::fatal("the commit thread ended before it replied".to_owned()));
         }
     }
 }
 
-/// What a worker is made of.
+/// The parts of a worker.
 #[derive(Clone)]
-struct Tools<C> {
+struct WorkerParts<C> {
     settings: CommitSettings,
     clients: CommitClients,
     context: C,
     group: GroupView,
     ownership: Arc<Ownership>,
-    mark: OffsetMetadata,
+    metadata: OffsetMetadata,
     clock: Arc<dyn Clock>,
     phase: Arc<CommitPhase>,
-    /// What earlier producers may still do.
+    /// What earlier producers of this process may still do.
     earlier: Arc<EarlierProducers>,
 }
 
-/// WorkerHandle requests to the worker, and gives it up when a call of its does not return.
+/// Hands each request to the worker, and abandons the worker if a call does not return.
 struct Supervisor<C: ConsumerContext + Clone + 'static> {
-    tools: Tools<C>,
-    /// `None` after one was given up, or has panicked.
+    parts: WorkerParts<C>,
+    /// `None` after a worker was abandoned or has panicked.
     worker: Option<WorkerHandle>,
-    /// How many there were.
+    /// How many workers were started.
     workers: u64,
-    /// Threads of workers that have not ended, the abandoned ones included.
+    /// How many workers have not ended, with the abandoned ones.
     threads: Arc<AtomicUsize>,
 }
 
-/// The supervisor's end of a worker. Dropped, it lets the worker end as soon as it can.
+/// The supervisor's end of a worker. If it is dropped, the worker ends as soon as it can.
 struct WorkerHandle {
     jobs: Sender<Job>,
     thread: JoinHandle<()>,
@@ -381,7 +370,7 @@ impl<C: ConsumerContext + Clone + 'static> Supervisor<C> {
         }
         if let Some(WorkerHandle { jobs, thread }) = self.worker.take() {
             drop(jobs);
-            // It has nothing to do; its panic has been reported by the panic hook.
+            // The worker is idle. The panic hook has reported a panic.
             drop(thread.join());
         }
     }
@@ -389,12 +378,12 @@ impl<C: ConsumerContext + Clone + 'static> Supervisor<C> {
     fn start_worker(&mut self) -> io::Result<WorkerHandle> {
         self.workers += 1;
         let number = self.workers;
-        let tools = self.tools.clone();
-        tools.phase.hand_over(number, tools.clock.now());
+        let parts = self.parts.clone();
+        parts.phase.hand_over(number, parts.clock.now());
         let (jobs, inbox) = crossbeam_channel::bounded(1);
-        let count = AbandonedCount::one_more(&self.threads);
+        let count = WorkerCount::one_more(&self.threads);
         let run = move || {
-            Worker::new(tools, number).run(&inbox);
+            Worker::new(parts, number).run(&inbox);
             drop(count);
         };
         let thread = std::thread::Builder::new().name("steward-producer".to_owned()).spawn(run)?;
@@ -403,70 +392,70 @@ impl<C: ConsumerContext + Clone + 'static> Supervisor<C> {
 
     fn carry_out<O: UnreportedOutcome>(&mut self, job: impl FnOnce(Sender<O>) -> Job) -> O {
         let started = self.worker.take().map_or_else(|| self.start_worker(), Ok);
-        let hands = match started {
-            Ok(hands) => hands,
-            Err(error) => return O::fatal(format!("the system has no thread to give: {error}")),
+        let worker = match started {
+            Ok(worker) => worker,
+            Err(error) => return O::fatal(format!("the system cannot start a thread: {error}")),
         };
-        let panicked = || O::fatal("the commit thread ended before it answered".to_owned());
+        let panicked = || O::fatal("the commit thread ended before it replied".to_owned());
         let (outcome, outcomes) = crossbeam_channel::bounded(1);
-        if hands.jobs.send(job(outcome)).is_err() {
+        if worker.jobs.send(job(outcome)).is_err() {
             return panicked();
         }
         let mut overdue_for = Duration::ZERO;
         loop {
-            match outcomes.recv_timeout(LOOK) {
+            match outcomes.recv_timeout(CHECK_EVERY) {
                 Ok(outcome) => {
-                    self.worker = Some(hands);
+                    self.worker = Some(worker);
                     return outcome;
                 }
                 Err(RecvTimeoutError::Disconnected) => return panicked(),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            match self.tools.phase.overdue(self.tools.clock.now()) {
-                // Looks are counted, so that a process that stood still gives its calls the time to return.
-                Some(_) if overdue_for < GRACE => overdue_for += LOOK,
+            match self.parts.phase.overdue(self.parts.clock.now()) {
+                // Checks are counted, so that a process that was suspended gives its calls the time to return.
+                Some(_) if overdue_for < GRACE => overdue_for += CHECK_EVERY,
                 Some((step, since)) => return self.abandon(step, since),
                 None => overdue_for = Duration::ZERO,
             }
         }
     }
 
-    /// g) Its end of the worker is dropped by the caller, and nobody waits.
+    /// g) The caller drops its end of the worker, and nothing waits for it.
     fn abandon<O: UnreportedOutcome>(&mut self, step: CommitStep, since: Instant) -> O {
-        let now = self.tools.clock.now();
-        self.tools.phase.hand_over(self.workers + 1, now);
+        let now = self.parts.clock.now();
+        self.parts.phase.hand_over(self.workers + 1, now);
         let outstanding = self.threads.load(Ordering::Acquire);
         let waited = now.saturating_duration_since(since);
         if let Some(step) = step.abandoned() {
             ProducerAbandoned { step, waited_ms: millis(waited), outstanding: outstanding as u64 }.emit();
         }
-        given_up(step, waited, outstanding)
+        abandoned_outcome(step, waited, outstanding)
     }
 }
 
-/// What is answered when a call has lasted for so long and is given up; so many are outstanding then.
+/// Returns the outcome of a call that is abandoned after `waited`, while `outstanding` calls have not returned.
 #[must_use]
-pub fn given_up<O: UnreportedOutcome>(step: CommitStep, waited: Duration, outstanding: usize) -> O {
+pub fn abandoned_outcome<O: UnreportedOutcome>(step: CommitStep, waited: Duration, outstanding: usize) -> O {
     if outstanding > MAX_ABANDONED {
         let cause = format!("{outstanding} calls of the client have not returned, the last one was {step:?}");
         return O::fatal(format!("{cause}; restart the process, and look at the group's coordinator"));
     }
     let waited_ms = millis(waited);
-    let cause = format!("{step:?} did not return within {waited_ms} ms, and was given up with its producer");
+    let cause = format!("{step:?} did not return within {waited_ms} ms, and was abandoned with its producer");
     O::abandoned(cause)
 }
 
 /// Counts one until it is dropped.
-struct AbandonedCount(Arc<AtomicUsize>);
+struct WorkerCount(Arc<AtomicUsize>);
 
-impl AbandonedCount {
-    fn one_more(count: &Arc<AtomicUsize>) -> AbandonedCount {
+impl WorkerCount {
+    fn one_more(count: &Arc<AtomicUsize>) -> WorkerCount {
         count.fetch_add(1, Ordering::AcqRel);
-        AbandonedCount(Arc::clone(count))
+        WorkerCount(Arc::clone(count))
     }
 }
 
-impl Drop for AbandonedCount {
+impl Drop for WorkerCount {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }

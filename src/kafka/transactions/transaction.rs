@@ -1,15 +1,15 @@
-//! Owns the one open transaction, and everything that can go wrong while it ends.
+//! Owns the open transaction and every way it can end.
 //!
-//! A [`Producer`] is traded for a [`Transaction`], and only a clear answer gives it back. What makes an answer clear:
-//! the client library repeats requests by itself, and says so to nobody; a repeated request whose first copy was only
-//! delayed can end, or add offsets to, the *next* transaction of the same epoch. A resend waits at least 0.8 x
-//! `RETRY_BACKOFF`, so that a call that came back sooner has sent once. Any other leaves the producer in doubt, and
-//! it is dropped, even when the call returned well.
+//! A [`Producer`] is traded for a [`Transaction`], and only a clear response gives it back. The client library repeats
+//! requests by itself and does not report it. If the first copy of a repeated request was only delayed, it can end the
+//! *next* transaction of the same producer epoch, or add offsets to it. A resend waits at least 0.8 x `RETRY_BACKOFF`, so
+//! a call that returned sooner has sent its request once. Any other call leaves the producer in doubt, and the producer is
+//! dropped even if the call succeeded.
 //!
-//! Source: KIP-447 and KIP-890 (which the client library has no part of), librdkafka's `rdkafka_txnmgr.c`.
+//! Source: KIP-447; KIP-890, which the client library does not implement; librdkafka's `rdkafka_txnmgr.c`.
 //!
-//! Architecture invariant: a producer whose last end got no clear answer is never used again.
-//! Architecture invariant: nothing here knows what a service is; content is bytes.
+//! Architecture invariant: a producer whose last transaction is in doubt is never used again.
+//! Architecture invariant: nothing here depends on the entity type; content is bytes.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,51 +30,51 @@ use crate::ports::Clock;
 /// A call that took this long may have sent its request twice: 0.8 of the client's backoff, which is its jitter.
 pub const RESENT_AFTER: Duration = Duration::from_millis(RETRY_BACKOFF.as_millis() as u64 * 4 / 5);
 
-/// How long a call waits at least for its answer, however old the transaction is.
+/// Shortest limit of a call, however old the transaction is.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 
-/// How long one call that registers a producer may block.
+/// Limit of one call during a registration.
 const REGISTER_SLICE: Duration = Duration::from_secs(2);
 
-/// How long a new client is polled before its first request, where it needs an access token.
+/// How long a new client is polled before its first request, if it needs an access token.
 const FIRST_TOKEN_POLL: Duration = Duration::from_millis(100);
 
-/// How long after a registration was repeated a late copy of its request is reckoned with.
+/// How long after a repeated registration a late copy of its request may still arrive.
 const LATEST_COPY: Duration = Duration::from_secs(60);
 
-/// The log line in which the client library tells that it registers once more: its facility, and what it says where no
-/// broker has answered, so that the request may still be on its way.
-const ASKED_AGAIN: &str = "GETPID";
-const UNANSWERED: &str = "Local: ";
+/// The log line of the client library about a repeated registration: its facility, and its text if no broker has
+/// responded, so that the request may still be under way.
+const REGISTERS_AGAIN: &str = "GETPID";
+const NO_RESPONSE: &str = "Local: ";
 
-/// How long a broker still writes markers after it has answered that a transaction is committed, for each partition of
-/// it. To begin another one meanwhile is refused, and the client comes again only after 20 ms.
+/// How long a broker still writes markers after it has reported a transaction as committed, for each partition of the
+/// transaction. It refuses to begin another one meanwhile, and the client repeats the request only after 20 ms.
 pub const MARKER_WRITTEN_WITHIN: Duration = Duration::from_micros(400);
 
-/// How often a wait for delivery looks again. The client's own flush waits 100 ms, and a poll of it cannot wait for
-/// less than 2: what is left below a whole millisecond it spends asking for the time.
+/// Pause between two polls of a wait for deliveries. The client's own flush waits 100 ms, and a poll cannot wait for less
+/// than 2 ms: it spends the remainder below a whole millisecond reading the clock.
 const DRAIN_POLL: Duration = Duration::from_micros(500);
 
-/// How often a full queue is looked at again.
+/// Wait of one poll while the queue is full.
 const FULL_QUEUE_POLL: Duration = Duration::from_millis(5);
 
-/// A producer without an open transaction, whose every request so far was answered clearly.
+/// A producer without an open transaction. Every request so far had a clear response.
 pub struct Producer<C: ClientContext + 'static> {
     client: Closing<C>,
     clock: Arc<dyn Clock>,
     transaction_timeout: Duration,
-    /// When it had registered, or its last transaction had ended: this epoch was the newest then.
-    last_answer: Instant,
+    /// When it had registered, or its last transaction had ended. Its producer epoch was the newest then.
+    last_response: Instant,
 }
 
-/// What the producers of a transactional id leave behind for those that come after them, in this process.
+/// What earlier producers of a transactional id, in this process, may still do.
 #[derive(Debug, Default)]
 pub struct EarlierProducers {
     /// Clients that are still being torn down.
     closing: AtomicUsize,
-    /// When a registration was last repeated, or given up, without an answer: its request may still arrive, and fence
-    /// whoever has registered since.
-    unanswered: Mutex<Option<Instant>>,
+    /// When a registration was last repeated, or abandoned, without a response. Its request may still arrive, and fence a
+    /// producer that has registered since.
+    without_response: Mutex<Option<Instant>>,
 }
 
 impl EarlierProducers {
@@ -84,7 +84,7 @@ impl EarlierProducers {
         self.closing.load(Ordering::Acquire)
     }
 
-    fn went_unanswered(&self, now: Instant) {
+    fn had_no_response(&self, now: Instant) {
         *self.lock() = Some(now);
     }
 
@@ -93,12 +93,13 @@ impl EarlierProducers {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        // A moment is whole or not there.
-        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner)
+        // A panic cannot leave a half-written instant.
+        self.without_response.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// An open transaction. Dropped, it stays open until the next producer of this id registers, or until it times out.
+/// An open transaction. If it is dropped, it stays open until the next producer of this id registers, or until it times
+/// out.
 pub struct Transaction<C: ClientContext + 'static> {
     producer: Producer<C>,
     began: Instant,
@@ -107,22 +108,21 @@ pub struct Transaction<C: ClientContext + 'static> {
     has_gap: bool,
 }
 
-/// How a transaction ended. Only a clear answer gives the producer back.
+/// How a transaction ended. Only a clear response gives the producer back.
 pub enum Ended<C: ClientContext + 'static> {
-    /// It took effect, and every request went out once. From begin to the answer.
+    /// It took effect, and every request was sent once. The duration is from begin to the response.
     Committed(Producer<C>, Duration),
-    /// It had no effect. The producer comes back only where the abort was quick, and every record was delivered.
+    /// It had no effect. The producer comes back only if the abort was quick and every record was delivered.
     Aborted(Option<Producer<C>>, Cause),
-    /// It could not be ended well; the failure is neither `Retry` nor `AbortAndResend`.
+    /// It has no clear end. The failure is neither `Retry` nor `AbortAndResend`.
     Failed(KafkaFailure),
 }
 
-/// Why a transaction cannot be committed as it was staged: one of the failures, there is at least one.
+/// One of the reasons why a transaction cannot be committed.
 #[derive(Debug, Clone)]
 pub struct Undelivered {
-    /// The index of the record that failed; `None` where the transaction failed as a whole.
+    /// The index of the record that failed; `None` if the transaction failed as a whole.
     pub index: Option<usize>,
-    /// What to do about it.
     pub failure: KafkaFailure,
 }
 
@@ -131,49 +131,49 @@ impl<C: ClientContext + 'static> Producer<C> {
     /// what they have open. `config` has the settings of a transactional producer. Blocks up to `limit`.
     ///
     /// # Errors
-    /// [`KafkaFailure::Retry`] when time ran out, `Fenced` when another process registers at the same moment,
-    /// `Refused` when an ACL is missing, `Fatal` otherwise.
+    /// [`KafkaFailure::Retry`] if the limit has passed, `Fenced` if another process registers at the same moment, `Refused`
+    /// if an ACL is missing, `Fatal` otherwise.
     pub fn register(
         config: &ClientConfig,
         context: C,
         clock: Arc<dyn Clock>,
         transaction_timeout: Duration,
         limit: Duration,
-        predecessors: Arc<EarlierProducers>,
+        earlier: Arc<EarlierProducers>,
     ) -> Result<Producer<C>, KafkaFailure> {
         let deadline = clock.now() + limit;
         let context = Deliveries {
             inner: context,
             failed: Mutex::default(),
-            predecessors: Arc::clone(&predecessors),
+            earlier: Arc::clone(&earlier),
             clock: Arc::clone(&clock),
         };
         let client = BaseProducer::from_config_and_context(config, context)
             .map_err(|error| classify(&error, ClientCall::Init))
-            .map(|client| Closing { client: Some(client), predecessors })?;
+            .map(|client| Closing { client: Some(client), earlier })?;
         if C::ENABLE_REFRESH_OAUTH_TOKEN {
-            // The first token is asked for by a callback, which only a poll serves.
+            // The callback that requests the first token is served only by a poll.
             client.get().poll(FIRST_TOKEN_POLL);
         }
         loop {
-            // In slices, which resume one another, so that callbacks are served in between.
+            // Each call resumes the one before. Callbacks are served in between.
             let left = deadline.saturating_duration_since(clock.now());
             let Err(error) = client.get().init_transactions(left.clamp(LEAST_WAIT, REGISTER_SLICE)) else { break };
             let failure = classify(&error, ClientCall::Init);
             if !matches!(failure, KafkaFailure::Retry(_)) || clock.now() >= deadline {
-                client.predecessors.went_unanswered(clock.now());
+                client.earlier.had_no_response(clock.now());
                 return Err(failure);
             }
             client.get().poll(FULL_QUEUE_POLL);
         }
-        let last_answer = clock.now();
-        Ok(Producer { client, clock, transaction_timeout, last_answer })
+        let last_response = clock.now();
+        Ok(Producer { client, clock, transaction_timeout, last_response })
     }
 
-    /// Opens a transaction, which costs nothing until something is staged.
+    /// Opens a transaction. That is local; the first record reaches the coordinator.
     ///
     /// # Errors
-    /// The producer is gone then.
+    /// The producer is dropped.
     pub fn begin(self) -> Result<Transaction<C>, KafkaFailure> {
         self.context().lock().clear();
         match self.client.get().begin_transaction() {
@@ -182,7 +182,7 @@ impl<C: ClientContext + 'static> Producer<C> {
         }
     }
 
-    /// Lets the client call back while nothing is under way.
+    /// Serves the client's callbacks between two transactions.
     pub fn serve(&self) {
         self.client.get().poll(Duration::ZERO);
     }
@@ -191,7 +191,7 @@ impl<C: ClientContext + 'static> Producer<C> {
         self.client.get().context()
     }
 
-    /// Classifies; the code that only says that the client has failed before is replaced by why it did.
+    /// Classifies an error. A code that only reports an earlier failure of the client is replaced by that failure.
     fn classify(&self, error: &KafkaError, step: ClientCall) -> KafkaFailure {
         if ErrorClass::of(error) == ErrorClass::ClientFailed
             && let Some((code, text)) = self.client.get().client().fatal_error()
@@ -237,7 +237,7 @@ impl<C: ClientContext + 'static> Transaction<C> {
     /// Waits until every staged record is delivered, at most as long as the transaction may last.
     ///
     /// # Errors
-    /// What failed, at least one.
+    /// At least one failure.
     pub fn drain(&mut self) -> Result<(), Vec<Undelivered>> {
         let client = self.producer.client.get();
         let mut late = None;
@@ -261,9 +261,9 @@ impl<C: ClientContext + 'static> Transaction<C> {
         Err(failed)
     }
 
-    /// What the transaction failed of as a whole, which no delivery report tells.
+    /// Returns the failure of the transaction as a whole, which no delivery report has.
     ///
-    /// To open a transaction is refused while one is open; the refusal names the error where there was one.
+    /// The client refuses to open a transaction while one is open. The refusal names the error, if there was one.
     fn own_failure(&self) -> Option<Undelivered> {
         let error = self.producer.client.get().begin_transaction().err()?;
         let is_error = ErrorClass::of(&error) != ErrorClass::WrongState;
@@ -272,11 +272,11 @@ impl<C: ClientContext + 'static> Transaction<C> {
 
     /// Adds the input offsets under the group's generation.
     ///
-    /// The client may block here far beyond its limit while the group's coordinator is away, and indefinitely where nothing
-    /// tells it that the coordinator is back. Whoever calls has to be ready to give this thread up.
+    /// The client may block here far beyond its limit while the group's coordinator is away, and indefinitely if it does not
+    /// learn that the coordinator is back. The caller has to be able to abandon this thread.
     ///
     /// # Errors
-    /// `Unanswered` also when it succeeded, but so late that the request may have gone out twice.
+    /// `InDoubt` even if the call succeeded, but so late that the request may have been sent twice.
     pub fn send_offsets(
         &mut self,
         offsets: &TopicPartitionList,
@@ -285,28 +285,28 @@ impl<C: ClientContext + 'static> Transaction<C> {
         let started = self.producer.clock.now();
         let result = self.producer.client.get().send_offsets_to_transaction(offsets, group, self.time_left());
         let failure = result.err().map(|error| self.producer.classify(&error, ClientCall::SendOffsets));
-        self.judge(ClientCall::SendOffsets, started, failure)
+        self.settle(ClientCall::SendOffsets, started, failure)
     }
 
-    /// Ends the transaction so that all of it takes effect. Records have to be drained before.
+    /// Commits the transaction. Its records must be drained before.
     #[must_use]
     pub fn commit(mut self) -> Ended<C> {
         let started = self.producer.clock.now();
         let result = self.producer.client.get().commit_transaction(self.time_left());
         let failure = result.err().map(|error| self.producer.classify(&error, ClientCall::Commit));
-        match self.judge(ClientCall::Commit, started, failure) {
+        match self.settle(ClientCall::Commit, started, failure) {
             Ok(()) => {
                 let took = self.age();
-                self.producer.last_answer = self.producer.clock.now();
+                self.producer.last_response = self.producer.clock.now();
                 Ended::Committed(self.producer, took)
             }
-            // Said before anything was sent, so that there is a transaction to abort.
+            // The client reports this before it sends anything, so there is a transaction to abort.
             Err(KafkaFailure::AbortAndResend(cause) | KafkaFailure::Retry(cause)) => self.abort(cause),
             Err(failure) => Ended::Failed(failure),
         }
     }
 
-    /// Ends the transaction so that nothing of it takes effect.
+    /// Aborts the transaction.
     #[must_use]
     pub fn abort(mut self, why: Cause) -> Ended<C> {
         let client = self.producer.client.get();
@@ -320,36 +320,36 @@ impl<C: ClientContext + 'static> Transaction<C> {
         let quick = ended.saturating_duration_since(started) < RESENT_AFTER;
         match result {
             Ok(()) => {
-                self.producer.last_answer = ended;
+                self.producer.last_response = ended;
                 Ended::Aborted((quick && !self.has_gap).then_some(self.producer), why)
             }
             Err(error) => {
                 let failure = self.producer.classify(&error, ClientCall::Abort);
-                Ended::Failed(self.judge(ClientCall::Abort, started, Some(failure)).expect_err("a failure stays one"))
+                Ended::Failed(self.settle(ClientCall::Abort, started, Some(failure)).expect_err("a failure stays one"))
             }
         }
     }
 
-    /// Since when the coordinator may have held a transaction of this producer open. That is longer than this one is:
-    /// the client repeats the request that adds partitions as soon as it is connected again, and the delayed first
-    /// copy opens a transaction of its own, which the coordinator times out however quick this one is.
+    /// Returns since when the coordinator may have held a transaction of this producer open. That can be longer than this
+    /// transaction is open. The client repeats the request that adds partitions as soon as it is connected again, and the
+    /// delayed first copy opens a transaction of its own. The coordinator times that one out, however quick this one is.
     ///
-    /// `None` while the request of an earlier registration, or a second one of its own, may still arrive and raise the
-    /// epoch: then being fenced does not tell of another process.
+    /// `None` while the request of an earlier registration, or a second request of this one, may still arrive and raise the
+    /// producer epoch. Then a fenced producer does not prove that there is another process.
     #[must_use]
     pub fn may_be_open_since(&self) -> Option<Instant> {
-        let may_be_overtaken = self.producer.client.predecessors.may_still_register(self.producer.clock.now());
-        (!may_be_overtaken).then_some(self.producer.last_answer)
+        let may_be_overtaken = self.producer.client.earlier.may_still_register(self.producer.clock.now());
+        (!may_be_overtaken).then_some(self.producer.last_response)
     }
 
-    /// Since the transaction was opened.
+    /// Returns the time since begin.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.producer.clock.now().saturating_duration_since(self.began)
     }
 
-    /// A call that may have sent its request twice is unanswered, whatever it returned; being fenced is an answer.
-    fn judge(&self, step: ClientCall, started: Instant, failure: Option<KafkaFailure>) -> Result<(), KafkaFailure> {
+    /// A call that may have sent its request twice is in doubt, whatever it returned. `Fenced` is a clear response.
+    fn settle(&self, step: ClientCall, started: Instant, failure: Option<KafkaFailure>) -> Result<(), KafkaFailure> {
         let took = self.producer.clock.now().saturating_duration_since(started);
         let cause = match failure {
             Some(KafkaFailure::Fenced(cause)) => return Err(KafkaFailure::Fenced(cause)),
@@ -365,7 +365,7 @@ impl<C: ClientContext + 'static> Transaction<C> {
         }))
     }
 
-    /// The limit that the next call is given: what is left of the transaction's timeout, and a second at least.
+    /// Returns the limit of the next call: what is left of the transaction timeout, and at least [`LEAST_WAIT`].
     #[must_use]
     pub fn time_left(&self) -> Duration {
         self.producer.transaction_timeout.saturating_sub(self.age()).max(LEAST_WAIT)
@@ -408,12 +408,11 @@ where
     })
 }
 
-/// A client whose tear-down never holds up whoever drops it: with an open transaction, or brokers that are away, that
-/// takes its time.
+/// A client that is destroyed on a thread of its own: with an open transaction, or brokers that are away, that is slow.
 struct Closing<C: ClientContext + 'static> {
-    /// `None` only while it is dropped.
+    /// `None` only during the drop.
     client: Option<BaseProducer<Deliveries<C>>>,
-    predecessors: Arc<EarlierProducers>,
+    earlier: Arc<EarlierProducers>,
 }
 
 impl<C: ClientContext + 'static> Closing<C> {
@@ -425,32 +424,32 @@ impl<C: ClientContext + 'static> Closing<C> {
 impl<C: ClientContext + 'static> Drop for Closing<C> {
     fn drop(&mut self) {
         let Some(client) = self.client.take() else { return };
-        self.predecessors.closing.fetch_add(1, Ordering::AcqRel);
-        let predecessors = Arc::clone(&self.predecessors);
+        self.earlier.closing.fetch_add(1, Ordering::AcqRel);
+        let earlier = Arc::clone(&self.earlier);
         let close = move || {
             drop(client);
-            predecessors.closing.fetch_sub(1, Ordering::AcqRel);
+            earlier.closing.fetch_sub(1, Ordering::AcqRel);
         };
         let spawned = std::thread::Builder::new().name("steward-producer-close".to_owned()).spawn(close);
         if spawned.is_err() {
             // The closure was dropped here, and the client with it.
-            self.predecessors.closing.fetch_sub(1, Ordering::AcqRel);
+            self.earlier.closing.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }
 
-/// Remembers which records were not delivered, and that a registration was repeated: the library waits for nothing before
-/// it does so, and says it in its log alone. Everything goes to the inner context as well, but for the deliveries.
+/// Stores which records were not delivered, and when a registration was repeated: the library reports that only in its log.
+/// Passes everything except the deliveries to the inner context.
 struct Deliveries<C> {
     inner: C,
     failed: Mutex<Vec<(usize, KafkaError)>>,
-    predecessors: Arc<EarlierProducers>,
+    earlier: Arc<EarlierProducers>,
     clock: Arc<dyn Clock>,
 }
 
 impl<C> Deliveries<C> {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(usize, KafkaError)>> {
-        // A push is whole or not there, so a panic elsewhere leaves nothing half done.
+        // A panic cannot leave a half-done push.
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -459,8 +458,8 @@ impl<C: ClientContext> ClientContext for Deliveries<C> {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = C::ENABLE_REFRESH_OAUTH_TOKEN;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        if facility == ASKED_AGAIN && message.contains(UNANSWERED) {
-            self.predecessors.went_unanswered(self.clock.now());
+        if facility == REGISTERS_AGAIN && message.contains(NO_RESPONSE) {
+            self.earlier.had_no_response(self.clock.now());
         }
         self.inner.log(level, facility, message);
     }

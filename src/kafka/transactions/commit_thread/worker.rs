@@ -19,7 +19,7 @@ use crate::kafka::client::errors::{BrokerRefusal, ClientCall, KafkaFailure};
 use crate::kafka::client::unsubscribed::{build, serve};
 use crate::kafka::consumer::membership::Membership;
 use crate::kafka::reader::committed_offsets::committed_offsets;
-use crate::kafka::transactions::commit_thread::{Abandoned, CommitStep, Tools};
+use crate::kafka::transactions::commit_thread::{Abandoned, CommitStep, WorkerParts};
 use crate::kafka::transactions::driver::{
     GroupOffsets, ProducerState, TransactionDriver, TransactionOutcome, TransactionRequest,
 };
@@ -48,7 +48,7 @@ pub(super) enum Job {
 }
 
 pub(super) struct Worker<C: ConsumerContext + Clone + 'static> {
-    tools: Tools<C>,
+    parts: WorkerParts<C>,
     number: u64,
     driver: TransactionDriver<C>,
     /// Fetches committed offsets; it never joins the group.
@@ -58,15 +58,15 @@ pub(super) struct Worker<C: ConsumerContext + Clone + 'static> {
 }
 
 impl<C: ConsumerContext + Clone + 'static> Worker<C> {
-    pub(super) fn new(tools: Tools<C>, number: u64) -> Worker<C> {
+    pub(super) fn new(parts: WorkerParts<C>, number: u64) -> Worker<C> {
         let driver = TransactionDriver::new(
-            tools.clients.producer.clone(),
-            tools.context.clone(),
-            Arc::clone(&tools.clock),
-            tools.settings.transaction_timeout,
-            Arc::clone(&tools.earlier),
+            parts.clients.producer.clone(),
+            parts.context.clone(),
+            Arc::clone(&parts.clock),
+            parts.settings.transaction_timeout,
+            Arc::clone(&parts.earlier),
         );
-        Worker { tools, number, driver, offset_reader: None, last_end: None }
+        Worker { parts, number, driver, offset_reader: None, last_end: None }
     }
 
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
@@ -105,23 +105,23 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
 
     /// e) Announces a step. A step with a limit is abandoned if it takes much longer.
     fn enter(&self, step: CommitStep, limit: Option<Duration>) -> Result<(), Abandoned> {
-        self.tools.phase.enter(self.number, step, self.tools.clock.now(), limit)
+        self.parts.phase.enter(self.number, step, self.parts.clock.now(), limit)
     }
 
     fn commit(&mut self, content: &TransactionContent) -> Result<CommitOutcome, Abandoned> {
         assert_covered(content);
-        let mut request = CommitTransaction { tools: &self.tools, number: self.number, content };
+        let mut request = CommitTransaction { parts: &self.parts, number: self.number, content };
         let stale = request.stale();
         if !stale.is_empty() {
             return Ok(CommitOutcome::Stale(stale));
         }
-        if let Membership::NotAMember(why) = (self.tools.group)() {
+        if let Membership::NotAMember(why) = (self.parts.group)() {
             return Ok(CommitOutcome::StaleGeneration { cause: why.to_owned() });
         }
         match self.driver.state() {
-            ProducerState::Ready => wait_behind_markers(&self.tools, self.last_end, content),
+            ProducerState::Ready => wait_behind_markers(&self.parts, self.last_end, content),
             ProducerState::Replaceable => {
-                self.enter(CommitStep::Renewing, None)?;
+                self.enter(CommitStep::ResettingProducer, None)?;
                 if let Err(failure) = self.driver.replace(REGISTER_LIMIT) {
                     return Ok(commit_outcome(TransactionOutcome::without_producer(failure, true)));
                 }
@@ -129,20 +129,20 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
             ProducerState::ResetRequired => {}
         }
         let outcome = self.driver.run(&mut request)?;
-        self.last_end = Some(self.tools.clock.now());
+        self.last_end = Some(self.parts.clock.now());
         Ok(commit_outcome(outcome))
     }
 
     fn reset_producer(&mut self, partitions: &[Partition]) -> Result<ResetOutcome, Abandoned> {
-        self.enter(CommitStep::Renewing, None)?;
+        self.enter(CommitStep::ResettingProducer, None)?;
         self.last_end = None;
-        let Worker { tools, number, driver, offset_reader, .. } = self;
+        let Worker { parts, number, driver, offset_reader, .. } = self;
         let read_committed = || {
-            tools
+            parts
                 .phase
-                .enter(*number, CommitStep::AskingCommitted, tools.clock.now(), None)
+                .enter(*number, CommitStep::FetchingCommitted, parts.clock.now(), None)
                 .map_err(ResetStop::from)?;
-            fetch_committed(tools, offset_reader, partitions).map_err(ResetStop::Failed)
+            fetch_committed(parts, offset_reader, partitions).map_err(ResetStop::Failed)
         };
         match driver.reset(REGISTER_LIMIT, read_committed) {
             Ok(Ok(committed)) => Ok(ResetOutcome::Ready(committed)),
@@ -166,16 +166,16 @@ impl From<Abandoned> for ResetStop {
     }
 }
 
-fn wait_behind_markers<C>(tools: &Tools<C>, last_end: Option<Instant>, content: &TransactionContent) {
+fn wait_behind_markers<C>(parts: &WorkerParts<C>, last_end: Option<Instant>, content: &TransactionContent) {
     let Some(last_end) = last_end else { return };
     if content.records.is_empty() {
-        let since = tools.clock.now().saturating_duration_since(last_end);
+        let since = parts.clock.now().saturating_duration_since(last_end);
         std::thread::sleep(OFFSETS_ALONE_GAP.saturating_sub(since));
     }
 }
 
 fn fetch_committed<C: ConsumerContext + Clone>(
-    tools: &Tools<C>,
+    parts: &WorkerParts<C>,
     offset_reader: &mut Option<BaseConsumer<C>>,
     partitions: &[Partition],
 ) -> Result<Vec<(Partition, Option<Committed>)>, String> {
@@ -184,10 +184,10 @@ fn fetch_committed<C: ConsumerContext + Clone>(
     }
     let reader = match offset_reader.take() {
         Some(reader) => reader,
-        None => build(&tools.clients.asker, tools.context.clone())
+        None => build(&parts.clients.offset_reader, parts.context.clone())
             .map_err(|error| format!("the client that fetches committed offsets cannot be built: {error}"))?,
     };
-    let fetched = committed_offsets(&reader, &tools.settings.topic, partitions, FETCH_COMMITTED_LIMIT)
+    let fetched = committed_offsets(&reader, &parts.settings.topic, partitions, FETCH_COMMITTED_LIMIT)
         .map_err(|error| format!("the group's committed offsets could not be fetched: {error}"));
     *offset_reader = Some(reader);
     fetched
@@ -195,7 +195,7 @@ fn fetch_committed<C: ConsumerContext + Clone>(
 
 /// One transaction of the commit thread.
 struct CommitTransaction<'a, C> {
-    tools: &'a Tools<C>,
+    parts: &'a WorkerParts<C>,
     number: u64,
     content: &'a TransactionContent,
 }
@@ -221,11 +221,11 @@ impl<C> TransactionRequest for CommitTransaction<'_, C> {
     type Withheld = Withheld;
 
     fn before(&mut self, call: ClientCall, limit: Duration) -> Result<(), Abandoned> {
-        self.tools.phase.enter(self.number, CommitStep::of(call), self.tools.clock.now(), Some(limit))
+        self.parts.phase.enter(self.number, CommitStep::of(call), self.parts.clock.now(), Some(limit))
     }
 
     fn records(&self) -> impl Iterator<Item = ProducerRecord<'_>> {
-        let settings = &self.tools.settings;
+        let settings = &self.parts.settings;
         let origin = RecordOrigin { group: &settings.group_id, source_topic: &settings.topic };
         let records = self.content.records.iter();
         records.map(move |record| of_output(settings.topic_of(record.output()), &origin, record))
@@ -233,7 +233,7 @@ impl<C> TransactionRequest for CommitTransaction<'_, C> {
 
     /// a) first the metadata, b) then the epochs, c) then the offsets.
     fn offsets(&mut self) -> Result<Option<GroupOffsets>, Withheld> {
-        let group = match (self.tools.group)() {
+        let group = match (self.parts.group)() {
             Membership::Member(group) => group,
             Membership::NotAMember(why) => return Err(Withheld::NotAMember(why)),
         };
@@ -250,15 +250,15 @@ impl<C> CommitTransaction<'_, C> {
     /// The partitions whose epoch has ended.
     fn stale(&self) -> Vec<Partition> {
         let ranges = self.content.offset_ranges.iter();
-        let stale = ranges.filter(|range| !self.tools.ownership.is_current(range.partition, range.epoch));
+        let stale = ranges.filter(|range| !self.parts.ownership.is_current(range.partition, range.epoch));
         stale.map(|range| range.partition).collect()
     }
 
     fn list(&self) -> TopicPartitionList {
-        let metadata = self.tools.mark.of(self.content.number);
+        let metadata = self.parts.metadata.of(self.content.number);
         let mut list = TopicPartitionList::with_capacity(self.content.offset_ranges.len());
         for range in &self.content.offset_ranges {
-            let mut element = list.add_partition(&self.tools.settings.topic, range.partition.0);
+            let mut element = list.add_partition(&self.parts.settings.topic, range.partition.0);
             element
                 .set_offset(Offset::Offset(range.end.0))
                 .expect("a position is an absolute offset, not a logical one");
