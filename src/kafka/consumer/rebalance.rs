@@ -1,10 +1,10 @@
-//! What the group says, and how a revocation ends.
+//! The group's rebalance events, and the ways in which a revocation ends.
 //!
-//! librdkafka calls back on the thread that polls the consumer's queue. The callback only writes down what was said; the
-//! poll thread acts on it as soon as the poll has returned, and goes on polling while a revocation is drained: librdkafka
-//! waits for the answer (an assign or an unassign) however long it takes, and pauses the whole assignment meanwhile.
+//! librdkafka calls back on the thread that polls the consumer's queue. The callback only stores the event. The poll
+//! thread answers it as soon as the poll has returned, and keeps polling while a revocation is drained. librdkafka waits
+//! for the answer (an assign or an unassign) without a limit, and pauses the whole assignment meanwhile.
 //!
-//! A revocation that is never answered would hang the client's destruction. So once the poll thread has left, the
+//! A revocation that is never answered would block the client's destruction. So once the poll thread has ended, the
 //! callback answers by itself.
 //!
 //! Architecture invariant: nothing here waits.
@@ -26,61 +26,62 @@ use crate::engine::ownership::Ownership;
 use crate::kafka::client::context::ReportingContext;
 use crate::record::{Epoch, Partition};
 
-/// The consumer behind an event source. Shared with the commit thread, which asks it for the group's metadata.
+/// The consumer of an event source. Shared with the commit thread, which reads the group's metadata from it.
 pub type SourceConsumer = BaseConsumer<SourceContext>;
 
-/// What the group said and nobody has answered yet.
+/// A rebalance event that is not answered yet.
 #[derive(Debug)]
-pub(super) enum GroupNotice {
-    /// These partitions come in addition; perhaps none.
+pub(super) enum RebalanceEvent {
+    /// These partitions, perhaps none, are added.
     Assign(TopicPartitionList),
-    /// These partitions go.
     Revoke(TopicPartitionList),
 }
 
 /// The context of the source's consumer.
 pub struct SourceContext {
-    talking: ReportingContext,
+    reporting: ReportingContext,
     ownership: Arc<Ownership>,
-    notices: Mutex<VecDeque<GroupNotice>>,
-    attended: AtomicBool,
+    /// Written by the callback, read by the poll thread. librdkafka waits for one answer at a time, which bounds it.
+    events: Mutex<VecDeque<RebalanceEvent>>,
+    /// Whether the poll thread answers the events.
+    is_polled: AtomicBool,
 }
 
 impl SourceContext {
-    pub(super) fn new(talking: ReportingContext, ownership: Arc<Ownership>) -> SourceContext {
-        SourceContext { talking, ownership, notices: Mutex::default(), attended: AtomicBool::new(true) }
+    pub(super) fn new(reporting: ReportingContext, ownership: Arc<Ownership>) -> SourceContext {
+        SourceContext { reporting, ownership, events: Mutex::default(), is_polled: AtomicBool::new(true) }
     }
 
-    /// The oldest notice that nobody has answered.
-    pub(super) fn next_notice(&self) -> Option<GroupNotice> {
+    /// Returns the oldest event that is not answered.
+    pub(super) fn next_event(&self) -> Option<RebalanceEvent> {
         self.lock().pop_front()
     }
 
-    /// From now on nobody looks at the notices: the callback answers by itself.
-    pub(super) fn leave_unattended(&self) {
-        self.attended.store(false, Ordering::SeqCst);
+    /// From now on the callback answers by itself.
+    pub(super) fn end_polling(&self) {
+        self.is_polled.store(false, Ordering::SeqCst);
     }
 
-    /// Gives the group its answer when nobody reads any more. An assignment is accepted, because only what is assigned
-    /// can be given back.
-    pub(super) fn answer_unattended(&self, consumer: &SourceConsumer, notice: GroupNotice) {
-        let answer = match notice {
-            GroupNotice::Assign(mut list) => {
+    /// Answers an event without the poll thread. An assignment is accepted, because only an assigned partition can be
+    /// given back.
+    pub(super) fn answer(&self, consumer: &SourceConsumer, event: RebalanceEvent) {
+        let answer = match event {
+            RebalanceEvent::Assign(mut list) => {
                 list.set_all_offsets(rdkafka::Offset::Offset(0)).and_then(|()| consumer.incremental_assign(&list))
             }
-            GroupNotice::Revoke(list) => {
+            RebalanceEvent::Revoke(list) => {
                 end_epochs(&self.ownership, &partitions_of(&list));
                 consumer.incremental_unassign(&list)
             }
         };
         if let Err(error) = answer {
-            self.error(error, "answering the group while the consumer goes down");
+            self.error(error, "answering the group while the consumer closes");
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<GroupNotice>> {
-        // A queue is whole after every single operation.
-        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<RebalanceEvent>> {
+        // A queue is valid after every single operation.
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,56 +89,54 @@ impl ClientContext for SourceContext {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = ReportingContext::ENABLE_REFRESH_OAUTH_TOKEN;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.talking.log(level, facility, message);
+        self.reporting.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.talking.error(error, reason);
+        self.reporting.error(error, reason);
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        self.talking.stats_raw(statistics);
+        self.reporting.stats_raw(statistics);
     }
 
     fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        self.talking.generate_oauth_token(config)
+        self.reporting.generate_oauth_token(config)
     }
 }
 
 impl ConsumerContext for SourceContext {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let assigns = err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        // The list belongs to the event, which ends with this call.
-        let notice = if assigns { GroupNotice::Assign(list.clone()) } else { GroupNotice::Revoke(list.clone()) };
-        if self.attended.load(Ordering::SeqCst) {
-            self.lock().push_back(notice);
+        // The list belongs to librdkafka's event, which ends with this call.
+        let event = if assigns { RebalanceEvent::Assign(list.clone()) } else { RebalanceEvent::Revoke(list.clone()) };
+        if self.is_polled.load(Ordering::SeqCst) {
+            self.lock().push_back(event);
             return;
         }
-        self.answer_unattended(consumer, notice);
+        self.answer(consumer, event);
     }
 }
 
-/// The partitions of a list, which are all of the one topic that was subscribed.
+/// Returns the partitions of a list. All are of the one topic that was subscribed.
 pub(super) fn partitions_of(list: &TopicPartitionList) -> Vec<Partition> {
     list.elements().iter().map(|element| Partition(element.partition())).collect()
 }
 
-/// Partitions that are about to go, until what is applied of them is committed or time is up.
+/// Partitions that are being revoked, until their applied events are committed or the deadline passes.
 pub(super) struct Revocation {
-    /// As the group named them; the answer has to name the same.
+    /// As in the group's event. The answer has to name these partitions.
     pub(super) list: TopicPartitionList,
-    /// Where the wait ends.
     pub(super) deadline: Instant,
     /// Shared with the `Drained` that the sink holds.
     pub(super) drain: Arc<Drain>,
 }
 
-/// Whether somebody still commits work of the partitions that are about to go.
+/// Whether applied events of the partitions that are being revoked still have to be committed.
 #[derive(Debug, Default)]
 pub(super) struct Drain(AtomicBool);
 
 impl Drain {
-    /// Nothing is left to wait for.
     pub(super) fn finish(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
@@ -149,39 +148,38 @@ impl Drain {
 
 /// How an ownership ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// In good order, at the end of a revocation.
+pub(super) enum OwnershipEnd {
+    /// Cleanly, at the end of a revocation.
     Revoked,
-    /// Before anybody said so.
+    /// Without a revocation.
     Lost,
 }
 
 impl Revocation {
-    /// How the revocation ends at this moment, `None` while there is something to wait for. A loss overtakes all else.
-    pub(super) fn ending(&self, now: Instant, ownership: OwnershipChange) -> Option<Ending> {
-        match ownership {
-            OwnershipChange::Lost => Some(Ending::Lost),
-            OwnershipChange::Kept => (self.drain.is_finished() || now >= self.deadline).then_some(Ending::Revoked),
+    /// Returns how the revocation ends now; `None` if it still waits. A loss takes precedence.
+    pub(super) fn end(&self, now: Instant, claim: GroupClaim) -> Option<OwnershipEnd> {
+        match claim {
+            GroupClaim::Lost => Some(OwnershipEnd::Lost),
+            GroupClaim::Held => (self.drain.is_finished() || now >= self.deadline).then_some(OwnershipEnd::Revoked),
         }
     }
 }
 
-/// Whether the group still counts this process as the owner of what it has not given up.
+/// Whether the group still counts this process as the owner of its assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OwnershipChange {
-    /// It does.
-    Kept,
-    /// Others may own it already.
+pub(super) enum GroupClaim {
+    Held,
+    /// Other members may already own the partitions.
     Lost,
 }
 
-impl OwnershipChange {
-    pub(super) fn of(consumer: &SourceConsumer) -> OwnershipChange {
-        if consumer.assignment_lost() { OwnershipChange::Lost } else { OwnershipChange::Kept }
+impl GroupClaim {
+    pub(super) fn of(consumer: &SourceConsumer) -> GroupClaim {
+        if consumer.assignment_lost() { GroupClaim::Lost } else { GroupClaim::Held }
     }
 }
 
-/// Ends the epochs of these partitions and names those that there were.
+/// Ends the epochs of these partitions. Returns those that were current.
 pub(super) fn end_epochs(ownership: &Ownership, partitions: &[Partition]) -> Vec<(Partition, Epoch)> {
     partitions.iter().filter_map(|&partition| Some((partition, ownership.end(partition)?))).collect()
 }

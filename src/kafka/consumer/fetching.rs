@@ -1,7 +1,7 @@
-//! Records on their way from librdkafka to the sink: the partitions that are read, one round of taking, and what the
-//! sink has not taken yet.
+//! Records between librdkafka and the sink: the assigned partitions, one round of taking records, and events that the
+//! sink has not accepted yet.
 //!
-//! Architecture invariant: no call of librdkafka here; a round is handed what was taken.
+//! Architecture invariant: nothing here calls librdkafka. A round receives the taken messages.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -13,37 +13,37 @@ use crate::ports::{SourceEvent, SourceSink};
 use crate::record::{Batch, Epoch, Extent, Offset, Partition, Position};
 
 /// A partition that is assigned.
-pub(super) struct ReadPartition {
+pub(super) struct AssignedPartition {
     pub(super) epoch: Epoch,
-    pub(super) reading: FetchState,
-    /// What came a second time, so that the client was set back; `None` once a record behind it has come.
-    pub(super) repeated: Option<Offset>,
-    /// What the last batch came to.
+    pub(super) fetch: FetchState,
+    /// A record came a second time, so the client was set back, and no record behind it has come since.
+    pub(super) was_set_back: bool,
+    /// The size of the last batch, which predicts the size of the next.
     pub(super) last_extent: Extent,
 }
 
-impl ReadPartition {
-    pub(super) fn new(epoch: Epoch, reading: FetchState) -> ReadPartition {
-        ReadPartition { epoch, reading, repeated: None, last_extent: Extent::default() }
+impl AssignedPartition {
+    pub(super) fn new(epoch: Epoch, fetch: FetchState) -> AssignedPartition {
+        AssignedPartition { epoch, fetch, was_set_back: false, last_extent: Extent::default() }
     }
 }
 
 pub(super) enum FetchState {
-    /// Not, or not yet.
+    /// Paused, without a position.
     Held,
-    /// About to, as soon as the client has taken the position; assigned anew if it has not at `patience_until`.
+    /// Waits until the client has taken the position. If it has not at `patience_until`, the partition is assigned again.
     Starting { position: Position, since: Instant, patience_until: Instant },
-    /// `next` is the position behind everything that was taken; `open` collects this round's records.
+    /// `next` is the position behind all taken records; `open` collects the records of this round.
     Started { next: Position, open: Option<Batch> },
-    /// The client has lost its place: at `resume_at` it is set back to `next`, and until then nothing is taken.
+    /// The client's position is wrong. At `resume_at` it is set back to `next`; nothing is taken before.
     Interrupted { next: Position, resume_at: Instant },
-    /// The log does not hold `first`; the client has stopped reading.
+    /// The log does not contain `first`; the client has stopped reading.
     Expired { first: Position, since: Instant, retry_at: Instant },
 }
 
 /// One round of taking records.
 pub(super) struct Round<'p> {
-    pub(super) owned: &'p mut FxHashMap<Partition, ReadPartition>,
+    pub(super) assigned: &'p mut FxHashMap<Partition, AssignedPartition>,
     pub(super) records: usize,
     pub(super) bytes: u64,
     pub(super) failures: Vec<FetchFailure>,
@@ -51,6 +51,7 @@ pub(super) struct Round<'p> {
 
 pub(super) struct FetchFailure {
     pub(super) partition: Partition,
+    /// The offset at fault, if the client reports one.
     pub(super) offset: Option<Offset>,
     pub(super) cause: FetchCause,
     pub(super) reason: String,
@@ -58,7 +59,7 @@ pub(super) struct FetchFailure {
 
 pub(super) enum FetchCause {
     Client(QueueFailure),
-    /// A record came from below the position.
+    /// A record of this offset, which is below the position.
     FellBack(Offset),
 }
 
@@ -66,31 +67,31 @@ impl Round<'_> {
     pub(super) fn take(&mut self, taken: Taken<'_>) {
         match taken {
             Taken::Record(partition, incoming) => {
-                // What stands behind a failure may stand behind a gap. The partition is read again from before it.
+                // A record behind a failure may be behind a gap. The partition is read again from before the failure.
                 if self.failures.iter().any(|failure| failure.partition == partition) {
                     return;
                 }
-                // Anything else was fetched before the partition was held or revoked.
-                let Some(ReadPartition { epoch, reading: FetchState::Started { next, open }, repeated, last_extent }) =
-                    self.owned.get_mut(&partition)
+                // A record of any other partition was fetched before the partition was held or revoked.
+                let Some(AssignedPartition {
+                    epoch,
+                    fetch: FetchState::Started { next, open },
+                    was_set_back,
+                    last_extent,
+                }) = self.assigned.get_mut(&partition)
                 else {
                     return;
                 };
                 let offset = incoming.offset();
                 if offset.is_before(*next) {
                     let reason = format!("offset {offset} came after position {next}; the client is set back to that");
-                    self.failures.push(FetchFailure {
-                        partition,
-                        offset: Some(offset),
-                        cause: FetchCause::FellBack(offset),
-                        reason,
-                    });
+                    let cause = FetchCause::FellBack(offset);
+                    self.failures.push(FetchFailure { partition, offset: Some(offset), cause, reason });
                     return;
                 }
                 incoming
                     .copy_into(open.get_or_insert_with(|| Batch::with_room(partition, *epoch, *next, *last_extent)));
                 *next = offset.next();
-                *repeated = None;
+                *was_set_back = false;
                 self.records += 1;
                 self.bytes += incoming.payload_bytes() as u64;
             }
@@ -100,17 +101,18 @@ impl Round<'_> {
         }
     }
 
+    /// Returns the average bytes of a record, if there is one.
     pub(super) fn average_bytes(&self) -> Option<u64> {
         self.bytes.checked_div(self.records as u64)
     }
 }
 
-/// What the sink has not taken yet. Bounded: records are taken only while it is empty.
+/// Events that the sink has not accepted yet. Bounded, because records are taken only while it is empty.
 #[derive(Default)]
 pub(super) struct Outbox {
-    /// About ownership, and failure: in order, and before any data.
+    /// Ownership and failure: in order, and before any data.
     pub(super) urgent: VecDeque<SourceEvent>,
-    /// Batches, and what belongs between them: in order.
+    /// Batches and expired events: in order.
     pub(super) data: VecDeque<SourceEvent>,
 }
 
@@ -119,11 +121,12 @@ impl Outbox {
         self.urgent.is_empty() && self.data.is_empty()
     }
 
+    /// Offers events until the sink gives one back.
     pub(super) fn offer(&mut self, sink: &mut dyn SourceSink) {
         for queue in [&mut self.urgent, &mut self.data] {
             while let Some(event) = queue.pop_front() {
-                if let Err(refused) = sink.offer(event) {
-                    queue.push_front(refused);
+                if let Err(returned) = sink.offer(event) {
+                    queue.push_front(returned);
                     return;
                 }
             }

@@ -1,0 +1,195 @@
+//! The group: its callbacks, assignments, revocations and losses. The letters are those of the parent.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer;
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::Offset as ClientOffset;
+use rdkafka::{Message, TopicPartitionList};
+
+use crate::kafka::client::errors::{ErrorClass, GroupRefusal, Resource, class_of};
+use crate::kafka::consumer::fetching::{AssignedPartition, FetchState};
+use crate::kafka::consumer::poll_thread::{PollCommand, PollThread, RESTART, RunState, pause};
+use crate::kafka::consumer::rebalance::{
+    Drain, GroupClaim, OwnershipEnd, RebalanceEvent, Revocation, end_epochs, partitions_of,
+};
+use crate::ports::{Drained, SourceEvent, SourceFailure};
+use crate::record::{Epoch, Partition};
+
+/// Limit of events of the consumer's queue that are served in one turn.
+const GROUP_EVENTS_PER_TURN: usize = 16;
+const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl PollThread {
+    /// Serves the consumer's queue: callbacks, statistics, errors. An empty answer does not show whether the queue is
+    /// empty or an event was served, hence the fixed number.
+    pub(super) fn serve_group(&mut self) {
+        for _ in 0..GROUP_EVENTS_PER_TURN {
+            let failure = match self.consumer.poll(Duration::ZERO) {
+                None => continue,
+                Some(Ok(stray)) => Some(SourceFailure::Fatal(format!(
+                    "partition {} offset {} came by a queue that nothing should come by; this is a bug, report it and restart",
+                    stray.partition(),
+                    stray.offset()
+                ))),
+                Some(Err(error)) => self.failure_of(&error),
+            };
+            if let Some(failure) = failure {
+                self.fail(failure);
+            }
+        }
+    }
+
+    /// Returns `None` if the client recovers by itself. The context has reported the error.
+    fn failure_of(&self, error: &KafkaError) -> Option<SourceFailure> {
+        if let Some((code, reason)) = self.consumer.client().fatal_error() {
+            return Some(if class_of(code) == ErrorClass::InstanceFenced {
+                SourceFailure::InstanceReplaced(self.instance.clone())
+            } else {
+                SourceFailure::Fatal(format!("the consumer cannot go on ({code:?}): {reason}; {RESTART}"))
+            });
+        }
+        let remedy = remedy(ErrorClass::of(error))?;
+        Some(SourceFailure::Fatal(format!("{error}; {remedy}")))
+    }
+
+    pub(super) fn answer(&mut self, event: RebalanceEvent, claim: GroupClaim) {
+        // The group waits for one answer at a time. A second event means that the first has ended.
+        if self.revocation.is_some() {
+            self.close_revocation(OwnershipEnd::Lost);
+        }
+        match (event, claim) {
+            (RebalanceEvent::Assign(list), GroupClaim::Held | GroupClaim::Lost) => self.assign(list),
+            (RebalanceEvent::Revoke(list), GroupClaim::Held) => self.revoke(list),
+            (RebalanceEvent::Revoke(list), GroupClaim::Lost) => self.lose(&list),
+        }
+    }
+
+    fn assign(&mut self, mut list: TopicPartitionList) {
+        let partitions = partitions_of(&list);
+        if let Some(beyond) = partitions.iter().filter(|partition| partition.0 >= self.partition_count).max() {
+            let found = self.count_partitions().unwrap_or(beyond.0 + 1);
+            self.fail(SourceFailure::PartitionsChanged { expected: self.partition_count, found });
+        }
+        for &partition in &partitions {
+            self.queue.forward(&self.topic, partition);
+        }
+        // b) Paused before it is assigned: a pause afterwards would leave time for a fetch. The start replaces the
+        // position; it is given so that the client fetches no committed offset.
+        let assigned = pause(&self.consumer, &list)
+            .and_then(|()| list.set_all_offsets(ClientOffset::Offset(0)))
+            .and_then(|()| self.consumer.incremental_assign(&list));
+        if let Err(error) = assigned {
+            return self.fail(SourceFailure::Fatal(format!("the assignment was not accepted: {error}; {RESTART}")));
+        }
+        match self.state {
+            RunState::Running | RunState::Failed | RunState::Ended => {}
+            // Accepted only so that it can be given back.
+            RunState::Draining { .. } | RunState::Closing { .. } => return,
+        }
+        let begun: Vec<(Partition, Epoch)> =
+            partitions.into_iter().map(|partition| (partition, self.ownership.begin(partition))).collect();
+        for &(partition, epoch) in &begun {
+            self.assigned.insert(partition, AssignedPartition::new(epoch, FetchState::Held));
+        }
+        self.outbox.urgent.push_back(SourceEvent::Assigned(begun));
+    }
+
+    fn count_partitions(&self) -> Option<i32> {
+        let metadata = self.consumer.fetch_metadata(Some(&self.topic), METADATA_TIMEOUT).ok()?;
+        let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic)?;
+        i32::try_from(topic.partitions().len()).ok().filter(|&count| count > 0)
+    }
+
+    fn revoke(&mut self, list: TopicPartitionList) {
+        let partitions = partitions_of(&list);
+        self.stop_reading(&partitions);
+        let deadline = self.clock.now() + self.limits.revoke_drain;
+        let drain = match &self.state {
+            // These partitions are being drained already, with all others.
+            RunState::Draining { drain, .. } => Arc::clone(drain),
+            RunState::Closing { .. } => return self.give_up(&list, OwnershipEnd::Revoked),
+            RunState::Running | RunState::Failed | RunState::Ended => self.announce_revocation(&partitions, deadline),
+        };
+        self.revocation = Some(Revocation { list, deadline, drain });
+    }
+
+    /// Announces to the sink that these partitions will be given up. The returned drain is finished once the sink needs
+    /// none of them.
+    pub(super) fn announce_revocation(&mut self, partitions: &[Partition], deadline: Instant) -> Arc<Drain> {
+        let ending: Vec<(Partition, Epoch)> =
+            partitions.iter().filter_map(|&partition| Some((partition, self.ownership.current(partition)?))).collect();
+        let drain = Arc::new(Drain::default());
+        if ending.is_empty() {
+            drain.finish();
+            return drain;
+        }
+        let (finished, wake) = (Arc::clone(&drain), self.wake.clone());
+        let drained = Drained::new(move || {
+            finished.finish();
+            // A full channel wakes the thread, too.
+            drop(wake.try_send(PollCommand::Wake));
+        });
+        self.outbox.urgent.push_back(SourceEvent::Revoking { partitions: ending, deadline, drained });
+        drain
+    }
+
+    fn lose(&mut self, list: &TopicPartitionList) {
+        self.stop_reading(&partitions_of(list));
+        self.give_up(list, OwnershipEnd::Lost);
+    }
+
+    pub(super) fn end_revocation(&mut self) {
+        let Some(revocation) = &self.revocation else { return };
+        if let Some(end) = revocation.end(self.clock.now(), GroupClaim::of(&self.consumer)) {
+            self.close_revocation(end);
+        }
+    }
+
+    pub(super) fn close_revocation(&mut self, end: OwnershipEnd) {
+        if let Some(revocation) = self.revocation.take() {
+            self.give_up(&revocation.list, end);
+        }
+    }
+
+    /// Ends the epochs first. From then on nothing of them is sent, whatever metadata the commit thread has.
+    fn give_up(&mut self, list: &TopicPartitionList, end: OwnershipEnd) {
+        self.end_ownership(&partitions_of(list), end);
+        if let Err(error) = self.consumer.incremental_unassign(list) {
+            self.fail(SourceFailure::Fatal(format!("the revocation was not accepted: {error}; {RESTART}")));
+        }
+    }
+
+    pub(super) fn end_ownership(&mut self, partitions: &[Partition], end: OwnershipEnd) {
+        let ended = end_epochs(&self.ownership, partitions);
+        for partition in partitions {
+            self.assigned.remove(partition);
+        }
+        if !ended.is_empty() {
+            self.outbox.urgent.push_back(match end {
+                OwnershipEnd::Revoked => SourceEvent::Revoked(ended),
+                OwnershipEnd::Lost => SourceEvent::Lost(ended),
+            });
+        }
+    }
+}
+
+/// Returns the remedy for an error that the client would meet indefinitely; `None` if it may pass.
+fn remedy(class: ErrorClass) -> Option<&'static str> {
+    if class == ErrorClass::Forbidden(Resource::Topic) {
+        return Some("allow READ and DESCRIBE on the input topic");
+    }
+    if class == ErrorClass::Forbidden(Resource::Group) {
+        return Some("allow READ on the group");
+    }
+    let ErrorClass::GroupRefused(refusal) = class else { return None };
+    Some(match refusal {
+        GroupRefusal::Protocol => "another kind of consumer uses this group; give steward a group of its own",
+        GroupRefusal::SessionTimeout => {
+            "set session_timeout_ms within the broker's group.min.session.timeout.ms and group.max.session.timeout.ms"
+        }
+        GroupRefusal::Name => "give the group a valid name",
+        GroupRefusal::Size => "raise the broker's group.max.size, or run fewer processes",
+    })
+}
