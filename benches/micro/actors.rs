@@ -1,5 +1,5 @@
-//! Records through the actors, without a Kafka: the source is this bench, recoveries find nothing, and every transaction
-//! takes effect at once.
+//! Records through the actors, without a Kafka: the benchmark is the source, recoveries find nothing, and every
+//! transaction takes effect at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,12 +26,12 @@ use steward::runtime::{MemoryLimits, Shared};
 use steward::service::Service;
 use steward::testing::workload::{GeneratedEvent, Workload};
 
-/// As many as a transaction may carry, and far more than these tests need.
-const PLENTY: u64 = 1 << 31;
+/// A limit that is never reached.
+const UNLIMITED: u64 = 1 << 31;
 const BATCH_RECORDS: usize = 2_048;
 const PARTITION: Partition = Partition(0);
 
-/// One thread does it all, so that the figure is processor time. Every key is an actor already.
+/// One thread runs everything, so that the figure is processor time. Every key is an actor already.
 pub fn measure(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("actors");
     group.throughput(Throughput::Elements(BATCH_RECORDS as u64)).sample_size(20);
@@ -45,7 +45,7 @@ pub fn measure(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The actors, and what is fed to them.
+/// The running actors, and the events that they get.
 struct Running {
     system: actix::SystemRunner,
     sink: IngestSink<Service>,
@@ -57,10 +57,10 @@ struct Running {
 
 impl Running {
     fn start(zipf_exponent: f64) -> Running {
-        // So many keys of a partition as the drain has in each of twelve.
+        // As many keys as the drain has in each of its twelve partitions.
         let workload = Workload { events: 200_000, keys: 8_192, zipf_exponent, ..Workload::default() };
         let without_huge = |event: &GeneratedEvent| event.value.as_ref().is_none_or(|value| value.len() < 10_000);
-        let events = workload.generate().expect("the workload makes sense").filter(without_huge).collect();
+        let events = workload.generate().expect("the workload is valid").filter(without_huge).collect();
         let system = System::new();
         let ownership = Arc::new(Ownership::new());
         let epoch = ownership.begin(PARTITION);
@@ -78,15 +78,15 @@ impl Running {
                 tokio::task::yield_now().await;
             }
         });
-        // The first pass over all events makes an actor of every key.
+        // The first pass over all events spawns an actor for every key.
         for _ in 0..running.events.len() / BATCH_RECORDS {
             let (batch, end) = running.next_batch();
-            running.work_off(batch, end);
+            running.process(batch, end);
         }
         running
     }
 
-    /// The events over and over: later they are refused where they create what exists, which costs about the same.
+    /// Repeats the events indefinitely. In later passes creations are rejected, which costs about the same.
     fn next_batch(&mut self) -> (Batch, u64) {
         let position = |next: u64| i64::try_from(next).expect("a measurement ends before that");
         let mut batch = Batch::new(PARTITION, self.epoch, Position(position(self.next)));
@@ -101,17 +101,17 @@ impl Running {
         (batch, self.next)
     }
 
-    /// What the actors take for the next batch, its making left out.
+    /// Measures the next batch in the actors, without the construction of the batch.
     fn one_batch(&mut self) -> Duration {
         let (batch, end) = self.next_batch();
         let began = SystemClock.now();
-        self.work_off(batch, end);
+        self.process(batch, end);
         SystemClock.now() - began
     }
 
-    fn work_off(&mut self, batch: Batch, end: u64) {
+    fn process(&mut self, batch: Batch, end: u64) {
         let offered = self.sink.offer(SourceEvent::Batch(batch));
-        assert!(offered.is_ok(), "nothing is under way");
+        assert!(offered.is_ok(), "no other batch is in flight");
         let committed = Arc::clone(&self.committed);
         self.system.block_on(async move {
             while committed.load(Ordering::Relaxed) < end {
@@ -122,7 +122,7 @@ impl Running {
 }
 
 async fn start_actors(ownership: Arc<Ownership>, source: Source, committed: Arc<AtomicU64>) -> IngestSink<Service> {
-    let limits = MemoryLimits { in_flight_bytes: PLENTY, state_bytes: PLENTY };
+    let limits = MemoryLimits { in_flight_bytes: UNLIMITED, state_bytes: UNLIMITED };
     let shared = Shared::new(Arc::new(SystemClock), limits, KeyPolicy::Plain, Arc::new(|cause| panic!("{cause:?}")));
     let ports = Ports {
         source: Box::new(source),
@@ -132,7 +132,7 @@ async fn start_actors(ownership: Arc<Ownership>, source: Source, committed: Arc<
     };
     let settings = RuntimeSettings {
         max_payload_bytes: 262_144,
-        max_transaction_bytes: PLENTY,
+        max_transaction_bytes: UNLIMITED,
         linger_per_partition: Duration::ZERO,
         offset_metadata: OffsetMetadata::new("bench"),
         entity_idle: Duration::from_secs(3_600),
@@ -143,7 +143,7 @@ async fn start_actors(ownership: Arc<Ownership>, source: Source, committed: Arc<
     assemble(ports, Arc::new(Service), settings, &shared).sink
 }
 
-/// Knows whether the partition serves: what is read before is dropped.
+/// Whether the partition was started: records before that are dropped.
 struct Source(Arc<AtomicBool>);
 
 impl EventSource for Source {
@@ -154,7 +154,7 @@ impl EventSource for Source {
     fn leave(&self) {}
 }
 
-/// Every partition is empty.
+/// Recovers every partition as empty.
 struct Empty(Arc<Budget>);
 
 impl Recoveries for Empty {

@@ -1,8 +1,7 @@
-//! What single steps cost: `cargo bench --bench micro`, or `-- NAME` for some of them.
+//! Measures single steps: `cargo bench --bench micro`, or `-- NAME` for some of them.
 //!
-//! Decoding, validating and applying an event are one function from outside, `decide`; its kinds of events are measured
-//! apart. `actors` is the whole way of records from the ingest actor to a transaction's content, without any Kafka: what
-//! is not here is the client library's and the brokers'.
+//! `decide` decodes, validates and applies one event, for each kind of event. `actors` measures records from the ingest
+//! actor to the content of a transaction, without a Kafka. The client library and the brokers are not part of it.
 
 mod actors;
 
@@ -36,7 +35,7 @@ fn event(value: &str) -> RawEvent<'_> {
 }
 
 fn live() -> State {
-    Service.apply(&State::Absent, event(CREATED)).expect("a creation of what is absent")
+    Service.apply(&State::Absent, event(CREATED)).expect("a creation of an absent service is accepted")
 }
 
 fn decide(criterion: &mut Criterion) {
@@ -64,7 +63,7 @@ fn snapshots(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What the poll thread does with each record.
+/// The copy that the poll thread makes of each record.
 fn batches(criterion: &mut Criterion) {
     const RECORDS: i64 = 8_192;
     let mut group = criterion.benchmark_group("batch");
