@@ -1,4 +1,4 @@
-//! Owns the actors, on the outside reached through `ports` alone.
+//! Owns the actors. They reach the world outside of the process through `ports` alone.
 //!
 //! * [`ingest`]: life cycle of the owned partitions; fans batches out by key.
 //! * [`entity_pool`]: entities of all partitions: threads, actors, passivation.
@@ -14,8 +14,8 @@
 
 pub mod assemble;
 pub mod committer;
-pub mod entity_actor;
-pub mod entity_pool;
+mod entity_actor;
+mod entity_pool;
 pub mod ingest;
 
 use std::sync::Arc;

@@ -10,10 +10,8 @@ use std::time::{Duration, Instant};
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
 use crossbeam_channel::Sender;
 
-use crate::engine::batches::{BatchId, DoneBatch, OpenBatch};
-use crate::engine::commit::transaction::{CommitOutcome, ResetOutcome};
+use crate::engine::batches::DoneBatch;
 use crate::engine::commit::{CommitCommand, CommitInput, GroupCommit, GroupCommitSettings, RevocationId};
-use crate::engine::outcome::Outcomes;
 use crate::engine::recovery::Repaired;
 use crate::ports::{Drained, Transactions};
 use crate::record::{Epoch, Partition, Position};
@@ -25,6 +23,11 @@ use crate::runtime::committer::report::Report;
 
 /// How often repeated log events are checked for a due summary.
 const SUMMARY_CHECK: Duration = Duration::from_secs(1);
+
+/// An input that needs nothing but the machine. `Joined` and `Revoking` have messages of their own.
+impl Message for CommitInput {
+    type Result = ();
+}
 
 /// A partition has recovered.
 #[derive(Message)]
@@ -42,22 +45,6 @@ pub struct Joined {
     pub repaired: Option<Repaired>,
 }
 
-/// A batch is about to be delivered to its entities.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Opened(pub OpenBatch);
-
-/// All records of a batch have an outcome.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Completed {
-    pub partition: Partition,
-    /// The epoch under which the batch was read.
-    pub epoch: Epoch,
-    pub id: BatchId,
-    pub outcomes: Outcomes,
-}
-
 /// The group takes these partitions away.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -67,16 +54,6 @@ pub struct Revoking {
     pub drained: Drained,
 }
 
-/// Ownership under these epochs has ended.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct OwnershipEnded(pub Vec<(Partition, Epoch)>);
-
-/// The process ends: no more records are read.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Stopping;
-
 /// Sent to the ingest actor: which work of this epoch was committed is unknown, so the partition has to recover.
 #[derive(Message, Debug, Clone, Copy)]
 #[rtype(result = "()")]
@@ -84,16 +61,6 @@ pub struct Invalidated {
     pub partition: Partition,
     pub epoch: Epoch,
 }
-
-/// The transaction in flight has ended.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct TransactionEnded(CommitOutcome);
-
-/// The reset of the producer has ended.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct ProducerReset(ResetOutcome);
 
 /// The process ends: summaries of repeated log events are due at once.
 #[derive(Message)]
@@ -149,12 +116,12 @@ impl CommitActor {
         match command {
             CommitCommand::Commit(content) => {
                 let address = context.address();
-                let reply = Box::new(move |outcome| post(&address, TransactionEnded(outcome)));
+                let reply = Box::new(move |outcome| post(&address, CommitInput::TransactionEnded(outcome)));
                 self.transactions.commit(content, reply);
             }
             CommitCommand::ResetProducer(partitions) => {
                 let address = context.address();
-                let reply = Box::new(move |outcome| post(&address, ProducerReset(outcome)));
+                let reply = Box::new(move |outcome| post(&address, CommitInput::ProducerReset(outcome)));
                 self.transactions.reset_producer(partitions, reply);
             }
             CommitCommand::Committed(receipt) => self.report.committed(receipt, &self.shared),
@@ -215,27 +182,19 @@ impl Handler<LogSummaries> for CommitActor {
     }
 }
 
+impl Handler<CommitInput> for CommitActor {
+    type Result = ();
+    fn handle(&mut self, input: CommitInput, context: &mut Self::Context) {
+        self.handle_input(input, context);
+    }
+}
+
 impl Handler<Joined> for CommitActor {
     type Result = ();
     fn handle(&mut self, joined: Joined, context: &mut Self::Context) {
         let Joined { partition, epoch, committed, start, repairs, repaired } = joined;
         self.report.joined(partition, epoch, repaired);
         self.handle_input(CommitInput::Joined { partition, epoch, committed, start, repairs }, context);
-    }
-}
-
-impl Handler<Opened> for CommitActor {
-    type Result = ();
-    fn handle(&mut self, Opened(open): Opened, context: &mut Self::Context) {
-        self.handle_input(CommitInput::Opened(open), context);
-    }
-}
-
-impl Handler<Completed> for CommitActor {
-    type Result = ();
-    fn handle(&mut self, completed: Completed, context: &mut Self::Context) {
-        let Completed { partition, epoch, id, outcomes } = completed;
-        self.handle_input(CommitInput::Completed { partition, epoch, id, outcomes }, context);
     }
 }
 
@@ -246,33 +205,5 @@ impl Handler<Revoking> for CommitActor {
         self.next_revocation += 1;
         self.revocations.insert(id, drained);
         self.handle_input(CommitInput::Revoking { id, partitions }, context);
-    }
-}
-
-impl Handler<OwnershipEnded> for CommitActor {
-    type Result = ();
-    fn handle(&mut self, OwnershipEnded(partitions): OwnershipEnded, context: &mut Self::Context) {
-        self.handle_input(CommitInput::OwnershipEnded(partitions), context);
-    }
-}
-
-impl Handler<Stopping> for CommitActor {
-    type Result = ();
-    fn handle(&mut self, _: Stopping, context: &mut Self::Context) {
-        self.handle_input(CommitInput::Stopping, context);
-    }
-}
-
-impl Handler<TransactionEnded> for CommitActor {
-    type Result = ();
-    fn handle(&mut self, TransactionEnded(outcome): TransactionEnded, context: &mut Self::Context) {
-        self.handle_input(CommitInput::TransactionEnded(outcome), context);
-    }
-}
-
-impl Handler<ProducerReset> for CommitActor {
-    type Result = ();
-    fn handle(&mut self, ProducerReset(outcome): ProducerReset, context: &mut Self::Context) {
-        self.handle_input(CommitInput::ProducerReset(outcome), context);
     }
 }

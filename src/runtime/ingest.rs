@@ -1,5 +1,5 @@
-//! Owns the order of events: everything that the event source, recoveries and the committer report passes this actor's
-//! mailbox, and each message is handled completely before the next.
+//! Owns the order of events. Everything that the event source, the recoveries and the committer report passes the mailbox
+//! of this actor, and each message is handled completely before the next.
 //!
 //! Its parts decide: [`partitions`] what an event means for a partition, [`fan_out`] which record belongs to which key,
 //! the entity pool which actor gets it. The actor executes. A batch becomes one message per key, which holds the places
@@ -19,6 +19,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 
 use crate::engine::batches::{BatchId, DoneBatch, OpenBatch};
 use crate::engine::budget::Lease;
+use crate::engine::commit::CommitInput;
 use crate::engine::ownership::Ownership;
 use crate::engine::partition::{PartitionAction, PartitionEvent};
 use crate::engine::recovery::driver::{ReadFailure, RecoveryFailure};
@@ -26,7 +27,7 @@ use crate::engine::recovery::{Recovered, RecoveryRefusal};
 use crate::entity::Entity;
 use crate::ports::{Drained, EventSource, Recoveries, SourceEvent};
 use crate::record::{Batch, Epoch, Partition, Position};
-use crate::runtime::committer::{CommitActor, Invalidated, Joined, Opened, OwnershipEnded, Revoking, Stopping};
+use crate::runtime::committer::{CommitActor, Invalidated, Joined, Revoking};
 use crate::runtime::entity_actor::batch_work::BatchWork;
 use crate::runtime::entity_pool::EntityPool;
 use crate::runtime::ingest::fan_out::{BatchByKey, FanOut};
@@ -200,7 +201,7 @@ impl<E: Entity> IngestActor<E> {
     fn ownership_ended(&mut self, partitions: &[(Partition, Epoch)], how: OwnershipEnd) {
         for (partition, epoch) in self.partitions.ended(partitions, how) {
             self.entities.remove(partition);
-            post(&self.committer, OwnershipEnded(vec![(partition, epoch)]));
+            post(&self.committer, CommitInput::OwnershipEnded(vec![(partition, epoch)]));
         }
     }
 
@@ -228,7 +229,7 @@ impl<E: Entity> IngestActor<E> {
         let open = self.open_batch(batch, lease, guard);
         let (id, batch) = (open.id, Arc::clone(&open.batch));
         // Before any entity can complete the batch.
-        post(&self.committer, Opened(open));
+        post(&self.committer, CommitInput::Opened(open));
         if !batch.is_empty() {
             self.route(partition, id, &batch);
         }
@@ -323,7 +324,7 @@ impl<E: Entity> Handler<StopIngest> for IngestActor<E> {
         for partition in self.partitions.iter() {
             self.source.hold(partition);
         }
-        post(&self.committer, Stopping);
+        post(&self.committer, CommitInput::Stopping);
     }
 }
 

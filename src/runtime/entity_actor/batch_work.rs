@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use actix::Addr;
 
 use crate::engine::batches::BatchId;
+use crate::engine::commit::CommitInput;
 use crate::engine::outcome::{Outcomes, Output, OutputRecord};
 use crate::record::Batch;
-use crate::runtime::committer::{CommitActor, Completed};
+use crate::runtime::committer::CommitActor;
 use crate::runtime::post;
 
 /// A key, and the places of its records in the records by key.
@@ -80,6 +81,6 @@ impl BatchWork {
     fn complete(&self) {
         let outcomes = std::mem::take(&mut *self.outcomes.lock().unwrap_or_else(PoisonError::into_inner));
         let (partition, epoch) = (self.batch.partition(), self.batch.epoch());
-        post(&self.committer, Completed { partition, epoch, id: self.id, outcomes });
+        post(&self.committer, CommitInput::Completed { partition, epoch, id: self.id, outcomes });
     }
 }
