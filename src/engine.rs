@@ -1,12 +1,13 @@
-//! The machines that decide: plain structs, input and time in, commands out. The actors and threads around them only
-//! carry the commands out, so the whole service can run on one thread, from a seed.
+//! The state machines that decide. They are plain structs: inputs and the time go in, commands come out. Actors and threads
+//! only carry the commands out, so the whole service can run on one thread from a seed.
 //!
-//! * [`partition`]: one partition, from assigned to gone.
-//! * [`recovery`]: what a partition contains, where it goes on, and what it has to publish first.
-//! * [`batches`]: the batches of one partition that are open, and those that are done in order.
+//! * [`ownership`]: mints, compares and ends the epochs of partitions.
+//! * [`partition`]: the life cycle of a partition.
+//! * [`recovery`]: what a partition contains, where it starts, and what it publishes first.
+//! * [`batches`]: the open batches of a partition, completed in order.
+//! * [`outcome`]: the records that a batch becomes, and the table of outputs.
 //! * [`commit`]: when a transaction is due, what it carries, and what its end means.
-//! * [`commit::transaction`]: what a transaction carries, and how it can end.
-//! * [`budget`]: bytes held, against a bound.
+//! * [`budget`]: a bound on bytes in memory.
 //!
 //! Architecture invariant: no clock, thread, file, actor or client of Kafka.
 

@@ -1,5 +1,4 @@
-//! The machines that decide, judged as tables and sentences: what goes in, and what comes out, without actors, threads
-//! or brokers.
+//! The state machines that decide: inputs and the resulting commands, without actors, threads or brokers.
 
 mod budget;
 mod group_commit;
@@ -47,7 +46,7 @@ fn rejected_of(batch: &Arc<Batch>, index: u32) -> OutputRecord {
     OutputRecord::rejected(batch, index, Rejection::new(Reason::NotFound, "not found"))
 }
 
-/// Every record of the batch was refused.
+/// Every record of the batch is rejected.
 fn all_refused(batch: &Arc<Batch>) -> Outcomes {
     let records = u32::try_from(batch.len()).expect("a small batch");
     (0..records).map(|index| rejected_of(batch, index)).collect()

@@ -1,4 +1,4 @@
-//! The first promise, on a real Kafka: whatever kills the process, each event counts once.
+//! The first guarantee, on a real Kafka: each event counts once, at whatever moment the process is killed.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ fn a_process_killed_again_and_again_counts_each_event_once() {
         interrupted += usize::from(after < end(&kafka, &names));
     }
     println!("{KILLS} kills: {worked} processes had committed something, {interrupted} left something undone");
-    assert!(worked >= KILLS / 4, "only {worked} of {KILLS} killed processes had come to work");
+    assert!(worked >= KILLS / 4, "only {worked} of {KILLS} killed processes had begun to process events");
     assert!(interrupted >= KILLS / 4, "only {interrupted} of {KILLS} kills interrupted any work");
     let mut last = setup.start();
     wait_until_committed(&kafka, &names, 120 * SECOND);

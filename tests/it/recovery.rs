@@ -1,5 +1,5 @@
-//! What a process makes of topics and offsets that are not as its predecessor left them: moved, deleted, cut, or short
-//! of a write. The real binary on a real Kafka, judged by what a `read_committed` reader sees and by the log.
+//! Starts of a process on topics and offsets that were moved, deleted, cut, or lack a write. The real binary on a real
+//! Kafka, checked by what a `read_committed` reader sees and by the log.
 
 mod expired;
 mod groups;
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::support::wait::PATIENCE;
 
-/// What any step of a process may take on a busy machine.
+/// The longest time of one step of a process on a busy machine.
 const LIMIT: Duration = PATIENCE;
 
 /// Some fields of a line of the log, as numbers.

@@ -1,4 +1,4 @@
-//! Bytes are held by leases, and given back with them.
+//! Leases hold bytes, and return them on drop.
 
 use steward::engine::budget::Budget;
 
@@ -31,7 +31,7 @@ fn there_is_room_below_the_bound_and_none_at_it() {
     let mut lease = budget.hold(99);
     assert!(budget.has_room() && lease.fits());
     lease.set(100);
-    assert!(!budget.has_room(), "at the bound nothing more is welcome");
+    assert!(!budget.has_room(), "at the bound there is no room");
     assert!(lease.fits(), "what fills the bound exactly is within it");
     lease.set(101);
     assert!(!lease.fits());

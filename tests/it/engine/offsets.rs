@@ -1,4 +1,4 @@
-//! Batches end in any order; what may be committed is the prefix without a gap.
+//! Batches complete in any order; only those before the first incomplete one may be committed.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use steward::record::{Batch, Epoch, Offset, Position};
 
 use super::{P0, all_refused, batch_of, open_batch, rejected_of, snapshot_of};
 
-const TERM: Epoch = Epoch(1);
+const EPOCH: Epoch = Epoch(1);
 
 #[apply(offline_test)]
-fn what_is_too_much_for_one_transaction_is_cut_with_dlq_records_first() {
-    let batch = Arc::new(batch_of(P0, TERM, &[3, 5]));
+fn outcomes_above_the_limit_are_cut_with_dlq_records_first() {
+    let batch = Arc::new(batch_of(P0, EPOCH, &[3, 5]));
     let all = || -> Outcomes {
         let snapshots = [snapshot_of(P0, "a", 0), snapshot_of(P0, "b", 1), snapshot_of(P0, "c", 2)];
         snapshots.into_iter().chain([rejected_of(&batch, 0), rejected_of(&batch, 1)]).collect()
@@ -30,71 +30,71 @@ fn what_is_too_much_for_one_transaction_is_cut_with_dlq_records_first() {
 
 #[apply(offline_test)]
 fn a_batch_is_taken_only_when_all_before_it_are_done() {
-    let mut line = line_of(&[&[0, 1], &[2], &[3, 4]]);
-    assert!(line.complete(BatchId(3), Outcomes::default()).is_none());
-    assert!(line.complete(BatchId(2), Outcomes::default()).is_none());
-    assert!(!line.has_done());
-    assert_eq!(taken(&mut line), [0; 0]);
-    assert!(line.complete(BatchId(1), Outcomes::default()).is_none());
-    assert!(line.has_done());
-    assert_eq!(taken(&mut line), [1, 2, 3]);
-    assert_eq!((line.records(), line.has_done()), (0, false));
+    let mut queue = queue_of(&[&[0, 1], &[2], &[3, 4]]);
+    assert!(queue.complete(BatchId(3), Outcomes::default()).is_none());
+    assert!(queue.complete(BatchId(2), Outcomes::default()).is_none());
+    assert!(!queue.has_done());
+    assert_eq!(taken(&mut queue), [0; 0]);
+    assert!(queue.complete(BatchId(1), Outcomes::default()).is_none());
+    assert!(queue.has_done());
+    assert_eq!(taken(&mut queue), [1, 2, 3]);
+    assert_eq!((queue.records(), queue.has_done()), (0, false));
 }
 
 #[apply(offline_test)]
 fn a_position_alone_is_done_at_once() {
-    let mut line = line_of(&[&[0]]);
-    line.open(open_batch(2, Batch::new(P0, TERM, Position(5)))).expect("it stands behind the first");
-    assert!(!line.has_done(), "it still waits for what is before it");
-    assert!(line.complete(BatchId(1), Outcomes::default()).is_none());
-    assert_eq!(taken(&mut line), [1, 2]);
+    let mut queue = queue_of(&[&[0]]);
+    queue.open(open_batch(2, Batch::new(P0, EPOCH, Position(5)))).expect("it is behind the first");
+    assert!(!queue.has_done(), "it still waits for the batches before it");
+    assert!(queue.complete(BatchId(1), Outcomes::default()).is_none());
+    assert_eq!(taken(&mut queue), [1, 2]);
 }
 
 #[apply(offline_test)]
 fn a_batch_that_does_not_fit_stays_in_front() {
-    let mut line = line_of(&[&[0], &[1]]);
-    assert!(line.complete(BatchId(1), Outcomes { applied: 1, ..Outcomes::default() }).is_none());
-    assert!(line.take_done_if(|outcomes| outcomes.applied == 0).is_none());
-    assert_eq!(taken(&mut line), [1]);
-    assert!(line.take_done_if(|_| panic!("the second is not done, so nobody asks whether it fits")).is_none());
+    let mut queue = queue_of(&[&[0], &[1]]);
+    assert!(queue.complete(BatchId(1), Outcomes { applied: 1, ..Outcomes::default() }).is_none());
+    assert!(queue.take_done_if(|outcomes| outcomes.applied == 0).is_none());
+    assert_eq!(taken(&mut queue), [1]);
+    assert!(queue.take_done_if(|_| panic!("the second is not complete, so it is not asked whether it fits")).is_none());
 }
 
 #[apply(offline_test)]
 fn offsets_that_fall_are_refused() {
     let broken = |before, after| OrderBroken { partition: 0, before: Position(before), after: Position(after) };
-    let mut line = line_of(&[&[5, 7]]);
+    let mut queue = queue_of(&[&[5, 7]]);
     for offsets in [&[7, 8][..], &[5], &[0]] {
-        let refused = line.open(open_batch(2, batch_of(P0, TERM, offsets)));
+        let refused = queue.open(open_batch(2, batch_of(P0, EPOCH, offsets)));
         assert_eq!(refused, Err(broken(8, offsets[0])), "{offsets:?}");
     }
-    let refused = line.open(open_batch(2, Batch::new(P0, TERM, Position(7))));
+    let refused = queue.open(open_batch(2, Batch::new(P0, EPOCH, Position(7))));
     assert_eq!(refused, Err(broken(8, 7)), "a position alone may not fall either");
-    assert_eq!(line.records(), 2, "what was refused was opened");
+    assert_eq!(queue.records(), 2, "a refused batch was opened");
     let mut ahead = OpenBatches::starting_with(Position(10), Vec::new());
-    assert_eq!(ahead.open(open_batch(1, batch_of(P0, TERM, &[9]))), Err(broken(10, 9)), "below the start");
+    assert_eq!(ahead.open(open_batch(1, batch_of(P0, EPOCH, &[9]))), Err(broken(10, 9)), "below the start");
 }
 
 #[apply(offline_test)]
-fn gaps_between_batches_are_fine() {
-    let mut line = line_of(&[&[0], &[5], &[100]]);
-    line.open(open_batch(4, Batch::new(P0, TERM, Position(101)))).expect("the same position again");
-    line.open(open_batch(5, Batch::new(P0, TERM, Position(200)))).expect("behind markers");
-    assert_eq!(line.records(), 3);
+fn gaps_between_batches_are_accepted() {
+    let mut queue = queue_of(&[&[0], &[5], &[100]]);
+    queue.open(open_batch(4, Batch::new(P0, EPOCH, Position(101)))).expect("the same position again");
+    queue.open(open_batch(5, Batch::new(P0, EPOCH, Position(200)))).expect("behind markers");
+    assert_eq!(queue.records(), 3);
 }
 
 #[apply(offline_test)]
-fn what_was_taken_goes_back_in_front_in_its_order() {
-    let mut line = line_of(&[&[0], &[1], &[2], &[3]]);
+fn batches_that_are_put_back_keep_their_order() {
+    let mut queue = queue_of(&[&[0], &[1], &[2], &[3]]);
     for id in 1..=4 {
-        assert!(line.complete(BatchId(id), Outcomes { applied: id, ..Outcomes::default() }).is_none());
+        assert!(queue.complete(BatchId(id), Outcomes { applied: id, ..Outcomes::default() }).is_none());
     }
     let mut batches: Vec<DoneBatch> =
-        std::iter::from_fn(|| line.take_done_if(|outcomes| outcomes.applied < 4)).collect();
-    assert_eq!((batches.len(), line.records()), (3, 1));
+        std::iter::from_fn(|| queue.take_done_if(|outcomes| outcomes.applied < 4)).collect();
+    assert_eq!((batches.len(), queue.records()), (3, 1));
     let back = batches.split_off(1);
-    line.put_back(back);
-    assert_eq!(line.records(), 3);
-    let again: Vec<(u64, u64)> = std::iter::from_fn(|| line.take_done_if(|_| true))
+    queue.put_back(back);
+    assert_eq!(queue.records(), 3);
+    let again: Vec<(u64, u64)> = std::iter::from_fn(|| queue.take_done_if(|_| true))
         .map(|done| (done.open.id.0, done.outcomes.applied))
         .collect();
     assert_eq!(again, [(2, 2), (3, 3), (4, 4)], "each with its own outcomes");
@@ -102,48 +102,48 @@ fn what_was_taken_goes_back_in_front_in_its_order() {
 
 #[apply(offline_test)]
 fn only_the_finished_prefix_survives_a_revocation() {
-    let mut line = line_of(&[&[0], &[1], &[2, 3, 4], &[5, 6]]);
+    let mut queue = queue_of(&[&[0], &[1], &[2, 3, 4], &[5, 6]]);
     for id in [1, 2, 4] {
-        assert!(line.complete(BatchId(id), Outcomes::default()).is_none());
+        assert!(queue.complete(BatchId(id), Outcomes::default()).is_none());
     }
-    assert_eq!(line.drop_unfinished(), 5, "three that are open, and two behind them");
-    assert_eq!(line.drop_unfinished(), 0);
-    assert!(line.complete(BatchId(3), Outcomes::default()).is_some(), "it is open no more");
-    assert_eq!(taken(&mut line), [1, 2]);
-    let mut unfinished = line_of(&[&[0]]);
+    assert_eq!(queue.drop_unfinished(), 5, "three that are open, and two behind them");
+    assert_eq!(queue.drop_unfinished(), 0);
+    assert!(queue.complete(BatchId(3), Outcomes::default()).is_some(), "it is not open any more");
+    assert_eq!(taken(&mut queue), [1, 2]);
+    let mut unfinished = queue_of(&[&[0]]);
     assert_eq!(unfinished.drop_unfinished(), 1);
     assert!(!unfinished.has_done());
 }
 
 #[apply(offline_test)]
-fn dlq_records_stand_in_the_order_of_the_source() {
-    let mut line = OpenBatches::starting_with(Position(0), Vec::new());
-    let open = open_batch(1, batch_of(P0, TERM, &[3, 5, 8]));
+fn dlq_records_are_in_source_order() {
+    let mut queue = OpenBatches::starting_with(Position(0), Vec::new());
+    let open = open_batch(1, batch_of(P0, EPOCH, &[3, 5, 8]));
     let batch = Arc::clone(&open.batch);
-    line.open(open).expect("the first");
+    queue.open(open).expect("the first");
     let outcomes = [2, 0, 1].map(|index| rejected_of(&batch, index)).into_iter().collect();
-    assert!(line.complete(BatchId(1), outcomes).is_none());
-    let done = line.take_done_if(|_| true).expect("it is done");
+    assert!(queue.complete(BatchId(1), outcomes).is_none());
+    let done = queue.take_done_if(|_| true).expect("it is done");
     let offsets: Vec<i64> = done.outcomes.records[Output::Dlq].iter().map(|record| record.source.0).collect();
     assert_eq!(offsets, [3, 5, 8]);
 }
 
 #[apply(offline_test)]
 fn a_batch_is_completed_once() {
-    let mut line = line_of(&[&[0], &[1]]);
-    assert!(line.complete(BatchId(2), Outcomes { applied: 1, ..Outcomes::default() }).is_none());
-    let second = line.complete(BatchId(2), Outcomes { applied: 9, ..Outcomes::default() });
+    let mut queue = queue_of(&[&[0], &[1]]);
+    assert!(queue.complete(BatchId(2), Outcomes { applied: 1, ..Outcomes::default() }).is_none());
+    let second = queue.complete(BatchId(2), Outcomes { applied: 9, ..Outcomes::default() });
     assert_eq!(second.map(|outcomes| outcomes.applied), Some(9), "the second one comes back");
-    assert!(line.complete(BatchId(77), Outcomes::default()).is_some(), "nobody opened it");
-    assert!(line.complete(BatchId(1), Outcomes::default()).is_none());
+    assert!(queue.complete(BatchId(77), Outcomes::default()).is_some(), "it was never opened");
+    assert!(queue.complete(BatchId(1), Outcomes::default()).is_none());
     let applied: Vec<u64> =
-        std::iter::from_fn(|| line.take_done_if(|_| true)).map(|done| done.outcomes.applied).collect();
+        std::iter::from_fn(|| queue.take_done_if(|_| true)).map(|done| done.outcomes.applied).collect();
     assert_eq!(applied, [0, 1], "the first outcomes count");
 }
 
 #[apply(offline_test)]
 fn outcomes_of_keys_add_up() {
-    let batch = Arc::new(batch_of(P0, TERM, &[0, 1]));
+    let batch = Arc::new(batch_of(P0, EPOCH, &[0, 1]));
     let mut all = all_refused(&batch);
     let weight = all.weight_bytes();
     let snapshot = snapshot_of(P0, "k", 4);
@@ -157,27 +157,27 @@ fn outcomes_of_keys_add_up() {
 
 #[apply(offline_test)]
 fn the_head_is_the_oldest_record_that_is_left() {
-    let mut line = OpenBatches::starting_with(Position(0), Vec::new());
-    line.open(open_batch(1, Batch::new(P0, TERM, Position(3)))).expect("a position");
-    assert_eq!(line.head(), None, "a position is no record");
-    line.open(open_batch(2, batch_of(P0, TERM, &[5]))).expect("behind it");
+    let mut queue = OpenBatches::starting_with(Position(0), Vec::new());
+    queue.open(open_batch(1, Batch::new(P0, EPOCH, Position(3)))).expect("a position");
+    assert_eq!(queue.head(), None, "a position is no record");
+    queue.open(open_batch(2, batch_of(P0, EPOCH, &[5]))).expect("behind it");
     let head = |decided| Some(Head { offset: Offset(5), timestamp_ms: Some(1_005), decided });
-    assert_eq!(line.head(), head(false));
-    assert!(line.complete(BatchId(2), Outcomes::default()).is_none());
-    assert_eq!(line.head(), head(true));
-    assert_eq!(taken(&mut line), [1, 2]);
-    assert_eq!(line.head(), None);
+    assert_eq!(queue.head(), head(false));
+    assert!(queue.complete(BatchId(2), Outcomes::default()).is_none());
+    assert_eq!(queue.head(), head(true));
+    assert_eq!(taken(&mut queue), [1, 2]);
+    assert_eq!(queue.head(), None);
 }
 
-/// A line that starts at 0 and has these batches open, numbered from 1.
-fn line_of(batches: &[&[i64]]) -> OpenBatches {
-    let mut line = OpenBatches::starting_with(Position(0), Vec::new());
+/// A queue that starts at 0 and has these batches open, numbered from 1.
+fn queue_of(batches: &[&[i64]]) -> OpenBatches {
+    let mut queue = OpenBatches::starting_with(Position(0), Vec::new());
     for (id, offsets) in (1..).zip(batches) {
-        line.open(open_batch(id, batch_of(P0, TERM, offsets))).expect("offsets that rise");
+        queue.open(open_batch(id, batch_of(P0, EPOCH, offsets))).expect("offsets that rise");
     }
-    line
+    queue
 }
 
-fn taken(line: &mut OpenBatches) -> Vec<u64> {
-    std::iter::from_fn(|| line.take_done_if(|_| true)).map(|done| done.open.id.0).collect()
+fn taken(queue: &mut OpenBatches) -> Vec<u64> {
+    std::iter::from_fn(|| queue.take_done_if(|_| true)).map(|done| done.open.id.0).collect()
 }

@@ -1,4 +1,4 @@
-//! Who owns which partition right now, and that nobody is taken for a later owner.
+//! Current epochs: an ended epoch never counts as the current one.
 
 use steward::engine::ownership::Ownership;
 use steward::record::Epoch;
@@ -6,7 +6,7 @@ use steward::record::Epoch;
 use super::{P0, P1};
 
 #[apply(offline_test)]
-fn a_term_is_current_from_its_begin_to_its_end() {
+fn an_epoch_is_current_from_its_begin_to_its_end() {
     let ownership = Ownership::new();
     assert_eq!(ownership.current(P0), None);
     let epoch = ownership.begin(P0);
@@ -17,14 +17,14 @@ fn a_term_is_current_from_its_begin_to_its_end() {
 }
 
 #[apply(offline_test)]
-fn an_assignment_ends_the_term_before_it() {
+fn an_assignment_ends_the_earlier_epoch() {
     let ownership = Ownership::new();
     let (first, second) = (ownership.begin(P0), ownership.begin(P0));
     assert!(!ownership.is_current(P0, first) && ownership.is_current(P0, second));
 }
 
 #[apply(offline_test)]
-fn a_renewal_ends_the_old_term_without_a_gap() {
+fn a_renewal_ends_the_old_epoch_without_a_gap() {
     let ownership = Ownership::new();
     let old = ownership.begin(P0);
     let other = ownership.begin(P1);
@@ -34,20 +34,20 @@ fn a_renewal_ends_the_old_term_without_a_gap() {
 }
 
 #[apply(offline_test)]
-fn a_term_that_is_over_cannot_be_renewed() {
+fn an_epoch_that_has_ended_cannot_be_renewed() {
     let ownership = Ownership::new();
     assert_eq!(ownership.renew(P0, Epoch(1)), None, "it never began");
     let old = ownership.begin(P0);
     let new = ownership.begin(P0);
     assert_eq!(ownership.renew(P0, old), None);
-    assert!(ownership.is_current(P0, new), "a late renewal ended the present epoch");
+    assert!(ownership.is_current(P0, new), "a late renewal ended the current epoch");
     ownership.end(P0);
     assert_eq!(ownership.renew(P0, new), None);
-    assert_eq!(ownership.current(P0), None, "a late renewal brought back what was given up");
+    assert_eq!(ownership.current(P0), None, "a late renewal brought back an ended ownership");
 }
 
 #[apply(offline_test)]
-fn terms_rise_over_all_partitions() {
+fn epochs_rise_over_all_partitions() {
     let ownership = Ownership::new();
     let mut minted = vec![ownership.begin(P0), ownership.begin(P1)];
     minted.extend(ownership.renew(P0, minted[0]));

@@ -1,15 +1,15 @@
-//! Every pair of a partition's stage and of what can happen to it.
+//! Every pair of a partition's state and event.
 
 use std::panic::catch_unwind;
 
 use steward::engine::partition::{PartitionAction, PartitionEvent, PartitionLifecycle, PartitionState};
 use steward::record::Epoch;
 
-const TERM: Epoch = Epoch(7);
+const EPOCH: Epoch = Epoch(7);
 const OLDER: Epoch = Epoch(6);
 const NEWER: Epoch = Epoch(8);
 
-const HAPPENINGS: [PartitionEvent; 7] = [
+const EVENTS: [PartitionEvent; 7] = [
     PartitionEvent::Recovered,
     PartitionEvent::RecoveryFailed,
     PartitionEvent::BatchRead,
@@ -20,11 +20,11 @@ const HAPPENINGS: [PartitionEvent; 7] = [
 ];
 
 #[apply(offline_test)]
-fn each_happening_means_what_the_table_says_in_each_stage() {
+fn every_pair_of_state_and_event_has_its_action() {
     use PartitionAction::*;
     use PartitionEvent as On;
     use PartitionState::*;
-    // After a Release nobody asks for the stage any more.
+    // After a Release the state is not read any more.
     let table = [
         (Recovering, On::Recovered, Serve, Serving),
         (Recovering, On::RecoveryFailed, Recover, Recovering),
@@ -48,62 +48,62 @@ fn each_happening_means_what_the_table_says_in_each_stage() {
         (Revoking, On::Lost, Release, Revoking),
         (Revoking, On::Invalidated, Ignore, Revoking),
     ];
-    assert_eq!(table.len(), 3 * HAPPENINGS.len(), "a pair is missing");
-    for (stage, happening, step, then) in table {
-        let mut partition = standing_at(stage);
-        assert_eq!(partition.handle(happening, TERM), step, "{happening:?} while {stage:?}");
-        assert_eq!((partition.state(), partition.epoch()), (then, TERM), "after {happening:?} while {stage:?}");
+    assert_eq!(table.len(), 3 * EVENTS.len(), "a pair is missing");
+    for (state, event, action, then) in table {
+        let mut partition = partition_in(state);
+        assert_eq!(partition.handle(event, EPOCH), action, "{event:?} while {state:?}");
+        assert_eq!((partition.state(), partition.epoch()), (then, EPOCH), "after {event:?} while {state:?}");
     }
 }
 
 #[apply(offline_test)]
-fn what_is_late_changes_nothing() {
-    for stage in [PartitionState::Recovering, PartitionState::Serving, PartitionState::Revoking] {
-        for happening in HAPPENINGS {
-            // A newer epoch cannot be known before the partition is; it is no reason to act either.
+fn an_event_of_an_older_epoch_changes_nothing() {
+    for state in [PartitionState::Recovering, PartitionState::Serving, PartitionState::Revoking] {
+        for event in EVENTS {
+            // The machine cannot get an event of a newer epoch; it must not act on one either.
             for epoch in [OLDER, NEWER] {
-                let mut partition = standing_at(stage);
+                let mut partition = partition_in(state);
                 assert_eq!(
-                    partition.handle(happening, epoch),
+                    partition.handle(event, epoch),
                     PartitionAction::Ignore,
-                    "{happening:?} of {epoch:?} while {stage:?}"
+                    "{event:?} of {epoch:?} while {state:?}"
                 );
-                assert_eq!(partition, standing_at(stage));
+                assert_eq!(partition, partition_in(state));
             }
         }
     }
 }
 
 #[apply(offline_test)]
-fn a_new_term_makes_the_old_one_late() {
-    let mut partition = standing_at(PartitionState::Serving);
-    assert_eq!(partition.handle(PartitionEvent::Invalidated, TERM), PartitionAction::Recover);
+fn a_new_epoch_makes_the_old_one_stale() {
+    let mut partition = partition_in(PartitionState::Serving);
+    assert_eq!(partition.handle(PartitionEvent::Invalidated, EPOCH), PartitionAction::Recover);
     partition.renew(NEWER);
     assert_eq!(partition.epoch(), NEWER);
-    assert_eq!(partition.handle(PartitionEvent::BatchRead, TERM), PartitionAction::Ignore);
-    assert_eq!(partition.handle(PartitionEvent::Recovered, TERM), PartitionAction::Ignore);
+    assert_eq!(partition.handle(PartitionEvent::BatchRead, EPOCH), PartitionAction::Ignore);
+    assert_eq!(partition.handle(PartitionEvent::Recovered, EPOCH), PartitionAction::Ignore);
     assert_eq!(partition.state(), PartitionState::Recovering);
     assert_eq!(partition.handle(PartitionEvent::Recovered, NEWER), PartitionAction::Serve);
     assert_eq!(partition.handle(PartitionEvent::BatchRead, NEWER), PartitionAction::Route);
 }
 
 #[apply(offline_test)]
-fn a_term_never_falls() {
-    for epoch in [OLDER, TERM] {
-        let renewed = catch_unwind(|| standing_at(PartitionState::Recovering).renew(epoch));
-        assert!(renewed.is_err(), "{epoch:?} came after {TERM:?}");
+fn an_epoch_never_falls() {
+    for epoch in [OLDER, EPOCH] {
+        let renewed = catch_unwind(|| partition_in(PartitionState::Recovering).renew(epoch));
+        assert!(renewed.is_err(), "{epoch:?} came after {EPOCH:?}");
     }
 }
 
-fn standing_at(stage: PartitionState) -> PartitionLifecycle {
-    let mut partition = PartitionLifecycle::assigned(TERM);
-    match stage {
+fn partition_in(state: PartitionState) -> PartitionLifecycle {
+    let mut partition = PartitionLifecycle::assigned(EPOCH);
+    match state {
         PartitionState::Recovering => {}
         PartitionState::Serving => {
-            assert_eq!(partition.handle(PartitionEvent::Recovered, TERM), PartitionAction::Serve)
+            assert_eq!(partition.handle(PartitionEvent::Recovered, EPOCH), PartitionAction::Serve)
         }
         PartitionState::Revoking => {
-            assert_eq!(partition.handle(PartitionEvent::Revoking, TERM), PartitionAction::Drain)
+            assert_eq!(partition.handle(PartitionEvent::Revoking, EPOCH), PartitionAction::Drain)
         }
     }
     partition

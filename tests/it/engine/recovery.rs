@@ -1,4 +1,4 @@
-//! What a partition comes back with, from topics made by hand: the real loop over the in-memory twin.
+//! The recovery of a partition from topics made by hand: the real loop with the in-memory fake.
 
 use std::sync::{Arc, Mutex};
 
@@ -31,7 +31,7 @@ fn an_empty_partition_starts_at_its_beginning() {
 }
 
 #[apply(offline_test)]
-fn what_is_intact_is_taken_over_as_it_is() {
+fn intact_state_is_taken_over_unchanged() {
     let world = World::new();
     world.events(&[created(1), created(2), updated(1), updated(9)]);
     world.publishes(&["1", "2"]);
@@ -71,7 +71,7 @@ fn state_that_steward_did_not_write_is_refused() {
         world.kafka.append(Topic::State, P0, MemoryRecord { timestamp_ms: Some(AT), key, value, headers });
         match world.tries() {
             Err(RecoveryFailure::Refused(RecoveryRefusal::ForeignState { offset: Offset(0), why: found, .. })) => {
-                assert!(found.contains(why), "{found} does not say {why}");
+                assert!(found.contains(why), "{found} does not contain {why}");
             }
             other => panic!("{why}: {other:?}"),
         }
@@ -95,31 +95,31 @@ fn another_groups_state_is_refused_or_adopted() {
 
 #[apply(offline_test)]
 fn an_input_that_was_created_again_is_refused() {
-    let says = |world: &World, what: &str| {
+    let refuses_with = |world: &World, what: &str| {
         let refusal = world.refused();
         let RecoveryRefusal::Recreated { why, .. } = &refusal else { panic!("{what}: {refusal:?}") };
-        assert!(why.contains(what), "{why} does not say {what}");
+        assert!(why.contains(what), "{why} does not contain {what}");
     };
     let shorter = World::new();
     shorter.events(&[created(1), created(2)]);
     shorter.publishes(&["1", "2"]);
     let again = shorter.with_another_input();
     again.events(&[created(1)]);
-    says(&again, "it ends at 1, but the state contains the event at offset 1");
+    refuses_with(&again, "it ends at 1, but the state contains the event at offset 1");
 
     let again = shorter.with_another_input();
     again.events(&[created(2), created(1)]);
-    says(&again, "another key");
+    refuses_with(&again, "another key");
 
     let again = shorter.with_another_input();
     again.events(&[created(1)]);
     again.event_at(created(2), AT + 77);
-    says(&again, "another timestamp");
+    refuses_with(&again, "another timestamp");
 
     let again = shorter.with_another_input();
     again.events(&[created(1)]);
     again.kafka.append_marker(Topic::Input, P0);
-    says(&again, "is not there");
+    refuses_with(&again, "is not there");
 
     let deleted = World::new();
     deleted.events(&[created(1), deleted_event(1)]);
@@ -134,7 +134,7 @@ fn an_input_that_was_created_again_is_refused() {
     rejected.dlq_record(1);
     let again = rejected.with_another_input();
     again.events(&[created(1)]);
-    says(&again, "it ends at 1, but the DLQ records contain the event at offset 1");
+    refuses_with(&again, "it ends at 1, but the DLQ records contain the event at offset 1");
 }
 
 #[apply(offline_test)]
@@ -185,7 +185,7 @@ fn a_lost_deletion_is_repaired() {
 }
 
 #[apply(offline_test)]
-fn an_entity_that_came_and_went_is_not_published() {
+fn an_entity_that_was_created_and_deleted_is_not_published() {
     let world = World::new();
     world.events(&[created(1), updated(1), deleted_event(1)]);
     world.commits(3);
@@ -222,9 +222,9 @@ fn a_lost_rejection_is_repaired_with_its_bytes() {
 }
 
 #[apply(offline_test)]
-fn what_was_rejected_is_not_judged_again() {
+fn a_rejected_event_is_not_applied_again() {
     let world = World::new();
-    // By today's rules the second is good: at the time the rules, or the code, said otherwise.
+    // By today's rules the second event is valid; it was rejected under other rules or code.
     world.events(&[created(1), updated(1), updated(1)]);
     world.publishes(&["1"]);
     let other = World::new();
@@ -240,7 +240,7 @@ fn what_was_rejected_is_not_judged_again() {
 }
 
 #[apply(offline_test)]
-fn dlq_records_are_looked_for_beyond_one_window() {
+fn dlq_records_are_searched_beyond_one_window() {
     // A window is 1,000 records at least; markers make the newest one nearly empty.
     let world = World::new();
     world.events(&[updated(1)]);
@@ -286,13 +286,13 @@ fn dlq_records_that_retention_cut_are_not_published_again() {
     let recovered = world.recovers();
     assert!(
         recovered.repairs.records[Output::Dlq].is_empty(),
-        "nothing is left that could tell: {:?}",
+        "no DLQ record is left to compare with: {:?}",
         recovered.repairs
     );
 }
 
 #[apply(offline_test)]
-fn dlq_records_without_our_headers_are_told_and_passed_over() {
+fn dlq_records_without_stewards_headers_are_reported_and_ignored() {
     let world = World::new();
     world.events(&[updated(1), created(1)]);
     world.dlq_record(0);
@@ -309,7 +309,7 @@ fn dlq_records_without_our_headers_are_told_and_passed_over() {
 }
 
 #[apply(offline_test)]
-fn dlq_records_of_another_source_mean_nothing() {
+fn dlq_records_of_another_source_are_ignored() {
     // Copied from another partition, or written by another steward: their offsets are not ours.
     for (partition, topic) in [("1", TOPIC), ("0", "orders"), ("x", TOPIC)] {
         let world = World::new();
@@ -322,13 +322,13 @@ fn dlq_records_of_another_source_mean_nothing() {
         ];
         let offset = world.kafka.append(Topic::Dlq, P0, MemoryRecord { headers, ..MemoryRecord::default() });
         let recovered = world.recovers();
-        assert_eq!(recovered.start, Position(1), "events were passed over for a letter of {topic}/{partition}");
+        assert_eq!(recovered.start, Position(1), "events were passed over for a DLQ record of {topic}/{partition}");
         assert!(recovered.findings.contains(&RecoveryFinding::UnreadableDlqRecords { records: 1, offset }));
     }
 }
 
 #[apply(offline_test)]
-fn a_stretch_that_is_not_verified_repairs_nothing() {
+fn a_range_that_is_not_verified_repairs_nothing() {
     let mut world = World::new();
     world.events(&[created(1), updated(1), updated(1), updated(1)]);
     world.state_record("1", &world.value_after(1, "1"), 0);
@@ -357,7 +357,7 @@ fn resetting_the_offsets_applies_nothing_twice() {
 }
 
 #[apply(offline_test)]
-fn the_group_is_not_said_to_stand_back_where_it_has_no_position() {
+fn without_a_committed_position_no_skipped_events_are_reported() {
     let world = World::new();
     world.events(&[created(1), updated(1)]);
     world.publishes(&["1"]);
@@ -381,7 +381,7 @@ fn tombstones_are_kept_only_while_their_events_may_come() {
 }
 
 #[apply(offline_test)]
-fn with_trust_the_rejected_that_are_ahead_are_passed_on() {
+fn without_verification_rejections_ahead_of_the_start_are_kept() {
     let mut world = World::new();
     world.events(&[updated(1), updated(2), updated(3), updated(4)]);
     for offset in [0, 1, 3] {
@@ -400,7 +400,7 @@ fn with_trust_the_rejected_that_are_ahead_are_passed_on() {
 }
 
 #[apply(offline_test)]
-fn events_that_expired_stop_where_the_operator_said_so() {
+fn expired_events_are_refused_if_configured() {
     let mut world = World::new();
     world.events(&[created(1), created(2), created(3)]);
     world.publishes(&["1"]);
@@ -414,7 +414,7 @@ fn events_that_expired_stop_where_the_operator_said_so() {
 }
 
 #[apply(offline_test)]
-fn entities_beyond_the_bound_are_refused_also_where_each_partition_is_small() {
+fn entities_above_the_limit_are_refused_even_if_each_partition_is_small() {
     let mut world = World::new();
     world.events(&[created(1), created(2)]);
     world.publishes(&["1", "2"]);
@@ -445,7 +445,7 @@ fn entities_beyond_the_bound_are_refused_also_where_each_partition_is_small() {
 }
 
 #[apply(offline_test)]
-fn the_lease_is_what_the_entities_take() {
+fn the_lease_is_the_memory_of_the_entities() {
     let world = World::new();
     world.events(&[created(1), created(22), updated(1)]);
     world.publishes(&["1"]);
@@ -464,7 +464,7 @@ fn the_lease_is_what_the_entities_take() {
 }
 
 #[apply(offline_test)]
-fn a_recovery_ends_with_its_term() {
+fn a_recovery_ends_with_its_epoch() {
     let world = World::new();
     world.ownership.end(P0);
     assert!(matches!(world.tries(), Err(RecoveryFailure::Unread(ReadFailure::Cancelled))));
@@ -472,7 +472,7 @@ fn a_recovery_ends_with_its_term() {
 
 // ------------------------------------------------------------------------------------------------------------ harness
 
-/// Topics made by hand, and the model that knows what they should hold.
+/// Topics made by hand, and the reference model of their content.
 struct World {
     kafka: MemoryKafka,
     ownership: Arc<Ownership>,
@@ -579,10 +579,10 @@ impl World {
 
     fn tries(&self) -> Result<Recovered, RecoveryFailure> {
         let epoch = self.ownership.current(P0).unwrap_or(steward::record::Epoch(1));
-        let (answer, heard) = std::sync::mpsc::channel();
-        self.pod.begin(P0, epoch, Box::new(move |result| answer.send(result).expect("the test listens")));
+        let (reply, replies) = std::sync::mpsc::channel();
+        self.pod.begin(P0, epoch, Box::new(move |result| reply.send(result).expect("the test receives it")));
         assert!(self.pod.run_recovery(&Arc::new(Service), &self.settings, &self.budget));
-        heard.try_recv().expect("it was run")
+        replies.try_recv().expect("it was run")
     }
 
     fn recovers(&self) -> Recovered {
@@ -624,7 +624,7 @@ impl World {
         self.model.lock().expect("one thread").newest_of(0, key.as_bytes())?.value.clone()
     }
 
-    /// What the entity was after so many of its events.
+    /// The entity's value after this number of its events.
     fn value_after(&self, events: usize, key: &str) -> Vec<u8> {
         let model = self.model.lock().expect("one thread");
         let history = model.history_of(0, key.as_bytes()).expect("history is kept");

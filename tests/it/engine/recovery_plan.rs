@@ -1,4 +1,4 @@
-//! Where a partition starts: C, M, D, the log's ends, and what the operator decided.
+//! The start of a partition, by C, M, D, the log's ends and the configuration.
 
 use steward::engine::recovery::{LogBounds, NotVerified, RecoveryFinding, RecoverySettings, StartPlan, plan};
 use steward::record::{Offset, Position};
@@ -9,7 +9,7 @@ const VERIFY_MAX: u64 = 100;
 #[apply(offline_test)]
 fn nothing_committed_and_no_state_starts_at_the_earliest_record() {
     assert_eq!(planned(None, None, None, (0, 50)), starts(0, None, vec![]));
-    assert_eq!(planned(None, None, None, (20, 50)), starts(20, None, vec![]), "not an event expired: nobody was here");
+    assert_eq!(planned(None, None, None, (20, 50)), starts(20, None, vec![]), "no event expired: the group is new");
     assert_eq!(planned(None, None, None, (0, 0)), starts(0, None, vec![]));
     assert_eq!(planned(None, None, Some(29), (20, 50)), {
         let unsure =
@@ -28,8 +28,8 @@ fn nothing_committed_but_state_starts_behind_the_state_and_says_so() {
 }
 
 #[apply(offline_test)]
-fn the_start_is_behind_whatever_is_contained() {
-    for (committed, state, dead, start) in [
+fn the_start_is_behind_everything_that_is_contained() {
+    for (committed, state, dlq, start) in [
         (40, Some(30), Some(20), 40),
         (40, Some(39), Some(39), 40),
         (40, Some(44), Some(20), 45),
@@ -39,8 +39,8 @@ fn the_start_is_behind_whatever_is_contained() {
         (40, None, None, 40),
         (0, Some(0), None, 1),
     ] {
-        let plan = planned(Some(committed), state, dead, (0, 50));
-        assert_eq!((plan.start, plan.findings), (Position(start), vec![]), "C {committed}, M {state:?}, D {dead:?}");
+        let plan = planned(Some(committed), state, dlq, (0, 50));
+        assert_eq!((plan.start, plan.findings), (Position(start), vec![]), "C {committed}, M {state:?}, D {dlq:?}");
     }
 }
 
@@ -68,8 +68,8 @@ fn events_that_expired_unread_are_named() {
 }
 
 #[apply(offline_test)]
-fn the_stretch_goes_back_to_what_is_unsure_or_looks_back_further() {
-    for (committed, state, dead, stretch) in [
+fn the_verified_range_begins_at_the_first_unsure_event_or_the_look_back() {
+    for (committed, state, dlq, stretch) in [
         // The look-back goes further than C and M.
         (40, Some(39), None, (30, 40)),
         (40, Some(35), None, (30, 40)),
@@ -85,11 +85,11 @@ fn the_stretch_goes_back_to_what_is_unsure_or_looks_back_further() {
         (3, Some(2), None, (0, 3)),
         (1, Some(0), None, (0, 1)),
     ] {
-        let plan = planned(Some(committed), state, dead, (0, 50));
+        let plan = planned(Some(committed), state, dlq, (0, 50));
         assert_eq!(
             plan.replay,
             Some((Position(stretch.0), Position(stretch.1))),
-            "C {committed}, M {state:?}, D {dead:?}"
+            "C {committed}, M {state:?}, D {dlq:?}"
         );
         assert_eq!(plan.findings, []);
     }
@@ -101,7 +101,7 @@ fn the_stretch_goes_back_to_what_is_unsure_or_looks_back_further() {
 }
 
 #[apply(offline_test)]
-fn a_stretch_that_is_too_long_is_not_verified() {
+fn a_range_that_is_too_long_is_not_verified() {
     let too_long = |from, until| RecoveryFinding::NotVerified {
         cause: NotVerified::TooLong,
         from: Position(from),
@@ -116,7 +116,7 @@ fn a_stretch_that_is_too_long_is_not_verified() {
 }
 
 #[apply(offline_test)]
-fn a_stretch_whose_head_has_expired_is_not_verified() {
+fn a_range_whose_head_has_expired_is_not_verified() {
     let expired = |from, until| RecoveryFinding::NotVerified {
         cause: NotVerified::HeadExpired,
         from: Position(from),
@@ -129,10 +129,10 @@ fn a_stretch_whose_head_has_expired_is_not_verified() {
 }
 
 #[apply(offline_test)]
-fn trust_means_the_committed_position_and_no_stretch() {
+fn without_verification_the_committed_position_is_the_start() {
     let trusting = RecoverySettings { verify_max_records: 0, ..settings() };
     let passed = |from, until| RecoveryFinding::PassedOver { from: Position(from), until: Position(until) };
-    for (committed, state, dead, start, findings) in [
+    for (committed, state, dlq, start, findings) in [
         (Some(40), Some(39), None, 40, vec![]),
         (Some(40), Some(45), Some(47), 40, vec![]),
         (Some(45), Some(39), Some(41), 45, vec![passed(42, 45)]),
@@ -147,36 +147,36 @@ fn trust_means_the_committed_position_and_no_stretch() {
             vec![passed(5, 5), RecoveryFinding::Expired { first: Position(5), until: Position(20) }],
         ),
     ] {
-        let found = plan(committed.map(Position), state.map(Offset), dead.map(Offset), bounds((20, 50)), &trusting);
+        let found = plan(committed.map(Position), state.map(Offset), dlq.map(Offset), bounds((20, 50)), &trusting);
         let empty =
             |finding: &RecoveryFinding| matches!(finding, RecoveryFinding::PassedOver { from, until } if from == until);
         let findings: Vec<RecoveryFinding> = findings.into_iter().filter(|finding| !empty(finding)).collect();
-        assert_eq!(found, starts(start, None, findings), "C {committed:?}, M {state:?}, D {dead:?}");
+        assert_eq!(found, starts(start, None, findings), "C {committed:?}, M {state:?}, D {dlq:?}");
     }
 }
 
 /// Every combination of a small world, against what the plan promises in words.
 #[apply(offline_test)]
-fn whatever_the_combination_the_plan_keeps_its_word() {
+fn every_combination_keeps_the_guarantees_of_the_plan() {
     let mut combinations = 0;
     for (low, high) in [(0, 0), (0, 6), (3, 6), (6, 6)] {
         for committed in [None, Some(0), Some(2), Some(3), Some(5), Some(6), Some(9)] {
             for state in [None, Some(0), Some(2), Some(3), Some(5)] {
-                for dead in [None, Some(0), Some(2), Some(4), Some(5)] {
+                for dlq in [None, Some(0), Some(2), Some(4), Some(5)] {
                     for look_back_records in [0, 2, 100] {
                         for verify_max_records in [0, 3, 100] {
-                            if state.max(dead).is_some_and(|newest| newest >= high) {
+                            if state.max(dlq).is_some_and(|newest| newest >= high) {
                                 continue;
                             }
                             let settings = RecoverySettings { look_back_records, verify_max_records, ..settings() };
                             let bounds = bounds((low, high));
                             let plan =
-                                plan(committed.map(Position), state.map(Offset), dead.map(Offset), bounds, &settings);
+                                plan(committed.map(Position), state.map(Offset), dlq.map(Offset), bounds, &settings);
                             let case = format!(
-                                "log {low}..{high}, C {committed:?}, M {state:?}, D {dead:?}, look back \
+                                "log {low}..{high}, C {committed:?}, M {state:?}, D {dlq:?}, look back \
                                  {look_back_records}, verify {verify_max_records}: {plan:?}"
                             );
-                            keeps_its_word(&plan, committed, state, dead, (low, high), &settings, &case);
+                            keeps_its_word(&plan, committed, state, dlq, (low, high), &settings, &case);
                             combinations += 1;
                         }
                     }
@@ -191,13 +191,13 @@ fn keeps_its_word(
     plan: &StartPlan,
     committed: Option<i64>,
     state: Option<i64>,
-    dead: Option<i64>,
+    dlq: Option<i64>,
     (low, high): (i64, i64),
     settings: &RecoverySettings,
     case: &str,
 ) {
     let start = plan.start.0;
-    let contained = state.max(dead).map_or(0, |newest| newest + 1);
+    let contained = state.max(dlq).map_or(0, |newest| newest + 1);
     let trusts = settings.verify_max_records == 0;
     assert!((low..=high).contains(&start), "it starts outside of the log: {case}");
     if !trusts {
@@ -207,7 +207,11 @@ fn keeps_its_word(
         assert!(start >= committed.min(high), "what is committed would be processed again: {case}");
         let may_skip = if trusts { committed.min(high) } else { committed.min(high).max(contained) };
         let said = plan.findings.iter().any(|finding| matches!(finding, RecoveryFinding::Expired { .. }));
-        assert_eq!(start > may_skip, said, "what is passed over and what is said to have expired: {case}");
+        assert_eq!(
+            start > may_skip,
+            said,
+            "events that are passed over, and events that are reported as expired: {case}"
+        );
     }
     if let Some((from, until)) = plan.replay {
         assert!(!trusts && from < until && until == plan.start && from.0 >= low, "{case}");
@@ -237,8 +241,8 @@ fn offset(at: i64) -> Option<Offset> {
     Some(Offset(at))
 }
 
-fn planned(committed: Option<i64>, state: Option<i64>, dead: Option<i64>, log: (i64, i64)) -> StartPlan {
-    plan(committed.map(Position), state.map(Offset), dead.map(Offset), bounds(log), &settings())
+fn planned(committed: Option<i64>, state: Option<i64>, dlq: Option<i64>, log: (i64, i64)) -> StartPlan {
+    plan(committed.map(Position), state.map(Offset), dlq.map(Offset), bounds(log), &settings())
 }
 
 fn starts(start: i64, replay: Option<(i64, i64)>, findings: Vec<RecoveryFinding>) -> StartPlan {

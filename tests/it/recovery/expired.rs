@@ -1,4 +1,4 @@
-//! An input whose head is gone: events that nobody read, and events that recovery would have looked at again.
+//! An input whose head has expired: events that were never read, and events that verification needs.
 
 use steward::exit_code::ExitCode;
 
@@ -20,14 +20,14 @@ fn events_that_expired_unread_are_counted_and_processing_goes_on() {
 
     world.assert_exact();
     let expired = steward.events("events_expired");
-    let [expired] = expired.as_slice() else { panic!("said once: {expired:?}") };
+    let [expired] = expired.as_slice() else { panic!("logged once: {expired:?}") };
     assert_eq!(expired["level"], "ERROR");
     assert_eq!(numbers(expired, ["partition", "first", "last", "count"]), [0, 2, 4, 3]);
     steward.assert_no_errors_but(&["events_expired"]);
 }
 
 #[apply(broker_test)]
-fn events_that_expired_unread_end_the_process_where_that_is_wanted() {
+fn events_that_expired_unread_end_the_process_if_configured() {
     let mut world = World::new(1);
     world.produce(&[created(1), created(2)]);
     world.process_input();
@@ -65,7 +65,7 @@ fn events_that_expire_while_the_process_is_behind_are_counted() {
 }
 
 #[apply(broker_test)]
-fn events_that_expire_while_the_process_is_behind_end_it_where_that_is_wanted() {
+fn events_that_expire_while_the_process_is_behind_end_it_if_configured() {
     let mut world = World::new(1);
     let mut steward = slow_reader(&world).set("recovery.on_expired", "stop").start();
     let (_, cut) = fall_behind(&mut world, &mut steward);
@@ -77,7 +77,7 @@ fn events_that_expire_while_the_process_is_behind_end_it_where_that_is_wanted() 
 }
 
 #[apply(broker_test)]
-fn a_stretch_whose_head_is_gone_is_not_verified() {
+fn a_range_whose_head_is_gone_is_not_verified() {
     let mut world = World::new(1);
     world.produce(&[created(1), created(2), malformed(1), priced(1, 5), priced(2, 5)]);
     world.process_input();
@@ -88,7 +88,7 @@ fn a_stretch_whose_head_is_gone_is_not_verified() {
     let steward = world.process_input();
 
     let skipped = steward.events("verification_skipped");
-    let [skipped] = skipped.as_slice() else { panic!("said once: {skipped:?}") };
+    let [skipped] = skipped.as_slice() else { panic!("logged once: {skipped:?}") };
     assert_eq!((&skipped["level"], &skipped["cause"]), (&"WARN".into(), &"head_expired".into()));
     assert_eq!(numbers(skipped, ["partition", "from", "until", "records"]), [0, 0, 5, 5]);
     assert_eq!(world.outputs(), before, "not a record more");

@@ -7,7 +7,7 @@ use crate::support::names::unique;
 use crate::support::world::{World, created, deleted, malformed, priced};
 
 #[apply(broker_test)]
-fn a_group_without_offsets_goes_on_behind_its_state() {
+fn a_group_without_offsets_continues_behind_its_state() {
     let mut world = World::new(1);
     world.produce(&[created(1), malformed(1), priced(1, 5), malformed(1)]);
     world.process_input();
@@ -19,7 +19,7 @@ fn a_group_without_offsets_goes_on_behind_its_state() {
 
     assert_eq!(world.outputs(), before, "not a record more");
     let missing = steward.events("committed_offset_missing");
-    let [missing] = missing.as_slice() else { panic!("said once: {missing:?}") };
+    let [missing] = missing.as_slice() else { panic!("logged once: {missing:?}") };
     assert_eq!(missing["level"], "WARN");
     assert_eq!(numbers(missing, ["partition", "assumed"]), [0, 3]);
     world.produce(&[priced(1, 6), deleted(1)]);
@@ -38,8 +38,8 @@ fn another_group_s_state_is_refused_and_taken_over_only_on_demand() {
     let mut refused = world.setup().start();
     assert_eq!(refused.wait_exit(LIMIT), i32::from(ExitCode::TopicsRefused.code()));
     let error = refused.errors().iter().map(ToString::to_string).collect::<String>();
-    for said in ["recovery.adopt_group", &old_group, &world.names.group] {
-        assert!(error.contains(said), "{said} is not named in {error}");
+    for named in ["recovery.adopt_group", &old_group, &world.names.group] {
+        assert!(error.contains(named), "{named} is not named in {error}");
     }
     assert_eq!(world.outputs(), before, "nothing is written before it is allowed");
 
@@ -47,7 +47,7 @@ fn another_group_s_state_is_refused_and_taken_over_only_on_demand() {
     steward.assert_no_errors_but(&[]);
     assert_eq!(world.outputs(), before, "taking over repeats nothing");
     let adopted = steward.events("group_adopted");
-    let [adopted] = adopted.as_slice() else { panic!("said once: {adopted:?}") };
+    let [adopted] = adopted.as_slice() else { panic!("logged once: {adopted:?}") };
     assert_eq!((&adopted["level"], &adopted["from_group"]), (&"WARN".into(), &old_group.into()));
 
     world.produce(&[priced(1, 5), priced(2, 5)]);

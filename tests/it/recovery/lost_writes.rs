@@ -55,7 +55,7 @@ fn deleted_ids_do_not_come_back_when_their_tombstones_are_gone() {
 }
 
 #[apply(broker_test)]
-fn whole_outputs_that_were_lost_are_made_again() {
+fn lost_output_topics_are_written_again() {
     let mut world = World::new(1);
     world.produce(&[created(1), malformed(1), priced(1, 5), created(2), deleted(2), created(3)]);
     world.process_input();
@@ -63,7 +63,7 @@ fn whole_outputs_that_were_lost_are_made_again() {
     point_at_copies(&mut world, |_| false, |_| false);
     let steward = world.process_input_with(&world.setup());
 
-    // Of an entity that was born and died unseen there is nothing to tell.
+    // An entity that was created and deleted within the lost writes leaves nothing to publish.
     world.assert_exact_except(&["2"]);
     assert_eq!(world.state_of("2"), None);
     assert_eq!(numbers(&steward.events("lost_write_repaired")[0], ["entities", "rejections"]), [2, 1]);

@@ -3,9 +3,9 @@
 use super::{LIMIT, numbers};
 use crate::support::world::{World, created, created_with_description, deleted, malformed, priced};
 
-/// The client library asks for a topic that it does not know once a second, and recovery reads three topics.
+/// The client library asks for an unknown topic once a second, and recovery reads three topics.
 #[apply(lone_broker_test)]
-fn where_there_is_little_to_read_recovery_is_quick() {
+fn a_recovery_with_little_to_read_is_quick() {
     let mut world = World::new(1);
     world.produce(&[created(1), malformed(1), priced(1, 5)]);
     world.process_input();
@@ -66,7 +66,7 @@ fn offsets_set_forward_on_a_group_without_state_lose_nothing() {
 
     world.assert_exact();
     let repaired = steward.events("lost_write_repaired");
-    let [repaired] = repaired.as_slice() else { panic!("one stretch, one repairing: {repaired:?}") };
+    let [repaired] = repaired.as_slice() else { panic!("one range, one repair: {repaired:?}") };
     assert_eq!(numbers(repaired, ["entities", "events", "rejections", "from", "until"]), [1, 1, 1, 0, 2]);
 }
 
@@ -83,7 +83,7 @@ fn without_verification_offsets_set_forward_pass_events_over() {
 
     world.assert_exact();
     let passed_over = steward.events("events_passed_over");
-    let [passed_over] = passed_over.as_slice() else { panic!("said once: {passed_over:?}") };
+    let [passed_over] = passed_over.as_slice() else { panic!("logged once: {passed_over:?}") };
     assert_eq!(passed_over["level"], "WARN");
     assert_eq!(numbers(passed_over, ["partition", "from", "until"]), [0, 2, 6]);
     steward.assert_no_errors_but(&[]);
@@ -105,7 +105,7 @@ fn without_verification_offsets_set_back_apply_nothing_twice() {
 }
 
 #[apply(broker_test)]
-fn an_event_that_was_too_large_is_not_judged_again_under_a_higher_limit() {
+fn a_rejected_event_is_not_applied_under_a_higher_limit() {
     let mut world = World::with_payload_limit(1, 200);
     world.produce(&[created_with_description(1, &"x".repeat(200)), created(2)]);
     world.process_input_with(&world.setup().set("limits.max_payload_bytes", 200));
@@ -123,7 +123,7 @@ fn an_event_that_was_too_large_is_not_judged_again_under_a_higher_limit() {
     world.process_input();
     assert_eq!(world.outputs(), before, "after offsets that were set back");
 
-    // And without a silent replay, where the events come again.
+    // Also without verification, when the events are read again.
     world.set_offsets(0);
     world.process_input_with(&world.setup().set("recovery.verify_max_records", 0));
     assert_eq!(world.outputs(), before, "after offsets that were set back, without verification");
@@ -150,7 +150,7 @@ fn an_offset_beyond_the_end_counts_as_the_end() {
 }
 
 #[apply(broker_test)]
-fn a_stretch_that_is_too_long_is_not_verified() {
+fn a_range_that_is_too_long_is_not_verified() {
     let mut world = World::new(1);
     world.produce(&[created(1), malformed(1), priced(1, 2), created(2), deleted(2), priced(1, 3)]);
     world.process_input();
@@ -161,7 +161,7 @@ fn a_stretch_that_is_too_long_is_not_verified() {
     let steward = world.process_input_with(&strict);
 
     let skipped = steward.events("verification_skipped");
-    let [skipped] = skipped.as_slice() else { panic!("said once: {skipped:?}") };
+    let [skipped] = skipped.as_slice() else { panic!("logged once: {skipped:?}") };
     assert_eq!((&skipped["level"], &skipped["cause"]), (&"WARN".into(), &"too_long".into()));
     assert_eq!(numbers(skipped, ["partition", "from", "until", "records"]), [0, 0, 6, 6]);
     assert_eq!(numbers(&steward.events("recovery_finished")[0], ["start", "replayed"]), [6, 0]);

@@ -20,7 +20,7 @@ pub struct Read {
     pub batch: Arc<Batch>,
 }
 
-/// The machine, a clock that is set by hand, and the words for what it said last.
+/// The machine, a clock that is set by hand, and the last commands in words.
 pub struct Committer {
     pub machine: GroupCommit,
     now: Instant,
@@ -50,7 +50,7 @@ impl Committer {
         committer
     }
 
-    /// It serves this partition, and has just begun to rest, so long for each partition.
+    /// It serves this partition, and has just begun to linger.
     pub fn lingering(partition: Partition, linger_per_partition: Duration) -> Committer {
         let offset_metadata = OffsetMetadata::new("run");
         let mut committer = Committer::with_settings(GroupCommitSettings {
@@ -60,7 +60,7 @@ impl Committer {
         });
         committer.resets(ResetOutcome::Ready(vec![]));
         committer.joins(partition, Epoch(1), None, 0);
-        committer.answers(committed());
+        committer.ends(committed());
         committer
     }
 
@@ -73,7 +73,7 @@ impl Committer {
         let mut committer = Committer::new();
         for partition in partitions {
             committer.joins(*partition, Epoch(1), None, 0);
-            committer.answers(committed());
+            committer.ends(committed());
         }
         committer
     }
@@ -105,7 +105,7 @@ impl Committer {
         read
     }
 
-    /// The batch has these keys applied at its last offset, and refuses what stands at these offsets.
+    /// The batch has these keys applied at its last offset, and the events at these offsets rejected.
     pub fn completes(&mut self, read: &Read, applied: &[&str], refused: &[i64]) -> Vec<String> {
         let (partition, epoch) = (read.batch.partition(), read.batch.epoch());
         let newest = read.batch.next().0 - 1;
@@ -120,8 +120,8 @@ impl Committer {
         self.handle(CommitInput::Completed { partition, epoch, id: read.id, outcomes })
     }
 
-    pub fn answers(&mut self, answer: CommitOutcome) -> Vec<String> {
-        self.handle(CommitInput::TransactionEnded(answer))
+    pub fn ends(&mut self, outcome: CommitOutcome) -> Vec<String> {
+        self.handle(CommitInput::TransactionEnded(outcome))
     }
 
     pub fn resets(&mut self, outcome: ResetOutcome) -> Vec<String> {
@@ -132,7 +132,7 @@ impl Committer {
         self.handle(CommitInput::Revoking { id: RevocationId(id), partitions: partitions.to_vec() })
     }
 
-    pub fn over(&mut self, partition: Partition, epoch: Epoch) -> Vec<String> {
+    pub fn loses(&mut self, partition: Partition, epoch: Epoch) -> Vec<String> {
         self.handle(CommitInput::OwnershipEnded(vec![(partition, epoch)]))
     }
 
@@ -154,7 +154,7 @@ impl Committer {
         self.machine.next_deadline()
     }
 
-    /// What was said last.
+    /// The last commands.
     pub fn last(&self) -> Vec<String> {
         self.last.clone()
     }
@@ -181,7 +181,7 @@ pub fn stale_generations() -> CommitOutcome {
     CommitOutcome::StaleGeneration { cause: "an old generation".into() }
 }
 
-pub fn unanswered() -> CommitOutcome {
+pub fn doubtful() -> CommitOutcome {
     CommitOutcome::InDoubt { cause: "silence".into() }
 }
 
@@ -189,7 +189,7 @@ fn in_words(command: &CommitCommand) -> String {
     match command {
         CommitCommand::Commit(content) => content_in_words(content),
         CommitCommand::ResetProducer(partitions) => {
-            format!("renew {:?}", partitions.iter().map(|of| of.0).collect::<Vec<_>>())
+            format!("reset {:?}", partitions.iter().map(|of| of.0).collect::<Vec<_>>())
         }
         CommitCommand::Committed(receipt) => {
             let batches: Vec<u64> = receipt.batches.iter().map(|done| done.open.id.0).collect();
@@ -199,7 +199,7 @@ fn in_words(command: &CommitCommand) -> String {
         CommitCommand::Invalidate(partition, epoch) => format!("invalidate {partition} epoch {}", epoch.0),
         CommitCommand::Dropped { partition, records } => format!("dropped {records} of {partition}"),
         CommitCommand::Stop(reason) => format!("stop: {}", reason_in_words(reason)),
-        CommitCommand::Log(notice) => format!("told {}", notice_in_words(notice)),
+        CommitCommand::Log(notice) => format!("log {}", notice_in_words(notice)),
     }
 }
 
@@ -225,8 +225,8 @@ fn content_in_words(content: &TransactionContent) -> String {
 }
 
 /// Positions and snapshots of several partitions come in any order; DLQ records do not.
-pub fn in_order(said: &str) -> String {
-    let mut words: Vec<&str> = said.split(' ').collect();
+pub fn in_order(commands: &str) -> String {
+    let mut words: Vec<&str> = commands.split(' ').collect();
     words.sort_by_key(|word| match word.chars().next() {
         Some('!' | '~') => (3, ""),
         Some(_) if word.contains('@') => (2, *word),
@@ -253,11 +253,11 @@ fn reason_in_words(reason: &StopReason) -> String {
 fn notice_in_words(notice: &CommitNotice) -> String {
     match notice {
         CommitNotice::Aborted { number, attempt, .. } => format!("aborted {number} attempt {attempt}"),
-        CommitNotice::InDoubt { number, .. } => format!("unanswered {number}"),
+        CommitNotice::InDoubt { number, .. } => format!("in doubt {number}"),
         CommitNotice::ProducerReset { number, verdict, .. } => {
-            format!("renewed {}: {verdict:?}", number.map_or("-".to_owned(), |number| number.to_string()))
+            format!("reset {}: {verdict:?}", number.map_or("-".to_owned(), |number| number.to_string()))
         }
-        CommitNotice::ProducerResetFailed { attempt, .. } => format!("renew failed attempt {attempt}"),
+        CommitNotice::ProducerResetFailed { attempt, .. } => format!("reset failed attempt {attempt}"),
         CommitNotice::TimedOut { number, .. } => format!("timed out {number}"),
         CommitNotice::Refused { partition, offset, attempt, .. } => {
             format!("refused {} attempt {attempt}", named(partition.zip(*offset)))
