@@ -94,10 +94,12 @@ impl Rules<'_> {
                 continue;
             }
             let Some(value) = self.values.get(key.path) else { continue };
-            let wrong = match (key.kind, value) {
-                (ValueKind::Number { min, max, .. }, toml::Value::Integer(number)) => range_problem(*number, min, max),
-                (ValueKind::Text(format), toml::Value::String(text)) => text_problem(format, text),
-                _ => None,
+            let wrong = match key.kind {
+                ValueKind::Number { min, max, .. } => {
+                    value.as_integer().and_then(|number| range_problem(number, min, max))
+                }
+                ValueKind::Text(format) => value.as_str().and_then(|text| text_problem(format, text)),
+                ValueKind::Flag | ValueKind::File(_) | ValueKind::Word(_) | ValueKind::Secret => None,
             };
             if let Some((problem, remedy)) = wrong {
                 self.mistake(key.path, problem, remedy);
