@@ -71,7 +71,7 @@ impl GroupCommit {
 
     pub(super) fn producer_reset(&mut self, outcome: ResetOutcome, now: Instant, commands: &mut Vec<CommitCommand>) {
         let ProducerState::Resetting(in_flight) = std::mem::replace(&mut self.producer, ProducerState::Idle) else {
-            panic!("a) a reset of the producer ended while none was under way: {outcome:?}");
+            panic!("a) a reset of the producer ended while none was running: {outcome:?}");
         };
         match outcome {
             ResetOutcome::Ready(committed) => {

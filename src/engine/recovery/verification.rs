@@ -160,7 +160,7 @@ impl<E: Entity> Verification<E> {
     fn repairs(&mut self) -> Outcomes {
         let Restored { recovery, state, .. } = &mut self.planned.restored;
         let mut repairs: Outcomes = std::mem::take(&mut self.rejected).into_iter().collect();
-        let changed: BTreeMap<Offset, (Key, E::State, Option<Box<TraceContext>>)> = std::mem::take(&mut self.touched)
+        let changed: BTreeMap<Offset, _> = std::mem::take(&mut self.touched)
             .into_iter()
             .filter_map(|(key, touched)| {
                 let applied = touched.applied?;
