@@ -23,7 +23,7 @@ fn every_reason_has_its_section_in_order() {
     let codes: Vec<&str> = sections(REASONS).iter().map(|(code, _)| *code).collect();
     assert_eq!(codes, Reason::ALL.map(Reason::code));
     for (code, text) in sections(REASONS) {
-        assert!(text.contains("\nWhat to do: "), "{code} does not say what to do");
+        assert!(text.contains("\nWhat to do: "), "{code} has no remedy");
         assert!(text.contains("\ndetail  "), "{code} has no example");
     }
 }
@@ -316,7 +316,7 @@ fn anchors(page: &str) -> BTreeSet<String> {
         .map(|line| {
             let text = line.trim_start_matches('#').trim().to_lowercase();
             let kept = text.chars().filter(|letter| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_'));
-            kept.map(|letter| if letter == ' ' { '-' } else { letter }).collect()
+            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
         })
         .collect()
 }

@@ -1,4 +1,4 @@
-//! The table of contents of what steward guarantees: one test binary, one module per guarantee.
+//! The tests, in one binary. The list of modules is the table of contents of the guarantees.
 //!
 //! `support::registry` has the attributes that turn a function into a test.
 
@@ -7,48 +7,61 @@
 #[macro_use(apply)]
 extern crate macro_rules_attribute;
 
-#[allow(dead_code, reason = "a kit: a helper stays when the last test that used it goes")]
+#[allow(dead_code, reason = "a helper stays when the last test that used it is deleted")]
 #[macro_use]
 mod support;
 
-mod architecture;
-mod broker_smoke;
-mod cli;
-mod commands;
-mod config;
-mod dlq;
-mod docs;
+// The contract: which events are accepted, and the state after them.
+mod json;
+mod reference;
+mod service;
+mod service_against_model;
+mod workload;
+
+// The state machines, and the actors that carry out their commands.
 mod engine;
-mod event_source;
+mod simulation;
+mod supervision;
+
+// The guarantees on a real Kafka.
 mod exactly_once;
 mod faults;
 mod handover;
-mod json;
+mod recovery;
+mod shutdown;
+mod start;
+mod torn;
+
+// The use of Kafka's client.
+mod broker_smoke;
+mod event_source;
 mod kafka_client;
 mod kafka_errors;
-mod log_events;
-mod log_reader;
-mod logging;
 mod partition_reader;
 mod preflight;
-mod probes;
-mod recovery;
-mod reference;
-mod report;
 mod security;
-mod service;
-mod service_against_model;
-mod shutdown;
-mod simulation;
-mod start;
+mod transactions;
+
+// Configuration, log and health.
+mod config;
+mod log_events;
+mod logging;
+mod probes;
 mod stats;
 mod status;
-mod supervision;
 mod telemetry;
+
+// The commands.
+mod cli;
+mod commands;
+mod dlq;
+mod log_reader;
+mod report;
 mod top;
-mod torn;
-mod transactions;
-mod workload;
+
+// The rules of this repository.
+mod architecture;
+mod docs;
 
 fn main() {
     let mut arguments = libtest_mimic::Arguments::from_args();

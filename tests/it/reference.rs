@@ -77,7 +77,7 @@ fn a_rejected_event_leaves_the_entity_as_it_was() {
 fn the_first_broken_rule_gives_the_reason() {
     let mut model = Model::new(200);
     let mut offset = 0;
-    let mut judge = |key: Option<&str>, value: Option<&str>| {
+    let mut reason_of = |key: Option<&str>, value: Option<&str>| {
         offset += 1;
         let (key, value) = (key.map(str::as_bytes), value.map(str::as_bytes));
         match model.process(0, offset, key, value, None) {
@@ -86,15 +86,15 @@ fn the_first_broken_rule_gives_the_reason() {
         }
     };
     let long = "x".repeat(201);
-    assert_eq!(judge(None, None), Some(Reason::MissingKey));
-    assert_eq!(judge(Some(""), Some(&long)), Some(Reason::MissingKey));
-    assert_eq!(judge(Some("1"), None), Some(Reason::NullPayload));
-    assert_eq!(judge(Some("1"), Some(&long)), Some(Reason::PayloadTooLarge));
-    assert_eq!(judge(Some("1"), Some(&long[1..])), Some(Reason::MalformedJson));
-    assert_eq!(judge(Some("1"), Some("")), Some(Reason::MalformedJson));
-    assert_eq!(judge(Some("1"), Some(r#"{"eventType":"Other","id":"x"}"#)), Some(Reason::UnknownEventType));
+    assert_eq!(reason_of(None, None), Some(Reason::MissingKey));
+    assert_eq!(reason_of(Some(""), Some(&long)), Some(Reason::MissingKey));
+    assert_eq!(reason_of(Some("1"), None), Some(Reason::NullPayload));
+    assert_eq!(reason_of(Some("1"), Some(&long)), Some(Reason::PayloadTooLarge));
+    assert_eq!(reason_of(Some("1"), Some(&long[1..])), Some(Reason::MalformedJson));
+    assert_eq!(reason_of(Some("1"), Some("")), Some(Reason::MalformedJson));
+    assert_eq!(reason_of(Some("1"), Some(r#"{"eventType":"Other","id":"x"}"#)), Some(Reason::UnknownEventType));
     // Without a timestamp no event is valid, whatever its key.
-    assert_eq!(judge(Some("1"), Some(DELETED)), Some(Reason::InvalidEvent));
+    assert_eq!(reason_of(Some("1"), Some(DELETED)), Some(Reason::InvalidEvent));
     let mut sequence = Sequence::new();
     assert_eq!(sequence.send_with_key("042", DELETED), rejected(Reason::KeyIdMismatch));
     assert_eq!(sequence.send_with_key("43", DELETED), rejected(Reason::KeyIdMismatch));

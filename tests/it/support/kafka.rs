@@ -393,7 +393,7 @@ impl Kafka {
         for (name, value) in settings {
             config.set(*name, *value);
         }
-        config.create_with_context(Reports::default()).expect("settings that the library knows")
+        config.create_with_context(Reports::default()).expect("the settings are valid")
     }
 
     // -------------------------------------------------------------------------------------------------------- read

@@ -100,7 +100,7 @@ impl Ledger {
         self
     }
 
-    /// How many events went in and were judged.
+    /// Returns the number of events in the input.
     pub fn events(&self) -> usize {
         let history = |(partition, key): &(i32, Vec<u8>)| self.model.history_of(*partition, key).map_or(0, <[_]>::len);
         self.model.newest().map(|(entity, _)| history(entity)).sum::<usize>() + self.model.rejections().len()

@@ -53,7 +53,7 @@ fn place(record: &TopicRecord) -> Result<(&[u8], Found<'_>), Difference> {
         return Err(Fault::StateWithoutSource.at(record.partition, expected, found).key(record.key.as_deref()));
     };
     if source_partition != i64::from(record.partition) {
-        let expected = format!("partition {source_partition}, where its event is");
+        let expected = format!("partition {source_partition}, the partition of its event");
         let found = format!("partition {}, at offset {}", record.partition, record.offset);
         let difference = Fault::StateOnWrongPartition.at(record.partition, expected, found);
         return Err(difference.key(Some(key)).offset(source_offset));
