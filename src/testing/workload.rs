@@ -32,11 +32,9 @@ const LATEST_MS: i64 = 253_402_300_799_999;
 pub struct Workload {
     /// The same seed and parameters give the same bytes.
     pub seed: u64,
-    /// Number of events.
     pub events: u64,
     /// Greatest number of ids.
     pub keys: u32,
-    /// The smallest id.
     pub first_id: u64,
     /// The frequency of an id falls with its rank to this power, 0 to 10. With 0 all ids are equally frequent.
     pub zipf_exponent: f64,

@@ -69,7 +69,6 @@ impl Base {
     }
 }
 
-/// Generates invalid events.
 pub(super) struct InvalidEvents<'a> {
     pub(super) keys: &'a Keys,
     pub(super) random: &'a mut Random,
@@ -256,7 +255,6 @@ fn padded(draft: EventDraft, bytes: u64) -> Vec<u8> {
     draft.add("padding", quoted_times("x", missing)).render()
 }
 
-/// Returns nested arrays.
 fn nested(levels: usize) -> String {
     "[".repeat(levels) + &"]".repeat(levels)
 }

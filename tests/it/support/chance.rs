@@ -6,7 +6,6 @@
 
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-/// Runs a property.
 pub fn runner(config: Config) -> TestRunner {
     match std::env::var_os("STEWARD_PROPTEST_CASES") {
         Some(_) => TestRunner::new(config),

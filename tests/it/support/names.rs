@@ -12,7 +12,6 @@ pub struct Names {
 }
 
 impl Names {
-    /// Makes unique names.
     pub fn new() -> Names {
         let input = unique("services");
         Names { state: format!("{input}.state"), dlq: format!("{input}.dlq"), group: format!("{input}-group"), input }

@@ -17,7 +17,6 @@ pub const MAX_PAYLOAD_BYTES: u64 = 262_144;
 pub type Outputs = [Vec<Stored>; 2];
 
 pub struct World {
-    /// The shared Kafka.
     pub kafka: Kafka,
     /// Topics and group. A test may change them, for example to copies.
     pub names: Names,
@@ -145,7 +144,6 @@ fn topic_record(stored: Stored) -> TopicRecord {
 
 // ---------------------------------------------------------------------------------------------------------- events
 
-/// Creates a service.
 pub fn created(id: u64) -> Outgoing {
     created_with_description(id, "Full stack")
 }
@@ -163,7 +161,6 @@ pub fn priced(id: u64, price: u64) -> Outgoing {
     record(id.to_string(), format!(r#"{{"eventType":"ServiceUpdated","id":{id},"pricePerHour":{price}}}"#))
 }
 
-/// Deletes a service.
 pub fn deleted(id: u64) -> Outgoing {
     record(id.to_string(), format!(r#"{{"eventType":"ServiceDeleted","id":{id}}}"#))
 }

@@ -40,7 +40,6 @@ pub struct Server {
 }
 
 impl Server {
-    /// Creates the folder.
     pub fn new(ports: Ports, overrides: &[(&str, &str)]) -> Server {
         let folder =
             tempfile::Builder::new().prefix("steward-kafka-").tempdir().expect("the system's temporary folder");
