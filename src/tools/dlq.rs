@@ -1,6 +1,6 @@
-//! `steward dlq`: what was refused, read from the DLQ topic as any reader of it would; and back to the input.
+//! `steward dlq`: lists and shows rejected events, as any reader of the DLQ topic does, and sends them to the input again.
 //!
-//! Values are shown only by `show`, which was asked for one; a list tells how long they are.
+//! Only `show` prints a value; a list has its length.
 
 mod dlq_record;
 mod filter;
@@ -16,7 +16,7 @@ pub use crate::tools::dlq::dlq_record::{DlqLocation, DlqRecord, EventSourceHeade
 pub use crate::tools::dlq::filter::DlqFilter;
 pub use crate::tools::dlq::receipt::{NotAReceipt, ReplayReceipt, ReplayReceipts};
 pub use crate::tools::dlq::replay::decision::{
-    InputLog, NAMED_LETTERS, Obstacle, Outlook, Overtaken, ReplayDecision, ReplayPlan, fate, outlook,
+    InputLog, NAMED_RECORDS, Obstacle, Outlook, Overtaken, ReplayDecision, ReplayPlan, decide, outlook,
 };
 
 use std::ops::ControlFlow;
@@ -42,7 +42,7 @@ use crate::tools::output::{
     OutputFormatFlag, {self},
 };
 
-/// Look at refused events: list them, show one, send them to the input again
+/// Look at rejected events: list them, show one, send them to the input again
 ///
 /// Reads the DLQ topic from its start to its end, committed records only, and joins no group, so it disturbs
 /// nobody.
@@ -101,10 +101,10 @@ struct Wanted {
     /// Only those of this key, can be given several times: without it, of any
     #[arg(long, value_name = "KEY", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     key: Vec<String>,
-    /// Only those refused at this time or later, such as 2026-01-31T12:00:00Z: without it, from the first on
+    /// Only those rejected at this time or later, such as 2026-01-31T12:00:00Z: without it, from the first on
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     since: Option<i64>,
-    /// Only those refused before this time, such as 2026-01-31T13:00:00+01:00: without it, up to the last
+    /// Only those rejected before this time, such as 2026-01-31T13:00:00+01:00: without it, up to the last
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     until: Option<i64>,
     /// Only those of this partition: without it, of all
@@ -113,10 +113,10 @@ struct Wanted {
     /// Only the one at this offset of the partition, can be given several times: without it, at any
     #[arg(long, value_name = "OFFSET", requires = "partition", value_parser = clap::value_parser!(i64).range(0..))]
     offset: Vec<i64>,
-    /// Only those whose event stands at this offset of the input or behind it: without it, at any
+    /// Only those whose event is at this offset of the input or later: without it, at any
     #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
     source_from: Option<i64>,
-    /// Only those whose event stands at this offset of the input or before it: without it, at any
+    /// Only those whose event is at this offset of the input or earlier: without it, at any
     #[arg(long, value_name = "OFFSET", value_parser = clap::value_parser!(i64).range(0..))]
     source_to: Option<i64>,
 }
@@ -174,19 +174,23 @@ impl DlqSourceOptions {
         TopicReader::open(config, &config.kafka.dlq_topic, scope, self.limit(), &SystemClock)
     }
 
-    /// What was replayed, as far as it may be read: whoever only looks can do without.
-    fn marks_if_readable(&self, config: &Config, scope: ReadScope) -> Result<Option<ReplayReceipts>, CommandFailure> {
-        // A record is asked for by its offset among the DLQ records, which are not the marks' own.
+    /// The receipts, if they may be read: a command that only prints works without them.
+    fn receipts_if_readable(
+        &self,
+        config: &Config,
+        scope: ReadScope,
+    ) -> Result<Option<ReplayReceipts>, CommandFailure> {
+        // The offset of a DLQ record is not that of its receipt.
         let scope = match scope {
             ReadScope::Record(partition, _) => ReadScope::One(partition),
             ReadScope::All | ReadScope::One(_) => scope,
         };
-        match self.marks(config, scope) {
+        match self.receipts(config, scope) {
             Err(CommandFailure::Replay(ReplayFailure::Access(refused @ AccessFailure::Refused { .. }))) => {
                 note(&format!("what was replayed is not known: {refused}"));
                 Ok(None)
             }
-            // The topic of marks was made when the DLQ records had fewer partitions.
+            // The receipts topic was created when the DLQ topic had fewer partitions.
             Err(CommandFailure::Replay(ReplayFailure::Access(AccessFailure::UnknownPartition { .. }))) => {
                 Ok(Some(ReplayReceipts::default()))
             }
@@ -194,8 +198,8 @@ impl DlqSourceOptions {
         }
     }
 
-    fn marks(&self, config: &Config, scope: ReadScope) -> Result<ReplayReceipts, CommandFailure> {
-        let bar = output::bar(0, "offsets of marks");
+    fn receipts(&self, config: &Config, scope: ReadScope) -> Result<ReplayReceipts, CommandFailure> {
+        let bar = output::bar(0, "offsets of receipts");
         let read = receipts_topic::read(config, scope, self.limit(), &SystemClock, |progress| show_on(&bar, progress));
         bar.finish_and_clear();
         Ok(read?)
@@ -208,7 +212,7 @@ fn show_on(bar: &indicatif::ProgressBar, progress: TopicProgress) {
 }
 
 /// Reads every DLQ record of the topic, until `take` fails or has enough.
-fn read_letters(
+fn read_dlq_records(
     reader: TopicReader<'_>,
     mut take: impl FnMut(&DlqRecord<'_>) -> Result<ControlFlow<()>, CommandFailure>,
     progress: impl FnMut(TopicProgress),
@@ -216,7 +220,7 @@ fn read_letters(
     let mut taken = Ok(ControlFlow::Continue(()));
     let read = reader.read(
         |record| {
-            taken = take(&letter(&record));
+            taken = take(&dlq_record(&record));
             match &taken {
                 Ok(ControlFlow::Continue(())) => ControlFlow::Continue(()),
                 Ok(ControlFlow::Break(())) | Err(_) => ControlFlow::Break(()),
@@ -228,7 +232,7 @@ fn read_letters(
     Ok(read?)
 }
 
-fn letter<'a>(record: &'a ReadRecord<'_>) -> DlqRecord<'a> {
-    let place = DlqLocation { partition: record.partition(), offset: record.offset() };
-    DlqRecord::new(place, record.timestamp_ms(), record.key(), record.value(), record.headers())
+fn dlq_record<'a>(record: &'a ReadRecord<'_>) -> DlqRecord<'a> {
+    let location = DlqLocation { partition: record.partition(), offset: record.offset() };
+    DlqRecord::new(location, record.timestamp_ms(), record.key(), record.value(), record.headers())
 }

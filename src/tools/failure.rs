@@ -117,8 +117,8 @@ fn replay_exit_code(failure: &ReplayFailure) -> ExitCode {
         ReplayFailure::Topics(_)
         | ReplayFailure::NotCompacted { .. }
         | ReplayFailure::TooFewPartitions { .. }
-        | ReplayFailure::ForeignMark { .. } => ExitCode::TopicsRefused,
-        ReplayFailure::TooManyMarks { .. } => ExitCode::StateTooLarge,
+        | ReplayFailure::ForeignRecord { .. } => ExitCode::TopicsRefused,
+        ReplayFailure::TooManyReceipts { .. } => ExitCode::StateTooLarge,
         ReplayFailure::Fenced { .. } => ExitCode::DuplicateInstance,
         ReplayFailure::Forbidden { .. } => ExitCode::WriteRefused,
     }

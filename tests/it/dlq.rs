@@ -1,7 +1,7 @@
-//! DLQ records in the hands of people: `steward dlq list` and `show`; the replay is below.
+//! `steward dlq list` and `steward dlq show`; the replay has modules of its own.
 
-mod letters;
 mod permissions;
+mod records;
 mod replay;
 mod replay_in_doubt;
 mod scene;
@@ -35,7 +35,7 @@ fn a_wrong_command_line_ends_with_2() {
 }
 
 #[apply(offline_test)]
-fn a_broker_that_is_away_is_told() {
+fn a_broker_that_is_away_is_reported() {
     // Taken and not listening, so that nobody else gets it meanwhile.
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("bound").to_string();
@@ -55,8 +55,8 @@ const FIRST_MS: i64 = 1_769_860_800_000;
 #[apply(broker_test)]
 fn ten_thousand_dlq_records_of_all_reasons_are_listed_and_filtered() {
     let scene = Scene::new(3);
-    let letters: Vec<Outgoing> = (0..10_000_i64).map(|number| numbered(&scene, number)).collect();
-    scene.kafka.produce(&scene.names.dlq, &letters);
+    let dlq_records: Vec<Outgoing> = (0..10_000_i64).map(|number| numbered(&scene, number)).collect();
+    scene.kafka.produce(&scene.names.dlq, &dlq_records);
 
     let all = list(&scene, &[]);
     assert_eq!(all.len(), 10_000);
@@ -90,8 +90,8 @@ fn ten_thousand_dlq_records_of_all_reasons_are_listed_and_filtered() {
 #[apply(broker_test)]
 fn a_list_is_bounded_and_shows_the_newest() {
     let scene = Scene::new(3);
-    let letters: Vec<Outgoing> = (0..150).map(|number| numbered(&scene, number)).collect();
-    scene.kafka.produce(&scene.names.dlq, &letters);
+    let dlq_records: Vec<Outgoing> = (0..150).map(|number| numbered(&scene, number)).collect();
+    scene.kafka.produce(&scene.names.dlq, &dlq_records);
 
     let ran = scene.dlq(&["list", "--limit", "3", "--json"]);
     assert!(ran.stderr.contains("the newest 3 of 150 DLQ records"), "{}", ran.stderr);
@@ -108,9 +108,9 @@ fn a_list_is_bounded_and_shows_the_newest() {
 #[apply(broker_test)]
 fn a_list_never_shows_a_value() {
     let scene = Scene::new(1);
-    let letter =
-        scene.letter("malformed_json", record("42", "hunter2"), 5).header("steward-detail", "see for yourself");
-    scene.kafka.produce(&scene.names.dlq, &[letter]);
+    let dlq_record =
+        scene.dlq_record("malformed_json", record("42", "hunter2"), 5).header("steward-detail", "see for yourself");
+    scene.kafka.produce(&scene.names.dlq, &[dlq_record]);
 
     for flags in [&["list"][..], &["list", "--json"]] {
         let shown = scene.dlq(flags).ok();
@@ -132,11 +132,11 @@ fn a_dlq_record_is_shown_whole() {
     let scene = Scene::new(2);
     let event = record("42", r#"{"eventType":"?"}"#).to(1).header("trace", "abc").null_header("empty");
     let event = event.header("steward-reason", "an older header of the name");
-    scene.kafka.produce(&scene.names.dlq, &[scene.letter("unknown_event_type", event, 17)]);
+    scene.kafka.produce(&scene.names.dlq, &[scene.dlq_record("unknown_event_type", event, 17)]);
 
     let table = scene.dlq(&["show", "1", "0"]).ok();
-    for told in ["unknown_event_type", r#"{"eventType":"?"}"#, "header trace", "abc", "offset 17", "42", "(null)"] {
-        assert!(table.contains(told), "{told}: {table}");
+    for expected in ["unknown_event_type", r#"{"eventType":"?"}"#, "header trace", "abc", "offset 17", "42", "(null)"] {
+        assert!(table.contains(expected), "{expected}: {table}");
     }
     let shown: Value = serde_json::from_str(&scene.dlq(&["show", "1", "0", "--json"]).ok()).expect("one object");
     assert_eq!((&shown["value"], &shown["key"]), (&r#"{"eventType":"?"}"#.into(), &"42".into()));
@@ -148,14 +148,14 @@ fn a_dlq_record_is_shown_whole() {
 }
 
 #[apply(broker_test)]
-fn what_is_no_text_is_shown_without_steering_a_terminal() {
+fn bytes_that_are_not_text_are_shown_without_steering_a_terminal() {
     let scene = Scene::new(1);
     let event = record([0xff, 0x1b], "\u{1b}[2J\u{202e}x").header("h\u{7}", [0xfe, 0xff]);
     let truncated = Outgoing { value: None, ..record("1", "") }.header("own", "1");
-    let truncated = scene.letter("malformed_json", truncated, 2);
+    let truncated = scene.dlq_record("malformed_json", truncated, 2);
     let truncated = truncated.header("steward-truncated", "true").header("steward-truncated-length", "9000");
     let foreign = record("1", [0xc3]).header("\u{1b}", "1");
-    let detailed = scene.letter("malformed_json", event, 1).header("steward-detail", "\u{1b}]0;title\u{7}");
+    let detailed = scene.dlq_record("malformed_json", event, 1).header("steward-detail", "\u{1b}]0;title\u{7}");
     scene.kafka.produce(&scene.names.dlq, &[detailed, truncated, foreign]);
 
     for flags in [&["show", "0", "0"][..], &["show", "0", "2"], &["list"]] {
@@ -176,7 +176,7 @@ fn what_is_no_text_is_shown_without_steering_a_terminal() {
 #[apply(broker_test)]
 fn a_dlq_record_that_is_not_there_ends_with_15() {
     let scene = Scene::new(1);
-    scene.kafka.produce(&scene.names.dlq, &[scene.letter("not_found", record("1", "{}"), 0)]);
+    scene.kafka.produce(&scene.names.dlq, &[scene.dlq_record("not_found", record("1", "{}"), 0)]);
     let ran = scene.dlq(&["show", "0", "1"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (15, ""), "{}", ran.stderr);
     assert!(ran.stderr.contains("no DLQ record"), "{}", ran.stderr);
@@ -194,5 +194,5 @@ fn numbered(scene: &Scene, number: i64) -> Outgoing {
     let reason = Reason::ALL[usize::try_from(number % 10).expect("a digit")];
     let partition = i32::try_from(number % 3).expect("a small number");
     let event = record((number % 500).to_string(), "{}").to(partition).at(FIRST_MS + number * 1_000);
-    scene.letter(reason.code(), event, number / 3)
+    scene.dlq_record(reason.code(), event, number / 3)
 }

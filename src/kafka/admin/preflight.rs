@@ -368,9 +368,9 @@ pub fn dlq_settings(input: &TopicFacts) -> Vec<(String, String)> {
     settings
 }
 
-/// The settings of a topic of replay marks that is to be created: one mark for each DLQ record, kept indefinitely.
+/// Returns the settings of a receipts topic that is to be created: one receipt for each DLQ record, kept indefinitely.
 #[must_use]
-pub fn marks_settings(dlq: &TopicFacts) -> Vec<(String, String)> {
+pub fn receipts_topic_settings(dlq: &TopicFacts) -> Vec<(String, String)> {
     let mut settings = vec![("cleanup.policy".into(), "compact".into())];
     settings.extend(durable(dlq));
     settings

@@ -5,20 +5,18 @@ use std::fmt;
 
 use crate::entity::Reason;
 use crate::record::{Offset, Partition, header};
-use crate::tools::dlq::ReplayReceipt;
+use crate::tools::dlq::receipt::{ReplayReceipt, ReplayReceipts};
 
-/// Names of headers that begin so are steward's own.
+/// Prefix of steward's own headers.
 const OURS: &str = "steward-";
 
-/// What a record weighs beside its bytes, in bytes.
+/// Size of a record without its key, value and headers, in bytes.
 const RECORD_BYTES: usize = 128;
 
-/// Where a DLQ record stands in its topic.
+/// Partition and offset of a DLQ record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DlqLocation {
-    /// The partition.
     pub partition: Partition,
-    /// The offset.
     pub offset: Offset,
 }
 
@@ -28,7 +26,7 @@ impl fmt::Display for DlqLocation {
     }
 }
 
-/// The event that a DLQ record was, where it stood.
+/// Where the event of a DLQ record came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventSourceHeaders<'a> {
     /// The input topic.
@@ -37,15 +35,14 @@ pub struct EventSourceHeaders<'a> {
     pub partition: Partition,
     /// The input offset.
     pub offset: Offset,
-    /// The event's timestamp in milliseconds since 1970; `None` where it had none.
+    /// The event's timestamp in milliseconds since 1970; `None` if it had none.
     pub timestamp_ms: Option<i64>,
 }
 
 /// One record of the DLQ topic.
 #[derive(Debug, Clone)]
 pub struct DlqRecord<'a> {
-    /// Where it stands.
-    pub place: DlqLocation,
+    pub location: DlqLocation,
     /// When it was produced, in milliseconds since 1970: when the event was refused.
     pub timestamp_ms: Option<i64>,
     /// The event's key; `None` is null.
@@ -61,7 +58,7 @@ pub struct DlqRecord<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayEvent {
     /// The DLQ record that it comes from.
-    pub letter: DlqLocation,
+    pub location: DlqLocation,
     /// Why it was refused.
     pub reason: Reason,
     /// Where it goes: the partition that it came from. An entity is a key in a partition.
@@ -72,8 +69,8 @@ pub struct ReplayEvent {
     pub value: Option<Box<[u8]>>,
     /// The event's own headers, then the one that names the DLQ record.
     pub headers: Vec<(String, Option<Box<[u8]>>)>,
-    /// What is written down beside it.
-    pub mark: ReplayReceipt,
+    /// Sent with the event in one transaction.
+    pub receipt: ReplayReceipt,
 }
 
 impl ReplayEvent {
@@ -90,7 +87,7 @@ impl<'a> DlqRecord<'a> {
     /// Reads a record of the DLQ topic; `headers` in the order of the record.
     #[must_use]
     pub fn new(
-        place: DlqLocation,
+        location: DlqLocation,
         timestamp_ms: Option<i64>,
         key: Option<&'a [u8]>,
         value: Option<&'a [u8]>,
@@ -98,16 +95,16 @@ impl<'a> DlqRecord<'a> {
     ) -> DlqRecord<'a> {
         // Steward's stand behind the event's. The event may have had one of the name itself, before.
         let own = headers.iter().rposition(|(name, _)| name == header::REASON).unwrap_or(headers.len());
-        DlqRecord { place, timestamp_ms, key, value, headers, own }
+        DlqRecord { location, timestamp_ms, key, value, headers, own }
     }
 
-    /// The code of the rule that the event broke; `None` where the record has none, or none that is text.
+    /// Returns the code of the rule that the event broke; `None` if the header is missing or is not UTF-8.
     #[must_use]
     pub fn reason_code(&self) -> Option<&str> {
         self.text(header::REASON)
     }
 
-    /// The rule that the event broke, where this version knows it.
+    /// Returns the rule that the event broke, if this version knows its code.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         let code = self.reason_code()?;
@@ -120,7 +117,7 @@ impl<'a> DlqRecord<'a> {
         self.last(header::DETAIL).map(String::from_utf8_lossy)
     }
 
-    /// The event's place in the input; `None` where the headers do not tell it.
+    /// Returns where the event came from; `None` if the headers do not have it.
     #[must_use]
     pub fn source(&self) -> Option<EventSourceHeaders<'_>> {
         let partition: i32 = self.number(header::SOURCE_PARTITION)?;
@@ -135,8 +132,8 @@ impl<'a> DlqRecord<'a> {
         })
     }
 
-    /// The length of the value that the DLQ topic did not take, in bytes, 0 where it is not told; `None` where
-    /// the letter is whole.
+    /// Returns the length of the value that was too large for the DLQ topic, in bytes; 0 if the header is missing. `None` if
+    /// the value is complete.
     #[must_use]
     pub fn truncated_bytes(&self) -> Option<u64> {
         let is_truncated = self.text(header::TRUNCATED) == Some("true");
@@ -149,36 +146,42 @@ impl<'a> DlqRecord<'a> {
     }
 
     /// The event as it is to be produced again: key, value and headers as they were, except for headers of steward's,
-    /// which an event has that was replayed before. `None` where the headers do not tell enough.
+    /// which an event has that was replayed before. `None` if a header is missing.
     #[must_use]
     pub fn replay(&self, dlq_topic: &str) -> Option<ReplayEvent> {
         let (reason, source) = (self.reason()?, self.source()?);
         let own = self.own_headers().filter(|(name, _)| !name.starts_with(OURS));
         let mut headers: Vec<_> = own.map(|(name, value)| (name.to_owned(), value.map(Box::from))).collect();
-        let DlqLocation { partition, offset } = self.place;
+        let DlqLocation { partition, offset } = self.location;
         let from = format!("{dlq_topic}-{partition}@{offset}");
         headers.push((header::REPLAYED_FROM.to_owned(), Some(from.into_bytes().into())));
         Some(ReplayEvent {
-            letter: self.place,
+            location: self.location,
             reason,
             partition: source.partition,
             key: self.key.map(Box::from),
             value: self.value.map(Box::from),
             headers,
-            mark: self.mark()?,
+            receipt: self.receipt()?,
         })
     }
 
-    /// What tells this DLQ record from every other, once it was replayed.
+    /// Returns the receipt of a replay of this DLQ record; `None` if a header is missing.
     #[must_use]
-    pub fn mark(&self) -> Option<ReplayReceipt> {
+    pub fn receipt(&self) -> Option<ReplayReceipt> {
         let source = self.source()?;
         Some(ReplayReceipt {
-            letter: self.place,
+            location: self.location,
             source_partition: source.partition,
             source_offset: source.offset,
             refused_ms: self.timestamp_ms,
         })
+    }
+
+    /// Whether there is a receipt of this DLQ record. Without the headers of a receipt there is none.
+    #[must_use]
+    pub fn is_replayed(&self, receipts: &ReplayReceipts) -> bool {
+        self.receipt().is_some_and(|receipt| receipts.contains(&receipt))
     }
 
     fn last(&self, name: &str) -> Option<&'a [u8]> {

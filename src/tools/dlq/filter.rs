@@ -1,38 +1,36 @@
-//! Which DLQ records are wanted.
+//! Owns the selection of DLQ records.
 
 use crate::entity::Reason;
 use crate::record::Offset;
 use crate::tools::dlq::DlqRecord;
 
-/// Which DLQ records are wanted: those that every part lets through. An empty part lets everything through; a letter
-/// that does not tell what a part asks about is let through by none that asks.
+/// Selects DLQ records that match every criterion. An empty criterion matches all. A record without the header that a
+/// criterion compares does not match it.
 #[derive(Debug, Clone, Default)]
 pub struct DlqFilter {
-    /// Of one of these reasons.
     pub reasons: Vec<Reason>,
-    /// Of one of these keys, byte for byte.
+    /// Compared byte for byte.
     pub keys: Vec<Vec<u8>>,
-    /// At one of these offsets of the DLQ topic.
+    /// Offsets of the DLQ topic.
     pub offsets: Vec<Offset>,
-    /// Refused at this time or later, in milliseconds since 1970.
+    /// Rejected at this time or later, in milliseconds since 1970.
     pub since_ms: Option<i64>,
-    /// Refused before this time, in milliseconds since 1970.
+    /// Rejected before this time, in milliseconds since 1970.
     pub until_ms: Option<i64>,
-    /// Whose event stands at this offset of the input or behind it.
+    /// Offset of the event in the input, or later.
     pub source_from: Option<Offset>,
-    /// Whose event stands at this offset of the input or before it.
+    /// Offset of the event in the input, or earlier.
     pub source_to: Option<Offset>,
 }
 
 impl DlqFilter {
-    /// Whether this letter is wanted.
     #[must_use]
-    pub fn wants(&self, letter: &DlqRecord<'_>) -> bool {
-        let reason = || letter.reason().is_some_and(|reason| self.reasons.contains(&reason));
-        let key = || letter.key.is_some_and(|key| self.keys.iter().any(|wanted| wanted == key));
-        let at = |holds: &dyn Fn(i64) -> bool| letter.timestamp_ms.is_some_and(holds);
-        let source = |holds: &dyn Fn(Offset) -> bool| letter.source().is_some_and(|source| holds(source.offset));
-        (self.offsets.is_empty() || self.offsets.contains(&letter.place.offset))
+    pub fn wants(&self, dlq_record: &DlqRecord<'_>) -> bool {
+        let reason = || dlq_record.reason().is_some_and(|reason| self.reasons.contains(&reason));
+        let key = || dlq_record.key.is_some_and(|key| self.keys.iter().any(|wanted| wanted == key));
+        let at = |holds: &dyn Fn(i64) -> bool| dlq_record.timestamp_ms.is_some_and(holds);
+        let source = |holds: &dyn Fn(Offset) -> bool| dlq_record.source().is_some_and(|source| holds(source.offset));
+        (self.offsets.is_empty() || self.offsets.contains(&dlq_record.location.offset))
             && self.since_ms.is_none_or(|since| at(&|ms| ms >= since))
             && self.until_ms.is_none_or(|until| at(&|ms| ms < until))
             && (self.keys.is_empty() || key())

@@ -12,7 +12,7 @@ use crate::exit_code::ExitCode;
 use crate::tools::dlq::row::{
     DlqRow, {self},
 };
-use crate::tools::dlq::{DlqLocation, DlqRecord, DlqSourceOptions, Wanted, read_letters, show_on};
+use crate::tools::dlq::{DlqLocation, DlqRecord, DlqSourceOptions, Wanted, read_dlq_records, show_on};
 use crate::tools::failure::CommandFailure;
 use crate::tools::note;
 use crate::tools::output::{
@@ -34,8 +34,8 @@ Examples:
   steward dlq list --config config.toml --key 42 --json | jq -r .detail
 
 With --json each DLQ record is one line: partition, offset and timestamp_ms (of the DLQ record: when it was refused), \
-reason, detail, key (null where it is null or not UTF-8), key_base64 (where it is not UTF-8), value_bytes, truncated, \
-source_topic, source_partition, source_offset, source_timestamp_ms (of the event), replayed (null where that may not \
+reason, detail, key (null if it is null or not UTF-8), key_base64 (if it is not UTF-8), value_bytes, truncated, \
+source_topic, source_partition, source_offset, source_timestamp_ms (of the event), replayed (null if that may not \
 be read).
 
 Next: `steward dlq show PARTITION OFFSET` shows one of them whole.")]
@@ -44,7 +44,7 @@ pub(super) struct DlqListArguments {
     source: DlqSourceOptions,
     #[command(flatten)]
     wanted: Wanted,
-    /// Print so many DLQ records at most, the newest: without it, 100 in a table, all with --json
+    /// Print at most this many DLQ records, the newest: without it, 100 in a table, all with --json
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
 }
@@ -57,8 +57,8 @@ struct ListCounts {
 }
 
 impl ListCounts {
-    fn count(&mut self, letter: &DlqRecord<'_>) {
-        let code = letter.reason().map_or("(not written by steward)", crate::entity::Reason::code);
+    fn count(&mut self, dlq_record: &DlqRecord<'_>) {
+        let code = dlq_record.reason().map_or("(not written by steward)", crate::entity::Reason::code);
         *self.by_reason.entry(code).or_default() += 1;
         self.total += 1;
     }
@@ -69,7 +69,7 @@ pub(super) fn run(arguments: &DlqListArguments) -> Result<ExitCode, CommandFailu
     let config = source.load(None)?;
     let (scope, filter) = (wanted.scope(), wanted.filter());
     let reader = source.open(&config, scope)?;
-    let replayed = source.marks_if_readable(&config, scope)?;
+    let replayed = source.receipts_if_readable(&config, scope)?;
 
     let form = source.form.form();
     let limit = match (arguments.limit, form) {
@@ -83,14 +83,14 @@ pub(super) fn run(arguments: &DlqListArguments) -> Result<ExitCode, CommandFailu
     // Lines that are printed while they are read would run into the bar.
     let is_quiet = limit.is_none() && io::stdout().is_terminal();
     let bar = if is_quiet { indicatif::ProgressBar::hidden() } else { output::bar(0, "offsets") };
-    let take = |letter: &DlqRecord<'_>| {
-        if filter.wants(letter) {
-            counts.count(letter);
-            let row = DlqRow::new(letter, replayed.as_ref());
+    let take = |dlq_record: &DlqRecord<'_>| {
+        if filter.wants(dlq_record) {
+            counts.count(dlq_record);
+            let row = DlqRow::new(dlq_record, replayed.as_ref());
             match limit {
                 None => out.line(&output::json(&row))?,
                 Some(limit) => {
-                    newest.insert(DlqRow::order(letter), row);
+                    newest.insert(DlqRow::order(dlq_record), row);
                     if newest.len() > limit {
                         newest.pop_first();
                     }
@@ -99,7 +99,7 @@ pub(super) fn run(arguments: &DlqListArguments) -> Result<ExitCode, CommandFailu
         }
         Ok(ControlFlow::Continue(()))
     };
-    let read = read_letters(reader, take, |progress| show_on(&bar, progress));
+    let read = read_dlq_records(reader, take, |progress| show_on(&bar, progress));
     bar.finish_and_clear();
     read?;
 
@@ -112,11 +112,11 @@ pub(super) fn run(arguments: &DlqListArguments) -> Result<ExitCode, CommandFailu
         OutputFormat::Table => out.line(&row::table(newest.values()))?,
     }
     out.end()?;
-    tell(&counts, limit, form);
+    report(&counts, limit, form);
     Ok(ExitCode::Done)
 }
 
-fn tell(counts: &ListCounts, limit: Option<usize>, form: OutputFormat) {
+fn report(counts: &ListCounts, limit: Option<usize>, form: OutputFormat) {
     let total = counts.total;
     let shown = limit.map_or(total, |limit| total.min(limit as u64));
     let reasons: Vec<String> = counts.by_reason.iter().map(|(code, count)| format!("{code} {count}")).collect();

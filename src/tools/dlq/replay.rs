@@ -1,4 +1,4 @@
-//! `steward dlq replay`: first what would be done, then, when told to, doing it.
+//! `steward dlq replay`: reports what would be sent, and sends it with `--execute`.
 
 pub(super) mod decision;
 mod plan;
@@ -20,17 +20,17 @@ use crate::ports::Clock as _;
 use crate::tools::dlq::replay::replayer::{BATCH_BYTES, BATCH_EVENTS, Replayer};
 use crate::tools::dlq::{
     DlqFilter, DlqLocation, DlqRecord, DlqSourceOptions, InputLog, ReplayDecision, ReplayEvent, ReplayPlan, Wanted,
-    fate, read_letters, show_on,
+    decide, read_dlq_records, show_on,
 };
 use crate::tools::failure::CommandFailure;
 use crate::tools::produce::{due, handle_signals};
 use crate::tools::{note, output};
 
-/// Transactions a second while a rate is kept, so that it is kept smoothly.
+/// Transactions per second while a rate is kept, so that the rate is smooth.
 const BATCHES_PER_SECOND: u64 = 4;
-/// How often the client may call back, and an interruption is looked for, while a rate is kept.
+/// How often callbacks are served, and an interruption is checked, while a rate is kept.
 const POLL: Duration = Duration::from_millis(100);
-/// Refused letters that are named.
+/// How many refused DLQ records are named.
 const NAMED: usize = 20;
 
 /// Send refused events to the input topic again
@@ -49,10 +49,10 @@ Examples:
 
 With --json the outcome is one object: executed, interrupted, elapsed_ms, planned (what goes back, or would), replayed \
 (what went), reasons (by reason: replay, and refused_again: those of them that break a rule whatever their service is), \
-overwrites (how many of them are older than what their service contains; null where that is not known), \
+overwrites (how many of them are older than the newest event of their service; null if that is not known), \
 replayed_before, truncated, from_elsewhere, unreadable (what does not go back), refused_by_broker.
 
-Next: mend the cause first, or they are refused again; `steward dlq list` shows what was.")]
+Next: correct the cause first, or they are rejected again; `steward dlq list` shows which were.")]
 pub(super) struct DlqReplayArguments {
     #[command(flatten)]
     source: DlqSourceOptions,
@@ -61,13 +61,13 @@ pub(super) struct DlqReplayArguments {
     topic: Option<String>,
     #[command(flatten)]
     wanted: Wanted,
-    /// Do it: without it, only what would be done is said
+    /// Send the events: without it, only report what would be sent
     #[arg(long)]
     execute: bool,
-    /// Send so many events a second at most
+    /// Send at most this many events per second
     #[arg(long, value_name = "EVENTS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     rate: u64,
-    /// Send so many events at most: without it, all that are wanted
+    /// Send at most this many events: without it, all that are selected
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
 }
@@ -91,7 +91,7 @@ pub(super) fn run(arguments: &DlqReplayArguments) -> Result<ExitCode, CommandFai
     let form = source.form.form();
     if !arguments.execute || planned == 0 {
         let nothing = Done::default();
-        summary::tell(&plan, planned, arguments.execute.then_some(&nothing), form)?;
+        summary::report(&plan, planned, arguments.execute.then_some(&nothing), form)?;
         if !arguments.execute {
             note("nothing was sent: --execute sends them");
         }
@@ -99,7 +99,7 @@ pub(super) fn run(arguments: &DlqReplayArguments) -> Result<ExitCode, CommandFai
     }
 
     let interrupted = handle_signals()?;
-    let bar = output::bar(0, "offsets of marks");
+    let bar = output::bar(0, "offsets of receipts");
     let begun = Replayer::begin(&config, source.limit(), Arc::new(SystemClock), |progress| show_on(&bar, progress));
     bar.finish_and_clear();
     let bar = output::bar(planned, "events");
@@ -119,15 +119,15 @@ pub(super) fn run(arguments: &DlqReplayArguments) -> Result<ExitCode, CommandFai
     bar.finish_and_clear();
     let mut done = run.done;
     done.interrupted = interrupted.load(Ordering::Relaxed);
-    let told = summary::tell(&plan, planned, Some(&done), form);
+    let reported = summary::report(&plan, planned, Some(&done), form);
     if let Err(failure) = ended {
         // The failure decides about the exit code; that the summary could not be written, too, adds nothing.
-        if let Err(unwritten) = told {
+        if let Err(unwritten) = reported {
             unwritten.report();
         }
         return Err(failure);
     }
-    told?;
+    reported?;
     if done.interrupted {
         note("interrupted: the same command sends the rest");
     }
@@ -172,21 +172,22 @@ impl Run<'_> {
         plan: &ReplayPlan,
     ) -> Result<(), CommandFailure> {
         let reader = arguments.source.open(config, arguments.wanted.scope())?;
-        let take = |letter: &DlqRecord<'_>| {
-            // What was refused since is not part of the plan; what this replay itself brings about is such.
-            let is_planned = plan.newest.get(&letter.place.partition).is_some_and(|newest| letter.place <= *newest);
-            let goes = || matches!(fate(letter, input, self.replayer.replayed()), ReplayDecision::Replay(_));
+        let take = |dlq_record: &DlqRecord<'_>| {
+            // Events that were rejected after the plan was made are not part of it, such as those of this replay.
+            let is_planned =
+                plan.newest.get(&dlq_record.location.partition).is_some_and(|newest| dlq_record.location <= *newest);
+            let goes = || matches!(decide(dlq_record, input, self.replayer.replayed()), ReplayDecision::Replay(_));
             if is_planned
-                && filter.wants(letter)
+                && filter.wants(dlq_record)
                 && goes()
-                && let Some(replay) = letter.replay(&config.kafka.dlq_topic)
+                && let Some(replay) = dlq_record.replay(&config.kafka.dlq_topic)
             {
                 self.add(replay)?;
             }
             let is_over = self.left == 0 || self.is_interrupted();
             Ok(if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };
-        let ended = read_letters(reader, take, |_| ()).and_then(|()| self.flush());
+        let ended = read_dlq_records(reader, take, |_| ()).and_then(|()| self.flush());
         self.done.elapsed = SystemClock.now() - self.began;
         ended
     }

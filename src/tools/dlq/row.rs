@@ -11,12 +11,11 @@ use time::format_description::well_known::Rfc3339;
 use crate::tools::dlq::{DlqLocation, DlqRecord, ReplayReceipts};
 use crate::tools::output;
 
-/// Characters of a detail in a table at most.
+/// Most characters of a detail in a table.
 const DETAIL_LENGTH: usize = 120;
-/// Characters of a key in a table at most.
+/// Most characters of a key in a table.
 const KEY_LENGTH: usize = 40;
 
-/// What a list tells of a DLQ record.
 #[derive(Debug, Serialize)]
 pub(super) struct DlqRow {
     partition: i32,
@@ -25,7 +24,7 @@ pub(super) struct DlqRow {
     reason: Option<String>,
     detail: Option<String>,
     key: Option<String>,
-    /// Only where the key is not UTF-8.
+    /// Only if the key is not UTF-8.
     key_base64: Option<String>,
     value_bytes: Option<u64>,
     truncated: bool,
@@ -33,42 +32,42 @@ pub(super) struct DlqRow {
     source_partition: Option<i32>,
     source_offset: Option<i64>,
     source_timestamp_ms: Option<i64>,
-    /// Null where it is not known.
+    /// Null if it is not known.
     replayed: Option<bool>,
 }
 
 impl DlqRow {
-    pub(super) fn new(letter: &DlqRecord<'_>, replayed: Option<&ReplayReceipts>) -> DlqRow {
-        let source = letter.source();
-        let (key, key_base64) = text_or_base64(letter.key);
+    pub(super) fn new(dlq_record: &DlqRecord<'_>, replayed: Option<&ReplayReceipts>) -> DlqRow {
+        let source = dlq_record.source();
+        let (key, key_base64) = text_or_base64(dlq_record.key);
         DlqRow {
-            partition: letter.place.partition.0,
-            offset: letter.place.offset.0,
-            timestamp_ms: letter.timestamp_ms,
-            reason: letter.reason_code().map(str::to_owned),
-            detail: letter.detail().map(Cow::into_owned),
+            partition: dlq_record.location.partition.0,
+            offset: dlq_record.location.offset.0,
+            timestamp_ms: dlq_record.timestamp_ms,
+            reason: dlq_record.reason_code().map(str::to_owned),
+            detail: dlq_record.detail().map(Cow::into_owned),
             key,
             key_base64,
-            value_bytes: letter.truncated_bytes().or(letter.value.map(|value| value.len() as u64)),
-            truncated: letter.truncated_bytes().is_some(),
+            value_bytes: dlq_record.truncated_bytes().or(dlq_record.value.map(|value| value.len() as u64)),
+            truncated: dlq_record.truncated_bytes().is_some(),
             source_topic: source.map(|source| source.topic.to_owned()),
             source_partition: source.map(|source| source.partition.0),
             source_offset: source.map(|source| source.offset.0),
             source_timestamp_ms: source.and_then(|source| source.timestamp_ms),
-            replayed: replayed.map(|replayed| replayed.contains_letter(letter)),
+            replayed: replayed.map(|replayed| dlq_record.is_replayed(replayed)),
         }
     }
 
-    /// The order in which a list is read: as they were refused.
-    pub(super) fn order(letter: &DlqRecord<'_>) -> (Option<i64>, DlqLocation) {
-        (letter.timestamp_ms, letter.place)
+    /// The order of a list: by the time of the rejection.
+    pub(super) fn order(dlq_record: &DlqRecord<'_>) -> (Option<i64>, DlqLocation) {
+        (dlq_record.timestamp_ms, dlq_record.location)
     }
 }
 
 /// One line for each DLQ record.
 pub(super) fn table<'a>(rows: impl Iterator<Item = &'a DlqRow>) -> String {
     let mut table =
-        output::table(["partition", "offset", "refused at", "reason", "key", "source offset", "replayed", "detail"]);
+        output::table(["partition", "offset", "rejected at", "reason", "key", "source offset", "replayed", "detail"]);
     for row in rows {
         table.add_row([
             row.partition.to_string(),
@@ -97,7 +96,7 @@ pub(super) fn replayed(replayed: Option<bool>) -> &'static str {
     }
 }
 
-/// At most so many characters, harmless.
+/// At most `length` characters, with control characters escaped.
 fn short(text: &str, length: usize) -> String {
     match text.char_indices().nth(length) {
         Some((end, _)) => format!("{}…", output::harmless(&text[..end])),
@@ -105,13 +104,13 @@ fn short(text: &str, length: usize) -> String {
     }
 }
 
-/// `2026-01-31T12:00:00.123Z`; the number itself where that is no time.
+/// `2026-01-31T12:00:00.123Z`; the number itself if that is no time.
 pub(super) fn moment(ms: i64) -> String {
     let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok();
     moment.and_then(|moment| moment.format(&Rfc3339).ok()).unwrap_or_else(|| format!("{ms} ms since 1970"))
 }
 
-/// The bytes as text, or in base64 where they are none. Neither where they are null.
+/// The bytes as text, or in base64 if they are not UTF-8. Neither if they are null.
 pub(super) fn text_or_base64(bytes: Option<&[u8]>) -> (Option<String>, Option<String>) {
     let Some(bytes) = bytes else { return (None, None) };
     match std::str::from_utf8(bytes) {

@@ -9,7 +9,7 @@ use crate::exit_code::ExitCode;
 use crate::kafka::reader::topic_reader::ReadScope;
 use crate::record::{Offset, Partition};
 use crate::tools::dlq::row::{DlqRow, moment, replayed, text_or_base64};
-use crate::tools::dlq::{DlqRecord, DlqSourceOptions, ReplayReceipts, read_letters};
+use crate::tools::dlq::{DlqRecord, DlqSourceOptions, ReplayReceipts, read_dlq_records};
 use crate::tools::failure::CommandFailure;
 use crate::tools::output::{
     OutputFormat, {self},
@@ -24,8 +24,8 @@ Examples:
   steward dlq show 3 4711 --config config.toml
   steward dlq show 3 4711 --json | jq -r .value
 
-With --json it is one line with the fields of `steward dlq list`, and: value (null where it is null or not UTF-8), \
-value_base64 (where it is not UTF-8), headers (the event's own, in order, each with name, value and value_base64). \
+With --json it is one line with the fields of `steward dlq list`, and: value (null if it is null or not UTF-8), \
+value_base64 (if it is not UTF-8), headers (the event's own, in order, each with name, value and value_base64). \
 Without it, what would steer a terminal is shown as an escape.
 
 Next: docs/dlq-reasons.md says what to do; `steward dlq replay --partition 3 --offset 4711` sends it to the input again.")]
@@ -45,16 +45,16 @@ pub(super) fn run(arguments: &DlqShowArguments) -> Result<ExitCode, CommandFailu
     let config = source.load(None)?;
     let scope = ReadScope::Record(Partition(arguments.partition), Offset(arguments.offset));
     let reader = source.open(&config, scope)?;
-    let marks = source.marks_if_readable(&config, scope)?;
+    let receipts = source.receipts_if_readable(&config, scope)?;
     let mut shown = None;
-    let take = |letter: &DlqRecord<'_>| {
+    let take = |dlq_record: &DlqRecord<'_>| {
         shown = Some(match source.form.form() {
-            OutputFormat::Json => json(letter, marks.as_ref()),
-            OutputFormat::Table => details(letter, marks.as_ref()),
+            OutputFormat::Json => json(dlq_record, receipts.as_ref()),
+            OutputFormat::Table => details(dlq_record, receipts.as_ref()),
         });
         Ok(ControlFlow::Break(()))
     };
-    read_letters(reader, take, |_| ())?;
+    read_dlq_records(reader, take, |_| ())?;
     let Some(shown) = shown else {
         let (topic, partition, offset) = (&config.kafka.dlq_topic, arguments.partition, arguments.offset);
         return Err(CommandFailure::NotFound(format!(
@@ -82,43 +82,43 @@ struct JsonHeader {
 }
 
 /// One line of JSON.
-fn json(letter: &DlqRecord<'_>, marks: Option<&ReplayReceipts>) -> String {
+fn json(dlq_record: &DlqRecord<'_>, receipts: Option<&ReplayReceipts>) -> String {
     let header = |(name, value): (&str, Option<&[u8]>)| {
         let (value, value_base64) = text_or_base64(value);
         JsonHeader { name: name.to_owned(), value, value_base64 }
     };
-    let (value, value_base64) = text_or_base64(letter.value);
-    let headers = letter.own_headers().map(header).collect();
-    output::json(&DlqRecordJson { row: DlqRow::new(letter, marks), value, value_base64, headers })
+    let (value, value_base64) = text_or_base64(dlq_record.value);
+    let headers = dlq_record.own_headers().map(header).collect();
+    output::json(&DlqRecordJson { row: DlqRow::new(dlq_record, receipts), value, value_base64, headers })
 }
 
-/// Everything, a line for each field.
-fn details(letter: &DlqRecord<'_>, marks: Option<&ReplayReceipts>) -> String {
+/// One line for each field.
+fn details(dlq_record: &DlqRecord<'_>, receipts: Option<&ReplayReceipts>) -> String {
     let mut table = output::table(["field", "value"]);
     let mut row = |name: &str, value: String| {
         table.add_row([name.to_owned(), value]);
     };
-    let not_told = || "not told".to_owned();
-    row("DLQ record", format!("partition {}, offset {}", letter.place.partition, letter.place.offset));
-    row("refused at", letter.timestamp_ms.map_or_else(not_told, moment));
-    row("reason", letter.reason_code().map_or_else(not_told, output::harmless));
-    row("detail", letter.detail().map_or_else(not_told, |detail| output::harmless(&detail)));
-    row("replayed", replayed(marks.map(|marks| marks.contains_letter(letter))).to_owned());
-    match letter.source() {
+    let unknown = || "unknown".to_owned();
+    row("DLQ record", format!("partition {}, offset {}", dlq_record.location.partition, dlq_record.location.offset));
+    row("rejected at", dlq_record.timestamp_ms.map_or_else(unknown, moment));
+    row("reason", dlq_record.reason_code().map_or_else(unknown, output::harmless));
+    row("detail", dlq_record.detail().map_or_else(unknown, |detail| output::harmless(&detail)));
+    row("replayed", replayed(receipts.map(|receipts| dlq_record.is_replayed(receipts))).to_owned());
+    match dlq_record.source() {
         Some(source) => {
             let topic = output::harmless(source.topic);
             row("event", format!("{topic} partition {}, offset {}", source.partition, source.offset));
             row("event's timestamp", source.timestamp_ms.map_or_else(|| "none".to_owned(), moment));
         }
-        None => row("event", not_told()),
+        None => row("event", unknown()),
     }
-    row("key", bytes(letter.key));
-    for (name, value) in letter.own_headers() {
+    row("key", bytes(dlq_record.key));
+    for (name, value) in dlq_record.own_headers() {
         row(&format!("header {}", output::harmless(name)), bytes(value));
     }
-    match letter.truncated_bytes() {
+    match dlq_record.truncated_bytes() {
         Some(length) => row("value", format!("(left out: the topic did not take its {length} bytes)")),
-        None => row("value", bytes(letter.value)),
+        None => row("value", bytes(dlq_record.value)),
     }
     table.to_string()
 }

@@ -1,6 +1,6 @@
 //! The permissions that a replay needs: those in the list suffice, and without any one of them it ends and names it.
 
-use super::replay::letters;
+use super::replay::dlq_records;
 use super::scene::Scene;
 use crate::security::acls::broker;
 use crate::support::acls::{
@@ -18,7 +18,7 @@ struct Needed {
 enum On {
     Input,
     Dlq,
-    Marks,
+    Receipts,
     TransactionalId,
 }
 
@@ -26,12 +26,12 @@ enum On {
 const NEEDED: &[Needed] = &[
     Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_WRITE, on: On::Input, says: "{input}" },
     Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_READ, on: On::Dlq, says: "{dlq}" },
-    Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_READ, on: On::Marks, says: "{marks}" },
-    Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_WRITE, on: On::Marks, says: "{marks}" },
+    Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_READ, on: On::Receipts, says: "{receipts}" },
+    Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_WRITE, on: On::Receipts, says: "{receipts}" },
     Needed {
         operation: Operation::RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS,
-        on: On::Marks,
-        says: "DescribeConfigs --topic {marks}",
+        on: On::Receipts,
+        says: "DescribeConfigs --topic {receipts}",
     },
     Needed {
         operation: Operation::RD_KAFKA_ACL_OPERATION_WRITE,
@@ -48,9 +48,9 @@ fn the_listed_permissions_suffice_for_a_replay_and_without_any_of_them_it_ends_a
     let scene = Scene::on(broker.kafka(), 1, &[]);
     let through = crate::support::kafka::Kafka::at(&broker.further_address(0));
     let scene = scene.through(&through);
-    // For whoever creates the topic of marks.
+    // For the user that creates the receipts topic.
     let creates = [
-        allow(&scene, "all", Operation::RD_KAFKA_ACL_OPERATION_CREATE, On::Marks),
+        allow(&scene, "all", Operation::RD_KAFKA_ACL_OPERATION_CREATE, On::Receipts),
         allow(&scene, "all", Operation::RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS, On::Dlq),
     ];
     let needed = NEEDED.iter().zip(&lacking).flat_map(|(needed, lacks)| {
@@ -59,17 +59,17 @@ fn the_listed_permissions_suffice_for_a_replay_and_without_any_of_them_it_ends_a
     });
     acls::add(&scene.kafka, &needed.chain(creates).collect::<Vec<_>>());
 
-    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 1));
+    scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 1));
     let ran = replay_as(&scene, "all");
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     scene.assert_each_once(1);
 
-    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 2));
+    scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 2));
     for (needed, user) in NEEDED.iter().zip(&lacking) {
         let ran = replay_as(&scene, user);
         let what = format!("{:?} on {:?}: exit code {}: {}", needed.operation, needed.on, ran.code, ran.stderr);
         assert!([4, 5, 10].contains(&ran.code), "{what}");
-        let says = needed.says.replace("{input}", &scene.names.input).replace("{marks}", &scene.marks());
+        let says = needed.says.replace("{input}", &scene.names.input).replace("{receipts}", &scene.receipts_topic());
         let says = says.replace("{dlq}", &scene.names.dlq);
         assert!(ran.stderr.lines().any(|line| line.starts_with("error") && line.contains(&says)), "{says}: {what}");
         scene.assert_each_once(1);
@@ -90,7 +90,7 @@ fn allow<'a>(scene: &Scene, user: &'a str, operation: Operation, on: On) -> Allo
     let (resource, name) = match on {
         On::Input => (Resource::RD_KAFKA_RESOURCE_TOPIC, scene.names.input.clone()),
         On::Dlq => (Resource::RD_KAFKA_RESOURCE_TOPIC, scene.names.dlq.clone()),
-        On::Marks => (Resource::RD_KAFKA_RESOURCE_TOPIC, scene.marks()),
+        On::Receipts => (Resource::RD_KAFKA_RESOURCE_TOPIC, scene.receipts_topic()),
         On::TransactionalId => (Resource::RD_KAFKA_RESOURCE_TRANSACTIONAL_ID, format!("{}:replay", scene.names.dlq)),
     };
     Allow { user, operation, resource, name, pattern: Pattern::RD_KAFKA_RESOURCE_PATTERN_LITERAL }

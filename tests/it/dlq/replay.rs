@@ -1,4 +1,5 @@
-//! `steward dlq replay`: back to the input once, as it was; what cannot go is told; a dry run writes nothing.
+//! `steward dlq replay` sends each event to the input once, unchanged, reports what it cannot send, and writes nothing in a
+//! dry run.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ use crate::support::world::{World, created, deleted, malformed, priced};
 const MAX_PAYLOAD_BYTES: u64 = 2_000;
 
 #[apply(lone_broker_test)]
-fn ten_thousand_refused_events_are_replayed_after_their_cause_was_mended_each_applied_once() {
+fn ten_thousand_rejected_events_are_replayed_after_their_cause_was_corrected_each_applied_once() {
     let mut world = World::with_payload_limit(3, MAX_PAYLOAD_BYTES);
     let setup =
         world.setup().set("limits.max_payload_bytes", i64::try_from(MAX_PAYLOAD_BYTES).expect("a small number"));
@@ -42,7 +43,7 @@ fn ten_thousand_refused_events_are_replayed_after_their_cause_was_mended_each_ap
     }
     assert_eq!((found, listed.len()), (counts, 10_000));
 
-    // The causes of two reasons are mended.
+    // The causes of two reasons are corrected.
     world.produce(&(1..=6_000).map(created).collect::<Vec<_>>());
     world.produce(&(100_001..=101_000).map(deleted).collect::<Vec<_>>());
     world.settle(&mut steward);
@@ -54,10 +55,10 @@ fn ten_thousand_refused_events_are_replayed_after_their_cause_was_mended_each_ap
     assert_eq!(plan["reasons"]["payload_too_large"], serde_json::json!({"replay": 400, "refused_again": 400}));
     assert_eq!(plan["overwrites"], 7_000, "all that can be applied now are older than what their services contain");
 
-    let mended = ["--reason", "not_found", "--reason", "already_exists"];
-    let first = scene.replay(&mended);
+    let corrected = ["--reason", "not_found", "--reason", "already_exists"];
+    let first = scene.replay(&corrected);
     assert_eq!((&first["replayed"], &first["executed"]), (&7_000.into(), &true.into()));
-    let second = scene.replay(&mended);
+    let second = scene.replay(&corrected);
     assert_eq!((&second["replayed"], &second["replayed_before"]), (&0.into(), &7_000.into()));
     assert_eq!(second["executed"], true);
     assert_eq!(judge_replayed(&mut world, &scene, 0), 7_000);
@@ -112,8 +113,8 @@ fn an_event_goes_back_as_it_was() {
     let event = record([0xff, 0], [0xfe]).to(1).at(1_000).header("trace", "a").null_header("n").header("trace", "b");
     let replayed_before = event.clone().header("steward-replayed-from", "older-0@1");
     let nothing = Outgoing { key: None, value: None, ..record("", "") }.to(1);
-    let letters = [replayed_before, nothing].map(|event| scene.letter("malformed_json", event, 3));
-    scene.kafka.produce(&scene.names.dlq, &letters);
+    let dlq_records = [replayed_before, nothing].map(|event| scene.dlq_record("malformed_json", event, 3));
+    scene.kafka.produce(&scene.names.dlq, &dlq_records);
     let began_ms = unix_ms();
 
     scene.replay(&[]);
@@ -132,7 +133,7 @@ fn an_event_goes_back_as_it_was() {
 #[apply(broker_test)]
 fn a_dry_run_writes_nothing() {
     let scene = Scene::new(2);
-    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 50));
+    scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 50));
 
     let ran = scene.dlq(&["replay"]);
     assert!(ran.stderr.contains("nothing was sent: --execute sends them"), "{}", ran.stderr);
@@ -140,19 +141,19 @@ fn a_dry_run_writes_nothing() {
     assert!(table.contains("not_found") && table.contains("50 DLQ records would be sent"), "{table}");
 
     assert_eq!(scene.kafka.ends(&scene.names.input).iter().map(|ends| ends.high).sum::<i64>(), 0);
-    assert_eq!(scene.kafka.partition_count(&scene.marks()), None, "and creates no topic");
+    assert_eq!(scene.kafka.partition_count(&scene.receipts_topic()), None, "and creates no topic");
     assert_eq!(scene.kafka.ends(&scene.names.dlq).iter().map(|ends| ends.high).sum::<i64>(), 50);
 }
 
 #[apply(broker_test)]
-fn what_cannot_be_replayed_is_counted_and_named() {
+fn dlq_records_that_cannot_be_replayed_are_counted_and_named() {
     let scene = Scene::new(1);
-    let truncated = scene.letter("malformed_json", Outgoing { value: None, ..record("1", "") }, 0);
+    let truncated = scene.dlq_record("malformed_json", Outgoing { value: None, ..record("1", "") }, 0);
     let truncated = truncated.header("steward-truncated", "true").header("steward-truncated-length", "9000");
-    let elsewhere = scene.letter("not_found", record("2", "{}"), 1).header("steward-source-topic", "others");
+    let elsewhere = scene.dlq_record("not_found", record("2", "{}"), 1).header("steward-source-topic", "others");
     let foreign = record("3", "anything");
-    let hopeless = scene.letter("null_payload", tombstone("4"), 3);
-    let fine = scene.letter("not_found", priced(5, 1), 4);
+    let hopeless = scene.dlq_record("null_payload", tombstone("4"), 3);
+    let fine = scene.dlq_record("not_found", priced(5, 1), 4);
     let snapshot = record("5", "{}").header("steward-source-offset", "9").to(0);
     scene.kafka.produce(&scene.names.state, &[snapshot]);
     scene.kafka.produce(&scene.names.dlq, &[truncated, elsewhere, foreign, hopeless, fine]);
@@ -161,14 +162,14 @@ fn what_cannot_be_replayed_is_counted_and_named() {
     assert_eq!((&plan["truncated"], &plan["from_elsewhere"], &plan["unreadable"]), (&1.into(), &1.into(), &1.into()));
     assert_eq!((&plan["planned"], &plan["reasons"]["null_payload"]["refused_again"]), (&2.into(), &1.into()));
     let ran = scene.dlq(&["replay", "--execute"]);
-    for told in [
-        "1 cannot be sent, their value was too large for the DLQ topic (it stands in the input at its source offset): 0/0",
+    for expected in [
+        "1 cannot be sent, their value was too large for the DLQ topic (it is in the input at its source offset): 0/0",
         "has: 0/1",
         "writes: 0/2",
-        "warning: 1 of 2 break a rule whatever their service is",
-        "warning: 1 of 2 are older than what their service contains; an old update that is sent now overwrites newer",
+        "warning: 1 of 2 break a rule in every state of their service",
+        "warning: 1 of 2 are older than the newest event of their service; an old update that is sent now overwrites newer",
     ] {
-        assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
+        assert!(ran.stderr.contains(expected), "{expected}: {}", ran.stderr);
     }
     assert!(ran.ok().contains("2 of 2 DLQ records sent"));
     scene.assert_each_once(2);
@@ -177,8 +178,8 @@ fn what_cannot_be_replayed_is_counted_and_named() {
 #[apply(broker_test)]
 fn only_what_is_wanted_is_replayed() {
     let scene = Scene::new(2);
-    let mut all = letters(&scene, 20);
-    all.push(scene.letter("panicked", priced(99, 1).to(1), 1));
+    let mut all = dlq_records(&scene, 20);
+    all.push(scene.dlq_record("panicked", priced(99, 1).to(1), 1));
     scene.kafka.produce(&scene.names.dlq, &all);
 
     assert_eq!(scene.replay(&["--reason", "panicked"])["replayed"], 1);
@@ -199,16 +200,16 @@ fn only_what_is_wanted_is_replayed() {
 #[apply(broker_test)]
 fn a_rate_is_kept() {
     let scene = Scene::new(1);
-    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 30));
+    scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 30));
     let ran = scene.dlq(&["replay", "--execute", "--rate", "20", "--json"]);
     let took_ms = one(&ran.ok())["elapsed_ms"].as_u64().expect("ms");
     assert!(took_ms >= 1_250, "the sixth batch of five is due after 25 events: {took_ms} ms");
 }
 
 #[apply(broker_test)]
-fn an_interrupted_replay_tells_what_it_has_sent_and_can_be_finished() {
+fn an_interrupted_replay_reports_what_it_has_sent_and_can_be_finished() {
     let scene = Scene::new(1);
-    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 500));
+    scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 500));
     let running = scene.start(&["replay", "--execute", "--rate", "100", "--json"]);
     wait_until("some are sent", PATIENCE, || scene.replayed().len() >= 50);
     running.interrupt();
@@ -230,9 +231,9 @@ fn an_event_that_the_input_does_not_take_is_named_and_the_others_go() {
     let mut noise = |length: usize| (0..length).map(|_| chance.random()).collect::<Vec<u8>>();
     let mut events: Vec<Outgoing> = (0..10).map(|key| record(key.to_string(), noise(400))).collect();
     events.insert(4, record("large", noise(3_000)));
-    let letters: Vec<Outgoing> =
-        (0..).zip(events).map(|(offset, event)| scene.letter("malformed_json", event, offset)).collect();
-    scene.kafka.produce(&scene.names.dlq, &letters);
+    let dlq_records: Vec<Outgoing> =
+        (0..).zip(events).map(|(offset, event)| scene.dlq_record("malformed_json", event, offset)).collect();
+    scene.kafka.produce(&scene.names.dlq, &dlq_records);
 
     let ran = scene.dlq(&["replay", "--execute", "--json"]);
     assert_eq!(ran.code, 10, "{}", ran.stderr);
@@ -243,30 +244,30 @@ fn an_event_that_the_input_does_not_take_is_named_and_the_others_go() {
 }
 
 #[apply(broker_test)]
-fn marks_of_an_older_topic_count_for_nothing() {
+fn receipts_of_an_older_topic_are_ignored() {
     let scene = Scene::new(1);
-    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 3));
+    scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 3));
     assert_eq!(scene.replay(&[])["replayed"], 3);
     scene.kafka.delete_topic(&scene.names.dlq);
     scene.kafka.create_topic(&scene.names.dlq, 1, &crate::support::kafka::ANY_TIMESTAMP);
-    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 2));
+    scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 2));
 
     assert_eq!(scene.replay(&[])["replayed"], 2, "at offsets that were there before");
     assert_eq!(scene.replay(&[])["replayed"], 0);
 }
 
 #[apply(broker_test)]
-fn a_topic_of_marks_that_forgets_is_refused() {
+fn a_receipts_topic_that_loses_receipts_is_refused() {
     let scene = Scene::new(2);
-    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 3));
-    scene.kafka.create_topic(&scene.marks(), 2, &[("cleanup.policy", "delete")]);
+    scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 3));
+    scene.kafka.create_topic(&scene.receipts_topic(), 2, &[("cleanup.policy", "delete")]);
     let ran = scene.dlq(&["replay", "--execute"]);
     assert_eq!(ran.code, 4, "{}", ran.stderr);
     assert!(ran.stderr.contains("cleanup.policy=compact"), "{}", ran.stderr);
 
     let narrow = Scene::new(2);
-    narrow.kafka.produce(&narrow.names.dlq, &letters(&narrow, 3));
-    narrow.kafka.create_topic(&narrow.marks(), 1, &[("cleanup.policy", "compact")]);
+    narrow.kafka.produce(&narrow.names.dlq, &dlq_records(&narrow, 3));
+    narrow.kafka.create_topic(&narrow.receipts_topic(), 1, &[("cleanup.policy", "compact")]);
     let ran = narrow.dlq(&["replay", "--execute"]);
     assert_eq!(ran.code, 4, "{}", ran.stderr);
     assert!(ran.stderr.contains("--partitions 2"), "{}", ran.stderr);
@@ -276,23 +277,23 @@ fn a_topic_of_marks_that_forgets_is_refused() {
 }
 
 #[apply(broker_test)]
-fn a_topic_of_marks_that_somebody_else_writes_to_is_refused() {
+fn a_receipts_topic_with_a_foreign_record_is_refused() {
     let scene = Scene::new(1);
-    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 3));
-    scene.kafka.create_topic(&scene.marks(), 1, &[("cleanup.policy", "compact")]);
-    scene.kafka.produce(&scene.marks(), &[record(unique("key"), "value")]);
+    scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 3));
+    scene.kafka.create_topic(&scene.receipts_topic(), 1, &[("cleanup.policy", "compact")]);
+    scene.kafka.produce(&scene.receipts_topic(), &[record(unique("key"), "value")]);
     let ran = scene.dlq(&["replay", "--execute"]);
     assert_eq!(ran.code, 4, "{}", ran.stderr);
-    assert!(ran.stderr.contains("partition 0 offset 0: it is no mark of a replay"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("partition 0 offset 0: it is no receipt of a replay"), "{}", ran.stderr);
     assert!(scene.replayed().is_empty());
 }
 
 /// DLQ records of updates of services that do not exist, over the partitions 0 and 1 where there are two.
-pub fn letters(scene: &Scene, count: i64) -> Vec<Outgoing> {
+pub fn dlq_records(scene: &Scene, count: i64) -> Vec<Outgoing> {
     let partitions = scene.kafka.partition_count(&scene.names.dlq).expect("it is there");
-    let letter = |number: i64| {
+    let dlq_record = |number: i64| {
         let partition = i32::try_from(number).expect("a small number") % partitions;
-        scene.letter("not_found", priced(u64::try_from(number).expect("from 0 on"), 1).to(partition), number)
+        scene.dlq_record("not_found", priced(u64::try_from(number).expect("from 0 on"), 1).to(partition), number)
     };
-    (0..count).map(letter).collect()
+    (0..count).map(dlq_record).collect()
 }

@@ -1,6 +1,6 @@
 //! A replay that is killed, that is not alone, or that gets no answer: each DLQ record goes back once.
 
-use super::replay::letters;
+use super::replay::dlq_records;
 use super::scene::Scene;
 use crate::support::proxy::{Api, ClientSees, ProxiedBroker};
 use crate::support::wait::{PATIENCE, wait_until};
@@ -8,7 +8,7 @@ use crate::support::wait::{PATIENCE, wait_until};
 #[apply(lone_broker_test)]
 fn a_replay_that_is_killed_again_and_again_repeats_nothing() {
     let scene = Scene::new(3);
-    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 4_000));
+    scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 4_000));
     // Without waiting for the transaction that is open.
     let written = || scene.kafka.ends(&scene.names.input).iter().map(|ends| ends.high).sum::<i64>();
     for _ in 0..4 {
@@ -25,7 +25,7 @@ fn a_replay_that_is_killed_again_and_again_repeats_nothing() {
 #[apply(lone_broker_test)]
 fn a_second_replay_fences_the_first() {
     let scene = Scene::new(2);
-    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 2_000));
+    scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 2_000));
     let first = scene.start(&["replay", "--execute", "--rate", "100"]);
     wait_until("some are sent", PATIENCE, || scene.replayed().len() >= 50);
 
@@ -42,7 +42,7 @@ fn a_second_replay_fences_the_first() {
 #[apply(lone_broker_test)]
 fn replays_that_begin_at_the_same_time_repeat_nothing() {
     let scene = Scene::new(2);
-    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 3_000));
+    scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 3_000));
     let runs: Vec<_> = (0..3).map(|_| scene.start(&["replay", "--execute", "--rate", "1500"])).collect();
     for run in runs {
         let ran = run.end();
@@ -56,9 +56,9 @@ fn replays_that_begin_at_the_same_time_repeat_nothing() {
 fn a_commit_that_is_not_answered_is_not_repeated() {
     let broker = ProxiedBroker::start();
     let scene = Scene::on(broker.direct(), 2, &[]).through(&broker.through());
-    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 1_000));
+    scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 1_000));
 
-    // The library sends it again by itself, and nobody is told.
+    // The library sends it again by itself, without a report.
     let unanswered = broker.proxy.drop_answer(Api::END_TXN);
     assert_eq!(scene.replay(&[])["replayed"], 1_000);
 
@@ -71,7 +71,7 @@ fn a_commit_that_is_not_answered_is_not_repeated() {
 fn a_commit_that_never_arrived_is_sent_again() {
     let broker = ProxiedBroker::start();
     let scene = Scene::on(broker.direct(), 2, &[]).through(&broker.through());
-    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 1_000));
+    scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 1_000));
 
     let lost = broker.proxy.drop_request(Api::END_TXN);
     let unheard = broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
@@ -86,7 +86,7 @@ fn a_commit_that_never_arrived_is_sent_again() {
 fn a_late_commit_reaches_nothing_of_the_next_transaction() {
     let broker = ProxiedBroker::start();
     let scene = Scene::on(broker.direct(), 2, &[]).through(&broker.through());
-    scene.kafka.produce(&scene.names.dlq, &letters(&scene, 1_000));
+    scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 1_000));
 
     let late = broker.proxy.hold(Api::END_TXN, ClientSees::Close);
     let next = broker.proxy.let_pass(Api::END_TXN);

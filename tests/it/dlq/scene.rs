@@ -46,7 +46,7 @@ impl Scene {
     }
 
     /// The DLQ record of an event, in the event's partition.
-    pub fn letter(&self, reason: &str, event: Outgoing, source_offset: i64) -> Outgoing {
+    pub fn dlq_record(&self, reason: &str, event: Outgoing, source_offset: i64) -> Outgoing {
         let partition = event.partition.unwrap_or(0);
         event
             .to(partition)
@@ -58,8 +58,8 @@ impl Scene {
             .header("steward-source-timestamp", "1700000000000")
     }
 
-    /// The topic of marks.
-    pub fn marks(&self) -> String {
+    /// The receipts topic.
+    pub fn receipts_topic(&self) -> String {
         format!("{}.replayed", self.names.dlq)
     }
 
@@ -103,20 +103,21 @@ impl Scene {
         input.into_iter().filter(|stored| stored.last_header("steward-replayed-from").is_some()).collect()
     }
 
-    /// Fails unless each of the DLQ records was replayed once, and is marked.
-    pub fn assert_each_once(&self, letters: usize) {
+    /// Fails unless each of the DLQ records was replayed once and has a receipt.
+    pub fn assert_each_once(&self, dlq_records: usize) {
         let mut times: BTreeMap<String, usize> = BTreeMap::new();
         for stored in self.replayed() {
             *times.entry(stored.last_header("steward-replayed-from").expect("filtered")).or_default() += 1;
         }
         let repeated: Vec<_> = times.iter().filter(|(_, count)| **count > 1).collect();
         assert!(repeated.is_empty(), "{} replayed more than once, the first {:?}", repeated.len(), repeated[0]);
-        assert_eq!(times.len(), letters, "replayed");
-        let marks: Vec<String> = self.kafka.read_committed(&self.marks()).iter().map(Stored::key_text).collect();
+        assert_eq!(times.len(), dlq_records, "replayed");
+        let receipts: Vec<String> =
+            self.kafka.read_committed(&self.receipts_topic()).iter().map(Stored::key_text).collect();
         let prefix = format!("{}-", self.names.dlq);
-        let marked = marks.iter().map(|key| format!("{prefix}{}", key.replace('-', "@")));
-        assert_eq!(marked.collect::<std::collections::BTreeSet<_>>(), times.into_keys().collect(), "marked");
-        assert_eq!(marks.len(), letters, "one mark each");
+        let named = receipts.iter().map(|key| format!("{prefix}{}", key.replace('-', "@")));
+        assert_eq!(named.collect::<std::collections::BTreeSet<_>>(), times.into_keys().collect(), "receipts");
+        assert_eq!(receipts.len(), dlq_records, "one receipt each");
     }
 }
 

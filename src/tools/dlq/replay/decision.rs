@@ -1,4 +1,4 @@
-//! What a replay would do: letter by letter, and counted.
+//! Decides what a replay does with each DLQ record, and counts the decisions.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,22 +6,20 @@ use crate::entity::{Entity, Reason, apply_record};
 use crate::record::{Batch, Epoch, Offset, Partition, Position, Record};
 use crate::tools::dlq::{DlqLocation, DlqRecord, ReplayReceipts};
 
-/// What one letter takes among the [`Overtaken`] in memory beside its key, in bytes.
+/// Memory of one DLQ record among the [`Overtaken`] without its key, in bytes.
 const HELD_BYTES: usize = 128;
 
-/// How many letters of a kind that cannot be replayed are named.
-pub const NAMED_LETTERS: usize = 20;
+/// How many DLQ records with the same obstacle are named.
+pub const NAMED_RECORDS: usize = 20;
 
 /// The topic that DLQ records go back to.
 #[derive(Debug, Clone)]
 pub struct InputLog {
-    /// Its name.
     pub topic: String,
-    /// How many partitions it has.
     pub partitions: i32,
 }
 
-/// What becomes of one DLQ record in a replay.
+/// What a replay does with a DLQ record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplayDecision {
     /// It goes back to the input.
@@ -52,17 +50,17 @@ pub enum Outlook {
     RefusedAgain,
 }
 
-/// Says what becomes of `letter`.
+/// Decides about a DLQ record.
 #[must_use]
-pub fn fate(letter: &DlqRecord<'_>, input: &InputLog, replayed: &ReplayReceipts) -> ReplayDecision {
-    let (Some(reason), Some(source)) = (letter.reason(), letter.source()) else {
+pub fn decide(dlq_record: &DlqRecord<'_>, input: &InputLog, replayed: &ReplayReceipts) -> ReplayDecision {
+    let (Some(reason), Some(source)) = (dlq_record.reason(), dlq_record.source()) else {
         return ReplayDecision::Kept(Obstacle::Unreadable);
     };
     if source.topic != input.topic || source.partition.0 >= input.partitions {
         ReplayDecision::Kept(Obstacle::FromElsewhere)
-    } else if replayed.contains_letter(letter) {
+    } else if dlq_record.is_replayed(replayed) {
         ReplayDecision::Replayed
-    } else if letter.truncated_bytes().is_some() {
+    } else if dlq_record.truncated_bytes().is_some() {
         ReplayDecision::Kept(Obstacle::Truncated)
     } else {
         ReplayDecision::Replay(reason)
@@ -72,9 +70,9 @@ pub fn fate(letter: &DlqRecord<'_>, input: &InputLog, replayed: &ReplayReceipts)
 /// Judges the event by this version's rules and limits, as it would stand in the input at `now_ms`, milliseconds since
 /// 1970.
 #[must_use]
-pub fn outlook<E: Entity>(entity: &E, letter: &DlqRecord<'_>, now_ms: i64, max_payload_bytes: u64) -> Outlook {
-    let mut batch = Batch::new(letter.place.partition, Epoch(0), Position(0));
-    batch.push(letter.place.offset, Some(now_ms), letter.key, letter.value, []);
+pub fn outlook<E: Entity>(entity: &E, dlq_record: &DlqRecord<'_>, now_ms: i64, max_payload_bytes: u64) -> Outlook {
+    let mut batch = Batch::new(dlq_record.location.partition, Epoch(0), Position(0));
+    batch.push(dlq_record.location.offset, Some(now_ms), dlq_record.key, dlq_record.value, []);
     let record: Record<'_> = batch.record(0);
     match apply_record(entity, &entity.absent(), &record, max_payload_bytes) {
         Ok(_) => Outlook::Open,
@@ -93,7 +91,7 @@ pub fn outlook<E: Entity>(entity: &E, letter: &DlqRecord<'_>, now_ms: i64, max_p
     }
 }
 
-/// How many letters of one reason go back, and how many of them for nothing.
+/// How many DLQ records of one reason go back, and how many of them in vain.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReplayCounts {
     /// They go back to the input.
@@ -107,18 +105,18 @@ pub struct ReplayCounts {
 pub struct ReplayPlan {
     /// What goes back, by reason.
     pub reasons: BTreeMap<Reason, ReplayCounts>,
-    /// ReplayReceipts before.
+    /// Replayed before.
     pub replayed: u64,
-    /// Not to be replayed, by why, and the first of them.
+    /// Not replayable, by obstacle: their number, and the first of them.
     pub kept: BTreeMap<Obstacle, (u64, Vec<DlqLocation>)>,
-    /// The newest letter of each partition that was looked at, wanted or not.
+    /// The newest DLQ record of each partition that was read, wanted or not.
     pub newest: BTreeMap<Partition, DlqLocation>,
 }
 
 impl ReplayPlan {
-    /// ReplayCounts a letter that is wanted.
-    pub fn count(&mut self, place: DlqLocation, fate: ReplayDecision, outlook: Outlook) {
-        match fate {
+    /// Counts a DLQ record that is wanted.
+    pub fn count(&mut self, location: DlqLocation, decision: ReplayDecision, outlook: Outlook) {
+        match decision {
             ReplayDecision::Replay(reason) => {
                 let counts = self.reasons.entry(reason).or_default();
                 counts.replay += 1;
@@ -128,14 +126,14 @@ impl ReplayPlan {
             ReplayDecision::Kept(obstacle) => {
                 let (count, named) = self.kept.entry(obstacle).or_default();
                 *count += 1;
-                if named.len() < NAMED_LETTERS {
-                    named.push(place);
+                if named.len() < NAMED_RECORDS {
+                    named.push(location);
                 }
             }
         }
     }
 
-    /// How many letters go back.
+    /// How many DLQ records go back.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.reasons.values().map(|counts| counts.replay).sum()
@@ -148,7 +146,8 @@ impl ReplayPlan {
     }
 }
 
-/// Finds the letters that are older than what their service contains: replayed, they would overwrite newer values.
+/// Finds the DLQ records whose events are older than the newest event of their service: a replay of them overwrites newer
+/// values.
 #[derive(Debug, Default)]
 pub struct Overtaken {
     /// By partition and key.
@@ -158,21 +157,21 @@ pub struct Overtaken {
 
 #[derive(Debug, Default)]
 struct Compared {
-    /// Of the letters' events.
-    letters: Vec<Offset>,
+    /// Offsets of the rejected events.
+    rejected: Vec<Offset>,
     /// Of the newest event in the state.
     newest: Option<Offset>,
 }
 
 impl Overtaken {
-    /// Adds a letter that is going to be replayed.
-    pub fn add(&mut self, letter: &DlqRecord<'_>) {
-        let (Some(key), Some(source)) = (letter.key, letter.source()) else { return };
+    /// Adds a DLQ record that is going to be replayed.
+    pub fn add(&mut self, dlq_record: &DlqRecord<'_>) {
+        let (Some(key), Some(source)) = (dlq_record.key, dlq_record.source()) else { return };
         self.held_bytes += (key.len() + HELD_BYTES) as u64;
-        self.services.entry((source.partition, key.into())).or_default().letters.push(source.offset);
+        self.services.entry((source.partition, key.into())).or_default().rejected.push(source.offset);
     }
 
-    /// What the letters take in memory, in bytes.
+    /// Memory in use, in bytes.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         self.held_bytes
@@ -185,12 +184,12 @@ impl Overtaken {
         }
     }
 
-    /// How many letters are older than what their service contains.
+    /// How many rejected events are older than the newest event of their service.
     #[must_use]
     pub fn count(&self) -> u64 {
         let older = |compared: &Compared| {
-            let is_older = |letter: &&Offset| compared.newest.is_some_and(|newest| **letter < newest);
-            compared.letters.iter().filter(is_older).count() as u64
+            let is_older = |offset: &&Offset| compared.newest.is_some_and(|newest| **offset < newest);
+            compared.rejected.iter().filter(is_older).count() as u64
         };
         self.services.values().map(older).sum()
     }

@@ -11,7 +11,7 @@ use crate::record::{Offset, header};
 use crate::service::Service;
 use crate::tools::dlq::replay::DlqReplayArguments;
 use crate::tools::dlq::{
-    DlqFilter, DlqRecord, InputLog, Outlook, Overtaken, ReplayDecision, ReplayPlan, fate, outlook, read_letters,
+    DlqFilter, DlqRecord, InputLog, Outlook, Overtaken, ReplayDecision, ReplayPlan, decide, outlook, read_dlq_records,
     show_on,
 };
 use crate::tools::failure::CommandFailure;
@@ -20,7 +20,7 @@ use crate::tools::{note, output};
 /// What is going to be done, and what that overwrites.
 pub(super) struct Planned {
     pub(super) plan: ReplayPlan,
-    /// How many of the letters are older than what their service contains; `None` where that is not known.
+    /// How many of the events are older than the newest event of their service; `None` if that is not known.
     pub(super) overwrites: Option<u64>,
 }
 
@@ -36,21 +36,21 @@ pub(super) fn make(
     let partitions = i32::try_from(input.partitions()).unwrap_or(i32::MAX);
     let input = InputLog { topic: config.kafka.topic.clone(), partitions };
     let reader = source.open(config, scope)?;
-    let replayed = source.marks(config, ReadScope::All)?;
+    let replayed = source.receipts(config, ReadScope::All)?;
 
     let (now_ms, max_payload_bytes) = (SystemClock.unix_ms(), config.limits.max_payload_bytes);
     let limit_bytes = config.limits.max_state_bytes;
     let mut plan = ReplayPlan::default();
     let mut overtaken = Some(Overtaken::default());
     let bar = output::bar(0, "offsets of DLQ records");
-    let take = |letter: &DlqRecord<'_>| {
-        plan.newest.insert(letter.place.partition, letter.place);
-        if filter.wants(letter) {
-            let fate = fate(letter, &input, &replayed);
-            let outlook = outlook(&Service, letter, now_ms, max_payload_bytes);
-            plan.count(letter.place, fate, outlook);
-            if let (ReplayDecision::Replay(_), Outlook::Open, Some(found)) = (fate, outlook, &mut overtaken) {
-                found.add(letter);
+    let take = |dlq_record: &DlqRecord<'_>| {
+        plan.newest.insert(dlq_record.location.partition, dlq_record.location);
+        if filter.wants(dlq_record) {
+            let decision = decide(dlq_record, &input, &replayed);
+            let outlook = outlook(&Service, dlq_record, now_ms, max_payload_bytes);
+            plan.count(dlq_record.location, decision, outlook);
+            if let (ReplayDecision::Replay(_), Outlook::Open, Some(found)) = (decision, outlook, &mut overtaken) {
+                found.add(dlq_record);
                 if found.held_bytes() > limit_bytes {
                     overtaken = None;
                 }
@@ -58,14 +58,14 @@ pub(super) fn make(
         }
         Ok(ControlFlow::Continue(()))
     };
-    let read = read_letters(reader, take, |progress| show_on(&bar, progress));
+    let read = read_dlq_records(reader, take, |progress| show_on(&bar, progress));
     bar.finish_and_clear();
     read?;
     let overwrites = overtaken.and_then(|overtaken| overwrites(arguments, config, overtaken));
     Ok((Planned { plan, overwrites }, input))
 }
 
-/// Compares with the state topic, which tells the newest event of each service; `None` where that cannot be read.
+/// Compares with the newest event of each service in the state topic; `None` if that topic cannot be read.
 fn overwrites(arguments: &DlqReplayArguments, config: &Config, mut overtaken: Overtaken) -> Option<u64> {
     if overtaken.held_bytes() == 0 {
         return Some(0);

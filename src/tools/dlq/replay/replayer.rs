@@ -1,19 +1,19 @@
-//! Owns the replay of DLQ records: each goes back to the input once, whatever is killed whenever and whoever else tries.
+//! Owns the replay of DLQ records: each is sent to the input again once, whichever process is killed when, and however
+//! many replays run.
 //!
-//! The event and its mark leave in one transaction. That each DLQ record is replayed once rests on three things that
-//! have to hold together:
+//! An event and its receipt leave in one transaction. Three facts together make a DLQ record replayed once:
 //!
-//! a) **Whoever is about to send knows every mark.** A producer registers first, which ends whatever an earlier one of
-//!    the same transactional id had under way and fences it; only then the marks are read, to their true end. There is
-//!    no way to a producer but `Replayer::register`, which does both in this order.
-//! b) **All replays of a DLQ topic share a transactional id,** made from the topic's name alone. So a second
-//!    replay at the same time fences the first, which stops; and what both could send, only the one has sent that
-//!    registered last, after it had read what the other committed.
-//! c) **After an end without a clear answer the producer is never used again.** A new one registers, the marks are read
-//!    again (a), and what they name was replayed.
+//! a) **A sender has read every receipt.** A producer registers first, which fences an earlier producer of the same
+//!    transactional id and ends its transaction. Only then the receipts are read, to the high watermark. The only way to a
+//!    producer is `Replayer::register`, which does both in this order.
+//! b) **All replays of a DLQ topic share a transactional id,** made from the topic's name alone. So a second replay at the
+//!    same time fences the first, which stops. What both could send is sent only by the one that registered last, after it
+//!    has read what the other committed.
+//! c) **After an end without a clear response the producer is never used again.** A new one registers and the receipts are
+//!    read again (a). The DLQ records that they name are replayed already.
 //!
-//! A batch that the brokers refuse for its content is sent record by record, so that the one at fault is found; it is
-//! told, and the others go.
+//! A batch that the brokers refuse for its content is sent record by record, so that the record at fault is found. It is
+//! reported, and the others are sent.
 //!
 //! Architecture invariant: nothing is produced to the DLQ topic.
 //! Architecture invariant: nothing here decides what is replayed, or how fast.
@@ -37,30 +37,30 @@ use crate::tools::dlq::receipt::ReplayReceipts;
 use crate::tools::dlq::receipts_topic;
 use crate::tools::dlq::replay_failure::ReplayFailure;
 
-/// How often a batch is tried in a row, before the replay gives up.
+/// Attempts for one batch before the replay ends.
 const MAX_ATTEMPTS: u32 = 4;
 
-/// Events of one batch at most, so that a crash or another replay leaves little in doubt.
+/// Most events of one batch, so that a crash or another replay leaves little in doubt.
 pub const BATCH_EVENTS: usize = 500;
 
-/// Bytes of one batch, unless a single event has more. Half of what a topic takes by default, so that a batch is not
-/// refused for what its events are together.
+/// Bytes of one batch, unless a single event has more. Half of what a topic takes by default, so that a batch is not refused
+/// for its total size.
 pub const BATCH_BYTES: usize = 524_288;
 
 /// The pause before another attempt.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug, Default)]
 pub struct ReplayProgress {
-    /// How many are in the input.
+    /// How many events are in the input.
     pub replayed: u64,
-    /// What the input's broker does not take, and why.
+    /// The DLQ records whose events the broker refuses, and why.
     pub refused: Vec<(DlqLocation, String)>,
 }
 
-/// The transactional id of every replay of a DLQ topic. A colon stands in no instance name, so that no process
-/// of a group can have it.
+/// Returns the transactional id of every replay of a DLQ topic. An instance name has no colon, so no process of a group can
+/// have this id.
 #[must_use]
 pub fn transactional_id(dlq_topic: &str) -> String {
     format!("{dlq_topic}:replay")
@@ -71,17 +71,17 @@ pub struct Replayer<'a> {
     config: &'a Config,
     clock: Arc<dyn Clock>,
     limit: Duration,
-    marks_topic: String,
+    receipts_topic: String,
     driver: TransactionDriver<ReportingContext>,
-    /// Everything that is marked, of this run as well.
+    /// All receipts, with those of this run.
     replayed: ReplayReceipts,
 }
 
 impl<'a> Replayer<'a> {
-    /// Creates the topic of marks where it is missing, fences every other replay, and reads what was replayed.
+    /// Creates the receipts topic if it is missing, fences every other replay, and reads the receipts.
     ///
     /// # Errors
-    /// The brokers do not answer within `limit` or refuse, or the topic of marks does not keep what it is told.
+    /// The brokers do not respond within `limit` or refuse, or the receipts topic does not keep every receipt.
     pub fn begin(
         config: &'a Config,
         limit: Duration,
@@ -96,28 +96,28 @@ impl<'a> Replayer<'a> {
             driver: TransactionDriver::for_command(config, identity, Arc::clone(&clock)),
             clock,
             limit,
-            marks_topic: receipts_topic::topic_of(&config.kafka.dlq_topic),
+            receipts_topic: receipts_topic::topic_of(&config.kafka.dlq_topic),
             replayed: ReplayReceipts::default(),
         };
         replayer.register(progress)?;
         Ok(replayer)
     }
 
-    /// Everything that is marked.
+    /// All receipts.
     #[must_use]
     pub fn replayed(&self) -> &ReplayReceipts {
         &self.replayed
     }
 
-    /// Lets the client call back while nothing is under way.
+    /// Serves the client's callbacks between two batches.
     pub fn serve(&self) {
         self.driver.serve();
     }
 
-    /// Produces the events and their marks in one transaction. Blocks; tries again, to a limit.
+    /// Produces the events and their receipts in one transaction. Blocks, and tries again up to a limit.
     ///
     /// # Errors
-    /// Nothing of the batch is known to be in the input; the marks know.
+    /// Whether the batch is in the input is not known; the receipts show it.
     pub fn send(&mut self, batch: Vec<ReplayEvent>) -> Result<ReplayProgress, ReplayFailure> {
         let mut sent = ReplayProgress::default();
         match self.send_all(&batch)? {
@@ -126,7 +126,7 @@ impl<'a> Replayer<'a> {
                 for replay in batch {
                     match self.send_all(std::slice::from_ref(&replay))? {
                         Ok(replayed) => sent.replayed += replayed,
-                        Err(cause) => sent.refused.push((replay.letter, cause.to_string())),
+                        Err(cause) => sent.refused.push((replay.location, cause.to_string())),
                     }
                 }
             }
@@ -134,24 +134,25 @@ impl<'a> Replayer<'a> {
         Ok(sent)
     }
 
-    /// Returns how many are in the input, or the refusal of the whole for its content.
+    /// Returns how many events are in the input, or the refusal of the batch for its content.
     fn send_all(&mut self, batch: &[ReplayEvent]) -> Result<Result<u64, Cause>, ReplayFailure> {
         let mut attempts = 0;
         loop {
             if self.driver.state() != ProducerState::Ready {
                 self.register(|_| ())?;
             }
-            // Known only now: an attempt without a clear answer may have succeeded.
-            let rest: Vec<&ReplayEvent> = batch.iter().filter(|replay| !self.replayed.contains(&replay.mark)).collect();
+            // Known only after the reset: an attempt in doubt may have succeeded.
+            let rest: Vec<&ReplayEvent> =
+                batch.iter().filter(|replay| !self.replayed.contains(&replay.receipt)).collect();
             if rest.is_empty() {
                 return Ok(Ok(batch.len() as u64));
             }
             attempts += 1;
-            let topics = (self.config.kafka.topic.as_str(), self.marks_topic.as_str());
+            let topics = (self.config.kafka.topic.as_str(), self.receipts_topic.as_str());
             let Ok(outcome) = self.driver.run(&mut ReplayTransaction::new(topics, &rest));
             let cause = match outcome {
                 TransactionOutcome::Committed { .. } => {
-                    rest.iter().for_each(|replay| self.replayed.add(replay.mark));
+                    rest.iter().for_each(|replay| self.replayed.add(replay.receipt));
                     return Ok(Ok(batch.len() as u64));
                 }
                 TransactionOutcome::Aborted(cause)
@@ -168,14 +169,14 @@ impl<'a> Replayer<'a> {
                 TransactionOutcome::Fatal(cause) => return Err(self.stuck(&cause)),
             };
             if attempts >= MAX_ATTEMPTS {
-                let (input, marks) = (self.config.kafka.topic.clone(), self.marks_topic.clone());
-                return Err(ReplayFailure::GivenUp { attempts, cause: cause.to_string(), input, marks });
+                let (input, receipts) = (self.config.kafka.topic.clone(), self.receipts_topic.clone());
+                return Err(ReplayFailure::GivenUp { attempts, cause: cause.to_string(), input, receipts });
             }
             std::thread::sleep(PAUSE);
         }
     }
 
-    /// a) First the registration, then the marks.
+    /// a) First the registration, then the receipts.
     fn register(&mut self, progress: impl FnMut(TopicProgress)) -> Result<(), ReplayFailure> {
         let (config, limit, clock) = (self.config, self.limit, &*self.clock);
         let reset = self.driver.reset(limit, || receipts_topic::read_existing(config, limit, clock, progress));
@@ -199,14 +200,14 @@ impl<'a> Replayer<'a> {
         ReplayFailure::Forbidden {
             cause: cause.to_string(),
             input: self.config.kafka.topic.clone(),
-            marks: self.marks_topic.clone(),
+            receipts: self.receipts_topic.clone(),
             transactional_id: transactional_id(&self.config.kafka.dlq_topic),
         }
     }
 
     fn stuck(&self, cause: &Cause) -> ReplayFailure {
-        let (input, marks) = (self.config.kafka.topic.clone(), self.marks_topic.clone());
-        ReplayFailure::GivenUp { attempts: 1, cause: cause.to_string(), input, marks }
+        let (input, receipts) = (self.config.kafka.topic.clone(), self.receipts_topic.clone());
+        ReplayFailure::GivenUp { attempts: 1, cause: cause.to_string(), input, receipts }
     }
 }
 
@@ -220,7 +221,7 @@ struct ReplayTransaction<'r> {
 
 impl<'r> ReplayTransaction<'r> {
     fn new((input, receipts_topic): (&'r str, &'r str), batch: &[&'r ReplayEvent]) -> ReplayTransaction<'r> {
-        let events = batch.iter().map(|event| (*event, event.mark.key(), event.mark.value())).collect();
+        let events = batch.iter().map(|event| (*event, event.receipt.key(), event.receipt.value())).collect();
         ReplayTransaction { input, receipts_topic, events }
     }
 
@@ -245,7 +246,7 @@ impl TransactionRequest for ReplayTransaction<'_> {
 
     fn records(&self) -> impl Iterator<Item = ProducerRecord<'_>> {
         self.events.iter().flat_map(|(replay, key, value)| {
-            let (partition, key, value) = (replay.letter.partition, key.as_bytes(), value.as_bytes());
+            let (partition, key, value) = (replay.location.partition, key.as_bytes(), value.as_bytes());
             [event(self.input, replay), ProducerRecord::new(self.receipts_topic, partition, Some(key), Some(value))]
         })
     }

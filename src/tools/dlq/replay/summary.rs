@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::tools::dlq::replay::Done;
 use crate::tools::dlq::replay::plan::Planned;
-use crate::tools::dlq::{NAMED_LETTERS, Obstacle};
+use crate::tools::dlq::{NAMED_RECORDS, Obstacle};
 use crate::tools::failure::CommandFailure;
 use crate::tools::note;
 use crate::tools::output::{
@@ -18,7 +18,7 @@ pub(super) fn warn(planned: &Planned) {
     let plan = &planned.plan;
     for (obstacle, (count, named)) in &plan.kept {
         let places: Vec<String> = named.iter().map(ToString::to_string).collect();
-        let more = if *count > NAMED_LETTERS as u64 { ", and more" } else { "" };
+        let more = if *count > NAMED_RECORDS as u64 { ", and more" } else { "" };
         note(&format!("{count} cannot be sent, {}: {}{more}", why(*obstacle), places.join(", ")));
     }
     if plan.total() == 0 {
@@ -26,7 +26,7 @@ pub(super) fn warn(planned: &Planned) {
     }
     if plan.refused_again() > 0 {
         note(&format!(
-            "warning: {} of {} break a rule whatever their service is, and are going to be refused again",
+            "warning: {} of {} break a rule in every state of their service, and will be rejected again",
             plan.refused_again(),
             plan.total()
         ));
@@ -34,20 +34,18 @@ pub(super) fn warn(planned: &Planned) {
     match planned.overwrites {
         Some(0) => {}
         Some(count) => note(&format!(
-            "warning: {count} of {} are older than what their service contains; an old update that is sent now overwrites newer values",
+            "warning: {count} of {} are older than the newest event of their service; an old update that is sent now overwrites newer values",
             plan.total()
         )),
         None => note(
-            "warning: an event that is sent again takes effect behind all that came since; an old update overwrites newer values",
+            "warning: an event that is sent again takes effect after all events since then; an old update overwrites newer values",
         ),
     }
 }
 
 fn why(obstacle: Obstacle) -> &'static str {
     match obstacle {
-        Obstacle::Truncated => {
-            "their value was too large for the DLQ topic (it stands in the input at its source offset)"
-        }
+        Obstacle::Truncated => "their value was too large for the DLQ topic (it is in the input at its source offset)",
         Obstacle::FromElsewhere => "they come from another topic or partition than the input has",
         Obstacle::Unreadable => "their headers are not those that this version of steward writes",
     }
@@ -75,11 +73,11 @@ struct JsonCounts {
     refused_again: u64,
 }
 
-/// Prints it. `done` is `None` where nothing was to be done.
+/// Prints the summary. `done` is `None` for a dry run.
 ///
 /// # Errors
 /// Standard output does not take it.
-pub(super) fn tell(
+pub(super) fn report(
     planned: &Planned,
     count: u64,
     done: Option<&Done>,
@@ -123,7 +121,7 @@ fn text(planned: &Planned, count: u64, done: Option<&Done>) -> String {
         0 => String::new(),
         before => format!("; {before} more were replayed before"),
     };
-    let told = match done {
+    let sent = match done {
         None if count < plan.total() => format!("{count} of {} DLQ records would be sent", plan.total()),
         None => format!("{count} DLQ records would be sent"),
         Some(done) => format!(
@@ -132,5 +130,5 @@ fn text(planned: &Planned, count: u64, done: Option<&Done>) -> String {
             done.elapsed.as_secs_f64()
         ),
     };
-    if plan.reasons.is_empty() { format!("{told}{before}") } else { format!("{table}\n{told}{before}") }
+    if plan.reasons.is_empty() { format!("{sent}{before}") } else { format!("{table}\n{sent}{before}") }
 }

@@ -1,4 +1,4 @@
-//! DLQ records, marks and fates, without a broker.
+//! DLQ records, receipts and decisions, without a broker.
 
 use std::borrow::Cow;
 
@@ -7,20 +7,20 @@ use steward::record::{Offset, Partition};
 use steward::service::Service;
 use steward::tools::dlq::{
     DlqLocation, DlqRecord, InputLog, Obstacle, Outlook, Overtaken, ReplayDecision, ReplayReceipt, ReplayReceipts,
-    fate, outlook,
+    decide, outlook,
 };
 
 type Headers<'a> = Vec<(Cow<'a, str>, Option<&'a [u8]>)>;
 
 #[apply(offline_test)]
-fn an_event_keeps_its_own_headers_but_for_those_of_steward() {
+fn an_event_keeps_its_own_headers_except_those_of_steward() {
     let own: &[(&str, &str)] = &[("trace", "1"), ("steward-reason", "mine"), ("steward-replayed-from", "dlq-0@3")];
-    let letter = letter(own, &[], Some(b"{}"));
+    let dlq_record = dlq_record(own, &[], Some(b"{}"));
 
-    let names: Vec<&str> = letter.own_headers().map(|(name, _)| name).collect();
+    let names: Vec<&str> = dlq_record.own_headers().map(|(name, _)| name).collect();
     assert_eq!(names, ["trace", "steward-reason", "steward-replayed-from"]);
-    assert_eq!(letter.reason(), Some(Reason::NotFound), "the last of the name");
-    let replay = letter.replay("dlq").expect("it tells everything");
+    assert_eq!(dlq_record.reason(), Some(Reason::NotFound), "the last of the name");
+    let replay = dlq_record.replay("dlq").expect("all headers are there");
     let headers: Vec<(&str, &[u8])> =
         replay.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref().expect("not null"))).collect();
     assert_eq!(headers, [("trace", &b"1"[..]), ("steward-replayed-from", b"dlq-2@7")]);
@@ -28,7 +28,7 @@ fn an_event_keeps_its_own_headers_but_for_those_of_steward() {
 }
 
 #[apply(offline_test)]
-fn a_record_of_somebody_else_is_read_without_a_panic() {
+fn a_foreign_record_is_read_without_a_panic() {
     let hostile: [Headers<'_>; 4] = [
         vec![],
         vec![("steward-reason".into(), None)],
@@ -36,60 +36,63 @@ fn a_record_of_somebody_else_is_read_without_a_panic() {
         vec![("steward-source-partition".into(), Some(b"99999999999999999999"))],
     ];
     for headers in hostile {
-        let letter = DlqRecord::new(PLACE, None, None, None, headers);
-        assert_eq!((letter.reason(), letter.source(), letter.replay("dlq")), (None, None, None));
-        assert_eq!(fate(&letter, &input(), &ReplayReceipts::default()), ReplayDecision::Kept(Obstacle::Unreadable));
-        assert_eq!(outlook(&Service, &letter, 0, 100), Outlook::RefusedAgain);
+        let dlq_record = DlqRecord::new(PLACE, None, None, None, headers);
+        assert_eq!((dlq_record.reason(), dlq_record.source(), dlq_record.replay("dlq")), (None, None, None));
+        assert_eq!(
+            decide(&dlq_record, &input(), &ReplayReceipts::default()),
+            ReplayDecision::Kept(Obstacle::Unreadable)
+        );
+        assert_eq!(outlook(&Service, &dlq_record, 0, 100), Outlook::RefusedAgain);
     }
 }
 
 #[apply(offline_test)]
-fn what_cannot_be_replayed_is_told_apart() {
+fn obstacles_to_a_replay_are_distinguished() {
     let nothing = ReplayReceipts::default();
-    let whole = letter(&[], &[], Some(b"{}"));
-    assert_eq!(fate(&whole, &input(), &nothing), ReplayDecision::Replay(Reason::NotFound));
-    let truncated = letter(&[], &[("steward-truncated", "true"), ("steward-truncated-length", "5")], None);
-    assert_eq!(fate(&truncated, &input(), &nothing), ReplayDecision::Kept(Obstacle::Truncated));
+    let whole = dlq_record(&[], &[], Some(b"{}"));
+    assert_eq!(decide(&whole, &input(), &nothing), ReplayDecision::Replay(Reason::NotFound));
+    let truncated = dlq_record(&[], &[("steward-truncated", "true"), ("steward-truncated-length", "5")], None);
+    assert_eq!(decide(&truncated, &input(), &nothing), ReplayDecision::Kept(Obstacle::Truncated));
     assert_eq!(truncated.truncated_bytes(), Some(5));
-    let newer = letter(&[], &[("steward-reason", "too_sad")], Some(b"{}"));
-    assert_eq!(fate(&newer, &input(), &nothing), ReplayDecision::Kept(Obstacle::Unreadable));
+    let newer = dlq_record(&[], &[("steward-reason", "too_sad")], Some(b"{}"));
+    assert_eq!(decide(&newer, &input(), &nothing), ReplayDecision::Kept(Obstacle::Unreadable));
     let smaller = InputLog { partitions: 2, ..input() };
-    assert_eq!(fate(&whole, &smaller, &nothing), ReplayDecision::Kept(Obstacle::FromElsewhere));
+    assert_eq!(decide(&whole, &smaller, &nothing), ReplayDecision::Kept(Obstacle::FromElsewhere));
     let elsewhere = InputLog { topic: "others".into(), ..input() };
-    assert_eq!(fate(&whole, &elsewhere, &nothing), ReplayDecision::Kept(Obstacle::FromElsewhere));
+    assert_eq!(decide(&whole, &elsewhere, &nothing), ReplayDecision::Kept(Obstacle::FromElsewhere));
 
     let mut replayed = ReplayReceipts::default();
-    replayed.add(whole.mark().expect("it tells its source"));
-    assert_eq!(fate(&whole, &input(), &replayed), ReplayDecision::Replayed);
+    replayed.add(whole.receipt().expect("the source headers are there"));
+    assert_eq!(decide(&whole, &input(), &replayed), ReplayDecision::Replayed);
 }
 
 #[apply(offline_test)]
-fn a_mark_reads_back_and_counts_only_for_its_own_letter() {
-    let mark = letter(&[], &[], None).mark().expect("it tells its source");
+fn a_receipt_reads_back_and_counts_only_for_its_own_dlq_record() {
+    let receipt = dlq_record(&[], &[], None).receipt().expect("the source headers are there");
     let mut replayed = ReplayReceipts::default();
-    replayed.take(Some(mark.key().as_bytes()), Some(mark.value().as_bytes())).expect("it is a mark");
-    assert!(replayed.contains(&mark) && replayed.len() == 1);
+    replayed.take(Some(receipt.key().as_bytes()), Some(receipt.value().as_bytes())).expect("it is a receipt");
+    assert!(replayed.contains(&receipt) && replayed.len() == 1);
     for other in [
-        ReplayReceipt { source_offset: Offset(18), ..mark },
-        ReplayReceipt { refused_ms: Some(6), ..mark },
-        ReplayReceipt { refused_ms: None, ..mark },
-        ReplayReceipt { source_partition: Partition(1), ..mark },
-        ReplayReceipt { letter: DlqLocation { offset: Offset(8), ..mark.letter }, ..mark },
+        ReplayReceipt { source_offset: Offset(18), ..receipt },
+        ReplayReceipt { refused_ms: Some(6), ..receipt },
+        ReplayReceipt { refused_ms: None, ..receipt },
+        ReplayReceipt { source_partition: Partition(1), ..receipt },
+        ReplayReceipt { location: DlqLocation { offset: Offset(8), ..receipt.location }, ..receipt },
     ] {
         assert!(!replayed.contains(&other), "{other:?}");
     }
-    let newer = mark.value().replacen('{', r#"{"told_by_a_newer_one":1,"#, 1);
-    replayed.take(Some(mark.key().as_bytes()), Some(newer.as_bytes())).expect("it is a mark");
-    assert!(replayed.contains(&mark));
-    replayed.take(Some(mark.key().as_bytes()), None).expect("it takes the mark back");
+    let newer = receipt.value().replacen('{', r#"{"added_by_a_newer_version":1,"#, 1);
+    replayed.take(Some(receipt.key().as_bytes()), Some(newer.as_bytes())).expect("it is a receipt");
+    assert!(replayed.contains(&receipt));
+    replayed.take(Some(receipt.key().as_bytes()), None).expect("it removes the receipt");
     assert!(replayed.is_empty());
 }
 
 #[apply(offline_test)]
-fn what_is_no_mark_is_refused() {
+fn a_record_that_is_no_receipt_is_refused() {
     let mut replayed = ReplayReceipts::default();
     let value: &[u8] = br#"{"source_partition":0,"source_offset":1,"refused_ms":null}"#;
-    replayed.take(Some(b"0-1"), Some(value)).expect("it is a mark");
+    replayed.take(Some(b"0-1"), Some(value)).expect("it is a receipt");
     for key in [None, Some(&b""[..]), Some(b"01"), Some(b"-1-1"), Some(b"0--1"), Some(b"0-x"), Some(&[0xff])] {
         assert!(replayed.take(key, Some(value)).is_err(), "{key:?}");
     }
@@ -99,7 +102,7 @@ fn what_is_no_mark_is_refused() {
 }
 
 #[apply(offline_test)]
-fn a_rule_on_the_event_alone_refuses_it_again() {
+fn an_event_that_breaks_a_rule_by_itself_is_rejected_again() {
     let update = br#"{"eventType":"ServiceUpdated","id":42,"pricePerHour":1}"#;
     let create = br#"{"eventType":"ServiceCreated","id":42,"name":"n","description":"d","tags":[]}"#;
     for (value, expected) in [
@@ -109,24 +112,24 @@ fn a_rule_on_the_event_alone_refuses_it_again() {
         (Some(b"{"), Outlook::RefusedAgain),
         (None, Outlook::RefusedAgain),
     ] {
-        let letter = letter(&[], &[], value);
-        assert_eq!(outlook(&Service, &letter, 1_700_000_000_000, 1_000), expected, "{value:?}");
+        let dlq_record = dlq_record(&[], &[], value);
+        assert_eq!(outlook(&Service, &dlq_record, 1_700_000_000_000, 1_000), expected, "{value:?}");
     }
-    let large = letter(&[], &[], Some(update));
+    let large = dlq_record(&[], &[], Some(update));
     assert_eq!(outlook(&Service, &large, 1_700_000_000_000, 10), Outlook::RefusedAgain, "until the limit is raised");
 }
 
 #[apply(offline_test)]
-fn letters_that_are_older_than_their_service_are_counted() {
+fn events_older_than_their_service_are_counted() {
     let mut overtaken = Overtaken::default();
-    overtaken.add(&letter(&[], &[], None));
-    overtaken.add(&letter(&[], &[("steward-source-offset", "20")], None));
+    overtaken.add(&dlq_record(&[], &[], None));
+    overtaken.add(&dlq_record(&[], &[("steward-source-offset", "20")], None));
     assert_eq!(overtaken.count(), 0, "nothing is known of the service");
     overtaken.observe(Partition(1), b"42", Offset(100));
     overtaken.observe(Partition(2), b"43", Offset(100));
     assert_eq!(overtaken.count(), 0, "others");
     overtaken.observe(Partition(2), b"42", Offset(17));
-    assert_eq!(overtaken.count(), 0, "it contains what is just as old");
+    assert_eq!(overtaken.count(), 0, "its newest event is just as old");
     overtaken.observe(Partition(2), b"42", Offset(18));
     assert_eq!(overtaken.count(), 1);
     overtaken.observe(Partition(2), b"42", Offset(21));
@@ -141,8 +144,12 @@ fn input() -> InputLog {
     InputLog { topic: "events".into(), partitions: 3 }
 }
 
-/// At [`PLACE`], of the event at offset 17 of partition 2, with key 42; `further` headers stand behind steward's.
-fn letter<'a>(own: &[(&'a str, &'a str)], further: &[(&'a str, &'a str)], value: Option<&'a [u8]>) -> DlqRecord<'a> {
+/// At [`PLACE`], of the event at offset 17 of partition 2, with key 42; `further` headers come after steward's.
+fn dlq_record<'a>(
+    own: &[(&'a str, &'a str)],
+    further: &[(&'a str, &'a str)],
+    value: Option<&'a [u8]>,
+) -> DlqRecord<'a> {
     let steward = [
         ("steward-reason", "not_found"),
         ("steward-detail", "d"),
