@@ -1,16 +1,15 @@
-//! Owns the reading of the log: from bytes to lines, from a line to a typed event, from events to a picture of the pods.
+//! Owns the reading of the log: from bytes to lines, from a line to a typed event, from events to the state of the pods.
 //!
-//! The log is a contract ([`crate::observability::log_events`]), and this is its other side: `steward top` and `steward report` know
-//! nothing of a process but what the catalogue promises. Lines come from anywhere (`kubectl logs --prefix`, `docker
-//! compose logs`, stern, files of a container runtime, journald), several pods mixed, other programs' lines in between.
+//! `steward top` and `steward report` use it. They depend only on the contract of the log
+//! ([`crate::observability::log_events`]). The lines come from `kubectl logs --prefix`, `docker compose logs`, stern, files of
+//! a container runtime, or journald. The lines of several pods may be mixed, with lines of other programs in between.
 //!
-//! A chunk of bytes becomes lines in [`LineSplitter`], a line becomes a [`LogLine`] in [`read`], and a line changes one
-//! [`Pod`] of a [`Fleet`], which is what `steward top` shows. A [`Recording`] keeps what happened when besides, for
-//! `steward report`.
+//! [`LineSplitter`] splits bytes into lines, [`read`] parses a line to a [`LogLine`], and a line changes one [`Pod`] of a
+//! [`Fleet`], which `steward top` shows. A [`Recording`] also keeps the history, for `steward report`.
 //!
-//! Architecture invariant: what comes in is not trusted. Every length and every number of things is bounded, no input
-//! panics, and nothing here is ready to be shown: who shows it makes it harmless for where it is shown.
-//! Architecture invariant: no file, no clock, no terminal. Moments come in as arguments.
+//! Architecture invariant: the input is not trusted. Every length and every count is bounded, and no input causes a panic.
+//! Texts are not escaped here; the caller escapes them for its output.
+//! Architecture invariant: no file, no clock, no terminal; times are arguments.
 
 mod counts;
 mod events;
@@ -28,8 +27,8 @@ pub use crate::tools::log_reader::events::{EventRead, EventsRead, LoggedEvent, R
 pub use crate::tools::log_reader::fleet::{Fleet, Now, PodNotice, WhenFull};
 pub use crate::tools::log_reader::line::{LineReading, LogLine, UnixMs, read};
 pub use crate::tools::log_reader::lines::{LineSplitter, MAX_LINE_BYTES, Piece};
-pub use crate::tools::log_reader::pod::{Life, Pod, PodTotals, Readiness, Voice};
+pub use crate::tools::log_reader::pod::{Life, Liveness, Pod, PodTotals, Readiness};
 pub use crate::tools::log_reader::prefix::pod_of;
 pub use crate::tools::log_reader::recording::{FindingKind, LogFinding, Recording};
 pub use crate::tools::log_reader::series::{Bucket, Series};
-pub use crate::tools::log_reader::timeline::{Doing, Timeline, TimelineEvent, TimelineEventKind};
+pub use crate::tools::log_reader::timeline::{Activity, Timeline, TimelineEvent, TimelineEventKind};

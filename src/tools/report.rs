@@ -1,6 +1,6 @@
-//! `steward report`: from logs that were kept to one page for the post-mortem.
+//! `steward report`: one page from stored logs, for a post-mortem.
 //!
-//! Lines are read one after the other and forgotten; what is kept of them is bounded, however long the logs are.
+//! Lines are read one after the other. The memory for what is kept of them is bounded, whatever the length of the logs.
 
 mod chart;
 mod lanes;
@@ -24,22 +24,22 @@ use crate::tools::{note, output, units};
 
 pub use crate::tools::report::page::page;
 
-/// Stands for standard input, or standard output.
+/// The argument for standard input or standard output.
 const DASH: &str = "-";
-/// How compressed files begin.
+/// Start of a compressed file.
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// Make a page with charts of logs, for a post-mortem
+/// Write a page with charts of logs, for a post-mortem
 ///
-/// Reads the logs of any number of pods, together or in files of their own, plain or gzip, and writes one HTML page that
-/// needs nothing else: what went wrong first, who was doing what when, and for each pod over time: rates, lag, age of the
-/// oldest event, latencies, transactions, memory, what was rejected and why; then every kind of warning and error with
-/// what to do about it. It works from the documented lines alone (docs/log-events.md), and lines of other programs may
-/// stand in between. Charts come from `stats`, a line every log.stats_interval_ms.
+/// Reads the logs of any number of pods, in one file or several, plain or gzip, and writes one self-contained HTML page:
+/// what went wrong first, a timeline of the pods, and for each pod over time: rates, lag, age of the oldest event,
+/// latencies, transactions, memory, rejections by reason; then every kind of warning and error with what to do about it.
+/// It uses only the documented lines (docs/log-events.md), and lines of other programs may be in between. The charts
+/// show `stats`, a line every log.stats_interval_ms.
 ///
-/// Lines are told apart by what stands before them (`kubectl logs --prefix`, `docker compose logs`, stern, logcli). Lines
-/// without a name belong to a pod called as their file. Give the files of one pod in the order of time. Logs of any
-/// length take some 100 MB of memory at most.
+/// The prefix of a line names its pod (`kubectl logs --prefix`, `docker compose logs`, stern, logcli). Lines without a
+/// name belong to a pod named after their file. List the files of one pod in order of time. The command needs at most
+/// about 100 MB of memory, whatever the length of the logs.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -47,13 +47,13 @@ Examples:
   kubectl logs steward-0 --previous > steward-0.log; steward report steward-0.log
   steward report logs/*.log.gz --output - | gzip > incident.html.gz
 
-Next: open the page in a browser. docs/log-events.md explains each event, docs/exit-codes.md each way to end; `steward \
-top` shows the same while it happens.")]
+Next: open the page in a browser. docs/log-events.md explains each event, docs/exit-codes.md each exit code; `steward top` \
+shows the same live.")]
 pub struct ReportArguments {
     /// The logs; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<OsString>,
-    /// Where the page goes; `-` is standard output, and a file that is there is replaced
+    /// The file to write; `-` is standard output, and an existing file is replaced
     #[arg(short, long, value_name = "FILE", default_value = "report.html")]
     output: OsString,
 }
@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &ReportArguments) -> Result<ExitCode, CommandFailur
     let sources: Vec<String> = arguments.files.iter().map(|file| name_of(file)).collect();
     let page = page(&recording, &sources.join(", "));
     write_page(&arguments.output, &page)?;
-    note(&verdict(&recording, &arguments.output));
+    note(&summary(&recording, &arguments.output));
     Ok(ExitCode::Done)
 }
 
@@ -79,16 +79,16 @@ fn unreadable(file: &OsStr, error: io::Error) -> CommandFailure {
 
 // ----------------------------------------------------------------------------------------------------------- reading
 
-/// All bytes that are to be read, as far as that is known.
+/// Returns the known bytes to read.
 fn length_of(files: &[OsString]) -> u64 {
     let lengths = files.iter().filter(|file| *file != DASH).filter_map(|file| std::fs::metadata(file).ok());
     lengths.map(|metadata| metadata.len()).sum()
 }
 
 fn read_log(file: &OsStr, recording: &mut Recording, bar: &ProgressBar) -> io::Result<()> {
-    recording.fleet.call_unnamed(&name_of(file));
+    recording.fleet.set_unnamed(&name_of(file));
     if file == DASH {
-        // Its length is not known, so there is no bar to move.
+        // The length is not known, so there is no progress bar.
         return read_plain_or_gzip(BufReader::new(io::stdin().lock()), recording);
     }
     let opened = File::open(file)?;
@@ -102,8 +102,8 @@ fn read_plain_or_gzip(mut source: impl BufRead, recording: &mut Recording) -> io
 
 fn read_lines(mut source: impl Read, recording: &mut Recording) -> io::Result<()> {
     let mut take = |piece: Piece<'_>| match piece {
-        Piece::Line(line) => recording.tell(&read(line)),
-        Piece::TooLong => recording.tell(&LineReading::NotOurs),
+        Piece::Line(line) => recording.add(&read(line)),
+        Piece::TooLong => recording.add(&LineReading::Other),
     };
     let mut lines = LineSplitter::default();
     let mut bytes = vec![0; MAX_LINE_BYTES];
@@ -142,7 +142,7 @@ fn write_page(output: &OsStr, page: &str) -> Result<(), CommandFailure> {
     written.map_err(|error| CommandFailure::Unwritable { file: path.display().to_string(), error })
 }
 
-fn verdict(recording: &Recording, output: &OsStr) -> String {
+fn summary(recording: &Recording, output: &OsStr) -> String {
     let fleet = &recording.fleet;
     let first = recording.findings().first().map_or_else(
         || "nothing went wrong".to_owned(),
@@ -152,7 +152,7 @@ fn verdict(recording: &Recording, output: &OsStr) -> String {
     let place = if output == DASH { "standard output".to_owned() } else { Path::new(output).display().to_string() };
     if fleet.lines == 0 {
         return format!(
-            "no line of steward among {} lines; a page that says so is in {place}",
+            "no line of steward among {} lines; the page is in {place}",
             units::count(fleet.other_lines + fleet.damaged_lines)
         );
     }

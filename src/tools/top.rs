@@ -1,7 +1,7 @@
-//! `steward top`: what the pods do, from their log lines on standard input.
+//! `steward top`: a live view of the pods, from their log lines on standard input.
 //!
-//! A thread reads and parses, so that a slow terminal holds up the reading and a quick log does not hold up the keys.
-//! Keys come from the terminal itself, not from standard input, which is the log.
+//! A thread reads and parses the lines into a bounded channel, so that a fast log does not delay the keys. The keys come
+//! from the terminal itself, because standard input is the log.
 
 mod columns;
 mod draw;
@@ -31,31 +31,31 @@ use crate::tools::output;
 
 pub use crate::tools::top::draw::draw;
 pub use crate::tools::top::plain::plain;
-pub use crate::tools::top::view::{Colours, Sort, Then, View, ViewInput};
+pub use crate::tools::top::view::{Colours, KeyAction, Sort, View, ViewInput};
 
-/// What the process is called whose lines carry no name.
+/// Name of the process of lines without a name.
 const UNNAMED: &str = "(no name)";
-/// How often the picture is drawn while nothing else happens.
+/// Maximum time between two drawings.
 const FRAME: Duration = Duration::from_millis(250);
-/// Longest time for which lines are taken without a look at the keys.
-const LONGEST_MEAL: Duration = Duration::from_millis(100);
-/// Chunks that wait to be told; beyond that, reading waits.
+/// Maximum time for which lines are read before the keys are checked.
+const MAX_READ_TIME: Duration = Duration::from_millis(100);
+/// Chunks that wait to be added; then reading waits.
 const WAITING_CHUNKS: usize = 32;
 
 /// Watch the pods live, from their log lines on standard input
 ///
-/// Reads the log of one process or of many, and draws for each and for all together: rates, lag, age of the oldest
-/// event, latencies, what was rejected and why, phases, restarts, memory, the busiest keys, the last warnings and errors.
-/// It asks nobody and opens no port: all of it stands in the lines of the log (docs/log-events.md). Lines of other
-/// programs may stand in between.
+/// Reads the log of one or more processes, and shows for each and for all together: rates, lag, age of the oldest event,
+/// latencies, rejections by reason, phases, restarts, memory, the most frequent keys, the last warnings and errors. It
+/// needs no port and no connection, only the lines of the log (docs/log-events.md). Lines of other programs may be in
+/// between.
 ///
-/// Lines are told apart by what stands before them: `kubectl logs --prefix`, `docker compose logs`, stern, journald. A
-/// pod that is silent for three of its intervals counts as silent, and no longer in the total. Percentiles cannot be
-/// added: the total shows the worst pod's.
+/// The prefix of a line names its pod: `kubectl logs --prefix`, `docker compose logs`, stern, journald. A pod that writes
+/// no line for three of its intervals counts as silent, and is left out of the total. Percentiles cannot be added: the
+/// total shows the highest one.
 ///
-/// Keys: arrows or Tab select a pod, s sorts, p pauses, ? explains, q quits (the program before the pipe ends with the
-/// next line that it writes), Ctrl-C ends both. Where standard output is no terminal, a plain table is printed when the
-/// input ends.
+/// Keys: arrows or Tab select a pod, s sorts, p pauses, ? shows help, q quits (the program before the pipe ends with the
+/// next line that it writes), Ctrl-C ends both. If standard output is no terminal, a plain table is printed when the input
+/// ends.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -64,7 +64,7 @@ Examples:
   steward run --config config.toml | steward top
   kubectl logs -l app.kubernetes.io/name=steward --prefix --tail=-1 | steward top --once
 
-Next: `steward report` makes a page with charts of logs that were kept; docs/log-events.md says what each warning asks for.")]
+Next: `steward report` writes a page with charts of stored logs; docs/log-events.md explains each warning.")]
 pub struct TopArguments {
     /// Print a plain table when the input has ended, also on a terminal
     #[arg(long)]
@@ -75,22 +75,22 @@ pub(crate) fn run(arguments: &TopArguments) -> Result<ExitCode, CommandFailure> 
     if io::stdin().is_terminal() {
         return Err(CommandFailure::NoLog);
     }
-    let signalled = listen()?;
-    let chunks = read_in_the_background();
+    let signalled = register_signals()?;
+    let chunks = spawn_reader();
     if arguments.once || !io::stdout().is_terminal() {
         return once(&chunks, &signalled);
     }
     let ended_by = live(&chunks, &signalled)?;
-    if ended_by == Then::Interrupt {
-        // The terminal is in raw mode, where Ctrl-C is a key. What it would have done is made up for: the signal goes to
-        // all of the pipeline, this process included, which has finished and only notes it.
+    if ended_by == KeyAction::Interrupt {
+        // In raw mode Ctrl-C is a key and sends no signal. So send it to the whole pipeline, which includes this process;
+        // this process has finished and only records it.
         let _ = rustix::process::kill_current_process_group(rustix::process::Signal::INT);
     }
     Ok(ExitCode::Done)
 }
 
-/// A signal is noted, and ends the command cleanly.
-fn listen() -> Result<Arc<AtomicBool>, CommandFailure> {
+/// Registers the signals that end the command cleanly.
+fn register_signals() -> Result<Arc<AtomicBool>, CommandFailure> {
     let signalled = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&signalled)).map_err(CommandFailure::Signals)?;
@@ -100,12 +100,12 @@ fn listen() -> Result<Arc<AtomicBool>, CommandFailure> {
 
 // ------------------------------------------------------------------------------------------------------------- input
 
-/// What came with one read. A line that was too long is somebody else's.
+/// The lines of one read. A line that is too long counts as another program's.
 type Chunk = Vec<LineReading>;
 
-fn read_in_the_background() -> Receiver<Chunk> {
+fn spawn_reader() -> Receiver<Chunk> {
     let (sender, chunks) = bounded(WAITING_CHUNKS);
-    // Nobody waits for it: at the end of the command it may still hang in a read.
+    // Not joined: at the end of the command the thread may still be blocked in a read.
     std::thread::spawn(move || {
         let mut stdin = io::stdin().lock();
         let mut lines = LineSplitter::default();
@@ -121,7 +121,7 @@ fn read_in_the_background() -> Receiver<Chunk> {
                 }
                 Ok(count) => lines.push(&bytes[..count], &mut take),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                // What cannot be read has ended.
+                // An error ends the input.
                 Err(_) => return,
             }
             if sender.send(chunk).is_err() {
@@ -135,7 +135,7 @@ fn read_in_the_background() -> Receiver<Chunk> {
 fn reading(piece: Piece<'_>) -> LineReading {
     match piece {
         Piece::Line(line) => read(line),
-        Piece::TooLong => LineReading::NotOurs,
+        Piece::TooLong => LineReading::Other,
     }
 }
 
@@ -143,17 +143,17 @@ fn reading(piece: Piece<'_>) -> LineReading {
 
 fn once(chunks: &Receiver<Chunk>, signalled: &AtomicBool) -> Result<ExitCode, CommandFailure> {
     let mut view = View::new(UNNAMED, Colours::None);
-    // The log may be an old one: its own time is the clock, and pods are silent where the log says so.
+    // The log may be old, so its own time is the clock.
     let mut now = UnixMs(i64::MIN);
     loop {
         match chunks.recv_timeout(FRAME) {
             Ok(chunk) => {
                 for reading in &chunk {
-                    if let LineReading::Ours(line) = reading {
+                    if let LineReading::Steward(line) = reading {
                         now = now.max(line.written);
-                        view.tell(reading, line.written);
+                        view.add(reading, line.written);
                     } else {
-                        view.tell(reading, now);
+                        view.add(reading, now);
                     }
                 }
             }
@@ -170,32 +170,32 @@ fn once(chunks: &Receiver<Chunk>, signalled: &AtomicBool) -> Result<ExitCode, Co
 
 // -------------------------------------------------------------------------------------------------------------- live
 
-fn live(chunks: &Receiver<Chunk>, signalled: &AtomicBool) -> Result<Then, CommandFailure> {
+fn live(chunks: &Receiver<Chunk>, signalled: &AtomicBool) -> Result<KeyAction, CommandFailure> {
     let colours = if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
         Colours::None
     } else {
         Colours::Sixteen
     };
     let mut view = View::new(UNNAMED, colours);
-    // It also sees to it that a panic gives the terminal back before its message is written.
+    // Also installs a panic hook that restores the terminal before the message is written.
     let mut terminal = ratatui::try_init().map_err(CommandFailure::Terminal)?;
-    let ended = look(&mut terminal, &mut view, chunks, signalled);
+    let ended = run_loop(&mut terminal, &mut view, chunks, signalled);
     let restored = ratatui::try_restore().map_err(CommandFailure::Terminal);
     let then = ended.map_err(CommandFailure::Terminal)?;
     restored?;
     Ok(then)
 }
 
-fn look(
+fn run_loop(
     terminal: &mut ratatui::DefaultTerminal,
     view: &mut View,
     chunks: &Receiver<Chunk>,
     signalled: &AtomicBool,
-) -> io::Result<Then> {
+) -> io::Result<KeyAction> {
     loop {
         take_lines(view, chunks);
         if signalled.load(Ordering::Relaxed) {
-            return Ok(Then::Quit);
+            return Ok(KeyAction::Quit);
         }
         let now = UnixMs(SystemClock.unix_ms());
         view.tick(now);
@@ -203,13 +203,13 @@ fn look(
         if !event::poll(FRAME)? {
             continue;
         }
-        // All keys that were pressed meanwhile, then the picture.
+        // Handle all pending keys before the next drawing.
         while event::poll(Duration::ZERO)? {
-            // A new size is seen by the next picture.
+            // The next drawing uses a new terminal size.
             if let Event::Key(key) = event::read()? {
                 match view.press(key, now) {
-                    Then::GoOn => {}
-                    then @ (Then::Quit | Then::Interrupt) => return Ok(then),
+                    KeyAction::Continue => {}
+                    then @ (KeyAction::Quit | KeyAction::Interrupt) => return Ok(then),
                 }
             }
         }
@@ -217,11 +217,11 @@ fn look(
 }
 
 fn take_lines(view: &mut View, chunks: &Receiver<Chunk>) {
-    let begun = SystemClock.now();
+    let started = SystemClock.now();
     let now = UnixMs(SystemClock.unix_ms());
-    while SystemClock.now().saturating_duration_since(begun) < LONGEST_MEAL {
+    while SystemClock.now().saturating_duration_since(started) < MAX_READ_TIME {
         match chunks.try_recv() {
-            Ok(chunk) => chunk.iter().for_each(|reading| view.tell(reading, now)),
+            Ok(chunk) => chunk.iter().for_each(|reading| view.add(reading, now)),
             Err(TryRecvError::Empty) => return,
             Err(TryRecvError::Disconnected) => return view.end_input(now),
         }

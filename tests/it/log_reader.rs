@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use steward::observability::log_events::{FieldKind, Level, all_events, counts};
 use steward::observability::logging::LogStyle;
 use steward::tools::log_reader::{
-    Doing, Fleet, Life, LineReading, LineSplitter, LogLine, LoggedEvent, MAX_LINE_BYTES, Piece, READ, Recording,
-    Series, StatsReported, Tally, UnixMs, Voice, WhenFull, parse_counts, pod_of, read,
+    Activity, Fleet, Life, LineReading, LineSplitter, Liveness, LogLine, LoggedEvent, MAX_LINE_BYTES, Piece, READ,
+    Recording, Series, StatsReported, Tally, UnixMs, WhenFull, parse_counts, pod_of, read,
 };
 use steward::tools::report::page;
 use steward::tools::top::{Colours, View, plain};
@@ -88,11 +88,11 @@ fn a_pod_is_known_by_what_stands_before_its_lines() {
 fn lines_of_others_and_damaged_ones_are_told_apart() {
     let whole = stats(0, &[]);
     let cases = [
-        ("", LineReading::NotOurs),
-        ("Starting steward ...", LineReading::NotOurs),
-        (r#"{"level":"info","msg":"an ingress"}"#, LineReading::NotOurs),
-        (r#"{"timestamp":"yesterday","level":"INFO","event":"stats"}"#, LineReading::NotOurs),
-        (r#"{"timestamp":"2026-01-31T12:00:00Z","level":"info","event":"stats"}"#, LineReading::NotOurs),
+        ("", LineReading::Other),
+        ("Starting steward ...", LineReading::Other),
+        (r#"{"level":"info","msg":"an ingress"}"#, LineReading::Other),
+        (r#"{"timestamp":"yesterday","level":"INFO","event":"stats"}"#, LineReading::Other),
+        (r#"{"timestamp":"2026-01-31T12:00:00Z","level":"info","event":"stats"}"#, LineReading::Other),
         (&whole[..whole.len() / 2], LineReading::Damaged),
         (
             r#"{"timestamp":"2026-01-31T12:00:00Z","level":"INFO","event":"stats","lag_total":"many"}"#,
@@ -102,8 +102,8 @@ fn lines_of_others_and_damaged_ones_are_told_apart() {
     for (line, reading) in cases {
         assert_eq!(read(line.as_bytes()), reading, "{line}");
     }
-    assert_eq!(read(b"\xff\xfe{\"\xff"), LineReading::NotOurs);
-    assert!(matches!(read(format!("\u{fffd} {whole}  ").as_bytes()), LineReading::Ours(_)));
+    assert_eq!(read(b"\xff\xfe{\"\xff"), LineReading::Other);
+    assert!(matches!(read(format!("\u{fffd} {whole}  ").as_bytes()), LineReading::Steward(_)));
 }
 
 #[apply(offline_test)]
@@ -226,8 +226,8 @@ fn show(readings: &[LineReading]) {
     let mut view = View::new("-", Colours::None);
     let mut recording = Recording::default();
     for reading in readings {
-        view.tell(reading, UnixMs(0));
-        recording.tell(reading);
+        view.add(reading, UnixMs(0));
+        recording.add(reading);
     }
     recording.end();
     assert!(!plain(&view, UnixMs(i64::MAX)).is_empty());
@@ -265,7 +265,7 @@ fn an_end_without_a_last_word_is_told_from_one_with_it() {
     let fleet = told(&[start(0, "a"), stats(10, &[]), start(12, "a"), failed(13, 7, "stalled")]);
     assert_eq!((fleet.totals.restarts, fleet.totals.vanished, fleet.totals.errors), (1, 1, 1));
     assert_eq!(pod(&fleet).life, Life::Failed { exit_code: 7, exit_name: "stalled".to_owned() });
-    assert_eq!(pod(&fleet).voice(UnixMs(i64::MAX)), Voice::Ended);
+    assert_eq!(pod(&fleet).liveness(UnixMs(i64::MAX)), Liveness::Ended);
 }
 
 #[apply(offline_test)]
@@ -279,10 +279,10 @@ fn a_pod_recovers_until_its_last_partition_serves() {
         )
     };
     let mut fleet = told(&[recovery(0, "recovery_started", 0, 0), recovery(0, "recovery_started", 1, 0)]);
-    fleet.tell(&read(recovery(1, "recovery_progress", 1, 40).as_bytes()), UnixMs(1_000));
+    fleet.add(&read(recovery(1, "recovery_progress", 1, 40).as_bytes()), UnixMs(1_000));
     assert_eq!(pod(&fleet).recovering.values().map(|(_, percent)| *percent).collect::<Vec<_>>(), [0, 40]);
-    fleet.tell(&read(recovery(2, "recovery_finished", 0, 0).as_bytes()), UnixMs(2_000));
-    fleet.tell(&read(recovery(2, "recovery_finished", 1, 0).as_bytes()), UnixMs(2_000));
+    fleet.add(&read(recovery(2, "recovery_finished", 0, 0).as_bytes()), UnixMs(2_000));
+    fleet.add(&read(recovery(2, "recovery_finished", 1, 0).as_bytes()), UnixMs(2_000));
     assert!(pod(&fleet).recovering.is_empty());
 }
 
@@ -290,23 +290,23 @@ fn a_pod_recovers_until_its_last_partition_serves() {
 fn a_silent_pod_is_stale_after_three_intervals_and_not_in_the_total() {
     let fields = [("interval_ms", json!(5_000)), ("lag_total", json!(4)), ("oldest_age_ms", json!(900))];
     let mut fleet = told(&[prefixed("a", &stats(0, &fields)), prefixed("b", &stats(0, &fields))]);
-    fleet.tell(&read(prefixed("b", &stats(15, &fields)).as_bytes()), UnixMs(15_000));
+    fleet.add(&read(prefixed("b", &stats(15, &fields)).as_bytes()), UnixMs(15_000));
 
     let then = fleet.now(UnixMs(15_000));
-    assert_eq!((then.heard, then.stale, then.lag), (2, 0, 8));
+    assert_eq!((then.live, then.silent, then.lag), (2, 0, 8));
     let after = fleet.now(UnixMs(15_001));
-    assert_eq!((after.heard, after.stale, after.lag, after.oldest_age_ms), (1, 1, 4, 900));
+    assert_eq!((after.live, after.silent, after.lag, after.oldest_age_ms), (1, 1, 4, 900));
 }
 
 #[apply(offline_test)]
 fn lines_of_several_processes_under_one_name_are_noticed() {
     let total = |at, total| stats(at, &[("events_total", json!(total))]);
     let mixed: Vec<String> = (0..4).flat_map(|n| [total(10 * n, 1_000 + n), total(10 * n + 1, 50 + n)]).collect();
-    assert!(told(&mixed).is_mixed_up());
+    assert!(told(&mixed).is_mixed());
     let named: Vec<String> = mixed.iter().enumerate().map(|(n, line)| prefixed(["a", "b"][n % 2], line)).collect();
-    assert!(!told(&named).is_mixed_up());
+    assert!(!told(&named).is_mixed());
     let restarted: Vec<String> = (0..8).flat_map(|n| [start(10 * n, "a"), total(10 * n + 1, 50 - n)]).collect();
-    assert!(!told(&restarted).is_mixed_up());
+    assert!(!told(&restarted).is_mixed());
 }
 
 #[apply(offline_test)]
@@ -314,17 +314,17 @@ fn pods_and_warnings_are_bounded() {
     let lines = |moment: fn(i64) -> i64| {
         (0..1_000).map(move |n| (UnixMs(moment(n)), prefixed(&format!("pod-{n}"), &warning(n, "w", &[]))))
     };
-    let mut at_once = Fleet::new("-", WhenFull::ForgetTheSilent);
+    let mut at_once = Fleet::new("-", WhenFull::DropSilent);
     for (_, line) in lines(|n| n) {
-        at_once.tell(&read(line.as_bytes()), UnixMs(0));
+        at_once.add(&read(line.as_bytes()), UnixMs(0));
     }
     assert_eq!((at_once.pods.len(), at_once.notices.len(), at_once.lines_left_out), (200, 200, 800));
 
-    let mut one_after_another = Fleet::new("-", WhenFull::ForgetTheSilent);
+    let mut one_after_another = Fleet::new("-", WhenFull::DropSilent);
     for (now, line) in lines(|n| n * 60_000) {
-        one_after_another.tell(&read(line.as_bytes()), now);
+        one_after_another.add(&read(line.as_bytes()), now);
     }
-    assert_eq!((one_after_another.pods.len(), one_after_another.forgotten), (200, 800));
+    assert_eq!((one_after_another.pods.len(), one_after_another.dropped_pods), (200, 800));
     assert!(one_after_another.pods.contains_key("pod-999"));
     assert_eq!(one_after_another.totals.warnings, 1_000);
 }
@@ -332,9 +332,9 @@ fn pods_and_warnings_are_bounded() {
 #[apply(offline_test)]
 fn a_silent_pod_is_forgotten_and_its_counts_are_not() {
     let mut fleet = told(&[start(0, "a"), stats(1, &[("events_total", json!(7))])]);
-    fleet.forget_silent(UnixMs(60_000), 60_000);
+    fleet.drop_silent(UnixMs(60_000), 60_000);
     assert_eq!(fleet.pods.len(), 1, "not yet");
-    fleet.forget_silent(UnixMs(62_000), 60_000);
+    fleet.drop_silent(UnixMs(62_000), 60_000);
     assert_eq!((fleet.pods.len(), fleet.totals.events), (0, 7));
 }
 
@@ -352,7 +352,7 @@ fn a_long_time_grows_coarser_and_loses_no_count_and_no_peak() {
             rejected: "not_found:1".to_owned(),
             ..StatsReported::default()
         };
-        series.tell(UnixMs(i64::try_from(n).expect("it is small") * 10_000), &stats);
+        series.add(UnixMs(i64::try_from(n).expect("it is small") * 10_000), &stats);
     }
     assert!((400..=800).contains(&series.buckets().count()), "{}", series.buckets().count());
     assert_eq!(series.buckets().map(|bucket| bucket.transactions).sum::<u64>(), 40_000);
@@ -397,15 +397,15 @@ fn a_silence_is_found_and_its_end_too() {
         prefixed("a", &serving(110)),
         prefixed("a", &serving(140)),
     ]);
-    let turns = |pod: &str| -> Vec<(i64, Doing)> {
-        recording.timelines[pod].turns.iter().map(|(at, doing)| (at.0 / 1_000, *doing)).collect()
+    let activities = |pod: &str| -> Vec<(i64, Activity)> {
+        recording.timelines[pod].activities.iter().map(|(at, doing)| (at.0 / 1_000, *doing)).collect()
     };
-    assert_eq!(turns("a"), [(0, Doing::Serving), (10, Doing::Silent), (100, Doing::Serving)]);
-    assert_eq!(turns("b"), [(100, Doing::Serving), (100, Doing::Silent)]);
+    assert_eq!(activities("a"), [(0, Activity::Serving), (10, Activity::Silent), (100, Activity::Serving)]);
+    assert_eq!(activities("b"), [(100, Activity::Serving), (100, Activity::Silent)]);
     let texts: Vec<String> =
         recording.findings().into_iter().map(|found| format!("{} {}", found.pod, found.text)).collect();
     assert_eq!(texts[0], "a was silent for 90 s");
-    assert!(texts[1].starts_with("b is not heard of any more"), "{texts:?}");
+    assert!(texts[1].starts_with("b writes no more lines"), "{texts:?}");
 }
 
 // --------------------------------------------------------------------------------------------------------- the lines
@@ -474,18 +474,18 @@ fn text_of(piece: Piece<'_>) -> String {
 #[track_caller]
 fn ours(line: &str) -> LogLine {
     match read(line.trim_end().as_bytes()) {
-        LineReading::Ours(line) => *line,
-        other @ (LineReading::Damaged | LineReading::NotOurs) => panic!("{other:?}: {line}"),
+        LineReading::Steward(line) => *line,
+        other @ (LineReading::Damaged | LineReading::Other) => panic!("{other:?}: {line}"),
     }
 }
 
 /// A fleet that heard each line when it was written.
 fn told(lines: &[String]) -> Fleet {
-    let mut fleet = Fleet::new("-", WhenFull::ForgetTheSilent);
+    let mut fleet = Fleet::new("-", WhenFull::DropSilent);
     for line in lines {
         let line = ours(line);
         let written = line.written;
-        fleet.tell(&LineReading::Ours(Box::new(line)), written);
+        fleet.add(&LineReading::Steward(Box::new(line)), written);
     }
     fleet
 }
@@ -497,7 +497,7 @@ fn pod(fleet: &Fleet) -> &steward::tools::log_reader::Pod {
 
 pub fn recorded(lines: &[String]) -> Recording {
     let mut recording = Recording::default();
-    lines.iter().for_each(|line| recording.tell(&read(line.as_bytes())));
+    lines.iter().for_each(|line| recording.add(&read(line.as_bytes())));
     recording.end();
     recording
 }

@@ -18,7 +18,7 @@ fn the_page_tells_what_went_wrong_first_and_what_to_do() {
     let page = page_of(&story());
     let (_, findings) = page.split_once("What went wrong first").expect("it stands on top");
     let places =
-        ["partitions_lost", "ended with exit code 7", "ended without a last word"].map(|text| findings.find(text));
+        ["partitions_lost", "ended with exit code 7", "ended without a final line"].map(|text| findings.find(text));
     assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
     assert!(page.contains("look for a pause of the process (CPU limit, node)"), "the action of the catalogue");
     assert!(page.contains("</b>exit 7 stalled") && page.contains("</b>exit 0"), "exit codes");
@@ -98,9 +98,7 @@ fn a_long_log_makes_no_long_page() {
             stats(n * 10, &[("rejected", json!(format!("reason-{n}:1")))]),
             warning(n * 10, &format!("event-{n}"), &[("cause", json!("x".repeat(900)))]),
         ];
-        lines
-            .iter()
-            .for_each(|line| recording.tell(&steward::tools::log_reader::read(prefixed(&pod, line).as_bytes())));
+        lines.iter().for_each(|line| recording.add(&steward::tools::log_reader::read(prefixed(&pod, line).as_bytes())));
     }
     recording.end();
     let page = page(&recording, "-");
@@ -167,9 +165,13 @@ fn the_log_of_a_real_process_makes_a_page() {
 
     let page = report(&folder, &[&log]);
 
-    for told in
-        ["<b>3</b>applied", "<b>1</b>rejected", "<b>1</b>exit 0", "<code>malformed_json</code>", "gets partitions 0-1"]
-    {
+    for told in [
+        "<b>3</b>applied",
+        "<b>1</b>rejected",
+        "<b>1</b>exit 0",
+        "<code>malformed_json</code>",
+        "was assigned partitions 0-1",
+    ] {
         assert!(page.contains(told), "{told} is not in {page}");
     }
     assert!(page.contains("0 damaged"), "each line was understood");

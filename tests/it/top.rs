@@ -10,7 +10,7 @@ use ratatui::buffer::Buffer;
 use ratatui::style::Color;
 use serde_json::json;
 use steward::tools::log_reader::{UnixMs, read};
-use steward::tools::top::{Colours, Sort, Then, View, draw, plain};
+use steward::tools::top::{Colours, KeyAction, Sort, View, draw, plain};
 
 use crate::cli::{Ran, Running, command, folder};
 use crate::log_reader::{failed, prefixed, start, stats, warning, written};
@@ -34,10 +34,10 @@ fn three_pods_and_what_they_add_up_to_are_drawn() {
 #[apply(offline_test)]
 fn a_pod_that_goes_silent_is_told_and_not_counted() {
     let mut view = three_pods();
-    view.tell(&read(prefixed("steward-2", &serving(50, 300)).as_bytes()), at(50));
+    view.add(&read(prefixed("steward-2", &serving(50, 300)).as_bytes()), at(50));
     let screen = drawn(&view, at(50), SIZE);
     assert!(row(&screen, "steward-0").contains("silent for 39 s"), "{}", row(&screen, "steward-0"));
-    assert!(row(&screen, "total").contains("1 heard, 2 silent"), "{}", row(&screen, "total"));
+    assert!(row(&screen, "total").contains("1 live, 2 silent"), "{}", row(&screen, "total"));
     assert!(row(&screen, "total").contains(" 300 "), "{}", row(&screen, "total"));
 }
 
@@ -56,7 +56,7 @@ fn a_selected_pod_shows_its_own_numbers_and_warnings() {
 #[apply(offline_test)]
 fn keys_do_what_the_help_says() {
     let mut view = three_pods();
-    assert_eq!(press(&mut view, KeyCode::Char('?')), Then::GoOn);
+    assert_eq!(press(&mut view, KeyCode::Char('?')), KeyAction::Continue);
     let help = text(&drawn(&view, at(12), SIZE));
     assert!(help.contains("quit, and end what writes as well"), "{help}");
     press(&mut view, KeyCode::Esc);
@@ -72,9 +72,9 @@ fn keys_do_what_the_help_says() {
     assert_eq!(view.sort(), Sort::Lag);
     assert_eq!(view.pods().map(|pod| &*pod.name).collect::<Vec<_>>(), ["steward-2", "steward-1", "steward-0"]);
 
-    assert_eq!(press(&mut view, KeyCode::Char('q')), Then::Quit);
-    assert_eq!(view.press(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL), at(12)), Then::Interrupt);
-    assert_eq!(press(&mut view, KeyCode::Char('c')), Then::GoOn);
+    assert_eq!(press(&mut view, KeyCode::Char('q')), KeyAction::Quit);
+    assert_eq!(view.press(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL), at(12)), KeyAction::Interrupt);
+    assert_eq!(press(&mut view, KeyCode::Char('c')), KeyAction::Continue);
 }
 
 #[apply(offline_test)]
@@ -82,7 +82,7 @@ fn a_paused_picture_stands_still() {
     let mut view = three_pods();
     let before = drawn(&view, at(12), SIZE);
     press(&mut view, KeyCode::Char('p'));
-    view.tell(&read(prefixed("steward-3", &serving(13, 1)).as_bytes()), at(13));
+    view.add(&read(prefixed("steward-3", &serving(13, 1)).as_bytes()), at(13));
     let paused = drawn(&view, at(500), SIZE);
     assert_eq!(row(&before, "steward-1"), row(&paused, "steward-1"));
     assert!(text(&paused).contains("paused") && !text(&paused).contains("steward-3"));
@@ -95,7 +95,7 @@ fn the_end_of_the_input_is_told_and_stops_the_clock() {
     let mut view = three_pods();
     view.end_input(at(12));
     let screen = text(&drawn(&view, at(5_000), SIZE));
-    assert!(screen.contains("input ended") && screen.contains("3 heard") && screen.contains("00:00:12"), "{screen}");
+    assert!(screen.contains("input ended") && screen.contains("3 live") && screen.contains("00:00:12"), "{screen}");
 }
 
 #[apply(offline_test)]
@@ -103,7 +103,7 @@ fn the_busiest_keys_are_shown_where_they_are_told() {
     let mut view = View::new("-", Colours::None);
     assert!(text(&drawn(&view, at(0), SIZE)).contains("no line of steward yet"));
     let line = prefixed("a", &stats(0, &[("hottest_keys", json!("42:900,7:30"))]));
-    view.tell(&read(line.as_bytes()), at(0));
+    view.add(&read(line.as_bytes()), at(0));
     let screen = drawn(&view, at(0), SIZE);
     let keys: Vec<String> =
         rows(&screen).into_iter().filter(|row| row.ends_with("900") || row.ends_with(" 30")).collect();
@@ -115,7 +115,7 @@ fn the_slowest_keys_are_shown_where_there_are_any() {
     let mut view = three_pods();
     assert!(!text(&drawn(&view, at(12), SIZE)).contains("slowest keys"));
     for (pod, keys) in [("steward-0", "42:1900,7:300"), ("steward-1", "42:50")] {
-        view.tell(&read(prefixed(pod, &stats(12, &[("slowest_keys", json!(keys))])).as_bytes()), at(12));
+        view.add(&read(prefixed(pod, &stats(12, &[("slowest_keys", json!(keys))])).as_bytes()), at(12));
     }
     let screen = text(&drawn(&view, at(12), SIZE));
     assert!(screen.contains("hottest keys") && screen.contains("slowest keys, ms"), "{screen}");
@@ -140,7 +140,7 @@ fn the_event_that_waits_longest_is_named_with_its_pod() {
             ("oldest_partition", json!(partition)),
             ("oldest_offset", json!(918_310)),
         ];
-        view.tell(&read(prefixed(pod, &stats(12, &fields)).as_bytes()), at(12));
+        view.add(&read(prefixed(pod, &stats(12, &fields)).as_bytes()), at(12));
     }
     let told = "waits longest: partition 3, offset 918310, 14 s old, in steward-1";
     assert!(text(&drawn(&view, at(12), SIZE)).contains(told));
@@ -150,7 +150,7 @@ fn the_event_that_waits_longest_is_named_with_its_pod() {
     assert!(screen.contains("waits longest: partition 0, offset 918310, 400 ms old, in steward-0"), "{screen}");
 
     let nothing_waits = stats(13, &[("oldest_age_ms", json!(0))]);
-    view.tell(&read(prefixed("steward-0", &nothing_waits).as_bytes()), at(13));
+    view.add(&read(prefixed("steward-0", &nothing_waits).as_bytes()), at(13));
     assert!(!text(&drawn(&view, at(13), SIZE)).contains("waits longest"));
 }
 
@@ -172,7 +172,7 @@ fn every_size_of_a_terminal_is_drawn_on() {
 #[apply(offline_test)]
 fn without_colours_nothing_is_coloured() {
     let mut view = View::new("-", Colours::None);
-    tell_three_pods(&mut view);
+    add_three_pods(&mut view);
     let is_plain =
         |screen: &Buffer| screen.content.iter().all(|cell| cell.fg == Color::Reset && cell.bg == Color::Reset);
     assert!(is_plain(&drawn(&view, at(60), SIZE)));
@@ -184,7 +184,7 @@ fn what_would_steer_a_terminal_is_shown_as_an_escape() {
     let mut view = View::new("-", Colours::Sixteen);
     let evil = "\u{1b}]0;mine\u{7}\u{202e}";
     let line = warning(0, &format!("w{evil}"), &[("cause", json!(evil))]);
-    view.tell(&read(format!("{evil}pod | {line}").as_bytes()), at(0));
+    view.add(&read(format!("{evil}pod | {line}").as_bytes()), at(0));
     let numbers = stats(
         0,
         &[
@@ -193,7 +193,7 @@ fn what_would_steer_a_terminal_is_shown_as_an_escape() {
             ("hottest_keys", json!(format!("{evil}:3"))),
         ],
     );
-    view.tell(&read(numbers.as_bytes()), at(0));
+    view.add(&read(numbers.as_bytes()), at(0));
     for _ in 0..3 {
         let screen = drawn(&view, at(0), SIZE);
         let steers = |symbol: &str| symbol.contains(|c: char| c.is_control() || c == '\u{202e}');
@@ -234,7 +234,7 @@ fn a_log_without_a_line_of_steward_is_told() {
 fn the_clock_of_a_plain_table_is_the_log() {
     let lines = [prefixed("a", &serving(0, 1)), prefixed("b", &serving(100, 1))];
     let printed = top(&["top"], &lines.join("\n")).ok();
-    assert!(printed.contains("silent for 100 s") && printed.contains("1 heard, 1 silent"), "{printed}");
+    assert!(printed.contains("silent for 100 s") && printed.contains("1 live, 1 silent"), "{printed}");
 }
 
 // ------------------------------------------------------------------------------------------------------- the helpers
@@ -265,23 +265,23 @@ fn serving(at_s: i64, rate: u64) -> String {
 /// steward-0 to steward-2, which read 100, 200 and 300 events per second, and lag 7 behind for each hundred.
 fn three_pods() -> View {
     let mut view = View::new("-", Colours::Sixteen);
-    tell_three_pods(&mut view);
+    add_three_pods(&mut view);
     view
 }
 
-fn tell_three_pods(view: &mut View) {
+fn add_three_pods(view: &mut View) {
     for (pod, rate) in [("steward-0", 100), ("steward-1", 200), ("steward-2", 300)] {
         let ready = written(1_000, "INFO", "became_ready", &[("assigned", json!(2))]);
         for line in [start(0, pod), ready, serving(11, rate)] {
-            view.tell(&read(prefixed(pod, &line).as_bytes()), at(11));
+            view.add(&read(prefixed(pod, &line).as_bytes()), at(11));
         }
     }
     let lost = warning(11, "partitions_lost", &[("partitions", json!("3")), ("owned", json!(1))]);
-    view.tell(&read(prefixed("steward-1", &lost).as_bytes()), at(11));
+    view.add(&read(prefixed("steward-1", &lost).as_bytes()), at(11));
     view.tick(at(12));
 }
 
-fn press(view: &mut View, code: KeyCode) -> Then {
+fn press(view: &mut View, code: KeyCode) -> KeyAction {
     view.press(KeyEvent::new(code, KeyModifiers::NONE), at(12))
 }
 

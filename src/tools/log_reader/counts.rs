@@ -1,14 +1,14 @@
-//! Owns the reading of lists such as `0:12,1:0`, and bounded counts by name.
+//! Owns the parsing of lists such as `0:12,1:0`, and bounded counts by name.
 
 use std::collections::BTreeMap;
 
-/// Names that a [`Tally`] tells apart.
+/// Maximum number of names of a [`Tally`].
 const MAX_NAMES: usize = 128;
-/// Longest name that is kept, in characters; a key's text and a reason's are shorter.
+/// Maximum length of a name, in characters; keys and reasons are shorter.
 const MAX_NAME_CHARS: usize = 80;
 
-/// The pairs of a list that [`crate::observability::log_events::counts`] wrote, in their order. What is no pair, the mark of a list that
-/// was cut among it, is left out.
+/// Parses a list that [`counts`](crate::observability::log_events::counts) wrote. Entries that are no pair, such as the
+/// `...` of a shortened list, are left out.
 pub fn parse_counts(list: &str) -> impl Iterator<Item = (&str, u64)> {
     list.split(',').filter_map(|pair| {
         let (name, count) = pair.rsplit_once(':')?;
@@ -17,17 +17,16 @@ pub fn parse_counts(list: &str) -> impl Iterator<Item = (&str, u64)> {
     })
 }
 
-/// Counts by name, for a bounded number of names; those that find no room count as `others`.
+/// Counts by name, for a bounded number of names; further names count as `others`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     counts: BTreeMap<String, u64>,
 }
 
 impl Tally {
-    /// The name under which everything counts that found no room.
+    /// The name that counts all further names.
     pub const OTHERS: &'static str = "others";
 
-    /// Counts.
     pub fn add(&mut self, name: &str, count: u64) {
         let name = name.char_indices().nth(MAX_NAME_CHARS).map_or(name, |(end, _)| &name[..end]);
         let has_room = self.counts.contains_key(name) || self.counts.len() < MAX_NAMES;
@@ -40,12 +39,12 @@ impl Tally {
         }
     }
 
-    /// Counts everything that another one has counted.
+    /// Adds the counts of another tally.
     pub fn merge(&mut self, other: &Tally) {
         other.counts.iter().for_each(|(name, count)| self.add(name, *count));
     }
 
-    /// The counts by name, the largest first.
+    /// Returns the counts by name, the largest first.
     #[must_use]
     pub fn largest_first(&self) -> Vec<(&str, u64)> {
         let mut counts: Vec<(&str, u64)> = self.counts.iter().map(|(name, count)| (name.as_str(), *count)).collect();
@@ -53,13 +52,12 @@ impl Tally {
         counts
     }
 
-    /// The count of one name.
+    /// Returns the count of one name.
     #[must_use]
     pub fn of(&self, name: &str) -> u64 {
         self.counts.get(name).copied().unwrap_or(0)
     }
 
-    /// Whether nothing was counted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.counts.is_empty()

@@ -1,8 +1,8 @@
 //! Owns which events and fields of the catalogue are read, and their types.
 //!
-//! One declaration makes the struct, its place in [`LoggedEvent`], and its entry in [`READ`], by which a test holds that the
-//! catalogue has each of them. The name itself comes from the catalogue. A field that a line lacks has its default: a
-//! pod of another version still shows what it does tell.
+//! One declaration generates the struct, its variant of [`LoggedEvent`], and its entry in [`READ`], which a test compares
+//! with the catalogue. The event's name comes from the catalogue. A missing field has its default, so that lines of another
+//! version can be read.
 
 use serde::Deserialize;
 
@@ -13,18 +13,17 @@ use crate::observability::log_events::{
 /// One event that is read.
 #[derive(Debug, Clone, Copy)]
 pub struct EventRead {
-    /// Its name.
     pub name: &'static str,
-    /// The fields that are read, each with the kinds that it may have in the catalogue.
+    /// The fields that are read, each with the kinds that it can have in the catalogue.
     pub fields: &'static [(&'static str, &'static [FieldKind])],
 }
 
 /// Every event that is read.
 pub type EventsRead = &'static [EventRead];
 
-/// What a field is read as.
+/// A type that a field can be read as.
 trait Readable {
-    /// The kinds of the catalogue that can be read so.
+    /// The kinds of the catalogue that it can hold.
     const KINDS: &'static [FieldKind];
 }
 
@@ -59,9 +58,9 @@ macro_rules! read_events {
             }
         )+
 
-        /// A line's event, as far as it is read.
+        /// The event of a line.
         #[derive(Debug, Clone, PartialEq)]
-        #[allow(clippy::large_enum_variant, reason = "there is one at a time, and a box would be made for every `stats`")]
+        #[allow(clippy::large_enum_variant, reason = "there is one at a time, and a box would be allocated for every `stats`")]
         pub enum LoggedEvent {
             $(
                 $(#[doc = $says])+
@@ -72,7 +71,7 @@ macro_rules! read_events {
         }
 
         impl LoggedEvent {
-            /// Reads the event of this name from its line.
+            /// Parses the event of this name from its line.
             pub(super) fn read(name: &str, json: &str) -> Result<LoggedEvent, serde_json::Error> {
                 match name {
                     $(catalogue::$event::NAME => serde_json::from_str(json).map(LoggedEvent::$event),)+
@@ -94,31 +93,31 @@ macro_rules! read_events {
 read_events! {
     /// A process starts.
     ProcessStarting { version: String, instance: String, group: String, topic: String, }
-    /// A process was told to stop.
+    /// A process stops.
     ProcessStopping { cause: String, }
     /// A process ended cleanly.
     ProcessStopped { exit_code: i64, ran_ms: u64, }
     /// A process ended with an error.
     ProcessFailed { exit_code: i64, exit_name: String, error: String, }
-    /// The process serves all it owns.
+    /// All owned partitions serve.
     BecameReady { assigned: u64, }
     /// The process is not ready any more.
     BecameUnready { cause: String, }
-    /// The group gave partitions.
+    /// The group assigned partitions.
     PartitionsAssigned { partitions: String, count: u64, owned: u64, }
-    /// The group took partitions back.
+    /// The group revoked partitions.
     PartitionsRevoked { partitions: String, count: u64, owned: u64, }
-    /// The group took partitions away unasked.
+    /// The group took partitions away without a revocation.
     PartitionsLost { partitions: String, count: u64, owned: u64, }
-    /// A partition recovers.
+    /// A recovery starts.
     RecoveryStarted { partition: i64, }
-    /// How far it is.
+    /// The progress of a recovery.
     RecoveryProgress { partition: i64, phase: String, percent: u64, }
-    /// It serves.
+    /// A partition has recovered.
     RecoveryFinished { partition: i64, took_ms: u64, entities: u64, }
     /// Reading pauses.
     IngestPaused { held_bytes: u64, limit_bytes: u64, }
-    /// Reading goes on.
+    /// Reading continues.
     IngestResumed { paused_ms: u64, }
     /// The numbers of the process.
     StatsReported {
@@ -153,7 +152,7 @@ read_events! {
 }
 
 impl StatsReported {
-    /// How many intervals a rate is of, in seconds; at least a millisecond, so that it can be divided by.
+    /// Returns the length of the interval in seconds, at least a millisecond, so that it can be a divisor.
     #[must_use]
     pub fn interval_s(&self) -> f64 {
         self.interval_ms.max(1) as f64 / 1000.0
@@ -171,19 +170,19 @@ impl StatsReported {
         ProcessPhase::ALL.iter().copied().find(|phase| phase.code() == self.phase_word())
     }
 
-    /// The event that has waited longest for its commit; `None` where nothing waits, or where it is not told.
+    /// Returns the oldest uncommitted event; `None` if there is none, or the line does not contain it.
     #[must_use]
     pub fn oldest(&self) -> Option<Waiting> {
         Some(Waiting { partition: self.oldest_partition?, offset: self.oldest_offset?, age_ms: self.oldest_age_ms })
     }
 
-    /// Events rejected per second within the interval.
+    /// Returns the events rejected per second within the interval.
     #[must_use]
     pub fn rejected_per_s(&self) -> f64 {
         parse_sum(&self.rejected) as f64 / self.interval_s()
     }
 
-    /// Transactions committed per second within the interval.
+    /// Returns the transactions committed per second within the interval.
     #[must_use]
     pub fn transactions_per_s(&self) -> f64 {
         self.transactions as f64 / self.interval_s()
@@ -194,13 +193,11 @@ fn parse_sum(list: &str) -> u64 {
     crate::tools::log_reader::parse_counts(list).fold(0, |sum, (_, count)| sum.saturating_add(count))
 }
 
-/// An event that is read and not committed.
+/// An uncommitted event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
-    /// Its partition.
     pub partition: i64,
-    /// Its offset.
     pub offset: i64,
-    /// How long ago it was produced, in milliseconds.
+    /// Time since it was produced, in milliseconds.
     pub age_ms: u64,
 }

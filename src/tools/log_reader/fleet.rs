@@ -1,4 +1,4 @@
-//! Owns the picture of all pods: which there are, what they tell, what they add up to.
+//! Owns the state of all pods, and their sums.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -6,104 +6,89 @@ use crate::observability::log_events::Level;
 use crate::tools::log_reader::counts::{Tally, parse_counts};
 use crate::tools::log_reader::events::Waiting;
 use crate::tools::log_reader::line::{LineReading, LogLine, UnixMs};
-use crate::tools::log_reader::pod::{Pod, PodTotals, Voice};
+use crate::tools::log_reader::pod::{Liveness, Pod, PodTotals};
 
-/// Pods that are kept apart.
+/// Maximum number of pods.
 const MAX_POD_COUNT: usize = 200;
-/// Warnings and errors that are kept.
+/// Maximum number of warnings and errors that are kept.
 const MAX_NOTICES: usize = 200;
-/// PodTotals that fell this often without a start are those of several processes.
-const FALLS_OF_A_MIXTURE: u64 = 3;
+/// Totals that fell this often without a start are those of several processes.
+const MIXED_FALLS: u64 = 3;
 
-/// What becomes of a pod for which there is no room.
+/// What happens to a pod beyond the maximum number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
-    /// It takes the place of the pod that has been silent for longest, if one has ended or gone silent.
-    ForgetTheSilent,
-    /// Its lines are counted, and not told.
+    /// It replaces the pod that has been silent for longest, if any has ended or is silent.
+    DropSilent,
+    /// Its lines are only counted.
     LeaveOut,
 }
 
 /// A warning or an error.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PodNotice {
-    /// When it was written.
     pub written: UnixMs,
-    /// The pod.
     pub pod: String,
-    /// WARN or ERROR.
     pub level: Level,
-    /// The event's name.
     pub name: String,
     /// Message and fields.
     pub detail: String,
 }
 
-/// What all pods that are heard add up to.
+/// Sums over the live pods.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Now {
-    /// Pods that are heard.
-    pub heard: usize,
-    /// Pods that have gone silent.
-    pub stale: usize,
-    /// Pods that have ended.
+    pub live: usize,
+    pub silent: usize,
     pub ended: usize,
-    /// Events read per second.
     pub events_per_s: f64,
-    /// Events not committed.
     pub lag: u64,
-    /// Age of the oldest event that is read and not committed: the worst of all.
+    /// Age of the oldest uncommitted event of all pods.
     pub oldest_age_ms: u64,
-    /// That event, with its pod, where it is told.
+    /// That event, with its pod, if it is known.
     pub oldest: Option<(String, Waiting)>,
-    /// Median latency: the worst of all.
+    /// The highest median latency of a pod.
     pub latency_p50_ms: u64,
-    /// The latency of 99 of 100: the worst of all.
+    /// The highest 99th percentile of a pod.
     pub latency_p99_ms: u64,
-    /// Events rejected per second.
     pub rejected_per_s: f64,
-    /// Transactions committed per second.
     pub transactions_per_s: f64,
     /// Transactions aborted within the last interval.
     pub aborted: u64,
-    /// Resident memory.
     pub memory_rss_bytes: u64,
-    /// Bytes read and not committed.
     pub in_flight_bytes: u64,
     /// Events rejected within the last interval by reason.
     pub rejected: Tally,
-    /// The busiest keys within the last interval.
+    /// The most frequent keys within the last interval.
     pub hottest: Tally,
-    /// The keys that kept a thread longest within the last interval, in milliseconds.
+    /// The keys that occupied a thread longest within the last interval, in milliseconds.
     pub slowest: Tally,
 }
 
-/// All pods.
 #[derive(Debug, Clone)]
 pub struct Fleet {
-    /// By name.
     pub pods: BTreeMap<String, Pod>,
     /// The last warnings and errors, the newest at the end.
     pub notices: VecDeque<PodNotice>,
-    /// Sums over all that was read, pods that were forgotten included.
+    /// Sums over all lines, including those of dropped pods.
     pub totals: PodTotals,
     /// Lines of steward.
     pub lines: u64,
-    /// Lines that are somebody else's, or too long to be steward's.
+    /// Lines of other programs, and lines too long to be steward's.
     pub other_lines: u64,
-    /// Lines that begin like steward's, and cannot be read.
+    /// Lines that begin like steward's, but cannot be parsed.
     pub damaged_lines: u64,
-    /// Lines of pods for which there was no room.
+    /// Lines of pods beyond the maximum number.
     pub lines_left_out: u64,
-    /// Pods that were forgotten for newer ones.
-    pub forgotten: u64,
+    /// Pods that were dropped.
+    pub dropped_pods: u64,
     when_full: WhenFull,
-    /// What the pod is called whose lines carry no name.
+    /// Name of the pod of lines without a name.
     unnamed: String,
 }
 
 impl Fleet {
-    /// Nobody yet. Lines without a name belong to a pod called `unnamed`.
+    /// Creates an empty fleet. Lines without a name belong to a pod called `unnamed`.
     #[must_use]
     pub fn new(unnamed: &str, when_full: WhenFull) -> Fleet {
         Fleet {
@@ -114,43 +99,38 @@ impl Fleet {
             other_lines: 0,
             damaged_lines: 0,
             lines_left_out: 0,
-            forgotten: 0,
+            dropped_pods: 0,
             when_full,
             unnamed: unnamed.to_owned(),
         }
     }
 
-    /// From here on, lines without a name belong to a pod called so.
-    pub fn call_unnamed(&mut self, name: &str) {
+    /// Sets the name of the pod of the following lines without a name.
+    pub fn set_unnamed(&mut self, name: &str) {
         name.clone_into(&mut self.unnamed);
     }
 
-    /// The name of the pod that a line belongs to.
+    /// Returns the name of the pod of a line.
     #[must_use]
     pub fn name_of<'a>(&'a self, line: &'a LogLine) -> &'a str {
         line.pod.as_deref().unwrap_or(&self.unnamed)
     }
 
-    /// Takes a line, heard at a moment of the reader's clock.
-    pub fn tell(&mut self, reading: &LineReading, heard: UnixMs) {
+    /// Adds a line that was read at a time of the reader's clock.
+    pub fn add(&mut self, reading: &LineReading, read_at: UnixMs) {
         match reading {
-            LineReading::NotOurs => self.other_lines += 1,
+            LineReading::Other => self.other_lines += 1,
             LineReading::Damaged => self.damaged_lines += 1,
-            LineReading::Ours(line) => {
+            LineReading::Steward(line) => {
                 self.lines += 1;
-                self.tell_line(line, heard);
+                self.add_line(line, read_at);
             }
         }
     }
 
-    /// A line that was too long to be looked at.
-    pub fn tell_too_long(&mut self) {
-        self.other_lines += 1;
-    }
-
-    fn tell_line(&mut self, line: &LogLine, heard: UnixMs) {
+    fn add_line(&mut self, line: &LogLine, read_at: UnixMs) {
         let name = self.name_of(line).to_owned();
-        if !self.pods.contains_key(&name) && !self.has_room(heard) {
+        if !self.pods.contains_key(&name) && !self.has_room(read_at) {
             self.lines_left_out += 1;
             return;
         }
@@ -166,11 +146,11 @@ impl Fleet {
                 detail: line.detail.clone(),
             });
         }
-        let pod = self.pods.entry(name.clone()).or_insert_with(|| Pod::new(name, line.written, heard));
-        self.totals.add(&pod.tell(line, heard));
+        let pod = self.pods.entry(name.clone()).or_insert_with(|| Pod::new(name, line.written, read_at));
+        self.totals.add(&pod.add(line, read_at));
     }
 
-    /// Whether there is room for one more, which may cost the most silent one its place.
+    /// Returns whether there is room for one more pod. May drop a silent one.
     fn has_room(&mut self, now: UnixMs) -> bool {
         if self.pods.len() < MAX_POD_COUNT {
             return true;
@@ -178,32 +158,32 @@ impl Fleet {
         if self.when_full == WhenFull::LeaveOut {
             return false;
         }
-        let silent = self.pods.values().filter(|pod| pod.voice(now) != Voice::Heard);
-        let Some(name) = silent.min_by_key(|pod| pod.heard).map(|pod| pod.name.clone()) else { return false };
+        let silent = self.pods.values().filter(|pod| pod.liveness(now) != Liveness::Live);
+        let Some(name) = silent.min_by_key(|pod| pod.read_at).map(|pod| pod.name.clone()) else { return false };
         self.pods.remove(&name);
-        self.forgotten += 1;
+        self.dropped_pods += 1;
         true
     }
 
-    /// Forgets the pods that have ended or gone silent, and of which nothing was heard for so long. Their sums stay.
-    pub fn forget_silent(&mut self, now: UnixMs, after_ms: u64) {
+    /// Drops the pods that have ended or are silent, and have written no line for `after_ms`. Their sums stay.
+    pub fn drop_silent(&mut self, now: UnixMs, after_ms: u64) {
         let before = self.pods.len();
-        self.pods.retain(|_, pod| pod.voice(now) == Voice::Heard || now.since(pod.heard) <= after_ms);
-        self.forgotten += (before - self.pods.len()) as u64;
+        self.pods.retain(|_, pod| pod.liveness(now) == Liveness::Live || now.since(pod.read_at) <= after_ms);
+        self.dropped_pods += (before - self.pods.len()) as u64;
     }
 
-    /// What the pods that are heard add up to, at a moment of the reader's clock.
+    /// Returns the sums over the live pods, at a time of the reader's clock.
     #[must_use]
     pub fn now(&self, now: UnixMs) -> Now {
         let mut sum = Now::default();
         for pod in self.pods.values() {
-            match pod.voice(now) {
-                Voice::Heard => sum.heard += 1,
-                Voice::Stale => {
-                    sum.stale += 1;
+            match pod.liveness(now) {
+                Liveness::Live => sum.live += 1,
+                Liveness::Silent => {
+                    sum.silent += 1;
                     continue;
                 }
-                Voice::Ended => {
+                Liveness::Ended => {
                     sum.ended += 1;
                     continue;
                 }
@@ -231,9 +211,9 @@ impl Fleet {
         sum
     }
 
-    /// Whether the lines of several processes came without names, so that their numbers are mixed up.
+    /// Returns whether lines of several processes have no names, so that their numbers are mixed.
     #[must_use]
-    pub fn is_mixed_up(&self) -> bool {
-        self.pods.get(&self.unnamed).is_some_and(|pod| pod.unexplained_falls >= FALLS_OF_A_MIXTURE)
+    pub fn is_mixed(&self) -> bool {
+        self.pods.get(&self.unnamed).is_some_and(|pod| pod.unexplained_falls >= MIXED_FALLS)
     }
 }

@@ -1,4 +1,4 @@
-//! Owns the reading of one line: whose it is, when it was written, and what it tells.
+//! Owns the parsing of one line: its pod, its timestamp, and its event.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -9,9 +9,9 @@ use crate::observability::log_events::{Level, all_events};
 use crate::tools::log_reader::events::LoggedEvent;
 use crate::tools::log_reader::prefix::pod_of;
 
-/// Longest text that is kept of a line's fields, in characters.
+/// Maximum length of the text of a line's fields, in characters.
 const MAX_DETAIL_CHARS: usize = 600;
-/// Longest name of an event that is kept, in characters.
+/// Maximum length of an event's name, in characters.
 const MAX_NAME_CHARS: usize = 64;
 
 /// Milliseconds since 1970.
@@ -19,38 +19,33 @@ const MAX_NAME_CHARS: usize = 64;
 pub struct UnixMs(pub i64);
 
 impl UnixMs {
-    /// How long after `earlier` this is, in milliseconds; 0 where it is not.
+    /// Returns the time since `earlier`, in milliseconds; 0 if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: UnixMs) -> u64 {
         u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
     }
 }
 
-/// What a line is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LineReading {
     /// A line of steward.
-    Ours(Box<LogLine>),
-    /// It begins like a line of steward, and cannot be read: cut, or damaged.
+    Steward(Box<LogLine>),
+    /// It begins like a line of steward, but cannot be parsed: cut, or damaged.
     Damaged,
-    /// Somebody else's.
-    NotOurs,
+    /// A line of another program.
+    Other,
 }
 
 /// A line of steward.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogLine {
-    /// The pod that the prefix names, if there is one.
+    /// The pod that the prefix names.
     pub pod: Option<String>,
-    /// When it was written.
     pub written: UnixMs,
-    /// Its level.
     pub level: Level,
-    /// The event's stable name.
     pub name: String,
-    /// The event, as far as it is read.
     pub event: LoggedEvent,
-    /// What it says, for a person; kept of warnings and errors only.
+    /// Message and fields for a person. Empty unless it is a warning or an error.
     pub detail: String,
 }
 
@@ -64,26 +59,26 @@ struct Envelope<'a> {
     event: std::borrow::Cow<'a, str>,
 }
 
-/// How every JSON object with a first field begins. Labels in braces, which some tools write in front, do not.
+/// Start of every JSON object with a field. Labels in braces, which some tools write in front, start differently.
 const OBJECT: &str = "{\"";
-/// How every line of steward begins.
-const OURS: &str = "{\"timestamp\":\"";
+/// Start of every line of steward.
+const STEWARD_OBJECT: &str = "{\"timestamp\":\"";
 
-/// Reads one line, without its end.
+/// Parses one line, without its end.
 #[must_use]
 pub fn read(line: &[u8]) -> LineReading {
     let line = String::from_utf8_lossy(line);
-    let Some(start) = line.find(OURS).or_else(|| line.find(OBJECT)) else { return LineReading::NotOurs };
+    let Some(start) = line.find(STEWARD_OBJECT).or_else(|| line.find(OBJECT)) else { return LineReading::Other };
     let (prefix, json) = line.split_at(start);
     let json = json.trim_end();
-    let not_read = if json.starts_with(OURS) { LineReading::Damaged } else { LineReading::NotOurs };
+    let not_read = if json.starts_with(STEWARD_OBJECT) { LineReading::Damaged } else { LineReading::Other };
     let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(json) else { return not_read };
     let (Some(written), Some(level)) = (parse_time(&envelope.timestamp), parse_level(&envelope.level)) else {
-        return LineReading::NotOurs;
+        return LineReading::Other;
     };
     let Ok(event) = LoggedEvent::read(&envelope.event, json) else { return LineReading::Damaged };
     let is_notice = level == Level::WARN || level == Level::ERROR;
-    LineReading::Ours(Box::new(LogLine {
+    LineReading::Steward(Box::new(LogLine {
         pod: pod_of(prefix),
         written,
         level,
@@ -99,14 +94,14 @@ fn parse_time(text: &str) -> Option<UnixMs> {
 }
 
 fn parse_level(text: &str) -> Option<Level> {
-    // By the exact words of the contract; `Level` itself would read numbers, too.
+    // The exact words of the contract; the parser of `Level` would accept numbers, too.
     let known = [("ERROR", Level::ERROR), ("WARN", Level::WARN), ("INFO", Level::INFO), ("DEBUG", Level::DEBUG)];
     let found = known.into_iter().chain([("TRACE", Level::TRACE)]).find(|(word, _)| *word == text);
     found.map(|(_, level)| level)
 }
 
-/// The fields beside the envelope's, in the order of the catalogue, as `name=value`. In front the message, unless the
-/// event is of the catalogue: there its name says as much.
+/// Formats the other fields in the order of the catalogue, as `name=value`. The message comes first, unless the event is
+/// in the catalogue: then its name says the same.
 fn detail(name: &str, json: &str) -> String {
     let Ok(Value::Object(mut fields)) = serde_json::from_str(json) else { return String::new() };
     for of_envelope in ["timestamp", "level", "event", "target"] {

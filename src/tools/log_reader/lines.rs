@@ -1,31 +1,30 @@
-//! Owns the cut of a stream of bytes into lines, in bounded memory.
+//! Owns the splitting of a stream of bytes into lines, in bounded memory.
 
-/// Longest line that is looked at. Lines of steward are shorter than 16,000 bytes; the rest is for prefixes.
+/// Maximum length of a line. Lines of steward are shorter than 16,000 bytes; the rest is for prefixes.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
 
-/// A piece of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece<'a> {
     /// A whole line, without its end.
     Line(&'a [u8]),
-    /// A line that is longer than [`MAX_LINE_BYTES`]; nothing of it was kept.
+    /// A line that is longer than [`MAX_LINE_BYTES`]; its content is dropped.
     TooLong,
 }
 
-/// Cuts a stream into lines, wherever the chunks that it comes in begin and end.
+/// Splits a stream into lines, independent of its chunks.
 #[derive(Debug, Default)]
 pub struct LineSplitter {
-    /// What came of the line that has not ended yet.
+    /// The start of the line that has not ended yet.
     held: Vec<u8>,
-    /// That line is too long: its end is awaited, and nothing of it is kept.
+    /// That line is too long, and its content is dropped up to its end.
     is_skipping: bool,
 }
 
 impl LineSplitter {
-    /// Takes a chunk, and gives each line that ends in it to `each`.
+    /// Adds a chunk, and passes each line that ends in it to `each`.
     pub fn push(&mut self, chunk: &[u8], mut each: impl FnMut(Piece<'_>)) {
         let mut pieces = chunk.split(|byte| *byte == b'\n');
-        // `split` gives one piece more than there are line ends: the last one has not ended.
+        // `split` returns one piece more than there are line ends: the last one has not ended.
         let unended = pieces.next_back().unwrap_or_default();
         for piece in pieces {
             if self.held.is_empty() && !self.is_skipping && piece.len() <= MAX_LINE_BYTES {
@@ -38,7 +37,7 @@ impl LineSplitter {
         self.hold(unended);
     }
 
-    /// The stream has ended: gives what is left, if anything is.
+    /// Ends the stream, and passes the last line to `each`, if it has no end.
     pub fn finish(&mut self, mut each: impl FnMut(Piece<'_>)) {
         if self.is_skipping || !self.held.is_empty() {
             self.end(&mut each);

@@ -1,4 +1,4 @@
-//! Owns what is known of one pod, as a fold over its lines.
+//! Owns the state of one pod, as a fold over its lines.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,45 +7,37 @@ use crate::tools::log_reader::counts::{Tally, parse_counts};
 use crate::tools::log_reader::events::{LoggedEvent, StatsReported};
 use crate::tools::log_reader::line::{LogLine, UnixMs};
 
-/// How many of the last values are kept for small pictures.
+/// Values that are kept for sparklines.
 const HISTORY: usize = 120;
-/// Recoveries of a pod that are kept apart.
+/// Maximum number of recoveries of a pod that are kept.
 const MAX_RECOVERIES: usize = 4_096;
-/// How often a pod is expected to speak until its first `stats` tells.
+/// Assumed interval of `stats` before the first one.
 const DEFAULT_INTERVAL_MS: u64 = 10_000;
-/// Silent for this many intervals, and a pod counts as stale.
+/// A pod counts as silent after this many intervals without a line.
 const STALE_INTERVALS: u64 = 3;
-/// The interval is the pod's own word, so it is not believed without limits.
+/// The interval comes from the log, so it is limited.
 const INTERVAL_RANGE_MS: std::ops::RangeInclusive<u64> = 1_000..=600_000;
 
-/// Where the process of a pod is in its life.
+/// The life cycle of the process of a pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Life {
-    /// Nothing was heard that tells.
     #[default]
     Unknown,
-    /// It has started, and has told no numbers yet.
+    /// It has started, and has not logged `stats` yet.
     Starting,
-    /// It runs.
     Running,
-    /// It was told to stop.
     Stopping,
-    /// It ended cleanly.
     Stopped {
-        /// Its exit code.
         exit_code: i64,
     },
-    /// It ended with an error.
     Failed {
-        /// Its exit code.
         exit_code: i64,
-        /// The exit code's name.
         exit_name: String,
     },
 }
 
 impl Life {
-    /// Whether its last line was a last word.
+    /// Returns whether its last line reports its end.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         match self {
@@ -55,63 +47,47 @@ impl Life {
     }
 }
 
-/// Whether a pod is ready, by its own word.
+/// Whether a pod has reported to be ready.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Readiness {
-    /// It has not said.
     #[default]
     Unknown,
-    /// It serves all it owns.
     Ready,
-    /// It does not.
     Unready {
-        /// What it waits for.
         cause: String,
     },
 }
 
-/// Whether a pod is heard.
+/// Whether a pod writes lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Voice {
-    /// It speaks.
-    Heard,
-    /// It has been silent for longer than three of its intervals, without a last word.
-    Stale,
-    /// It has ended, and said so.
+pub enum Liveness {
+    Live,
+    /// It has written no line for longer than three of its intervals, and has not reported its end.
+    Silent,
+    /// It has reported its end.
     Ended,
 }
 
-/// Sums over all that was read, restarts of the process included.
+/// Sums over all lines, including those before a restart of the process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PodTotals {
-    /// Events read.
     pub events: u64,
-    /// Events applied and committed.
     pub applied: u64,
-    /// Events rejected and committed.
     pub rejected: u64,
-    /// The same by reason.
     pub rejected_by_reason: Tally,
-    /// Events skipped, because the state contained them.
     pub skipped: u64,
-    /// Transactions committed.
     pub transactions: u64,
-    /// Transactions aborted.
     pub aborted: u64,
-    /// Entities started again after a panic.
     pub entity_restarts: u64,
-    /// Starts of the process after the first time that something was heard of it.
+    /// Starts of the process after its first line.
     pub restarts: u64,
-    /// Starts before which the process said no last word: killed, out of memory, or its node was lost.
+    /// Starts before which the process did not report its end: killed, out of memory, or its node was lost.
     pub vanished: u64,
-    /// Lines of level WARN.
     pub warnings: u64,
-    /// Lines of level ERROR.
     pub errors: u64,
 }
 
 impl PodTotals {
-    /// Adds another one.
     pub fn add(&mut self, other: &PodTotals) {
         let PodTotals {
             events,
@@ -150,44 +126,37 @@ impl PodTotals {
 /// One pod, container or process.
 #[derive(Debug, Clone)]
 pub struct Pod {
-    /// Its name, as the prefix of its lines has it, or as whoever reads an unnamed stream calls it.
+    /// The name in the prefix of its lines, or the name that the reader gives to lines without a prefix.
     pub name: String,
-    /// `instance` of its last start, and the group and topic that it serves.
+    /// `instance` of its last start.
     pub instance: Option<String>,
-    /// Version of the program.
     pub version: Option<String>,
-    /// Where it is in its life.
     pub life: Life,
-    /// Whether it is ready.
     pub readiness: Readiness,
-    /// Its last numbers.
     pub stats: Option<StatsReported>,
-    /// When its first and its last line were written.
+    /// Timestamps of its first and its last line.
     pub written: (UnixMs, UnixMs),
-    /// When its last line was heard, by the reader's clock.
-    pub heard: UnixMs,
-    /// Partitions that it owns, where it has said so.
+    /// When its last line was read, by the reader's clock.
+    pub read_at: UnixMs,
+    /// Number of partitions that it owns, if known.
     pub owned: Option<u64>,
-    /// Partitions that recover, with phase and percent.
+    /// Partitions that recover, with phase and percentage.
     pub recovering: BTreeMap<i64, (String, u64)>,
-    /// Whether reading pauses.
-    pub intake_pauses: bool,
-    /// Sums over all that was read of it.
+    pub is_ingest_paused: bool,
     pub totals: PodTotals,
-    /// How often its totals fell without a start in between: the lines of several processes under one name.
+    /// How often its totals fell without a start in between, which happens if several processes have one name.
     pub unexplained_falls: u64,
-    /// Events per second, the last `stats` lines.
+    /// Events per second of the last `stats` lines.
     pub rates: VecDeque<u64>,
-    /// Lag, the last `stats` lines.
+    /// Lag of the last `stats` lines.
     pub lags: VecDeque<u64>,
-    /// The process has started, and has told no `stats` since.
+    /// The process has started, and has not logged `stats` since.
     has_restarted: bool,
 }
 
 impl Pod {
-    /// A pod of which the first line is about to be told.
     #[must_use]
-    pub fn new(name: String, written: UnixMs, heard: UnixMs) -> Pod {
+    pub fn new(name: String, written: UnixMs, read_at: UnixMs) -> Pod {
         Pod {
             name,
             instance: None,
@@ -196,10 +165,10 @@ impl Pod {
             readiness: Readiness::Unknown,
             stats: None,
             written: (written, written),
-            heard,
+            read_at,
             owned: None,
             recovering: BTreeMap::new(),
-            intake_pauses: false,
+            is_ingest_paused: false,
             totals: PodTotals::default(),
             unexplained_falls: 0,
             rates: VecDeque::new(),
@@ -208,35 +177,35 @@ impl Pod {
         }
     }
 
-    /// How often it writes its numbers, in milliseconds.
+    /// Returns the interval of its `stats`, in milliseconds.
     #[must_use]
     pub fn interval_ms(&self) -> u64 {
-        let told = self.stats.as_ref().map(|stats| stats.interval_ms).filter(|interval| *interval > 0);
-        told.unwrap_or(DEFAULT_INTERVAL_MS).clamp(*INTERVAL_RANGE_MS.start(), *INTERVAL_RANGE_MS.end())
+        let logged = self.stats.as_ref().map(|stats| stats.interval_ms).filter(|interval| *interval > 0);
+        logged.unwrap_or(DEFAULT_INTERVAL_MS).clamp(*INTERVAL_RANGE_MS.start(), *INTERVAL_RANGE_MS.end())
     }
 
-    /// How long it may be silent before it counts as stale, in milliseconds.
+    /// Returns the time without a line after which it counts as silent, in milliseconds.
     #[must_use]
-    pub fn patience_ms(&self) -> u64 {
+    pub fn silence_limit_ms(&self) -> u64 {
         STALE_INTERVALS * self.interval_ms()
     }
 
-    /// Whether it is heard, at a moment of the reader's clock.
+    /// Returns whether it writes lines, at a time of the reader's clock.
     #[must_use]
-    pub fn voice(&self, now: UnixMs) -> Voice {
+    pub fn liveness(&self, now: UnixMs) -> Liveness {
         if self.life.has_ended() {
-            Voice::Ended
-        } else if now.since(self.heard) > self.patience_ms() {
-            Voice::Stale
+            Liveness::Ended
+        } else if now.since(self.read_at) > self.silence_limit_ms() {
+            Liveness::Silent
         } else {
-            Voice::Heard
+            Liveness::Live
         }
     }
 
-    /// Takes a line of this pod, and returns what it adds to the totals.
-    pub fn tell(&mut self, line: &LogLine, heard: UnixMs) -> PodTotals {
-        let is_first = self.is_unheard_of();
-        self.heard = self.heard.max(heard);
+    /// Adds a line of this pod, and returns what it adds to the totals.
+    pub fn add(&mut self, line: &LogLine, read_at: UnixMs) -> PodTotals {
+        let is_first = self.is_new();
+        self.read_at = self.read_at.max(read_at);
         self.written = (self.written.0.min(line.written), self.written.1.max(line.written));
         let mut added = PodTotals::default();
         if line.level == Level::ERROR {
@@ -244,21 +213,21 @@ impl Pod {
         } else if line.level == Level::WARN {
             added.warnings = 1;
         }
-        self.tell_event(&line.event, is_first, &mut added);
+        self.apply_event(&line.event, is_first, &mut added);
         self.totals.add(&added);
         added
     }
 
-    fn is_unheard_of(&self) -> bool {
+    fn is_new(&self) -> bool {
         self.life == Life::Unknown && self.stats.is_none()
     }
 
-    fn tell_event(&mut self, event: &LoggedEvent, is_first: bool, added: &mut PodTotals) {
+    fn apply_event(&mut self, event: &LoggedEvent, is_first: bool, added: &mut PodTotals) {
         match event {
             LoggedEvent::ProcessStarting(start) => {
                 added.restarts = u64::from(!is_first);
                 added.vanished = u64::from(!is_first && !self.life.has_ended());
-                self.begin_anew();
+                self.restart();
                 self.instance = Some(start.instance.clone());
                 self.version = Some(start.version.clone());
             }
@@ -269,7 +238,7 @@ impl Pod {
                 self.end(Life::Failed { exit_code: failure.exit_code, exit_name });
             }
             LoggedEvent::BecameReady(_) => {
-                self.live();
+                self.set_running();
                 self.readiness = Readiness::Ready;
             }
             LoggedEvent::BecameUnready(unready) => self.readiness = Readiness::Unready { cause: unready.cause.clone() },
@@ -283,21 +252,21 @@ impl Pod {
             LoggedEvent::RecoveryFinished(recovery) => {
                 self.recovering.remove(&recovery.partition);
             }
-            LoggedEvent::IngestPaused(_) => self.intake_pauses = true,
-            LoggedEvent::IngestResumed(_) => self.intake_pauses = false,
+            LoggedEvent::IngestPaused(_) => self.is_ingest_paused = true,
+            LoggedEvent::IngestResumed(_) => self.is_ingest_paused = false,
             LoggedEvent::StatsReported(stats) => self.count(stats, added),
             LoggedEvent::Other => {}
         }
     }
 
-    fn begin_anew(&mut self) {
+    fn restart(&mut self) {
         self.life = Life::Starting;
-        // They are those of the process before.
+        // The values of the previous process.
         self.stats = None;
         self.readiness = Readiness::Unknown;
         self.owned = None;
         self.recovering.clear();
-        self.intake_pauses = false;
+        self.is_ingest_paused = false;
         self.has_restarted = true;
     }
 
@@ -306,13 +275,12 @@ impl Pod {
         self.readiness = Readiness::Unknown;
         self.owned = None;
         self.recovering.clear();
-        self.intake_pauses = false;
+        self.is_ingest_paused = false;
     }
 
-    /// It shows that it runs, unless it has told more than that.
-    fn live(&mut self) {
+    fn set_running(&mut self) {
         match self.life {
-            // A last word is followed by nothing of the same process, so another one speaks under the name.
+            // A process writes nothing after its end, so this is another one of the same name.
             Life::Unknown | Life::Starting | Life::Stopped { .. } | Life::Failed { .. } => self.life = Life::Running,
             Life::Running | Life::Stopping => {}
         }
@@ -325,18 +293,18 @@ impl Pod {
     }
 
     fn count(&mut self, stats: &StatsReported, added: &mut PodTotals) {
-        self.live();
+        self.set_running();
         let known = self.stats.take();
         if known.as_ref().is_some_and(|known| stats.events_total < known.events_total) {
             self.unexplained_falls += 1;
         }
-        // What a process counted before its first line that was read belongs to nobody's time, unless it has just begun.
+        // The counts before the first line are not part of the log, unless the process has just started.
         let baseline =
             known.unwrap_or_else(|| if self.has_restarted { StatsReported::default() } else { stats.clone() });
-        added.events = risen(baseline.events_total, stats.events_total);
-        added.applied = risen(baseline.applied_total, stats.applied_total);
-        added.rejected = risen(baseline.rejected_total, stats.rejected_total);
-        added.skipped = risen(baseline.skipped_total, stats.skipped_total);
+        added.events = increase(baseline.events_total, stats.events_total);
+        added.applied = increase(baseline.applied_total, stats.applied_total);
+        added.rejected = increase(baseline.rejected_total, stats.rejected_total);
+        added.skipped = increase(baseline.skipped_total, stats.skipped_total);
         added.transactions = stats.transactions;
         added.aborted = stats.transactions_aborted;
         added.entity_restarts = stats.entity_restarts;
@@ -346,7 +314,7 @@ impl Pod {
         keep(&mut self.rates, stats.events_per_s as u64);
         keep(&mut self.lags, stats.lag_total);
         if stats.recovering.is_empty() {
-            // The end of a recovery may have been said in a line that was not read.
+            // The line about the end of a recovery may be missing.
             self.recovering.clear();
         }
         self.has_restarted = false;
@@ -354,8 +322,8 @@ impl Pod {
     }
 }
 
-/// How much a count of a process has risen; one that fell began anew.
-fn risen(before: u64, after: u64) -> u64 {
+/// Returns the increase of a count. A lower count is that of a restarted process.
+fn increase(before: u64, after: u64) -> u64 {
     after.checked_sub(before).unwrap_or(after)
 }
 

@@ -1,20 +1,20 @@
-//! Owns what stands before a line: which pod or container it says the line comes from.
+//! Owns the parsing of the prefix of a line, which names its pod or container.
 //!
 //! | written by | looks like |
 //! |---|---|
 //! | `kubectl logs --prefix` | `[pod/steward-0/steward] {…}` |
 //! | `docker compose logs` | `steward-1  \| {…}`, perhaps in colour |
-//! | stern | `steward-0 steward {…}`, with a namespace in front where there are several |
+//! | stern | `steward-0 steward {…}`, with a namespace in front if there are several |
 //! | `logcli query` | `2026-01-31T12:00:00Z {pod="steward-0", …} {…}` |
 //! | journald, syslog | `Jan 31 12:00:00 host steward[7]: {…}` |
 //! | `--timestamps`, a container runtime's file | `2026-01-31T12:00:00.000000000Z stdout F {…}` |
 
 use std::borrow::Cow;
 
-/// Longest name of a pod that is kept, in characters; Kubernetes allows 253, and people shorter ones.
+/// Maximum length of a pod's name, in characters. Kubernetes allows 253, but names are shorter in practice.
 const MAX_NAME_CHARS: usize = 80;
 
-/// The pod, container or process that a prefix names, if it names one.
+/// Returns the pod, container or process that a prefix names.
 #[must_use]
 pub fn pod_of(prefix: &str) -> Option<String> {
     let plain = console::strip_ansi_codes(prefix);
@@ -52,7 +52,7 @@ fn named(name: &str) -> Option<&str> {
     (!name.is_empty()).then_some(name)
 }
 
-/// A time stamp, or what a container runtime writes beside it.
+/// Returns whether a word is a timestamp, or what a container runtime writes beside it.
 fn is_decoration(word: &str) -> bool {
     let is_timestamp = word.len() >= 10 && word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('T');
     is_timestamp || matches!(word, "|" | "stdout" | "stderr" | "F" | "P")

@@ -1,4 +1,4 @@
-//! Owns what happened in a whole log, pod by pod and over time: what a post-mortem is written from.
+//! Owns the history in a whole log, by pod and over time, for a post-mortem.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,66 +11,57 @@ use crate::tools::log_reader::pod::Pod;
 use crate::tools::log_reader::series::Series;
 use crate::tools::log_reader::timeline::Timeline;
 
-/// Names of warnings and errors that are told apart.
+/// Maximum number of names of warnings and errors.
 const MAX_KINDS: usize = 200;
-/// Single warnings and errors that are kept: the first ones, and the last ones.
+/// Maximum number of single warnings and errors that are kept: the first ones, and the last ones.
 const MAX_FIRST_NOTICES: usize = 250;
 const MAX_LAST_NOTICES: usize = 250;
-/// Silences and ends that are kept.
+/// Maximum number of silences and ends that are kept.
 const MAX_FINDINGS: usize = 500;
 
 /// All warnings or errors of one name.
 #[derive(Debug, Clone)]
 pub struct FindingKind {
-    /// The event's name.
     pub name: String,
-    /// WARN or ERROR.
     pub level: Level,
-    /// How many lines.
     pub count: u64,
-    /// The first one.
     pub first: PodNotice,
-    /// When the last one was written.
+    /// Timestamp of the last one.
     pub last: UnixMs,
     /// The pods that wrote them.
     pub pods: BTreeSet<String>,
 }
 
-/// Something that went wrong, of which a person wants to know when it began.
+/// A problem, with its start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogFinding {
-    /// When.
     pub at: UnixMs,
-    /// Where.
     pub pod: String,
-    /// How bad: as the log's levels promise.
     pub level: Level,
-    /// In words.
     pub text: String,
 }
 
-/// A whole log.
 #[derive(Debug)]
 pub struct Recording {
-    /// The pods as they were at the end, and the sums.
+    /// The pods at the end of the log, and the sums.
     pub fleet: Fleet,
     /// Numbers over time, by pod.
     pub series: BTreeMap<String, Series>,
-    /// What happened when, by pod.
+    /// The history by pod.
     pub timelines: BTreeMap<String, Timeline>,
     /// Warnings and errors by name.
     pub kinds: BTreeMap<String, FindingKind>,
     /// The first warnings and errors.
     pub first_notices: Vec<PodNotice>,
-    /// The last ones beyond those.
+    /// The last warnings and errors after those.
     pub last_notices: VecDeque<PodNotice>,
-    /// How many stood in between.
+    /// The number of those in between.
     pub notices_left_out: u64,
-    /// How processes ended, by exit code and its name.
+    /// Ends of processes, by exit code and its name.
     pub exits: Tally,
-    /// When the first and the last line were written.
+    /// Timestamps of the first and the last line.
     pub range: Option<(UnixMs, UnixMs)>,
-    /// Silences, and ends that are none cleanly.
+    /// Silences, and ends that were not clean.
     findings: Vec<LogFinding>,
 }
 
@@ -92,23 +83,22 @@ impl Default for Recording {
 }
 
 impl Recording {
-    /// Takes a line.
-    pub fn tell(&mut self, reading: &LineReading) {
-        let LineReading::Ours(line) = reading else {
-            return self.fleet.tell(reading, UnixMs::default());
+    pub fn add(&mut self, reading: &LineReading) {
+        let LineReading::Steward(line) = reading else {
+            return self.fleet.add(reading, UnixMs::default());
         };
         let name = self.fleet.name_of(line).to_owned();
         if let Some(pod) = self.fleet.pods.get(&name) {
-            let found = look_back(pod, line);
+            let found = silence_before(pod, line);
             for (finding, silent_from) in found {
                 if let Some(from) = silent_from {
-                    self.timelines.entry(name.clone()).or_default().fall_silent(from);
+                    self.timelines.entry(name.clone()).or_default().silent_from(from);
                 }
                 self.find(finding);
             }
         }
-        // The log's own time is the reader's clock here.
-        self.fleet.tell(reading, line.written);
+        // Here the reader's clock is the time of the log.
+        self.fleet.add(reading, line.written);
         if !self.fleet.pods.contains_key(&name) {
             return;
         }
@@ -123,33 +113,33 @@ impl Recording {
         let (first, last) = self.range.unwrap_or((line.written, line.written));
         self.range = Some((first.min(line.written), last.max(line.written)));
         if let LoggedEvent::StatsReported(stats) = &line.event {
-            self.series.entry(name.clone()).or_default().tell(line.written, stats);
+            self.series.entry(name.clone()).or_default().add(line.written, stats);
         }
-        self.timelines.entry(name.clone()).or_default().tell(line);
+        self.timelines.entry(name.clone()).or_default().add(line);
         if line.level == Level::WARN || line.level == Level::ERROR {
             self.note(name, line);
         }
     }
 
-    /// No line follows.
+    /// Ends the recording.
     pub fn end(&mut self) {
         let Some((_, end)) = self.range else { return };
         let silent: Vec<(String, UnixMs)> = self
             .fleet
             .pods
             .values()
-            .filter(|pod| !pod.life.has_ended() && end.since(pod.written.1) > pod.patience_ms())
+            .filter(|pod| !pod.life.has_ended() && end.since(pod.written.1) > pod.silence_limit_ms())
             .map(|pod| (pod.name.clone(), pod.written.1))
             .collect();
         for (pod, at) in silent {
-            self.timelines.entry(pod.clone()).or_default().fall_silent(at);
-            let text = "is not heard of any more, without a last word, while others go on".to_owned();
+            self.timelines.entry(pod.clone()).or_default().silent_from(at);
+            let text = "writes no more lines, and did not report its end, while other pods continue".to_owned();
             self.find(LogFinding { at, pod, level: Level::WARN, text });
         }
         self.timelines.values_mut().for_each(Timeline::sort);
     }
 
-    /// What went wrong, in the order of time: of each kind of warning or error the first, silences, and ends.
+    /// Returns the problems in order of time: the first warning or error of each kind, silences, and ends.
     #[must_use]
     pub fn findings(&self) -> Vec<LogFinding> {
         let firsts = self.kinds.values().map(|kind| LogFinding {
@@ -161,7 +151,7 @@ impl Recording {
                 count => format!("{} (the first of {count}): {}", kind.name, kind.first.detail),
             },
         });
-        // An end with an error is told with its exit code; its line would say the same again.
+        // `self.findings` already contains each end with an error, with its exit code.
         let firsts = firsts.filter(|finding| !finding.text.starts_with("process_failed"));
         let mut findings: Vec<LogFinding> = firsts.chain(self.findings.iter().cloned()).collect();
         findings.sort_by_key(|finding| finding.at);
@@ -215,8 +205,8 @@ impl Recording {
     }
 }
 
-/// What a line says of the time before it: a silence, with the moment at which it began, or an end without a last word.
-fn look_back(pod: &Pod, line: &LogLine) -> Vec<(LogFinding, Option<UnixMs>)> {
+/// Returns what a line implies about the time before it: a silence, with its start, or an end that was not reported.
+fn silence_before(pod: &Pod, line: &LogLine) -> Vec<(LogFinding, Option<UnixMs>)> {
     let last = pod.written.1;
     let silent_ms = line.written.since(last);
     let finding = |text: String| LogFinding { at: last, pod: pod.name.clone(), level: Level::WARN, text };
@@ -225,12 +215,12 @@ fn look_back(pod: &Pod, line: &LogLine) -> Vec<(LogFinding, Option<UnixMs>)> {
     }
     if matches!(line.event, LoggedEvent::ProcessStarting(_)) {
         let text = format!(
-            "ended without a last word and started again {:.1} s later: killed, out of memory, or its node was lost",
+            "ended without a final line and started again {:.1} s later: killed, out of memory, or its node was lost",
             silent_ms as f64 / 1000.0
         );
         return vec![(finding(text), Some(last))];
     }
-    if silent_ms > pod.patience_ms() {
+    if silent_ms > pod.silence_limit_ms() {
         return vec![(finding(format!("was silent for {:.0} s", silent_ms as f64 / 1000.0)), Some(last))];
     }
     Vec::new()

@@ -1,8 +1,8 @@
-//! Owns numbers over time in bounded memory: as the time grows longer, the picture grows coarser.
+//! Owns numbers over time in bounded memory: the longer the time, the lower the resolution.
 //!
-//! Time is cut into buckets of one width. Whenever there are more than [`MAX_BUCKETS`], the width doubles and neighbours
-//! are put together. What is counted is summed up; of what is measured the worst is kept, so that a peak of a second
-//! can still be seen in the picture of a week.
+//! Time is divided into buckets of one width. If there are more than [`MAX_BUCKETS`], the width doubles and neighbours are
+//! merged. Counts are added; of measurements the worst is kept, so that a peak of a second is still visible in the chart of
+//! a week.
 
 use std::collections::BTreeMap;
 
@@ -10,35 +10,28 @@ use crate::tools::log_reader::counts::{Tally, parse_counts};
 use crate::tools::log_reader::events::StatsReported;
 use crate::tools::log_reader::line::UnixMs;
 
-/// Most buckets of one series: more than a chart has room for.
+/// Maximum number of buckets of one series: more than a chart has pixels for.
 const MAX_BUCKETS: usize = 800;
-/// The width to begin with, in milliseconds.
+/// The initial width, in milliseconds.
 const FIRST_WIDTH_MS: i64 = 1_000;
 
-/// What one or more `stats` lines told.
+/// The numbers of one or more `stats` lines.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Bucket {
-    /// When the last of them was written.
+    /// Timestamp of the last of them.
     pub at: UnixMs,
-    /// How long their intervals are, all together; what is counted is to be divided by this.
+    /// Sum of their intervals, the divisor for rates.
     pub covered_ms: u64,
-    /// Events read.
     pub events: f64,
-    /// Transactions committed.
     pub transactions: u64,
-    /// Transactions aborted.
     pub aborted: u64,
     /// Events rejected by reason.
     pub rejected: Tally,
-    /// The greatest lag.
+    /// The highest value, as in the following fields.
     pub lag: u64,
-    /// The greatest age of the oldest event that was not committed.
     pub oldest_age_ms: u64,
-    /// The greatest median latency.
     pub latency_p50_ms: u64,
-    /// The greatest latency of 99 of 100.
     pub latency_p99_ms: u64,
-    /// The greatest resident memory.
     pub memory_rss_bytes: u64,
 }
 
@@ -75,7 +68,7 @@ impl Bucket {
         self.memory_rss_bytes = self.memory_rss_bytes.max(other.memory_rss_bytes);
     }
 
-    /// A count of this bucket, per second.
+    /// Converts a count of this bucket to a rate per second.
     #[must_use]
     pub fn per_s(&self, count: f64) -> f64 {
         count * 1000.0 / self.covered_ms.max(1) as f64
@@ -97,8 +90,7 @@ impl Default for Series {
 }
 
 impl Series {
-    /// Takes the numbers of a line.
-    pub fn tell(&mut self, written: UnixMs, stats: &StatsReported) {
+    pub fn add(&mut self, written: UnixMs, stats: &StatsReported) {
         self.longest_interval_ms = self.longest_interval_ms.max(stats.interval_ms.min(600_000));
         self.put(&Bucket::of(written, stats));
         while self.buckets.len() > MAX_BUCKETS {
@@ -111,15 +103,15 @@ impl Series {
 
     fn put(&mut self, bucket: &Bucket) {
         let slot = bucket.at.0.div_euclid(self.width_ms);
-        self.buckets.entry(slot).and_modify(|there| there.merge(bucket)).or_insert_with(|| bucket.clone());
+        self.buckets.entry(slot).and_modify(|known| known.merge(bucket)).or_insert_with(|| bucket.clone());
     }
 
-    /// The buckets, in the order of time.
+    /// Returns the buckets in order of time.
     pub fn buckets(&self) -> impl Iterator<Item = &Bucket> {
         self.buckets.values()
     }
 
-    /// Two buckets that are further apart than this have a gap between them.
+    /// Returns the distance of two buckets beyond which there is a gap between them.
     #[must_use]
     pub fn gap_ms(&self) -> u64 {
         let width_ms = u64::try_from(self.width_ms).unwrap_or(u64::MAX);

@@ -1,129 +1,116 @@
-//! Owns what a pod was doing when, and what happened to it, for one lane of a picture.
+//! Owns the history of one pod: its activities and its events, for one lane of the report's timeline.
 
 use crate::observability::log_events::{Level, ProcessPhase};
 use crate::tools::log_reader::events::LoggedEvent;
 use crate::tools::log_reader::line::{LogLine, UnixMs};
 
-/// Changes of what a pod does that are kept.
-const MAX_TURNS: usize = 2_000;
-/// Marks of each kind that are kept of a pod.
-const MAX_MARKS: usize = 200;
-/// Longest text of a mark, in characters.
-const MAX_MARK_CHARS: usize = 160;
+/// Maximum number of activities that are kept.
+const MAX_ACTIVITIES: usize = 2_000;
+/// Maximum number of events of each kind that are kept.
+const MAX_EVENTS: usize = 200;
+/// Maximum length of an event's text, in characters.
+const MAX_EVENT_CHARS: usize = 160;
 
 /// What a pod is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doing {
+pub enum Activity {
     /// It starts, or joins the group.
     Starting,
     /// Partitions recover, or it is not ready for another reason.
     Recovering,
-    /// It serves all it owns.
     Serving,
-    /// It was told to stop, and drains.
     Stopping,
-    /// It has ended cleanly.
     Ended,
-    /// It has ended with an error.
     Failed,
-    /// Nothing is heard of it, and it has said no last word.
+    /// It writes no lines, and has not reported its end.
     Silent,
 }
 
-/// What kind of thing happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TimelineEventKind {
-    /// The process started, or ended.
+    /// The process starts or ends.
     Life,
-    /// Partitions came or went.
+    /// Partitions are assigned or revoked.
     Rebalance,
     /// A partition has recovered.
     Recovery,
-    /// Reading paused or went on.
-    Intake,
-    /// A line of level WARN.
+    /// Reading pauses or resumes.
+    Ingest,
     Warning,
-    /// A line of level ERROR.
     Error,
 }
 
 impl TimelineEventKind {
-    /// Every kind.
     pub const ALL: [TimelineEventKind; 6] = [
         TimelineEventKind::Life,
         TimelineEventKind::Rebalance,
         TimelineEventKind::Recovery,
-        TimelineEventKind::Intake,
+        TimelineEventKind::Ingest,
         TimelineEventKind::Warning,
         TimelineEventKind::Error,
     ];
 }
 
-/// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TimelineEvent {
-    /// When.
     pub at: UnixMs,
-    /// What kind of thing.
     pub kind: TimelineEventKind,
-    /// In words.
     pub text: String,
 }
 
-/// One pod over time.
+/// The history of one pod.
 #[derive(Debug, Clone, Default)]
 pub struct Timeline {
-    /// What it began to do, and when.
-    pub turns: Vec<(UnixMs, Doing)>,
-    /// What happened.
-    pub marks: Vec<TimelineEvent>,
-    /// Marks and turns for which there was no room.
+    /// Each activity, with its start.
+    pub activities: Vec<(UnixMs, Activity)>,
+    pub events: Vec<TimelineEvent>,
+    /// Events and activities beyond the maximum.
     pub left_out: u64,
 }
 
 impl Timeline {
-    /// Takes a line of the pod.
-    pub fn tell(&mut self, line: &LogLine) {
-        if let Some(doing) = self.doing_after(&line.event) {
-            self.turn(line.written, doing);
+    /// Adds a line of the pod.
+    pub fn add(&mut self, line: &LogLine) {
+        if let Some(doing) = self.activity_after(&line.event) {
+            self.push_activity(line.written, doing);
         }
-        if let Some((kind, text)) = mark_of(line) {
-            self.mark(TimelineEvent { at: line.written, kind, text });
+        if let Some((kind, text)) = event_of(line) {
+            self.push_event(TimelineEvent { at: line.written, kind, text });
         }
     }
 
-    /// From this moment on nothing was heard.
-    pub fn fall_silent(&mut self, at: UnixMs) {
-        self.turn(at, Doing::Silent);
+    /// Records that the pod wrote no lines from this time on.
+    pub fn silent_from(&mut self, at: UnixMs) {
+        self.push_activity(at, Activity::Silent);
     }
 
-    /// What it is doing, as far as was told.
+    /// Returns the last known activity.
     #[must_use]
-    pub fn doing(&self) -> Option<Doing> {
-        self.turns.last().map(|(_, doing)| *doing)
+    pub fn doing(&self) -> Option<Activity> {
+        self.activities.last().map(|(_, doing)| *doing)
     }
 
-    /// Puts everything in the order of time, which lines of several files need not come in.
+    /// Sorts by time, because lines of several files are not always in order.
     pub fn sort(&mut self) {
-        self.turns.sort_by_key(|(at, _)| *at);
-        self.marks.sort_by_key(|mark| mark.at);
+        self.activities.sort_by_key(|(at, _)| *at);
+        self.events.sort_by_key(|event| event.at);
     }
 
-    fn doing_after(&self, event: &LoggedEvent) -> Option<Doing> {
+    fn activity_after(&self, event: &LoggedEvent) -> Option<Activity> {
         match event {
-            LoggedEvent::ProcessStarting(_) => Some(Doing::Starting),
-            LoggedEvent::ProcessStopping(_) => Some(Doing::Stopping),
-            LoggedEvent::ProcessStopped(_) => Some(Doing::Ended),
-            LoggedEvent::ProcessFailed(_) => Some(Doing::Failed),
-            LoggedEvent::BecameReady(_) => Some(Doing::Serving),
-            LoggedEvent::BecameUnready(_) | LoggedEvent::RecoveryStarted(_) => Some(Doing::Recovering),
+            LoggedEvent::ProcessStarting(_) => Some(Activity::Starting),
+            LoggedEvent::ProcessStopping(_) => Some(Activity::Stopping),
+            LoggedEvent::ProcessStopped(_) => Some(Activity::Ended),
+            LoggedEvent::ProcessFailed(_) => Some(Activity::Failed),
+            LoggedEvent::BecameReady(_) => Some(Activity::Serving),
+            LoggedEvent::BecameUnready(_) | LoggedEvent::RecoveryStarted(_) => Some(Activity::Recovering),
             LoggedEvent::StatsReported(stats) => match stats.process_phase() {
-                Some(ProcessPhase::Joining) => Some(Doing::Starting),
-                Some(ProcessPhase::Recovering | ProcessPhase::Rebalancing) => Some(Doing::Recovering),
-                Some(ProcessPhase::Stopping) => Some(Doing::Stopping),
-                Some(ProcessPhase::Serving) => Some(Doing::Serving),
+                Some(ProcessPhase::Joining) => Some(Activity::Starting),
+                Some(ProcessPhase::Recovering | ProcessPhase::Rebalancing) => Some(Activity::Recovering),
+                Some(ProcessPhase::Stopping) => Some(Activity::Stopping),
+                Some(ProcessPhase::Serving) => Some(Activity::Serving),
                 // A value of another version: the activity stays, unless this line ends a silence.
-                None => (self.doing() == Some(Doing::Silent)).then_some(Doing::Serving),
+                None => (self.doing() == Some(Activity::Silent)).then_some(Activity::Serving),
             },
             LoggedEvent::PartitionsAssigned(_)
             | LoggedEvent::PartitionsRevoked(_)
@@ -136,31 +123,31 @@ impl Timeline {
         }
     }
 
-    fn turn(&mut self, at: UnixMs, doing: Doing) {
+    fn push_activity(&mut self, at: UnixMs, doing: Activity) {
         if self.doing() == Some(doing) {
             return;
         }
-        if self.turns.len() < MAX_TURNS {
-            self.turns.push((at, doing));
+        if self.activities.len() < MAX_ACTIVITIES {
+            self.activities.push((at, doing));
         } else {
             self.left_out += 1;
         }
     }
 
-    fn mark(&mut self, mut mark: TimelineEvent) {
-        if let Some((end, _)) = mark.text.char_indices().nth(MAX_MARK_CHARS) {
-            mark.text.truncate(end);
-            mark.text.push('…');
+    fn push_event(&mut self, mut event: TimelineEvent) {
+        if let Some((end, _)) = event.text.char_indices().nth(MAX_EVENT_CHARS) {
+            event.text.truncate(end);
+            event.text.push('…');
         }
-        if self.marks.iter().filter(|there| there.kind == mark.kind).count() < MAX_MARKS {
-            self.marks.push(mark);
+        if self.events.iter().filter(|known| known.kind == event.kind).count() < MAX_EVENTS {
+            self.events.push(event);
         } else {
             self.left_out += 1;
         }
     }
 }
 
-fn mark_of(line: &LogLine) -> Option<(TimelineEventKind, String)> {
+fn event_of(line: &LogLine) -> Option<(TimelineEventKind, String)> {
     if line.level == Level::ERROR {
         return Some((TimelineEventKind::Error, format!("{}: {}", line.name, line.detail)));
     }
@@ -177,23 +164,23 @@ fn mark_of(line: &LogLine) -> Option<(TimelineEventKind, String)> {
         }
         LoggedEvent::PartitionsAssigned(change) => Some((
             TimelineEventKind::Rebalance,
-            format!("gets partitions {}, owns {}", change.partitions, change.owned),
+            format!("was assigned partitions {}, owns {}", change.partitions, change.owned),
         )),
         LoggedEvent::PartitionsRevoked(change) => Some((
             TimelineEventKind::Rebalance,
-            format!("gives back partitions {}, owns {}", change.partitions, change.owned),
+            format!("released partitions {}, owns {}", change.partitions, change.owned),
         )),
         LoggedEvent::RecoveryFinished(recovery) => {
             let text = format!("partition {} has recovered after {} ms", recovery.partition, recovery.took_ms);
             Some((TimelineEventKind::Recovery, text))
         }
         LoggedEvent::IngestPaused(_) => {
-            Some((TimelineEventKind::Intake, "reading pauses: what is read is not committed".to_owned()))
+            Some((TimelineEventKind::Ingest, "reading pauses: too many uncommitted records".to_owned()))
         }
         LoggedEvent::IngestResumed(resumed) => {
-            Some((TimelineEventKind::Intake, format!("reading goes on after {} ms", resumed.paused_ms)))
+            Some((TimelineEventKind::Ingest, format!("reading resumes after {} ms", resumed.paused_ms)))
         }
-        // Failures are of level ERROR and losses of level WARN: told above.
+        // Failures have the level ERROR and losses the level WARN: handled above.
         LoggedEvent::ProcessFailed(_)
         | LoggedEvent::PartitionsLost(_)
         | LoggedEvent::BecameReady(_)

@@ -1,9 +1,8 @@
-//! One chart as inline SVG: lines over time, each broken where nothing was told.
+//! One chart as inline SVG: curves over time, with gaps where there are no values.
 //!
-//! Drawn by hand, because the libraries for it would make the page worse: they write fixed colours into each element,
-//! where the page needs classes that follow the reader's light or dark; they have no ticks at whole minutes without a
-//! calendar of their own; and what they leave to do (escaping, tooltips, one colour per pod in every chart) is most of
-//! it. Text and attributes go through `maud`, which escapes them.
+//! No chart library is used, because the page would be worse with one: libraries write fixed colours into each element,
+//! but the page needs classes for light and dark mode; they have no ticks at whole minutes; and they lack most of the rest
+//! (escaping, tooltips, one colour per pod in every chart). `maud` escapes texts and attributes.
 
 use std::fmt::Write as _;
 
@@ -12,17 +11,17 @@ use maud::{Markup, html};
 use crate::tools::log_reader::UnixMs;
 use crate::tools::units;
 
-/// The inside of the axes, and the room around them, in units of the picture.
+/// Size of the chart and its margins, in SVG units.
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 180.0;
 const LEFT: f64 = 60.0;
 const RIGHT: f64 = 10.0;
 const TOP: f64 = 8.0;
 const BOTTOM: f64 = 24.0;
-/// Lines that get a colour of their own; the page has as many.
+/// Number of colours, as in the style sheet.
 pub(super) const COLOURS: usize = 10;
 
-/// How the values of a chart are written.
+/// Unit of a chart's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
     Number,
@@ -40,19 +39,17 @@ impl Unit {
     }
 }
 
-/// One line.
 pub(super) struct Curve {
-    /// Whose it is.
     pub(super) name: String,
-    /// Which colour, counted over all charts of the page.
+    /// Index of the colour, the same in all charts.
     pub(super) colour: usize,
-    /// Its points in the order of time.
+    /// In order of time.
     pub(super) points: Vec<(UnixMs, f64)>,
-    /// Points that are further apart are not joined.
+    /// Points that are further apart are not connected.
     pub(super) gap_ms: u64,
 }
 
-/// The time that all charts of a page show.
+/// The time range of all charts of a page.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TimeSpan {
     from: i64,
@@ -61,11 +58,11 @@ pub(super) struct TimeSpan {
 
 impl TimeSpan {
     pub(super) fn new((from, until): (UnixMs, UnixMs)) -> TimeSpan {
-        // A span of nothing could not be divided by.
+        // At least a second, because the length is a divisor.
         TimeSpan { from: from.0, until: until.0.max(from.0.saturating_add(1_000)) }
     }
 
-    /// Where a moment stands, from 0 to 1.
+    /// Returns the place of a time in the range, from 0 to 1.
     pub(super) fn at(self, moment: UnixMs) -> f64 {
         let length = self.until.saturating_sub(self.from).max(1) as f64;
         (moment.0.saturating_sub(self.from) as f64 / length).clamp(0.0, 1.0)
@@ -75,7 +72,7 @@ impl TimeSpan {
         LEFT + self.at(moment) * (WIDTH - LEFT - RIGHT)
     }
 
-    /// Moments at whole seconds, minutes, hours or days, at most eight.
+    /// Returns at most eight times at whole seconds, minutes, hours or days.
     pub(super) fn ticks(self) -> Vec<UnixMs> {
         const STEPS_S: [i64; 19] =
             [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 21_600, 43_200, 86_400, 604_800];
@@ -87,15 +84,15 @@ impl TimeSpan {
     }
 }
 
-/// A tick's words: the day where days are shown, else the time of day.
-pub(super) fn tick_words(span: TimeSpan, tick: UnixMs) -> String {
+/// Returns the text of a tick: the day if the range is long, else the time of day.
+pub(super) fn tick_text(span: TimeSpan, tick: UnixMs) -> String {
     let moment = units::moment(tick);
     let is_long = span.until.saturating_sub(span.from) > 2 * 86_400_000;
     let part = if is_long { moment.get(5..16) } else { moment.get(11..19) };
     part.unwrap_or_default().to_owned()
 }
 
-/// Draws the curves. `None` where there is nothing to draw.
+/// Draws the curves; `None` if there are no values.
 pub(super) fn chart(title: &str, unit: Unit, span: TimeSpan, curves: &[Curve]) -> Option<Markup> {
     let values = curves.iter().flat_map(|curve| curve.points.iter().map(|(_, value)| *value));
     let greatest = values.filter(|value| value.is_finite()).fold(f64::NAN, f64::max);
@@ -114,7 +111,7 @@ pub(super) fn chart(title: &str, unit: Unit, span: TimeSpan, curves: &[Curve]) -
                 }
                 @for tick in span.ticks() {
                     line class="grid" x1=(round(span.x(tick))) x2=(round(span.x(tick))) y1=(TOP) y2=(HEIGHT - BOTTOM) {}
-                    text class="tick" x=(round(span.x(tick))) y=(HEIGHT - 6.0) text-anchor="middle" { (tick_words(span, tick)) }
+                    text class="tick" x=(round(span.x(tick))) y=(HEIGHT - 6.0) text-anchor="middle" { (tick_text(span, tick)) }
                 }
                 @for curve in curves {
                     path class={ "curve c" (curve.colour % COLOURS) } d=(path(curve, span, y)) {
@@ -130,29 +127,29 @@ fn peak(curve: &Curve) -> f64 {
     curve.points.iter().map(|(_, value)| *value).fold(0.0, f64::max)
 }
 
-/// The way of the pen. A point that stands alone becomes a dot, which round ends of a line of no length are.
+/// Returns the SVG path. A single point becomes a line of no length, whose round ends are a dot.
 fn path(curve: &Curve, span: TimeSpan, y: impl Fn(f64) -> f64) -> String {
     let mut path = String::new();
     let mut before: Option<UnixMs> = None;
     for (at, value) in curve.points.iter().filter(|(_, value)| value.is_finite()) {
-        let is_joined = before.is_some_and(|before| at.since(before) <= curve.gap_ms);
+        let is_connected = before.is_some_and(|before| at.since(before) <= curve.gap_ms);
         let (x, y) = (round(span.x(*at)), round(y(*value)));
-        if is_joined {
-            write!(path, "L{x} {y}").expect("a String takes everything");
+        if is_connected {
+            write!(path, "L{x} {y}").expect("writing to a String does not fail");
         } else {
-            write!(path, "M{x} {y}h0").expect("a String takes everything");
+            write!(path, "M{x} {y}h0").expect("writing to a String does not fail");
         }
         before = Some(*at);
     }
     path
 }
 
-/// A tenth of a unit is less than a pixel.
+/// Rounds to a tenth of a unit, which is less than a pixel.
 fn round(number: f64) -> f64 {
     (number * 10.0).round() / 10.0
 }
 
-/// The value at the top, and the ticks, round in the unit's own way.
+/// Returns the value at the top, and the ticks, as round numbers of the unit.
 fn value_ticks(greatest: f64, unit: Unit) -> (f64, Vec<f64>) {
     let step = step(greatest / 3.0, unit);
     let count = (greatest / step).ceil().max(1.0);
@@ -160,7 +157,7 @@ fn value_ticks(greatest: f64, unit: Unit) -> (f64, Vec<f64>) {
     (count * step, ticks)
 }
 
-/// The smallest round number that is at least this.
+/// Returns the smallest round number that is at least `rough`.
 fn step(rough: f64, unit: Unit) -> f64 {
     const WHOLE: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
     /// Seconds, minutes, hours and days, in milliseconds.

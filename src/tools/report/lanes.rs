@@ -1,9 +1,9 @@
-//! The timeline: a lane for each pod, coloured by what it was doing, with marks for what happened.
+//! The timeline: a lane for each pod, coloured by activity, with a mark for each event.
 
 use maud::{Markup, html};
 
-use crate::tools::log_reader::{Doing, Timeline, TimelineEvent, TimelineEventKind, UnixMs};
-use crate::tools::report::chart::{TimeSpan, tick_words};
+use crate::tools::log_reader::{Activity, Timeline, TimelineEvent, TimelineEventKind, UnixMs};
+use crate::tools::report::chart::{TimeSpan, tick_text};
 use crate::tools::units;
 
 const WIDTH: f64 = 1_300.0;
@@ -16,48 +16,55 @@ const BOTTOM: f64 = 22.0;
 /// Widest name of a pod, in characters.
 const MAX_NAME_CHARS: usize = 30;
 
-/// What the colours of the bars say.
-const DOINGS: [Doing; 7] =
-    [Doing::Starting, Doing::Recovering, Doing::Serving, Doing::Stopping, Doing::Ended, Doing::Failed, Doing::Silent];
+/// The activities of the legend.
+const ACTIVITIES: [Activity; 7] = [
+    Activity::Starting,
+    Activity::Recovering,
+    Activity::Serving,
+    Activity::Stopping,
+    Activity::Ended,
+    Activity::Failed,
+    Activity::Silent,
+];
 
-fn class_of(doing: Doing) -> (&'static str, &'static str) {
-    match doing {
-        Doing::Starting => ("starting", "starts or joins"),
-        Doing::Recovering => ("recovering", "recovers, or is not ready"),
-        Doing::Serving => ("serving", "serves"),
-        Doing::Stopping => ("stopping", "stops"),
-        Doing::Ended => ("ended", "has ended"),
-        Doing::Failed => ("failed", "has failed"),
-        Doing::Silent => ("silent", "silent, without a last word"),
+fn class_of(activity: Activity) -> (&'static str, &'static str) {
+    match activity {
+        Activity::Starting => ("starting", "starts or joins"),
+        Activity::Recovering => ("recovering", "recovers, or is not ready"),
+        Activity::Serving => ("serving", "serves"),
+        Activity::Stopping => ("stopping", "stops"),
+        Activity::Ended => ("ended", "has ended"),
+        Activity::Failed => ("failed", "has failed"),
+        Activity::Silent => ("silent", "silent, without a final line"),
     }
 }
 
-fn class_of_mark(kind: TimelineEventKind) -> (&'static str, &'static str) {
+fn class_of_event(kind: TimelineEventKind) -> (&'static str, &'static str) {
     match kind {
         TimelineEventKind::Life => ("life", "starts and ends"),
-        TimelineEventKind::Rebalance => ("rebalance", "partitions come and go"),
+        TimelineEventKind::Rebalance => ("rebalance", "partitions assigned or revoked"),
         TimelineEventKind::Recovery => ("recovery", "a partition has recovered"),
-        TimelineEventKind::Intake => ("intake", "reading pauses or goes on"),
+        TimelineEventKind::Ingest => ("intake", "reading pauses or resumes"),
         TimelineEventKind::Warning => ("warning", "warning"),
         TimelineEventKind::Error => ("error", "error"),
     }
 }
 
-/// Draws the lanes, a name each.
+/// Draws the lanes with their names.
 pub(super) fn lanes(span: TimeSpan, lanes: &[(&str, &Timeline)]) -> Markup {
     let height = TOP + BOTTOM + LANE * lanes.len() as f64;
     let x = |moment: UnixMs| round(LEFT + span.at(moment) * (WIDTH - LEFT - RIGHT));
     html! {
         div class="legend" {
-            @for doing in DOINGS {
-                @let (class, words) = class_of(doing);
-                span { i class=(class) {} (words) }
+            @for activity in ACTIVITIES {
+                @let (class, text) = class_of(activity);
+                span { i class=(class) {} (text) }
             }
         }
         div class="legend" {
             @for kind in TimelineEventKind::ALL {
-                @let (class, words) = class_of_mark(kind);
-                span class=(class) { "●" } span class="faint" { (words) }
+                @let (class, text) = class_of_event(kind);
+                span class=(class) { "●" } span class="faint" { (text) }
             }
         }
         div class="scroll" {
@@ -69,22 +76,22 @@ pub(super) fn lanes(span: TimeSpan, lanes: &[(&str, &Timeline)]) -> Markup {
                 }
                 @for tick in span.ticks() {
                     line class="grid" x1=(x(tick)) x2=(x(tick)) y1=(TOP) y2=(height - BOTTOM) {}
-                    text class="tick" x=(x(tick)) y=(height - 6.0) text-anchor="middle" { (tick_words(span, tick)) }
+                    text class="tick" x=(x(tick)) y=(height - 6.0) text-anchor="middle" { (tick_text(span, tick)) }
                 }
                 @for (row, (name, timeline)) in (0..).map(f64::from).zip(lanes) {
                     @let y = TOP + row * LANE;
                     text class="lane" x="0" y=(y + LANE - BAR) { (shortened(name)) }
-                    @for (from, until, doing) in bars(timeline) {
+                    @for (from, until, activity) in bars(timeline) {
                         @let until = until.map_or(WIDTH - RIGHT, x);
-                        @let (class, words) = class_of(doing);
+                        @let (class, text) = class_of(activity);
                         rect class=(class) x=(x(from)) width=(round((until - x(from)).max(1.0))) y=(y + LANE - BAR - 10.0) height=(BAR) rx="2" {
-                            title { (name) " " (words) " from " (units::moment(from)) }
+                            title { (name) " " (text) " from " (units::moment(from)) }
                         }
                     }
-                    // The worst is drawn last, so that it lies on top.
-                    @for mark in by_weight(timeline) {
-                        circle class={ "mark " (class_of_mark(mark.kind).0) } cx=(x(mark.at)) cy=(y + 8.0) r="4.5" {
-                            title { (units::moment(mark.at)) " " (mark.text) }
+                    // The most severe is drawn last, on top of the others.
+                    @for event in by_severity(timeline) {
+                        circle class={ "mark " (class_of_event(event.kind).0) } cx=(x(event.at)) cy=(y + 8.0) r="4.5" {
+                            title { (units::moment(event.at)) " " (event.text) }
                         }
                     }
                 }
@@ -93,16 +100,16 @@ pub(super) fn lanes(span: TimeSpan, lanes: &[(&str, &Timeline)]) -> Markup {
     }
 }
 
-fn bars(timeline: &Timeline) -> Vec<(UnixMs, Option<UnixMs>, Doing)> {
-    let ends = timeline.turns.iter().skip(1).map(|(at, _)| Some(*at)).chain([None]);
-    let bars = timeline.turns.iter().zip(ends).map(|((from, doing), until)| (*from, until, *doing));
-    bars.filter(|(_, _, doing)| *doing != Doing::Ended).collect()
+fn bars(timeline: &Timeline) -> Vec<(UnixMs, Option<UnixMs>, Activity)> {
+    let ends = timeline.activities.iter().skip(1).map(|(at, _)| Some(*at)).chain([None]);
+    let bars = timeline.activities.iter().zip(ends).map(|((from, activity), until)| (*from, until, *activity));
+    bars.filter(|(_, _, activity)| *activity != Activity::Ended).collect()
 }
 
-fn by_weight(timeline: &Timeline) -> Vec<&TimelineEvent> {
-    let mut marks: Vec<&TimelineEvent> = timeline.marks.iter().collect();
-    marks.sort_by_key(|mark| mark.kind);
-    marks
+fn by_severity(timeline: &Timeline) -> Vec<&TimelineEvent> {
+    let mut events: Vec<&TimelineEvent> = timeline.events.iter().collect();
+    events.sort_by_key(|event| event.kind);
+    events
 }
 
 fn shortened(name: &str) -> String {

@@ -1,7 +1,7 @@
-//! The page: one file, nothing from elsewhere, light or dark as its reader has it.
+//! The page: one self-contained file, in light or dark mode.
 //!
-//! What stands in a log is not trusted. Every text goes through `maud`, which escapes it, and what would steer a
-//! terminal or turn the direction of writing is shown as an escape.
+//! The content of a log is not trusted. `maud` escapes every text, and control characters and marks of writing direction
+//! are shown as escapes.
 
 use std::collections::BTreeMap;
 
@@ -14,22 +14,22 @@ use crate::tools::report::lanes::lanes;
 use crate::tools::{output, units};
 
 const STYLE: &str = include_str!("style.css");
-/// Nothing is fetched and nothing is run, whatever a line may have smuggled in.
+/// The browser fetches nothing and runs nothing, whatever a line contains.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
-/// Findings that are shown on top.
+/// Maximum number of findings at the top.
 const SHOWN_FINDINGS: usize = 15;
-/// Pods that have a line in the charts and a lane in the timeline: those that read most.
+/// Maximum number of pods in the charts and the timeline: those that read most.
 const SHOWN_PODS: usize = 24;
-/// Reasons that are told apart: twice as many as there are, but a log may hold anything.
+/// Maximum number of reasons: twice as many as exist, because a log can contain anything.
 const SHOWN_REASONS: usize = 20;
-/// Points of the chart of what was rejected.
+/// Points of the chart of rejections.
 const REASON_SLOTS: u64 = 240;
 
-/// Writes the page of a recording that has ended. `sources` says where its lines come from.
+/// Formats the page of a recording that has ended. `sources` names the files.
 #[must_use]
 pub fn page(recording: &Recording, sources: &str) -> String {
     let body = match recording.range {
-        Some(range) => told(recording, range),
+        Some(range) => content(recording, range),
         None => html! { p { "No line of steward was read. Are these its logs, in the format " code { "json" } "?" } },
     };
     let page = html! {
@@ -52,7 +52,7 @@ pub fn page(recording: &Recording, sources: &str) -> String {
     page.into_string()
 }
 
-fn told(recording: &Recording, range: (UnixMs, UnixMs)) -> Markup {
+fn content(recording: &Recording, range: (UnixMs, UnixMs)) -> Markup {
     let span = TimeSpan::new(range);
     let pods = shown_pods(recording);
     html! {
@@ -70,7 +70,7 @@ fn told(recording: &Recording, range: (UnixMs, UnixMs)) -> Markup {
     }
 }
 
-/// The pods that are drawn, in the order of their names, each with its place among the colours.
+/// Returns the pods that are drawn, sorted by name. The index of a pod is that of its colour.
 fn shown_pods(recording: &Recording) -> Vec<&Pod> {
     let mut pods: Vec<&Pod> = recording.fleet.pods.values().collect();
     pods.sort_by_key(|pod| std::cmp::Reverse(pod.totals.events));
@@ -92,7 +92,7 @@ fn numbers(recording: &Recording) -> Markup {
         (totals.transactions, "transactions"),
         (totals.aborted, "aborted"),
         (totals.restarts, "restarts"),
-        (totals.vanished, "of these without a last word"),
+        (totals.vanished, "of these without a final line"),
         (totals.errors, "errors"),
         (totals.warnings, "warnings"),
     ];
@@ -123,7 +123,7 @@ fn findings(findings: &[LogFinding]) -> Markup {
                 }
             } }
             @if findings.len() > SHOWN_FINDINGS {
-                p class="faint" { "and " (findings.len() - SHOWN_FINDINGS) " more kinds of things; see the tables below" }
+                p class="faint" { "and " (findings.len() - SHOWN_FINDINGS) " more; see the tables below" }
             }
         }
     }
@@ -134,13 +134,13 @@ fn level(level: Level) -> Markup {
     html! { span class=(word) { (word) } }
 }
 
-// ---------------------------------------------------------------------------------------------------------- pictures
+// ---------------------------------------------------------------------------------------------------------- charts_area
 
 fn timeline(recording: &Recording, span: TimeSpan, pods: &[&Pod]) -> Markup {
     let nothing = Timeline::default();
     let names: Vec<String> = pods.iter().map(|pod| output::harmless(&pod.name)).collect();
-    let told = pods.iter().map(|pod| recording.timelines.get(&pod.name).unwrap_or(&nothing));
-    let rows: Vec<(&str, &Timeline)> = names.iter().map(String::as_str).zip(told).collect();
+    let drawn = pods.iter().map(|pod| recording.timelines.get(&pod.name).unwrap_or(&nothing));
+    let rows: Vec<(&str, &Timeline)> = names.iter().map(String::as_str).zip(drawn).collect();
     let left_out: u64 = recording.timelines.values().map(|timeline| timeline.left_out).sum();
     html! {
         h2 { "Timeline" }
@@ -150,7 +150,7 @@ fn timeline(recording: &Recording, span: TimeSpan, pods: &[&Pod]) -> Markup {
                 "Of " (recording.fleet.pods.len()) " pods, the " (pods.len()) " that read most are drawn, here and below."
             }
         }
-        @if left_out > 0 { p class="faint" { (units::count(left_out)) " more marks found no room." } }
+        @if left_out > 0 { p class="faint" { (units::count(left_out)) " more events and activities are not shown." } }
     }
 }
 
@@ -167,12 +167,12 @@ fn charts(recording: &Recording, span: TimeSpan, pods: &[&Pod]) -> Markup {
         ("Resident memory", Unit::Bytes, |bucket| bucket.memory_rss_bytes as f64),
     ];
     let curves = |measure: Measure| -> Vec<Curve> {
-        let told = pods.iter().enumerate().filter_map(|(colour, pod)| {
+        let drawn = pods.iter().enumerate().filter_map(|(colour, pod)| {
             let series = recording.series.get(&pod.name)?;
             let points = series.buckets().map(|bucket| (bucket.at, measure(bucket))).collect();
             Some(Curve { name: output::harmless(&pod.name), colour, points, gap_ms: series.gap_ms() })
         });
-        told.collect()
+        drawn.collect()
     };
     let by_reason = reason_curves(recording);
     html! {
@@ -195,11 +195,11 @@ fn charts(recording: &Recording, span: TimeSpan, pods: &[&Pod]) -> Markup {
                 }
             }
         }
-        p class="faint" { "A point is the worst value, or the mean rate, of the time that it stands for." }
+        p class="faint" { "A point is the worst value, or the mean rate, of its time." }
     }
 }
 
-/// What was rejected, all pods together, in slots that are at least as long as an interval of `stats`.
+/// Returns the rejections of all pods, in slots that are at least as long as an interval of `stats`.
 fn reason_curves(recording: &Recording) -> Vec<Curve> {
     let Some((from, until)) = recording.range else { return Vec::new() };
     let buckets = || recording.series.values().flat_map(|series| series.buckets());
@@ -238,7 +238,7 @@ fn pod_table(recording: &Recording) -> Markup {
         div class="scroll" { table {
             tr {
                 th { "pod" } th { "version" } th { "at the end" } th { "first line" } th { "last line" }
-                @for title in ["events", "applied", "rejected", "aborts", "restarts", "without last word", "warnings", "errors"] {
+                @for title in ["events", "applied", "rejected", "aborts", "restarts", "no final line", "warnings", "errors"] {
                     th class="n" { (title) }
                 }
             }
@@ -267,9 +267,9 @@ fn at_the_end(pod: &Pod, recording: &Recording) -> String {
             format!("failed, exit code {exit_code} {}", output::harmless(exit_name))
         }
         Life::Unknown | Life::Starting | Life::Running | Life::Stopping
-            if end.since(pod.written.1) > pod.patience_ms() =>
+            if end.since(pod.written.1) > pod.silence_limit_ms() =>
         {
-            "silent, without a last word".to_owned()
+            "silent, without a final line".to_owned()
         }
         Life::Unknown => "no numbers".to_owned(),
         Life::Starting => "starting".to_owned(),
@@ -288,7 +288,7 @@ fn reasons(recording: &Recording) -> Markup {
         } @else {
             div class="scroll" { table {
                 tr {
-                    th { "reason" } th class="n" { "events" } th class="n" { "of what was read" }
+                    th { "reason" } th class="n" { "events" } th class="n" { "of all events" }
                     @for pod in recording.fleet.pods.values().take(SHOWN_PODS) { th class="n" { (output::harmless(&pod.name)) } }
                 }
                 @for (reason, count) in reasons.into_iter().take(SHOWN_REASONS) {
@@ -335,7 +335,7 @@ fn kinds(recording: &Recording) -> Markup {
     }
 }
 
-/// What the catalogue says is to be done.
+/// Returns what the operator does, from the catalogue.
 fn action_of(name: &str) -> &'static str {
     all_events().find(|spec| spec.name == name).map_or("", |spec| spec.action)
 }
@@ -358,10 +358,10 @@ fn notices(recording: &Recording) -> Markup {
             details {
                 summary { (recording.first_notices.len() + recording.last_notices.len()) " lines" }
                 div class="scroll" { table {
-                    tr { th { "written" } th { "level" } th { "pod" } th { "event" } th { "what it says" } }
+                    tr { th { "written" } th { "level" } th { "pod" } th { "event" } th { "details" } }
                     @for notice in &recording.first_notices { (row(notice)) }
                     @if recording.notices_left_out > 0 {
-                        tr { td colspan="5" class="faint" { (units::count(recording.notices_left_out)) " more lines stand in between" } }
+                        tr { td colspan="5" class="faint" { (units::count(recording.notices_left_out)) " more lines in between" } }
                     }
                     @for notice in &recording.last_notices { (row(notice)) }
                 } }

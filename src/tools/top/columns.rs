@@ -1,24 +1,22 @@
-//! What is told of a pod in a row, and what is left out first where there is little room.
+//! The columns of a pod's row, and which of them are left out first if there is little room.
 
-use crate::tools::log_reader::{Life, Now, Pod, PodTotals, Readiness, UnixMs, Voice};
+use crate::tools::log_reader::{Life, Liveness, Now, Pod, PodTotals, Readiness, UnixMs};
 use crate::tools::{output, units};
 
-/// Widest name of a pod that is shown, in characters.
+/// Maximum width of a pod's name, in characters.
 const MAX_NAME_WIDTH: usize = 36;
-/// Narrowest column of names.
+/// Minimum width of the column of names.
 const MIN_NAME_WIDTH: usize = 10;
 
 /// One column of numbers.
 pub(super) struct Column {
-    /// Its heading.
     pub(super) title: &'static str,
-    /// Its width, in characters.
+    /// Width in characters.
     pub(super) width: u16,
-    /// The lowest goes last where there is no room.
+    /// If there is little room, the highest rank is left out first.
     rank: u8,
-    /// What it tells of a pod.
     pub(super) pod: fn(&Pod, UnixMs) -> String,
-    /// What it tells of all.
+    /// The value for all pods.
     pub(super) all: fn(&Now, &PodTotals) -> String,
 }
 
@@ -30,8 +28,8 @@ macro_rules! stat {
             width: $width,
             rank: $rank,
             pod: |pod, now| match &pod.stats {
-                // What a silent pod told last is not what it is.
-                Some($stats) if pod.voice(now) == Voice::Heard => $pod,
+                // The last numbers of a silent pod are outdated.
+                Some($stats) if pod.liveness(now) == Liveness::Live => $pod,
                 Some(_) | None => "-".to_owned(),
             },
             all: |$now, _| $all,
@@ -39,7 +37,7 @@ macro_rules! stat {
     };
 }
 
-/// A column whose value is a sum over all that was read.
+/// A column whose value is a sum over all lines.
 macro_rules! total {
     ($title:literal, $width:literal, $rank:literal, |$totals:ident| $value:expr) => {
         Column {
@@ -55,7 +53,7 @@ macro_rules! total {
     };
 }
 
-/// Every column, in the order in which they stand.
+/// Every column, in order.
 #[rustfmt::skip]
 pub(super) const COLUMNS: &[Column] = &[
     stat!("events/s", 8, 0, |stats| units::short(stats.events_per_s), |now| units::short(now.events_per_s)),
@@ -75,15 +73,15 @@ pub(super) const COLUMNS: &[Column] = &[
 ];
 
 fn owned(pod: &Pod, now: UnixMs) -> String {
-    // The partitions of a silent pod are somebody else's before long.
-    let owned = pod.owned.filter(|_| pod.voice(now) == Voice::Heard);
+    // The partitions of a silent pod soon belong to another pod.
+    let owned = pod.owned.filter(|_| pod.liveness(now) == Liveness::Live);
     owned.map_or_else(|| "-".to_owned(), |owned| owned.to_string())
 }
 
-/// Width of the column that says what a pod is doing.
+/// Width of the column of states.
 pub(super) const STATE_WIDTH: u16 = 22;
 
-/// The columns for which there is room behind names of this width.
+/// Returns the columns that fit beside names of this width.
 pub(super) fn that_fit(width: u16, name_width: u16) -> Vec<&'static Column> {
     let mut room = i32::from(width) - i32::from(name_width) - i32::from(STATE_WIDTH) - 2;
     let mut by_rank: Vec<&Column> = COLUMNS.iter().collect();
@@ -99,13 +97,13 @@ pub(super) fn that_fit(width: u16, name_width: u16) -> Vec<&'static Column> {
     COLUMNS.iter().filter(|column| fitting.contains(&column.rank)).collect()
 }
 
-/// Width of the column of names.
+/// Returns the width of the column of names.
 pub(super) fn name_width<'a>(pods: impl Iterator<Item = &'a Pod>) -> u16 {
     let longest = pods.map(|pod| name(pod).chars().count()).max().unwrap_or(0);
     longest.clamp(MIN_NAME_WIDTH, MAX_NAME_WIDTH) as u16
 }
 
-/// The name of a pod; of one whose lines carry none, its own word.
+/// Returns the name of a pod. If its lines have none, its instance name.
 pub(super) fn name(pod: &Pod) -> String {
     let name = match &pod.instance {
         Some(instance) if pod.name.starts_with('(') => instance,
@@ -116,49 +114,51 @@ pub(super) fn name(pod: &Pod) -> String {
     if length <= MAX_NAME_WIDTH {
         return name;
     }
-    // The end of a name tells pods of one set apart.
+    // Pods of one set differ in the end of their names.
     let end: String = name.chars().skip(length - MAX_NAME_WIDTH + 1).collect();
     format!("…{end}")
 }
 
-/// How the state of a pod is to be taken.
+/// Kind of a pod's state, which selects its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mood {
+pub(super) enum StateKind {
     Good,
-    Passing,
+    Transient,
     Bad,
-    Over,
+    Ended,
 }
 
-/// What a pod is doing, in a few words.
-pub(super) fn state(pod: &Pod, now: UnixMs) -> (Mood, String) {
-    if pod.voice(now) == Voice::Stale {
-        return (Mood::Bad, format!("silent for {}", units::millis(now.since(pod.heard))));
+/// Describes the state of a pod in a few words.
+pub(super) fn state(pod: &Pod, now: UnixMs) -> (StateKind, String) {
+    if pod.liveness(now) == Liveness::Silent {
+        return (StateKind::Bad, format!("silent for {}", units::millis(now.since(pod.read_at))));
     }
     match &pod.life {
         Life::Failed { exit_code, exit_name } => {
-            (Mood::Bad, format!("exit {exit_code} {}", output::harmless(exit_name)))
+            (StateKind::Bad, format!("exit {exit_code} {}", output::harmless(exit_name)))
         }
-        Life::Stopped { exit_code: 0 } => (Mood::Over, "stopped".to_owned()),
-        Life::Stopped { exit_code } => (Mood::Bad, format!("stopped, exit {exit_code}")),
-        Life::Stopping => (Mood::Passing, "stopping".to_owned()),
-        Life::Unknown => (Mood::Passing, "no numbers yet".to_owned()),
-        Life::Starting if pod.recovering.is_empty() => (Mood::Passing, "starting".to_owned()),
+        Life::Stopped { exit_code: 0 } => (StateKind::Ended, "stopped".to_owned()),
+        Life::Stopped { exit_code } => (StateKind::Bad, format!("stopped, exit {exit_code}")),
+        Life::Stopping => (StateKind::Transient, "stopping".to_owned()),
+        Life::Unknown => (StateKind::Transient, "no numbers yet".to_owned()),
+        Life::Starting if pod.recovering.is_empty() => (StateKind::Transient, "starting".to_owned()),
         Life::Starting | Life::Running => running(pod),
     }
 }
 
-fn running(pod: &Pod) -> (Mood, String) {
+fn running(pod: &Pod) -> (StateKind, String) {
     if !pod.recovering.is_empty() {
         let least = pod.recovering.values().map(|(_, percent)| *percent).min().unwrap_or(0);
-        return (Mood::Passing, format!("recovering {}, {least} %", pod.recovering.len()));
+        return (StateKind::Transient, format!("recovering {}, {least} %", pod.recovering.len()));
     }
-    let doing = pod.stats.as_ref().map_or("running", |stats| stats.phase_word());
-    let doing = output::harmless(doing);
+    let phase = pod.stats.as_ref().map_or("running", |stats| stats.phase_word());
+    let phase = output::harmless(phase);
     match &pod.readiness {
-        Readiness::Unready { .. } => (Mood::Passing, format!("{doing}, not ready")),
-        Readiness::Unknown | Readiness::Ready if pod.intake_pauses => (Mood::Passing, format!("{doing}, intake full")),
-        Readiness::Unknown | Readiness::Ready if doing == "serving" => (Mood::Good, doing),
-        Readiness::Unknown | Readiness::Ready => (Mood::Passing, doing),
+        Readiness::Unready { .. } => (StateKind::Transient, format!("{phase}, not ready")),
+        Readiness::Unknown | Readiness::Ready if pod.is_ingest_paused => {
+            (StateKind::Transient, format!("{phase}, ingest full"))
+        }
+        Readiness::Unknown | Readiness::Ready if phase == "serving" => (StateKind::Good, phase),
+        Readiness::Unknown | Readiness::Ready => (StateKind::Transient, phase),
     }
 }

@@ -1,4 +1,4 @@
-//! The picture on the terminal. What it is drawn from is a [`View`]; nothing is decided here but what there is room for.
+//! Draws a [`View`] on the terminal. Decides only what fits.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Flex, Layout, Rect};
@@ -7,19 +7,19 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Sparkline, Table, TableState, Wrap};
 
 use crate::observability::log_events::Level;
-use crate::tools::log_reader::{Now, Pod, Tally, UnixMs, Voice, Waiting};
+use crate::tools::log_reader::{Liveness, Now, Pod, Tally, UnixMs, Waiting};
 use crate::tools::top::columns::{
-    Mood, {self},
+    StateKind, {self},
 };
-use crate::tools::top::plain::{columns_of_a_mixture, heard, waits_longest};
+use crate::tools::top::plain::{mixed_lines_hint, pod_counts, waits_longest};
 use crate::tools::top::{Colours, View, ViewInput};
 use crate::tools::{output, units};
 
-/// Smaller than that, and only the sums are told.
+/// Minimum size for the table. A smaller terminal shows only the sums.
 const MIN_SIZE: (u16, u16) = (48, 9);
-/// Height of the pictures and lists below the table.
+/// Height of the charts and lists below the table.
 const DETAIL_HEIGHT: u16 = 8;
-/// Lines that the warnings are to have at least.
+/// Minimum height of the warnings.
 const MIN_NOTICES_HEIGHT: u16 = 4;
 
 const HELP: &[&str] = &[
@@ -27,11 +27,11 @@ const HELP: &[&str] = &[
     "up, Shift-Tab, k  select the previous one",
     "Esc               all pods together",
     "s                 sort by the next column",
-    "p, space          pause: the picture stands still",
+    "p, space          pause the display",
     "?                 this help",
-    "q                 quit; what writes into the pipe ends",
+    "q                 quit; the program before the pipe ends",
     "                  with the next line that it writes",
-    "Ctrl-C            quit, and end what writes as well",
+    "Ctrl-C            quit, and end that program, too",
     "",
     "Numbers are of the last interval; restarts, aborts,",
     "warn and error count since this view began.",
@@ -39,14 +39,14 @@ const HELP: &[&str] = &[
     "Silent pods are left out of the total.",
 ];
 
-/// Draws the view at a moment of the clock by which lines were heard.
+/// Draws the view at a time of the clock by which its lines were read.
 pub fn draw(frame: &mut Frame<'_>, view: &View, now: UnixMs) {
     let now = view.clock(now);
     let area = frame.area();
     let paint = TopPaint(view.colours());
     let sum = view.fleet().now(now);
     if area.width < MIN_SIZE.0 || area.height < MIN_SIZE.1 {
-        return frame.render_widget(Paragraph::new(in_a_corner(view, &sum)).wrap(Wrap { trim: true }), area);
+        return frame.render_widget(Paragraph::new(short_summary(view, &sum)).wrap(Wrap { trim: true }), area);
     }
     let rows = u16::try_from(view.fleet().pods.len()).unwrap_or(u16::MAX).saturating_add(2);
     let body = area.height - 2;
@@ -72,11 +72,11 @@ pub fn draw(frame: &mut Frame<'_>, view: &View, now: UnixMs) {
     }
 }
 
-/// Where there is no room for more.
-fn in_a_corner(view: &View, sum: &Now) -> String {
+/// The text for a terminal that is too small.
+fn short_summary(view: &View, sum: &Now) -> String {
     format!(
         "{}; {} events/s, lag {}, oldest {}, {} errors. Make the window larger; q quits.",
-        heard(sum),
+        pod_counts(sum),
         units::short(sum.events_per_s),
         units::short_count(sum.lag),
         units::millis(sum.oldest_age_ms),
@@ -90,24 +90,24 @@ fn draw_header(frame: &mut Frame<'_>, area: Rect, view: &View, sum: &Now, paint:
     let fleet = view.fleet();
     let mut parts = vec![
         Span::styled(" steward top ", paint.title()),
-        Span::raw(format!("  {}  ", heard(sum))),
+        Span::raw(format!("  {}  ", pod_counts(sum))),
         Span::styled(units::time_of_day(now), paint.dim()),
         Span::raw("  "),
     ];
     if fleet.lines == 0 {
-        parts.push(Span::styled("no line of steward yet", paint.mood(Mood::Passing)));
+        parts.push(Span::styled("no line of steward yet", paint.kind(StateKind::Transient)));
         if fleet.other_lines > 0 {
             parts.push(Span::raw(format!(", {} other lines", units::count(fleet.other_lines))));
         }
     }
     if let ViewInput::Ended(_) = view.input() {
-        parts.push(Span::styled("input ended ", paint.mood(Mood::Bad)));
+        parts.push(Span::styled("input ended ", paint.kind(StateKind::Bad)));
     }
     if view.is_paused() {
-        parts.push(Span::styled("paused ", paint.mood(Mood::Passing)));
+        parts.push(Span::styled("paused ", paint.kind(StateKind::Transient)));
     }
-    if fleet.is_mixed_up() {
-        parts.push(Span::styled(columns_of_a_mixture(), paint.mood(Mood::Bad)));
+    if fleet.is_mixed() {
+        parts.push(Span::styled(mixed_lines_hint(), paint.kind(StateKind::Bad)));
     }
     frame.render_widget(Line::from(parts), area);
 }
@@ -158,14 +158,14 @@ fn draw_pods(frame: &mut Frame<'_>, area: Rect, view: &View, sum: &Now, paint: T
     let mut selected = None;
     let mut rows = Vec::new();
     let all = columns.iter().map(|column| right((column.all)(sum, &view.fleet().totals)));
-    rows.push(Row::new([Cell::from("total"), Cell::from(heard(sum))].into_iter().chain(all)).style(paint.bold()));
+    rows.push(Row::new([Cell::from("total"), Cell::from(pod_counts(sum))].into_iter().chain(all)).style(paint.bold()));
     for (index, pod) in (1..).zip(view.pods()) {
         if Some(pod.name.as_str()) == selected_name {
             selected = Some(index);
         }
-        let (mood, state) = columns::state(pod, now);
+        let (kind, state) = columns::state(pod, now);
         let numbers = columns.iter().map(|column| right((column.pod)(pod, now)));
-        let cells = [Cell::from(columns::name(pod)), Cell::from(state).style(paint.mood(mood))];
+        let cells = [Cell::from(columns::name(pod)), Cell::from(state).style(paint.kind(kind))];
         rows.push(Row::new(cells.into_iter().chain(numbers)));
     }
     let widths = [Constraint::Length(name_width), Constraint::Length(columns::STATE_WIDTH)]
@@ -179,31 +179,31 @@ fn draw_pods(frame: &mut Frame<'_>, area: Rect, view: &View, sum: &Now, paint: T
 // ------------------------------------------------------------------------------------------------------- the details
 
 fn draw_detail(frame: &mut Frame<'_>, area: Rect, view: &View, sum: &Now, paint: TopPaint, now: UnixMs) {
-    let [pictures, reasons, keys] = area.layout(&Layout::horizontal([
+    let [charts_area, reasons, keys] = area.layout(&Layout::horizontal([
         Constraint::Percentage(50),
         Constraint::Percentage(27),
         Constraint::Percentage(23),
     ]));
     let selected = view.selected();
-    let whose = selected.map_or_else(|| "total".to_owned(), columns::name);
-    // What a pod said before it fell silent is not what is.
-    let stats = |pod: &Pod| pod.stats.clone().filter(|_| pod.voice(now) == Voice::Heard).unwrap_or_default();
-    let told = selected.map(stats);
-    let oldest = match (selected, &told) {
+    let name = selected.map_or_else(|| "total".to_owned(), columns::name);
+    // The last numbers of a silent pod are outdated.
+    let stats = |pod: &Pod| pod.stats.clone().filter(|_| pod.liveness(now) == Liveness::Live).unwrap_or_default();
+    let shown = selected.map(stats);
+    let oldest = match (selected, &shown) {
         (Some(pod), Some(stats)) => stats.oldest().map(|waiting| (pod.name.clone(), waiting)),
         _ => sum.oldest.clone(),
     };
-    draw_pictures(frame, pictures, view, oldest, &whose, paint);
+    draw_charts(frame, charts_area, view, oldest, &name, paint);
 
     let rejected = selected.map_or(&view.fleet().totals.rejected_by_reason, |pod| &pod.totals.rejected_by_reason);
     draw_tally(frame, reasons, " rejected by reason ", rejected, "nothing rejected", paint);
-    let [hottest, slowest] = match &told {
+    let [hottest, slowest] = match &shown {
         Some(stats) => [tally_of(&stats.hottest_keys), tally_of(&stats.slowest_keys)],
         None => [sum.hottest.clone(), sum.slowest.clone()],
     };
     let slow_height = if slowest.is_empty() { Constraint::Length(0) } else { Constraint::Fill(1) };
     let [hot_keys, slow_keys] = keys.layout(&Layout::vertical([Constraint::Fill(1), slow_height]));
-    draw_tally(frame, hot_keys, " hottest keys ", &hottest, "not told", paint);
+    draw_tally(frame, hot_keys, " hottest keys ", &hottest, "unknown", paint);
     draw_tally(frame, slow_keys, " slowest keys, ms ", &slowest, "none", paint);
 }
 
@@ -213,12 +213,12 @@ fn tally_of(list: &str) -> Tally {
     tally
 }
 
-fn draw_pictures(
+fn draw_charts(
     frame: &mut Frame<'_>,
     area: Rect,
     view: &View,
     oldest: Option<(String, Waiting)>,
-    whose: &str,
+    name: &str,
     paint: TopPaint,
 ) {
     let selected = view.selected();
@@ -233,10 +233,10 @@ fn draw_pictures(
         frame.render_widget(Line::styled(format!(" {}", waits_longest(&name, waiting)), paint.dim()), line);
     }
     for (area, values, what, color) in [(upper, rates, "events/s", Color::Green), (lower, lags, "lag", Color::Yellow)] {
-        // The newest values, of which one takes a column.
+        // One column for each of the newest values.
         let newest = &values[values.len().saturating_sub(usize::from(area.width))..];
         let top = newest.iter().copied().max().unwrap_or(0);
-        let title = format!(" {what} of {whose}, up to {} ", units::short_count(top));
+        let title = format!(" {what} of {name}, up to {} ", units::short_count(top));
         let block = Block::new().title(Span::styled(title, paint.heading()));
         frame.render_widget(
             Sparkline::default().data(newest).max(top.max(1)).style(paint.color(color)).block(block),
@@ -278,10 +278,10 @@ fn draw_notices(frame: &mut Frame<'_>, area: Rect, view: &View, paint: TopPaint)
         .take(usize::from(area.height))
         .map(|notice| {
             let is_error = notice.level == Level::ERROR;
-            let mood = if is_error { Mood::Bad } else { Mood::Passing };
+            let kind = if is_error { StateKind::Bad } else { StateKind::Transient };
             Line::from(vec![
                 Span::styled(format!(" {} ", units::time_of_day(notice.written)), paint.dim()),
-                Span::styled(if is_error { "ERROR " } else { "WARN  " }, paint.mood(mood)),
+                Span::styled(if is_error { "ERROR " } else { "WARN  " }, paint.kind(kind)),
                 Span::raw(format!("{} ", output::harmless(&notice.pod))),
                 Span::styled(output::harmless(&notice.name), paint.bold()),
                 Span::raw(format!(" {}", output::harmless(&notice.detail))),
@@ -296,7 +296,7 @@ fn draw_notices(frame: &mut Frame<'_>, area: Rect, view: &View, paint: TopPaint)
 
 // --------------------------------------------------------------------------------------------------------- the paint
 
-/// What may be done to make something stand out.
+/// The styles, with or without colours.
 #[derive(Clone, Copy)]
 struct TopPaint(Colours);
 
@@ -308,12 +308,12 @@ impl TopPaint {
         }
     }
 
-    fn mood(self, mood: Mood) -> Style {
-        match mood {
-            Mood::Good => self.color(Color::Green),
-            Mood::Passing => self.color(Color::Yellow),
-            Mood::Bad => self.color(Color::Red).add_modifier(Modifier::BOLD),
-            Mood::Over => self.dim(),
+    fn kind(self, kind: StateKind) -> Style {
+        match kind {
+            StateKind::Good => self.color(Color::Green),
+            StateKind::Transient => self.color(Color::Yellow),
+            StateKind::Bad => self.color(Color::Red).add_modifier(Modifier::BOLD),
+            StateKind::Ended => self.dim(),
         }
     }
 

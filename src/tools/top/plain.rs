@@ -1,4 +1,4 @@
-//! The same numbers as a plain table, for pipes and files.
+//! Formats a [`View`] as a plain table, for pipes and files.
 
 use std::fmt::Write as _;
 
@@ -11,12 +11,12 @@ use crate::tools::top::columns::{
 };
 use crate::tools::{output, units};
 
-/// Warnings and errors that are shown.
+/// Maximum number of warnings and errors.
 const SHOWN_NOTICES: usize = 10;
-/// Keys that are shown.
+/// Maximum number of keys.
 const SHOWN_KEYS: usize = 10;
 
-/// The table, what was rejected, and the last warnings.
+/// Formats the table, the rejections, and the last warnings.
 #[must_use]
 pub fn plain(view: &View, now: UnixMs) -> String {
     let fleet = view.fleet();
@@ -32,15 +32,15 @@ pub fn plain(view: &View, now: UnixMs) -> String {
         table.add_row([columns::name(pod), columns::state(pod, now).1].into_iter().chain(numbers));
     }
     let totals = COLUMNS.iter().map(|column| (column.all)(&sum, &fleet.totals));
-    table.add_row(["total".to_owned(), heard(&sum)].into_iter().chain(totals));
+    table.add_row(["total".to_owned(), pod_counts(&sum)].into_iter().chain(totals));
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let mut text = format!("{table}\n");
-    let mut say = |line: String| {
-        writeln!(text, "{line}").expect("a String takes everything");
+    let mut add_line = |line: String| {
+        writeln!(text, "{line}").expect("writing to a String does not fail");
     };
-    say(format!(
+    add_line(format!(
         "events {}, applied {}, rejected {}, skipped {}, transactions {}, aborted {}",
         units::count(fleet.totals.events),
         units::count(fleet.totals.applied),
@@ -50,26 +50,26 @@ pub fn plain(view: &View, now: UnixMs) -> String {
         units::count(fleet.totals.aborted),
     ));
     if !fleet.totals.rejected_by_reason.is_empty() {
-        say(format!("rejected: {}", list(&fleet.totals.rejected_by_reason, usize::MAX)));
+        add_line(format!("rejected: {}", list(&fleet.totals.rejected_by_reason, usize::MAX)));
     }
     if !sum.hottest.is_empty() {
-        say(format!("hottest keys: {}", list(&sum.hottest, SHOWN_KEYS)));
+        add_line(format!("hottest keys: {}", list(&sum.hottest, SHOWN_KEYS)));
     }
     if !sum.slowest.is_empty() {
-        say(format!("slowest keys, in ms: {}", list(&sum.slowest, SHOWN_KEYS)));
+        add_line(format!("slowest keys, in ms: {}", list(&sum.slowest, SHOWN_KEYS)));
     }
     if let Some((pod, waiting)) = &sum.oldest {
-        say(waits_longest(pod, *waiting));
+        add_line(waits_longest(pod, *waiting));
     }
-    if fleet.is_mixed_up() {
-        say(columns_of_a_mixture().to_owned());
+    if fleet.is_mixed() {
+        add_line(mixed_lines_hint().to_owned());
     }
     let skipped = fleet.notices.len().saturating_sub(SHOWN_NOTICES);
     if !fleet.notices.is_empty() {
-        say("last warnings and errors:".to_owned());
+        add_line("last warnings and errors:".to_owned());
     }
     for notice in fleet.notices.iter().skip(skipped) {
-        say(format!(
+        add_line(format!(
             "  {} {:<5} {} {}: {}",
             units::moment(notice.written),
             notice.level,
@@ -79,17 +79,17 @@ pub fn plain(view: &View, now: UnixMs) -> String {
         ));
     }
     if fleet.damaged_lines > 0 {
-        say(format!("{} lines of steward could not be read", units::count(fleet.damaged_lines)));
+        add_line(format!("{} lines of steward could not be read", units::count(fleet.damaged_lines)));
     }
     text
 }
 
-/// What to say where numbers of several processes came under one name.
-pub(super) fn columns_of_a_mixture() -> &'static str {
+/// The hint if several processes have one name.
+pub(super) fn mixed_lines_hint() -> &'static str {
     "lines of several processes without names: add --prefix to kubectl logs"
 }
 
-/// The event to look at where lag does not fall.
+/// Describes the event to look at if the lag does not fall.
 pub(super) fn waits_longest(pod: &str, waiting: Waiting) -> String {
     format!(
         "waits longest: partition {}, offset {}, {} old, in {}",
@@ -100,12 +100,12 @@ pub(super) fn waits_longest(pod: &str, waiting: Waiting) -> String {
     )
 }
 
-/// `3 pods, 1 silent`.
-pub(super) fn heard(sum: &crate::tools::log_reader::Now) -> String {
-    let mut text = format!("{} heard", sum.heard);
-    for (count, what) in [(sum.stale, "silent"), (sum.ended, "ended")] {
+/// Such as `3 live, 1 silent`.
+pub(super) fn pod_counts(sum: &crate::tools::log_reader::Now) -> String {
+    let mut text = format!("{} live", sum.live);
+    for (count, what) in [(sum.silent, "silent"), (sum.ended, "ended")] {
         if count > 0 {
-            write!(text, ", {count} {what}").expect("a String takes everything");
+            write!(text, ", {count} {what}").expect("writing to a String does not fail");
         }
     }
     text

@@ -1,4 +1,4 @@
-//! What is looked at, and how: the part of `steward top` that keys change.
+//! The state of `steward top`: the pods, and what keys change.
 
 use std::collections::VecDeque;
 
@@ -6,34 +6,30 @@ use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use crate::tools::log_reader::{Fleet, LineReading, Pod, UnixMs, WhenFull};
 
-/// Seconds of history of the total.
+/// Values of the total's history, one a second.
 const HISTORY: usize = 120;
-/// A pod that has ended or gone silent is shown for so long: a rollout gives the next one another name.
-const FORGET_AFTER_MS: u64 = 15 * 60 * 1_000;
-/// How often the total is noted for its picture.
-const NOTE_EVERY_MS: u64 = 1_000;
+/// How long a pod that has ended or is silent is shown. After a rollout the pods have other names.
+const DROP_AFTER_MS: u64 = 15 * 60 * 1_000;
+/// Interval of the total's history.
+const HISTORY_INTERVAL_MS: u64 = 1_000;
 
-/// Which colours may be used.
+/// The colours that may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colours {
-    /// None: bold, dim and reversed only.
+    /// Only bold, dim and reversed.
     None,
     /// The terminal's own sixteen, so that they fit its theme.
     Sixteen,
 }
 
-/// What the pods are sorted by.
+/// Order of the pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sort {
-    /// The name.
     Name,
-    /// The greatest lag first.
+    /// Descending, as are the following ones.
     Lag,
-    /// The highest rate first.
     Rate,
-    /// The oldest event first.
     Oldest,
-    /// The most rejected first.
     Rejected,
 }
 
@@ -48,7 +44,7 @@ impl Sort {
         }
     }
 
-    /// As the picture names it.
+    /// Returns the name for the display.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -72,79 +68,74 @@ impl Sort {
     }
 }
 
-/// Where the lines come from.
+/// The state of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ViewInput {
-    /// More may come.
     Open,
-    /// It has ended, at that moment; ages are counted to there.
+    /// It has ended at this time; ages are counted up to then.
     Ended(UnixMs),
 }
 
-/// What happens after a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
-    /// The picture stays.
-    GoOn,
-    /// The command ends.
+pub enum KeyAction {
+    Continue,
     Quit,
-    /// The command ends, and takes along what writes into the pipe.
+    /// The command ends, and interrupts the program before the pipe.
     Interrupt,
 }
 
-/// All that a picture is drawn from.
+/// Everything that is drawn.
 #[derive(Debug)]
 pub struct View {
     fleet: Fleet,
-    /// The picture stands still, and shows this.
-    frozen: Option<(Fleet, UnixMs)>,
+    /// What is shown while the display is paused.
+    paused: Option<(Fleet, UnixMs)>,
     selected: Option<String>,
     sort: Sort,
     shows_help: bool,
     input: ViewInput,
     colours: Colours,
-    /// Events per second and lag of all together, a second each.
+    /// Events per second and lag of all pods, one value a second.
     history: VecDeque<(u64, u64)>,
-    noted: Option<UnixMs>,
+    last_tick: Option<UnixMs>,
 }
 
 impl View {
-    /// Nothing was read yet.
     #[must_use]
     pub fn new(unnamed: &str, colours: Colours) -> View {
         View {
-            fleet: Fleet::new(unnamed, WhenFull::ForgetTheSilent),
-            frozen: None,
+            fleet: Fleet::new(unnamed, WhenFull::DropSilent),
+            paused: None,
             selected: None,
             sort: Sort::Name,
             shows_help: false,
             input: ViewInput::Open,
             colours,
             history: VecDeque::new(),
-            noted: None,
+            last_tick: None,
         }
     }
 
-    /// Takes a line, at a moment of the clock by which pods go silent.
-    pub fn tell(&mut self, reading: &LineReading, now: UnixMs) {
-        self.fleet.tell(reading, now);
+    /// Adds a line that was read at `now`.
+    pub fn add(&mut self, reading: &LineReading, now: UnixMs) {
+        self.fleet.add(reading, now);
     }
 
-    /// No line follows.
     pub fn end_input(&mut self, now: UnixMs) {
         if self.input == ViewInput::Open {
             self.input = ViewInput::Ended(now);
         }
     }
 
-    /// Notes the total for its picture, once a second.
+    /// Adds the total to its history, once a second.
     pub fn tick(&mut self, now: UnixMs) {
-        let is_due = self.noted.is_none_or(|noted| now.since(noted) >= NOTE_EVERY_MS || now < noted);
+        let is_due =
+            self.last_tick.is_none_or(|last_tick| now.since(last_tick) >= HISTORY_INTERVAL_MS || now < last_tick);
         if !is_due || self.input != ViewInput::Open {
             return;
         }
-        self.noted = Some(now);
-        self.fleet.forget_silent(now, FORGET_AFTER_MS);
+        self.last_tick = Some(now);
+        self.fleet.drop_silent(now, DROP_AFTER_MS);
         let sum = self.fleet.now(now);
         if self.history.len() == HISTORY {
             self.history.pop_front();
@@ -152,22 +143,22 @@ impl View {
         self.history.push_back((sum.events_per_s as u64, sum.lag));
     }
 
-    /// Does what a key asks for.
+    /// Handles a key.
     #[expect(clippy::wildcard_enum_match_arm, reason = "most keys of a keyboard do nothing here, new ones too")]
-    pub fn press(&mut self, key: KeyEvent, now: UnixMs) -> Then {
+    pub fn press(&mut self, key: KeyEvent, now: UnixMs) -> KeyAction {
         if key.kind == KeyEventKind::Release {
-            return Then::GoOn;
+            return KeyAction::Continue;
         }
         let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
-            KeyCode::Char('c') if is_control => return Then::Interrupt,
-            KeyCode::Char('q') => return Then::Quit,
+            KeyCode::Char('c') if is_control => return KeyAction::Interrupt,
+            KeyCode::Char('q') => return KeyAction::Quit,
             KeyCode::Esc if self.shows_help => self.shows_help = false,
             KeyCode::Esc => self.selected = None,
             KeyCode::Char('?' | 'h') => self.shows_help = !self.shows_help,
             KeyCode::Char('s') => self.sort = self.sort.next(),
             KeyCode::Char('p' | ' ') => {
-                self.frozen = match self.frozen.take() {
+                self.paused = match self.paused.take() {
                     None => Some((self.fleet.clone(), self.clock(now))),
                     Some(_) => None,
                 };
@@ -176,11 +167,11 @@ impl View {
             KeyCode::Up | KeyCode::BackTab | KeyCode::Char('k') => self.step(SelectionStep::Previous),
             _ => {}
         }
-        Then::GoOn
+        KeyAction::Continue
     }
 
     fn step(&mut self, step: SelectionStep) {
-        // Before the first pod stands the total.
+        // The total comes before the first pod.
         let names: Vec<Option<String>> =
             std::iter::once(None).chain(self.pods().map(|pod| Some(pod.name.clone()))).collect();
         let at = names.iter().position(|name| *name == self.selected).unwrap_or(0);
@@ -191,67 +182,62 @@ impl View {
         self.selected = names.into_iter().nth(to).flatten();
     }
 
-    /// What is shown.
+    /// Returns what is shown.
     #[must_use]
     pub fn fleet(&self) -> &Fleet {
-        self.frozen.as_ref().map_or(&self.fleet, |(fleet, _)| fleet)
+        self.paused.as_ref().map_or(&self.fleet, |(fleet, _)| fleet)
     }
 
-    /// The moment that is shown: it stands still with the picture, and with the input.
+    /// Returns the time that is shown. It stops while the display is paused, and at the end of the input.
     #[must_use]
     pub fn clock(&self, now: UnixMs) -> UnixMs {
-        match (&self.frozen, self.input) {
-            (Some((_, frozen_at)), _) => *frozen_at,
+        match (&self.paused, self.input) {
+            (Some((_, paused_at)), _) => *paused_at,
             (None, ViewInput::Ended(ended_at)) => ended_at,
             (None, ViewInput::Open) => now,
         }
     }
 
-    /// The pods in the order that was asked for.
+    /// Returns the pods in the selected order.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
         let mut pods: Vec<&Pod> = self.fleet().pods.values().collect();
-        // By name already, and the sort is stable.
+        // The map is sorted by name, and this sort is stable.
         pods.sort_by_key(|pod| std::cmp::Reverse(self.sort.of(pod)));
         pods.into_iter()
     }
 
-    /// The pod that is selected, unless all together are.
+    /// Returns the selected pod; `None` if the total is selected.
     #[must_use]
     pub fn selected(&self) -> Option<&Pod> {
         self.fleet().pods.get(self.selected.as_deref()?)
     }
 
-    /// What the pods are sorted by.
     #[must_use]
     pub fn sort(&self) -> Sort {
         self.sort
     }
 
-    /// Whether the picture stands still.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.frozen.is_some()
+        self.paused.is_some()
     }
 
-    /// Whether the keys are explained.
     #[must_use]
     pub fn shows_help(&self) -> bool {
         self.shows_help
     }
 
-    /// Where the lines come from.
     #[must_use]
     pub fn input(&self) -> ViewInput {
         self.input
     }
 
-    /// Which colours may be used.
     #[must_use]
     pub fn colours(&self) -> Colours {
         self.colours
     }
 
-    /// Events per second and lag of all together, a second each, the newest at the end.
+    /// Returns events per second and lag of all pods, one value a second, the newest last.
     pub fn history(&self) -> impl ExactSizeIterator<Item = (u64, u64)> + '_ {
         self.history.iter().copied()
     }
