@@ -1,4 +1,4 @@
-//! The log is a contract: what an event writes, what the catalogue says, and what the page says are the same.
+//! The log is a contract: written lines, the catalogue and the page agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -25,8 +25,8 @@ fn every_event_writes_the_fields_of_its_catalogue_entry() {
         assert_eq!(line.level, spec.level, "{}", spec.name);
         assert_eq!(line.message, spec.message, "{}", spec.name);
         let written: BTreeSet<&str> = line.fields.keys().map(String::as_str).collect();
-        let promised: BTreeSet<&str> = spec.fields.iter().map(|field| field.name).collect();
-        assert_eq!(written, promised, "{}", spec.name);
+        let listed: BTreeSet<&str> = spec.fields.iter().map(|field| field.name).collect();
+        assert_eq!(written, listed, "{}", spec.name);
         for field in spec.fields {
             assert_eq!(Some(field.kind), kind_of(&line.fields[field.name], *field), "{} {}", spec.name, field.name);
             assert!(is_listed(&line.fields[field.name], field), "{} {}", spec.name, field.name);
@@ -104,8 +104,8 @@ fn a_line_of_every_event_is_whole_and_bounded_whatever_its_texts_contain() {
             let line = the_line(spec, text);
             prop_assert!(line.to_string().len() < MAX_LINE_BYTES, "{}", spec.name);
             prop_assert!(line.get("truncated").is_none(), "{}", spec.name);
-            for look in [logging::LogStyle::Text, logging::LogStyle::ColouredText] {
-                let lines = lines_of(look, everything(), || (spec.emit_specimen)(text));
+            for style in [logging::LogStyle::Text, logging::LogStyle::ColouredText] {
+                let lines = lines_of(style, everything(), || (spec.emit_specimen)(text));
                 prop_assert_eq!(lines.len(), 1);
                 prop_assert!(lines[0].len() < MAX_LINE_BYTES, "{} as text", spec.name);
                 prop_assert!(!lines[0].contains('\n'), "{} as text", spec.name);
@@ -121,11 +121,11 @@ fn every_event_is_emitted_by_the_sources() {
         texts_below("src", |name| !name.starts_with("src/observability/log_events")).into_values().collect();
     for (name, event) in structs() {
         let built = [format!("{event} {{"), format!("{event}::")];
-        assert!(built.iter().any(|built| emitters.contains(built)), "nobody writes {name}");
+        assert!(built.iter().any(|built| emitters.contains(built)), "{name} is never emitted");
     }
 }
 
-/// Where the real program meets an event, the test's kit holds every line of it against the catalogue.
+/// The test support compares every line of a real process with the catalogue.
 #[apply(offline_test)]
 fn every_event_is_provoked_by_a_test() {
     let about_the_catalogue = ["tests/it/log_events.rs", "tests/it/docs.rs"];
@@ -176,13 +176,13 @@ fn an_absent_value_leaves_its_field_out() {
 fn the_page_lists_exactly_the_catalogue() {
     let path = root().join("docs/log-events.md");
     let page = std::fs::read_to_string(&path).expect("the page is there");
-    let (intro, _) = page.split_once(MARK).expect("the page has the mark under which the catalogue stands");
-    let right = format!("{intro}{MARK}\n{}", rendered());
+    let (intro, _) = page.split_once(MARKER).expect("the page has the marker above the catalogue");
+    let expected = format!("{intro}{MARKER}\n{}", rendered());
     if std::env::var_os("STEWARD_WRITE_DOCS").is_some() {
-        std::fs::write(&path, &right).expect("the page can be written");
+        std::fs::write(&path, &expected).expect("the page can be written");
         return;
     }
-    assert!(page == right, "docs/log-events.md is not what the catalogue says; STEWARD_WRITE_DOCS=1 writes it anew");
+    assert!(page == expected, "docs/log-events.md differs from the catalogue; STEWARD_WRITE_DOCS=1 writes it");
     for level in ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"] {
         assert!(intro.contains(&format!("`{level}`")), "the page does not explain {level}");
     }
@@ -246,7 +246,7 @@ fn counts_beyond_the_limit_are_left_out_whole() {
 
 // ------------------------------------------------------------------------------------------------------- the helpers
 
-/// How a test asks for an event: what stands before its name.
+/// Calls by which a test waits for an event, up to its name.
 const WAITS: [&str; 7] =
     ["wait_for_event(", "wait_for_event_where(", "events(", "wait_for(", "wait_for_match(", "lines(", "appears("];
 
@@ -255,7 +255,7 @@ fn is_waited_for(text: &str, name: &str) -> bool {
     before.into_iter().any(|before| WAITS.iter().any(|wait| before.ends_with(wait)))
 }
 
-/// The struct of each event, by the event's name, as the catalogue's source has them.
+/// Returns the struct of each event by the event's name, from the sources of the catalogue.
 fn structs() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for text in texts_below("src/observability/log_events", |_| true).into_values() {
@@ -270,7 +270,7 @@ fn structs() -> BTreeMap<String, String> {
     found
 }
 
-/// The sources below a folder by their names, those that `wanted` wants.
+/// Returns the sources below a folder by name, filtered by `wanted`.
 fn texts_below(folder: &str, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, String> {
     let mut sources = Vec::new();
     collect(&root().join(folder), &mut sources);
@@ -281,11 +281,11 @@ fn texts_below(folder: &str, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, 
     named.filter(|(name, _)| wanted(name)).collect()
 }
 
-/// Behind it the page is written by a test.
-const MARK: &str =
+/// A test writes the page after this marker.
+const MARKER: &str =
     "<!-- From here on written from the catalogue: STEWARD_WRITE_DOCS=1 cargo test --test it log_events -->";
 
-/// What an event records.
+/// Captures the specimen of an event.
 fn specimen(spec: &EventSpec, text: &'static str) -> Line {
     let log = Capture::here();
     log.announce(spec.name);
@@ -300,7 +300,7 @@ fn the_line(spec: &EventSpec, text: &'static str) -> Value {
     serde_json::from_str(line).expect("a line is JSON")
 }
 
-/// The kind that a value shows; of an optional one it cannot show that it is, so the catalogue's word counts.
+/// Returns the kind of a value. A value cannot show that it is optional, so that comes from the catalogue.
 fn kind_of(value: &Value, field: FieldSpec) -> Option<FieldKind> {
     let optional = matches!(field.kind, FieldKind::OptionalText | FieldKind::OptionalInteger);
     match value {

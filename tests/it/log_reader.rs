@@ -1,5 +1,4 @@
-//! What steward writes is read back whole, from wherever the lines come and whatever stands between them, in bounded
-//! memory; and what is read adds up through restarts, silences and rebalances.
+//! The log reader parses what steward writes, from any source and between lines of other programs, in bounded memory.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +36,7 @@ fn every_event_and_field_that_is_read_is_in_the_catalogue() {
 }
 
 #[apply(offline_test)]
-fn what_a_process_writes_is_read() {
+fn the_lines_that_a_process_writes_are_parsed() {
     for spec in all_events() {
         let line = ours(&specimen(spec.name));
         assert_eq!((line.name.as_str(), line.level), (spec.name, spec.level));
@@ -48,19 +47,19 @@ fn what_a_process_writes_is_read() {
 }
 
 #[apply(offline_test)]
-fn a_warning_is_told_with_its_fields_in_the_order_of_the_catalogue() {
+fn a_warning_has_its_fields_in_the_order_of_the_catalogue() {
     let line =
         ours(&warning(0, "transaction_aborted", &[("attempt", json!(2)), ("number", json!(7)), ("cause", json!("x"))]));
     assert_eq!(line.detail, "number=7  cause=x  attempt=2");
-    let line = ours(&warning(0, "library_log", &[("message", json!("it says")), ("b", json!(true))]));
-    assert_eq!(line.detail, "it says  b=true");
+    let line = ours(&warning(0, "library_log", &[("message", json!("a message")), ("b", json!(true))]));
+    assert_eq!(line.detail, "a message  b=true");
     let line = ours(&warning(0, "library_log", &[("message", json!("é".repeat(2_000)))]));
     assert_eq!(line.detail.chars().count(), 601);
     assert_eq!(ours(&stats(0, &[])).detail, "", "kept of warnings and errors only");
 }
 
 #[apply(offline_test)]
-fn a_pod_is_known_by_what_stands_before_its_lines() {
+fn the_prefix_of_a_line_names_its_pod() {
     let known = [
         ("", None),
         ("[pod/steward-0/steward] ", Some("steward-0")),
@@ -85,7 +84,7 @@ fn a_pod_is_known_by_what_stands_before_its_lines() {
 }
 
 #[apply(offline_test)]
-fn lines_of_others_and_damaged_ones_are_told_apart() {
+fn lines_of_other_programs_and_damaged_lines_are_distinguished() {
     let whole = stats(0, &[]);
     let cases = [
         ("", LineReading::Other),
@@ -107,7 +106,7 @@ fn lines_of_others_and_damaged_ones_are_told_apart() {
 }
 
 #[apply(offline_test)]
-fn a_field_that_another_version_does_not_write_is_missed_by_nobody() {
+fn a_missing_field_of_another_version_has_its_default() {
     let line = ours(&written(0, "INFO", "stats", &[("lag_total", json!(7)), ("news", json!([1, {"a": 2}]))]));
     assert_eq!(line.event, LoggedEvent::StatsReported(StatsReported { lag_total: 7, ..StatsReported::default() }));
 }
@@ -115,7 +114,7 @@ fn a_field_that_another_version_does_not_write_is_missed_by_nobody() {
 // --------------------------------------------------------------------------------------------------------- the lines
 
 #[apply(offline_test)]
-fn lines_are_whole_wherever_the_chunks_end() {
+fn lines_are_whole_independent_of_the_chunks() {
     proptest!(|(lines in prop::collection::vec("[a-z]{0,9}", 0..20), ends_open: bool, cuts in prop::collection::vec(1..9_usize, 0..60))| {
         let mut stream = lines.join("\r\n");
         if !ends_open && !lines.is_empty() {
@@ -141,7 +140,7 @@ fn lines_are_whole_wherever_the_chunks_end() {
 }
 
 #[apply(offline_test)]
-fn a_line_that_is_too_long_hides_no_other() {
+fn a_line_that_is_too_long_does_not_hide_others() {
     let longest = "x".repeat(MAX_LINE_BYTES);
     let stream = format!("a\n{longest}\n{longest}x\nb\n{longest}x");
     for chunk in [7, 4_096, stream.len()] {
@@ -164,7 +163,7 @@ fn lists_are_read_as_they_are_written() {
 }
 
 #[apply(offline_test)]
-fn counts_by_name_lose_nothing_when_there_is_no_room() {
+fn counts_of_names_beyond_the_maximum_are_not_lost() {
     let mut tally = Tally::default();
     for n in 0..1_000 {
         tally.add(&format!("name-{n}"), 1);
@@ -180,7 +179,7 @@ fn counts_by_name_lose_nothing_when_there_is_no_room() {
 }
 
 #[apply(offline_test)]
-fn whatever_bytes_come_nothing_panics() {
+fn no_bytes_cause_a_panic() {
     let line = stats(0, &[("rejected", json!("not_found:3"))]);
     let noise = prop::collection::vec(any::<u8>(), 0..300);
     proptest!(|(noise in noise, at in 0..line.len(), in_front: bool)| {
@@ -195,7 +194,7 @@ fn whatever_bytes_come_nothing_panics() {
 }
 
 #[apply(offline_test)]
-fn whatever_values_come_nothing_panics() {
+fn no_values_cause_a_panic() {
     let number = prop_oneof![Just(0_u64), Just(u64::MAX), any::<u64>()];
     let rate = prop_oneof![
         Just(0.0),
@@ -221,7 +220,7 @@ fn whatever_values_come_nothing_panics() {
     });
 }
 
-/// Tells it to everything that tells it to people.
+/// Adds the lines to everything that shows them.
 fn show(readings: &[LineReading]) {
     let mut view = View::new("-", Colours::None);
     let mut recording = Recording::default();
@@ -237,8 +236,8 @@ fn show(readings: &[LineReading]) {
 // ---------------------------------------------------------------------------------------------------------- the pods
 
 #[apply(offline_test)]
-fn what_was_counted_before_the_first_line_counts_for_nobody() {
-    let fleet = told(&[
+fn counts_before_the_first_line_are_not_part_of_the_totals() {
+    let fleet = fleet_of(&[
         stats(0, &[("events_total", json!(1_000)), ("rejected_total", json!(10))]),
         stats(10, &[("events_total", json!(1_300)), ("rejected_total", json!(12)), ("rejected", json!("not_found:2"))]),
     ]);
@@ -247,8 +246,8 @@ fn what_was_counted_before_the_first_line_counts_for_nobody() {
 }
 
 #[apply(offline_test)]
-fn totals_go_on_through_a_restart() {
-    let fleet = told(&[
+fn totals_continue_after_a_restart() {
+    let fleet = fleet_of(&[
         start(0, "steward-0"),
         stats(10, &[("events_total", json!(500)), ("transactions", json!(3))]),
         stopped(15, 0),
@@ -261,8 +260,8 @@ fn totals_go_on_through_a_restart() {
 }
 
 #[apply(offline_test)]
-fn an_end_without_a_last_word_is_told_from_one_with_it() {
-    let fleet = told(&[start(0, "a"), stats(10, &[]), start(12, "a"), failed(13, 7, "stalled")]);
+fn an_end_that_was_not_reported_is_distinguished_from_one_that_was() {
+    let fleet = fleet_of(&[start(0, "a"), stats(10, &[]), start(12, "a"), failed(13, 7, "stalled")]);
     assert_eq!((fleet.totals.restarts, fleet.totals.vanished, fleet.totals.errors), (1, 1, 1));
     assert_eq!(pod(&fleet).life, Life::Failed { exit_code: 7, exit_name: "stalled".to_owned() });
     assert_eq!(pod(&fleet).liveness(UnixMs(i64::MAX)), Liveness::Ended);
@@ -278,7 +277,7 @@ fn a_pod_recovers_until_its_last_partition_serves() {
             &[("partition", json!(partition)), ("percent", json!(percent)), ("phase", json!("state"))],
         )
     };
-    let mut fleet = told(&[recovery(0, "recovery_started", 0, 0), recovery(0, "recovery_started", 1, 0)]);
+    let mut fleet = fleet_of(&[recovery(0, "recovery_started", 0, 0), recovery(0, "recovery_started", 1, 0)]);
     fleet.add(&read(recovery(1, "recovery_progress", 1, 40).as_bytes()), UnixMs(1_000));
     assert_eq!(pod(&fleet).recovering.values().map(|(_, percent)| *percent).collect::<Vec<_>>(), [0, 40]);
     fleet.add(&read(recovery(2, "recovery_finished", 0, 0).as_bytes()), UnixMs(2_000));
@@ -287,9 +286,9 @@ fn a_pod_recovers_until_its_last_partition_serves() {
 }
 
 #[apply(offline_test)]
-fn a_silent_pod_is_stale_after_three_intervals_and_not_in_the_total() {
+fn a_pod_is_silent_after_three_intervals_and_not_in_the_total() {
     let fields = [("interval_ms", json!(5_000)), ("lag_total", json!(4)), ("oldest_age_ms", json!(900))];
-    let mut fleet = told(&[prefixed("a", &stats(0, &fields)), prefixed("b", &stats(0, &fields))]);
+    let mut fleet = fleet_of(&[prefixed("a", &stats(0, &fields)), prefixed("b", &stats(0, &fields))]);
     fleet.add(&read(prefixed("b", &stats(15, &fields)).as_bytes()), UnixMs(15_000));
 
     let then = fleet.now(UnixMs(15_000));
@@ -299,14 +298,14 @@ fn a_silent_pod_is_stale_after_three_intervals_and_not_in_the_total() {
 }
 
 #[apply(offline_test)]
-fn lines_of_several_processes_under_one_name_are_noticed() {
+fn lines_of_several_processes_with_one_name_are_detected() {
     let total = |at, total| stats(at, &[("events_total", json!(total))]);
     let mixed: Vec<String> = (0..4).flat_map(|n| [total(10 * n, 1_000 + n), total(10 * n + 1, 50 + n)]).collect();
-    assert!(told(&mixed).is_mixed());
+    assert!(fleet_of(&mixed).is_mixed());
     let named: Vec<String> = mixed.iter().enumerate().map(|(n, line)| prefixed(["a", "b"][n % 2], line)).collect();
-    assert!(!told(&named).is_mixed());
+    assert!(!fleet_of(&named).is_mixed());
     let restarted: Vec<String> = (0..8).flat_map(|n| [start(10 * n, "a"), total(10 * n + 1, 50 - n)]).collect();
-    assert!(!told(&restarted).is_mixed());
+    assert!(!fleet_of(&restarted).is_mixed());
 }
 
 #[apply(offline_test)]
@@ -330,8 +329,8 @@ fn pods_and_warnings_are_bounded() {
 }
 
 #[apply(offline_test)]
-fn a_silent_pod_is_forgotten_and_its_counts_are_not() {
-    let mut fleet = told(&[start(0, "a"), stats(1, &[("events_total", json!(7))])]);
+fn a_silent_pod_is_dropped_and_its_counts_are_kept() {
+    let mut fleet = fleet_of(&[start(0, "a"), stats(1, &[("events_total", json!(7))])]);
     fleet.drop_silent(UnixMs(60_000), 60_000);
     assert_eq!(fleet.pods.len(), 1, "not yet");
     fleet.drop_silent(UnixMs(62_000), 60_000);
@@ -341,7 +340,7 @@ fn a_silent_pod_is_forgotten_and_its_counts_are_not() {
 // ---------------------------------------------------------------------------------------------------- the recording
 
 #[apply(offline_test)]
-fn a_long_time_grows_coarser_and_loses_no_count_and_no_peak() {
+fn a_long_series_has_a_lower_resolution_and_loses_no_count_and_no_peak() {
     let mut series = Series::default();
     for n in 0..20_000_u64 {
         let stats = StatsReported {
@@ -364,7 +363,7 @@ fn a_long_time_grows_coarser_and_loses_no_count_and_no_peak() {
 }
 
 #[apply(offline_test)]
-fn what_went_wrong_first_stands_first() {
+fn the_first_problem_is_the_first_finding() {
     let recording = recorded(&[
         prefixed("b", &start(0, "b")),
         prefixed("b", &warning(20, "partitions_lost", &[("partitions", json!("0"))])),
@@ -387,7 +386,7 @@ fn what_went_wrong_first_stands_first() {
 }
 
 #[apply(offline_test)]
-fn a_silence_is_found_and_its_end_too() {
+fn a_silence_and_its_end_are_found() {
     let serving = |at| stats(at, &[("phase", json!("serving, consumer polling, committer Idle"))]);
     let recording = recorded(&[
         prefixed("a", &serving(0)),
@@ -479,8 +478,8 @@ fn ours(line: &str) -> LogLine {
     }
 }
 
-/// A fleet that heard each line when it was written.
-fn told(lines: &[String]) -> Fleet {
+/// A fleet that read each line when it was written.
+fn fleet_of(lines: &[String]) -> Fleet {
     let mut fleet = Fleet::new("-", WhenFull::DropSilent);
     for line in lines {
         let line = ours(line);
@@ -492,7 +491,7 @@ fn told(lines: &[String]) -> Fleet {
 
 /// The only one.
 fn pod(fleet: &Fleet) -> &steward::tools::log_reader::Pod {
-    fleet.pods.values().next().expect("it was heard of")
+    fleet.pods.values().next().expect("the fleet has a pod")
 }
 
 pub fn recorded(lines: &[String]) -> Recording {

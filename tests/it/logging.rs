@@ -1,5 +1,5 @@
-//! What the log promises beyond its lines: its level changes while the process runs, a flood costs a line for each kind,
-//! keys show as they are configured, and neither payloads nor secrets show at all.
+//! The guarantees of the log beyond its lines: the level changes while the process runs, a flood costs one line per
+//! kind and window, keys are shown as configured, and payloads and secrets are never shown.
 
 mod about;
 mod flood;

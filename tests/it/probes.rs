@@ -55,7 +55,7 @@ fn a_commit_that_hangs_ends_the_process_and_is_named() {
 }
 
 #[apply(broker_test)]
-fn a_process_that_is_frozen_is_neither_live_nor_ready_until_it_goes_on() {
+fn a_suspended_process_is_neither_live_nor_ready_until_it_continues() {
     let (_kafka, _names, mut process) = serving();
     assert_eq!(process.health("live", &[]).code, HEALTHY);
     assert_eq!(process.health("ready", &[]).code, HEALTHY);
@@ -64,8 +64,8 @@ fn a_process_that_is_frozen_is_neither_live_nor_ready_until_it_goes_on() {
     let strict = ["--max-age-ms", "2000"];
     for which in ["live", "ready"] {
         wait_until(&format!("{which} fails"), PATIENCE, || process.health(which, &strict).code == UNHEALTHY);
-        let said = process.health(which, &strict).line;
-        assert!(said.starts_with(&format!("not {which}: ")) && said.contains("ms old"), "{said}");
+        let line = process.health(which, &strict).line;
+        assert!(line.starts_with(&format!("not {which}: ")) && line.contains("ms old"), "{line}");
     }
     process.sigcont();
 
@@ -76,9 +76,9 @@ fn a_process_that_is_frozen_is_neither_live_nor_ready_until_it_goes_on() {
     process.assert_no_errors_but(&[]);
 }
 
-/// Each answer is of another beat: nobody restarts a process for a restore that takes long.
+/// Each answer is of another heartbeat, so a long restore does not lead to a restart.
 #[apply(broker_test)]
-fn a_restore_that_is_held_up_for_long_is_live_and_not_ready() {
+fn a_restore_that_is_blocked_for_long_is_live_and_not_ready() {
     let (kafka, names, setup) = with_state();
     let open = open_transaction(&kafka, &names, 0);
     let mut process = setup.set("health.ready_settle_ms", 100).start();
@@ -101,13 +101,13 @@ fn a_restore_that_is_held_up_for_long_is_live_and_not_ready() {
 }
 
 #[apply(broker_test)]
-fn a_heartbeat_that_cannot_be_written_is_told_and_no_probe_passes() {
+fn a_heartbeat_that_cannot_be_written_is_logged_and_no_probe_passes() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
     let nowhere = "/nowhere/that/exists/health";
     let mut process = Setup::new(&kafka, &names).env("STEWARD__HEALTH__FILE", nowhere).start();
-    let told = process.wait_for_event("heartbeat_unwritable", PATIENCE);
-    assert!(told["problem"].as_str().is_some_and(|problem| problem.contains(nowhere)), "{told}");
+    let logged = process.wait_for_event("heartbeat_unwritable", PATIENCE);
+    assert!(logged["problem"].as_str().is_some_and(|problem| problem.contains(nowhere)), "{logged}");
 
     for which in ["live", "ready"] {
         let probe = steward(["health", which, "--file", nowhere]);
@@ -122,7 +122,7 @@ fn a_heartbeat_that_cannot_be_written_is_told_and_no_probe_passes() {
 
 /// The beat before the jump looks wrong; the next one, a second later, is stamped with the new time.
 #[apply(offline_test)]
-fn a_clock_that_jumps_costs_one_beat_and_no_more() {
+fn a_clock_that_jumps_costs_at_most_one_heartbeat() {
     const HOUR_MS: i64 = 3_600_000;
     const MAX_AGE: Duration = Duration::from_secs(10);
     let beat = |written_unix_ms: i64| Heartbeat {
@@ -141,7 +141,7 @@ fn a_clock_that_jumps_costs_one_beat_and_no_more() {
     let before = 1_769_860_800_000;
     for (jump_ms, what) in [(HOUR_MS, "forth"), (-HOUR_MS, "back")] {
         let after = before + jump_ms;
-        assert!(!is_healthy(&beat(before), after), "{what}: the old beat cannot be told from a dead process's");
+        assert!(!is_healthy(&beat(before), after), "{what}: the old heartbeat looks like that of a dead process");
         assert!(is_healthy(&beat(after), after + 1_000), "{what}: the next beat");
     }
     for small_ms in [9_000, -9_000] {
@@ -162,7 +162,7 @@ fn serving() -> (Kafka, Names, Steward) {
         .set("health.ready_settle_ms", 100)
         .start();
     process.wait_for_event("became_ready", PATIENCE);
-    wait_until("a beat that says so", PATIENCE, || process.is_ready());
+    wait_until("a heartbeat that reports it", PATIENCE, || process.is_ready());
     Ledger::of(&kafka, &names).assert_exact();
     (kafka, names, process)
 }

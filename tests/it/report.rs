@@ -1,4 +1,4 @@
-//! `steward report`: the page holds what the logs tell, needs nothing else, and runs nothing that a line smuggles in.
+//! `steward report`: the page shows the content of the logs, is self-contained, and runs nothing that a line contains.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -14,9 +14,9 @@ use crate::support::wait::PATIENCE;
 use crate::support::world::{World, created, malformed, priced};
 
 #[apply(offline_test)]
-fn the_page_tells_what_went_wrong_first_and_what_to_do() {
+fn the_page_shows_what_went_wrong_first_and_what_to_do() {
     let page = page_of(&story());
-    let (_, findings) = page.split_once("What went wrong first").expect("it stands on top");
+    let (_, findings) = page.split_once("What went wrong first").expect("it is at the top");
     let places =
         ["partitions_lost", "ended with exit code 7", "ended without a final line"].map(|text| findings.find(text));
     assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
@@ -44,7 +44,7 @@ fn each_pod_has_a_curve_in_each_chart_and_a_lane() {
 }
 
 #[apply(offline_test)]
-fn a_curve_is_broken_where_nothing_was_told() {
+fn a_curve_has_a_gap_if_there_are_no_values() {
     let whole = page_of(&[stats(0, &[]), stats(10, &[]), stats(20, &[])]);
     let broken = page_of(&[stats(0, &[]), stats(10, &[]), stats(200, &[]), stats(210, &[])]);
     let first_curve = |page: &str| {
@@ -55,7 +55,7 @@ fn a_curve_is_broken_where_nothing_was_told() {
 }
 
 #[apply(offline_test)]
-fn what_a_line_smuggles_in_stays_text() {
+fn markup_in_a_line_stays_text() {
     let evil = "\"'><script>alert(1)</script><img src=x onerror=alert(1)></style></title>&lt;";
     let numbers = [("phase", json!(evil)), ("rejected", json!(format!("{evil}:7"))), ("serving", json!(evil))];
     let lines = [
@@ -79,7 +79,7 @@ fn what_a_line_smuggles_in_stays_text() {
 }
 
 #[apply(offline_test)]
-fn the_page_needs_nothing_from_elsewhere() {
+fn the_page_is_self_contained() {
     let page = page_of(&story());
     for outside in ["http:", "https:", "//", " src=", " href=", "@import", "<script", "<link", "<iframe"] {
         assert!(!page.contains(outside), "{outside}");
@@ -90,7 +90,7 @@ fn the_page_needs_nothing_from_elsewhere() {
 }
 
 #[apply(offline_test)]
-fn a_long_log_makes_no_long_page() {
+fn the_size_of_the_page_is_bounded() {
     let mut recording = Recording::default();
     for n in 0..4_000 {
         let pod = format!("pod-{}", n % 40);
@@ -129,7 +129,7 @@ fn files_are_read_plain_and_compressed() {
 }
 
 #[apply(offline_test)]
-fn a_page_is_written_without_a_line_of_steward_too() {
+fn a_page_is_written_even_without_a_line_of_steward() {
     let folder = folder();
     let log = folder.write("other.log", "hello\n{\"level\":\"info\"}\n");
     let page = report(&folder, &[&log]);
@@ -137,7 +137,7 @@ fn a_page_is_written_without_a_line_of_steward_too() {
 }
 
 #[apply(offline_test)]
-fn a_file_that_cannot_be_read_is_told() {
+fn a_file_that_cannot_be_read_is_reported() {
     let ran = steward(["report", "/nowhere/steward.log"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
     assert!(ran.stderr.contains("cannot read /nowhere/steward.log"), "{}", ran.stderr);
@@ -149,15 +149,15 @@ fn a_file_that_cannot_be_read_is_told() {
 }
 
 #[apply(broker_test)]
-fn the_log_of_a_real_process_makes_a_page() {
+fn a_page_is_written_from_the_log_of_a_real_process() {
     let mut world = World::new(2);
     world.produce(&[created(1).to(0), priced(1, 5).to(0), malformed(2).to(1), created(3).to(1)]);
     let mut process = world.setup().set("log.stats_interval_ms", 1_000).start();
-    wait_for_log(&process, "the numbers tell of all events", PATIENCE, |lines| {
-        let told = |line: &&serde_json::Value| {
+    wait_for_log(&process, "`stats` counts all events", PATIENCE, |lines| {
+        let is_complete = |line: &&serde_json::Value| {
             line["event"] == "stats" && line["applied_total"] == 3 && line["rejected_total"] == 1
         };
-        lines.iter().find(told).map(|_| ())
+        lines.iter().find(is_complete).map(|_| ())
     });
     process.stop();
     let folder = folder();
@@ -165,14 +165,14 @@ fn the_log_of_a_real_process_makes_a_page() {
 
     let page = report(&folder, &[&log]);
 
-    for told in [
+    for text in [
         "<b>3</b>applied",
         "<b>1</b>rejected",
         "<b>1</b>exit 0",
         "<code>malformed_json</code>",
         "was assigned partitions 0-1",
     ] {
-        assert!(page.contains(told), "{told} is not in {page}");
+        assert!(page.contains(text), "{text} is not in {page}");
     }
     assert!(page.contains("0 damaged"), "each line was understood");
 }

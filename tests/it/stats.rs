@@ -1,4 +1,4 @@
-//! The numbers of the process: totals stay, rates and percentiles are those of the interval; what repeats is summed up.
+//! The numbers of the process: totals since the start, rates and percentiles of the interval; and the log throttle.
 
 use std::iter::{once, repeat_n};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ fn rates_are_of_the_interval_and_totals_of_the_process() {
 }
 
 #[apply(offline_test)]
-fn rejections_are_told_apart_by_reason_within_the_interval() {
+fn rejections_are_counted_by_reason_within_the_interval() {
     let (stats, mut window, start) = counting();
     stats.rejected(Reason::NotFound, 1);
     stats.rejected(Reason::MalformedJson, 2);
@@ -65,7 +65,7 @@ fn percentiles_are_of_the_interval() {
 }
 
 #[apply(offline_test)]
-fn what_takes_longer_than_an_hour_counts_as_an_hour() {
+fn a_time_of_more_than_an_hour_counts_as_an_hour() {
     let (stats, mut window, start) = counting();
     stats.latencies_ms(once(i64::MAX));
     stats.transaction(Duration::MAX);
@@ -109,7 +109,7 @@ fn partitions_add_up_and_disappear_with_their_ownership() {
 }
 
 #[apply(offline_test)]
-fn active_entities_never_fall_below_none() {
+fn the_number_of_active_entities_is_never_negative() {
     let (stats, mut window, start) = counting();
     stats.entity_spawned();
     stats.entity_spawned();
@@ -155,7 +155,7 @@ fn many_threads_count_without_losing_any() {
 }
 
 #[apply(offline_test)]
-fn the_numbers_leave_in_one_line() {
+fn the_numbers_are_logged_in_one_line() {
     let log = Capture::here();
     let (stats, mut window, start) = counting();
     stats.set_in_flight_bytes(77);
@@ -171,7 +171,7 @@ fn the_numbers_leave_in_one_line() {
 // --------------------------------------------------------------------------------------------------------- the flood
 
 #[apply(offline_test)]
-fn the_first_of_a_kind_is_logged_and_the_rest_summed_up() {
+fn the_first_of_a_kind_is_logged_and_the_rest_is_summarised() {
     let (mut flood, start) = flood(10);
     assert_eq!(flood.next_deadline(), None);
     assert_eq!(flood.seen(&"a", 1, start), Occurrence::First);
@@ -183,7 +183,7 @@ fn the_first_of_a_kind_is_logged_and_the_rest_summed_up() {
 }
 
 #[apply(offline_test)]
-fn a_flood_that_stops_is_forgotten_after_its_summary() {
+fn a_flood_that_stops_is_removed_after_its_summary() {
     let (mut flood, start) = flood(10);
     flood.seen(&"a", 1, start);
     flood.seen(&"a", 2, start);
@@ -216,7 +216,7 @@ fn kinds_do_not_hide_each_other() {
 }
 
 #[apply(offline_test)]
-fn kinds_without_room_count_as_one() {
+fn kinds_beyond_the_maximum_count_as_one() {
     let (mut flood, start) = flood(2);
     assert_eq!(flood.seen(&"a", 1, start), Occurrence::First);
     assert_eq!(flood.seen(&"b", 2, start), Occurrence::First);
@@ -227,7 +227,7 @@ fn kinds_without_room_count_as_one() {
 }
 
 #[apply(offline_test)]
-fn nothing_stays_uncounted_at_the_end() {
+fn all_remaining_events_are_summarised_at_the_end() {
     let (mut flood, start) = flood(10);
     flood.seen(&"a", 1, start);
     flood.seen(&"a", 2, start);
@@ -237,7 +237,7 @@ fn nothing_stays_uncounted_at_the_end() {
 }
 
 #[apply(offline_test)]
-fn every_event_of_a_flood_is_logged_or_summed_up_exactly_once() {
+fn every_event_of_a_flood_is_logged_or_summarised_exactly_once() {
     use proptest::prelude::*;
     let steps = prop::collection::vec((0_u8..6, 0_u64..15), 0..200);
     let config = proptest::test_runner::Config { failure_persistence: None, ..Default::default() };
@@ -290,7 +290,7 @@ fn summary(kind: Option<&'static str>, count: u64, window: Duration, last: i64) 
     ThrottleSummary { kind, count, window, last }
 }
 
-/// Two significant digits are promised.
+/// The histograms have two significant digits.
 #[track_caller]
 fn assert_close(found: f64, right: f64) {
     assert!((found - right).abs() <= right / 100.0, "{found} is not {right}");

@@ -50,7 +50,7 @@ fn a_line_is_flat_and_starts_with_what_every_line_has() {
 }
 
 #[apply(offline_test)]
-fn whatever_the_texts_hold_a_line_is_one_json_object() {
+fn a_line_is_one_json_object_whatever_its_texts_contain() {
     property(&(any_text(), any_text(), any::<i64>(), any::<f64>()), |(detail, code, number, fraction)| {
         let lines = lines_of(LogStyle::Json, everything(), || {
             KafkaClientError { code: &code, detail: &detail, client: ClientRole::Consumer }.emit();
@@ -76,7 +76,7 @@ fn whatever_the_texts_hold_a_line_is_one_json_object() {
 }
 
 #[apply(offline_test)]
-fn whatever_the_texts_hold_a_line_for_people_is_one_line_without_control_characters() {
+fn a_line_for_people_is_one_line_without_control_characters_whatever_its_texts_contain() {
     property(&(any_text(), any_text()), |(detail, code)| {
         let lines = lines_of(LogStyle::Text, everything(), || {
             KafkaClientError { code: &code, detail: &detail, client: ClientRole::Consumer }.emit();
@@ -111,7 +111,7 @@ fn a_text_is_cut_at_its_bound_between_characters() {
 }
 
 #[apply(offline_test)]
-fn a_line_with_too_many_fields_says_that_it_is_truncated() {
+fn a_line_with_too_many_fields_is_marked_as_truncated() {
     let long = "x".repeat(10_000);
     let long = long.as_str();
     for look in [LogStyle::Json, LogStyle::Text, LogStyle::ColouredText] {
@@ -126,7 +126,7 @@ fn a_line_with_too_many_fields_says_that_it_is_truncated() {
 }
 
 #[apply(offline_test)]
-fn a_number_that_json_has_no_word_for_is_null() {
+fn a_number_that_json_cannot_represent_is_null() {
     let lines = lines_of(LogStyle::Json, everything(), || tracing::info!(ratio = f64::NAN, peak = f64::INFINITY));
     assert!(lines[0].ends_with(r#""ratio":null,"peak":null}"#), "{}", lines[0]);
 }
@@ -161,7 +161,7 @@ fn a_line_for_people_reads_from_left_to_right() {
 }
 
 #[apply(offline_test)]
-fn colours_are_for_terminals_alone() {
+fn only_a_terminal_gets_colours() {
     let terminal = Destination { is_terminal: true, no_color: false };
     let quiet = Destination { is_terminal: true, no_color: true };
     let pipe = Destination { is_terminal: false, no_color: false };
@@ -195,8 +195,8 @@ fn a_wrong_level_is_refused_by_name() {
     for wrong in
         ["", "inof", "off", "3", "info,warn", "info,", "librdkafka=", "=info", "info,librdkafka=loud", "a[b]=info"]
     {
-        let said = refused(wrong);
-        assert!(said.starts_with("log.level is "), "{said}");
+        let message = refused(wrong);
+        assert!(message.starts_with("log.level is "), "{message}");
     }
     assert!(refused("info,librdkafka=loud").contains(r#""librdkafka=loud""#));
 }
@@ -220,7 +220,7 @@ fn a_filter_can_show_one_target_in_more_detail() {
 }
 
 #[apply(offline_test)]
-fn a_failure_before_the_log_is_up_leaves_a_line() {
+fn a_failure_before_the_log_is_set_up_leaves_a_line() {
     let (out, lines) = gathering();
     let failed = ProcessFailed { exit_code: 2, exit_name: "configuration", error: "log.level is \"inof\"" };
     logging::emergency_line_to(LogStyle::Json, now(), out, failed);
@@ -239,8 +239,8 @@ fn a_panic_leaves_a_line() {
     let log = Capture::here();
     log.announce(ThreadPanicked::NAME);
     let _hook = Hook::installed(|_| false);
-    let said = "ä".repeat(100);
-    let panicked = catch_unwind(|| panic!("{said}"));
+    let message = "ä".repeat(100);
+    let panicked = catch_unwind(|| panic!("{message}"));
     assert!(panicked.is_err());
     let line = log.wait_for(ThreadPanicked::NAME);
     assert_eq!(line.text("detail"), "ä".repeat(MAX_PANIC_CHARS));
@@ -248,7 +248,7 @@ fn a_panic_leaves_a_line() {
 }
 
 #[apply(offline_test)]
-fn a_panic_in_entity_code_tells_where_and_is_no_error() {
+fn a_panic_in_entity_code_reports_its_location_and_is_no_error() {
     let log = Capture::here();
     let _hook = Hook::installed(panicked_in_entity_code);
     let record = Record {
@@ -260,9 +260,9 @@ fn a_panic_in_entity_code_tells_where_and_is_no_error() {
     };
     let rejection = apply_record(&Fragile, &(), &record, 100).expect_err("it panics");
     assert_eq!(rejection.reason, Reason::Panicked);
-    let location = rejection.location.expect("the hook has told it");
+    let location = rejection.location.expect("the hook has recorded it");
     assert!(location.starts_with("tests/it/telemetry.rs:"), "{location}");
-    assert_eq!(log.all(), [], "whoever knows the event tells of it");
+    assert_eq!(log.all(), [], "the code that handles the event logs it");
     assert!(!panicked_in_entity_code("here"));
 }
 

@@ -1,4 +1,4 @@
-//! `steward top`: what stands on the screen, what keys do, and the plain table where there is no screen.
+//! `steward top`: the display, the keys, and the plain table without a terminal.
 
 use std::fs::File;
 use std::process::Stdio;
@@ -18,7 +18,7 @@ use crate::log_reader::{failed, prefixed, start, stats, warning, written};
 const SIZE: (u16, u16) = (150, 40);
 
 #[apply(offline_test)]
-fn three_pods_and_what_they_add_up_to_are_drawn() {
+fn three_pods_and_their_total_are_drawn() {
     let screen = drawn(&three_pods(), at(12), SIZE);
     assert!(row(&screen, "total").contains("600"), "{}", row(&screen, "total"));
     for (pod, rate, lag) in [("steward-0", "100", "7"), ("steward-1", "200", "14"), ("steward-2", "300", "21")] {
@@ -32,7 +32,7 @@ fn three_pods_and_what_they_add_up_to_are_drawn() {
 }
 
 #[apply(offline_test)]
-fn a_pod_that_goes_silent_is_told_and_not_counted() {
+fn a_silent_pod_is_shown_and_not_in_the_total() {
     let mut view = three_pods();
     view.add(&read(prefixed("steward-2", &serving(50, 300)).as_bytes()), at(50));
     let screen = drawn(&view, at(50), SIZE);
@@ -54,7 +54,7 @@ fn a_selected_pod_shows_its_own_numbers_and_warnings() {
 }
 
 #[apply(offline_test)]
-fn keys_do_what_the_help_says() {
+fn keys_do_what_the_help_describes() {
     let mut view = three_pods();
     assert_eq!(press(&mut view, KeyCode::Char('?')), KeyAction::Continue);
     let help = text(&drawn(&view, at(12), SIZE));
@@ -64,7 +64,7 @@ fn keys_do_what_the_help_says() {
 
     let selected = |view: &View| view.selected().map(|pod| pod.name.clone());
     press(&mut view, KeyCode::Up);
-    assert_eq!(selected(&view).as_deref(), Some("steward-2"), "the last one stands above the first");
+    assert_eq!(selected(&view).as_deref(), Some("steward-2"), "the last one comes before the first");
     press(&mut view, KeyCode::Down);
     assert_eq!(selected(&view), None);
 
@@ -78,7 +78,7 @@ fn keys_do_what_the_help_says() {
 }
 
 #[apply(offline_test)]
-fn a_paused_picture_stands_still() {
+fn a_paused_view_does_not_change() {
     let mut view = three_pods();
     let before = drawn(&view, at(12), SIZE);
     press(&mut view, KeyCode::Char('p'));
@@ -91,7 +91,7 @@ fn a_paused_picture_stands_still() {
 }
 
 #[apply(offline_test)]
-fn the_end_of_the_input_is_told_and_stops_the_clock() {
+fn the_end_of_the_input_is_shown_and_stops_the_clock() {
     let mut view = three_pods();
     view.end_input(at(12));
     let screen = text(&drawn(&view, at(5_000), SIZE));
@@ -99,7 +99,7 @@ fn the_end_of_the_input_is_told_and_stops_the_clock() {
 }
 
 #[apply(offline_test)]
-fn the_busiest_keys_are_shown_where_they_are_told() {
+fn the_hottest_keys_are_shown_if_they_are_known() {
     let mut view = View::new("-", Colours::None);
     assert!(text(&drawn(&view, at(0), SIZE)).contains("no line of steward yet"));
     let line = prefixed("a", &stats(0, &[("hottest_keys", json!("42:900,7:30"))]));
@@ -111,7 +111,7 @@ fn the_busiest_keys_are_shown_where_they_are_told() {
 }
 
 #[apply(offline_test)]
-fn the_slowest_keys_are_shown_where_there_are_any() {
+fn the_slowest_keys_are_shown_if_there_are_any() {
     let mut view = three_pods();
     assert!(!text(&drawn(&view, at(12), SIZE)).contains("slowest keys"));
     for (pod, keys) in [("steward-0", "42:1900,7:300"), ("steward-1", "42:50")] {
@@ -125,15 +125,15 @@ fn the_slowest_keys_are_shown_where_there_are_any() {
     assert!(plain(&view, at(12)).contains("slowest keys, in ms: 42 1,950, 7 300"), "{}", plain(&view, at(12)));
     press(&mut view, KeyCode::Down);
     assert!(of_42(&text(&drawn(&view, at(12), SIZE)), "1900"));
-    // It may have come to its senses since.
+    // Its last numbers are outdated.
     let silent = text(&drawn(&view, at(500), SIZE));
     assert!(!silent.contains("slowest keys") && !silent.contains("1900"), "{silent}");
 }
 
 #[apply(offline_test)]
-fn the_event_that_waits_longest_is_named_with_its_pod() {
+fn the_oldest_uncommitted_event_is_named_with_its_pod() {
     let mut view = three_pods();
-    assert!(!text(&drawn(&view, at(12), SIZE)).contains("waits longest"), "no pod has told of any");
+    assert!(!text(&drawn(&view, at(12), SIZE)).contains("waits longest"), "no pod has one");
     for (pod, partition, age_ms) in [("steward-0", 0, 400), ("steward-1", 3, 14_000), ("steward-2", 5, 30)] {
         let fields = [
             ("oldest_age_ms", json!(age_ms)),
@@ -142,9 +142,9 @@ fn the_event_that_waits_longest_is_named_with_its_pod() {
         ];
         view.add(&read(prefixed(pod, &stats(12, &fields)).as_bytes()), at(12));
     }
-    let told = "waits longest: partition 3, offset 918310, 14 s old, in steward-1";
-    assert!(text(&drawn(&view, at(12), SIZE)).contains(told));
-    assert!(plain(&view, at(12)).contains(told));
+    let shown = "waits longest: partition 3, offset 918310, 14 s old, in steward-1";
+    assert!(text(&drawn(&view, at(12), SIZE)).contains(shown));
+    assert!(plain(&view, at(12)).contains(shown));
     press(&mut view, KeyCode::Down);
     let screen = text(&drawn(&view, at(12), SIZE));
     assert!(screen.contains("waits longest: partition 0, offset 918310, 400 ms old, in steward-0"), "{screen}");
@@ -155,7 +155,7 @@ fn the_event_that_waits_longest_is_named_with_its_pod() {
 }
 
 #[apply(offline_test)]
-fn every_size_of_a_terminal_is_drawn_on() {
+fn a_terminal_of_any_size_is_drawn_on() {
     let mut view = three_pods();
     for width in [1, 2, 10, 47, 48, 60, 80, 300] {
         for height in [1, 2, 8, 9, 14, 24, 90] {
@@ -170,7 +170,7 @@ fn every_size_of_a_terminal_is_drawn_on() {
 }
 
 #[apply(offline_test)]
-fn without_colours_nothing_is_coloured() {
+fn without_colours_no_cell_is_coloured() {
     let mut view = View::new("-", Colours::None);
     add_three_pods(&mut view);
     let is_plain =
@@ -180,7 +180,7 @@ fn without_colours_nothing_is_coloured() {
 }
 
 #[apply(offline_test)]
-fn what_would_steer_a_terminal_is_shown_as_an_escape() {
+fn control_characters_are_shown_as_escapes() {
     let mut view = View::new("-", Colours::Sixteen);
     let evil = "\u{1b}]0;mine\u{7}\u{202e}";
     let line = warning(0, &format!("w{evil}"), &[("cause", json!(evil))]);
@@ -208,7 +208,7 @@ fn what_would_steer_a_terminal_is_shown_as_an_escape() {
 #[apply(offline_test)]
 fn without_a_terminal_a_plain_table_is_printed_at_the_end() {
     let lines = [
-        "an ingress says something".to_owned(),
+        "a line of an ingress".to_owned(),
         prefixed("steward-0", &start(0, "steward-0")),
         prefixed("steward-0", &serving(10, 1_234)),
         prefixed("steward-1", &serving(10, 1)),
@@ -225,13 +225,13 @@ fn without_a_terminal_a_plain_table_is_printed_at_the_end() {
 }
 
 #[apply(offline_test)]
-fn a_log_without_a_line_of_steward_is_told() {
+fn a_log_without_a_line_of_steward_is_reported() {
     let printed = top(&["top"], "hello\nworld\n").ok();
     assert_eq!(printed, "no line of steward was read; 2 other lines were\n");
 }
 
 #[apply(offline_test)]
-fn the_clock_of_a_plain_table_is_the_log() {
+fn the_clock_of_a_plain_table_is_the_time_of_the_log() {
     let lines = [prefixed("a", &serving(0, 1)), prefixed("b", &serving(100, 1))];
     let printed = top(&["top"], &lines.join("\n")).ok();
     assert!(printed.contains("silent for 100 s") && printed.contains("1 live, 1 silent"), "{printed}");

@@ -1,4 +1,4 @@
-//! How a key and a trace stand in a line.
+//! Keys and traces in a line.
 
 use proptest::prelude::*;
 use steward::observability::log_events::{KeyPolicy, MAX_KEY_BYTES, Trace};
@@ -22,7 +22,7 @@ fn a_plain_key_is_escaped_and_bounded() {
 }
 
 #[apply(offline_test)]
-fn whatever_a_key_holds_it_ends_no_entry_of_a_list() {
+fn no_key_ends_an_entry_of_a_list() {
     property(&prop::collection::vec(any::<u8>(), 0..200), |key| {
         for policy in [KeyPolicy::Plain, KeyPolicy::hashed(b"0123456789abcdef")] {
             let shown = policy.show(&key).expect("it is shown").to_string();
@@ -37,7 +37,7 @@ fn whatever_a_key_holds_it_ends_no_entry_of_a_list() {
 
 /// `printf %s 42 | openssl dgst -sha256 -hmac 0123456789abcdef`, of which the first 16 digits.
 #[apply(offline_test)]
-fn a_hashed_key_is_what_openssl_makes_of_it() {
+fn a_hashed_key_equals_the_hash_of_openssl() {
     let show = |secret: &[u8], key: &[u8]| KeyPolicy::hashed(secret).show(key).expect("it is shown").to_string();
     assert_eq!(show(b"0123456789abcdef", b"42"), "#8d24a2a526d5f556");
     assert_ne!(show(b"0123456789abcdef", b"43"), "#8d24a2a526d5f556", "another key");
@@ -58,7 +58,7 @@ const ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
 
 #[apply(offline_test)]
-fn a_trace_is_read_as_the_standard_wants_it() {
+fn a_trace_is_parsed_as_the_standard_requires() {
     let read = |text: String| {
         let trace = Trace::parse(text.as_bytes()).map(|trace| (trace.trace_id, trace.span_id, trace.trace_flags));
         trace.map(|(trace_id, span_id, flags)| (trace_id.to_owned(), span_id.to_owned(), flags.to_owned()))

@@ -16,7 +16,7 @@ use crate::support::wait::{PATIENCE, now};
 
 /// In 100 seconds, with windows of ten.
 #[apply(offline_test)]
-fn a_million_events_of_ten_kinds_are_told_in_a_line_a_window() {
+fn a_million_events_of_ten_kinds_cost_one_line_per_kind_and_window() {
     const EVENTS: u64 = 1_000_000;
     const WINDOWS: usize = 10;
     let window = Duration::from_secs(10);
@@ -35,7 +35,7 @@ fn a_million_events_of_ten_kinds_are_told_in_a_line_a_window() {
     summaries += rest.len();
     counted += rest.iter().map(|summary| summary.count).sum::<u64>();
 
-    assert_eq!(firsts, Reason::ALL.len() as u64, "each kind is told once");
+    assert_eq!(firsts, Reason::ALL.len() as u64, "each kind is logged once");
     assert_eq!(firsts + counted, EVENTS, "none is left out");
     assert!(summaries <= Reason::ALL.len() * WINDOWS, "{summaries}");
 }
@@ -50,17 +50,17 @@ fn a_hundred_thousand_bad_events_cost_two_lines_for_each_reason() {
     wait_until_committed(&kafka, &names, PATIENCE * 2);
     steward.stop();
 
-    let mut told: BTreeMap<String, (usize, u64)> = BTreeMap::new();
+    let mut reported: BTreeMap<String, (usize, u64)> = BTreeMap::new();
     for line in steward.events("event_rejected") {
-        told.entry(reason(&line)).or_default().0 += 1;
+        reported.entry(reason(&line)).or_default().0 += 1;
     }
     let summaries = steward.events("events_rejected");
     for line in &summaries {
-        told.entry(reason(line)).or_default().1 += number(line, "count");
+        reported.entry(reason(line)).or_default().1 += number(line, "count");
     }
     let per_reason = EVENTS / REASONS.len();
     let expected = REASONS.map(|reason| (reason.to_owned(), (1, per_reason as u64 - 1)));
-    assert_eq!(told, BTreeMap::from(expected), "the first of each, and every other one counted, also at the end");
+    assert_eq!(reported, BTreeMap::from(expected), "the first of each, and every other one counted, also at the end");
     let stopped = steward.wait_for_event("process_stopped", PATIENCE);
     let windows = usize::try_from(number(&stopped, "ran_ms") / 10_000).expect("small") + 1;
     assert!(summaries.len() <= REASONS.len() * windows, "{} in {windows} windows", summaries.len());
@@ -70,13 +70,13 @@ fn a_hundred_thousand_bad_events_cost_two_lines_for_each_reason() {
 }
 
 #[apply(broker_test)]
-fn a_flood_that_stops_is_summed_up_by_the_timer() {
+fn a_flood_that_stops_is_summarised_by_the_timer() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 2);
     kafka.produce(&names.input, &bad_events(600));
     let mut steward = Setup::new(&kafka, &names).start();
 
-    // Nothing comes any more, and nobody asks the process to end.
+    // No event follows, and the process does not stop.
     let mut counted = 0;
     while counted < 600 - REASONS.len() as u64 {
         counted += number(&steward.wait_for_event("events_rejected", PATIENCE), "count");

@@ -13,7 +13,7 @@ use crate::support::process::Setup;
 use crate::support::wait::{PATIENCE, wait_until};
 
 #[apply(offline_test)]
-fn a_file_gives_its_level_whatever_else_is_in_it() {
+fn the_level_is_read_whatever_else_the_file_contains() {
     assert_eq!(level_in("[log]\nlevel = 'debug'"), Ok("debug".to_owned()));
     assert_eq!(
         level_in("[kafka]\nno_such_key = 3\n[log]\nlevel = 'warn,a::b=trace'"),
@@ -25,10 +25,10 @@ fn a_file_gives_its_level_whatever_else_is_in_it() {
 }
 
 #[apply(offline_test)]
-fn a_file_without_a_right_level_says_what_is_wrong_and_quotes_nothing() {
-    let check = |text: &str, said: &str| {
+fn a_file_without_a_valid_level_is_refused_and_not_quoted() {
+    let check = |text: &str, message: &str| {
         let problem = level_in(text).expect_err(text);
-        assert!(problem.contains(said) && !problem.contains("geheim"), "{text}: {problem}");
+        assert!(problem.contains(message) && !problem.contains("geheim"), "{text}: {problem}");
     };
     check("password = \"geheim", "not TOML");
     check("log = 'geheim'", "[log] is no section");
@@ -78,9 +78,9 @@ fn the_level_follows_the_file_with_and_without_a_signal_and_nothing_else_does() 
     assert_eq!((&changed["old"], &changed["new"]), (&debug.into(), &"warn".into()), "{changed}");
     let before = steward.events("transaction_committed").len();
     work(3);
-    assert_eq!(steward.events("transaction_committed").len(), before, "said below the level");
+    assert_eq!(steward.events("transaction_committed").len(), before, "below the level");
 
-    // A change that the old level would hide is told under the new one.
+    // A change that the old level would hide is logged under the new one.
     swap(&file, &with_level(&file, "info"));
     steward.sighup();
     let changed = steward.wait_for_event("log_level_changed", PATIENCE);
@@ -88,7 +88,7 @@ fn the_level_follows_the_file_with_and_without_a_signal_and_nothing_else_does() 
     steward.sighup();
     assert_eq!(steward.wait_for_event("log_level_unchanged", PATIENCE)["kept"], "info");
 
-    assert_eq!(steward.events("log_level_refused").len(), 1, "each refusal is told once");
+    assert_eq!(steward.events("log_level_refused").len(), 1, "each refusal is logged once");
     steward.stop();
     assert_eq!(kafka.committed("another-group", &names.input), [None], "nothing else of the file is taken over");
     steward.assert_no_errors_but(&[]);
@@ -96,7 +96,7 @@ fn the_level_follows_the_file_with_and_without_a_signal_and_nothing_else_does() 
 
 /// No broker is there, and none is needed: the process waits for one.
 #[apply(offline_test)]
-fn a_process_that_waits_for_its_brokers_hears_a_hang_up() {
+fn a_process_that_waits_for_its_brokers_handles_a_hang_up() {
     let mut steward = nowhere().start();
     steward.wait_for_event("topic_awaited", PATIENCE);
 
@@ -116,7 +116,7 @@ fn a_level_in_a_variable_is_not_changed_by_the_file() {
     steward.sighup();
 
     let refused = steward.wait_for_event("log_level_refused", PATIENCE);
-    assert!(refused["problem"].as_str().is_some_and(|said| said.contains("STEWARD__LOG__LEVEL")), "{refused}");
+    assert!(refused["problem"].as_str().is_some_and(|message| message.contains("STEWARD__LOG__LEVEL")), "{refused}");
     steward.stop();
     assert_eq!(steward.events("log_level_changed"), [Value::Null; 0]);
 }
@@ -146,7 +146,7 @@ fn swap(path: &Path, text: &str) {
     wait_until("the path leads there", PATIENCE, || std::fs::read_to_string(path).is_ok_and(|read| read == text));
 }
 
-/// A path beside this one that nobody has.
+/// An unused path beside this one.
 fn beside(path: &Path, name: &str) -> PathBuf {
     path.with_file_name(crate::support::names::unique(name))
 }

@@ -14,7 +14,7 @@ use crate::support::wait::PATIENCE;
 use crate::support::world::{created, created_with_description};
 
 #[apply(offline_test)]
-fn what_the_client_says_of_brokers_that_are_not_there_is_told_once_and_counted() {
+fn client_errors_about_absent_brokers_are_logged_once_and_counted() {
     let mut process = Setup::new(&Kafka::at("127.0.0.1:1"), &Names::new())
         .set("log.level", "info,librdkafka=debug")
         .set("kafka.topic_wait_ms", 3_000)
@@ -24,20 +24,20 @@ fn what_the_client_says_of_brokers_that_are_not_there_is_told_once_and_counted()
 
     assert_eq!(code, i32::from(ExitCode::KafkaUnavailable.code()), "{}", process.tail());
     let error = process.wait_for_event("kafka_client_error", PATIENCE);
-    assert!(error["detail"].as_str().is_some_and(|said| said.contains("127.0.0.1:1")), "{error}");
+    assert!(error["detail"].as_str().is_some_and(|message| message.contains("127.0.0.1:1")), "{error}");
     process.wait_for_event("kafka_client_warning", PATIENCE);
     process.wait_for_event("kafka_client_log", PATIENCE);
     let counted = process.wait_for_event("kafka_client_errors", PATIENCE);
     assert!(number(&counted, "count") > 0, "{counted}");
     let codes: Vec<Value> = process.events("kafka_client_error").iter().map(|line| line["code"].clone()).collect();
-    let mut told_once = codes.clone();
-    told_once.dedup();
-    assert_eq!(codes, told_once, "each kind is told once");
+    let mut logged_once = codes.clone();
+    logged_once.dedup();
+    assert_eq!(codes, logged_once, "each kind is logged once");
     process.assert_no_errors_but(&["preflight_refused", "process_failed"]);
 }
 
 #[apply(broker_test)]
-fn the_start_tells_what_it_found_of_the_topics() {
+fn the_start_logs_what_it_found_of_the_topics() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 3);
     let mut process = Setup::new(&kafka, &names).start();
@@ -47,7 +47,7 @@ fn the_start_tells_what_it_found_of_the_topics() {
 }
 
 #[apply(broker_test)]
-fn a_foreign_record_among_the_dlq_records_is_told() {
+fn a_foreign_record_in_the_dlq_topic_is_logged() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
     let setup = Setup::new(&kafka, &names);
@@ -58,8 +58,8 @@ fn a_foreign_record_among_the_dlq_records_is_told() {
 
     kafka.produce(&names.dlq, &[record("1", "not ours")]);
     let mut second = setup.start();
-    let told = second.wait_for_event("dlq_record_unreadable", PATIENCE);
-    assert_eq!((number(&told, "partition"), number(&told, "count")), (0, 1), "{told}");
+    let logged = second.wait_for_event("dlq_record_unreadable", PATIENCE);
+    assert_eq!((number(&logged, "partition"), number(&logged, "count")), (0, 1), "{logged}");
     second.stop();
     second.assert_no_errors_but(&[]);
 }
@@ -86,7 +86,7 @@ fn a_snapshot_that_the_broker_refuses_ends_the_process_and_names_the_record() {
 }
 
 #[apply(broker_test)]
-fn a_snapshot_that_only_its_trace_context_makes_too_large_goes_without_it() {
+fn a_snapshot_that_is_too_large_only_because_of_its_trace_context_is_written_without_it() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     // The event fits with its trace context; the snapshot, which has headers of its own beside it, does not.
     let limit = ("max.message.bytes", "660");
@@ -99,9 +99,9 @@ fn a_snapshot_that_only_its_trace_context_makes_too_large_goes_without_it() {
 
     let mut process = Setup::new(&kafka, &names).start();
 
-    let told = process.wait_for_event("trace_context_dropped", PATIENCE);
-    assert_eq!((number(&told, "partition"), number(&told, "offset")), (0, 0), "{told}");
-    assert_eq!(number(&told, "bytes"), tracestate.len() as u64, "{told}");
+    let logged = process.wait_for_event("trace_context_dropped", PATIENCE);
+    assert_eq!((number(&logged, "partition"), number(&logged, "offset")), (0, 0), "{logged}");
+    assert_eq!(number(&logged, "bytes"), tracestate.len() as u64, "{logged}");
     wait_until_committed(&kafka, &names, PATIENCE);
     let state = kafka.read_committed(&names.state);
     assert_eq!((state.len(), state[0].last_header("tracestate")), (1, None));
@@ -109,9 +109,9 @@ fn a_snapshot_that_only_its_trace_context_makes_too_large_goes_without_it() {
     process.assert_no_errors_but(&[]);
 }
 
-/// The broker stands still for longer than a transaction and the building of a producer may take.
+/// The broker is suspended for longer than a transaction and the building of a producer may take.
 #[apply(own_broker_test)]
-fn a_producer_that_cannot_be_had_is_told_and_costs_nothing() {
+fn a_producer_that_cannot_be_built_is_logged_and_costs_no_event() {
     let mut broker = Broker::own();
     let (kafka, names) = (broker.kafka(), Names::new());
     let setup = small(&kafka, &names).set("kafka.transaction_timeout_ms", 1_000);

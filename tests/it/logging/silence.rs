@@ -1,5 +1,5 @@
-//! Neither payloads nor secrets stand in a line, at any level; keys do as they are configured to. Each part of an event
-//! carries a word that stands nowhere else, and all that the process wrote is searched for it.
+//! No line of any level contains a payload or a secret, and lines show keys as configured. Each part of an event contains
+//! a unique word, and the whole output of the process is searched for it.
 
 use steward::exit_code::ExitCode;
 use steward::observability::log_events::KeyPolicy;
@@ -30,7 +30,7 @@ fn no_level_shows_a_payload_a_header_or_a_secret() {
         .set("limits.max_payload_bytes", 2_000)
         .set("kafka.properties", toml::toml! { debug = "all" });
 
-    // The second one restores, and replays what the first one judged.
+    // The second one restores, and verifies what the first one applied.
     for round in 1..=2 {
         let mut process = setup.start();
         process.wait_for_event("recovery_finished", PATIENCE);
@@ -57,17 +57,17 @@ fn keys_are_plain_unless_configured_otherwise_and_a_trace_is_carried_into_the_li
     let mut process = Setup::new(&kafka, &names).start();
     kafka
         .produce(&names.input, &[record("4 2", "{").header("traceparent", "00-nonsense").header("traceparent", TRACE)]);
-    let told = process.wait_for_event("event_rejected", PATIENCE);
+    let logged = process.wait_for_event("event_rejected", PATIENCE);
 
-    assert_eq!(told["key"], "4%202");
-    assert_eq!(told["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736", "the last one of the name: {told}");
-    assert_eq!((&told["span_id"], &told["trace_flags"]), (&"00f067aa0ba902b7".into(), &"01".into()), "{told}");
+    assert_eq!(logged["key"], "4%202");
+    assert_eq!(logged["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736", "the last one of the name: {logged}");
+    assert_eq!((&logged["span_id"], &logged["trace_flags"]), (&"00f067aa0ba902b7".into(), &"01".into()), "{logged}");
 
     // Another reason, so that it is a first one as well.
     kafka.produce(&names.input, &[record("42", "{}").header("traceparent", "00-nonsense")]);
-    let told = process.wait_for_event("event_rejected", PATIENCE);
-    assert_eq!(told["reason"], "unknown_event_type");
-    assert!(told.get("trace_id").is_none() && told.get("span_id").is_none(), "made up: {told}");
+    let logged = process.wait_for_event("event_rejected", PATIENCE);
+    assert_eq!(logged["reason"], "unknown_event_type");
+    assert!(logged.get("trace_id").is_none() && logged.get("span_id").is_none(), "made up: {logged}");
     // And onto the state, byte for byte, whatever is in it.
     let created = r#"{"eventType":"ServiceCreated","id":7,"name":"n","description":"d","tags":[]}"#;
     kafka.produce(&names.input, &[record("7", created).header("traceparent", TRACE)]);
@@ -78,7 +78,7 @@ fn keys_are_plain_unless_configured_otherwise_and_a_trace_is_carried_into_the_li
 }
 
 #[apply(broker_test)]
-fn hashed_keys_are_the_same_for_every_line_and_process() {
+fn a_hashed_key_is_the_same_in_every_line_and_process() {
     let (kafka, names, folder) = (Kafka::shared(), Names::new(), tempfile::tempdir().expect("a folder"));
     let secret = folder.path().join("secret");
     std::fs::write(&secret, format!("{SECRET}\n")).expect("a folder of our own");
@@ -121,7 +121,7 @@ fn a_secret_that_is_wrong_is_named_by_its_key_alone() {
     let short = write("short", &SECRET[..15]);
     let config =
         |lines: &str| write(&crate::support::names::unique("config"), &format!("[log]\nkeys = 'hashed'\n{lines}"));
-    for (lines, said) in [
+    for (lines, expected) in [
         (format!("key_hash_secret_file = '{two_lines}'"), "more than one line"),
         (format!("key_hash_secret_file = '{short}'"), "fewer than 16 bytes"),
         ("key_hash_secret_file = '/nowhere'".to_owned(), "cannot be read"),
@@ -134,8 +134,8 @@ fn a_secret_that_is_wrong_is_named_by_its_key_alone() {
             let ran = steward(command.iter().copied().chain(["--config", &config]));
             assert_eq!(ran.code, i32::from(ExitCode::Config.code()), "{command:?} {lines}: {ran:?}");
             let output = format!("{}{}", ran.stdout, ran.stderr);
-            assert!(output.contains(said), "{said} is not said in {output}");
-            assert_hidden(&output, &SECRET[..15], said);
+            assert!(output.contains(expected), "{expected} is missing in {output}");
+            assert_hidden(&output, &SECRET[..15], expected);
         }
     }
 }

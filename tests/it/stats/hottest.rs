@@ -31,9 +31,9 @@ fn no_count_is_too_low_or_too_high_by_more_than_its_bound() {
             *exact.entry(*key).or_insert(0) += count;
         }
         let all: u64 = exact.values().sum();
-        let told = hottest.top(usize::MAX);
-        prop_assert!(told.len() <= COUNTERS);
-        for (key, count) in &told {
+        let listed = hottest.top(usize::MAX);
+        prop_assert!(listed.len() <= COUNTERS);
+        for (key, count) in &listed {
             let right = exact[&u16::from_be_bytes([key[0], key[1]])];
             prop_assert!(
                 (right..=right + all / COUNTERS as u64).contains(count),
@@ -41,10 +41,10 @@ fn no_count_is_too_low_or_too_high_by_more_than_its_bound() {
             );
         }
         for (key, right) in exact.iter().filter(|(_, right)| **right > all / COUNTERS as u64) {
-            let is_told = told.iter().any(|(told, _)| **told == key.to_be_bytes());
-            prop_assert!(is_told, "{key} with {right} of {all} is missing");
+            let is_listed = listed.iter().any(|(key_listed, _)| **key_listed == key.to_be_bytes());
+            prop_assert!(is_listed, "{key} with {right} of {all} is missing");
         }
-        prop_assert!(told.is_sorted_by(|left, right| left.1 >= right.1), "{told:?}");
+        prop_assert!(listed.is_sorted_by(|left, right| left.1 >= right.1), "{listed:?}");
         Ok(())
     });
 }
@@ -64,9 +64,9 @@ fn every_key_with_a_large_share_is_named_by_batches_too() {
             hottest.add_batch(batch.len(), of_batch.iter().map(|(key, count)| (&key[..], *count)));
         }
         let (too_high, too_low) = (all / COUNTERS as u64, all / MAX_KEYS_PER_BATCH as u64);
-        let told: BTreeMap<&[u8], u64> = hottest.top(usize::MAX).into_iter().collect();
+        let listed: BTreeMap<&[u8], u64> = hottest.top(usize::MAX).into_iter().collect();
         for (key, right) in &exact {
-            match told.get(&key[..]) {
+            match listed.get(&key[..]) {
                 Some(count) => prop_assert!(count + too_low >= *right && *count <= right + too_high),
                 None => prop_assert!(*right <= too_high + too_low, "{key:?} with {right} of {all} is missing"),
             }
@@ -76,7 +76,7 @@ fn every_key_with_a_large_share_is_named_by_batches_too() {
 }
 
 #[apply(offline_test)]
-fn of_a_large_batch_only_the_keys_with_many_events_are_looked_at() {
+fn only_the_keys_with_many_events_of_a_large_batch_are_counted() {
     let mut hottest = HeavyHitters::default();
     let few = [(&b"few"[..], 100), (&b"many"[..], 101)];
     hottest.add_batch(100 * MAX_KEYS_PER_BATCH, few);
@@ -95,7 +95,7 @@ fn a_key_that_is_too_long_is_not_counted() {
 }
 
 #[apply(offline_test)]
-fn the_hottest_keys_of_the_interval_stand_in_the_line() {
+fn the_line_contains_the_hottest_keys_of_the_interval() {
     let (stats, mut window, start) = counting();
     stats.keys_read(9, [(&b"1"[..], 1), (b"a,b", 3), (b"42", 5)]);
     stats.keys_read(9, (10..20).map(|_| (&b"7"[..], 1)));
@@ -116,7 +116,7 @@ fn the_hottest_keys_of_the_interval_stand_in_the_line() {
 }
 
 #[apply(offline_test)]
-fn the_slowest_keys_of_the_interval_stand_in_the_line_if_they_are_slow() {
+fn the_line_contains_the_slowest_keys_of_the_interval_if_they_are_slow() {
     let (stats, mut window, start) = counting();
     for (key, ms) in [(&b"7"[..], 4), (b"42", 400), (b"7", 4), (b"a,b", 10), (b"8", 9)] {
         stats.key_took(key, ms);
