@@ -58,7 +58,7 @@ fn keys_do_what_the_help_describes() {
     let mut view = three_pods();
     assert_eq!(press(&mut view, KeyCode::Char('?')), KeyAction::Continue);
     let help = text(&drawn(&view, at(12), SIZE));
-    assert!(help.contains("quit, and end what writes as well"), "{help}");
+    assert!(help.contains("quit, and end that program, too"), "{help}");
     press(&mut view, KeyCode::Esc);
     assert!(!view.shows_help());
 
