@@ -1,16 +1,14 @@
-//! The only room that knows rdkafka, and the only one with unsafe code.
+//! All use of rdkafka: the implementations of the ports, and the clients of the commands.
 //!
-//! * [`client`]: settings of every client; [`client_context`] is where a client's own words go, `token` what it shows
-//!   to brokers that want OAUTHBEARER.
-//! * [`event_source`]: the consumer as the actors command it; `poll_thread` is the thread behind it, [`rebalance`]
-//!   what the group says and how a revocation ends, [`batch_queue`] how records come out of librdkafka.
-//! * [`commit_thread`]: runs one [`transaction`] at a time, fenced by the group's [`membership`], and answers as
-//!   [`error`] says; [`committed`] asks what the group has committed.
-//! * [`partition_reader`]: reads a partition to its true end.
-//! * [`topics`]: looks at the three topics at the start; [`guards`] judges them.
+//! * [`client`]: settings by role, contexts, OAUTHBEARER tokens, the table of error classes, and all unsafe code.
+//! * [`consumer`]: the member of the group, behind the port `EventSource`.
+//! * [`transactions`]: the transactional producer, behind the port `Transactions`.
+//! * [`reader`]: reads partitions to their high watermark, for recovery and for commands.
+//! * [`admin`]: preflight checks of the topics, creation of missing topics, access for commands.
+//! * [`plain_producer`] is for `steward produce`, [`embedded`] for `steward demo`.
 //!
-//! * [`plain_producer`] and [`topic_reader`] are for the commands of people, [`access`] is what can go wrong there;
-//!   [`embedded`] is the try-out's cluster.
+//! Every client lives as long as its owner, and closes when that is dropped. A failure becomes an action of its caller
+//! ([`client::errors`]); no `KafkaError` leaves this module.
 //!
 //! Architecture invariant: no actix here, and no rdkafka type in a port's signature.
 

@@ -55,7 +55,7 @@ fn inspect(
     events: Arc<dyn ClientEvents>,
     interrupted: &AtomicBool,
 ) -> InspectionResult {
-    let messages = ClientMessages::on_the_way_to(events);
+    let messages = ClientMessages::passing_to(events);
     let context = ReportingContext::new(config, ClientRole::Admin, Arc::clone(&messages) as Arc<dyn ClientEvents>);
     let inspector = TopicInspector::new(config, &context, clock)?;
     let mut next_log = Duration::ZERO;

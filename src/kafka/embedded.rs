@@ -1,9 +1,9 @@
-//! A cluster inside this process, for the try-out: librdkafka's mock broker, which speaks Kafka's protocol over
+//! A cluster inside this process, for `steward demo`: librdkafka's mock broker, which implements Kafka's protocol over
 //! loopback.
 //!
-//! What it is not: its transactions are a facade. It forgets the offsets that are sent in them, shows records before
-//! they are committed, and fences nobody; it keeps nothing beyond the process. So it can show what steward does with
-//! events, and cannot show exactly-once or recovery.
+//! Absent: real transactions. The mock broker drops the offsets that are sent in them, shows records before they are
+//! committed, fences no producer, and stores nothing beyond the process. So it can show how steward processes events, but
+//! neither exactly-once nor recovery.
 
 use std::time::Duration;
 
@@ -13,12 +13,11 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Produc
 use crate::kafka::client::settings::embedded_producer;
 use crate::record::Partition;
 
-/// How long the records of one call may take to arrive.
+/// Limit of the delivery of one call's records.
 const DELIVERY_LIMIT: Duration = Duration::from_secs(30);
 
 /// A record to be produced.
 pub struct EmbeddedRecord<'a> {
-    /// Into which partition.
     pub partition: Partition,
     /// `None` is null.
     pub key: Option<&'a [u8]>,
@@ -30,7 +29,7 @@ pub struct EmbeddedRecord<'a> {
     pub headers: &'a [(String, Vec<u8>)],
 }
 
-/// The cluster; it ends with this.
+/// The cluster. Dropping it ends the mock broker.
 pub struct EmbeddedCluster {
     cluster: MockCluster<'static, DefaultProducerContext>,
     producer: BaseProducer,
@@ -40,7 +39,7 @@ impl EmbeddedCluster {
     /// Starts one broker on a port of its own.
     ///
     /// # Errors
-    /// What librdkafka could not do.
+    /// librdkafka's error, with what failed.
     pub fn start() -> Result<EmbeddedCluster, String> {
         let cluster = MockCluster::new(1).map_err(|error| format!("the embedded cluster does not start: {error}"))?;
         let producer = embedded_producer(&cluster.bootstrap_servers())
@@ -49,26 +48,24 @@ impl EmbeddedCluster {
         Ok(EmbeddedCluster { cluster, producer })
     }
 
-    /// Where clients find it.
     #[must_use]
     pub fn bootstrap_servers(&self) -> String {
         self.cluster.bootstrap_servers()
     }
 
-    /// Creates a topic.
     ///
     /// # Errors
-    /// What librdkafka could not do.
+    /// librdkafka's error, with what failed.
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), String> {
         self.cluster
             .create_topic(name, partitions, 1)
             .map_err(|error| format!("topic {name} cannot be created: {error}"))
     }
 
-    /// Produces records and waits until they are there.
+    /// Produces records and waits for their delivery.
     ///
     /// # Errors
-    /// What librdkafka could not do.
+    /// librdkafka's error, with what failed.
     pub fn produce<'a>(&self, topic: &str, records: impl Iterator<Item = EmbeddedRecord<'a>>) -> Result<(), String> {
         for record in records {
             let mut message =

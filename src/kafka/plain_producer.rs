@@ -1,9 +1,9 @@
 //! Owns a producer without transactions, for `steward produce`: in order, each record once, in bounded memory.
 //!
-//! What is known of a record's fate is counted, per tag that the caller gives it, and not remembered one by one.
+//! Deliveries are counted per tag, which the caller gives to each record. Single records are not remembered.
 //!
-//! Architecture invariant: records of a key stand in one partition, in the order in which they were sent. The producer
-//! is idempotent, never gives a record up by itself, and hashes keys as Kafka's own clients do.
+//! Architecture invariant: all records of a key are in one partition, in the order in which they were sent. The producer
+//! is idempotent, never drops a record by itself, and hashes keys as Kafka's own clients do.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -27,19 +27,17 @@ use crate::kafka::client::unsubscribed::CALLBACKS_AT_A_TIME;
 use crate::ports::Clock;
 use crate::record::Partition;
 
-/// How long one call of [`PlainProducer::poll`] waits at most.
+/// Limit of the wait of one [`PlainProducer::poll`].
 const LONGEST_SLEEP: Duration = Duration::from_millis(1);
-/// Calls of the client's poll in a row that tell of no record before nothing more is waited for.
-const CALLS_WITHOUT_NEWS: u32 = 16;
+/// Calls of the client's poll in a row without a delivery report, after which the queue counts as empty.
+const MAX_EMPTY_POLLS: u32 = 16;
 
-/// A record to be sent, borrowed.
+/// A record to send.
 #[derive(Debug, Clone, Copy)]
 pub struct PlainRecord<'a> {
-    /// The partition; `None` where the key decides.
+    /// `None`: the key decides.
     pub partition: Option<Partition>,
-    /// The key's bytes; `None` is null.
     pub key: Option<&'a [u8]>,
-    /// The value's bytes; `None` is null.
     pub value: Option<&'a [u8]>,
     /// Milliseconds since 1970. The client library takes 0 for the present.
     pub timestamp_ms: i64,
@@ -47,29 +45,28 @@ pub struct PlainRecord<'a> {
     pub headers: &'a [(String, Vec<u8>)],
 }
 
-/// What became of an attempt to send.
+/// The result of an attempt to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendResult {
-    /// The record is queued.
     Queued,
-    /// There is no room: poll, and try again.
+    /// The queue is full: poll, and try again.
     Full,
 }
 
-/// The producer. Dropping it gives up what is still queued.
+/// The producer. Dropping it drops the records that are still queued.
 pub struct PlainProducer {
     producer: BaseProducer<DeliveryCounter>,
     topic: String,
     servers: String,
     partitions: Vec<Partition>,
-    heard: Arc<ClientMessages>,
+    client_errors: Arc<ClientMessages>,
 }
 
 impl PlainProducer {
-    /// Connects, and makes sure that the topic is there. Records carry a tag below `tags`.
+    /// Connects, and checks that the topic exists. Records have a tag below `tags`.
     ///
     /// # Errors
-    /// Nobody answers within `limit`, the topic does not exist, or the settings or the user are refused.
+    /// No broker answers within `limit`, the topic does not exist, or the settings or the user are refused.
     pub fn connect(
         config: &Config,
         compression: Option<Compression>,
@@ -77,25 +74,25 @@ impl PlainProducer {
         limit: Duration,
         clock: &dyn Clock,
     ) -> Result<PlainProducer, AccessFailure> {
-        let heard = ClientMessages::new();
-        let talking = ReportingContext::new(config, ClientRole::Producer, heard.clone());
+        let client_errors = ClientMessages::new();
+        let reporting = ReportingContext::new(config, ClientRole::Producer, client_errors.clone());
         let delivered = std::iter::repeat_with(AtomicU64::default).take(tags).collect();
-        let fate = DeliveryCounter { talking, delivered, refused: Mutex::default() };
+        let counter = DeliveryCounter { reporting, delivered, refused: Mutex::default() };
         let producer: BaseProducer<DeliveryCounter> = plain_producer(config, compression)
-            .create_with_context(fate)
+            .create_with_context(counter)
             .map_err(|error| SettingsError::of(&error, config))?;
         let (topic, servers) = (config.kafka.topic.clone(), config.kafka.bootstrap_servers.clone());
-        let access = Access { topic: &topic, servers: &servers, limit, clock, heard: &heard };
+        let access = Access { topic: &topic, servers: &servers, limit, clock, client_errors: &client_errors };
         let partitions = access.partitions(producer.client(), || {
             // One call may serve one callback, a log line among them.
             for _ in 0..CALLBACKS_AT_A_TIME {
                 producer.poll(Duration::ZERO);
             }
         })?;
-        Ok(PlainProducer { producer, topic, servers, partitions, heard })
+        Ok(PlainProducer { producer, topic, servers, partitions, client_errors })
     }
 
-    /// The topic's partitions, in order.
+    /// Returns the topic's partitions, in order.
     #[must_use]
     pub fn partitions(&self) -> &[Partition] {
         &self.partitions
@@ -104,10 +101,10 @@ impl PlainProducer {
     /// Queues a record, if there is room.
     ///
     /// # Errors
-    /// The client refuses it, or cannot go on.
+    /// The client refuses the record, or has failed.
     ///
     /// # Panics
-    /// When `tag` is not below the number of tags.
+    /// `tag` is not below the number of tags.
     pub fn send(&self, record: PlainRecord<'_>, tag: usize) -> Result<SendResult, AccessFailure> {
         assert!(tag < self.producer.context().delivered.len(), "tag {tag} was not announced");
         let mut outgoing = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.topic, tag);
@@ -133,50 +130,50 @@ impl PlainProducer {
         }
     }
 
-    /// Serves the client's callbacks, then waits: for at most `wait`, and no longer than a millisecond.
+    /// Serves the client's callbacks, then waits at most `wait`, and at most a millisecond.
     pub fn poll(&self, wait: Duration) {
-        // One call of the client's serves one callback, which may tell of one record; or of none, as a log line does.
+        // One call of the client serves one callback: a delivery report of one record, or a log line.
         let mut settled = self.settled();
-        let mut told_nothing = 0;
-        while told_nothing < CALLS_WITHOUT_NEWS {
+        let mut empty_polls = 0;
+        while empty_polls < MAX_EMPTY_POLLS {
             self.producer.poll(Duration::ZERO);
             let before = std::mem::replace(&mut settled, self.settled());
-            told_nothing = if settled == before { told_nothing + 1 } else { 0 };
+            empty_polls = if settled == before { empty_polls + 1 } else { 0 };
         }
-        // Asleep: the client's own wait turns for what is left of a millisecond, and so takes a core from the others.
+        // The client's own wait spins for the rest of a millisecond, and would keep a processor busy.
         std::thread::sleep(wait.min(LONGEST_SLEEP));
     }
 
-    /// Records whose fate is not known yet.
+    /// Returns the number of records without a delivery report.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
         u64::try_from(self.producer.in_flight_count()).unwrap_or(0)
     }
 
-    /// How many records the broker has taken, by tag.
+    /// Returns the number of delivered records, by tag.
     #[must_use]
     pub fn delivered(&self) -> Vec<u64> {
         self.producer.context().delivered.iter().map(|count| count.load(Ordering::Relaxed)).collect()
     }
 
-    /// How many records the broker has taken or refused.
+    /// Returns the number of delivered and refused records.
     #[must_use]
     pub fn settled(&self) -> u64 {
-        let fate = self.producer.context();
-        let delivered: u64 = fate.delivered.iter().map(|count| count.load(Ordering::Relaxed)).sum();
-        delivered + fate.refused().iter().map(|(_, count)| count).sum::<u64>()
+        let counter = self.producer.context();
+        let delivered: u64 = counter.delivered.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        delivered + counter.refused().iter().map(|(_, count)| count).sum::<u64>()
     }
 
-    /// How many records the broker has refused for what they are, by its code.
+    /// Returns the number of refused records, by the broker's code.
     #[must_use]
     pub fn refused_records(&self) -> BTreeMap<String, u64> {
         self.producer.context().refused().iter().map(|(code, count)| (code.to_string(), *count)).collect()
     }
 
-    /// The first refusal that is not about a single record, so that there is no point in going on.
+    /// Checks that the producer can continue.
     ///
     /// # Errors
-    /// That refusal.
+    /// The first refusal that is not about a single record.
     pub fn check(&self) -> Result<(), AccessFailure> {
         let code =
             self.producer.context().refused().iter().map(|(code, _)| *code).find(|code| !is_about_the_record(*code));
@@ -188,7 +185,7 @@ impl PlainProducer {
         code.map_or(Ok(()), |code| Err(self.refused(code)))
     }
 
-    /// What is to be said when nothing moves any more, and what was still under way is given up.
+    /// Drops all records in flight. Returns the failure to report: nothing was delivered within `limit`.
     #[must_use]
     pub fn give_up(&self, limit: Duration) -> AccessFailure {
         let what =
@@ -197,7 +194,7 @@ impl PlainProducer {
         AccessFailure::Stuck {
             what,
             limit_ms: limit.as_millis(),
-            heard: self.heard.last(),
+            last_error: self.client_errors.last(),
             remedy: "see whether the brokers run and the topic's partitions have a leader, then start again with the same seed on a new topic",
         }
     }
@@ -225,9 +222,9 @@ fn is_about_the_record(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// The producer's context: counts what becomes of records. Called on the thread that polls.
+/// The producer's context: counts deliveries and refusals. Called on the thread that polls.
 struct DeliveryCounter {
-    talking: ReportingContext,
+    reporting: ReportingContext,
     delivered: Vec<AtomicU64>,
     /// One entry per code, of which there are few.
     refused: Mutex<Vec<(RDKafkaErrorCode, u64)>>,
@@ -263,16 +260,16 @@ impl ClientContext for DeliveryCounter {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = ReportingContext::ENABLE_REFRESH_OAUTH_TOKEN;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.talking.log(level, facility, message);
+        self.reporting.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.talking.error(error, reason);
+        self.reporting.error(error, reason);
     }
 
     fn stats(&self, _: Statistics) {}
 
     fn generate_oauth_token(&self, oauthbearer_config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        self.talking.generate_oauth_token(oauthbearer_config)
+        self.reporting.generate_oauth_token(oauthbearer_config)
     }
 }

@@ -49,7 +49,7 @@ fn a_started_partition_gives_its_records_as_they_were_written() {
 }
 
 #[apply(broker_test)]
-fn a_header_name_that_is_no_text_keeps_what_is_text() {
+fn a_header_name_that_is_not_utf8_keeps_its_valid_part() {
     let topic = Topic::with_partitions(1);
     topic.produce_with_header_name(c"x\xffy");
     let member = Member::join(&topic);
@@ -73,7 +73,7 @@ fn nothing_is_read_before_the_start() {
 }
 
 #[apply(broker_test)]
-fn a_start_begins_where_it_says() {
+fn a_start_begins_at_its_position() {
     let topic = Topic::with_partitions(1);
     topic.fill(0, 1_000);
     let member = Member::join(&topic);
@@ -105,7 +105,7 @@ fn a_start_within_the_assignment_is_not_too_early() {
 }
 
 #[apply(broker_test)]
-fn a_held_partition_is_read_again_under_its_newer_term() {
+fn a_held_partition_is_read_again_under_its_newer_epoch() {
     let topic = Topic::with_partitions(1);
     topic.fill(0, 50);
     let member = Member::join(&topic);
@@ -124,7 +124,7 @@ fn a_held_partition_is_read_again_under_its_newer_term() {
 }
 
 #[apply(broker_test)]
-fn records_of_an_older_term_cannot_be_started() {
+fn records_of_an_older_epoch_cannot_be_started() {
     let topic = Topic::with_partitions(1);
     topic.fill(0, 10);
     let member = Member::join(&topic);
@@ -139,7 +139,7 @@ fn records_of_an_older_term_cannot_be_started() {
 }
 
 #[apply(lone_broker_test)]
-fn a_full_sink_stops_the_intake_but_not_the_group() {
+fn a_full_sink_stops_the_reading_but_not_the_group() {
     let topic = Topic::with_partitions(2);
     for partition in 0..2 {
         topic.fill_with(partition, 3_000, &"x".repeat(4_000));
@@ -210,7 +210,7 @@ fn a_revocation_waits_until_it_is_drained_and_the_kept_partition_goes_on() {
 }
 
 #[apply(lone_broker_test)]
-fn a_revocation_that_nobody_drains_ends_at_its_deadline() {
+fn a_revocation_that_is_not_drained_ends_at_its_deadline() {
     let topic = Topic::with_partitions(2);
     let first = Member::join_with(&topic, |setup| setup.config.shutdown.revoke_drain_ms = 300);
     first.assigned();
@@ -225,7 +225,7 @@ fn a_revocation_that_nobody_drains_ends_at_its_deadline() {
 }
 
 #[apply(broker_test)]
-fn a_member_without_partitions_is_told_so() {
+fn a_member_without_partitions_receives_an_empty_assignment() {
     let topic = Topic::with_partitions(1);
     let first = Member::join(&topic);
     first.assigned();
@@ -266,7 +266,7 @@ fn leaving_without_partitions_ends_the_thread() {
 }
 
 #[apply(broker_test)]
-fn what_retention_deleted_unread_is_told_and_skipped() {
+fn events_that_retention_deleted_unread_are_reported_and_skipped() {
     let topic = Topic::with_partitions(1);
     topic.fill(0, 100);
     topic.delete_records_before(0, 40);

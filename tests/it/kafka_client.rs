@@ -1,4 +1,4 @@
-//! The settings of the Kafka clients, and what their contexts make of what a client says. No broker.
+//! The settings of the Kafka clients, and the reports of their contexts. No broker.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -141,7 +141,7 @@ fn the_read_ahead_is_an_eighth_of_the_bytes_in_flight() {
 
 #[apply(offline_test)]
 fn statistics_name_each_assigned_partition_once() {
-    let (context, heard) = context(&Config::default());
+    let (context, events) = context(&Config::default());
     context.stats_raw(
         br#"{"name":"x","topics":{"services":{"partitions":{
             "0":{"partition":0,"fetch_state":"active","fetchq_size":900,"ls_offset":10,"hi_offset":12,"app_offset":7},
@@ -149,7 +149,7 @@ fn statistics_name_each_assigned_partition_once() {
             "2":{"partition":2,"fetch_state":"none","fetchq_size":900,"ls_offset":3,"hi_offset":3,"app_offset":3},
             "-1":{"partition":-1,"fetch_state":"none","fetchq_size":0,"ls_offset":-1,"hi_offset":-1,"app_offset":-1}}}}}"#,
     );
-    let statistics = heard.statistics.lock().expect("not poisoned").clone().expect("told");
+    let statistics = events.statistics.lock().expect("not poisoned").clone().expect("reported");
     let at = |position| Some(Position(position));
     let expected = ConsumerStatistics {
         prefetched_bytes: 900,
@@ -167,7 +167,7 @@ fn statistics_name_each_assigned_partition_once() {
 }
 
 #[apply(offline_test)]
-fn a_token_file_yields_who_it_is_about_and_when_it_ends() {
+fn a_token_file_yields_its_subject_and_its_expiry() {
     // {"alg":"none"} . {"sub":"steward","exp":1700000000.5}
     let file = holding("eyJhbGciOiJub25lIn0.eyJzdWIiOiJzdGV3YXJkIiwiZXhwIjoxNzAwMDAwMDAwLjV9.c2ln\n");
     let mut config = Config::default();
@@ -217,17 +217,17 @@ fn holding(text: &str) -> tempfile::NamedTempFile {
     file
 }
 
-fn context(config: &Config) -> (ReportingContext, Arc<Heard>) {
-    let heard = Arc::new(Heard::default());
-    (ReportingContext::new(config, ClientRole::Consumer, Arc::clone(&heard) as Arc<dyn ClientEvents>), heard)
+fn context(config: &Config) -> (ReportingContext, Arc<RecordedEvents>) {
+    let events = Arc::new(RecordedEvents::default());
+    (ReportingContext::new(config, ClientRole::Consumer, Arc::clone(&events) as Arc<dyn ClientEvents>), events)
 }
 
 #[derive(Default)]
-struct Heard {
+struct RecordedEvents {
     statistics: Mutex<Option<ConsumerStatistics>>,
 }
 
-impl ClientEvents for Heard {
+impl ClientEvents for RecordedEvents {
     fn error(&self, _: ClientRole, error: &ClientError<'_>) {
         panic!("no error was expected: {error:?}");
     }

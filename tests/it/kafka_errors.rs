@@ -227,7 +227,7 @@ fn every_known_code_has_its_action() {
 }
 
 #[apply(offline_test)]
-fn nothing_is_retried_once_offsets_may_be_on_their_way() {
+fn nothing_is_retried_once_offsets_may_have_been_sent() {
     for code in (-200..=130).filter_map(known_code) {
         for flag in [LibraryFlag::Fatal, LibraryFlag::RequiresAbort, LibraryFlag::Retriable, LibraryFlag::None] {
             for call in [ClientCall::SendOffsets, ClientCall::Commit, ClientCall::Abort] {

@@ -16,7 +16,7 @@ use crate::support::names;
 // ----------------------------------------------------------------------------------------------------------- decided
 
 #[apply(offline_test)]
-fn each_guard_refuses_what_it_is_there_for() {
+fn each_preflight_check_refuses_its_case() {
     type Spoil = fn(&mut Three);
     let table: [(&str, Spoil); 9] = [
         ("partition_counts", |three| three.state.partitions = 5),
@@ -30,11 +30,11 @@ fn each_guard_refuses_what_it_is_there_for() {
         ("record_size", |three| of(&mut three.dlq).max_message_bytes -= 1),
     ];
     assert_eq!(Three::fitting().check(Unchecked::Refuse), Ok(vec![]));
-    for (guard, spoil) in table {
+    for (check, spoil) in table {
         let mut three = Three::fitting();
         spoil(&mut three);
-        let refusal = three.check(Unchecked::Refuse).expect_err(guard);
-        assert_eq!(refusal.check().map(PreflightCheck::code), Some(guard));
+        let refusal = three.check(Unchecked::Refuse).expect_err(check);
+        assert_eq!(refusal.check().map(PreflightCheck::code), Some(check));
     }
     let mut three = Three::fitting();
     of(&mut three.state).max_message_bytes = 999_999;
@@ -42,7 +42,7 @@ fn each_guard_refuses_what_it_is_there_for() {
 }
 
 #[apply(offline_test)]
-fn every_refusal_says_what_to_do() {
+fn every_refusal_has_a_remedy() {
     let mut three = Three::fitting();
     of(&mut three.state).delete_retention_ms = 1;
     let said = three.check(Unchecked::Refuse).expect_err("too short").to_string();
@@ -81,7 +81,7 @@ fn tombstones_outlive_the_events_they_cover() {
 }
 
 #[apply(offline_test)]
-fn more_dlq_record_partitions_than_needed_are_fine() {
+fn a_dlq_topic_may_have_more_partitions_than_the_input() {
     let mut three = Three::fitting();
     three.dlq.partitions = 60;
     assert_eq!(three.check(Unchecked::Refuse), Ok(vec![]));
@@ -90,7 +90,7 @@ fn more_dlq_record_partitions_than_needed_are_fine() {
 // -------------------------------------------------------------------------------------------------- on a real broker
 
 #[apply(broker_test)]
-fn missing_outputs_are_created_to_fit_and_pass_every_guard() {
+fn created_outputs_pass_every_preflight_check() {
     let names = Names::new();
     names.kafka.create_topic(
         &names.config.kafka.topic,
@@ -107,7 +107,7 @@ fn missing_outputs_are_created_to_fit_and_pass_every_guard() {
 }
 
 #[apply(broker_test)]
-fn an_input_that_is_kept_for_ever_needs_tombstones_for_ever() {
+fn an_input_that_is_kept_indefinitely_needs_tombstones_indefinitely() {
     let names = Names::new();
     names.kafka.create_topic(&names.config.kafka.topic, 1, &[("retention.ms", "-1")]);
     names.inspect().expect("created to fit");
@@ -213,7 +213,7 @@ fn a_state_topic_that_deletes_is_refused() {
 }
 
 #[apply(broker_test)]
-fn a_compacted_dlq_record_topic_is_refused() {
+fn a_compacted_dlq_topic_is_refused() {
     let names = Names::new();
     names.kafka.create_topic(&names.config.kafka.topic, 1, &[]);
     names.kafka.create_topic(&names.config.kafka.dlq_topic, 1, &[("cleanup.policy", "compact")]);

@@ -1,7 +1,7 @@
-//! How commands for people reach a topic: is it there, how many partitions has it, and if not, what to do.
+//! Finds a topic and its partitions for a command, or the reason why that fails.
 //!
-//! A person waits at a terminal, so every wait has a limit, and an answer that cannot get better (no permission, a
-//! wrong password) ends it at once. `steward run` has other needs, and does not come through here.
+//! A person waits at a terminal, so every wait has a limit, and a response that does not change (no permission, a wrong
+//! password) ends it at once. `steward run` inspects its topics with `topics`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use crate::kafka::client::settings::SettingsError;
 use crate::ports::Clock;
 use crate::record::Partition;
 
-/// One question for metadata; between two of them a new address is tried, or a broker that comes up is found.
-const ASK: Duration = Duration::from_millis(500);
+/// Limit of one request for metadata. Between two requests the client tries the next address.
+const REQUEST_LIMIT: Duration = Duration::from_millis(500);
 
-/// A topic that was created a moment ago is not known to every broker yet.
+/// How long a topic may be unknown: a broker may not know a topic that was created a moment ago.
 pub(crate) const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a topic could not be read or written.
@@ -26,72 +26,51 @@ pub(crate) const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(2);
 pub enum AccessFailure {
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// Nobody answers.
     #[error(
         "no broker answers at {servers} within {limit_ms} ms{}; check kafka.bootstrap_servers (--bootstrap-servers), the network, and kafka.security",
-        because(heard)
+        because(last_error)
     )]
     Unreachable {
-        /// The addresses.
         servers: String,
-        /// How long it was tried.
         limit_ms: u128,
-        /// What the client complained about last.
-        heard: Option<String>,
+        /// The client's last error.
+        last_error: Option<String>,
     },
-    /// There is no such topic.
     #[error(
         "there is no topic {topic} at {servers}; check the name, or create it: kafka-topics.sh --bootstrap-server {servers} --create --topic {topic} --partitions 6"
     )]
-    UnknownTopic {
-        /// The topic.
-        topic: String,
-        /// The addresses.
-        servers: String,
-    },
-    /// The topic has no such partition.
+    UnknownTopic { topic: String, servers: String },
     #[error("topic {topic} has the partitions 0 to {last}, not {asked}; leave --partition out to look at all of them")]
-    UnknownPartition {
-        /// The topic.
-        topic: String,
-        /// The greatest partition.
-        last: Partition,
-        /// The one that was asked for.
-        asked: Partition,
-    },
-    /// The broker answers with a refusal that asking again does not change.
+    UnknownPartition { topic: String, last: Partition, asked: Partition },
+    /// The broker refuses, and would refuse again.
     #[error("the broker refuses {what}: {code}; {remedy}")]
     Refused {
-        /// What was to be done.
         what: String,
-        /// Kafka's code, and what it says.
+        /// Kafka's code and its description.
         code: String,
-        /// What to do about it.
         remedy: &'static str,
     },
-    /// It answered once, and then nothing moved any more.
-    #[error("{what} has not moved for {limit_ms} ms{}; {remedy}", because(heard))]
+    /// The broker answered once, and then nothing progressed.
+    #[error("{what} has not moved for {limit_ms} ms{}; {remedy}", because(last_error))]
     Stuck {
-        /// What was under way, and how far it had come.
+        /// The operation and its progress.
         what: String,
-        /// How long it stood still.
         limit_ms: u128,
-        /// What the client complained about last.
-        heard: Option<String>,
-        /// What to do about it.
+        /// The client's last error.
+        last_error: Option<String>,
         remedy: &'static str,
     },
 }
 
-fn because(heard: &Option<String>) -> String {
-    heard.as_ref().map_or_else(String::new, |heard| format!(" ({heard})"))
+fn because(last_error: &Option<String>) -> String {
+    last_error.as_ref().map_or_else(String::new, |last_error| format!(" ({last_error})"))
 }
 
-/// Remembers the newest complaint of a client, to be told when something fails; the client's thread writes it.
+/// Stores the last error of a client, for the message of a failure. The thread that polls the client writes it.
 #[derive(Default)]
 pub struct ClientMessages {
     last: Mutex<Option<ClientMessage>>,
-    /// Who hears of everything as well.
+    /// Receives everything as well.
     next: Option<Arc<dyn ClientEvents>>,
 }
 
@@ -106,27 +85,27 @@ impl ClientMessages {
         Arc::new(ClientMessages::default())
     }
 
-    /// Hands everything on.
+    /// Also passes everything to `next`.
     #[must_use]
-    pub fn on_the_way_to(next: Arc<dyn ClientEvents>) -> Arc<ClientMessages> {
+    pub fn passing_to(next: Arc<dyn ClientEvents>) -> Arc<ClientMessages> {
         Arc::new(ClientMessages { last: Mutex::default(), next: Some(next) })
     }
 
-    /// The newest complaint, for a person.
+    /// Returns the description of the last error.
     #[must_use]
     pub fn last(&self) -> Option<String> {
-        self.complaint().map(|complaint| complaint.reason)
+        self.last_error().map(|error| error.reason)
     }
 
-    /// The newest complaint, where asking again cannot change it.
-    fn hopeless(&self) -> Option<String> {
+    /// Returns the last error if it is a failed login, which a further request does not change.
+    fn login_failure(&self) -> Option<String> {
         let is_login = |class| {
             matches!(class, ErrorClass::LoginRefused | ErrorClass::MechanismUnsupported | ErrorClass::LoginFailed)
         };
-        self.complaint().filter(|heard| is_login(heard.class)).map(|heard| heard.reason)
+        self.last_error().filter(|error| is_login(error.class)).map(|error| error.reason)
     }
 
-    fn complaint(&self) -> Option<ClientMessage> {
+    fn last_error(&self) -> Option<ClientMessage> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -138,8 +117,8 @@ impl ClientEvents for ClientMessages {
         }
         // The client reports that all brokers are down right after the reason, which has more information.
         if error.class != ErrorClass::AllBrokersDown {
-            let complaint = ClientMessage { class: error.class, reason: error.reason.to_owned() };
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(complaint);
+            let message = ClientMessage { class: error.class, reason: error.reason.to_owned() };
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(message);
         }
     }
 
@@ -156,20 +135,20 @@ impl ClientEvents for ClientMessages {
     }
 }
 
-/// What an access is about, and how patient it is.
+/// A topic, and the limit of the wait for it.
 pub(crate) struct Access<'a> {
     pub(crate) topic: &'a str,
     pub(crate) servers: &'a str,
     pub(crate) limit: Duration,
     pub(crate) clock: &'a dyn Clock,
-    pub(crate) heard: &'a ClientMessages,
+    pub(crate) client_errors: &'a ClientMessages,
 }
 
 impl Access<'_> {
-    /// Asks until the topic's partitions are known. `poll` serves the client's callbacks.
+    /// Fetches metadata until the topic's partitions are known. `poll` serves the client's callbacks.
     ///
     /// # Errors
-    /// Nobody answers within the limit, the topic does not exist, or the broker refuses.
+    /// No broker answers within the limit, the topic does not exist, or the broker refuses.
     pub(crate) fn partitions<C: rdkafka::ClientContext>(
         &self,
         client: &Client<C>,
@@ -178,7 +157,7 @@ impl Access<'_> {
         self.partitions_within(UNKNOWN_TOPIC_PATIENCE, client, poll)
     }
 
-    /// The same, for a topic that may be unknown for so long.
+    /// As [`Access::partitions`], for a topic that may be unknown for `unknown_patience`.
     pub(crate) fn partitions_within<C: rdkafka::ClientContext>(
         &self,
         unknown_patience: Duration,
@@ -189,7 +168,7 @@ impl Access<'_> {
         let mut unknown_since: Option<Instant> = None;
         loop {
             poll();
-            let answer = client.fetch_metadata(Some(self.topic), ASK.min(self.limit));
+            let answer = client.fetch_metadata(Some(self.topic), REQUEST_LIMIT.min(self.limit));
             let now = self.clock.now();
             let topic = answer.as_ref().ok().and_then(|metadata| metadata.topics().first());
             let error = topic.and_then(|topic| topic.error()).map(RDKafkaErrorCode::from);
@@ -209,13 +188,13 @@ impl Access<'_> {
                             servers: self.servers.to_owned(),
                         });
                     }
-                    // The question is answered at once, so the pause has to be made.
-                    std::thread::sleep(ASK / 5);
+                    // The response comes at once, so the pause is made here.
+                    std::thread::sleep(REQUEST_LIMIT / 5);
                 }
                 (_, _) => {}
             }
             poll();
-            if let Some(reason) = self.heard.hopeless() {
+            if let Some(reason) = self.client_errors.login_failure() {
                 let what = format!("this client at {}", self.servers);
                 let remedy = "check kafka.security: protocol, mechanism, user name and password";
                 return Err(AccessFailure::Refused { what, code: reason, remedy });
@@ -224,7 +203,7 @@ impl Access<'_> {
                 return Err(AccessFailure::Unreachable {
                     servers: self.servers.to_owned(),
                     limit_ms: self.limit.as_millis(),
-                    heard: self.heard.last().or_else(|| answer.err().map(|error| error.to_string())),
+                    last_error: self.client_errors.last().or_else(|| answer.err().map(|error| error.to_string())),
                 });
             }
         }

@@ -1,37 +1,34 @@
-//! Decides whether three topics fit together, and how missing ones have to be made: pure, from facts that `topics`
-//! collects.
+//! Decides whether three topics fit together, and which settings a missing topic gets. Pure: `topics` collects the facts.
 //!
-//! A guard that fails is a refusal to start that says what is wrong, and then what to do, as a command where there is
-//! one. Half-served is worse than not served: a partition count that differs sends keys away from their state, a state
-//! topic that deletes loses entities, a compacted input loses events.
+//! A failed preflight check refuses the start. The refusal has the cause, then the remedy, as a command if there is one.
+//! A wrong topic is worse than no service: another partition count separates keys from their state, a state topic that
+//! deletes loses entities, a compacted input loses events.
 
 use crate::config::Unchecked;
 use crate::observability::log_events::PreflightCheck;
 
-/// Room for the headers and the detail that a DLQ record carries on top of its event.
+/// Room for the headers and the detail that a DLQ record has in addition to its event.
 pub const DLQ_HEADROOM_BYTES: i64 = 65_536;
 
-/// What is known of a topic.
+/// The facts of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicFacts {
-    /// Its name.
     pub name: String,
-    /// How many partitions it has.
     pub partitions: i32,
-    /// How many replicas its first partition has.
+    /// Replicas of the first partition.
     pub replication: i32,
-    /// Its settings; `None` where they may not be read.
+    /// `None` if a permission to read them is missing.
     pub settings: Option<TopicSettings>,
 }
 
-/// The settings that the guards look at.
+/// The settings that the preflight checks need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSettings {
     /// `cleanup.policy` contains `compact`.
     pub compacts: bool,
     /// `cleanup.policy` contains `delete`.
     pub deletes: bool,
-    /// `retention.ms`; below 0 is indefinitely.
+    /// `retention.ms`; a negative value means indefinitely.
     pub retention_ms: i64,
     /// `segment.ms`.
     pub segment_ms: i64,
@@ -42,7 +39,7 @@ pub struct TopicSettings {
 }
 
 impl TopicSettings {
-    /// How long tombstones of these events have to stay: until retention must have deleted the events themselves.
+    /// Returns how long tombstones of these events have to stay: until retention must have deleted the events.
     #[must_use]
     pub fn tombstones_needed_ms(&self) -> i64 {
         match self.retention_ms {
@@ -52,135 +49,72 @@ impl TopicSettings {
     }
 }
 
-/// Why the process does not start. Says what is wrong, then what to do.
+/// Why the process does not start: the cause, then the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StartRefusal {
-    /// No broker answers.
     #[error(
         "no broker of {bootstrap} answers ({cause}); check kafka.bootstrap_servers, kafka.security and the network"
     )]
-    BrokersUnreachable {
-        /// The configured brokers.
-        bootstrap: String,
-        /// The client's words.
-        cause: String,
-    },
-    /// The input topic is not there.
+    BrokersUnreachable { bootstrap: String, cause: String },
     #[error(
         "topic {topic} does not exist, after waiting for {waited_ms} ms; create it, or correct kafka.topic: steward never creates its input"
     )]
-    InputMissing {
-        /// The input topic.
-        topic: String,
-        /// How long it was waited for.
-        waited_ms: u64,
-    },
-    /// The state or the DLQ topic is not there, and is not to be created, or could not be.
+    InputMissing { topic: String, waited_ms: u64 },
+    /// The state or the DLQ topic does not exist, and creating it failed or is not allowed.
     #[error("topic {topic} does not exist ({cause}); create it: {command}{}", and(also.as_deref()))]
     OutputMissing {
-        /// The missing topic.
         topic: String,
-        /// Why it was not created.
         cause: String,
-        /// What creates it.
         command: String,
-        /// The other output, where that is missing as well: whoever creates topics by hand does it in one go.
+        /// The other output topic, if it is missing as well, so that both can be created at once.
         also: Option<Box<StartRefusal>>,
     },
-    /// Events of the same key were compacted away.
     #[error(
         "topic {topic} is compacted, which drops events that were not read yet; set cleanup.policy=delete: {command}"
     )]
-    InputCompacted {
-        /// The input topic.
-        topic: String,
-        /// What cures it.
-        command: String,
-    },
-    /// Old snapshots are kept indefinitely, or current ones are deleted.
+    InputCompacted { topic: String, command: String },
     #[error(
         "topic {topic} must have cleanup.policy=compact and nothing else, or entities are lost or the log grows without end: {command}"
     )]
-    StateNotCompacted {
-        /// The state topic.
-        topic: String,
-        /// What cures it.
-        command: String,
-    },
-    /// DLQ records of one key would replace each other.
+    StateNotCompacted { topic: String, command: String },
     #[error(
         "topic {topic} is compacted, which drops all but the newest DLQ record of a key; set cleanup.policy=delete: {command}"
     )]
-    DlqCompacted {
-        /// The DLQ topic.
-        topic: String,
-        /// What cures it.
-        command: String,
-    },
+    DlqCompacted { topic: String, command: String },
     /// Keys would not find their state.
     #[error(
         "topic {topic} has {found} partitions, input {input} has {expected}; create new topics with {expected} partitions and replay the input into them: adding partitions would move keys away from their state"
     )]
-    PartitionsDiffer {
-        /// The state or DLQ topic.
-        topic: String,
-        /// How many it has.
-        found: i32,
-        /// The input topic.
-        input: String,
-        /// How many it should have.
-        expected: i32,
-    },
-    /// A tombstone would go before the events that it covers.
+    PartitionsDiffer { topic: String, found: i32, input: String, expected: i32 },
+    /// A tombstone would be deleted before the events that it covers.
     #[error(
         "topic {topic} has delete.retention.ms={found}, the input keeps events for {needed} ms; a deleted entity could come back in a replay: {command}"
     )]
     TombstonesTooShort {
-        /// The state topic.
         topic: String,
-        /// What is set.
         found: i64,
-        /// What is needed at least, in milliseconds.
+        /// In milliseconds.
         needed: i64,
-        /// What cures it.
         command: String,
     },
-    /// An event that fits the input may not fit here.
     #[error("topic {topic} has max.message.bytes={found}, {needed} are needed for what fits the input: {command}")]
     RecordsTooSmall {
-        /// The state or DLQ topic.
         topic: String,
-        /// What is set.
         found: i64,
-        /// What is needed at least, in bytes.
+        /// In bytes.
         needed: i64,
-        /// What cures it.
         command: String,
     },
-    /// A guard cannot look.
+    /// A check could not run.
     #[error(
-        "the configuration of topic {topic} may not be read, so that its guards cannot be checked; grant the ACL: {command} (or set guards.unchecked = \"allow\")"
+        "the configuration of topic {topic} may not be read, so that its preflight checks cannot run; grant the ACL: {command} (or set guards.unchecked = \"allow\")"
     )]
-    Unchecked {
-        /// The topic.
-        topic: String,
-        /// What grants it.
-        command: String,
-    },
-    /// A question to the brokers failed.
+    Unchecked { topic: String, command: String },
+    /// A request to the brokers failed.
     #[error("{what} failed ({cause}); check that the brokers are healthy and that this user has the ACLs it needs")]
-    Broker {
-        /// What was asked.
-        what: String,
-        /// The client's words.
-        cause: String,
-    },
-    /// The process was told to end.
-    #[error("told to end while waiting for topic {topic}")]
-    Interrupted {
-        /// The topic.
-        topic: String,
-    },
+    Broker { what: String, cause: String },
+    #[error("stopped while waiting for topic {topic}")]
+    Interrupted { topic: String },
 }
 
 fn and(also: Option<&StartRefusal>) -> String {
@@ -188,7 +122,7 @@ fn and(also: Option<&StartRefusal>) -> String {
 }
 
 impl StartRefusal {
-    /// Tells both where both outputs are missing; else this one alone.
+    /// Adds `other` to this refusal if both are missing outputs.
     #[must_use]
     pub fn and_missing(mut self, other: StartRefusal) -> StartRefusal {
         if let (StartRefusal::OutputMissing { also, .. }, StartRefusal::OutputMissing { .. }) = (&mut self, &other) {
@@ -217,23 +151,20 @@ impl StartRefusal {
     }
 }
 
-/// Something that someone should look at, and that does not keep the process from starting.
+/// A finding that an operator should see, and that does not prevent the start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StartWarning {
-    /// The configuration of this topic may not be read; its guards were skipped, as configured.
-    #[error("the configuration of topic {topic} may not be read, its guards are not checked; grant the ACL: {command}")]
-    Unchecked {
-        /// The topic.
-        topic: String,
-        /// What grants it.
-        command: String,
-    },
+    /// The preflight checks of this topic were skipped, as configured.
+    #[error(
+        "the configuration of topic {topic} may not be read, its preflight checks do not run; grant the ACL: {command}"
+    )]
+    Unchecked { topic: String, command: String },
 }
 
-/// Checks the three topics. Returns the guards that could not be checked.
+/// Checks the three topics. Returns a warning for each topic whose checks could not run.
 ///
 /// # Errors
-/// The first guard that fails.
+/// The first check that fails.
 pub fn check(
     bootstrap: &str,
     input: &TopicFacts,
@@ -265,7 +196,7 @@ pub fn check(
     Ok(warnings)
 }
 
-/// Checks the input alone, before anything is created beside it.
+/// Checks the input alone, before other topics are created.
 ///
 /// # Errors
 /// [`StartRefusal::InputCompacted`].
@@ -288,10 +219,10 @@ fn counts_differ(topic: &TopicFacts, input: &TopicFacts) -> StartRefusal {
     }
 }
 
-/// Lets a topic whose settings may not be read pass with a warning, where that is allowed.
+/// Returns a warning for a topic whose settings may not be read.
 ///
 /// # Errors
-/// [`StartRefusal::Unchecked`] where it is not.
+/// [`StartRefusal::Unchecked`] if the configuration does not allow that.
 pub fn check_readable(
     bootstrap: &str,
     topic: &TopicFacts,
@@ -348,7 +279,7 @@ fn record_bytes(input: &TopicSettings, headroom: i64) -> i64 {
     input.max_message_bytes.saturating_add(headroom).min(i64::from(i32::MAX))
 }
 
-/// The settings of a state topic that is to be created.
+/// Returns the settings for a new state topic.
 #[must_use]
 pub fn state_settings(input: &TopicFacts) -> Vec<(String, String)> {
     let tombstones = input.settings.as_ref().map_or(i64::MAX, TopicSettings::tombstones_needed_ms);
@@ -359,7 +290,7 @@ pub fn state_settings(input: &TopicFacts) -> Vec<(String, String)> {
     settings
 }
 
-/// The settings of a DLQ topic that is to be created.
+/// Returns the settings for a new DLQ topic.
 #[must_use]
 pub fn dlq_settings(input: &TopicFacts) -> Vec<(String, String)> {
     let mut settings = vec![("cleanup.policy".into(), "delete".into()), ("retention.ms".into(), "-1".into())];
@@ -368,7 +299,7 @@ pub fn dlq_settings(input: &TopicFacts) -> Vec<(String, String)> {
     settings
 }
 
-/// Returns the settings of a receipts topic that is to be created: one receipt for each DLQ record, kept indefinitely.
+/// Returns the settings for a new topic of replay receipts: one receipt for each DLQ record, kept indefinitely.
 #[must_use]
 pub fn receipts_topic_settings(dlq: &TopicFacts) -> Vec<(String, String)> {
     let mut settings = vec![("cleanup.policy".into(), "compact".into())];
@@ -386,7 +317,7 @@ fn large_enough(input: &TopicFacts) -> Option<(String, String)> {
     Some(("max.message.bytes".into(), record_bytes(settings, DLQ_HEADROOM_BYTES).to_string()))
 }
 
-/// The command that creates a topic like the input.
+/// Returns the command that creates a topic with the input's partitions and replicas.
 #[must_use]
 pub fn create_command(bootstrap: &str, topic: &str, input: &TopicFacts, settings: &[(String, String)]) -> String {
     let settings: String = settings.iter().map(|(name, value)| format!(" --config {name}={value}")).collect();

@@ -1,9 +1,9 @@
-//! Looks at the three topics at the start: waits for the input, creates what is missing, and lets `guards` judge.
+//! Inspects the three topics at the start: waits for the input, creates missing outputs, and runs the preflight checks.
 //!
-//! The input is never created. Metadata is asked for by a consumer, with `allow.auto.create.topics=false`: a
-//! producer's question would create the topic on brokers that allow it.
+//! The input is never created. A consumer fetches the metadata, with `allow.auto.create.topics=false`: a producer's
+//! request would create the topic on brokers that allow it.
 //!
-//! Architecture invariant: every wait has a limit, and every failure says what to do.
+//! Architecture invariant: every wait has a limit, and every failure has a remedy.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -23,55 +23,50 @@ use crate::kafka::client::settings::admin;
 use crate::kafka::client::unsubscribed::{build, serve};
 use crate::ports::Clock;
 
-/// How long one question may take.
+/// Limit of one request.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
-/// How often the input topic is looked for, and a created topic.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// The wait between two requests for a missing topic.
+const RETRY_WAIT: Duration = Duration::from_millis(250);
 
-/// How long a topic that was just created may take to show in the metadata.
+/// Limit of the wait for a created topic to appear in the metadata.
 const APPEAR_LIMIT: Duration = Duration::from_secs(20);
 
-/// How long a topic that is there may be described without any setting, before that is taken for a missing permission.
+/// How long an existing topic may be described without any setting, before that counts as a missing permission.
 const EMPTY_ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long the start waits for a broker to answer at all, beside the input topic's own limit.
-const LEAST_PATIENCE: Duration = Duration::from_secs(5);
+/// Minimum wait for an unreachable broker. The wait for the input topic may be longer.
+const MIN_UNREACHABLE_WAIT: Duration = Duration::from_secs(5);
 
-/// How long, and how often, the client may call back where no broker answers: 100 ms in all.
+/// Limit and number of the polls that serve the client's callbacks if no broker answers: 100 ms in all.
 const SERVE_ALL_POLL: Duration = Duration::from_millis(5);
 const SERVE_ALL_POLLS: usize = 20;
 
 /// Three topics that fit together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topics {
-    /// How many partitions the input has, and the state.
+    /// Of the input and of the state topic.
     pub partitions: i32,
-    /// How many replicas the input has.
+    /// Replicas of the input.
     pub replication: i32,
-    /// Topics that were created.
     pub created: Vec<String>,
-    /// What someone should look at.
     pub warnings: Vec<StartWarning>,
-    /// The smaller `max.message.bytes` of the two output topics, where it may be read: a batch that exceeds it is
-    /// refused whole, so the producer's `batch.size` must not.
+    /// The smaller `max.message.bytes` of the two output topics, if it may be read. A batch above it is refused as a whole,
+    /// so the producer's `batch.size` must not exceed it.
     pub max_batch_bytes: Option<u64>,
 }
 
-/// The input topic is not there yet.
+/// The input topic does not exist yet, or no broker answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingForTopic {
-    /// The topic.
     pub topic: String,
-    /// For how long by now.
     pub waited: Duration,
-    /// At most for how long.
     pub limit: Duration,
-    /// What the brokers said last; `None` where they only do not know the topic.
+    /// The last error; `None` if the brokers answer and do not know the topic.
     pub cause: Option<String>,
 }
 
-/// Who looks: the clients, and how long it may take.
+/// The clients of one inspection.
 pub struct TopicInspector<'a, C: ConsumerContext + Clone + 'static> {
     kafka: &'a KafkaConfig,
     unchecked: Unchecked,
@@ -99,18 +94,19 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         Ok(TopicInspector { kafka, unchecked, clock, metadata, admin, runtime })
     }
 
-    /// Waits, creates, checks. Blocks; must not be called on an async runtime's thread. `waiting` is called about four
-    /// times a second while the input topic is not there, and ends the wait with `Break`.
+    /// Waits for the input, creates missing outputs, and checks all three. Blocks; must not be called on an async runtime's
+    /// thread. `waiting` is called about four times a second while the input topic is missing, and ends the wait with
+    /// `Break`.
     ///
     /// # Errors
-    /// Says what is wrong and what to do.
+    /// The first refusal.
     pub fn inspect(
         &self,
         waiting: &mut dyn FnMut(&WaitingForTopic) -> ControlFlow<()>,
     ) -> Result<Topics, StartRefusal> {
         let started = self.clock.now();
         let mut created = Vec::new();
-        // Brokers that answered once may be gone at the next question, which is asked just as patiently.
+        // Brokers that answered once may be gone at the next request. It has the patience of the first.
         loop {
             let input = self.wait_for_input(started, waiting)?;
             match self.check(&input, &mut created) {
@@ -122,7 +118,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         }
     }
 
-    /// Everything behind the input: creates what is missing, and lets the guards judge.
+    /// Creates missing outputs, and runs the preflight checks.
     fn check(&self, input: &TopicFacts, created: &mut Vec<String>) -> Result<Topics, StartRefusal> {
         preflight::check_input(&self.kafka.bootstrap_servers, input)?;
         let state = self.find_or_create(&self.kafka.state_topic, input, &state_settings(input), created);
@@ -159,7 +155,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         }
     }
 
-    /// The pause before the next look, while there is time left. Without a cause the input topic is what is missing.
+    /// Pauses before the next request, while there is time left. Without a cause the input topic is missing.
     fn wait_again(
         &self,
         started: Instant,
@@ -169,7 +165,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         let topic = &self.kafka.topic;
         let limit = Duration::from_millis(self.kafka.topic_wait_ms);
         let waited = self.clock.now().saturating_duration_since(started);
-        let patience = if cause.is_some() { limit.max(LEAST_PATIENCE) } else { limit };
+        let patience = if cause.is_some() { limit.max(MIN_UNREACHABLE_WAIT) } else { limit };
         if waited >= patience {
             let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
             return Err(cause.unwrap_or(StartRefusal::InputMissing { topic: topic.clone(), waited_ms }));
@@ -178,14 +174,14 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         if waiting(&WaitingForTopic { topic: topic.clone(), waited, limit, cause }).is_break() {
             return Err(StartRefusal::Interrupted { topic: topic.clone() });
         }
-        std::thread::sleep(LOOK_AGAIN.min(patience.saturating_sub(waited)));
+        std::thread::sleep(RETRY_WAIT.min(patience.saturating_sub(waited)));
         Ok(())
     }
 
-    /// Finds a topic that belongs to `like`, or creates it with as many partitions and replicas. Returns `like` first.
+    /// Finds a topic, or creates it with the partitions and replicas of `like`. Returns `like` first.
     ///
     /// # Errors
-    /// `like` is not there, the other topic cannot be created, or a question to the brokers fails.
+    /// `like` does not exist, the other topic cannot be created, or a request to the brokers fails.
     pub fn find_or_create_beside(
         &self,
         like: &str,
@@ -218,7 +214,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         if !self.kafka.create_topics {
             return Err(missing("kafka.create_topics is off".to_owned()));
         }
-        // Made without knowing the input's limits it might not fit.
+        // Without the input's limits the new topic might not fit.
         preflight::check_readable(&self.kafka.bootstrap_servers, input, self.unchecked)?;
         let mut wanted = NewTopic::new(topic, input.partitions, TopicReplication::Fixed(input.replication));
         for (name, value) in settings {
@@ -234,7 +230,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         };
         match result {
             None | Some(Ok(_)) => created.push(topic.to_owned()),
-            // Another instance was quicker.
+            // Another instance created it.
             Some(Err((_, code))) if class_of(code) == ErrorClass::TopicExists => {}
             Some(Err((_, code))) => return Err(missing(format!("creating it failed: {code}"))),
         }
@@ -249,11 +245,11 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
             if facts.is_some() || self.clock.now() >= deadline {
                 return Ok(facts);
             }
-            std::thread::sleep(LOOK_AGAIN);
+            std::thread::sleep(RETRY_WAIT);
         }
     }
 
-    /// `None` where the topic does not exist.
+    /// Returns `None` if the topic does not exist.
     fn facts(&self, topic: &str) -> Result<Option<TopicFacts>, StartRefusal> {
         let what = || format!("asking for topic {topic}");
         serve(&self.metadata);
@@ -282,23 +278,24 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         }))
     }
 
-    /// `None` where they may not be read.
+    /// Returns `None` if a permission to read them is missing.
     fn settings(&self, topic: &str) -> Result<Option<TopicSettings>, StartRefusal> {
         let failed =
             |cause: String| StartRefusal::Broker { what: format!("reading the configuration of topic {topic}"), cause };
         let options = AdminOptions::new().request_timeout(Some(REQUEST_LIMIT));
-        let asked = [ResourceSpecifier::Topic(topic)];
+        let resources = [ResourceSpecifier::Topic(topic)];
         self.serve_admin();
-        let (deadline, told_by) = (self.clock.now() + APPEAR_LIMIT, self.clock.now() + EMPTY_ANSWER_LIMIT);
+        let (deadline, empty_until) = (self.clock.now() + APPEAR_LIMIT, self.clock.now() + EMPTY_ANSWER_LIMIT);
         loop {
-            let answer = self.runtime.block_on(self.admin.describe_configs(&asked, &options));
-            let code = match answer.map(|mut resources| resources.pop()) {
-                // The wrapper drops the error of a single topic: a missing permission, or a topic not heard of yet.
+            let response = self.runtime.block_on(self.admin.describe_configs(&resources, &options));
+            let code = match response.map(|mut found| found.pop()) {
+                // The wrapper drops the error of a single topic: a missing permission, or a topic that the broker does not
+                // know yet.
                 Ok(Some(Ok(resource))) if resource.entries.is_empty() => {
-                    if self.clock.now() >= told_by {
+                    if self.clock.now() >= empty_until {
                         return Ok(None);
                     }
-                    std::thread::sleep(LOOK_AGAIN);
+                    std::thread::sleep(RETRY_WAIT);
                     continue;
                 }
                 Ok(Some(Ok(resource))) => return read_settings(&resource).map(Some).map_err(failed),
@@ -311,11 +308,11 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
             if is_forbidden(class_of(code)) {
                 return Ok(None);
             }
-            // A broker may not have heard of a new topic yet.
+            // A broker may not know a new topic yet.
             if class_of(code) != ErrorClass::UnknownTopic || self.clock.now() >= deadline {
                 return Err(failed(code.to_string()));
             }
-            std::thread::sleep(LOOK_AGAIN);
+            std::thread::sleep(RETRY_WAIT);
         }
     }
 
@@ -323,7 +320,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         StartRefusal::BrokersUnreachable { bootstrap: self.kafka.bootstrap_servers.clone(), cause: error.to_string() }
     }
 
-    /// The admin client polls only for its own answers; a token that it needs is handed to it here.
+    /// The admin client polls only for its own responses, so its token is set here.
     fn serve_admin(&self) {
         if C::ENABLE_REFRESH_OAUTH_TOKEN {
             hand_over_token(&self.admin);
@@ -331,10 +328,10 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
     }
 }
 
-/// Why no broker answers waits in the client's queue; with the library's `debug` behind thousands of log lines.
+/// The reason why no broker answers is in the client's queue; with the library's `debug`, behind thousands of log lines.
 fn serve_all<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
     for _ in 0..SERVE_ALL_POLLS {
-        // Serves whatever comes within this time; an error, which has gone to the context already, ends it.
+        // An error ends the poll early; the context has reported it.
         drop(consumer.poll(SERVE_ALL_POLL));
     }
 }
@@ -357,7 +354,7 @@ fn read_settings(resource: &ConfigResource) -> Result<TopicSettings, String> {
     let entries = resource.entry_map();
     let text = |name: &str| {
         let entry = entries.get(name).and_then(|entry| entry.value.as_deref());
-        entry.ok_or_else(|| format!("the broker does not tell {name}"))
+        entry.ok_or_else(|| format!("the broker does not report {name}"))
     };
     let number = |name: &str| {
         let value = text(name)?;

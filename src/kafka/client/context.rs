@@ -1,9 +1,9 @@
-//! What clients say by themselves, and who hears of it.
+//! The context of the clients: passes on the errors, log lines and statistics that a client reports by itself.
 //!
-//! librdkafka calls back with log lines, errors and statistics, on whatever thread polls the client. The context hands
-//! them on in the house's own words.
+//! librdkafka calls back on the thread that polls the client. The context translates its types and calls
+//! [`ClientEvents`].
 //!
-//! Architecture invariant: no log line is written here; [`ClientEvents`] hears of everything.
+//! Architecture invariant: no log line is written here.
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -45,39 +45,38 @@ pub struct ClientError<'a> {
     pub reason: &'a str,
 }
 
-/// Hears what clients say by themselves. Called on whatever thread polls the client; must not block.
+/// Receives errors, log lines and statistics of clients. Called on the thread that polls the client; must not block.
 pub trait ClientEvents: Send + Sync {
     /// The client reports an error. The client recovers from most of them by itself.
     fn error(&self, role: ClientRole, error: &ClientError<'_>);
     /// A log line of librdkafka. `facility` is its short name for what the line is about.
     fn log(&self, role: ClientRole, level: ClientLogLevel, facility: &str, message: &str);
-    /// What the consumer holds, once a second.
+    /// The consumer reports its state, once a second.
     fn statistics(&self, statistics: ConsumerStatistics);
 }
 
-/// What the consumer holds.
+/// The state of the consumer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConsumerStatistics {
     /// Keys, values and framing read ahead but not yet taken, all partitions together.
     pub prefetched_bytes: u64,
-    /// The partitions that are assigned.
+    /// The assigned partitions.
     pub partitions: Vec<PartitionStatistics>,
 }
 
-/// Where a partition's log ends and where the consumer stands, as far as the client knows.
+/// The end of a partition's log and the consumer's position, as far as the client knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionStatistics {
-    /// The partition of the input.
     pub partition: Partition,
-    /// Behind the last record that no open transaction holds back.
+    /// Behind the last record that is before all open transactions.
     pub last_stable: Option<Position>,
     /// Behind the last record.
     pub high_watermark: Option<Position>,
-    /// The next record that the client hands out.
+    /// The next record that the client returns.
     pub position: Option<Position>,
 }
 
-/// The context of every client: hands on what the client says, and reads the OAUTHBEARER token.
+/// The context of every client. It also reads the OAUTHBEARER token.
 #[derive(Clone)]
 pub struct ReportingContext {
     role: ClientRole,
@@ -86,13 +85,11 @@ pub struct ReportingContext {
 }
 
 impl ReportingContext {
-    /// For a client in this role.
     #[must_use]
     pub fn new(config: &Config, role: ClientRole, events: Arc<dyn ClientEvents>) -> ReportingContext {
         ReportingContext { role, events, token_file: config.kafka.security.oauth_token_file.clone() }
     }
 
-    /// Who hears of what happens.
     #[must_use]
     pub fn events(&self) -> &Arc<dyn ClientEvents> {
         &self.events
@@ -131,7 +128,7 @@ impl ClientContext for ReportingContext {
     }
 
     fn generate_oauth_token(&self, _oauthbearer_config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        // The one boxed error of the house: the library's signature wants it, and carries it to `error` above.
+        // The library's signature needs a boxed error; the library passes it to `error` above.
         let path = self.token_file.as_deref().ok_or(TokenError::NotConfigured)?;
         Ok(read_token(path)?)
     }
@@ -139,7 +136,7 @@ impl ClientContext for ReportingContext {
 
 impl ConsumerContext for ReportingContext {}
 
-/// The few fields of librdkafka's statistics that anybody looks at; the rest is not even parsed into memory.
+/// Reads the few fields of librdkafka's statistics that are used; the other fields are skipped.
 fn read_statistics(json: &[u8]) -> Result<ConsumerStatistics, serde_json::Error> {
     #[derive(Deserialize)]
     struct Raw {
@@ -163,7 +160,7 @@ fn read_statistics(json: &[u8]) -> Result<ConsumerStatistics, serde_json::Error>
     let known = |offset: i64| (offset >= 0).then_some(Position(offset));
     let raw: Raw = serde_json::from_slice(json)?;
     let mut statistics = ConsumerStatistics::default();
-    // Partition -1 is librdkafka's own shelf for what has no partition yet.
+    // librdkafka keeps records without a partition in partition -1.
     let partitions = raw.topics.values().flat_map(|topic| topic.partitions.values()).filter(|raw| raw.partition >= 0);
     for raw in partitions.filter(|raw| raw.fetch_state != "none" && raw.fetch_state != "stopped") {
         // All partitions are forwarded into one queue, and each of them reports the size of the whole.

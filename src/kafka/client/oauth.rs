@@ -1,6 +1,6 @@
-//! Reads the OAUTHBEARER token that another process keeps fresh in a file.
+//! Reads the OAUTHBEARER token from the file that another process renews.
 //!
-//! Absent on purpose: fetching tokens, and judging them. Their signature is the broker's business.
+//! Absent on purpose: fetching tokens, and checking their signature. The broker checks it.
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ pub(crate) enum TokenError {
     NotAToken { path: PathBuf, why: String },
 }
 
-/// The token that the file holds, with whom it is about and when it ends.
+/// Reads the token of the file, its subject and its expiry.
 ///
 /// # Errors
 /// See [`TokenError`].
@@ -37,10 +37,10 @@ pub(crate) fn read_token(path: &Path) -> Result<OAuthToken, TokenError> {
     parse_token(held.trim()).map_err(|why| TokenError::NotAToken { path: path.to_owned(), why })
 }
 
-/// Reads who a JWT is about and when it ends. Its signature is the broker's business.
+/// Reads the subject and the expiry of a JWT.
 ///
 /// # Errors
-/// What is wrong with it, for a person, without any part of it.
+/// The problem, without any part of the token.
 fn parse_token(token: &str) -> Result<OAuthToken, String> {
     #[derive(Deserialize)]
     struct Claims {
@@ -57,7 +57,7 @@ fn parse_token(token: &str) -> Result<OAuthToken, String> {
     // serde_json's message would quote the token.
     let claims: Claims =
         serde_json::from_slice(&payload).map_err(|_| "`sub` or `exp` is missing or of another type")?;
-    // A float holds every millisecond until the year 287396; `as` saturates, so nonsense is merely far away.
+    // A float is exact to the millisecond until the year 287396, and `as` saturates.
     let lifetime_ms = (claims.exp * 1_000.0) as i64;
     Ok(OAuthToken { token: token.to_owned(), principal_name: claims.sub, lifetime_ms })
 }

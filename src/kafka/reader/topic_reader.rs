@@ -181,7 +181,7 @@ impl TopicReader<'_> {
         let uncommitted = &clients.uncommitted;
 
         let servers = config.kafka.bootstrap_servers.clone();
-        let access = Access { topic, servers: &servers, limit, clock, heard: &messages };
+        let access = Access { topic, servers: &servers, limit, clock, client_errors: &messages };
         let partitions = access.partitions_within(unknown_patience, uncommitted.client(), || serve(uncommitted))?;
         let partitions = match scope.partition() {
             None => partitions,
@@ -220,7 +220,7 @@ impl TopicReader<'_> {
             .filter(|(_, ends)| ends.low < ends.high)
             .map(|(partition, ends)| (*partition, Target { position: ends.low, until: ends.high }))
             .collect();
-        let access = Access { topic: &topic, servers: &servers, limit, clock, heard: &messages };
+        let access = Access { topic: &topic, servers: &servers, limit, clock, client_errors: &messages };
         let total = ends.values().map(|ends| ends.high.distance_from(ends.low)).sum();
         let mut observer = CommandRead { access, total, reported: clock.now(), take, progress };
         observer.report(&targets);
@@ -262,7 +262,7 @@ impl<T, P: FnMut(TopicProgress)> CommandRead<'_, T, P> {
         AccessFailure::Stuck {
             what: format!("topic {} partition {partition} at position {position} of {until}", self.access.topic),
             limit_ms: self.access.limit.as_millis(),
-            heard: self.access.heard.last().or(error),
+            last_error: self.access.client_errors.last().or(error),
             remedy: "see whether the brokers run; if they do, an open transaction is in the way: find it with kafka-transactions.sh find-hanging",
         }
     }
@@ -323,7 +323,7 @@ fn ends_of(
                     return Err(AccessFailure::Unreachable {
                         servers: access.servers.to_owned(),
                         limit_ms: access.limit.as_millis(),
-                        heard: Some(access.heard.last().unwrap_or_else(|| error.to_string())),
+                        last_error: Some(access.client_errors.last().unwrap_or_else(|| error.to_string())),
                     });
                 }
                 _ => std::thread::sleep(REQUEST_PAUSE),

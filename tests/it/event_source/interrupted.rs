@@ -22,7 +22,7 @@ fn a_failed_fetch_moves_no_position() {
 
     // The client takes one for the news that it has reached the log's end.
     cluster.request_errors(RDKafkaApiKey::Fetch, &[Code::RD_KAFKA_RESP_ERR_UNKNOWN; 2]);
-    member.wait("the client tells of the error", |_| member.has_said("PartitionRead"));
+    member.wait("the client tells of the error", |_| member.has_reported("PartitionRead"));
     let (told, phase) = (now(), member.phase());
     member
         .wait("idle positions were looked for since", |_| phase.read().last_turn > told + Duration::from_millis(2_200));
@@ -42,7 +42,7 @@ fn a_record_that_comes_again_is_dropped() {
     member.records(5);
 
     member.set_client_back(&topic, 2);
-    member.wait("the repetition is told", |_| member.has_said("RecordRepeated"));
+    member.wait("the repetition is told", |_| member.has_reported("RecordRepeated"));
     topic.fill(0, 3);
 
     let records = member.records(8);
@@ -57,7 +57,7 @@ fn a_record_that_comes_again_and_again_stops_the_process() {
     member.start(&member.assigned(), 0);
     member.records(5);
     member.set_client_back(&topic, 2);
-    member.wait("the repetition is told", |_| member.has_said("RecordRepeated"));
+    member.wait("the repetition is told", |_| member.has_reported("RecordRepeated"));
     let (told, phase) = (now(), member.phase());
     member.wait("the thread reads again", |_| {
         let read = phase.read();

@@ -1,4 +1,4 @@
-//! Members of a group, topics, and what a sink heard: the harness of the tests beside it.
+//! Members of a group, topics, and what a sink received: the harness of the tests beside it.
 
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
@@ -35,7 +35,7 @@ pub(super) struct Member {
     pub(super) handle: Mutex<Option<SourceHandle>>,
     pub(super) ownership: Arc<Ownership>,
     pub(super) sink: Arc<SinkState>,
-    pub(super) events: Arc<HeardEvents>,
+    pub(super) events: Arc<RecordedClientEvents>,
 }
 
 impl Member {
@@ -82,7 +82,7 @@ impl Member {
         }
     }
 
-    /// All that was assigned so far, once something was said.
+    /// Returns all assignments so far, after the first event.
     pub(super) fn assigned(&self) -> Vec<(Partition, Epoch)> {
         self.wait("an assignment", |events| events.iter().any(|event| event.starts_with("assigned")));
         self.sink.lock().assigned.clone()
@@ -114,7 +114,7 @@ impl Member {
         self.sink.lock().log.clone()
     }
 
-    /// Behind the thread's back, as the client itself may do it.
+    /// Seeks without the poll thread, as the client itself may do.
     pub(super) fn set_client_back(&self, topic: &Topic, offset: i64) {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&topic.name, 0, ClientOffset::Offset(offset)).expect("not negative");
@@ -122,9 +122,9 @@ impl Member {
         consumer.seek_partitions(list, LIMIT).expect("the client obeys");
     }
 
-    /// Whether the client told of something with this in it.
-    pub(super) fn has_said(&self, part: &str) -> bool {
-        self.events.said.lock().expect("not poisoned").iter().any(|said| said.contains(part))
+    /// Returns whether the client reported something that contains this.
+    pub(super) fn has_reported(&self, part: &str) -> bool {
+        self.events.reports.lock().expect("not poisoned").iter().any(|report| report.contains(part))
     }
 
     pub(super) fn refuse(&self, refused: Refused) {
@@ -183,8 +183,8 @@ impl Member {
             }
             assert!(
                 now() < deadline,
-                "waited in vain for {what}; heard {log:?}, and the client said {:?}",
-                self.events.said.lock().expect("not poisoned")
+                "waited in vain for {what}; the sink received {log:?}, and the client reported {:?}",
+                self.events.reports.lock().expect("not poisoned")
             );
             let state = self.sink.lock();
             if state.log.len() == log.len() {
@@ -355,19 +355,19 @@ pub(super) fn seen(batch: &Batch, record: &steward::record::Record<'_>) -> Seen 
 }
 
 #[derive(Default)]
-pub(super) struct HeardEvents {
-    pub(super) said: Mutex<Vec<String>>,
+pub(super) struct RecordedClientEvents {
+    pub(super) reports: Mutex<Vec<String>>,
     pub(super) statistics: Mutex<ConsumerStatistics>,
 }
 
-impl ClientEvents for HeardEvents {
+impl ClientEvents for RecordedClientEvents {
     fn error(&self, role: ClientRole, error: &ClientError<'_>) {
         let ClientError { code, reason, .. } = error;
-        self.said.lock().expect("not poisoned").push(format!("{} {code}: {reason}", role.code()));
+        self.reports.lock().expect("not poisoned").push(format!("{} {code}: {reason}", role.code()));
     }
 
     fn log(&self, role: ClientRole, level: ClientLogLevel, facility: &str, message: &str) {
-        self.said.lock().expect("not poisoned").push(format!("{} {level:?} {facility}: {message}", role.code()));
+        self.reports.lock().expect("not poisoned").push(format!("{} {level:?} {facility}: {message}", role.code()));
     }
 
     fn statistics(&self, statistics: ConsumerStatistics) {

@@ -1,4 +1,4 @@
-//! `[kafka.properties]`: each reaches the clients that it is for, and a value that the library does not take is told.
+//! `[kafka.properties]`: each reaches the clients that it is for, and a value that the library refuses is reported.
 
 use rdkafka::config::ClientConfig;
 use steward::config::Config;
@@ -64,7 +64,7 @@ fn a_bad_value_is_named_with_its_property() {
 }
 
 #[apply(offline_test)]
-fn settings_that_do_not_fit_together_are_found_before_anybody_connects() {
+fn settings_that_do_not_fit_together_are_found_before_a_client_connects() {
     settings::check(&Config::default(), "pod-1").expect("the defaults fit together");
     let error = settings::check(&with("receive.message.max.bytes", "1000"), "pod-1").expect_err("below a fetch");
     assert!(
