@@ -19,7 +19,7 @@ use crate::observability::log_events::{
 };
 use crate::observability::stats::{Sample, StatsInterval};
 use crate::observability::status::StatusSnapshot;
-use crate::observability::watchdog::{IngestPressure, Observation, Stall, Watchdog, WatchdogLimits};
+use crate::observability::watchdog::{IngestPressure, Observation, StallReport, Watchdog, WatchdogLimits};
 use crate::ports::Clock;
 
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -179,7 +179,12 @@ impl<'a> Monitor<'a> {
         self.interval.close(now, &sample).emit();
     }
 
-    fn write_heartbeat(&mut self, status: &StatusSnapshot, not_a_member: Option<&'static str>, stall: Option<&Stall>) {
+    fn write_heartbeat(
+        &mut self,
+        status: &StatusSnapshot,
+        not_a_member: Option<&'static str>,
+        stall: Option<&StallReport>,
+    ) {
         let is_ready = self.is_ready_now(status, not_a_member);
         let heartbeat = Heartbeat {
             written_unix_ms: self.clock.unix_ms(),
@@ -210,7 +215,7 @@ impl<'a> Monitor<'a> {
         status: &StatusSnapshot,
         not_a_member: Option<&'static str>,
         now: Instant,
-    ) -> Option<Stall> {
+    ) -> Option<StallReport> {
         let source = self.pipeline.source_phase().read();
         let (step, since) = self.pipeline.commit_phase().get();
         let commit_step = (step != CommitStep::Idle)
@@ -226,7 +231,7 @@ impl<'a> Monitor<'a> {
         self.watchdog.check(&seen, now)
     }
 
-    fn log_stall(&self, stall: &Stall) -> String {
+    fn log_stall(&self, stall: &StallReport) -> String {
         let event = stall.partition.zip(stall.offset);
         let key = event.and_then(|(partition, offset)| self.pipeline.shared().status.key_at(partition, offset));
         let key = key.and_then(|key| self.pipeline.shared().keys.show(&key));

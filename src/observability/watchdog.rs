@@ -64,7 +64,7 @@ pub struct Observation<'a> {
 
 /// A lack of progress that exceeds its limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stall {
+pub struct StallReport {
     pub phase: StallPhase,
     /// What it waits for, for a person.
     pub waiting_for: String,
@@ -106,7 +106,7 @@ impl Watchdog {
 
     /// Returns a stall, if there is one. A poll thread that hangs comes before the partition that has stalled for
     /// longest, because it is the cause.
-    pub fn check(&mut self, seen: &Observation<'_>, now: Instant) -> Option<Stall> {
+    pub fn check(&mut self, seen: &Observation<'_>, now: Instant) -> Option<StallReport> {
         let elapsed = now.saturating_duration_since(self.last_check).min(MAX_CHECK_GAP);
         self.last_check = now;
         self.consumer = (self.consumer + elapsed).min(seen.since_consumer_ran);
@@ -142,8 +142,8 @@ impl Watchdog {
             .collect();
     }
 
-    fn consumer_stall(&self) -> Option<Stall> {
-        (self.consumer >= self.limits.stall).then(|| Stall {
+    fn consumer_stall(&self) -> Option<StallReport> {
+        (self.consumer >= self.limits.stall).then(|| StallReport {
             phase: StallPhase::Poll,
             waiting_for: "a call of the consumer to return".to_owned(),
             partition: None,
@@ -153,9 +153,9 @@ impl Watchdog {
         })
     }
 
-    fn join_stall(&self, seen: &Observation<'_>) -> Option<Stall> {
+    fn join_stall(&self, seen: &Observation<'_>) -> Option<StallReport> {
         let cause = seen.not_member.unwrap_or("no assignment has arrived");
-        (self.not_member >= self.limits.join).then(|| Stall {
+        (self.not_member >= self.limits.join).then(|| StallReport {
             phase: StallPhase::Rebalance,
             waiting_for: format!("the process to become a member of its group: {cause}"),
             partition: None,
@@ -167,7 +167,7 @@ impl Watchdog {
 
     /// If several partitions have stalled for equally long, one whose recovery has started comes first, then the one
     /// with the oldest event.
-    fn partition_stall(&self, seen: &Observation<'_>) -> Option<Stall> {
+    fn partition_stall(&self, seen: &Observation<'_>) -> Option<StallReport> {
         let stalled = seen.status.partitions.iter().filter_map(|at| {
             let duration = *self.partitions.get(&at.partition)?;
             (duration >= self.limits.stall).then_some((duration, at))
@@ -180,7 +180,7 @@ impl Watchdog {
         Some(self.explain(at, seen, duration))
     }
 
-    fn explain(&self, at: &PartitionSnapshot, seen: &Observation<'_>, duration: Duration) -> Stall {
+    fn explain(&self, at: &PartitionSnapshot, seen: &Observation<'_>, duration: Duration) -> StallReport {
         let head = at.work.head.map(|head| head.offset);
         let (phase, waiting_for, offset) = match at.state {
             Some(PartitionState::Recovering) => (StallPhase::Restore, recovery_waits_for(at.recovery), None),
@@ -200,7 +200,7 @@ impl Watchdog {
                 }
             }
         };
-        Stall { phase, waiting_for, partition: Some(at.partition), offset, duration, limit: self.limits.stall }
+        StallReport { phase, waiting_for, partition: Some(at.partition), offset, duration, limit: self.limits.stall }
     }
 
     /// Returns how long an entity may process one event, and a thread may not run, before it counts as what others wait
@@ -221,7 +221,7 @@ impl Watchdog {
 
     /// The oldest event is not always the one that hangs, because its batch waits for all of its keys. An entity that
     /// does not finish delays all entities of its thread, of any partition.
-    fn explain_apply(&self, at: &PartitionSnapshot, duration: Duration) -> Stall {
+    fn explain_apply(&self, at: &PartitionSnapshot, duration: Duration) -> StallReport {
         let current = self.current_events.iter().filter_map(|(event, duration)| Some((event.as_ref()?, *duration)));
         let hanging = current.filter(|(_, duration)| *duration >= self.long());
         let worst = hanging.max_by_key(|((partition, _), duration)| (*partition == at.partition, *duration));
@@ -236,7 +236,7 @@ impl Watchdog {
             }
         };
         let (phase, partition) = (StallPhase::Apply, Some(partition));
-        Stall { phase, waiting_for, partition, offset, duration, limit: self.limits.stall }
+        StallReport { phase, waiting_for, partition, offset, duration, limit: self.limits.stall }
     }
 }
 

@@ -9,7 +9,7 @@ use steward::engine::partition::PartitionState;
 use steward::engine::recovery::Topic;
 use steward::observability::log_events::StallPhase;
 use steward::observability::status::{RecoveryAt, Status};
-use steward::observability::watchdog::{IngestPressure, Observation, Stall, Watchdog, WatchdogLimits};
+use steward::observability::watchdog::{IngestPressure, Observation, StallReport, Watchdog, WatchdogLimits};
 use steward::record::{Batch, Epoch, Offset, Partition, Position};
 
 const P0: Partition = Partition(0);
@@ -402,7 +402,7 @@ impl Scene {
         self.status.recovery_at(partition, at, step.unsigned_abs(), self.now);
     }
 
-    fn check(&mut self) -> Option<Stall> {
+    fn check(&mut self) -> Option<StallReport> {
         if self.do_actors_run {
             self.status.actors_ran(self.now);
         }
@@ -434,7 +434,7 @@ impl Scene {
 
     /// Advances the time until a stall is found. Calls `happens` with the number of checks after each check.
     #[track_caller]
-    fn until_stall(&mut self, limit: Duration, mut happens: impl FnMut(&mut Scene, i64)) -> Stall {
+    fn until_stall(&mut self, limit: Duration, mut happens: impl FnMut(&mut Scene, i64)) -> StallReport {
         let until = self.now + limit + CHECK;
         let mut checks = 0;
         while self.now < until {
