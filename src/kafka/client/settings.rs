@@ -80,12 +80,12 @@ impl SettingsError {
     /// Names the property at fault if it is one of `[kafka.properties]`.
     #[must_use]
     pub(crate) fn of(error: &KafkaError, config: &Config) -> SettingsError {
-        match error {
-            KafkaError::ClientConfig(_, problem, property, _) if config.kafka.properties.contains_key(property) => {
-                SettingsError::BadValue { property: property.clone(), problem: problem.clone() }
-            }
-            other => SettingsError::Unusable { problem: other.to_string() },
+        if let KafkaError::ClientConfig(_, problem, property, _) = error
+            && config.kafka.properties.contains_key(property)
+        {
+            return SettingsError::BadValue { property: property.clone(), problem: problem.clone() };
         }
+        SettingsError::Unusable { problem: error.to_string() }
     }
 }
 
