@@ -1,4 +1,4 @@
-//! A partition is read to its true end, and no wait for it is without a limit.
+//! A partition is read to its high watermark, and every wait has a limit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,7 +88,7 @@ fn the_bounds_count_what_is_not_committed() {
 }
 
 #[apply(broker_test)]
-fn a_transaction_that_nobody_ends_is_named() {
+fn a_hanging_transaction_is_named() {
     let mut log = Log::new();
     log.settings.stall_limit = Duration::from_millis(2_500);
     let producer = log.transactional();
@@ -109,7 +109,7 @@ fn a_transaction_that_nobody_ends_is_named() {
 }
 
 #[apply(broker_test)]
-fn a_read_ends_with_its_term() {
+fn a_read_ends_with_its_epoch() {
     let log = Log::new();
     let producer = log.transactional();
     producer.begin_transaction().expect("begun");
@@ -148,7 +148,7 @@ fn headers_and_nulls_come_as_they_were_written() {
 }
 
 #[apply(broker_test)]
-fn a_header_name_that_is_no_text_stops_nobody() {
+fn a_header_name_that_is_not_text_stops_no_read() {
     use rdkafka_sys as sys;
     use sys::rd_kafka_vtype_t::*;
     let log = Log::new();
@@ -206,7 +206,7 @@ fn many_records_are_read_in_order_and_once() {
 
 // ------------------------------------------------------------------------------------------------------------ harness
 
-/// A state topic of one partition, and who may read it.
+/// A state topic of one partition, and its owner.
 struct Log {
     kafka: Kafka,
     settings: ReaderSettings,
@@ -218,7 +218,7 @@ impl Log {
     fn new() -> Log {
         let topic = unique("log");
         let kafka = Kafka::shared();
-        // One test stamps its record in the past, which retention would delete within seconds.
+        // The record of one test has a timestamp in the past; retention would delete it within seconds.
         kafka.create_topic(&topic, 1, &ANY_TIMESTAMP);
         let settings = ReaderSettings {
             input: topic.clone(),

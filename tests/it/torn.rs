@@ -1,8 +1,8 @@
 //! Torn transactions: a delayed end of one transaction that hits the next one of the same producer epoch.
 //!
-//! The client library repeats an end whose connection broke, and the first copy may still be on its way. On a real
-//! broker, through a proxy that holds that copy back: first what becomes of a plain loop around the library, so that
-//! the danger is known to be real; then what steward makes of the same schedules.
+//! The client library repeats an EndTxn request whose connection broke, and the first copy may still be under way. The
+//! tests run on a real broker, through a proxy that holds that copy back. A plain loop around the library comes first and
+//! shows that the danger is real; then steward runs the same schedules.
 
 mod steward;
 mod storm;

@@ -1,4 +1,4 @@
-//! One transaction carries snapshots, DLQ records and offsets, all or nothing; and its answer is never a guess.
+//! A transaction carries snapshots, DLQ records and offsets, all or nothing, and its outcome is never a guess.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -158,13 +158,13 @@ fn an_old_generation_commits_nothing() {
 #[apply(lone_broker_test)]
 fn a_newer_producer_of_the_same_name_fences_the_older() {
     let pod = Pod::joins(1);
-    let twin = pod.thread(pod.view());
-    assert!(matches!(renewed(&twin), ResetOutcome::Ready(_)));
+    let newer_thread = pod.thread(pod.view());
+    assert!(matches!(renewed(&newer_thread), ResetOutcome::Ready(_)));
 
     let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("old"), 0)], 1));
 
     assert!(matches!(answer, CommitOutcome::Fenced { within_timeout: true, .. }), "{answer:?}");
-    let newer = ask(&twin, pod.content(1, vec![pod.snapshot("42", Some("new"), 0)], 1));
+    let newer = ask(&newer_thread, pod.content(1, vec![pod.snapshot("42", Some("new"), 0)], 1));
     assert!(matches!(newer, CommitOutcome::Committed { .. }), "{newer:?}");
     let values: Vec<_> = pod.kafka.read_committed(&pod.names.state).into_iter().map(|stored| stored.value).collect();
     assert_eq!(values, [Some(b"new".to_vec())]);
@@ -272,7 +272,7 @@ fn a_small_transaction_takes_milliseconds() {
 
 // ------------------------------------------------------------------------------------------------- a broker that errs
 //
-// The mock broker's transactions are a facade: nothing is isolated, nothing is fenced. It shows how answers are read.
+// The mock broker's transactions are a facade: nothing is isolated, nothing is fenced. It shows how responses are classified.
 
 #[apply(offline_test)]
 fn a_commit_that_may_have_been_sent_twice_is_in_doubt() {

@@ -21,7 +21,7 @@ use crate::kafka::client::settings::ReaderClientSettings;
 use crate::kafka::client::unsubscribed::serve;
 use crate::kafka::reader::committed_offsets::committed_offsets;
 use crate::kafka::reader::watermark_read::{
-    ReadError, ReadObserver, ReadStop, ReaderClients, Stall, Target, WatermarkRead,
+    ReadError, ReadObserver, ReadStop, ReaderClients, StalledRead, Target, WatermarkRead,
 };
 use crate::ports::Clock;
 use crate::record::{Batch, Epoch, Partition, Position, Record};
@@ -309,8 +309,8 @@ impl<C: ConsumerContext + 'static> ReadObserver<C> for RecoveryRead<'_> {
     }
 }
 
-fn stalled(topic: Topic, name: &str, stall: Stall) -> ReadFailure {
-    let Stall { partition, target: Target { position, until }, stalled, error } = stall;
+fn stalled(topic: Topic, name: &str, stall: StalledRead) -> ReadFailure {
+    let StalledRead { partition, target: Target { position, until }, stalled, error } = stall;
     match error {
         Some(error) => {
             ReadFailure::Kafka(format!("{name}/{partition} could not be read for {} ms: {error}", stalled.as_millis()))

@@ -20,7 +20,7 @@ use crate::kafka::client::errors::{ErrorClass, Resource, class_of};
 use crate::kafka::client::settings::{ReaderClientSettings, SettingsError};
 use crate::kafka::client::unsubscribed::serve;
 use crate::kafka::reader::watermark_read::{
-    ReadError, ReadObserver, ReadStop, ReaderClients, Stall, Target, WatermarkRead,
+    ReadError, ReadObserver, ReadStop, ReaderClients, StalledRead, Target, WatermarkRead,
 };
 use crate::ports::Clock;
 use crate::record::{Offset, Partition, Position};
@@ -257,8 +257,8 @@ impl<T, P: FnMut(TopicProgress)> CommandRead<'_, T, P> {
         AccessFailure::Refused { what: format!("topic {}", self.access.topic), code: reason, remedy }
     }
 
-    fn stuck(&self, stall: Stall) -> AccessFailure {
-        let Stall { partition, target: Target { position, until }, error, .. } = stall;
+    fn stuck(&self, stall: StalledRead) -> AccessFailure {
+        let StalledRead { partition, target: Target { position, until }, error, .. } = stall;
         AccessFailure::Stuck {
             what: format!("topic {} partition {partition} at position {position} of {until}", self.access.topic),
             limit_ms: self.access.limit.as_millis(),

@@ -134,7 +134,7 @@ pub(super) enum ReadStop<F> {
     Observer(F),
     /// The client cannot read.
     Client(String),
-    Stalled(Stall),
+    Stalled(StalledRead),
 }
 
 impl<F> From<F> for ReadStop<F> {
@@ -144,7 +144,7 @@ impl<F> From<F> for ReadStop<F> {
 }
 
 /// No position has moved within the limit.
-pub(super) struct Stall {
+pub(super) struct StalledRead {
     /// The first partition below its target.
     pub(super) partition: Partition,
     pub(super) target: Target,
@@ -207,7 +207,7 @@ impl WatermarkRead<'_> {
                 && let Some((partition, target)) = self.targets.iter().find(|(_, target)| target.is_behind())
             {
                 let (partition, target) = (*partition, *target);
-                return Err(ReadStop::Stalled(Stall { partition, target, stalled, error: stall.error }));
+                return Err(ReadStop::Stalled(StalledRead { partition, target, stalled, error: stall.error }));
             }
             observer.turn(&self.targets, stalled, now)?;
         }

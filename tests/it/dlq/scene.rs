@@ -18,7 +18,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Empty topics of so many partitions each, on the Kafka that all tests share.
+    /// Empty topics with this many partitions each, on the Kafka that all tests share.
     pub fn new(partitions: i32) -> Scene {
         Scene::on(Kafka::shared(), partitions, &[])
     }

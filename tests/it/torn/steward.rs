@@ -37,13 +37,13 @@ fn a_delayed_commit_reaches_nothing_of_the_next_transaction() {
     assert_eq!(renewal.release(), DONE);
     scene.expects("committed");
 
-    // Right after the renewal.
+    // Right after the reset.
     let delayed = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Close);
     scene.sends_events();
     scene.expects("committed");
     assert_eq!(delayed.release(), FENCED);
 
-    // While the next transaction is open, complete but for its end.
+    // While the next transaction is open, complete except for its end.
     let delayed = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Close);
     scene.sends_events();
     scene.expects("committed");
@@ -282,7 +282,7 @@ fn offsets_that_the_client_never_gives_up_cost_one_producer() {
     scene.expects("not_committed");
     scene.settles();
 
-    // While the next transaction is open, complete but for its end, the offsets of the call that was given up arrive:
+    // While the next transaction is open, complete except for its end, the offsets of the abandoned call arrive:
     // older ones.
     let next = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
     scene.sends_events();
@@ -413,7 +413,7 @@ impl Scene {
     /// All that was sent is committed.
     fn settles(&mut self) {
         let ends: Vec<Option<i64>> = self.direct.ends(&self.names.input).iter().map(|ends| Some(ends.high)).collect();
-        wait_until(&format!("the input is worked off up to {ends:?}"), PATIENCE, || {
+        wait_until(&format!("the input is committed up to {ends:?}"), PATIENCE, || {
             assert!(self.process.is_running(), "it ended; {}", self.process.tail());
             self.direct.committed(&self.names.group, &self.names.input) == ends
         });

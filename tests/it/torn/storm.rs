@@ -66,7 +66,7 @@ fn disturb(random: &mut ChaCha8Rng, proxy: &Proxy, round: usize) {
             delayed.wait();
             let end = proxy.requests(Api::END_TXN) + random.random_range(0..=3);
             wait_until("transactions have ended meanwhile", PATIENCE, || proxy.requests(Api::END_TXN) >= end);
-            // While a transaction is open, complete but for its end.
+            // While a transaction is open, complete except for its end.
             let open = proxy.hold(Api::END_TXN, ClientSees::Silence);
             open.wait();
             delayed.release();
