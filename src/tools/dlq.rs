@@ -5,6 +5,7 @@
 mod dlq_record;
 mod filter;
 mod list;
+mod location;
 mod receipt;
 mod receipts_topic;
 mod replay;
@@ -12,8 +13,9 @@ pub(in crate::tools) mod replay_failure;
 mod row;
 mod show;
 
-pub use crate::tools::dlq::dlq_record::{DlqLocation, DlqRecord, EventSourceHeaders, ReplayEvent};
+pub use crate::tools::dlq::dlq_record::{DlqRecord, EventSourceHeaders, ReplayEvent};
 pub use crate::tools::dlq::filter::DlqFilter;
+pub use crate::tools::dlq::location::DlqLocation;
 pub use crate::tools::dlq::receipt::{NotAReceipt, ReplayReceipt, ReplayReceipts};
 pub use crate::tools::dlq::replay::decision::{
     InputLog, NAMED_RECORDS, Obstacle, Outlook, Overtaken, ReplayDecision, ReplayPlan, decide, outlook,

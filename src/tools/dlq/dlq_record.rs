@@ -1,10 +1,10 @@
 //! One record of the DLQ topic, and the event that can be made of it again.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use crate::entity::Reason;
 use crate::record::{Offset, Partition, header};
+use crate::tools::dlq::location::DlqLocation;
 use crate::tools::dlq::receipt::{ReplayReceipt, ReplayReceipts};
 
 /// Prefix of steward's own headers.
@@ -12,19 +12,6 @@ const OURS: &str = "steward-";
 
 /// Size of a record without its key, value and headers, in bytes.
 const RECORD_BYTES: usize = 128;
-
-/// Partition and offset of a DLQ record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DlqLocation {
-    pub partition: Partition,
-    pub offset: Offset,
-}
-
-impl fmt::Display for DlqLocation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.partition, self.offset)
-    }
-}
 
 /// Where the event of a DLQ record came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

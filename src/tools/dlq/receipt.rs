@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Offset, Partition};
-use crate::tools::dlq::dlq_record::DlqLocation;
+use crate::tools::dlq::location::DlqLocation;
 
 /// Memory of a receipt with its share of the map, in bytes.
 const HELD_BYTES: u64 = 96;

@@ -32,7 +32,8 @@ use crate::kafka::transactions::driver::{
 };
 use crate::kafka::transactions::producer_record::ProducerRecord;
 use crate::ports::Clock;
-use crate::tools::dlq::dlq_record::{DlqLocation, ReplayEvent};
+use crate::tools::dlq::dlq_record::ReplayEvent;
+use crate::tools::dlq::location::DlqLocation;
 use crate::tools::dlq::receipt::ReplayReceipts;
 use crate::tools::dlq::receipts_topic;
 use crate::tools::dlq::replay_failure::ReplayFailure;
