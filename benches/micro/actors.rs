@@ -63,7 +63,7 @@ impl Running {
         let events = workload.generate().expect("the workload is valid").filter(without_huge).collect();
         let system = System::new();
         let ownership = Arc::new(Ownership::new());
-        let epoch = ownership.begin(PARTITION);
+        let epoch = ownership.mint(PARTITION);
         let committed = Arc::new(AtomicU64::new(0));
         let started = Arc::new(AtomicBool::new(false));
         let source = Source(Arc::clone(&started));

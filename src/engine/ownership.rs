@@ -26,7 +26,7 @@ impl Ownership {
     }
 
     /// Mints the epoch of a new assignment, and ends any older epoch of the partition.
-    pub fn begin(&self, partition: Partition) -> Epoch {
+    pub fn mint(&self, partition: Partition) -> Epoch {
         let epoch = Epoch(self.minted.fetch_add(1, Ordering::Relaxed) + 1);
         self.write().insert(partition, epoch);
         epoch
@@ -34,7 +34,7 @@ impl Ownership {
 
     /// Mints a new epoch for the same assignment: the work under `old` is void. Returns `None` if `old` has ended.
     #[must_use]
-    pub fn renew(&self, partition: Partition, old: Epoch) -> Option<Epoch> {
+    pub fn invalidate(&self, partition: Partition, old: Epoch) -> Option<Epoch> {
         let mut current = self.write();
         let epoch = current.get_mut(&partition).filter(|epoch| **epoch == old)?;
         *epoch = Epoch(self.minted.fetch_add(1, Ordering::Relaxed) + 1);

@@ -122,7 +122,7 @@ impl PartitionLifecycle {
     }
 
     /// Continues the assignment under a new epoch, after [`PartitionEvent::Invalidated`].
-    pub fn renew(&mut self, epoch: Epoch) {
+    pub fn continue_under(&mut self, epoch: Epoch) {
         assert!(epoch > self.epoch, "epochs only rise: {:?} then {epoch:?}", self.epoch);
         self.epoch = epoch;
     }

@@ -275,7 +275,7 @@ impl MemoryPod {
         let mut assigned = Vec::new();
         for &partition in partitions {
             self.kafka.lock().logs_mut(partition).owner = Some(self.id);
-            assigned.push((partition, self.ownership.begin(partition)));
+            assigned.push((partition, self.ownership.mint(partition)));
         }
         self.offer(SourceEvent::Assigned(assigned));
     }

@@ -5,7 +5,7 @@ use clap_complete::Shell;
 
 use crate::exit_code::ExitCode;
 use crate::tools::failure::CommandFailure;
-use crate::tools::output::Output;
+use crate::tools::output::CommandOutput;
 
 /// Print a script with which a shell completes steward's commands and flags
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &CompletionsArguments, mut command: clap::Command) 
     // Into memory first, because the generator panics if a pipe breaks.
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut command, "steward", &mut script);
-    let mut out = Output::new();
+    let mut out = CommandOutput::new();
     out.text(&script)?;
     out.end()?;
     Ok(ExitCode::Done)

@@ -7,7 +7,7 @@ use crate::kafka::admin::access::AccessFailure;
 use crate::kafka::client::settings;
 use crate::tools::failure::CommandFailure;
 use crate::tools::options::ConfigFile;
-use crate::tools::output::Output;
+use crate::tools::output::CommandOutput;
 
 const DEFAULT: &str = include_str!("../../config.toml");
 
@@ -57,7 +57,7 @@ Next: change it, then `steward config check --config config.toml`.")]
 struct DefaultArguments {}
 
 pub(crate) fn run(arguments: &ConfigArguments) -> Result<ExitCode, CommandFailure> {
-    let mut out = Output::new();
+    let mut out = CommandOutput::new();
     match &arguments.command {
         ConfigCommand::Check(arguments) => {
             let effective = arguments.config.load(&[])?;

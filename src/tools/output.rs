@@ -32,12 +32,12 @@ impl OutputFormatFlag {
     }
 }
 
-/// Buffered standard output. The caller must call [`Output::end`], or buffered text is lost.
-pub(crate) struct Output(BufWriter<StdoutLock<'static>>);
+/// Buffered standard output. The caller must call [`CommandOutput::end`], or buffered text is lost.
+pub(crate) struct CommandOutput(BufWriter<StdoutLock<'static>>);
 
-impl Output {
-    pub(crate) fn new() -> Output {
-        Output(BufWriter::new(io::stdout().lock()))
+impl CommandOutput {
+    pub(crate) fn new() -> CommandOutput {
+        CommandOutput(BufWriter::new(io::stdout().lock()))
     }
 
     /// Writes one line.
@@ -70,7 +70,7 @@ impl Output {
 /// # Errors
 /// The reader closed the pipe, or the disk is full.
 pub(crate) fn print(line: &str) -> Result<(), CommandFailure> {
-    let mut out = Output::new();
+    let mut out = CommandOutput::new();
     out.line(line)?;
     out.end()
 }

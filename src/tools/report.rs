@@ -133,7 +133,7 @@ fn name_of(file: &OsStr) -> String {
 
 fn write_page(output: &OsStr, page: &str) -> Result<(), CommandFailure> {
     if output == DASH {
-        let mut out = output::Output::new();
+        let mut out = output::CommandOutput::new();
         out.text(page.as_bytes())?;
         return out.end();
     }

@@ -162,7 +162,7 @@ fn get(arguments: &GetArguments) -> Result<ExitCode, CommandFailure> {
         return Err(CommandFailure::NotFound(missing(arguments, &config, &found)));
     }
     let form = arguments.source.form.form();
-    let mut out = output::Output::new();
+    let mut out = output::CommandOutput::new();
     for entry in live {
         match form {
             OutputFormat::Json => out.line(&show::json(entry))?,
@@ -212,7 +212,7 @@ fn list(arguments: &ListArguments) -> Result<ExitCode, CommandFailure> {
     let shown = services.entries.iter().take(rows);
     match form {
         OutputFormat::Json => {
-            let mut out = output::Output::new();
+            let mut out = output::CommandOutput::new();
             for (_, entry) in shown {
                 out.line(&show::json(entry))?;
             }

@@ -113,7 +113,7 @@ fn a_held_partition_is_read_again_under_its_newer_epoch() {
     member.start(&owned, 0);
     member.records(50);
 
-    let renewed = member.ownership.renew(Partition(0), owned[0].1).expect("the epoch is current");
+    let renewed = member.ownership.invalidate(Partition(0), owned[0].1).expect("the epoch is current");
     member.source().hold(Partition(0));
     topic.fill(0, 10);
     member.source().start(Partition(0), renewed, Position(30));
@@ -129,7 +129,7 @@ fn records_of_an_older_epoch_cannot_be_started() {
     topic.fill(0, 10);
     let member = Member::join(&topic);
     let owned = member.assigned();
-    let renewed = member.ownership.renew(Partition(0), owned[0].1).expect("the epoch is current");
+    let renewed = member.ownership.invalidate(Partition(0), owned[0].1).expect("the epoch is current");
 
     member.source().start(Partition(0), owned[0].1, Position(0));
     member.source().start(Partition(0), renewed, Position(5));
@@ -331,7 +331,7 @@ fn a_partition_that_expired_can_be_started_elsewhere() {
         let statistics = member.events.statistics.lock().expect("not poisoned");
         statistics.partitions.len() == 1
     });
-    let renewed = member.ownership.renew(Partition(0), expired.1).expect("the epoch is current");
+    let renewed = member.ownership.invalidate(Partition(0), expired.1).expect("the epoch is current");
     member.source().hold(Partition(0));
     member.source().start(Partition(0), renewed, Position(50));
     member.refuse(Refused::Nothing);

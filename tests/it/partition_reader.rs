@@ -227,7 +227,7 @@ impl Log {
             stall_limit: Duration::from_secs(30),
         };
         let ownership = Arc::new(Ownership::new());
-        let epoch = ownership.begin(P0);
+        let epoch = ownership.mint(P0);
         Log { kafka, settings, ownership, epoch }
     }
 

@@ -84,7 +84,7 @@ fn a_commit_shows_state_dlq_records_and_offsets_at_once() {
 #[apply(lone_broker_test)]
 fn an_epoch_that_ends_after_the_metadata_was_taken_commits_nothing() {
     let ownership = Arc::new(Ownership::new());
-    let epoch = ownership.begin(P0);
+    let epoch = ownership.mint(P0);
     let ended = Arc::clone(&ownership);
     // The first look is before the transaction, the second between the records and the offsets.
     let pod = Pod::with_view(1, Arc::clone(&ownership), epoch, move |member| {
@@ -117,7 +117,7 @@ fn content_of_an_ended_epoch_opens_no_transaction() {
 #[apply(lone_broker_test)]
 fn a_consumer_that_never_joined_commits_nothing() {
     let ownership = Arc::new(Ownership::new());
-    let epoch = ownership.begin(P0);
+    let epoch = ownership.mint(P0);
     let pod = Pod::with_view(1, ownership, epoch, |_| {
         let stranger: BaseConsumer =
             Kafka::shared().client_config().set("group.id", unique("stranger")).create().expect("valid");
@@ -132,7 +132,7 @@ fn a_consumer_that_never_joined_commits_nothing() {
 #[apply(lone_broker_test)]
 fn an_old_generation_commits_nothing() {
     let ownership = Arc::new(Ownership::new());
-    let epoch = ownership.begin(P0);
+    let epoch = ownership.mint(P0);
     let (keep, kept) = mpsc::channel();
     let pod = Pod::with_view(2, ownership, epoch, move |member| {
         let old = membership_of(&member);
@@ -173,7 +173,7 @@ fn a_newer_producer_of_the_same_name_fences_the_older() {
 #[apply(lone_broker_test)]
 fn a_timed_out_transaction_is_distinguished_from_one_that_another_process_fenced() {
     let ownership = Arc::new(Ownership::new());
-    let epoch = ownership.begin(P0);
+    let epoch = ownership.mint(P0);
     let names = Names::new();
     let open = names.state.clone();
     let pod = Pod::build(1, ownership, epoch, names, Duration::from_secs(1), move |member| {
@@ -460,7 +460,7 @@ impl Mock {
     fn content(&self, number: u64) -> TransactionContent {
         let key = Arc::from(&b"42"[..]);
         let snapshot = OutputRecord::snapshot(P0, Offset(0), EntitySnapshot { key, value: None, trace: None });
-        let epoch = self.ownership.begin(P0);
+        let epoch = self.ownership.mint(P0);
         let range = OffsetRange { partition: P0, epoch, start: None, end: Position(1) };
         TransactionContent { number, records: vec![snapshot], offset_ranges: vec![range] }
     }
@@ -487,7 +487,7 @@ struct Pod {
 impl Pod {
     fn joins(partitions: i32) -> Pod {
         let ownership = Arc::new(Ownership::new());
-        let epoch = ownership.begin(P0);
+        let epoch = ownership.mint(P0);
         Pod::with_view(partitions, ownership, epoch, |member| Arc::new(move || membership_of(&member)))
     }
 

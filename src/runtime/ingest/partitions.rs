@@ -127,9 +127,9 @@ impl OwnedPartitions {
         }
         PartitionInvalidated { partition: partition.0, cause: "it is unknown which work was committed" }.emit();
         // If the group has ended the epoch, its event is in the mailbox.
-        let epoch = self.ownership.renew(partition, old)?;
+        let epoch = self.ownership.invalidate(partition, old)?;
         if let Some(owned) = self.owned.get_mut(&partition) {
-            owned.lifecycle.renew(epoch);
+            owned.lifecycle.continue_under(epoch);
         }
         Some(epoch)
     }

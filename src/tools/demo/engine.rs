@@ -263,7 +263,7 @@ impl DemoRun {
         let mut records = Vec::new();
         for number in 0..PARTITIONS {
             let partition = Partition(number);
-            let owned = (partition, ownership.begin(partition));
+            let owned = (partition, ownership.mint(partition));
             let mut ignore_progress = |_| {};
             let clock: Arc<dyn Clock> = Arc::new(self.clock);
             let mut reader = KafkaPartitionReader::new(

@@ -16,7 +16,7 @@ use crate::tools::dlq::{DlqLocation, DlqRecord, DlqSourceOptions, Wanted, read_d
 use crate::tools::failure::CommandFailure;
 use crate::tools::note;
 use crate::tools::output::{
-    Output, OutputFormat, {self},
+    CommandOutput, OutputFormat, {self},
 };
 
 /// Rows of a table, unless `--limit` says otherwise.
@@ -77,7 +77,7 @@ pub(super) fn run(arguments: &DlqListArguments) -> Result<ExitCode, CommandFailu
         (None, OutputFormat::Table) => Some(TABLE_ROWS),
         (None, OutputFormat::Json) => None,
     };
-    let mut out = Output::new();
+    let mut out = CommandOutput::new();
     let mut newest: BTreeMap<(Option<i64>, DlqLocation), DlqRow> = BTreeMap::new();
     let mut counts = ListCounts::default();
     // Lines that are printed while they are read would run into the bar.

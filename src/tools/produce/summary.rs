@@ -180,7 +180,7 @@ pub(super) fn list_kinds(form: OutputFormat) -> Result<(), CommandFailure> {
         })
         .collect();
     if form == OutputFormat::Json {
-        let mut out = output::Output::new();
+        let mut out = output::CommandOutput::new();
         for row in &rows {
             out.line(&output::json(row))?;
         }

@@ -78,7 +78,7 @@ fn an_event_of_an_older_epoch_changes_nothing() {
 fn a_new_epoch_makes_the_old_one_stale() {
     let mut partition = partition_in(PartitionState::Serving);
     assert_eq!(partition.handle(PartitionEvent::Invalidated, EPOCH), PartitionAction::Recover);
-    partition.renew(NEWER);
+    partition.continue_under(NEWER);
     assert_eq!(partition.epoch(), NEWER);
     assert_eq!(partition.handle(PartitionEvent::BatchRead, EPOCH), PartitionAction::Ignore);
     assert_eq!(partition.handle(PartitionEvent::Recovered, EPOCH), PartitionAction::Ignore);
@@ -90,7 +90,7 @@ fn a_new_epoch_makes_the_old_one_stale() {
 #[apply(offline_test)]
 fn an_epoch_never_falls() {
     for epoch in [OLDER, EPOCH] {
-        let renewed = catch_unwind(|| partition_in(PartitionState::Recovering).renew(epoch));
+        let renewed = catch_unwind(|| partition_in(PartitionState::Recovering).continue_under(epoch));
         assert!(renewed.is_err(), "{epoch:?} came after {EPOCH:?}");
     }
 }

@@ -89,7 +89,7 @@ impl PollThread {
             RunState::Draining { .. } | RunState::Closing { .. } => return,
         }
         let begun: Vec<(Partition, Epoch)> =
-            partitions.into_iter().map(|partition| (partition, self.ownership.begin(partition))).collect();
+            partitions.into_iter().map(|partition| (partition, self.ownership.mint(partition))).collect();
         for &(partition, epoch) in &begun {
             self.assigned.insert(partition, AssignedPartition::new(epoch, FetchState::Held));
         }
