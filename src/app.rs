@@ -67,7 +67,6 @@ enum ProcessEvent {
 }
 
 /// Runs the service to its end. Returns how it ended, after logging it.
-#[must_use]
 pub fn run(effective: &Effective) -> ExitCode {
     let config = &effective.config;
     let now_ms: logging::WallClock = Arc::new(|| SystemClock.unix_ms());

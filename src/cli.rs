@@ -58,7 +58,6 @@ enum StewardCommand {
 }
 
 /// Returns the whole command line as clap sees it, for tests of the help.
-#[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
 }
@@ -66,7 +65,6 @@ pub fn command() -> clap::Command {
 /// Runs the command that the arguments name, and returns its exit code.
 ///
 /// An uncaught panic is a bug, and ends with [`ExitCode::Unexpected`]; its message is on standard error.
-#[must_use]
 pub fn main() -> std::process::ExitCode {
     let outcome = std::panic::catch_unwind(|| {
         let cli = Cli::parse();

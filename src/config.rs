@@ -80,7 +80,6 @@ impl Tls {
 
 impl Effective {
     /// Where the value of this key comes from.
-    #[must_use]
     pub fn origin(&self, path: &str) -> ValueOrigin {
         self.origins.get(path).cloned().unwrap_or(ValueOrigin::Default)
     }

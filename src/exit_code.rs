@@ -56,7 +56,6 @@ impl ExitCode {
     ];
 
     /// Returns the exit status of the process.
-    #[must_use]
     pub fn code(self) -> u8 {
         match self {
             ExitCode::Done => 0,
@@ -79,7 +78,6 @@ impl ExitCode {
     }
 
     /// Returns the stable name that the log uses.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             ExitCode::Done => "done",

@@ -30,13 +30,11 @@ pub struct Epoch(pub u64);
 
 impl Offset {
     /// The position behind this record. The only `+ 1` between the two types.
-    #[must_use]
     pub fn next(self) -> Position {
         Position(self.0 + 1)
     }
 
     /// Whether this record is before `position`, so that a reader at `position` has passed it.
-    #[must_use]
     pub fn is_before(self, position: Position) -> bool {
         self.0 < position.0
     }
@@ -44,13 +42,11 @@ impl Offset {
 
 impl Position {
     /// The position that is `records` offsets earlier, but not negative.
-    #[must_use]
     pub fn back(self, records: u64) -> Position {
         Position(self.0.saturating_sub_unsigned(records).max(0))
     }
 
     /// The number of offsets from `earlier` up to here; 0 if it is not earlier.
-    #[must_use]
     pub fn distance_from(self, earlier: Position) -> u64 {
         u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
     }
@@ -143,7 +139,6 @@ impl<'a> Headers<'a> {
     }
 
     /// The value of the last header of this name; `None` if there is no such header, or if its value is null.
-    #[must_use]
     pub fn last(&self, name: &str) -> Option<&'a [u8]> {
         let data = self.data;
         // Compares bytes: a restore looks up several names in each record.
@@ -151,12 +146,10 @@ impl<'a> Headers<'a> {
         found.value.map(|span| &data[span.range()])
     }
 
-    #[must_use]
     pub fn len(&self) -> usize {
         self.spans.len()
     }
 
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.spans.is_empty()
     }
@@ -250,14 +243,12 @@ pub struct Extent {
 
 impl Batch {
     /// A batch without records, of a reader at the position `next`.
-    #[must_use]
     pub fn new(partition: Partition, epoch: Epoch, next: Position) -> Batch {
         Batch::with_room(partition, epoch, next, Extent::default())
     }
 
     /// A batch without records, with room for `expected` and an eighth more. A buffer that grows is copied, and may become
     /// twice as large as its content.
-    #[must_use]
     pub fn with_room(partition: Partition, epoch: Epoch, next: Position, expected: Extent) -> Batch {
         let room = |count: usize| count + count / 8;
         Batch {
@@ -270,7 +261,6 @@ impl Batch {
         }
     }
 
-    #[must_use]
     pub fn extent(&self) -> Extent {
         Extent { records: self.records.len(), headers: self.headers.len(), data_bytes: self.data.len() }
     }
@@ -316,36 +306,30 @@ impl Batch {
         self.headers.clear();
     }
 
-    #[must_use]
     pub fn partition(&self) -> Partition {
         self.partition
     }
 
     /// The epoch under which the records were read.
-    #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
     /// The position behind the last record.
-    #[must_use]
     pub fn next(&self) -> Position {
         self.next
     }
 
-    #[must_use]
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
     /// Whether the batch carries only a position.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
     /// The memory of the batch in bytes: keys, values, headers and spans.
-    #[must_use]
     pub fn held_bytes(&self) -> u64 {
         let records = self.records.len() * size_of::<RecordSpan>();
         let headers = self.headers.len() * size_of::<HeaderSpan>();
@@ -356,7 +340,6 @@ impl Batch {
     ///
     /// # Panics
     /// If there is no such record.
-    #[must_use]
     pub fn record(&self, index: usize) -> Record<'_> {
         let span = &self.records[index];
         let headers_end = self.records.get(index + 1).map_or(self.headers.len(), |next| next.headers_start as usize);
@@ -411,7 +394,6 @@ pub struct TraceContext {
 
 impl TraceContext {
     /// The trace context in these headers; `None` without an allocation if there is none.
-    #[must_use]
     pub fn of(headers: Headers<'_>) -> Option<Box<TraceContext>> {
         if headers.is_empty() {
             return None;

@@ -82,7 +82,6 @@ pub struct Shared {
 pub type OnStop = Arc<dyn Fn(StopCause) + Send + Sync>;
 
 impl Shared {
-    #[must_use]
     pub fn new(clock: Arc<dyn Clock>, limits: MemoryLimits, keys: KeyPolicy, stop: OnStop) -> Shared {
         Shared {
             stats: Arc::new(Stats::new()),
@@ -97,7 +96,6 @@ impl Shared {
     }
 
     /// Whether another batch may be read.
-    #[must_use]
     pub fn takes_records(&self) -> bool {
         self.in_flight.has_room() && self.open_batches.has_room()
     }
@@ -114,13 +112,13 @@ impl OpenBatchCount {
         OpenBatchGuard(Arc::clone(&self.0))
     }
 
-    #[must_use]
     pub fn has_room(&self) -> bool {
         self.0.load(Ordering::Relaxed) < MAX_OPEN_BATCHES
     }
 }
 
 /// One open batch; see [`OpenBatchCount`].
+#[must_use]
 #[derive(Debug)]
 pub struct OpenBatchGuard(Arc<AtomicUsize>);
 

@@ -33,7 +33,6 @@ pub(super) struct PipelineClientEvents {
 }
 
 impl ClientLog {
-    #[must_use]
     pub fn new(clock: SystemClock) -> ClientLog {
         ClientLog { clock, errors: Mutex::new(LogThrottle::new(SUMMARY_WINDOW, MAX_KINDS)) }
     }

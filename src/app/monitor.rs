@@ -41,7 +41,6 @@ pub struct Monitor<'a> {
 }
 
 impl<'a> Monitor<'a> {
-    #[must_use]
     pub fn new(config: &'a Config, pipeline: &'a Pipeline, clock: Arc<dyn Clock>) -> Monitor<'a> {
         let now = clock.now();
         let limits = WatchdogLimits {

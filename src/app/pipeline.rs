@@ -58,7 +58,6 @@ pub struct PipelineParts<'a, E: Entity> {
     pub wrap: fn(CommitThread, OffsetMetadata) -> Box<dyn Transactions>,
 }
 
-#[must_use]
 pub fn unwrapped(transactions: CommitThread, _: OffsetMetadata) -> Box<dyn Transactions> {
     Box::new(transactions)
 }
@@ -75,7 +74,6 @@ pub enum PipelineStartError {
 }
 
 impl PipelineStartError {
-    #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
             PipelineStartError::Source(SourceStartError::Settings(_) | SourceStartError::Subscription(_)) => {
@@ -158,26 +156,22 @@ impl Pipeline {
     }
 
     /// Whether every record that was read is committed.
-    #[must_use]
     pub fn is_drained(&self) -> bool {
         self.open_records() == 0 && self.shared.in_flight.held_bytes() == 0
     }
 
     /// Records read and not committed.
-    #[must_use]
     pub fn open_records(&self) -> u64 {
         self.shared.status.snapshot(self.shared.clock.now()).open_records()
     }
 
     /// Whether the group was left, or the consumer's thread has failed.
-    #[must_use]
     pub fn source_has_ended(&self) -> bool {
         self.source.is_finished()
     }
 
     /// Returns why the process is not a member of its group; `None` if it is one. Must not be called after
     /// [`Pipeline::leave_group`]: the client does not reply any more.
-    #[must_use]
     pub fn not_a_member(&self) -> Option<&'static str> {
         match membership_of(&*self.source.consumer()) {
             Membership::Member(_) => None,
@@ -185,17 +179,14 @@ impl Pipeline {
         }
     }
 
-    #[must_use]
     pub fn shared(&self) -> &Shared {
         &self.shared
     }
 
-    #[must_use]
     pub fn source_phase(&self) -> &PhaseWatch {
         &self.source_phase
     }
 
-    #[must_use]
     pub fn commit_phase(&self) -> &CommitPhase {
         &self.commit_phase
     }

@@ -85,13 +85,11 @@ pub enum FileContent {
 
 impl ConfigKey {
     /// The section, and the name within it.
-    #[must_use]
     pub fn section_and_name(&self) -> (&'static str, &'static str) {
         self.path.rsplit_once('.').expect("the declaration of a section puts its name before the key")
     }
 
     /// The allowed values in Markdown: those of the kind, then `also`. Empty for a flag.
-    #[must_use]
     pub fn allowed(&self) -> String {
         let kind = self.kind.to_string();
         match self.also {

@@ -8,7 +8,6 @@ use crate::config::{Effective, keys};
 impl Effective {
     /// Renders every key with its value and the value's origin. A secret is rendered as `"[secret]"`, a key without a
     /// value as a comment.
-    #[must_use]
     pub fn describe(&self) -> String {
         let values = self.values();
         let mut text = String::new();

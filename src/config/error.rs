@@ -16,7 +16,6 @@ pub enum ConfigError {
 
 impl ConfigError {
     /// The mistakes; none if the file could not be read.
-    #[must_use]
     pub fn mistakes(&self) -> &[Mistake] {
         match self {
             ConfigError::Unreadable { .. } => &[],
@@ -76,7 +75,6 @@ pub enum ValueOrigin {
 
 impl ValueOrigin {
     /// Whether the value was given in the file or in a variable.
-    #[must_use]
     pub fn is_given(&self) -> bool {
         match self {
             ValueOrigin::Default | ValueOrigin::Follows(_) => false,

@@ -81,7 +81,6 @@ impl KafkaConfig {
     ///
     /// An empty pod name counts as none. Characters that Kafka does not allow in a member's name become `-`. The host
     /// name is cut if the result would exceed [`MAX_NAME_BYTES`]; the process id is never cut.
-    #[must_use]
     pub fn instance(&self, pod_name: Option<&str>, host_name: &str, process_id: u32) -> String {
         let given = self.instance_name.as_deref().or(pod_name.filter(|name| !name.is_empty()));
         match given {
@@ -94,7 +93,6 @@ impl KafkaConfig {
     }
 
     /// The transactional id of the process with this instance name: `{group_id}-{instance}`.
-    #[must_use]
     pub fn transactional_id(&self, instance: &str) -> String {
         format!("{}-{instance}", self.group_id)
     }
@@ -178,7 +176,6 @@ config_words! {
 
 impl SecurityProtocol {
     /// Whether the connection is encrypted.
-    #[must_use]
     pub fn uses_tls(self) -> bool {
         match self {
             SecurityProtocol::Ssl | SecurityProtocol::SaslSsl => true,
@@ -187,7 +184,6 @@ impl SecurityProtocol {
     }
 
     /// Whether the client authenticates with SASL.
-    #[must_use]
     pub fn uses_sasl(self) -> bool {
         match self {
             SecurityProtocol::SaslPlaintext | SecurityProtocol::SaslSsl => true,
@@ -212,13 +208,11 @@ config_words! {
 pub struct Secret(String);
 
 impl Secret {
-    #[must_use]
     pub fn new(secret: impl Into<String>) -> Secret {
         Secret(secret.into())
     }
 
     /// The secret itself, only for the client library.
-    #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -26,13 +26,11 @@ pub fn all() -> impl Iterator<Item = &'static ConfigKey> + Clone {
 }
 
 /// The key with this path.
-#[must_use]
 pub fn find(path: &str) -> Option<&'static ConfigKey> {
     all().find(|key| key.path == path)
 }
 
 /// Whether keys lie below this path.
-#[must_use]
 pub fn is_section(path: &str) -> bool {
     section_names().any(|section| section == path)
 }
@@ -43,7 +41,6 @@ pub fn section_names() -> impl Iterator<Item = &'static str> {
 }
 
 /// The variable that overrides this key, such as `STEWARD__KAFKA__GROUP_ID`.
-#[must_use]
 pub fn variable(path: &str) -> String {
     match path.strip_prefix(PROPERTIES).and_then(|rest| rest.strip_prefix('.')) {
         Some(property) => format!("STEWARD__KAFKA__PROPERTIES__{}", property.to_uppercase().replace('.', "_")),
@@ -53,7 +50,6 @@ pub fn variable(path: &str) -> String {
 
 /// The candidate that `word` is most likely a misspelling of; `None` if none is close, or if `word` is longer than 200
 /// characters.
-#[must_use]
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).max(1);
     if word.chars().count() > 200 {

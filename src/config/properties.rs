@@ -30,7 +30,6 @@ pub struct PropertyRefusal {
 }
 
 /// The decision on the property with this name; `None` if librdkafka has no such property.
-#[must_use]
 pub fn verdict(name: &str) -> Option<PropertyVerdict> {
     let passed =
         PASSED.iter().find(|(_, names)| names.contains(&name)).map(|(scope, _)| PropertyVerdict::Passed(*scope));
@@ -39,7 +38,6 @@ pub fn verdict(name: &str) -> Option<PropertyVerdict> {
 }
 
 /// The clients that this property is for; `None` if it is not passed on.
-#[must_use]
 pub fn scope(name: &str) -> Option<PropertyScope> {
     match verdict(name)? {
         PropertyVerdict::Passed(scope) => Some(scope),
@@ -53,7 +51,6 @@ pub fn passed() -> impl Iterator<Item = &'static str> {
 }
 
 /// Whether the property needs a build with TLS.
-#[must_use]
 pub fn needs_tls(name: &str) -> bool {
     name.starts_with("ssl.")
 }

@@ -57,7 +57,6 @@ struct OpenEntry {
 
 impl OpenBatches {
     /// Starts with complete batches that have no records, all at the position `start`. Reading begins there.
-    #[must_use]
     pub fn starting_with(start: Position, done: Vec<DoneBatch>) -> OpenBatches {
         let queue = done.into_iter().map(|DoneBatch { open, outcomes }| OpenEntry { open, outcomes: Some(outcomes) });
         OpenBatches { read_to: start, queue: queue.collect() }
@@ -112,7 +111,6 @@ impl OpenBatches {
     }
 
     /// Whether the oldest batch is complete.
-    #[must_use]
     pub fn has_done(&self) -> bool {
         self.queue.front().is_some_and(|entry| entry.outcomes.is_some())
     }
@@ -124,19 +122,16 @@ impl OpenBatches {
     }
 
     /// The number of records in batches that were not taken.
-    #[must_use]
     pub fn records(&self) -> u64 {
         self.queue.iter().map(|entry| entry.open.batch.len() as u64).sum()
     }
 
     /// The number of batches that were not taken.
-    #[must_use]
     pub fn batches(&self) -> u64 {
         self.queue.len() as u64
     }
 
     /// The oldest record in a batch that was not taken.
-    #[must_use]
     pub fn head(&self) -> Option<Head> {
         let entry = self.queue.iter().find(|entry| !entry.open.batch.is_empty())?;
         let record = entry.open.batch.record(0);
@@ -156,7 +151,6 @@ pub struct OpenWork {
 
 impl OpenWork {
     /// Whether the oldest batch has all outcomes and only waits for a transaction.
-    #[must_use]
     pub fn is_decided(&self) -> bool {
         self.head.is_none_or(|head| head.decided)
     }

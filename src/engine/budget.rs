@@ -11,38 +11,34 @@ pub struct Budget {
 }
 
 impl Budget {
-    #[must_use]
     pub fn new(limit_bytes: u64) -> Arc<Budget> {
         Arc::new(Budget { limit_bytes, held_bytes: AtomicU64::new(0) })
     }
 
     /// Leases `bytes` that are in memory already, also above the limit. Reading pauses above the limit, so one batch at
     /// most exceeds it.
-    #[must_use]
     pub fn hold(self: &Arc<Budget>, bytes: u64) -> Lease {
         self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
         Lease { budget: Arc::clone(self), bytes }
     }
 
     /// The bytes of all leases.
-    #[must_use]
     pub fn held_bytes(&self) -> u64 {
         self.held_bytes.load(Ordering::Relaxed)
     }
 
-    #[must_use]
     pub fn limit_bytes(&self) -> u64 {
         self.limit_bytes
     }
 
     /// Whether the held bytes are below the limit.
-    #[must_use]
     pub fn has_room(&self) -> bool {
         self.held_bytes() < self.limit_bytes
     }
 }
 
 /// Bytes of a budget, returned on drop.
+#[must_use]
 #[derive(Debug)]
 pub struct Lease {
     budget: Arc<Budget>,
@@ -50,12 +46,10 @@ pub struct Lease {
 }
 
 impl Lease {
-    #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.budget
     }
@@ -68,7 +62,6 @@ impl Lease {
     }
 
     /// Whether all leases together are within the limit.
-    #[must_use]
     pub fn fits(&self) -> bool {
         self.budget.held_bytes() <= self.budget.limit_bytes
     }

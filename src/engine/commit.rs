@@ -294,7 +294,6 @@ pub struct GroupCommit {
 
 impl GroupCommit {
     /// Returns the machine and its first command, which builds the first producer.
-    #[must_use]
     pub fn new(settings: GroupCommitSettings) -> (GroupCommit, CommitCommand) {
         let limit_bytes = settings.max_transaction_bytes;
         let machine = GroupCommit {
@@ -347,7 +346,6 @@ impl GroupCommit {
     }
 
     /// Returns when [`CommitInput::Tick`] is due.
-    #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         match &self.producer {
             ProducerState::Lingering(at) | ProducerState::RetryWaiting(_, at) | ProducerState::ResetWaiting(_, at) => {
@@ -361,7 +359,6 @@ impl GroupCommit {
 
     /// Returns the work that no transaction has committed yet, by partition. Work in a transaction stays there until the
     /// transaction has ended, even if the partition is no longer owned.
-    #[must_use]
     pub fn open_work(&self) -> BTreeMap<Partition, OpenWork> {
         let mut open_work: BTreeMap<Partition, OpenWork> = BTreeMap::new();
         // The transaction in flight comes first: its records were read before those that are still in the queue.

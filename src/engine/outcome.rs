@@ -40,14 +40,12 @@ impl Output {
         }
     }
 
-    #[must_use]
     pub const fn name(self) -> &'static str {
         self.row().name
     }
 
     /// Whether a transaction writes only the newest record of each key. Such a topic is compacted. The records of any
     /// other output are all written, in source order.
-    #[must_use]
     pub const fn is_coalesced_by_key(self) -> bool {
         self.row().is_coalesced_by_key
     }
@@ -74,7 +72,6 @@ impl<T> IndexMut<Output> for PerOutput<T> {
 /// Names a record among those of a process.
 pub type RecordId = (Output, Partition, Offset);
 
-/// One record of an output.
 #[derive(Debug, Clone)]
 pub struct OutputRecord {
     /// The partition of the event, and of the record.
@@ -114,7 +111,6 @@ pub struct RejectedEvent {
 }
 
 impl RejectedEvent {
-    #[must_use]
     pub fn record(&self) -> Record<'_> {
         self.batch.record(self.index as usize)
     }
@@ -139,13 +135,11 @@ pub struct RecordOrigin<'a> {
 
 impl OutputRecord {
     /// The record for the state topic.
-    #[must_use]
     pub fn snapshot(partition: Partition, source: Offset, snapshot: EntitySnapshot) -> OutputRecord {
         OutputRecord { partition, source, content: RecordContent::Snapshot(snapshot), degradation: None }
     }
 
     /// The record for the DLQ topic of the batch's event at `index`.
-    #[must_use]
     pub fn rejected(batch: &Arc<Batch>, index: u32, rejection: Rejection) -> OutputRecord {
         let rejected = RejectedEvent { batch: Arc::clone(batch), index, rejection };
         OutputRecord {
@@ -156,7 +150,6 @@ impl OutputRecord {
         }
     }
 
-    #[must_use]
     pub fn output(&self) -> Output {
         match self.content {
             RecordContent::Snapshot(_) => Output::State,
@@ -164,12 +157,10 @@ impl OutputRecord {
         }
     }
 
-    #[must_use]
     pub fn id(&self) -> RecordId {
         (self.output(), self.partition, self.source)
     }
 
-    #[must_use]
     pub fn key(&self) -> Option<&[u8]> {
         match &self.content {
             RecordContent::Snapshot(snapshot) => Some(&snapshot.key),
@@ -177,7 +168,6 @@ impl OutputRecord {
         }
     }
 
-    #[must_use]
     pub fn value(&self) -> Option<&[u8]> {
         match &self.content {
             RecordContent::Snapshot(snapshot) => snapshot.value.as_deref(),
@@ -188,7 +178,6 @@ impl OutputRecord {
     }
 
     /// The event, if the record is of a rejected one.
-    #[must_use]
     pub fn rejected_event(&self) -> Option<&RejectedEvent> {
         match &self.content {
             RecordContent::Snapshot(_) => None,
@@ -197,7 +186,6 @@ impl OutputRecord {
     }
 
     /// The trace context that the record carries, if any. A DLQ record has it among the headers of the event.
-    #[must_use]
     pub fn trace(&self) -> Option<&TraceContext> {
         match &self.content {
             RecordContent::Snapshot(snapshot) => {
@@ -209,7 +197,6 @@ impl OutputRecord {
 
     /// What the record leaves out next if the broker refuses it as too large, and the bytes of that. `None` if nothing can
     /// be left out: then the refusal stands.
-    #[must_use]
     pub fn degrade(&self) -> Option<(Degradation, u64)> {
         match &self.content {
             RecordContent::Snapshot(_) => {
@@ -259,7 +246,6 @@ impl OutputRecord {
     }
 
     /// The largest number of headers that the record can have.
-    #[must_use]
     pub fn max_headers(&self) -> usize {
         match &self.content {
             RecordContent::Snapshot(_) => 5,
@@ -268,7 +254,6 @@ impl OutputRecord {
     }
 
     /// The bytes of the record in a transaction. The headers that steward adds are an estimate.
-    #[must_use]
     pub fn weight_bytes(&self) -> u64 {
         let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
         let headers = match &self.content {
@@ -308,7 +293,6 @@ impl Outcomes {
     }
 
     /// Whether there is nothing to write.
-    #[must_use]
     pub fn has_no_records(&self) -> bool {
         self.records.0.iter().all(Vec::is_empty)
     }
@@ -326,7 +310,6 @@ impl Outcomes {
 
     /// Cuts into parts of at most `max_bytes` each. A part has one record at least, except that a single part may be
     /// empty. Snapshots come last: as long as one is missing, the next recovery verifies the whole range again.
-    #[must_use]
     pub fn cut(mut self, max_bytes: u64) -> Vec<Outcomes> {
         let mut parts = vec![Outcomes { applied: self.applied, skipped: self.skipped, ..Outcomes::default() }];
         let mut room = max_bytes;
@@ -345,7 +328,6 @@ impl Outcomes {
     }
 
     /// The bytes of the records in a transaction.
-    #[must_use]
     pub fn weight_bytes(&self) -> u64 {
         self.records.0.iter().flatten().map(OutputRecord::weight_bytes).sum()
     }

@@ -20,7 +20,6 @@ pub struct Ownership {
 }
 
 impl Ownership {
-    #[must_use]
     pub fn new() -> Ownership {
         Ownership::default()
     }
@@ -33,7 +32,6 @@ impl Ownership {
     }
 
     /// Mints a new epoch for the same assignment: the work under `old` is void. Returns `None` if `old` has ended.
-    #[must_use]
     pub fn invalidate(&self, partition: Partition, old: Epoch) -> Option<Epoch> {
         let mut current = self.write();
         let epoch = current.get_mut(&partition).filter(|epoch| **epoch == old)?;
@@ -47,12 +45,10 @@ impl Ownership {
     }
 
     /// Returns the current epoch of the partition.
-    #[must_use]
     pub fn current(&self, partition: Partition) -> Option<Epoch> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).get(&partition).copied()
     }
 
-    #[must_use]
     pub fn is_current(&self, partition: Partition, epoch: Epoch) -> bool {
         self.current(partition) == Some(epoch)
     }

@@ -67,17 +67,14 @@ pub struct PartitionLifecycle {
 
 impl PartitionLifecycle {
     /// A partition that was assigned just now; [`PartitionAction::Recover`] is due.
-    #[must_use]
     pub fn assigned(epoch: Epoch) -> PartitionLifecycle {
         PartitionLifecycle { state: PartitionState::Recovering, epoch }
     }
 
-    #[must_use]
     pub fn state(&self) -> PartitionState {
         self.state
     }
 
-    #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }

@@ -237,7 +237,6 @@ pub struct Recovery<E: Entity> {
 
 impl<E: Entity> Recovery<E> {
     /// Creates the recovery of a partition. `budget` is the one of all passivated entities.
-    #[must_use]
     pub fn new(
         entity: Arc<E>,
         partition: Partition,
@@ -258,7 +257,6 @@ fn snapshot_bytes(passivated: &Passivated) -> u64 {
 }
 
 /// The memory of a passivated entity, in bytes.
-#[must_use]
 pub fn passivated_bytes(key: &Key, passivated: &Passivated) -> u64 {
     key.len() as u64 + snapshot_bytes(passivated) + PASSIVATED_OVERHEAD_BYTES
 }

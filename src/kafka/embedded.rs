@@ -48,7 +48,6 @@ impl EmbeddedCluster {
         Ok(EmbeddedCluster { cluster, producer })
     }
 
-    #[must_use]
     pub fn bootstrap_servers(&self) -> String {
         self.cluster.bootstrap_servers()
     }

@@ -93,7 +93,6 @@ impl PlainProducer {
     }
 
     /// Returns the topic's partitions, in order.
-    #[must_use]
     pub fn partitions(&self) -> &[Partition] {
         &self.partitions
     }
@@ -145,19 +144,16 @@ impl PlainProducer {
     }
 
     /// Returns the number of records without a delivery report.
-    #[must_use]
     pub fn in_flight(&self) -> u64 {
         u64::try_from(self.producer.in_flight_count()).unwrap_or(0)
     }
 
     /// Returns the number of delivered records, by tag.
-    #[must_use]
     pub fn delivered(&self) -> Vec<u64> {
         self.producer.context().delivered.iter().map(|count| count.load(Ordering::Relaxed)).collect()
     }
 
     /// Returns the number of delivered and refused records.
-    #[must_use]
     pub fn settled(&self) -> u64 {
         let counter = self.producer.context();
         let delivered: u64 = counter.delivered.iter().map(|count| count.load(Ordering::Relaxed)).sum();
@@ -165,7 +161,6 @@ impl PlainProducer {
     }
 
     /// Returns the number of refused records, by the broker's code.
-    #[must_use]
     pub fn refused_records(&self) -> BTreeMap<String, u64> {
         self.producer.context().refused().iter().map(|(code, count)| (code.to_string(), *count)).collect()
     }
@@ -186,7 +181,6 @@ impl PlainProducer {
     }
 
     /// Drops all records in flight. Returns the failure to report: nothing was delivered within `limit`.
-    #[must_use]
     pub fn give_up(&self, limit: Duration) -> AccessFailure {
         let what =
             format!("topic {} at {}: {} records are under way, and it", self.topic, self.servers, self.in_flight());

@@ -118,14 +118,12 @@ impl Heartbeat {
     }
 
     /// Checks whether the process makes progress, or has a known reason for none.
-    #[must_use]
     pub fn check_live(&self, now_unix_ms: i64, max_age: Duration) -> ProbeResult {
         let reported = if self.live { Ok(&*self.live_cause) } else { Err(&*self.live_cause) };
         self.check("live", reported, now_unix_ms, max_age)
     }
 
     /// Checks whether the process is settled and serves all of its partitions.
-    #[must_use]
     pub fn check_ready(&self, now_unix_ms: i64, max_age: Duration) -> ProbeResult {
         let reported = if self.ready { Ok(&*self.ready_cause) } else { Err(&*self.ready_cause) };
         self.check("ready", reported, now_unix_ms, max_age)

@@ -20,7 +20,6 @@ pub const MAX_KEYS_PER_BATCH: usize = 256;
 /// Longer keys are not counted, so that the counters' memory has a bound.
 pub const MAX_KEY_BYTES: usize = 1_024;
 
-/// See the module.
 #[derive(Debug, Default)]
 pub struct HeavyHitters {
     counters: Vec<Counter>,
@@ -66,7 +65,6 @@ impl HeavyHitters {
     }
 
     /// Returns the `most` keys with the highest counts, the highest first.
-    #[must_use]
     pub fn top(&self, most: usize) -> Vec<(&[u8], u64)> {
         let mut all: Vec<(&[u8], u64)> = self.counters.iter().map(|counter| (&*counter.key, counter.count)).collect();
         all.sort_unstable_by(|(left, left_count), (right, right_count)| {

@@ -99,7 +99,6 @@ pub fn all_events() -> impl Iterator<Item = &'static EventSpec> {
 }
 
 /// Converts a duration to the unit of every field that ends in `_ms`.
-#[must_use]
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

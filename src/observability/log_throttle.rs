@@ -50,7 +50,6 @@ struct Counting<L> {
 
 impl<K: Ord + Clone, L> LogThrottle<K, L> {
     /// Creates a throttle that summarises every `window`. Kinds beyond `max_kinds` are counted together.
-    #[must_use]
     pub fn new(window: Duration, max_kinds: usize) -> LogThrottle<K, L> {
         LogThrottle { window, max_kinds, kinds: BTreeMap::new() }
     }
@@ -75,7 +74,6 @@ impl<K: Ord + Clone, L> LogThrottle<K, L> {
     }
 
     /// Returns when the next window ends; `None` if nothing is counted.
-    #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.kinds.values().map(|counting| counting.since + self.window).min()
     }

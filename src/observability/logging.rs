@@ -64,7 +64,6 @@ pub struct Destination {
 }
 
 impl Destination {
-    #[must_use]
     pub fn of_stdout() -> Destination {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Destination { is_terminal: std::io::stdout().is_terminal(), no_color }
@@ -73,7 +72,6 @@ impl Destination {
 
 impl LogStyle {
     /// Returns the style for `log.format` and a destination.
-    #[must_use]
     pub fn choose(format: LogFormat, to: Destination) -> LogStyle {
         match format {
             LogFormat::Json => LogStyle::Json,
@@ -158,13 +156,11 @@ fn log_crate_level(level: LevelFilter) -> log::LevelFilter {
 }
 
 /// Creates a log that writes its lines to `out`.
-#[must_use]
 pub fn dispatch(filter: LogFilter, style: LogStyle, now: WallClock, out: LogSink) -> Dispatch {
     adjustable(filter, style, now, out).0
 }
 
 /// Creates a log like [`dispatch`], and what changes its filter.
-#[must_use]
 pub fn adjustable(filter: LogFilter, style: LogStyle, now: WallClock, out: LogSink) -> (Dispatch, Levels) {
     let (filter, handle) = reload::Layer::new(filter.0);
     (Dispatch::new(tracing_subscriber::registry().with(filter).with(Lines { style, now, out })), Levels(handle))

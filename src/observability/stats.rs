@@ -47,7 +47,6 @@ pub struct Totals {
     pub skipped: u64,
     /// Transactions committed.
     pub transactions: u64,
-    /// Transactions aborted.
     pub transactions_aborted: u64,
     /// Entities started again after a panic.
     pub entity_restarts: u64,
@@ -109,7 +108,6 @@ impl Default for Stats {
 }
 
 impl Stats {
-    #[must_use]
     pub fn new() -> Stats {
         Stats::default()
     }
@@ -204,7 +202,6 @@ impl Stats {
         lock(&self.partitions).remove(&partition);
     }
 
-    #[must_use]
     pub fn totals(&self) -> Totals {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Totals {
@@ -251,7 +248,6 @@ pub struct StatsInterval {
 }
 
 impl StatsInterval {
-    #[must_use]
     pub fn open(stats: Arc<Stats>, now: Instant) -> StatsInterval {
         let before = stats.totals();
         StatsInterval { stats, opened: now, before }

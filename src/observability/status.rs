@@ -136,7 +136,6 @@ pub struct PartitionSnapshot {
 
 impl PartitionSnapshot {
     /// Returns whether the partition has work, so that a lack of progress is a fault.
-    #[must_use]
     pub fn has_work(&self) -> bool {
         self.has_uncommitted()
             || self.lag > 0
@@ -144,7 +143,6 @@ impl PartitionSnapshot {
     }
 
     /// Returns whether records of it were read and are not committed.
-    #[must_use]
     pub fn has_uncommitted(&self) -> bool {
         self.work.batches > 0 || self.mailbox_batches > 0
     }
@@ -152,7 +150,6 @@ impl PartitionSnapshot {
 
 impl StatusSnapshot {
     /// Returns whether the last assignment is at least `settle` old and every owned partition serves.
-    #[must_use]
     pub fn is_ready(&self, settle: Duration) -> bool {
         self.since_assigned.is_some_and(|age| age >= settle)
             && !self.has(PartitionState::Recovering)
@@ -160,7 +157,6 @@ impl StatusSnapshot {
     }
 
     /// Returns whether a partition is in this state.
-    #[must_use]
     pub fn has(&self, state: PartitionState) -> bool {
         self.in_state(state).next().is_some()
     }
@@ -171,13 +167,11 @@ impl StatusSnapshot {
     }
 
     /// Returns the number of uncommitted records that were read.
-    #[must_use]
     pub fn open_records(&self) -> u64 {
         self.partitions.iter().map(|at| at.work.records).sum()
     }
 
     /// Returns the oldest uncommitted record that was read.
-    #[must_use]
     pub fn oldest(&self) -> Option<(Partition, Head)> {
         let heads = self.partitions.iter().filter_map(|at| Some((at.partition, at.work.head?)));
         heads.min_by_key(|(_, head)| head.timestamp_ms.unwrap_or(i64::MAX))
@@ -185,7 +179,6 @@ impl StatusSnapshot {
 }
 
 impl Status {
-    #[must_use]
     pub fn new(now: Instant) -> Status {
         let table = StatusTable {
             assigned_at: None,
@@ -342,7 +335,6 @@ impl Status {
     }
 
     /// Registers an entity thread. The thread writes to the value that this returns.
-    #[must_use]
     pub fn add_entity_thread(&self) -> Arc<CurrentEvent> {
         let current_event = Arc::new(CurrentEvent::default());
         self.table().current_events.push(Arc::clone(&current_event));
@@ -352,14 +344,12 @@ impl Status {
     // -------------------------------------------------------------------------------------------------- reading
 
     /// Returns the lag of each partition whose committed position and end are known.
-    #[must_use]
     pub fn lags(&self) -> BTreeMap<Partition, u64> {
         let table = self.table();
         table.partitions.iter().filter_map(|(partition, status)| Some((*partition, status.lag()?))).collect()
     }
 
     /// Returns the key of an uncommitted record; `None` if the record has none, or is not uncommitted.
-    #[must_use]
     pub fn key_at(&self, partition: Partition, offset: Offset) -> Option<Key> {
         let table = self.table();
         let status = table.partitions.get(&partition)?;
@@ -371,7 +361,6 @@ impl Status {
         records.filter(|record| record.offset == offset).find_map(|record| record.key.map(Key::from))
     }
 
-    #[must_use]
     pub fn snapshot(&self, now: Instant) -> StatusSnapshot {
         let table = self.table();
         StatusSnapshot {

@@ -75,7 +75,6 @@ pub struct StallReport {
     pub limit: Duration,
 }
 
-/// See the module.
 #[derive(Debug)]
 pub struct Watchdog {
     limits: WatchdogLimits,
@@ -91,7 +90,6 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    #[must_use]
     pub fn new(limits: WatchdogLimits, now: Instant) -> Watchdog {
         Watchdog {
             limits,

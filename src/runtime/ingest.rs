@@ -82,7 +82,6 @@ struct RecoveryEnded {
 #[rtype(result = "()")]
 pub struct StopIngest;
 
-/// Leaves the group.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct LeaveGroup;

@@ -126,7 +126,6 @@ pub struct MemoryKafka {
 
 impl MemoryKafka {
     /// A cluster with three empty topics of `partitions` partitions each.
-    #[must_use]
     pub fn new(partitions: usize, topic: &str, group: &str) -> MemoryKafka {
         let cluster =
             Cluster { partitions: (0..partitions).map(|_| PartitionLogs::default()).collect(), ..Cluster::default() };
@@ -149,13 +148,11 @@ impl MemoryKafka {
     }
 
     /// All records of a partition, as a `read_committed` reader sees them.
-    #[must_use]
     pub fn records(&self, topic: Topic, partition: Partition) -> Vec<StoredRecord> {
         self.lock().logs(partition).log(topic).records.clone()
     }
 
     /// The group's committed offset.
-    #[must_use]
     pub fn committed(&self, partition: Partition) -> Option<Committed> {
         self.lock().logs(partition).committed.clone()
     }
@@ -166,7 +163,6 @@ impl MemoryKafka {
         self.lock().logs_mut(partition).committed = committed;
     }
 
-    #[must_use]
     pub fn bounds(&self, topic: Topic, partition: Partition) -> LogBounds {
         self.lock().logs(partition).log(topic).bounds()
     }
@@ -236,7 +232,6 @@ pub struct MemoryPod {
 
 impl MemoryPod {
     /// A pod without partitions.
-    #[must_use]
     pub fn new(kafka: &MemoryKafka, transactional_id: &str, ownership: Arc<Ownership>) -> MemoryPod {
         let id = {
             let mut cluster = kafka.lock();
@@ -254,7 +249,6 @@ impl MemoryPod {
     }
 
     /// The metadata that the pod commits with its offsets.
-    #[must_use]
     pub fn offset_metadata(&self) -> OffsetMetadata {
         self.offset_metadata.clone()
     }
@@ -349,13 +343,11 @@ impl MemoryPod {
     }
 
     /// The partitions that the pod reads.
-    #[must_use]
     pub fn started(&self) -> Vec<Partition> {
         self.lock().reading.keys().copied().collect()
     }
 
     /// Whether the pod wants to leave the group.
-    #[must_use]
     pub fn wants_to_leave(&self) -> bool {
         self.lock().wants_to_leave
     }
@@ -371,7 +363,6 @@ impl MemoryPod {
     }
 
     /// Whether a transaction or a producer reset is pending.
-    #[must_use]
     pub fn is_busy(&self) -> bool {
         !self.lock().pending.is_empty()
     }

@@ -41,7 +41,6 @@ pub struct TopicRecord {
 
 impl TopicRecord {
     /// Returns the last header of this name: `None` if there is no such header, `Some(None)` if its value is null.
-    #[must_use]
     pub fn last_header(&self, name: &str) -> Option<Option<&[u8]>> {
         self.headers.iter().rev().find(|(found, _)| found == name).map(|(_, value)| value.as_deref())
     }

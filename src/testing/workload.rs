@@ -210,7 +210,6 @@ pub enum EventKind {
 
 impl EventKind {
     /// Returns the reason for which the event must be rejected; `None` if it must be applied.
-    #[must_use]
     pub fn reason(self) -> Option<Reason> {
         match self {
             EventKind::Created | EventKind::Updated | EventKind::Deleted | EventKind::Odd(_) => None,

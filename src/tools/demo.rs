@@ -43,7 +43,6 @@ pub struct DemoArguments {
 }
 
 /// Renders the table, the verdict, the differences and the closing words.
-#[must_use]
 pub fn report(outcome: &Comparison) -> String {
     let mut table = output::table(["events", "by the model", "in the topics", ""]);
     let mut row = |what: &str, expected: u64, seen: u64| {

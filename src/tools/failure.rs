@@ -67,7 +67,6 @@ pub enum CommandFailure {
 }
 
 impl CommandFailure {
-    #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
             CommandFailure::Config(_) => ExitCode::Config,

@@ -109,13 +109,11 @@ pub struct OffsetMetadata {
 impl OffsetMetadata {
     /// `instance` names one run of one process. It is unique, so that a restarted process never meets metadata of its
     /// earlier run.
-    #[must_use]
     pub fn new(instance: impl Into<String>) -> OffsetMetadata {
         OffsetMetadata { instance: instance.into() }
     }
 
     /// The metadata of the transaction with this number.
-    #[must_use]
     pub fn of(&self, number: u64) -> String {
         format!("{}/{number}", self.instance)
     }

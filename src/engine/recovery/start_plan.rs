@@ -14,7 +14,6 @@ pub struct StartPlan {
 }
 
 /// Decides where a partition starts. `newest_state` is M, `newest_dlq` is D.
-#[must_use]
 pub fn plan(
     committed: Option<Position>,
     newest_state: Option<Offset>,

@@ -86,13 +86,11 @@ impl ClientMessages {
     }
 
     /// Also passes everything to `next`.
-    #[must_use]
     pub fn passing_to(next: Arc<dyn ClientEvents>) -> Arc<ClientMessages> {
         Arc::new(ClientMessages { last: Mutex::default(), next: Some(next) })
     }
 
     /// Returns the description of the last error.
-    #[must_use]
     pub fn last(&self) -> Option<String> {
         self.last_error().map(|error| error.reason)
     }

@@ -10,7 +10,6 @@ use crate::observability::log_events::PreflightCheck;
 /// Room for the headers and the detail that a DLQ record has in addition to its event.
 pub const DLQ_HEADROOM_BYTES: i64 = 65_536;
 
-/// The facts of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicFacts {
     pub name: String,
@@ -40,7 +39,6 @@ pub struct TopicSettings {
 
 impl TopicSettings {
     /// Returns how long tombstones of these events have to stay: until retention must have deleted the events.
-    #[must_use]
     pub fn tombstones_needed_ms(&self) -> i64 {
         match self.retention_ms {
             ..0 => i64::MAX,
@@ -123,7 +121,6 @@ fn and(also: Option<&StartRefusal>) -> String {
 
 impl StartRefusal {
     /// Adds `other` to this refusal if both are missing outputs.
-    #[must_use]
     pub fn and_missing(mut self, other: StartRefusal) -> StartRefusal {
         if let (StartRefusal::OutputMissing { also, .. }, StartRefusal::OutputMissing { .. }) = (&mut self, &other) {
             *also = Some(Box::new(other));
@@ -132,7 +129,6 @@ impl StartRefusal {
     }
 
     /// Returns the check that failed; `None` if the start was interrupted.
-    #[must_use]
     pub fn check(&self) -> Option<PreflightCheck> {
         match self {
             StartRefusal::BrokersUnreachable { .. } => Some(PreflightCheck::BrokersReachable),
@@ -280,7 +276,6 @@ fn record_bytes(input: &TopicSettings, headroom: i64) -> i64 {
 }
 
 /// Returns the settings for a new state topic.
-#[must_use]
 pub fn state_settings(input: &TopicFacts) -> Vec<(String, String)> {
     let tombstones = input.settings.as_ref().map_or(i64::MAX, TopicSettings::tombstones_needed_ms);
     let mut settings =
@@ -291,7 +286,6 @@ pub fn state_settings(input: &TopicFacts) -> Vec<(String, String)> {
 }
 
 /// Returns the settings for a new DLQ topic.
-#[must_use]
 pub fn dlq_settings(input: &TopicFacts) -> Vec<(String, String)> {
     let mut settings = vec![("cleanup.policy".into(), "delete".into()), ("retention.ms".into(), "-1".into())];
     settings.extend(durable(input));
@@ -300,7 +294,6 @@ pub fn dlq_settings(input: &TopicFacts) -> Vec<(String, String)> {
 }
 
 /// Returns the settings for a new topic of replay receipts: one receipt for each DLQ record, kept indefinitely.
-#[must_use]
 pub fn receipts_topic_settings(dlq: &TopicFacts) -> Vec<(String, String)> {
     let mut settings = vec![("cleanup.policy".into(), "compact".into())];
     settings.extend(durable(dlq));
@@ -318,7 +311,6 @@ fn large_enough(input: &TopicFacts) -> Option<(String, String)> {
 }
 
 /// Returns the command that creates a topic with the input's partitions and replicas.
-#[must_use]
 pub fn create_command(bootstrap: &str, topic: &str, input: &TopicFacts, settings: &[(String, String)]) -> String {
     let settings: String = settings.iter().map(|(name, value)| format!(" --config {name}={value}")).collect();
     format!(

@@ -23,7 +23,6 @@ use crate::kafka::client::settings::admin;
 use crate::kafka::client::unsubscribed::{build, serve};
 use crate::ports::Clock;
 
-/// Limit of one request.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
 /// The wait between two requests for a missing topic.

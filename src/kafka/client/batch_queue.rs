@@ -58,7 +58,6 @@ pub enum QueueFailure {
 
 impl<C: ConsumerContext> BatchQueue<C> {
     /// Creates a queue of this consumer, into which nothing is forwarded yet.
-    #[must_use]
     pub fn new(consumer: Arc<BaseConsumer<C>>) -> BatchQueue<C> {
         BatchQueue(MessageQueue::new(consumer))
     }
@@ -132,23 +131,19 @@ pub struct Incoming<'a> {
 }
 
 impl Incoming<'_> {
-    #[must_use]
     pub fn offset(&self) -> Offset {
         self.offset
     }
 
     /// Returns the length of key and value in bytes.
-    #[must_use]
     pub fn payload_bytes(&self) -> usize {
         self.message.payload_bytes()
     }
 
-    #[must_use]
     pub fn key(&self) -> Option<&[u8]> {
         self.message.key()
     }
 
-    #[must_use]
     pub fn value(&self) -> Option<&[u8]> {
         self.message.value()
     }
@@ -160,7 +155,6 @@ impl Incoming<'_> {
     }
 
     /// Returns milliseconds since 1970, if the record has a timestamp.
-    #[must_use]
     pub fn timestamp_ms(&self) -> Option<i64> {
         self.message.timestamp_ms()
     }

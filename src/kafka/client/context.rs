@@ -85,12 +85,10 @@ pub struct ReportingContext {
 }
 
 impl ReportingContext {
-    #[must_use]
     pub fn new(config: &Config, role: ClientRole, events: Arc<dyn ClientEvents>) -> ReportingContext {
         ReportingContext { role, events, token_file: config.kafka.security.oauth_token_file.clone() }
     }
 
-    #[must_use]
     pub fn events(&self) -> &Arc<dyn ClientEvents> {
         &self.events
     }

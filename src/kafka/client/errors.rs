@@ -101,8 +101,6 @@ pub enum GroupRefusal {
     Size,
 }
 
-/// The class of each code.
-#[must_use]
 #[expect(clippy::wildcard_enum_match_arm, reason = "librdkafka's list of codes is open")]
 pub fn class_of(code: Code) -> ErrorClass {
     match code {
@@ -190,19 +188,16 @@ pub fn class_of(code: Code) -> ErrorClass {
 
 impl ErrorClass {
     /// Returns the class of an error of the client.
-    #[must_use]
     pub fn of(error: &KafkaError) -> ErrorClass {
         error.rdkafka_error_code().map_or(ErrorClass::Other, class_of)
     }
 
     /// Returns whether the broker refuses this user, and would refuse it again.
-    #[must_use]
     pub fn is_access_refusal(self) -> bool {
         matches!(self, ErrorClass::Forbidden(_) | ErrorClass::LoginRefused)
     }
 
     /// Returns whether no broker answers at present.
-    #[must_use]
     pub fn is_unreachable(self) -> bool {
         matches!(self, ErrorClass::Unreachable | ErrorClass::AllBrokersDown | ErrorClass::TimedOut)
     }
@@ -303,7 +298,6 @@ pub enum KafkaFailure {
 }
 
 impl KafkaFailure {
-    #[must_use]
     pub fn cause(&self) -> &Cause {
         match self {
             KafkaFailure::Retry(cause)
@@ -316,7 +310,6 @@ impl KafkaFailure {
     }
 
     /// Returns the rank. Of several failures at once, the one with the highest rank decides.
-    #[must_use]
     pub fn gravity(&self) -> u8 {
         match self {
             KafkaFailure::Fenced(_) => 5,
@@ -350,19 +343,16 @@ pub struct Cause {
 
 impl Cause {
     /// A cause that steward itself found.
-    #[must_use]
     pub fn of_ours(text: impl Into<String>) -> Cause {
         Cause { code: None, text: text.into(), timed_out: false }
     }
 
     /// A limit of steward that passed.
-    #[must_use]
     pub fn timeout(text: impl Into<String>) -> Cause {
         Cause { code: None, text: text.into(), timed_out: true }
     }
 
     /// Returns whether the group has moved past this member's generation, or does not know the member.
-    #[must_use]
     pub fn is_stale_generation(&self) -> bool {
         self.code.is_some_and(|code| is_stale_generation(class_of(code)))
     }
@@ -408,7 +398,6 @@ impl LibraryFlag {
 }
 
 /// Returns what to do about `error` of `call`.
-#[must_use]
 pub fn classify(error: &KafkaError, call: ClientCall) -> KafkaFailure {
     let code = error.rdkafka_error_code();
     let flag = if let KafkaError::Transaction(error) = error { LibraryFlag::of(error) } else { LibraryFlag::None };
@@ -418,14 +407,12 @@ pub fn classify(error: &KafkaError, call: ClientCall) -> KafkaFailure {
 
 /// Returns what to do about a producer that has failed permanently with `code`. The library then answers every call with
 /// a code that hides it.
-#[must_use]
 pub fn classify_fatal(code: Code, text: String, call: ClientCall) -> KafkaFailure {
     decide(Some(code), LibraryFlag::Fatal, call, Cause { code: Some(code), text, timed_out: false })
 }
 
 /// The table behind [`classify`]. It is a function of its own because the library's error values cannot be built outside
 /// of the library.
-#[must_use]
 pub fn decide(code: Option<Code>, flag: LibraryFlag, call: ClientCall, cause: Cause) -> KafkaFailure {
     let class = code.map_or(ErrorClass::Other, class_of);
     if class == ErrorClass::Fenced {

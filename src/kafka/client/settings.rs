@@ -78,7 +78,6 @@ pub enum SettingsError {
 
 impl SettingsError {
     /// Names the property at fault if it is one of `[kafka.properties]`.
-    #[must_use]
     pub(crate) fn of(error: &KafkaError, config: &Config) -> SettingsError {
         if let KafkaError::ClientConfig(_, problem, property, _) = error
             && config.kafka.properties.contains_key(property)
@@ -138,7 +137,6 @@ pub struct ReaderClientSettings {
 }
 
 impl ReaderClientSettings {
-    #[must_use]
     pub fn new(config: &Config) -> ReaderClientSettings {
         ReaderClientSettings {
             committed: reader(config, Isolation::Committed),
@@ -151,7 +149,6 @@ impl ReaderClientSettings {
 // ------------------------------------------------------------------------------------------------------------- roles
 
 /// The member of the consumer group. `instance` is the name of this process within the group.
-#[must_use]
 pub fn group_member(config: &Config, instance: &str) -> ClientConfig {
     let kafka = &config.kafka;
     let mut settings = consumer(config, prefetch_bytes(config), Isolation::Committed);
@@ -169,7 +166,6 @@ pub fn group_member(config: &Config, instance: &str) -> ClientConfig {
 }
 
 /// The producer of one transactional id. `max_batch_bytes` is the smaller `max.message.bytes` of its topics, if known.
-#[must_use]
 pub fn transactional_producer(
     config: &Config,
     identity: ProducerIdentity<'_>,
@@ -202,7 +198,6 @@ pub fn transactional_producer(
 }
 
 /// Reads single partitions and fetches committed offsets. The client names the group, and never joins it.
-#[must_use]
 pub fn reader(config: &Config, isolation: Isolation) -> ClientConfig {
     // All partitions that recover at one time read ahead as much as the group member does.
     let share = prefetch_bytes(config) / config.recovery.max_parallel_partitions as u64;
@@ -213,14 +208,12 @@ pub fn reader(config: &Config, isolation: Isolation) -> ClientConfig {
 }
 
 /// Topics, configurations, permissions.
-#[must_use]
 pub fn admin(config: &Config) -> ClientConfig {
     common(config, ClientKind::Admin)
 }
 
 /// A producer without transactions that writes each record once, in order. Without `compression`, `[kafka.properties]`
 /// decides, then lz4.
-#[must_use]
 pub fn plain_producer(config: &Config, compression: Option<Compression>) -> ClientConfig {
     let mut settings = common(config, ClientKind::Producer);
     match compression {
@@ -245,7 +238,6 @@ pub fn plain_producer(config: &Config, compression: Option<Compression>) -> Clie
 }
 
 /// A producer beside the embedded broker.
-#[must_use]
 pub(crate) fn embedded_producer(bootstrap_servers: &str) -> ClientConfig {
     let mut settings = ClientConfig::new();
     settings.set("bootstrap.servers", bootstrap_servers).set("message.max.bytes", "100000000").set("linger.ms", "0");
@@ -254,7 +246,6 @@ pub(crate) fn embedded_producer(bootstrap_servers: &str) -> ClientConfig {
 
 /// Bytes that the group member may read ahead, a part of `limits.max_in_flight_bytes`: an eighth, and at least 1 MiB.
 /// The library counts only keys and values, and takes some 240 bytes more for each record.
-#[must_use]
 pub fn prefetch_bytes(config: &Config) -> u64 {
     (config.limits.max_in_flight_bytes / 8).max(1 << 20)
 }
@@ -314,7 +305,6 @@ pub struct Library {
 }
 
 /// Asks the client library for its version and features.
-#[must_use]
 pub fn library() -> Library {
     let (_, version) = get_rdkafka_version();
     // The library that was linked, not the features that the build asked for.

@@ -121,7 +121,6 @@ impl Drop for KafkaSource {
 
 impl ConnectedSource {
     /// Returns the consumer, for the group's metadata. The caller must not poll it.
-    #[must_use]
     pub fn consumer(&self) -> Arc<SourceConsumer> {
         Arc::clone(&self.consumer)
     }
@@ -158,18 +157,15 @@ impl ConnectedSource {
 
 impl SourceHandle {
     /// Returns the consumer, for the group's metadata. The caller must not poll it.
-    #[must_use]
     pub fn consumer(&self) -> Arc<SourceConsumer> {
         Arc::clone(&self.consumer)
     }
 
-    #[must_use]
     pub fn phase(&self) -> Arc<PhaseWatch> {
         Arc::clone(&self.phase)
     }
 
     /// Returns whether the thread has ended, so that [`SourceHandle::join`] does not wait.
-    #[must_use]
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }

@@ -12,7 +12,6 @@ use crate::kafka::client::batch_queue::{QueueFailure, Taken};
 use crate::ports::{SourceEvent, SourceSink};
 use crate::record::{Batch, Epoch, Extent, Offset, Partition, Position};
 
-/// A partition that is assigned.
 pub(super) struct AssignedPartition {
     pub(super) epoch: Epoch,
     pub(super) fetch: FetchState,

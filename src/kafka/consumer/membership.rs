@@ -21,7 +21,6 @@ pub enum Membership {
 /// Reads the membership. The commit thread calls it once for each transaction, after the delivery of its records.
 pub type GroupView = Arc<dyn Fn() -> Membership + Send + Sync>;
 
-#[must_use]
 pub fn membership_of<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Membership {
     // rdkafka's metadata is opaque. If the identity before and after it is one valid member, the metadata between them is
     // of that member: no generation of a member ever returns.

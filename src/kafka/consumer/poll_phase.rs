@@ -32,7 +32,6 @@ impl PollPhase {
     ];
 
     /// Returns the name in log lines.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             PollPhase::Polling => "polling",
@@ -71,7 +70,6 @@ impl PhaseWatch {
         PhaseWatch { origin: now, phase_since: AtomicU64::new(0), last_turn: AtomicU64::new(0) }
     }
 
-    #[must_use]
     pub fn read(&self) -> PhaseReading {
         let phase_since = self.phase_since.load(Ordering::Relaxed);
         PhaseReading {

@@ -146,7 +146,6 @@ impl Drain {
     }
 }
 
-/// How an ownership ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OwnershipEnd {
     /// Cleanly, at the end of a revocation.

@@ -61,7 +61,6 @@ pub struct ReaderSettings {
 }
 
 impl ReaderSettings {
-    #[must_use]
     pub fn stall_limit_for(transaction_timeout: Duration) -> Duration {
         transaction_timeout + Duration::from_secs(15)
     }

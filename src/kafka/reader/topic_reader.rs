@@ -31,49 +31,41 @@ const REQUEST_PAUSE: Duration = Duration::from_millis(100);
 /// How often progress is reported.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
-/// One record that was read.
 pub struct ReadRecord<'a> {
     partition: Partition,
     record: &'a Incoming<'a>,
 }
 
 impl ReadRecord<'_> {
-    #[must_use]
     pub fn partition(&self) -> Partition {
         self.partition
     }
 
-    #[must_use]
     pub fn offset(&self) -> Offset {
         self.record.offset()
     }
 
     /// `None` is null.
-    #[must_use]
     pub fn key(&self) -> Option<&[u8]> {
         self.record.key()
     }
 
     /// `None` is null.
-    #[must_use]
     pub fn value(&self) -> Option<&[u8]> {
         self.record.value()
     }
 
     /// Milliseconds since 1970; `None` if the record has no timestamp.
-    #[must_use]
     pub fn timestamp_ms(&self) -> Option<i64> {
         self.record.timestamp_ms()
     }
 
     /// Names and values of the headers, in order. Bytes of a name that are not UTF-8 are replaced.
-    #[must_use]
     pub fn headers(&self) -> Vec<(Cow<'_, str>, Option<&[u8]>)> {
         self.record.headers().collect()
     }
 
     /// The value of the last header of this name; `None` if there is none, or if it is null.
-    #[must_use]
     pub fn last_header(&self, name: &str) -> Option<&[u8]> {
         self.headers().into_iter().rev().find(|(found, _)| found == name)?.1
     }
@@ -199,7 +191,6 @@ impl TopicReader<'_> {
     }
 
     /// How many partitions are read.
-    #[must_use]
     pub fn partitions(&self) -> usize {
         self.ends.len()
     }
@@ -236,7 +227,6 @@ impl TopicReader<'_> {
     }
 }
 
-/// A read of a command.
 struct CommandRead<'a, T, P> {
     access: Access<'a>,
     /// Offsets from the starts to the high watermarks.

@@ -81,7 +81,6 @@ pub(super) struct Target {
     pub(super) until: Position,
 }
 
-/// What is read.
 pub(super) struct WatermarkRead<'a> {
     pub(super) topic: &'a str,
     pub(super) targets: BTreeMap<Partition, Target>,

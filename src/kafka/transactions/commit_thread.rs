@@ -162,7 +162,6 @@ impl CommitPhase {
     }
 
     /// Returns the step and its start.
-    #[must_use]
     pub fn get(&self) -> (CommitStep, Instant) {
         let current = self.lock();
         (current.step, current.since)
@@ -241,7 +240,6 @@ impl CommitThread {
     }
 
     /// The current step, for the watchdog and the heartbeat.
-    #[must_use]
     pub fn phase(&self) -> Arc<CommitPhase> {
         Arc::clone(&self.phase)
     }
@@ -324,7 +322,6 @@ impl<O: UnreportedOutcome> Drop for ReplyOnce<O> {
     }
 }
 
-/// The parts of a worker.
 #[derive(Clone)]
 struct WorkerParts<C> {
     settings: CommitSettings,
@@ -434,7 +431,6 @@ impl<C: ConsumerContext + Clone + 'static> Supervisor<C> {
 }
 
 /// Returns the outcome of a call that is abandoned after `waited`, while `outstanding` calls have not returned.
-#[must_use]
 pub fn abandoned_outcome<O: UnreportedOutcome>(step: CommitStep, waited: Duration, outstanding: usize) -> O {
     if outstanding > MAX_ABANDONED {
         let cause = format!("{outstanding} calls of the client have not returned, the last one was {step:?}");

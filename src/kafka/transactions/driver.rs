@@ -113,7 +113,6 @@ pub enum TransactionOutcome<W> {
 
 impl<W> TransactionOutcome<W> {
     /// The outcome of a failure that cost the producer, and with it whatever was open.
-    #[must_use]
     pub fn without_producer(failure: KafkaFailure, within_timeout: bool) -> TransactionOutcome<W> {
         match failure {
             KafkaFailure::Fenced(cause) => TransactionOutcome::Fenced { cause, within_timeout },
@@ -158,7 +157,6 @@ pub struct TransactionDriver<C: ClientContext + 'static> {
 impl<C: ClientContext + Clone + 'static> TransactionDriver<C> {
     /// A driver without a producer. `config` needs the settings of a transactional producer. Drivers of the same
     /// transactional id share `earlier`.
-    #[must_use]
     pub fn new(
         config: ClientConfig,
         context: C,
@@ -177,7 +175,6 @@ impl<C: ClientContext + Clone + 'static> TransactionDriver<C> {
         }
     }
 
-    #[must_use]
     pub fn state(&self) -> ProducerState {
         match &self.producer {
             Some(_) => ProducerState::Ready,
@@ -329,7 +326,6 @@ impl<C: ClientContext + Clone + 'static> TransactionDriver<C> {
 impl TransactionDriver<ReportingContext> {
     /// The driver of a command, which is no member of a group. Messages of the client are dropped: the outcome of a run
     /// has its cause.
-    #[must_use]
     pub fn for_command(
         config: &Config,
         identity: ProducerIdentity<'_>,

@@ -20,7 +20,6 @@ pub struct ProducerRecord<'a> {
 
 impl<'a> ProducerRecord<'a> {
     /// A record without headers. `None` is null.
-    #[must_use]
     pub fn new(
         topic: &'a str,
         partition: Partition,
@@ -41,13 +40,11 @@ impl<'a> ProducerRecord<'a> {
     }
 
     /// Appends a header.
-    #[must_use]
     pub fn header(self, name: &str, value: Option<&[u8]>) -> ProducerRecord<'a> {
         ProducerRecord { headers: self.headers.insert(Header { key: name, value }), ..self }
     }
 
     /// Bytes of key, value and headers, without the framing of a record batch.
-    #[must_use]
     pub fn weight_bytes(&self) -> u64 {
         use rdkafka::message::Headers as _;
         let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
@@ -57,7 +54,6 @@ impl<'a> ProducerRecord<'a> {
 }
 
 /// Converts a record of an output, for the output's topic.
-#[must_use]
 pub fn of_output<'a>(topic: &'a str, origin: &RecordOrigin<'_>, record: &'a OutputRecord) -> ProducerRecord<'a> {
     let headers = record.max_headers();
     let empty = ProducerRecord::with_capacity(topic, record.partition, record.key(), record.value(), headers);

@@ -79,7 +79,6 @@ pub struct EarlierProducers {
 
 impl EarlierProducers {
     /// How many clients are still being torn down.
-    #[must_use]
     pub fn closing(&self) -> usize {
         self.closing.load(Ordering::Acquire)
     }
@@ -289,7 +288,6 @@ impl<C: ClientContext + 'static> Transaction<C> {
     }
 
     /// Commits the transaction. Its records must be drained before.
-    #[must_use]
     pub fn commit(mut self) -> Ended<C> {
         let started = self.producer.clock.now();
         let result = self.producer.client.get().commit_transaction(self.time_left());
@@ -307,7 +305,6 @@ impl<C: ClientContext + 'static> Transaction<C> {
     }
 
     /// Aborts the transaction.
-    #[must_use]
     pub fn abort(mut self, why: Cause) -> Ended<C> {
         let client = self.producer.client.get();
         let limit = self.time_left();
@@ -336,14 +333,12 @@ impl<C: ClientContext + 'static> Transaction<C> {
     ///
     /// `None` while the request of an earlier registration, or a second request of this one, may still arrive and raise the
     /// producer epoch. Then a fenced producer does not prove that there is another process.
-    #[must_use]
     pub fn may_be_open_since(&self) -> Option<Instant> {
         let may_be_overtaken = self.producer.client.earlier.may_still_register(self.producer.clock.now());
         (!may_be_overtaken).then_some(self.producer.last_response)
     }
 
     /// Returns the time since begin.
-    #[must_use]
     pub fn age(&self) -> Duration {
         self.producer.clock.now().saturating_duration_since(self.began)
     }
@@ -366,7 +361,6 @@ impl<C: ClientContext + 'static> Transaction<C> {
     }
 
     /// Returns the limit of the next call: what is left of the transaction timeout, and at least [`LEAST_WAIT`].
-    #[must_use]
     pub fn time_left(&self) -> Duration {
         self.producer.transaction_timeout.saturating_sub(self.age()).max(LEAST_WAIT)
     }

@@ -33,13 +33,11 @@ pub struct KeyHash(Hmac<Sha256>);
 
 impl KeyPolicy {
     /// Creates a policy that hashes keys with this secret.
-    #[must_use]
     pub fn hashed(secret: &[u8]) -> KeyPolicy {
         KeyPolicy::Hashed(KeyHash(Hmac::new_from_slice(secret).expect("HMAC takes a secret of any length")))
     }
 
     /// Returns the key for a line; `None` if lines must not contain it.
-    #[must_use]
     pub fn show(&self, key: &[u8]) -> Option<LoggedKey> {
         match self {
             KeyPolicy::Plain => Some(LoggedKey(escaped(key))),
@@ -76,7 +74,6 @@ impl fmt::Debug for KeyPolicy {
 pub struct LoggedKey(String);
 
 impl LoggedKey {
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -135,7 +132,6 @@ pub struct Trace<'a> {
 impl<'a> Trace<'a> {
     /// Parses a `traceparent` as strictly as the standard requires. Returns `None` if it does not conform, because a made-up
     /// id would lead to an unrelated trace.
-    #[must_use]
     pub fn parse(traceparent: &'a [u8]) -> Option<Trace<'a>> {
         let text = std::str::from_utf8(traceparent).ok()?;
         let (version, rest) = text.split_once('-')?;

@@ -110,7 +110,6 @@ macro_rules! field_values {
             pub const ALL: &'static [$name] = &[$($name::$variant,)+];
 
             /// Returns the value as the log contains it.
-            #[must_use]
             pub const fn code(self) -> &'static str {
                 match self {
                     $($name::$variant => $code,)+
@@ -139,7 +138,6 @@ pub(super) use field_values;
 
 /// Writes partition numbers as ranges, such as `0-3,7`: ascending and without repetition, whatever the order of the
 /// input.
-#[must_use]
 pub fn ranges(numbers: impl IntoIterator<Item = i32>) -> String {
     let mut numbers: Vec<i32> = numbers.into_iter().collect();
     numbers.sort_unstable();
@@ -156,7 +154,6 @@ pub fn ranges(numbers: impl IntoIterator<Item = i32>) -> String {
 /// Writes counts by name, such as `0:12,1:0`, in the order of the input.
 ///
 /// Entries beyond `limit` bytes are left out whole, so that no number is cut in two, and `...` marks the omission.
-#[must_use]
 pub fn counts<K: Display>(pairs: impl IntoIterator<Item = (K, u64)>, limit: usize) -> String {
     let mut written = String::new();
     for (name, count) in pairs {

@@ -37,7 +37,6 @@ impl CurrentEvent {
 
     /// Returns the event that the thread is processing. A read during a change may mix two events; a value that repeats
     /// in several reads is right.
-    #[must_use]
     pub fn get(&self) -> Option<(Partition, Offset)> {
         let offset = self.offset.load(Ordering::Relaxed);
         (offset != IDLE).then(|| (Partition(self.partition.load(Ordering::Relaxed)), Offset(offset)))

@@ -34,7 +34,6 @@ pub(super) struct OwnedPartitions {
     revocation_started: Option<Instant>,
 }
 
-/// How an ownership ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OwnershipEnd {
     Revoked,

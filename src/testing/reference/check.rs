@@ -40,7 +40,6 @@ pub struct SeenRecords {
 ///
 /// If the model keeps history ([`Model::keeping_history`]), each record of the state topic is compared with the history
 /// of its entity. Otherwise only the newest record of each key is compared, and the source offsets must rise.
-#[must_use]
 pub fn check(model: &Model, expected: &Expectation, seen: &SeenRecords) -> Vec<Difference> {
     let mut differences = state::check(model, expected, &seen.state);
     differences.extend(dlq::check(model, expected, &seen.dlq_records));

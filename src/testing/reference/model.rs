@@ -28,7 +28,6 @@ pub enum ModelVerdict {
 
 impl ModelVerdict {
     /// Returns why the event was rejected; `None` if it was applied.
-    #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         match self {
             ModelVerdict::Applied(_) => None,
@@ -102,7 +101,6 @@ pub struct Model {
 
 impl Model {
     /// Makes a model that keeps only the newest snapshot of each entity, which suffices to check final contents.
-    #[must_use]
     pub fn new(max_payload_bytes: u64) -> Model {
         Model {
             max_payload_bytes,
@@ -116,7 +114,6 @@ impl Model {
 
     /// Makes a model that keeps every snapshot (about 300 bytes per event), so that every record of the state topic can be
     /// checked.
-    #[must_use]
     pub fn keeping_history(max_payload_bytes: u64) -> Model {
         Model { history: History::Kept, ..Model::new(max_payload_bytes) }
     }
@@ -154,7 +151,6 @@ impl Model {
     }
 
     /// Returns the entities that exist, by partition and key.
-    #[must_use]
     pub fn state(&self) -> BTreeMap<(i32, Vec<u8>), LiveSnapshot> {
         let live = self.newest().filter_map(|(key, newest)| {
             let value = newest.value.clone()?;
@@ -164,7 +160,6 @@ impl Model {
     }
 
     /// Returns the offsets of the deletions of entities that were not created again, by partition and key.
-    #[must_use]
     pub fn tombstones(&self) -> BTreeMap<(i32, Vec<u8>), i64> {
         let deleted = self.newest().filter(|(_, newest)| newest.value.is_none());
         deleted.map(|(key, newest)| (key.clone(), newest.newest_offset)).collect()
@@ -176,13 +171,11 @@ impl Model {
     }
 
     /// Returns the newest snapshot of one entity; `None` if no event was ever applied to it.
-    #[must_use]
     pub fn newest_of(&self, partition: i32, key: &[u8]) -> Option<&ModelSnapshot> {
         self.snapshots.get(&(partition, key.to_vec()))?.last()
     }
 
     /// Returns every snapshot of one entity, in the order of its events; `None` if history is not kept.
-    #[must_use]
     pub fn history_of(&self, partition: i32, key: &[u8]) -> Option<&[ModelSnapshot]> {
         match self.history {
             History::Kept => Some(self.snapshots.get(&(partition, key.to_vec())).map_or(&[], Vec::as_slice)),
@@ -191,13 +184,11 @@ impl Model {
     }
 
     /// Returns the events that the DLQ topic must hold, in the order in which they were processed.
-    #[must_use]
     pub fn rejections(&self) -> &[Rejected] {
         &self.rejections
     }
 
     /// Returns the offset of the last processed record, by partition.
-    #[must_use]
     pub fn last_offsets(&self) -> &BTreeMap<i32, i64> {
         &self.last_offsets
     }

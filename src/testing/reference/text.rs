@@ -29,7 +29,6 @@ pub(super) fn quoted(text: &str) -> String {
 ///
 /// The text has plain digits if the decimal point is within 16 digits and at most 4 zeros follow it. Otherwise it has an
 /// exponent with a sign. Examples: `120`, `0.5`, `1000000000000000`, `1e+16`, `1e-6`. Minus zero is `0`.
-#[must_use]
 pub fn number_text(number: f64) -> String {
     if number == 0.0 {
         return "0".into();

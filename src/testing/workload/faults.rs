@@ -9,7 +9,6 @@ use crate::testing::workload::text::RawJson;
 const MAX_DEPTH: usize = 127;
 /// Beyond the year 9999, in milliseconds since 1970.
 const TOO_LATE_MS: i64 = 253_402_300_800_000;
-/// 2^53.
 const TOO_LARGE_ID: &str = "9007199254740992";
 
 /// A record without its headers.

@@ -60,19 +60,15 @@ pub enum InvalidKind {
     TypeNotString,
     /// There is no `id`.
     IdMissing,
-    /// The id is null.
     IdNull,
     /// The id is written as `42.0`.
     IdFraction,
     /// The id is written as `42e0`.
     IdExponent,
-    /// The id is a string.
     IdString,
-    /// The id is negative.
     IdNegative,
     /// The id is written as `-0`.
     IdMinusZero,
-    /// The id is 2^53.
     IdTooLarge,
     /// A creation without `name`.
     NameMissing,
@@ -104,9 +100,7 @@ pub enum InvalidKind {
     TagWrongType,
     /// One of the tags is null.
     TagNull,
-    /// The price is negative.
     PriceNegative,
-    /// The price is a string.
     PriceString,
     /// The record's timestamp is after the year 9999. Brokers since Kafka 4.0 refuse it unless the topic raises
     /// `message.timestamp.after.max.ms`, so its default weight is 0.
@@ -146,7 +140,6 @@ pub enum OddKind {
     WhiteSpace,
     /// The fields are in reverse order.
     EventTypeLast,
-    /// The price is null.
     NullPrice,
     /// The price is `-0.0`.
     MinusZeroPrice,
@@ -301,25 +294,21 @@ impl InvalidKind {
     };
 
     /// Returns the name on the command line: lower case with hyphens.
-    #[must_use]
     pub fn name(self) -> &'static str {
         INVALID[self as usize].name
     }
 
     /// Returns the required reason of the DLQ record.
-    #[must_use]
     pub fn reason(self) -> Reason {
         INVALID[self as usize].reason
     }
 
     /// Returns field and code of each violation that [`Reason::InvalidEvent`] must list, in field order.
-    #[must_use]
     pub fn violations(self) -> &'static [(&'static str, &'static str)] {
         INVALID[self as usize].violations
     }
 
     /// Returns the relative frequency of the kind, unless the workload sets another one.
-    #[must_use]
     pub fn default_weight(self) -> u32 {
         if self == InvalidKind::TimestampTooLate {
             0
@@ -344,13 +333,11 @@ impl OddKind {
     };
 
     /// Returns the name on the command line: lower case with hyphens.
-    #[must_use]
     pub fn name(self) -> &'static str {
         ODD[self as usize].1
     }
 
     /// Returns the relative frequency of the kind, unless the workload sets another one.
-    #[must_use]
     pub fn default_weight(self) -> u32 {
         if self == OddKind::LargestPayload { 1 } else { 10 }
     }

@@ -82,7 +82,6 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    #[must_use]
     pub fn is_exact(&self) -> bool {
         let rejected = self.rejected.iter().all(|(_, expected, found)| expected == found);
         rejected

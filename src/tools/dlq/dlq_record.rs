@@ -62,7 +62,6 @@ pub struct ReplayEvent {
 
 impl ReplayEvent {
     /// What the two records weigh in a transaction, in bytes.
-    #[must_use]
     pub fn weight_bytes(&self) -> usize {
         let length = |bytes: &Option<Box<[u8]>>| bytes.as_ref().map_or(0, |bytes| bytes.len());
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + length(value)).sum();
@@ -72,7 +71,6 @@ impl ReplayEvent {
 
 impl<'a> DlqRecord<'a> {
     /// Reads a record of the DLQ topic; `headers` in the order of the record.
-    #[must_use]
     pub fn new(
         location: DlqLocation,
         timestamp_ms: Option<i64>,
@@ -86,26 +84,22 @@ impl<'a> DlqRecord<'a> {
     }
 
     /// Returns the code of the rule that the event broke; `None` if the header is missing or is not UTF-8.
-    #[must_use]
     pub fn reason_code(&self) -> Option<&str> {
         self.text(header::REASON)
     }
 
     /// Returns the rule that the event broke, if this version knows its code.
-    #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         let code = self.reason_code()?;
         Reason::ALL.into_iter().find(|reason| reason.code() == code)
     }
 
     /// What was wrong, for a person.
-    #[must_use]
     pub fn detail(&self) -> Option<Cow<'_, str>> {
         self.last(header::DETAIL).map(String::from_utf8_lossy)
     }
 
     /// Returns where the event came from; `None` if the headers do not have it.
-    #[must_use]
     pub fn source(&self) -> Option<EventSourceHeaders<'_>> {
         let partition: i32 = self.number(header::SOURCE_PARTITION)?;
         let offset: i64 = self.number(header::SOURCE_OFFSET)?;
@@ -121,7 +115,6 @@ impl<'a> DlqRecord<'a> {
 
     /// Returns the length of the value that was too large for the DLQ topic, in bytes; 0 if the header is missing. `None` if
     /// the value is complete.
-    #[must_use]
     pub fn truncated_bytes(&self) -> Option<u64> {
         let is_truncated = self.text(header::TRUNCATED) == Some("true");
         is_truncated.then(|| self.number(header::TRUNCATED_LENGTH).unwrap_or(0))
@@ -134,7 +127,6 @@ impl<'a> DlqRecord<'a> {
 
     /// The event as it is to be produced again: key, value and headers as they were, except for headers of steward's,
     /// which an event has that was replayed before. `None` if a header is missing.
-    #[must_use]
     pub fn replay(&self, dlq_topic: &str) -> Option<ReplayEvent> {
         let (reason, source) = (self.reason()?, self.source()?);
         let own = self.own_headers().filter(|(name, _)| !name.starts_with(OURS));
@@ -154,7 +146,6 @@ impl<'a> DlqRecord<'a> {
     }
 
     /// Returns the receipt of a replay of this DLQ record; `None` if a header is missing.
-    #[must_use]
     pub fn receipt(&self) -> Option<ReplayReceipt> {
         let source = self.source()?;
         Some(ReplayReceipt {
@@ -166,7 +157,6 @@ impl<'a> DlqRecord<'a> {
     }
 
     /// Whether there is a receipt of this DLQ record. Without the headers of a receipt there is none.
-    #[must_use]
     pub fn is_replayed(&self, receipts: &ReplayReceipts) -> bool {
         self.receipt().is_some_and(|receipt| receipts.contains(&receipt))
     }

@@ -24,7 +24,6 @@ pub struct DlqFilter {
 }
 
 impl DlqFilter {
-    #[must_use]
     pub fn wants(&self, dlq_record: &DlqRecord<'_>) -> bool {
         let reason = || dlq_record.reason().is_some_and(|reason| self.reasons.contains(&reason));
         let key = || dlq_record.key.is_some_and(|key| self.keys.iter().any(|wanted| wanted == key));

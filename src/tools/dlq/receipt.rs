@@ -39,13 +39,11 @@ struct ReceiptValue {
 
 impl ReplayReceipt {
     /// The record's key: partition and offset of the DLQ record, `3-4711`.
-    #[must_use]
     pub fn key(&self) -> String {
         format!("{}-{}", self.location.partition, self.location.offset)
     }
 
     /// The record's value, a JSON object.
-    #[must_use]
     pub fn value(&self) -> String {
         let value = ReceiptValue {
             source_partition: self.source_partition.0,
@@ -62,7 +60,6 @@ fn parse_key(key: &[u8]) -> Option<DlqLocation> {
     (location.partition.0 >= 0 && location.offset.0 >= 0).then_some(location)
 }
 
-/// All receipts.
 #[derive(Debug, Default)]
 pub struct ReplayReceipts(HashMap<DlqLocation, ReplayReceipt>);
 
@@ -94,23 +91,19 @@ impl ReplayReceipts {
     }
 
     /// Whether this very DLQ record was replayed.
-    #[must_use]
     pub fn contains(&self, receipt: &ReplayReceipt) -> bool {
         self.0.get(&receipt.location) == Some(receipt)
     }
 
-    #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Memory in use, in bytes.
-    #[must_use]
     pub fn held_bytes(&self) -> u64 {
         self.0.len() as u64 * HELD_BYTES
     }

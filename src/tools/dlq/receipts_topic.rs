@@ -23,7 +23,6 @@ use crate::tools::dlq::receipt::ReplayReceipts;
 use crate::tools::dlq::replay_failure::ReplayFailure;
 
 /// Returns the name of the receipts topic of a DLQ topic.
-#[must_use]
 pub fn topic_of(dlq_topic: &str) -> String {
     format!("{dlq_topic}.replayed")
 }

@@ -72,7 +72,6 @@ pub(super) struct DlqReplayArguments {
     limit: Option<u64>,
 }
 
-/// What was done.
 #[derive(Debug, Default)]
 struct Done {
     replayed: u64,

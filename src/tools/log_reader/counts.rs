@@ -45,7 +45,6 @@ impl Tally {
     }
 
     /// Returns the counts by name, the largest first.
-    #[must_use]
     pub fn largest_first(&self) -> Vec<(&str, u64)> {
         let mut counts: Vec<(&str, u64)> = self.counts.iter().map(|(name, count)| (name.as_str(), *count)).collect();
         counts.sort_by(|left, right| right.1.cmp(&left.1).then(left.0.cmp(right.0)));
@@ -53,12 +52,10 @@ impl Tally {
     }
 
     /// Returns the count of one name.
-    #[must_use]
     pub fn of(&self, name: &str) -> u64 {
         self.counts.get(name).copied().unwrap_or(0)
     }
 
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.counts.is_empty()
     }

@@ -153,37 +153,31 @@ read_events! {
 
 impl StatsReported {
     /// Returns the length of the interval in seconds, at least a millisecond, so that it can be a divisor.
-    #[must_use]
     pub fn interval_s(&self) -> f64 {
         self.interval_ms.max(1) as f64 / 1000.0
     }
 
     /// Returns the first word of `phase`, as logged.
-    #[must_use]
     pub fn phase_word(&self) -> &str {
         self.phase.split(',').next().unwrap_or_default().trim()
     }
 
     /// Returns what the process is doing; `None` if the value is from another version.
-    #[must_use]
     pub fn process_phase(&self) -> Option<ProcessPhase> {
         ProcessPhase::ALL.iter().copied().find(|phase| phase.code() == self.phase_word())
     }
 
     /// Returns the oldest uncommitted event; `None` if there is none, or the line does not contain it.
-    #[must_use]
     pub fn oldest(&self) -> Option<Waiting> {
         Some(Waiting { partition: self.oldest_partition?, offset: self.oldest_offset?, age_ms: self.oldest_age_ms })
     }
 
     /// Returns the events rejected per second within the interval.
-    #[must_use]
     pub fn rejected_per_s(&self) -> f64 {
         parse_sum(&self.rejected) as f64 / self.interval_s()
     }
 
     /// Returns the transactions committed per second within the interval.
-    #[must_use]
     pub fn transactions_per_s(&self) -> f64 {
         self.transactions as f64 / self.interval_s()
     }

@@ -80,7 +80,6 @@ pub struct Fleet {
     pub damaged_lines: u64,
     /// Lines of pods beyond the maximum number.
     pub lines_left_out: u64,
-    /// Pods that were dropped.
     pub dropped_pods: u64,
     when_full: WhenFull,
     /// Name of the pod of lines without a name.
@@ -89,7 +88,6 @@ pub struct Fleet {
 
 impl Fleet {
     /// Creates an empty fleet. Lines without a name belong to a pod called `unnamed`.
-    #[must_use]
     pub fn new(unnamed: &str, when_full: WhenFull) -> Fleet {
         Fleet {
             pods: BTreeMap::new(),
@@ -111,7 +109,6 @@ impl Fleet {
     }
 
     /// Returns the name of the pod of a line.
-    #[must_use]
     pub fn name_of<'a>(&'a self, line: &'a LogLine) -> &'a str {
         line.pod.as_deref().unwrap_or(&self.unnamed)
     }
@@ -173,7 +170,6 @@ impl Fleet {
     }
 
     /// Returns the sums over the live pods, at a time of the reader's clock.
-    #[must_use]
     pub fn now(&self, now: UnixMs) -> Now {
         let mut sum = Now::default();
         for pod in self.pods.values() {
@@ -212,7 +208,6 @@ impl Fleet {
     }
 
     /// Returns whether lines of several processes have no names, so that their numbers are mixed.
-    #[must_use]
     pub fn is_mixed(&self) -> bool {
         self.pods.get(&self.unnamed).is_some_and(|pod| pod.unexplained_falls >= MIXED_FALLS)
     }

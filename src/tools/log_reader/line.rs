@@ -20,7 +20,6 @@ pub struct UnixMs(pub i64);
 
 impl UnixMs {
     /// Returns the time since `earlier`, in milliseconds; 0 if `earlier` is later.
-    #[must_use]
     pub fn since(self, earlier: UnixMs) -> u64 {
         u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
     }
@@ -28,7 +27,6 @@ impl UnixMs {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum LineReading {
-    /// A line of steward.
     Steward(Box<LogLine>),
     /// It begins like a line of steward, but cannot be parsed: cut, or damaged.
     Damaged,
@@ -65,7 +63,6 @@ const OBJECT: &str = "{\"";
 const STEWARD_OBJECT: &str = "{\"timestamp\":\"";
 
 /// Parses one line, without its end.
-#[must_use]
 pub fn read(line: &[u8]) -> LineReading {
     let line = String::from_utf8_lossy(line);
     let Some(start) = line.find(STEWARD_OBJECT).or_else(|| line.find(OBJECT)) else { return LineReading::Other };

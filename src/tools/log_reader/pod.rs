@@ -38,7 +38,6 @@ pub enum Life {
 
 impl Life {
     /// Returns whether its last line reports its end.
-    #[must_use]
     pub fn has_ended(&self) -> bool {
         match self {
             Life::Stopped { .. } | Life::Failed { .. } => true,
@@ -155,7 +154,6 @@ pub struct Pod {
 }
 
 impl Pod {
-    #[must_use]
     pub fn new(name: String, written: UnixMs, read_at: UnixMs) -> Pod {
         Pod {
             name,
@@ -178,20 +176,17 @@ impl Pod {
     }
 
     /// Returns the interval of its `stats`, in milliseconds.
-    #[must_use]
     pub fn interval_ms(&self) -> u64 {
         let logged = self.stats.as_ref().map(|stats| stats.interval_ms).filter(|interval| *interval > 0);
         logged.unwrap_or(DEFAULT_INTERVAL_MS).clamp(*INTERVAL_RANGE_MS.start(), *INTERVAL_RANGE_MS.end())
     }
 
     /// Returns the time without a line after which it counts as silent, in milliseconds.
-    #[must_use]
     pub fn silence_limit_ms(&self) -> u64 {
         STALE_INTERVALS * self.interval_ms()
     }
 
     /// Returns whether it writes lines, at a time of the reader's clock.
-    #[must_use]
     pub fn liveness(&self, now: UnixMs) -> Liveness {
         if self.life.has_ended() {
             Liveness::Ended

@@ -15,7 +15,6 @@ use std::borrow::Cow;
 const MAX_NAME_CHARS: usize = 80;
 
 /// Returns the pod, container or process that a prefix names.
-#[must_use]
 pub fn pod_of(prefix: &str) -> Option<String> {
     let plain = console::strip_ansi_codes(prefix);
     let prefix: Cow<'_, str> =

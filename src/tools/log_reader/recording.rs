@@ -140,7 +140,6 @@ impl Recording {
     }
 
     /// Returns the problems in order of time: the first warning or error of each kind, silences, and ends.
-    #[must_use]
     pub fn findings(&self) -> Vec<LogFinding> {
         let firsts = self.kinds.values().map(|kind| LogFinding {
             at: kind.first.written,

@@ -69,7 +69,6 @@ impl Bucket {
     }
 
     /// Converts a count of this bucket to a rate per second.
-    #[must_use]
     pub fn per_s(&self, count: f64) -> f64 {
         count * 1000.0 / self.covered_ms.max(1) as f64
     }
@@ -112,7 +111,6 @@ impl Series {
     }
 
     /// Returns the distance of two buckets beyond which there is a gap between them.
-    #[must_use]
     pub fn gap_ms(&self) -> u64 {
         let width_ms = u64::try_from(self.width_ms).unwrap_or(u64::MAX);
         self.longest_interval_ms.max(width_ms).saturating_mul(5) / 2

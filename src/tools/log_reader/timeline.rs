@@ -85,7 +85,6 @@ impl Timeline {
     }
 
     /// Returns the last known activity.
-    #[must_use]
     pub fn doing(&self) -> Option<Activity> {
         self.activities.last().map(|(_, doing)| *doing)
     }

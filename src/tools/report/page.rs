@@ -26,7 +26,6 @@ const SHOWN_REASONS: usize = 20;
 const REASON_SLOTS: u64 = 240;
 
 /// Formats the page of a recording that has ended. `sources` names the files.
-#[must_use]
 pub fn page(recording: &Recording, sources: &str) -> String {
     let body = match recording.range {
         Some(range) => content(recording, range),

@@ -17,7 +17,6 @@ const SHOWN_NOTICES: usize = 10;
 const SHOWN_KEYS: usize = 10;
 
 /// Formats the table, the rejections, and the last warnings.
-#[must_use]
 pub fn plain(view: &View, now: UnixMs) -> String {
     let fleet = view.fleet();
     if fleet.pods.is_empty() {

@@ -45,7 +45,6 @@ impl Sort {
     }
 
     /// Returns the name for the display.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Sort::Name => "name",
@@ -101,7 +100,6 @@ pub struct View {
 }
 
 impl View {
-    #[must_use]
     pub fn new(unnamed: &str, colours: Colours) -> View {
         View {
             fleet: Fleet::new(unnamed, WhenFull::DropSilent),
@@ -183,13 +181,11 @@ impl View {
     }
 
     /// Returns what is shown.
-    #[must_use]
     pub fn fleet(&self) -> &Fleet {
         self.paused.as_ref().map_or(&self.fleet, |(fleet, _)| fleet)
     }
 
     /// Returns the time that is shown. It stops while the display is paused, and at the end of the input.
-    #[must_use]
     pub fn clock(&self, now: UnixMs) -> UnixMs {
         match (&self.paused, self.input) {
             (Some((_, paused_at)), _) => *paused_at,
@@ -207,32 +203,26 @@ impl View {
     }
 
     /// Returns the selected pod; `None` if the total is selected.
-    #[must_use]
     pub fn selected(&self) -> Option<&Pod> {
         self.fleet().pods.get(self.selected.as_deref()?)
     }
 
-    #[must_use]
     pub fn sort(&self) -> Sort {
         self.sort
     }
 
-    #[must_use]
     pub fn is_paused(&self) -> bool {
         self.paused.is_some()
     }
 
-    #[must_use]
     pub fn shows_help(&self) -> bool {
         self.shows_help
     }
 
-    #[must_use]
     pub fn input(&self) -> ViewInput {
         self.input
     }
 
-    #[must_use]
     pub fn colours(&self) -> Colours {
         self.colours
     }

@@ -51,7 +51,6 @@ pub enum Outlook {
 }
 
 /// Decides about a DLQ record.
-#[must_use]
 pub fn decide(dlq_record: &DlqRecord<'_>, input: &InputLog, replayed: &ReplayReceipts) -> ReplayDecision {
     let (Some(reason), Some(source)) = (dlq_record.reason(), dlq_record.source()) else {
         return ReplayDecision::Kept(Obstacle::Unreadable);
@@ -69,7 +68,6 @@ pub fn decide(dlq_record: &DlqRecord<'_>, input: &InputLog, replayed: &ReplayRec
 
 /// Judges the event by this version's rules and limits, as it would stand in the input at `now_ms`, milliseconds since
 /// 1970.
-#[must_use]
 pub fn outlook<E: Entity>(entity: &E, dlq_record: &DlqRecord<'_>, now_ms: i64, max_payload_bytes: u64) -> Outlook {
     let mut batch = Batch::new(dlq_record.location.partition, Epoch(0), Position(0));
     batch.push(dlq_record.location.offset, Some(now_ms), dlq_record.key, dlq_record.value, []);
@@ -134,13 +132,11 @@ impl ReplayPlan {
     }
 
     /// How many DLQ records go back.
-    #[must_use]
     pub fn total(&self) -> u64 {
         self.reasons.values().map(|counts| counts.replay).sum()
     }
 
     /// How many of them break a rule whatever the state is.
-    #[must_use]
     pub fn refused_again(&self) -> u64 {
         self.reasons.values().map(|counts| counts.refused_again).sum()
     }
@@ -172,7 +168,6 @@ impl Overtaken {
     }
 
     /// Memory in use, in bytes.
-    #[must_use]
     pub fn held_bytes(&self) -> u64 {
         self.held_bytes
     }
@@ -185,7 +180,6 @@ impl Overtaken {
     }
 
     /// How many rejected events are older than the newest event of their service.
-    #[must_use]
     pub fn count(&self) -> u64 {
         let older = |compared: &Compared| {
             let is_older = |offset: &&Offset| compared.newest.is_some_and(|newest| **offset < newest);

@@ -62,7 +62,6 @@ pub struct ReplayProgress {
 
 /// Returns the transactional id of every replay of a DLQ topic. An instance name has no colon, so no process of a group can
 /// have this id.
-#[must_use]
 pub fn transactional_id(dlq_topic: &str) -> String {
     format!("{dlq_topic}:replay")
 }
@@ -104,8 +103,6 @@ impl<'a> Replayer<'a> {
         Ok(replayer)
     }
 
-    /// All receipts.
-    #[must_use]
     pub fn replayed(&self) -> &ReplayReceipts {
         &self.replayed
     }
