@@ -148,7 +148,7 @@ impl Process<'_> {
             stop: Arc::new(move |cause| drop(events.try_send(ProcessEvent::Stop(cause)))),
             wrap: pipeline::unwrapped,
         })
-        .map_err(|error| RunFailure::new(error.exit_code(), error.to_string()))?;
+        .map_err(|error| RunFailure::new(ExitCode::Config, error.to_string()))?;
         self.watch(&pipeline)
     }
 

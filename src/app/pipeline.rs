@@ -18,7 +18,6 @@ use crate::engine::commit::transaction::OffsetMetadata;
 use crate::engine::ownership::Ownership;
 use crate::engine::recovery::RecoverySettings;
 use crate::entity::Entity;
-use crate::exit_code::ExitCode;
 use crate::kafka::admin::topics::Topics;
 use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
 use crate::kafka::client::settings::{self, Isolation, ProducerIdentity, ReaderClientSettings};
@@ -71,19 +70,6 @@ pub enum PipelineStartError {
     Thread { name: &'static str, cause: io::Error },
     #[error("the actors did not start within {} s", START_LIMIT.as_secs())]
     ActorsTooSlow,
-}
-
-impl PipelineStartError {
-    pub fn exit_code(&self) -> ExitCode {
-        match self {
-            PipelineStartError::Source(SourceStartError::Settings(_) | SourceStartError::Subscription(_)) => {
-                ExitCode::Config
-            }
-            PipelineStartError::Source(SourceStartError::Thread(_))
-            | PipelineStartError::Thread { .. }
-            | PipelineStartError::ActorsTooSlow => ExitCode::Unexpected,
-        }
-    }
 }
 
 /// The running pipeline, as the control loop uses it.
