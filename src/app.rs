@@ -2,7 +2,7 @@
 //!
 //! Start: signals, preflight checks of the topics, then the pipeline. Stop, on a signal: read no more, commit the
 //! outcomes, leave the group, exit with code 0, all within `shutdown.drain_timeout_ms`. Every reason to end arrives as
-//! a [`ProcessEvent`] at the control loop on the main thread. The loop also runs the [`Monitor`]: heartbeat, watchdog,
+//! a `ProcessEvent` at the control loop on the main thread. The loop also runs the [`Monitor`]: heartbeat, watchdog,
 //! `stats`.
 //!
 //! Architecture invariant: below the tools, only this module imports `service` and reads the clock.

@@ -1,8 +1,8 @@
 //! Owns the actors. They reach the world outside of the process through `ports` alone.
 //!
 //! * [`ingest`]: life cycle of the owned partitions; fans batches out by key.
-//! * [`entity_pool`]: entities of all partitions: threads, actors, passivation.
-//! * [`entity_actor`]: one key: accepts or rejects its events, in order.
+//! * `entity_pool`: entities of all partitions: threads, actors, passivation.
+//! * `entity_actor`: one key: accepts or rejects its events, in order.
 //! * [`committer`]: executes the commands of the group commit machine.
 //! * [`assemble`]: wires the actors to each other and to the ports.
 //!

@@ -182,7 +182,7 @@ impl Pipeline {
         self.client_log.summarise();
     }
 
-    /// Logs all summaries, for the end of the process. Waits at most [`SUMMARY_LIMIT`] for the committer.
+    /// Logs all summaries, for the end of the process. Waits at most `SUMMARY_LIMIT` for the committer.
     pub fn finish_summaries(&self) {
         let (done, is_done) = bounded(1);
         post(&self.committer, LogSummaries(done));

@@ -126,7 +126,7 @@ pub const PASSED: &[(PropertyScope, &[&str])] = &[
     ),
 ];
 
-/// The properties that are refused by name, by reason. [`family`] refuses further ones.
+/// The properties that are refused by name, by reason. `family` refuses further ones.
 pub const REFUSED: &[(PropertyRefusal, &[&str])] = &[
     (
         because("offsets are committed with the state, in one transaction, and nowhere else"),

@@ -1,7 +1,7 @@
 //! Owns the order of events. Everything that the event source, the recoveries and the committer report passes the mailbox
 //! of this actor, and each message is handled completely before the next.
 //!
-//! Its parts decide: [`partitions`] what an event means for a partition, [`fan_out`] which record belongs to which key,
+//! Its parts decide: `partitions` what an event means for a partition, `fan_out` which record belongs to which key,
 //! the entity pool which actor gets it. The actor executes. A batch becomes one message per key, which holds the places
 //! of the key's records; the bytes stay in the batch.
 

@@ -4,11 +4,10 @@
 //! |---|---|
 //! | member of the consumer group | [`group_member`] |
 //! | producer of transactions: commit thread, `dlq replay` | [`transactional_producer`] |
-//! | reader of single partitions, outside of the group | [`reader`] |
-//! | reader of a whole topic, for commands | [`topic_reader`] |
+//! | reader of partitions, outside of the group: recovery and commands | [`reader`] |
 //! | topics and their configuration | [`admin`] |
 //! | producer of `steward produce` | [`plain_producer`] |
-//! | producer beside the embedded broker of `steward demo` | [`embedded_producer`] |
+//! | producer beside the embedded broker of `steward demo` | `embedded_producer` |
 //!
 //! Settings have three layers, and a later one wins: defaults that can be tuned; `[kafka.properties]`; properties that a
 //! guarantee rests on. The configuration refuses a property of the last layer, so no operator believes to have changed
@@ -16,7 +15,7 @@
 //! a producer, each time.
 //!
 //! The configuration is checked when it is loaded. Only librdkafka knows which values it takes, so [`check`] asks it once,
-//! at the start. A later failure to build a client becomes [`SettingsError::of`].
+//! at the start. A later failure to build a client becomes `SettingsError::of`.
 //!
 //! Architecture invariant: no other file of the crate names a librdkafka property.
 //! `kafka_client::only_the_client_settings_name_a_property` holds this.

@@ -360,7 +360,7 @@ impl<C: ClientContext + 'static> Transaction<C> {
         }))
     }
 
-    /// Returns the limit of the next call: what is left of the transaction timeout, and at least [`LEAST_WAIT`].
+    /// Returns the limit of the next call: what is left of the transaction timeout, and at least `LEAST_WAIT`.
     pub fn time_left(&self) -> Duration {
         self.producer.transaction_timeout.saturating_sub(self.age()).max(LEAST_WAIT)
     }
