@@ -1,4 +1,4 @@
-//! The consumer, against a real Kafka: what it says, in which order, and what it never does.
+//! The consumer, against a real Kafka: the events it sends, their order, and what it never does.
 
 mod interrupted;
 mod member;
@@ -101,7 +101,10 @@ fn a_start_within_the_assignment_is_not_too_early() {
         took
     });
     let fastest = took.min().expect("there were three");
-    assert!(fastest < Duration::from_millis(900), "join, start and read took {fastest:?}: the client's thread slept");
+    assert!(
+        fastest < Duration::from_millis(900),
+        "join, start and read took {fastest:?}, so the client's thread slept"
+    );
 }
 
 #[apply(broker_test)]
@@ -113,29 +116,29 @@ fn a_held_partition_is_read_again_under_its_newer_epoch() {
     member.start(&owned, 0);
     member.records(50);
 
-    let renewed = member.ownership.invalidate(Partition(0), owned[0].1).expect("the epoch is current");
+    let new_epoch = member.ownership.invalidate(Partition(0), owned[0].1).expect("the epoch is current");
     member.source().hold(Partition(0));
     topic.fill(0, 10);
-    member.source().start(Partition(0), renewed, Position(30));
+    member.source().start(Partition(0), new_epoch, Position(30));
 
     let again: Vec<Seen> = member.records(50 + 30).split_off(50);
-    assert_eq!((again[0].offset, again[0].epoch), (30, renewed));
-    assert_eq!((again[29].offset, again[29].epoch), (59, renewed));
+    assert_eq!((again[0].offset, again[0].epoch), (30, new_epoch));
+    assert_eq!((again[29].offset, again[29].epoch), (59, new_epoch));
 }
 
 #[apply(broker_test)]
-fn records_of_an_older_epoch_cannot_be_started() {
+fn a_start_under_an_older_epoch_is_ignored() {
     let topic = Topic::with_partitions(1);
     topic.fill(0, 10);
     let member = Member::join(&topic);
     let owned = member.assigned();
-    let renewed = member.ownership.invalidate(Partition(0), owned[0].1).expect("the epoch is current");
+    let new_epoch = member.ownership.invalidate(Partition(0), owned[0].1).expect("the epoch is current");
 
     member.source().start(Partition(0), owned[0].1, Position(0));
-    member.source().start(Partition(0), renewed, Position(5));
+    member.source().start(Partition(0), new_epoch, Position(5));
 
     let records = member.records(5);
-    assert!(records.iter().all(|record| record.epoch == renewed && record.offset >= 5), "{records:?}");
+    assert!(records.iter().all(|record| record.epoch == new_epoch && record.offset >= 5), "{records:?}");
 }
 
 #[apply(lone_broker_test)]
@@ -149,21 +152,21 @@ fn a_full_sink_stops_the_reading_but_not_the_group() {
     let owned = first.assigned();
     first.refuse(Refused::AfterTheFirst);
     first.start(&owned, 0);
-    first.wait("a batch comes back", |_| first.sink.refusals.load(Ordering::SeqCst) > 0);
+    first.wait("a batch is returned", |_| first.sink.refusals.load(Ordering::SeqCst) > 0);
     let held = first.seen().len();
 
     let phase = first.phase();
-    first.wait("the thread goes on turning", |_| phase.read().last_turn > now() - Duration::from_millis(500));
+    first.wait("the poll thread continues to loop", |_| phase.read().last_turn > now() - Duration::from_millis(500));
     assert_eq!(phase.read().phase, PollPhase::Offering);
     let deadline = now() + Duration::from_secs(3);
     first.wait("three seconds pass, with statistics in them", |_| now() > deadline);
-    assert_eq!(first.seen().len(), held, "nothing was taken meanwhile");
+    assert_eq!(first.seen().len(), held, "the sink accepted a batch in the meantime");
     let prefetched = first.events.statistics.lock().expect("not poisoned").prefetched_bytes;
-    // The read-ahead's share is 2 MiB; an answer that was under way may hold as much again.
+    // The limit of the read-ahead is 2 MiB. A response that was in flight may contain as much again.
     assert!(prefetched > 0 && prefetched <= 6 << 20, "read ahead: {prefetched} bytes");
 
     let second = Member::join_with(&topic, |setup| config(&mut setup.config));
-    first.wait("the full sink is told of the revocation", |events| events.iter().any(|event| event == "revoked 1"));
+    first.wait("the full sink receives the revocation", |events| events.iter().any(|event| event == "revoked 1"));
     first.drain();
     assert_eq!(second.assigned_some().len(), 1);
     assert!(!first.log().iter().any(|event| event.starts_with("lost")), "{:?}", first.log());
@@ -188,7 +191,7 @@ fn a_revocation_waits_until_it_is_drained_and_the_kept_partition_goes_on() {
     let second = Member::join(&topic);
     first.wait("a revocation", |events| events.iter().any(|event| event == "revoked 1"));
     let revoked = first.revoked_partition();
-    assert!(first.ownership.current(revoked).is_some(), "what is applied may still be committed");
+    assert!(first.ownership.current(revoked).is_some(), "applied events may still be committed");
     assert_eq!(first.phase().read().phase, PollPhase::Revoking);
     first.drain();
     first.wait("the end of the revocation", |events| events.iter().any(|event| event == "gone 1"));
@@ -219,8 +222,8 @@ fn a_revocation_that_is_not_drained_ends_at_its_deadline() {
     first.wait("the end of the revocation", |events| events.iter().any(|event| event == "gone 1"));
 
     let (deadline, gone) = (first.revoked_deadline(), first.sink.gone_at());
-    assert!(gone >= deadline, "it waited for the deadline");
-    assert!(gone < deadline + Duration::from_secs(2), "but not for long: {:?}", gone - deadline);
+    assert!(gone >= deadline, "the revocation ended before its deadline");
+    assert!(gone < deadline + Duration::from_secs(2), "the revocation ended too late, by {:?}", gone - deadline);
     assert_eq!(second.assigned_some().len(), 1);
 }
 
@@ -249,10 +252,10 @@ fn leaving_commits_what_is_applied_and_hands_over_at_once() {
     topic.commit_in_a_transaction(&first, &[(0, 10), (1, 7)]);
     first.drain();
     first.wait("the end of the revocation", |events| events.iter().any(|event| event == "gone 2"));
-    first.ends();
+    first.wait_for_end();
 
     let second = Member::join(&topic);
-    assert_eq!(second.assigned().len(), 2, "nobody waits for the first member's session");
+    assert_eq!(second.assigned().len(), 2, "the second member does not wait for the first member's session");
     assert!(began.elapsed() < Duration::from_secs(30));
     assert_eq!(topic.committed(), [Some(10), Some(7)]);
 }
@@ -262,7 +265,7 @@ fn leaving_without_partitions_ends_the_thread() {
     let topic = Topic::with_partitions(1);
     let never_joined = Member::join(&topic);
     never_joined.source().leave();
-    never_joined.ends();
+    never_joined.wait_for_end();
 }
 
 #[apply(broker_test)]
@@ -282,7 +285,7 @@ fn events_that_retention_deleted_unread_are_reported_and_skipped() {
 }
 
 #[apply(broker_test)]
-fn a_log_that_retention_emptied_has_its_end_for_a_position() {
+fn the_position_in_a_log_that_retention_emptied_is_its_end() {
     let topic = Topic::with_partitions(1);
     topic.fill(0, 100);
     topic.delete_records_before(0, 100);
@@ -291,14 +294,14 @@ fn a_log_that_retention_emptied_has_its_end_for_a_position() {
     member.start(&member.assigned(), 10);
 
     member.wait("the position at the log's end", |events| events.iter().any(|event| event == "position 0: 100"));
-    let told: Vec<String> = member.log().split_off(1);
-    assert_eq!(told, ["expired 0: 10 to 100", "position 0: 100"]);
+    let after_assignment: Vec<String> = member.log().split_off(1);
+    assert_eq!(after_assignment, ["expired 0: 10 to 100", "position 0: 100"]);
     topic.fill(0, 1);
     assert_eq!(member.records(1)[0].offset, 100);
 }
 
 #[apply(broker_test)]
-fn nothing_is_read_behind_expired_events_that_stop_the_process() {
+fn nothing_is_read_after_expired_events_that_stop_the_process() {
     let topic = Topic::with_partitions(1);
     topic.fill(0, 100);
     topic.delete_records_before(0, 40);
@@ -306,14 +309,16 @@ fn nothing_is_read_behind_expired_events_that_stop_the_process() {
 
     member.start(&member.assigned(), 10);
 
-    member.wait("the news", |events| events.iter().any(|event| event == "expired 0: 10 to 40"));
-    let (told, phase) = (now(), member.phase());
-    member.wait("the thread goes on turning", |_| phase.read().last_turn > told + Duration::from_millis(1_500));
+    member.wait("the report of expired events", |events| events.iter().any(|event| event == "expired 0: 10 to 40"));
+    let (expired_at, phase) = (now(), member.phase());
+    member.wait("the poll thread continues to loop", |_| {
+        phase.read().last_turn > expired_at + Duration::from_millis(1_500)
+    });
     assert_eq!(member.log(), ["assigned 1", "expired 0: 10 to 40"]);
 }
 
 #[apply(broker_test)]
-fn a_partition_that_expired_can_be_started_elsewhere() {
+fn a_partition_whose_position_expired_can_be_started_at_another() {
     let topic = Topic::with_partitions(2);
     topic.fill(0, 100);
     topic.fill(1, 200);
@@ -323,21 +328,21 @@ fn a_partition_that_expired_can_be_started_elsewhere() {
     member.refuse(Refused::AfterTheFirst);
     let (expired, other) = if owned[0].0 == Partition(0) { (owned[0], owned[1]) } else { (owned[1], owned[0]) };
     member.start(&[other], 0);
-    member.wait("a batch comes back", |_| member.sink.refusals.load(Ordering::SeqCst) > 0);
+    member.wait("a batch is returned", |_| member.sink.refusals.load(Ordering::SeqCst) > 0);
 
-    // The client finds out that position 10 is gone, while nobody takes what it has to say.
+    // The client finds that position 10 has expired, while the sink accepts nothing.
     member.start(&[expired], 10);
-    member.wait("the client gave the partition up", |_| {
+    member.wait("the client dropped the partition", |_| {
         let statistics = member.events.statistics.lock().expect("not poisoned");
         statistics.partitions.len() == 1
     });
-    let renewed = member.ownership.invalidate(Partition(0), expired.1).expect("the epoch is current");
+    let new_epoch = member.ownership.invalidate(Partition(0), expired.1).expect("the epoch is current");
     member.source().hold(Partition(0));
-    member.source().start(Partition(0), renewed, Position(50));
+    member.source().start(Partition(0), new_epoch, Position(50));
     member.refuse(Refused::Nothing);
 
     let records = member.records_of(Partition(0), 50);
-    assert_eq!((records[0].offset, records[0].epoch, records[49].offset), (50, renewed, 99));
+    assert_eq!((records[0].offset, records[0].epoch, records[49].offset), (50, new_epoch, 99));
 }
 
 #[apply(broker_test)]
@@ -354,7 +359,7 @@ fn a_log_that_ends_before_the_position_stops_the_process() {
 }
 
 #[apply(broker_test)]
-fn an_idle_position_stands_behind_the_transaction_marker() {
+fn an_idle_position_is_past_the_transaction_marker() {
     let topic = Topic::with_partitions(1);
     topic.fill_in_a_transaction(0, 5);
     let member = Member::join(&topic);
@@ -384,7 +389,7 @@ fn a_second_holder_of_an_instance_name_stops_the_first() {
 }
 
 #[apply(lone_broker_test)]
-fn a_member_that_stands_still_loses_its_partitions() {
+fn a_member_that_stops_polling_loses_its_partitions() {
     let topic = Topic::with_partitions(1);
     let member = Member::join_with(&topic, |setup| {
         setup.config.kafka.session_timeout_ms = 6_000;
@@ -395,7 +400,7 @@ fn a_member_that_stands_still_loses_its_partitions() {
     member.sink.blocked.store(true, Ordering::SeqCst);
     member.start(&owned, 0);
     let phase = member.phase();
-    member.wait("the thread to stand still for longer than it may", |_| {
+    member.wait("the thread to stop for longer than the poll interval", |_| {
         now() > phase.read().last_turn + Duration::from_millis(7_500)
     });
     member.sink.blocked.store(false, Ordering::SeqCst);

@@ -116,7 +116,7 @@ fn a_read_ends_with_its_epoch() {
     log.send(&producer, &["open"]);
     let mut reader = log.reader();
     let ownership = Arc::clone(&log.ownership);
-    // The first report comes while the read waits for the open transaction.
+    // The first report arrives while the read waits for the open transaction.
     reader.on_report = Some(Box::new(move || {
         ownership.end(P0);
     }));
@@ -154,7 +154,7 @@ fn a_header_name_that_is_not_text_stops_no_read() {
     let log = Log::new();
     let producer: BaseProducer = log.kafka.client_config().create().expect("valid");
     let topic = std::ffi::CString::new(log.settings.state.as_str()).expect("no NUL");
-    // SAFETY: the arguments are what each VTYPE asks for, and outlive the call, which copies them.
+    // SAFETY: the arguments are what each VTYPE requires, and outlive the call, which copies them.
     let error = unsafe {
         sys::rd_kafka_producev(
             producer.client().native_ptr(),
@@ -185,7 +185,7 @@ fn a_missing_topic_is_an_error_at_once() {
     let mut log = Log::new();
     log.settings.stall_limit = Duration::from_secs(600);
     log.settings.state = unique("missing");
-    let failure = log.reader().read(0, 1).expect_err("there is no such topic");
+    let failure = log.reader().read(0, 1).expect_err("the topic does not exist");
     assert!(matches!(failure, ReadFailure::Kafka(_)), "{failure}");
 }
 
@@ -206,7 +206,7 @@ fn many_records_are_read_in_order_and_once() {
 
 // ------------------------------------------------------------------------------------------------------------ harness
 
-/// A state topic of one partition, and its owner.
+/// A state topic with one partition, and the epoch of its owner.
 struct Log {
     kafka: Kafka,
     settings: ReaderSettings,
@@ -218,7 +218,7 @@ impl Log {
     fn new() -> Log {
         let topic = unique("log");
         let kafka = Kafka::shared();
-        // The record of one test has a timestamp in the past; retention would delete it within seconds.
+        // One test writes a timestamp in the past, and retention would delete the record within seconds.
         kafka.create_topic(&topic, 1, &ANY_TIMESTAMP);
         let settings = ReaderSettings {
             input: topic.clone(),
@@ -297,9 +297,9 @@ struct TestReader<'a> {
 impl TestReader<'_> {
     fn with<T>(&mut self, work: impl FnOnce(&mut dyn PartitionReader) -> T) -> T {
         let TestReader { log, clients, reports, on_report } = self;
-        let mut progress = |told| {
-            let ReaderReport::Reading(report) = told else { panic!("no offset is asked for here: {told:?}") };
-            reports.push(report);
+        let mut progress = |report| {
+            let ReaderReport::Reading(progress) = report else { panic!("this test fetches no offsets: {report:?}") };
+            reports.push(progress);
             if let Some(on_report) = on_report {
                 on_report();
             }

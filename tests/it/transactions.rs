@@ -1,4 +1,4 @@
-//! A transaction carries snapshots, DLQ records and offsets, all or nothing, and its outcome is never a guess.
+//! A transaction commits snapshots, DLQ records and offsets together, and its outcome is never a guess.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -33,23 +33,23 @@ use crate::support::wait::{PATIENCE, wait_until};
 
 const P0: Partition = Partition(0);
 
-// Tests with a real broker run alone: a response that is late counts as no response.
+// Tests with a real broker run alone: on a busy machine, responses are late, and a late response counts as none.
 
 #[apply(lone_broker_test)]
 fn a_commit_shows_state_dlq_records_and_offsets_at_once() {
-    let pod = Pod::joins(1);
+    let pod = Pod::join(1);
     let trace = TraceContext { traceparent: Some(Box::from(&b"00-aa"[..])), tracestate: Some(Box::from(&b"\xff"[..])) };
     let live = pod.traced_snapshot("42", 6, trace);
-    let gone = pod.snapshot("43", None, 5);
+    let deleted = pod.snapshot("43", None, 5);
     let batch = pod.batch(7, Some(b""), Some(b"not json"), &[("a", Some(b"1")), ("a", None), ("b", Some(b""))]);
-    let letter = OutputRecord::rejected(&batch, 0, Rejection::new(Reason::MissingKey, "no key"));
+    let rejected = OutputRecord::rejected(&batch, 0, Rejection::new(Reason::MissingKey, "no key"));
     let nothing = pod.batch(8, None, None, &[]);
     let nothing = OutputRecord::rejected(&nothing, 0, Rejection::new(Reason::MissingKey, "no key"));
 
     let before = SystemClock.unix_ms();
-    let answer = pod.commits(pod.content(1, vec![live, gone, letter, nothing], 9));
+    let outcome = pod.commit(pod.content(1, vec![live, deleted, rejected, nothing], 9));
 
-    assert!(matches!(answer, CommitOutcome::Committed { .. }), "{answer:?}");
+    assert!(matches!(outcome, CommitOutcome::Committed { .. }), "{outcome:?}");
     let state = pod.kafka.read_committed(&pod.names.state);
     let expected = headers(&[
         ("steward-source-partition", "0"),
@@ -77,8 +77,8 @@ fn a_commit_shows_state_dlq_records_and_offsets_at_once() {
     assert_eq!((dlq[0].key.as_deref(), dlq[0].value.as_deref()), (Some(&b""[..]), Some(&b"not json"[..])));
     assert_eq!((dlq[1].key.as_deref(), dlq[1].value.as_deref()), (None, None));
     let stamped = dlq[0].timestamp_ms.expect("stamped when produced");
-    assert!((before..before + 60_000).contains(&stamped), "{stamped} is no time of today, {before}");
-    assert_eq!(pod.renews(), [(P0, Some(Committed { position: Position(9), metadata: "run/1".to_owned() }))]);
+    assert!((before..before + 60_000).contains(&stamped), "{stamped} is not within a minute of {before}");
+    assert_eq!(pod.reset_producer(), [(P0, Some(Committed { position: Position(9), metadata: "run/1".to_owned() }))]);
 }
 
 #[apply(lone_broker_test)]
@@ -86,31 +86,31 @@ fn an_epoch_that_ends_after_the_metadata_was_taken_commits_nothing() {
     let ownership = Arc::new(Ownership::new());
     let epoch = ownership.mint(P0);
     let ended = Arc::clone(&ownership);
-    // The first look is before the transaction, the second between the records and the offsets.
+    // The membership is read before the transaction, and again between the records and the offsets.
     let pod = Pod::with_view(1, Arc::clone(&ownership), epoch, move |member| {
-        let looks = AtomicUsize::new(0);
+        let reads = AtomicUsize::new(0);
         Arc::new(move || {
             let membership = membership_of(&member);
-            if looks.fetch_add(1, Ordering::Relaxed) == 1 {
+            if reads.fetch_add(1, Ordering::Relaxed) == 1 {
                 ended.end(P0);
             }
             membership
         })
     });
 
-    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], 1));
+    let outcome = pod.commit(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], 1));
 
-    assert!(matches!(&answer, CommitOutcome::Stale(partitions) if *partitions == [P0]), "{answer:?}");
+    assert!(matches!(&outcome, CommitOutcome::Stale(partitions) if *partitions == [P0]), "{outcome:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
-    assert_eq!(pod.renews(), [(P0, None)]);
+    assert_eq!(pod.reset_producer(), [(P0, None)]);
 }
 
 #[apply(lone_broker_test)]
 fn content_of_an_ended_epoch_opens_no_transaction() {
-    let pod = Pod::joins(1);
+    let pod = Pod::join(1);
     pod.ownership.end(P0);
-    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], 1));
-    assert!(matches!(&answer, CommitOutcome::Stale(partitions) if *partitions == [P0]), "{answer:?}");
+    let outcome = pod.commit(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], 1));
+    assert!(matches!(&outcome, CommitOutcome::Stale(partitions) if *partitions == [P0]), "{outcome:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
 }
 
@@ -123,10 +123,13 @@ fn a_consumer_that_never_joined_commits_nothing() {
             Kafka::shared().client_config().set("group.id", unique("stranger")).create().expect("valid");
         Arc::new(move || membership_of(&stranger))
     });
-    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], 1));
-    assert!(matches!(&answer, CommitOutcome::StaleGeneration { cause } if cause.contains("not joined")), "{answer:?}");
+    let outcome = pod.commit(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], 1));
+    assert!(
+        matches!(&outcome, CommitOutcome::StaleGeneration { cause } if cause.contains("not joined")),
+        "{outcome:?}"
+    );
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
-    assert_eq!(pod.renews(), [(P0, None)]);
+    assert_eq!(pod.reset_producer(), [(P0, None)]);
 }
 
 #[apply(lone_broker_test)]
@@ -136,10 +139,10 @@ fn an_old_generation_commits_nothing() {
     let (keep, kept) = mpsc::channel();
     let pod = Pod::with_view(2, ownership, epoch, move |member| {
         let old = membership_of(&member);
-        let looks = AtomicUsize::new(0);
+        let reads = AtomicUsize::new(0);
         let old = std::sync::Mutex::new(Some(old));
         keep.send(Arc::clone(&member)).expect("the test listens");
-        Arc::new(move || match looks.fetch_add(1, Ordering::Relaxed) {
+        Arc::new(move || match reads.fetch_add(1, Ordering::Relaxed) {
             1 => old.lock().expect("unpoisoned").take().expect("taken once"),
             _ => membership_of(&member),
         })
@@ -147,24 +150,24 @@ fn an_old_generation_commits_nothing() {
     let _member = kept.recv().expect("sent");
     let _second = Member::joins(&pod.kafka, &pod.names.group, &pod.names.input);
 
-    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], 1));
+    let outcome = pod.commit(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], 1));
 
-    assert!(matches!(&answer, CommitOutcome::StaleGeneration { .. }), "{answer:?}");
+    assert!(matches!(&outcome, CommitOutcome::StaleGeneration { .. }), "{outcome:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
-    let again = pod.commits(pod.content(2, vec![pod.snapshot("42", Some("{}"), 0)], 1));
+    let again = pod.commit(pod.content(2, vec![pod.snapshot("42", Some("{}"), 0)], 1));
     assert!(matches!(again, CommitOutcome::Committed { .. }), "{again:?}");
 }
 
 #[apply(lone_broker_test)]
 fn a_newer_producer_of_the_same_name_fences_the_older() {
-    let pod = Pod::joins(1);
+    let pod = Pod::join(1);
     let newer_thread = pod.thread(pod.view());
-    assert!(matches!(renewed(&newer_thread), ResetOutcome::Ready(_)));
+    assert!(matches!(send_reset(&newer_thread), ResetOutcome::Ready(_)));
 
-    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("old"), 0)], 1));
+    let outcome = pod.commit(pod.content(1, vec![pod.snapshot("42", Some("old"), 0)], 1));
 
-    assert!(matches!(answer, CommitOutcome::Fenced { within_timeout: true, .. }), "{answer:?}");
-    let newer = ask(&newer_thread, pod.content(1, vec![pod.snapshot("42", Some("new"), 0)], 1));
+    assert!(matches!(outcome, CommitOutcome::Fenced { within_timeout: true, .. }), "{outcome:?}");
+    let newer = send_commit(&newer_thread, pod.content(1, vec![pod.snapshot("42", Some("new"), 0)], 1));
     assert!(matches!(newer, CommitOutcome::Committed { .. }), "{newer:?}");
     let values: Vec<_> = pod.kafka.read_committed(&pod.names.state).into_iter().map(|stored| stored.value).collect();
     assert_eq!(values, [Some(b"new".to_vec())]);
@@ -177,38 +180,38 @@ fn a_timed_out_transaction_is_distinguished_from_one_that_another_process_fenced
     let names = Names::new();
     let open = names.state.clone();
     let pod = Pod::build(1, ownership, epoch, names, Duration::from_secs(1), move |member| {
-        let looks = AtomicUsize::new(0);
+        let reads = AtomicUsize::new(0);
         Arc::new(move || {
-            if looks.fetch_add(1, Ordering::Relaxed) == 1 {
+            if reads.fetch_add(1, Ordering::Relaxed) == 1 {
                 // Returns once the coordinator has ended the transaction.
                 Kafka::shared().read_committed(&open);
             }
             membership_of(&member)
         })
     });
-    let answer = pod.commits(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], 1));
-    assert!(matches!(answer, CommitOutcome::Fenced { within_timeout: false, .. }), "{answer:?}");
-    assert_eq!(pod.renews(), [(P0, None)]);
+    let outcome = pod.commit(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], 1));
+    assert!(matches!(outcome, CommitOutcome::Fenced { within_timeout: false, .. }), "{outcome:?}");
+    assert_eq!(pod.reset_producer(), [(P0, None)]);
 }
 
 #[apply(lone_broker_test)]
 fn a_record_that_is_too_large_is_named_and_passes_without_its_value() {
-    let pod = Pod::joins(1);
+    let pod = Pod::join(1);
     let noise: Vec<u8> = (0..10_000_000_u64).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
     let rejection = Rejection::new(Reason::PayloadTooLarge, "too large");
     let small = OutputRecord::rejected(&pod.batch(0, Some(b"1"), Some(b"x"), &[]), 0, rejection.clone());
     let huge = OutputRecord::rejected(&pod.batch(1, Some(b"2"), Some(&noise), &[]), 0, rejection);
     let snapshot = pod.snapshot("42", Some("{}"), 2);
 
-    let answer = pod.commits(pod.content(1, vec![snapshot.clone(), small.clone(), huge.clone()], 3));
+    let outcome = pod.commit(pod.content(1, vec![snapshot.clone(), small.clone(), huge.clone()], 3));
 
-    let CommitOutcome::Refused { record, .. } = &answer else { panic!("{answer:?}") };
+    let CommitOutcome::Refused { record, .. } = &outcome else { panic!("{outcome:?}") };
     assert_eq!(*record, Some(RefusedRecord { index: 2, too_large: true }));
     assert_eq!(pod.kafka.read_committed(&pod.names.state), [] as [Stored; 0]);
     assert_eq!(huge.degrade(), Some((Degradation::Value, 10_000_000)));
     let truncated = OutputRecord { degradation: Some(Degradation::Value), ..huge };
-    let answer = pod.commits(pod.content(1, vec![snapshot, small, truncated], 3));
-    assert!(matches!(answer, CommitOutcome::Committed { .. }), "{answer:?}");
+    let outcome = pod.commit(pod.content(1, vec![snapshot, small, truncated], 3));
+    assert!(matches!(outcome, CommitOutcome::Committed { .. }), "{outcome:?}");
     let dlq = pod.kafka.read_committed(&pod.names.dlq);
     assert_eq!((dlq.len(), dlq[1].value.as_deref(), dlq[1].key.as_deref()), (2, None, Some(&b"2"[..])));
     let expected = headers(&[("steward-truncated", "true"), ("steward-truncated-length", "10000000")]);
@@ -217,75 +220,75 @@ fn a_record_that_is_too_large_is_named_and_passes_without_its_value() {
 
 #[apply(lone_broker_test)]
 fn a_snapshot_that_is_too_large_passes_without_its_trace_context() {
-    let pod = Pod::joins(1);
+    let pod = Pod::join(1);
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let noise: Vec<u8> = (0..2_000_000).map(|_| random.random()).collect();
     let trace = TraceContext { traceparent: None, tracestate: Some(noise.into_boxed_slice()) };
     let traced = pod.traced_snapshot("42", 2, trace);
     let small = pod.snapshot("43", Some("{}"), 1);
 
-    let answer = pod.commits(pod.content(1, vec![small.clone(), traced.clone()], 3));
+    let outcome = pod.commit(pod.content(1, vec![small.clone(), traced.clone()], 3));
 
-    let CommitOutcome::Refused { record, .. } = &answer else { panic!("{answer:?}") };
+    let CommitOutcome::Refused { record, .. } = &outcome else { panic!("{outcome:?}") };
     assert_eq!(*record, Some(RefusedRecord { index: 1, too_large: true }));
     let untraced = OutputRecord { degradation: Some(Degradation::TraceContext), ..traced };
-    let answer = pod.commits(pod.content(2, vec![small, untraced], 3));
-    assert!(matches!(answer, CommitOutcome::Committed { .. }), "{answer:?}");
+    let outcome = pod.commit(pod.content(2, vec![small, untraced], 3));
+    assert!(matches!(outcome, CommitOutcome::Committed { .. }), "{outcome:?}");
     assert_eq!(pod.kafka.read_committed(&pod.names.state).len(), 2);
 }
 
 #[apply(lone_broker_test)]
 fn offsets_alone_commit_one_after_the_other() {
-    let pod = Pod::joins(1);
+    let pod = Pod::join(1);
     for number in 1..=5 {
-        let answer = pod.commits(pod.content(number, vec![], i64::try_from(number).expect("small")));
-        assert!(matches!(answer, CommitOutcome::Committed { .. }), "{answer:?}");
+        let outcome = pod.commit(pod.content(number, vec![], i64::try_from(number).expect("small")));
+        assert!(matches!(outcome, CommitOutcome::Committed { .. }), "{outcome:?}");
     }
-    assert_eq!(pod.renews(), [(P0, Some(Committed { position: Position(5), metadata: "run/5".to_owned() }))]);
+    assert_eq!(pod.reset_producer(), [(P0, Some(Committed { position: Position(5), metadata: "run/5".to_owned() }))]);
 }
 
 #[apply(lone_broker_test)]
 fn before_the_first_reset_there_is_no_producer() {
-    let pod = Pod::joins(1);
+    let pod = Pod::join(1);
     let fresh = pod.thread(pod.view());
-    let answer = ask(&fresh, pod.content(1, vec![], 1));
-    assert!(matches!(answer, CommitOutcome::InDoubt { .. }), "{answer:?}");
+    let outcome = send_commit(&fresh, pod.content(1, vec![], 1));
+    assert!(matches!(outcome, CommitOutcome::InDoubt { .. }), "{outcome:?}");
     assert_eq!(fresh.phase().get().0, CommitStep::Idle);
 }
 
 #[apply(lone_broker_test)]
 fn a_small_transaction_takes_milliseconds() {
-    let pod = Pod::joins(1);
+    let pod = Pod::join(1);
     let mut took = Vec::new();
     for number in 1..=30 {
-        let answer = pod.commits(pod.content(number, vec![pod.snapshot("42", Some("{}"), 0)], 1));
-        let CommitOutcome::Committed { took: this } = answer else { panic!("{answer:?}") };
+        let outcome = pod.commit(pod.content(number, vec![pod.snapshot("42", Some("{}"), 0)], 1));
+        let CommitOutcome::Committed { took: this } = outcome else { panic!("{outcome:?}") };
         took.push(this);
-        // The broker still writes the markers of the one before, and lets the next one wait: not what is measured.
+        // The next transaction waits while the broker writes the markers of the previous one. That wait is not measured.
         pod.kafka.read_committed(&pod.names.state);
     }
     took.sort();
-    // The client's own commit waits for 100 ms whenever records were produced.
-    assert!(took[15] < Duration::from_millis(60), "half of the transactions took longer than {:?}", took[15]);
+    // The client's own commit waits for 100 ms if records were produced.
+    assert!(took[15] < Duration::from_millis(60), "the median is {:?}", took[15]);
     println!("a small transaction: median {:?}, fastest {:?}", took[15], took[0]);
 }
 
-// ------------------------------------------------------------------------------------------------- a broker that errs
+// ------------------------------------------------------------------------------------------------- a broker with errors
 //
-// The mock broker's transactions are a facade: nothing is isolated, nothing is fenced. It shows how responses are classified.
+// The mock broker neither isolates transactions nor fences producers. These tests show how responses are classified.
 
 #[apply(offline_test)]
 fn a_commit_that_may_have_been_sent_twice_is_in_doubt() {
     let mock = Mock::new();
-    assert!(matches!(mock.commits(1), CommitOutcome::Committed { .. }));
+    assert!(matches!(mock.commit(1), CommitOutcome::Committed { .. }));
     mock.cluster.broker_round_trip_time(1, Duration::from_millis(450)).expect("the mock obeys");
-    let answer = mock.commits(2);
-    let CommitOutcome::InDoubt { cause } = &answer else { panic!("{answer:?}") };
+    let outcome = mock.commit(2);
+    let CommitOutcome::InDoubt { cause } = &outcome else { panic!("{outcome:?}") };
     assert!(cause.contains("it may have been sent twice"), "{cause}");
     mock.cluster.broker_round_trip_time(1, Duration::ZERO).expect("the mock obeys");
-    assert!(matches!(mock.commits(2), CommitOutcome::InDoubt { .. }), "that producer is gone");
-    assert!(matches!(renewed(&mock.transactions), ResetOutcome::Ready(_)));
-    assert!(matches!(mock.commits(2), CommitOutcome::Committed { .. }));
+    assert!(matches!(mock.commit(2), CommitOutcome::InDoubt { .. }), "the producer is not used again");
+    assert!(matches!(send_reset(&mock.transactions), ResetOutcome::Ready(_)));
+    assert!(matches!(mock.commit(2), CommitOutcome::Committed { .. }));
 }
 
 #[apply(offline_test)]
@@ -301,7 +304,7 @@ fn each_error_of_the_broker_has_its_outcome() {
         (TxnOffsetCommit, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, "Fenced"),
         (AddOffsetsToTxn, RD_KAFKA_RESP_ERR_PRODUCER_FENCED, "Fenced"),
         (AddOffsetsToTxn, RD_KAFKA_RESP_ERR_INVALID_TXN_STATE, "InDoubt"),
-        // Each of these makes the client wait, and send again.
+        // After each of these, the client waits and sends again.
         (TxnOffsetCommit, RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS, "InDoubt"),
         (EndTxn, RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS, "InDoubt"),
         (EndTxn, RD_KAFKA_RESP_ERR_INVALID_TXN_STATE, "InDoubt"),
@@ -312,12 +315,15 @@ fn each_error_of_the_broker_has_its_outcome() {
     ];
     let mock = Mock::new();
     for (number, (request, error, expected)) in (1..).zip(table) {
-        assert!(matches!(renewed(&mock.transactions), ResetOutcome::Ready(_)));
+        assert!(matches!(send_reset(&mock.transactions), ResetOutcome::Ready(_)));
         mock.cluster.request_errors(request, &[error]);
-        let answer = format!("{:?}", mock.commits(number));
-        assert!(answer.starts_with(expected), "{request:?} answered {error:?}: {answer}");
-        assert!(matches!(renewed(&mock.transactions), ResetOutcome::Ready(_)), "after {request:?} answered {error:?}");
-        let again = mock.commits(number);
+        let outcome = format!("{:?}", mock.commit(number));
+        assert!(outcome.starts_with(expected), "{request:?} answered {error:?}: {outcome}");
+        assert!(
+            matches!(send_reset(&mock.transactions), ResetOutcome::Ready(_)),
+            "after {request:?} answered {error:?}"
+        );
+        let again = mock.commit(number);
         assert!(matches!(again, CommitOutcome::Committed { .. }), "after {request:?} answered {error:?}: {again:?}");
     }
 }
@@ -327,15 +333,15 @@ fn a_missing_permission_to_produce_is_a_refusal() {
     let mock = Mock::new();
     let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     mock.cluster.request_errors(RDKafkaApiKey::AddPartitionsToTxn, &[denied]);
-    let answer = mock.commits(1);
-    assert!(matches!(answer, CommitOutcome::Refused { record: None, .. }), "{answer:?}");
+    let outcome = mock.commit(1);
+    assert!(matches!(outcome, CommitOutcome::Refused { record: None, .. }), "{outcome:?}");
     mock.cluster.request_errors(RDKafkaApiKey::Produce, &[denied]);
-    let answer = mock.commits(1);
+    let outcome = mock.commit(1);
     assert!(
-        matches!(answer, CommitOutcome::Refused { record: Some(RefusedRecord { index: 0, too_large: false }), .. }),
-        "{answer:?}"
+        matches!(outcome, CommitOutcome::Refused { record: Some(RefusedRecord { index: 0, too_large: false }), .. }),
+        "{outcome:?}"
     );
-    assert!(matches!(mock.commits(1), CommitOutcome::Committed { .. }));
+    assert!(matches!(mock.commit(1), CommitOutcome::Committed { .. }));
 }
 
 #[apply(offline_test)]
@@ -343,15 +349,15 @@ fn the_phase_shows_what_the_thread_waits_for() {
     let mock = Mock::new();
     let phase = mock.transactions.phase();
     assert_eq!(phase.get().0, CommitStep::Idle);
-    // Sending offsets takes two round trips, and has to stay below what a resend takes.
+    // Sending offsets takes two round trips, which must take less time than the client waits before it sends again.
     mock.cluster.broker_round_trip_time(1, Duration::from_millis(100)).expect("the mock obeys");
-    let (reply, answer) = mpsc::channel();
-    let reply = Box::new(move |answer| reply.send(answer).expect("the test listens"));
+    let (reply, outcome) = mpsc::channel();
+    let reply = Box::new(move |outcome| reply.send(outcome).expect("the test listens"));
     mock.transactions.commit(Arc::new(mock.content(1)), reply);
     for step in [CommitStep::DrainingQueue, CommitStep::SendingOffsets, CommitStep::Committing] {
         wait_until(&format!("the phase is {step:?}"), PATIENCE, || phase.get().0 == step);
     }
-    answer.recv_timeout(PATIENCE).expect("every request is answered");
+    outcome.recv_timeout(PATIENCE).expect("every request is answered");
     assert_eq!(phase.get().0, CommitStep::Idle);
 }
 
@@ -360,47 +366,47 @@ fn without_a_broker_a_reset_fails_within_its_limit() {
     let mock = Mock::new();
     mock.cluster.broker_down(1).expect("the mock obeys");
     let started = SystemClock.now();
-    let answer = renewed(&mock.transactions);
-    assert!(matches!(answer, ResetOutcome::Failed { .. }), "{answer:?}");
+    let outcome = send_reset(&mock.transactions);
+    assert!(matches!(outcome, ResetOutcome::Failed { .. }), "{outcome:?}");
     assert!(SystemClock.now() - started < Duration::from_secs(20));
     mock.cluster.broker_up(1).expect("the mock obeys");
-    assert!(matches!(renewed(&mock.transactions), ResetOutcome::Ready(_)));
+    assert!(matches!(send_reset(&mock.transactions), ResetOutcome::Ready(_)));
 }
 
-/// Told so of the coordinator, the library waits for a broker to come or go before it asks again, and for nothing else.
+/// If no coordinator is available, the library asks again only after the set of brokers changes.
 #[apply(offline_test)]
 fn a_call_that_never_returns_is_abandoned_with_its_producer() {
     let timeout = Duration::from_secs(1);
     let mock = Mock::within(timeout);
     let moved = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR;
-    let away = RDKafkaRespErr::RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE;
+    let unavailable = RDKafkaRespErr::RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE;
     mock.cluster.request_errors(RDKafkaApiKey::TxnOffsetCommit, &[moved]);
-    mock.cluster.request_errors(RDKafkaApiKey::FindCoordinator, &[away; 1_000]);
+    mock.cluster.request_errors(RDKafkaApiKey::FindCoordinator, &[unavailable; 1_000]);
 
     let started = SystemClock.now();
-    let answer = mock.commits(1);
+    let outcome = mock.commit(1);
     let took = SystemClock.now() - started;
 
-    assert!(matches!(&answer, CommitOutcome::InDoubt { cause } if cause.contains("was abandoned")), "{answer:?}");
-    assert!(took >= timeout, "after {took:?} only");
-    assert_eq!(mock.transactions.phase().get().0, CommitStep::Idle, "what was given up is not shown any more");
+    assert!(matches!(&outcome, CommitOutcome::InDoubt { cause } if cause.contains("was abandoned")), "{outcome:?}");
+    assert!(took >= timeout, "the call was abandoned after only {took:?}");
+    assert_eq!(mock.transactions.phase().get().0, CommitStep::Idle, "the abandoned call is no longer shown");
     for request in [RDKafkaApiKey::TxnOffsetCommit, RDKafkaApiKey::FindCoordinator] {
         mock.cluster.clear_request_errors(request);
     }
-    assert!(matches!(mock.commits(2), CommitOutcome::InDoubt { .. }), "its producer went with it");
-    assert!(matches!(renewed(&mock.transactions), ResetOutcome::Ready(_)));
-    let next = mock.commits(3);
+    assert!(matches!(mock.commit(2), CommitOutcome::InDoubt { .. }), "its producer was abandoned as well");
+    assert!(matches!(send_reset(&mock.transactions), ResetOutcome::Ready(_)));
+    let next = mock.commit(3);
     assert!(matches!(next, CommitOutcome::Committed { .. }), "{next:?}");
 }
 
 #[apply(offline_test)]
 fn calls_are_abandoned_until_too_many_are_outstanding() {
     for outstanding in 1..=2 * MAX_ABANDONED {
-        let answer = abandoned_outcome(CommitStep::SendingOffsets, Duration::from_secs(12), outstanding);
+        let outcome = abandoned_outcome(CommitStep::SendingOffsets, Duration::from_secs(12), outstanding);
         if outstanding <= MAX_ABANDONED {
-            assert!(matches!(&answer, CommitOutcome::InDoubt { cause } if cause.contains("12000 ms")), "{answer:?}");
+            assert!(matches!(&outcome, CommitOutcome::InDoubt { cause } if cause.contains("12000 ms")), "{outcome:?}");
         } else {
-            assert!(matches!(&answer, CommitOutcome::Fatal { cause } if cause.contains("restart")), "{answer:?}");
+            assert!(matches!(&outcome, CommitOutcome::Fatal { cause } if cause.contains("restart")), "{outcome:?}");
         }
     }
 }
@@ -416,7 +422,7 @@ fn clients(brokers: String, transactional_id: &str, group: &str, timeout: Durati
     let mut config = Config::default();
     config.kafka.bootstrap_servers = brokers;
     config.kafka.group_id = group.to_owned();
-    config.kafka.transaction_timeout_ms = u64::try_from(timeout.as_millis()).expect("not that long");
+    config.kafka.transaction_timeout_ms = u64::try_from(timeout.as_millis()).expect("the timeout fits into 64 bits");
     let identity = ProducerIdentity { transactional_id, client_id: transactional_id };
     CommitClients {
         producer: settings::transactional_producer(&config, identity, None),
@@ -442,7 +448,7 @@ impl Mock {
             transaction_timeout: timeout,
         };
         let clients = clients(cluster.bootstrap_servers(), "instance", "group", timeout);
-        // The mock does not look at generations, so nobody has to wait for a join.
+        // The mock does not check generations, so the test does not wait for a join.
         let outsider: BaseConsumer = clients.offset_reader.create().expect("valid");
         let view: GroupView =
             Arc::new(move || Membership::Member(outsider.group_metadata().expect("a consumer with a group")));
@@ -453,7 +459,7 @@ impl Mock {
         let transactions =
             CommitThread::start(settings, clients, context, view, held, OffsetMetadata::new("run"), clock);
         let mock = Mock { cluster, ownership, transactions: transactions.expect("a thread") };
-        assert!(matches!(renewed(&mock.transactions), ResetOutcome::Ready(_)));
+        assert!(matches!(send_reset(&mock.transactions), ResetOutcome::Ready(_)));
         mock
     }
 
@@ -465,14 +471,14 @@ impl Mock {
         TransactionContent { number, records: vec![snapshot], offset_ranges: vec![range] }
     }
 
-    fn commits(&self, number: u64) -> CommitOutcome {
-        ask(&self.transactions, self.content(number))
+    fn commit(&self, number: u64) -> CommitOutcome {
+        send_commit(&self.transactions, self.content(number))
     }
 }
 
 // ------------------------------------------------------------------------------------------------------------ harness
 
-/// One process: a member of a group, its epochs, and its commit thread with a renewed producer.
+/// One process: a group member, its epochs, and its commit thread with a new producer.
 struct Pod {
     kafka: Kafka,
     names: Names,
@@ -485,7 +491,7 @@ struct Pod {
 }
 
 impl Pod {
-    fn joins(partitions: i32) -> Pod {
+    fn join(partitions: i32) -> Pod {
         let ownership = Arc::new(Ownership::new());
         let epoch = ownership.mint(P0);
         Pod::with_view(partitions, ownership, epoch, |member| Arc::new(move || membership_of(&member)))
@@ -517,7 +523,7 @@ impl Pod {
         let instance = unique("instance");
         let mut pod = Pod { kafka, names, instance, transaction_timeout, ownership, epoch, transactions: None, member };
         pod.transactions = Some(pod.thread(view));
-        assert_eq!(pod.renews(), [(P0, None)]);
+        assert_eq!(pod.reset_producer(), [(P0, None)]);
         pod
     }
 
@@ -579,27 +585,27 @@ impl Pod {
         TransactionContent { number, records, offset_ranges: vec![range] }
     }
 
-    fn commits(&self, content: TransactionContent) -> CommitOutcome {
-        ask(self.transactions.as_ref().expect("started"), content)
+    fn commit(&self, content: TransactionContent) -> CommitOutcome {
+        send_commit(self.transactions.as_ref().expect("started"), content)
     }
 
-    fn renews(&self) -> Vec<(Partition, Option<Committed>)> {
-        let answer = renewed(self.transactions.as_ref().expect("started"));
-        let ResetOutcome::Ready(committed) = answer else { panic!("no fresh producer: {answer:?}") };
+    fn reset_producer(&self) -> Vec<(Partition, Option<Committed>)> {
+        let outcome = send_reset(self.transactions.as_ref().expect("started"));
+        let ResetOutcome::Ready(committed) = outcome else { panic!("no new producer: {outcome:?}") };
         committed
     }
 }
 
-fn ask(transactions: &CommitThread, content: TransactionContent) -> CommitOutcome {
-    let (reply, answer) = mpsc::channel();
-    transactions.commit(Arc::new(content), Box::new(move |answer| reply.send(answer).expect("the test listens")));
-    answer.recv_timeout(PATIENCE).expect("every request is answered")
+fn send_commit(transactions: &CommitThread, content: TransactionContent) -> CommitOutcome {
+    let (reply, outcome) = mpsc::channel();
+    transactions.commit(Arc::new(content), Box::new(move |outcome| reply.send(outcome).expect("the test listens")));
+    outcome.recv_timeout(PATIENCE).expect("every request is answered")
 }
 
-fn renewed(transactions: &CommitThread) -> ResetOutcome {
-    let (reply, answer) = mpsc::channel();
-    transactions.reset_producer(vec![P0], Box::new(move |answer| reply.send(answer).expect("the test listens")));
-    answer.recv_timeout(PATIENCE).expect("every request is answered")
+fn send_reset(transactions: &CommitThread) -> ResetOutcome {
+    let (reply, outcome) = mpsc::channel();
+    transactions.reset_producer(vec![P0], Box::new(move |outcome| reply.send(outcome).expect("the test listens")));
+    outcome.recv_timeout(PATIENCE).expect("every request is answered")
 }
 
 fn headers(pairs: &[(&str, &str)]) -> Vec<(String, Option<Vec<u8>>)> {

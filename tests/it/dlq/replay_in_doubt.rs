@@ -83,7 +83,7 @@ fn a_commit_that_never_arrived_is_sent_again() {
 }
 
 #[apply(own_broker_test)]
-fn a_late_commit_reaches_nothing_of_the_next_transaction() {
+fn a_late_commit_does_not_affect_the_next_transaction() {
     let broker = ProxiedBroker::start();
     let scene = Scene::on(broker.direct(), 2, &[]).through(&broker.through());
     scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 1_000));

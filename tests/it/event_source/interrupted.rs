@@ -1,4 +1,4 @@
-//! What the consumer does when reading is interrupted, against the client's mock: a real Kafka has no errors to order.
+//! The consumer when reading is interrupted, against the client's mock broker: a real Kafka cannot return errors on demand.
 
 use std::time::Duration;
 
@@ -20,12 +20,13 @@ fn a_failed_fetch_moves_no_position() {
     member.start(&member.assigned(), 0);
     member.records(5);
 
-    // The client takes one for the news that it has reached the log's end.
+    // The client treats an error as the end of the log.
     cluster.request_errors(RDKafkaApiKey::Fetch, &[Code::RD_KAFKA_RESP_ERR_UNKNOWN; 2]);
-    member.wait("the client tells of the error", |_| member.has_reported("PartitionRead"));
-    let (told, phase) = (now(), member.phase());
-    member
-        .wait("idle positions were looked for since", |_| phase.read().last_turn > told + Duration::from_millis(2_200));
+    member.wait("the client reports the error", |_| member.has_reported("PartitionRead"));
+    let (reported_at, phase) = (now(), member.phase());
+    member.wait("idle positions were checked since then", |_| {
+        phase.read().last_turn > reported_at + Duration::from_millis(2_200)
+    });
     assert!(!member.log().iter().any(|event| event.starts_with("position")), "{:?}", member.log());
 
     topic.fill(0, 3);
@@ -34,7 +35,7 @@ fn a_failed_fetch_moves_no_position() {
 }
 
 #[apply(offline_test)]
-fn a_record_that_comes_again_is_dropped() {
+fn a_repeated_record_is_dropped() {
     let (_cluster, topic) = mock();
     topic.fill(0, 5);
     let member = Member::join(&topic);
@@ -42,7 +43,7 @@ fn a_record_that_comes_again_is_dropped() {
     member.records(5);
 
     member.set_client_back(&topic, 2);
-    member.wait("the repetition is told", |_| member.has_reported("RecordRepeated"));
+    member.wait("the repetition is reported", |_| member.has_reported("RecordRepeated"));
     topic.fill(0, 3);
 
     let records = member.records(8);
@@ -50,18 +51,18 @@ fn a_record_that_comes_again_is_dropped() {
 }
 
 #[apply(offline_test)]
-fn a_record_that_comes_again_and_again_stops_the_process() {
+fn a_second_repetition_of_a_record_stops_the_process() {
     let (_cluster, topic) = mock();
     topic.fill(0, 5);
     let member = Member::join(&topic);
     member.start(&member.assigned(), 0);
     member.records(5);
     member.set_client_back(&topic, 2);
-    member.wait("the repetition is told", |_| member.has_reported("RecordRepeated"));
-    let (told, phase) = (now(), member.phase());
+    member.wait("the repetition is reported", |_| member.has_reported("RecordRepeated"));
+    let (reported_at, phase) = (now(), member.phase());
     member.wait("the thread reads again", |_| {
         let read = phase.read();
-        read.last_turn > told && read.phase == PollPhase::Polling
+        read.last_turn > reported_at && read.phase == PollPhase::Polling
     });
 
     member.set_client_back(&topic, 2);

@@ -1,4 +1,4 @@
-//! Members of a group, topics, and what a sink received: the harness of the tests beside it.
+//! The harness of the consumer tests: group members, topics, and a sink that records what it receives.
 
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
@@ -20,7 +20,7 @@ use steward::kafka::consumer::event_source::{KafkaSource, SourceHandle, SourcePa
 use steward::ports::{Clock, Drained, EventSource, SourceEvent, SourceFailure, SourceSink};
 use steward::record::{Batch, Epoch, Header, Partition, Position};
 
-/// A condition that does not come true within this time fails the test.
+/// A test fails if it waits longer than this for a condition.
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) struct Setup {
@@ -114,7 +114,7 @@ impl Member {
         self.sink.lock().log.clone()
     }
 
-    /// Seeks without the poll thread, as the client itself may do.
+    /// Seeks without the poll thread. The client itself may do this.
     pub(super) fn set_client_back(&self, topic: &Topic, offset: i64) {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&topic.name, 0, ClientOffset::Offset(offset)).expect("not negative");
@@ -164,16 +164,16 @@ impl Member {
         self.source().leave();
         self.wait("a revocation", |events| events.iter().any(|event| event.starts_with("revoked")));
         self.drain();
-        self.ends();
+        self.wait_for_end();
     }
 
-    pub(super) fn ends(&self) {
+    pub(super) fn wait_for_end(&self) {
         let handle = self.handle.lock().expect("not poisoned").take().expect("joined once");
         self.wait("the thread's end", |_| handle.is_finished());
         handle.join().expect("the thread did not panic");
     }
 
-    /// Waits until the condition holds. Woken by every event, and often enough besides for conditions of another kind.
+    /// Waits until the condition holds. Checks it after every event, and at least every 20 ms for other conditions.
     pub(super) fn wait(&self, what: &str, condition: impl Fn(&[String]) -> bool) {
         let deadline = now() + LIMIT;
         loop {
@@ -183,7 +183,7 @@ impl Member {
             }
             assert!(
                 now() < deadline,
-                "waited in vain for {what}; the sink received {log:?}, and the client reported {:?}",
+                "timed out waiting for {what}; the sink received {log:?}, and the client reported {:?}",
                 self.events.reports.lock().expect("not poisoned")
             );
             let state = self.sink.lock();
@@ -225,7 +225,7 @@ pub(super) struct Seen {
 
 #[derive(Default)]
 pub(super) struct SinkState {
-    pub(super) heard: Mutex<Heard>,
+    pub(super) received: Mutex<Received>,
     pub(super) changed: Condvar,
     pub(super) refusals: AtomicUsize,
     /// While set, `offer` of a batch does not return.
@@ -233,7 +233,7 @@ pub(super) struct SinkState {
 }
 
 #[derive(Default)]
-pub(super) struct Heard {
+pub(super) struct Received {
     pub(super) log: Vec<String>,
     pub(super) assigned: Vec<(Partition, Epoch)>,
     pub(super) revoked: Vec<Partition>,
@@ -256,13 +256,13 @@ pub(super) enum Refused {
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Drains {
     #[default]
-    WhenTold,
+    OnRequest,
     AtOnce,
 }
 
 impl SinkState {
-    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, Heard> {
-        self.heard.lock().expect("no test panics while it holds this")
+    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, Received> {
+        self.received.lock().expect("no test panics while it holds the lock")
     }
 
     pub(super) fn gone_at(&self) -> Instant {
@@ -283,14 +283,14 @@ impl SourceSink for RecordingSink {
                 std::thread::yield_now();
             }
         }
-        let mut heard = self.state.lock();
+        let mut received = self.state.lock();
         let line = match event {
             SourceEvent::Batch(batch) => {
-                if heard.refused == Refused::AfterTheFirst && !heard.seen.is_empty() {
+                if received.refused == Refused::AfterTheFirst && !received.seen.is_empty() {
                     self.state.refusals.fetch_add(1, Ordering::SeqCst);
                     return Err(SourceEvent::Batch(batch));
                 }
-                heard.seen.extend(batch.iter().map(|record| seen(&batch, &record)));
+                received.seen.extend(batch.iter().map(|record| seen(&batch, &record)));
                 if batch.is_empty() {
                     format!("position {}: {}", batch.partition(), batch.next())
                 } else {
@@ -309,29 +309,29 @@ impl SourceSink for RecordingSink {
                         source.start(partition, epoch, position);
                     }
                 }
-                heard.assigned.extend(partitions);
+                received.assigned.extend(partitions);
                 line
             }
             SourceEvent::Revoking { partitions, deadline, drained } => {
-                heard.revoked = partitions.iter().map(|(partition, _)| *partition).collect();
-                heard.deadline = Some(deadline);
-                if heard.drains_at_once == Drains::WhenTold {
-                    heard.revocations.push_back(drained);
+                received.revoked = partitions.iter().map(|(partition, _)| *partition).collect();
+                received.deadline = Some(deadline);
+                if received.drains_at_once == Drains::OnRequest {
+                    received.revocations.push_back(drained);
                 }
                 format!("revoked {}", partitions.len())
             }
             SourceEvent::Revoked(partitions) => {
-                heard.gone_at = Some(now());
+                received.gone_at = Some(now());
                 format!("gone {}", partitions.len())
             }
             SourceEvent::Lost(partitions) => format!("lost {}", partitions.len()),
             SourceEvent::Expired { partition, first, until, .. } => format!("expired {partition}: {first} to {until}"),
             SourceEvent::Failed(failure) => {
-                heard.failure = Some(failure);
+                received.failure = Some(failure);
                 "failed".to_owned()
             }
         };
-        heard.log.push(line);
+        received.log.push(line);
         self.state.changed.notify_all();
         Ok(())
     }
@@ -398,7 +398,7 @@ pub(super) fn now() -> Instant {
 
 // -------------------------------------------------------------------------------------------------------------- topics
 
-/// A topic of its own for each test, and the group that reads it.
+/// A topic that only one test uses, and the group that reads it.
 pub(super) struct Topic {
     pub(super) name: String,
     pub(super) partitions: i32,
@@ -415,7 +415,7 @@ impl Topic {
         topic
     }
 
-    /// A topic of one partition, which whoever owns the mock has to create.
+    /// A topic with one partition. The owner of the mock broker has to create it.
     pub(super) fn on_mock(broker: &str) -> Topic {
         Topic::named(broker.to_owned(), 1)
     }
@@ -450,14 +450,14 @@ impl Topic {
         for record in records {
             self.producer.send(record).map_err(|(error, _)| error).expect("the queue has room");
         }
-        self.producer.flush(LIMIT).expect("the broker takes them");
+        self.producer.flush(LIMIT).expect("the broker accepts the records");
     }
 
-    /// One record to partition 0, whose one header has a name that the client's own types would not take.
+    /// Sends one record to partition 0. Its header name is not a valid name for the client's own types.
     pub(super) fn produce_with_header_name(&self, name: &CStr) {
         use sys::rd_kafka_vtype_t as Kind;
         let topic = CString::new(self.name.as_str()).expect("no NUL");
-        // SAFETY: the arguments are what each kind asks for, and outlive the call, which copies them.
+        // SAFETY: the arguments are what each kind requires, and outlive the call, which copies them.
         let error = unsafe {
             sys::rd_kafka_producev(
                 self.producer.client().native_ptr(),
@@ -475,7 +475,7 @@ impl Topic {
             )
         };
         assert_eq!(error, sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
-        self.producer.flush(LIMIT).expect("the broker takes it");
+        self.producer.flush(LIMIT).expect("the broker accepts the record");
     }
 
     pub(super) fn fill(&self, partition: i32, count: usize) {
@@ -540,8 +540,8 @@ impl Topic {
     }
 }
 
-/// A name that no other test, run or process has.
-#[expect(clippy::disallowed_methods, reason = "nothing but a name is made of it")]
+/// A name that no other test, run or process uses.
+#[expect(clippy::disallowed_methods, reason = "only used for a unique name")]
 pub(super) fn fresh() -> String {
     static NAMES: AtomicUsize = AtomicUsize::new(0);
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");

@@ -1,4 +1,5 @@
-//! steward in the schedules that tear the transactions of a plain loop, judged by the reference model.
+//! Runs steward under the schedules that tear the transactions of a plain loop, and compares its output with the
+//! reference model.
 
 use std::time::Duration;
 
@@ -20,97 +21,97 @@ use crate::support::world::{created, malformed, priced};
 /// `kafka.transaction_timeout_ms`.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// With it the coordinator aborts nothing while a test runs: the moment is the test's.
+/// Keeps the coordinator from aborting a transaction by its timeout while a test runs.
 const PATIENT_COORDINATOR: [(&str, &str); 1] =
     [("transaction.abort.timed.out.transaction.cleanup.interval.ms", "600000")];
 
 #[apply(own_broker_test)]
-fn a_delayed_commit_reaches_nothing_of_the_next_transaction() {
+fn a_delayed_commit_does_not_affect_the_next_transaction() {
     let mut scene = Scene::with(&[]);
 
-    // Before the renewal.
+    // Before the producer reset.
     let delayed = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Close);
-    let renewal = scene.broker.proxy.hold(Api::INIT_PRODUCER_ID, ClientSees::Silence);
-    scene.sends_events();
-    renewal.wait();
-    assert_eq!(delayed.release(), DONE, "its second copy has ended the same transaction");
-    assert_eq!(renewal.release(), DONE);
-    scene.expects("committed");
+    let registration = scene.broker.proxy.hold(Api::INIT_PRODUCER_ID, ClientSees::Silence);
+    scene.send_events();
+    registration.wait();
+    assert_eq!(delayed.release(), DONE, "the second copy has already ended the transaction");
+    assert_eq!(registration.release(), DONE);
+    scene.wait_for_verdict("committed");
 
     // Right after the reset.
     let delayed = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Close);
-    scene.sends_events();
-    scene.expects("committed");
+    scene.send_events();
+    scene.wait_for_verdict("committed");
     assert_eq!(delayed.release(), FENCED);
 
     // While the next transaction is open, complete except for its end.
     let delayed = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Close);
-    scene.sends_events();
-    scene.expects("committed");
+    scene.send_events();
+    scene.wait_for_verdict("committed");
     let next = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
-    scene.sends_events();
+    scene.send_events();
     next.wait();
     assert_eq!(delayed.release(), FENCED);
     assert_eq!(next.release(), DONE);
 
-    scene.ends_well();
+    scene.finish_exactly();
 }
 
 #[apply(own_broker_test)]
-fn a_commit_that_never_arrived_is_found_out_and_its_late_copy_is_refused() {
+fn a_commit_that_never_arrived_is_detected_and_its_late_copy_is_refused() {
     let mut scene = Scene::with(&PATIENT_COORDINATOR);
 
-    // The late copy comes just before the new producer registers: it counts.
+    // The late copy arrives just before the new producer registers, so it takes effect.
     let delayed = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Close);
     let repeated = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
-    let renewal = scene.broker.proxy.hold(Api::INIT_PRODUCER_ID, ClientSees::Silence);
-    scene.sends_events();
+    let registration = scene.broker.proxy.hold(Api::INIT_PRODUCER_ID, ClientSees::Silence);
+    scene.send_events();
     repeated.wait();
-    renewal.wait();
+    registration.wait();
     assert_eq!(delayed.release(), DONE, "the transaction is still open");
-    // The coordinator may ask to come again, for it still writes the markers.
-    renewal.release();
-    scene.expects("committed");
+    // The coordinator may answer that the client has to retry, because it still writes the markers.
+    registration.release();
+    scene.wait_for_verdict("committed");
 
-    // The late copies come right after, while the same content is under way again.
+    // The late copies arrive just after the registration, while the same content is being sent again.
     let delayed = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Close);
     let repeated = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
     let again = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
-    scene.sends_events();
+    scene.send_events();
     repeated.wait();
-    scene.expects("not_committed");
+    scene.wait_for_verdict("not_committed");
     again.wait();
     assert_eq!(delayed.release(), FENCED);
     assert_eq!(repeated.release(), FENCED);
     assert_eq!(again.release(), DONE);
 
-    scene.ends_well();
+    scene.finish_exactly();
 }
 
 #[apply(own_broker_test)]
-fn a_connection_that_breaks_around_a_commit_costs_one_renewal() {
+fn a_connection_that_breaks_around_a_commit_costs_one_producer_reset() {
     let mut scene = Scene::with(&PATIENT_COORDINATOR);
 
     let answered = scene.broker.proxy.drop_answer(Api::END_TXN);
-    scene.sends_events();
-    assert_eq!(answered.answer(), DONE, "it took effect, and nobody was told");
-    scene.expects("committed");
+    scene.send_events();
+    assert_eq!(answered.answer(), DONE, "the commit took effect, and its response was lost");
+    scene.wait_for_verdict("committed");
 
     // The library sends it again.
     let lost = scene.broker.proxy.drop_request(Api::END_TXN);
-    scene.sends_events();
+    scene.send_events();
     lost.wait();
-    scene.expects("committed");
+    scene.wait_for_verdict("committed");
 
-    // The library sends it again, and never hears of that.
+    // The library sends it again, and receives no response to that either.
     let lost = scene.broker.proxy.drop_request(Api::END_TXN);
-    let unheard = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
-    scene.sends_events();
+    let unanswered = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
+    scene.send_events();
     lost.wait();
-    unheard.wait();
-    scene.expects("not_committed");
+    unanswered.wait();
+    scene.wait_for_verdict("not_committed");
 
-    scene.ends_well();
+    scene.finish_exactly();
 }
 
 #[apply(own_broker_test)]
@@ -119,86 +120,87 @@ fn a_slow_commit_is_followed_by_a_fresh_producer() {
     let producers = scene.broker.proxy.requests(Api::INIT_PRODUCER_ID);
 
     let slow = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
-    scene.sends_events();
+    scene.send_events();
     slow.wait();
     let long_enough = Deadline::after(Duration::from_millis(450));
-    wait_until("the answer is late", PATIENCE, || long_enough.passed());
+    wait_until("the response is late", PATIENCE, || long_enough.passed());
     assert_eq!(slow.release(), DONE);
-    scene.expects("committed");
+    scene.wait_for_verdict("committed");
 
     // The library repeats the request while the broker still writes the markers.
     assert!(scene.broker.proxy.requests(Api::INIT_PRODUCER_ID) > producers);
-    scene.ends_well();
+    scene.finish_exactly();
 }
 
 #[apply(own_broker_test)]
-fn delayed_offsets_reach_nothing_of_the_next_transaction() {
+fn delayed_offsets_do_not_affect_the_next_transaction() {
     let mut scene = Scene::with(&[]);
 
     let delayed = scene.broker.proxy.hold(Api::TXN_OFFSET_COMMIT, ClientSees::Close);
-    scene.sends_events();
-    scene.expects("not_committed");
-    scene.settles();
+    scene.send_events();
+    scene.wait_for_verdict("not_committed");
+    scene.wait_until_committed();
     let next = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
-    scene.sends_events();
+    scene.send_events();
     next.wait();
-    assert_eq!(delayed.release(), FENCED, "older offsets, under newer ones");
+    assert_eq!(delayed.release(), FENCED, "the delayed offsets are older than the committed ones");
     assert_eq!(next.release(), DONE);
-    scene.settles();
+    scene.wait_until_committed();
 
-    // The request before it, which lets the group in.
+    // The same for the earlier request, which adds the group to the transaction.
     let delayed = scene.broker.proxy.hold(Api::ADD_OFFSETS_TO_TXN, ClientSees::Close);
-    scene.sends_events();
-    scene.expects("not_committed");
-    scene.settles();
+    scene.send_events();
+    scene.wait_for_verdict("not_committed");
+    scene.wait_until_committed();
     assert_eq!(delayed.release(), FENCED);
 
-    scene.ends_well();
+    scene.finish_exactly();
 }
 
-/// This costs no new producer: the broker knows the sequence numbers of an epoch.
+/// A delayed record needs no producer reset: the broker checks the sequence numbers of an epoch.
 #[apply(own_broker_test)]
 fn delayed_records_are_not_written_again() {
     let mut scene = Scene::with(&[]);
 
     for transactions_later in [1, 7] {
         let delayed = scene.broker.proxy.hold(Api::PRODUCE, ClientSees::Close);
-        scene.sends_events();
+        scene.send_events();
         delayed.wait();
-        scene.settles();
+        scene.wait_until_committed();
         for _ in 1..transactions_later {
-            scene.sends_events();
-            scene.settles();
+            scene.send_events();
+            scene.wait_until_committed();
         }
         let next = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
-        scene.sends_events();
+        scene.send_events();
         next.wait();
         let before = scene.markers_and_records();
         delayed.release();
         assert_eq!(scene.markers_and_records(), before, "{transactions_later} transactions later");
         assert_eq!(next.release(), DONE);
-        scene.settles();
+        scene.wait_until_committed();
     }
 
-    scene.ends_well();
+    scene.finish_exactly();
 }
 
-/// The input takes the event because zstd halves it; its DLQ record does not fit into the topic, so that its transaction is aborted, and sent again without the value.
+/// The input accepts the event because zstd halves it. Its DLQ record is too large for the topic, so the transaction is
+/// aborted and sent again without the value.
 #[apply(own_broker_test)]
-fn a_delayed_abort_reaches_nothing_of_the_next_transaction() {
+fn a_delayed_abort_does_not_affect_the_next_transaction() {
     let mut scene = Scene::with(&[]);
 
     let delayed = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Close);
     let repeated = scene.broker.proxy.let_pass(Api::END_TXN);
     let next = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
-    scene.direct.produce_with(&[("compression.type", "zstd")], &scene.names.input, &[unwieldy().to(0)]);
+    scene.direct.produce_with(&[("compression.type", "zstd")], &scene.names.input, &[oversized().to(0)]);
     assert_eq!(repeated.answer(), DONE);
     next.wait();
     assert_eq!(delayed.release(), FENCED);
     assert_eq!(next.release(), DONE);
     scene.process.wait_for_event("record_truncated", PATIENCE);
-    scene.sends_events();
-    scene.settles();
+    scene.send_events();
+    scene.wait_until_committed();
 
     let differences = Ledger::of(&scene.direct, &scene.names).differences();
     let is_of_the_truncation =
@@ -210,68 +212,68 @@ fn a_delayed_abort_reaches_nothing_of_the_next_transaction() {
 }
 
 #[apply(own_broker_test)]
-fn a_delayed_opening_of_a_transaction_is_no_other_process() {
+fn a_delayed_opening_of_a_transaction_is_not_another_process() {
     let mut scene = Scene::with(&[]);
 
     let delayed = scene.broker.proxy.hold(Api::ADD_PARTITIONS_TO_TXN, ClientSees::Close);
-    scene.sends_events();
-    scene.settles();
+    scene.send_events();
+    scene.wait_until_committed();
 
-    // The coordinator opens a transaction that nobody ends, times it out, and so fences the producer.
+    // The coordinator opens a transaction that is never ended. When the transaction times out, the producer is fenced.
     let before = scene.markers_and_records();
     assert_eq!(delayed.release(), DONE);
-    wait_until("the coordinator has ended what the late request opened", PATIENCE, || {
+    wait_until("the coordinator has ended the transaction that the late request opened", PATIENCE, || {
         scene.markers_and_records() > before
     });
     let producers = scene.broker.proxy.requests(Api::INIT_PRODUCER_ID);
-    scene.sends_events();
-    scene.settles();
+    scene.send_events();
+    scene.wait_until_committed();
 
     scene.process.wait_for_event("transaction_aborted", PATIENCE);
-    let renewed = scene.process.wait_for_event("producer_reset", PATIENCE);
-    assert_eq!(renewed["verdict"], "not_committed", "{}", scene.process.tail());
+    let reset = scene.process.wait_for_event("producer_reset", PATIENCE);
+    assert_eq!(reset["verdict"], "not_committed", "{}", scene.process.tail());
     assert!(scene.broker.proxy.requests(Api::INIT_PRODUCER_ID) > producers);
-    scene.ends_well();
+    scene.finish_exactly();
 }
 
 #[apply(own_broker_test)]
-fn a_delayed_registration_of_its_own_is_no_other_process() {
-    a_delayed_registration_is_no_other_process(1);
+fn a_delayed_registration_of_its_own_is_not_another_process() {
+    delayed_registration_after_resets(1);
 }
 
-/// The producer whose request is late has a successor by then, which registered at the first attempt.
+/// By the time the late request arrives, a newer producer has registered at its first attempt.
 #[apply(own_broker_test)]
-fn a_delayed_registration_of_a_predecessor_is_no_other_process() {
-    a_delayed_registration_is_no_other_process(2);
+fn a_delayed_registration_of_an_earlier_producer_is_not_another_process() {
+    delayed_registration_after_resets(2);
 }
 
-/// The request of the first of so many renewals is late, and repeated by the library.
-fn a_delayed_registration_is_no_other_process(renewals: usize) {
+/// Performs N producer resets. The registration request of the first one is late, and the library repeats it.
+fn delayed_registration_after_resets(resets: usize) {
     let mut scene = Scene::with(&[]);
 
     let delayed = scene.broker.proxy.hold(Api::INIT_PRODUCER_ID, ClientSees::Close);
-    for _ in 0..renewals {
-        let unheard = scene.broker.proxy.drop_answer(Api::END_TXN);
-        scene.sends_events();
-        assert_eq!(unheard.answer(), DONE, "it took effect, and nobody was told");
-        scene.expects("committed");
-        scene.settles();
+    for _ in 0..resets {
+        let unanswered = scene.broker.proxy.drop_answer(Api::END_TXN);
+        scene.send_events();
+        assert_eq!(unanswered.answer(), DONE, "the commit took effect, and its response was lost");
+        scene.wait_for_verdict("committed");
+        scene.wait_until_committed();
     }
 
-    // It raises the epoch behind the producer's back.
+    // The late request raises the producer epoch, so the current producer is fenced.
     let producers = scene.broker.proxy.requests(Api::INIT_PRODUCER_ID);
     assert_eq!(delayed.release(), DONE);
-    scene.sends_events();
-    scene.settles();
+    scene.send_events();
+    scene.wait_until_committed();
 
     assert!(scene.broker.proxy.requests(Api::INIT_PRODUCER_ID) > producers, "nothing fenced the producer");
-    scene.ends_well();
+    scene.finish_exactly();
 }
 
-/// The library looks for the group's coordinator for as long as it takes, whatever limit it was given.
+/// The library looks for the group's coordinator without a limit, even if the call has one.
 #[apply(own_broker_test)]
-fn offsets_that_the_client_never_gives_up_cost_one_producer() {
-    let (mut scene, late) = Scene::that_hangs_in_the_client(LONG_TRANSACTION_TIMEOUT);
+fn an_offset_commit_that_never_returns_costs_one_producer() {
+    let (mut scene, late) = Scene::with_hanging_call(LONG_TRANSACTION_TIMEOUT);
 
     let abandoned = scene.process.wait_for_event("producer_abandoned", PATIENCE);
     assert_eq!(abandoned["step"], "sending_offsets", "{abandoned}");
@@ -279,72 +281,73 @@ fn offsets_that_the_client_never_gives_up_cost_one_producer() {
     let limit_ms = u64::try_from(LONG_TRANSACTION_TIMEOUT.as_millis()).expect("seconds");
     let waited_ms = abandoned["waited_ms"].as_u64().unwrap_or_default();
     assert!((limit_ms..limit_ms + 15_000).contains(&waited_ms), "{abandoned}");
-    scene.expects("not_committed");
-    scene.settles();
+    scene.wait_for_verdict("not_committed");
+    scene.wait_until_committed();
 
-    // While the next transaction is open, complete except for its end, the offsets of the abandoned call arrive:
-    // older ones.
+    // The older offsets of the abandoned call arrive while the next transaction is open and complete except for its end.
     let next = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
-    scene.sends_events();
+    scene.send_events();
     next.wait();
     let ends = scene.broker.proxy.requests(Api::END_TXN);
     assert_eq!(late.release(), FENCED);
-    // It goes no further, and gives back what it held.
-    wait_until("its thread has ended", PATIENCE, || threads_named(scene.process.pid(), "steward-produce") == 1);
+    // The abandoned thread sends nothing more and ends.
+    wait_until("the abandoned thread has ended", PATIENCE, || {
+        threads_named(scene.process.pid(), "steward-produce") == 1
+    });
     assert_eq!(scene.broker.proxy.requests(Api::END_TXN), ends);
     assert_eq!(next.release(), DONE);
-    scene.settles();
-    scene.ends_well();
+    scene.wait_until_committed();
+    scene.finish_exactly();
 }
 
-/// What became of the transaction in doubt is told by the committed positions. Another program that commits for the
-/// same group, as one that was left running by mistake would, takes that away.
+/// The committed positions give the verdict on a transaction in doubt. If another program commits for this group, for
+/// example one left running by mistake, the verdict is unknown.
 #[apply(own_broker_test)]
-fn positions_that_somebody_else_moved_meanwhile_make_their_partition_recover() {
+fn positions_that_another_program_moved_invalidate_their_partition() {
     let mut scene = Scene::with(&PATIENT_COORDINATOR);
 
     let lost = scene.broker.proxy.drop_request(Api::END_TXN);
-    let unheard = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
-    let renewal = scene.broker.proxy.hold(Api::INIT_PRODUCER_ID, ClientSees::Silence);
-    scene.sends_events();
+    let unanswered = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
+    let registration = scene.broker.proxy.hold(Api::INIT_PRODUCER_ID, ClientSees::Silence);
+    scene.send_events();
     lost.wait();
-    unheard.wait();
-    renewal.wait();
+    unanswered.wait();
+    registration.wait();
     scene.direct.commit_in_transaction(&scene.names.group, &scene.names.input, &[(0, 1), (1, 1)]);
-    renewal.release();
-    scene.expects("unknown");
+    registration.release();
+    scene.wait_for_verdict("unknown");
 
-    // One of them may not have been in the transaction.
+    // A partition may have had no records in the transaction.
     let invalidated = scene.process.wait_for_event("partition_invalidated", PATIENCE);
     assert_eq!(invalidated["cause"], "it is unknown which work was committed", "{invalidated}");
     let skipped = |line: &Value| line["partition"] == invalidated["partition"];
     scene.process.wait_for_event_where("events_skipped", PATIENCE, skipped);
-    scene.ends_well();
+    scene.finish_exactly();
 }
 
 #[apply(own_broker_test)]
-fn a_drain_that_meets_a_call_which_never_returns_ends_in_good_order() {
-    let (mut scene, late) = Scene::that_hangs_in_the_client(TRANSACTION_TIMEOUT);
+fn a_drain_during_a_call_that_never_returns_ends_cleanly() {
+    let (mut scene, late) = Scene::with_hanging_call(TRANSACTION_TIMEOUT);
 
     scene.process.sigterm();
     let code = scene.process.wait_exit(DRAIN_TIMEOUT);
     assert_eq!(code, i32::from(ExitCode::Done.code()), "{}", scene.process.tail());
 
     scene.process.wait_for_event("producer_abandoned", PATIENCE);
-    assert_eq!(late.release(), FENCED, "what comes after the end of the process reaches nothing either");
+    assert_eq!(late.release(), FENCED, "a request that arrives after the end of the process is refused as well");
     Ledger::of(&scene.direct, &scene.names).assert_exact();
     scene.process.assert_no_errors_but(&[]);
 }
 
 // ----------------------------------------------------------------------------------------------------------- helpers
 
-/// The default of `kafka.transaction_timeout_ms`: long enough for the test to act while the client waits for an answer.
+/// The default of `kafka.transaction_timeout_ms`: long enough for the test to act while the client waits for a response.
 const LONG_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The default of `shutdown.drain_timeout_ms`.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// How many threads of a process have a name, of which Linux keeps fifteen characters.
+/// Counts the threads of a process with this name. Linux keeps 15 characters of a thread's name.
 fn threads_named(pid: u32, name: &str) -> usize {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
     let is_named = |thread: std::io::Result<std::fs::DirEntry>| {
@@ -355,19 +358,19 @@ fn threads_named(pid: u32, name: &str) -> usize {
     threads.map(is_named).filter(|is_named| *is_named).count()
 }
 
-/// An event that is too large for the DLQ records, where nothing shortens it.
-fn unwieldy() -> Outgoing {
+/// An event whose uncompressed DLQ record is too large for the topic.
+fn oversized() -> Outgoing {
     let mut random = ChaCha8Rng::seed_from_u64(1);
     record("1", (0..1_700_000).map(|_| b'0' + random.random_range(0..10_u8)).collect::<Vec<u8>>())
 }
 
-/// A steward that reaches its broker only through the proxy, at work.
+/// A running steward process that reaches its broker only through the proxy.
 struct Scene {
     broker: ProxiedBroker,
     direct: Kafka,
     names: Names,
     process: Steward,
-    /// Makes each round's events new ones.
+    /// Makes the events of each round different.
     round: u64,
 }
 
@@ -386,14 +389,14 @@ impl Scene {
             .set("kafka.transaction_timeout_ms", timeout_ms)
             .start();
         let mut scene = Scene { broker, direct, names, process, round: 0 };
-        scene.sends_events();
-        scene.settles();
+        scene.send_events();
+        scene.wait_until_committed();
         scene
     }
 
-    /// Old keys change, a new one comes, and one event is rejected, in both partitions.
-    fn sends_events(&mut self) {
-        // A busy machine answers late by itself; what came of that before is not this round's.
+    /// In both partitions, updates the old services, creates one and sends one malformed event.
+    fn send_events(&mut self) {
+        // On a busy machine, responses can be late without the proxy. Their log events belong to earlier rounds.
         for name in ["transaction_in_doubt", "producer_reset"] {
             self.process.skip_events(name);
         }
@@ -410,50 +413,50 @@ impl Scene {
         self.direct.produce(&self.names.input, &events);
     }
 
-    /// All that was sent is committed.
-    fn settles(&mut self) {
+    /// Waits until the whole input is committed.
+    fn wait_until_committed(&mut self) {
         let ends: Vec<Option<i64>> = self.direct.ends(&self.names.input).iter().map(|ends| Some(ends.high)).collect();
         wait_until(&format!("the input is committed up to {ends:?}"), PATIENCE, || {
-            assert!(self.process.is_running(), "it ended; {}", self.process.tail());
+            assert!(self.process.is_running(), "the process ended; {}", self.process.tail());
             self.direct.committed(&self.names.group, &self.names.input) == ends
         });
     }
 
-    /// The client sends offsets, whose connection breaks; asks for the coordinator, and hears nothing for as long as a
-    /// request may take; then it sends them again, and that is the request which comes back.
-    fn that_hangs_in_the_client(transaction_timeout: Duration) -> (Scene, Caught) {
+    /// The client sends offsets and the connection breaks. It asks for the coordinator and gets no response until the
+    /// request times out. Then it sends the offsets again. Returns that last request.
+    fn with_hanging_call(transaction_timeout: Duration) -> (Scene, Caught) {
         for _ in 0..5 {
             let mut scene = Scene::within(transaction_timeout, &PATIENT_COORDINATOR);
             let offsets = scene.broker.proxy.drop_request(Api::TXN_OFFSET_COMMIT);
-            let question = scene.broker.proxy.hold(Api::FIND_COORDINATOR, ClientSees::Silence);
+            let lookup = scene.broker.proxy.hold(Api::FIND_COORDINATOR, ClientSees::Silence);
             let again = scene.broker.proxy.hold(Api::TXN_OFFSET_COMMIT, ClientSees::Silence);
-            scene.sends_events();
+            scene.send_events();
             offsets.wait();
-            question.wait();
-            // Some client or other asks for a coordinator now and then, and may have been the one that was caught.
-            if offsets.came_before(&question) {
+            lookup.wait();
+            // Every client asks for a coordinator now and then, and the proxy may have caught such a request.
+            if offsets.came_before(&lookup) {
                 return (scene, again);
             }
         }
-        panic!("five times somebody else asked for a coordinator before");
+        panic!("five times, another client asked for a coordinator first");
     }
 
-    /// A transaction went unanswered, and a fresh producer found out what became of it. On a busy machine another one
-    /// may be late by itself before that; a wrong verdict about this one brings no right one later.
-    fn expects(&mut self, verdict: &str) {
+    /// Waits for a transaction in doubt and a producer reset with this verdict. On a busy machine, an earlier transaction can
+    /// be in doubt as well, so other verdicts are skipped. A wrong verdict on this transaction is not corrected later.
+    fn wait_for_verdict(&mut self, verdict: &str) {
         self.process.wait_for_event("transaction_in_doubt", PATIENCE);
-        self.process.wait_for_event_where("producer_reset", PATIENCE, |renewed| renewed["verdict"] == verdict);
+        self.process.wait_for_event_where("producer_reset", PATIENCE, |reset| reset["verdict"] == verdict);
     }
 
-    /// What the logs of the state topic hold, markers of ends included.
+    /// The number of records in the state topic, transaction markers included.
     fn markers_and_records(&self) -> i64 {
         self.direct.ends(&self.names.state).iter().map(|ends| ends.high).sum()
     }
 
-    /// A last round passes, and nothing was lost or doubled in any.
-    fn ends_well(mut self) {
-        self.sends_events();
-        self.settles();
+    /// Runs a last round, and checks that no round lost or doubled anything.
+    fn finish_exactly(mut self) {
+        self.send_events();
+        self.wait_until_committed();
         Ledger::of(&self.direct, &self.names).assert_exact();
         self.process.stop();
         self.process.assert_no_errors_but(&[]);

@@ -1,7 +1,7 @@
-//! Any request of a transaction is late, lost, or robbed of its answer, at moments that a seed decides, under load.
+//! Under load, requests of transactions are delayed or lost, or their responses are, at moments that a seed decides.
 //!
-//! What this finds are wrong verdicts, stops and needless exits. That a late request is refused shows in `steward`: a
-//! torn transaction does harm only where it is aborted or its process dies, which nothing here does.
+//! The test finds wrong verdicts, stalls and needless exits. The tests in `steward` show that a late request is refused: a
+//! torn transaction does damage only if it is aborted or its process dies, and neither happens here.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const APIS: [Api; 5] =
 
 /// `STEWARD_TORN_SEED` plays another schedule.
 #[apply(own_broker_test)]
-fn whatever_is_late_or_lost_each_event_counts_once() {
+fn each_event_counts_once_when_requests_are_late_or_lost() {
     let seed = std::env::var("STEWARD_TORN_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_124);
     println!("the schedule of seed {seed}");
     let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -34,24 +34,24 @@ fn whatever_is_late_or_lost_each_event_counts_once() {
 
     for round in 0..ROUNDS {
         disturb(&mut random, &broker.proxy, round);
-        assert!(process.is_running(), "it ended in round {round}; {}", process.tail());
+        assert!(process.is_running(), "the process ended in round {round}; {}", process.tail());
     }
     load.stop();
 
     let ledger = Ledger::of(&direct, &names).assert_exact();
-    let renewals = process.events("producer_reset").len();
-    println!("{} events, {renewals} new producers", ledger.events());
-    assert!(renewals >= ROUNDS / 4, "only {renewals} of {ROUNDS} disturbances put a transaction in doubt");
+    let resets = process.events("producer_reset").len();
+    println!("{} events, {resets} new producers", ledger.events());
+    assert!(resets >= ROUNDS / 4, "only {resets} of {ROUNDS} disturbances put a transaction in doubt");
     process.stop();
     process.assert_no_errors_but(&[]);
 }
 
-/// One request meets its fate; what was held is released up to three transactions later.
+/// Delays or drops one request or its response. A held request is released up to three transactions later.
 fn disturb(random: &mut ChaCha8Rng, proxy: &Proxy, round: usize) {
     let api = APIS[random.random_range(0..APIS.len())];
-    let fate = random.random_range(0..5);
-    println!("round {round}: {api:?}, fate {fate}");
-    match fate {
+    let fault = random.random_range(0..5);
+    println!("round {round}: {api:?}, fault {fault}");
+    match fault {
         0 => proxy.drop_request(api).wait(),
         1 => proxy.drop_answer(api).wait(),
         2 => {
@@ -65,7 +65,7 @@ fn disturb(random: &mut ChaCha8Rng, proxy: &Proxy, round: usize) {
             let delayed = proxy.hold(api, ClientSees::Close);
             delayed.wait();
             let end = proxy.requests(Api::END_TXN) + random.random_range(0..=3);
-            wait_until("transactions have ended meanwhile", PATIENCE, || proxy.requests(Api::END_TXN) >= end);
+            wait_until("further transactions have ended", PATIENCE, || proxy.requests(Api::END_TXN) >= end);
             // While a transaction is open, complete except for its end.
             let open = proxy.hold(Api::END_TXN, ClientSees::Silence);
             open.wait();
