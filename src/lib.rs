@@ -1,11 +1,12 @@
 //! steward: owns the current state of every entity that a Kafka topic describes.
 //!
 //! ```text
-//!            poll thread                 arbiters (two per core)              commit thread
-//!  Kafka --> BaseConsumer --batches--> IngestActor --> EntityActor per key --outcomes--> CommitActor --> one transaction
-//!              ^                        (fan-out by key, DashMap registry)                                snapshots
-//!              |                                                                                          DLQ records
-//!              +------- start / hold / revoke <---- bytes in flight, rebalances <---------------------- input offsets
+//!         poll thread       actors thread     entity threads         actors thread     commit thread
+//! Kafka -> BaseConsumer ---> IngestActor ---> EntityActor per key --> CommitActor ---> TransactionDriver -> one transaction:
+//!             ^   batches    (one message      (decode, validate,      (what goes into                       snapshots
+//!             |               per key)          apply)   outcomes       the next one)                        DLQ records
+//!             |                  |                                                                           input offsets
+//!             +-- start, hold ---+
 //! ```
 //!
 //! The modules below are in reading order. First what is pure: records, entities, and the state machines of `engine`.

@@ -1,4 +1,12 @@
-//! Owns transactions: the producer, the one open transaction, the driver that runs it, and the commit thread.
+//! Owns transactions: the producer, the one open transaction, and every way in which it can end.
+//!
+//! * [`commit_thread`]: the port of the committer; a supervisor, and a worker that makes the blocking calls.
+//! * [`driver`]: the order of the calls of one transaction, for the commit thread and for `steward dlq replay`.
+//! * [`transaction`]: the producer and the open transaction as values that are traded for each other.
+//! * [`producer_record`]: an output record as librdkafka takes it.
+//!
+//! An end passes three types on its way back: [`transaction::Ended`] (what the client reported), `TransactionOutcome`
+//! (what the driver makes of it) and `CommitOutcome` (what the group commit decides by).
 
 pub mod commit_thread;
 pub mod driver;
