@@ -8,26 +8,13 @@
 use std::time::Duration;
 
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
 
 use crate::kafka::client::settings::embedded_producer;
-use crate::record::Partition;
+use crate::kafka::plain_producer::PlainRecord;
 
 /// Limit of the delivery of one call's records.
 const DELIVERY_LIMIT: Duration = Duration::from_secs(30);
-
-/// A record to be produced.
-pub struct EmbeddedRecord<'a> {
-    pub partition: Partition,
-    /// `None` is null.
-    pub key: Option<&'a [u8]>,
-    /// `None` is null.
-    pub value: Option<&'a [u8]>,
-    /// Milliseconds since 1970.
-    pub timestamp_ms: i64,
-    /// In order.
-    pub headers: &'a [(String, Vec<u8>)],
-}
 
 /// The cluster. Dropping it ends the mock broker.
 pub struct EmbeddedCluster {
@@ -52,7 +39,6 @@ impl EmbeddedCluster {
         self.cluster.bootstrap_servers()
     }
 
-    ///
     /// # Errors
     /// librdkafka's error, with what failed.
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), String> {
@@ -65,19 +51,10 @@ impl EmbeddedCluster {
     ///
     /// # Errors
     /// librdkafka's error, with what failed.
-    pub fn produce<'a>(&self, topic: &str, records: impl Iterator<Item = EmbeddedRecord<'a>>) -> Result<(), String> {
+    pub fn produce<'a>(&self, topic: &str, records: impl Iterator<Item = PlainRecord<'a>>) -> Result<(), String> {
         for record in records {
-            let mut message =
-                BaseRecord::<[u8], [u8]>::to(topic).partition(record.partition.0).timestamp(record.timestamp_ms);
-            let mut headers = rdkafka::message::OwnedHeaders::new();
-            for (key, value) in record.headers {
-                headers = headers.insert(rdkafka::message::Header { key, value: Some(value) });
-            }
-            message.key = record.key;
-            message.payload = record.value;
-            message = message.headers(headers);
             self.producer
-                .send(message)
+                .send(record.for_client(topic, ()))
                 .map_err(|(error, _)| format!("topic {topic} does not take a record: {error}"))?;
         }
         self.producer.flush(DELIVERY_LIMIT).map_err(|error| format!("topic {topic} does not take records: {error}"))

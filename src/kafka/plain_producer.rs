@@ -16,10 +16,11 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
+use rdkafka::util::IntoOpaque;
 use rdkafka::{ClientContext, Statistics};
 
 use crate::config::Config;
-use crate::kafka::admin::access::{Access, AccessFailure, ClientMessages};
+use crate::kafka::admin::access::{Access, AccessFailure, ClientMessages, UNKNOWN_TOPIC_PATIENCE};
 use crate::kafka::client::context::{ClientRole, ReportingContext};
 use crate::kafka::client::errors::{ErrorClass, class_of};
 use crate::kafka::client::settings::{Compression, SettingsError, plain_producer};
@@ -43,6 +44,23 @@ pub struct PlainRecord<'a> {
     pub timestamp_ms: i64,
     /// In order.
     pub headers: &'a [(String, Vec<u8>)],
+}
+
+impl<'a> PlainRecord<'a> {
+    /// `opaque` comes back with the delivery report.
+    pub(super) fn for_client<D: IntoOpaque>(self, topic: &'a str, opaque: D) -> BaseRecord<'a, [u8], [u8], D> {
+        let mut record = BaseRecord::with_opaque_to(topic, opaque).timestamp(self.timestamp_ms);
+        record.partition = self.partition.map(|partition| partition.0);
+        record.key = self.key;
+        record.payload = self.value;
+        record.headers = (!self.headers.is_empty()).then(|| {
+            let headers = OwnedHeaders::new_with_capacity(self.headers.len());
+            self.headers
+                .iter()
+                .fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
+        });
+        record
+    }
 }
 
 /// The result of an attempt to send.
@@ -83,7 +101,7 @@ impl PlainProducer {
             .map_err(|error| SettingsError::of(&error, config))?;
         let (topic, servers) = (config.kafka.topic.clone(), config.kafka.bootstrap_servers.clone());
         let access = Access { topic: &topic, servers: &servers, limit, clock, client_errors: &client_errors };
-        let partitions = access.partitions(producer.client(), || {
+        let partitions = access.partitions(UNKNOWN_TOPIC_PATIENCE, producer.client(), || {
             // One call may serve one callback, a log line among them.
             for _ in 0..CALLBACKS_AT_A_TIME {
                 producer.poll(Duration::ZERO);
@@ -106,20 +124,7 @@ impl PlainProducer {
     /// `tag` is not below the number of tags.
     pub fn send(&self, record: PlainRecord<'_>, tag: usize) -> Result<SendResult, AccessFailure> {
         assert!(tag < self.producer.context().delivered.len(), "tag {tag} was not announced");
-        let mut outgoing = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&self.topic, tag);
-        outgoing.partition = record.partition.map(|partition| partition.0);
-        outgoing.key = record.key;
-        outgoing.payload = record.value;
-        outgoing.timestamp = Some(record.timestamp_ms);
-        if !record.headers.is_empty() {
-            let headers = OwnedHeaders::new_with_capacity(record.headers.len());
-            let headers = record
-                .headers
-                .iter()
-                .fold(headers, |headers, (key, value)| headers.insert(Header { key, value: Some(value) }));
-            outgoing.headers = Some(headers);
-        }
-        match self.producer.send(outgoing) {
+        match self.producer.send(record.for_client(&self.topic, tag)) {
             Ok(()) => Ok(SendResult::Queued),
             Err((error, _)) if ErrorClass::of(&error) == ErrorClass::QueueFull => Ok(SendResult::Full),
             Err((error, _)) => {

@@ -236,5 +236,5 @@ fn read_dlq_records(
 
 fn dlq_record<'a>(record: &'a ReadRecord<'_>) -> DlqRecord<'a> {
     let location = DlqLocation { partition: record.partition(), offset: record.offset() };
-    DlqRecord::new(location, record.timestamp_ms(), record.key(), record.value(), record.headers())
+    DlqRecord::new(location, record.timestamp_ms(), record.key(), record.value(), record.headers().collect())
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::Client;
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::kafka::client::context::{ClientError, ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
 use crate::kafka::client::errors::{ErrorClass, class_of};
@@ -143,20 +143,12 @@ pub(crate) struct Access<'a> {
 }
 
 impl Access<'_> {
-    /// Fetches metadata until the topic's partitions are known. `poll` serves the client's callbacks.
+    /// Fetches metadata until the topic's partitions are known. The topic may be unknown for `unknown_patience`. `poll`
+    /// serves the client's callbacks.
     ///
     /// # Errors
     /// No broker answers within the limit, the topic does not exist, or the broker refuses.
     pub(crate) fn partitions<C: rdkafka::ClientContext>(
-        &self,
-        client: &Client<C>,
-        poll: impl Fn(),
-    ) -> Result<Vec<Partition>, AccessFailure> {
-        self.partitions_within(UNKNOWN_TOPIC_PATIENCE, client, poll)
-    }
-
-    /// As [`Access::partitions`], for a topic that may be unknown for `unknown_patience`.
-    pub(crate) fn partitions_within<C: rdkafka::ClientContext>(
         &self,
         unknown_patience: Duration,
         client: &Client<C>,
@@ -198,12 +190,17 @@ impl Access<'_> {
                 return Err(AccessFailure::Refused { what, code: reason, remedy });
             }
             if now - began >= self.limit {
-                return Err(AccessFailure::Unreachable {
-                    servers: self.servers.to_owned(),
-                    limit_ms: self.limit.as_millis(),
-                    last_error: self.client_errors.last().or_else(|| answer.err().map(|error| error.to_string())),
-                });
+                return Err(self.unreachable(answer.err()));
             }
+        }
+    }
+
+    /// The client's own last error says more than that of a request.
+    pub(crate) fn unreachable(&self, error: Option<KafkaError>) -> AccessFailure {
+        AccessFailure::Unreachable {
+            servers: self.servers.to_owned(),
+            limit_ms: self.limit.as_millis(),
+            last_error: self.client_errors.last().or_else(|| error.map(|error| error.to_string())),
         }
     }
 

@@ -197,13 +197,11 @@ pub fn check(
 /// # Errors
 /// [`StartRefusal::InputCompacted`].
 pub fn check_input(bootstrap: &str, input: &TopicFacts) -> Result<(), StartRefusal> {
-    match &input.settings {
-        Some(settings) if settings.compacts => {
-            let command = config_command(bootstrap, &input.name, "cleanup.policy=delete");
-            Err(StartRefusal::InputCompacted { topic: input.name.clone(), command })
-        }
-        Some(_) | None => Ok(()),
+    if input.settings.as_ref().is_some_and(|settings| settings.compacts) {
+        let command = config_command(bootstrap, &input.name, "cleanup.policy=delete");
+        return Err(StartRefusal::InputCompacted { topic: input.name.clone(), command });
     }
+    Ok(())
 }
 
 fn counts_differ(topic: &TopicFacts, input: &TopicFacts) -> StartRefusal {

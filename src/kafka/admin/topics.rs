@@ -9,7 +9,6 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -256,17 +255,21 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
             Ok(metadata) => metadata,
             Err(error) if is_missing(ErrorClass::of(&error)) => return Ok(None),
             Err(error) if is_unreachable(&error) => {
-                serve_all(&self.metadata);
+                // The reason is in the client's queue; with the library's `debug`, behind thousands of log lines.
+                for _ in 0..SERVE_ALL_POLLS {
+                    // An error ends the poll early; the context has reported it.
+                    drop(self.metadata.poll(SERVE_ALL_POLL));
+                }
                 return Err(self.unreachable(&error));
             }
             Err(error) => return Err(StartRefusal::Broker { what: what(), cause: error.to_string() }),
         };
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
         if let Some(code) = found.error().map(RDKafkaErrorCode::from) {
-            return match is_missing(class_of(code)) {
-                true => Ok(None),
-                false => Err(StartRefusal::Broker { what: what(), cause: code.to_string() }),
-            };
+            if is_missing(class_of(code)) {
+                return Ok(None);
+            }
+            return Err(StartRefusal::Broker { what: what(), cause: code.to_string() });
         }
         let Some(first) = found.partitions().first() else { return Ok(None) };
         Ok(Some(TopicFacts {
@@ -304,7 +307,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
                 Err(error) if is_unreachable(&error) => return Err(self.unreachable(&error)),
                 Err(error) => return Err(failed(error.to_string())),
             };
-            if is_forbidden(class_of(code)) {
+            if matches!(class_of(code), ErrorClass::Forbidden(Resource::Topic | Resource::Cluster)) {
                 return Ok(None);
             }
             // A broker may not know a new topic yet.
@@ -321,28 +324,18 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
 
     /// The admin client polls only for its own responses, so its token is set here.
     fn serve_admin(&self) {
-        if C::ENABLE_REFRESH_OAUTH_TOKEN {
-            hand_over_token(&self.admin);
+        // A missing token becomes an authentication error of the response, and of the clients that poll.
+        if C::ENABLE_REFRESH_OAUTH_TOKEN
+            && let Ok(token) = self.admin.inner().context().generate_oauth_token(None)
+        {
+            set_oauth_token(self.admin.inner(), token);
         }
-    }
-}
-
-/// The reason why no broker answers is in the client's queue; with the library's `debug`, behind thousands of log lines.
-fn serve_all<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
-    for _ in 0..SERVE_ALL_POLLS {
-        // An error ends the poll early; the context has reported it.
-        drop(consumer.poll(SERVE_ALL_POLL));
     }
 }
 
 /// Returns whether the topic does not exist, or not yet.
 fn is_missing(class: ErrorClass) -> bool {
     matches!(class, ErrorClass::UnknownTopic | ErrorClass::NoLeader)
-}
-
-/// Returns whether an ACL is missing.
-fn is_forbidden(class: ErrorClass) -> bool {
-    matches!(class, ErrorClass::Forbidden(Resource::Topic | Resource::Cluster))
 }
 
 fn is_unreachable(error: &KafkaError) -> bool {
@@ -368,11 +361,4 @@ fn read_settings(resource: &ConfigResource) -> Result<TopicSettings, String> {
         delete_retention_ms: number("delete.retention.ms")?,
         max_message_bytes: number("max.message.bytes")?,
     })
-}
-
-fn hand_over_token<C: ClientContext>(admin: &AdminClient<C>) {
-    // A missing token becomes an authentication error of the response, and of the clients that poll.
-    if let Ok(token) = admin.inner().context().generate_oauth_token(None) {
-        set_oauth_token(admin.inner(), token);
-    }
 }

@@ -11,14 +11,14 @@
 //!
 //! Callers: the poll thread, and the readers of partitions.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 
 use crate::kafka::client::errors::{ErrorClass, GroupRefusal, Resource, class_of};
-use crate::kafka::client::ffi::{self, MessageQueue, NativeMessage, PartitionError};
+pub use crate::kafka::client::ffi::Incoming;
+use crate::kafka::client::ffi::{self, MessageQueue, PartitionError};
 use crate::record::{Batch, Header, Offset, Partition};
 
 /// Limit of messages per call.
@@ -80,20 +80,15 @@ impl<C: ConsumerContext> BatchQueue<C> {
     }
 
     fn take(&mut self, wait_ms: i32, limit: usize, mut visit: impl FnMut(Taken<'_>)) -> usize {
-        self.0.consume(wait_ms, limit, |message| visit(Taken::of(message)))
-    }
-}
-
-impl<'a> Taken<'a> {
-    fn of(message: NativeMessage<'a>) -> Taken<'a> {
-        let partition = message.partition();
-        match message.offset() {
-            Ok(offset) => Taken::Record(partition, Incoming { message, offset }),
-            Err(PartitionError { code, offset, reason }) => {
-                let class = class_of(code);
-                Taken::Failed { partition, offset, class, failure: QueueFailure::of(class), reason }
-            }
-        }
+        self.0.consume(wait_ms, limit, |partition, message| {
+            visit(match message {
+                Ok(record) => Taken::Record(partition, record),
+                Err(PartitionError { code, offset, reason }) => {
+                    let class = class_of(code);
+                    Taken::Failed { partition, offset, class, failure: QueueFailure::of(class), reason }
+                }
+            });
+        })
     }
 }
 
@@ -124,46 +119,18 @@ impl QueueFailure {
     }
 }
 
-/// A record in librdkafka's memory. It lives until the visitor returns.
-pub struct Incoming<'a> {
-    message: NativeMessage<'a>,
-    offset: Offset,
-}
-
 impl Incoming<'_> {
-    pub fn offset(&self) -> Offset {
-        self.offset
-    }
-
-    /// Returns the length of key and value in bytes.
-    pub fn payload_bytes(&self) -> usize {
-        self.message.payload_bytes()
-    }
-
-    pub fn key(&self) -> Option<&[u8]> {
-        self.message.key()
-    }
-
-    pub fn value(&self) -> Option<&[u8]> {
-        self.message.value()
-    }
-
-    /// Returns the name and the value of each header, in order. In a name that is not UTF-8, U+FFFD replaces the invalid
-    /// part.
-    pub fn headers(&self) -> impl Iterator<Item = (Cow<'_, str>, Option<&[u8]>)> {
-        self.message.headers()
-    }
-
-    /// Returns milliseconds since 1970, if the record has a timestamp.
-    pub fn timestamp_ms(&self) -> Option<i64> {
-        self.message.timestamp_ms()
+    /// Returns the value of the last header of this name; `None` if there is none, or if it is null.
+    pub fn last_header(&self, name: &str) -> Option<&[u8]> {
+        let headers: Vec<_> = self.headers().collect();
+        headers.into_iter().rev().find(|(found, _)| found == name)?.1
     }
 
     /// Appends a copy of the record to the batch.
     pub fn copy_into(&self, batch: &mut Batch) {
         let headers: Vec<_> = self.headers().collect();
         batch.push(
-            self.offset,
+            self.offset(),
             self.timestamp_ms(),
             self.key(),
             self.value(),

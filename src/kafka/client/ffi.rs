@@ -2,7 +2,7 @@
 //! rdkafka crate does not wrap, or wraps with a panic or a loss.
 //!
 //! * [`MessageQueue`] takes messages in bulk, for a quarter of the cost of `BaseConsumer::poll`.
-//! * [`NativeMessage::headers`] reads headers. rdkafka's accessor panics on a header name that is not
+//! * [`Incoming::headers`] reads headers. rdkafka's accessor panics on a header name that is not
 //!   UTF-8, which any producer may send: one record would end the process each time it is read.
 //! * [`metadata_of`] reads the metadata of committed offsets. rdkafka's accessor panics on bytes that are not UTF-8, and
 //!   an earlier user of the group may have left such.
@@ -71,7 +71,10 @@ impl<C: ConsumerContext> MessageQueue<C> {
 
     /// Waits until `limit` messages are there or the time is up, and lends each to `visit`. Returns the number of
     /// messages.
-    pub(super) fn consume(&mut self, wait_ms: i32, limit: usize, mut visit: impl FnMut(NativeMessage<'_>)) -> usize {
+    pub(super) fn consume<V>(&mut self, wait_ms: i32, limit: usize, mut visit: V) -> usize
+    where
+        V: FnMut(Partition, Result<Incoming<'_>, PartitionError>),
+    {
         let limit = limit.min(MAX_TAKEN);
         let slots = self.slots.as_mut_ptr();
         // SAFETY: `slots` has room for MAX_TAKEN pointers, and `limit` is not above that.
@@ -81,7 +84,8 @@ impl<C: ConsumerContext> MessageQueue<C> {
         // Owned before the first visit, so that a visitor that panics leaks nothing.
         let mut taken = TakenSlots { slots: &self.slots[..count], next: 0 };
         while let Some(message) = taken.next() {
-            visit(NativeMessage { raw: message.get(), owner: PhantomData });
+            let raw = message.get();
+            visit(Partition(raw.partition), record_or_error(raw));
         }
         count
     }
@@ -146,11 +150,10 @@ impl Drop for OwnedMessage {
 
 // ------------------------------------------------------------------------------------------------------------- message
 
-/// A message in librdkafka's memory: a record, or an error of a partition. It lives until the visitor returns.
+/// A record in librdkafka's memory. It lives until the visitor returns.
 #[derive(Clone, Copy)]
-pub(super) struct NativeMessage<'m> {
+pub struct Incoming<'m> {
     raw: &'m sys::rd_kafka_message_t,
-    owner: PhantomData<&'m OwnedMessage>,
 }
 
 /// Why the client does not continue to read a partition.
@@ -162,54 +165,54 @@ pub(super) struct PartitionError {
     pub(super) reason: String,
 }
 
-impl<'m> NativeMessage<'m> {
-    pub(super) fn partition(&self) -> Partition {
+fn record_or_error(raw: &sys::rd_kafka_message_t) -> Result<Incoming<'_>, PartitionError> {
+    if raw.err == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return Ok(Incoming { raw });
+    }
+    // SAFETY: the message is alive, and the text lives as long.
+    let reason = unsafe { sys::rd_kafka_message_errstr(raw) };
+    let reason = if reason.is_null() {
+        format!("{:?}", raw.err)
+    } else {
+        // SAFETY: not null, and librdkafka ends its texts with a zero byte.
+        unsafe { CStr::from_ptr(reason) }.to_string_lossy().into_owned()
+    };
+    let offset = (raw.offset >= 0).then_some(Offset(raw.offset));
+    Err(PartitionError { code: raw.err.into(), offset, reason })
+}
+
+impl<'m> Incoming<'m> {
+    pub fn partition(&self) -> Partition {
         Partition(self.raw.partition)
     }
 
-    /// Returns the record's offset.
-    ///
-    /// # Errors
-    /// The message is an error of the partition.
-    pub(super) fn offset(&self) -> Result<Offset, PartitionError> {
-        if self.raw.err == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return Ok(Offset(self.raw.offset));
-        }
-        // SAFETY: the message is alive, and the text lives as long.
-        let reason = unsafe { sys::rd_kafka_message_errstr(self.raw) };
-        let reason = if reason.is_null() {
-            format!("{:?}", self.raw.err)
-        } else {
-            // SAFETY: not null, and librdkafka ends its texts with a zero byte.
-            unsafe { CStr::from_ptr(reason) }.to_string_lossy().into_owned()
-        };
-        let offset = (self.raw.offset >= 0).then_some(Offset(self.raw.offset));
-        Err(PartitionError { code: self.raw.err.into(), offset, reason })
+    pub fn offset(&self) -> Offset {
+        Offset(self.raw.offset)
     }
 
     /// Returns the length of key and value in bytes.
-    pub(super) fn payload_bytes(&self) -> usize {
+    pub fn payload_bytes(&self) -> usize {
         self.raw.key_len + self.raw.len
     }
 
-    pub(super) fn key(&self) -> Option<&'m [u8]> {
+    pub fn key(&self) -> Option<&'m [u8]> {
         // SAFETY: librdkafka keeps `key_len` bytes there as long as the message lives.
         unsafe { bytes(self.raw.key.cast(), self.raw.key_len) }
     }
 
-    pub(super) fn value(&self) -> Option<&'m [u8]> {
+    pub fn value(&self) -> Option<&'m [u8]> {
         // SAFETY: librdkafka keeps `len` bytes there as long as the message lives.
         unsafe { bytes(self.raw.payload.cast(), self.raw.len) }
     }
 
-    /// Returns the headers in order. In a name that is not UTF-8, U+FFFD replaces the invalid part.
-    pub(super) fn headers(&self) -> impl Iterator<Item = NativeHeader<'m>> + use<'m> {
+    /// Returns the name and the value of each header, in order. In a name that is not UTF-8, U+FFFD replaces the invalid part.
+    pub fn headers(&self) -> impl Iterator<Item = NativeHeader<'m>> + use<'m> {
         // SAFETY: the message is alive for 'm, and only the visitor's thread has it.
         unsafe { NativeHeaders::of(self.raw) }
     }
 
     /// Returns milliseconds since 1970, if the record has a timestamp.
-    pub(super) fn timestamp_ms(&self) -> Option<i64> {
+    pub fn timestamp_ms(&self) -> Option<i64> {
         let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message is alive; `kind` is written before the call returns.
         let timestamp_ms = unsafe { sys::rd_kafka_message_timestamp(self.raw, &raw mut kind) };
@@ -336,14 +339,8 @@ pub(crate) fn position<C: ConsumerContext>(
     list.add_partition(topic, partition.0);
     // SAFETY: client and list outlive the call, which writes the list's offsets.
     unsafe { sys::rd_kafka_position(consumer.client().native_ptr(), list.ptr()) };
-    match list.elements().first()?.offset() {
-        ClientOffset::Offset(position) => Some(Position(position)),
-        ClientOffset::Beginning
-        | ClientOffset::End
-        | ClientOffset::Stored
-        | ClientOffset::Invalid
-        | ClientOffset::OffsetTail(_) => None,
-    }
+    let ClientOffset::Offset(position) = list.elements().first()?.offset() else { return None };
+    Some(Position(position))
 }
 
 /// Gives `token` to the client. A token with a zero byte is not given: the broker could not accept it.

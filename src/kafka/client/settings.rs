@@ -325,12 +325,10 @@ enum ClientKind {
 
 impl ClientKind {
     fn takes(self, scope: PropertyScope) -> bool {
-        match (self, scope) {
-            (_, PropertyScope::Both)
-            | (ClientKind::Consumer, PropertyScope::Consumer)
-            | (ClientKind::Producer, PropertyScope::Producer) => true,
-            (ClientKind::Consumer | ClientKind::Admin, PropertyScope::Producer)
-            | (ClientKind::Producer | ClientKind::Admin, PropertyScope::Consumer) => false,
+        match scope {
+            PropertyScope::Both => true,
+            PropertyScope::Consumer => self == ClientKind::Consumer,
+            PropertyScope::Producer => self == ClientKind::Producer,
         }
     }
 }

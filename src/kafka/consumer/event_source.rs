@@ -18,13 +18,13 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rdkafka::consumer::Consumer;
 
 use crate::config::Config;
-use crate::engine::ownership::Ownership;
-use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
+use crate::kafka::client::context::{ClientRole, ReportingContext};
 use crate::kafka::client::settings::{SettingsError, group_member};
 use crate::kafka::consumer::poll_phase::PhaseWatch;
-use crate::kafka::consumer::poll_thread::{PollCommand, PollParts, PollThread};
+pub use crate::kafka::consumer::poll_thread::SourceParts;
+use crate::kafka::consumer::poll_thread::{PollCommand, PollThread};
 use crate::kafka::consumer::rebalance::{SourceConsumer, SourceContext};
-use crate::ports::{Clock, EventSource, SourceSink};
+use crate::ports::{EventSource, SourceSink};
 use crate::record::{Epoch, Partition, Position};
 
 /// Limit of commands that wait for the poll thread. The thread takes commands many times a second, so a sender that
@@ -40,19 +40,6 @@ pub enum SourceStartError {
     Subscription(String),
     #[error("the consumer's thread cannot be started ({0}); raise the limit of threads of this process")]
     Thread(std::io::Error),
-}
-
-/// What a source needs from its caller.
-pub struct SourceParts {
-    /// The name of this process within its group.
-    pub instance: String,
-    /// Partitions of the input at the start. More of them later are a reason to stop.
-    pub partition_count: i32,
-    /// Shared with the actors and the commit thread. The poll thread writes it when ownership begins or ends.
-    pub ownership: Arc<Ownership>,
-    pub clock: Arc<dyn Clock>,
-    /// Receives errors, log lines and statistics of the client.
-    pub events: Arc<dyn ClientEvents>,
 }
 
 /// The consumer as the ingest actor commands it. Dropping it leaves the group, as [`EventSource::leave`] does.
@@ -134,19 +121,8 @@ impl ConnectedSource {
         let refused = |error: rdkafka::error::KafkaError| SourceStartError::Subscription(error.to_string());
         consumer.subscribe(&[&config.kafka.topic]).map_err(refused)?;
         let phase = Arc::new(PhaseWatch::new(parts.clock.now()));
-        let parts = PollParts {
-            consumer: Arc::clone(&consumer),
-            commands,
-            wake,
-            phase: Arc::clone(&phase),
-            instance: parts.instance,
-            partition_count: parts.partition_count,
-            ownership: parts.ownership,
-            clock: parts.clock,
-            sink,
-            events: parts.events,
-        };
-        let poll_thread = PollThread::new(&config, parts);
+        let poll_thread =
+            PollThread::new(&config, parts, Arc::clone(&consumer), commands, wake, Arc::clone(&phase), sink);
         let thread = thread::Builder::new()
             .name("consumer".to_owned())
             .spawn(move || poll_thread.run())

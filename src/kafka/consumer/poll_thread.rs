@@ -81,27 +81,26 @@ pub(super) enum PollCommand {
     Wake,
 }
 
-/// What the thread is built from.
-pub(super) struct PollParts {
-    /// Shared with the commit thread, which reads the group's metadata from it.
-    pub(super) consumer: Arc<SourceConsumer>,
-    pub(super) commands: Receiver<PollCommand>,
-    /// For the `Drained` that the sink receives: it wakes the thread.
-    pub(super) wake: Sender<PollCommand>,
-    /// Written by this thread, read by the watchdog and by tests.
-    pub(super) phase: Arc<PhaseWatch>,
-    pub(super) instance: String,
-    pub(super) partition_count: i32,
-    pub(super) ownership: Arc<Ownership>,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) sink: Box<dyn SourceSink>,
-    pub(super) events: Arc<dyn ClientEvents>,
+/// What a source needs from its caller.
+pub struct SourceParts {
+    /// The name of this process within its group.
+    pub instance: String,
+    /// Partitions of the input at the start. More of them later are a reason to stop.
+    pub partition_count: i32,
+    /// Shared with the actors and the commit thread. The poll thread writes it when ownership begins or ends.
+    pub ownership: Arc<Ownership>,
+    pub clock: Arc<dyn Clock>,
+    /// Receives errors, log lines and statistics of the client.
+    pub events: Arc<dyn ClientEvents>,
 }
 
 pub(super) struct PollThread {
+    /// Shared with the commit thread, which reads the group's metadata from it.
     consumer: Arc<SourceConsumer>,
     commands: Receiver<PollCommand>,
+    /// For the `Drained` that the sink receives: it wakes the thread.
     wake: Sender<PollCommand>,
+    /// Written by this thread, read by the watchdog and by tests.
     phase: Arc<PhaseWatch>,
     queue: BatchQueue<SourceContext>,
     topic: String,
@@ -111,7 +110,10 @@ pub(super) struct PollThread {
     clock: Arc<dyn Clock>,
     sink: Box<dyn SourceSink>,
     events: Arc<dyn ClientEvents>,
-    limits: PollLimits,
+    round_records: usize,
+    round_bytes: u64,
+    revoke_drain: Duration,
+    leave_limit: Duration,
     assigned: FxHashMap<Partition, AssignedPartition>,
     /// The revocation that the group waits for.
     revocation: Option<Revocation>,
@@ -121,13 +123,6 @@ pub(super) struct PollThread {
     /// The average size of a record in the last round.
     record_bytes: u64,
     state: RunState,
-}
-
-struct PollLimits {
-    round_records: usize,
-    round_bytes: u64,
-    revoke_drain: Duration,
-    leave: Duration,
 }
 
 /// The thread's life, in order. `Failed` may be skipped.
@@ -149,27 +144,34 @@ enum RunState {
 }
 
 impl PollThread {
-    pub(super) fn new(config: &Config, parts: PollParts) -> PollThread {
+    pub(super) fn new(
+        config: &Config,
+        parts: SourceParts,
+        consumer: Arc<SourceConsumer>,
+        commands: Receiver<PollCommand>,
+        wake: Sender<PollCommand>,
+        phase: Arc<PhaseWatch>,
+        sink: Box<dyn SourceSink>,
+    ) -> PollThread {
+        let SourceParts { instance, partition_count, ownership, clock, events } = parts;
         PollThread {
-            queue: BatchQueue::new(Arc::clone(&parts.consumer)),
-            next_idle_check: parts.clock.now() + IDLE_INTERVAL,
-            consumer: parts.consumer,
-            commands: parts.commands,
-            wake: parts.wake,
-            phase: parts.phase,
+            queue: BatchQueue::new(Arc::clone(&consumer)),
+            next_idle_check: clock.now() + IDLE_INTERVAL,
             topic: config.kafka.topic.clone(),
-            instance: parts.instance,
-            partition_count: parts.partition_count,
-            ownership: parts.ownership,
-            clock: parts.clock,
-            sink: parts.sink,
-            events: parts.events,
-            limits: PollLimits {
-                round_records: config.limits.max_batch_records,
-                round_bytes: ROUND_BYTES.min(config.limits.max_in_flight_bytes / ROUNDS_IN_FLIGHT).max(65_536),
-                revoke_drain: Duration::from_millis(config.shutdown.revoke_drain_ms),
-                leave: Duration::from_millis(config.shutdown.drain_timeout_ms),
-            },
+            round_records: config.limits.max_batch_records,
+            round_bytes: ROUND_BYTES.min(config.limits.max_in_flight_bytes / ROUNDS_IN_FLIGHT).max(65_536),
+            revoke_drain: Duration::from_millis(config.shutdown.revoke_drain_ms),
+            leave_limit: Duration::from_millis(config.shutdown.drain_timeout_ms),
+            consumer,
+            commands,
+            wake,
+            phase,
+            instance,
+            partition_count,
+            ownership,
+            clock,
+            sink,
+            events,
             assigned: FxHashMap::default(),
             revocation: None,
             outbox: Outbox::default(),
@@ -209,10 +211,8 @@ impl PollThread {
     }
 
     fn show_phase(&self) {
-        let is_seeking = |partition: &AssignedPartition| match partition.fetch {
-            FetchState::Starting { .. } | FetchState::Interrupted { .. } | FetchState::Expired { .. } => true,
-            FetchState::Held | FetchState::Started { .. } => false,
-        };
+        let is_seeking =
+            |partition: &AssignedPartition| !matches!(partition.fetch, FetchState::Held | FetchState::Started { .. });
         let phase = match self.state {
             RunState::Draining { .. } | RunState::Closing { .. } => PollPhase::Leaving,
             RunState::Running | RunState::Failed | RunState::Ended => {

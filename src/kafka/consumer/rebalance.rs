@@ -154,16 +154,6 @@ pub(super) enum OwnershipEnd {
     Lost,
 }
 
-impl Revocation {
-    /// Returns how the revocation ends now; `None` if it still waits. A loss takes precedence.
-    pub(super) fn end(&self, now: Instant, claim: GroupClaim) -> Option<OwnershipEnd> {
-        match claim {
-            GroupClaim::Lost => Some(OwnershipEnd::Lost),
-            GroupClaim::Held => (self.drain.is_finished() || now >= self.deadline).then_some(OwnershipEnd::Revoked),
-        }
-    }
-}
-
 /// Whether the group still counts this process as the owner of its assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum GroupClaim {

@@ -38,11 +38,8 @@ pub fn committed_offsets<C: ConsumerContext>(
     let mut found = HashMap::with_capacity(partitions.len());
     for (element, metadata) in response.elements().into_iter().zip(metadata_of(&response)) {
         element.error()?;
-        let committed = match element.offset() {
-            Offset::Offset(position) => Some(Committed { position: Position(position), metadata }),
-            Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => None,
-        };
-        found.insert(element.partition(), committed);
+        let Offset::Offset(position) = element.offset() else { continue };
+        found.insert(element.partition(), Committed { position: Position(position), metadata });
     }
-    Ok(partitions.iter().map(|partition| (*partition, found.remove(&partition.0).flatten())).collect())
+    Ok(partitions.iter().map(|partition| (*partition, found.remove(&partition.0))).collect())
 }

@@ -121,13 +121,6 @@ impl<'a, C: ConsumerContext + 'static> KafkaPartitionReader<'a, C> {
     ) -> KafkaPartitionReader<'a, C> {
         KafkaPartitionReader { clients, owned: OwnedPartition { settings, partition, epoch, ownership, clock }, report }
     }
-
-    /// Whether the group's coordinator returns the committed offset to a client that ignores open transactions. Then one
-    /// of these is why it does not return it to others.
-    fn is_offset_held_back(&self) -> bool {
-        let OwnedPartition { settings, partition, .. } = &self.owned;
-        committed_offsets(&self.clients.uncommitted, &settings.input, &[*partition], REQUEST_LIMIT).is_ok()
-    }
 }
 
 impl OwnedPartition<'_> {
@@ -200,7 +193,9 @@ impl<C: ConsumerContext + 'static> PartitionReader for KafkaPartitionReader<'_, 
             if let Some(fetched) = self.owned.request(self.clients, "the committed offset", deadline, fetch)? {
                 return Ok(fetched.into_iter().next().and_then(|(_, committed)| committed));
             }
-            if self.is_offset_held_back() {
+            // If the group's coordinator returns the committed offset to a client that ignores open transactions, one of
+            // these is why it does not return it to others.
+            if committed_offsets(&self.clients.uncommitted, &settings.input, &[partition], REQUEST_LIMIT).is_ok() {
                 let held_back = self.owned.clock.now().saturating_duration_since(began);
                 (self.report)(ReaderReport::OffsetHeldBack(held_back));
             }
@@ -265,7 +260,7 @@ impl RecoveryRead<'_> {
 impl<C: ConsumerContext + 'static> ReadObserver<C> for RecoveryRead<'_> {
     type Failure = ReadFailure;
 
-    fn record(&mut self, _: Partition, record: &Incoming<'_>) -> ControlFlow<()> {
+    fn record(&mut self, record: &Incoming<'_>) -> ControlFlow<()> {
         record.copy_into(&mut self.chunk);
         if self.chunk.held_bytes() >= CHUNK_BYTES {
             self.hand_on();

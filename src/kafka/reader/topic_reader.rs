@@ -4,7 +4,6 @@
 //! The high watermarks are fetched first. Records that were committed before that are read; an open transaction makes the
 //! reader wait, up to a limit, instead of ending early.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -13,8 +12,10 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use crate::config::Config;
+use crate::engine::recovery::LogBounds;
 use crate::kafka::admin::access::{Access, AccessFailure, ClientMessages, UNKNOWN_TOPIC_PATIENCE};
 use crate::kafka::client::batch_queue::Incoming;
+pub use crate::kafka::client::batch_queue::Incoming as ReadRecord;
 use crate::kafka::client::context::{ClientRole, ReportingContext};
 use crate::kafka::client::errors::{ErrorClass, Resource, class_of};
 use crate::kafka::client::settings::{ReaderClientSettings, SettingsError};
@@ -30,46 +31,6 @@ const REQUEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often progress is reported.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
-
-pub struct ReadRecord<'a> {
-    partition: Partition,
-    record: &'a Incoming<'a>,
-}
-
-impl ReadRecord<'_> {
-    pub fn partition(&self) -> Partition {
-        self.partition
-    }
-
-    pub fn offset(&self) -> Offset {
-        self.record.offset()
-    }
-
-    /// `None` is null.
-    pub fn key(&self) -> Option<&[u8]> {
-        self.record.key()
-    }
-
-    /// `None` is null.
-    pub fn value(&self) -> Option<&[u8]> {
-        self.record.value()
-    }
-
-    /// Milliseconds since 1970; `None` if the record has no timestamp.
-    pub fn timestamp_ms(&self) -> Option<i64> {
-        self.record.timestamp_ms()
-    }
-
-    /// Names and values of the headers, in order. Bytes of a name that are not UTF-8 are replaced.
-    pub fn headers(&self) -> Vec<(Cow<'_, str>, Option<&[u8]>)> {
-        self.record.headers().collect()
-    }
-
-    /// The value of the last header of this name; `None` if there is none, or if it is null.
-    pub fn last_header(&self, name: &str) -> Option<&[u8]> {
-        self.headers().into_iter().rev().find(|(found, _)| found == name)?.1
-    }
-}
 
 /// How far the read is, in offsets, all partitions together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,12 +58,12 @@ impl ReadScope {
     }
 
     /// The part of a log that is read.
-    fn within(self, ends: Ends) -> Ends {
+    fn within(self, ends: LogBounds) -> LogBounds {
         match self {
             ReadScope::All | ReadScope::One(_) => ends,
             ReadScope::Record(_, offset) => {
                 let low = Position(offset.0).clamp(ends.low, ends.high);
-                Ends { low, high: offset.next().clamp(low, ends.high) }
+                LogBounds { low, high: offset.next().clamp(low, ends.high) }
             }
         }
     }
@@ -113,16 +74,10 @@ pub struct TopicReader<'a> {
     clients: ReaderClients<ReportingContext>,
     topic: String,
     servers: String,
-    ends: BTreeMap<Partition, Ends>,
+    ends: BTreeMap<Partition, LogBounds>,
     messages: Arc<ClientMessages>,
     limit: Duration,
     clock: &'a dyn Clock,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Ends {
-    low: Position,
-    high: Position,
 }
 
 impl TopicReader<'_> {
@@ -174,7 +129,7 @@ impl TopicReader<'_> {
 
         let servers = config.kafka.bootstrap_servers.clone();
         let access = Access { topic, servers: &servers, limit, clock, client_errors: &messages };
-        let partitions = access.partitions_within(unknown_patience, uncommitted.client(), || serve(uncommitted))?;
+        let partitions = access.partitions(unknown_patience, uncommitted.client(), || serve(uncommitted))?;
         let partitions = match scope.partition() {
             None => partitions,
             Some(asked) if partitions.contains(&asked) => vec![asked],
@@ -265,8 +220,8 @@ where
 {
     type Failure = AccessFailure;
 
-    fn record(&mut self, partition: Partition, record: &Incoming<'_>) -> ControlFlow<()> {
-        (self.take)(ReadRecord { partition, record })
+    fn record(&mut self, record: &Incoming<'_>) -> ControlFlow<()> {
+        (self.take)(*record)
     }
 
     fn turn(&mut self, targets: &BTreeMap<Partition, Target>, _: Duration, now: Instant) -> Result<(), AccessFailure> {
@@ -302,20 +257,14 @@ fn ends_of(
     uncommitted: &BaseConsumer<ReportingContext>,
     partition: Partition,
     access: &Access<'_>,
-) -> Result<Ends, AccessFailure> {
+) -> Result<LogBounds, AccessFailure> {
     let began = access.clock.now();
     loop {
         match uncommitted.fetch_watermarks(access.topic, partition.0, access.limit) {
-            Ok((low, high)) => return Ok(Ends { low: Position(low), high: Position(high) }),
+            Ok((low, high)) => return Ok(LogBounds { low: Position(low), high: Position(high) }),
             Err(error) => match error.rdkafka_error_code() {
                 Some(code) if class_of(code).is_access_refusal() => return Err(access.refused(code)),
-                _ if access.clock.now() - began >= access.limit => {
-                    return Err(AccessFailure::Unreachable {
-                        servers: access.servers.to_owned(),
-                        limit_ms: access.limit.as_millis(),
-                        last_error: Some(access.client_errors.last().unwrap_or_else(|| error.to_string())),
-                    });
-                }
+                _ if access.clock.now() - began >= access.limit => return Err(access.unreachable(Some(error))),
                 _ => std::thread::sleep(REQUEST_PAUSE),
             },
         }

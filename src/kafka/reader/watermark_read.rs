@@ -94,7 +94,7 @@ pub(super) trait ReadObserver<C: ConsumerContext + 'static> {
     type Failure;
 
     /// Takes a record below the target of its partition. `Break` ends the read.
-    fn record(&mut self, partition: Partition, record: &Incoming<'_>) -> ControlFlow<()>;
+    fn record(&mut self, record: &Incoming<'_>) -> ControlFlow<()>;
 
     /// Called after each turn of the loop. No position has moved for `stalled`.
     ///
@@ -180,7 +180,7 @@ impl WatermarkRead<'_> {
                 return Ok(());
             }
             let now = self.clock.now();
-            stall.excuse(now.saturating_duration_since(last_turn));
+            stall.since += now.saturating_duration_since(last_turn).saturating_sub(LONGEST_TURN);
             last_turn = now;
             for (partition, target) in &mut self.targets {
                 if let Some(position) = ffi::position(&clients.committed, self.topic, *partition) {
@@ -230,7 +230,7 @@ impl WatermarkRead<'_> {
                 let Some(target) = self.targets.get_mut(&partition) else { return };
                 // Records that were appended after the watermark was fetched are left out.
                 if stopped.is_continue() && record.offset().is_before(target.until) {
-                    stopped = observer.record(partition, &record);
+                    stopped = observer.record(&record);
                 }
                 target.advance(record.offset().next());
             }
@@ -307,10 +307,4 @@ impl Target {
 struct StallTimer {
     since: Instant,
     error: Option<String>,
-}
-
-impl StallTimer {
-    fn excuse(&mut self, turn: Duration) {
-        self.since += turn.saturating_sub(LONGEST_TURN);
-    }
 }

@@ -45,7 +45,7 @@ use crate::engine::ownership::Ownership;
 use crate::kafka::client::errors::ClientCall;
 use crate::kafka::consumer::membership::GroupView;
 use crate::kafka::transactions::commit_thread::worker::{Job, Worker};
-use crate::kafka::transactions::transaction::EarlierProducers;
+use crate::kafka::transactions::transaction::{Counted, EarlierProducers};
 use crate::observability::log_events::{AbandonedStep, LogEvent, ProducerAbandoned, millis};
 use crate::ports::{Clock, CommitReply, ResetReply, Transactions};
 use crate::record::Partition;
@@ -378,7 +378,7 @@ impl<C: ConsumerContext + Clone + 'static> Supervisor<C> {
         let parts = self.parts.clone();
         parts.phase.hand_over(number, parts.clock.now());
         let (jobs, inbox) = crossbeam_channel::bounded(1);
-        let count = WorkerCount::one_more(&self.threads);
+        let count = Counted::one_more(&self.threads);
         let run = move || {
             Worker::new(parts, number).run(&inbox);
             drop(count);
@@ -439,20 +439,4 @@ pub fn abandoned_outcome<O: UnreportedOutcome>(step: CommitStep, waited: Duratio
     let waited_ms = millis(waited);
     let cause = format!("{step:?} did not return within {waited_ms} ms, and was abandoned with its producer");
     O::abandoned(cause)
-}
-
-/// Counts one until it is dropped.
-struct WorkerCount(Arc<AtomicUsize>);
-
-impl WorkerCount {
-    fn one_more(count: &Arc<AtomicUsize>) -> WorkerCount {
-        count.fetch_add(1, Ordering::AcqRel);
-        WorkerCount(Arc::clone(count))
-    }
-}
-
-impl Drop for WorkerCount {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }

@@ -36,7 +36,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::ConsumerGroupMetadata;
-use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
+use rdkafka::{ClientContext, TopicPartitionList};
 
 use crate::config::Config;
 use crate::kafka::admin::access::ClientMessages;
@@ -44,7 +44,7 @@ use crate::kafka::client::context::{ClientRole, ReportingContext};
 use crate::kafka::client::errors::{BrokerRefusal, Cause, ClientCall, KafkaFailure};
 use crate::kafka::client::settings::{ProducerIdentity, transactional_producer};
 use crate::kafka::transactions::producer_record::ProducerRecord;
-use crate::kafka::transactions::transaction::{EarlierProducers, Ended, Producer, Transaction, Undelivered};
+use crate::kafka::transactions::transaction::{Ended, Producer, ProducerParts, Transaction, Undelivered};
 use crate::ports::Clock;
 
 /// Clients of earlier producers that may be closing at the same time. A registration above this limit is refused, to be
@@ -143,36 +143,16 @@ pub enum ProducerState {
 
 /// Holds the producer of one transactional id between its transactions.
 pub struct TransactionDriver<C: ClientContext + 'static> {
-    config: ClientConfig,
-    context: C,
-    clock: Arc<dyn Clock>,
-    transaction_timeout: Duration,
-    /// What earlier producers of this id, in this process, may still do.
-    earlier: Arc<EarlierProducers>,
+    parts: ProducerParts<C>,
     producer: Option<Producer<C>>,
     /// Whether [`TransactionDriver::replace`] is enough. Set only if there is no producer.
     is_replaceable: bool,
 }
 
 impl<C: ClientContext + Clone + 'static> TransactionDriver<C> {
-    /// A driver without a producer. `config` needs the settings of a transactional producer. Drivers of the same
-    /// transactional id share `earlier`.
-    pub fn new(
-        config: ClientConfig,
-        context: C,
-        clock: Arc<dyn Clock>,
-        transaction_timeout: Duration,
-        earlier: Arc<EarlierProducers>,
-    ) -> TransactionDriver<C> {
-        TransactionDriver {
-            config,
-            context,
-            clock,
-            transaction_timeout,
-            earlier,
-            producer: None,
-            is_replaceable: false,
-        }
+    /// A driver without a producer.
+    pub fn new(parts: ProducerParts<C>) -> TransactionDriver<C> {
+        TransactionDriver { parts, producer: None, is_replaceable: false }
     }
 
     pub fn state(&self) -> ProducerState {
@@ -221,18 +201,11 @@ impl<C: ClientContext + Clone + 'static> TransactionDriver<C> {
     fn register(&mut self, limit: Duration) -> Result<Producer<C>, KafkaFailure> {
         self.producer = None;
         self.is_replaceable = false;
-        let closing = self.earlier.closing();
+        let closing = self.parts.earlier.closing();
         if closing > MAX_CLOSING {
             return Err(KafkaFailure::Retry(Cause::of_ours(format!("{closing} old producers are still closing"))));
         }
-        Producer::register(
-            &self.config,
-            self.context.clone(),
-            Arc::clone(&self.clock),
-            self.transaction_timeout,
-            limit,
-            Arc::clone(&self.earlier),
-        )
+        Producer::register(&self.parts, limit)
     }
 
     /// Runs one transaction. Blocks at most as long as a transaction may last, except for the offsets (see
@@ -244,7 +217,7 @@ impl<C: ClientContext + Clone + 'static> TransactionDriver<C> {
         let Some(producer) = self.producer.take() else {
             return Ok(TransactionOutcome::InDoubt(Cause::of_ours("there is no producer before a reset")));
         };
-        request.before(ClientCall::Produce, self.transaction_timeout)?;
+        request.before(ClientCall::Produce, self.parts.transaction_timeout)?;
         let mut transaction = match producer.begin() {
             Ok(transaction) => transaction,
             Err(failure) => return Ok(TransactionOutcome::without_producer(failure, true)),
@@ -318,8 +291,8 @@ impl<C: ClientContext + Clone + 'static> TransactionDriver<C> {
 
     /// Whether the coordinator cannot have timed out anything of this producer yet (fact f).
     fn is_within_timeout(&self, open_since: Option<Instant>) -> bool {
-        let age = open_since.map(|since| self.clock.now().saturating_duration_since(since));
-        age.is_some_and(|age| age < self.transaction_timeout)
+        let age = open_since.map(|since| self.parts.clock.now().saturating_duration_since(since));
+        age.is_some_and(|age| age < self.parts.transaction_timeout)
     }
 }
 
@@ -331,10 +304,13 @@ impl TransactionDriver<ReportingContext> {
         identity: ProducerIdentity<'_>,
         clock: Arc<dyn Clock>,
     ) -> TransactionDriver<ReportingContext> {
-        let settings = transactional_producer(config, identity, None);
-        let context = ReportingContext::new(config, ClientRole::Producer, ClientMessages::new());
-        let timeout = Duration::from_millis(config.kafka.transaction_timeout_ms);
-        TransactionDriver::new(settings, context, clock, timeout, Arc::default())
+        TransactionDriver::new(ProducerParts {
+            config: transactional_producer(config, identity, None),
+            context: ReportingContext::new(config, ClientRole::Producer, ClientMessages::new()),
+            clock,
+            transaction_timeout: Duration::from_millis(config.kafka.transaction_timeout_ms),
+            earlier: Arc::default(),
+        })
     }
 }
 

@@ -26,20 +26,9 @@ impl<'a> ProducerRecord<'a> {
         key: Option<&'a [u8]>,
         value: Option<&'a [u8]>,
     ) -> ProducerRecord<'a> {
-        ProducerRecord::with_capacity(topic, partition, key, value, 0)
+        ProducerRecord { topic, partition, key, value, headers: OwnedHeaders::new_with_capacity(0) }
     }
 
-    fn with_capacity(
-        topic: &'a str,
-        partition: Partition,
-        key: Option<&'a [u8]>,
-        value: Option<&'a [u8]>,
-        headers: usize,
-    ) -> ProducerRecord<'a> {
-        ProducerRecord { topic, partition, key, value, headers: OwnedHeaders::new_with_capacity(headers) }
-    }
-
-    /// Appends a header.
     pub fn header(self, name: &str, value: Option<&[u8]>) -> ProducerRecord<'a> {
         ProducerRecord { headers: self.headers.insert(Header { key: name, value }), ..self }
     }
@@ -55,7 +44,8 @@ impl<'a> ProducerRecord<'a> {
 
 /// Converts a record of an output, for the output's topic.
 pub fn of_output<'a>(topic: &'a str, origin: &RecordOrigin<'_>, record: &'a OutputRecord) -> ProducerRecord<'a> {
-    let headers = record.max_headers();
-    let empty = ProducerRecord::with_capacity(topic, record.partition, record.key(), record.value(), headers);
+    let headers = OwnedHeaders::new_with_capacity(record.max_headers());
+    let empty =
+        ProducerRecord { topic, partition: record.partition, key: record.key(), value: record.value(), headers };
     record.fold_headers(origin, empty, ProducerRecord::header)
 }

@@ -20,7 +20,7 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
-use rdkafka::{ClientConfig, ClientContext, Statistics, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
 use crate::kafka::client::errors::{Cause, ClientCall, ErrorClass, KafkaFailure, classify, classify_fatal};
 use crate::kafka::client::settings::RETRY_BACKOFF;
@@ -67,11 +67,22 @@ pub struct Producer<C: ClientContext + 'static> {
     last_response: Instant,
 }
 
+/// What the producers of one transactional id are built from.
+pub struct ProducerParts<C> {
+    /// The settings of a transactional producer.
+    pub config: ClientConfig,
+    pub context: C,
+    pub clock: Arc<dyn Clock>,
+    pub transaction_timeout: Duration,
+    /// Shared by all drivers of the transactional id.
+    pub earlier: Arc<EarlierProducers>,
+}
+
 /// What earlier producers of a transactional id, in this process, may still do.
 #[derive(Debug, Default)]
 pub struct EarlierProducers {
     /// Clients that are still being torn down.
-    closing: AtomicUsize,
+    closing: Arc<AtomicUsize>,
     /// When a registration was last repeated, or abandoned, without a response. Its request may still arrive, and fence a
     /// producer that has registered since.
     without_response: Mutex<Option<Instant>>,
@@ -125,29 +136,23 @@ pub struct Undelivered {
     pub failure: KafkaFailure,
 }
 
-impl<C: ClientContext + 'static> Producer<C> {
-    /// Connects and registers `config`'s transactional id, which fences every earlier producer of that id and ends
-    /// what they have open. `config` has the settings of a transactional producer. Blocks up to `limit`.
+impl<C: ClientContext + Clone + 'static> Producer<C> {
+    /// Connects and registers the transactional id, which fences every earlier producer of that id and ends what they
+    /// have open. Blocks up to `limit`.
     ///
     /// # Errors
     /// [`KafkaFailure::Retry`] if the limit has passed, `Fenced` if another process registers at the same moment, `Refused`
     /// if an ACL is missing, `Fatal` otherwise.
-    pub fn register(
-        config: &ClientConfig,
-        context: C,
-        clock: Arc<dyn Clock>,
-        transaction_timeout: Duration,
-        limit: Duration,
-        earlier: Arc<EarlierProducers>,
-    ) -> Result<Producer<C>, KafkaFailure> {
+    pub fn register(parts: &ProducerParts<C>, limit: Duration) -> Result<Producer<C>, KafkaFailure> {
+        let (clock, earlier) = (Arc::clone(&parts.clock), Arc::clone(&parts.earlier));
         let deadline = clock.now() + limit;
         let context = Deliveries {
-            inner: context,
+            inner: parts.context.clone(),
             failed: Mutex::default(),
             earlier: Arc::clone(&earlier),
             clock: Arc::clone(&clock),
         };
-        let client = BaseProducer::from_config_and_context(config, context)
+        let client = BaseProducer::from_config_and_context(&parts.config, context)
             .map_err(|error| classify(&error, ClientCall::Init))
             .map(|client| Closing { client: Some(client), earlier })?;
         if C::ENABLE_REFRESH_OAUTH_TOKEN {
@@ -166,9 +171,11 @@ impl<C: ClientContext + 'static> Producer<C> {
             client.get().poll(FULL_QUEUE_POLL);
         }
         let last_response = clock.now();
-        Ok(Producer { client, clock, transaction_timeout, last_response })
+        Ok(Producer { client, clock, transaction_timeout: parts.transaction_timeout, last_response })
     }
+}
 
+impl<C: ClientContext + 'static> Producer<C> {
     /// Opens a transaction. That is local; the first record reaches the coordinator.
     ///
     /// # Errors
@@ -418,17 +425,29 @@ impl<C: ClientContext + 'static> Closing<C> {
 impl<C: ClientContext + 'static> Drop for Closing<C> {
     fn drop(&mut self) {
         let Some(client) = self.client.take() else { return };
-        self.earlier.closing.fetch_add(1, Ordering::AcqRel);
-        let earlier = Arc::clone(&self.earlier);
+        let closing = Counted::one_more(&self.earlier.closing);
         let close = move || {
             drop(client);
-            earlier.closing.fetch_sub(1, Ordering::AcqRel);
+            drop(closing);
         };
-        let spawned = std::thread::Builder::new().name("steward-producer-close".to_owned()).spawn(close);
-        if spawned.is_err() {
-            // The closure was dropped here, and the client with it.
-            self.earlier.closing.fetch_sub(1, Ordering::AcqRel);
-        }
+        // Without a thread the client is destroyed here, with the closure.
+        drop(std::thread::Builder::new().name("steward-producer-close".to_owned()).spawn(close));
+    }
+}
+
+/// Counts one until it is dropped.
+pub(super) struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    pub(super) fn one_more(count: &Arc<AtomicUsize>) -> Counted {
+        count.fetch_add(1, Ordering::AcqRel);
+        Counted(Arc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -456,10 +475,6 @@ impl<C: ClientContext> ClientContext for Deliveries<C> {
             self.earlier.had_no_response(self.clock.now());
         }
         self.inner.log(level, facility, message);
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        self.inner.stats(statistics);
     }
 
     fn stats_raw(&self, statistics: &[u8]) {

@@ -18,7 +18,8 @@ use crate::entity::Reason;
 use crate::kafka::admin::topics::Topics;
 use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
 use crate::kafka::client::settings::ReaderClientSettings;
-use crate::kafka::embedded::{EmbeddedCluster, EmbeddedRecord};
+use crate::kafka::embedded::EmbeddedCluster;
+use crate::kafka::plain_producer::PlainRecord;
 use crate::kafka::reader::partition_reader::{KafkaPartitionReader, ReaderSettings};
 use crate::kafka::reader::watermark_read::ReaderClients;
 use crate::kafka::transactions::commit_thread::CommitThread;
@@ -188,8 +189,8 @@ impl DemoRun {
     }
 
     fn produce(&self, events: &[GeneratedEvent]) -> Result<(), String> {
-        let records = events.iter().map(|event| EmbeddedRecord {
-            partition: partition_of(event.key.as_deref()),
+        let records = events.iter().map(|event| PlainRecord {
+            partition: Some(partition_of(event.key.as_deref())),
             key: event.key.as_deref(),
             value: event.value.as_deref(),
             timestamp_ms: event.timestamp_ms,

@@ -83,10 +83,9 @@ impl PollThread {
         if let Err(error) = assigned {
             return self.fail(SourceFailure::Fatal(format!("the assignment was not accepted: {error}; {RESTART}")));
         }
-        match self.state {
-            RunState::Running | RunState::Failed | RunState::Ended => {}
+        if matches!(self.state, RunState::Draining { .. } | RunState::Closing { .. }) {
             // Accepted only so that it can be given back.
-            RunState::Draining { .. } | RunState::Closing { .. } => return,
+            return;
         }
         let begun: Vec<(Partition, Epoch)> =
             partitions.into_iter().map(|partition| (partition, self.ownership.mint(partition))).collect();
@@ -105,7 +104,7 @@ impl PollThread {
     fn revoke(&mut self, list: TopicPartitionList) {
         let partitions = partitions_of(&list);
         self.stop_reading(&partitions);
-        let deadline = self.clock.now() + self.limits.revoke_drain;
+        let deadline = self.clock.now() + self.revoke_drain;
         let drain = match &self.state {
             // These partitions are being drained already, with all others.
             RunState::Draining { drain, .. } => Arc::clone(drain),
@@ -142,8 +141,11 @@ impl PollThread {
 
     pub(super) fn end_revocation(&mut self) {
         let Some(revocation) = &self.revocation else { return };
-        if let Some(end) = revocation.end(self.clock.now(), GroupClaim::of(&self.consumer)) {
-            self.close_revocation(end);
+        // A loss takes precedence.
+        if GroupClaim::of(&self.consumer) == GroupClaim::Lost {
+            self.close_revocation(OwnershipEnd::Lost);
+        } else if revocation.drain.is_finished() || self.clock.now() >= revocation.deadline {
+            self.close_revocation(OwnershipEnd::Revoked);
         }
     }
 

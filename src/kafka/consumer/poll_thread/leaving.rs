@@ -15,18 +15,17 @@ const DRAIN_SHARE: f64 = 0.8;
 
 impl PollThread {
     pub(super) fn begin_leaving(&mut self) {
-        match self.state {
-            RunState::Running | RunState::Failed => {}
-            RunState::Draining { .. } | RunState::Closing { .. } | RunState::Ended => return,
+        if !matches!(self.state, RunState::Running | RunState::Failed) {
+            return;
         }
         let now = self.clock.now();
-        let deadline = now + self.limits.leave.mul_f64(DRAIN_SHARE);
+        let deadline = now + self.leave_limit.mul_f64(DRAIN_SHARE);
         let partitions: Vec<Partition> = self.assigned.keys().copied().collect();
         self.stop_reading(&partitions);
         let revoking = self.revocation.as_ref().map(|revocation| partitions_of(&revocation.list)).unwrap_or_default();
         let others: Vec<Partition> = partitions.into_iter().filter(|partition| !revoking.contains(partition)).collect();
         let drain = self.announce_revocation(&others, deadline);
-        self.state = RunState::Draining { end_by: now + self.limits.leave, deadline, drain };
+        self.state = RunState::Draining { end_by: now + self.leave_limit, deadline, drain };
     }
 
     pub(super) fn continue_leaving(&mut self) {

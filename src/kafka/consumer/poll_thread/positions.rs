@@ -46,15 +46,10 @@ impl PollThread {
     fn end_interruptions(&mut self) {
         let now = self.clock.now();
         for assigned in self.assigned.values_mut() {
-            match assigned.fetch {
-                FetchState::Interrupted { next, resume_at } if resume_at <= now => {
-                    assigned.fetch = starting(next, now, now);
-                }
-                FetchState::Interrupted { .. }
-                | FetchState::Held
-                | FetchState::Starting { .. }
-                | FetchState::Started { .. }
-                | FetchState::Expired { .. } => {}
+            if let FetchState::Interrupted { next, resume_at } = assigned.fetch
+                && resume_at <= now
+            {
+                assigned.fetch = starting(next, now, now);
             }
         }
     }
@@ -63,12 +58,9 @@ impl PollThread {
         let due: Vec<(Partition, Option<Position>)> = self
             .assigned
             .iter()
-            .filter_map(|(&partition, assigned)| match assigned.fetch {
-                FetchState::Starting { position, .. } => Some((partition, Some(position))),
-                FetchState::Held
-                | FetchState::Started { .. }
-                | FetchState::Interrupted { .. }
-                | FetchState::Expired { .. } => None,
+            .filter_map(|(&partition, assigned)| {
+                let FetchState::Starting { position, .. } = assigned.fetch else { return None };
+                Some((partition, Some(position)))
             })
             .collect();
         if due.is_empty() {
@@ -121,15 +113,9 @@ impl PollThread {
     /// Revives one partition per turn, the longest due: each sends a request to the broker, which may take long.
     fn revive_expired(&mut self) {
         let now = self.clock.now();
-        let due = self.assigned.iter().filter_map(|(&partition, assigned)| match assigned.fetch {
-            FetchState::Expired { first, since, retry_at } if retry_at <= now => {
-                Some((retry_at, partition, first, since))
-            }
-            FetchState::Expired { .. }
-            | FetchState::Held
-            | FetchState::Starting { .. }
-            | FetchState::Started { .. }
-            | FetchState::Interrupted { .. } => None,
+        let due = self.assigned.iter().filter_map(|(&partition, assigned)| {
+            let FetchState::Expired { first, since, retry_at } = assigned.fetch else { return None };
+            (retry_at <= now).then_some((retry_at, partition, first, since))
         });
         if let Some((_, partition, first, since)) = due.min_by_key(|&(retry_at, ..)| retry_at) {
             self.revive(partition, first, since);

@@ -22,11 +22,11 @@ impl PollThread {
     pub(super) fn take_round(&mut self) {
         let mut round = Round { assigned: &mut self.assigned, records: 0, bytes: 0, failures: Vec::new() };
         let mut taken = self.queue.wait(RECORD_WAIT, |taken| round.take(taken));
-        while taken > 0 && round.records < self.limits.round_records && round.bytes < self.limits.round_bytes {
+        while taken > 0 && round.records < self.round_records && round.bytes < self.round_bytes {
             // One call takes a number of records, so the number follows from the average size so far.
             self.record_bytes = round.average_bytes().unwrap_or(self.record_bytes);
-            let room = (self.limits.round_bytes - round.bytes) / self.record_bytes.max(1);
-            let room = usize::try_from(room).unwrap_or(MAX_TAKEN).min(self.limits.round_records - round.records);
+            let room = (self.round_bytes - round.bytes) / self.record_bytes.max(1);
+            let room = usize::try_from(room).unwrap_or(MAX_TAKEN).min(self.round_records - round.records);
             taken = self.queue.drain(room.clamp(1, MAX_TAKEN), |taken| round.take(taken));
         }
         let failures = round.failures;
@@ -53,12 +53,9 @@ impl PollThread {
     fn handle_failure(&mut self, failure: FetchFailure) {
         let FetchFailure { partition, offset, cause, reason } = failure;
         let now = self.clock.now();
-        let started = self.assigned.get_mut(&partition).and_then(|assigned| match assigned.fetch {
-            FetchState::Started { next, .. } => Some((assigned, next)),
-            FetchState::Held
-            | FetchState::Starting { .. }
-            | FetchState::Interrupted { .. }
-            | FetchState::Expired { .. } => None,
+        let started = self.assigned.get_mut(&partition).and_then(|assigned| {
+            let FetchState::Started { next, .. } = assigned.fetch else { return None };
+            Some((assigned, next))
         });
         match (cause, started) {
             // c)

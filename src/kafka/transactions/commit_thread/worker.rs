@@ -24,6 +24,7 @@ use crate::kafka::transactions::driver::{
     GroupOffsets, ProducerState, TransactionDriver, TransactionOutcome, TransactionRequest,
 };
 use crate::kafka::transactions::producer_record::{ProducerRecord, of_output};
+use crate::kafka::transactions::transaction::ProducerParts;
 use crate::record::Partition;
 
 /// How long the registration of a new producer may take. Shorter than the watchdog's limit.
@@ -59,13 +60,13 @@ pub(super) struct Worker<C: ConsumerContext + Clone + 'static> {
 
 impl<C: ConsumerContext + Clone + 'static> Worker<C> {
     pub(super) fn new(parts: WorkerParts<C>, number: u64) -> Worker<C> {
-        let driver = TransactionDriver::new(
-            parts.clients.producer.clone(),
-            parts.context.clone(),
-            Arc::clone(&parts.clock),
-            parts.settings.transaction_timeout,
-            Arc::clone(&parts.earlier),
-        );
+        let driver = TransactionDriver::new(ProducerParts {
+            config: parts.clients.producer.clone(),
+            context: parts.context.clone(),
+            clock: Arc::clone(&parts.clock),
+            transaction_timeout: parts.settings.transaction_timeout,
+            earlier: Arc::clone(&parts.earlier),
+        });
         Worker { parts, number, driver, offset_reader: None, last_end: None }
     }
 
@@ -80,9 +81,9 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.serve_clients();
-                    continue;
+                    Ok(())
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => Err(Abandoned),
             };
             if reported.is_err() {
                 return;
@@ -138,10 +139,8 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
         self.last_end = None;
         let Worker { parts, number, driver, offset_reader, .. } = self;
         let read_committed = || {
-            parts
-                .phase
-                .enter(*number, CommitStep::FetchingCommitted, parts.clock.now(), None)
-                .map_err(ResetStop::from)?;
+            let entered = parts.phase.enter(*number, CommitStep::FetchingCommitted, parts.clock.now(), None);
+            entered.map_err(ResetStop::Abandoned)?;
             fetch_committed(parts, offset_reader, partitions).map_err(ResetStop::Failed)
         };
         match driver.reset(REGISTER_LIMIT, read_committed) {
@@ -158,12 +157,6 @@ enum ResetStop {
     Abandoned(Abandoned),
     /// The committed offsets could not be fetched.
     Failed(String),
-}
-
-impl From<Abandoned> for ResetStop {
-    fn from(abandoned: Abandoned) -> ResetStop {
-        ResetStop::Abandoned(abandoned)
-    }
 }
 
 fn wait_behind_markers<C>(parts: &WorkerParts<C>, last_end: Option<Instant>, content: &TransactionContent) {
