@@ -33,7 +33,6 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(1);
 /// Calls of the client's poll in a row without a delivery report, after which the queue counts as empty.
 const MAX_EMPTY_POLLS: u32 = 16;
 
-/// A record to send.
 #[derive(Debug, Clone, Copy)]
 pub struct PlainRecord<'a> {
     /// `None`: the key decides.
@@ -42,7 +41,6 @@ pub struct PlainRecord<'a> {
     pub value: Option<&'a [u8]>,
     /// Milliseconds since 1970. The client library takes 0 for the present.
     pub timestamp_ms: i64,
-    /// In order.
     pub headers: &'a [(String, Vec<u8>)],
 }
 
@@ -63,7 +61,6 @@ impl<'a> PlainRecord<'a> {
     }
 }
 
-/// The result of an attempt to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendResult {
     Queued,
@@ -110,7 +107,6 @@ impl PlainProducer {
         Ok(PlainProducer { producer, topic, servers, partitions, client_errors })
     }
 
-    /// Returns the topic's partitions, in order.
     pub fn partitions(&self) -> &[Partition] {
         &self.partitions
     }
@@ -170,8 +166,6 @@ impl PlainProducer {
         self.producer.context().refused().iter().map(|(code, count)| (code.to_string(), *count)).collect()
     }
 
-    /// Checks that the producer can continue.
-    ///
     /// # Errors
     /// The first refusal that is not about a single record.
     pub fn check(&self) -> Result<(), AccessFailure> {

@@ -21,7 +21,6 @@ const REQUEST_LIMIT: Duration = Duration::from_millis(500);
 /// How long a topic may be unknown: a broker may not know a topic that was created a moment ago.
 pub(crate) const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Why a topic could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessFailure {
     #[error(transparent)]
@@ -30,12 +29,7 @@ pub enum AccessFailure {
         "no broker answers at {servers} within {limit_ms} ms{}; check kafka.bootstrap_servers (--bootstrap-servers), the network, and kafka.security",
         because(last_error)
     )]
-    Unreachable {
-        servers: String,
-        limit_ms: u128,
-        /// The client's last error.
-        last_error: Option<String>,
-    },
+    Unreachable { servers: String, limit_ms: u128, last_error: Option<String> },
     #[error(
         "there is no topic {topic} at {servers}; check the name, or create it: kafka-topics.sh --bootstrap-server {servers} --create --topic {topic} --partitions 6"
     )]
@@ -56,7 +50,6 @@ pub enum AccessFailure {
         /// The operation and its progress.
         what: String,
         limit_ms: u128,
-        /// The client's last error.
         last_error: Option<String>,
         remedy: &'static str,
     },
@@ -85,12 +78,10 @@ impl ClientMessages {
         Arc::new(ClientMessages::default())
     }
 
-    /// Also passes everything to `next`.
     pub fn passing_to(next: Arc<dyn ClientEvents>) -> Arc<ClientMessages> {
         Arc::new(ClientMessages { last: Mutex::default(), next: Some(next) })
     }
 
-    /// Returns the description of the last error.
     pub fn last(&self) -> Option<String> {
         self.last_error().map(|error| error.reason)
     }
@@ -133,7 +124,6 @@ impl ClientEvents for ClientMessages {
     }
 }
 
-/// A topic, and the limit of the wait for it.
 pub(crate) struct Access<'a> {
     pub(crate) topic: &'a str,
     pub(crate) servers: &'a str,

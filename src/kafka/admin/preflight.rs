@@ -20,7 +20,6 @@ pub struct TopicFacts {
     pub settings: Option<TopicSettings>,
 }
 
-/// The settings that the preflight checks need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSettings {
     /// `cleanup.policy` contains `compact`.
@@ -29,11 +28,8 @@ pub struct TopicSettings {
     pub deletes: bool,
     /// `retention.ms`; a negative value means indefinitely.
     pub retention_ms: i64,
-    /// `segment.ms`.
     pub segment_ms: i64,
-    /// `delete.retention.ms`.
     pub delete_retention_ms: i64,
-    /// `max.message.bytes`.
     pub max_message_bytes: i64,
 }
 
@@ -79,12 +75,10 @@ pub enum StartRefusal {
         "topic {topic} is compacted, which drops all but the newest DLQ record of a key; set cleanup.policy=delete: {command}"
     )]
     DlqCompacted { topic: String, command: String },
-    /// Keys would not find their state.
     #[error(
         "topic {topic} has {found} partitions, input {input} has {expected}; create new topics with {expected} partitions and replay the input into them: adding partitions would move keys away from their state"
     )]
     PartitionsDiffer { topic: String, found: i32, input: String, expected: i32 },
-    /// A tombstone would be deleted before the events that it covers.
     #[error(
         "topic {topic} has delete.retention.ms={found}, the input keeps events for {needed} ms; a deleted entity could come back in a replay: {command}"
     )]
@@ -103,12 +97,10 @@ pub enum StartRefusal {
         needed: i64,
         command: String,
     },
-    /// A check could not run.
     #[error(
         "the configuration of topic {topic} may not be read, so that its preflight checks cannot run; grant the ACL: {command} (or set guards.unchecked = \"allow\")"
     )]
     Unchecked { topic: String, command: String },
-    /// A request to the brokers failed.
     #[error("{what} failed ({cause}); check that the brokers are healthy and that this user has the ACLs it needs")]
     Broker { what: String, cause: String },
     #[error("stopped while waiting for topic {topic}")]
@@ -157,10 +149,7 @@ pub enum StartWarning {
     Unchecked { topic: String, command: String },
 }
 
-/// Checks the three topics. Returns a warning for each topic whose checks could not run.
-///
-/// # Errors
-/// The first check that fails.
+/// Returns the first refusal, or a warning for each topic whose checks could not run.
 pub fn check(
     bootstrap: &str,
     input: &TopicFacts,
@@ -193,9 +182,6 @@ pub fn check(
 }
 
 /// Checks the input alone, before other topics are created.
-///
-/// # Errors
-/// [`StartRefusal::InputCompacted`].
 pub fn check_input(bootstrap: &str, input: &TopicFacts) -> Result<(), StartRefusal> {
     if input.settings.as_ref().is_some_and(|settings| settings.compacts) {
         let command = config_command(bootstrap, &input.name, "cleanup.policy=delete");
@@ -213,10 +199,7 @@ fn counts_differ(topic: &TopicFacts, input: &TopicFacts) -> StartRefusal {
     }
 }
 
-/// Returns a warning for a topic whose settings may not be read.
-///
-/// # Errors
-/// [`StartRefusal::Unchecked`] if the configuration does not allow that.
+/// Returns a warning for a topic whose settings may not be read, or a refusal if the configuration says so.
 pub fn check_readable(
     bootstrap: &str,
     topic: &TopicFacts,
@@ -273,7 +256,6 @@ fn record_bytes(input: &TopicSettings, headroom: i64) -> i64 {
     input.max_message_bytes.saturating_add(headroom).min(i64::from(i32::MAX))
 }
 
-/// Returns the settings for a new state topic.
 pub fn state_settings(input: &TopicFacts) -> Vec<(String, String)> {
     let tombstones = input.settings.as_ref().map_or(i64::MAX, TopicSettings::tombstones_needed_ms);
     let mut settings =
@@ -283,7 +265,6 @@ pub fn state_settings(input: &TopicFacts) -> Vec<(String, String)> {
     settings
 }
 
-/// Returns the settings for a new DLQ topic.
 pub fn dlq_settings(input: &TopicFacts) -> Vec<(String, String)> {
     let mut settings = vec![("cleanup.policy".into(), "delete".into()), ("retention.ms".into(), "-1".into())];
     settings.extend(durable(input));
@@ -308,7 +289,6 @@ fn large_enough(input: &TopicFacts) -> Option<(String, String)> {
     Some(("max.message.bytes".into(), record_bytes(settings, DLQ_HEADROOM_BYTES).to_string()))
 }
 
-/// Returns the command that creates a topic with the input's partitions and replicas.
 pub fn create_command(bootstrap: &str, topic: &str, input: &TopicFacts, settings: &[(String, String)]) -> String {
     let settings: String = settings.iter().map(|(name, value)| format!(" --config {name}={value}")).collect();
     format!(

@@ -64,7 +64,6 @@ pub struct WaitingForTopic {
     pub cause: Option<String>,
 }
 
-/// The clients of one inspection.
 pub struct TopicInspector<'a, C: ConsumerContext + Clone + 'static> {
     kafka: &'a KafkaConfig,
     unchecked: Unchecked,
@@ -76,10 +75,7 @@ pub struct TopicInspector<'a, C: ConsumerContext + Clone + 'static> {
 }
 
 impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
-    /// Builds the clients; connects to nothing.
-    ///
-    /// # Errors
-    /// [`StartRefusal::Broker`] when the client refuses its configuration.
+    /// Connects to nothing. The client library may refuse the configuration.
     pub fn new(config: &'a Config, context: &C, clock: &'a dyn Clock) -> Result<TopicInspector<'a, C>, StartRefusal> {
         let refused = |error: String| StartRefusal::Broker { what: "building a client".to_owned(), cause: error };
         let settings = admin(config);
@@ -95,9 +91,6 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
     /// Waits for the input, creates missing outputs, and checks all three. Blocks; must not be called on an async runtime's
     /// thread. `waiting` is called about four times a second while the input topic is missing, and ends the wait with
     /// `Break`.
-    ///
-    /// # Errors
-    /// The first refusal.
     pub fn inspect(
         &self,
         waiting: &mut dyn FnMut(&WaitingForTopic) -> ControlFlow<()>,
@@ -116,7 +109,6 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         }
     }
 
-    /// Creates missing outputs, and runs the preflight checks.
     fn check(&self, input: &TopicFacts, created: &mut Vec<String>) -> Result<Topics, StartRefusal> {
         preflight::check_input(&self.kafka.bootstrap_servers, input)?;
         let state = self.find_or_create(&self.kafka.state_topic, input, &state_settings(input), created);

@@ -36,7 +36,6 @@ pub enum Taken<'a> {
         offset: Option<Offset>,
         class: ErrorClass,
         failure: QueueFailure,
-        /// The client's description.
         reason: String,
     },
 }
@@ -57,7 +56,6 @@ pub enum QueueFailure {
 }
 
 impl<C: ConsumerContext> BatchQueue<C> {
-    /// Creates a queue of this consumer, into which nothing is forwarded yet.
     pub fn new(consumer: Arc<BaseConsumer<C>>) -> BatchQueue<C> {
         BatchQueue(MessageQueue::new(consumer))
     }

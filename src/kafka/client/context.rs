@@ -22,14 +22,10 @@ use crate::kafka::client::oauth::{TokenError, read_token};
 pub use crate::observability::log_events::ClientRole;
 use crate::record::{Partition, Position};
 
-/// How serious a client's own log line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClientLogLevel {
-    /// Something failed.
     Error,
-    /// Someone may want to look.
     Warn,
-    /// The life cycle.
     Info,
     /// Only with librdkafka's `debug` property.
     Debug,
@@ -41,7 +37,6 @@ pub struct ClientError<'a> {
     /// The name of Kafka's or librdkafka's code.
     pub code: &'a str,
     pub class: ErrorClass,
-    /// The client's description.
     pub reason: &'a str,
 }
 
@@ -55,12 +50,10 @@ pub trait ClientEvents: Send + Sync {
     fn statistics(&self, statistics: ConsumerStatistics);
 }
 
-/// The state of the consumer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConsumerStatistics {
     /// Keys, values and framing read ahead but not yet taken, all partitions together.
     pub prefetched_bytes: u64,
-    /// The assigned partitions.
     pub partitions: Vec<PartitionStatistics>,
 }
 

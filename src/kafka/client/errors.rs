@@ -187,7 +187,6 @@ pub fn class_of(code: Code) -> ErrorClass {
 }
 
 impl ErrorClass {
-    /// Returns the class of an error of the client.
     pub fn of(error: &KafkaError) -> ErrorClass {
         error.rdkafka_error_code().map_or(ErrorClass::Other, class_of)
     }
@@ -225,7 +224,6 @@ impl ErrorClass {
         matches!(self, ErrorClass::ProducerStateLost | ErrorClass::WrongState)
     }
 
-    /// Returns the refusal of content or permission, if it is one.
     fn broker_refusal(self) -> Option<BrokerRefusal> {
         let is_too_large =
             matches!(self, ErrorClass::RecordTooLarge | ErrorClass::BatchTooLarge | ErrorClass::InvalidSize);
@@ -397,7 +395,6 @@ impl LibraryFlag {
     }
 }
 
-/// Returns what to do about `error` of `call`.
 pub fn classify(error: &KafkaError, call: ClientCall) -> KafkaFailure {
     let code = error.rdkafka_error_code();
     let flag = if let KafkaError::Transaction(error) = error { LibraryFlag::of(error) } else { LibraryFlag::None };
@@ -474,18 +471,15 @@ fn record_failure(class: ErrorClass, flag: LibraryFlag, cause: Cause) -> KafkaFa
 
 fn offsets_failure(class: ErrorClass, flag: LibraryFlag, cause: Cause) -> KafkaFailure {
     if class.is_passing() || class.is_state_in_doubt() || flag == LibraryFlag::Retriable {
-        return KafkaFailure::InDoubt(cause);
-    }
-    if is_stale_generation(class) {
-        return KafkaFailure::AbortAndResend(cause);
-    }
-    if let Some(refusal) = class.broker_refusal() {
-        return KafkaFailure::Refused(refusal, cause);
-    }
-    match flag {
-        LibraryFlag::RequiresAbort => KafkaFailure::AbortAndResend(cause),
-        LibraryFlag::Fatal | LibraryFlag::None => KafkaFailure::Fatal(cause),
-        LibraryFlag::Retriable => KafkaFailure::InDoubt(cause),
+        KafkaFailure::InDoubt(cause)
+    } else if is_stale_generation(class) {
+        KafkaFailure::AbortAndResend(cause)
+    } else if let Some(refusal) = class.broker_refusal() {
+        KafkaFailure::Refused(refusal, cause)
+    } else if flag == LibraryFlag::RequiresAbort {
+        KafkaFailure::AbortAndResend(cause)
+    } else {
+        KafkaFailure::Fatal(cause)
     }
 }
 
@@ -497,11 +491,10 @@ fn commit_failure(class: ErrorClass, flag: LibraryFlag, cause: Cause) -> KafkaFa
         KafkaFailure::Refused(BrokerRefusal::Permission, cause)
     } else if class.is_passing() || class.is_state_in_doubt() {
         KafkaFailure::InDoubt(cause)
+    } else if matches!(flag, LibraryFlag::RequiresAbort | LibraryFlag::Retriable) {
+        // The library may demand an abort of a transaction whose commit has already been sent.
+        KafkaFailure::InDoubt(cause)
     } else {
-        match flag {
-            // The library may demand an abort of a transaction whose commit has already been sent.
-            LibraryFlag::RequiresAbort | LibraryFlag::Retriable => KafkaFailure::InDoubt(cause),
-            LibraryFlag::Fatal | LibraryFlag::None => KafkaFailure::Fatal(cause),
-        }
+        KafkaFailure::Fatal(cause)
     }
 }

@@ -161,7 +161,6 @@ pub(super) struct PartitionError {
     pub(super) code: RDKafkaErrorCode,
     /// The offset at fault, if the client reports one.
     pub(super) offset: Option<Offset>,
-    /// The client's description.
     pub(super) reason: String,
 }
 

@@ -13,7 +13,6 @@ use serde::Deserialize;
 /// Base64 with the URL alphabet (RFC 4648, section 5). The last character may have bits that encode nothing.
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
 
-/// Why a token file yields no token.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TokenError {
     #[error("the broker asks for an OAUTHBEARER token; set kafka.security.oauth_token_file")]
@@ -27,20 +26,13 @@ pub(crate) enum TokenError {
     NotAToken { path: PathBuf, why: String },
 }
 
-/// Reads the token of the file, its subject and its expiry.
-///
-/// # Errors
-/// See [`TokenError`].
 pub(crate) fn read_token(path: &Path) -> Result<OAuthToken, TokenError> {
     let held =
         std::fs::read_to_string(path).map_err(|source| TokenError::Unreadable { path: path.to_owned(), source })?;
     parse_token(held.trim()).map_err(|why| TokenError::NotAToken { path: path.to_owned(), why })
 }
 
-/// Reads the subject and the expiry of a JWT.
-///
-/// # Errors
-/// The problem, without any part of the token.
+/// Reads the subject and the expiry of a JWT. An error has no part of the token.
 fn parse_token(token: &str) -> Result<OAuthToken, String> {
     #[derive(Deserialize)]
     struct Claims {

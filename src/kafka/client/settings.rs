@@ -65,7 +65,6 @@ const SYNONYMS: &[[&str; 2]] = &[
     ["linger.ms", "queue.buffering.max.ms"],
 ];
 
-/// Why the client library does not take the settings.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     #[error("kafka.properties.{property} cannot be used: {problem}; correct it, or remove the line")]
@@ -87,7 +86,6 @@ impl SettingsError {
     }
 }
 
-/// Which records a reader sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isolation {
     /// Records of committed transactions. Committed offsets are returned once no transaction is open on them.
@@ -96,7 +94,6 @@ pub enum Isolation {
     Uncommitted,
 }
 
-/// How batches of the plain producer are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
     None,
@@ -118,7 +115,6 @@ impl Compression {
     }
 }
 
-/// The names of a transactional producer.
 #[derive(Debug, Clone, Copy)]
 pub struct ProducerIdentity<'a> {
     pub transactional_id: &'a str,
@@ -295,7 +291,6 @@ impl ProducerContext for Silent {
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
-/// The client library that is built in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Library {
     pub version: String,
@@ -303,7 +298,6 @@ pub struct Library {
     pub tls: Tls,
 }
 
-/// Asks the client library for its version and features.
 pub fn library() -> Library {
     let (_, version) = get_rdkafka_version();
     // The library that was linked, not the features that the build asked for.

@@ -13,7 +13,7 @@ use crate::kafka::client::settings::uses_tokens;
 pub(crate) const CALLBACKS_AT_A_TIME: usize = 256;
 
 /// How long a new client is polled before its first request, if it needs an access token.
-const FIRST_TOKEN_POLL: Duration = Duration::from_millis(100);
+pub(crate) const FIRST_TOKEN_POLL: Duration = Duration::from_millis(100);
 
 /// Builds a consumer that is never subscribed.
 ///

@@ -7,8 +7,6 @@
 //! 2. [`ConnectedSource::run`] subscribes, and starts the poll thread with the sink. It returns [`SourceHandle`], which
 //!    joins the thread and shows its phase.
 //!
-//! The thread itself is in `poll_thread`.
-//!
 //! Architecture invariant: only the poll thread polls the consumer.
 
 use std::sync::Arc;
@@ -31,7 +29,6 @@ use crate::record::{Epoch, Partition, Position};
 /// finds the channel full waits for milliseconds. It cannot deadlock, because the thread never waits for a sink.
 const MAX_WAITING_COMMANDS: usize = 1024;
 
-/// Why the consumer could not be built or started.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceStartError {
     #[error(transparent)]
@@ -56,7 +53,6 @@ pub struct ConnectedSource {
     wake: Sender<PollCommand>,
 }
 
-/// A running source.
 pub struct SourceHandle {
     consumer: Arc<SourceConsumer>,
     phase: Arc<PhaseWatch>,
@@ -146,10 +142,7 @@ impl SourceHandle {
         self.thread.is_finished()
     }
 
-    /// Waits for the poll thread, which ends after [`EventSource::leave`].
-    ///
-    /// # Errors
-    /// The payload of the thread's panic.
+    /// Waits for the poll thread, which ends after [`EventSource::leave`]. An error is the thread's panic.
     pub fn join(self) -> thread::Result<()> {
         self.thread.join()
     }

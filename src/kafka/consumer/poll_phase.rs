@@ -5,7 +5,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What the poll thread is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PollPhase {
     /// Serves the group and takes records.
@@ -59,7 +58,6 @@ pub struct PhaseWatch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PhaseReading {
     pub phase: PollPhase,
-    /// The start of the phase.
     pub since: Instant,
     /// The last turn of the thread's loop. A moment long ago means that a call does not return.
     pub last_turn: Instant,

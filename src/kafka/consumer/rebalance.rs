@@ -37,7 +37,6 @@ pub(super) enum RebalanceEvent {
     Revoke(TopicPartitionList),
 }
 
-/// The context of the source's consumer.
 pub struct SourceContext {
     reporting: ReportingContext,
     ownership: Arc<Ownership>,
@@ -52,7 +51,6 @@ impl SourceContext {
         SourceContext { reporting, ownership, events: Mutex::default(), is_polled: AtomicBool::new(true) }
     }
 
-    /// Returns the oldest event that is not answered.
     pub(super) fn next_event(&self) -> Option<RebalanceEvent> {
         self.lock().pop_front()
     }

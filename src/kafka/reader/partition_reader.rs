@@ -29,7 +29,6 @@ use crate::record::{Batch, Epoch, Partition, Position, Record};
 /// Pause before a request is repeated.
 const REQUEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often progress is reported.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// Bytes that are copied before they are handed on: large enough to be quick, small enough for several readers.
@@ -39,10 +38,6 @@ const CHUNK_BYTES: u64 = 262_144;
 const REQUEST_LIMIT: Duration = Duration::from_secs(1);
 
 impl<C: ConsumerContext + Clone + 'static> ReaderClients<C> {
-    /// Builds the clients.
-    ///
-    /// # Errors
-    /// [`ReadFailure::Kafka`] if the client library refuses the settings.
     pub fn new(settings: &ReaderClientSettings, context: &C) -> Result<ReaderClients<C>, ReadFailure> {
         ReaderClients::build(settings, context)
             .map_err(|error| ReadFailure::Kafka(format!("a client that reads partitions cannot be built: {error}")))
@@ -82,7 +77,6 @@ pub enum ReaderReport {
     OffsetHeldBack(Duration),
 }
 
-/// How far a read is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadProgress {
     pub topic: Topic,

@@ -29,7 +29,6 @@ use crate::record::{Offset, Partition, Position};
 /// Pause before the high watermark is requested again.
 const REQUEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often progress is reported.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 
 /// How far the read is, in offsets, all partitions together.
@@ -39,7 +38,6 @@ pub struct TopicProgress {
     pub total: u64,
 }
 
-/// Which partitions are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadScope {
     All,
@@ -49,7 +47,6 @@ pub enum ReadScope {
 }
 
 impl ReadScope {
-    /// The partition, if it is only one.
     fn partition(self) -> Option<Partition> {
         match self {
             ReadScope::All => None,
@@ -57,7 +54,6 @@ impl ReadScope {
         }
     }
 
-    /// The part of a log that is read.
     fn within(self, ends: LogBounds) -> LogBounds {
         match self {
             ReadScope::All | ReadScope::One(_) => ends,
@@ -69,7 +65,6 @@ impl ReadScope {
     }
 }
 
-/// A topic, ready to be read.
 pub struct TopicReader<'a> {
     clients: ReaderClients<ReportingContext>,
     topic: String,
@@ -96,9 +91,6 @@ impl TopicReader<'_> {
     }
 
     /// Like [`TopicReader::open`]; `None` if the topic does not exist.
-    ///
-    /// # Errors
-    /// See [`TopicReader::open`].
     pub fn open_if_exists<'a>(
         config: &Config,
         topic: &str,
@@ -145,7 +137,6 @@ impl TopicReader<'_> {
         Ok(TopicReader { clients, topic: topic.to_owned(), servers, ends, messages, limit, clock })
     }
 
-    /// How many partitions are read.
     pub fn partitions(&self) -> usize {
         self.ends.len()
     }

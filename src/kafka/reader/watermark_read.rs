@@ -52,7 +52,6 @@ pub struct ReaderClients<C: ConsumerContext + 'static> {
     records: BatchQueue<C>,
     /// Fetches the high watermarks.
     pub(super) uncommitted: BaseConsumer<C>,
-    /// The group whose committed offsets are fetched.
     pub(super) group: String,
 }
 
@@ -74,7 +73,6 @@ impl<C: ConsumerContext + Clone + 'static> ReaderClients<C> {
     }
 }
 
-/// How far a partition is read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Target {
     pub(super) position: Position,
@@ -96,10 +94,7 @@ pub(super) trait ReadObserver<C: ConsumerContext + 'static> {
     /// Takes a record below the target of its partition. `Break` ends the read.
     fn record(&mut self, record: &Incoming<'_>) -> ControlFlow<()>;
 
-    /// Called after each turn of the loop. No position has moved for `stalled`.
-    ///
-    /// # Errors
-    /// Ends the read.
+    /// Called after each turn of the loop. No position has moved for `stalled`. An error ends the read.
     fn turn(
         &mut self,
         targets: &BTreeMap<Partition, Target>,
@@ -107,20 +102,13 @@ pub(super) trait ReadObserver<C: ConsumerContext + 'static> {
         now: Instant,
     ) -> Result<(), Self::Failure>;
 
-    /// Decides about an error of the client, which continues by itself if it can.
-    ///
-    /// # Errors
-    /// Ends the read. Otherwise the error is named if the read stalls.
+    /// Returns `Err` to end the read. Otherwise the client continues if it can, and the error is named if the read stalls.
     fn client_failed(&mut self, error: &ReadError) -> Result<(), Self::Failure>;
 
     /// Fetches the first position of the log, after the client has reported that the position is not within the log.
-    ///
-    /// # Errors
-    /// Ends the read.
     fn log_start(&mut self, clients: &ReaderClients<C>, partition: Partition) -> Result<Position, Self::Failure>;
 }
 
-/// An error of the client during a read.
 pub(super) struct ReadError {
     /// `None` if the error is about no partition.
     partition: Option<Partition>,
@@ -131,7 +119,6 @@ pub(super) struct ReadError {
 /// Why a read ended before its targets.
 pub(super) enum ReadStop<F> {
     Observer(F),
-    /// The client cannot read.
     Client(String),
     Stalled(StalledRead),
 }
@@ -261,7 +248,6 @@ impl WatermarkRead<'_> {
         self.assign(clients).map_err(ReadStop::Client)
     }
 
-    /// Assigns every partition that is below its target.
     fn assign<C: ConsumerContext + 'static>(&self, clients: &ReaderClients<C>) -> Result<(), String> {
         self.release(clients)?;
         // By itself the client requests the metadata of a topic that it does not know only once a second: a recovery of

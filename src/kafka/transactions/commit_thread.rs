@@ -85,7 +85,6 @@ impl CommitSettings {
     }
 }
 
-/// The clients' configurations.
 #[derive(Clone)]
 pub struct CommitClients {
     /// Of [`transactional_producer`](crate::kafka::client::settings::transactional_producer).
@@ -99,20 +98,16 @@ pub struct CommitClients {
 pub enum CommitStep {
     /// Waiting for content.
     Idle,
-    /// Putting records into the client's queue.
     Producing,
-    /// Waiting for the deliveries.
     DrainingQueue,
     SendingOffsets,
     Committing,
     Aborting,
-    /// Registering a new producer.
     ResettingProducer,
     FetchingCommitted,
 }
 
 impl CommitStep {
-    /// The step during which the transaction driver makes `call`.
     fn of(call: ClientCall) -> CommitStep {
         match call {
             ClientCall::Init => CommitStep::ResettingProducer,
@@ -161,7 +156,6 @@ impl CommitPhase {
         CommitPhase(Mutex::new(CurrentStep { step: CommitStep::Idle, since: now, due: None, worker: 0 }))
     }
 
-    /// Returns the step and its start.
     pub fn get(&self) -> (CommitStep, Instant) {
         let current = self.lock();
         (current.step, current.since)
@@ -183,7 +177,6 @@ impl CommitPhase {
         current.due.is_some_and(|due| due < now).then_some((current.step, current.since))
     }
 
-    /// Makes another worker the current one.
     fn hand_over(&self, worker: u64, now: Instant) {
         *self.lock() = CurrentStep { step: CommitStep::Idle, since: now, due: None, worker };
     }
@@ -207,9 +200,6 @@ enum CommitRequest {
 
 impl CommitThread {
     /// Starts the thread without a producer: the first reset builds it.
-    ///
-    /// # Errors
-    /// The operating system cannot start a thread.
     pub fn start<C: ConsumerContext + Clone + 'static>(
         settings: CommitSettings,
         clients: CommitClients,
@@ -239,7 +229,6 @@ impl CommitThread {
         Ok(CommitThread { requests, phase, thread })
     }
 
-    /// The current step, for the watchdog and the heartbeat.
     pub fn phase(&self) -> Arc<CommitPhase> {
         Arc::clone(&self.phase)
     }

@@ -67,10 +67,7 @@ pub trait TransactionRequest {
     /// The records in the order in which they are produced, the same ones on each call.
     fn records(&self) -> impl Iterator<Item = ProducerRecord<'_>>;
 
-    /// The offsets, after all records are delivered; `None` if the transaction has none.
-    ///
-    /// # Errors
-    /// The transaction is aborted.
+    /// The offsets, after all records are delivered; `None` if the transaction has none. An error aborts it.
     fn offsets(&mut self) -> Result<Option<GroupOffsets>, Self::Withheld>;
 }
 
@@ -107,7 +104,6 @@ pub enum TransactionOutcome<W> {
     },
     /// It may have taken effect, or a request of it may still be under way.
     InDoubt(Cause),
-    /// The process cannot continue.
     Fatal(Cause),
 }
 
@@ -150,7 +146,6 @@ pub struct TransactionDriver<C: ClientContext + 'static> {
 }
 
 impl<C: ClientContext + Clone + 'static> TransactionDriver<C> {
-    /// A driver without a producer.
     pub fn new(parts: ProducerParts<C>) -> TransactionDriver<C> {
         TransactionDriver { parts, producer: None, is_replaceable: false }
     }
@@ -189,9 +184,6 @@ impl<C: ClientContext + Clone + 'static> TransactionDriver<C> {
     }
 
     /// Registers a new producer without reading what was committed (fact d).
-    ///
-    /// # Errors
-    /// See [`Producer::register`].
     pub fn replace(&mut self, limit: Duration) -> Result<(), KafkaFailure> {
         assert_eq!(self.state(), ProducerState::Replaceable, "d) the last transaction had no effect");
         self.producer = Some(self.register(limit)?);
@@ -209,10 +201,7 @@ impl<C: ClientContext + Clone + 'static> TransactionDriver<C> {
     }
 
     /// Runs one transaction. Blocks at most as long as a transaction may last, except for the offsets (see
-    /// [`Transaction::send_offsets`]).
-    ///
-    /// # Errors
-    /// The caller's own, from [`TransactionRequest::before`].
+    /// [`Transaction::send_offsets`]). An error is the caller's own, from [`TransactionRequest::before`].
     pub fn run<R: TransactionRequest>(&mut self, request: &mut R) -> Result<TransactionOutcome<R::Withheld>, R::Stop> {
         let Some(producer) = self.producer.take() else {
             return Ok(TransactionOutcome::InDoubt(Cause::of_ours("there is no producer before a reset")));

@@ -24,6 +24,7 @@ use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
 use crate::kafka::client::errors::{Cause, ClientCall, ErrorClass, KafkaFailure, classify, classify_fatal};
 use crate::kafka::client::settings::RETRY_BACKOFF;
+use crate::kafka::client::unsubscribed::FIRST_TOKEN_POLL;
 use crate::kafka::transactions::producer_record::ProducerRecord;
 use crate::ports::Clock;
 
@@ -35,9 +36,6 @@ const LEAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Limit of one call during a registration.
 const REGISTER_SLICE: Duration = Duration::from_secs(2);
-
-/// How long a new client is polled before its first request, if it needs an access token.
-const FIRST_TOKEN_POLL: Duration = Duration::from_millis(100);
 
 /// How long after a repeated registration a late copy of its request may still arrive.
 const LATEST_COPY: Duration = Duration::from_secs(60);
@@ -89,7 +87,6 @@ pub struct EarlierProducers {
 }
 
 impl EarlierProducers {
-    /// How many clients are still being torn down.
     pub fn closing(&self) -> usize {
         self.closing.load(Ordering::Acquire)
     }
@@ -176,10 +173,7 @@ impl<C: ClientContext + Clone + 'static> Producer<C> {
 }
 
 impl<C: ClientContext + 'static> Producer<C> {
-    /// Opens a transaction. That is local; the first record reaches the coordinator.
-    ///
-    /// # Errors
-    /// The producer is dropped.
+    /// Opens a transaction. That is local; the first record reaches the coordinator. An error drops the producer.
     pub fn begin(self) -> Result<Transaction<C>, KafkaFailure> {
         self.context().lock().clear();
         match self.client.get().begin_transaction() {
@@ -188,7 +182,6 @@ impl<C: ClientContext + 'static> Producer<C> {
         }
     }
 
-    /// Serves the client's callbacks between two transactions.
     pub fn serve(&self) {
         self.client.get().poll(Duration::ZERO);
     }
@@ -210,10 +203,7 @@ impl<C: ClientContext + 'static> Producer<C> {
 
 impl<C: ClientContext + 'static> Transaction<C> {
     /// Puts a record into the client's queue; `index` names it in [`Undelivered`]. Waits while the queue is full, at
-    /// most as long as the transaction may last.
-    ///
-    /// # Errors
-    /// The transaction has to be aborted, or dropped.
+    /// most as long as the transaction may last. After an error the transaction has to be aborted, or dropped.
     pub fn stage(&mut self, record: ProducerRecord<'_>, index: usize) -> Result<(), KafkaFailure> {
         let client = self.producer.client.get();
         let mut outgoing = BaseRecord::<[u8], [u8], usize> {
@@ -240,10 +230,8 @@ impl<C: ClientContext + 'static> Transaction<C> {
         }
     }
 
-    /// Waits until every staged record is delivered, at most as long as the transaction may last.
-    ///
-    /// # Errors
-    /// At least one failure.
+    /// Waits until every staged record is delivered, at most as long as the transaction may last. An error has at least
+    /// one failure.
     pub fn drain(&mut self) -> Result<(), Vec<Undelivered>> {
         let client = self.producer.client.get();
         let mut late = None;
@@ -257,7 +245,12 @@ impl<C: ClientContext + 'static> Transaction<C> {
             client.poll(Duration::ZERO);
             std::thread::sleep(DRAIN_POLL);
         }
-        let mut failed = self.undelivered();
+        let reported = std::mem::take(&mut *self.producer.context().lock());
+        let failure = |error: &KafkaError| self.producer.classify(error, ClientCall::Delivery);
+        let mut failed: Vec<Undelivered> = reported
+            .iter()
+            .map(|(index, error)| Undelivered { index: Some(*index), failure: failure(error) })
+            .collect();
         failed.extend(late);
         if failed.is_empty() {
             return Ok(());
@@ -311,7 +304,6 @@ impl<C: ClientContext + 'static> Transaction<C> {
         }
     }
 
-    /// Aborts the transaction.
     pub fn abort(mut self, why: Cause) -> Ended<C> {
         let client = self.producer.client.get();
         let limit = self.time_left();
@@ -345,7 +337,6 @@ impl<C: ClientContext + 'static> Transaction<C> {
         (!may_be_overtaken).then_some(self.producer.last_response)
     }
 
-    /// Returns the time since begin.
     pub fn age(&self) -> Duration {
         self.producer.clock.now().saturating_duration_since(self.began)
     }
@@ -374,17 +365,6 @@ impl<C: ClientContext + 'static> Transaction<C> {
 
     fn is_overdue(&self) -> bool {
         self.age() >= self.producer.transaction_timeout
-    }
-
-    fn undelivered(&self) -> Vec<Undelivered> {
-        let failed = std::mem::take(&mut *self.producer.context().lock());
-        failed
-            .into_iter()
-            .map(|(index, error)| Undelivered {
-                index: Some(index),
-                failure: self.producer.classify(&error, ClientCall::Delivery),
-            })
-            .collect()
     }
 }
 

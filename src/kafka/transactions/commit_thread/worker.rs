@@ -120,7 +120,12 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
             return Ok(CommitOutcome::StaleGeneration { cause: why.to_owned() });
         }
         match self.driver.state() {
-            ProducerState::Ready => wait_behind_markers(&self.parts, self.last_end, content),
+            ProducerState::Ready => {
+                if let (Some(last_end), []) = (self.last_end, &*content.records) {
+                    let since = self.parts.clock.now().saturating_duration_since(last_end);
+                    std::thread::sleep(OFFSETS_ALONE_GAP.saturating_sub(since));
+                }
+            }
             ProducerState::Replaceable => {
                 self.enter(CommitStep::ResettingProducer, None)?;
                 if let Err(failure) = self.driver.replace(REGISTER_LIMIT) {
@@ -157,14 +162,6 @@ enum ResetStop {
     Abandoned(Abandoned),
     /// The committed offsets could not be fetched.
     Failed(String),
-}
-
-fn wait_behind_markers<C>(parts: &WorkerParts<C>, last_end: Option<Instant>, content: &TransactionContent) {
-    let Some(last_end) = last_end else { return };
-    if content.records.is_empty() {
-        let since = parts.clock.now().saturating_duration_since(last_end);
-        std::thread::sleep(OFFSETS_ALONE_GAP.saturating_sub(since));
-    }
 }
 
 fn fetch_committed<C: ConsumerContext + Clone>(
