@@ -1,5 +1,9 @@
 //! The topics: preflight checks before the start, creation of missing topics, and the access of commands.
 //!
+//! * [`preflight`] decides whether three topics fit together. It is pure.
+//! * [`topics`] collects the facts, waits for the input, and creates missing outputs.
+//! * [`access`] finds a topic for a command, within a time limit.
+//!
 //! Life cycle: the clients exist for one inspection. Failures: a `StartRefusal` ends the start, an `AccessFailure` the
 //! command; each has the cause and a remedy.
 

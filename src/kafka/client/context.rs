@@ -81,10 +81,6 @@ impl ReportingContext {
     pub fn new(config: &Config, role: ClientRole, events: Arc<dyn ClientEvents>) -> ReportingContext {
         ReportingContext { role, events, token_file: config.kafka.security.oauth_token_file.clone() }
     }
-
-    pub fn events(&self) -> &Arc<dyn ClientEvents> {
-        &self.events
-    }
 }
 
 impl ClientContext for ReportingContext {

@@ -202,7 +202,6 @@ pub fn reader(config: &Config, isolation: Isolation) -> ClientConfig {
     settings
 }
 
-/// Topics, configurations, permissions.
 pub fn admin(config: &Config) -> ClientConfig {
     common(config, ClientKind::Admin)
 }
@@ -232,7 +231,6 @@ pub fn plain_producer(config: &Config, compression: Option<Compression>) -> Clie
     settings
 }
 
-/// A producer beside the embedded broker.
 pub(crate) fn embedded_producer(bootstrap_servers: &str) -> ClientConfig {
     let mut settings = ClientConfig::new();
     settings.set("bootstrap.servers", bootstrap_servers).set("message.max.bytes", "100000000").set("linger.ms", "0");
@@ -404,29 +402,22 @@ fn secure(settings: &mut ClientConfig, security: &SecurityConfig) {
     };
     settings.set("security.protocol", protocol);
     if security.protocol.uses_tls() {
-        secure_tls(settings, security);
-    }
-    if security.protocol.uses_sasl() {
-        secure_sasl(settings, security);
-    }
-}
-
-fn secure_tls(settings: &mut ClientConfig, security: &SecurityConfig) {
-    for (property, file) in [
-        ("ssl.ca.location", &security.ca_file),
-        ("ssl.certificate.location", &security.certificate_file),
-        ("ssl.key.location", &security.key_file),
-    ] {
-        if let Some(file) = file {
-            settings.set(property, file.to_string_lossy());
+        for (property, file) in [
+            ("ssl.ca.location", &security.ca_file),
+            ("ssl.certificate.location", &security.certificate_file),
+            ("ssl.key.location", &security.key_file),
+        ] {
+            if let Some(file) = file {
+                settings.set(property, file.to_string_lossy());
+            }
+        }
+        if let Some(password) = &security.key_password {
+            settings.set("ssl.key.password", password.reveal());
         }
     }
-    if let Some(password) = &security.key_password {
-        settings.set("ssl.key.password", password.reveal());
+    if !security.protocol.uses_sasl() {
+        return;
     }
-}
-
-fn secure_sasl(settings: &mut ClientConfig, security: &SecurityConfig) {
     let Some(mechanism) = security.sasl_mechanism else { return };
     settings.set(
         "sasl.mechanisms",

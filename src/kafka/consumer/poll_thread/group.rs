@@ -62,7 +62,10 @@ impl PollThread {
         match (event, claim) {
             (RebalanceEvent::Assign(list), GroupClaim::Held | GroupClaim::Lost) => self.assign(list),
             (RebalanceEvent::Revoke(list), GroupClaim::Held) => self.revoke(list),
-            (RebalanceEvent::Revoke(list), GroupClaim::Lost) => self.lose(&list),
+            (RebalanceEvent::Revoke(list), GroupClaim::Lost) => {
+                self.stop_reading(&partitions_of(&list));
+                self.give_up(&list, OwnershipEnd::Lost);
+            }
         }
     }
 
@@ -132,11 +135,6 @@ impl PollThread {
         });
         self.outbox.urgent.push_back(SourceEvent::Revoking { partitions: ending, deadline, drained });
         drain
-    }
-
-    fn lose(&mut self, list: &TopicPartitionList) {
-        self.stop_reading(&partitions_of(list));
-        self.give_up(list, OwnershipEnd::Lost);
     }
 
     pub(super) fn end_revocation(&mut self) {
