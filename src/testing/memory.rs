@@ -13,7 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::engine::budget::Budget;
-use crate::engine::commit::transaction::{CommitOutcome, Committed, OffsetMetadata, ResetOutcome, TransactionContent};
+use crate::engine::commit::transaction::{
+    CommitOutcome, Committed, OffsetMetadata, OffsetRange, ResetOutcome, TransactionContent,
+};
 use crate::engine::outcome::{Output, RecordOrigin};
 use crate::engine::ownership::Ownership;
 use crate::engine::recovery::driver::{PartitionReader, ReadFailure, recover};
@@ -24,11 +26,9 @@ use crate::ports::{
 };
 use crate::record::{Batch, Epoch, Header, Offset, Partition, Position, Record};
 
-/// A record of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRecord {
     pub offset: Offset,
-    /// Milliseconds since 1970.
     pub timestamp_ms: Option<i64>,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
@@ -61,12 +61,10 @@ impl MemoryLog {
         offset
     }
 
-    /// A transaction marker takes an offset and holds no record.
     fn append_marker(&mut self) {
         self.end += 1;
     }
 
-    /// Does what retention does.
     fn delete_before(&mut self, position: Position) {
         self.start = position.0.clamp(self.start, self.end);
         self.records.retain(|record| !record.offset.is_before(position));
@@ -79,32 +77,22 @@ impl MemoryLog {
 
 #[derive(Debug, Default)]
 struct PartitionLogs {
-    input: MemoryLog,
-    state: MemoryLog,
-    dlq: MemoryLog,
+    /// In the order of [`Topic`].
+    logs: [MemoryLog; 3],
     committed: Option<Committed>,
     owner: Option<PodId>,
 }
 
 impl PartitionLogs {
     fn log(&self, topic: Topic) -> &MemoryLog {
-        match topic {
-            Topic::Input => &self.input,
-            Topic::State => &self.state,
-            Topic::Dlq => &self.dlq,
-        }
+        &self.logs[topic as usize]
     }
 
     fn log_mut(&mut self, topic: Topic) -> &mut MemoryLog {
-        match topic {
-            Topic::Input => &mut self.input,
-            Topic::State => &mut self.state,
-            Topic::Dlq => &mut self.dlq,
-        }
+        &mut self.logs[topic as usize]
     }
 }
 
-/// Names a pod of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodId(pub u64);
 
@@ -127,8 +115,8 @@ pub struct MemoryKafka {
 impl MemoryKafka {
     /// A cluster with three empty topics of `partitions` partitions each.
     pub fn new(partitions: usize, topic: &str, group: &str) -> MemoryKafka {
-        let cluster =
-            Cluster { partitions: (0..partitions).map(|_| PartitionLogs::default()).collect(), ..Cluster::default() };
+        let partitions = (0..partitions).map(|_| PartitionLogs::default()).collect();
+        let cluster = Cluster { partitions, ..Cluster::default() };
         MemoryKafka { cluster: Arc::new(Mutex::new(cluster)), topic: topic.into(), group: group.into() }
     }
 
@@ -152,7 +140,6 @@ impl MemoryKafka {
         self.lock().logs(partition).log(topic).records.clone()
     }
 
-    /// The group's committed offset.
     pub fn committed(&self, partition: Partition) -> Option<Committed> {
         self.lock().logs(partition).committed.clone()
     }
@@ -231,7 +218,6 @@ pub struct MemoryPod {
 }
 
 impl MemoryPod {
-    /// A pod without partitions.
     pub fn new(kafka: &MemoryKafka, transactional_id: &str, ownership: Arc<Ownership>) -> MemoryPod {
         let id = {
             let mut cluster = kafka.lock();
@@ -248,20 +234,17 @@ impl MemoryPod {
         }
     }
 
-    /// The metadata that the pod commits with its offsets.
     pub fn offset_metadata(&self) -> OffsetMetadata {
         self.offset_metadata.clone()
     }
 
-    /// Sets the sink of the pod's events.
     pub fn listen(&self, sink: Box<dyn SourceSink>) {
         self.lock().sink = Some(sink);
     }
 
     /// The process is killed: its pending transaction and recoveries never end.
     pub fn die(&self) {
-        let mut state = self.lock();
-        *state = PodState::default();
+        *self.lock() = PodState::default();
     }
 
     /// The group gives the partition to this pod.
@@ -295,11 +278,7 @@ impl MemoryPod {
     /// The group removes the pod, which does not learn of it yet, as after a pause that lasted too long.
     pub fn expel(&self, partitions: &[Partition]) {
         for &partition in partitions {
-            let mut cluster = self.kafka.lock();
-            let logs = cluster.logs_mut(partition);
-            if logs.owner == Some(self.id) {
-                logs.owner = None;
-            }
+            self.kafka.lock().logs_mut(partition).owner.take_if(|owner| *owner == self.id);
         }
     }
 
@@ -326,12 +305,10 @@ impl MemoryPod {
             let wants = state.sink.as_ref().is_some_and(|sink| sink.wants_records());
             let Some(reading) = state.reading.get_mut(&partition).filter(|_| wants) else { return 0 };
             let cluster = self.kafka.lock();
-            let log = &cluster.logs(partition).input;
+            let log = cluster.logs(partition).log(Topic::Input);
             let mut batch = Batch::new(partition, reading.epoch, reading.position);
             let ahead = log.records.iter().filter(|record| !record.offset.is_before(reading.position));
-            for record in ahead.take(max_records) {
-                push(&mut batch, record);
-            }
+            ahead.take(max_records).for_each(|record| push(&mut batch, record));
             reading.position = batch.next();
             batch
         };
@@ -347,7 +324,6 @@ impl MemoryPod {
         self.lock().reading.keys().copied().collect()
     }
 
-    /// Whether the pod wants to leave the group.
     pub fn wants_to_leave(&self) -> bool {
         self.lock().wants_to_leave
     }
@@ -392,13 +368,9 @@ impl MemoryPod {
         if newest != Some(self.lock().epoch) {
             return CommitOutcome::Fenced { cause: "a newer producer has this id".into(), within_timeout: true };
         }
-        let is_stale = |of: &Partition, epoch: Epoch| !self.ownership.is_current(*of, epoch);
-        let stale: Vec<Partition> = content
-            .offset_ranges
-            .iter()
-            .filter(|range| is_stale(&range.partition, range.epoch))
-            .map(|range| range.partition)
-            .collect();
+        let is_stale = |range: &&OffsetRange| !self.ownership.is_current(range.partition, range.epoch);
+        let stale: Vec<Partition> =
+            content.offset_ranges.iter().filter(is_stale).map(|range| range.partition).collect();
         if !stale.is_empty() {
             return CommitOutcome::Stale(stale);
         }
@@ -410,14 +382,11 @@ impl MemoryPod {
             InjectedOutcome::Commits | InjectedOutcome::CommitsUnanswered => self.write(&mut cluster, content),
             InjectedOutcome::Aborts | InjectedOutcome::AbortsUnanswered => mark_abort(&mut cluster, content),
         }
+        let cause = "injected by the test".into();
         match injected {
             InjectedOutcome::Commits => CommitOutcome::Committed { took: Duration::from_millis(1) },
-            InjectedOutcome::Aborts => {
-                CommitOutcome::Aborted { cause: "injected by the test".into(), timed_out: false }
-            }
-            InjectedOutcome::CommitsUnanswered | InjectedOutcome::AbortsUnanswered => {
-                CommitOutcome::InDoubt { cause: "injected by the test".into() }
-            }
+            InjectedOutcome::Aborts => CommitOutcome::Aborted { cause, timed_out: false },
+            InjectedOutcome::CommitsUnanswered | InjectedOutcome::AbortsUnanswered => CommitOutcome::InDoubt { cause },
         }
     }
 
@@ -439,8 +408,8 @@ impl MemoryPod {
             let metadata = self.offset_metadata.of(content.number);
             let logs = cluster.logs_mut(range.partition);
             logs.committed = Some(Committed { position: range.end, metadata });
-            logs.state.append_marker();
-            logs.dlq.append_marker();
+            logs.log_mut(Topic::State).append_marker();
+            logs.log_mut(Topic::Dlq).append_marker();
         }
     }
 
@@ -546,10 +515,8 @@ impl PartitionReader for MemoryReader {
         self.check()?;
         let records = self.kafka.records(topic, self.partition);
         let mut batch = Batch::new(self.partition, self.epoch, from);
-        let wanted = records.iter().filter(|record| !record.offset.is_before(from) && record.offset.is_before(until));
-        for record in wanted {
-            push(&mut batch, record);
-        }
+        let is_wanted = |record: &&StoredRecord| !record.offset.is_before(from) && record.offset.is_before(until);
+        records.iter().filter(is_wanted).for_each(|record| push(&mut batch, record));
         batch.iter().for_each(|record| take(&record));
         Ok(())
     }

@@ -22,7 +22,7 @@ pub use crate::testing::reference::model::{LiveSnapshot, Model, ModelSnapshot, M
 pub use crate::testing::reference::rules::ModelViolation;
 pub use crate::testing::reference::text::number_text;
 
-/// Name and value of a record header; `None` is a null value.
+/// Name and value of a record header.
 pub type HeaderOf = (String, Option<Vec<u8>>);
 
 /// A record of the input, state or DLQ topic, as a consumer receives it.
@@ -32,9 +32,7 @@ pub struct TopicRecord {
     pub offset: i64,
     /// Milliseconds since 1970; `None` if the record has no timestamp.
     pub timestamp_ms: Option<i64>,
-    /// `None` is a null key.
     pub key: Option<Vec<u8>>,
-    /// `None` is a null value.
     pub value: Option<Vec<u8>>,
     pub headers: Vec<HeaderOf>,
 }

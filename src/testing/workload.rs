@@ -38,19 +38,16 @@ pub struct Workload {
     pub first_id: u64,
     /// The frequency of an id falls with its rank to this power, 0 to 10. With 0 all ids are equally frequent.
     pub zipf_exponent: f64,
-    /// Share of creations among the valid events, in proportion to the other two.
+    /// Share among the valid events, in proportion to `updates` and `deletes`.
     pub creates: f64,
-    /// Share of updates among the valid events, in proportion to the other two.
     pub updates: f64,
-    /// Share of deletions among the valid events, in proportion to the other two.
     pub deletes: f64,
     /// Share of events that break the contract, 0 to 1.
     pub invalid_share: f64,
-    /// Relative frequency of each invalid kind.
+    /// Relative frequencies.
     pub invalid_weights: Vec<(InvalidKind, u32)>,
     /// Share of events that are valid but unusual, 0 to 1.
     pub odd_share: f64,
-    /// Relative frequency of each odd kind.
     pub odd_weights: Vec<(OddKind, u32)>,
     /// Share of events that carry a `traceparent` header, 0 to 1.
     pub traced_share: f64,
@@ -130,19 +127,13 @@ impl Workload {
             keys: Keys::new(self.first_id, self.keys, self.zipf_exponent),
             delete_below: self.deletes / total,
             create_below: (self.deletes + self.creates) / total,
-            invalid_below: self.invalid_share,
-            odd_below: self.invalid_share + self.odd_share,
             invalid_kinds: Weighted::new(&self.invalid_weights),
             odd_kinds: Weighted::new(&self.odd_weights),
-            traced_share: self.traced_share,
-            max_payload_bytes: self.max_payload_bytes,
             timestamp_ms: self.start_timestamp_ms,
-            interval_ms: self.interval_ms,
+            workload: self.clone(),
         })
     }
 
-    /// Checks the parameters.
-    ///
     /// # Errors
     /// Names the first wrong parameter.
     pub fn validate(&self) -> Result<(), WorkloadError> {
@@ -221,9 +212,7 @@ impl EventKind {
 /// One record to produce.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GeneratedEvent {
-    /// `None` is a null key.
     pub key: Option<Vec<u8>>,
-    /// `None` is a null value.
     pub value: Option<Vec<u8>>,
     /// Milliseconds since 1970.
     pub timestamp_ms: i64,
@@ -239,14 +228,10 @@ pub struct Events {
     keys: Keys,
     delete_below: f64,
     create_below: f64,
-    invalid_below: f64,
-    odd_below: f64,
     invalid_kinds: Weighted<InvalidKind>,
     odd_kinds: Weighted<OddKind>,
-    traced_share: f64,
-    max_payload_bytes: u64,
     timestamp_ms: i64,
-    interval_ms: u64,
+    workload: Workload,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -262,7 +247,7 @@ impl Iterator for Events {
         self.remaining = self.remaining.checked_sub(1)?;
         let (kind, event) = self.draw();
         let timestamp_ms = event.timestamp_ms.unwrap_or(self.timestamp_ms);
-        let step_ms = self.random.below(2 * self.interval_ms + 1);
+        let step_ms = self.random.below(2 * self.workload.interval_ms + 1);
         self.timestamp_ms = self.timestamp_ms.saturating_add_unsigned(step_ms);
         let headers = self.headers();
         Some(GeneratedEvent { key: event.key, value: event.value, timestamp_ms, headers, kind })
@@ -277,12 +262,10 @@ impl Iterator for Events {
 impl Events {
     fn draw(&mut self) -> (EventKind, DraftedEvent) {
         let at = self.random.unit();
-        let drawn = if at < self.invalid_below {
-            self.invalid()
-        } else if at < self.odd_below {
-            self.odd()
-        } else {
-            None
+        let drawn = match at {
+            at if at < self.workload.invalid_share => self.invalid(),
+            at if at < self.workload.invalid_share + self.workload.odd_share => self.odd(),
+            _ => None,
         };
         drawn.unwrap_or_else(|| self.valid())
     }
@@ -318,7 +301,7 @@ impl Events {
 
     fn invalid(&mut self) -> Option<(EventKind, DraftedEvent)> {
         let kind = self.invalid_kinds.draw(&mut self.random)?;
-        let (keys, max_payload_bytes) = (&self.keys, self.max_payload_bytes);
+        let (keys, max_payload_bytes) = (&self.keys, self.workload.max_payload_bytes);
         let event = InvalidEvents { keys, random: &mut self.random, max_payload_bytes }.invalid(kind)?;
         Some((EventKind::Invalid(kind), event))
     }
@@ -337,12 +320,12 @@ impl Events {
             let (_, id, draft) = self.creation_or_update(preferred);
             (id, draft)
         };
-        let value = faults::odd(kind, draft, self.max_payload_bytes);
+        let value = faults::odd(kind, draft, self.workload.max_payload_bytes);
         Some((EventKind::Odd(kind), DraftedEvent::of(id, value)))
     }
 
     fn headers(&mut self) -> Vec<(String, Vec<u8>)> {
-        if self.random.unit() >= self.traced_share {
+        if self.random.unit() >= self.workload.traced_share {
             return Vec::new();
         }
         let (trace, more, span) = (self.random.bits(), self.random.bits(), self.random.bits());

@@ -32,10 +32,7 @@ pub(super) enum Text {
 impl Text {
     /// Returns whether the unescaped characters equal `name`.
     pub(super) fn is(&self, name: &str) -> bool {
-        match self {
-            Text::Whole(characters) => characters == name,
-            Text::Broken => false,
-        }
+        matches!(self, Text::Whole(characters) if characters == name)
     }
 }
 
@@ -79,66 +76,51 @@ impl JsonParser<'_> {
     /// `depth` is the number of arrays and objects that are open around the value.
     fn value(&mut self, depth: u32) -> Result<ModelJson, Malformed> {
         match self.rest.chars().next().ok_or(Malformed)? {
-            '{' => self.object(depth + 1),
-            '[' => self.array(depth + 1),
+            '{' => Ok(ModelJson::Object(self.items("{", "}", depth + 1, |reader| reader.member(depth + 1))?)),
+            '[' => Ok(ModelJson::Array(self.items("[", "]", depth + 1, |reader| reader.value(depth + 1))?)),
             '"' => Ok(ModelJson::Text(self.text()?)),
             '-' | '0'..='9' => Ok(ModelJson::Number(self.number()?)),
-            _ => {
-                if self.take("null") {
-                    Ok(ModelJson::Null)
-                } else if self.take("true") || self.take("false") {
-                    Ok(ModelJson::Bool)
-                } else {
-                    Err(Malformed)
-                }
-            }
+            'n' => self.expect("null").map(|()| ModelJson::Null),
+            't' => self.expect("true").map(|()| ModelJson::Bool),
+            'f' => self.expect("false").map(|()| ModelJson::Bool),
+            _ => Err(Malformed),
         }
     }
 
-    fn object(&mut self, depth: u32) -> Result<ModelJson, Malformed> {
+    /// Parses the items of an array or object, and the brackets around them.
+    fn items<T>(
+        &mut self,
+        open: &str,
+        close: &str,
+        depth: u32,
+        item: impl Fn(&mut Self) -> Result<T, Malformed>,
+    ) -> Result<Vec<T>, Malformed> {
         if depth > MAX_DEPTH {
             return Err(Malformed);
         }
-        self.expect("{")?;
-        self.skip_white_space();
-        let mut fields = Vec::new();
-        if self.take("}") {
-            return Ok(ModelJson::Object(fields));
-        }
-        loop {
-            self.skip_white_space();
-            let name = self.text()?;
-            self.skip_white_space();
-            self.expect(":")?;
-            self.skip_white_space();
-            fields.push((name, self.value(depth)?));
-            self.skip_white_space();
-            if self.take("}") {
-                return Ok(ModelJson::Object(fields));
-            }
-            self.expect(",")?;
-        }
-    }
-
-    fn array(&mut self, depth: u32) -> Result<ModelJson, Malformed> {
-        if depth > MAX_DEPTH {
-            return Err(Malformed);
-        }
-        self.expect("[")?;
+        self.expect(open)?;
         self.skip_white_space();
         let mut items = Vec::new();
-        if self.take("]") {
-            return Ok(ModelJson::Array(items));
+        if self.take(close) {
+            return Ok(items);
         }
         loop {
             self.skip_white_space();
-            items.push(self.value(depth)?);
+            items.push(item(self)?);
             self.skip_white_space();
-            if self.take("]") {
-                return Ok(ModelJson::Array(items));
+            if self.take(close) {
+                return Ok(items);
             }
             self.expect(",")?;
         }
+    }
+
+    fn member(&mut self, depth: u32) -> Result<(Text, ModelJson), Malformed> {
+        let name = self.text()?;
+        self.skip_white_space();
+        self.expect(":")?;
+        self.skip_white_space();
+        Ok((name, self.value(depth)?))
     }
 
     fn text(&mut self) -> Result<Text, Malformed> {
@@ -235,13 +217,9 @@ impl JsonParser<'_> {
     }
 
     fn take(&mut self, expected: &str) -> bool {
-        match self.rest.strip_prefix(expected) {
-            Some(rest) => {
-                self.rest = rest;
-                true
-            }
-            None => false,
-        }
+        let rest = self.rest.strip_prefix(expected);
+        self.rest = rest.unwrap_or(self.rest);
+        rest.is_some()
     }
 
     fn expect(&mut self, expected: &str) -> Result<(), Malformed> {

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::entity::Reason;
-use crate::testing::reference::rules::{
-    What, {self},
-};
+use crate::testing::reference::rules::{self, What, because};
 use crate::testing::reference::text::{number_text, quoted, time_text};
 use crate::testing::reference::{HeaderOf, ModelViolation, TopicRecord};
 
@@ -43,9 +41,7 @@ pub struct ModelSnapshot {
     pub value: Option<Vec<u8>>,
     /// The input offset of the event.
     pub newest_offset: i64,
-    /// The event's `traceparent` header.
     pub traceparent: Option<Vec<u8>>,
-    /// The event's `tracestate` header.
     pub tracestate: Option<Vec<u8>>,
 }
 
@@ -60,19 +56,10 @@ pub struct LiveSnapshot {
 /// An event that the DLQ topic must hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
-    /// The event, as the input holds it.
     pub record: TopicRecord,
-    /// The first rule that the event breaks.
     pub reason: Reason,
     /// As in [`ModelVerdict::Rejected`].
     pub violations: Vec<ModelViolation>,
-}
-
-/// Whether a [`Model`] keeps the state of each entity after each event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum History {
-    Kept,
-    NewestOnly,
 }
 
 #[derive(Debug, Clone)]
@@ -91,7 +78,7 @@ struct ModelEntity {
 #[derive(Debug, Clone)]
 pub struct Model {
     max_payload_bytes: u64,
-    history: History,
+    keeps_history: bool,
     live: BTreeMap<EntityKey, ModelEntity>,
     /// The snapshots of each entity in the order of its events; only the last one if history is not kept.
     snapshots: BTreeMap<EntityKey, Vec<ModelSnapshot>>,
@@ -104,7 +91,7 @@ impl Model {
     pub fn new(max_payload_bytes: u64) -> Model {
         Model {
             max_payload_bytes,
-            history: History::NewestOnly,
+            keeps_history: false,
             live: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             rejections: Vec::new(),
@@ -115,7 +102,7 @@ impl Model {
     /// Makes a model that keeps every snapshot (about 300 bytes per event), so that every record of the state topic can be
     /// checked.
     pub fn keeping_history(max_payload_bytes: u64) -> Model {
-        Model { history: History::Kept, ..Model::new(max_payload_bytes) }
+        Model { keeps_history: true, ..Model::new(max_payload_bytes) }
     }
 
     /// Processes a record without headers. See [`Model::process_record`].
@@ -159,12 +146,6 @@ impl Model {
         live.collect()
     }
 
-    /// Returns the offsets of the deletions of entities that were not created again, by partition and key.
-    pub fn tombstones(&self) -> BTreeMap<(i32, Vec<u8>), i64> {
-        let deleted = self.newest().filter(|(_, newest)| newest.value.is_none());
-        deleted.map(|(key, newest)| (key.clone(), newest.newest_offset)).collect()
-    }
-
     /// Returns the newest snapshot of every entity, tombstones included.
     pub fn newest(&self) -> impl Iterator<Item = (&(i32, Vec<u8>), &ModelSnapshot)> {
         self.snapshots.iter().filter_map(|(key, snapshots)| Some((key, snapshots.last()?)))
@@ -177,10 +158,8 @@ impl Model {
 
     /// Returns every snapshot of one entity, in the order of its events; `None` if history is not kept.
     pub fn history_of(&self, partition: i32, key: &[u8]) -> Option<&[ModelSnapshot]> {
-        match self.history {
-            History::Kept => Some(self.snapshots.get(&(partition, key.to_vec())).map_or(&[], Vec::as_slice)),
-            History::NewestOnly => None,
-        }
+        let history = || self.snapshots.get(&(partition, key.to_vec())).map_or(&[][..], Vec::as_slice);
+        self.keeps_history.then(history)
     }
 
     /// Returns the events that the DLQ topic must hold, in the order in which they were processed.
@@ -194,7 +173,6 @@ impl Model {
     }
 
     fn decide(&mut self, record: &TopicRecord) -> Result<Option<Vec<u8>>, rules::ModelRejection> {
-        let because = |reason| rules::ModelRejection { reason, violations: Vec::new() };
         let key = record.key.as_ref().filter(|key| !key.is_empty()).ok_or(because(Reason::MissingKey))?;
         let value = record.value.as_ref().ok_or(because(Reason::NullPayload))?;
         if value.len() as u64 > self.max_payload_bytes {
@@ -217,9 +195,8 @@ impl Model {
 
     fn remember(&mut self, entity: EntityKey, record: &TopicRecord, value: Option<Vec<u8>>) {
         let snapshots = self.snapshots.entry(entity).or_default();
-        match self.history {
-            History::Kept => {}
-            History::NewestOnly => snapshots.clear(),
+        if !self.keeps_history {
+            snapshots.clear();
         }
         snapshots.push(ModelSnapshot {
             value,

@@ -1,9 +1,7 @@
 //! Parses one value: whether it is JSON, which event it holds, and which rules it breaks.
 
 use crate::entity::Reason;
-use crate::testing::reference::json::{
-    ModelJson, Text, {self},
-};
+use crate::testing::reference::json::{self, ModelJson, Text};
 use crate::testing::reference::text::{EARLIEST_MS, LATEST_MS};
 
 /// The greatest id, 2^53 - 1.
@@ -65,8 +63,7 @@ impl EventType {
 pub(super) fn parse_value(value: &[u8], timestamp_ms: Option<i64>) -> Result<ModelEvent, ModelRejection> {
     let Ok(ModelJson::Object(fields)) = json::read(value) else { return Err(because(Reason::MalformedJson)) };
 
-    let event_type = known(&fields, "eventType")?;
-    let event_type = match event_type {
+    let event_type = match known(&fields, "eventType")? {
         Some(ModelJson::Text(text)) if text.is("ServiceCreated") => EventType::Created,
         Some(ModelJson::Text(text)) if text.is("ServiceUpdated") => EventType::Updated,
         Some(ModelJson::Text(text)) if text.is("ServiceDeleted") => EventType::Deleted,
@@ -114,7 +111,7 @@ pub(super) fn parse_value(value: &[u8], timestamp_ms: Option<i64>) -> Result<Mod
     }
 }
 
-fn because(reason: Reason) -> ModelRejection {
+pub(super) fn because(reason: Reason) -> ModelRejection {
     ModelRejection { reason, violations: Vec::new() }
 }
 
@@ -134,6 +131,12 @@ impl ModelViolations {
         self.0.push(ModelViolation { field, code });
     }
 
+    /// Adds the violation of a field that has no value of its type.
+    fn mistyped<T>(&mut self, field: &'static str) -> Option<T> {
+        self.add(field, "type");
+        None
+    }
+
     fn required<'a>(&mut self, field: &'static str, value: Option<&'a ModelJson>) -> Option<&'a ModelJson> {
         if value.is_none() {
             self.add(field, "required");
@@ -143,13 +146,9 @@ impl ModelViolations {
 
     fn id(&mut self, value: Option<&ModelJson>) -> Option<u64> {
         let value = self.required("id", value)?;
-        let ModelJson::Number(digits) = value else {
-            self.add("id", "type");
-            return None;
-        };
+        let ModelJson::Number(digits) = value else { return self.mistyped("id") };
         if !digits.chars().all(|character| character.is_ascii_digit()) {
-            self.add("id", "type");
-            return None;
+            return self.mistyped("id");
         }
         let id = digits.parse().ok().filter(|id| *id <= MAX_ID);
         if id.is_none() {
@@ -159,10 +158,7 @@ impl ModelViolations {
     }
 
     fn text(&mut self, field: &'static str, value: &ModelJson, max_characters: usize) -> Option<String> {
-        let ModelJson::Text(Text::Whole(text)) = value else {
-            self.add(field, "type");
-            return None;
-        };
+        let ModelJson::Text(Text::Whole(text)) = value else { return self.mistyped(field) };
         let characters = text.chars().count();
         if characters < 1 || characters > max_characters {
             self.add(field, "length");
@@ -175,25 +171,16 @@ impl ModelViolations {
 
     fn tags(&mut self, value: &ModelJson) -> Option<Vec<String>> {
         let mut tags = Vec::new();
-        let ModelJson::Array(items) = value else {
-            self.add("tags", "type");
-            return None;
-        };
+        let ModelJson::Array(items) = value else { return self.mistyped("tags") };
         for item in items {
-            let ModelJson::Text(Text::Whole(tag)) = item else {
-                self.add("tags", "type");
-                return None;
-            };
+            let ModelJson::Text(Text::Whole(tag)) = item else { return self.mistyped("tags") };
             tags.push(tag.clone());
         }
         Some(tags)
     }
 
     fn price(&mut self, value: &ModelJson) -> Option<f64> {
-        let ModelJson::Number(number) = value else {
-            self.add("pricePerHour", "type");
-            return None;
-        };
+        let ModelJson::Number(number) = value else { return self.mistyped("pricePerHour") };
         let price = json::as_float(number);
         if price < 0.0 {
             self.add("pricePerHour", "range");

@@ -6,7 +6,6 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// A random number generator with one seed.
 #[derive(Debug, Clone)]
 pub(super) struct Random(ChaCha8Rng);
 
@@ -43,27 +42,24 @@ impl Random {
 /// Draws one of several choices by weight.
 #[derive(Debug, Clone)]
 pub(super) struct Weighted<T> {
+    /// Each with the sum of the weights up to it.
     choices: Vec<(T, u64)>,
-    total: u64,
 }
 
 impl<T: Copy> Weighted<T> {
     pub(super) fn new(weights: &[(T, u32)]) -> Weighted<T> {
-        let mut total = 0;
-        let mut choices = Vec::new();
-        for &(choice, weight) in weights.iter().filter(|(_, weight)| *weight > 0) {
-            total += u64::from(weight);
-            choices.push((choice, total));
-        }
-        Weighted { choices, total }
+        let mut sum = 0;
+        let add_up = |&(choice, weight): &(T, u32)| {
+            sum += u64::from(weight);
+            (choice, sum)
+        };
+        Weighted { choices: weights.iter().filter(|(_, weight)| *weight > 0).map(add_up).collect() }
     }
 
     /// Returns `None` if no choice has a weight.
     pub(super) fn draw(&self, random: &mut Random) -> Option<T> {
-        if self.total == 0 {
-            return None;
-        }
-        let at = random.below(self.total);
+        let (_, total) = self.choices.last()?;
+        let at = random.below(*total);
         let index = self.choices.partition_point(|(_, below)| *below <= at);
         Some(self.choices[index].0)
     }

@@ -5,44 +5,31 @@ use std::str::FromStr;
 
 use crate::entity::Reason;
 
-/// One way in which a generated event breaks the contract. The event breaks no other rule.
+/// One way in which a generated event breaks the contract. The event breaks no other rule. The kinds are in the order in
+/// which the contract checks the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum InvalidKind {
-    /// The key is null.
     MissingKey,
-    /// The key has no bytes.
     EmptyKey,
-    /// The value is null.
     NullPayload,
-    /// The value is one byte larger than allowed.
     TooLarge,
-    /// The value has no bytes.
     ZeroBytes,
-    /// The value is a sentence.
     NotJson,
-    /// The value ends in the middle.
     Truncated,
-    /// The event is in an array.
     ArrayNotObject,
-    /// A second object follows.
     TrailingData,
-    /// The value begins with a byte-order mark.
     ByteOrderMark,
-    /// A byte in the name is not UTF-8.
     InvalidUtf8,
     /// A byte in an unknown field is not UTF-8.
     InvalidUtf8Ignored,
-    /// The name holds an unescaped line break.
     ControlCharacter,
     /// The tags are nested, 128 levels in all.
     TooDeep,
     /// An unknown field is nested, 128 levels in all.
     TooDeepIgnored,
-    /// `name` occurs twice.
     DuplicateName,
     /// `eventType` occurs twice, the second time escaped.
     DuplicateEventType,
-    /// The name holds half of a surrogate pair.
     LoneSurrogate,
     /// The tags hold half of a surrogate pair, deeply nested.
     LoneSurrogateNested,
@@ -50,55 +37,34 @@ pub enum InvalidKind {
     NumberOverflow,
     /// The id has 400 digits.
     IdOverflow,
-    /// `eventType` is another string.
     UnknownType,
-    /// There is no `eventType`.
     AbsentType,
-    /// `eventType` is null.
     NullType,
-    /// `eventType` is a number.
     TypeNotString,
-    /// There is no `id`.
     IdMissing,
     IdNull,
-    /// The id is written as `42.0`.
     IdFraction,
-    /// The id is written as `42e0`.
     IdExponent,
     IdString,
     IdNegative,
-    /// The id is written as `-0`.
     IdMinusZero,
     IdTooLarge,
-    /// A creation without `name`.
     NameMissing,
     /// A creation whose name is null.
     NameNull,
-    /// The name has no characters.
     NameEmpty,
-    /// The name has 65 characters.
     NameTooLong,
     /// The name is white space, none of it ASCII.
     NameBlank,
-    /// The name is 70 spaces.
     NameBlankTooLong,
-    /// The name is a number.
     NameWrongType,
-    /// A creation without `description`.
     DescriptionMissing,
-    /// The description has 256 characters.
     DescriptionTooLong,
-    /// The description is white space.
     DescriptionBlank,
-    /// The description is an array.
     DescriptionWrongType,
-    /// A creation without `tags`.
     TagsMissing,
-    /// The tags are a string.
     TagsNotArray,
-    /// One of the tags is a number.
     TagWrongType,
-    /// One of the tags is null.
     TagNull,
     PriceNegative,
     PriceString,
@@ -107,83 +73,61 @@ pub enum InvalidKind {
     TimestampTooLate,
     /// A creation in which every field is wrong.
     ManyViolations,
-    /// The key is another id.
     KeyMismatch,
     /// The key is the id with a zero before it.
     KeyLeadingZero,
-    /// A creation of an entity that exists.
     AlreadyExists,
-    /// An update of an entity that does not exist.
     UpdateNotFound,
-    /// A deletion of an entity that does not exist.
     DeleteNotFound,
 }
 
 /// One way in which a generated event is unusual but valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OddKind {
-    /// An unknown field holds a number beyond a 64-bit float.
     UnknownFieldOverflow,
-    /// An unknown field holds half of a surrogate pair.
     UnknownFieldSurrogate,
-    /// An unknown field occurs twice.
     UnknownNameTwice,
     /// A field's name holds half of a surrogate pair.
     UnknownNameSurrogate,
-    /// The names of known fields are escaped.
     EscapedNames,
-    /// The `eventType` is escaped.
     EscapedEventType,
     /// An unknown field is nested, 127 levels in all.
     DeepestNesting,
     /// All white space that JSON allows, everywhere.
     WhiteSpace,
-    /// The fields are in reverse order.
     EventTypeLast,
     NullPrice,
-    /// The price is `-0.0`.
     MinusZeroPrice,
-    /// The price is `1e300`.
     HugePrice,
     /// The price is the smallest 64-bit float.
     TinyPrice,
-    /// The price is written with an exponent.
     ExponentPrice,
-    /// The name has 64 characters of four bytes each.
     LongestName,
-    /// The description has 255 characters.
     LongestDescription,
     /// The name holds escapes of every kind, a surrogate pair and control characters among them.
     EscapedText,
-    /// The tags are an empty array.
     NoTags,
-    /// The tags contain repeated and empty ones.
     RepeatedTags,
-    /// The value has exactly as many bytes as allowed.
     LargestPayload,
-    /// An update without any field.
     NothingChanges,
     /// A deletion whose other fields would be rejected in any other event.
     DeletionWithJunk,
 }
 
-struct KindRow {
-    kind: InvalidKind,
-    name: &'static str,
-    reason: Reason,
-    violations: &'static [(&'static str, &'static str)],
+/// The name of a field, and the code of the rule that it breaks.
+type Violation = (&'static str, &'static str);
+type InvalidRow = (InvalidKind, &'static str, Reason, &'static [Violation]);
+
+const fn row(kind: InvalidKind, name: &'static str, reason: Reason) -> InvalidRow {
+    (kind, name, reason, &[])
 }
 
-const fn row(kind: InvalidKind, name: &'static str, reason: Reason) -> KindRow {
-    KindRow { kind, name, reason, violations: &[] }
-}
-
-const fn broken(kind: InvalidKind, name: &'static str, violations: &'static [(&'static str, &'static str)]) -> KindRow {
-    KindRow { kind, name, reason: Reason::InvalidEvent, violations }
+const fn broken(kind: InvalidKind, name: &'static str, violations: &'static [Violation]) -> InvalidRow {
+    (kind, name, Reason::InvalidEvent, violations)
 }
 
 /// In the order of the variants.
-const INVALID: [KindRow; 57] = [
+const INVALID: [InvalidRow; 57] = [
     row(InvalidKind::MissingKey, "missing-key", Reason::MissingKey),
     row(InvalidKind::EmptyKey, "empty-key", Reason::MissingKey),
     row(InvalidKind::NullPayload, "null-payload", Reason::NullPayload),
@@ -281,31 +225,14 @@ const ODD: [(OddKind, &str); 22] = [
 ];
 
 impl InvalidKind {
-    /// Every kind, in the order in which the contract checks the rules.
-    pub const ALL: [InvalidKind; INVALID.len()] = {
-        let mut all = [InvalidKind::MissingKey; INVALID.len()];
-        let mut index = 0;
-        while index < all.len() {
-            assert!(INVALID[index].kind as usize == index, "the table is in the order of the variants");
-            all[index] = INVALID[index].kind;
-            index += 1;
-        }
-        all
-    };
-
-    /// Returns the name on the command line: lower case with hyphens.
-    pub fn name(self) -> &'static str {
-        INVALID[self as usize].name
-    }
-
     /// Returns the required reason of the DLQ record.
     pub fn reason(self) -> Reason {
-        INVALID[self as usize].reason
+        INVALID[self as usize].2
     }
 
     /// Returns field and code of each violation that [`Reason::InvalidEvent`] must list, in field order.
     pub fn violations(self) -> &'static [(&'static str, &'static str)] {
-        INVALID[self as usize].violations
+        INVALID[self as usize].3
     }
 
     /// Returns the relative frequency of the kind, unless the workload sets another one.
@@ -321,22 +248,6 @@ impl InvalidKind {
 }
 
 impl OddKind {
-    pub const ALL: [OddKind; ODD.len()] = {
-        let mut all = [OddKind::UnknownFieldOverflow; ODD.len()];
-        let mut index = 0;
-        while index < all.len() {
-            assert!(ODD[index].0 as usize == index, "the table is in the order of the variants");
-            all[index] = ODD[index].0;
-            index += 1;
-        }
-        all
-    };
-
-    /// Returns the name on the command line: lower case with hyphens.
-    pub fn name(self) -> &'static str {
-        ODD[self as usize].1
-    }
-
     /// Returns the relative frequency of the kind, unless the workload sets another one.
     pub fn default_weight(self) -> u32 {
         if self == OddKind::LargestPayload { 1 } else { 10 }
@@ -351,32 +262,42 @@ pub struct UnknownKind {
     known: Vec<&'static str>,
 }
 
-impl fmt::Display for InvalidKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
+macro_rules! named_by_table {
+    ($Kind:ident, $ROWS:ident) => {
+        impl $Kind {
+            pub const ALL: [$Kind; $ROWS.len()] = {
+                let mut all = [$ROWS[0].0; $ROWS.len()];
+                let mut index = 0;
+                while index < all.len() {
+                    assert!($ROWS[index].0 as usize == index, "the table is in the order of the variants");
+                    all[index] = $ROWS[index].0;
+                    index += 1;
+                }
+                all
+            };
+
+            /// Returns the name on the command line: lower case with hyphens.
+            pub fn name(self) -> &'static str {
+                $ROWS[self as usize].1
+            }
+        }
+
+        impl fmt::Display for $Kind {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.name())
+            }
+        }
+
+        impl FromStr for $Kind {
+            type Err = UnknownKind;
+
+            fn from_str(name: &str) -> Result<$Kind, UnknownKind> {
+                let found = $Kind::ALL.into_iter().find(|kind| kind.name() == name);
+                found.ok_or_else(|| UnknownKind { name: name.into(), known: $Kind::ALL.map($Kind::name).into() })
+            }
+        }
+    };
 }
 
-impl fmt::Display for OddKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for InvalidKind {
-    type Err = UnknownKind;
-
-    fn from_str(name: &str) -> Result<InvalidKind, UnknownKind> {
-        let found = InvalidKind::ALL.into_iter().find(|kind| kind.name() == name);
-        found.ok_or_else(|| UnknownKind { name: name.into(), known: InvalidKind::ALL.map(InvalidKind::name).into() })
-    }
-}
-
-impl FromStr for OddKind {
-    type Err = UnknownKind;
-
-    fn from_str(name: &str) -> Result<OddKind, UnknownKind> {
-        let found = OddKind::ALL.into_iter().find(|kind| kind.name() == name);
-        found.ok_or_else(|| UnknownKind { name: name.into(), known: OddKind::ALL.map(OddKind::name).into() })
-    }
-}
+named_by_table!(InvalidKind, INVALID);
+named_by_table!(OddKind, ODD);

@@ -18,54 +18,39 @@ pub struct Difference {
     pub found: String,
 }
 
-/// The kinds of [`Difference`].
+/// The kinds of [`Difference`]. Each has a sentence in the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
-    /// The state topic has no record of an entity.
     StateMissing,
-    /// The state topic has a record of an entity to which nothing was ever applied.
     StateUnexpected,
     /// An entity's state does not follow from its events: one was lost, applied twice, reordered or misread.
     StateDiffers,
     /// A header of an entity's newest record is missing or has another value.
     StateHeader,
-    /// A state record is in another partition than its source event.
     StateOnWrongPartition,
     /// A state record has no key, or does not name its event in decimal digits.
     StateWithoutSource,
-    /// The later one of two records of a key does not come from a later event.
     HistoryNotRising,
-    /// A state record names an event that was not applied to its entity.
     HistoryUnknown,
-    /// A state record differs from the state of its entity after the event that it names.
     HistoryDiffers,
-    /// A rejected event is not in the DLQ topic.
     DlqRecordMissing,
-    /// An event is in the DLQ topic more than once.
     DlqRecordDoubled,
     /// The DLQ topic holds an event that breaks no rule, or that does not exist.
     DlqRecordUnexpected,
-    /// A DLQ record does not name its event in decimal digits.
     DlqRecordWithoutSource,
-    /// A DLQ record is in another partition than its event.
     DlqRecordOnWrongPartition,
-    /// Two DLQ records of one partition are not in the order of their events.
     DlqRecordOutOfOrder,
     /// A DLQ record's key is not the event's, byte for byte.
     DlqRecordKey,
     /// A DLQ record's value is not the event's, byte for byte.
     DlqRecordValue,
-    /// A DLQ record does not begin with the unchanged headers of its event.
     DlqRecordOriginalHeaders,
-    /// A DLQ record names another reason.
     DlqRecordReason,
     /// `steward-detail` is missing, too long, quotes too much, or lists other violations.
     DlqRecordDetail,
     /// Another header that steward adds is missing, repeated, unknown or wrong.
     DlqRecordHeader,
-    /// The committed position is not past the last record of the input.
     CommittedBehind,
-    /// The committed position is past the end of the log.
     CommittedBeyond,
 }
 

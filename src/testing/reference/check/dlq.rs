@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use crate::entity::Reason;
 use crate::testing::reference::check::difference::{Difference, Fault, shown};
 use crate::testing::reference::check::{Expectation, decimal};
-use crate::testing::reference::json::{
-    ModelJson, Text, {self},
-};
+use crate::testing::reference::json::{self, ModelJson, Text};
 use crate::testing::reference::{HeaderOf, Model, Rejected, TopicRecord};
 
 /// Greatest length of `steward-detail`, in bytes.
