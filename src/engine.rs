@@ -5,7 +5,7 @@
 //! * [`partition`]: the life cycle of a partition.
 //! * [`recovery`]: what a partition contains, where it starts, and what it publishes first.
 //! * [`batches`]: the open batches of a partition, completed in order.
-//! * [`outcome`]: the records that a batch becomes, and the table of outputs.
+//! * [`outcome`]: the records that a batch becomes, and the outputs that they go to.
 //! * [`commit`]: when a transaction is due, what it carries, and what its end means.
 //! * [`budget`]: a bound on bytes in memory.
 //!

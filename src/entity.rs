@@ -200,16 +200,12 @@ pub fn apply_record<E: Entity>(
 ) -> Result<E::State, Rejection> {
     let key = record.key.unwrap_or_default();
     if key.is_empty() {
-        return Err(Rejection::new(
-            Reason::MissingKey,
-            "the record has no key; send the id in decimal digits as the key",
-        ));
+        let detail = "the record has no key; send the id in decimal digits as the key";
+        return Err(Rejection::new(Reason::MissingKey, detail));
     }
     let Some(value) = record.value else {
-        return Err(Rejection::new(
-            Reason::NullPayload,
-            "the value is null; to delete a service send a ServiceDeleted event",
-        ));
+        let detail = "the value is null; to delete a service send a ServiceDeleted event";
+        return Err(Rejection::new(Reason::NullPayload, detail));
     };
     if value.len() as u64 > max_payload_bytes {
         let detail = format!("the value has {} bytes, at most {max_payload_bytes} are allowed", value.len());

@@ -3,36 +3,36 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ExitCode {
     /// The command succeeded. `run` stopped after a signal and committed all applied events.
-    Done,
+    Done = 0,
     /// An unexpected failure: a bug.
-    Unexpected,
-    Usage,
-    Config,
+    Unexpected = 1,
+    Usage = 2,
+    Config = 3,
     /// The preflight checks refuse the topics. The log names the remedy.
-    TopicsRefused,
+    TopicsRefused = 4,
     /// The brokers cannot be reached, or refuse the client.
-    KafkaUnavailable,
+    KafkaUnavailable = 5,
     /// Another process uses the same instance name.
-    DuplicateInstance,
+    DuplicateInstance = 6,
     /// There was work but no progress for `health.stall_timeout_ms`. The log names the phase.
-    Stalled,
+    Stalled = 7,
     /// Applied events could not be committed within `shutdown.drain_timeout_ms`. The next owner applies them again.
-    DrainTimedOut,
+    DrainTimedOut = 8,
     /// The entities do not fit into `limits.max_state_bytes`.
-    StateTooLarge,
+    StateTooLarge = 9,
     /// The brokers refuse a record. The log names the record.
-    WriteRefused,
+    WriteRefused = 10,
     /// Offsets of a partition did not rise within one assignment, or another guarantee could not be kept.
-    GuaranteeBroken,
+    GuaranteeBroken = 11,
     /// Events were deleted before they were read, and `recovery.on_expired` is `stop`.
-    EventsExpired,
+    EventsExpired = 12,
     /// An open transaction that the brokers do not end blocks the reading of a partition.
-    HangingTransaction,
+    HangingTransaction = 13,
     /// A second signal ended the process immediately.
-    SecondSignal,
+    SecondSignal = 14,
     /// `steward health`: not healthy. `steward state get`: the service does not exist. `steward demo`: the outcome differs
     /// from the reference model.
-    CheckFailed,
+    CheckFailed = 15,
 }
 
 impl ExitCode {
@@ -57,24 +57,7 @@ impl ExitCode {
 
     /// Returns the exit status of the process.
     pub fn code(self) -> u8 {
-        match self {
-            ExitCode::Done => 0,
-            ExitCode::Unexpected => 1,
-            ExitCode::Usage => 2,
-            ExitCode::Config => 3,
-            ExitCode::TopicsRefused => 4,
-            ExitCode::KafkaUnavailable => 5,
-            ExitCode::DuplicateInstance => 6,
-            ExitCode::Stalled => 7,
-            ExitCode::DrainTimedOut => 8,
-            ExitCode::StateTooLarge => 9,
-            ExitCode::WriteRefused => 10,
-            ExitCode::GuaranteeBroken => 11,
-            ExitCode::EventsExpired => 12,
-            ExitCode::HangingTransaction => 13,
-            ExitCode::SecondSignal => 14,
-            ExitCode::CheckFailed => 15,
-        }
+        self as u8
     }
 
     /// Returns the stable name that the log uses.

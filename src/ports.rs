@@ -41,25 +41,14 @@ pub enum SourceEvent {
     Batch(Batch),
     /// The group is taking these partitions away. Applied events may still be committed. The consumer gives the partitions
     /// up when `drained` is dropped, or at `deadline`, and then reports [`SourceEvent::Revoked`].
-    Revoking {
-        /// Partitions and the epochs that are about to end.
-        partitions: Vec<(Partition, Epoch)>,
-        deadline: Instant,
-        drained: Drained,
-    },
+    Revoking { partitions: Vec<(Partition, Epoch)>, deadline: Instant, drained: Drained },
     /// The group has taken these partitions away, after [`SourceEvent::Revoking`].
     Revoked(Vec<(Partition, Epoch)>),
     /// Ownership of these partitions ended without a drain: nothing of them may be committed.
     Lost(Vec<(Partition, Epoch)>),
-    /// Retention has deleted the events of `[first, until)` before they were read. The source continues at `until`.
-    Expired {
-        partition: Partition,
-        epoch: Epoch,
-        /// The position to read next.
-        first: Position,
-        /// The log's start.
-        until: Position,
-    },
+    /// Retention has deleted the events of `[first, until)` before they were read. The source continues at `until`, the
+    /// log's start.
+    Expired { partition: Partition, epoch: Epoch, first: Position, until: Position },
     /// The consumer cannot continue, and the process has to end.
     Failed(SourceFailure),
 }
@@ -93,32 +82,18 @@ pub enum SourceFailure {
     /// Another consumer has joined with the same static membership, and replaces this one.
     #[error("another member of the group uses this instance name ({0}); give each process its own")]
     InstanceReplaced(String),
-    /// The number of partitions has changed since the start.
     #[error(
         "the input topic had {expected} partitions at the start and has {found}; create new topics and replay, keys have moved"
     )]
     PartitionsChanged { expected: i32, found: i32 },
-    /// The input topic was created again, or its log has lost its end.
     #[error(
         "the log of partition {partition} ends at {end}, before position {first}: the topic was created again or lost its end; the state may contain events that are gone, so replay into new topics"
     )]
-    Recreated {
-        partition: Partition,
-        /// The position to read next.
-        first: Position,
-        /// The log's end.
-        end: Position,
-    },
-    /// Offsets fell within one assignment.
+    Recreated { partition: Partition, first: Position, end: Position },
     #[error(
         "partition {partition} gave offset {offset} after position {next}, and again after a seek to it: offsets of one assignment only rise; look at the brokers' history (an unclean election, a restored backup), then restart: that verifies the state"
     )]
-    OrderBroken {
-        partition: Partition,
-        offset: Offset,
-        /// The position behind every earlier record.
-        next: Position,
-    },
+    OrderBroken { partition: Partition, offset: Offset, next: Position },
     /// Another cause, such as a missing permission or a group protocol that does not match.
     #[error("{0}")]
     Fatal(String),
@@ -149,7 +124,6 @@ pub trait EventSource: Send {
 /// Called once with the result of a recovery, on any thread.
 pub type RecoveryReply = Box<dyn FnOnce(Result<Recovered, RecoveryFailure>) + Send>;
 
-/// Recovers partitions, several at a time.
 pub trait Recoveries: Send {
     /// Recovers `partition`, as long as `epoch` is its current epoch, then calls `reply`.
     fn begin(&self, partition: Partition, epoch: Epoch, reply: RecoveryReply);
@@ -160,7 +134,6 @@ pub type CommitReply = Box<dyn FnOnce(CommitOutcome) + Send>;
 /// Called once with the outcome of a producer reset, on any thread.
 pub type ResetReply = Box<dyn FnOnce(ResetOutcome) + Send>;
 
-/// Runs one transaction or one producer reset at a time.
 pub trait Transactions: Send {
     /// Sends the content in one transaction, then calls `reply`.
     fn commit(&self, content: Arc<TransactionContent>, reply: CommitReply);

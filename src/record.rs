@@ -123,7 +123,6 @@ pub struct Record<'a> {
     pub headers: Headers<'a>,
 }
 
-/// The headers of one record.
 #[derive(Debug, Clone, Copy)]
 pub struct Headers<'a> {
     data: &'a [u8],
@@ -294,11 +293,6 @@ impl Batch {
         self.next = offset.next();
     }
 
-    /// Moves the position past offsets that hold no records, such as transaction markers.
-    pub fn advance_to(&mut self, next: Position) {
-        self.next = self.next.max(next);
-    }
-
     /// Removes the records, and keeps the position and the allocated memory.
     pub fn clear(&mut self) {
         self.data.clear();
@@ -310,7 +304,6 @@ impl Batch {
         self.partition
     }
 
-    /// The epoch under which the records were read.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }

@@ -14,7 +14,6 @@ use crate::record::{Batch, Offset, Position};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(pub u64);
 
-/// A batch that is being processed.
 #[derive(Debug)]
 pub struct OpenBatch {
     pub id: BatchId,
@@ -62,8 +61,6 @@ impl OpenBatches {
         OpenBatches { read_to: start, queue: queue.collect() }
     }
 
-    /// Opens the next batch.
-    ///
     /// # Errors
     /// The batch begins before the end of the last one.
     pub fn open(&mut self, open: OpenBatch) -> Result<(), OrderBroken> {
@@ -94,10 +91,7 @@ impl OpenBatches {
 
     /// Takes the oldest batch, if it is complete and `fits` agrees.
     pub fn take_done_if(&mut self, fits: impl FnOnce(&Outcomes) -> bool) -> Option<DoneBatch> {
-        let fits = self.queue.front()?.outcomes.as_ref().is_some_and(fits);
-        if !fits {
-            return None;
-        }
+        self.queue.front()?.outcomes.as_ref().filter(|outcomes| fits(outcomes))?;
         let OpenEntry { open, outcomes } = self.queue.pop_front()?;
         outcomes.map(|outcomes| DoneBatch { open, outcomes })
     }
@@ -121,12 +115,11 @@ impl OpenBatches {
         self.queue.drain(done..).map(|entry| entry.open.batch.len() as u64).sum()
     }
 
-    /// The number of records in batches that were not taken.
+    /// Records in batches that were not taken.
     pub fn records(&self) -> u64 {
         self.queue.iter().map(|entry| entry.open.batch.len() as u64).sum()
     }
 
-    /// The number of batches that were not taken.
     pub fn batches(&self) -> u64 {
         self.queue.len() as u64
     }

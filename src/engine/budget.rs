@@ -22,7 +22,6 @@ impl Budget {
         Lease { budget: Arc::clone(self), bytes }
     }
 
-    /// The bytes of all leases.
     pub fn held_bytes(&self) -> u64 {
         self.held_bytes.load(Ordering::Relaxed)
     }
@@ -31,7 +30,6 @@ impl Budget {
         self.limit_bytes
     }
 
-    /// Whether the held bytes are below the limit.
     pub fn has_room(&self) -> bool {
         self.held_bytes() < self.limit_bytes
     }
@@ -54,7 +52,6 @@ impl Lease {
         &self.budget
     }
 
-    /// Changes the lease to `bytes`.
     pub fn set(&mut self, bytes: u64) {
         self.budget.held_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.budget.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);

@@ -73,14 +73,16 @@ pub enum CommitInput {
     /// A batch was read and handed to its entities.
     Opened(OpenBatch),
     /// All records of a batch have an outcome.
-    Completed { partition: Partition, epoch: Epoch, id: BatchId, outcomes: Outcomes },
-    /// The transaction in flight has ended.
+    Completed {
+        partition: Partition,
+        epoch: Epoch,
+        id: BatchId,
+        outcomes: Outcomes,
+    },
     TransactionEnded(CommitOutcome),
-    /// The reset of the producer has ended.
     ProducerReset(ResetOutcome),
-    /// The group is taking these partitions away.
+    /// The group is taking these partitions away. The `id` is returned in [`CommitCommand::Drained`].
     Revoking {
-        /// Returned in [`CommitCommand::Drained`].
         id: RevocationId,
         partitions: Vec<(Partition, Epoch)>,
     },
@@ -88,7 +90,6 @@ pub enum CommitInput {
     OwnershipEnded(Vec<(Partition, Epoch)>),
     /// The process stops: it reads nothing more, and commits what is complete as long as the group permits it.
     Stopping,
-    /// Time has passed.
     Tick,
 }
 
@@ -99,7 +100,6 @@ pub enum CommitCommand {
     Commit(Arc<TransactionContent>),
     /// Build a new producer, then fetch the committed offsets of these partitions.
     ResetProducer(Vec<Partition>),
-    /// A transaction took effect.
     Committed(Receipt),
     /// The revocation has nothing left to commit.
     Drained(RevocationId),
@@ -122,30 +122,23 @@ pub struct Receipt {
     /// From begin to the clear outcome.
     pub took: Duration,
     pub offset_ranges: Vec<OffsetRange>,
-    /// The batches whose outcomes it carried.
     pub batches: Vec<DoneBatch>,
     /// The number of records sent.
     pub records: PerOutput<usize>,
 }
 
-/// What to log. Attempts count from 1.
+/// What to log. Attempts count from 1; `took` is the time since the content was first sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitNotice {
     /// The transaction had no effect and is sent again.
     Aborted { number: u64, cause: String, attempt: u32 },
     /// It is not known yet whether the transaction took effect.
-    InDoubt {
-        number: u64,
-        cause: String,
-        /// Since the content was first sent.
-        took: Duration,
-    },
+    InDoubt { number: u64, cause: String, took: Duration },
     /// The new producer is ready, and the committed positions were compared.
     ProducerReset {
         /// The number of the transaction in doubt, if there was one.
         number: Option<u64>,
         verdict: DoubtVerdict,
-        /// Since the content was first sent.
         took: Duration,
     },
     /// There is no new producer yet; another attempt follows.
@@ -175,9 +168,7 @@ pub enum CommitNotice {
 /// What the committed positions show about a transaction in doubt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DoubtVerdict {
-    /// There was none.
     NothingInDoubt,
-    /// It took effect.
     Committed,
     /// It had no effect and is sent again.
     NotCommitted,
@@ -192,16 +183,14 @@ pub enum DoubtVerdict {
 pub enum StopReason {
     /// Another process uses the same transactional id.
     DuplicateInstance(String),
-    /// The broker refuses the content in every attempt.
+    /// The broker refuses the content in every attempt. Holds partition and source offset of the record, if it is named.
     Refused {
         cause: String,
-        /// Partition and source offset of the record, if the broker named it.
         record: Option<(Partition, Offset)>,
     },
     /// The coordinator times out transaction after transaction.
     TimedOutTooOften(String),
     ProducerFatal(String),
-    /// Offsets fell within one assignment.
     OrderBroken(OrderBroken),
 }
 
@@ -216,7 +205,6 @@ pub struct GroupCommitSettings {
     pub linger_per_partition: Duration,
 }
 
-/// The batches of one partition under one epoch.
 #[derive(Debug)]
 struct PartitionQueue {
     epoch: Epoch,
@@ -251,7 +239,6 @@ struct InFlight {
 }
 
 impl InFlight {
-    /// Since it was first sent.
     fn age(&self, now: Instant) -> Duration {
         self.first_sent_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at))
     }
@@ -273,7 +260,6 @@ enum ProducerState {
     Stopped,
 }
 
-/// The state machine of the committer. See the module.
 #[derive(Debug)]
 pub struct GroupCommit {
     settings: GroupCommitSettings,
@@ -327,9 +313,7 @@ impl GroupCommit {
                 self.join((partition, epoch), committed, start, repairs, &mut commands);
             }
             CommitInput::Opened(open) => self.open(open, &mut commands),
-            CommitInput::Completed { partition, epoch, id, outcomes } => {
-                self.complete(partition, epoch, id, outcomes);
-            }
+            CommitInput::Completed { partition, epoch, id, outcomes } => self.complete(partition, epoch, id, outcomes),
             CommitInput::TransactionEnded(outcome) => self.transaction_ended(outcome, now, &mut commands),
             CommitInput::ProducerReset(outcome) => self.producer_reset(outcome, now, &mut commands),
             CommitInput::Revoking { id, partitions } => {
@@ -347,13 +331,10 @@ impl GroupCommit {
 
     /// Returns when [`CommitInput::Tick`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
+        use ProducerState::{Idle, Lingering, ResetWaiting, Resetting, RetryWaiting, Sending, Stopped};
         match &self.producer {
-            ProducerState::Lingering(at) | ProducerState::RetryWaiting(_, at) | ProducerState::ResetWaiting(_, at) => {
-                Some(*at)
-            }
-            ProducerState::Idle | ProducerState::Sending(_) | ProducerState::Resetting(_) | ProducerState::Stopped => {
-                None
-            }
+            Lingering(at) | RetryWaiting(_, at) | ResetWaiting(_, at) => Some(*at),
+            Idle | Sending(_) | Resetting(_) | Stopped => None,
         }
     }
 
@@ -385,6 +366,15 @@ impl GroupCommit {
         }
     }
 
+    /// The queue of the partition, if it is of this epoch.
+    fn queue(&self, partition: Partition, epoch: Epoch) -> Option<&PartitionQueue> {
+        self.queues.get(&partition).filter(|queue| queue.epoch == epoch)
+    }
+
+    fn queue_mut(&mut self, partition: Partition, epoch: Epoch) -> Option<&mut PartitionQueue> {
+        self.queues.get_mut(&partition).filter(|queue| queue.epoch == epoch)
+    }
+
     fn join(
         &mut self,
         (partition, epoch): (Partition, Epoch),
@@ -403,9 +393,7 @@ impl GroupCommit {
 
     fn open(&mut self, open: OpenBatch, commands: &mut Vec<CommitCommand>) {
         let partition = open.batch.partition();
-        let epoch = open.batch.epoch();
-        let queue = self.queues.get_mut(&partition).filter(|queue| queue.epoch == epoch && !queue.closing);
-        let Some(queue) = queue else {
+        let Some(queue) = self.queue_mut(partition, open.batch.epoch()).filter(|queue| !queue.closing) else {
             return commands.push(CommitCommand::Dropped { partition, records: open.batch.len() as u64 });
         };
         if let Err(broken) = queue.open.open(open) {
@@ -414,14 +402,13 @@ impl GroupCommit {
     }
 
     fn complete(&mut self, partition: Partition, epoch: Epoch, id: BatchId, outcomes: Outcomes) {
-        let queue = self.queues.get_mut(&partition).filter(|queue| queue.epoch == epoch);
         // Late outcomes were reported when their queue ended, began to close, or did not accept the batch.
-        let _late = queue.and_then(|queue| queue.open.complete(id, outcomes));
+        let _late = self.queue_mut(partition, epoch).and_then(|queue| queue.open.complete(id, outcomes));
     }
 
     fn revoke(&mut self, id: RevocationId, partitions: Vec<(Partition, Epoch)>, commands: &mut Vec<CommitCommand>) {
         for (partition, epoch) in &partitions {
-            if let Some(queue) = self.queues.get_mut(partition).filter(|queue| queue.epoch == *epoch) {
+            if let Some(queue) = self.queue_mut(*partition, *epoch) {
                 queue.closing = true;
                 let records = queue.open.drop_unfinished();
                 if records > 0 {
@@ -441,7 +428,7 @@ impl GroupCommit {
 
     fn end_ownership(&mut self, partitions: &[(Partition, Epoch)], commands: &mut Vec<CommitCommand>) {
         for (partition, epoch) in partitions {
-            if self.queues.get(partition).is_some_and(|queue| queue.epoch == *epoch)
+            if self.queue(*partition, *epoch).is_some()
                 && let Some(queue) = self.queues.remove(partition)
             {
                 let records = queue.open.records();
@@ -467,7 +454,7 @@ impl GroupCommit {
     }
 
     fn is_drained(&self, partition: Partition, epoch: Epoch) -> bool {
-        let is_waiting = self.queues.get(&partition).is_some_and(|queue| queue.epoch == epoch && queue.open.has_done());
+        let is_waiting = self.queue(partition, epoch).is_some_and(|queue| queue.open.has_done());
         let is_in_flight = self.in_flight().is_some_and(|in_flight| {
             in_flight.parts.iter().any(|part| part.partition == partition && part.epoch == epoch)
         });
@@ -478,7 +465,7 @@ impl GroupCommit {
     fn advance(&mut self, now: Instant, commands: &mut Vec<CommitCommand>) {
         match std::mem::replace(&mut self.producer, ProducerState::Idle) {
             lingering @ ProducerState::Lingering(until) if now < until && !self.is_stopping => {
-                self.producer = lingering;
+                self.producer = lingering
             }
             ProducerState::Idle | ProducerState::Lingering(_) => {
                 let parts = self.take_done();
@@ -508,7 +495,7 @@ impl GroupCommit {
     /// Sends the transaction in flight again, without the queues that have ended since. The last attempt had no effect.
     fn send_again(&mut self, mut in_flight: InFlight, now: Instant, commands: &mut Vec<CommitCommand>) {
         in_flight.parts.retain(|part| {
-            let is_current = self.queues.get(&part.partition).is_some_and(|queue| queue.epoch == part.epoch);
+            let is_current = self.queue(part.partition, part.epoch).is_some();
             if !is_current {
                 commands.push(CommitCommand::Dropped { partition: part.partition, records: records_of(part) });
             }

@@ -1,10 +1,9 @@
-//! The outcomes of a batch: the records that its events become, and the table of outputs that these records go to.
+//! The outcomes of a batch: the records that its events become, and the outputs that these records go to.
 //!
 //! Every record that a transaction writes is an [`OutputRecord`]. It shares the bytes of the entity or of the event that
-//! it was made from. Batches, the group commit and the commit thread treat all outputs alike; what differs is in the
-//! table, see [`Output`].
+//! it was made from. Batches, the group commit and the commit thread treat all outputs alike; [`Output`] has what differs.
 //!
-//! A third output takes three files. This one gets a variant of [`Output`] with its row, and a variant of
+//! A third output takes three files. This one gets a variant of [`Output`], and a variant of
 //! [`RecordContent`] with its key, value, headers and weight. The code that decides on such a record, for example
 //! `runtime::entity_actor`, pushes it to its [`Outcomes`]. `kafka::transactions::commit_thread` gets the name of the topic.
 //! A topic that is configured and checked before the start is named in `config` and `kafka::admin` too.
@@ -24,30 +23,24 @@ pub enum Output {
     Dlq,
 }
 
-struct OutputRow {
-    name: &'static str,
-    is_coalesced_by_key: bool,
-}
-
 impl Output {
     /// Every output, in the order in which a transaction writes to them.
     pub const ALL: [Output; 2] = [Output::State, Output::Dlq];
 
-    const fn row(self) -> OutputRow {
-        match self {
-            Output::State => OutputRow { name: "state", is_coalesced_by_key: true },
-            Output::Dlq => OutputRow { name: "DLQ", is_coalesced_by_key: false },
-        }
-    }
-
     pub const fn name(self) -> &'static str {
-        self.row().name
+        match self {
+            Output::State => "state",
+            Output::Dlq => "DLQ",
+        }
     }
 
     /// Whether a transaction writes only the newest record of each key. Such a topic is compacted. The records of any
     /// other output are all written, in source order.
     pub const fn is_coalesced_by_key(self) -> bool {
-        self.row().is_coalesced_by_key
+        match self {
+            Output::State => true,
+            Output::Dlq => false,
+        }
     }
 }
 
@@ -127,14 +120,11 @@ pub enum Degradation {
 /// What the headers of a record name besides its event.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordOrigin<'a> {
-    /// The group that writes the record.
     pub group: &'a str,
-    /// The input topic.
     pub source_topic: &'a str,
 }
 
 impl OutputRecord {
-    /// The record for the state topic.
     pub fn snapshot(partition: Partition, source: Offset, snapshot: EntitySnapshot) -> OutputRecord {
         OutputRecord { partition, source, content: RecordContent::Snapshot(snapshot), degradation: None }
     }
@@ -177,7 +167,6 @@ impl OutputRecord {
         }
     }
 
-    /// The event, if the record is of a rejected one.
     pub fn rejected_event(&self) -> Option<&RejectedEvent> {
         match &self.content {
             RecordContent::Snapshot(_) => None,
@@ -245,7 +234,6 @@ impl OutputRecord {
         }
     }
 
-    /// The largest number of headers that the record can have.
     pub fn max_headers(&self) -> usize {
         match &self.content {
             RecordContent::Snapshot(_) => 5,
@@ -272,7 +260,6 @@ impl OutputRecord {
 #[derive(Debug, Default)]
 pub struct Outcomes {
     pub records: PerOutput<Vec<OutputRecord>>,
-    /// Events applied.
     pub applied: u64,
     /// Events that a snapshot or the DLQ topic contains already.
     pub skipped: u64,
@@ -327,7 +314,6 @@ impl Outcomes {
         parts
     }
 
-    /// The bytes of the records in a transaction.
     pub fn weight_bytes(&self) -> u64 {
         self.records.0.iter().flatten().map(OutputRecord::weight_bytes).sum()
     }

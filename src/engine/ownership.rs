@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
 use crate::record::{Epoch, Partition};
 
@@ -44,7 +44,6 @@ impl Ownership {
         self.write().remove(&partition)
     }
 
-    /// Returns the current epoch of the partition.
     pub fn current(&self, partition: Partition) -> Option<Epoch> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).get(&partition).copied()
     }
@@ -53,7 +52,7 @@ impl Ownership {
         self.current(partition) == Some(epoch)
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<Partition, Epoch>> {
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<Partition, Epoch>> {
         // Each operation leaves the map complete, so a panic elsewhere cannot have left it half written.
         self.current.write().unwrap_or_else(PoisonError::into_inner)
     }

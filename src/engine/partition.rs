@@ -13,18 +13,14 @@
 
 use crate::record::Epoch;
 
-/// The state of an owned partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartitionState {
-    /// Its state is read and verified.
     Recovering,
-    /// Its events are processed.
     Serving,
     /// The group is taking it away; applied events are being committed.
     Revoking,
 }
 
-/// An event of an owned partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartitionEvent {
     Recovered,
@@ -32,9 +28,7 @@ pub enum PartitionEvent {
     RecoveryFailed,
     /// Records, or a position alone, were read.
     BatchRead,
-    /// The group is taking the partition away.
     Revoking,
-    /// The group has taken the partition away.
     Revoked,
     /// Ownership ended without a drain.
     Lost,
@@ -45,7 +39,6 @@ pub enum PartitionEvent {
 /// What the caller has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartitionAction {
-    /// Start a recovery.
     Recover,
     /// Take over the entities, and start reading events.
     Serve,
@@ -55,7 +48,6 @@ pub enum PartitionAction {
     Drain,
     /// Drop the entities and all work of the epoch.
     Release,
-    /// Do nothing.
     Ignore,
 }
 
@@ -79,7 +71,6 @@ impl PartitionLifecycle {
         self.epoch
     }
 
-    /// Handles an event of `epoch`.
     pub fn handle(&mut self, event: PartitionEvent, epoch: Epoch) -> PartitionAction {
         if epoch != self.epoch {
             return PartitionAction::Ignore;

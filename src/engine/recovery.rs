@@ -63,7 +63,6 @@ pub struct LogBounds {
 /// The memory of a passivated entity besides its key and snapshot: map slot and allocations.
 pub const PASSIVATED_OVERHEAD_BYTES: u64 = 112;
 
-/// The configuration of a recovery.
 #[derive(Debug, Clone)]
 pub struct RecoverySettings {
     /// The input topic. DLQ records of another topic are ignored.
@@ -82,7 +81,6 @@ pub struct RecoverySettings {
     pub max_payload_bytes: u64,
 }
 
-/// A passivated entity.
 #[derive(Debug, Clone)]
 pub struct Passivated {
     /// The entity's JSON; `None` if it is known to be absent.
@@ -94,32 +92,27 @@ pub struct Passivated {
 /// Why a partition must not be served. Each refusal ends the process; another attempt changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecoveryRefusal {
-    /// The state topic holds a record that steward did not write.
     #[error(
         "state topic, partition {partition}, offset {offset}: {why}; only steward may write to the state topic: give steward new state and DLQ topics and a new group, and it builds the state again from the input"
     )]
     ForeignState {
         partition: Partition,
-        /// The offset in the state topic.
+        /// In the state topic.
         offset: Offset,
         why: String,
     },
-    /// Another group owns the state.
     #[error(
         "state topic, partition {partition}: the snapshots belong to group {found:?}, this is {own:?}; give each group a state topic of its own, or set recovery.adopt_group = true if the other group is gone for good"
     )]
     OtherGroup { partition: Partition, found: String, own: String },
-    /// The input is not the topic that the state was made from.
     #[error(
         "input partition {partition}: {why}; the input topic was created again: give steward new state and DLQ topics and a new group"
     )]
     Recreated { partition: Partition, why: String },
-    /// The entities exceed `limits.max_state_bytes`.
     #[error(
         "partition {partition} has {partition_bytes} bytes of entities passivated so far and brings all to {held_bytes}, limits.max_state_bytes is {limit_bytes}; raise it, or run at least {pods} times as many pods"
     )]
     StateTooLarge {
-        /// The partition whose entities exceed the limit.
         partition: Partition,
         /// Bytes of this partition, as far as it was read.
         partition_bytes: u64,
@@ -129,44 +122,44 @@ pub enum RecoveryRefusal {
         /// How many times as many pods are needed, if the unread rest of the partition is like the part that was read.
         pods: u64,
     },
-    /// Events were deleted unread, and `recovery.on_expired` is `stop`.
     #[error(
         "partition {partition}: events {first} up to {until} were deleted by retention before they were read, and recovery.on_expired is \"stop\"; set it to \"continue\" to go on without them"
     )]
-    Expired {
-        partition: Partition,
-        /// The first missing position.
-        first: Position,
-        /// The log's start.
-        until: Position,
-    },
+    Expired { partition: Partition, first: Position, until: Position },
 }
 
 /// What a recovery found, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecoveryFinding {
     /// There is state, but the group has no committed position: the position behind the state counts as one.
-    CommittedMissing { position: Position },
+    CommittedMissing {
+        position: Position,
+    },
     /// The committed position is beyond the log's end: the end counts as committed.
-    CommittedBeyondEnd { committed: Position, end: Position },
-    /// Events were deleted unread.
+    CommittedBeyondEnd {
+        committed: Position,
+        end: Position,
+    },
+    /// Events were deleted unread, from the first missing position to the log's start.
     Expired {
-        /// The first missing position.
         first: Position,
-        /// The log's start.
         until: Position,
     },
-    /// The range was not verified.
-    NotVerified { cause: NotVerified, from: Position, until: Position },
-    /// Verification is off, and the committed position is beyond what the state and the DLQ contain.
-    PassedOver {
-        /// The first position whose event is in neither topic.
+    NotVerified {
+        cause: NotVerified,
         from: Position,
-        /// Where processing starts.
+        until: Position,
+    },
+    /// Verification is off, and the committed position is beyond what the state and the DLQ contain. The range is from the
+    /// first position whose event is in neither topic to where processing starts.
+    PassedOver {
+        from: Position,
         until: Position,
     },
     /// The group's position was before events that are contained already: they were skipped.
-    Skipped { events: u64 },
+    Skipped {
+        events: u64,
+    },
     /// There are DLQ records without steward's headers, or of another input.
     UnreadableDlqRecords {
         records: u64,
@@ -174,7 +167,9 @@ pub enum RecoveryFinding {
         offset: Offset,
     },
     /// Another group's snapshots were taken over.
-    Adopted { group: String },
+    Adopted {
+        group: String,
+    },
 }
 
 /// Events whose outcomes were lost, and what is published for them.
@@ -204,12 +199,9 @@ pub enum NotVerified {
 #[derive(Debug)]
 pub struct Recovered {
     pub partition: Partition,
-    /// The epoch for which it was recovered.
     pub epoch: Epoch,
     pub entities: FxHashMap<Key, Passivated>,
-    /// The memory of the entities.
     pub lease: Lease,
-    /// The group's committed position.
     pub committed: Option<Position>,
     /// The first position to process.
     pub start: Position,
@@ -236,7 +228,7 @@ pub struct Recovery<E: Entity> {
 }
 
 impl<E: Entity> Recovery<E> {
-    /// Creates the recovery of a partition. `budget` is the one of all passivated entities.
+    /// `budget` is the one of all passivated entities.
     pub fn new(
         entity: Arc<E>,
         partition: Partition,

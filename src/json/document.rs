@@ -8,8 +8,6 @@
 //! Non-obvious: `serde_json` skips a raw value without recursion and without a limit of depth. So the depth is checked
 //! beforehand, which bounds the recursion of strict reading too. `serde_json` accepts control characters in names that are
 //! read as byte strings, so names are read as raw values here.
-//!
-//! Architecture invariant: details name fields and positions, and never quote the input.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -133,8 +131,8 @@ impl<'a, const N: usize> JsonDocument<'a, N> {
             return Err(malformed(format!("the value is nested more than {MAX_DEPTH} levels deep; flatten it")));
         }
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        let document = DocumentSeed(fields).deserialize(&mut deserializer);
-        document
+        DocumentSeed(fields)
+            .deserialize(&mut deserializer)
             .and_then(|document| deserializer.end().map(|()| document))
             .map_err(|error| malformed(format!("the value is not one JSON object: {error}")))
     }
@@ -203,7 +201,7 @@ fn opening_brackets(value: &[u8]) -> usize {
     value.chunks(CHUNK).map(|chunk| usize::from(in_chunk(chunk))).sum()
 }
 
-/// Skips to the byte after the closing quote.
+/// Skips to behind the closing quote.
 fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
     while let Some(byte) = bytes.next() {
         match byte {

@@ -8,7 +8,7 @@ use crate::json::violation::{Subject, Violations};
 
 /// Reads fields of a document. A field of the wrong type is a violation, and is absent from then on.
 ///
-/// Every method returns `None` if the field is absent or null.
+/// Every method returns `None` if the field is absent or null, and the errors of [`JsonDocument::value`].
 pub struct FieldReader<'d, 'a, const N: usize> {
     document: &'d JsonDocument<'a, N>,
     violations: Violations,
@@ -31,64 +31,44 @@ impl<'d, 'a, const N: usize> FieldReader<'d, 'a, N> {
     }
 
     /// Reads digits. A number that no `u64` can hold is `u64::MAX`, so that a rule on the range rejects it.
-    ///
-    /// # Errors
-    /// `malformed_json`, as [`JsonDocument::value`].
     pub fn digits(&mut self, field: Field) -> Result<Option<u64>, Rejection> {
-        match self.document.value(field)? {
-            None => Ok(None),
-            Some((raw, JsonValue::Number(_))) if raw.bytes().all(|byte| byte.is_ascii_digit()) => {
-                Ok(Some(raw.parse().unwrap_or(u64::MAX)))
-            }
-            Some(_) => {
-                self.violations.mistyped(field, "send digits only, without quotes, sign, fraction or exponent");
-                Ok(None)
-            }
-        }
+        let remedy = "send digits only, without quotes, sign, fraction or exponent";
+        self.read(field, remedy, |raw, value| {
+            let has_digits_only =
+                matches!(value, JsonValue::Number(_)) && raw.bytes().all(|byte| byte.is_ascii_digit());
+            has_digits_only.then(|| raw.parse().unwrap_or(u64::MAX))
+        })
     }
 
     /// Reads a string.
-    ///
-    /// # Errors
-    /// `malformed_json`, as [`JsonDocument::value`].
     pub fn text(&mut self, field: Field) -> Result<Option<Cow<'a, str>>, Rejection> {
-        match self.document.value(field)? {
-            None => Ok(None),
-            Some((_, JsonValue::Text(text))) => Ok(Some(text)),
-            Some(_) => {
-                self.violations.mistyped(field, "send a string");
-                Ok(None)
-            }
-        }
+        self.read(field, "send a string", |_, value| if let JsonValue::Text(text) = value { Some(text) } else { None })
     }
 
     /// Reads an array of strings.
-    ///
-    /// # Errors
-    /// `malformed_json`, as [`JsonDocument::value`].
     pub fn texts(&mut self, field: Field) -> Result<Option<Vec<Cow<'a, str>>>, Rejection> {
-        match self.document.value(field)? {
-            None => Ok(None),
-            Some((_, JsonValue::Texts(texts))) => Ok(Some(texts)),
-            Some(_) => {
-                self.violations.mistyped(field, "send an array of strings, without null among them; it may be empty");
-                Ok(None)
-            }
-        }
+        let remedy = "send an array of strings, without null among them; it may be empty";
+        self.read(field, remedy, |_, value| if let JsonValue::Texts(texts) = value { Some(texts) } else { None })
     }
 
     /// Reads a number.
-    ///
-    /// # Errors
-    /// `malformed_json`, as [`JsonDocument::value`].
     pub fn number(&mut self, field: Field) -> Result<Option<f64>, Rejection> {
-        match self.document.value(field)? {
-            None => Ok(None),
-            Some((_, JsonValue::Number(number))) => Ok(Some(number)),
-            Some(_) => {
-                self.violations.mistyped(field, "send a number, without quotes");
-                Ok(None)
-            }
+        let remedy = "send a number, without quotes";
+        self.read(field, remedy, |_, value| if let JsonValue::Number(number) = value { Some(number) } else { None })
+    }
+
+    /// `accept` gets the raw text and the value. It returns `None` for a value of another type.
+    fn read<T>(
+        &mut self,
+        field: Field,
+        remedy: &'static str,
+        accept: impl FnOnce(&'a str, JsonValue<'a>) -> Option<T>,
+    ) -> Result<Option<T>, Rejection> {
+        let Some((raw, value)) = self.document.value(field)? else { return Ok(None) };
+        let accepted = accept(raw, value);
+        if accepted.is_none() {
+            self.violations.mistyped(field, remedy);
         }
+        Ok(accepted)
     }
 }

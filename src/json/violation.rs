@@ -76,6 +76,12 @@ struct Violation {
     message: Cow<'static, str>,
 }
 
+impl Violation {
+    fn entry(&self) -> DetailEntry<'_> {
+        DetailEntry { field: self.subject.name(), code: self.code.name(), message: &self.message }
+    }
+}
+
 /// The JSON of one entry.
 #[derive(Serialize)]
 struct DetailEntry<'a> {
@@ -100,11 +106,8 @@ impl Violations {
     /// Adds a field of the wrong type. It is read as absent, so [`settle`](Violations::settle) leaves out the rules that
     /// its absence breaks.
     pub fn mistyped(&mut self, field: Field, remedy: &'static str) {
-        self.found.push(Violation {
-            subject: Subject::Field(field),
-            code: ViolationCode::Type,
-            message: remedy.into(),
-        });
+        let (subject, code) = (Subject::Field(field), ViolationCode::Type);
+        self.found.push(Violation { subject, code, message: remedy.into() });
     }
 
     /// Adds the broken rules of a raw type, and turns all violations into one rejection.
@@ -122,15 +125,7 @@ impl Violations {
             return Ok(());
         }
         self.found.sort_by_key(|violation| (violation.subject, violation.code));
-        let entries: Vec<DetailEntry<'_>> = self
-            .found
-            .iter()
-            .map(|violation| DetailEntry {
-                field: violation.subject.name(),
-                code: violation.code.name(),
-                message: &violation.message,
-            })
-            .collect();
+        let entries: Vec<DetailEntry<'_>> = self.found.iter().map(Violation::entry).collect();
         let detail = serde_json::to_string(&entries).expect("three strings per entry can always be written");
         Err(Rejection::new(Reason::InvalidEvent, detail))
     }

@@ -32,8 +32,7 @@ pub(super) fn apply(state: &State, event: ServiceEvent) -> Result<State, Rejecti
         (State::Absent, EventBody::Created(details)) => {
             Ok(State::Live(Live { id, details, version: 1, created_at: at, updated_at: at }))
         }
-        (State::Absent, EventBody::Updated(_)) => Err(not_found()),
-        (State::Absent, EventBody::Deleted) => Err(not_found()),
+        (State::Absent, EventBody::Updated(_) | EventBody::Deleted) => Err(not_found()),
         (State::Live(_), EventBody::Created(_)) => Err(already_exists()),
         (State::Live(live), EventBody::Updated(changes)) => Ok(State::Live(Live {
             id: live.id,

@@ -82,11 +82,8 @@ impl GroupCommit {
 
     /// A copy that leaves out what the broker refused.
     fn degraded_copy(&self, record: &OutputRecord) -> OutputRecord {
-        let mut copy = record.clone();
-        if !self.degraded.is_empty() {
-            copy.degradation = self.degraded.get(&record.id()).copied();
-        }
-        copy
+        let degradation = if self.degraded.is_empty() { None } else { self.degraded.get(&record.id()).copied() };
+        OutputRecord { degradation, ..record.clone() }
     }
 
     pub(super) fn halve_limit(&mut self) {
@@ -110,7 +107,7 @@ impl GroupCommit {
                 room = room.saturating_sub(weight);
             }
             let back = part.done.split_off(kept);
-            if let Some(queue) = self.queues.get_mut(&part.partition).filter(|queue| queue.epoch == part.epoch) {
+            if let Some(queue) = self.queue_mut(part.partition, part.epoch) {
                 queue.open.put_back(back);
             }
             if let Some(last) = part.done.last() {

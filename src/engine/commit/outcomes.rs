@@ -40,18 +40,12 @@ impl GroupCommit {
                 if timed_out {
                     self.halve_limit();
                 }
-                let again = now + wait_after(in_flight.aborts);
-                self.producer = ProducerState::RetryWaiting(in_flight, again);
+                self.retry_after(in_flight.aborts, in_flight, now);
             }
             CommitOutcome::StaleGeneration { cause } => self.stale_generation(in_flight, cause, now, commands),
             CommitOutcome::Stale(partitions) => {
-                let is_stale = |part: &InFlightPart| partitions.contains(&part.partition);
-                let stale: Vec<(Partition, Epoch)> = in_flight
-                    .parts
-                    .iter()
-                    .filter(|part| is_stale(part))
-                    .map(|part| (part.partition, part.epoch))
-                    .collect();
+                let parts = in_flight.parts.iter().map(|part| (part.partition, part.epoch));
+                let stale: Vec<_> = parts.filter(|(partition, _)| partitions.contains(partition)).collect();
                 self.end_ownership(&stale, commands);
                 self.send_again(in_flight, now, commands);
             }
@@ -105,8 +99,7 @@ impl GroupCommit {
         };
         let number = in_flight.content.number;
         let metadata = self.settings.offset_metadata.of(number);
-        let is_owned =
-            |part: &&InFlightPart| self.queues.get(&part.partition).is_some_and(|queue| queue.epoch == part.epoch);
+        let is_owned = |part: &&InFlightPart| self.queue(part.partition, part.epoch).is_some();
         let mut verdicts: Vec<DoubtVerdict> = in_flight
             .parts
             .iter()
@@ -123,24 +116,21 @@ impl GroupCommit {
         let took = in_flight.age(now);
         commands.push(CommitCommand::Log(CommitNotice::ProducerReset { number: Some(number), verdict, took }));
         match verdict {
-            DoubtVerdict::Committed => {
-                self.conclude(in_flight, took, commands);
-            }
+            DoubtVerdict::Committed => self.conclude(in_flight, took, commands),
             DoubtVerdict::NotCommitted | DoubtVerdict::NothingInDoubt => {
                 self.halve_limit();
                 in_flight.doubts += 1;
                 match in_flight.doubts {
                     // One lost response is no reason to wait.
                     1 => self.send_again(in_flight, now, commands),
-                    doubts => self.producer = ProducerState::RetryWaiting(in_flight, now + wait_after(doubts - 1)),
+                    doubts => self.retry_after(doubts - 1, in_flight, now),
                 }
             }
             DoubtVerdict::Lost => self.send_again(in_flight, now, commands),
             DoubtVerdict::Unknown => {
                 for part in in_flight.parts {
                     commands.push(CommitCommand::Dropped { partition: part.partition, records: records_of(&part) });
-                    let is_owned = self.queues.get(&part.partition).is_some_and(|queue| queue.epoch == part.epoch);
-                    if is_owned {
+                    if self.queue(part.partition, part.epoch).is_some() {
                         self.end_ownership(&[(part.partition, part.epoch)], commands);
                         commands.push(CommitCommand::Invalidate(part.partition, part.epoch));
                     }
@@ -152,7 +142,7 @@ impl GroupCommit {
     fn conclude(&mut self, in_flight: InFlight, took: Duration, commands: &mut Vec<CommitCommand>) {
         let content = &in_flight.content;
         for range in &content.offset_ranges {
-            if let Some(queue) = self.queues.get_mut(&range.partition).filter(|queue| queue.epoch == range.epoch) {
+            if let Some(queue) = self.queue_mut(range.partition, range.epoch) {
                 queue.committed = Some(range.end);
             }
         }
@@ -187,9 +177,7 @@ impl GroupCommit {
         let (number, attempt) = (in_flight.content.number, in_flight.aborts);
         commands.push(CommitCommand::Log(CommitNotice::Aborted { number, cause: cause.clone(), attempt }));
         if !self.is_stopping || in_flight.stale_generations < STALE_GENERATIONS_ALLOWED {
-            let again = now + wait_after(attempt);
-            self.producer = ProducerState::RetryWaiting(in_flight, again);
-            return;
+            return self.retry_after(attempt, in_flight, now);
         }
         let (attempts, mut records) = (in_flight.stale_generations, 0);
         for part in &in_flight.parts {
@@ -242,8 +230,11 @@ impl GroupCommit {
             offset: named.map(|(_, offset)| offset),
             attempt: in_flight.refusals,
         }));
-        let again = now + wait_after(in_flight.refusals);
-        self.producer = ProducerState::RetryWaiting(in_flight, again);
+        self.retry_after(in_flight.refusals, in_flight, now);
+    }
+
+    fn retry_after(&mut self, attempts: u32, in_flight: InFlight, now: Instant) {
+        self.producer = ProducerState::RetryWaiting(in_flight, now + wait_after(attempts));
     }
 }
 

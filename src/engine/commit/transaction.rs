@@ -9,7 +9,6 @@ use crate::record::{Epoch, Partition, Position};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OffsetRange {
     pub partition: Partition,
-    /// The epoch under which the records were processed.
     pub epoch: Epoch,
     /// The group's committed position before, if any.
     pub start: Option<Position>,
@@ -26,7 +25,7 @@ pub struct TransactionContent {
     /// The records, output by output. Those of an output that is coalesced have one record of each key; those of any
     /// other output are in source order within a partition.
     pub records: Vec<OutputRecord>,
-    /// The input offsets: one range per partition.
+    /// One range per partition.
     pub offset_ranges: Vec<OffsetRange>,
 }
 
@@ -34,16 +33,11 @@ pub struct TransactionContent {
 #[derive(Debug)]
 pub enum CommitOutcome {
     /// It took effect, and every request was sent once.
-    Committed {
-        /// From begin to the response to the commit.
-        took: Duration,
-    },
+    /// `took` is the time from begin to the response to the commit.
+    Committed { took: Duration },
     /// It had no effect; the same content may be sent again.
-    Aborted {
-        cause: String,
-        /// Whether time ran out: the next transaction should carry less.
-        timed_out: bool,
-    },
+    /// `timed_out`: the next transaction should carry less.
+    Aborted { cause: String, timed_out: bool },
     /// It had no effect: the group has moved past this member's generation. Once the member has the current one, and if
     /// the epochs are still current, the same content may be sent again.
     StaleGeneration { cause: String },
@@ -61,7 +55,7 @@ pub enum CommitOutcome {
     /// The broker refuses the content, and would refuse it again.
     Refused {
         cause: String,
-        /// The record, if the broker named it.
+        /// `None` if the broker did not name it.
         record: Option<RefusedRecord>,
     },
     /// The producer is unusable, and the process has to end.
@@ -85,7 +79,7 @@ pub enum ResetOutcome {
 /// The record of a content that the broker refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedRecord {
-    /// Its index in the content's records.
+    /// The index in [`TransactionContent::records`].
     pub index: usize,
     /// Whether the record is too large, so that a part of it may be accepted.
     pub too_large: bool,
@@ -113,7 +107,6 @@ impl OffsetMetadata {
         OffsetMetadata { instance: instance.into() }
     }
 
-    /// The metadata of the transaction with this number.
     pub fn of(&self, number: u64) -> String {
         format!("{}/{number}", self.instance)
     }

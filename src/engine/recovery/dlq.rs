@@ -26,7 +26,6 @@ pub(super) struct DlqSearch<E: Entity> {
     window_newest: Option<Offset>,
 }
 
-/// What the tail of the DLQ partition contains.
 pub(super) struct DlqTail {
     /// The start of the DLQ partition's log.
     low: Position,
@@ -54,7 +53,6 @@ pub(super) struct PlannedRecovery<E: Entity> {
     pub(super) plan: StartPlan,
 }
 
-/// What follows a window.
 pub(super) enum WindowRead<E: Entity> {
     /// Older DLQ records matter too: read the window before.
     TooFew(DlqSearch<E>),

@@ -6,25 +6,17 @@ use crate::engine::recovery::{LogBounds, Recovered, Recovery, RecoveryRefusal, T
 use crate::entity::Entity;
 use crate::record::{Partition, Position, Record};
 
-/// Reads one partition of each topic from a given position. Calls block, and each call has a limit of its own.
+/// Reads one partition of each topic from a given position. Calls block, and each call has a limit of its own. For the
+/// errors, see [`ReadFailure`].
 pub trait PartitionReader {
     /// Returns the group's committed position of the input partition, once no transaction is open on it.
-    ///
-    /// # Errors
-    /// See [`ReadFailure`].
     fn committed(&mut self) -> Result<Option<Committed>, ReadFailure>;
 
     /// Returns the ends of the log, uncommitted records included.
-    ///
-    /// # Errors
-    /// See [`ReadFailure`].
     fn bounds(&mut self, topic: Topic) -> Result<LogBounds, ReadFailure>;
 
     /// Reads committed records from `from` until the reader's position is at or behind `until`, and calls `take` with
     /// each record before `until`.
-    ///
-    /// # Errors
-    /// See [`ReadFailure`].
     fn read(
         &mut self,
         topic: Topic,
@@ -34,7 +26,6 @@ pub trait PartitionReader {
     ) -> Result<(), ReadFailure>;
 }
 
-/// Why a partition could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadFailure {
     /// The partition was revoked or lost in the meantime, so the result is not needed.
@@ -53,21 +44,15 @@ pub enum ReadFailure {
     Kafka(String),
 }
 
-/// Why a partition was not recovered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecoveryFailure {
-    /// The partition must not be served; another attempt changes nothing.
     #[error(transparent)]
     Refused(#[from] RecoveryRefusal),
-    /// The partition could not be read.
     #[error(transparent)]
     Unread(#[from] ReadFailure),
 }
 
 /// Recovers one partition: reads what each stage needs, in the order that the parent module explains.
-///
-/// # Errors
-/// See [`RecoveryFailure`].
 pub fn recover<E: Entity>(
     recovery: Recovery<E>,
     reader: &mut dyn PartitionReader,

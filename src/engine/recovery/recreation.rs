@@ -14,13 +14,9 @@ impl<E: Entity> Recovery<E> {
         newest: Option<Offset>,
         holder: &str,
     ) -> Result<(), RecoveryRefusal> {
-        match newest {
-            Some(newest) if newest.next() > input.high => {
-                let end = input.high;
-                Err(self.recreated(format!("it ends at {end}, but {holder} the event at offset {newest}")))
-            }
-            Some(_) | None => Ok(()),
-        }
+        let end = input.high;
+        let Some(newest) = newest.filter(|newest| newest.next() > end) else { return Ok(()) };
+        Err(self.recreated(format!("it ends at {end}, but {holder} the event at offset {newest}")))
     }
 
     fn recreated(&self, why: String) -> RecoveryRefusal {

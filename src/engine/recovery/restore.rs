@@ -22,7 +22,6 @@ pub(super) struct Restore<E: Entity> {
     held_bytes: u64,
 }
 
-/// What the state partition contains.
 #[derive(Default)]
 pub(super) struct RestoredState {
     pub(super) entities: FxHashMap<Key, Passivated>,
@@ -114,7 +113,6 @@ impl<E: Entity> Restore<E> {
         Ok(())
     }
 
-    /// The whole state partition is read.
     pub(super) fn finish(mut self) -> Result<Restored<E>, RecoveryRefusal> {
         self.recovery.lease.set(self.held_bytes);
         self.refuse_too_much_state(self.log.high)?;

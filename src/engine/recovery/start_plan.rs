@@ -3,12 +3,11 @@
 use crate::engine::recovery::{LogBounds, NotVerified, RecoveryFinding, RecoverySettings};
 use crate::record::{Offset, Position};
 
-/// Where to start, and what to verify before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StartPlan {
     /// The first position to process.
     pub start: Position,
-    /// The range to verify, if any.
+    /// The range to verify.
     pub replay: Option<(Position, Position)>,
     pub findings: Vec<RecoveryFinding>,
 }

@@ -42,20 +42,12 @@ struct AppliedEvent {
 
 impl<E: Entity> PlannedRecovery<E> {
     pub(super) fn verify(self) -> Verification<E> {
-        Verification {
-            planned: self,
-            touched: FxHashMap::default(),
-            rejected: Vec::new(),
-            replayed: 0,
-            skipped: 0,
-            skipped_uncommitted: 0,
-            applied: 0,
-        }
+        let (touched, rejected) = (FxHashMap::default(), Vec::new());
+        Verification { planned: self, touched, rejected, replayed: 0, skipped: 0, skipped_uncommitted: 0, applied: 0 }
     }
 }
 
 impl<E: Entity> Verification<E> {
-    /// The range of the input to replay, if any.
     pub(super) fn range(&self) -> Option<(Position, Position)> {
         self.planned.plan.replay
     }
@@ -113,7 +105,6 @@ impl<E: Entity> Verification<E> {
         }
     }
 
-    /// Ends the recovery.
     pub(super) fn finish(mut self) -> Recovered {
         let repairs = self.repairs();
         let Verification { planned, replayed, skipped, skipped_uncommitted, applied, .. } = self;
