@@ -56,7 +56,6 @@ pub struct Config {
 /// A configuration, and where each of its values comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Effective {
-    /// The values, checked.
     pub config: Config,
     /// The name of the file that was read; `None` if there was none.
     pub file: Option<String>,
@@ -74,12 +73,10 @@ pub enum Tls {
 }
 
 impl Tls {
-    /// What this build supports.
     pub const OF_THIS_BUILD: Tls = if cfg!(feature = "tls") { Tls::BuiltIn } else { Tls::Absent };
 }
 
 impl Effective {
-    /// Where the value of this key comes from.
     pub fn origin(&self, path: &str) -> ValueOrigin {
         self.origins.get(path).cloned().unwrap_or(ValueOrigin::Default)
     }
@@ -96,7 +93,7 @@ impl Effective {
 
 fn flatten(prefix: &str, table: toml::Table, flat: &mut BTreeMap<String, toml::Value>) {
     for (name, value) in table {
-        let path = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+        let path = keys::join(prefix, &name);
         if let toml::Value::Table(below) = value {
             flatten(&path, below, flat);
         } else {
@@ -106,10 +103,7 @@ fn flatten(prefix: &str, table: toml::Table, flat: &mut BTreeMap<String, toml::V
 }
 
 impl Config {
-    /// The values of [`Effective::load`].
-    ///
-    /// # Errors
-    /// Those of [`Effective::load`].
+    /// [`Effective::load`], without the origins of the values.
     pub fn load(path: Option<&Path>, env: impl IntoIterator<Item = (String, String)>) -> Result<Config, ConfigError> {
         Effective::load(path, env).map(|effective| effective.config)
     }

@@ -7,18 +7,15 @@
 
 use std::fmt;
 
-/// One section of the file.
 #[derive(Debug)]
 pub struct Section {
     /// Such as `kafka.security`.
     pub name: &'static str,
-    /// What the section is about.
     pub meaning: &'static str,
     /// Its keys, in the order of `config.toml`.
     pub keys: &'static [ConfigKey],
 }
 
-/// One key.
 #[derive(Debug, Clone, Copy)]
 pub struct ConfigKey {
     /// Such as `kafka.security.protocol`.
@@ -33,19 +30,14 @@ pub struct ConfigKey {
     pub meaning: &'static str,
 }
 
-/// The values that a key accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueKind {
-    /// A whole number.
     Number {
-        /// Smallest value.
         min: u64,
-        /// Largest value.
         max: u64,
         /// What is counted, such as `ms`.
         unit: &'static str,
     },
-    /// `true` or `false`.
     Flag,
     /// A string that is not empty.
     Text(TextFormat),
@@ -60,7 +52,6 @@ pub enum ValueKind {
 /// What a text has to look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextFormat {
-    /// Anything.
     Free,
     /// A name that Kafka allows for topics and members.
     Name,
@@ -79,7 +70,6 @@ pub enum FileContent {
     Secret,
     /// A secret that protects data which anyone with a log can try to guess: one line of at least this many bytes.
     LongSecret(usize),
-    /// A PEM block.
     Pem,
 }
 
@@ -100,7 +90,6 @@ impl ConfigKey {
     }
 }
 
-/// The allowed values in Markdown.
 impl fmt::Display for ValueKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -179,7 +168,6 @@ macro_rules! config_section {
         }
 
         impl $name {
-            /// Name, meaning and keys.
             pub(super) const SECTION: $crate::config::declaration::Section = $crate::config::declaration::Section {
                 name: $section,
                 meaning: concat!($($about),+).trim_ascii(),

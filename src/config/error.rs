@@ -3,10 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
     #[error("cannot read the configuration file {}: {source}; name a TOML file in UTF-8 with --config or STEWARD_CONFIG", path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
     /// All mistakes that were found, in the order of [`crate::config::keys::all`]; those without a known key come last.
@@ -40,7 +38,6 @@ pub struct Mistake {
     pub origin: ValueOrigin,
     /// What is wrong, or what is allowed.
     pub problem: String,
-    /// What to do.
     pub remedy: String,
 }
 
@@ -55,7 +52,6 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueOrigin {
     /// Not given.
@@ -69,17 +65,13 @@ pub enum ValueOrigin {
         /// In characters, counted from 1.
         column: usize,
     },
-    /// An environment variable.
     Variable(String),
 }
 
 impl ValueOrigin {
     /// Whether the value was given in the file or in a variable.
     pub fn is_given(&self) -> bool {
-        match self {
-            ValueOrigin::Default | ValueOrigin::Follows(_) => false,
-            ValueOrigin::File { .. } | ValueOrigin::Variable(_) => true,
-        }
+        matches!(self, ValueOrigin::File { .. } | ValueOrigin::Variable(_))
     }
 }
 

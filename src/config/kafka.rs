@@ -92,7 +92,6 @@ impl KafkaConfig {
         }
     }
 
-    /// The transactional id of the process with this instance name: `{group_id}-{instance}`.
     pub fn transactional_id(&self, instance: &str) -> String {
         format!("{}-{instance}", self.group_id)
     }
@@ -175,20 +174,12 @@ config_words! {
 }
 
 impl SecurityProtocol {
-    /// Whether the connection is encrypted.
     pub fn uses_tls(self) -> bool {
-        match self {
-            SecurityProtocol::Ssl | SecurityProtocol::SaslSsl => true,
-            SecurityProtocol::Plaintext | SecurityProtocol::SaslPlaintext => false,
-        }
+        matches!(self, SecurityProtocol::Ssl | SecurityProtocol::SaslSsl)
     }
 
-    /// Whether the client authenticates with SASL.
     pub fn uses_sasl(self) -> bool {
-        match self {
-            SecurityProtocol::SaslPlaintext | SecurityProtocol::SaslSsl => true,
-            SecurityProtocol::Plaintext | SecurityProtocol::Ssl => false,
-        }
+        matches!(self, SecurityProtocol::SaslPlaintext | SecurityProtocol::SaslSsl)
     }
 }
 

@@ -25,9 +25,18 @@ pub fn all() -> impl Iterator<Item = &'static ConfigKey> + Clone {
     SECTIONS.iter().flat_map(|section| section.keys)
 }
 
-/// The key with this path.
 pub fn find(path: &str) -> Option<&'static ConfigKey> {
     all().find(|key| key.path == path)
+}
+
+/// The librdkafka property that the key below [`PROPERTIES`] passes on.
+pub(super) fn property(path: &str) -> Option<&str> {
+    path.strip_prefix(PROPERTIES)?.strip_prefix('.')
+}
+
+/// The path of a name in a section. The document's root is the section `""`.
+pub(super) fn join(section: &str, name: &str) -> String {
+    if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
 }
 
 /// Whether keys lie below this path.
@@ -35,14 +44,13 @@ pub fn is_section(path: &str) -> bool {
     section_names().any(|section| section == path)
 }
 
-/// The names of all sections.
 pub fn section_names() -> impl Iterator<Item = &'static str> {
     SECTIONS.iter().map(|section| section.name).chain([PROPERTIES])
 }
 
 /// The variable that overrides this key, such as `STEWARD__KAFKA__GROUP_ID`.
 pub fn variable(path: &str) -> String {
-    match path.strip_prefix(PROPERTIES).and_then(|rest| rest.strip_prefix('.')) {
+    match property(path) {
         Some(property) => format!("STEWARD__KAFKA__PROPERTIES__{}", property.to_uppercase().replace('.', "_")),
         None => format!("STEWARD__{}", path.to_uppercase().replace('.', "__")),
     }

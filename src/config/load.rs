@@ -17,18 +17,13 @@ use crate::config::{Config, ConfigError, Effective, Mistake, Tls, ValueOrigin, f
 /// Prefix of a variable that overrides a key. A variable with a single underscore after `STEWARD` is not a key.
 const VARIABLE_PREFIX: &str = "STEWARD__";
 
-/// Prefix of a property of librdkafka, as in `STEWARD__KAFKA__PROPERTIES__FETCH_WAIT_MAX_MS`.
-const PROPERTY_PREFIX: &str = "kafka__properties__";
-
 /// Syntax errors that are reported. One tends to cause others.
 const MAX_SYNTAX_MISTAKES: usize = 5;
 
-/// The text of a configuration file.
 #[derive(Debug, Clone, Copy)]
 pub struct ConfigDocument<'a> {
     /// The name in mistakes.
     pub name: &'a str,
-    /// TOML.
     pub text: &'a str,
 }
 
@@ -49,14 +44,11 @@ impl Effective {
         path: Option<&Path>,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Effective, ConfigError> {
-        let file = match path {
-            None => None,
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-                Some((path.display().to_string(), text))
-            }
+        let read = |path: &Path| match std::fs::read_to_string(path) {
+            Ok(text) => Ok((path.display().to_string(), text)),
+            Err(source) => Err(ConfigError::Unreadable { path: path.to_owned(), source }),
         };
+        let file = path.map(read).transpose()?;
         let document = file.as_ref().map(|(name, text)| ConfigDocument { name, text });
         let (mut effective, mut mistakes, bad) = assemble(document, env, Tls::OF_THIS_BUILD);
         mistakes.extend(files::read(&mut effective, &bad));
@@ -94,7 +86,7 @@ fn assemble(
 ) -> (Effective, Vec<Mistake>, BTreeSet<String>) {
     let mut variables: Vec<(String, String)> = env.into_iter().collect();
     variables.sort();
-    let mut draft = ConfigDraft { tls, ..ConfigDraft::default() };
+    let mut draft = ConfigDraft { values: BTreeMap::new(), mistakes: Vec::new(), bad: BTreeSet::new(), tls };
     let file = document.as_ref().map(|document| document.name.to_owned());
     if let Some(document) = document {
         draft.take_document(document);
@@ -111,7 +103,6 @@ fn assemble(
     (effective, mistakes, bad)
 }
 
-/// The sections from the flat values.
 fn build(values: BTreeMap<String, (toml::Value, ValueOrigin)>) -> Config {
     let mut root = toml::Table::new();
     for (path, (value, _)) in values {
@@ -133,7 +124,7 @@ fn build(values: BTreeMap<String, (toml::Value, ValueOrigin)>) -> Config {
 
 /// The sections above a key, and its own name. The name of a property contains dots of its own.
 fn split(path: &str) -> (Vec<&str>, &str) {
-    match path.strip_prefix(keys::PROPERTIES).and_then(|rest| rest.strip_prefix('.')) {
+    match keys::property(path) {
         Some(property) => (keys::PROPERTIES.split('.').collect(), property),
         None => {
             let (parents, leaf) = path.rsplit_once('.').unwrap_or(("", path));
@@ -142,18 +133,11 @@ fn split(path: &str) -> (Vec<&str>, &str) {
     }
 }
 
-/// The result of reading so far.
 struct ConfigDraft {
     values: BTreeMap<String, (toml::Value, ValueOrigin)>,
     mistakes: Vec<Mistake>,
     bad: BTreeSet<String>,
     tls: Tls,
-}
-
-impl Default for ConfigDraft {
-    fn default() -> ConfigDraft {
-        ConfigDraft { values: BTreeMap::new(), mistakes: Vec::new(), bad: BTreeSet::new(), tls: Tls::OF_THIS_BUILD }
-    }
 }
 
 impl ConfigDraft {
@@ -178,28 +162,17 @@ impl ConfigDraft {
 
     fn take_table(&mut self, prefix: &str, table: &DeTable<'_>, document: ConfigDocument<'_>) {
         for (name, value) in table {
-            let path = if prefix.is_empty() {
-                name.get_ref().to_string()
-            } else {
-                format!("{prefix}.{name}", name = name.get_ref())
-            };
+            let path = keys::join(prefix, name.get_ref());
             let origin = document.place(name.span());
-            let in_properties = prefix.starts_with(keys::PROPERTIES);
-            match value.get_ref() {
-                // TOML makes a table of a property's name, which contains dots, unless it is quoted.
-                DeValue::Table(below) if in_properties || keys::is_section(&path) => {
-                    self.take_table(&path, below, document);
-                }
-                DeValue::Table(_)
-                | DeValue::String(_)
-                | DeValue::Integer(_)
-                | DeValue::Float(_)
-                | DeValue::Boolean(_)
-                | DeValue::Datetime(_)
-                | DeValue::Array(_) => {
-                    let found = FoundValue { text: &document.text[value.span()], value: value.get_ref() };
-                    self.take(path, &found, origin);
-                }
+            // TOML makes a table of a property's name, which contains dots, unless it is quoted.
+            let is_above_keys = prefix.starts_with(keys::PROPERTIES) || keys::is_section(&path);
+            if let DeValue::Table(below) = value.get_ref()
+                && is_above_keys
+            {
+                self.take_table(&path, below, document);
+            } else {
+                let found = FoundValue { text: &document.text[value.span()], value: value.get_ref() };
+                self.take(path, &found, origin);
             }
         }
     }
@@ -227,7 +200,7 @@ impl ConfigDraft {
             let problem = format!("is given twice, in line {line} as well");
             return self.refuse(path, None, origin, problem, "remove one of them".to_owned());
         }
-        if let Some(property) = path.strip_prefix(keys::PROPERTIES).and_then(|rest| rest.strip_prefix('.')) {
+        if let Some(property) = keys::property(&path) {
             let property = property.to_owned();
             return self.take_property(path, &property, found, origin);
         }
@@ -251,16 +224,14 @@ impl ConfigDraft {
             Some(PropertyVerdict::Passed(_)) if properties::needs_tls(property) && self.tls == Tls::Absent => {
                 ("needs TLS, which this build does not have".to_owned(), rules::BUILD_WITH_TLS.to_owned())
             }
-            Some(PropertyVerdict::Passed(_)) => match found.as_property() {
-                Some(value) => {
+            Some(PropertyVerdict::Passed(_)) => {
+                if let Some(value) = found.as_property() {
                     self.values.insert(path, (toml::Value::String(value), origin));
                     return;
                 }
-                None => (
-                    "must be a string, a whole number, true or false, and not empty".to_owned(),
-                    "write the value as librdkafka's documentation does".to_owned(),
-                ),
-            },
+                let problem = "must be a string, a whole number, true or false, and not empty";
+                (problem.to_owned(), "write the value as librdkafka's documentation does".to_owned())
+            }
             Some(PropertyVerdict::Refused(refusal)) => {
                 (format!("is not passed on: {}", refusal.reason), refusal.remedy.to_owned())
             }
@@ -302,7 +273,7 @@ impl ConfigDraft {
 /// `KAFKA__GROUP_ID` to `kafka.group_id`, `KAFKA__PROPERTIES__FETCH_WAIT_MAX_MS` to `kafka.properties.fetch.wait.max.ms`.
 fn path_of_variable(rest: &str) -> String {
     let lower = rest.to_lowercase();
-    match lower.strip_prefix(PROPERTY_PREFIX) {
+    match lower.strip_prefix("kafka__properties__") {
         // No property that is passed on has an underscore in its name.
         Some(property) => format!("{}.{}", keys::PROPERTIES, property.replace('_', ".")),
         None => lower.replace("__", "."),

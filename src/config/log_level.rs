@@ -33,7 +33,6 @@ impl Verbosity {
     }
 }
 
-/// A parsed value of `log.level`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLevel {
     /// For everything that no target covers.
@@ -47,8 +46,6 @@ pub struct LogLevel {
 pub struct WrongPart(pub String);
 
 impl LogLevel {
-    /// Parses `log.level`.
-    ///
     /// # Errors
     /// The first part that is neither a level nor `target=level`, or a second general level.
     pub fn parse(text: &str) -> Result<LogLevel, WrongPart> {

@@ -13,19 +13,16 @@ pub enum PropertyScope {
     Both,
 }
 
-/// The decision on a property.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PropertyVerdict {
     Passed(PropertyScope),
     Refused(PropertyRefusal),
 }
 
-/// Why a property is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PropertyRefusal {
     /// What would break, or what sets it.
     pub reason: &'static str,
-    /// What to do.
     pub remedy: &'static str,
 }
 
@@ -45,12 +42,10 @@ pub fn scope(name: &str) -> Option<PropertyScope> {
     }
 }
 
-/// The names that are passed on.
 pub fn passed() -> impl Iterator<Item = &'static str> {
     PASSED.iter().flat_map(|(_, names)| names.iter().copied())
 }
 
-/// Whether the property needs a build with TLS.
 pub fn needs_tls(name: &str) -> bool {
     name.starts_with("ssl.")
 }
@@ -141,18 +136,18 @@ pub const REFUSED: &[(PropertyRefusal, &[&str])] = &[
         ],
     ),
     (
-        PropertyRefusal {
-            reason: "a position that retention deleted must never be skipped silently",
-            remedy: "choose with recovery.on_expired what to do about events that expired unread",
-        },
+        refused(
+            "a position that retention deleted must never be skipped silently",
+            "choose with recovery.on_expired what to do about events that expired unread",
+        ),
         &["auto.offset.reset"],
     ),
     (because("records of an aborted transaction must never be read"), &["isolation.level"]),
     (
-        PropertyRefusal {
-            reason: "it is made of the group and the instance name, so that a newer process fences an older one",
-            remedy: "set kafka.group_id or kafka.instance_name",
-        },
+        refused(
+            "it is made of the group and the instance name, so that a newer process fences an older one",
+            "set kafka.group_id or kafka.instance_name",
+        ),
         &["transactional.id"],
     ),
     (
@@ -170,10 +165,7 @@ pub const REFUSED: &[(PropertyRefusal, &[&str])] = &[
         ],
     ),
     (
-        PropertyRefusal {
-            reason: "a record must not time out before its transaction",
-            remedy: "set kafka.transaction_timeout_ms",
-        },
+        refused("a record must not time out before its transaction", "set kafka.transaction_timeout_ms"),
         &["delivery.timeout.ms", "message.timeout.ms", "transaction.timeout.ms"],
     ),
     (
@@ -182,53 +174,35 @@ pub const REFUSED: &[(PropertyRefusal, &[&str])] = &[
         ),
         &["retry.backoff.max.ms", "retry.backoff.ms"],
     ),
-    (PropertyRefusal { reason: "it has a key of its own", remedy: "set kafka.group_id" }, &["group.id"]),
+    (own_key("set kafka.group_id"), &["group.id"]),
     (
-        PropertyRefusal {
-            reason: "it has keys of its own",
-            remedy: "set kafka.static_membership, and kafka.instance_name to name the member",
-        },
+        refused("it has keys of its own", "set kafka.static_membership, and kafka.instance_name to name the member"),
         &["group.instance.id"],
     ),
-    (
-        PropertyRefusal { reason: "it has a key of its own", remedy: "set kafka.bootstrap_servers" },
-        &["bootstrap.servers", "metadata.broker.list"],
-    ),
+    (own_key("set kafka.bootstrap_servers"), &["bootstrap.servers", "metadata.broker.list"]),
     (
         because("a handover without loss needs cooperative-sticky assignment in a classic group"),
         &["group.protocol", "group.protocol.type", "group.remote.assignor", "partition.assignment.strategy"],
     ),
+    (own_key("set kafka.session_timeout_ms"), &["session.timeout.ms"]),
+    (own_key("set kafka.heartbeat_interval_ms"), &["heartbeat.interval.ms"]),
+    (own_key("set kafka.max_poll_interval_ms"), &["max.poll.interval.ms"]),
     (
-        PropertyRefusal { reason: "it has a key of its own", remedy: "set kafka.session_timeout_ms" },
-        &["session.timeout.ms"],
-    ),
-    (
-        PropertyRefusal { reason: "it has a key of its own", remedy: "set kafka.heartbeat_interval_ms" },
-        &["heartbeat.interval.ms"],
-    ),
-    (
-        PropertyRefusal { reason: "it has a key of its own", remedy: "set kafka.max_poll_interval_ms" },
-        &["max.poll.interval.ms"],
-    ),
-    (
-        PropertyRefusal {
-            reason: "what the client reads ahead is part of the memory budget",
-            remedy: "set limits.max_in_flight_bytes",
-        },
+        refused("what the client reads ahead is part of the memory budget", "set limits.max_in_flight_bytes"),
         &["queued.max.messages.kbytes"],
     ),
     (
-        PropertyRefusal {
-            reason: "the producer's queue is sized so that one transaction fits into it",
-            remedy: "set limits.max_transaction_bytes",
-        },
+        refused(
+            "the producer's queue is sized so that one transaction fits into it",
+            "set limits.max_transaction_bytes",
+        ),
         &["queue.buffering.max.kbytes", "queue.buffering.max.messages"],
     ),
     (
-        PropertyRefusal {
-            reason: "the client counts uncompressed bytes and would refuse records that the broker accepts; max.message.bytes of the topic is the limit",
-            remedy: "set limits.max_payload_bytes, or max.message.bytes of the topic",
-        },
+        refused(
+            "the client counts uncompressed bytes and would refuse records that the broker accepts; max.message.bytes of the topic is the limit",
+            "set limits.max_payload_bytes, or max.message.bytes of the topic",
+        ),
         &["message.max.bytes"],
     ),
     (
@@ -247,10 +221,10 @@ pub const REFUSED: &[(PropertyRefusal, &[&str])] = &[
         ],
     ),
     (
-        PropertyRefusal {
-            reason: "a broker would create a missing topic with any number of partitions, and without compaction",
-            remedy: "set kafka.create_topics",
-        },
+        refused(
+            "a broker would create a missing topic with any number of partitions, and without compaction",
+            "set kafka.create_topics",
+        ),
         &["allow.auto.create.topics"],
     ),
     (
@@ -261,13 +235,7 @@ pub const REFUSED: &[(PropertyRefusal, &[&str])] = &[
         because("transactions need the protocol versions that the brokers really support"),
         &["api.version.fallback.ms", "api.version.request", "broker.version.fallback"],
     ),
-    (
-        PropertyRefusal {
-            reason: "it has a key of its own",
-            remedy: "set log.level, for example to info,librdkafka=debug",
-        },
-        &["log_level"],
-    ),
+    (own_key("set log.level, for example to info,librdkafka=debug"), &["log_level"]),
     (because("log lines of the client are part of the log of steward"), &["log.queue", "log.thread.name"]),
     (
         because("it would load code into the process"),
@@ -297,88 +265,71 @@ pub const REFUSED: &[(PropertyRefusal, &[&str])] = &[
             "topic.metadata.refresh.fast.cnt",
         ],
     ),
+    (own_key("set kafka.security.protocol"), &["security.protocol"]),
+    (own_key("set kafka.security.sasl_mechanism"), &["sasl.mechanism", "sasl.mechanisms"]),
+    (own_key("set kafka.security.username"), &["sasl.username"]),
+    (secret_key("set kafka.security.password_file"), &["sasl.password"]),
+    (own_key("set kafka.security.ca_file"), &["ssl.ca.location", "ssl.ca.pem"]),
+    (own_key("set kafka.security.certificate_file"), &["ssl.certificate.location", "ssl.certificate.pem"]),
+    (secret_key("set kafka.security.key_file"), &["ssl.key.location", "ssl.key.pem"]),
+    (secret_key("set kafka.security.key_password_file"), &["ssl.key.password"]),
     (
-        PropertyRefusal { reason: "it has a key of its own", remedy: "set kafka.security.protocol" },
-        &["security.protocol"],
-    ),
-    (
-        PropertyRefusal { reason: "it has a key of its own", remedy: "set kafka.security.sasl_mechanism" },
-        &["sasl.mechanism", "sasl.mechanisms"],
-    ),
-    (PropertyRefusal { reason: "it has a key of its own", remedy: "set kafka.security.username" }, &["sasl.username"]),
-    (
-        PropertyRefusal { reason: "secrets have keys of their own", remedy: "set kafka.security.password_file" },
-        &["sasl.password"],
-    ),
-    (
-        PropertyRefusal { reason: "it has a key of its own", remedy: "set kafka.security.ca_file" },
-        &["ssl.ca.location", "ssl.ca.pem"],
-    ),
-    (
-        PropertyRefusal { reason: "it has a key of its own", remedy: "set kafka.security.certificate_file" },
-        &["ssl.certificate.location", "ssl.certificate.pem"],
-    ),
-    (
-        PropertyRefusal { reason: "secrets have keys of their own", remedy: "set kafka.security.key_file" },
-        &["ssl.key.location", "ssl.key.pem"],
-    ),
-    (
-        PropertyRefusal { reason: "secrets have keys of their own", remedy: "set kafka.security.key_password_file" },
-        &["ssl.key.password"],
-    ),
-    (
-        PropertyRefusal {
-            reason: "certificates and keys are PEM files",
-            remedy: "set kafka.security.certificate_file and kafka.security.key_file",
-        },
+        refused(
+            "certificates and keys are PEM files",
+            "set kafka.security.certificate_file and kafka.security.key_file",
+        ),
         &["ssl.keystore.location", "ssl.keystore.password"],
     ),
     (
-        PropertyRefusal {
-            reason: "without it anyone could impersonate the broker, and would receive the password",
-            remedy: "name the authority of the brokers' certificates with kafka.security.ca_file",
-        },
+        refused(
+            "without it anyone could impersonate the broker, and would receive the password",
+            "name the authority of the brokers' certificates with kafka.security.ca_file",
+        ),
         &["enable.ssl.certificate.verification"],
     ),
     (
-        PropertyRefusal {
-            reason: "anyone can make an unsigned token",
-            remedy: "set kafka.security.oauth_token_file to a file that a signed one is written to",
-        },
+        refused(
+            "anyone can make an unsigned token",
+            "set kafka.security.oauth_token_file to a file that a signed one is written to",
+        ),
         &["enable.sasl.oauthbearer.unsecure.jwt"],
     ),
-    (
-        PropertyRefusal {
-            reason: "tokens are read from a file; the client itself fetches none",
-            remedy: "set kafka.security.oauth_token_file",
-        },
-        &["https.ca.location", "https.ca.pem"],
-    ),
+    (TOKENS, &["https.ca.location", "https.ca.pem"]),
 ];
 
-const fn because(reason: &'static str) -> PropertyRefusal {
-    PropertyRefusal { reason, remedy: "remove it" }
+const fn refused(reason: &'static str, remedy: &'static str) -> PropertyRefusal {
+    PropertyRefusal { reason, remedy }
 }
+
+const fn because(reason: &'static str) -> PropertyRefusal {
+    refused(reason, "remove it")
+}
+
+const fn own_key(remedy: &'static str) -> PropertyRefusal {
+    refused("it has a key of its own", remedy)
+}
+
+const fn secret_key(remedy: &'static str) -> PropertyRefusal {
+    refused("secrets have keys of their own", remedy)
+}
+
+const TOKENS: PropertyRefusal =
+    refused("tokens are read from a file; the client itself fetches none", "set kafka.security.oauth_token_file");
 
 /// Refuses by prefix or suffix, so that properties added to these families later are refused as well.
 fn family(name: &str) -> Option<PropertyRefusal> {
     if name.starts_with("sasl.oauthbearer.") {
-        return Some(PropertyRefusal {
-            reason: "tokens are read from a file; the client itself fetches none",
-            remedy: "set kafka.security.oauth_token_file",
-        });
+        Some(TOKENS)
+    } else if name.starts_with("sasl.") {
+        Some(refused(
+            "SASL has keys of its own, and Kerberos is not built in",
+            "set kafka.security.sasl_mechanism to plain, scram-sha-256, scram-sha-512 or oauthbearer",
+        ))
+    } else if name.starts_with("test.") || name.starts_with("ut_") {
+        Some(because("it would replace the brokers with simulated ones"))
+    } else if name.ends_with("_cb") {
+        Some(because("it can only be set by code"))
+    } else {
+        None
     }
-    if name.starts_with("sasl.") {
-        return Some(PropertyRefusal {
-            reason: "SASL has keys of its own, and Kerberos is not built in",
-            remedy: "set kafka.security.sasl_mechanism to plain, scram-sha-256, scram-sha-512 or oauthbearer",
-        });
-    }
-    if name.starts_with("test.") || name.starts_with("ut_") {
-        return Some(because("it would replace the brokers with simulated ones"));
-    }
-    if name.ends_with("_cb") {
-        return Some(because("it can only be set by code"));
-    }
-    None
 }

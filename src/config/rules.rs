@@ -120,14 +120,11 @@ impl Rules<'_> {
                     continue;
                 }
                 if topic == other {
-                    self.mistake(
-                        path,
-                        format!("must differ from {other_path}"),
-                        "give each of the three its own topic".into(),
-                    );
+                    let problem = format!("must differ from {other_path}");
+                    self.mistake(path, problem, "give each of the three its own topic");
                 } else if topic.replace('.', "_") == other.replace('.', "_") {
                     let problem = format!("differs from {other_path} only in . and _, which brokers refuse");
-                    self.mistake(path, problem, "give it another name".into());
+                    self.mistake(path, problem, "give it another name");
                 }
             }
         }
@@ -136,15 +133,16 @@ impl Rules<'_> {
     fn member(&mut self, pod_name: Option<&str>) {
         let kafka = &self.effective.config.kafka;
         if kafka.group_id.trim() != kafka.group_id {
-            let problem = "must not begin or end with white space".to_owned();
-            self.mistake("kafka.group_id", problem, "remove it; for the broker it is another group".into());
+            let problem = "must not begin or end with white space";
+            self.mistake("kafka.group_id", problem, "remove it; for the broker it is another group");
         }
-        let pod_is_named = pod_name.is_some_and(|name| !name.is_empty());
-        if kafka.static_membership && kafka.instance_name.is_none() && !pod_is_named {
-            let problem = "needs a name that stays the same over a restart";
-            let remedy = "set kafka.instance_name or the variable POD_NAME, to another value in each process";
-            self.mistake_between(&["kafka.static_membership", "kafka.instance_name"], problem.into(), remedy.into());
-        }
+        let is_named = kafka.instance_name.is_some() || pod_name.is_some_and(|name| !name.is_empty());
+        self.require(
+            is_named || !kafka.static_membership,
+            &["kafka.static_membership", "kafka.instance_name"],
+            "needs a name that stays the same over a restart",
+            "set kafka.instance_name or the variable POD_NAME, to another value in each process",
+        );
     }
 
     fn log_keys(&mut self) {
@@ -155,11 +153,11 @@ impl Rules<'_> {
         match (self.effective.config.log.keys, self.is_given(file)) {
             (LogKeys::Hashed, false) => {
                 let remedy = "set it to a file with at least 16 random characters, the same for every process";
-                self.mistake(file, "is needed by log.keys = \"hashed\"".into(), remedy.into());
+                self.mistake(file, "is needed by log.keys = \"hashed\"", remedy);
             }
             (LogKeys::Plain | LogKeys::Omitted, true) => {
                 let problem = format!("has no meaning with log.keys = {}", self.shown(keys));
-                self.mistake(file, problem, "set log.keys = \"hashed\", or remove it".into());
+                self.mistake(file, problem, "set log.keys = \"hashed\", or remove it");
             }
             (LogKeys::Hashed, true) | (LogKeys::Plain | LogKeys::Omitted, false) => {}
         }
@@ -169,79 +167,68 @@ impl Rules<'_> {
         let Config { kafka, shutdown, health, .. } = &self.effective.config;
         let (session, heartbeat) = (kafka.session_timeout_ms, kafka.heartbeat_interval_ms);
         let max_poll = kafka.max_poll_interval_ms;
-        if heartbeat.saturating_mul(3) >= session {
-            self.mistake_between(
+        self.require(
+            heartbeat.saturating_mul(3) < session,
                 &["kafka.heartbeat_interval_ms", "kafka.session_timeout_ms"],
                 format!("must be below a third of kafka.session_timeout_ms ({session}), or a lost heartbeat loses the membership"),
                 format!("set it to {} or less", session.saturating_sub(1) / 3),
-            );
-        }
-        if session >= max_poll {
-            self.mistake_between(
-                &["kafka.session_timeout_ms", "kafka.max_poll_interval_ms"],
-                format!("must be below kafka.max_poll_interval_ms ({max_poll})"),
-                format!("lower it, or raise kafka.max_poll_interval_ms above {session}"),
-            );
-        }
-        if shutdown.revoke_drain_ms >= max_poll {
-            self.mistake_between(
-                &["shutdown.revoke_drain_ms", "kafka.max_poll_interval_ms"],
-                format!("must be below kafka.max_poll_interval_ms ({max_poll}), or a revocation costs the membership"),
-                format!("set it to {} or less; the other members wait meanwhile", max_poll.saturating_sub(1)),
-            );
-        }
-        if shutdown.drain_timeout_ms <= shutdown.revoke_drain_ms {
-            self.mistake_between(
-                &["shutdown.drain_timeout_ms", "shutdown.revoke_drain_ms"],
-                format!("must be above shutdown.revoke_drain_ms ({}), which is a part of it", shutdown.revoke_drain_ms),
-                format!("set it to {} or more", shutdown.revoke_drain_ms.saturating_add(1)),
-            );
-        }
-        if health.stall_timeout_ms <= session {
-            self.mistake_between(
-                &["health.stall_timeout_ms", "kafka.session_timeout_ms"],
-                format!(
-                    "must be above kafka.session_timeout_ms ({session}), or an ordinary rebalance looks like a stall"
-                ),
-                format!("set it to {} or more, or remove it", session.saturating_add(1)),
-            );
-        }
-        if health.join_timeout_ms <= max_poll {
-            self.mistake_between(
-                &["health.join_timeout_ms", "kafka.max_poll_interval_ms"],
-                format!(
-                    "must be above kafka.max_poll_interval_ms ({max_poll}): the group waits as long for its slowest member"
-                ),
-                format!("set it to {} or more, or remove it", max_poll.saturating_add(1)),
-            );
-        }
+        );
+        self.require(
+            session < max_poll,
+            &["kafka.session_timeout_ms", "kafka.max_poll_interval_ms"],
+            format!("must be below kafka.max_poll_interval_ms ({max_poll})"),
+            format!("lower it, or raise kafka.max_poll_interval_ms above {session}"),
+        );
+        self.require(
+            shutdown.revoke_drain_ms < max_poll,
+            &["shutdown.revoke_drain_ms", "kafka.max_poll_interval_ms"],
+            format!("must be below kafka.max_poll_interval_ms ({max_poll}), or a revocation costs the membership"),
+            format!("set it to {} or less; the other members wait meanwhile", max_poll.saturating_sub(1)),
+        );
+        self.require(
+            shutdown.drain_timeout_ms > shutdown.revoke_drain_ms,
+            &["shutdown.drain_timeout_ms", "shutdown.revoke_drain_ms"],
+            format!("must be above shutdown.revoke_drain_ms ({}), which is a part of it", shutdown.revoke_drain_ms),
+            format!("set it to {} or more", shutdown.revoke_drain_ms.saturating_add(1)),
+        );
+        self.require(
+            health.stall_timeout_ms > session,
+            &["health.stall_timeout_ms", "kafka.session_timeout_ms"],
+            format!("must be above kafka.session_timeout_ms ({session}), or an ordinary rebalance looks like a stall"),
+            format!("set it to {} or more, or remove it", session.saturating_add(1)),
+        );
+        self.require(
+            health.join_timeout_ms > max_poll,
+            &["health.join_timeout_ms", "kafka.max_poll_interval_ms"],
+            format!(
+                "must be above kafka.max_poll_interval_ms ({max_poll}): the group waits as long for its slowest member"
+            ),
+            format!("set it to {} or more, or remove it", max_poll.saturating_add(1)),
+        );
     }
 
     fn sizes(&mut self) {
         let Config { limits, recovery, .. } = &self.effective.config;
         let in_flight = limits.max_in_flight_bytes;
-        if limits.max_payload_bytes >= in_flight {
-            self.mistake_between(
-                &["limits.max_payload_bytes", "limits.max_in_flight_bytes"],
-                format!("must be below limits.max_in_flight_bytes ({in_flight}), or such a value would never be read"),
-                "lower it, or raise limits.max_in_flight_bytes".into(),
-            );
-        }
-        if limits.max_transaction_bytes > in_flight {
-            self.mistake_between(
-                &["limits.max_transaction_bytes", "limits.max_in_flight_bytes"],
-                format!("must be at most limits.max_in_flight_bytes ({in_flight}), which it is a part of"),
-                format!("set it to {in_flight} or less, or remove it"),
-            );
-        }
+        self.require(
+            limits.max_payload_bytes < in_flight,
+            &["limits.max_payload_bytes", "limits.max_in_flight_bytes"],
+            format!("must be below limits.max_in_flight_bytes ({in_flight}), or such a value would never be read"),
+            "lower it, or raise limits.max_in_flight_bytes",
+        );
+        self.require(
+            limits.max_transaction_bytes <= in_flight,
+            &["limits.max_transaction_bytes", "limits.max_in_flight_bytes"],
+            format!("must be at most limits.max_in_flight_bytes ({in_flight}), which it is a part of"),
+            format!("set it to {in_flight} or less, or remove it"),
+        );
         let verify_max = recovery.verify_max_records;
-        if verify_max > 0 && recovery.look_back_records > verify_max {
-            self.mistake_between(
-                &["recovery.look_back_records", "recovery.verify_max_records"],
-                format!("must be at most recovery.verify_max_records ({verify_max}), or no range is ever verified"),
-                format!("set it to {verify_max} or less; to verify nothing, set recovery.verify_max_records = 0"),
-            );
-        }
+        self.require(
+            verify_max == 0 || recovery.look_back_records <= verify_max,
+            &["recovery.look_back_records", "recovery.verify_max_records"],
+            format!("must be at most recovery.verify_max_records ({verify_max}), or no range is ever verified"),
+            format!("set it to {verify_max} or less; to verify nothing, set recovery.verify_max_records = 0"),
+        );
     }
 
     fn security(&mut self, tls: Tls) {
@@ -252,8 +239,8 @@ impl Rules<'_> {
             return;
         }
         if security.protocol.uses_tls() && tls == Tls::Absent {
-            let problem = "needs TLS, which this build does not have".to_owned();
-            self.mistake("kafka.security.protocol", problem, BUILD_WITH_TLS.into());
+            let problem = "needs TLS, which this build does not have";
+            self.mistake("kafka.security.protocol", problem, BUILD_WITH_TLS);
         }
         self.tls_files(security);
         if !self.all_right(&["kafka.security.sasl_mechanism"]) {
@@ -265,7 +252,7 @@ impl Rules<'_> {
                 let problem =
                     format!("is needed by kafka.security.protocol = {}", self.shown("kafka.security.protocol"));
                 let remedy = "set it to plain, scram-sha-256, scram-sha-512 or oauthbearer";
-                self.mistake("kafka.security.sasl_mechanism", problem, remedy.into());
+                self.mistake("kafka.security.sasl_mechanism", problem, remedy);
             }
             (false, _) => {
                 for path in ["sasl_mechanism", "username", "password", "password_file", "oauth_token_file"] {
@@ -285,7 +272,7 @@ impl Rules<'_> {
         let (certificate, key) = ("kafka.security.certificate_file", "kafka.security.key_file");
         for (given, missing) in [(certificate, key), (key, certificate)] {
             if self.is_given(given) && !self.is_given(missing) {
-                self.mistake(missing, format!("is needed by {given}"), "set both, or neither".into());
+                self.mistake(missing, format!("is needed by {given}"), "set both, or neither");
             }
         }
         for path in ["kafka.security.key_password", "kafka.security.key_password_file"] {
@@ -302,8 +289,8 @@ impl Rules<'_> {
             SaslMechanism::ScramSha256 | SaslMechanism::ScramSha512 | SaslMechanism::Oauthbearer => true,
         };
         if needs_tls && tls == Tls::Absent {
-            let problem = "needs the cryptography that comes with TLS, which this build does not have".to_owned();
-            self.mistake("kafka.security.sasl_mechanism", problem, BUILD_WITH_TLS.into());
+            let problem = "needs the cryptography that comes with TLS, which this build does not have";
+            self.mistake("kafka.security.sasl_mechanism", problem, BUILD_WITH_TLS);
         }
         let (username, password, password_file, token_file) = (
             "kafka.security.username",
@@ -316,31 +303,25 @@ impl Rules<'_> {
         match mechanism {
             SaslMechanism::Oauthbearer => {
                 if !self.is_given(token_file) {
-                    self.mistake(token_file, problem, "name the file that the token is written to".into());
+                    self.mistake(token_file, problem, "name the file that the token is written to");
                 }
                 for path in [username, password, password_file] {
                     if self.is_given(path) {
-                        self.mistake(path, unused.clone(), "remove it; the token identifies the client".into());
+                        self.mistake(path, unused.clone(), "remove it; the token identifies the client");
                     }
                 }
             }
             SaslMechanism::Plain | SaslMechanism::ScramSha256 | SaslMechanism::ScramSha512 => {
                 if !self.is_given(username) {
-                    self.mistake(username, problem.clone(), "set it".into());
+                    self.mistake(username, problem.clone(), "set it");
                 }
                 if !self.is_given(password) && !self.is_given(password_file) {
-                    self.mistake(
-                        password_file,
-                        problem,
-                        format!("set it to a file that holds the password, or set {password}"),
-                    );
+                    let remedy = format!("set it to a file that holds the password, or set {password}");
+                    self.mistake(password_file, problem, remedy);
                 }
                 if self.is_given(token_file) {
-                    self.mistake(
-                        token_file,
-                        unused,
-                        "remove it, or set kafka.security.sasl_mechanism = \"oauthbearer\"".into(),
-                    );
+                    let remedy = "remove it, or set kafka.security.sasl_mechanism = \"oauthbearer\"";
+                    self.mistake(token_file, unused, remedy);
                 }
             }
         }
@@ -348,11 +329,8 @@ impl Rules<'_> {
 
     fn exclusive(&mut self, secret: &str, file: &str) {
         if self.is_given(secret) && self.is_given(file) {
-            self.mistake(
-                secret,
-                format!("and {file} exclude each other"),
-                format!("remove one of them, best {secret}"),
-            );
+            let problem = format!("and {file} exclude each other");
+            self.mistake(secret, problem, format!("remove one of them, best {secret}"));
         }
     }
 
@@ -378,14 +356,14 @@ impl Rules<'_> {
         self.values.get(path).map(ToString::to_string).unwrap_or_default()
     }
 
-    /// Reports a mistake of the first of these keys in relation to the others, unless one of them is wrong by itself.
-    fn mistake_between(&mut self, paths: &[&str], problem: String, remedy: String) {
-        if self.all_right(paths) {
+    /// If the condition does not hold, reports a mistake of the first of these keys, unless one of them is wrong by itself.
+    fn require(&mut self, holds: bool, paths: &[&str], problem: impl Into<String>, remedy: impl Into<String>) {
+        if !holds && self.all_right(paths) {
             self.mistake(paths[0], problem, remedy);
         }
     }
 
-    fn mistake(&mut self, path: &str, problem: String, remedy: String) {
+    fn mistake(&mut self, path: &str, problem: impl Into<String>, remedy: impl Into<String>) {
         if !self.all_right(&[path]) {
             return;
         }
@@ -393,6 +371,7 @@ impl Rules<'_> {
         let key = keys::find(path);
         let found = key.zip(self.values.get(path)).and_then(|(key, value)| shown(key, &value.to_string()));
         let origin = self.effective.origin(path);
+        let (problem, remedy) = (problem.into(), remedy.into());
         self.mistakes.push(Mistake { key: path.to_owned(), found, origin, problem, remedy });
     }
 }

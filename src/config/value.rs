@@ -21,20 +21,14 @@ pub(super) struct FoundValue<'a> {
 }
 
 impl FoundValue<'_> {
-    /// The value as the kind of its key.
-    ///
-    /// # Errors
-    /// What is wrong, and what to do.
     pub(super) fn typed(&self, key: &ConfigKey, origin: &ValueOrigin) -> Result<toml::Value, WrongValue> {
         match key.kind {
             ValueKind::Number { min, max, .. } => {
                 // Every range ends far below `i64::MAX`, so that a larger number is refused by its range.
                 let fits = |number: u128| i64::try_from(number).unwrap_or(i64::MAX);
                 self.as_number(origin).map(|number| toml::Value::Integer(fits(number))).ok_or_else(|| {
-                    (
-                        format!("must be a whole number from {min} to {max}"),
-                        "write digits alone, without a unit or quotes".to_owned(),
-                    )
+                    let problem = format!("must be a whole number from {min} to {max}");
+                    (problem, "write digits alone, without a unit or quotes".to_owned())
                 })
             }
             ValueKind::Flag => self.as_flag(origin).map(toml::Value::Boolean).ok_or_else(|| {
