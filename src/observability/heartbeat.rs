@@ -12,12 +12,10 @@
 //! Architecture invariant: a leaf without a clock, shared by the app that writes and the command that reads.
 //! Deliberately absent: a check that the process id exists. Another process can get the same id.
 
-use std::fmt;
-use std::io::{
-    Write as _, {self},
-};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,13 +41,9 @@ pub struct Heartbeat {
     pub live_cause: String,
 }
 
-/// The heartbeat could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum HeartbeatError {
-    #[error(
-        "there is no heartbeat file {}; the process has not started yet, or its health.file is another one",
-        path.display()
-    )]
+    #[error("there is no heartbeat file {}; the process has not started yet, or its health.file is another one", path.display())]
     Missing { path: PathBuf },
     #[error("the heartbeat file {} cannot be read: {source}; let the probe run as the user of the process", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
@@ -95,7 +89,7 @@ impl Heartbeat {
         temporary.push(name);
         temporary.push(format!(".{}.tmp", self.pid));
         let temporary = path.with_file_name(temporary);
-        let replaced = write_whole(&temporary, &json).and_then(|()| std::fs::rename(&temporary, path));
+        let replaced = std::fs::write(&temporary, &json).and_then(|()| std::fs::rename(&temporary, path));
         replaced.map_err(|source| {
             // The next heartbeat overwrites the temporary file, so a failure here does no harm.
             let _ = std::fs::remove_file(&temporary);
@@ -117,20 +111,16 @@ impl Heartbeat {
             .map_err(|error| HeartbeatError::Malformed { path: path.to_owned(), problem: error.to_string() })
     }
 
-    /// Checks whether the process makes progress, or has a known reason for none.
     pub fn check_live(&self, now_unix_ms: i64, max_age: Duration) -> ProbeResult {
-        let reported = if self.live { Ok(&*self.live_cause) } else { Err(&*self.live_cause) };
-        self.check("live", reported, now_unix_ms, max_age)
+        self.check("live", (self.live, &self.live_cause), now_unix_ms, max_age)
     }
 
-    /// Checks whether the process is settled and serves all of its partitions.
     pub fn check_ready(&self, now_unix_ms: i64, max_age: Duration) -> ProbeResult {
-        let reported = if self.ready { Ok(&*self.ready_cause) } else { Err(&*self.ready_cause) };
-        self.check("ready", reported, now_unix_ms, max_age)
+        self.check("ready", (self.ready, &self.ready_cause), now_unix_ms, max_age)
     }
 
-    /// `reported` is the cause that the process gives: `Ok` if it is healthy.
-    fn check(&self, what: &str, reported: Result<&str, &str>, now_unix_ms: i64, max_age: Duration) -> ProbeResult {
+    /// `reported` is whether the process is healthy, as it reports itself, and the cause.
+    fn check(&self, what: &str, reported: (bool, &str), now_unix_ms: i64, max_age: Duration) -> ProbeResult {
         let pid = self.pid;
         // Wider than the timestamps, which another program may have written.
         let age_ms = i128::from(now_unix_ms) - i128::from(self.written_unix_ms);
@@ -149,19 +139,13 @@ impl Heartbeat {
         // The clock may have been set back a little since the heartbeat.
         let age_ms = age_ms.max(0);
         match reported {
-            Ok(cause) => ProbeResult::Healthy(format!("{what}: {cause} (process {pid}, {age_ms} ms ago)")),
-            Err(cause) => ProbeResult::Unhealthy(format!("not {what}: {cause} (process {pid}, {age_ms} ms ago)")),
+            (true, cause) => ProbeResult::Healthy(format!("{what}: {cause} (process {pid}, {age_ms} ms ago)")),
+            (false, cause) => ProbeResult::Unhealthy(format!("not {what}: {cause} (process {pid}, {age_ms} ms ago)")),
         }
     }
 }
 
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = std::fs::File::create(path)?;
-    file.write_all(bytes)
-}
-
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    use io::Read as _;
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)

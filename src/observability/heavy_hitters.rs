@@ -41,7 +41,6 @@ impl HeavyHitters {
         }
     }
 
-    /// Counts events of one key.
     pub fn add(&mut self, key: &[u8], count: u64) {
         if key.len() > MAX_KEY_BYTES {
             return;
@@ -55,9 +54,8 @@ impl HeavyHitters {
             self.counters.push(Counter { key: key.into(), count });
             return;
         }
-        let smallest = self.counters.iter().enumerate().min_by_key(|(_, counter)| counter.count);
-        let Some((index, _)) = smallest else { return };
-        let counter = &mut self.counters[index];
+        let smallest = self.counters.iter_mut().enumerate().min_by_key(|(_, counter)| counter.count);
+        let Some((index, counter)) = smallest else { return };
         self.indexes.remove(&counter.key);
         counter.key = key.into();
         counter.count += count;

@@ -42,13 +42,11 @@ pub use tracing::Level;
 
 use crate::observability::log_events::fields::field_values;
 
-/// One line of the log.
 pub trait LogEvent {
     /// The stable name, which the field `event` contains.
     const NAME: &'static str;
     /// The level of every line of this name.
     const LEVEL: Level;
-    /// Writes the line.
     fn emit(self);
     /// Returns whether the log filter currently shows lines of this name.
     fn is_shown() -> bool;
@@ -61,7 +59,6 @@ pub struct EventSpec {
     pub level: Level,
     /// The sentence in the field `message`.
     pub message: &'static str,
-    /// What happened.
     pub meaning: &'static str,
     /// What the operator does.
     pub action: &'static str,
@@ -93,7 +90,6 @@ pub const CATALOGUE: &[Family] = &[
     health::FAMILY,
 ];
 
-/// Every event, without the families.
 pub fn all_events() -> impl Iterator<Item = &'static EventSpec> {
     CATALOGUE.iter().flat_map(|family| family.events)
 }

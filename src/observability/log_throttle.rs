@@ -9,9 +9,9 @@
 //! summarised even if no event follows. [`LogThrottle::finish`] summarises the rest at the end of the process.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 
-/// Whether an event is to be logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occurrence {
     /// The first of its kind: log it.
@@ -29,7 +29,6 @@ pub struct ThrottleSummary<K, L> {
     pub count: u64,
     /// The time in which they occurred.
     pub window: Duration,
-    /// The last event.
     pub last: L,
 }
 
@@ -54,17 +53,16 @@ impl<K: Ord + Clone, L> LogThrottle<K, L> {
         LogThrottle { window, max_kinds, kinds: BTreeMap::new() }
     }
 
-    /// Counts an event, and returns whether to log it.
     pub fn seen(&mut self, kind: &K, last: L, now: Instant) -> Occurrence {
         let known = Some(kind.clone());
         let full = self.kinds.keys().flatten().count() >= self.max_kinds;
         let slot = if full && !self.kinds.contains_key(&known) { None } else { known };
         match self.kinds.entry(slot) {
-            std::collections::btree_map::Entry::Vacant(vacant) => {
+            Entry::Vacant(vacant) => {
                 vacant.insert(Counting { since: now, repeats: None });
                 Occurrence::First
             }
-            std::collections::btree_map::Entry::Occupied(mut occupied) => {
+            Entry::Occupied(mut occupied) => {
                 let repeats = &mut occupied.get_mut().repeats;
                 let before = repeats.as_ref().map_or(0, |(count, _)| *count);
                 *repeats = Some((before + 1, last));

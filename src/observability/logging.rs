@@ -16,7 +16,7 @@ mod line;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
-use tracing::{Dispatch, Event, Level, Subscriber};
+use tracing::{Dispatch, Event, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
@@ -45,7 +45,6 @@ pub type WallClock = Arc<dyn Fn() -> i64 + Send + Sync>;
 /// Writes a line, including its end.
 pub type LogSink = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Format of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogStyle {
     Json,
@@ -55,7 +54,6 @@ pub enum LogStyle {
     ColouredText,
 }
 
-/// The destination of the lines.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Destination {
     pub is_terminal: bool,
@@ -71,7 +69,6 @@ impl Destination {
 }
 
 impl LogStyle {
-    /// Returns the style for `log.format` and a destination.
     pub fn choose(format: LogFormat, to: Destination) -> LogStyle {
         match format {
             LogFormat::Json => LogStyle::Json,
@@ -82,17 +79,12 @@ impl LogStyle {
     }
 }
 
-/// The log could not be set up or changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoggingError {
     #[error(
         "log.level is {level:?}, and {part:?} in it is neither a level nor target=level; use error, warn, info, debug or trace, or a filter such as info,librdkafka=debug"
     )]
-    WrongLevel {
-        level: String,
-        /// The part that is wrong.
-        part: String,
-    },
+    WrongLevel { level: String, part: String },
     #[error("the log has been dropped: {0}")]
     Gone(String),
     #[error("the log was set up twice: {0}")]
@@ -132,30 +124,16 @@ fn level_filter(verbosity: Verbosity) -> LevelFilter {
 pub struct Levels(reload::Handle<Targets, Registry>);
 
 impl Levels {
-    /// Replaces the filter, for every thread.
-    ///
-    /// # Errors
-    /// The log has been dropped.
+    /// Replaces the filter, for every thread. An error means that the log has been dropped.
     pub fn set(&self, filter: LogFilter) -> Result<(), LoggingError> {
         self.0.reload(filter.0).map_err(|error| LoggingError::Gone(error.to_string()))?;
         // Libraries that use the `log` crate check this level before they log.
-        log::set_max_level(log_crate_level(LevelFilter::current()));
+        let level = LevelFilter::current().to_string();
+        log::set_max_level(level.parse().expect("both crates have the same names of levels"));
         Ok(())
     }
 }
 
-fn log_crate_level(level: LevelFilter) -> log::LevelFilter {
-    match level.into_level() {
-        None => log::LevelFilter::Off,
-        Some(Level::ERROR) => log::LevelFilter::Error,
-        Some(Level::WARN) => log::LevelFilter::Warn,
-        Some(Level::INFO) => log::LevelFilter::Info,
-        Some(Level::DEBUG) => log::LevelFilter::Debug,
-        Some(Level::TRACE) => log::LevelFilter::Trace,
-    }
-}
-
-/// Creates a log that writes its lines to `out`.
 pub fn dispatch(filter: LogFilter, style: LogStyle, now: WallClock, out: LogSink) -> Dispatch {
     adjustable(filter, style, now, out).0
 }
@@ -185,7 +163,6 @@ pub fn emergency_line(now: WallClock, event: impl LogEvent) {
     emergency_line_to(style, now, Arc::new(to_stdout), event);
 }
 
-/// [`emergency_line`] with an explicit style and destination.
 pub fn emergency_line_to(style: LogStyle, now: WallClock, out: LogSink, event: impl LogEvent) {
     let everything = LogFilter(Targets::new().with_default(LevelFilter::TRACE));
     tracing::dispatcher::with_default(&dispatch(everything, style, now, out), || event.emit());
@@ -219,7 +196,6 @@ fn to_stdout(line: &str) {
     let _ = std::io::stdout().lock().write_all(line.as_bytes());
 }
 
-/// The layer that writes each event as one line.
 struct Lines {
     style: LogStyle,
     now: WallClock,
@@ -229,16 +205,5 @@ struct Lines {
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         (self.out)(&line::format(event, self.style, (self.now)()));
-    }
-}
-
-/// The value of the field `level`.
-fn level_name(level: Level) -> &'static str {
-    match level {
-        Level::ERROR => "ERROR",
-        Level::WARN => "WARN",
-        Level::INFO => "INFO",
-        Level::DEBUG => "DEBUG",
-        Level::TRACE => "TRACE",
     }
 }

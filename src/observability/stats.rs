@@ -32,27 +32,28 @@ const SLOW_FRACTION: u64 = 100;
 /// Highest value of the histograms; a longer time counts as this.
 const LONGEST: Duration = Duration::from_hours(1);
 
-/// Counts since the process started.
+/// Counts since the process started: atomic numbers while actors count, plain ones when they are read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals {
+pub struct Counts<N> {
     /// Events that were read.
-    pub events: u64,
+    pub events: N,
     /// Bytes of their keys, values and headers.
-    pub bytes: u64,
+    pub bytes: N,
     /// Events applied and committed.
-    pub applied: u64,
+    pub applied: N,
     /// Events rejected and committed, in the order of [`Reason::ALL`].
-    pub rejected: [u64; Reason::ALL.len()],
+    pub rejected: [N; Reason::ALL.len()],
     /// Events skipped, because the state contained them.
-    pub skipped: u64,
+    pub skipped: N,
     /// Transactions committed.
-    pub transactions: u64,
-    pub transactions_aborted: u64,
+    pub transactions: N,
+    pub transactions_aborted: N,
     /// Entities started again after a panic.
-    pub entity_restarts: u64,
+    pub entity_restarts: N,
 }
 
-/// Numbers of one partition.
+pub type Totals = Counts<u64>;
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PartitionLevel {
     /// Offsets between the committed position and the end of the input.
@@ -65,14 +66,7 @@ pub struct PartitionLevel {
 /// The numbers of the process. Shared by all actors and threads.
 #[derive(Debug)]
 pub struct Stats {
-    events: AtomicU64,
-    bytes: AtomicU64,
-    applied: AtomicU64,
-    rejected: [AtomicU64; Reason::ALL.len()],
-    skipped: AtomicU64,
-    transactions: AtomicU64,
-    transactions_aborted: AtomicU64,
-    entity_restarts: AtomicU64,
+    counts: Counts<AtomicU64>,
     entities_active: AtomicU64,
     in_flight_bytes: AtomicU64,
     /// Milliseconds from an event's timestamp to its commit.
@@ -88,14 +82,7 @@ pub struct Stats {
 impl Default for Stats {
     fn default() -> Stats {
         Stats {
-            events: AtomicU64::default(),
-            bytes: AtomicU64::default(),
-            applied: AtomicU64::default(),
-            rejected: Default::default(),
-            skipped: AtomicU64::default(),
-            transactions: AtomicU64::default(),
-            transactions_aborted: AtomicU64::default(),
-            entity_restarts: AtomicU64::default(),
+            counts: Counts::default(),
             entities_active: AtomicU64::default(),
             in_flight_bytes: AtomicU64::default(),
             latencies_ms: Mutex::new(histogram(LONGEST.as_millis())),
@@ -114,8 +101,8 @@ impl Stats {
 
     /// Counts events that were read, and the bytes of their keys, values and headers.
     pub fn events_read(&self, count: u64, bytes: u64) {
-        add(&self.events, count);
-        add(&self.bytes, bytes);
+        add(&self.counts.events, count);
+        add(&self.counts.bytes, bytes);
     }
 
     /// Counts the events of each key in a batch of `events` events.
@@ -128,33 +115,29 @@ impl Stats {
         lock(&self.slowest).add(key, ms);
     }
 
-    /// Counts applied events whose transaction was committed.
     pub fn applied(&self, count: u64) {
-        add(&self.applied, count);
+        add(&self.counts.applied, count);
     }
 
-    /// Counts rejected events whose transaction was committed.
     pub fn rejected(&self, reason: Reason, count: u64) {
-        let counters = Reason::ALL.iter().zip(&self.rejected);
+        let counters = Reason::ALL.iter().zip(&self.counts.rejected);
         for (_, counter) in counters.filter(|(known, _)| **known == reason) {
             add(counter, count);
         }
     }
 
-    /// Counts events that were skipped, because the state contained them.
     pub fn skipped(&self, count: u64) {
-        add(&self.skipped, count);
+        add(&self.counts.skipped, count);
     }
 
-    /// Counts a committed transaction, and how long it took.
     pub fn transaction(&self, took: Duration) {
-        add(&self.transactions, 1);
+        add(&self.counts.transactions, 1);
         // Saturating: a longer time counts as the longest.
         lock(&self.transactions_us).saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
     pub fn transaction_aborted(&self) {
-        add(&self.transactions_aborted, 1);
+        add(&self.counts.transactions_aborted, 1);
     }
 
     /// Records the time from timestamp to commit of committed events. A timestamp in the future counts as 0.
@@ -166,14 +149,13 @@ impl Stats {
     }
 
     pub fn entity_restarted(&self) {
-        add(&self.entity_restarts, 1);
+        add(&self.counts.entity_restarts, 1);
     }
 
     pub fn entity_spawned(&self) {
         add(&self.entities_active, 1);
     }
 
-    /// Counts entity actors that ended.
     pub fn entities_stopped(&self, count: u64) {
         // Not below zero, so that a miscount shows as a small number instead of a huge one.
         let fewer = |active: u64| Some(active.saturating_sub(count));
@@ -205,14 +187,14 @@ impl Stats {
     pub fn totals(&self) -> Totals {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Totals {
-            events: read(&self.events),
-            bytes: read(&self.bytes),
-            applied: read(&self.applied),
-            rejected: self.rejected.each_ref().map(read),
-            skipped: read(&self.skipped),
-            transactions: read(&self.transactions),
-            transactions_aborted: read(&self.transactions_aborted),
-            entity_restarts: read(&self.entity_restarts),
+            events: read(&self.counts.events),
+            bytes: read(&self.counts.bytes),
+            applied: read(&self.counts.applied),
+            rejected: self.counts.rejected.each_ref().map(read),
+            skipped: read(&self.counts.skipped),
+            transactions: read(&self.counts.transactions),
+            transactions_aborted: read(&self.counts.transactions_aborted),
+            entity_restarts: read(&self.counts.entity_restarts),
         }
     }
 }
@@ -223,15 +205,12 @@ pub struct Sample {
     /// The wall clock, in milliseconds since 1970.
     pub unix_ms: i64,
     pub phase: String,
-    /// Partitions that serve.
     pub serving: Vec<i32>,
-    /// Partitions that recover.
     pub recovering: Vec<i32>,
     /// `limits.max_in_flight_bytes`.
     pub in_flight_limit_bytes: u64,
     /// How the line shows keys.
     pub keys: Arc<log_events::KeyPolicy>,
-    /// Resident memory of the process.
     pub memory_rss_bytes: u64,
     /// Timestamp of the oldest uncommitted event, in milliseconds since 1970.
     pub oldest_unix_ms: Option<i64>,
@@ -253,7 +232,6 @@ impl StatsInterval {
         StatsInterval { stats, opened: now, before }
     }
 
-    /// Ends the interval, and starts the next one.
     pub fn close(&mut self, now: Instant, sample: &Sample) -> log_events::StatsReported {
         let interval = now.saturating_duration_since(self.opened);
         let totals = self.stats.totals();
@@ -312,7 +290,6 @@ fn rejected_since(before: &Totals, totals: &Totals) -> String {
     log_events::counts(by_reason.filter(|(_, count)| *count > 0), MAX_LIST_BYTES)
 }
 
-/// Returns a rate with one decimal; 0 for an interval without length.
 fn per_second(count: u64, interval: Duration) -> f64 {
     if interval.is_zero() { 0.0 } else { rounded(count as f64 / interval.as_secs_f64()) }
 }
@@ -339,7 +316,6 @@ fn histogram(highest: u128) -> Histogram<u64> {
     Histogram::new_with_bounds(1, highest, 2).expect("an hour is more than two of any unit used here")
 }
 
-/// Returns the histogram of the interval, and resets it.
 fn take(histogram: &Mutex<Histogram<u64>>) -> Histogram<u64> {
     let mut filling = lock(histogram);
     let full = filling.clone();

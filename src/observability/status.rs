@@ -85,10 +85,8 @@ impl PartitionStatus {
     }
 }
 
-/// What the recovery of a partition is doing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum RecoveryAt {
-    /// Waiting for its turn.
     #[default]
     Queued,
     /// Fetching the committed offset and the ends of the logs.
@@ -100,7 +98,6 @@ pub enum RecoveryAt {
     },
 }
 
-/// The status at one moment.
 #[derive(Debug, Clone)]
 pub struct StatusSnapshot {
     /// Age of the last assignment; `None` if the process is no member of the group.
@@ -115,7 +112,6 @@ pub struct StatusSnapshot {
     pub current_events: Vec<Option<(Partition, Offset)>>,
 }
 
-/// One partition at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionSnapshot {
     pub partition: Partition,
@@ -142,7 +138,6 @@ impl PartitionSnapshot {
             || matches!(self.state, Some(PartitionState::Recovering | PartitionState::Revoking))
     }
 
-    /// Returns whether records of it were read and are not committed.
     pub fn has_uncommitted(&self) -> bool {
         self.work.batches > 0 || self.mailbox_batches > 0
     }
@@ -156,7 +151,6 @@ impl StatusSnapshot {
             && !self.has(PartitionState::Revoking)
     }
 
-    /// Returns whether a partition is in this state.
     pub fn has(&self, state: PartitionState) -> bool {
         self.in_state(state).next().is_some()
     }
@@ -166,12 +160,10 @@ impl StatusSnapshot {
         self.partitions.iter().filter(move |at| at.state == Some(state)).map(|at| at.partition)
     }
 
-    /// Returns the number of uncommitted records that were read.
     pub fn open_records(&self) -> u64 {
         self.partitions.iter().map(|at| at.work.records).sum()
     }
 
-    /// Returns the oldest uncommitted record that was read.
     pub fn oldest(&self) -> Option<(Partition, Head)> {
         let heads = self.partitions.iter().filter_map(|at| Some((at.partition, at.work.head?)));
         heads.min_by_key(|(_, head)| head.timestamp_ms.unwrap_or(i64::MAX))
@@ -196,7 +188,6 @@ impl Status {
         self.table().assigned_at = Some(now);
     }
 
-    /// Records that the process is no member of the group any more.
     pub fn left_group(&self) {
         self.table().assigned_at = None;
     }
@@ -232,8 +223,6 @@ impl Status {
         }
     }
 
-    // -------------------------------------------------------------------------------------------------- recovery
-
     /// Records that an attempt at recovery starts. A further attempt is no progress.
     pub fn recovery_started(&self, partition: Partition, now: Instant) {
         let mut table = self.table();
@@ -257,8 +246,6 @@ impl Status {
         }
     }
 
-    // -------------------------------------------------------------------------------------------------- records
-
     /// Records that a batch is about to be put into the ingest actor's mailbox; `first` is its first record, if any.
     pub fn batch_offered(&self, partition: Partition, first: Option<(Offset, Option<&[u8]>)>) {
         let first = first.map(|(offset, key)| (offset, key.map(Key::from)));
@@ -267,7 +254,6 @@ impl Status {
         }
     }
 
-    /// Records that the mailbox had no room for the last batch.
     pub fn offer_refused(&self, partition: Partition) {
         if let Some(status) = self.table().partitions.get_mut(&partition) {
             status.mailbox.pop_back();
@@ -293,14 +279,11 @@ impl Status {
                 status.uncommitted.truncate(usize::try_from(status.work.batches).unwrap_or(usize::MAX));
             }
         }
-        table.partitions.extend(
-            work.into_iter()
-                .map(|(partition, work)| (partition, PartitionStatus { work, ..PartitionStatus::new(now) })),
-        );
+        let added = |(partition, work)| (partition, PartitionStatus { work, ..PartitionStatus::new(now) });
+        table.partitions.extend(work.into_iter().map(added));
         table.partitions.retain(|_, status| !status.is_removable());
     }
 
-    /// Records that a transaction committed this partition up to `position`.
     pub fn committed(&self, partition: Partition, position: Position, now: Instant) {
         let mut table = self.table();
         table.commit_error = None;
@@ -313,21 +296,16 @@ impl Status {
         }
     }
 
-    /// Records that a transaction failed and is repeated.
     pub fn commit_failed(&self, cause: &str) {
         self.table().commit_error = Some(cause.to_owned());
     }
 
     /// Sets the last stable offset of a partition of the input.
     pub fn set_end(&self, partition: Partition, end: Position) {
-        let mut table = self.table();
-        let status = table.partitions.get_mut(&partition).filter(|status| status.state.is_some());
-        if let Some(status) = status {
+        if let Some(status) = self.table().partitions.get_mut(&partition).filter(|status| status.state.is_some()) {
             status.end = Some(end);
         }
     }
-
-    // -------------------------------------------------------------------------------------------------- threads
 
     /// Records that the thread of the ingest actor and the committer runs.
     pub fn actors_ran(&self, now: Instant) {
@@ -341,8 +319,6 @@ impl Status {
         current_event
     }
 
-    // -------------------------------------------------------------------------------------------------- reading
-
     /// Returns the lag of each partition whose committed position and end are known.
     pub fn lags(&self) -> BTreeMap<Partition, u64> {
         let table = self.table();
@@ -353,8 +329,7 @@ impl Status {
     pub fn key_at(&self, partition: Partition, offset: Offset) -> Option<Key> {
         let table = self.table();
         let status = table.partitions.get(&partition)?;
-        let in_mailbox = status.mailbox.iter().flatten().find(|(first, _)| *first == offset);
-        if let Some((_, key)) = in_mailbox {
+        if let Some((_, key)) = status.mailbox.iter().flatten().find(|(first, _)| *first == offset) {
             return key.clone();
         }
         let records = status.uncommitted.iter().flat_map(|batch| batch.iter());

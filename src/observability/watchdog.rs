@@ -47,7 +47,6 @@ pub enum IngestPressure {
     Full,
 }
 
-/// What the watchdog reads.
 #[derive(Debug, Clone)]
 pub struct Observation<'a> {
     pub status: &'a StatusSnapshot,
@@ -62,11 +61,9 @@ pub struct Observation<'a> {
     pub commit_step: Option<(String, Duration)>,
 }
 
-/// A lack of progress that exceeds its limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StallReport {
     pub phase: StallPhase,
-    /// What it waits for, for a person.
     pub waiting_for: String,
     pub partition: Option<Partition>,
     /// The oldest event of the partition. In [`StallPhase::Apply`], the event that an entity is processing.
@@ -224,11 +221,10 @@ impl Watchdog {
         let hanging = current.filter(|(_, duration)| *duration >= self.long());
         let worst = hanging.max_by_key(|((partition, _), duration)| (*partition == at.partition, *duration));
         let (waiting_for, partition, offset) = match worst {
-            Some(((partition, offset), duration)) => (
-                format!("an entity that has been processing this event for {} ms", duration.as_millis()),
-                *partition,
-                Some(*offset),
-            ),
+            Some(((partition, offset), duration)) => {
+                let ms = duration.as_millis();
+                (format!("an entity that has been processing this event for {ms} ms"), *partition, Some(*offset))
+            }
             None => {
                 ("the entities of a batch to finish".to_owned(), at.partition, at.work.head.map(|head| head.offset))
             }

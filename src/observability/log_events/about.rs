@@ -32,7 +32,6 @@ pub enum KeyPolicy {
 pub struct KeyHash(Hmac<Sha256>);
 
 impl KeyPolicy {
-    /// Creates a policy that hashes keys with this secret.
     pub fn hashed(secret: &[u8]) -> KeyPolicy {
         KeyPolicy::Hashed(KeyHash(Hmac::new_from_slice(secret).expect("HMAC takes a secret of any length")))
     }

@@ -4,7 +4,6 @@ use std::fmt::Display;
 
 use crate::observability::log_events::LoggedKey;
 
-/// One field of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FieldSpec {
     pub name: &'static str,
@@ -15,7 +14,6 @@ pub struct FieldSpec {
     pub values: &'static [FieldValue],
 }
 
-/// One value of a closed list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FieldValue {
     pub code: &'static str,
@@ -35,7 +33,6 @@ pub enum FieldKind {
     OptionalInteger,
 }
 
-/// A type that a field can have.
 pub(super) trait FieldType {
     const KIND: FieldKind;
     /// Every value, if the list is closed.
@@ -106,7 +103,6 @@ macro_rules! field_values {
         }
 
         impl $name {
-            /// Every value, in the order of the documentation.
             pub const ALL: &'static [$name] = &[$($name::$variant,)+];
 
             /// Returns the value as the log contains it.

@@ -12,7 +12,7 @@ use time::macros::format_description;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
-use crate::observability::logging::{LIBRARY_LOG, LogStyle, MAX_LINE_BYTES, MAX_TEXT_BYTES, level_name};
+use crate::observability::logging::{LIBRARY_LOG, LogStyle, MAX_LINE_BYTES, MAX_TEXT_BYTES};
 
 const TIMESTAMP: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
@@ -71,7 +71,6 @@ fn timestamp(unix_ms: i64) -> String {
     time.format(&TIMESTAMP).unwrap_or_else(|_| "1970-01-01T00:00:00.000Z".to_owned())
 }
 
-/// Who wrote the event.
 #[derive(PartialEq, Eq)]
 enum LineOrigin {
     Steward,
@@ -91,7 +90,6 @@ struct LineFields {
 impl LineFields {
     fn json_front(&self, timestamp: &str, level: Level) -> String {
         let [name, message, target] = [&self.name, &self.message, &self.target].map(|text| quoted(text));
-        let level = level_name(level);
         format!(r#"{{"timestamp":"{timestamp}","level":"{level}","event":{name},"message":{message},"target":{target}"#)
     }
 
@@ -102,7 +100,6 @@ impl LineFields {
             LineOrigin::Steward => String::new(),
             LineOrigin::Library => format!(" {dim}{target}{end}"),
         };
-        let level = level_name(level);
         let front = format!("{dim}{timestamp}{end} {colour}{level:>5}{end} {bold}{name}{end}{origin} {message}{dim}");
         (front, format!("{end}\n"))
     }

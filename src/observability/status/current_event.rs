@@ -10,7 +10,6 @@ use crate::record::{Offset, Partition};
 /// Marks an idle thread: no offset is negative.
 const IDLE: i64 = -1;
 
-/// See the module. Written by one thread, read by the watchdog.
 #[derive(Debug)]
 pub struct CurrentEvent {
     partition: AtomicI32,
@@ -24,13 +23,11 @@ impl Default for CurrentEvent {
 }
 
 impl CurrentEvent {
-    /// Records that the thread starts processing this event.
     pub fn set(&self, partition: Partition, offset: Offset) {
         self.partition.store(partition.0, Ordering::Relaxed);
         self.offset.store(offset.0, Ordering::Relaxed);
     }
 
-    /// Records that the thread is idle.
     pub fn clear(&self) {
         self.offset.store(IDLE, Ordering::Relaxed);
     }
