@@ -22,6 +22,7 @@ pub use crate::runtime::StopCause;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -54,7 +55,6 @@ const MAX_EVENTS: usize = 64;
 /// Time to leave the group if the process ends for another reason than a signal.
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 
-/// An event for the control loop.
 enum ProcessEvent {
     /// The operating system asks the process to end.
     Signal(StopSignal),
@@ -97,7 +97,7 @@ pub fn run(effective: &Effective) -> ExitCode {
             exit
         }
         Err(failure) => {
-            failure.log();
+            failure.event().emit();
             failure.exit
         }
     }
@@ -105,7 +105,6 @@ pub fn run(effective: &Effective) -> ExitCode {
 
 struct Process<'a> {
     config: &'a Config,
-    /// The configuration file.
     file: Option<&'a str>,
     clock: SystemClock,
     events: Sender<ProcessEvent>,
@@ -174,15 +173,15 @@ impl Process<'_> {
         let events = self.events.clone();
         // If the process is ending, nothing receives the result.
         let done = move |result| drop(events.try_send(ProcessEvent::Topics(Box::new(result))));
-        let interrupt = topic_inspection::start(self.config, self.clock, client_events, done)
-            .map_err(|error| RunFailure::no_thread(&error))?;
+        let is_interrupted = topic_inspection::start(self.config, self.clock, client_events, done)
+            .map_err(|error| RunFailure::new(ExitCode::Unexpected, format!("no thread can be started: {error}")))?;
         match self.inbox.recv() {
             Ok(ProcessEvent::Topics(result)) => {
                 topic_inspection::log(&result, self.clock.now().saturating_duration_since(began));
                 result.map(Some).map_err(|refusal| RunFailure::from(&refusal))
             }
             Ok(ProcessEvent::Signal(signal)) => {
-                interrupt.interrupt();
+                is_interrupted.store(true, Ordering::Relaxed);
                 ProcessStopping { cause: signal, drain_timeout_ms: 0 }.emit();
                 Ok(None)
             }
@@ -191,8 +190,6 @@ impl Process<'_> {
             Err(_) => Err(RunFailure::channel_closed()),
         }
     }
-
-    // ------------------------------------------------------------------------------------------------ control loop
 
     /// Runs the pipeline to its end. The last stats are logged and the heartbeat is removed, however it ends.
     fn watch(&self, pipeline: &Pipeline) -> Result<Duration, RunFailure> {
@@ -244,16 +241,14 @@ impl Process<'_> {
         if has_drained && has_left {
             return Ok(drain);
         }
-        let records = pipeline.open_records();
         let unfinished = if has_drained {
             "the group could not be left cleanly".to_owned()
         } else {
+            let records = pipeline.open_records();
             format!("{records} records that were read are not committed; their next owner reads them again")
         };
-        Err(RunFailure::new(
-            ExitCode::DrainTimedOut,
-            format!("the drain took longer than {} ms: {unfinished}", limit.as_millis()),
-        ))
+        let error = format!("the drain took longer than {} ms: {unfinished}", limit.as_millis());
+        Err(RunFailure::new(ExitCode::DrainTimedOut, error))
     }
 
     /// Waits for a condition. A second signal ends the wait and the process.

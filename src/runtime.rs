@@ -38,7 +38,6 @@ pub const MAX_OPEN_BATCHES: usize = 1_024;
 /// Capacity of a mailbox: a message of each open batch, and three times as many other messages.
 pub const MAILBOX_MESSAGES: usize = 4 * MAX_OPEN_BATCHES;
 
-/// Why the process has to stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopCause {
     /// The group commit machine cannot continue.

@@ -1,7 +1,7 @@
 //! Turns what Kafka's clients report by themselves into log events. Repeated errors are counted and summarised.
 //! Statistics of the consumer go to the status.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::app::SystemClock;
@@ -20,7 +20,6 @@ const MAX_KINDS: usize = 64;
 /// Role of the client, and code of the error.
 type MessageKind = (ClientRole, String);
 
-/// Logs errors and log lines of the clients.
 pub struct ClientLog {
     clock: SystemClock,
     errors: Mutex<LogThrottle<MessageKind, String>>,
@@ -39,12 +38,20 @@ impl ClientLog {
 
     /// Logs the summaries that are due.
     pub(super) fn summarise(&self) {
-        log_summaries(self.errors.lock().unwrap_or_else(PoisonError::into_inner).summaries(self.clock.now()));
+        log_summaries(self.errors().summaries(self.clock.now()));
     }
 
     /// Logs a summary of everything that is counted and not yet logged.
     pub(super) fn finish(&self) {
-        log_summaries(self.errors.lock().unwrap_or_else(PoisonError::into_inner).finish(self.clock.now()));
+        log_summaries(self.errors().finish(self.clock.now()));
+    }
+
+    fn is_first(&self, role: ClientRole, code: String, message: &str) -> bool {
+        self.errors().seen(&(role, code), message.to_owned(), self.clock.now()) == Occurrence::First
+    }
+
+    fn errors(&self) -> MutexGuard<'_, LogThrottle<MessageKind, String>> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -59,9 +66,7 @@ fn log_summaries(summaries: Vec<ThrottleSummary<MessageKind, String>>) {
 impl ClientEvents for ClientLog {
     fn error(&self, role: ClientRole, error: &ClientError<'_>) {
         let ClientError { code, reason, .. } = *error;
-        let kind = (role, code.to_owned());
-        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        if errors.seen(&kind, reason.to_owned(), self.clock.now()) == Occurrence::First {
+        if self.is_first(role, code.to_owned(), reason) {
             KafkaClientError { code, detail: reason, client: role }.emit();
         }
     }
@@ -70,9 +75,7 @@ impl ClientEvents for ClientLog {
         match level {
             // Important errors also arrive at `error`; this is the client's own text.
             ClientLogLevel::Error | ClientLogLevel::Warn => {
-                let kind = (role, format!("log:{facility}"));
-                let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-                if errors.seen(&kind, message.to_owned(), self.clock.now()) == Occurrence::First {
+                if self.is_first(role, format!("log:{facility}"), message) {
                     KafkaClientWarning { facility, detail: message, client: role }.emit();
                 }
             }

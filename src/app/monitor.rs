@@ -185,15 +185,12 @@ impl<'a> Monitor<'a> {
         stall: Option<&StallReport>,
     ) {
         let is_ready = self.is_ready_now(status, not_a_member);
+        let ready_cause = if is_ready { "serving" } else { self.unready_cause(status, not_a_member).code() };
         let heartbeat = Heartbeat {
             written_unix_ms: self.clock.unix_ms(),
             pid: std::process::id(),
             ready: is_ready,
-            ready_cause: if is_ready {
-                "serving".to_owned()
-            } else {
-                self.unready_cause(status, not_a_member).code().to_owned()
-            },
+            ready_cause: ready_cause.to_owned(),
             live: stall.is_none(),
             live_cause: self.phase(status),
         };
@@ -206,8 +203,6 @@ impl<'a> Monitor<'a> {
         }
         self.is_heartbeat_failing = failed.is_some();
     }
-
-    // ------------------------------------------------------------------------------------------------ the watchdog
 
     fn find_stall(
         &mut self,

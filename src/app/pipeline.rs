@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{io, thread};
 
-use actix::{Addr, Arbiter, System};
+use actix::{Addr, Arbiter, Recipient, System};
 use crossbeam_channel::bounded;
 
 use crate::app::client_events::{ClientLog, PipelineClientEvents};
@@ -32,22 +32,18 @@ use crate::observability::log_events::KeyPolicy;
 use crate::ports::{Clock, Transactions};
 use crate::runtime::assemble::{Actors, Ports, RuntimeSettings, assemble};
 use crate::runtime::committer::{CommitActor, LogSummaries};
-use crate::runtime::ingest::{IngestActor, LeaveGroup, StopIngest};
+use crate::runtime::ingest::{LeaveGroup, StopIngest};
 use crate::runtime::{MemoryLimits, OnStop, Shared, post};
 
-/// Time for the actors to start.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// With more threads a slow entity keeps fewer others waiting, and more threads than cores cost nothing measurable.
 const ENTITY_THREADS_PER_CORE: usize = 2;
 /// Time for the committer to log its summaries at the end of the process.
 const SUMMARY_LIMIT: Duration = Duration::from_secs(1);
 
-/// What a pipeline is started with.
 pub struct PipelineParts<'a, E: Entity> {
     pub config: &'a Config,
-    /// The name of this process within its group.
     pub instance: &'a str,
-    /// What the preflight checks found.
     pub topics: Topics,
     pub entity: Arc<E>,
     pub clock: Arc<dyn Clock>,
@@ -61,7 +57,6 @@ pub fn unwrapped(transactions: CommitThread, _: OffsetMetadata) -> Box<dyn Trans
     Box::new(transactions)
 }
 
-/// Why the pipeline could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineStartError {
     #[error(transparent)]
@@ -74,29 +69,14 @@ pub enum PipelineStartError {
 
 /// The running pipeline, as the control loop uses it.
 pub struct Pipeline {
-    commands: Box<dyn IngestCommands>,
+    stop_ingest: Recipient<StopIngest>,
+    leave_group: Recipient<LeaveGroup>,
     committer: Addr<CommitActor>,
     source: SourceHandle,
     source_phase: Arc<PhaseWatch>,
     commit_phase: Arc<CommitPhase>,
     shared: Shared,
     client_log: Arc<ClientLog>,
-}
-
-/// The ingest actor, without the type of its entity.
-trait IngestCommands: Send {
-    fn stop_ingest(&self);
-    fn leave_group(&self);
-}
-
-impl<E: Entity> IngestCommands for Addr<IngestActor<E>> {
-    fn stop_ingest(&self) {
-        post(self, StopIngest);
-    }
-
-    fn leave_group(&self) {
-        post(self, LeaveGroup);
-    }
 }
 
 impl Pipeline {
@@ -127,18 +107,25 @@ impl Pipeline {
         let shared = builder.shared;
         let Actors { ingest, committer, sink } = start_actors(config, ports, entity, mark, shared.clone())?;
         let source = connected.run(Box::new(sink))?;
-        let source_phase = source.phase();
-        let commands = Box::new(ingest);
-        Ok(Pipeline { commands, committer, source, source_phase, commit_phase, shared, client_log })
+        Ok(Pipeline {
+            stop_ingest: ingest.clone().recipient(),
+            leave_group: ingest.recipient(),
+            committer,
+            source_phase: source.phase(),
+            source,
+            commit_phase,
+            shared,
+            client_log,
+        })
     }
 
     /// Stops reading. Records that were read are processed and committed.
     pub fn stop_ingest(&self) {
-        self.commands.stop_ingest();
+        self.stop_ingest.do_send(StopIngest);
     }
 
     pub fn leave_group(&self) {
-        self.commands.leave_group();
+        self.leave_group.do_send(LeaveGroup);
     }
 
     /// Whether every record that was read is committed.
@@ -206,7 +193,6 @@ fn key_policy(log: &LogConfig) -> KeyPolicy {
     }
 }
 
-/// Builds the ports on Kafka.
 struct PortBuilder<'a> {
     config: &'a Config,
     instance: &'a str,
@@ -242,7 +228,6 @@ impl PortBuilder<'_> {
     ) -> Result<CommitThread, PipelineStartError> {
         let kafka = &self.config.kafka;
         let transactional_id = kafka.transactional_id(self.instance);
-        let timeout = Duration::from_millis(kafka.transaction_timeout_ms);
         let identity = ProducerIdentity { transactional_id: &transactional_id, client_id: &transactional_id };
         let clients = CommitClients {
             producer: settings::transactional_producer(self.config, identity, self.topics.max_batch_bytes),
@@ -253,20 +238,13 @@ impl PortBuilder<'_> {
             state_topic: kafka.state_topic.clone(),
             dlq_topic: kafka.dlq_topic.clone(),
             group_id: kafka.group_id.clone(),
-            transaction_timeout: timeout,
+            transaction_timeout: Duration::from_millis(kafka.transaction_timeout_ms),
         };
         let group: GroupView = Arc::new(move || membership_of(&*consumer));
         let (ownership, clock) = (Arc::clone(&self.ownership), Arc::clone(&self.shared.clock));
-        CommitThread::start(
-            settings,
-            clients,
-            self.context(ClientRole::Producer),
-            group,
-            ownership,
-            mark.clone(),
-            clock,
-        )
-        .map_err(|cause| PipelineStartError::Thread { name: "commit thread", cause })
+        let context = self.context(ClientRole::Producer);
+        CommitThread::start(settings, clients, context, group, ownership, mark.clone(), clock)
+            .map_err(|cause| PipelineStartError::Thread { name: "commit thread", cause })
     }
 
     fn recovery_threads<E: Entity>(&self, entity: Arc<E>) -> Result<RecoveryThreads, PipelineStartError> {

@@ -80,11 +80,9 @@ impl Recoveries for RecoveryThreads {
 }
 
 fn work<E: Entity>(parts: &RecoveryParts<E>, inbox: &Receiver<RecoveryRequest>, index: usize) {
-    let mut clients = None;
-    if index < READY_THREADS {
-        // An error is reported by the first recovery, which builds the clients again.
-        clients = ReaderClients::new(&parts.readers, &parts.context).ok();
-    }
+    // An error is reported by the first recovery, which builds the clients again.
+    let build = || ReaderClients::new(&parts.readers, &parts.context).ok();
+    let mut clients = if index < READY_THREADS { build() } else { None };
     loop {
         let RecoveryRequest { partition, epoch, reply } = match inbox.recv_timeout(IDLE_POLL) {
             Ok(request) => request,
@@ -143,15 +141,11 @@ struct CountingReader<'a, R> {
 
 impl<R: PartitionReader> PartitionReader for CountingReader<'_, R> {
     fn committed(&mut self) -> Result<Option<Committed>, ReadFailure> {
-        let response = self.reader.committed()?;
-        self.reports.borrow_mut().responded();
-        Ok(response)
+        self.reader.committed().inspect(|_| self.reports.borrow_mut().responded())
     }
 
     fn bounds(&mut self, topic: Topic) -> Result<LogBounds, ReadFailure> {
-        let response = self.reader.bounds(topic)?;
-        self.reports.borrow_mut().responded();
-        Ok(response)
+        self.reader.bounds(topic).inspect(|_| self.reports.borrow_mut().responded())
     }
 
     fn read(
@@ -224,7 +218,7 @@ impl<'a> Reports<'a> {
         match progress {
             ReaderReport::Reading(of) => self.report_read(of),
             ReaderReport::OffsetHeldBack(waited) => {
-                if *waited >= BLOCKED_AFTER && self.is_log_due(ReadState::Blocked) {
+                if *waited >= BLOCKED_AFTER && self.is_log_due(true) {
                     self.log_blocked(&self.settings.input, None, *waited);
                 }
             }
@@ -232,31 +226,31 @@ impl<'a> Reports<'a> {
     }
 
     fn report_read(&mut self, of: &ReadProgress) {
-        let state = if of.stalled >= BLOCKED_AFTER { ReadState::Blocked } else { ReadState::Progressing };
+        let is_blocked = of.stalled >= BLOCKED_AFTER;
         self.at = RecoveryAt::Reading { topic: of.topic, position: of.position, until: of.until };
         self.update_status(self.steps + of.position.distance_from(self.from));
-        if !self.is_log_due(state) {
+        if !self.is_log_due(is_blocked) {
             return;
         }
         let (partition, position, until) = (of.partition.0, of.position.0, of.until.0);
-        match state {
-            ReadState::Blocked => {
-                self.log_blocked(topic_name(self.settings, of.topic), Some((position, until)), of.stalled);
-            }
-            ReadState::Progressing => {
-                let elapsed_ms = millis(self.clock.now().saturating_duration_since(self.began));
-                let percent = (position.max(0) * 100).checked_div(until).map_or(100, |percent| percent.clamp(0, 100));
-                let percent = u64::try_from(percent).unwrap_or(0);
-                RecoveryProgress { partition, phase: recovery_phase(of.topic), position, until, percent, elapsed_ms }
-                    .emit();
-            }
+        if is_blocked {
+            return self.log_blocked(self.settings.name(of.topic), Some((position, until)), of.stalled);
         }
+        let phase = match of.topic {
+            Topic::Input => RecoveryPhase::Verify,
+            Topic::State => RecoveryPhase::State,
+            Topic::Dlq => RecoveryPhase::Dlq,
+        };
+        let elapsed_ms = millis(self.clock.now().saturating_duration_since(self.began));
+        let percent = (position.max(0) * 100).checked_div(until).map_or(100, |percent| percent.clamp(0, 100));
+        let percent = u64::try_from(percent).unwrap_or(0);
+        RecoveryProgress { partition, phase, position, until, percent, elapsed_ms }.emit();
     }
 
     /// A block is logged as soon as it is found, everything else at intervals.
-    fn is_log_due(&mut self, state: ReadState) -> bool {
+    fn is_log_due(&mut self, is_blocked: bool) -> bool {
         let now = self.clock.now();
-        let is_first = state == ReadState::Blocked && self.last_logged == self.began;
+        let is_first = is_blocked && self.last_logged == self.began;
         let is_due = is_first || now.saturating_duration_since(self.last_logged) >= REPORT_EVERY;
         if is_due {
             self.last_logged = now;
@@ -275,27 +269,5 @@ impl<'a> Reports<'a> {
             limit_ms: millis(self.settings.stall_limit),
         }
         .emit();
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ReadState {
-    Progressing,
-    Blocked,
-}
-
-fn topic_name(settings: &ReaderSettings, topic: Topic) -> &str {
-    match topic {
-        Topic::Input => &settings.input,
-        Topic::State => &settings.state,
-        Topic::Dlq => &settings.dlq,
-    }
-}
-
-fn recovery_phase(topic: Topic) -> RecoveryPhase {
-    match topic {
-        Topic::Input => RecoveryPhase::Verify,
-        Topic::State => RecoveryPhase::State,
-        Topic::Dlq => RecoveryPhase::Dlq,
     }
 }

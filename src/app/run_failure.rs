@@ -5,7 +5,7 @@ use crate::engine::recovery::RecoveryRefusal;
 use crate::engine::recovery::driver::ReadFailure;
 use crate::exit_code::ExitCode;
 use crate::kafka::admin::preflight::StartRefusal;
-use crate::observability::log_events::{LogEvent, ProcessFailed};
+use crate::observability::log_events::ProcessFailed;
 use crate::ports::SourceFailure;
 use crate::runtime::StopCause;
 
@@ -26,20 +26,12 @@ impl RunFailure {
         RunFailure::new(ExitCode::Unexpected, "a thread panicked; report the line before this one, it is a bug")
     }
 
-    pub(super) fn no_thread(error: &std::io::Error) -> RunFailure {
-        RunFailure::new(ExitCode::Unexpected, format!("no thread can be started: {error}"))
-    }
-
     pub(super) fn channel_closed() -> RunFailure {
         RunFailure::new(ExitCode::Unexpected, "the control loop lost its channel")
     }
 
     pub(super) fn event(&self) -> ProcessFailed<'_> {
         ProcessFailed { exit_code: i32::from(self.exit.code()), exit_name: self.exit.name(), error: &self.error }
-    }
-
-    pub(super) fn log(&self) {
-        self.event().emit();
     }
 }
 

@@ -22,16 +22,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 pub(super) type InspectionResult = Result<Topics, StartRefusal>;
 
-/// Ends the inspection early.
-pub(super) struct Interrupt(Arc<AtomicBool>);
-
-impl Interrupt {
-    pub(super) fn interrupt(self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Starts the inspection. Every request of it has a limit, so `done` is called in any case.
+/// Starts the inspection. Every request of it has a limit, so `done` is called in any case. The inspection ends early if
+/// the returned flag is set.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -40,20 +32,19 @@ pub(super) fn start(
     clock: SystemClock,
     events: Arc<dyn ClientEvents>,
     done: impl FnOnce(InspectionResult) + Send + 'static,
-) -> io::Result<Interrupt> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let interrupt = Interrupt(Arc::clone(&interrupted));
-    let config = config.clone();
-    let run = move || done(inspect(&config, &clock, events, &interrupted));
+) -> io::Result<Arc<AtomicBool>> {
+    let is_interrupted = Arc::new(AtomicBool::new(false));
+    let (config, flag) = (config.clone(), Arc::clone(&is_interrupted));
+    let run = move || done(inspect(&config, &clock, events, &flag));
     thread::Builder::new().name("topics".to_owned()).spawn(run)?;
-    Ok(interrupt)
+    Ok(is_interrupted)
 }
 
 fn inspect(
     config: &Config,
     clock: &SystemClock,
     events: Arc<dyn ClientEvents>,
-    interrupted: &AtomicBool,
+    is_interrupted: &AtomicBool,
 ) -> InspectionResult {
     let messages = ClientMessages::passing_to(events);
     let context = ReportingContext::new(config, ClientRole::Admin, Arc::clone(&messages) as Arc<dyn ClientEvents>);
@@ -62,15 +53,15 @@ fn inspect(
     let mut result = inspector.inspect(&mut |waiting| {
         if waiting.waited >= next_log {
             next_log = waiting.waited + LOG_INTERVAL;
-            TopicAwaited {
-                topic: &waiting.topic,
-                cause: &cause_of_wait(waiting.cause.as_deref(), &messages),
-                waited_ms: millis(waiting.waited),
-                limit_ms: millis(waiting.limit),
-            }
-            .emit();
+            // If the brokers do not respond, the client's last error says more.
+            let cause = match &waiting.cause {
+                Some(cause) => messages.last().unwrap_or_else(|| cause.clone()),
+                None => "the topic does not exist".to_owned(),
+            };
+            let (waited_ms, limit_ms) = (millis(waiting.waited), millis(waiting.limit));
+            TopicAwaited { topic: &waiting.topic, cause: &cause, waited_ms, limit_ms }.emit();
         }
-        if interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if is_interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     if let Err(StartRefusal::BrokersUnreachable { cause, .. }) = &mut result {
         // The request's own error is only that no response came.
@@ -79,18 +70,10 @@ fn inspect(
     result
 }
 
-/// Returns the client's last error if the brokers do not respond.
-fn cause_of_wait(unreachable: Option<&str>, messages: &ClientMessages) -> String {
-    match unreachable {
-        Some(cause) => messages.last().unwrap_or_else(|| cause.to_owned()),
-        None => "the topic does not exist".to_owned(),
-    }
-}
-
 pub(super) fn log(result: &InspectionResult, took: Duration) {
     match result {
         Ok(topics) => {
-            let (partitions, replication) = (topics.partitions, topics.replication);
+            let Topics { partitions, replication, .. } = *topics;
             for topic in &topics.created {
                 TopicCreated { topic, partitions, replication }.emit();
             }

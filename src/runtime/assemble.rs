@@ -45,7 +45,6 @@ pub struct RuntimeSettings {
     pub entity_threads: Vec<ArbiterHandle>,
 }
 
-/// The running actors.
 pub struct Actors<E: Entity> {
     pub ingest: Addr<IngestActor<E>>,
     pub committer: Addr<CommitActor>,
@@ -84,6 +83,6 @@ pub fn assemble<E: Entity>(ports: Ports, entity: Arc<E>, settings: RuntimeSettin
         fan_out: FanOut { entity, max_payload_bytes },
         entities,
     }));
-    let sink = IngestSink::new(ingest.clone(), shared.clone());
+    let sink = IngestSink { ingest: ingest.clone(), shared: shared.clone() };
     Actors { ingest, committer, sink }
 }

@@ -4,6 +4,8 @@
 //!
 //! Absent on purpose: decisions.
 
+mod report;
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -15,11 +17,8 @@ use crate::engine::commit::{CommitCommand, CommitInput, GroupCommit, GroupCommit
 use crate::engine::recovery::Repaired;
 use crate::ports::{Drained, Transactions};
 use crate::record::{Epoch, Partition, Position};
-use crate::runtime::{MAILBOX_MESSAGES, Shared, StopCause, post};
-
-mod report;
-
 use crate::runtime::committer::report::Report;
+use crate::runtime::{MAILBOX_MESSAGES, Shared, StopCause, post};
 
 /// How often repeated log events are checked for a due summary.
 const SUMMARY_CHECK: Duration = Duration::from_secs(1);

@@ -91,8 +91,15 @@ impl<E: Entity> EntityActor<E> {
         slot: Arc<EntitySlot>,
     ) -> EntityActor<E> {
         let last_good = slot.last_good();
-        let state = state_of(&*thread_context.entity, last_good.as_ref());
-        EntityActor { thread_context, partition, key, state, newest: newest_of(last_good.as_ref()), slot }
+        let newest = last_good.as_ref().map(|last_good| last_good.newest);
+        let state = match last_good.as_ref().and_then(|last_good| last_good.snapshot.as_deref()) {
+            // Recovery has checked it, or this process has encoded it.
+            Some(snapshot) => {
+                thread_context.entity.decode(snapshot).expect("the snapshot of a passivated entity can be decoded")
+            }
+            None => thread_context.entity.absent(),
+        };
+        EntityActor { thread_context, partition, key, state, newest, slot }
     }
 
     /// Processes one record on top of `result`. The actor's own state stays unchanged.
@@ -122,9 +129,7 @@ impl<E: Entity> EntityActor<E> {
                 result.applied = Some(Applied { state, snapshot, offset: record.offset, index });
                 result.outcomes.applied += 1;
             }
-            Err(rejection) => {
-                result.outcomes.push(OutputRecord::rejected(batch, index, rejection));
-            }
+            Err(rejection) => result.outcomes.push(OutputRecord::rejected(batch, index, rejection)),
         }
     }
 
@@ -212,9 +217,8 @@ impl<E: Entity> Actor for EntityActor<E> {
 
 impl<E: Entity> Supervised for EntityActor<E> {
     fn restarting(&mut self, _: &mut Self::Context) {
-        let last_good = self.slot.last_good();
-        self.state = state_of(&*self.thread_context.entity, last_good.as_ref());
-        self.newest = newest_of(last_good.as_ref());
+        let (thread_context, key, slot) = (self.thread_context.clone(), self.key.clone(), self.slot.clone());
+        *self = EntityActor::new(thread_context, self.partition, key, slot);
         let stats = &self.thread_context.stats;
         stats.entity_restarted();
         let restarts = stats.totals().entity_restarts;
@@ -226,27 +230,7 @@ impl<E: Entity> Handler<Deliver> for EntityActor<E> {
     type Result = ();
 
     fn handle(&mut self, Deliver { work, records }: Deliver, context: &mut Self::Context) {
-        let next = records.start;
-        self.run_turn(
-            MessageInProgress {
-                work,
-                records,
-                next,
-                result: KeyResult { applied: None, outcomes: Outcomes::default() },
-            },
-            context,
-        );
+        let (next, result) = (records.start, KeyResult { applied: None, outcomes: Outcomes::default() });
+        self.run_turn(MessageInProgress { work, records, next, result }, context);
     }
-}
-
-fn state_of<E: Entity>(entity: &E, passivated: Option<&Passivated>) -> E::State {
-    match passivated.and_then(|passivated| passivated.snapshot.as_deref()) {
-        // Recovery has checked it, or this process has encoded it.
-        Some(snapshot) => entity.decode(snapshot).expect("the snapshot of a passivated entity can be decoded"),
-        None => entity.absent(),
-    }
-}
-
-fn newest_of(passivated: Option<&Passivated>) -> Option<Offset> {
-    passivated.map(|passivated| passivated.newest)
 }

@@ -1,4 +1,4 @@
-//! Owns the entities of all partitions: the threads that run them, which of them are actors, and the memory they hold.
+//! Owns the entities of all partitions: the threads that run them, and which of them are actors.
 //!
 //! Used by the ingest actor alone. An entity's actor is spawned when its first message is delivered. It is passivated
 //! when it was not used for a while, or at once when there are more than `max_active_entities` actors.
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use actix::{Addr, ArbiterHandle, Supervisor};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
-use crate::engine::budget::{Budget, Lease};
+use crate::engine::budget::Lease;
 use crate::engine::recovery::Passivated;
 use crate::entity::Entity;
 use crate::observability::stats::Stats;
@@ -24,7 +24,7 @@ use crate::runtime::entity_actor::slot::EntitySlot;
 use crate::runtime::entity_actor::thread_context::EntityThreadContext;
 use crate::runtime::entity_actor::{Deliver, EntityActor};
 use crate::runtime::entity_pool::registry::PartitionEntities;
-use crate::runtime::{Shared, StopCause, post};
+use crate::runtime::{Shared, post};
 
 pub(super) struct EntityPool<E: Entity> {
     /// At least one.
@@ -38,11 +38,8 @@ pub(super) struct EntityPool<E: Entity> {
     /// `use_counter` at the last check for unused actors.
     last_unused_check: u64,
     stats: Arc<Stats>,
-    /// Bytes of all entities.
-    state_memory: Arc<Budget>,
 }
 
-/// A thread that runs entity actors.
 struct EntityThread<E: Entity> {
     /// `None`: the thread of the ingest actor.
     arbiter: Option<ArbiterHandle>,
@@ -74,7 +71,6 @@ impl<E: Entity> EntityPool<E> {
             use_counter: 1,
             last_unused_check: 1,
             stats: Arc::clone(&shared.stats),
-            state_memory: Arc::clone(&shared.state_memory),
         }
     }
 
@@ -85,11 +81,10 @@ impl<E: Entity> EntityPool<E> {
 
     /// Drops the entities of a partition. Their actors end when they have processed their mailboxes.
     pub(super) fn remove(&mut self, partition: Partition) {
-        let active = self.partitions.remove(&partition).map_or(0, |entities| entities.active_count());
+        let active = self.partitions.remove(&partition).map_or(0, |entities| entities.active.len());
         self.count_passivated(active);
     }
 
-    /// Sends each key's records to its entity.
     pub(super) fn deliver(&mut self, partition: Partition, keys: Vec<KeyRecords<'_>>, work: &Arc<BatchWork>) {
         let entities = self.partitions.get_mut(&partition).expect("a partition that serves has entities");
         self.use_counter += 1;
@@ -130,18 +125,11 @@ impl<E: Entity> EntityPool<E> {
         self.stats.entities_stopped(count as u64);
     }
 
-    /// # Errors
-    /// `StateTooLarge`, if the entities hold more memory than allowed.
-    pub(super) fn check_memory(&self) -> Result<(), StopCause> {
-        let (held_bytes, limit_bytes) = (self.state_memory.held_bytes(), self.state_memory.limit_bytes());
-        if held_bytes > limit_bytes { Err(StopCause::StateTooLarge { held_bytes, limit_bytes }) } else { Ok(()) }
-    }
-
     pub(super) fn update_stats(&self) {
         for (partition, entities) in &self.partitions {
             self.stats.update_partition(partition.0, |level| {
-                level.entities_passivated = entities.passivated_count() as u64;
-                level.state_bytes = entities.held_bytes();
+                level.entities_passivated = entities.passivated.len() as u64;
+                level.state_bytes = entities.lease.bytes();
             });
         }
     }

@@ -42,9 +42,7 @@ const STATS_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct IngestSettings {
     /// Repairs of a recovery are cut into batches of at most this size.
     pub(super) max_transaction_bytes: u64,
-    /// An entity without events for longer is passivated.
     pub(super) entity_idle: Duration,
-    /// Whether the process ends if events expired unread.
     pub(super) stop_on_expired: bool,
 }
 
@@ -68,7 +66,6 @@ enum IngestState {
     Stopped,
 }
 
-/// The result of a recovery.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct RecoveryEnded {
@@ -118,8 +115,6 @@ impl<E: Entity> IngestActor<E> {
         (self.shared.stop)(cause);
     }
 
-    // -------------------------------------------------------------------------------------------------- partitions
-
     fn assigned(&mut self, partitions: &[(Partition, Epoch)], context: &Context<Self>) {
         self.partitions.assign(partitions);
         for &(partition, epoch) in partitions {
@@ -132,23 +127,6 @@ impl<E: Entity> IngestActor<E> {
         let ingest = context.address();
         let reply = move |result| post(&ingest, RecoveryEnded { partition, epoch, result: Box::new(result) });
         self.recoveries.begin(partition, epoch, Box::new(reply));
-    }
-
-    fn recovery_ended(&mut self, ended: RecoveryEnded, context: &mut Context<Self>) {
-        let RecoveryEnded { partition, epoch, result } = ended;
-        match *result {
-            Ok(recovered) => {
-                if self.partitions.handle(partition, epoch, PartitionEvent::Recovered) == PartitionAction::Serve {
-                    self.serve(recovered);
-                }
-            }
-            Err(failure) => {
-                if self.partitions.handle(partition, epoch, PartitionEvent::RecoveryFailed) == PartitionAction::Recover
-                {
-                    self.recovery_failed(partition, epoch, failure, context);
-                }
-            }
-        }
     }
 
     fn recovery_failed(
@@ -204,21 +182,11 @@ impl<E: Entity> IngestActor<E> {
         }
     }
 
-    fn invalidated(&mut self, partition: Partition, old: Epoch, context: &Context<Self>) {
-        if let Some(epoch) = self.partitions.invalidate(partition, old) {
-            self.source.hold(partition);
-            self.entities.remove(partition);
-            self.recover(partition, epoch, context);
-        }
-    }
-
     fn expired(&self, partition: Partition, epoch: Epoch, first: Position, until: Position) {
         if self.partitions.expired(partition, epoch, first, until) && self.settings.stop_on_expired {
             self.stop(StopCause::Refused(RecoveryRefusal::Expired { partition, first, until }));
         }
     }
-
-    // ----------------------------------------------------------------------------------------------------- records
 
     fn batch_read(&mut self, batch: Batch, InFlight { lease, guard }: InFlight) {
         let (partition, epoch) = (batch.partition(), batch.epoch());
@@ -254,8 +222,10 @@ impl<E: Entity> IngestActor<E> {
     }
 
     fn check_memory(&self) {
-        if let Err(cause) = self.entities.check_memory() {
-            self.stop(cause);
+        let memory = &self.shared.state_memory;
+        let (held_bytes, limit_bytes) = (memory.held_bytes(), memory.limit_bytes());
+        if held_bytes > limit_bytes {
+            self.stop(StopCause::StateTooLarge { held_bytes, limit_bytes });
         }
     }
 
@@ -303,15 +273,28 @@ impl<E: Entity> Handler<RecoveryEnded> for IngestActor<E> {
     type Result = ();
 
     fn handle(&mut self, ended: RecoveryEnded, context: &mut Self::Context) {
-        self.recovery_ended(ended, context);
+        let RecoveryEnded { partition, epoch, result } = ended;
+        let event = if result.is_ok() { PartitionEvent::Recovered } else { PartitionEvent::RecoveryFailed };
+        let action = self.partitions.handle(partition, epoch, event);
+        match *result {
+            Ok(recovered) if action == PartitionAction::Serve => self.serve(recovered),
+            Err(failure) if action == PartitionAction::Recover => {
+                self.recovery_failed(partition, epoch, failure, context);
+            }
+            Ok(_) | Err(_) => {}
+        }
     }
 }
 
 impl<E: Entity> Handler<Invalidated> for IngestActor<E> {
     type Result = ();
 
-    fn handle(&mut self, Invalidated { partition, epoch }: Invalidated, context: &mut Self::Context) {
-        self.invalidated(partition, epoch, context);
+    fn handle(&mut self, Invalidated { partition, epoch: old }: Invalidated, context: &mut Self::Context) {
+        if let Some(epoch) = self.partitions.invalidate(partition, old) {
+            self.source.hold(partition);
+            self.entities.remove(partition);
+            self.recover(partition, epoch, context);
+        }
     }
 }
 

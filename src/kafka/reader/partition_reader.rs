@@ -60,7 +60,7 @@ impl ReaderSettings {
         transaction_timeout + Duration::from_secs(15)
     }
 
-    fn name(&self, topic: Topic) -> &str {
+    pub fn name(&self, topic: Topic) -> &str {
         match topic {
             Topic::Input => &self.input,
             Topic::State => &self.state,

@@ -52,8 +52,7 @@ impl Report {
 
     pub(super) fn committed(&mut self, receipt: Receipt, shared: &Shared) {
         let now_ms = shared.clock.unix_ms();
-        let mut events = 0;
-        let mut bytes = 0;
+        let (mut events, mut bytes) = (0, 0);
         for done in &receipt.batches {
             shared.stats.applied(done.outcomes.applied);
             shared.stats.skipped(done.outcomes.skipped);
@@ -104,8 +103,7 @@ impl Report {
         }
         let key = record.key.and_then(|key| shared.keys.show(key));
         let trace = record.headers.last(header::TRACEPARENT).and_then(Trace::parse);
-        let trace_id = trace.map(|trace| trace.trace_id);
-        let span_id = trace.map(|trace| trace.span_id);
+        let (trace_id, span_id) = (trace.map(|trace| trace.trace_id), trace.map(|trace| trace.span_id));
         let trace_flags = trace.map(|trace| trace.trace_flags);
         if reason == Reason::Panicked {
             self.panics += 1;

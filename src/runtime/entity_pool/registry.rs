@@ -17,7 +17,7 @@ use crate::record::Key;
 use crate::runtime::entity_actor::EntityActor;
 use crate::runtime::entity_actor::slot::EntitySlot;
 
-struct ActiveEntity<E: Entity> {
+pub(super) struct ActiveEntity<E: Entity> {
     /// Behind an `Arc`, because a clone of an address allocates.
     address: Arc<Addr<EntityActor<E>>>,
     slot: Arc<EntitySlot>,
@@ -28,9 +28,10 @@ struct ActiveEntity<E: Entity> {
 }
 
 pub(super) struct PartitionEntities<E: Entity> {
-    passivated: FxHashMap<Key, Passivated>,
-    active: DashMap<Key, ActiveEntity<E>, FxBuildHasher>,
-    lease: Lease,
+    pub(super) passivated: FxHashMap<Key, Passivated>,
+    pub(super) active: DashMap<Key, ActiveEntity<E>, FxBuildHasher>,
+    /// Bytes of all entities. An actor counts with its size at the last [`PartitionEntities::passivate`].
+    pub(super) lease: Lease,
 }
 
 impl<E: Entity> PartitionEntities<E> {
@@ -88,18 +89,5 @@ impl<E: Entity> PartitionEntities<E> {
         });
         self.lease.set(bytes);
         count
-    }
-
-    pub(super) fn active_count(&self) -> usize {
-        self.active.len()
-    }
-
-    pub(super) fn passivated_count(&self) -> usize {
-        self.passivated.len()
-    }
-
-    /// Bytes of all entities. An actor counts with its size at the last [`PartitionEntities::passivate`].
-    pub(super) fn held_bytes(&self) -> u64 {
-        self.lease.bytes()
     }
 }

@@ -25,7 +25,6 @@ pub(super) struct FanOutState {
     keys: usize,
 }
 
-/// A batch, split by key.
 pub(super) struct BatchByKey<'b> {
     pub(super) keys: Vec<KeyRecords<'b>>,
     /// Indices of records, those of one key next to each other and in order.

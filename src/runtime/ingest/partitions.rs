@@ -88,8 +88,6 @@ impl OwnedPartitions {
         .emit();
     }
 
-    // -------------------------------------------------------------------------------------------------- recovery
-
     pub(super) fn recovery_starts(&mut self, partition: Partition, epoch: Epoch) {
         RecoveryStarted { partition: partition.0, epoch: epoch.0 }.emit();
         if let Some(owned) = self.owned.get_mut(&partition) {
@@ -132,8 +130,6 @@ impl OwnedPartitions {
         }
         Some(epoch)
     }
-
-    // ------------------------------------------------------------------------------------------------ end of ownership
 
     /// Returns the partitions whose work has to be committed before they are given up.
     pub(super) fn revoking(&mut self, partitions: Vec<(Partition, Epoch)>) -> Vec<(Partition, Epoch)> {

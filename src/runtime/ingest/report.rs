@@ -42,7 +42,10 @@ fn log_finding(partition: i32, finding: &RecoveryFinding) {
         }
         RecoveryFinding::NotVerified { cause, from, until } => {
             let records = until.distance_from(*from);
-            let cause = skip_cause(*cause);
+            let cause = match cause {
+                NotVerified::TooLong => VerificationSkipCause::TooLong,
+                NotVerified::HeadExpired => VerificationSkipCause::HeadExpired,
+            };
             VerificationSkipped { partition, cause, from: from.0, until: until.0, records }.emit();
         }
         RecoveryFinding::PassedOver { from, until } => {
@@ -53,12 +56,5 @@ fn log_finding(partition: i32, finding: &RecoveryFinding) {
             DlqRecordUnreadable { partition, offset: offset.0, count: *records }.emit();
         }
         RecoveryFinding::Adopted { group } => GroupAdopted { partition, from_group: group }.emit(),
-    }
-}
-
-fn skip_cause(cause: NotVerified) -> VerificationSkipCause {
-    match cause {
-        NotVerified::TooLong => VerificationSkipCause::TooLong,
-        NotVerified::HeadExpired => VerificationSkipCause::HeadExpired,
     }
 }

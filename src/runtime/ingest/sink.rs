@@ -6,11 +6,9 @@ use actix::{Addr, Message};
 use crate::engine::budget::Lease;
 use crate::entity::Entity;
 use crate::ports::{SourceEvent, SourceSink};
-use crate::record::{Batch, Offset};
 use crate::runtime::ingest::IngestActor;
 use crate::runtime::{OpenBatchGuard, Shared};
 
-/// An event of the source.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct FromSource {
@@ -27,33 +25,21 @@ pub(super) struct InFlight {
 
 /// The ingest actor's mailbox, as the event source sees it.
 pub struct IngestSink<E: Entity> {
-    ingest: Addr<IngestActor<E>>,
-    shared: Shared,
-}
-
-impl<E: Entity> IngestSink<E> {
-    pub(in crate::runtime) fn new(ingest: Addr<IngestActor<E>>, shared: Shared) -> IngestSink<E> {
-        IngestSink { ingest, shared }
-    }
+    pub(in crate::runtime) ingest: Addr<IngestActor<E>>,
+    pub(in crate::runtime) shared: Shared,
 }
 
 impl<E: Entity> SourceSink for IngestSink<E> {
     fn offer(&mut self, event: SourceEvent) -> Result<(), SourceEvent> {
-        let (records, bytes, in_flight) = match &event {
-            SourceEvent::Batch(batch) => {
-                let bytes = batch.held_bytes();
-                // Before the actor can take the batch out of its mailbox.
-                self.shared.status.batch_offered(batch.partition(), first_record(batch));
-                let (lease, guard) = (self.shared.in_flight.hold(bytes), self.shared.open_batches.count());
-                (batch.len() as u64, bytes, Some(InFlight { lease, guard }))
-            }
-            SourceEvent::Assigned(_)
-            | SourceEvent::Revoking { .. }
-            | SourceEvent::Revoked(_)
-            | SourceEvent::Lost(_)
-            | SourceEvent::Expired { .. }
-            | SourceEvent::Failed(_) => (0, 0, None),
-        };
+        let (mut records, mut bytes, mut in_flight) = (0, 0, None);
+        if let SourceEvent::Batch(batch) = &event {
+            (records, bytes) = (batch.len() as u64, batch.held_bytes());
+            let first = batch.iter().next().map(|record| (record.offset, record.key));
+            // Before the actor can take the batch out of its mailbox.
+            self.shared.status.batch_offered(batch.partition(), first);
+            let (lease, guard) = (self.shared.in_flight.hold(bytes), self.shared.open_batches.count());
+            in_flight = Some(InFlight { lease, guard });
+        }
         match self.ingest.try_send(FromSource { event, in_flight }) {
             Ok(()) => {
                 if records > 0 {
@@ -73,8 +59,4 @@ impl<E: Entity> SourceSink for IngestSink<E> {
     fn wants_records(&self) -> bool {
         self.shared.takes_records()
     }
-}
-
-fn first_record(batch: &Batch) -> Option<(Offset, Option<&[u8]>)> {
-    batch.iter().next().map(|record| (record.offset, record.key))
 }
