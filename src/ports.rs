@@ -76,7 +76,6 @@ impl std::fmt::Debug for Drained {
     }
 }
 
-/// Why the consumer cannot continue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceFailure {
     /// Another consumer has joined with the same static membership, and replaces this one.
@@ -99,7 +98,6 @@ pub enum SourceFailure {
     Fatal(String),
 }
 
-/// Receives the events of an [`EventSource`].
 pub trait SourceSink: Send {
     /// Takes the event, or returns it if there is no room. The source then offers the event again, and meanwhile continues
     /// to serve the group.

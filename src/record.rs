@@ -15,7 +15,6 @@ use prefetch_index::prefetch_index;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition(pub i32);
 
-/// The offset of a record in its partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offset(pub i64);
 
@@ -308,7 +307,6 @@ impl Batch {
         self.epoch
     }
 
-    /// The position behind the last record.
     pub fn next(&self) -> Position {
         self.next
     }

@@ -35,7 +35,6 @@ impl Budget {
     }
 }
 
-/// Bytes of a budget, returned on drop.
 #[must_use]
 #[derive(Debug)]
 pub struct Lease {

@@ -55,7 +55,6 @@ const MINUTE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RevocationId(pub u64);
 
-/// An input of [`GroupCommit`].
 #[derive(Debug)]
 pub enum CommitInput {
     /// A partition has recovered: its queue begins.
@@ -73,23 +72,18 @@ pub enum CommitInput {
     /// A batch was read and handed to its entities.
     Opened(OpenBatch),
     /// All records of a batch have an outcome.
-    Completed {
-        partition: Partition,
-        epoch: Epoch,
-        id: BatchId,
-        outcomes: Outcomes,
-    },
+    Completed { partition: Partition, epoch: Epoch, id: BatchId, outcomes: Outcomes },
+    /// The transaction in flight has ended.
     TransactionEnded(CommitOutcome),
+    /// The reset of the producer has ended.
     ProducerReset(ResetOutcome),
     /// The group is taking these partitions away. The `id` is returned in [`CommitCommand::Drained`].
-    Revoking {
-        id: RevocationId,
-        partitions: Vec<(Partition, Epoch)>,
-    },
+    Revoking { id: RevocationId, partitions: Vec<(Partition, Epoch)> },
     /// These partitions are revoked or lost.
     OwnershipEnded(Vec<(Partition, Epoch)>),
     /// The process stops: it reads nothing more, and commits what is complete as long as the group permits it.
     Stopping,
+    /// Time has passed.
     Tick,
 }
 
@@ -110,12 +104,10 @@ pub enum CommitCommand {
         partition: Partition,
         records: u64,
     },
-    /// End the process.
     Stop(StopReason),
     Log(CommitNotice),
 }
 
-/// A transaction that took effect.
 #[derive(Debug)]
 pub struct Receipt {
     pub number: u64,
@@ -123,7 +115,6 @@ pub struct Receipt {
     pub took: Duration,
     pub offset_ranges: Vec<OffsetRange>,
     pub batches: Vec<DoneBatch>,
-    /// The number of records sent.
     pub records: PerOutput<usize>,
 }
 
@@ -234,7 +225,6 @@ struct InFlight {
     refusals: u32,
     /// How often it was in doubt and turned out not to be committed.
     doubts: u32,
-    /// Stale generations in a row.
     stale_generations: u32,
 }
 

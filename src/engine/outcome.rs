@@ -17,9 +17,7 @@ use crate::record::{Batch, Key, Offset, Partition, Record, TraceContext, header}
 /// A topic that transactions write to, besides the offsets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Output {
-    /// The newest value of each entity.
     State,
-    /// Rejected events.
     Dlq,
 }
 
@@ -44,7 +42,6 @@ impl Output {
     }
 }
 
-/// One value for each output.
 #[derive(Debug, Clone, Default)]
 pub struct PerOutput<T>([T; Output::ALL.len()]);
 
@@ -89,16 +86,13 @@ pub struct EntitySnapshot {
     pub key: Key,
     /// The entity's JSON; `None` is a tombstone.
     pub value: Option<Arc<[u8]>>,
-    /// The trace context of the event.
     pub trace: Option<Box<TraceContext>>,
 }
 
-/// An event that was not applied.
 #[derive(Debug, Clone)]
 pub struct RejectedEvent {
     /// Holds the bytes of the event.
     pub batch: Arc<Batch>,
-    /// The index of the event in the batch.
     pub index: u32,
     pub rejection: Rejection,
 }
@@ -279,7 +273,6 @@ impl Outcomes {
         self.skipped += other.skipped;
     }
 
-    /// Whether there is nothing to write.
     pub fn has_no_records(&self) -> bool {
         self.records.0.iter().all(Vec::is_empty)
     }

@@ -43,11 +43,8 @@ use crate::record::{Epoch, Key, Offset, Partition, Position, Record};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
-    /// Events.
     Input,
-    /// Snapshots.
     State,
-    /// Rejected events.
     Dlq,
 }
 
@@ -67,15 +64,12 @@ pub const PASSIVATED_OVERHEAD_BYTES: u64 = 112;
 pub struct RecoverySettings {
     /// The input topic. DLQ records of another topic are ignored.
     pub topic: String,
-    /// The group that owns the snapshots.
     pub group: String,
     /// At least this number of offsets before the start is verified.
     pub look_back_records: u64,
     /// A longer range is not verified; 0 trusts the committed position.
     pub verify_max_records: u64,
-    /// Whether another group's snapshots are taken over.
     pub adopt_group: bool,
-    /// Whether events that expired unread end the process.
     pub stop_on_expired: bool,
     /// The limit that holds when events are processed.
     pub max_payload_bytes: u64,
@@ -132,61 +126,36 @@ pub enum RecoveryRefusal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecoveryFinding {
     /// There is state, but the group has no committed position: the position behind the state counts as one.
-    CommittedMissing {
-        position: Position,
-    },
+    CommittedMissing { position: Position },
     /// The committed position is beyond the log's end: the end counts as committed.
-    CommittedBeyondEnd {
-        committed: Position,
-        end: Position,
-    },
+    CommittedBeyondEnd { committed: Position, end: Position },
     /// Events were deleted unread, from the first missing position to the log's start.
-    Expired {
-        first: Position,
-        until: Position,
-    },
-    NotVerified {
-        cause: NotVerified,
-        from: Position,
-        until: Position,
-    },
+    Expired { first: Position, until: Position },
+    /// The range was not verified.
+    NotVerified { cause: NotVerified, from: Position, until: Position },
     /// Verification is off, and the committed position is beyond what the state and the DLQ contain. The range is from the
     /// first position whose event is in neither topic to where processing starts.
-    PassedOver {
-        from: Position,
-        until: Position,
-    },
+    PassedOver { from: Position, until: Position },
     /// The group's position was before events that are contained already: they were skipped.
-    Skipped {
-        events: u64,
-    },
-    /// There are DLQ records without steward's headers, or of another input.
-    UnreadableDlqRecords {
-        records: u64,
-        /// The newest of them.
-        offset: Offset,
-    },
+    Skipped { events: u64 },
+    /// There are DLQ records without steward's headers, or of another input. `offset` is that of the newest one.
+    UnreadableDlqRecords { records: u64, offset: Offset },
     /// Another group's snapshots were taken over.
-    Adopted {
-        group: String,
-    },
+    Adopted { group: String },
 }
 
 /// Events whose outcomes were lost, and what is published for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repaired {
-    /// Entities published.
     pub entities: u64,
-    /// Events applied to them.
+    /// Events applied to the entities.
     pub events: u64,
-    /// DLQ records published.
     pub rejections: u64,
     /// The range that was verified.
     pub from: Position,
     pub until: Position,
 }
 
-/// Why a range was not verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotVerified {
     /// It has more than `verify_max_records` offsets.
@@ -203,7 +172,6 @@ pub struct Recovered {
     pub entities: FxHashMap<Key, Passivated>,
     pub lease: Lease,
     pub committed: Option<Position>,
-    /// The first position to process.
     pub start: Position,
     /// Events at or behind `start` that are in the DLQ already.
     pub rejected: FxHashSet<Offset>,
@@ -212,7 +180,6 @@ pub struct Recovered {
     /// The repairs in numbers, to be logged once they are published; `None` if nothing was lost.
     pub repaired: Option<Repaired>,
     pub findings: Vec<RecoveryFinding>,
-    /// Events replayed by verification.
     pub replayed: u64,
     /// Replayed events that are contained already.
     pub skipped: u64,

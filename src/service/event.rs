@@ -68,7 +68,6 @@ pub(super) struct ServiceEvent {
     kind: EventBody,
 }
 
-/// An event without id and time.
 #[derive(Debug)]
 pub(super) enum EventBody {
     Created(Details),
@@ -94,7 +93,6 @@ impl Details {
         self.price_per_hour
     }
 
-    /// These details with the changes applied.
     pub(super) fn with(&self, changes: Changes) -> Details {
         Details {
             name: changes.name.unwrap_or_else(|| Arc::clone(&self.name)),
@@ -111,7 +109,6 @@ impl ServiceEvent {
         self.id
     }
 
-    /// Id, time and body.
     pub(super) fn into_parts(self) -> (u64, RecordTime, EventBody) {
         (self.id, self.at, self.kind)
     }
@@ -202,7 +199,6 @@ pub(super) struct RawCreated<'a> {
     pub(super) timestamp: Option<i64>,
 }
 
-/// `ServiceUpdated` as it was sent.
 #[derive(Debug, Validate)]
 struct RawUpdated<'a> {
     #[validate(
@@ -236,7 +232,6 @@ struct RawUpdated<'a> {
     timestamp: Option<i64>,
 }
 
-/// `ServiceDeleted` as it was sent.
 #[derive(Debug, Validate)]
 struct RawDeleted {
     #[validate(

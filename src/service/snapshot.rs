@@ -60,7 +60,6 @@ struct Read<'a> {
 #[derive(Deserialize)]
 struct Tag<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Writes the value for the state topic.
 pub(super) fn encode(live: &Live) -> Vec<u8> {
     let details = &live.details;
     let created_at = live.created_at.write();

@@ -12,7 +12,6 @@ pub struct OffsetRange {
     pub epoch: Epoch,
     /// The group's committed position before, if any.
     pub start: Option<Position>,
-    /// The position that the transaction commits.
     pub end: Position,
 }
 
@@ -32,11 +31,9 @@ pub struct TransactionContent {
 /// How a transaction ended. Only `Committed`, `Aborted` and `StaleGeneration` are clear outcomes.
 #[derive(Debug)]
 pub enum CommitOutcome {
-    /// It took effect, and every request was sent once.
-    /// `took` is the time from begin to the response to the commit.
+    /// It took effect, and every request was sent once. `took` is the time from begin to the response to the commit.
     Committed { took: Duration },
-    /// It had no effect; the same content may be sent again.
-    /// `timed_out`: the next transaction should carry less.
+    /// It had no effect; the same content may be sent again. If it timed out, the next transaction should carry less.
     Aborted { cause: String, timed_out: bool },
     /// It had no effect: the group has moved past this member's generation. Once the member has the current one, and if
     /// the epochs are still current, the same content may be sent again.
@@ -62,7 +59,6 @@ pub enum CommitOutcome {
     Fatal { cause: String },
 }
 
-/// How the reset of the producer ended.
 #[derive(Debug)]
 pub enum ResetOutcome {
     /// The new producer is ready and every older one is fenced. Holds the group's committed position of each partition
@@ -85,7 +81,6 @@ pub struct RefusedRecord {
     pub too_large: bool,
 }
 
-/// A committed offset of the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
     pub position: Position,

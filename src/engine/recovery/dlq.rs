@@ -22,14 +22,12 @@ pub(super) struct DlqSearch<E: Entity> {
     tail: DlqTail,
     /// The end of the window that is being read.
     until: Position,
-    /// The newest source offset in this window.
     window_newest: Option<Offset>,
 }
 
 pub(super) struct DlqTail {
     /// The start of the DLQ partition's log.
     low: Position,
-    /// Source offsets of the DLQ records.
     pub(super) offsets: FxHashSet<Offset>,
     /// D.
     newest: Option<Offset>,

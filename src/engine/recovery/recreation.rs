@@ -40,7 +40,6 @@ impl<E: Entity> PlannedRecovery<E> {
 }
 
 impl<E: Entity> NewestEventCheck<'_, E> {
-    /// The range of the input to read.
     pub(super) fn range(&self) -> (Position, Position) {
         (Position(self.newest.offset.0), self.newest.offset.next())
     }

@@ -13,7 +13,6 @@ use crate::record::{Key, Offset, Position, Record, header};
 /// The budget is charged when the restored bytes have changed by more than this.
 const CHARGE_STEP_BYTES: u64 = 65_536;
 
-/// The stage that reads the state partition.
 pub(super) struct Restore<E: Entity> {
     recovery: Recovery<E>,
     committed: Option<Position>,
@@ -30,14 +29,12 @@ pub(super) struct RestoredState {
     pub(super) adopted: Option<String>,
 }
 
-/// The snapshot with the newest source offset.
 pub(super) struct NewestSnapshot {
     /// M.
     pub(super) offset: Offset,
     pub(super) key: Vec<u8>,
 }
 
-/// The state is read completely.
 pub(super) struct Restored<E: Entity> {
     pub(super) recovery: Recovery<E>,
     pub(super) committed: Option<Position>,

@@ -3,11 +3,10 @@
 use crate::engine::recovery::{LogBounds, NotVerified, RecoveryFinding, RecoverySettings};
 use crate::record::{Offset, Position};
 
+/// The first position to process, and the range to verify before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StartPlan {
-    /// The first position to process.
     pub start: Position,
-    /// The range to verify.
     pub replay: Option<(Position, Position)>,
     pub findings: Vec<RecoveryFinding>,
 }

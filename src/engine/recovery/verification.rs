@@ -31,7 +31,6 @@ pub(super) struct Verification<E: Entity> {
 /// An entity that has an event to apply.
 struct Touched<E: Entity> {
     state: E::State,
-    /// The newest event that was applied.
     applied: Option<AppliedEvent>,
 }
 
