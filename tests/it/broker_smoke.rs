@@ -1,4 +1,4 @@
-//! The kit against a real broker: what the other tests take for granted of Kafka and of their own helpers.
+//! The behaviour of a real Kafka and of the test helpers that the other tests assume.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::names::{Names, unique};
 use crate::support::wait::{Deadline, PATIENCE, unix_ms, wait_until};
 
 #[apply(broker_test)]
-fn what_was_produced_is_read_back_whole() {
+fn a_produced_record_is_read_back_unchanged() {
     let (kafka, topic) = (Kafka::shared(), unique("whole"));
     kafka.create_topic(&topic, 2, &ANY_TIMESTAMP);
 
@@ -25,7 +25,7 @@ fn what_was_produced_is_read_back_whole() {
     );
 
     assert_eq!(places, [(1, 0), (1, 1), (0, 0)].map(|(partition, offset)| Place { partition, offset }));
-    let [nothing, whole, empty] = &kafka.read_committed(&topic)[..] else { panic!("three records") };
+    let [nothing, whole, empty] = &kafka.read_committed(&topic)[..] else { panic!("not three records") };
     assert_eq!((&nothing.key, &nothing.value), (&None, &None));
     assert_eq!(
         (empty.key.as_deref(), empty.value.as_deref(), empty.timestamp_ms),
@@ -49,29 +49,29 @@ fn a_committed_transaction_is_seen_and_an_aborted_one_is_not() {
     in_transaction(&producer, &topic, "unseen").abort_transaction(PATIENCE).expect("abort");
 
     let values = |records: Vec<Stored>| records.iter().filter_map(Stored::value_text).collect::<Vec<_>>();
-    assert_eq!(values(kafka.read_committed(&topic)), ["seen"], "and the reader came to the end behind the markers");
+    assert_eq!(values(kafka.read_committed(&topic)), ["seen"], "the reader reached the end after the markers");
     assert_eq!(values(kafka.read_uncommitted(&topic)), ["seen", "unseen"]);
     assert_eq!(kafka.ends(&topic), [Ends { low: 0, high: 4 }], "two records, two markers");
 }
 
-/// Kafka stores whatever 64 bits it is given. `-1` is how "no timestamp" is written.
+/// Kafka stores any 64-bit timestamp. `-1` means "no timestamp".
 #[apply(broker_test)]
-fn odd_timestamps_get_in() {
+fn unusual_timestamps_are_accepted() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
     let year_10000 = 253_402_300_800_000;
-    let odd = [-2, -1, i64::MIN, year_10000 - 1, year_10000, i64::MAX];
+    let unusual = [-2, -1, i64::MIN, year_10000 - 1, year_10000, i64::MAX];
 
-    for timestamp in odd {
-        kafka.try_produce(&names.input, &record("1", "x").at(timestamp)).expect("let in");
+    for timestamp in unusual {
+        kafka.try_produce(&names.input, &record("1", "x").at(timestamp)).expect("accepted");
     }
 
     let stored: Vec<_> = kafka.read_committed(&names.input).iter().map(|record| record.timestamp_ms).collect();
-    assert_eq!(stored, odd.map(|timestamp| (timestamp != -1).then_some(timestamp)));
+    assert_eq!(stored, unusual.map(|timestamp| (timestamp != -1).then_some(timestamp)));
 }
 
 #[apply(broker_test)]
-fn by_default_the_past_gets_in_and_the_future_does_not() {
+fn by_default_past_timestamps_are_accepted_and_future_ones_are_not() {
     let (kafka, topic) = (Kafka::shared(), unique("strict"));
     kafka.create_topic(&topic, 1, &[("retention.ms", "-1")]);
     let try_at = |timestamp| kafka.try_produce(&topic, &record("1", "x").at(timestamp)).map(|place| place.offset);
@@ -107,7 +107,7 @@ fn a_group_s_offsets_can_be_set_and_read() {
 }
 
 #[apply(broker_test)]
-fn a_cut_log_starts_later() {
+fn a_log_starts_later_after_records_are_deleted() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
     kafka.produce(&names.input, &numbered(5));
@@ -151,13 +151,13 @@ fn a_paused_broker_answers_later() {
     let mut broker = Broker::with(&[("message.max.bytes", "123456")]);
     let (kafka, topic) = (broker.kafka(), unique("paused"));
     kafka.create_topic(&topic, 1, &[]);
-    assert_eq!(kafka.topic_setting(&topic, "max.message.bytes"), "123456", "its own setting reached it");
+    assert_eq!(kafka.topic_setting(&topic, "max.message.bytes"), "123456", "the broker has its own setting");
 
     broker.pause();
-    assert_eq!(kafka.partition_count_within(&topic, Duration::from_millis(300)), None, "it does not answer");
+    assert_eq!(kafka.partition_count_within(&topic, Duration::from_millis(300)), None, "the paused broker answered");
     broker.resume();
 
-    wait_until("it answers", PATIENCE, || kafka.partition_count(&topic) == Some(1));
+    wait_until("the broker answers", PATIENCE, || kafka.partition_count(&topic) == Some(1));
 }
 
 fn in_transaction<'p>(producer: &'p Producer, topic: &str, value: &str) -> &'p Producer {

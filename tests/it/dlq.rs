@@ -1,4 +1,4 @@
-//! `steward dlq list` and `steward dlq show`; the replay has modules of its own.
+//! `steward dlq list` and `steward dlq show`. The tests of the replay have modules of their own.
 
 mod permissions;
 mod records;
@@ -35,10 +35,10 @@ fn a_wrong_command_line_ends_with_2() {
 }
 
 #[apply(offline_test)]
-fn a_broker_that_is_away_is_reported() {
-    // Taken and not listening, so that nobody else gets it meanwhile.
-    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
-    let address = taken.local_addr().expect("bound").to_string();
+fn an_unreachable_broker_is_reported() {
+    // This socket reserves the port without listening, so that no other process takes it.
+    let reserved = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let address = reserved.local_addr().expect("bound").to_string();
     for arguments in [&["list"][..], &["show", "0", "0"], &["replay"], &["replay", "--execute"]] {
         let reach = ["--bootstrap-servers", &address, "--timeout-ms", "400"];
         let ran = steward(["dlq"].iter().chain(arguments).chain(&reach).copied());
@@ -49,7 +49,8 @@ fn a_broker_that_is_away_is_reported() {
 
 // ------------------------------------------------------------------------------------------------------------- list
 
-/// Of the first DLQ record, in milliseconds since 1970: 2026-01-31T12:00:00Z. Each is one second behind the other.
+/// The timestamp of the first DLQ record, in milliseconds since 1970: 2026-01-31T12:00:00Z. The next ones follow at
+/// intervals of one second.
 const FIRST_MS: i64 = 1_769_860_800_000;
 
 #[apply(broker_test)]
@@ -97,7 +98,7 @@ fn a_list_is_bounded_and_shows_the_newest() {
     assert!(ran.stderr.contains("the newest 3 of 150 DLQ records"), "{}", ran.stderr);
     assert!(ran.stderr.contains("missing_key 15, ") || ran.stderr.contains(", missing_key 15"), "{}", ran.stderr);
     let times: Vec<i64> = lines(&ran.ok()).iter().map(|line| line["timestamp_ms"].as_i64().expect("ms")).collect();
-    assert_eq!(times, [147, 148, 149].map(|number| FIRST_MS + number * 1_000), "as they were refused");
+    assert_eq!(times, [147, 148, 149].map(|number| FIRST_MS + number * 1_000), "ordered by the time of rejection");
 
     let table = scene.dlq(&["list"]);
     assert!(table.stderr.contains("the newest 100 of 150"), "{}", table.stderr);
@@ -143,7 +144,7 @@ fn a_dlq_record_is_shown_whole() {
     assert_eq!((&shown["reason"], &shown["source_offset"]), (&"unknown_event_type".into(), &17.into()));
     let names: Vec<&Value> =
         shown["headers"].as_array().expect("headers").iter().map(|header| &header["name"]).collect();
-    assert_eq!(names, ["trace", "empty", "steward-reason"], "the event's own");
+    assert_eq!(names, ["trace", "empty", "steward-reason"], "only the event's own headers are listed");
     assert_eq!(shown["headers"][1]["value"], Value::Null);
 }
 
@@ -174,22 +175,22 @@ fn bytes_that_are_not_text_are_shown_without_steering_a_terminal() {
 }
 
 #[apply(broker_test)]
-fn a_dlq_record_that_is_not_there_ends_with_15() {
+fn a_missing_dlq_record_ends_with_15() {
     let scene = Scene::new(1);
     scene.kafka.produce(&scene.names.dlq, &[scene.dlq_record("not_found", record("1", "{}"), 0)]);
     let ran = scene.dlq(&["show", "0", "1"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (15, ""), "{}", ran.stderr);
     assert!(ran.stderr.contains("no DLQ record"), "{}", ran.stderr);
-    assert_eq!(scene.dlq(&["show", "1", "0"]).code, 2, "there is no such partition");
+    assert_eq!(scene.dlq(&["show", "1", "0"]).code, 2, "the partition does not exist");
 }
 
-// ------------------------------------------------------------------------------------------------------------ below
+// ------------------------------------------------------------------------------------------------------------ helpers
 
 fn list(scene: &Scene, flags: &[&str]) -> Vec<Value> {
     lines(&scene.dlq(&[&["list", "--json"], flags].concat()).ok())
 }
 
-/// The reasons in turn, the partitions in turn, 500 keys in turn.
+/// A DLQ record: reason, partition and key are taken in turn from 10 reasons, 3 partitions and 500 keys.
 fn numbered(scene: &Scene, number: i64) -> Outgoing {
     let reason = Reason::ALL[usize::try_from(number % 10).expect("a digit")];
     let partition = i32::try_from(number % 3).expect("a small number");

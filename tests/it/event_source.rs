@@ -15,7 +15,7 @@ use steward::record::{Partition, Position};
 use self::member::{Member, Refused, Seen, Setup, Topic, now};
 
 #[apply(broker_test)]
-fn a_started_partition_gives_its_records_as_they_were_written() {
+fn a_started_partition_delivers_its_records_unchanged() {
     let topic = Topic::with_partitions(1);
     let headers = OwnedHeaders::new()
         .insert(ClientHeader { key: "traceparent", value: Some("00-aa") })
@@ -142,7 +142,7 @@ fn a_start_under_an_older_epoch_is_ignored() {
 }
 
 #[apply(lone_broker_test)]
-fn a_full_sink_stops_the_reading_but_not_the_group() {
+fn a_full_sink_stops_reading_but_keeps_the_membership() {
     let topic = Topic::with_partitions(2);
     for partition in 0..2 {
         topic.fill_with(partition, 3_000, &"x".repeat(4_000));
@@ -159,7 +159,7 @@ fn a_full_sink_stops_the_reading_but_not_the_group() {
     first.wait("the poll thread continues to loop", |_| phase.read().last_turn > now() - Duration::from_millis(500));
     assert_eq!(phase.read().phase, PollPhase::Offering);
     let deadline = now() + Duration::from_secs(3);
-    first.wait("three seconds pass, with statistics in them", |_| now() > deadline);
+    first.wait("three seconds pass, in which statistics arrive", |_| now() > deadline);
     assert_eq!(first.seen().len(), held, "the sink accepted a batch in the meantime");
     let prefetched = first.events.statistics.lock().expect("not poisoned").prefetched_bytes;
     // The limit of the read-ahead is 2 MiB. A response that was in flight may contain as much again.
@@ -237,7 +237,7 @@ fn a_member_without_partitions_receives_an_empty_assignment() {
 }
 
 #[apply(lone_broker_test)]
-fn leaving_commits_what_is_applied_and_hands_over_at_once() {
+fn leaving_commits_applied_events_and_hands_over_at_once() {
     let topic = Topic::with_partitions(2);
     topic.fill(0, 10);
     topic.fill(1, 10);
@@ -365,7 +365,7 @@ fn an_idle_position_is_past_the_transaction_marker() {
     let member = Member::join(&topic);
     member.start(&member.assigned(), 0);
     member.records(5);
-    member.wait("the position behind the marker", |events| events.iter().any(|event| event == "position 0: 6"));
+    member.wait("the position after the marker", |events| events.iter().any(|event| event == "position 0: 6"));
 }
 
 #[apply(broker_test)]

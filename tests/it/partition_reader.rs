@@ -23,7 +23,7 @@ use crate::support::wait::{PATIENCE, wait_until};
 const P0: Partition = Partition(0);
 
 #[apply(broker_test)]
-fn a_read_ends_behind_the_markers_and_sees_no_aborted_record() {
+fn a_read_ends_after_the_markers_and_returns_no_aborted_record() {
     let log = Log::new();
     let producer = log.transactional();
     log.commit(&producer, &["a", "b"]);
@@ -38,7 +38,7 @@ fn a_read_ends_behind_the_markers_and_sees_no_aborted_record() {
 }
 
 #[apply(broker_test)]
-fn a_read_stops_exactly_where_it_should() {
+fn a_read_returns_exactly_its_range() {
     let log = Log::new();
     log.produce(&["a", "b", "c", "d"]);
     let mut reader = log.reader();
@@ -78,7 +78,7 @@ fn a_read_beyond_the_end_ends_at_the_end() {
 }
 
 #[apply(broker_test)]
-fn the_bounds_count_what_is_not_committed() {
+fn the_bounds_include_uncommitted_records() {
     let log = Log::new();
     let producer = log.transactional();
     producer.begin_transaction().expect("begun");
@@ -125,7 +125,7 @@ fn a_read_ends_with_its_epoch() {
 }
 
 #[apply(broker_test)]
-fn headers_and_nulls_come_as_they_were_written() {
+fn headers_and_nulls_are_read_unchanged() {
     use rdkafka::message::{Header, OwnedHeaders};
     let log = Log::new();
     let producer: BaseProducer = log.kafka.client_config().create().expect("valid");

@@ -1,4 +1,4 @@
-//! Topics that do not fit together are refused at the start, with what to do; missing outputs are created to fit.
+//! Preflight checks: topics that do not fit together are refused with a remedy, and missing outputs are created to fit.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::support::clock::SystemClock;
 use crate::support::kafka::Kafka;
 use crate::support::names;
 
-// ----------------------------------------------------------------------------------------------------------- decided
+// ----------------------------------------------------------------------------------------------------------- pure checks
 
 #[apply(offline_test)]
 fn each_preflight_check_refuses_its_case() {
@@ -45,14 +45,14 @@ fn each_preflight_check_refuses_its_case() {
 fn every_refusal_has_a_remedy() {
     let mut three = Three::fitting();
     of(&mut three.state).delete_retention_ms = 1;
-    let said = three.check(Unchecked::Refuse).expect_err("too short").to_string();
+    let message = three.check(Unchecked::Refuse).expect_err("too short").to_string();
     let command = "kafka-configs.sh --bootstrap-server b:1 --alter --entity-type topics --entity-name s --add-config \
                    delete.retention.ms=1100";
-    assert!(said.contains(command), "{said}");
+    assert!(message.contains(command), "{message}");
     let mut three = Three::fitting();
     three.state.partitions = 5;
-    let said = three.check(Unchecked::Refuse).expect_err("too few").to_string();
-    assert!(said.contains("create new topics with 6 partitions and replay"), "{said}");
+    let message = three.check(Unchecked::Refuse).expect_err("too few").to_string();
+    assert!(message.contains("create new topics with 6 partitions and replay"), "{message}");
 }
 
 #[apply(offline_test)]
@@ -123,7 +123,7 @@ fn missing_outputs_that_are_not_to_be_created_are_refused_with_the_command() {
     let mut names = Names::new();
     names.config.kafka.create_topics = false;
     names.kafka.create_topic(&names.config.kafka.topic, 2, &[]);
-    let refusal = names.inspect().expect_err("nobody creates it");
+    let refusal = names.inspect().expect_err("steward may not create it");
     let StartRefusal::OutputMissing { command, .. } = &refusal else { panic!("{refusal}") };
     let expected = format!(
         "kafka-topics.sh --bootstrap-server {} --create --topic {} --partitions 2 --replication-factor 1 \
@@ -142,7 +142,7 @@ fn two_instances_that_create_at_once_both_start() {
     std::thread::scope(|scope| {
         let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| names.inspect())).collect();
         for start in starts {
-            let topics = start.join().expect("no panic").expect("the other one's topic is as good");
+            let topics = start.join().expect("no panic").expect("the topic of another instance fits as well");
             assert_eq!(topics.partitions, 2);
         }
     });
@@ -162,10 +162,10 @@ fn a_missing_input_is_waited_for_and_then_refused_but_never_created() {
             waits += 1;
             ControlFlow::Continue(())
         })
-        .expect_err("it is not there");
+        .expect_err("the input does not exist");
     assert!(matches!(refusal, StartRefusal::InputMissing { waited_ms: 600.., .. }), "{refusal}");
     assert!(waits >= 2, "{waits}");
-    assert_eq!(names.kafka.partition_count(&names.config.kafka.topic), None, "nobody creates the input");
+    assert_eq!(names.kafka.partition_count(&names.config.kafka.topic), None, "steward does not create the input");
 }
 
 #[apply(broker_test)]
@@ -179,8 +179,8 @@ fn an_input_that_appears_ends_the_wait() {
         }
         ControlFlow::Continue(())
     });
-    assert_eq!(topics.expect("it came").partitions, 4);
-    assert!(created, "it was waited for");
+    assert_eq!(topics.expect("the input exists now").partitions, 4);
+    assert!(created, "steward did not wait for the input");
 }
 
 #[apply(broker_test)]
@@ -223,13 +223,13 @@ fn a_compacted_dlq_topic_is_refused() {
 #[apply(broker_test)]
 fn brokers_that_do_not_answer_are_named() {
     let mut names = Names::new();
-    // A port that was free a moment ago, and that nobody listens on.
+    // A port that was free just now, and on which no process listens.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound").to_string();
     drop(listener);
     names.config.kafka.bootstrap_servers.clone_from(&address);
     names.config.kafka.topic_wait_ms = 100;
-    let refusal = names.inspect().expect_err("nobody answers");
+    let refusal = names.inspect().expect_err("no broker answers");
     assert!(
         matches!(&refusal, StartRefusal::BrokersUnreachable { bootstrap, .. } if *bootstrap == address),
         "{refusal}"
@@ -238,7 +238,7 @@ fn brokers_that_do_not_answer_are_named() {
 
 // ------------------------------------------------------------------------------------------------------------ harness
 
-/// Facts of three topics that fit.
+/// The facts of three topics that fit together.
 struct Three {
     input: TopicFacts,
     state: TopicFacts,
@@ -274,10 +274,10 @@ impl Three {
 }
 
 fn of(topic: &mut TopicFacts) -> &mut TopicSettings {
-    topic.settings.as_mut().expect("the fitting ones are readable")
+    topic.settings.as_mut().expect("the fitting topics have settings")
 }
 
-/// Names of three topics that do not exist yet.
+/// The names of three topics that do not exist yet.
 struct Names {
     kafka: Kafka,
     config: Config,

@@ -1,6 +1,6 @@
-//! What the probes answer when something is wrong with the real program: `live` fails where a restart helps and nowhere
-//! else, `ready` where the process does not serve. The heartbeat's own rules are in `cli`; a fenced process is in `start`,
-//! one that fell out of its group in `faults`.
+//! The probes when the real program has a problem: `live` fails only if a restart helps, `ready` fails if the process does
+//! not serve. The rules of the heartbeat are tested in `cli`, a fenced process in `start`, and a process that left its group
+//! in `faults`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,9 +21,9 @@ use crate::support::process::{Setup, Steward};
 use crate::support::wait::{PATIENCE, wait_until};
 
 const HEALTHY: i32 = 0;
-/// The probe's exit code for "not".
+/// The exit code of a probe that fails.
 const UNHEALTHY: i32 = 15;
-/// The least that the broker allows, and the watchdog right behind it.
+/// The shortest session timeout that the broker allows. The watchdog's limit is slightly longer.
 const SESSION_MS: i64 = 6_000;
 const STALL_MS: i64 = 7_000;
 
@@ -32,26 +32,26 @@ fn a_poll_loop_that_hangs_ends_the_process_and_is_named() {
     let (kafka, names, mut process) = serving();
     let frozen = FrozenThread::of(process.pid(), "consumer");
 
-    let stalled = ends_stalled(&mut process);
+    let stalled = wait_for_stall(&mut process);
     assert_eq!(stalled["phase"], "poll", "{stalled}");
     drop(frozen);
 
-    goes_on_exactly(&kafka, &names);
+    assert_next_process_is_exact(&kafka, &names);
 }
 
 #[apply(broker_test)]
 fn a_commit_that_hangs_ends_the_process_and_is_named() {
     let (kafka, names, mut process) = serving();
     let frozen = FrozenThread::of(process.pid(), "steward-commit");
-    // The group sees a member in good health; only the work does not move.
+    // The member still sends heartbeats to the group, but its work makes no progress.
     kafka.produce(&names.input, &events(2, 500, 50).collect::<Vec<Outgoing>>());
 
-    let stalled = ends_stalled(&mut process);
+    let stalled = wait_for_stall(&mut process);
     assert_eq!(stalled["phase"], "commit", "{stalled}");
     assert!(stalled["partition"].is_u64() && stalled["offset"].is_u64(), "{stalled}");
     drop(frozen);
 
-    goes_on_exactly(&kafka, &names);
+    assert_next_process_is_exact(&kafka, &names);
 }
 
 #[apply(broker_test)]
@@ -76,7 +76,7 @@ fn a_suspended_process_is_neither_live_nor_ready_until_it_continues() {
     process.assert_no_errors_but(&[]);
 }
 
-/// Each answer is of another heartbeat, so a long restore does not lead to a restart.
+/// The probe reads a new heartbeat each time, so a long restore does not lead to a restart.
 #[apply(broker_test)]
 fn a_restore_that_is_blocked_for_long_is_live_and_not_ready() {
     let (kafka, names, setup) = with_state();
@@ -85,7 +85,7 @@ fn a_restore_that_is_blocked_for_long_is_live_and_not_ready() {
     process.wait_for_event("recovery_blocked", PATIENCE);
 
     let mut beats = BTreeSet::new();
-    wait_until("several beats", PATIENCE, || {
+    wait_until("several heartbeats", PATIENCE, || {
         let (live, ready) = (process.health("live", &[]), process.health("ready", &[]));
         assert_eq!(live.code, HEALTHY, "{}", live.line);
         assert_eq!(ready.code, UNHEALTHY, "{}", ready.line);
@@ -116,11 +116,11 @@ fn a_heartbeat_that_cannot_be_written_is_logged_and_no_probe_passes() {
     }
 
     process.wait_for_event("became_ready", PATIENCE);
-    assert_eq!(process.events("heartbeat_unwritable").len(), 1, "once, not each second");
+    assert_eq!(process.events("heartbeat_unwritable").len(), 1, "the event is logged once, not each second");
     process.stop();
 }
 
-/// The beat before the jump looks wrong; the next one, a second later, is stamped with the new time.
+/// The heartbeat from before the jump seems too old or too new. The next one, a second later, has the new time.
 #[apply(offline_test)]
 fn a_clock_that_jumps_costs_at_most_one_heartbeat() {
     const HOUR_MS: i64 = 3_600_000;
@@ -139,19 +139,19 @@ fn a_clock_that_jumps_costs_at_most_one_heartbeat() {
             .all(|result| matches!(result, ProbeResult::Healthy(_)))
     };
     let before = 1_769_860_800_000;
-    for (jump_ms, what) in [(HOUR_MS, "forth"), (-HOUR_MS, "back")] {
+    for (jump_ms, what) in [(HOUR_MS, "forward"), (-HOUR_MS, "back")] {
         let after = before + jump_ms;
-        assert!(!is_healthy(&beat(before), after), "{what}: the old heartbeat looks like that of a dead process");
-        assert!(is_healthy(&beat(after), after + 1_000), "{what}: the next beat");
+        assert!(!is_healthy(&beat(before), after), "{what}: the old heartbeat is not healthy");
+        assert!(is_healthy(&beat(after), after + 1_000), "{what}: the next heartbeat is healthy");
     }
     for small_ms in [9_000, -9_000] {
-        assert!(is_healthy(&beat(before), before + small_ms), "{small_ms} ms go unnoticed");
+        assert!(is_healthy(&beat(before), before + small_ms), "a jump of {small_ms} ms fails no probe");
     }
 }
 
 // ----------------------------------------------------------------------------------------------------------- helpers
 
-/// A process that is ready, has worked, and whose watchdog is quick.
+/// A process that is ready, has processed events, and has a short watchdog limit.
 fn serving() -> (Kafka, Names, Steward) {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 2);
@@ -167,9 +167,9 @@ fn serving() -> (Kafka, Names, Steward) {
     (kafka, names, process)
 }
 
-/// Until it is over the probe passes: the watchdog ends the process with a cause, which a restart by the probe would not
-/// give. Then nothing is left that could pass one.
-fn ends_stalled(process: &mut Steward) -> serde_json::Value {
+/// Waits for the watchdog to end the process. Until then `live` passes, because the watchdog logs the cause and a restart
+/// by the probe would not. After the end, both probes fail.
+fn wait_for_stall(process: &mut Steward) -> serde_json::Value {
     let live = process.health("live", &[]);
     assert_eq!(live.code, HEALTHY, "{}", live.line);
 
@@ -185,7 +185,7 @@ fn ends_stalled(process: &mut Steward) -> serde_json::Value {
     stalled
 }
 
-fn goes_on_exactly(kafka: &Kafka, names: &Names) {
+fn assert_next_process_is_exact(kafka: &Kafka, names: &Names) {
     let mut next = Setup::new(kafka, names).start();
     kafka.produce(&names.input, &events(3, 200, 50).collect::<Vec<Outgoing>>());
     Ledger::of(kafka, names).assert_exact();

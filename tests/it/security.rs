@@ -1,5 +1,5 @@
-//! Clients that prove who they are, on a real Kafka: what can be configured works, what is refused is told with what to
-//! do, and no secret is ever shown.
+//! Authentication on a real Kafka: each supported configuration works, a refusal names its remedy, and no output shows a
+//! secret.
 
 pub mod acls;
 mod properties;
@@ -18,12 +18,13 @@ use crate::support::process::{Setup, Steward};
 use crate::support::wait::PATIENCE;
 
 const USER: &str = "steward";
-/// With what a properties file, a shell or a format string might trip over; found in no other word of a log.
+/// Contains characters that are special in properties files, shells and format strings. No other part of a log contains
+/// this text.
 const PASSWORD: &str = "geh3im %s'{}=ü";
 const WRONG_PASSWORD: &str = "f4lsch %s'{}=ü";
 
 #[apply(own_broker_test)]
-fn with_a_password_from_a_file_every_client_gets_in_and_nothing_shows_it() {
+fn every_client_connects_with_a_password_from_a_file_and_no_output_shows_it() {
     let broker = sasl_broker();
     let (kafka, names, folder) = (broker.kafka(), Names::new(), folder());
     kafka.create_input(&names, 2);
@@ -34,7 +35,7 @@ fn with_a_password_from_a_file_every_client_gets_in_and_nothing_shows_it() {
         "kafka.properties",
         toml::toml! {
             debug = "security,broker,cgrp,conf"
-            // One of each kind: a client that gets what it is not for warns about it.
+            // One property of each scope. A client warns about a property that is not for it.
             "linger.ms" = "1"
             "fetch.wait.max.ms" = "50"
         },
@@ -50,7 +51,7 @@ fn with_a_password_from_a_file_every_client_gets_in_and_nothing_shows_it() {
     let check = steward(["config", "check", "--config", &config]);
     assert_eq!(check.code, 0, "{check:?}");
     first.stop();
-    // The second one also restores: the readers of state, DLQ records and input get in as well.
+    // The second process also restores, so the readers of state, DLQ records and input authenticate as well.
     let mut second = setup.start();
     kafka.produce(&names.input, &events(12, 200, 40).collect::<Vec<_>>());
     wait_until_committed(&kafka, &names, PATIENCE);
@@ -60,7 +61,7 @@ fn with_a_password_from_a_file_every_client_gets_in_and_nothing_shows_it() {
     for process in [&first, &second] {
         process.assert_no_errors_but(&[]);
         let output = process.output();
-        assert!(output.contains("sasl") || output.contains("SASL"), "the library's debug lines are not there");
+        assert!(output.contains("sasl") || output.contains("SASL"), "the library's debug lines are missing");
         assert!(!output.contains("CONFWARN"), "{}", line_with(&output, "CONFWARN"));
         assert_hidden(&output, PASSWORD);
     }
@@ -101,7 +102,7 @@ fn a_wrong_password_ends_every_command_with_what_to_check_and_is_not_shown() {
 
 // ----------------------------------------------------------------------------------------------------------- helpers
 
-/// A broker that lets the test in without a word, and others with the password.
+/// A broker with a listener without authentication for the test, and one that asks for the password.
 fn sasl_broker() -> Broker {
     let jaas = jaas(&[(USER, PASSWORD)]);
     Broker::with_listeners(
@@ -125,7 +126,7 @@ fn jaas(users: &[(&str, &str)]) -> String {
     format!("org.apache.kafka.common.security.plain.PlainLoginModule required{users};")
 }
 
-/// Everything by SASL PLAIN, on the broker's first further listener.
+/// A setup that uses SASL PLAIN on the broker's first further listener.
 fn plain(broker: &Broker, names: &Names, password_file: &str) -> Setup {
     let mut security = toml::Table::new();
     for (key, value) in [
@@ -141,7 +142,7 @@ fn plain(broker: &Broker, names: &Names, password_file: &str) -> Setup {
         .set("kafka.security", security)
 }
 
-/// What an ended process says about its end.
+/// Returns the error that an ended process logged.
 #[track_caller]
 fn error_of(process: &Steward) -> String {
     let failed = process.events("process_failed");
@@ -153,10 +154,10 @@ fn shown(ran: &Ran) -> String {
     format!("{}\n{}", ran.stdout, ran.stderr)
 }
 
-/// Neither the secret, nor its best known disguise, nor its head.
+/// Fails if the output contains the secret or its first word.
 #[track_caller]
 fn assert_hidden(output: &str, secret: &str) {
-    assert!(!output.is_empty(), "nothing was said, so nothing is shown");
+    assert!(!output.is_empty(), "the output is empty, so the check proves nothing");
     let head = secret.split(' ').next().expect("the first word");
     for part in [secret, head] {
         assert!(!output.contains(part), "the secret is shown: {}", line_with(output, part));

@@ -1,5 +1,5 @@
-//! How a process starts: which topics it refuses and what it then says, which it creates, from where it reads, and what
-//! becomes of two processes by the same name. The real binary on a real Kafka.
+//! The start of a process, with the real binary on a real Kafka: the topics it refuses and their remedies, the topics it
+//! creates, its first position, and two processes with the same instance name.
 
 mod refusals;
 mod topics;
@@ -12,7 +12,7 @@ use crate::support::process::{Setup, Steward};
 use crate::support::wait::PATIENCE;
 use crate::support::world::{World, created, created_with_description, malformed, priced};
 
-/// What any step of a process may take on a busy machine.
+/// The limit for one step of a process on a busy machine.
 const LIMIT: Duration = PATIENCE;
 
 #[apply(broker_test)]
@@ -33,11 +33,11 @@ fn the_first_start_of_a_group_reads_from_the_earliest_record() {
 }
 
 #[apply(broker_test)]
-fn every_compression_that_kafka_knows_is_read() {
+fn every_compression_that_kafka_supports_is_read() {
     let mut world = World::new(1);
     for (id, compression) in (1..).zip(["none", "gzip", "snappy", "lz4", "zstd"]) {
         let events = [created_with_description(id, &"compressible ".repeat(15)), priced(id, 5), priced(id, 6)];
-        // All three in one batch.
+        // All three events are in one batch.
         let settings = [("compression.type", compression), ("linger.ms", "200")];
         let places = world.kafka.produce_with(&settings, &world.names.input, &events);
         world.process(&places);
@@ -50,7 +50,7 @@ fn every_compression_that_kafka_knows_is_read() {
 }
 
 #[apply(broker_test)]
-fn of_two_processes_by_the_same_name_the_older_ends_and_harms_nothing() {
+fn of_two_processes_with_the_same_name_the_older_ends_and_harms_nothing() {
     let mut world = World::new(2);
     let setup = world.setup().instance("the-same");
     world.produce(&[created(1).to(0), created(2).to(1)]);
@@ -59,12 +59,12 @@ fn of_two_processes_by_the_same_name_the_older_ends_and_harms_nothing() {
 
     let mut newer = setup.start();
     newer.wait_for_event("process_starting", LIMIT);
-    // Whatever the two do to each other, there is always something to commit.
+    // As long as both processes run, there are events to commit.
     let mut price = 0;
     while older.is_running() {
         price += 1;
         world.produce(&[priced(1, price).to(0), priced(2, price).to(1), malformed(1).to(0)]);
-        assert!(price < 2_000, "the older one goes on indefinitely; {}", older.tail());
+        assert!(price < 2_000, "the older process does not end; {}", older.tail());
     }
     let code = older.wait_exit(LIMIT);
     world.settle(&mut newer);
@@ -77,16 +77,16 @@ fn of_two_processes_by_the_same_name_the_older_ends_and_harms_nothing() {
     for probe in ["live", "ready"] {
         assert_eq!(older.health(probe, &[]).code, i32::from(ExitCode::CheckFailed.code()), "{probe}");
     }
-    let said = older.wait_for_event("process_failed", LIMIT);
+    let failed = older.wait_for_event("process_failed", LIMIT);
     assert!(
-        said["error"].as_str().is_some_and(|error| error.contains("another process uses this instance name")),
-        "{said}"
+        failed["error"].as_str().is_some_and(|error| error.contains("another process uses this instance name")),
+        "{failed}"
     );
     newer.assert_no_errors_but(&[]);
 }
 
 #[apply(broker_test)]
-fn a_state_that_does_not_fit_ends_the_process_and_says_how_many_it_takes() {
+fn a_state_that_does_not_fit_ends_the_process_and_names_the_number_of_pods_needed() {
     let mut world = World::new(1);
     let events: Vec<_> = (0..500).map(|id| created_with_description(id, &"x".repeat(255))).collect();
     world.produce(&events);
@@ -96,9 +96,9 @@ fn a_state_that_does_not_fit_ends_the_process_and_says_how_many_it_takes() {
     let too_small = world.setup().set("limits.max_state_bytes", 100_000);
     let error = refusal(too_small.start(), ExitCode::StateTooLarge);
 
-    // Some 280,000 bytes, of which it saw less than half.
-    for said in ["partition 0 has 1", "limits.max_state_bytes is 100000", "at least 3 times as many pods"] {
-        assert!(error.contains(said), "`{said}` is not said in: {error}");
+    // The state has about 280,000 bytes. The process read less than half of it.
+    for part in ["partition 0 has 1", "limits.max_state_bytes is 100000", "at least 3 times as many pods"] {
+        assert!(error.contains(part), "`{part}` is not in: {error}");
     }
     assert_eq!(world.outputs(), before);
     world.process_input_with(&world.setup().set("limits.max_state_bytes", 1_000_000));
@@ -107,16 +107,16 @@ fn a_state_that_does_not_fit_ends_the_process_and_says_how_many_it_takes() {
 
 // --------------------------------------------------------------------------------------------------------- helpers
 
-/// What the process said about its end, which has this exit code.
+/// Waits for the process to end with this exit code, and returns its error.
 fn refusal(mut steward: Steward, expected: ExitCode) -> String {
     let code = steward.wait_exit(LIMIT);
     assert_eq!(code, i32::from(expected.code()), "{}", steward.tail());
-    let said = steward.wait_for_event("process_failed", LIMIT);
-    assert_eq!(said["exit_name"], expected.name());
-    said["error"].as_str().expect("a sentence").to_owned()
+    let failed = steward.wait_for_event("process_failed", LIMIT);
+    assert_eq!(failed["exit_name"], expected.name());
+    failed["error"].as_str().expect("a text").to_owned()
 }
 
-/// [`refusal`] of the topics.
+/// Returns the error of a start that refuses its topics.
 fn topics_refused(setup: &Setup) -> String {
     refusal(setup.start(), ExitCode::TopicsRefused)
 }

@@ -168,72 +168,72 @@ fn the_numbers_are_logged_in_one_line() {
     assert_eq!((line.text("serving"), line.text("recovering")), ("0-2".to_owned(), "7".to_owned()));
 }
 
-// --------------------------------------------------------------------------------------------------------- the flood
+// --------------------------------------------------------------------------------------------------------- log throttle
 
 #[apply(offline_test)]
 fn the_first_of_a_kind_is_logged_and_the_rest_is_summarised() {
-    let (mut flood, start) = flood(10);
-    assert_eq!(flood.next_deadline(), None);
-    assert_eq!(flood.seen(&"a", 1, start), Occurrence::First);
-    assert_eq!(flood.seen(&"a", 2, start + SECOND), Occurrence::Counted);
-    assert_eq!(flood.seen(&"a", 3, start + 2 * SECOND), Occurrence::Counted);
-    assert_eq!(flood.next_deadline(), Some(start + WINDOW));
-    assert_eq!(flood.summaries(start + WINDOW - Duration::from_millis(1)), []);
-    assert_eq!(flood.summaries(start + WINDOW), [summary(Some("a"), 2, WINDOW, 3)]);
+    let (mut throttle, start) = throttle(10);
+    assert_eq!(throttle.next_deadline(), None);
+    assert_eq!(throttle.seen(&"a", 1, start), Occurrence::First);
+    assert_eq!(throttle.seen(&"a", 2, start + SECOND), Occurrence::Counted);
+    assert_eq!(throttle.seen(&"a", 3, start + 2 * SECOND), Occurrence::Counted);
+    assert_eq!(throttle.next_deadline(), Some(start + WINDOW));
+    assert_eq!(throttle.summaries(start + WINDOW - Duration::from_millis(1)), []);
+    assert_eq!(throttle.summaries(start + WINDOW), [summary(Some("a"), 2, WINDOW, 3)]);
 }
 
 #[apply(offline_test)]
 fn a_flood_that_stops_is_removed_after_its_summary() {
-    let (mut flood, start) = flood(10);
-    flood.seen(&"a", 1, start);
-    flood.seen(&"a", 2, start);
-    assert_eq!(flood.summaries(start + WINDOW).len(), 1);
-    assert_eq!(flood.summaries(start + 2 * WINDOW), []);
-    assert_eq!(flood.next_deadline(), None);
-    assert_eq!(flood.seen(&"a", 3, start + 2 * WINDOW), Occurrence::First);
+    let (mut throttle, start) = throttle(10);
+    throttle.seen(&"a", 1, start);
+    throttle.seen(&"a", 2, start);
+    assert_eq!(throttle.summaries(start + WINDOW).len(), 1);
+    assert_eq!(throttle.summaries(start + 2 * WINDOW), []);
+    assert_eq!(throttle.next_deadline(), None);
+    assert_eq!(throttle.seen(&"a", 3, start + 2 * WINDOW), Occurrence::First);
 }
 
 #[apply(offline_test)]
 fn a_flood_that_lasts_costs_one_summary_per_window() {
-    let (mut flood, start) = flood(10);
-    flood.seen(&"a", 0, start);
+    let (mut throttle, start) = throttle(10);
+    throttle.seen(&"a", 0, start);
     for round in 0..5 {
         let at = start + round * WINDOW;
-        (1..=100).for_each(|number| assert_eq!(flood.seen(&"a", number, at + SECOND), Occurrence::Counted));
-        assert_eq!(flood.summaries(at + WINDOW), [summary(Some("a"), 100, WINDOW, 100)]);
+        (1..=100).for_each(|number| assert_eq!(throttle.seen(&"a", number, at + SECOND), Occurrence::Counted));
+        assert_eq!(throttle.summaries(at + WINDOW), [summary(Some("a"), 100, WINDOW, 100)]);
     }
 }
 
 #[apply(offline_test)]
 fn kinds_do_not_hide_each_other() {
-    let (mut flood, start) = flood(10);
-    assert_eq!(flood.seen(&"a", 1, start), Occurrence::First);
-    assert_eq!(flood.seen(&"b", 2, start + SECOND), Occurrence::First);
-    flood.seen(&"b", 3, start + 2 * SECOND);
-    assert_eq!(flood.summaries(start + WINDOW), []);
-    assert_eq!(flood.next_deadline(), Some(start + SECOND + WINDOW));
-    assert_eq!(flood.summaries(start + SECOND + WINDOW), [summary(Some("b"), 1, WINDOW, 3)]);
+    let (mut throttle, start) = throttle(10);
+    assert_eq!(throttle.seen(&"a", 1, start), Occurrence::First);
+    assert_eq!(throttle.seen(&"b", 2, start + SECOND), Occurrence::First);
+    throttle.seen(&"b", 3, start + 2 * SECOND);
+    assert_eq!(throttle.summaries(start + WINDOW), []);
+    assert_eq!(throttle.next_deadline(), Some(start + SECOND + WINDOW));
+    assert_eq!(throttle.summaries(start + SECOND + WINDOW), [summary(Some("b"), 1, WINDOW, 3)]);
 }
 
 #[apply(offline_test)]
 fn kinds_beyond_the_maximum_count_as_one() {
-    let (mut flood, start) = flood(2);
-    assert_eq!(flood.seen(&"a", 1, start), Occurrence::First);
-    assert_eq!(flood.seen(&"b", 2, start), Occurrence::First);
-    assert_eq!(flood.seen(&"c", 3, start), Occurrence::First);
-    assert_eq!(flood.seen(&"d", 4, start), Occurrence::Counted);
-    assert_eq!(flood.seen(&"a", 5, start), Occurrence::Counted);
-    assert_eq!(flood.summaries(start + WINDOW), [summary(None, 1, WINDOW, 4), summary(Some("a"), 1, WINDOW, 5)]);
+    let (mut throttle, start) = throttle(2);
+    assert_eq!(throttle.seen(&"a", 1, start), Occurrence::First);
+    assert_eq!(throttle.seen(&"b", 2, start), Occurrence::First);
+    assert_eq!(throttle.seen(&"c", 3, start), Occurrence::First);
+    assert_eq!(throttle.seen(&"d", 4, start), Occurrence::Counted);
+    assert_eq!(throttle.seen(&"a", 5, start), Occurrence::Counted);
+    assert_eq!(throttle.summaries(start + WINDOW), [summary(None, 1, WINDOW, 4), summary(Some("a"), 1, WINDOW, 5)]);
 }
 
 #[apply(offline_test)]
 fn all_remaining_events_are_summarised_at_the_end() {
-    let (mut flood, start) = flood(10);
-    flood.seen(&"a", 1, start);
-    flood.seen(&"a", 2, start);
-    assert_eq!(flood.finish(start + SECOND), [summary(Some("a"), 1, SECOND, 2)]);
-    assert_eq!(flood.finish(start + SECOND), []);
-    assert_eq!(flood.next_deadline(), None);
+    let (mut throttle, start) = throttle(10);
+    throttle.seen(&"a", 1, start);
+    throttle.seen(&"a", 2, start);
+    assert_eq!(throttle.finish(start + SECOND), [summary(Some("a"), 1, SECOND, 2)]);
+    assert_eq!(throttle.finish(start + SECOND), []);
+    assert_eq!(throttle.next_deadline(), None);
 }
 
 #[apply(offline_test)]
@@ -243,21 +243,21 @@ fn every_event_of_a_flood_is_logged_or_summarised_exactly_once() {
     let config = proptest::test_runner::Config { failure_persistence: None, ..Default::default() };
     let held = crate::support::chance::runner(config).run(&steps, |steps| {
         let now = now();
-        let mut flood = LogThrottle::new(WINDOW, 3);
-        let (mut at, mut told) = (now, 0);
+        let mut throttle = LogThrottle::new(WINDOW, 3);
+        let (mut at, mut reported) = (now, 0);
         for (kind, seconds) in &steps {
             at += SECOND * u32::try_from(*seconds).expect("it is small");
-            told += flood.summaries(at).iter().map(|summary| summary.count).sum::<u64>();
-            told += u64::from(flood.seen(kind, (), at) == Occurrence::First);
+            reported += throttle.summaries(at).iter().map(|summary| summary.count).sum::<u64>();
+            reported += u64::from(throttle.seen(kind, (), at) == Occurrence::First);
         }
-        told += flood.finish(at).iter().map(|summary| summary.count).sum::<u64>();
-        prop_assert_eq!(told, steps.len() as u64);
+        reported += throttle.finish(at).iter().map(|summary| summary.count).sum::<u64>();
+        prop_assert_eq!(reported, steps.len() as u64);
         Ok(())
     });
     held.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-// ------------------------------------------------------------------------------------------------------- the helpers
+// ------------------------------------------------------------------------------------------------------- helpers
 
 const SECOND: Duration = Duration::from_secs(1);
 const WINDOW: Duration = Duration::from_secs(10);
@@ -282,7 +282,7 @@ fn sample() -> Sample {
     }
 }
 
-fn flood(max_kinds: usize) -> (LogThrottle<&'static str, i64>, Instant) {
+fn throttle(max_kinds: usize) -> (LogThrottle<&'static str, i64>, Instant) {
     (LogThrottle::new(WINDOW, max_kinds), now())
 }
 
@@ -292,8 +292,8 @@ fn summary(kind: Option<&'static str>, count: u64, window: Duration, last: i64) 
 
 /// The histograms have two significant digits.
 #[track_caller]
-fn assert_close(found: f64, right: f64) {
-    assert!((found - right).abs() <= right / 100.0, "{found} is not {right}");
+fn assert_close(found: f64, expected: f64) {
+    assert!((found - expected).abs() <= expected / 100.0, "{found} is not {expected}");
 }
 
 #[expect(clippy::disallowed_methods, reason = "an arbitrary moment to count from")]

@@ -77,7 +77,7 @@ fn a_plain_loop_doubles_a_write_by_a_delayed_commit() {
 }
 
 #[apply(own_broker_test)]
-fn a_plain_loop_goes_back_to_older_offsets_that_came_late() {
+fn a_plain_loop_commits_older_offsets_that_arrive_late() {
     let broker = ProxiedBroker::start();
     let plain = PlainLoop::over(&broker);
 

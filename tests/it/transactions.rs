@@ -138,10 +138,9 @@ fn an_old_generation_commits_nothing() {
     let epoch = ownership.mint(P0);
     let (keep, kept) = mpsc::channel();
     let pod = Pod::with_view(2, ownership, epoch, move |member| {
-        let old = membership_of(&member);
         let reads = AtomicUsize::new(0);
-        let old = std::sync::Mutex::new(Some(old));
-        keep.send(Arc::clone(&member)).expect("the test listens");
+        let old = std::sync::Mutex::new(Some(membership_of(&member)));
+        keep.send(Arc::clone(&member)).expect("the test waits");
         Arc::new(move || match reads.fetch_add(1, Ordering::Relaxed) {
             1 => old.lock().expect("unpoisoned").take().expect("taken once"),
             _ => membership_of(&member),
@@ -159,15 +158,15 @@ fn an_old_generation_commits_nothing() {
 }
 
 #[apply(lone_broker_test)]
-fn a_newer_producer_of_the_same_name_fences_the_older() {
+fn a_newer_producer_with_the_same_name_fences_the_older() {
     let pod = Pod::join(1);
     let newer_thread = pod.thread(pod.view());
-    assert!(matches!(send_reset(&newer_thread), ResetOutcome::Ready(_)));
+    assert!(matches!(reset(&newer_thread), ResetOutcome::Ready(_)));
 
     let outcome = pod.commit(pod.content(1, vec![pod.snapshot("42", Some("old"), 0)], 1));
 
     assert!(matches!(outcome, CommitOutcome::Fenced { within_timeout: true, .. }), "{outcome:?}");
-    let newer = send_commit(&newer_thread, pod.content(1, vec![pod.snapshot("42", Some("new"), 0)], 1));
+    let newer = commit(&newer_thread, pod.content(1, vec![pod.snapshot("42", Some("new"), 0)], 1));
     assert!(matches!(newer, CommitOutcome::Committed { .. }), "{newer:?}");
     let values: Vec<_> = pod.kafka.read_committed(&pod.names.state).into_iter().map(|stored| stored.value).collect();
     assert_eq!(values, [Some(b"new".to_vec())]);
@@ -251,7 +250,7 @@ fn offsets_alone_commit_one_after_the_other() {
 fn before_the_first_reset_there_is_no_producer() {
     let pod = Pod::join(1);
     let fresh = pod.thread(pod.view());
-    let outcome = send_commit(&fresh, pod.content(1, vec![], 1));
+    let outcome = commit(&fresh, pod.content(1, vec![], 1));
     assert!(matches!(outcome, CommitOutcome::InDoubt { .. }), "{outcome:?}");
     assert_eq!(fresh.phase().get().0, CommitStep::Idle);
 }
@@ -281,13 +280,13 @@ fn a_small_transaction_takes_milliseconds() {
 fn a_commit_that_may_have_been_sent_twice_is_in_doubt() {
     let mock = Mock::new();
     assert!(matches!(mock.commit(1), CommitOutcome::Committed { .. }));
-    mock.cluster.broker_round_trip_time(1, Duration::from_millis(450)).expect("the mock obeys");
+    mock.cluster.broker_round_trip_time(1, Duration::from_millis(450)).expect("the mock accepts it");
     let outcome = mock.commit(2);
     let CommitOutcome::InDoubt { cause } = &outcome else { panic!("{outcome:?}") };
     assert!(cause.contains("it may have been sent twice"), "{cause}");
-    mock.cluster.broker_round_trip_time(1, Duration::ZERO).expect("the mock obeys");
+    mock.cluster.broker_round_trip_time(1, Duration::ZERO).expect("the mock accepts it");
     assert!(matches!(mock.commit(2), CommitOutcome::InDoubt { .. }), "the producer is not used again");
-    assert!(matches!(send_reset(&mock.transactions), ResetOutcome::Ready(_)));
+    assert!(matches!(reset(&mock.transactions), ResetOutcome::Ready(_)));
     assert!(matches!(mock.commit(2), CommitOutcome::Committed { .. }));
 }
 
@@ -315,14 +314,11 @@ fn each_error_of_the_broker_has_its_outcome() {
     ];
     let mock = Mock::new();
     for (number, (request, error, expected)) in (1..).zip(table) {
-        assert!(matches!(send_reset(&mock.transactions), ResetOutcome::Ready(_)));
+        assert!(matches!(reset(&mock.transactions), ResetOutcome::Ready(_)));
         mock.cluster.request_errors(request, &[error]);
         let outcome = format!("{:?}", mock.commit(number));
         assert!(outcome.starts_with(expected), "{request:?} answered {error:?}: {outcome}");
-        assert!(
-            matches!(send_reset(&mock.transactions), ResetOutcome::Ready(_)),
-            "after {request:?} answered {error:?}"
-        );
+        assert!(matches!(reset(&mock.transactions), ResetOutcome::Ready(_)), "after {request:?} answered {error:?}");
         let again = mock.commit(number);
         assert!(matches!(again, CommitOutcome::Committed { .. }), "after {request:?} answered {error:?}: {again:?}");
     }
@@ -345,14 +341,14 @@ fn a_missing_permission_to_produce_is_a_refusal() {
 }
 
 #[apply(offline_test)]
-fn the_phase_shows_what_the_thread_waits_for() {
+fn the_phase_shows_the_call_that_the_thread_waits_for() {
     let mock = Mock::new();
     let phase = mock.transactions.phase();
     assert_eq!(phase.get().0, CommitStep::Idle);
     // Sending offsets takes two round trips, which must take less time than the client waits before it sends again.
-    mock.cluster.broker_round_trip_time(1, Duration::from_millis(100)).expect("the mock obeys");
+    mock.cluster.broker_round_trip_time(1, Duration::from_millis(100)).expect("the mock accepts it");
     let (reply, outcome) = mpsc::channel();
-    let reply = Box::new(move |outcome| reply.send(outcome).expect("the test listens"));
+    let reply = Box::new(move |outcome| reply.send(outcome).expect("the test waits"));
     mock.transactions.commit(Arc::new(mock.content(1)), reply);
     for step in [CommitStep::DrainingQueue, CommitStep::SendingOffsets, CommitStep::Committing] {
         wait_until(&format!("the phase is {step:?}"), PATIENCE, || phase.get().0 == step);
@@ -364,13 +360,13 @@ fn the_phase_shows_what_the_thread_waits_for() {
 #[apply(offline_test)]
 fn without_a_broker_a_reset_fails_within_its_limit() {
     let mock = Mock::new();
-    mock.cluster.broker_down(1).expect("the mock obeys");
+    mock.cluster.broker_down(1).expect("the mock accepts it");
     let started = SystemClock.now();
-    let outcome = send_reset(&mock.transactions);
+    let outcome = reset(&mock.transactions);
     assert!(matches!(outcome, ResetOutcome::Failed { .. }), "{outcome:?}");
     assert!(SystemClock.now() - started < Duration::from_secs(20));
-    mock.cluster.broker_up(1).expect("the mock obeys");
-    assert!(matches!(send_reset(&mock.transactions), ResetOutcome::Ready(_)));
+    mock.cluster.broker_up(1).expect("the mock accepts it");
+    assert!(matches!(reset(&mock.transactions), ResetOutcome::Ready(_)));
 }
 
 /// If no coordinator is available, the library asks again only after the set of brokers changes.
@@ -394,7 +390,7 @@ fn a_call_that_never_returns_is_abandoned_with_its_producer() {
         mock.cluster.clear_request_errors(request);
     }
     assert!(matches!(mock.commit(2), CommitOutcome::InDoubt { .. }), "its producer was abandoned as well");
-    assert!(matches!(send_reset(&mock.transactions), ResetOutcome::Ready(_)));
+    assert!(matches!(reset(&mock.transactions), ResetOutcome::Ready(_)));
     let next = mock.commit(3);
     assert!(matches!(next, CommitOutcome::Committed { .. }), "{next:?}");
 }
@@ -438,7 +434,7 @@ impl Mock {
     fn within(timeout: Duration) -> Mock {
         let cluster = MockCluster::new(1).expect("a mock broker");
         for topic in ["input", "state", "dlq"] {
-            cluster.create_topic(topic, 1, 1).expect("the mock obeys");
+            cluster.create_topic(topic, 1, 1).expect("the mock accepts it");
         }
         let settings = CommitSettings {
             topic: "input".into(),
@@ -459,7 +455,7 @@ impl Mock {
         let transactions =
             CommitThread::start(settings, clients, context, view, held, OffsetMetadata::new("run"), clock);
         let mock = Mock { cluster, ownership, transactions: transactions.expect("a thread") };
-        assert!(matches!(send_reset(&mock.transactions), ResetOutcome::Ready(_)));
+        assert!(matches!(reset(&mock.transactions), ResetOutcome::Ready(_)));
         mock
     }
 
@@ -472,7 +468,7 @@ impl Mock {
     }
 
     fn commit(&self, number: u64) -> CommitOutcome {
-        send_commit(&self.transactions, self.content(number))
+        commit(&self.transactions, self.content(number))
     }
 }
 
@@ -542,18 +538,9 @@ impl Pod {
         };
         let brokers = self.kafka.address().to_owned();
         let clients = clients(brokers, &self.instance, &self.names.group, self.transaction_timeout);
-        let ownership = Arc::clone(&self.ownership);
-        let context = DefaultConsumerContext;
-        CommitThread::start(
-            settings,
-            clients,
-            context,
-            view,
-            ownership,
-            OffsetMetadata::new("run"),
-            Arc::new(SystemClock),
-        )
-        .expect("a thread")
+        let (ownership, clock) = (Arc::clone(&self.ownership), Arc::new(SystemClock));
+        let (context, metadata) = (DefaultConsumerContext, OffsetMetadata::new("run"));
+        CommitThread::start(settings, clients, context, view, ownership, metadata, clock).expect("a thread")
     }
 
     fn snapshot(&self, key: &str, value: Option<&str>, newest: i64) -> OutputRecord {
@@ -586,25 +573,25 @@ impl Pod {
     }
 
     fn commit(&self, content: TransactionContent) -> CommitOutcome {
-        send_commit(self.transactions.as_ref().expect("started"), content)
+        commit(self.transactions.as_ref().expect("started"), content)
     }
 
     fn reset_producer(&self) -> Vec<(Partition, Option<Committed>)> {
-        let outcome = send_reset(self.transactions.as_ref().expect("started"));
+        let outcome = reset(self.transactions.as_ref().expect("started"));
         let ResetOutcome::Ready(committed) = outcome else { panic!("no new producer: {outcome:?}") };
         committed
     }
 }
 
-fn send_commit(transactions: &CommitThread, content: TransactionContent) -> CommitOutcome {
+fn commit(transactions: &CommitThread, content: TransactionContent) -> CommitOutcome {
     let (reply, outcome) = mpsc::channel();
-    transactions.commit(Arc::new(content), Box::new(move |outcome| reply.send(outcome).expect("the test listens")));
+    transactions.commit(Arc::new(content), Box::new(move |outcome| reply.send(outcome).expect("the test waits")));
     outcome.recv_timeout(PATIENCE).expect("every request is answered")
 }
 
-fn send_reset(transactions: &CommitThread) -> ResetOutcome {
+fn reset(transactions: &CommitThread) -> ResetOutcome {
     let (reply, outcome) = mpsc::channel();
-    transactions.reset_producer(vec![P0], Box::new(move |outcome| reply.send(outcome).expect("the test listens")));
+    transactions.reset_producer(vec![P0], Box::new(move |outcome| reply.send(outcome).expect("the test waits")));
     outcome.recv_timeout(PATIENCE).expect("every request is answered")
 }
 

@@ -1,4 +1,4 @@
-//! The permissions that a replay needs: those in the list suffice, and without any one of them it ends and names it.
+//! The permissions that a replay needs: the listed ones suffice, and a replay that lacks one of them ends and names it.
 
 use super::replay::dlq_records;
 use super::scene::Scene;
@@ -7,11 +7,11 @@ use crate::support::acls::{
     Allow, Operation, Pattern, Resource, {self},
 };
 
-/// One permission, and what is said without it.
+/// One permission, and part of the error without it.
 struct Needed {
     operation: Operation,
     on: On,
-    says: &'static str,
+    error: &'static str,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -22,21 +22,21 @@ enum On {
     TransactionalId,
 }
 
-/// What a replay needs whose topics are there.
+/// The permissions of a replay whose topics exist.
 const NEEDED: &[Needed] = &[
-    Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_WRITE, on: On::Input, says: "{input}" },
-    Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_READ, on: On::Dlq, says: "{dlq}" },
-    Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_READ, on: On::Receipts, says: "{receipts}" },
-    Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_WRITE, on: On::Receipts, says: "{receipts}" },
+    Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_WRITE, on: On::Input, error: "{input}" },
+    Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_READ, on: On::Dlq, error: "{dlq}" },
+    Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_READ, on: On::Receipts, error: "{receipts}" },
+    Needed { operation: Operation::RD_KAFKA_ACL_OPERATION_WRITE, on: On::Receipts, error: "{receipts}" },
     Needed {
         operation: Operation::RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS,
         on: On::Receipts,
-        says: "DescribeConfigs --topic {receipts}",
+        error: "DescribeConfigs --topic {receipts}",
     },
     Needed {
         operation: Operation::RD_KAFKA_ACL_OPERATION_WRITE,
         on: On::TransactionalId,
-        says: "transactional id {dlq}:replay",
+        error: "transactional id {dlq}:replay",
     },
 ];
 
@@ -48,7 +48,7 @@ fn the_listed_permissions_suffice_for_a_replay_and_without_any_of_them_it_ends_a
     let scene = Scene::on(broker.kafka(), 1, &[]);
     let through = crate::support::kafka::Kafka::at(&broker.further_address(0));
     let scene = scene.through(&through);
-    // For the user that creates the receipts topic.
+    // Only this user may create the receipts topic.
     let creates = [
         allow(&scene, "all", Operation::RD_KAFKA_ACL_OPERATION_CREATE, On::Receipts),
         allow(&scene, "all", Operation::RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS, On::Dlq),
@@ -69,9 +69,13 @@ fn the_listed_permissions_suffice_for_a_replay_and_without_any_of_them_it_ends_a
         let ran = replay_as(&scene, user);
         let what = format!("{:?} on {:?}: exit code {}: {}", needed.operation, needed.on, ran.code, ran.stderr);
         assert!([4, 5, 10].contains(&ran.code), "{what}");
-        let says = needed.says.replace("{input}", &scene.names.input).replace("{receipts}", &scene.receipts_topic());
-        let says = says.replace("{dlq}", &scene.names.dlq);
-        assert!(ran.stderr.lines().any(|line| line.starts_with("error") && line.contains(&says)), "{says}: {what}");
+        let expected =
+            needed.error.replace("{input}", &scene.names.input).replace("{receipts}", &scene.receipts_topic());
+        let expected = expected.replace("{dlq}", &scene.names.dlq);
+        assert!(
+            ran.stderr.lines().any(|line| line.starts_with("error") && line.contains(&expected)),
+            "{expected}: {what}"
+        );
         scene.assert_each_once(1);
     }
 }

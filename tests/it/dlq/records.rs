@@ -19,8 +19,8 @@ fn an_event_keeps_its_own_headers_except_those_of_steward() {
 
     let names: Vec<&str> = dlq_record.own_headers().map(|(name, _)| name).collect();
     assert_eq!(names, ["trace", "steward-reason", "steward-replayed-from"]);
-    assert_eq!(dlq_record.reason(), Some(Reason::NotFound), "the last of the name");
-    let replay = dlq_record.replay("dlq").expect("all headers are there");
+    assert_eq!(dlq_record.reason(), Some(Reason::NotFound), "the last header with this name counts");
+    let replay = dlq_record.replay("dlq").expect("the record has all headers");
     let headers: Vec<(&str, &[u8])> =
         replay.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref().expect("not null"))).collect();
     assert_eq!(headers, [("trace", &b"1"[..]), ("steward-replayed-from", b"dlq-2@7")]);
@@ -62,13 +62,13 @@ fn obstacles_to_a_replay_are_distinguished() {
     assert_eq!(decide(&whole, &elsewhere, &nothing), ReplayDecision::Kept(Obstacle::FromElsewhere));
 
     let mut replayed = ReplayReceipts::default();
-    replayed.add(whole.receipt().expect("the source headers are there"));
+    replayed.add(whole.receipt().expect("the record has source headers"));
     assert_eq!(decide(&whole, &input(), &replayed), ReplayDecision::Replayed);
 }
 
 #[apply(offline_test)]
 fn a_receipt_reads_back_and_counts_only_for_its_own_dlq_record() {
-    let receipt = dlq_record(&[], &[], None).receipt().expect("the source headers are there");
+    let receipt = dlq_record(&[], &[], None).receipt().expect("the record has source headers");
     let mut replayed = ReplayReceipts::default();
     replayed.take(Some(receipt.key().as_bytes()), Some(receipt.value().as_bytes())).expect("it is a receipt");
     assert!(replayed.contains(&receipt) && replayed.len() == 1);
@@ -124,19 +124,19 @@ fn events_older_than_their_service_are_counted() {
     let mut overtaken = Overtaken::default();
     overtaken.add(&dlq_record(&[], &[], None));
     overtaken.add(&dlq_record(&[], &[("steward-source-offset", "20")], None));
-    assert_eq!(overtaken.count(), 0, "nothing is known of the service");
+    assert_eq!(overtaken.count(), 0, "the service has no snapshot");
     overtaken.observe(Partition(1), b"42", Offset(100));
     overtaken.observe(Partition(2), b"43", Offset(100));
-    assert_eq!(overtaken.count(), 0, "others");
+    assert_eq!(overtaken.count(), 0, "other services");
     overtaken.observe(Partition(2), b"42", Offset(17));
-    assert_eq!(overtaken.count(), 0, "its newest event is just as old");
+    assert_eq!(overtaken.count(), 0, "the newest event of the service is this one");
     overtaken.observe(Partition(2), b"42", Offset(18));
     assert_eq!(overtaken.count(), 1);
     overtaken.observe(Partition(2), b"42", Offset(21));
     assert_eq!(overtaken.count(), 2);
 }
 
-// ------------------------------------------------------------------------------------------------------------ below
+// ------------------------------------------------------------------------------------------------------------ helpers
 
 const PLACE: DlqLocation = DlqLocation { partition: Partition(2), offset: Offset(7) };
 
@@ -144,7 +144,8 @@ fn input() -> InputLog {
     InputLog { topic: "events".into(), partitions: 3 }
 }
 
-/// At [`PLACE`], of the event at offset 17 of partition 2, with key 42; `further` headers come after steward's.
+/// A DLQ record at [`PLACE`] for the event at offset 17 of partition 2, with key 42. `further` headers follow those of
+/// steward.
 fn dlq_record<'a>(
     own: &[(&'a str, &'a str)],
     further: &[(&'a str, &'a str)],

@@ -1,5 +1,5 @@
-//! `steward dlq replay` sends each event to the input once, unchanged, reports what it cannot send, and writes nothing in a
-//! dry run.
+//! `steward dlq replay` sends each event to the input once and unchanged, and reports the events that it cannot send. A dry
+//! run writes nothing.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ fn ten_thousand_rejected_events_are_replayed_after_their_cause_was_corrected_eac
     let setup =
         world.setup().set("limits.max_payload_bytes", i64::try_from(MAX_PAYLOAD_BYTES).expect("a small number"));
     let scene = Scene::of(crate::support::kafka::Kafka::shared(), world.names.clone());
-    world.produce(&refused_events());
+    world.produce(&rejected_events());
     let mut steward = setup.start();
     world.settle(&mut steward);
     let counts = BTreeMap::from([
@@ -53,7 +53,7 @@ fn ten_thousand_rejected_events_are_replayed_after_their_cause_was_corrected_eac
     assert_eq!((&plan["planned"], &plan["executed"]), (&10_000.into(), &false.into()));
     assert_eq!(plan["reasons"]["not_found"], serde_json::json!({"replay": 6_000, "refused_again": 0}));
     assert_eq!(plan["reasons"]["payload_too_large"], serde_json::json!({"replay": 400, "refused_again": 400}));
-    assert_eq!(plan["overwrites"], 7_000, "all that can be applied now are older than what their services contain");
+    assert_eq!(plan["overwrites"], 7_000, "the corrected events are older than the newest events of their services");
 
     let corrected = ["--reason", "not_found", "--reason", "already_exists"];
     let first = scene.replay(&corrected);
@@ -61,15 +61,15 @@ fn ten_thousand_rejected_events_are_replayed_after_their_cause_was_corrected_eac
     let second = scene.replay(&corrected);
     assert_eq!((&second["replayed"], &second["replayed_before"]), (&0.into(), &7_000.into()));
     assert_eq!(second["executed"], true);
-    assert_eq!(judge_replayed(&mut world, &scene, 0), 7_000);
+    assert_eq!(process_replayed(&mut world, &scene, 0), 7_000);
     world.settle(&mut steward);
     world.assert_exact();
-    let state = world.state_of("4711").expect("it lives");
+    let state = world.state_of("4711").expect("the service exists");
     assert!(state.contains(r#""version":2"#) && state.contains(r#""pricePerHour":7"#), "{state}");
 
-    // The rest is refused again: new DLQ records, which can be replayed, and the old ones cannot.
+    // The rest is rejected again. The new DLQ records can be replayed, the old ones cannot.
     assert_eq!(scene.replay(&[])["replayed"], 3_000);
-    assert_eq!(judge_replayed(&mut world, &scene, 7_000), 3_000);
+    assert_eq!(process_replayed(&mut world, &scene, 7_000), 3_000);
     world.settle(&mut steward);
     world.assert_exact();
     scene.assert_each_once(10_000);
@@ -79,8 +79,8 @@ fn ten_thousand_rejected_events_are_replayed_after_their_cause_was_corrected_eac
     steward.assert_no_errors_but(&[]);
 }
 
-/// 10,000 events that are refused, of every reason but a panic, and 1,000 that are not.
-fn refused_events() -> Vec<Outgoing> {
+/// 10,000 events that are rejected, for each reason except a panic, and 1,000 events that are applied.
+fn rejected_events() -> Vec<Outgoing> {
     let text = |id: u64, value: String| record(id.to_string(), value);
     let events = (1..=6_000).map(|id| priced(id, 7));
     let events = events.chain((100_001..=101_000).flat_map(|id| [created(id), created(id)]));
@@ -97,8 +97,8 @@ fn refused_events() -> Vec<Outgoing> {
     events.collect()
 }
 
-/// Lets the model judge what was replayed behind the first `before`, and returns how many that were.
-fn judge_replayed(world: &mut World, scene: &Scene, before: usize) -> usize {
+/// Processes the replayed events after the first `before` with the model, and returns their number.
+fn process_replayed(world: &mut World, scene: &Scene, before: usize) -> usize {
     let mut replayed = scene.replayed();
     replayed.sort_by_key(|stored| (stored.timestamp_ms, stored.partition, stored.offset));
     let places: Vec<Place> =
@@ -108,7 +108,7 @@ fn judge_replayed(world: &mut World, scene: &Scene, before: usize) -> usize {
 }
 
 #[apply(broker_test)]
-fn an_event_goes_back_as_it_was() {
+fn a_replayed_event_is_unchanged() {
     let scene = Scene::new(2);
     let event = record([0xff, 0], [0xfe]).to(1).at(1_000).header("trace", "a").null_header("n").header("trace", "b");
     let replayed_before = event.clone().header("steward-replayed-from", "older-0@1");
@@ -126,7 +126,10 @@ fn an_event_goes_back_as_it_was() {
         ("steward-replayed-from".to_owned(), Some(from))
     };
     assert_eq!(first.headers, [event.headers, vec![from(0)]].concat());
-    assert!(first.timestamp_ms.expect("stamped") >= began_ms, "when it was produced, or it would expire at once");
+    assert!(
+        first.timestamp_ms.expect("stamped") >= began_ms,
+        "the replayed event has a new timestamp, otherwise it would expire at once"
+    );
     assert_eq!((second.partition, second.key, second.value, second.headers), (1, None, None, vec![from(1)]));
 }
 
@@ -141,7 +144,7 @@ fn a_dry_run_writes_nothing() {
     assert!(table.contains("not_found") && table.contains("50 DLQ records would be sent"), "{table}");
 
     assert_eq!(scene.kafka.ends(&scene.names.input).iter().map(|ends| ends.high).sum::<i64>(), 0);
-    assert_eq!(scene.kafka.partition_count(&scene.receipts_topic()), None, "and creates no topic");
+    assert_eq!(scene.kafka.partition_count(&scene.receipts_topic()), None, "a dry run creates no topic");
     assert_eq!(scene.kafka.ends(&scene.names.dlq).iter().map(|ends| ends.high).sum::<i64>(), 50);
 }
 
@@ -153,10 +156,10 @@ fn dlq_records_that_cannot_be_replayed_are_counted_and_named() {
     let elsewhere = scene.dlq_record("not_found", record("2", "{}"), 1).header("steward-source-topic", "others");
     let foreign = record("3", "anything");
     let hopeless = scene.dlq_record("null_payload", tombstone("4"), 3);
-    let fine = scene.dlq_record("not_found", priced(5, 1), 4);
+    let replayable = scene.dlq_record("not_found", priced(5, 1), 4);
     let snapshot = record("5", "{}").header("steward-source-offset", "9").to(0);
     scene.kafka.produce(&scene.names.state, &[snapshot]);
-    scene.kafka.produce(&scene.names.dlq, &[truncated, elsewhere, foreign, hopeless, fine]);
+    scene.kafka.produce(&scene.names.dlq, &[truncated, elsewhere, foreign, hopeless, replayable]);
 
     let plan = scene.plan(&[]);
     assert_eq!((&plan["truncated"], &plan["from_elsewhere"], &plan["unreadable"]), (&1.into(), &1.into(), &1.into()));
@@ -176,7 +179,7 @@ fn dlq_records_that_cannot_be_replayed_are_counted_and_named() {
 }
 
 #[apply(broker_test)]
-fn only_what_is_wanted_is_replayed() {
+fn only_selected_dlq_records_are_replayed() {
     let scene = Scene::new(2);
     let mut all = dlq_records(&scene, 20);
     all.push(scene.dlq_record("panicked", priced(99, 1).to(1), 1));
@@ -198,7 +201,7 @@ fn only_what_is_wanted_is_replayed() {
 }
 
 #[apply(broker_test)]
-fn a_rate_is_kept() {
+fn the_rate_is_not_exceeded() {
     let scene = Scene::new(1);
     scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 30));
     let ran = scene.dlq(&["replay", "--execute", "--rate", "20", "--json"]);
@@ -211,7 +214,7 @@ fn an_interrupted_replay_reports_what_it_has_sent_and_can_be_finished() {
     let scene = Scene::new(1);
     scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 500));
     let running = scene.start(&["replay", "--execute", "--rate", "100", "--json"]);
-    wait_until("some are sent", PATIENCE, || scene.replayed().len() >= 50);
+    wait_until("some events are sent", PATIENCE, || scene.replayed().len() >= 50);
     running.interrupt();
     let ran = running.end();
 
@@ -225,7 +228,7 @@ fn an_interrupted_replay_reports_what_it_has_sent_and_can_be_finished() {
 }
 
 #[apply(broker_test)]
-fn an_event_that_the_input_does_not_take_is_named_and_the_others_go() {
+fn an_event_that_the_input_refuses_is_named_and_the_others_are_sent() {
     let scene = Scene::on(crate::support::kafka::Kafka::shared(), 1, &[("max.message.bytes", "2000")]);
     let mut chance = ChaCha8Rng::seed_from_u64(7);
     let mut noise = |length: usize| (0..length).map(|_| chance.random()).collect::<Vec<u8>>();
@@ -252,7 +255,7 @@ fn receipts_of_an_older_topic_are_ignored() {
     scene.kafka.create_topic(&scene.names.dlq, 1, &crate::support::kafka::ANY_TIMESTAMP);
     scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 2));
 
-    assert_eq!(scene.replay(&[])["replayed"], 2, "at offsets that were there before");
+    assert_eq!(scene.replay(&[])["replayed"], 2, "the old topic had receipts for the same offsets");
     assert_eq!(scene.replay(&[])["replayed"], 0);
 }
 
@@ -288,12 +291,12 @@ fn a_receipts_topic_with_a_foreign_record_is_refused() {
     assert!(scene.replayed().is_empty());
 }
 
-/// DLQ records of updates of services that do not exist, over the partitions 0 and 1 where there are two.
+/// DLQ records for updates of services that do not exist, spread over all partitions.
 pub fn dlq_records(scene: &Scene, count: i64) -> Vec<Outgoing> {
-    let partitions = scene.kafka.partition_count(&scene.names.dlq).expect("it is there");
+    let partitions = scene.kafka.partition_count(&scene.names.dlq).expect("the DLQ topic exists");
     let dlq_record = |number: i64| {
         let partition = i32::try_from(number).expect("a small number") % partitions;
-        scene.dlq_record("not_found", priced(u64::try_from(number).expect("from 0 on"), 1).to(partition), number)
+        scene.dlq_record("not_found", priced(u64::try_from(number).expect("not negative"), 1).to(partition), number)
     };
     (0..count).map(dlq_record).collect()
 }

@@ -1,4 +1,4 @@
-//! A replay that is killed, that is not alone, or that gets no answer: each DLQ record goes back once.
+//! Each DLQ record is replayed once, even if replays are killed, run concurrently or get no response.
 
 use super::replay::dlq_records;
 use super::scene::Scene;
@@ -9,16 +9,19 @@ use crate::support::wait::{PATIENCE, wait_until};
 fn a_replay_that_is_killed_again_and_again_repeats_nothing() {
     let scene = Scene::new(3);
     scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 4_000));
-    // Without waiting for the transaction that is open.
+    // Counts uncommitted records too, so it does not wait for the open transaction.
     let written = || scene.kafka.ends(&scene.names.input).iter().map(|ends| ends.high).sum::<i64>();
     for _ in 0..4 {
         let before = written();
         let running = scene.start(&["replay", "--execute", "--rate", "300"]);
-        wait_until("some more are sent", PATIENCE, || written() >= before + 100);
+        wait_until("further events are sent", PATIENCE, || written() >= before + 100);
         drop(running);
     }
     let last = scene.replay(&[]);
-    assert!(last["replayed"].as_u64().is_some_and(|count| count > 0), "it was killed before the end: {last}");
+    assert!(
+        last["replayed"].as_u64().is_some_and(|count| count > 0),
+        "a killed replay had already sent everything: {last}"
+    );
     scene.assert_each_once(4_000);
 }
 
@@ -27,14 +30,18 @@ fn a_second_replay_fences_the_first() {
     let scene = Scene::new(2);
     scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 2_000));
     let first = scene.start(&["replay", "--execute", "--rate", "100"]);
-    wait_until("some are sent", PATIENCE, || scene.replayed().len() >= 50);
+    wait_until("some events are sent", PATIENCE, || scene.replayed().len() >= 50);
 
     let second = scene.replay(&[]);
 
     let first = first.end();
     assert_eq!(first.code, 6, "{}", first.stderr);
     assert!(first.stderr.contains("another replay of"), "{}", first.stderr);
-    assert!(first.stdout.contains("of 2000 DLQ records sent"), "and tells what it had sent: {}", first.stdout);
+    assert!(
+        first.stdout.contains("of 2000 DLQ records sent"),
+        "the first replay reports the records that it sent: {}",
+        first.stdout
+    );
     assert!(second["replayed"].as_u64().is_some_and(|count| count > 1_000), "{second}");
     scene.assert_each_once(2_000);
 }
@@ -62,8 +69,8 @@ fn a_commit_that_is_not_answered_is_not_repeated() {
     let unanswered = broker.proxy.drop_answer(Api::END_TXN);
     assert_eq!(scene.replay(&[])["replayed"], 1_000);
 
-    assert_eq!(unanswered.answer(), Some(0), "it took effect");
-    assert!(broker.proxy.requests(Api::INIT_PRODUCER_ID) >= 2, "a new producer went on");
+    assert_eq!(unanswered.answer(), Some(0), "the commit took effect");
+    assert!(broker.proxy.requests(Api::INIT_PRODUCER_ID) >= 2, "a new producer sent the rest");
     scene.assert_each_once(1_000);
 }
 
@@ -74,11 +81,11 @@ fn a_commit_that_never_arrived_is_sent_again() {
     scene.kafka.produce(&scene.names.dlq, &dlq_records(&scene, 1_000));
 
     let lost = broker.proxy.drop_request(Api::END_TXN);
-    let unheard = broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
+    let unanswered = broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
     assert_eq!(scene.replay(&[])["replayed"], 1_000);
 
     lost.wait();
-    unheard.wait();
+    unanswered.wait();
     scene.assert_each_once(1_000);
 }
 
@@ -94,7 +101,7 @@ fn a_late_commit_does_not_affect_the_next_transaction() {
     let running = scene.start(&["replay", "--execute", "--rate", "100000", "--json"]);
     next.wait();
     open.wait();
-    assert_ne!(late.release(), Some(0), "while the next transaction is open, of a newer producer");
+    assert_ne!(late.release(), Some(0), "the next transaction is open, and has a newer producer");
     open.release();
     assert_eq!(super::scene::one(&running.end().ok())["replayed"], 1_000);
     scene.assert_each_once(1_000);

@@ -1,4 +1,4 @@
-//! Topics of a test, with DLQ records as steward writes them, and the commands over them.
+//! The topics of a test, DLQ records in steward's format, and the `steward dlq` commands.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,8 @@ use crate::cli::{Ran, Running, command};
 use crate::support::kafka::{ANY_TIMESTAMP, Kafka, Outgoing, Stored};
 use crate::support::names::Names;
 
-/// See the module.
 pub struct Scene {
-    /// Where the topics are.
     pub kafka: Kafka,
-    /// Their names.
     pub names: Names,
     address: String,
 }
@@ -23,7 +20,7 @@ impl Scene {
         Scene::on(Kafka::shared(), partitions, &[])
     }
 
-    /// The same, somewhere else, with settings of the input.
+    /// Empty topics on this Kafka, with these settings of the input.
     pub fn on(kafka: Kafka, partitions: i32, input: &[(&str, &str)]) -> Scene {
         let (names, address) = (Names::new(), kafka.address().to_owned());
         kafka.create_topic(&names.input, partitions, &[&ANY_TIMESTAMP, input].concat());
@@ -33,13 +30,13 @@ impl Scene {
         Scene { kafka, names, address }
     }
 
-    /// Topics that are there already.
+    /// Topics that exist already.
     pub fn of(kafka: Kafka, names: Names) -> Scene {
         let address = kafka.address().to_owned();
         Scene { kafka, names, address }
     }
 
-    /// The commands go by way of this Kafka's address.
+    /// Makes the commands connect to this address.
     pub fn through(mut self, kafka: &Kafka) -> Scene {
         kafka.address().clone_into(&mut self.address);
         self
@@ -58,12 +55,11 @@ impl Scene {
             .header("steward-source-timestamp", "1700000000000")
     }
 
-    /// The receipts topic.
     pub fn receipts_topic(&self) -> String {
         format!("{}.replayed", self.names.dlq)
     }
 
-    /// Runs `steward dlq` with these arguments to its end.
+    /// Runs `steward dlq` with these arguments and waits for its end.
     pub fn dlq(&self, arguments: &[&str]) -> Ran {
         self.start(arguments).end()
     }
@@ -73,7 +69,7 @@ impl Scene {
         self.start_with(&[], arguments)
     }
 
-    /// Starts `steward dlq` with further variables.
+    /// Starts `steward dlq` with further environment variables.
     pub fn start_with(&self, further: &[(&str, &str)], arguments: &[&str]) -> Running {
         let environment = [
             ("STEWARD__KAFKA__BOOTSTRAP_SERVERS", self.address.as_str()),
@@ -86,13 +82,13 @@ impl Scene {
         Running::spawn(&mut command(&environment, [&["dlq"], arguments].concat()))
     }
 
-    /// Runs a replay that is executed, as fast as it can, and returns its outcome.
+    /// Runs a replay with `--execute`, at the highest rate, and returns its outcome.
     pub fn replay(&self, flags: &[&str]) -> Value {
         let ran = self.dlq(&[&["replay", "--execute", "--rate", "100000", "--json"], flags].concat());
         one(&ran.ok())
     }
 
-    /// What a replay would do.
+    /// Runs a dry run and returns its plan.
     pub fn plan(&self, flags: &[&str]) -> Value {
         one(&self.dlq(&[&["replay", "--json"], flags].concat()).ok())
     }
@@ -121,12 +117,12 @@ impl Scene {
     }
 }
 
-/// The one object that was printed.
+/// Parses the output as one JSON object.
 pub fn one(shown: &str) -> Value {
     serde_json::from_str(shown).unwrap_or_else(|error| panic!("{error}: {shown}"))
 }
 
-/// An object a line.
+/// Parses each line of the output as a JSON object.
 pub fn lines(shown: &str) -> Vec<Value> {
     shown.lines().map(one).collect()
 }

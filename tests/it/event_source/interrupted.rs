@@ -74,6 +74,6 @@ fn a_second_repetition_of_a_record_stops_the_process() {
 fn mock() -> (MockCluster<'static, DefaultProducerContext>, Topic) {
     let cluster = MockCluster::new(1).expect("a mock broker");
     let topic = Topic::on_mock(&cluster.bootstrap_servers());
-    cluster.create_topic(&topic.name, topic.partitions, 1).expect("the mock obeys");
+    cluster.create_topic(&topic.name, topic.partitions, 1).expect("the mock accepts it");
     (cluster, topic)
 }

@@ -89,7 +89,7 @@ impl Member {
     }
 
     pub(super) fn assigned_some(&self) -> Vec<(Partition, Epoch)> {
-        self.wait("an assignment of something", |events| {
+        self.wait("an assignment with partitions", |events| {
             events.iter().any(|event| event.starts_with("assigned") && event != "assigned 0")
         });
         self.sink.lock().assigned.clone()
@@ -119,7 +119,7 @@ impl Member {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&topic.name, 0, ClientOffset::Offset(offset)).expect("not negative");
         let consumer = self.handle.lock().expect("not poisoned").as_ref().expect("not joined yet").consumer();
-        consumer.seek_partitions(list, LIMIT).expect("the client obeys");
+        consumer.seek_partitions(list, LIMIT).expect("the client can seek");
     }
 
     /// Returns whether the client reported something that contains this.
@@ -140,7 +140,7 @@ impl Member {
     }
 
     pub(super) fn revoked_deadline(&self) -> Instant {
-        self.sink.lock().deadline.expect("something was revoked")
+        self.sink.lock().deadline.expect("a revocation was received")
     }
 
     pub(super) fn kept_partition(&self) -> Partition {
@@ -151,7 +151,7 @@ impl Member {
 
     pub(super) fn failure(&self) -> SourceFailure {
         self.wait("a failure", |_| self.sink.lock().failure.is_some());
-        self.sink.lock().failure.clone().expect("waited for")
+        self.sink.lock().failure.clone().expect("a failure was received")
     }
 
     pub(super) fn position_of(&self, partition: Partition) -> i64 {
@@ -266,7 +266,7 @@ impl SinkState {
     }
 
     pub(super) fn gone_at(&self) -> Instant {
-        self.lock().gone_at.expect("something is gone")
+        self.lock().gone_at.expect("partitions were revoked")
     }
 }
 
@@ -453,7 +453,7 @@ impl Topic {
         self.producer.flush(LIMIT).expect("the broker accepts the records");
     }
 
-    /// Sends one record to partition 0. Its header name is not a valid name for the client's own types.
+    /// Sends one record to partition 0. The types of the client library do not accept its header name.
     pub(super) fn produce_with_header_name(&self, name: &CStr) {
         use sys::rd_kafka_vtype_t as Kind;
         let topic = CString::new(self.name.as_str()).expect("no NUL");

@@ -1,4 +1,4 @@
-//! Keys and traces in a line.
+//! Keys and trace ids in a log line.
 
 use proptest::prelude::*;
 use steward::observability::log_events::{KeyPolicy, MAX_KEY_BYTES, Trace};
@@ -22,7 +22,7 @@ fn a_plain_key_is_escaped_and_bounded() {
 }
 
 #[apply(offline_test)]
-fn no_key_ends_an_entry_of_a_list() {
+fn no_key_contains_a_list_separator() {
     property(&prop::collection::vec(any::<u8>(), 0..200), |key| {
         for policy in [KeyPolicy::Plain, KeyPolicy::hashed(b"0123456789abcdef")] {
             let shown = policy.show(&key).expect("it is shown").to_string();
@@ -30,12 +30,12 @@ fn no_key_ends_an_entry_of_a_list() {
             let is_harmless = |char: char| char.is_ascii_alphanumeric() || "-_.~%#…".contains(char);
             prop_assert!(shown.chars().all(is_harmless), "{}", shown);
         }
-        prop_assert!(!plain(&key).starts_with('#'), "it could pass for a hashed one");
+        prop_assert!(!plain(&key).starts_with('#'), "a plain key looks like a hashed one");
         Ok(())
     });
 }
 
-/// `printf %s 42 | openssl dgst -sha256 -hmac 0123456789abcdef`, of which the first 16 digits.
+/// The expected value is the first 16 digits of `printf %s 42 | openssl dgst -sha256 -hmac 0123456789abcdef`.
 #[apply(offline_test)]
 fn a_hashed_key_equals_the_hash_of_openssl() {
     let show = |secret: &[u8], key: &[u8]| KeyPolicy::hashed(secret).show(key).expect("it is shown").to_string();

@@ -1,4 +1,4 @@
-//! Bad input without end costs a line for each kind, and then one a window, whatever its partitions and reasons are.
+//! Endless bad input costs one line per kind, and then one per kind and window, for any partitions and reasons.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,29 +14,30 @@ use crate::support::names::Names;
 use crate::support::process::Setup;
 use crate::support::wait::{PATIENCE, now};
 
-/// In 100 seconds, with windows of ten.
+/// The events arrive within 100 seconds. A window has 10 seconds.
 #[apply(offline_test)]
 fn a_million_events_of_ten_kinds_cost_one_line_per_kind_and_window() {
     const EVENTS: u64 = 1_000_000;
     const WINDOWS: usize = 10;
     let window = Duration::from_secs(10);
-    let mut flood: LogThrottle<Reason, u64> = LogThrottle::new(window, Reason::ALL.len());
+    let mut throttle: LogThrottle<Reason, u64> = LogThrottle::new(window, Reason::ALL.len());
     let began = now();
     let (mut firsts, mut summaries, mut counted) = (0, 0, 0);
     for number in 0..EVENTS {
         let now = began + Duration::from_micros(number * 100);
-        let due = if flood.next_deadline().is_some_and(|due| due <= now) { flood.summaries(now) } else { Vec::new() };
+        let due =
+            if throttle.next_deadline().is_some_and(|due| due <= now) { throttle.summaries(now) } else { Vec::new() };
         summaries += due.len();
         counted += due.iter().map(|summary| summary.count).sum::<u64>();
         let reason = Reason::ALL[usize::try_from(number % 10).expect("small")];
-        firsts += u64::from(flood.seen(&reason, number, now) == Occurrence::First);
+        firsts += u64::from(throttle.seen(&reason, number, now) == Occurrence::First);
     }
-    let rest = flood.finish(began + window * 10);
+    let rest = throttle.finish(began + window * 10);
     summaries += rest.len();
     counted += rest.iter().map(|summary| summary.count).sum::<u64>();
 
     assert_eq!(firsts, Reason::ALL.len() as u64, "each kind is logged once");
-    assert_eq!(firsts + counted, EVENTS, "none is left out");
+    assert_eq!(firsts + counted, EVENTS, "each event is logged or counted");
     assert!(summaries <= Reason::ALL.len() * WINDOWS, "{summaries}");
 }
 
@@ -60,7 +61,11 @@ fn a_hundred_thousand_bad_events_cost_two_lines_for_each_reason() {
     }
     let per_reason = EVENTS / REASONS.len();
     let expected = REASONS.map(|reason| (reason.to_owned(), (1, per_reason as u64 - 1)));
-    assert_eq!(reported, BTreeMap::from(expected), "the first of each, and every other one counted, also at the end");
+    assert_eq!(
+        reported,
+        BTreeMap::from(expected),
+        "the first of each reason is logged, and all others are counted, also at the end"
+    );
     let stopped = steward.wait_for_event("process_stopped", PATIENCE);
     let windows = usize::try_from(number(&stopped, "ran_ms") / 10_000).expect("small") + 1;
     assert!(summaries.len() <= REASONS.len() * windows, "{} in {windows} windows", summaries.len());
@@ -91,7 +96,7 @@ fn a_flood_that_stops_is_summarised_by_the_timer() {
 
 const REASONS: [&str; 5] = ["missing_key", "null_payload", "malformed_json", "unknown_event_type", "not_found"];
 
-/// As many of each of [`REASONS`], over all partitions.
+/// Events with the same number for each of [`REASONS`], spread over all partitions.
 fn bad_events(count: usize) -> Vec<Outgoing> {
     let one = |number: usize| {
         let id = number.to_string();

@@ -1,4 +1,4 @@
-//! The level of the log changes while the real program runs, by SIGHUP and by the file alone, and nothing else does.
+//! The log level of the running program follows its file, with and without SIGHUP, and no other setting does.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::support::process::Setup;
 use crate::support::wait::{PATIENCE, wait_until};
 
 #[apply(offline_test)]
-fn the_level_is_read_whatever_else_the_file_contains() {
+fn the_level_is_read_from_a_file_with_any_other_content() {
     assert_eq!(level_in("[log]\nlevel = 'debug'"), Ok("debug".to_owned()));
     assert_eq!(
         level_in("[kafka]\nno_such_key = 3\n[log]\nlevel = 'warn,a::b=trace'"),
@@ -39,7 +39,7 @@ fn a_file_without_a_valid_level_is_refused_and_not_quoted() {
 
 #[apply(offline_test)]
 fn single_targets_may_be_silent_and_all_of_them_may_not() {
-    let quiet = LogLevel::parse("info,librdkafka=off").expect("it is right");
+    let quiet = LogLevel::parse("info,librdkafka=off").expect("a valid level");
     assert_eq!(quiet.targets, [("librdkafka".to_owned(), Verbosity::Off)]);
     assert!(LogLevel::parse("off").is_err());
 }
@@ -55,9 +55,9 @@ fn the_level_follows_the_file_with_and_without_a_signal_and_nothing_else_does() 
         wait_until_committed(&kafka, &names, PATIENCE);
     };
     work(1);
-    assert_eq!(steward.events("transaction_committed"), [Value::Null; 0], "no decisions by default");
+    assert_eq!(steward.events("transaction_committed"), [Value::Null; 0], "decisions are not logged by default");
 
-    // As a ConfigMap does it: what the path leads to is another file from one moment to the next.
+    // Like an update of a ConfigMap: the path leads to another file, in one atomic step.
     let debug = "info,steward::commit=debug";
     swap(&file, &with_level(&file, debug).replace(&names.group, "another-group"));
     let changed = steward.wait_for_event("log_level_changed", PATIENCE);
@@ -78,7 +78,7 @@ fn the_level_follows_the_file_with_and_without_a_signal_and_nothing_else_does() 
     assert_eq!((&changed["old"], &changed["new"]), (&debug.into(), &"warn".into()), "{changed}");
     let before = steward.events("transaction_committed").len();
     work(3);
-    assert_eq!(steward.events("transaction_committed").len(), before, "below the level");
+    assert_eq!(steward.events("transaction_committed").len(), before, "the event is below the level");
 
     // A change that the old level would hide is logged under the new one.
     swap(&file, &with_level(&file, "info"));
@@ -90,13 +90,13 @@ fn the_level_follows_the_file_with_and_without_a_signal_and_nothing_else_does() 
 
     assert_eq!(steward.events("log_level_refused").len(), 1, "each refusal is logged once");
     steward.stop();
-    assert_eq!(kafka.committed("another-group", &names.input), [None], "nothing else of the file is taken over");
+    assert_eq!(kafka.committed("another-group", &names.input), [None], "no other setting of the file takes effect");
     steward.assert_no_errors_but(&[]);
 }
 
-/// No broker is there, and none is needed: the process waits for one.
+/// The process waits for a broker, so the test needs none.
 #[apply(offline_test)]
-fn a_process_that_waits_for_its_brokers_handles_a_hang_up() {
+fn a_process_that_waits_for_its_brokers_handles_sighup() {
     let mut steward = nowhere().start();
     steward.wait_for_event("topic_awaited", PATIENCE);
 
@@ -123,27 +123,29 @@ fn a_level_in_a_variable_is_not_changed_by_the_file() {
 
 // ----------------------------------------------------------------------------------------------------------- helpers
 
-/// A process whose brokers are not there.
+/// A process whose brokers do not exist.
 fn nowhere() -> Setup {
     Setup::new(&Kafka::at("127.0.0.1:1"), &Names::new()).set("log.level", "info")
 }
 
 /// The text of the file with another `log.level`.
 fn with_level(file: &Path, level: &str) -> String {
-    let text = std::fs::read_to_string(file).expect("the configuration of our process");
+    let text = std::fs::read_to_string(file).expect("the configuration of the process");
     let mut table: toml::Table = text.parse().expect("it is TOML");
     table["log"]["level"] = level.into();
     table.to_string()
 }
 
-/// Lets the path lead to a file with this text, in one step.
+/// Replaces the path by a link to a new file with this text, in one atomic step.
 fn swap(path: &Path, text: &str) {
     let new = beside(path, "new");
     let link = beside(path, "link");
-    std::fs::write(&new, text).expect("a folder of our own");
-    std::os::unix::fs::symlink(&new, &link).expect("a folder of our own");
-    std::fs::rename(&link, path).expect("a folder of our own");
-    wait_until("the path leads there", PATIENCE, || std::fs::read_to_string(path).is_ok_and(|read| read == text));
+    std::fs::write(&new, text).expect("a folder of the test");
+    std::os::unix::fs::symlink(&new, &link).expect("a folder of the test");
+    std::fs::rename(&link, path).expect("a folder of the test");
+    wait_until("the path leads to the new file", PATIENCE, || {
+        std::fs::read_to_string(path).is_ok_and(|read| read == text)
+    });
 }
 
 /// An unused path beside this one.

@@ -1,4 +1,4 @@
-//! Events of the catalogue that no other test meets, provoked in the real program.
+//! Log events that no other test causes, in the real program.
 
 use serde_json::Value;
 use steward::exit_code::ExitCode;
@@ -37,7 +37,7 @@ fn client_errors_about_absent_brokers_are_logged_once_and_counted() {
 }
 
 #[apply(broker_test)]
-fn the_start_logs_what_it_found_of_the_topics() {
+fn the_start_logs_the_topics_it_found() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 3);
     let mut process = Setup::new(&kafka, &names).start();
@@ -67,12 +67,12 @@ fn a_foreign_record_in_the_dlq_topic_is_logged() {
 #[apply(broker_test)]
 fn a_snapshot_that_the_broker_refuses_ends_the_process_and_names_the_record() {
     let (kafka, names) = (Kafka::shared(), Names::new());
-    // The event fits, and with it all that the guards know of; the snapshot, with its headers, does not.
+    // The event fits, and the preflight checks pass. The snapshot with its headers does not fit.
     let limit = ("max.message.bytes", "470");
     kafka.create_topic(&names.input, 1, &[&ANY_TIMESTAMP[..], &[limit]].concat());
     let state = [("cleanup.policy", "compact"), ("delete.retention.ms", "9223372036854775807"), limit];
     kafka.create_topic(&names.state, 1, &state);
-    // No two parts alike, so that compression does not help it.
+    // No two parts are alike, so that compression does not make the snapshot fit.
     let description: String = (0..85_u32).map(|number| format!("{:03}", number * 7_919 % 997)).collect();
     kafka.produce(&names.input, &[created_with_description(1, &description)]);
 
@@ -88,7 +88,7 @@ fn a_snapshot_that_the_broker_refuses_ends_the_process_and_names_the_record() {
 #[apply(broker_test)]
 fn a_snapshot_that_is_too_large_only_because_of_its_trace_context_is_written_without_it() {
     let (kafka, names) = (Kafka::shared(), Names::new());
-    // The event fits with its trace context; the snapshot, which has headers of its own beside it, does not.
+    // The event fits with its trace context. The snapshot does not, because it has further headers.
     let limit = ("max.message.bytes", "660");
     kafka.create_topic(&names.input, 1, &[&ANY_TIMESTAMP[..], &[limit]].concat());
     let state = [("cleanup.policy", "compact"), ("delete.retention.ms", "9223372036854775807"), limit];
@@ -109,7 +109,7 @@ fn a_snapshot_that_is_too_large_only_because_of_its_trace_context_is_written_wit
     process.assert_no_errors_but(&[]);
 }
 
-/// The broker is suspended for longer than a transaction and the building of a producer may take.
+/// The broker is suspended for longer than the limits of a transaction and of a producer reset.
 #[apply(own_broker_test)]
 fn a_producer_that_cannot_be_built_is_logged_and_costs_no_event() {
     let mut broker = Broker::own();

@@ -1,5 +1,5 @@
 //! No line of any level contains a payload or a secret, and lines show keys as configured. Each part of an event contains
-//! a unique word, and the whole output of the process is searched for it.
+//! a unique word, and the test searches the whole output of the process for it.
 
 use steward::exit_code::ExitCode;
 use steward::observability::log_events::KeyPolicy;
@@ -30,7 +30,7 @@ fn no_level_shows_a_payload_a_header_or_a_secret() {
         .set("limits.max_payload_bytes", 2_000)
         .set("kafka.properties", toml::toml! { debug = "all" });
 
-    // The second one restores, and verifies what the first one applied.
+    // The second process restores, and verifies the events that the first one applied.
     for round in 1..=2 {
         let mut process = setup.start();
         process.wait_for_event("recovery_finished", PATIENCE);
@@ -38,14 +38,14 @@ fn no_level_shows_a_payload_a_header_or_a_secret() {
         wait_until_committed(&kafka, &names, PATIENCE);
         process.stop();
         let output = process.output();
-        assert!(output.contains("kafka_client_log"), "the client's own debug lines are not there");
+        assert!(output.contains("kafka_client_log"), "the client's own debug lines are missing");
         for canary in [VALUE, HEADER, KEY] {
             assert_hidden(&output, canary, &format!("round {round}"));
         }
         for reason in ["malformed_json", "unknown_event_type", "invalid_event", "payload_too_large", "key_id_mismatch"]
         {
-            let is_told = process.events("event_rejected").iter().any(|line| line["reason"] == reason);
-            assert!(is_told || round == 2, "{reason} was not provoked");
+            let is_logged = process.events("event_rejected").iter().any(|line| line["reason"] == reason);
+            assert!(is_logged || round == 2, "{reason} was not provoked");
         }
     }
 }
@@ -60,15 +60,21 @@ fn keys_are_plain_unless_configured_otherwise_and_a_trace_is_carried_into_the_li
     let logged = process.wait_for_event("event_rejected", PATIENCE);
 
     assert_eq!(logged["key"], "4%202");
-    assert_eq!(logged["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736", "the last one of the name: {logged}");
+    assert_eq!(
+        logged["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736",
+        "the last header with this name counts: {logged}"
+    );
     assert_eq!((&logged["span_id"], &logged["trace_flags"]), (&"00f067aa0ba902b7".into(), &"01".into()), "{logged}");
 
-    // Another reason, so that it is a first one as well.
+    // Another reason, because only the first event of a reason is logged.
     kafka.produce(&names.input, &[record("42", "{}").header("traceparent", "00-nonsense")]);
     let logged = process.wait_for_event("event_rejected", PATIENCE);
     assert_eq!(logged["reason"], "unknown_event_type");
-    assert!(logged.get("trace_id").is_none() && logged.get("span_id").is_none(), "made up: {logged}");
-    // And onto the state, byte for byte, whatever is in it.
+    assert!(
+        logged.get("trace_id").is_none() && logged.get("span_id").is_none(),
+        "an invalid trace is not logged: {logged}"
+    );
+    // The snapshot gets the trace context as well, byte for byte.
     let created = r#"{"eventType":"ServiceCreated","id":7,"name":"n","description":"d","tags":[]}"#;
     kafka.produce(&names.input, &[record("7", created).header("traceparent", TRACE)]);
     wait_until_committed(&kafka, &names, PATIENCE);
@@ -81,7 +87,7 @@ fn keys_are_plain_unless_configured_otherwise_and_a_trace_is_carried_into_the_li
 fn a_hashed_key_is_the_same_in_every_line_and_process() {
     let (kafka, names, folder) = (Kafka::shared(), Names::new(), tempfile::tempdir().expect("a folder"));
     let secret = folder.path().join("secret");
-    std::fs::write(&secret, format!("{SECRET}\n")).expect("a folder of our own");
+    std::fs::write(&secret, format!("{SECRET}\n")).expect("a folder of the test");
     let secret = secret.display().to_string();
     kafka.create_input(&names, 1);
     let setup = Setup::new(&kafka, &names)
@@ -108,13 +114,13 @@ fn a_hashed_key_is_the_same_in_every_line_and_process() {
     }
 }
 
-/// Files that hold something else than what they should, and a secret where none belongs.
+/// Secret files with invalid content, and a secret in the configuration itself.
 #[apply(offline_test)]
 fn a_secret_that_is_wrong_is_named_by_its_key_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let write = |name: &str, text: &str| {
         let path = folder.path().join(name);
-        std::fs::write(&path, text).expect("a folder of our own");
+        std::fs::write(&path, text).expect("a folder of the test");
         path.display().to_string()
     };
     let two_lines = write("two-lines", &format!("{SECRET}\n{SECRET}\n"));

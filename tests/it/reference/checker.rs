@@ -1,4 +1,4 @@
-//! The checker finds each fault: a test breaks a perfect outcome in one way, and the checker has to name the fault.
+//! The checker finds each fault: a test changes a perfect outcome in one way, and the checker has to name the fault.
 
 use steward::testing::reference::{Expectation, Fault, HeaderOf, Model, Rejected, SeenRecords, TopicRecord, check};
 use steward::testing::workload::Workload;
@@ -129,7 +129,7 @@ fn a_snapshot_without_its_source_is_found() {
 }
 
 #[apply(offline_test)]
-fn an_older_snapshot_behind_a_newer_one_is_found() {
+fn an_older_snapshot_after_a_newer_one_is_found() {
     let swapped = |seen: &mut SeenRecords| {
         let (older, newer) = (at(&seen.state, 0, 10), at(&seen.state, 0, 20));
         seen.state.swap(older, newer);
@@ -336,10 +336,10 @@ fn a_difference_is_described_in_a_sentence() {
 
 const LIMIT: u64 = 10_000;
 const UNKNOWN_TYPE: &str =
-    r#"{"eventType":"ServiceArchived, which is one of those types that only somebody else knows about","id":42}"#;
+    r#"{"eventType":"ServiceArchived, which is one of the types that only another version knows about","id":42}"#;
 
-/// Service 42 in partition 0 is created and updated twice, 43 is created and deleted; partition 1 has its own 42. Three
-/// events are rejected in partition 0 and 1; some records have headers, one has no timestamp, offsets have gaps.
+/// In partition 0, service 42 is created and updated twice, and 43 is created and deleted. Partition 1 has its own 42.
+/// Some events of both partitions are rejected. Some records have headers, one has no timestamp, and offsets have gaps.
 fn input() -> Vec<TopicRecord> {
     let created = |id: u64| {
         format!(r#"{{"eventType":"ServiceCreated","id":{id},"name":"n","description":"d","tags":[],"pricePerHour":1}}"#)
@@ -464,7 +464,7 @@ fn at(state: &[TopicRecord], partition: i32, source_offset: i64) -> usize {
     let found = state.iter().position(|record| {
         record.partition == partition && record.last_header("steward-source-offset") == Some(Some(offset.as_bytes()))
     });
-    found.expect("the perfect outcome has it")
+    found.expect("the perfect outcome contains this snapshot")
 }
 
 /// Changes the last header of the name, or adds it.

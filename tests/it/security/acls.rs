@@ -1,4 +1,4 @@
-//! The permissions that a process needs: those in the list suffice, and without any one of them it ends and names it.
+//! The permissions that a process needs: the listed ones suffice, and a process that lacks one of them ends and names it.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::support::names::Names;
 use crate::support::process::Setup;
 use crate::support::wait::PATIENCE;
 
-/// One permission: what on, which one, and how a process ends that lacks it.
+/// One permission, and how a process that lacks it ends: its exit code and parts of its error.
 struct Needed {
     operation: Operation,
     on: On,
     exit: i32,
-    says: &'static [&'static str],
+    error_parts: &'static [&'static str],
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -31,26 +31,36 @@ enum On {
     TransactionalId,
 }
 
-/// What a process needs whose topics are there. Read and Write include Describe.
+/// The permissions of a process whose topics exist. Read and Write include Describe.
 const NEEDED: &[Needed] = &[
-    Needed { operation: READ, on: On::Input, exit: 5, says: &["{input}", "TopicAuthorizationFailed", "ACL"] },
-    Needed { operation: CONFIGS, on: On::Input, exit: 4, says: DESCRIBE_CONFIGS },
-    Needed { operation: READ, on: On::State, exit: 5, says: &["allow Read on topic {state}"] },
-    Needed { operation: WRITE, on: On::State, exit: 10, says: &["TopicAuthorizationFailed", "permissions"] },
-    Needed { operation: CONFIGS, on: On::State, exit: 4, says: DESCRIBE_CONFIGS },
-    Needed { operation: READ, on: On::Dlq, exit: 5, says: &["allow Read on topic {dlq}"] },
-    Needed { operation: WRITE, on: On::Dlq, exit: 10, says: &["TopicAuthorizationFailed", "permissions"] },
-    Needed { operation: CONFIGS, on: On::Dlq, exit: 4, says: DESCRIBE_CONFIGS },
-    Needed { operation: READ, on: On::Group, exit: 5, says: &["GroupAuthorizationFailed", "allow READ on the group"] },
-    Needed { operation: WRITE, on: On::TransactionalId, exit: 5, says: &["allow Write on the transactional id"] },
+    Needed { operation: READ, on: On::Input, exit: 5, error_parts: &["{input}", "TopicAuthorizationFailed", "ACL"] },
+    Needed { operation: CONFIGS, on: On::Input, exit: 4, error_parts: DESCRIBE_CONFIGS },
+    Needed { operation: READ, on: On::State, exit: 5, error_parts: &["allow Read on topic {state}"] },
+    Needed { operation: WRITE, on: On::State, exit: 10, error_parts: &["TopicAuthorizationFailed", "permissions"] },
+    Needed { operation: CONFIGS, on: On::State, exit: 4, error_parts: DESCRIBE_CONFIGS },
+    Needed { operation: READ, on: On::Dlq, exit: 5, error_parts: &["allow Read on topic {dlq}"] },
+    Needed { operation: WRITE, on: On::Dlq, exit: 10, error_parts: &["TopicAuthorizationFailed", "permissions"] },
+    Needed { operation: CONFIGS, on: On::Dlq, exit: 4, error_parts: DESCRIBE_CONFIGS },
+    Needed {
+        operation: READ,
+        on: On::Group,
+        exit: 5,
+        error_parts: &["GroupAuthorizationFailed", "allow READ on the group"],
+    },
+    Needed {
+        operation: WRITE,
+        on: On::TransactionalId,
+        exit: 5,
+        error_parts: &["allow Write on the transactional id"],
+    },
 ];
 
 const DESCRIBE_CONFIGS: &[&str] = &["--add --allow-principal User:<user> --operation DescribeConfigs --topic"];
 
-/// What a refused process takes until it says so: three attempts at most, with pauses; below the watchdog's limit.
+/// The time until a refused process reports the refusal: at most three attempts with pauses. Below the watchdog's limit.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(28);
 
-/// A process that creates its topics needs this on both of them, too.
+/// A process that creates its topics also needs this on both of them.
 const CREATE: Operation = Operation::RD_KAFKA_ACL_OPERATION_CREATE;
 const READ: Operation = Operation::RD_KAFKA_ACL_OPERATION_READ;
 const WRITE: Operation = Operation::RD_KAFKA_ACL_OPERATION_WRITE;
@@ -91,17 +101,17 @@ fn the_listed_permissions_suffice_and_without_any_of_them_the_process_ends_and_n
         let mut process = as_user(&broker, &names, user).start();
         let code = process.wait_exit(REFUSAL_LIMIT);
         let what = format!("{:?} on {:?}", needed.operation, needed.on);
-        let said = error_of(&process);
-        assert_eq!(code, needed.exit, "{what}: {said}; {}", process.tail());
-        for part in needed.says {
+        let error = error_of(&process);
+        assert_eq!(code, needed.exit, "{what}: {error}; {}", process.tail());
+        for part in needed.error_parts {
             let part = part.replace("{input}", &names.input).replace("{state}", &names.state);
             let part = part.replace("{dlq}", &names.dlq);
-            assert!(said.contains(&part), "{what}: no {part:?} in {said}");
+            assert!(error.contains(&part), "{what}: no {part:?} in {error}");
         }
     }
 
-    // What may not be looked at may be allowed to go unchecked.
-    let unchecked = NEEDED.iter().position(|needed| needed.says == DESCRIBE_CONFIGS).expect("there are three");
+    // `guards.unchecked` permits a start without the configuration of a topic.
+    let unchecked = NEEDED.iter().position(|needed| needed.error_parts == DESCRIBE_CONFIGS).expect("there are three");
     let mut process = as_user(&broker, &names, &lacking[unchecked]).set("guards.unchecked", "allow").start();
     let warning = process.wait_for_event("preflight_unchecked", PATIENCE);
     assert!(warning["acl"].as_str().is_some_and(|acl| acl.contains(DESCRIBE_CONFIGS[0])), "{warning}");
@@ -111,16 +121,16 @@ fn the_listed_permissions_suffice_and_without_any_of_them_the_process_ends_and_n
     assert_exact(&kafka, &names);
 }
 
-/// One event for the state topic and one for the DLQ records.
+/// Sends one event that is applied and one that is rejected.
 fn produce_two(kafka: &Kafka, names: &Names, ids: &mut impl Iterator<Item = u32>) {
-    let id = ids.next().expect("numbers enough");
+    let id = ids.next().expect("the ids are unlimited");
     let created = format!(
         r#"{{"eventType":"ServiceCreated","id":{id},"name":"n","description":"d","tags":[],"pricePerHour":1}}"#
     );
     kafka.produce(&names.input, &[record(id.to_string(), created), record("x", "no json")]);
 }
 
-/// A broker that asks these users for a password, which is their name, and for permissions.
+/// A broker with authentication and permissions for these users. The password of each user is its name.
 pub fn broker(users: &[&str]) -> Broker {
     let passwords: Vec<(&str, &str)> = users.iter().map(|user| (*user, *user)).collect();
     let jaas = jaas(&passwords);
@@ -130,13 +140,13 @@ pub fn broker(users: &[&str]) -> Broker {
             ("listener.name.sasl.sasl.enabled.mechanisms", "PLAIN"),
             ("listener.name.sasl.plain.sasl.jaas.config", &jaas),
             ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
-            // The test itself, and the broker to itself, on the plain listeners.
+            // The test and the broker itself connect through listeners without authentication.
             ("super.users", "User:ANONYMOUS"),
         ],
     )
 }
 
-/// One permission, for each of these users.
+/// Grants one permission to each of these users.
 fn grant<'a>(names: &Names, operation: Operation, on: On, users: &[&'a str]) -> Vec<Allow<'a>> {
     let (resource, name, pattern) = match on {
         On::Input => (Resource::RD_KAFKA_RESOURCE_TOPIC, names.input.clone(), LITERAL),

@@ -1,4 +1,4 @@
-//! `[kafka.properties]`: each reaches the clients that it is for, and a value that the library refuses is reported.
+//! `[kafka.properties]`: each property reaches the clients of its scope, and a value that the library refuses is reported.
 
 use rdkafka::config::ClientConfig;
 use steward::config::Config;
@@ -12,7 +12,7 @@ fn each_property_reaches_only_the_clients_that_it_is_for() {
     // The values differ from every default.
     for (scope, property, value) in [
         (PropertyScope::Both, "socket.timeout.ms", "12345"),
-        (PropertyScope::Both, "client.id", "somebody"),
+        (PropertyScope::Both, "client.id", "custom"),
         (PropertyScope::Consumer, "fetch.wait.max.ms", "123"),
         (PropertyScope::Consumer, "coordinator.query.interval.ms", "12345"),
         (PropertyScope::Producer, "linger.ms", "7"),
@@ -33,12 +33,12 @@ fn each_property_reaches_only_the_clients_that_it_is_for() {
     assert_eq!(
         scopes,
         [PropertyScope::Both, PropertyScope::Consumer, PropertyScope::Producer],
-        "each of them is looked at above"
+        "the table above covers each scope"
     );
 }
 
 #[apply(offline_test)]
-fn a_name_that_was_given_replaces_the_default_under_the_other_name() {
+fn a_given_name_replaces_the_default_of_its_alias() {
     for (given, other, value) in [
         ("compression.codec", "compression.type", "gzip"),
         ("queue.buffering.max.ms", "linger.ms", "7"),
@@ -58,8 +58,8 @@ fn a_bad_value_is_named_with_its_property() {
     {
         let error = settings::check(&with(property, value), "pod-1").expect_err(property);
         assert!(matches!(&error, SettingsError::BadValue { property: named, .. } if named == property), "{error}");
-        let said = error.to_string();
-        assert!(said.starts_with(&format!("kafka.properties.{property} cannot be used: ")), "{said}");
+        let message = error.to_string();
+        assert!(message.starts_with(&format!("kafka.properties.{property} cannot be used: ")), "{message}");
     }
 }
 

@@ -58,7 +58,7 @@ fn tls_scram_and_tokens_serve_events_end_to_end_and_nothing_shows_a_secret() {
     refused(&setup(SSL, &[("protocol", "ssl"), ("ca_file", &wrong_file(&folder))]), 3, "ca_file");
 }
 
-/// A process with this setup works off what it is given.
+/// A process with this setup processes all events, and logs neither errors nor the secret.
 fn serves(kafka: &Kafka, names: &Names, seed: u64, setup: &Setup, secret: &str) {
     kafka.produce(&names.input, &events(seed, 300, 40).collect::<Vec<_>>());
     let mut process = setup.start();
@@ -72,9 +72,9 @@ fn serves(kafka: &Kafka, names: &Names, seed: u64, setup: &Setup, secret: &str) 
 fn refused(setup: &Setup, exit: i32, because: &str) {
     let mut process = setup.start();
     let code = process.wait_exit(Duration::from_secs(30));
-    let said = error_of(&process);
-    assert_eq!(code, exit, "{said}");
-    assert!(said.contains(because) && said.contains("kafka.security"), "{said}");
+    let error = error_of(&process);
+    assert_eq!(code, exit, "{error}");
+    assert!(error.contains(because) && error.contains("kafka.security"), "{error}");
     assert_hidden(&process.output(), "f4lsch");
 }
 
@@ -87,7 +87,7 @@ fn wrong_file(folder: &Folder) -> String {
 /// A listener with TLS alone, and one with SASL over TLS.
 fn tls_broker(authority: &Authority) -> Broker {
     let (key, chain) = authority.server();
-    // A properties file takes a line's end as two characters.
+    // A properties file needs line ends escaped as two characters.
     let (key, chain) = (key.replace('\n', "\\n"), chain.replace('\n', "\\n"));
     let mut properties = Vec::new();
     for listener in ["ssl", "saslssl"] {
@@ -114,7 +114,7 @@ fn tls_broker(authority: &Authority) -> Broker {
     Broker::with_listeners(&[("SSL", "SSL"), ("SASLSSL", "SASL_SSL")], &properties)
 }
 
-/// An unsigned token, which Kafka's own validator takes: who, and until when.
+/// An unsigned token with the user and the expiry time. Kafka's own validator accepts it.
 fn token() -> String {
     let now = unix_ms() / 1_000;
     let claims = format!(r#"{{"sub":"{USER}","iat":{now},"exp":{}}}"#, now + 3_600);
@@ -125,11 +125,11 @@ fn token() -> String {
     )
 }
 
-/// Signs certificates.
+/// A certificate authority.
 struct Authority<'a> {
     folder: &'a Folder,
     name: &'static str,
-    /// Path of its own certificate.
+    /// The path of the authority's certificate.
     certificate: String,
 }
 
@@ -160,7 +160,7 @@ impl<'a> Authority<'a> {
     }
 }
 
-/// Paths of a temporary folder hold no spaces.
+/// Splits the arguments at spaces, because paths of a temporary folder contain none.
 fn openssl(arguments: &str) {
     let output = Command::new("openssl").args(arguments.split(' ')).output().expect("openssl is installed");
     assert!(output.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr));

@@ -1,4 +1,4 @@
-//! Topics on which the promises would not hold: refused with what is wrong and what to do.
+//! Topics that break the guarantees are refused, with the problem and its remedy.
 
 use super::topics_refused;
 use crate::support::kafka::{ANY_TIMESTAMP, record};
@@ -14,7 +14,7 @@ fn a_foreign_record_in_the_state_topic_is_refused_by_name() {
     let error = topics_refused(&world.setup());
 
     let name = format!("state topic, partition 1, offset {}", place.offset);
-    assert_says(&error, &[&name, "steward-source-offset", "new state and DLQ topics"]);
+    assert_names(&error, &[&name, "steward-source-offset", "new state and DLQ topics"]);
 }
 
 #[apply(broker_test)]
@@ -24,8 +24,12 @@ fn a_state_topic_with_another_partition_count_is_refused() {
 
     let error = topics_refused(&world.setup());
 
-    assert_says(&error, &[&world.names.state, "has 3 partitions", "create new topics with 2 partitions", "replay"]);
-    assert_eq!(world.kafka.committed(&world.names.group, &world.names.input), [None, None], "nothing was served");
+    assert_names(&error, &[&world.names.state, "has 3 partitions", "create new topics with 2 partitions", "replay"]);
+    assert_eq!(
+        world.kafka.committed(&world.names.group, &world.names.input),
+        [None, None],
+        "the process served events"
+    );
 }
 
 #[apply(broker_test)]
@@ -41,18 +45,18 @@ fn a_state_topic_that_is_not_compacted_is_refused() {
             world.kafka.address(),
             world.names.state
         );
-        assert_says(&error, &[&remedy]);
+        assert_names(&error, &[&remedy]);
     }
 }
 
 #[apply(broker_test)]
-fn a_state_topic_that_forgets_tombstones_too_early_is_refused() {
+fn a_state_topic_that_deletes_tombstones_too_early_is_refused() {
     let world = World::new(1);
     world.kafka.create_topic(&world.names.state, 1, &STATE[..1]);
 
     let error = topics_refused(&world.setup());
 
-    assert_says(&error, &[&world.names.state, "--add-config delete.retention.ms=9223372036854775807"]);
+    assert_names(&error, &[&world.names.state, "--add-config delete.retention.ms=9223372036854775807"]);
 }
 
 #[apply(broker_test)]
@@ -62,7 +66,7 @@ fn an_input_that_is_compacted_is_refused() {
 
     let error = topics_refused(&world.setup());
 
-    assert_says(&error, &[&world.names.input, "is compacted", "--add-config cleanup.policy=delete"]);
+    assert_names(&error, &[&world.names.input, "is compacted", "--add-config cleanup.policy=delete"]);
     assert_eq!(world.kafka.partition_count(&world.names.state), None, "nothing is created beside it");
 }
 
@@ -74,64 +78,64 @@ fn a_dlq_that_is_compacted_is_refused() {
 
     let error = topics_refused(&world.setup());
 
-    assert_says(&error, &[&world.names.dlq, "is compacted", "--add-config cleanup.policy=delete"]);
+    assert_names(&error, &[&world.names.dlq, "is compacted", "--add-config cleanup.policy=delete"]);
 }
 
 #[apply(broker_test)]
-fn an_input_that_was_created_anew_and_is_shorter_than_the_state_is_refused() {
+fn an_input_that_was_created_again_and_is_shorter_than_the_state_is_refused() {
     let mut world = World::new(1);
     world.produce(&[created(1), priced(1, 5), priced(1, 6)]);
     world.process_input();
     let before = world.outputs();
-    create_anew(&world);
+    create_again(&world);
     world.produce_unseen(&[created(1), priced(1, 5)]);
 
     let error = topics_refused(&world.setup());
 
-    assert_says(&error, &["ends at 2", "event at offset 2", "was created again", "new state and DLQ topics"]);
+    assert_names(&error, &["ends at 2", "event at offset 2", "was created again", "new state and DLQ topics"]);
     assert_eq!(world.outputs(), before, "nothing is written");
 }
 
 #[apply(broker_test)]
-fn an_input_that_was_created_anew_and_has_another_key_there_is_refused() {
+fn an_input_that_was_created_again_and_has_another_key_there_is_refused() {
     let mut world = World::new(1);
     world.produce(&[created(1), priced(1, 5)]);
     world.process_input();
     let before = world.outputs();
-    create_anew(&world);
+    create_again(&world);
     world.produce_unseen(&[created(2), created(3), created(4)]);
 
     let error = topics_refused(&world.setup());
 
-    assert_says(&error, &["the record at offset 1 has another key", "new state and DLQ topics"]);
+    assert_names(&error, &["the record at offset 1 has another key", "new state and DLQ topics"]);
     assert_eq!(world.outputs(), before, "nothing is written");
 }
 
 #[apply(broker_test)]
-fn an_input_that_was_created_anew_and_has_another_timestamp_there_is_refused() {
+fn an_input_that_was_created_again_and_has_another_timestamp_there_is_refused() {
     let mut world = World::new(1);
     world.produce(&[created(1).at(1_000), priced(1, 5).at(2_000)]);
     world.process_input();
     let before = world.outputs();
-    create_anew(&world);
+    create_again(&world);
     world.produce_unseen(&[created(1).at(1_000), priced(1, 5).at(2_001), priced(1, 6).at(3_000)]);
 
     let error = topics_refused(&world.setup());
 
-    assert_says(&error, &["the record at offset 1 has another timestamp", "new state and DLQ topics"]);
+    assert_names(&error, &["the record at offset 1 has another timestamp", "new state and DLQ topics"]);
     assert_eq!(world.outputs(), before, "nothing is written");
 }
 
-/// What the state topic of an input that is kept indefinitely needs.
+/// The settings that the state topic needs if the input is kept indefinitely.
 const STATE: [(&str, &str); 2] = [("cleanup.policy", "compact"), ("delete.retention.ms", "9223372036854775807")];
 
-fn create_anew(world: &World) {
+fn create_again(world: &World) {
     world.kafka.delete_topic(&world.names.input);
     world.kafka.create_topic(&world.names.input, 1, &ANY_TIMESTAMP);
 }
 
-fn assert_says(error: &str, parts: &[&str]) {
+fn assert_names(error: &str, parts: &[&str]) {
     for part in parts {
-        assert!(error.contains(part), "`{part}` is not said in: {error}");
+        assert!(error.contains(part), "`{part}` is not in: {error}");
     }
 }

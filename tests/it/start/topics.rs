@@ -1,4 +1,4 @@
-//! Topics that are not there: waited for, created, or asked for with the command that creates them.
+//! Missing topics: steward waits for them, creates them, or refuses the start with the command that creates them.
 
 use super::{LIMIT, topics_refused};
 use crate::support::kafka::ANY_TIMESTAMP;
@@ -39,7 +39,7 @@ fn missing_outputs_are_created_to_fit_the_input() {
         ],
     );
     world.assert_exact();
-    assert!(world.process_input().events("topic_created").is_empty(), "they are there");
+    assert!(world.process_input().events("topic_created").is_empty(), "the topics exist already");
 }
 
 #[apply(broker_test)]
@@ -55,7 +55,7 @@ fn outputs_of_an_input_with_a_retention_keep_tombstones_longer_than_it() {
 }
 
 #[apply(broker_test)]
-fn where_nothing_may_be_created_the_refusal_prints_the_commands() {
+fn if_nothing_may_be_created_the_refusal_prints_the_commands() {
     let world = World::new(2);
     let setup = world.setup().set("kafka.create_topics", false);
 
@@ -96,13 +96,13 @@ fn an_input_that_comes_late_is_waited_for() {
 }
 
 #[apply(broker_test)]
-fn an_input_that_does_not_come_ends_the_wait_with_a_remedy() {
+fn an_input_that_stays_missing_ends_the_wait_with_a_remedy() {
     let world = World::without_topics(MAX_PAYLOAD_BYTES);
 
     let error = topics_refused(&world.setup().set("kafka.topic_wait_ms", 500));
 
-    for said in [&world.names.input, "create it", "correct kafka.topic"] {
-        assert!(error.contains(said), "`{said}` is not said in: {error}");
+    for part in [&world.names.input, "create it", "correct kafka.topic"] {
+        assert!(error.contains(part), "`{part}` is not in: {error}");
     }
     assert_eq!(world.kafka.partition_count(&world.names.input), None, "steward never creates its input");
 }

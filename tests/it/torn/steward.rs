@@ -147,7 +147,7 @@ fn delayed_offsets_do_not_affect_the_next_transaction() {
     assert_eq!(next.release(), DONE);
     scene.wait_until_committed();
 
-    // The same for the earlier request, which adds the group to the transaction.
+    // Delays the request that adds the group to the transaction, which precedes the offsets.
     let delayed = scene.broker.proxy.hold(Api::ADD_OFFSETS_TO_TXN, ClientSees::Close);
     scene.send_events();
     scene.wait_for_verdict("not_committed");
@@ -351,7 +351,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 fn threads_named(pid: u32, name: &str) -> usize {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
     let is_named = |thread: std::io::Result<std::fs::DirEntry>| {
-        // A thread may end meanwhile.
+        // A thread may end during the count.
         let name_of = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm")).ok();
         thread.ok().and_then(name_of).is_some_and(|found| found.trim_end() == name)
     };

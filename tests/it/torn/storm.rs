@@ -20,7 +20,7 @@ const ROUNDS: usize = 40;
 const APIS: [Api; 5] =
     [Api::PRODUCE, Api::ADD_PARTITIONS_TO_TXN, Api::ADD_OFFSETS_TO_TXN, Api::TXN_OFFSET_COMMIT, Api::END_TXN];
 
-/// `STEWARD_TORN_SEED` plays another schedule.
+/// `STEWARD_TORN_SEED` selects another schedule.
 #[apply(own_broker_test)]
 fn each_event_counts_once_when_requests_are_late_or_lost() {
     let seed = std::env::var("STEWARD_TORN_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_124);
