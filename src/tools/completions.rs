@@ -5,7 +5,7 @@ use clap_complete::Shell;
 
 use crate::exit_code::ExitCode;
 use crate::tools::failure::CommandFailure;
-use crate::tools::output::CommandOutput;
+use crate::tools::output;
 
 /// Print a script with which a shell completes steward's commands and flags
 #[derive(Debug, Args)]
@@ -27,8 +27,6 @@ pub(crate) fn run(arguments: &CompletionsArguments, mut command: clap::Command) 
     // Into memory first, because the generator panics if a pipe breaks.
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut command, "steward", &mut script);
-    let mut out = CommandOutput::new();
-    out.text(&script)?;
-    out.end()?;
+    output::print_bytes(&script)?;
     Ok(ExitCode::Done)
 }

@@ -7,7 +7,7 @@ use crate::kafka::admin::access::AccessFailure;
 use crate::kafka::client::settings;
 use crate::tools::failure::CommandFailure;
 use crate::tools::options::ConfigFile;
-use crate::tools::output::CommandOutput;
+use crate::tools::output;
 
 const DEFAULT: &str = include_str!("../../config.toml");
 
@@ -27,7 +27,13 @@ pub(crate) struct ConfigArguments {
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
     Check(CheckArguments),
-    Default(DefaultArguments),
+    /// Print config.toml: every key with its default, its unit and its limits
+    #[command(after_help = "\
+Example:
+  steward config default > config.toml
+
+Next: change it, then `steward config check --config config.toml`.")]
+    Default,
 }
 
 /// Print the configuration in force and the source of each value, or every mistake in it
@@ -47,26 +53,15 @@ struct CheckArguments {
     config: ConfigFile,
 }
 
-/// Print config.toml: every key with its default, its unit and its limits
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Example:
-  steward config default > config.toml
-
-Next: change it, then `steward config check --config config.toml`.")]
-struct DefaultArguments {}
-
 pub(crate) fn run(arguments: &ConfigArguments) -> Result<ExitCode, CommandFailure> {
-    let mut out = CommandOutput::new();
     match &arguments.command {
         ConfigCommand::Check(arguments) => {
             let effective = arguments.config.load(&[])?;
             // Only the client library can check the values of its properties.
             settings::check(&effective.config, "check").map_err(AccessFailure::Settings)?;
-            out.text(effective.describe().as_bytes())?;
+            output::print_bytes(effective.describe().as_bytes())?;
         }
-        ConfigCommand::Default(DefaultArguments {}) => out.text(DEFAULT.as_bytes())?,
+        ConfigCommand::Default => output::print_bytes(DEFAULT.as_bytes())?,
     }
-    out.end()?;
     Ok(ExitCode::Done)
 }

@@ -7,7 +7,6 @@ pub mod engine;
 use std::fmt::Write as _;
 
 use clap::Args;
-
 use indicatif::ProgressBar;
 
 use crate::exit_code::ExitCode;
@@ -31,15 +30,8 @@ Examples:
 
 Next: `steward produce --help` and `steward run --help` for the same against your own Kafka.")]
 pub struct DemoArguments {
-    /// Seed of the random events: the same number gives the same events
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    pub seed: u64,
-    /// Number of events
-    #[arg(long, value_name = "COUNT", default_value_t = 6_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
-    pub events: u64,
-    /// Number of services, at most
-    #[arg(long, value_name = "COUNT", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub keys: u32,
+    #[command(flatten)]
+    plan: DemoPlan,
 }
 
 /// Renders the table, the verdict, the differences and the closing words.
@@ -92,10 +84,8 @@ a kill at any moment loses nothing, nor what a restart restores. That needs a re
 ";
 
 pub(crate) fn run(arguments: &DemoArguments) -> Result<ExitCode, CommandFailure> {
-    let DemoArguments { seed, events, keys } = *arguments;
-    let bar = output::bar(events, "events");
-    let outcome =
-        engine::run(&DemoPlan { seed, events, keys }, &mut |step| show(&bar, step)).map_err(CommandFailure::Demo)?;
+    let bar = output::bar(arguments.plan.events, "events");
+    let outcome = engine::run(&arguments.plan, &mut |step| show(&bar, step)).map_err(CommandFailure::Demo)?;
     bar.finish_and_clear();
     output::print(&format!("\n{}", report(&outcome)))?;
     Ok(if outcome.is_exact() { ExitCode::Done } else { ExitCode::CheckFailed })

@@ -40,9 +40,7 @@ use crate::tools::dlq::replay_failure::ReplayFailure;
 use crate::tools::failure::CommandFailure;
 use crate::tools::note;
 use crate::tools::options::{ConfigFile, Override};
-use crate::tools::output::{
-    OutputFormatFlag, {self},
-};
+use crate::tools::output::{self, OutputFormatFlag};
 
 /// Look at rejected events: list them, show one, send them to the input again
 ///
@@ -76,7 +74,6 @@ pub(crate) fn run(arguments: &DlqArguments) -> Result<ExitCode, CommandFailure> 
     }
 }
 
-/// Where the DLQ records are.
 #[derive(Debug, Args)]
 struct DlqSourceOptions {
     #[command(flatten)]
@@ -158,11 +155,7 @@ impl Wanted {
 impl DlqSourceOptions {
     /// `topic` overrides the input topic.
     fn load(&self, topic: Option<&str>) -> Result<Config, CommandFailure> {
-        let servers = Override {
-            flag: "--bootstrap-servers",
-            key: "kafka.bootstrap_servers",
-            value: self.bootstrap_servers.as_deref(),
-        };
+        let servers = Override::servers(self.bootstrap_servers.as_deref());
         let dlq_topic = Override { flag: "--dlq-topic", key: "kafka.dlq_topic", value: self.dlq_topic.as_deref() };
         let topic = Override { flag: "--topic", key: "kafka.topic", value: topic };
         Ok(self.config.load(&[servers, dlq_topic, topic])?.config)
@@ -202,15 +195,10 @@ impl DlqSourceOptions {
 
     fn receipts(&self, config: &Config, scope: ReadScope) -> Result<ReplayReceipts, CommandFailure> {
         let bar = output::bar(0, "offsets of receipts");
-        let read = receipts_topic::read(config, scope, self.limit(), &SystemClock, |progress| show_on(&bar, progress));
-        bar.finish_and_clear();
-        Ok(read?)
+        Ok(output::with_progress(&bar, |progress| {
+            receipts_topic::read(config, scope, self.limit(), &SystemClock, progress)
+        })?)
     }
-}
-
-fn show_on(bar: &indicatif::ProgressBar, progress: TopicProgress) {
-    bar.set_length(progress.total);
-    bar.set_position(progress.done);
 }
 
 /// Reads every DLQ record of the topic, until `take` fails or has enough.

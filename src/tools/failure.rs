@@ -14,10 +14,8 @@ use crate::tools::note;
 pub enum CommandFailure {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A topic could not be read or written.
     #[error(transparent)]
     Access(#[from] AccessFailure),
-    /// Not all DLQ records could be replayed.
     #[error(transparent)]
     Replay(#[from] ReplayFailure),
     /// The flags of `produce` contradict each other.
@@ -38,10 +36,7 @@ pub enum CommandFailure {
     #[error(
         "the services take more than {limit_bytes} bytes; list one partition at a time with --partition, or raise limits.max_state_bytes"
     )]
-    StateTooLarge {
-        /// `limits.max_state_bytes`.
-        limit_bytes: u64,
-    },
+    StateTooLarge { limit_bytes: u64 },
     #[error("{0}")]
     NotFound(String),
     #[error(

@@ -38,24 +38,20 @@ pub(crate) struct HealthArguments {
 #[derive(Debug, Subcommand)]
 enum HealthCommand {
     /// Check that there is progress, or a known reason for none. If not, restart the process
-    #[command(after_help = LIVE_HELP)]
-    Live(ProbeArguments),
-    /// Check that it is a settled member of the group and serves all its partitions. If not, wait before stopping the next process
-    #[command(after_help = READY_HELP)]
-    Ready(ProbeArguments),
-}
-
-const LIVE_HELP: &str = "\
+    #[command(after_help = "\
 Example:
   steward health live --config config.toml
 
-Next: `steward health ready` checks more. The log names what a process that is not live waits for.";
-
-const READY_HELP: &str = "\
+Next: `steward health ready` checks more. The log names what a process that is not live waits for.")]
+    Live(ProbeArguments),
+    /// Check that it is a settled member of the group and serves all its partitions. If not, wait before stopping the next process
+    #[command(after_help = "\
 Example:
   steward health ready --config config.toml
 
-Next: a process that restores for a long time logs its progress.";
+Next: a process that restores for a long time logs its progress.")]
+    Ready(ProbeArguments),
+}
 
 #[derive(Debug, Args)]
 struct ProbeArguments {
@@ -70,14 +66,14 @@ struct ProbeArguments {
 }
 
 pub(crate) fn run(arguments: &HealthArguments) -> Result<ExitCode, CommandFailure> {
-    let judge = match &arguments.command {
+    let check = match &arguments.command {
         HealthCommand::Live(_) => Heartbeat::check_live,
         HealthCommand::Ready(_) => Heartbeat::check_ready,
     };
     let (HealthCommand::Live(probe) | HealthCommand::Ready(probe)) = &arguments.command;
     let path = probe.file.clone().unwrap_or_else(|| configured_file(probe.config.path()));
     let result = match Heartbeat::read(&path) {
-        Ok(heartbeat) => judge(&heartbeat, SystemClock.unix_ms(), Duration::from_millis(probe.max_age_ms)),
+        Ok(heartbeat) => check(&heartbeat, SystemClock.unix_ms(), Duration::from_millis(probe.max_age_ms)),
         Err(error) => ProbeResult::Unhealthy(error.to_string()),
     };
     let code = match result {

@@ -23,7 +23,7 @@ mod series;
 mod timeline;
 
 pub use crate::tools::log_reader::counts::{Tally, parse_counts};
-pub use crate::tools::log_reader::events::{EventRead, EventsRead, LoggedEvent, READ, StatsReported, Waiting};
+pub use crate::tools::log_reader::events::{EventRead, LoggedEvent, READ, StatsReported, Waiting};
 pub use crate::tools::log_reader::fleet::{Fleet, Now, PodNotice, WhenFull};
 pub use crate::tools::log_reader::line::{LineReading, LogLine, UnixMs, read};
 pub use crate::tools::log_reader::lines::{LineSplitter, MAX_LINE_BYTES, Piece};

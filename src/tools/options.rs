@@ -25,8 +25,13 @@ pub(crate) struct Override<'a> {
     pub(crate) value: Option<&'a str>,
 }
 
+impl Override<'_> {
+    pub(crate) fn servers(value: Option<&str>) -> Override<'_> {
+        Override { flag: "--bootstrap-servers", key: "kafka.bootstrap_servers", value }
+    }
+}
+
 impl ConfigFile {
-    /// Returns the file, if one is set.
     pub(crate) fn path(&self) -> Option<&Path> {
         self.config.as_deref().filter(|name| !name.is_empty()).map(Path::new)
     }

@@ -1,13 +1,12 @@
 //! Formats and prints results.
 
-use std::io::{
-    BufWriter, IsTerminal as _, StdoutLock, Write, {self},
-};
+use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write};
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::kafka::reader::topic_reader::TopicProgress;
 use crate::tools::failure::CommandFailure;
 
 /// On a terminal with fewer columns, tables are not fitted; the terminal wraps the lines.
@@ -33,6 +32,8 @@ impl OutputFormatFlag {
 }
 
 /// Buffered standard output. The caller must call [`CommandOutput::end`], or buffered text is lost.
+///
+/// A write fails if the reader closed the pipe, or the disk is full.
 pub(crate) struct CommandOutput(BufWriter<StdoutLock<'static>>);
 
 impl CommandOutput {
@@ -40,42 +41,26 @@ impl CommandOutput {
         CommandOutput(BufWriter::new(io::stdout().lock()))
     }
 
-    /// Writes one line.
-    ///
-    /// # Errors
-    /// The reader closed the pipe, or the disk is full.
     pub(crate) fn line(&mut self, line: &str) -> Result<(), CommandFailure> {
         writeln!(self.0, "{line}").map_err(CommandFailure::Output)
     }
 
-    /// Writes text that ends its own lines.
-    ///
-    /// # Errors
-    /// The reader closed the pipe, or the disk is full.
-    pub(crate) fn text(&mut self, text: &[u8]) -> Result<(), CommandFailure> {
-        self.0.write_all(text).map_err(CommandFailure::Output)
-    }
-
-    /// Flushes the buffer.
-    ///
-    /// # Errors
-    /// The reader closed the pipe, or the disk is full.
     pub(crate) fn end(mut self) -> Result<(), CommandFailure> {
         self.0.flush().map_err(CommandFailure::Output)
     }
 }
 
 /// Writes one line to standard output.
-///
-/// # Errors
-/// The reader closed the pipe, or the disk is full.
 pub(crate) fn print(line: &str) -> Result<(), CommandFailure> {
+    print_bytes(format!("{line}\n").as_bytes())
+}
+
+pub(crate) fn print_bytes(text: &[u8]) -> Result<(), CommandFailure> {
     let mut out = CommandOutput::new();
-    out.line(line)?;
+    out.0.write_all(text).map_err(CommandFailure::Output)?;
     out.end()
 }
 
-/// Returns one line of JSON.
 pub(crate) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("texts, numbers and raw JSON always serialise")
 }
@@ -99,6 +84,26 @@ pub(crate) fn harmless(text: &str) -> String {
         if controls { c.escape_unicode().to_string() } else { c.to_string() }
     };
     text.chars().map(shown).collect()
+}
+
+/// Shortens a name at its start, because pods of one set differ in the end of their names.
+pub(crate) fn end_of_name(name: &str, max_chars: usize) -> String {
+    let length = name.chars().count();
+    if length <= max_chars {
+        return name.to_owned();
+    }
+    let end: String = name.chars().skip(length - max_chars + 1).collect();
+    format!("…{end}")
+}
+
+/// Shows the progress of `read` on a bar.
+pub(crate) fn with_progress<T>(bar: &ProgressBar, read: impl FnOnce(&mut dyn FnMut(TopicProgress)) -> T) -> T {
+    let outcome = read(&mut |progress: TopicProgress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+    });
+    bar.finish_and_clear();
+    outcome
 }
 
 /// Makes a progress bar on standard error, which is hidden if standard error is no terminal.

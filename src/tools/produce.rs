@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::ProgressBar;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -20,7 +21,7 @@ use crate::kafka::client::settings::Compression;
 use crate::kafka::plain_producer::{PlainProducer, PlainRecord, SendResult};
 use crate::ports::Clock as _;
 use crate::record::Partition;
-use crate::testing::workload::{GeneratedEvent, InvalidKind, OddKind, Workload};
+use crate::testing::workload::{GeneratedEvent, InvalidKind, OddKind, UnknownKind, Workload};
 use crate::tools::failure::CommandFailure;
 use crate::tools::options::{ConfigFile, Override};
 use crate::tools::output::OutputFormatFlag;
@@ -70,8 +71,8 @@ pub(crate) struct ProduceArguments {
     #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
     /// Compression of the batches: without it, as in [kafka.properties], else lz4
-    #[arg(long, value_name = "CODEC")]
-    compression: Option<Codec>,
+    #[arg(long, value_name = "CODEC", value_parser = codec_parser())]
+    compression: Option<Compression>,
     /// Longest wait for a broker that does not respond, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     timeout_ms: u64,
@@ -136,31 +137,25 @@ struct WorkloadArguments {
     interval_ms: u64,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Codec {
-    None,
-    Gzip,
-    Snappy,
-    Lz4,
-    Zstd,
-}
+const CODECS: [(&str, Compression); 5] = [
+    ("none", Compression::None),
+    ("gzip", Compression::Gzip),
+    ("snappy", Compression::Snappy),
+    ("lz4", Compression::Lz4),
+    ("zstd", Compression::Zstd),
+];
 
-impl Codec {
-    fn compression(self) -> Compression {
-        match self {
-            Codec::None => Compression::None,
-            Codec::Gzip => Compression::Gzip,
-            Codec::Snappy => Compression::Snappy,
-            Codec::Lz4 => Compression::Lz4,
-            Codec::Zstd => Compression::Zstd,
-        }
-    }
+fn codec_parser() -> impl TypedValueParser<Value = Compression> {
+    PossibleValuesParser::new(CODECS.map(|(name, _)| name)).map(|given| {
+        let found = CODECS.into_iter().find(|(name, _)| *name == given);
+        found.expect("clap accepts only the names that it was given").1
+    })
 }
 
 /// Parses `kind=weight`.
-fn weighted<K: std::str::FromStr<Err = crate::testing::workload::UnknownKind>>(text: &str) -> Result<(K, u32), String> {
+fn weighted<K: std::str::FromStr<Err = UnknownKind>>(text: &str) -> Result<(K, u32), String> {
     let (kind, weight) = text.split_once('=').ok_or("write KIND=WEIGHT, such as too-large=1")?;
-    let kind = kind.parse().map_err(|error: crate::testing::workload::UnknownKind| error.to_string())?;
+    let kind = kind.parse().map_err(|error: UnknownKind| error.to_string())?;
     let weight = weight.parse().map_err(|_| format!("the weight is a whole number of at least 0, not {weight}"))?;
     Ok((kind, weight))
 }
@@ -168,9 +163,6 @@ fn weighted<K: std::str::FromStr<Err = crate::testing::workload::UnknownKind>>(t
 impl WorkloadArguments {
     fn workload(&self, configured_payload_bytes: u64, now_unix_ms: i64) -> Workload {
         let defaults = Workload::default();
-        let or_default = |given: &[(InvalidKind, u32)]| {
-            if given.is_empty() { defaults.invalid_weights.clone() } else { given.to_vec() }
-        };
         let length_ms = self.events.saturating_mul(self.interval_ms);
         let start_timestamp_ms =
             self.start_timestamp_ms.unwrap_or_else(|| now_unix_ms.saturating_sub_unsigned(length_ms).max(1));
@@ -184,7 +176,7 @@ impl WorkloadArguments {
             updates: self.updates,
             deletes: self.deletes,
             invalid_share: self.invalid_share,
-            invalid_weights: or_default(&self.invalid),
+            invalid_weights: if self.invalid.is_empty() { defaults.invalid_weights } else { self.invalid.clone() },
             odd_share: self.odd_share,
             odd_weights: if self.odd.is_empty() { defaults.odd_weights } else { self.odd.clone() },
             traced_share: self.traced_share,
@@ -200,19 +192,14 @@ pub(crate) fn run(arguments: &ProduceArguments) -> Result<ExitCode, CommandFailu
         summary::list_kinds(arguments.form.form())?;
         return Ok(ExitCode::Done);
     }
-    let servers = Override {
-        flag: "--bootstrap-servers",
-        key: "kafka.bootstrap_servers",
-        value: arguments.bootstrap_servers.as_deref(),
-    };
+    let servers = Override::servers(arguments.bootstrap_servers.as_deref());
     let topic = Override { flag: "--topic", key: "kafka.topic", value: arguments.topic.as_deref() };
     let config = arguments.config.load(&[servers, topic])?.config;
     let workload = arguments.workload.workload(config.limits.max_payload_bytes, SystemClock.unix_ms());
     workload.validate()?;
 
     let limit = Duration::from_millis(arguments.timeout_ms);
-    let compression = arguments.compression.map(Codec::compression);
-    let producer = PlainProducer::connect(&config, compression, summary::TAGS, limit, &SystemClock)?;
+    let producer = PlainProducer::connect(&config, arguments.compression, summary::TAGS, limit, &SystemClock)?;
     // Before this line Ctrl-C ends the process immediately, because there is nothing to report yet.
     let interrupted = handle_signals()?;
     let began = SystemClock.now();

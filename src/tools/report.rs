@@ -8,10 +8,8 @@ mod page;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{
-    BufRead, BufReader, Read, Write as _, {self},
-};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
 
 use clap::Args;
 use flate2::bufread::MultiGzDecoder;
@@ -26,7 +24,6 @@ pub use crate::tools::report::page::page;
 
 /// The argument for standard input or standard output.
 const DASH: &str = "-";
-/// Start of a compressed file.
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// Write a page with charts of logs, for a post-mortem
@@ -62,7 +59,8 @@ pub(crate) fn run(arguments: &ReportArguments) -> Result<ExitCode, CommandFailur
     let mut recording = Recording::default();
     let bar = output::bar(length_of(&arguments.files), "bytes");
     for file in &arguments.files {
-        read_log(file, &mut recording, &bar).map_err(|error| unreadable(file, error))?;
+        read_log(file, &mut recording, &bar)
+            .map_err(|error| CommandFailure::Unreadable { file: Path::new(file).display().to_string(), error })?;
     }
     bar.finish_and_clear();
     recording.end();
@@ -73,12 +71,6 @@ pub(crate) fn run(arguments: &ReportArguments) -> Result<ExitCode, CommandFailur
     Ok(ExitCode::Done)
 }
 
-fn unreadable(file: &OsStr, error: io::Error) -> CommandFailure {
-    CommandFailure::Unreadable { file: Path::new(file).display().to_string(), error }
-}
-
-// ----------------------------------------------------------------------------------------------------------- reading
-
 /// Returns the known bytes to read.
 fn length_of(files: &[OsString]) -> u64 {
     let lengths = files.iter().filter(|file| *file != DASH).filter_map(|file| std::fs::metadata(file).ok());
@@ -86,7 +78,7 @@ fn length_of(files: &[OsString]) -> u64 {
 }
 
 fn read_log(file: &OsStr, recording: &mut Recording, bar: &ProgressBar) -> io::Result<()> {
-    recording.fleet.set_unnamed(&name_of(file));
+    recording.fleet.unnamed = name_of(file);
     if file == DASH {
         // The length is not known, so there is no progress bar.
         return read_plain_or_gzip(BufReader::new(io::stdin().lock()), recording);
@@ -129,17 +121,12 @@ fn name_of(file: &OsStr) -> String {
     name.strip_suffix(".log").unwrap_or(name).to_owned()
 }
 
-// ----------------------------------------------------------------------------------------------------------- writing
-
 fn write_page(output: &OsStr, page: &str) -> Result<(), CommandFailure> {
     if output == DASH {
-        let mut out = output::CommandOutput::new();
-        out.text(page.as_bytes())?;
-        return out.end();
+        return output::print_bytes(page.as_bytes());
     }
-    let path = PathBuf::from(output);
-    let written = File::create(&path).and_then(|mut file| file.write_all(page.as_bytes()));
-    written.map_err(|error| CommandFailure::Unwritable { file: path.display().to_string(), error })
+    std::fs::write(output, page)
+        .map_err(|error| CommandFailure::Unwritable { file: Path::new(output).display().to_string(), error })
 }
 
 fn summary(recording: &Recording, output: &OsStr) -> String {

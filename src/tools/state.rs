@@ -127,7 +127,6 @@ fn parse_id(text: &str) -> Result<u64, String> {
     text.parse().ok().filter(|id| *id <= MAX_ID).ok_or_else(problem)
 }
 
-/// A service in the state topic.
 struct StateEntry {
     partition: Partition,
     offset: Offset,
@@ -248,13 +247,6 @@ impl Id {
         let number = std::str::from_utf8(key).ok().and_then(|text| parse_id(text).ok());
         number.map_or_else(|| Id::Other(key.into()), Id::Number)
     }
-
-    fn held_bytes(&self) -> usize {
-        match self {
-            Id::Number(_) => 0,
-            Id::Other(key) => key.len(),
-        }
-    }
 }
 
 impl std::fmt::Display for Id {
@@ -269,7 +261,7 @@ impl std::fmt::Display for Id {
 impl Services {
     fn take(&mut self, record: &ReadRecord<'_>) {
         let id = Id::of(record.key().unwrap_or_default());
-        let id_bytes = id.held_bytes();
+        let id_bytes = if let Id::Other(key) = &id { key.len() } else { 0 };
         let weight = |entry: &StateEntry| (entry.value.len() + id_bytes + ENTRY_BYTES) as u64;
         let place = (id, record.partition());
         let replaced = match record.value() {
@@ -301,11 +293,7 @@ fn entry(record: &ReadRecord<'_>, value: &[u8], group: Option<&Arc<str>>) -> Sta
 
 impl StateSourceOptions {
     fn config(&self) -> Result<Config, CommandFailure> {
-        let servers = Override {
-            flag: "--bootstrap-servers",
-            key: "kafka.bootstrap_servers",
-            value: self.bootstrap_servers.as_deref(),
-        };
+        let servers = Override::servers(self.bootstrap_servers.as_deref());
         let topic = Override { flag: "--state-topic", key: "kafka.state_topic", value: self.state_topic.as_deref() };
         Ok(self.config.load(&[servers, topic])?.config)
     }
@@ -314,12 +302,6 @@ impl StateSourceOptions {
         let scope = self.partition.map_or(ReadScope::All, |partition| ReadScope::One(Partition(partition)));
         let limit = Duration::from_millis(self.timeout_ms);
         let reader = TopicReader::open(config, &config.kafka.state_topic, scope, limit, &SystemClock)?;
-        let bar = output::bar(0, "offsets");
-        let read = reader.read(take, |progress| {
-            bar.set_length(progress.total);
-            bar.set_position(progress.done);
-        });
-        bar.finish_and_clear();
-        Ok(read?)
+        Ok(output::with_progress(&output::bar(0, "offsets"), |progress| reader.read(take, progress))?)
     }
 }

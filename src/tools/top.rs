@@ -8,18 +8,14 @@ mod draw;
 mod plain;
 mod view;
 
-use std::io::{
-    IsTerminal as _, Read as _, {self},
-};
+use std::io::{self, IsTerminal as _, Read as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, bounded};
-use crossterm::event::{
-    Event, {self},
-};
+use crossterm::event::{self, Event};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::app::SystemClock;
@@ -98,8 +94,6 @@ fn register_signals() -> Result<Arc<AtomicBool>, CommandFailure> {
     Ok(signalled)
 }
 
-// ------------------------------------------------------------------------------------------------------------- input
-
 /// The lines of one read. A line that is too long counts as another program's.
 type Chunk = Vec<LineReading>;
 
@@ -139,8 +133,6 @@ fn reading(piece: Piece<'_>) -> LineReading {
     }
 }
 
-// -------------------------------------------------------------------------------------------------------------- once
-
 fn once(chunks: &Receiver<Chunk>, signalled: &AtomicBool) -> Result<ExitCode, CommandFailure> {
     let mut view = View::new(UNNAMED, Colours::None);
     // The log may be old, so its own time is the clock.
@@ -167,8 +159,6 @@ fn once(chunks: &Receiver<Chunk>, signalled: &AtomicBool) -> Result<ExitCode, Co
     output::print(plain(&view, now).trim_end())?;
     Ok(ExitCode::Done)
 }
-
-// -------------------------------------------------------------------------------------------------------------- live
 
 fn live(chunks: &Receiver<Chunk>, signalled: &AtomicBool) -> Result<KeyAction, CommandFailure> {
     let colours = if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {

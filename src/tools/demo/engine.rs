@@ -24,7 +24,7 @@ use crate::kafka::reader::partition_reader::{KafkaPartitionReader, ReaderSetting
 use crate::kafka::reader::watermark_read::ReaderClients;
 use crate::kafka::transactions::commit_thread::CommitThread;
 use crate::ports::{Clock, CommitReply, ResetReply, Transactions};
-use crate::record::{Partition, Position, header};
+use crate::record::{Partition, header};
 use crate::service::Service;
 use crate::testing::reference::check::{Expectation, SeenRecords, check};
 use crate::testing::reference::{Model, TopicRecord};
@@ -36,26 +36,25 @@ const INSTANCE: &str = "demo";
 const PORTIONS: usize = 60;
 /// Wait between two portions, and between two checks of a condition.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// Limit of each wait.
 const LIMIT: Duration = Duration::from_secs(300);
 
-#[derive(Debug, Clone)]
+#[derive(Debug, clap::Args)]
 pub struct DemoPlan {
-    /// The same seed gives the same events.
+    /// Seed of the random events: the same number gives the same events
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
+    /// Number of events
+    #[arg(long, value_name = "COUNT", default_value_t = 6_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub events: u64,
-    /// Number of services.
+    /// Number of services, at most
+    #[arg(long, value_name = "COUNT", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub keys: u32,
 }
 
-/// A step of the demo, to show to the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DemoStep {
     /// The cluster runs, and the pipeline joins its group.
-    Joining {
-        /// Partitions of each topic.
-        partitions: i32,
-    },
+    Joining { partitions: i32 },
     /// All partitions serve; the first events are about to be produced.
     Serving,
     Progress {
@@ -84,8 +83,7 @@ pub struct Comparison {
 
 impl Comparison {
     pub fn is_exact(&self) -> bool {
-        let rejected = self.rejected.iter().all(|(_, expected, found)| expected == found);
-        rejected
+        self.rejected.iter().all(|(_, expected, found)| expected == found)
             && self.applied.0 == self.applied.1
             && self.entities.0 == self.entities.1
             && self.differences.is_empty()
@@ -97,10 +95,9 @@ impl Comparison {
 /// # Errors
 /// Why the demo could not be finished, and what to do.
 pub fn run(plan: &DemoPlan, show: &mut dyn FnMut(DemoStep)) -> Result<Comparison, String> {
-    let stopped = Arc::new(Mutex::new(None));
-    let demo = DemoRun::start(plan, Arc::clone(&stopped))?;
+    let demo = DemoRun::start(plan)?;
     show(DemoStep::Joining { partitions: PARTITIONS });
-    demo.wait("the partitions to serve", &stopped, || demo.serving() == PARTITIONS as usize)?;
+    demo.wait("the partitions to serve", || demo.serving() == PARTITIONS as usize)?;
     show(DemoStep::Serving);
     let began = demo.clock.now();
     let mut shown = BTreeSet::new();
@@ -108,11 +105,11 @@ pub fn run(plan: &DemoPlan, show: &mut dyn FnMut(DemoStep)) -> Result<Comparison
     for portion in demo.events.chunks(demo.events.len().div_ceil(PORTIONS).max(1)) {
         demo.produce(portion)?;
         produced += portion.len() as u64;
-        demo.pause(&stopped)?;
+        demo.pause()?;
         show(DemoStep::Progress { produced, settled: demo.settled() });
         demo.show_rejections(&mut shown, show)?;
     }
-    demo.wait("the events to be settled", &stopped, || {
+    demo.wait("the events to be settled", || {
         show(DemoStep::Progress { produced, settled: demo.settled() });
         demo.settled() >= produced
     })?;
@@ -128,10 +125,11 @@ struct DemoRun {
     events: Vec<GeneratedEvent>,
     pipeline: Pipeline,
     client_log: Arc<ClientLog>,
+    stopped: Arc<Mutex<Option<StopCause>>>,
 }
 
 impl DemoRun {
-    fn start(plan: &DemoPlan, stopped: Arc<Mutex<Option<StopCause>>>) -> Result<DemoRun, String> {
+    fn start(plan: &DemoPlan) -> Result<DemoRun, String> {
         let clock = SystemClock;
         let mut workload = Workload {
             seed: plan.seed,
@@ -156,6 +154,8 @@ impl DemoRun {
             cluster.create_topic(topic, PARTITIONS)?;
         }
         let client_log = Arc::new(ClientLog::new(clock));
+        let stopped = Arc::new(Mutex::new(None));
+        let stop_cause = Arc::clone(&stopped);
         let topics = Topics {
             partitions: PARTITIONS,
             replication: 1,
@@ -171,12 +171,12 @@ impl DemoRun {
             clock: Arc::new(clock),
             client_log: Arc::clone(&client_log),
             stop: Arc::new(move |stop| {
-                stopped.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(stop);
+                stop_cause.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(stop);
             }),
             wrap: |transactions, mark| Box::new(RememberedOffsets { transactions, mark, last: Mutex::default() }),
         })
         .map_err(|error| error.to_string())?;
-        Ok(DemoRun { clock, config, cluster, events, pipeline, client_log })
+        Ok(DemoRun { clock, config, cluster, events, pipeline, client_log, stopped })
     }
 
     fn serving(&self) -> usize {
@@ -199,26 +199,21 @@ impl DemoRun {
         self.cluster.produce(&self.config.kafka.topic, records)
     }
 
-    fn pause(&self, stopped: &Mutex<Option<StopCause>>) -> Result<(), String> {
+    fn pause(&self) -> Result<(), String> {
         std::thread::sleep(INTERVAL);
-        match stopped.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        match self.stopped.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             Some(stop) => Err(format!("the pipeline stopped: {stop:?}; please report this with the seed")),
             None => Ok(()),
         }
     }
 
-    fn wait(
-        &self,
-        what: &str,
-        stopped: &Mutex<Option<StopCause>>,
-        mut done: impl FnMut() -> bool,
-    ) -> Result<(), String> {
+    fn wait(&self, what: &str, mut done: impl FnMut() -> bool) -> Result<(), String> {
         let deadline = self.clock.now() + LIMIT;
         while !done() {
             if self.clock.now() >= deadline {
                 return Err(format!("waited {} s for {what}; please report this with the seed", LIMIT.as_secs()));
             }
-            self.pause(stopped)?;
+            self.pause()?;
         }
         Ok(())
     }
@@ -265,7 +260,7 @@ impl DemoRun {
             let partition = Partition(number);
             let owned = (partition, ownership.mint(partition));
             let mut ignore_progress = |_| {};
-            let clock: Arc<dyn Clock> = Arc::new(self.clock);
+            let clock = Arc::new(self.clock);
             let mut reader = KafkaPartitionReader::new(
                 &mut clients,
                 &names,
@@ -364,15 +359,12 @@ impl Transactions for RememberedOffsets {
         let remember = move |outcome| {
             let outcome = match (outcome, last) {
                 (ResetOutcome::Ready(committed), Some(content)) => {
-                    let ends: BTreeMap<Partition, Position> =
-                        content.offset_ranges.iter().map(|range| (range.partition, range.end)).collect();
                     let remembered = |partition: Partition| {
-                        let position = *ends.get(&partition)?;
-                        Some(Committed { position, metadata: mark.of(content.number) })
+                        let range = content.offset_ranges.iter().find(|range| range.partition == partition)?;
+                        Some(Committed { position: range.end, metadata: mark.of(content.number) })
                     };
-                    ResetOutcome::Ready(
-                        committed.into_iter().map(|(of, found)| (of, remembered(of).or(found))).collect(),
-                    )
+                    let committed = committed.into_iter();
+                    ResetOutcome::Ready(committed.map(|(of, found)| (of, remembered(of).or(found))).collect())
                 }
                 (outcome, _) => outcome,
             };

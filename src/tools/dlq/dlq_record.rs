@@ -16,17 +16,13 @@ const RECORD_BYTES: usize = 128;
 /// Where the event of a DLQ record came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventSourceHeaders<'a> {
-    /// The input topic.
     pub topic: &'a str,
-    /// The input partition.
     pub partition: Partition,
-    /// The input offset.
     pub offset: Offset,
     /// The event's timestamp in milliseconds since 1970; `None` if it had none.
     pub timestamp_ms: Option<i64>,
 }
 
-/// One record of the DLQ topic.
 #[derive(Debug, Clone)]
 pub struct DlqRecord<'a> {
     pub location: DlqLocation,
@@ -44,15 +40,12 @@ pub struct DlqRecord<'a> {
 /// An event that is to be produced to the input again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayEvent {
-    /// The DLQ record that it comes from.
     pub location: DlqLocation,
-    /// Why it was refused.
     pub reason: Reason,
     /// Where it goes: the partition that it came from. An entity is a key in a partition.
     pub partition: Partition,
     /// The key's bytes; `None` is null.
     pub key: Option<Box<[u8]>>,
-    /// The value's bytes; `None` is null.
     pub value: Option<Box<[u8]>>,
     /// The event's own headers, then the one that names the DLQ record.
     pub headers: Vec<(String, Option<Box<[u8]>>)>,
@@ -94,7 +87,6 @@ impl<'a> DlqRecord<'a> {
         Reason::ALL.into_iter().find(|reason| reason.code() == code)
     }
 
-    /// What was wrong, for a person.
     pub fn detail(&self) -> Option<Cow<'_, str>> {
         self.last(header::DETAIL).map(String::from_utf8_lossy)
     }
@@ -120,7 +112,6 @@ impl<'a> DlqRecord<'a> {
         is_truncated.then(|| self.number(header::TRUNCATED_LENGTH).unwrap_or(0))
     }
 
-    /// The headers that the event had, in order.
     pub fn own_headers(&self) -> impl Iterator<Item = (&str, Option<&'a [u8]>)> {
         self.headers[..self.own].iter().map(|(name, value)| (&**name, *value))
     }

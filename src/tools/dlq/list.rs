@@ -1,23 +1,17 @@
 //! `steward dlq list`.
 
 use std::collections::BTreeMap;
-use std::io::{
-    IsTerminal as _, {self},
-};
+use std::io::{self, IsTerminal as _};
 use std::ops::ControlFlow;
 
 use clap::Args;
 
 use crate::exit_code::ExitCode;
-use crate::tools::dlq::row::{
-    DlqRow, {self},
-};
-use crate::tools::dlq::{DlqLocation, DlqRecord, DlqSourceOptions, Wanted, read_dlq_records, show_on};
+use crate::tools::dlq::row::{self, DlqRow};
+use crate::tools::dlq::{DlqLocation, DlqRecord, DlqSourceOptions, Wanted, read_dlq_records};
 use crate::tools::failure::CommandFailure;
 use crate::tools::note;
-use crate::tools::output::{
-    CommandOutput, OutputFormat, {self},
-};
+use crate::tools::output::{self, CommandOutput, OutputFormat};
 
 /// Rows of a table, unless `--limit` says otherwise.
 const TABLE_ROWS: usize = 100;
@@ -49,7 +43,6 @@ pub(super) struct DlqListArguments {
     limit: Option<usize>,
 }
 
-/// How many there are, by the code of their reason.
 #[derive(Default)]
 struct ListCounts {
     by_reason: BTreeMap<&'static str, u64>,
@@ -90,7 +83,7 @@ pub(super) fn run(arguments: &DlqListArguments) -> Result<ExitCode, CommandFailu
             match limit {
                 None => out.line(&output::json(&row))?,
                 Some(limit) => {
-                    newest.insert(DlqRow::order(dlq_record), row);
+                    newest.insert((dlq_record.timestamp_ms, dlq_record.location), row);
                     if newest.len() > limit {
                         newest.pop_first();
                     }
@@ -99,9 +92,7 @@ pub(super) fn run(arguments: &DlqListArguments) -> Result<ExitCode, CommandFailu
         }
         Ok(ControlFlow::Continue(()))
     };
-    let read = read_dlq_records(reader, take, |progress| show_on(&bar, progress));
-    bar.finish_and_clear();
-    read?;
+    output::with_progress(&bar, |progress| read_dlq_records(reader, take, progress))?;
 
     match form {
         OutputFormat::Json => {

@@ -4,7 +4,6 @@ use std::fmt;
 
 use crate::record::{Offset, Partition};
 
-/// Partition and offset of a DLQ record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DlqLocation {
     pub partition: Partition,

@@ -14,7 +14,6 @@ use crate::tools::dlq::location::DlqLocation;
 /// Memory of a receipt with its share of the map, in bytes.
 const HELD_BYTES: u64 = 96;
 
-/// A DLQ record that was replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplayReceipt {
     pub location: DlqLocation,
@@ -43,7 +42,6 @@ impl ReplayReceipt {
         format!("{}-{}", self.location.partition, self.location.offset)
     }
 
-    /// The record's value, a JSON object.
     pub fn value(&self) -> String {
         let value = ReceiptValue {
             source_partition: self.source_partition.0,
@@ -85,7 +83,6 @@ impl ReplayReceipts {
         Ok(())
     }
 
-    /// Adds the receipt of a DLQ record that was just replayed.
     pub fn add(&mut self, receipt: ReplayReceipt) {
         self.0.insert(receipt.location, receipt);
     }

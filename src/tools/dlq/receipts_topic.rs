@@ -45,9 +45,6 @@ pub fn read(
 }
 
 /// Like [`read`], for a topic that must exist.
-///
-/// # Errors
-/// As [`read`], and if the topic does not exist.
 pub(super) fn read_existing(
     config: &Config,
     limit: Duration,
@@ -110,12 +107,8 @@ pub(super) fn prepare(config: &Config, clock: &dyn Clock) -> Result<(), ReplayFa
         let (servers, topic, needed) = (&kafka.bootstrap_servers, &receipts.name, dlq.partitions);
         let command =
             format!("kafka-topics.sh --bootstrap-server {servers} --alter --topic {topic} --partitions {needed}");
-        return Err(ReplayFailure::TooFewPartitions {
-            topic: receipts.name.clone(),
-            found: receipts.partitions,
-            needed,
-            command,
-        });
+        let (topic, found) = (receipts.name, receipts.partitions);
+        return Err(ReplayFailure::TooFewPartitions { topic, found, needed, command });
     }
     // If the settings may not be read and that is allowed, the operator is responsible for them.
     check_readable(&kafka.bootstrap_servers, &receipts, unchecked)?;

@@ -20,7 +20,7 @@ use crate::ports::Clock as _;
 use crate::tools::dlq::replay::replayer::{BATCH_BYTES, BATCH_EVENTS, Replayer};
 use crate::tools::dlq::{
     DlqFilter, DlqLocation, DlqRecord, DlqSourceOptions, InputLog, ReplayDecision, ReplayEvent, ReplayPlan, Wanted,
-    decide, read_dlq_records, show_on,
+    decide, read_dlq_records,
 };
 use crate::tools::failure::CommandFailure;
 use crate::tools::produce::{due, handle_signals};
@@ -30,7 +30,6 @@ use crate::tools::{note, output};
 const BATCHES_PER_SECOND: u64 = 4;
 /// How often callbacks are served, and an interruption is checked, while a rate is kept.
 const POLL: Duration = Duration::from_millis(100);
-/// How many refused DLQ records are named.
 const NAMED: usize = 20;
 
 /// Send refused events to the input topic again
@@ -99,11 +98,12 @@ pub(super) fn run(arguments: &DlqReplayArguments) -> Result<ExitCode, CommandFai
 
     let interrupted = handle_signals()?;
     let bar = output::bar(0, "offsets of receipts");
-    let begun = Replayer::begin(&config, source.limit(), Arc::new(SystemClock), |progress| show_on(&bar, progress));
-    bar.finish_and_clear();
+    let replayer = output::with_progress(&bar, |progress| {
+        Replayer::begin(&config, source.limit(), Arc::new(SystemClock), progress)
+    })?;
     let bar = output::bar(planned, "events");
     let mut run = Run {
-        replayer: begun?,
+        replayer,
         interrupted: &interrupted,
         bar: &bar,
         rate: arguments.rate,
@@ -145,7 +145,6 @@ fn verdict(done: &Done) -> Result<ExitCode, CommandFailure> {
     }
 }
 
-/// A replay under way.
 struct Run<'a> {
     replayer: Replayer<'a>,
     interrupted: &'a AtomicBool,

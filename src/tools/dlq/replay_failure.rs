@@ -5,10 +5,9 @@ use crate::kafka::admin::preflight::StartRefusal;
 use crate::record::{Offset, Partition};
 use crate::tools::dlq::receipt::NotAReceipt;
 
-/// Why a replay could not begin, or not continue. The events that were sent have receipts: the same command continues.
+/// The events that were sent have receipts: the same command continues.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayFailure {
-    /// A topic could not be read.
     #[error(transparent)]
     Access(#[from] AccessFailure),
     /// The receipts topic could not be described or created.
@@ -27,7 +26,6 @@ pub enum ReplayFailure {
         "topic {topic} partition {partition} offset {offset}: {problem}; only `steward dlq replay` writes there: see who else did, or use the version of steward that wrote it"
     )]
     ForeignRecord { topic: String, partition: Partition, offset: Offset, problem: NotAReceipt },
-    /// More receipts than fit into memory.
     #[error("the receipts of replayed DLQ records take more than {limit_bytes} bytes; raise limits.max_state_bytes")]
     TooManyReceipts { limit_bytes: u64 },
     /// Another replay of these DLQ records registered later.
@@ -35,20 +33,13 @@ pub enum ReplayFailure {
         "another replay of {dlq_topic} has begun, and continues where this one was stopped ({cause}); wait for it, then start again: what was replayed is not repeated"
     )]
     Fenced { dlq_topic: String, cause: String },
-    /// The brokers do not allow it.
     #[error(
         "the brokers refuse the replay: {cause}; allow Write on the topics {input} and {receipts} and on the transactional id {transactional_id}"
     )]
     Forbidden { cause: String, input: String, receipts: String, transactional_id: String },
-    /// Every attempt failed.
+    /// `cause` is that of the last attempt.
     #[error(
         "no transaction succeeded in {attempts} attempts ({cause}); see whether the brokers are healthy and this user may write to {input} and {receipts}, then start again: what was replayed is not repeated"
     )]
-    GivenUp {
-        attempts: u32,
-        /// Of the last attempt.
-        cause: String,
-        input: String,
-        receipts: String,
-    },
+    GivenUp { attempts: u32, cause: String, input: String, receipts: String },
 }

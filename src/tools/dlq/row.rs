@@ -8,7 +8,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::tools::dlq::{DlqLocation, DlqRecord, ReplayReceipts};
+use crate::tools::dlq::{DlqRecord, ReplayReceipts};
 use crate::tools::output;
 
 /// Most characters of a detail in a table.
@@ -57,14 +57,8 @@ impl DlqRow {
             replayed: replayed.map(|replayed| dlq_record.is_replayed(replayed)),
         }
     }
-
-    /// The order of a list: by the time of the rejection.
-    pub(super) fn order(dlq_record: &DlqRecord<'_>) -> (Option<i64>, DlqLocation) {
-        (dlq_record.timestamp_ms, dlq_record.location)
-    }
 }
 
-/// One line for each DLQ record.
 pub(super) fn table<'a>(rows: impl Iterator<Item = &'a DlqRow>) -> String {
     let mut table =
         output::table(["partition", "offset", "rejected at", "reason", "key", "source offset", "replayed", "detail"]);
@@ -87,7 +81,6 @@ pub(super) fn table<'a>(rows: impl Iterator<Item = &'a DlqRow>) -> String {
     table.to_string()
 }
 
-/// In words.
 pub(super) fn replayed(replayed: Option<bool>) -> &'static str {
     match replayed {
         Some(true) => "yes",

@@ -1,5 +1,6 @@
 //! `steward dlq show`.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use clap::Args;
@@ -11,9 +12,7 @@ use crate::record::{Offset, Partition};
 use crate::tools::dlq::row::{DlqRow, moment, replayed, text_or_base64};
 use crate::tools::dlq::{DlqRecord, DlqSourceOptions, ReplayReceipts, read_dlq_records};
 use crate::tools::failure::CommandFailure;
-use crate::tools::output::{
-    OutputFormat, {self},
-};
+use crate::tools::output::{self, OutputFormat};
 
 /// Print one refused event whole, with its value
 ///
@@ -81,7 +80,6 @@ struct JsonHeader {
     value_base64: Option<String>,
 }
 
-/// One line of JSON.
 fn json(dlq_record: &DlqRecord<'_>, receipts: Option<&ReplayReceipts>) -> String {
     let header = |(name, value): (&str, Option<&[u8]>)| {
         let (value, value_base64) = text_or_base64(value);
@@ -92,7 +90,6 @@ fn json(dlq_record: &DlqRecord<'_>, receipts: Option<&ReplayReceipts>) -> String
     output::json(&DlqRecordJson { row: DlqRow::new(dlq_record, receipts), value, value_base64, headers })
 }
 
-/// One line for each field.
 fn details(dlq_record: &DlqRecord<'_>, receipts: Option<&ReplayReceipts>) -> String {
     let mut table = output::table(["field", "value"]);
     let mut row = |name: &str, value: String| {
@@ -123,13 +120,10 @@ fn details(dlq_record: &DlqRecord<'_>, receipts: Option<&ReplayReceipts>) -> Str
     table.to_string()
 }
 
-/// The bytes for a person.
 fn bytes(bytes: Option<&[u8]>) -> String {
     match bytes.map(String::from_utf8_lossy) {
         None => "(null)".to_owned(),
-        Some(std::borrow::Cow::Borrowed(text)) => output::harmless(text),
-        Some(std::borrow::Cow::Owned(lossy)) => {
-            format!("{} (not UTF-8; --json shows the bytes)", output::harmless(&lossy))
-        }
+        Some(Cow::Borrowed(text)) => output::harmless(text),
+        Some(Cow::Owned(lossy)) => format!("{} (not UTF-8; --json shows the bytes)", output::harmless(&lossy)),
     }
 }

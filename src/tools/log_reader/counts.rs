@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-/// Maximum number of names of a [`Tally`].
 const MAX_NAMES: usize = 128;
 /// Maximum length of a name, in characters; keys and reasons are shorter.
 const MAX_NAME_CHARS: usize = 80;
@@ -39,7 +38,6 @@ impl Tally {
         }
     }
 
-    /// Adds the counts of another tally.
     pub fn merge(&mut self, other: &Tally) {
         other.counts.iter().for_each(|(name, count)| self.add(name, *count));
     }
@@ -51,7 +49,6 @@ impl Tally {
         counts
     }
 
-    /// Returns the count of one name.
     pub fn of(&self, name: &str) -> u64 {
         self.counts.get(name).copied().unwrap_or(0)
     }

@@ -6,11 +6,9 @@
 
 use serde::Deserialize;
 
-use crate::observability::log_events::{
-    FieldKind, LogEvent as _, ProcessPhase, {self as catalogue},
-};
+use crate::observability::log_events::{self as catalogue, FieldKind, LogEvent as _, ProcessPhase};
+use crate::tools::log_reader::counts::parse_counts;
 
-/// One event that is read.
 #[derive(Debug, Clone, Copy)]
 pub struct EventRead {
     pub name: &'static str,
@@ -18,10 +16,6 @@ pub struct EventRead {
     pub fields: &'static [(&'static str, &'static [FieldKind])],
 }
 
-/// Every event that is read.
-pub type EventsRead = &'static [EventRead];
-
-/// A type that a field can be read as.
 trait Readable {
     /// The kinds of the catalogue that it can hold.
     const KINDS: &'static [FieldKind];
@@ -45,25 +39,20 @@ impl Readable for String {
 
 macro_rules! read_events {
     ($(
-        $(#[doc = $says:literal])+
         $event:ident { $($field:ident: $type:ty,)* }
     )+) => {
         $(
-            $(#[doc = $says])+
             #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
             #[serde(default)]
-            #[allow(missing_docs, reason = "the fields are explained in the catalogue")]
             pub struct $event {
                 $(pub $field: $type,)*
             }
         )+
 
-        /// The event of a line.
         #[derive(Debug, Clone, PartialEq)]
         #[allow(clippy::large_enum_variant, reason = "there is one at a time, and a box would be allocated for every `stats`")]
         pub enum LoggedEvent {
             $(
-                $(#[doc = $says])+
                 $event($event),
             )+
             /// Any other event of steward, or of a library in it.
@@ -71,7 +60,6 @@ macro_rules! read_events {
         }
 
         impl LoggedEvent {
-            /// Parses the event of this name from its line.
             pub(super) fn read(name: &str, json: &str) -> Result<LoggedEvent, serde_json::Error> {
                 match name {
                     $(catalogue::$event::NAME => serde_json::from_str(json).map(LoggedEvent::$event),)+
@@ -81,7 +69,7 @@ macro_rules! read_events {
         }
 
         /// Every event and field that is read.
-        pub const READ: EventsRead = &[
+        pub const READ: &[EventRead] = &[
             $(EventRead {
                 name: catalogue::$event::NAME,
                 fields: &[$((stringify!($field), <$type as Readable>::KINDS),)*],
@@ -91,35 +79,20 @@ macro_rules! read_events {
 }
 
 read_events! {
-    /// A process starts.
     ProcessStarting { version: String, instance: String, group: String, topic: String, }
-    /// A process stops.
     ProcessStopping { cause: String, }
-    /// A process ended cleanly.
     ProcessStopped { exit_code: i64, ran_ms: u64, }
-    /// A process ended with an error.
     ProcessFailed { exit_code: i64, exit_name: String, error: String, }
-    /// All owned partitions serve.
     BecameReady { assigned: u64, }
-    /// The process is not ready any more.
     BecameUnready { cause: String, }
-    /// The group assigned partitions.
     PartitionsAssigned { partitions: String, count: u64, owned: u64, }
-    /// The group revoked partitions.
     PartitionsRevoked { partitions: String, count: u64, owned: u64, }
-    /// The group took partitions away without a revocation.
     PartitionsLost { partitions: String, count: u64, owned: u64, }
-    /// A recovery starts.
     RecoveryStarted { partition: i64, }
-    /// The progress of a recovery.
     RecoveryProgress { partition: i64, phase: String, percent: u64, }
-    /// A partition has recovered.
     RecoveryFinished { partition: i64, took_ms: u64, entities: u64, }
-    /// Reading pauses.
     IngestPaused { held_bytes: u64, limit_bytes: u64, }
-    /// Reading continues.
     IngestResumed { paused_ms: u64, }
-    /// The numbers of the process.
     StatsReported {
         interval_ms: u64,
         phase: String,
@@ -174,17 +147,14 @@ impl StatsReported {
 
     /// Returns the events rejected per second within the interval.
     pub fn rejected_per_s(&self) -> f64 {
-        parse_sum(&self.rejected) as f64 / self.interval_s()
+        let rejected = parse_counts(&self.rejected).fold(0, |sum: u64, (_, count)| sum.saturating_add(count));
+        rejected as f64 / self.interval_s()
     }
 
     /// Returns the transactions committed per second within the interval.
     pub fn transactions_per_s(&self) -> f64 {
         self.transactions as f64 / self.interval_s()
     }
-}
-
-fn parse_sum(list: &str) -> u64 {
-    crate::tools::log_reader::parse_counts(list).fold(0, |sum, (_, count)| sum.saturating_add(count))
 }
 
 /// An uncommitted event.

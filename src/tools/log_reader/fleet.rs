@@ -6,25 +6,23 @@ use crate::observability::log_events::Level;
 use crate::tools::log_reader::counts::{Tally, parse_counts};
 use crate::tools::log_reader::events::Waiting;
 use crate::tools::log_reader::line::{LineReading, LogLine, UnixMs};
-use crate::tools::log_reader::pod::{Liveness, Pod, PodTotals};
+use crate::tools::log_reader::pod::{Liveness, Pod, PodTotals, keep};
 
-/// Maximum number of pods.
 const MAX_POD_COUNT: usize = 200;
-/// Maximum number of warnings and errors that are kept.
 const MAX_NOTICES: usize = 200;
 /// Totals that fell this often without a start are those of several processes.
 const MIXED_FALLS: u64 = 3;
 
 /// What happens to a pod beyond the maximum number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum WhenFull {
     /// It replaces the pod that has been silent for longest, if any has ended or is silent.
     DropSilent,
     /// Its lines are only counted.
+    #[default]
     LeaveOut,
 }
 
-/// A warning or an error.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PodNotice {
     pub written: UnixMs,
@@ -33,6 +31,13 @@ pub struct PodNotice {
     pub name: String,
     /// Message and fields.
     pub detail: String,
+}
+
+impl PodNotice {
+    pub(super) fn new(pod: String, line: &LogLine) -> PodNotice {
+        let LogLine { written, level, name, detail, .. } = line;
+        PodNotice { written: *written, pod, level: *level, name: name.clone(), detail: detail.clone() }
+    }
 }
 
 /// Sums over the live pods.
@@ -47,9 +52,8 @@ pub struct Now {
     pub oldest_age_ms: u64,
     /// That event, with its pod, if it is known.
     pub oldest: Option<(String, Waiting)>,
-    /// The highest median latency of a pod.
+    /// The highest percentile of a pod, as in the following field.
     pub latency_p50_ms: u64,
-    /// The highest 99th percentile of a pod.
     pub latency_p99_ms: u64,
     pub rejected_per_s: f64,
     pub transactions_per_s: f64,
@@ -65,14 +69,13 @@ pub struct Now {
     pub slowest: Tally,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Fleet {
     pub pods: BTreeMap<String, Pod>,
     /// The last warnings and errors, the newest at the end.
     pub notices: VecDeque<PodNotice>,
     /// Sums over all lines, including those of dropped pods.
     pub totals: PodTotals,
-    /// Lines of steward.
     pub lines: u64,
     /// Lines of other programs, and lines too long to be steward's.
     pub other_lines: u64,
@@ -82,33 +85,16 @@ pub struct Fleet {
     pub lines_left_out: u64,
     pub dropped_pods: u64,
     when_full: WhenFull,
-    /// Name of the pod of lines without a name.
-    unnamed: String,
+    /// Name of the pod of the following lines without a name.
+    pub unnamed: String,
 }
 
 impl Fleet {
     /// Creates an empty fleet. Lines without a name belong to a pod called `unnamed`.
     pub fn new(unnamed: &str, when_full: WhenFull) -> Fleet {
-        Fleet {
-            pods: BTreeMap::new(),
-            notices: VecDeque::new(),
-            totals: PodTotals::default(),
-            lines: 0,
-            other_lines: 0,
-            damaged_lines: 0,
-            lines_left_out: 0,
-            dropped_pods: 0,
-            when_full,
-            unnamed: unnamed.to_owned(),
-        }
+        Fleet { when_full, unnamed: unnamed.to_owned(), ..Fleet::default() }
     }
 
-    /// Sets the name of the pod of the following lines without a name.
-    pub fn set_unnamed(&mut self, name: &str) {
-        name.clone_into(&mut self.unnamed);
-    }
-
-    /// Returns the name of the pod of a line.
     pub fn name_of<'a>(&'a self, line: &'a LogLine) -> &'a str {
         line.pod.as_deref().unwrap_or(&self.unnamed)
     }
@@ -131,17 +117,8 @@ impl Fleet {
             self.lines_left_out += 1;
             return;
         }
-        if line.level == Level::WARN || line.level == Level::ERROR {
-            if self.notices.len() == MAX_NOTICES {
-                self.notices.pop_front();
-            }
-            self.notices.push_back(PodNotice {
-                written: line.written,
-                pod: name.clone(),
-                level: line.level,
-                name: line.name.clone(),
-                detail: line.detail.clone(),
-            });
+        if line.is_notice() {
+            keep(&mut self.notices, PodNotice::new(name.clone(), line), MAX_NOTICES);
         }
         let pod = self.pods.entry(name.clone()).or_insert_with(|| Pod::new(name, line.written, read_at));
         self.totals.add(&pod.add(line, read_at));
@@ -175,16 +152,10 @@ impl Fleet {
         for pod in self.pods.values() {
             match pod.liveness(now) {
                 Liveness::Live => sum.live += 1,
-                Liveness::Silent => {
-                    sum.silent += 1;
-                    continue;
-                }
-                Liveness::Ended => {
-                    sum.ended += 1;
-                    continue;
-                }
+                Liveness::Silent => sum.silent += 1,
+                Liveness::Ended => sum.ended += 1,
             }
-            let Some(stats) = &pod.stats else { continue };
+            let Some(stats) = pod.live_stats(now) else { continue };
             sum.events_per_s += stats.events_per_s;
             sum.lag = sum.lag.saturating_add(stats.lag_total);
             sum.oldest_age_ms = sum.oldest_age_ms.max(stats.oldest_age_ms);

@@ -34,7 +34,6 @@ pub enum LineReading {
     Other,
 }
 
-/// A line of steward.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogLine {
     /// The pod that the prefix names.
@@ -45,6 +44,12 @@ pub struct LogLine {
     pub event: LoggedEvent,
     /// Message and fields for a person. Empty unless it is a warning or an error.
     pub detail: String,
+}
+
+impl LogLine {
+    pub(super) fn is_notice(&self) -> bool {
+        self.level == Level::WARN || self.level == Level::ERROR
+    }
 }
 
 #[derive(Deserialize)]
@@ -74,15 +79,12 @@ pub fn read(line: &[u8]) -> LineReading {
         return LineReading::Other;
     };
     let Ok(event) = LoggedEvent::read(&envelope.event, json) else { return LineReading::Damaged };
-    let is_notice = level == Level::WARN || level == Level::ERROR;
-    LineReading::Steward(Box::new(LogLine {
-        pod: pod_of(prefix),
-        written,
-        level,
-        name: envelope.event.chars().take(MAX_NAME_CHARS).collect(),
-        event,
-        detail: if is_notice { detail(&envelope.event, json) } else { String::new() },
-    }))
+    let name = envelope.event.chars().take(MAX_NAME_CHARS).collect();
+    let mut line = LogLine { pod: pod_of(prefix), written, level, name, event, detail: String::new() };
+    if line.is_notice() {
+        line.detail = detail(&envelope.event, json);
+    }
+    LineReading::Steward(Box::new(line))
 }
 
 fn parse_time(text: &str) -> Option<UnixMs> {
@@ -92,9 +94,8 @@ fn parse_time(text: &str) -> Option<UnixMs> {
 
 fn parse_level(text: &str) -> Option<Level> {
     // The exact words of the contract; the parser of `Level` would accept numbers, too.
-    let known = [("ERROR", Level::ERROR), ("WARN", Level::WARN), ("INFO", Level::INFO), ("DEBUG", Level::DEBUG)];
-    let found = known.into_iter().chain([("TRACE", Level::TRACE)]).find(|(word, _)| *word == text);
-    found.map(|(_, level)| level)
+    let known = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
+    known.into_iter().find(|level| level.as_str() == text)
 }
 
 /// Formats the other fields in the order of the catalogue, as `name=value`. The message comes first, unless the event is
@@ -119,7 +120,7 @@ fn detail(name: &str, json: &str) -> String {
     shortened(&words.join("  "), MAX_DETAIL_CHARS)
 }
 
-fn shortened(text: &str, limit: usize) -> String {
+pub(super) fn shortened(text: &str, limit: usize) -> String {
     match text.char_indices().nth(limit) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

@@ -9,7 +9,6 @@ use crate::tools::log_reader::line::{LogLine, UnixMs};
 
 /// Values that are kept for sparklines.
 const HISTORY: usize = 120;
-/// Maximum number of recoveries of a pod that are kept.
 const MAX_RECOVERIES: usize = 4_096;
 /// Assumed interval of `stats` before the first one.
 const DEFAULT_INTERVAL_MS: u64 = 10_000;
@@ -18,7 +17,6 @@ const STALE_INTERVALS: u64 = 3;
 /// The interval comes from the log, so it is limited.
 const INTERVAL_RANGE_MS: std::ops::RangeInclusive<u64> = 1_000..=600_000;
 
-/// The life cycle of the process of a pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Life {
     #[default]
@@ -39,14 +37,10 @@ pub enum Life {
 impl Life {
     /// Returns whether its last line reports its end.
     pub fn has_ended(&self) -> bool {
-        match self {
-            Life::Stopped { .. } | Life::Failed { .. } => true,
-            Life::Unknown | Life::Starting | Life::Running | Life::Stopping => false,
-        }
+        matches!(self, Life::Stopped { .. } | Life::Failed { .. })
     }
 }
 
-/// Whether a pod has reported to be ready.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Readiness {
     #[default]
@@ -57,7 +51,6 @@ pub enum Readiness {
     },
 }
 
-/// Whether a pod writes lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Liveness {
     Live,
@@ -123,7 +116,7 @@ impl PodTotals {
 }
 
 /// One pod, container or process.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Pod {
     /// The name in the prefix of its lines, or the name that the reader gives to lines without a prefix.
     pub name: String,
@@ -155,24 +148,7 @@ pub struct Pod {
 
 impl Pod {
     pub fn new(name: String, written: UnixMs, read_at: UnixMs) -> Pod {
-        Pod {
-            name,
-            instance: None,
-            version: None,
-            life: Life::Unknown,
-            readiness: Readiness::Unknown,
-            stats: None,
-            written: (written, written),
-            read_at,
-            owned: None,
-            recovering: BTreeMap::new(),
-            is_ingest_paused: false,
-            totals: PodTotals::default(),
-            unexplained_falls: 0,
-            rates: VecDeque::new(),
-            lags: VecDeque::new(),
-            has_restarted: false,
-        }
+        Pod { name, written: (written, written), read_at, ..Pod::default() }
     }
 
     /// Returns the interval of its `stats`, in milliseconds.
@@ -197,9 +173,14 @@ impl Pod {
         }
     }
 
-    /// Adds a line of this pod, and returns what it adds to the totals.
+    /// Returns the last numbers of a live pod. Those of a silent pod are outdated.
+    pub fn live_stats(&self, now: UnixMs) -> Option<&StatsReported> {
+        self.stats.as_ref().filter(|_| self.liveness(now) == Liveness::Live)
+    }
+
+    /// Returns what the line adds to the totals.
     pub fn add(&mut self, line: &LogLine, read_at: UnixMs) -> PodTotals {
-        let is_first = self.is_new();
+        let is_first = self.life == Life::Unknown && self.stats.is_none();
         self.read_at = self.read_at.max(read_at);
         self.written = (self.written.0.min(line.written), self.written.1.max(line.written));
         let mut added = PodTotals::default();
@@ -213,24 +194,22 @@ impl Pod {
         added
     }
 
-    fn is_new(&self) -> bool {
-        self.life == Life::Unknown && self.stats.is_none()
-    }
-
     fn apply_event(&mut self, event: &LoggedEvent, is_first: bool, added: &mut PodTotals) {
         match event {
             LoggedEvent::ProcessStarting(start) => {
                 added.restarts = u64::from(!is_first);
                 added.vanished = u64::from(!is_first && !self.life.has_ended());
-                self.restart();
+                self.reset(Life::Starting);
+                self.stats = None;
+                self.has_restarted = true;
                 self.instance = Some(start.instance.clone());
                 self.version = Some(start.version.clone());
             }
             LoggedEvent::ProcessStopping(_) => self.life = Life::Stopping,
-            LoggedEvent::ProcessStopped(stop) => self.end(Life::Stopped { exit_code: stop.exit_code }),
+            LoggedEvent::ProcessStopped(stop) => self.reset(Life::Stopped { exit_code: stop.exit_code }),
             LoggedEvent::ProcessFailed(failure) => {
                 let exit_name = failure.exit_name.clone();
-                self.end(Life::Failed { exit_code: failure.exit_code, exit_name });
+                self.reset(Life::Failed { exit_code: failure.exit_code, exit_name });
             }
             LoggedEvent::BecameReady(_) => {
                 self.set_running();
@@ -254,18 +233,8 @@ impl Pod {
         }
     }
 
-    fn restart(&mut self) {
-        self.life = Life::Starting;
-        // The values of the previous process.
-        self.stats = None;
-        self.readiness = Readiness::Unknown;
-        self.owned = None;
-        self.recovering.clear();
-        self.is_ingest_paused = false;
-        self.has_restarted = true;
-    }
-
-    fn end(&mut self, life: Life) {
+    /// Starts or ends the process, and forgets what the previous one reported.
+    fn reset(&mut self, life: Life) {
         self.life = life;
         self.readiness = Readiness::Unknown;
         self.owned = None;
@@ -306,8 +275,8 @@ impl Pod {
         for (reason, count) in parse_counts(&stats.rejected) {
             added.rejected_by_reason.add(reason, count);
         }
-        keep(&mut self.rates, stats.events_per_s as u64);
-        keep(&mut self.lags, stats.lag_total);
+        keep(&mut self.rates, stats.events_per_s as u64, HISTORY);
+        keep(&mut self.lags, stats.lag_total, HISTORY);
         if stats.recovering.is_empty() {
             // The line about the end of a recovery may be missing.
             self.recovering.clear();
@@ -322,9 +291,10 @@ fn increase(before: u64, after: u64) -> u64 {
     after.checked_sub(before).unwrap_or(after)
 }
 
-fn keep(history: &mut VecDeque<u64>, value: u64) {
-    if history.len() == HISTORY {
-        history.pop_front();
+/// Appends a value, and drops the first one if there are more than `max`.
+pub(super) fn keep<T>(newest: &mut VecDeque<T>, value: T, max: usize) {
+    if newest.len() == max {
+        newest.pop_front();
     }
-    history.push_back(value);
+    newest.push_back(value);
 }

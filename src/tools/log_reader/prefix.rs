@@ -19,18 +19,14 @@ pub fn pod_of(prefix: &str) -> Option<String> {
     let plain = console::strip_ansi_codes(prefix);
     let prefix: Cow<'_, str> =
         if plain.contains(char::is_control) { plain.replace(char::is_control, " ").into() } else { plain };
-    let name = by_bracket(&prefix).or_else(|| by_label(&prefix)).or_else(|| by_words(&prefix))?;
+    let marked = between(&prefix, "[pod/", &['/', ']']).or_else(|| between(&prefix, "pod=\"", &['"']));
+    let name = marked.or_else(|| by_words(&prefix))?;
     Some(name.chars().take(MAX_NAME_CHARS).collect())
 }
 
-fn by_bracket(prefix: &str) -> Option<&str> {
-    let (_, rest) = prefix.split_once("[pod/")?;
-    named(rest.split(['/', ']']).next()?)
-}
-
-fn by_label(prefix: &str) -> Option<&str> {
-    let (_, rest) = prefix.split_once("pod=\"")?;
-    named(rest.split('"').next()?)
+fn between<'a>(prefix: &'a str, start: &str, ends: &[char]) -> Option<&'a str> {
+    let (_, rest) = prefix.split_once(start)?;
+    named(rest.split(ends).next()?)
 }
 
 fn by_words(prefix: &str) -> Option<&str> {

@@ -5,18 +5,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::observability::log_events::Level;
 use crate::tools::log_reader::counts::Tally;
 use crate::tools::log_reader::events::LoggedEvent;
-use crate::tools::log_reader::fleet::{Fleet, PodNotice, WhenFull};
+use crate::tools::log_reader::fleet::{Fleet, PodNotice};
 use crate::tools::log_reader::line::{LineReading, LogLine, UnixMs};
-use crate::tools::log_reader::pod::Pod;
+use crate::tools::log_reader::pod::{Pod, keep};
 use crate::tools::log_reader::series::Series;
 use crate::tools::log_reader::timeline::Timeline;
 
-/// Maximum number of names of warnings and errors.
 const MAX_KINDS: usize = 200;
 /// Maximum number of single warnings and errors that are kept: the first ones, and the last ones.
 const MAX_FIRST_NOTICES: usize = 250;
 const MAX_LAST_NOTICES: usize = 250;
-/// Maximum number of silences and ends that are kept.
 const MAX_FINDINGS: usize = 500;
 
 /// All warnings or errors of one name.
@@ -26,9 +24,7 @@ pub struct FindingKind {
     pub level: Level,
     pub count: u64,
     pub first: PodNotice,
-    /// Timestamp of the last one.
     pub last: UnixMs,
-    /// The pods that wrote them.
     pub pods: BTreeSet<String>,
 }
 
@@ -41,21 +37,17 @@ pub struct LogFinding {
     pub text: String,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Recording {
     /// The pods at the end of the log, and the sums.
     pub fleet: Fleet,
     /// Numbers over time, by pod.
     pub series: BTreeMap<String, Series>,
-    /// The history by pod.
     pub timelines: BTreeMap<String, Timeline>,
-    /// Warnings and errors by name.
     pub kinds: BTreeMap<String, FindingKind>,
-    /// The first warnings and errors.
     pub first_notices: Vec<PodNotice>,
-    /// The last warnings and errors after those.
     pub last_notices: VecDeque<PodNotice>,
-    /// The number of those in between.
+    /// The number of warnings and errors between those.
     pub notices_left_out: u64,
     /// Ends of processes, by exit code and its name.
     pub exits: Tally,
@@ -65,37 +57,17 @@ pub struct Recording {
     findings: Vec<LogFinding>,
 }
 
-impl Default for Recording {
-    fn default() -> Recording {
-        Recording {
-            fleet: Fleet::new("log", WhenFull::LeaveOut),
-            series: BTreeMap::new(),
-            timelines: BTreeMap::new(),
-            kinds: BTreeMap::new(),
-            first_notices: Vec::new(),
-            last_notices: VecDeque::new(),
-            notices_left_out: 0,
-            exits: Tally::default(),
-            range: None,
-            findings: Vec::new(),
-        }
-    }
-}
-
 impl Recording {
     pub fn add(&mut self, reading: &LineReading) {
         let LineReading::Steward(line) = reading else {
             return self.fleet.add(reading, UnixMs::default());
         };
         let name = self.fleet.name_of(line).to_owned();
-        if let Some(pod) = self.fleet.pods.get(&name) {
-            let found = silence_before(pod, line);
-            for (finding, silent_from) in found {
-                if let Some(from) = silent_from {
-                    self.timelines.entry(name.clone()).or_default().silent_from(from);
-                }
-                self.find(finding);
-            }
+        if let Some(pod) = self.fleet.pods.get(&name)
+            && let Some(finding) = silence_before(pod, line)
+        {
+            self.timelines.entry(name.clone()).or_default().silent_from(finding.at);
+            self.find(finding);
         }
         // Here the reader's clock is the time of the log.
         self.fleet.add(reading, line.written);
@@ -116,12 +88,11 @@ impl Recording {
             self.series.entry(name.clone()).or_default().add(line.written, stats);
         }
         self.timelines.entry(name.clone()).or_default().add(line);
-        if line.level == Level::WARN || line.level == Level::ERROR {
-            self.note(name, line);
+        if line.is_notice() {
+            self.note(PodNotice::new(name, line));
         }
     }
 
-    /// Ends the recording.
     pub fn end(&mut self) {
         let Some((_, end)) = self.range else { return };
         let silent: Vec<(String, UnixMs)> = self
@@ -163,24 +134,14 @@ impl Recording {
         }
     }
 
-    fn note(&mut self, pod: String, line: &LogLine) {
-        let notice = PodNotice {
-            written: line.written,
-            pod,
-            level: line.level,
-            name: line.name.clone(),
-            detail: line.detail.clone(),
-        };
+    fn note(&mut self, notice: PodNotice) {
         self.count_kind(&notice);
         if self.first_notices.len() < MAX_FIRST_NOTICES {
             self.first_notices.push(notice);
             return;
         }
-        if self.last_notices.len() == MAX_LAST_NOTICES {
-            self.last_notices.pop_front();
-            self.notices_left_out += 1;
-        }
-        self.last_notices.push_back(notice);
+        self.notices_left_out += u64::from(self.last_notices.len() == MAX_LAST_NOTICES);
+        keep(&mut self.last_notices, notice, MAX_LAST_NOTICES);
     }
 
     fn count_kind(&mut self, notice: &PodNotice) {
@@ -204,23 +165,21 @@ impl Recording {
     }
 }
 
-/// Returns what a line implies about the time before it: a silence, with its start, or an end that was not reported.
-fn silence_before(pod: &Pod, line: &LogLine) -> Vec<(LogFinding, Option<UnixMs>)> {
-    let last = pod.written.1;
-    let silent_ms = line.written.since(last);
-    let finding = |text: String| LogFinding { at: last, pod: pod.name.clone(), level: Level::WARN, text };
-    if pod.life.has_ended() {
-        return Vec::new();
-    }
-    if matches!(line.event, LoggedEvent::ProcessStarting(_)) {
-        let text = format!(
-            "ended without a final line and started again {:.1} s later: killed, out of memory, or its node was lost",
-            silent_ms as f64 / 1000.0
-        );
-        return vec![(finding(text), Some(last))];
-    }
-    if silent_ms > pod.silence_limit_ms() {
-        return vec![(finding(format!("was silent for {:.0} s", silent_ms as f64 / 1000.0)), Some(last))];
-    }
-    Vec::new()
+/// Returns what a line implies about the time before it: a silence, or an end that was not reported.
+fn silence_before(pod: &Pod, line: &LogLine) -> Option<LogFinding> {
+    let at = pod.written.1;
+    let silent_ms = line.written.since(at);
+    let silent_s = silent_ms as f64 / 1000.0;
+    let text = if pod.life.has_ended() {
+        return None;
+    } else if matches!(line.event, LoggedEvent::ProcessStarting(_)) {
+        format!(
+            "ended without a final line and started again {silent_s:.1} s later: killed, out of memory, or its node was lost"
+        )
+    } else if silent_ms > pod.silence_limit_ms() {
+        format!("was silent for {silent_s:.0} s")
+    } else {
+        return None;
+    };
+    Some(LogFinding { at, pod: pod.name.clone(), level: Level::WARN, text })
 }

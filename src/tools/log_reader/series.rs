@@ -12,7 +12,6 @@ use crate::tools::log_reader::line::UnixMs;
 
 /// Maximum number of buckets of one series: more than a chart has pixels for.
 const MAX_BUCKETS: usize = 800;
-/// The initial width, in milliseconds.
 const FIRST_WIDTH_MS: i64 = 1_000;
 
 /// The numbers of one or more `stats` lines.
@@ -105,7 +104,6 @@ impl Series {
         self.buckets.entry(slot).and_modify(|known| known.merge(bucket)).or_insert_with(|| bucket.clone());
     }
 
-    /// Returns the buckets in order of time.
     pub fn buckets(&self) -> impl Iterator<Item = &Bucket> {
         self.buckets.values()
     }

@@ -2,16 +2,14 @@
 
 use crate::observability::log_events::{Level, ProcessPhase};
 use crate::tools::log_reader::events::LoggedEvent;
-use crate::tools::log_reader::line::{LogLine, UnixMs};
+use crate::tools::log_reader::line::{LogLine, UnixMs, shortened};
 
-/// Maximum number of activities that are kept.
 const MAX_ACTIVITIES: usize = 2_000;
 /// Maximum number of events of each kind that are kept.
 const MAX_EVENTS: usize = 200;
 /// Maximum length of an event's text, in characters.
 const MAX_EVENT_CHARS: usize = 160;
 
-/// What a pod is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
     /// It starts, or joins the group.
@@ -32,7 +30,6 @@ pub enum TimelineEventKind {
     Life,
     /// Partitions are assigned or revoked.
     Rebalance,
-    /// A partition has recovered.
     Recovery,
     /// Reading pauses or resumes.
     Ingest,
@@ -58,7 +55,6 @@ pub struct TimelineEvent {
     pub text: String,
 }
 
-/// The history of one pod.
 #[derive(Debug, Clone, Default)]
 pub struct Timeline {
     /// Each activity, with its start.
@@ -69,12 +65,12 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Adds a line of the pod.
     pub fn add(&mut self, line: &LogLine) {
         if let Some(doing) = self.activity_after(&line.event) {
             self.push_activity(line.written, doing);
         }
         if let Some((kind, text)) = event_of(line) {
+            let text = shortened(&text, MAX_EVENT_CHARS);
             self.push_event(TimelineEvent { at: line.written, kind, text });
         }
     }
@@ -84,7 +80,6 @@ impl Timeline {
         self.push_activity(at, Activity::Silent);
     }
 
-    /// Returns the last known activity.
     pub fn doing(&self) -> Option<Activity> {
         self.activities.last().map(|(_, doing)| *doing)
     }
@@ -133,11 +128,7 @@ impl Timeline {
         }
     }
 
-    fn push_event(&mut self, mut event: TimelineEvent) {
-        if let Some((end, _)) = event.text.char_indices().nth(MAX_EVENT_CHARS) {
-            event.text.truncate(end);
-            event.text.push('…');
-        }
+    fn push_event(&mut self, event: TimelineEvent) {
         if self.events.iter().filter(|known| known.kind == event.kind).count() < MAX_EVENTS {
             self.events.push(event);
         } else {
@@ -153,31 +144,29 @@ fn event_of(line: &LogLine) -> Option<(TimelineEventKind, String)> {
     if line.level == Level::WARN {
         return Some((TimelineEventKind::Warning, format!("{}: {}", line.name, line.detail)));
     }
-    match &line.event {
-        LoggedEvent::ProcessStarting(start) => {
-            Some((TimelineEventKind::Life, format!("starts, version {}", start.version)))
-        }
-        LoggedEvent::ProcessStopping(stop) => Some((TimelineEventKind::Life, format!("stops: {}", stop.cause))),
+    let (kind, text) = match &line.event {
+        LoggedEvent::ProcessStarting(start) => (TimelineEventKind::Life, format!("starts, version {}", start.version)),
+        LoggedEvent::ProcessStopping(stop) => (TimelineEventKind::Life, format!("stops: {}", stop.cause)),
         LoggedEvent::ProcessStopped(stop) => {
-            Some((TimelineEventKind::Life, format!("has stopped, exit code {}", stop.exit_code)))
+            (TimelineEventKind::Life, format!("has stopped, exit code {}", stop.exit_code))
         }
-        LoggedEvent::PartitionsAssigned(change) => Some((
-            TimelineEventKind::Rebalance,
-            format!("was assigned partitions {}, owns {}", change.partitions, change.owned),
-        )),
-        LoggedEvent::PartitionsRevoked(change) => Some((
-            TimelineEventKind::Rebalance,
-            format!("released partitions {}, owns {}", change.partitions, change.owned),
-        )),
+        LoggedEvent::PartitionsAssigned(change) => {
+            let text = format!("was assigned partitions {}, owns {}", change.partitions, change.owned);
+            (TimelineEventKind::Rebalance, text)
+        }
+        LoggedEvent::PartitionsRevoked(change) => {
+            let text = format!("released partitions {}, owns {}", change.partitions, change.owned);
+            (TimelineEventKind::Rebalance, text)
+        }
         LoggedEvent::RecoveryFinished(recovery) => {
             let text = format!("partition {} has recovered after {} ms", recovery.partition, recovery.took_ms);
-            Some((TimelineEventKind::Recovery, text))
+            (TimelineEventKind::Recovery, text)
         }
         LoggedEvent::IngestPaused(_) => {
-            Some((TimelineEventKind::Ingest, "reading pauses: too many uncommitted records".to_owned()))
+            (TimelineEventKind::Ingest, "reading pauses: too many uncommitted records".to_owned())
         }
         LoggedEvent::IngestResumed(resumed) => {
-            Some((TimelineEventKind::Ingest, format!("reading resumes after {} ms", resumed.paused_ms)))
+            (TimelineEventKind::Ingest, format!("reading resumes after {} ms", resumed.paused_ms))
         }
         // Failures have the level ERROR and losses the level WARN: handled above.
         LoggedEvent::ProcessFailed(_)
@@ -187,6 +176,7 @@ fn event_of(line: &LogLine) -> Option<(TimelineEventKind, String)> {
         | LoggedEvent::RecoveryStarted(_)
         | LoggedEvent::RecoveryProgress(_)
         | LoggedEvent::StatsReported(_)
-        | LoggedEvent::Other => None,
-    }
+        | LoggedEvent::Other => return None,
+    };
+    Some((kind, text))
 }

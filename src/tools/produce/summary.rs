@@ -8,13 +8,10 @@ use serde::Serialize;
 use crate::exit_code::ExitCode;
 use crate::testing::workload::{EventKind, InvalidKind, OddKind, Workload};
 use crate::tools::failure::CommandFailure;
-use crate::tools::output::{
-    OutputFormat, {self},
-};
+use crate::tools::output::{self, OutputFormat};
 
 const VALID: [EventKind; 3] = [EventKind::Created, EventKind::Updated, EventKind::Deleted];
 
-/// Number of kinds of events.
 pub(super) const TAGS: usize = VALID.len() + OddKind::ALL.len() + InvalidKind::ALL.len();
 
 /// Returns the number of a kind, below [`TAGS`].
@@ -53,7 +50,6 @@ fn group(kind: EventKind) -> &'static str {
     }
 }
 
-/// Returns the required outcome of a kind.
 fn outcome(kind: EventKind) -> &'static str {
     kind.reason().map_or("applied", crate::entity::Reason::code)
 }
@@ -89,10 +85,6 @@ struct Expected {
 }
 
 impl ProduceSummary<'_> {
-    /// Prints the summary.
-    ///
-    /// # Errors
-    /// A write to standard output fails.
     pub(super) fn print(&self, form: OutputFormat) -> Result<(), CommandFailure> {
         match form {
             OutputFormat::Json => output::print(&self.json()),
@@ -100,10 +92,7 @@ impl ProduceSummary<'_> {
         }
     }
 
-    /// Returns how the command ends.
-    ///
-    /// # Errors
-    /// The broker has refused records.
+    /// Fails if the broker has refused records.
     pub(super) fn exit_code(&self) -> Result<ExitCode, CommandFailure> {
         if self.refused.is_empty() {
             return Ok(ExitCode::Done);
@@ -164,9 +153,6 @@ struct JsonKind {
 }
 
 /// Prints the kinds that have weights.
-///
-/// # Errors
-/// A write to standard output fails.
 pub(super) fn list_kinds(form: OutputFormat) -> Result<(), CommandFailure> {
     let weight = |kind: EventKind| match kind {
         EventKind::Created | EventKind::Updated | EventKind::Deleted => None,

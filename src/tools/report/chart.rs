@@ -4,8 +4,6 @@
 //! but the page needs classes for light and dark mode; they have no ticks at whole minutes; and they lack most of the rest
 //! (escaping, tooltips, one colour per pod in every chart). `maud` escapes texts and attributes.
 
-use std::fmt::Write as _;
-
 use maud::{Markup, html};
 
 use crate::tools::log_reader::UnixMs;
@@ -21,7 +19,6 @@ const BOTTOM: f64 = 24.0;
 /// Number of colours, as in the style sheet.
 pub(super) const COLOURS: usize = 10;
 
-/// Unit of a chart's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
     Number,
@@ -134,18 +131,14 @@ fn path(curve: &Curve, span: TimeSpan, y: impl Fn(f64) -> f64) -> String {
     for (at, value) in curve.points.iter().filter(|(_, value)| value.is_finite()) {
         let is_connected = before.is_some_and(|before| at.since(before) <= curve.gap_ms);
         let (x, y) = (round(span.x(*at)), round(y(*value)));
-        if is_connected {
-            write!(path, "L{x} {y}").expect("writing to a String does not fail");
-        } else {
-            write!(path, "M{x} {y}h0").expect("writing to a String does not fail");
-        }
+        path += &if is_connected { format!("L{x} {y}") } else { format!("M{x} {y}h0") };
         before = Some(*at);
     }
     path
 }
 
 /// Rounds to a tenth of a unit, which is less than a pixel.
-fn round(number: f64) -> f64 {
+pub(super) fn round(number: f64) -> f64 {
     (number * 10.0).round() / 10.0
 }
 

@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 
 use crate::tools::log_reader::{Activity, Timeline, TimelineEvent, TimelineEventKind, UnixMs};
-use crate::tools::report::chart::{TimeSpan, tick_text};
-use crate::tools::units;
+use crate::tools::report::chart::{TimeSpan, round, tick_text};
+use crate::tools::{output, units};
 
 const WIDTH: f64 = 1_300.0;
 const LEFT: f64 = 190.0;
@@ -13,7 +13,6 @@ const TOP: f64 = 6.0;
 const LANE: f64 = 40.0;
 const BAR: f64 = 14.0;
 const BOTTOM: f64 = 22.0;
-/// Widest name of a pod, in characters.
 const MAX_NAME_CHARS: usize = 30;
 
 /// The activities of the legend.
@@ -50,7 +49,6 @@ fn class_of_event(kind: TimelineEventKind) -> (&'static str, &'static str) {
     }
 }
 
-/// Draws the lanes with their names.
 pub(super) fn lanes(span: TimeSpan, lanes: &[(&str, &Timeline)]) -> Markup {
     let height = TOP + BOTTOM + LANE * lanes.len() as f64;
     let x = |moment: UnixMs| round(LEFT + span.at(moment) * (WIDTH - LEFT - RIGHT));
@@ -80,7 +78,7 @@ pub(super) fn lanes(span: TimeSpan, lanes: &[(&str, &Timeline)]) -> Markup {
                 }
                 @for (row, (name, timeline)) in (0..).map(f64::from).zip(lanes) {
                     @let y = TOP + row * LANE;
-                    text class="lane" x="0" y=(y + LANE - BAR) { (shortened(name)) }
+                    text class="lane" x="0" y=(y + LANE - BAR) { (output::end_of_name(name, MAX_NAME_CHARS)) }
                     @for (from, until, activity) in bars(timeline) {
                         @let until = until.map_or(WIDTH - RIGHT, x);
                         @let (class, text) = class_of(activity);
@@ -110,17 +108,4 @@ fn by_severity(timeline: &Timeline) -> Vec<&TimelineEvent> {
     let mut events: Vec<&TimelineEvent> = timeline.events.iter().collect();
     events.sort_by_key(|event| event.kind);
     events
-}
-
-fn shortened(name: &str) -> String {
-    let length = name.chars().count();
-    if length <= MAX_NAME_CHARS {
-        return name.to_owned();
-    }
-    let end: String = name.chars().skip(length - MAX_NAME_CHARS + 1).collect();
-    format!("…{end}")
-}
-
-fn round(number: f64) -> f64 {
-    (number * 10.0).round() / 10.0
 }

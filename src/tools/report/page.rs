@@ -78,8 +78,6 @@ fn shown_pods(recording: &Recording) -> Vec<&Pod> {
     pods
 }
 
-// ----------------------------------------------------------------------------------------------------------- summary
-
 fn numbers(recording: &Recording) -> Markup {
     let totals = &recording.fleet.totals;
     let numbers = [
@@ -132,8 +130,6 @@ fn level(level: Level) -> Markup {
     let word = if level == Level::ERROR { "ERROR" } else { "WARN" };
     html! { span class=(word) { (word) } }
 }
-
-// ---------------------------------------------------------------------------------------------------------- charts_area
 
 fn timeline(recording: &Recording, span: TimeSpan, pods: &[&Pod]) -> Markup {
     let nothing = Timeline::default();
@@ -229,8 +225,6 @@ fn reason_curves(recording: &Recording) -> Vec<Curve> {
     curves.collect()
 }
 
-// ------------------------------------------------------------------------------------------------------------ tables
-
 fn pod_table(recording: &Recording) -> Markup {
     html! {
         h2 { "Pods" }
@@ -319,6 +313,7 @@ fn kinds(recording: &Recording) -> Markup {
                     th { "what to do" }
                 }
                 @for kind in kinds {
+                    @let spec = all_events().find(|spec| spec.name == kind.name);
                     tr {
                         td { (level(kind.level)) }
                         td { code { (output::harmless(&kind.name)) } }
@@ -326,17 +321,12 @@ fn kinds(recording: &Recording) -> Markup {
                         td class="t" { (units::moment(kind.first.written)) }
                         td class="t" { (units::moment(kind.last)) }
                         td class="n" { (kind.pods.len()) }
-                        td class="d" { (action_of(&kind.name)) }
+                        td class="d" { (spec.map_or("", |spec| spec.action)) }
                     }
                 }
             } }
         }
     }
-}
-
-/// Returns what the operator does, from the catalogue.
-fn action_of(name: &str) -> &'static str {
-    all_events().find(|spec| spec.name == name).map_or("", |spec| spec.action)
 }
 
 fn notices(recording: &Recording) -> Markup {

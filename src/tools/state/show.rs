@@ -46,7 +46,6 @@ fn price(value: Option<&RawValue>) -> String {
     value.map_or_else(|| "none".to_owned(), |value| output::harmless(value.get()))
 }
 
-/// Renders one service, with a line for each field.
 pub(super) fn details(entry: &StateEntry) -> String {
     let mut table = output::table(["field", "value"]);
     match entry.fields() {
@@ -60,10 +59,8 @@ pub(super) fn details(entry: &StateEntry) -> String {
             table.add_row(["updated at".to_owned(), text(fields.updated_at)]);
         }
         None => {
-            table.add_row([
-                "not written by steward".to_owned(),
-                output::harmless(&String::from_utf8_lossy(&entry.value)),
-            ]);
+            let value = output::harmless(&String::from_utf8_lossy(&entry.value));
+            table.add_row(["not written by steward".to_owned(), value]);
         }
     }
     let state = format!("partition {}, offset {}", entry.partition, entry.offset);
@@ -74,17 +71,14 @@ pub(super) fn details(entry: &StateEntry) -> String {
     table.to_string()
 }
 
-/// Renders a table with a line for each service.
 pub(super) fn table<'a>(services: impl Iterator<Item = (String, &'a StateEntry)>) -> String {
     let mut table = output::table(["id", "name", "price per hour", "tags", "version", "updated at", "partition"]);
     for (id, entry) in services {
-        let fields = entry.fields();
-        let is_foreign = fields.is_none();
-        let fields = fields.unwrap_or_default();
-        let name = if is_foreign { "(not written by steward)".to_owned() } else { text(fields.name) };
+        let foreign = || ShownFields { name: Some("(not written by steward)".into()), ..ShownFields::default() };
+        let fields = entry.fields().unwrap_or_else(foreign);
         table.add_row([
             id,
-            name,
+            text(fields.name),
             price(fields.price_per_hour),
             output::harmless(&fields.tags.unwrap_or_default().join(", ")),
             fields.version.map_or_else(String::new, |version| version.to_string()),
@@ -106,7 +100,6 @@ struct StateEntryJson<'a> {
     value: Option<&'a RawValue>,
 }
 
-/// Renders one line of JSON.
 pub(super) fn json(entry: &StateEntry) -> String {
     output::json(&StateEntryJson {
         partition: entry.partition.0,

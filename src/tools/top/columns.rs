@@ -5,10 +5,8 @@ use crate::tools::{output, units};
 
 /// Maximum width of a pod's name, in characters.
 const MAX_NAME_WIDTH: usize = 36;
-/// Minimum width of the column of names.
 const MIN_NAME_WIDTH: usize = 10;
 
-/// One column of numbers.
 pub(super) struct Column {
     pub(super) title: &'static str,
     /// Width in characters.
@@ -27,11 +25,7 @@ macro_rules! stat {
             title: $title,
             width: $width,
             rank: $rank,
-            pod: |pod, now| match &pod.stats {
-                // The last numbers of a silent pod are outdated.
-                Some($stats) if pod.liveness(now) == Liveness::Live => $pod,
-                Some(_) | None => "-".to_owned(),
-            },
+            pod: |pod, now| pod.live_stats(now).map_or_else(|| "-".to_owned(), |$stats| $pod),
             all: |$now, _| $all,
         }
     };
@@ -53,7 +47,6 @@ macro_rules! total {
     };
 }
 
-/// Every column, in order.
 #[rustfmt::skip]
 pub(super) const COLUMNS: &[Column] = &[
     stat!("events/s", 8, 0, |stats| units::short(stats.events_per_s), |now| units::short(now.events_per_s)),
@@ -78,7 +71,6 @@ fn owned(pod: &Pod, now: UnixMs) -> String {
     owned.map_or_else(|| "-".to_owned(), |owned| owned.to_string())
 }
 
-/// Width of the column of states.
 pub(super) const STATE_WIDTH: u16 = 22;
 
 /// Returns the columns that fit beside names of this width.
@@ -97,7 +89,6 @@ pub(super) fn that_fit(width: u16, name_width: u16) -> Vec<&'static Column> {
     COLUMNS.iter().filter(|column| fitting.contains(&column.rank)).collect()
 }
 
-/// Returns the width of the column of names.
 pub(super) fn name_width<'a>(pods: impl Iterator<Item = &'a Pod>) -> u16 {
     let longest = pods.map(|pod| name(pod).chars().count()).max().unwrap_or(0);
     longest.clamp(MIN_NAME_WIDTH, MAX_NAME_WIDTH) as u16
@@ -110,13 +101,7 @@ pub(super) fn name(pod: &Pod) -> String {
         Some(_) | None => &pod.name,
     };
     let name = output::harmless(name);
-    let length = name.chars().count();
-    if length <= MAX_NAME_WIDTH {
-        return name;
-    }
-    // Pods of one set differ in the end of their names.
-    let end: String = name.chars().skip(length - MAX_NAME_WIDTH + 1).collect();
-    format!("…{end}")
+    output::end_of_name(&name, MAX_NAME_WIDTH)
 }
 
 /// Kind of a pod's state, which selects its colour.
@@ -151,8 +136,7 @@ fn running(pod: &Pod) -> (StateKind, String) {
         let least = pod.recovering.values().map(|(_, percent)| *percent).min().unwrap_or(0);
         return (StateKind::Transient, format!("recovering {}, {least} %", pod.recovering.len()));
     }
-    let phase = pod.stats.as_ref().map_or("running", |stats| stats.phase_word());
-    let phase = output::harmless(phase);
+    let phase = output::harmless(pod.stats.as_ref().map_or("running", |stats| stats.phase_word()));
     match &pod.readiness {
         Readiness::Unready { .. } => (StateKind::Transient, format!("{phase}, not ready")),
         Readiness::Unknown | Readiness::Ready if pod.is_ingest_paused => {

@@ -7,11 +7,9 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Sparkline, Table, TableState, Wrap};
 
 use crate::observability::log_events::Level;
-use crate::tools::log_reader::{Liveness, Now, Pod, Tally, UnixMs, Waiting};
-use crate::tools::top::columns::{
-    StateKind, {self},
-};
-use crate::tools::top::plain::{mixed_lines_hint, pod_counts, waits_longest};
+use crate::tools::log_reader::{Now, Tally, UnixMs, Waiting};
+use crate::tools::top::columns::{self, StateKind};
+use crate::tools::top::plain::{MIXED_LINES_HINT, pod_counts, waits_longest};
 use crate::tools::top::{Colours, View, ViewInput};
 use crate::tools::{output, units};
 
@@ -43,7 +41,7 @@ const HELP: &[&str] = &[
 pub fn draw(frame: &mut Frame<'_>, view: &View, now: UnixMs) {
     let now = view.clock(now);
     let area = frame.area();
-    let paint = TopPaint(view.colours());
+    let paint = TopPaint(view.colours);
     let sum = view.fleet().now(now);
     if area.width < MIN_SIZE.0 || area.height < MIN_SIZE.1 {
         return frame.render_widget(Paragraph::new(short_summary(view, &sum)).wrap(Wrap { trim: true }), area);
@@ -72,7 +70,6 @@ pub fn draw(frame: &mut Frame<'_>, view: &View, now: UnixMs) {
     }
 }
 
-/// The text for a terminal that is too small.
 fn short_summary(view: &View, sum: &Now) -> String {
     format!(
         "{}; {} events/s, lag {}, oldest {}, {} errors. Make the window larger; q quits.",
@@ -83,8 +80,6 @@ fn short_summary(view: &View, sum: &Now) -> String {
         view.fleet().totals.errors
     )
 }
-
-// ---------------------------------------------------------------------------------------------------- top and bottom
 
 fn draw_header(frame: &mut Frame<'_>, area: Rect, view: &View, sum: &Now, paint: TopPaint, now: UnixMs) {
     let fleet = view.fleet();
@@ -100,14 +95,14 @@ fn draw_header(frame: &mut Frame<'_>, area: Rect, view: &View, sum: &Now, paint:
             parts.push(Span::raw(format!(", {} other lines", units::count(fleet.other_lines))));
         }
     }
-    if let ViewInput::Ended(_) = view.input() {
+    if let ViewInput::Ended(_) = view.input {
         parts.push(Span::styled("input ended ", paint.kind(StateKind::Bad)));
     }
-    if view.is_paused() {
+    if view.paused.is_some() {
         parts.push(Span::styled("paused ", paint.kind(StateKind::Transient)));
     }
     if fleet.is_mixed() {
-        parts.push(Span::styled(mixed_lines_hint(), paint.kind(StateKind::Bad)));
+        parts.push(Span::styled(MIXED_LINES_HINT, paint.kind(StateKind::Bad)));
     }
     frame.render_widget(Line::from(parts), area);
 }
@@ -117,7 +112,7 @@ fn draw_footer(frame: &mut Frame<'_>, area: Rect, view: &View, paint: TopPaint) 
     let keys = [("q", "quit"), ("↑↓", "select"), ("s", "sort"), ("p", "pause"), ("?", "help")];
     let mut parts: Vec<Span<'_>> = Vec::new();
     for (key, what) in keys {
-        parts.push(Span::styled(format!(" {key} "), paint.key()));
+        parts.push(Span::styled(format!(" {key} "), paint.reversed()));
         parts.push(Span::raw(format!(" {what}  ")));
     }
     let mut read = format!("by {}  {} lines", view.sort().name(), units::count(fleet.lines));
@@ -139,13 +134,9 @@ fn draw_help(frame: &mut Frame<'_>, area: Rect, paint: TopPaint) {
     let [area] = area.layout(&Layout::vertical([Constraint::Max(height)]).flex(Flex::Center));
     let text: Vec<Line<'_>> = HELP.iter().map(|line| Line::from(format!(" {line}"))).collect();
     frame.render_widget(Clear, area);
-    frame.render_widget(
-        Paragraph::new(text).block(Block::bordered().title(Span::styled(" keys ", paint.title()))),
-        area,
-    );
+    let block = Block::bordered().title(Span::styled(" keys ", paint.title()));
+    frame.render_widget(Paragraph::new(text).block(block), area);
 }
-
-// ---------------------------------------------------------------------------------------------------------- the pods
 
 fn draw_pods(frame: &mut Frame<'_>, area: Rect, view: &View, sum: &Now, paint: TopPaint, now: UnixMs) {
     let name_width = columns::name_width(view.pods());
@@ -171,12 +162,10 @@ fn draw_pods(frame: &mut Frame<'_>, area: Rect, view: &View, sum: &Now, paint: T
     let widths = [Constraint::Length(name_width), Constraint::Length(columns::STATE_WIDTH)]
         .into_iter()
         .chain(columns.iter().map(|column| Constraint::Length(column.width)));
-    let table = Table::new(rows, widths).header(header).row_highlight_style(paint.selected());
+    let table = Table::new(rows, widths).header(header).row_highlight_style(paint.reversed());
     let mut state = TableState::default().with_selected(selected.or(Some(0)));
     frame.render_stateful_widget(table, area, &mut state);
 }
-
-// ------------------------------------------------------------------------------------------------------- the details
 
 fn draw_detail(frame: &mut Frame<'_>, area: Rect, view: &View, sum: &Now, paint: TopPaint, now: UnixMs) {
     let [charts_area, reasons, keys] = area.layout(&Layout::horizontal([
@@ -186,9 +175,7 @@ fn draw_detail(frame: &mut Frame<'_>, area: Rect, view: &View, sum: &Now, paint:
     ]));
     let selected = view.selected();
     let name = selected.map_or_else(|| "total".to_owned(), columns::name);
-    // The last numbers of a silent pod are outdated.
-    let stats = |pod: &Pod| pod.stats.clone().filter(|_| pod.liveness(now) == Liveness::Live).unwrap_or_default();
-    let shown = selected.map(stats);
+    let shown = selected.map(|pod| pod.live_stats(now).cloned().unwrap_or_default());
     let oldest = match (selected, &shown) {
         (Some(pod), Some(stats)) => stats.oldest().map(|waiting| (pod.name.clone(), waiting)),
         _ => sum.oldest.clone(),
@@ -224,7 +211,7 @@ fn draw_charts(
     let selected = view.selected();
     let (rates, lags): (Vec<u64>, Vec<u64>) = match selected {
         Some(pod) => (pod.rates.iter().copied().collect(), pod.lags.iter().copied().collect()),
-        None => view.history().unzip(),
+        None => view.history.iter().copied().unzip(),
     };
     let line_height = u16::from(oldest.is_some());
     let [upper, lower, line] =
@@ -238,10 +225,8 @@ fn draw_charts(
         let top = newest.iter().copied().max().unwrap_or(0);
         let title = format!(" {what} of {name}, up to {} ", units::short_count(top));
         let block = Block::new().title(Span::styled(title, paint.heading()));
-        frame.render_widget(
-            Sparkline::default().data(newest).max(top.max(1)).style(paint.color(color)).block(block),
-            area,
-        );
+        let chart = Sparkline::default().data(newest).max(top.max(1)).style(paint.color(color)).block(block);
+        frame.render_widget(chart, area);
     }
 }
 
@@ -264,8 +249,6 @@ fn draw_tally(frame: &mut Frame<'_>, area: Rect, title: &str, tally: &Tally, not
     }
     frame.render_widget(Paragraph::new(lines).block(block), area);
 }
-
-// ------------------------------------------------------------------------------------------------------- the notices
 
 fn draw_notices(frame: &mut Frame<'_>, area: Rect, view: &View, paint: TopPaint) {
     let selected = view.selected().map(|pod| pod.name.as_str());
@@ -294,9 +277,6 @@ fn draw_notices(frame: &mut Frame<'_>, area: Rect, view: &View, paint: TopPaint)
     frame.render_widget(Paragraph::new(lines).block(block), area);
 }
 
-// --------------------------------------------------------------------------------------------------------- the paint
-
-/// The styles, with or without colours.
 #[derive(Clone, Copy)]
 struct TopPaint(Colours);
 
@@ -325,10 +305,6 @@ impl TopPaint {
         self.color(Color::Cyan)
     }
 
-    fn key(self) -> Style {
-        Style::new().add_modifier(Modifier::REVERSED)
-    }
-
     fn bold(self) -> Style {
         Style::new().add_modifier(Modifier::BOLD)
     }
@@ -337,7 +313,7 @@ impl TopPaint {
         Style::new().add_modifier(Modifier::DIM)
     }
 
-    fn selected(self) -> Style {
+    fn reversed(self) -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 }

@@ -4,19 +4,14 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table};
 
-use crate::tools::log_reader::{Tally, UnixMs, Waiting};
+use crate::tools::log_reader::{Now, Tally, UnixMs, Waiting};
 use crate::tools::top::View;
-use crate::tools::top::columns::{
-    COLUMNS, {self},
-};
+use crate::tools::top::columns::{self, COLUMNS};
 use crate::tools::{output, units};
 
-/// Maximum number of warnings and errors.
 const SHOWN_NOTICES: usize = 10;
-/// Maximum number of keys.
 const SHOWN_KEYS: usize = 10;
 
-/// Formats the table, the rejections, and the last warnings.
 pub fn plain(view: &View, now: UnixMs) -> String {
     let fleet = view.fleet();
     if fleet.pods.is_empty() {
@@ -61,7 +56,7 @@ pub fn plain(view: &View, now: UnixMs) -> String {
         add_line(waits_longest(pod, *waiting));
     }
     if fleet.is_mixed() {
-        add_line(mixed_lines_hint().to_owned());
+        add_line(MIXED_LINES_HINT.to_owned());
     }
     let skipped = fleet.notices.len().saturating_sub(SHOWN_NOTICES);
     if !fleet.notices.is_empty() {
@@ -84,9 +79,7 @@ pub fn plain(view: &View, now: UnixMs) -> String {
 }
 
 /// The hint if several processes have one name.
-pub(super) fn mixed_lines_hint() -> &'static str {
-    "lines of several processes without names: add --prefix to kubectl logs"
-}
+pub(super) const MIXED_LINES_HINT: &str = "lines of several processes without names: add --prefix to kubectl logs";
 
 /// Describes the event to look at if the lag does not fall.
 pub(super) fn waits_longest(pod: &str, waiting: Waiting) -> String {
@@ -100,7 +93,7 @@ pub(super) fn waits_longest(pod: &str, waiting: Waiting) -> String {
 }
 
 /// Such as `3 live, 1 silent`.
-pub(super) fn pod_counts(sum: &crate::tools::log_reader::Now) -> String {
+pub(super) fn pod_counts(sum: &Now) -> String {
     let mut text = format!("{} live", sum.live);
     for (count, what) in [(sum.silent, "silent"), (sum.ended, "ended")] {
         if count > 0 {
@@ -112,8 +105,6 @@ pub(super) fn pod_counts(sum: &crate::tools::log_reader::Now) -> String {
 
 fn list(tally: &Tally, shown: usize) -> String {
     let counts = tally.largest_first().into_iter().take(shown);
-    counts
-        .map(|(name, count)| format!("{} {}", output::harmless(name), units::count(count)))
-        .collect::<Vec<_>>()
-        .join(", ")
+    let words = counts.map(|(name, count)| format!("{} {}", output::harmless(name), units::count(count)));
+    words.collect::<Vec<_>>().join(", ")
 }

@@ -13,7 +13,6 @@ const DROP_AFTER_MS: u64 = 15 * 60 * 1_000;
 /// Interval of the total's history.
 const HISTORY_INTERVAL_MS: u64 = 1_000;
 
-/// The colours that may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colours {
     /// Only bold, dim and reversed.
@@ -22,7 +21,6 @@ pub enum Colours {
     Sixteen,
 }
 
-/// Order of the pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sort {
     Name,
@@ -44,7 +42,6 @@ impl Sort {
         }
     }
 
-    /// Returns the name for the display.
     pub fn name(self) -> &'static str {
         match self {
             Sort::Name => "name",
@@ -67,7 +64,6 @@ impl Sort {
     }
 }
 
-/// The state of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ViewInput {
     Open,
@@ -88,14 +84,14 @@ pub enum KeyAction {
 pub struct View {
     fleet: Fleet,
     /// What is shown while the display is paused.
-    paused: Option<(Fleet, UnixMs)>,
+    pub(super) paused: Option<(Fleet, UnixMs)>,
     selected: Option<String>,
     sort: Sort,
     shows_help: bool,
-    input: ViewInput,
-    colours: Colours,
-    /// Events per second and lag of all pods, one value a second.
-    history: VecDeque<(u64, u64)>,
+    pub(super) input: ViewInput,
+    pub(super) colours: Colours,
+    /// Events per second and lag of all pods, one value a second, the newest last.
+    pub(super) history: VecDeque<(u64, u64)>,
     last_tick: Option<UnixMs>,
 }
 
@@ -114,9 +110,8 @@ impl View {
         }
     }
 
-    /// Adds a line that was read at `now`.
-    pub fn add(&mut self, reading: &LineReading, now: UnixMs) {
-        self.fleet.add(reading, now);
+    pub fn add(&mut self, reading: &LineReading, read_at: UnixMs) {
+        self.fleet.add(reading, read_at);
     }
 
     pub fn end_input(&mut self, now: UnixMs) {
@@ -141,7 +136,6 @@ impl View {
         self.history.push_back((sum.events_per_s as u64, sum.lag));
     }
 
-    /// Handles a key.
     #[expect(clippy::wildcard_enum_match_arm, reason = "most keys of a keyboard do nothing here, new ones too")]
     pub fn press(&mut self, key: KeyEvent, now: UnixMs) -> KeyAction {
         if key.kind == KeyEventKind::Release {
@@ -161,26 +155,22 @@ impl View {
                     Some(_) => None,
                 };
             }
-            KeyCode::Down | KeyCode::Tab | KeyCode::Char('j') => self.step(SelectionStep::Next),
-            KeyCode::Up | KeyCode::BackTab | KeyCode::Char('k') => self.step(SelectionStep::Previous),
+            KeyCode::Down | KeyCode::Tab | KeyCode::Char('j') => self.move_selection(1),
+            KeyCode::Up | KeyCode::BackTab | KeyCode::Char('k') => self.move_selection(-1),
             _ => {}
         }
         KeyAction::Continue
     }
 
-    fn step(&mut self, step: SelectionStep) {
+    fn move_selection(&mut self, by: i64) {
         // The total comes before the first pod.
         let names: Vec<Option<String>> =
             std::iter::once(None).chain(self.pods().map(|pod| Some(pod.name.clone()))).collect();
         let at = names.iter().position(|name| *name == self.selected).unwrap_or(0);
-        let to = match step {
-            SelectionStep::Next => (at + 1) % names.len(),
-            SelectionStep::Previous => (at + names.len() - 1) % names.len(),
-        };
-        self.selected = names.into_iter().nth(to).flatten();
+        let to = (at as i64 + by).rem_euclid(names.len() as i64);
+        self.selected = names[to as usize].clone();
     }
 
-    /// Returns what is shown.
     pub fn fleet(&self) -> &Fleet {
         self.paused.as_ref().map_or(&self.fleet, |(fleet, _)| fleet)
     }
@@ -211,30 +201,7 @@ impl View {
         self.sort
     }
 
-    pub fn is_paused(&self) -> bool {
-        self.paused.is_some()
-    }
-
     pub fn shows_help(&self) -> bool {
         self.shows_help
     }
-
-    pub fn input(&self) -> ViewInput {
-        self.input
-    }
-
-    pub fn colours(&self) -> Colours {
-        self.colours
-    }
-
-    /// Returns events per second and lag of all pods, one value a second, the newest last.
-    pub fn history(&self) -> impl ExactSizeIterator<Item = (u64, u64)> + '_ {
-        self.history.iter().copied()
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum SelectionStep {
-    Next,
-    Previous,
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::Serialize;
+
 use crate::entity::{Entity, Reason, apply_record};
 use crate::record::{Batch, Epoch, Offset, Partition, Position, Record};
 use crate::tools::dlq::{DlqLocation, DlqRecord, ReplayReceipts};
@@ -19,14 +21,11 @@ pub struct InputLog {
     pub partitions: i32,
 }
 
-/// What a replay does with a DLQ record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplayDecision {
     /// It goes back to the input.
     Replay(Reason),
-    /// It was replayed before.
     Replayed,
-    /// It cannot be replayed.
     Kept(Obstacle),
 }
 
@@ -50,7 +49,6 @@ pub enum Outlook {
     RefusedAgain,
 }
 
-/// Decides about a DLQ record.
 pub fn decide(dlq_record: &DlqRecord<'_>, input: &InputLog, replayed: &ReplayReceipts) -> ReplayDecision {
     let (Some(reason), Some(source)) = (dlq_record.reason(), dlq_record.source()) else {
         return ReplayDecision::Kept(Obstacle::Unreadable);
@@ -90,20 +88,17 @@ pub fn outlook<E: Entity>(entity: &E, dlq_record: &DlqRecord<'_>, now_ms: i64, m
 }
 
 /// How many DLQ records of one reason go back, and how many of them in vain.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct ReplayCounts {
-    /// They go back to the input.
     pub replay: u64,
     /// Of those: they break a rule whatever the state is.
     pub refused_again: u64,
 }
 
-/// What a replay would do, counted.
 #[derive(Debug, Clone, Default)]
 pub struct ReplayPlan {
     /// What goes back, by reason.
     pub reasons: BTreeMap<Reason, ReplayCounts>,
-    /// Replayed before.
     pub replayed: u64,
     /// Not replayable, by obstacle: their number, and the first of them.
     pub kept: BTreeMap<Obstacle, (u64, Vec<DlqLocation>)>,
@@ -131,7 +126,6 @@ impl ReplayPlan {
         }
     }
 
-    /// How many DLQ records go back.
     pub fn total(&self) -> u64 {
         self.reasons.values().map(|counts| counts.replay).sum()
     }
@@ -160,7 +154,6 @@ struct Compared {
 }
 
 impl Overtaken {
-    /// Adds a DLQ record that is going to be replayed.
     pub fn add(&mut self, dlq_record: &DlqRecord<'_>) {
         let (Some(key), Some(source)) = (dlq_record.key, dlq_record.source()) else { return };
         self.held_bytes += (key.len() + HELD_BYTES) as u64;

@@ -5,19 +5,17 @@ use std::ops::ControlFlow;
 use crate::app::SystemClock;
 use crate::config::Config;
 use crate::kafka::admin::access::AccessFailure;
-use crate::kafka::reader::topic_reader::{ReadScope, TopicReader};
+use crate::kafka::reader::topic_reader::{ReadScope, TopicProgress, TopicReader};
 use crate::ports::Clock as _;
 use crate::record::{Offset, header};
 use crate::service::Service;
 use crate::tools::dlq::replay::DlqReplayArguments;
 use crate::tools::dlq::{
     DlqFilter, DlqRecord, InputLog, Outlook, Overtaken, ReplayDecision, ReplayPlan, decide, outlook, read_dlq_records,
-    show_on,
 };
 use crate::tools::failure::CommandFailure;
 use crate::tools::{note, output};
 
-/// What is going to be done, and what that overwrites.
 pub(super) struct Planned {
     pub(super) plan: ReplayPlan,
     /// How many of the events are older than the newest event of their service; `None` if that is not known.
@@ -58,9 +56,7 @@ pub(super) fn make(
         }
         Ok(ControlFlow::Continue(()))
     };
-    let read = read_dlq_records(reader, take, |progress| show_on(&bar, progress));
-    bar.finish_and_clear();
-    read?;
+    output::with_progress(&bar, |progress| read_dlq_records(reader, take, progress))?;
     let overwrites = overtaken.and_then(|overtaken| overwrites(arguments, config, overtaken));
     Ok((Planned { plan, overwrites }, input))
 }
@@ -71,9 +67,7 @@ fn overwrites(arguments: &DlqReplayArguments, config: &Config, mut overtaken: Ov
         return Some(0);
     }
     let bar = output::bar(0, "offsets of the state");
-    let read = compare(arguments, config, &mut overtaken, |progress| show_on(&bar, progress));
-    bar.finish_and_clear();
-    if let Err(failure) = read {
+    if let Err(failure) = output::with_progress(&bar, |progress| compare(arguments, config, &mut overtaken, progress)) {
         note(&format!("whether newer values are overwritten is not known: {failure}"));
         return None;
     }
@@ -84,7 +78,7 @@ fn compare(
     arguments: &DlqReplayArguments,
     config: &Config,
     overtaken: &mut Overtaken,
-    progress: impl FnMut(crate::kafka::reader::topic_reader::TopicProgress),
+    progress: impl FnMut(TopicProgress),
 ) -> Result<(), AccessFailure> {
     let (topic, limit) = (&config.kafka.state_topic, arguments.source.limit());
     let reader = TopicReader::open(config, topic, arguments.wanted.scope(), limit, &SystemClock)?;

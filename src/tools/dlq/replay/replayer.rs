@@ -48,10 +48,8 @@ pub const BATCH_EVENTS: usize = 500;
 /// for its total size.
 pub const BATCH_BYTES: usize = 524_288;
 
-/// The pause before another attempt.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The result of a batch.
 #[derive(Debug, Default)]
 pub struct ReplayProgress {
     /// How many events are in the input.
@@ -146,8 +144,12 @@ impl<'a> Replayer<'a> {
                 return Ok(Ok(batch.len() as u64));
             }
             attempts += 1;
-            let topics = (self.config.kafka.topic.as_str(), self.receipts_topic.as_str());
-            let Ok(outcome) = self.driver.run(&mut ReplayTransaction::new(topics, &rest));
+            let mut transaction = ReplayTransaction {
+                input: &self.config.kafka.topic,
+                receipts_topic: &self.receipts_topic,
+                events: rest.iter().map(|event| (*event, event.receipt.key(), event.receipt.value())).collect(),
+            };
+            let Ok(outcome) = self.driver.run(&mut transaction);
             let cause = match outcome {
                 TransactionOutcome::Committed { .. } => {
                     rest.iter().for_each(|replay| self.replayed.add(replay.receipt));
@@ -164,11 +166,10 @@ impl<'a> Replayer<'a> {
                         Err(self.forbidden(&cause))
                     };
                 }
-                TransactionOutcome::Fatal(cause) => return Err(self.stuck(&cause)),
+                TransactionOutcome::Fatal(cause) => return Err(self.given_up(1, &cause)),
             };
             if attempts >= MAX_ATTEMPTS {
-                let (input, receipts) = (self.config.kafka.topic.clone(), self.receipts_topic.clone());
-                return Err(ReplayFailure::GivenUp { attempts, cause: cause.to_string(), input, receipts });
+                return Err(self.given_up(attempts, &cause));
             }
             std::thread::sleep(PAUSE);
         }
@@ -184,7 +185,7 @@ impl<'a> Replayer<'a> {
             KafkaFailure::Retry(cause)
             | KafkaFailure::AbortAndResend(cause)
             | KafkaFailure::InDoubt(cause)
-            | KafkaFailure::Fatal(cause) => self.stuck(&cause),
+            | KafkaFailure::Fatal(cause) => self.given_up(1, &cause),
         })?;
         self.replayed = read?;
         Ok(())
@@ -203,9 +204,9 @@ impl<'a> Replayer<'a> {
         }
     }
 
-    fn stuck(&self, cause: &Cause) -> ReplayFailure {
+    fn given_up(&self, attempts: u32, cause: &Cause) -> ReplayFailure {
         let (input, receipts) = (self.config.kafka.topic.clone(), self.receipts_topic.clone());
-        ReplayFailure::GivenUp { attempts: 1, cause: cause.to_string(), input, receipts }
+        ReplayFailure::GivenUp { attempts, cause: cause.to_string(), input, receipts }
     }
 }
 
@@ -217,12 +218,7 @@ struct ReplayTransaction<'r> {
     events: Vec<(&'r ReplayEvent, String, String)>,
 }
 
-impl<'r> ReplayTransaction<'r> {
-    fn new((input, receipts_topic): (&'r str, &'r str), batch: &[&'r ReplayEvent]) -> ReplayTransaction<'r> {
-        let events = batch.iter().map(|event| (*event, event.receipt.key(), event.receipt.value())).collect();
-        ReplayTransaction { input, receipts_topic, events }
-    }
-
+impl ReplayTransaction<'_> {
     /// Whether an event is refused for its content. Receipts are small and plain: if one is refused, the receipts topic
     /// takes nothing.
     fn is_of_an_event(refusal: BrokerRefusal, record: Option<usize>) -> bool {

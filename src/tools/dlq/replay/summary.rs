@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::tools::dlq::replay::Done;
+use crate::tools::dlq::replay::decision::ReplayCounts;
 use crate::tools::dlq::replay::plan::Planned;
 use crate::tools::dlq::{NAMED_RECORDS, Obstacle};
 use crate::tools::failure::CommandFailure;
 use crate::tools::note;
-use crate::tools::output::{
-    OutputFormat, {self},
-};
+use crate::tools::output::{self, OutputFormat};
 
 /// Says on standard error what someone should think of before.
 pub(super) fn warn(planned: &Planned) {
@@ -58,7 +57,7 @@ struct ReplaySummaryJson {
     elapsed_ms: u128,
     planned: u64,
     replayed: u64,
-    reasons: BTreeMap<&'static str, JsonCounts>,
+    reasons: BTreeMap<&'static str, ReplayCounts>,
     overwrites: Option<u64>,
     replayed_before: u64,
     truncated: u64,
@@ -67,16 +66,7 @@ struct ReplaySummaryJson {
     refused_by_broker: usize,
 }
 
-#[derive(Serialize)]
-struct JsonCounts {
-    replay: u64,
-    refused_again: u64,
-}
-
 /// Prints the summary. `done` is `None` for a dry run.
-///
-/// # Errors
-/// Standard output does not take it.
 pub(super) fn report(
     planned: &Planned,
     count: u64,
@@ -92,16 +82,13 @@ pub(super) fn report(
 fn json(planned: &Planned, count: u64, done: Option<&Done>) -> String {
     let plan = &planned.plan;
     let kept = |obstacle| plan.kept.get(&obstacle).map_or(0, |(count, _)| *count);
-    let counts = plan.reasons.iter().map(|(reason, counts)| {
-        (reason.code(), JsonCounts { replay: counts.replay, refused_again: counts.refused_again })
-    });
     output::json(&ReplaySummaryJson {
         executed: done.is_some(),
         interrupted: done.is_some_and(|done| done.interrupted),
         elapsed_ms: done.map_or(0, |done| done.elapsed.as_millis()),
         planned: count,
         replayed: done.map_or(0, |done| done.replayed),
-        reasons: counts.collect(),
+        reasons: plan.reasons.iter().map(|(reason, counts)| (reason.code(), *counts)).collect(),
         overwrites: planned.overwrites,
         replayed_before: plan.replayed,
         truncated: kept(Obstacle::Truncated),
