@@ -36,6 +36,7 @@ const INSTANCE: &str = "demo";
 const PORTIONS: usize = 60;
 /// Wait between two portions, and between two checks of a condition.
 const INTERVAL: Duration = Duration::from_millis(50);
+/// Limit of each wait.
 const LIMIT: Duration = Duration::from_secs(300);
 
 #[derive(Debug, clap::Args)]

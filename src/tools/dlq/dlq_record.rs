@@ -44,7 +44,7 @@ pub struct ReplayEvent {
     pub reason: Reason,
     /// Where it goes: the partition that it came from. An entity is a key in a partition.
     pub partition: Partition,
-    /// The key's bytes; `None` is null.
+    /// `None` is null, as in the value.
     pub key: Option<Box<[u8]>>,
     pub value: Option<Box<[u8]>>,
     /// The event's own headers, then the one that names the DLQ record.
@@ -112,6 +112,7 @@ impl<'a> DlqRecord<'a> {
         is_truncated.then(|| self.number(header::TRUNCATED_LENGTH).unwrap_or(0))
     }
 
+    /// Returns the headers of the event itself, in order.
     pub fn own_headers(&self) -> impl Iterator<Item = (&str, Option<&'a [u8]>)> {
         self.headers[..self.own].iter().map(|(name, value)| (&**name, *value))
     }

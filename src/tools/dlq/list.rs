@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 
 use clap::Args;
 
+use crate::entity::Reason;
 use crate::exit_code::ExitCode;
 use crate::tools::dlq::row::{self, DlqRow};
 use crate::tools::dlq::{DlqLocation, DlqRecord, DlqSourceOptions, Wanted, read_dlq_records};
@@ -43,20 +44,6 @@ pub(super) struct DlqListArguments {
     limit: Option<usize>,
 }
 
-#[derive(Default)]
-struct ListCounts {
-    by_reason: BTreeMap<&'static str, u64>,
-    total: u64,
-}
-
-impl ListCounts {
-    fn count(&mut self, dlq_record: &DlqRecord<'_>) {
-        let code = dlq_record.reason().map_or("(not written by steward)", crate::entity::Reason::code);
-        *self.by_reason.entry(code).or_default() += 1;
-        self.total += 1;
-    }
-}
-
 pub(super) fn run(arguments: &DlqListArguments) -> Result<ExitCode, CommandFailure> {
     let DlqListArguments { source, wanted, .. } = arguments;
     let config = source.load(None)?;
@@ -72,13 +59,14 @@ pub(super) fn run(arguments: &DlqListArguments) -> Result<ExitCode, CommandFailu
     };
     let mut out = CommandOutput::new();
     let mut newest: BTreeMap<(Option<i64>, DlqLocation), DlqRow> = BTreeMap::new();
-    let mut counts = ListCounts::default();
+    let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
     // Lines that are printed while they are read would run into the bar.
     let is_quiet = limit.is_none() && io::stdout().is_terminal();
     let bar = if is_quiet { indicatif::ProgressBar::hidden() } else { output::bar(0, "offsets") };
     let take = |dlq_record: &DlqRecord<'_>| {
         if filter.wants(dlq_record) {
-            counts.count(dlq_record);
+            let code = dlq_record.reason().map_or("(not written by steward)", Reason::code);
+            *counts.entry(code).or_default() += 1;
             let row = DlqRow::new(dlq_record, replayed.as_ref());
             match limit {
                 None => out.line(&output::json(&row))?,
@@ -107,10 +95,10 @@ pub(super) fn run(arguments: &DlqListArguments) -> Result<ExitCode, CommandFailu
     Ok(ExitCode::Done)
 }
 
-fn report(counts: &ListCounts, limit: Option<usize>, form: OutputFormat) {
-    let total = counts.total;
+fn report(counts: &BTreeMap<&'static str, u64>, limit: Option<usize>, form: OutputFormat) {
+    let total: u64 = counts.values().sum();
     let shown = limit.map_or(total, |limit| total.min(limit as u64));
-    let reasons: Vec<String> = counts.by_reason.iter().map(|(code, count)| format!("{code} {count}")).collect();
+    let reasons: Vec<String> = counts.iter().map(|(code, count)| format!("{code} {count}")).collect();
     let reasons = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join(", ")) };
     if shown < total {
         note(&format!("the newest {shown} of {total} DLQ records{reasons}; --limit {total} shows all of them"));

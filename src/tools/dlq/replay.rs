@@ -30,6 +30,7 @@ use crate::tools::{note, output};
 const BATCHES_PER_SECOND: u64 = 4;
 /// How often callbacks are served, and an interruption is checked, while a rate is kept.
 const POLL: Duration = Duration::from_millis(100);
+/// How many refused DLQ records are named.
 const NAMED: usize = 20;
 
 /// Send refused events to the input topic again

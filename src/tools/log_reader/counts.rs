@@ -26,6 +26,13 @@ impl Tally {
     /// The name that counts all further names.
     pub const OTHERS: &'static str = "others";
 
+    /// Counts a list that [`parse_counts`] reads.
+    pub fn of_list(list: &str) -> Tally {
+        let mut tally = Tally::default();
+        parse_counts(list).for_each(|(name, count)| tally.add(name, count));
+        tally
+    }
+
     pub fn add(&mut self, name: &str, count: u64) {
         let name = name.char_indices().nth(MAX_NAME_CHARS).map_or(name, |(end, _)| &name[..end]);
         let has_room = self.counts.contains_key(name) || self.counts.len() < MAX_NAMES;

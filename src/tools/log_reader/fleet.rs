@@ -76,6 +76,7 @@ pub struct Fleet {
     pub notices: VecDeque<PodNotice>,
     /// Sums over all lines, including those of dropped pods.
     pub totals: PodTotals,
+    /// Lines of steward.
     pub lines: u64,
     /// Lines of other programs, and lines too long to be steward's.
     pub other_lines: u64,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::observability::log_events::Level;
-use crate::tools::log_reader::counts::{Tally, parse_counts};
+use crate::tools::log_reader::counts::Tally;
 use crate::tools::log_reader::events::{LoggedEvent, StatsReported};
 use crate::tools::log_reader::line::{LogLine, UnixMs};
 
@@ -233,7 +233,7 @@ impl Pod {
         }
     }
 
-    /// Starts or ends the process, and forgets what the previous one reported.
+    /// Starts or ends the process: what was reported before does not hold any more.
     fn reset(&mut self, life: Life) {
         self.life = life;
         self.readiness = Readiness::Unknown;
@@ -272,9 +272,7 @@ impl Pod {
         added.transactions = stats.transactions;
         added.aborted = stats.transactions_aborted;
         added.entity_restarts = stats.entity_restarts;
-        for (reason, count) in parse_counts(&stats.rejected) {
-            added.rejected_by_reason.add(reason, count);
-        }
+        added.rejected_by_reason = Tally::of_list(&stats.rejected);
         keep(&mut self.rates, stats.events_per_s as u64, HISTORY);
         keep(&mut self.lags, stats.lag_total, HISTORY);
         if stats.recovering.is_empty() {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::tools::log_reader::counts::{Tally, parse_counts};
+use crate::tools::log_reader::counts::Tally;
 use crate::tools::log_reader::events::StatsReported;
 use crate::tools::log_reader::line::UnixMs;
 
@@ -36,15 +36,13 @@ pub struct Bucket {
 
 impl Bucket {
     fn of(written: UnixMs, stats: &StatsReported) -> Bucket {
-        let mut rejected = Tally::default();
-        parse_counts(&stats.rejected).for_each(|(reason, count)| rejected.add(reason, count));
         Bucket {
             at: written,
             covered_ms: stats.interval_ms.max(1),
             events: stats.events_per_s * stats.interval_s(),
             transactions: stats.transactions,
             aborted: stats.transactions_aborted,
-            rejected,
+            rejected: Tally::of_list(&stats.rejected),
             lag: stats.lag_total,
             oldest_age_ms: stats.oldest_age_ms,
             latency_p50_ms: stats.latency_p50_ms,

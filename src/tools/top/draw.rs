@@ -185,19 +185,13 @@ fn draw_detail(frame: &mut Frame<'_>, area: Rect, view: &View, sum: &Now, paint:
     let rejected = selected.map_or(&view.fleet().totals.rejected_by_reason, |pod| &pod.totals.rejected_by_reason);
     draw_tally(frame, reasons, " rejected by reason ", rejected, "nothing rejected", paint);
     let [hottest, slowest] = match &shown {
-        Some(stats) => [tally_of(&stats.hottest_keys), tally_of(&stats.slowest_keys)],
+        Some(stats) => [Tally::of_list(&stats.hottest_keys), Tally::of_list(&stats.slowest_keys)],
         None => [sum.hottest.clone(), sum.slowest.clone()],
     };
     let slow_height = if slowest.is_empty() { Constraint::Length(0) } else { Constraint::Fill(1) };
     let [hot_keys, slow_keys] = keys.layout(&Layout::vertical([Constraint::Fill(1), slow_height]));
     draw_tally(frame, hot_keys, " hottest keys ", &hottest, "unknown", paint);
     draw_tally(frame, slow_keys, " slowest keys, ms ", &slowest, "none", paint);
-}
-
-fn tally_of(list: &str) -> Tally {
-    let mut tally = Tally::default();
-    crate::tools::log_reader::parse_counts(list).for_each(|(key, count)| tally.add(key, count));
-    tally
 }
 
 fn draw_charts(

@@ -13,16 +13,18 @@ const DROP_AFTER_MS: u64 = 15 * 60 * 1_000;
 /// Interval of the total's history.
 const HISTORY_INTERVAL_MS: u64 = 1_000;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Colours {
     /// Only bold, dim and reversed.
+    #[default]
     None,
     /// The terminal's own sixteen, so that they fit its theme.
     Sixteen,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Sort {
+    #[default]
     Name,
     /// Descending, as are the following ones.
     Lag,
@@ -64,8 +66,9 @@ impl Sort {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ViewInput {
+    #[default]
     Open,
     /// It has ended at this time; ages are counted up to then.
     Ended(UnixMs),
@@ -80,7 +83,7 @@ pub enum KeyAction {
 }
 
 /// Everything that is drawn.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct View {
     fleet: Fleet,
     /// What is shown while the display is paused.
@@ -97,17 +100,7 @@ pub struct View {
 
 impl View {
     pub fn new(unnamed: &str, colours: Colours) -> View {
-        View {
-            fleet: Fleet::new(unnamed, WhenFull::DropSilent),
-            paused: None,
-            selected: None,
-            sort: Sort::Name,
-            shows_help: false,
-            input: ViewInput::Open,
-            colours,
-            history: VecDeque::new(),
-            last_tick: None,
-        }
+        View { fleet: Fleet::new(unnamed, WhenFull::DropSilent), colours, ..View::default() }
     }
 
     pub fn add(&mut self, reading: &LineReading, read_at: UnixMs) {
