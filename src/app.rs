@@ -148,7 +148,11 @@ impl Process<'_> {
             wrap: pipeline::unwrapped,
         })
         .map_err(|error| RunFailure::new(ExitCode::Config, error.to_string()))?;
-        self.watch(&pipeline)
+        let mut monitor = Monitor::new(self.config, &pipeline, Arc::new(self.clock));
+        let ended = self.control(&pipeline, &mut monitor);
+        // However it ended: logs the last stats, and removes the heartbeat.
+        monitor.finish();
+        ended
     }
 
     /// Returns the name of this process within its group.
@@ -189,14 +193,6 @@ impl Process<'_> {
             Ok(ProcessEvent::Panicked) => Err(RunFailure::panicked()),
             Err(_) => Err(RunFailure::channel_closed()),
         }
-    }
-
-    /// Runs the pipeline to its end. The last stats are logged and the heartbeat is removed, however it ends.
-    fn watch(&self, pipeline: &Pipeline) -> Result<Duration, RunFailure> {
-        let mut monitor = Monitor::new(self.config, pipeline, Arc::new(self.clock));
-        let ended = self.control(pipeline, &mut monitor);
-        monitor.finish();
-        ended
     }
 
     fn control(&self, pipeline: &Pipeline, monitor: &mut Monitor) -> Result<Duration, RunFailure> {

@@ -79,7 +79,7 @@ impl<'a> Monitor<'a> {
         if now >= self.stats_due {
             self.stats_due = now + Duration::from_millis(self.config.log.stats_interval_ms);
             self.log_stats(&status, now);
-            self.pipeline.summarise_clients();
+            self.pipeline.client_log.summarise();
         }
         let stall = self.find_stall(&status, not_a_member, now);
         if now >= self.heartbeat_due {
@@ -210,8 +210,8 @@ impl<'a> Monitor<'a> {
         not_a_member: Option<&'static str>,
         now: Instant,
     ) -> Option<StallReport> {
-        let source = self.pipeline.source_phase().read();
-        let (step, since) = self.pipeline.commit_phase().get();
+        let source = self.pipeline.source_phase.read();
+        let (step, since) = self.pipeline.commit_phase.get();
         let commit_step = (step != CommitStep::Idle)
             .then(|| (format!("the commit thread, {step:?}"), now.saturating_duration_since(since)));
         let seen = Observation {
@@ -248,8 +248,8 @@ impl<'a> Monitor<'a> {
     }
 
     fn phase(&self, status: &StatusSnapshot) -> String {
-        let source = self.pipeline.source_phase().read().phase;
-        let (step, _) = self.pipeline.commit_phase().get();
+        let source = self.pipeline.source_phase.read().phase;
+        let (step, _) = self.pipeline.commit_phase.get();
         let process = if self.is_stopping {
             ProcessPhase::Stopping
         } else if status.since_assigned.is_none() {

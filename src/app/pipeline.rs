@@ -73,10 +73,10 @@ pub struct Pipeline {
     leave_group: Recipient<LeaveGroup>,
     committer: Addr<CommitActor>,
     source: SourceHandle,
-    source_phase: Arc<PhaseWatch>,
-    commit_phase: Arc<CommitPhase>,
+    pub(super) source_phase: Arc<PhaseWatch>,
+    pub(super) commit_phase: Arc<CommitPhase>,
     shared: Shared,
-    client_log: Arc<ClientLog>,
+    pub(super) client_log: Arc<ClientLog>,
 }
 
 impl Pipeline {
@@ -154,19 +154,6 @@ impl Pipeline {
 
     pub fn shared(&self) -> &Shared {
         &self.shared
-    }
-
-    pub fn source_phase(&self) -> &PhaseWatch {
-        &self.source_phase
-    }
-
-    pub fn commit_phase(&self) -> &CommitPhase {
-        &self.commit_phase
-    }
-
-    /// Logs the due summaries of repeated client errors.
-    pub fn summarise_clients(&self) {
-        self.client_log.summarise();
     }
 
     /// Logs all summaries, for the end of the process. Waits at most `SUMMARY_LIMIT` for the committer.

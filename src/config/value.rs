@@ -57,7 +57,8 @@ impl FoundValue<'_> {
         let current = FORMER_WORDS.iter().find(|(former, current)| *former == lower_case && words.contains(current));
         let meant = current.map(|(_, current)| *current).or_else(|| nearest(lower_case, words.iter().copied()));
         let remedy = meant.map_or_else(|| "choose one of them".to_owned(), |meant| format!("did you mean \"{meant}\""));
-        Err((format!("must be one of {}", quoted(words)), remedy))
+        let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+        Err((format!("must be one of {}", quoted.join(", ")), remedy))
     }
 
     fn as_text(&self, origin: &ValueOrigin) -> Result<toml::Value, WrongValue> {
@@ -65,7 +66,9 @@ impl FoundValue<'_> {
             return Err(("must be text".to_owned(), "put it in double quotes".to_owned()));
         };
         if text.is_empty() {
-            return Err(("must not be empty".to_owned(), remedy_of_empty(origin)));
+            let other =
+                if matches!(origin, ValueOrigin::Variable(_)) { "unset the variable" } else { "remove the line" };
+            return Err(("must not be empty".to_owned(), format!("give it a value, or {other}")));
         }
         if text.chars().any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER) {
             let problem = "must hold no line breaks, control characters or bytes that are not UTF-8".to_owned();
@@ -102,19 +105,6 @@ impl FoundValue<'_> {
         };
         (!text.is_empty() && !text.chars().any(char::is_control)).then_some(text)
     }
-}
-
-fn remedy_of_empty(origin: &ValueOrigin) -> String {
-    match origin {
-        ValueOrigin::Variable(_) => "give it a value, or unset the variable".to_owned(),
-        ValueOrigin::Default | ValueOrigin::Follows(_) | ValueOrigin::File { .. } => {
-            "give it a value, or remove the line".to_owned()
-        }
-    }
-}
-
-fn quoted(words: &[&str]) -> String {
-    words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether a key, a certificate or a token was given in place of the path of its file.

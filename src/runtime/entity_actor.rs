@@ -142,7 +142,7 @@ impl<E: Entity> EntityActor<E> {
         while took_ms == 0 && message.next < message.records.end {
             message.work.prefetch_after(message.next, &message.records);
             let index = message.work.index_at(message.next);
-            self.process_record(&mut message.result, message.work.batch(), index, EncodeState::AfterMessage);
+            self.process_record(&mut message.result, &message.work.batch, index, EncodeState::AfterMessage);
             message.next += 1;
             took_ms = thread_context.clock.coarse_ms().saturating_sub(began_ms);
         }
@@ -175,7 +175,7 @@ impl<E: Entity> EntityActor<E> {
         let snapshot = match applied {
             Some(Applied { state, snapshot, offset: newest, index }) => {
                 (self.state, self.newest) = (state, Some(newest));
-                let trace = TraceContext::of(work.batch().record(index as usize).headers);
+                let trace = TraceContext::of(work.batch.record(index as usize).headers);
                 self.slot.message_processed(Some(Passivated { snapshot: snapshot.clone(), newest }));
                 let snapshot = EntitySnapshot { key: Arc::clone(&self.key), value: snapshot, trace };
                 Some(OutputRecord::snapshot(self.partition, newest, snapshot))
@@ -196,7 +196,7 @@ impl<E: Entity> EntityActor<E> {
     fn process_again(&self, work: &BatchWork, records: Range<u32>) -> KeyResult<E::State> {
         let mut result = KeyResult { applied: None, outcomes: Outcomes::default() };
         for place in records {
-            self.process_record(&mut result, work.batch(), work.index_at(place), EncodeState::AfterEachEvent);
+            self.process_record(&mut result, &work.batch, work.index_at(place), EncodeState::AfterEachEvent);
         }
         self.thread_context.current_event.clear();
         result

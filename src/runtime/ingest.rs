@@ -25,7 +25,7 @@ use crate::engine::partition::{PartitionAction, PartitionEvent};
 use crate::engine::recovery::driver::{ReadFailure, RecoveryFailure};
 use crate::engine::recovery::{Recovered, RecoveryRefusal};
 use crate::entity::Entity;
-use crate::ports::{Drained, EventSource, Recoveries, SourceEvent};
+use crate::ports::{EventSource, Recoveries, SourceEvent};
 use crate::record::{Batch, Epoch, Partition, Position};
 use crate::runtime::committer::{CommitActor, Invalidated, Joined, Revoking};
 use crate::runtime::entity_actor::batch_work::BatchWork;
@@ -170,11 +170,6 @@ impl<E: Entity> IngestActor<E> {
         }
     }
 
-    fn revoking(&mut self, partitions: Vec<(Partition, Epoch)>, drained: Drained) {
-        let partitions = self.partitions.revoking(partitions);
-        post(&self.committer, Revoking { partitions, drained });
-    }
-
     fn ownership_ended(&mut self, partitions: &[(Partition, Epoch)], how: OwnershipEnd) {
         for (partition, epoch) in self.partitions.ended(partitions, how) {
             self.entities.remove(partition);
@@ -260,7 +255,10 @@ impl<E: Entity> Handler<FromSource> for IngestActor<E> {
                     self.batch_read(batch, in_flight);
                 }
             }
-            SourceEvent::Revoking { partitions, deadline: _, drained } => self.revoking(partitions, drained),
+            SourceEvent::Revoking { partitions, deadline: _, drained } => {
+                let partitions = self.partitions.revoking(partitions);
+                post(&self.committer, Revoking { partitions, drained });
+            }
             SourceEvent::Revoked(partitions) => self.ownership_ended(&partitions, OwnershipEnd::Revoked),
             SourceEvent::Lost(partitions) => self.ownership_ended(&partitions, OwnershipEnd::Lost),
             SourceEvent::Expired { partition, epoch, first, until } => self.expired(partition, epoch, first, until),

@@ -17,7 +17,7 @@ use crate::runtime::post;
 pub(in crate::runtime) type KeyRecords<'b> = (&'b [u8], Range<u32>);
 
 pub struct BatchWork {
-    batch: Arc<Batch>,
+    pub(super) batch: Arc<Batch>,
     id: BatchId,
     /// Indices of the batch's records, grouped by key; those of one key are in order.
     by_key: Vec<u32>,
@@ -44,10 +44,6 @@ impl BatchWork {
             work.complete();
         }
         Arc::new(work)
-    }
-
-    pub(super) fn batch(&self) -> &Arc<Batch> {
-        &self.batch
     }
 
     /// The index in the batch of the record at `place` of the records by key.
