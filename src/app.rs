@@ -11,7 +11,7 @@ pub mod client_events;
 mod log_level;
 pub mod monitor;
 pub mod pipeline;
-mod recoveries;
+mod recovery_threads;
 mod run_failure;
 mod signals;
 mod system_clock;

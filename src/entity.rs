@@ -63,7 +63,8 @@ pub struct RawEvent<'a> {
     pub timestamp_ms: Option<i64>,
 }
 
-/// Why an event was not applied. The list is closed and part of the contract: `docs/dlq-reasons.md`.
+/// The rule that a rejected event broke, as a stable code. The list is closed and part of the contract:
+/// `docs/dlq-reasons.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// The key is null or has no bytes.
@@ -121,7 +122,7 @@ impl Reason {
     }
 }
 
-/// Why an event was not applied. The fault is the event's own: it goes to the DLQ topic, and processing continues.
+/// A rejected event's reason and detail. The event goes to the DLQ topic, and processing continues.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// The first rule broken.

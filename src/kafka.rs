@@ -1,7 +1,7 @@
 //! All use of rdkafka: the implementations of the ports, and the clients of the commands.
 //!
 //! * [`client`]: settings by role, contexts, OAUTHBEARER tokens, the table of error classes, and all unsafe code.
-//! * [`consumer`]: the member of the group, behind the port `EventSource`.
+//! * [`consumer`]: the member of the group, behind the port `InputConsumer`.
 //! * [`transactions`]: the transactional producer, behind the port `Transactions`.
 //! * [`reader`]: reads partitions to their high watermark, for recovery and for commands.
 //! * [`admin`]: preflight checks of the topics, creation of missing topics, access for commands.

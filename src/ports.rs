@@ -2,7 +2,7 @@
 //!
 //! There are three ports:
 //!
-//! * [`EventSource`]: the consumer. It reports assignments, records, revocations and losses to its [`SourceSink`], and
+//! * [`InputConsumer`]: the consumer. It reports assignments, records, revocations and losses to its [`ConsumerSink`], and
 //!   starts and stops reading a partition on request.
 //! * [`Recoveries`]: recovers partitions, several at a time, and reports each result.
 //! * [`Transactions`]: runs one transaction or one producer reset at a time, and reports how it ended.
@@ -10,8 +10,8 @@
 //! [`Clock`] is the time. Beside the ports, all sides share one table: the current epochs
 //! ([`Ownership`](crate::engine::ownership::Ownership)).
 //!
-//! Architecture invariant: no signature has a type of rdkafka or actix. A call of a port returns at once, and reports its
-//! result through a callback; it never makes an actor wait.
+//! Architecture invariant: no signature has a type of rdkafka or actix. A port reports its result through a callback, and a
+//! call never waits for Kafka. [`InputConsumer`] may wait a few milliseconds for room in the poll thread's command channel.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,15 +34,15 @@ pub trait Clock: Send + Sync {
 
 /// An event of the consumer. A sink handles them in order.
 #[derive(Debug)]
-pub enum SourceEvent {
-    /// These partitions are owned from now on. None of them is read before [`EventSource::start`].
+pub enum ConsumerEvent {
+    /// These partitions are owned from now on. None of them is read before [`InputConsumer::start`].
     Assigned(Vec<(Partition, Epoch)>),
     /// Records, or a position alone, of a partition that was started. Offsets and positions of one epoch only rise.
     Batch(Batch),
     /// The group is taking these partitions away. Applied events may still be committed. The consumer gives the partitions
-    /// up when `drained` is dropped, or at `deadline`, and then reports [`SourceEvent::Revoked`].
+    /// up when `drained` is dropped, or at `deadline`, and then reports [`ConsumerEvent::Revoked`].
     Revoking { partitions: Vec<(Partition, Epoch)>, deadline: Instant, drained: Drained },
-    /// The group has taken these partitions away, after [`SourceEvent::Revoking`].
+    /// The group has taken these partitions away, after [`ConsumerEvent::Revoking`].
     Revoked(Vec<(Partition, Epoch)>),
     /// Ownership of these partitions ended without a drain: nothing of them may be committed.
     Lost(Vec<(Partition, Epoch)>),
@@ -50,7 +50,7 @@ pub enum SourceEvent {
     /// log's start.
     Expired { partition: Partition, epoch: Epoch, first: Position, until: Position },
     /// The consumer cannot continue, and the process has to end.
-    Failed(SourceFailure),
+    Failed(ConsumerFailure),
 }
 
 /// Calls a function when it is dropped: the revocation has nothing left to wait for.
@@ -77,7 +77,7 @@ impl std::fmt::Debug for Drained {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SourceFailure {
+pub enum ConsumerFailure {
     /// Another consumer has joined with the same static membership, and replaces this one.
     #[error("another member of the group uses this instance name ({0}); give each process its own")]
     InstanceReplaced(String),
@@ -98,22 +98,22 @@ pub enum SourceFailure {
     Fatal(String),
 }
 
-pub trait SourceSink: Send {
+pub trait ConsumerSink: Send {
     /// Takes the event, or returns it if there is no room. The source then offers the event again, and meanwhile continues
     /// to serve the group.
     ///
     /// # Errors
     /// The event, unchanged.
-    fn offer(&mut self, event: SourceEvent) -> Result<(), SourceEvent>;
+    fn offer(&mut self, event: ConsumerEvent) -> Result<(), ConsumerEvent>;
     /// Whether the sink has room for another batch. If not, the source takes no records, but stays in the group.
     fn wants_records(&self) -> bool;
 }
 
 /// The consumer, as the ingest actor commands it.
-pub trait EventSource: Send {
+pub trait InputConsumer: Send {
     /// Reads `partition` from `position`, if `epoch` is its current epoch.
     fn start(&self, partition: Partition, epoch: Epoch, position: Position);
-    /// Stops reading `partition`, which recovers again under a newer epoch.
+    /// Stops reading `partition` until the next `start`. The partition stays assigned.
     fn hold(&self, partition: Partition);
     /// Stops reading every partition, revokes them as in any rebalance, and leaves the group.
     fn leave(&self);

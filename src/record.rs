@@ -18,17 +18,17 @@ pub struct Partition(pub i32);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offset(pub i64);
 
-/// The offset of the next record to read: what a group commits, and what the ends of a log are.
+/// The offset of the next record to read. Groups commit positions; the start and the end of a log are positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub i64);
 
-/// The ownership epoch of a partition: one assignment, or a part of it. Epochs only rise within a process, so work of an
+/// The ownership epoch of a partition: an assignment begins one, and each invalidation begins another. Epochs only rise within a process, so work of an
 /// older epoch can be distinguished from work of the current one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
 impl Offset {
-    /// The position behind this record. The only `+ 1` between the two types.
+    /// The position after this record. The only `+ 1` between the two types.
     pub fn next(self) -> Position {
         Position(self.0 + 1)
     }
@@ -218,9 +218,9 @@ fn byte_range(start: u32, len: u32) -> Option<Range<usize>> {
     (len != NULL).then(|| start as usize..start as usize + len as usize)
 }
 
-/// Records of one partition in the order of their offsets, read under one epoch, and the position behind them.
+/// Records of one partition in the order of their offsets, read under one epoch, and the position after them.
 ///
-/// A batch without records carries only a position: behind transaction markers, or where an assignment starts.
+/// A batch without records carries only a position: after transaction markers, or where an assignment starts.
 #[derive(Debug)]
 pub struct Batch {
     partition: Partition,
@@ -263,7 +263,7 @@ impl Batch {
         Extent { records: self.records.len(), headers: self.headers.len(), data_bytes: self.data.len() }
     }
 
-    /// Appends a copy of a record, and moves the position behind it.
+    /// Appends a copy of a record, and moves the position after it.
     ///
     /// # Panics
     /// If the offset does not rise, which only a bug of the caller can cause, or at 4 GiB.

@@ -31,7 +31,7 @@ use crate::engine::recovery::driver::ReadFailure;
 use crate::observability::log_events::KeyPolicy;
 use crate::observability::stats::Stats;
 use crate::observability::status::Status;
-use crate::ports::{Clock, SourceFailure};
+use crate::ports::{Clock, ConsumerFailure};
 
 /// Batches read and not yet committed, all partitions together.
 pub const MAX_OPEN_BATCHES: usize = 1_024;
@@ -47,7 +47,7 @@ pub enum StopCause {
     /// A partition cannot be read.
     Unreadable(ReadFailure),
     /// The consumer cannot continue.
-    Source(SourceFailure),
+    Consumer(ConsumerFailure),
     /// The entities hold more memory than allowed.
     StateTooLarge { held_bytes: u64, limit_bytes: u64 },
 }

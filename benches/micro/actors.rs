@@ -16,7 +16,7 @@ use steward::engine::ownership::Ownership;
 use steward::engine::recovery::Recovered;
 use steward::observability::log_events::KeyPolicy;
 use steward::ports::{
-    Clock as _, CommitReply, EventSource, Recoveries, RecoveryReply, ResetReply, SourceEvent, SourceSink as _,
+    Clock as _, CommitReply, ConsumerEvent, ConsumerSink as _, InputConsumer, Recoveries, RecoveryReply, ResetReply,
     Transactions,
 };
 use steward::record::{Batch, Epoch, Header, Offset, Partition, Position};
@@ -70,7 +70,7 @@ impl Running {
         let sink = system.block_on(start_actors(Arc::clone(&ownership), source, Arc::clone(&committed)));
         let mut running = Running { system, sink, committed, events, epoch, next: 0 };
         assert!(
-            running.sink.offer(SourceEvent::Assigned(vec![(PARTITION, epoch)])).is_ok(),
+            running.sink.offer(ConsumerEvent::Assigned(vec![(PARTITION, epoch)])).is_ok(),
             "an empty mailbox has room"
         );
         running.system.block_on(async {
@@ -110,7 +110,7 @@ impl Running {
     }
 
     fn process(&mut self, batch: Batch, end: u64) {
-        let offered = self.sink.offer(SourceEvent::Batch(batch));
+        let offered = self.sink.offer(ConsumerEvent::Batch(batch));
         assert!(offered.is_ok(), "no other batch is in flight");
         let committed = Arc::clone(&self.committed);
         self.system.block_on(async move {
@@ -125,7 +125,7 @@ async fn start_actors(ownership: Arc<Ownership>, source: Source, committed: Arc<
     let limits = MemoryLimits { in_flight_bytes: UNLIMITED, state_bytes: UNLIMITED };
     let shared = Shared::new(Arc::new(SystemClock), limits, KeyPolicy::Plain, Arc::new(|cause| panic!("{cause:?}")));
     let ports = Ports {
-        source: Box::new(source),
+        consumer: Box::new(source),
         recoveries: Box::new(Empty(Arc::clone(&shared.state_memory))),
         transactions: Box::new(AtOnce(committed)),
         ownership,
@@ -146,7 +146,7 @@ async fn start_actors(ownership: Arc<Ownership>, source: Source, committed: Arc<
 /// Whether the partition was started: records before that are dropped.
 struct Source(Arc<AtomicBool>);
 
-impl EventSource for Source {
+impl InputConsumer for Source {
     fn start(&self, _: Partition, _: Epoch, _: Position) {
         self.0.store(true, Ordering::Release);
     }

@@ -12,7 +12,7 @@ use actix::{Addr, Arbiter, Recipient, System};
 use crossbeam_channel::bounded;
 
 use crate::app::client_events::{ClientLog, PipelineClientEvents};
-use crate::app::recoveries::{RecoveryParts, RecoveryThreads};
+use crate::app::recovery_threads::{RecoveryParts, RecoveryThreads};
 use crate::config::{Config, LogConfig, LogKeys, OnExpired};
 use crate::engine::commit::transaction::OffsetMetadata;
 use crate::engine::ownership::Ownership;
@@ -21,10 +21,10 @@ use crate::entity::Entity;
 use crate::kafka::admin::topics::Topics;
 use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
 use crate::kafka::client::settings::{self, Isolation, ProducerIdentity, ReaderClientSettings};
-use crate::kafka::consumer::event_source::{SourceHandle, SourceParts, SourceStartError, connect};
+use crate::kafka::consumer::input_consumer::{ConsumerHandle, ConsumerParts, ConsumerStartError, connect};
 use crate::kafka::consumer::membership::{GroupView, Membership, membership_of};
 use crate::kafka::consumer::poll_phase::PhaseWatch;
-use crate::kafka::consumer::rebalance::SourceConsumer;
+use crate::kafka::consumer::rebalance::GroupConsumer;
 use crate::kafka::reader::partition_reader::ReaderSettings;
 use crate::kafka::transactions::commit_thread::{CommitClients, CommitPhase, CommitSettings, CommitThread};
 use crate::kafka::transactions::transaction;
@@ -60,7 +60,7 @@ pub fn unwrapped(transactions: CommitThread, _: OffsetMetadata) -> Box<dyn Trans
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineStartError {
     #[error(transparent)]
-    Source(#[from] SourceStartError),
+    Consumer(#[from] ConsumerStartError),
     #[error("the {name} cannot be started ({cause}); raise the limit of threads")]
     Thread { name: &'static str, cause: io::Error },
     #[error("the actors did not start within {} s", START_LIMIT.as_secs())]
@@ -72,7 +72,7 @@ pub struct Pipeline {
     stop_ingest: Recipient<StopIngest>,
     leave_group: Recipient<LeaveGroup>,
     committer: Addr<CommitActor>,
-    source: SourceHandle,
+    source: ConsumerHandle,
     pub(super) source_phase: Arc<PhaseWatch>,
     pub(super) commit_phase: Arc<CommitPhase>,
     shared: Shared,
@@ -95,17 +95,17 @@ impl Pipeline {
         let builder = PortBuilder { config, instance, topics, ownership, shared, client_events };
 
         let (source, connected) = connect(config, builder.source_parts())?;
-        let mark = OffsetMetadata::new(format!("{instance}#{:x}", builder.shared.clock.unix_ms()));
-        let commit_thread = builder.commit_thread(connected.consumer(), &mark)?;
+        let offset_metadata = OffsetMetadata::new(format!("{instance}#{:x}", builder.shared.clock.unix_ms()));
+        let commit_thread = builder.commit_thread(connected.consumer(), &offset_metadata)?;
         let commit_phase = commit_thread.phase();
         let ports = Ports {
-            source: Box::new(source),
+            consumer: Box::new(source),
             recoveries: Box::new(builder.recovery_threads(Arc::clone(&entity))?),
-            transactions: wrap(commit_thread, mark.clone()),
+            transactions: wrap(commit_thread, offset_metadata.clone()),
             ownership: builder.ownership,
         };
         let shared = builder.shared;
-        let Actors { ingest, committer, sink } = start_actors(config, ports, entity, mark, shared.clone())?;
+        let Actors { ingest, committer, sink } = start_actors(config, ports, entity, offset_metadata, shared.clone())?;
         let source = connected.run(Box::new(sink))?;
         Ok(Pipeline {
             stop_ingest: ingest.clone().recipient(),
@@ -198,8 +198,8 @@ impl PortBuilder<'_> {
         ReportingContext::new(self.config, role, self.client_events())
     }
 
-    fn source_parts(&self) -> SourceParts {
-        SourceParts {
+    fn source_parts(&self) -> ConsumerParts {
+        ConsumerParts {
             instance: self.instance.to_owned(),
             partition_count: self.topics.partitions,
             ownership: Arc::clone(&self.ownership),
@@ -210,8 +210,8 @@ impl PortBuilder<'_> {
 
     fn commit_thread(
         &self,
-        consumer: Arc<SourceConsumer>,
-        mark: &OffsetMetadata,
+        consumer: Arc<GroupConsumer>,
+        offset_metadata: &OffsetMetadata,
     ) -> Result<CommitThread, PipelineStartError> {
         let kafka = &self.config.kafka;
         let transactional_id = kafka.transactional_id(self.instance);
@@ -230,7 +230,7 @@ impl PortBuilder<'_> {
         let group: GroupView = Arc::new(move || membership_of(&*consumer));
         let (ownership, clock) = (Arc::clone(&self.ownership), Arc::clone(&self.shared.clock));
         let context = self.context(ClientRole::Producer);
-        CommitThread::start(settings, clients, context, group, ownership, mark.clone(), clock)
+        CommitThread::start(settings, clients, context, group, ownership, offset_metadata.clone(), clock)
             .map_err(|cause| PipelineStartError::Thread { name: "commit thread", cause })
     }
 

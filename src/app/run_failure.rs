@@ -6,7 +6,7 @@ use crate::engine::recovery::driver::ReadFailure;
 use crate::exit_code::ExitCode;
 use crate::kafka::admin::preflight::StartRefusal;
 use crate::observability::log_events::ProcessFailed;
-use crate::ports::SourceFailure;
+use crate::ports::ConsumerFailure;
 use crate::runtime::StopCause;
 
 /// Why the process ends, other than by a signal.
@@ -77,14 +77,14 @@ impl From<&StopCause> for RunFailure {
                 };
                 RunFailure::new(exit, failure.to_string())
             }
-            StopCause::Source(failure) => {
+            StopCause::Consumer(failure) => {
                 let exit = match failure {
-                    SourceFailure::InstanceReplaced(_) => ExitCode::DuplicateInstance,
-                    SourceFailure::PartitionsChanged { .. } | SourceFailure::Recreated { .. } => {
+                    ConsumerFailure::InstanceReplaced(_) => ExitCode::DuplicateInstance,
+                    ConsumerFailure::PartitionsChanged { .. } | ConsumerFailure::Recreated { .. } => {
                         ExitCode::TopicsRefused
                     }
-                    SourceFailure::OrderBroken { .. } => ExitCode::GuaranteeBroken,
-                    SourceFailure::Fatal(_) => ExitCode::KafkaUnavailable,
+                    ConsumerFailure::OrderBroken { .. } => ExitCode::GuaranteeBroken,
+                    ConsumerFailure::Fatal(_) => ExitCode::KafkaUnavailable,
                 };
                 RunFailure::new(exit, failure.to_string())
             }

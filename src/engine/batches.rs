@@ -26,7 +26,7 @@ pub struct OpenBatch {
 
 /// A batch whose records all have an outcome.
 #[derive(Debug)]
-pub struct DoneBatch {
+pub struct CompleteBatch {
     pub open: OpenBatch,
     pub outcomes: Outcomes,
 }
@@ -43,7 +43,7 @@ pub struct OrderBroken {
 /// The batches of one partition in the order of their offsets.
 #[derive(Debug)]
 pub struct OpenBatches {
-    /// The position behind the last batch that was opened.
+    /// The position after the last batch that was opened.
     read_to: Position,
     queue: VecDeque<OpenEntry>,
 }
@@ -56,8 +56,9 @@ struct OpenEntry {
 
 impl OpenBatches {
     /// Starts with complete batches that have no records, all at the position `start`. Reading begins there.
-    pub fn starting_with(start: Position, done: Vec<DoneBatch>) -> OpenBatches {
-        let queue = done.into_iter().map(|DoneBatch { open, outcomes }| OpenEntry { open, outcomes: Some(outcomes) });
+    pub fn starting_with(start: Position, done: Vec<CompleteBatch>) -> OpenBatches {
+        let queue =
+            done.into_iter().map(|CompleteBatch { open, outcomes }| OpenEntry { open, outcomes: Some(outcomes) });
         OpenBatches { read_to: start, queue: queue.collect() }
     }
 
@@ -90,27 +91,27 @@ impl OpenBatches {
     }
 
     /// Takes the oldest batch, if it is complete and `fits` agrees.
-    pub fn take_done_if(&mut self, fits: impl FnOnce(&Outcomes) -> bool) -> Option<DoneBatch> {
+    pub fn take_complete_if(&mut self, fits: impl FnOnce(&Outcomes) -> bool) -> Option<CompleteBatch> {
         self.queue.front()?.outcomes.as_ref().filter(|outcomes| fits(outcomes))?;
         let OpenEntry { open, outcomes } = self.queue.pop_front()?;
-        outcomes.map(|outcomes| DoneBatch { open, outcomes })
+        outcomes.map(|outcomes| CompleteBatch { open, outcomes })
     }
 
     /// Puts batches that were taken back in front, in their order.
-    pub fn put_back(&mut self, batches: Vec<DoneBatch>) {
-        for DoneBatch { open, outcomes } in batches.into_iter().rev() {
+    pub fn put_back(&mut self, batches: Vec<CompleteBatch>) {
+        for CompleteBatch { open, outcomes } in batches.into_iter().rev() {
             debug_assert!(self.queue.front().is_none_or(|front| open.id < front.open.id), "put back in order");
             self.queue.push_front(OpenEntry { open, outcomes: Some(outcomes) });
         }
     }
 
     /// Whether the oldest batch is complete.
-    pub fn has_done(&self) -> bool {
+    pub fn has_complete(&self) -> bool {
         self.queue.front().is_some_and(|entry| entry.outcomes.is_some())
     }
 
     /// Drops every batch from the first incomplete one on. Returns the number of their records.
-    pub fn drop_unfinished(&mut self) -> u64 {
+    pub fn drop_incomplete(&mut self) -> u64 {
         let done = self.queue.iter().take_while(|entry| entry.outcomes.is_some()).count();
         self.queue.drain(done..).map(|entry| entry.open.batch.len() as u64).sum()
     }

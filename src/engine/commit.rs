@@ -5,7 +5,7 @@
 //! next transaction takes all that waits, up to a limit in bytes; of an output that is coalesced by key it carries only
 //! the newest record of each key. A transaction begins only when its content is ready.
 //!
-//! Three facts hold, lettered in the assertions:
+//! Three facts hold; assertions check a) and c):
 //!
 //! * a) at most one transaction is in flight, and none while the producer is reset;
 //! * b) a batch is committed once: it leaves its queue for the transaction in flight, and leaves that only when the end is
@@ -21,14 +21,14 @@
 //! carries, and `outcomes` handles its end.
 
 mod content;
-mod outcomes;
 pub mod transaction;
+mod transaction_end;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::engine::batches::{BatchId, DoneBatch, Head, OpenBatch, OpenBatches, OpenWork, OrderBroken};
+use crate::engine::batches::{BatchId, CompleteBatch, Head, OpenBatch, OpenBatches, OpenWork, OrderBroken};
 use crate::engine::commit::transaction::{
     CommitOutcome, OffsetMetadata, OffsetRange, ResetOutcome, TransactionContent,
 };
@@ -67,7 +67,7 @@ pub enum CommitInput {
         start: Position,
         /// What recovery publishes, in batches without records whose position is `start`. There is at least one, so that
         /// the first transaction commits the position.
-        repairs: Vec<DoneBatch>,
+        repairs: Vec<CompleteBatch>,
     },
     /// A batch was read and handed to its entities.
     Opened(OpenBatch),
@@ -94,7 +94,7 @@ pub enum CommitCommand {
     Commit(Arc<TransactionContent>),
     /// Build a new producer, then fetch the committed offsets of these partitions.
     ResetProducer(Vec<Partition>),
-    Committed(Receipt),
+    Committed(CommitReceipt),
     /// The revocation has nothing left to commit.
     Drained(RevocationId),
     /// It is unknown what was committed under this epoch: recover the partition under a new epoch.
@@ -109,12 +109,12 @@ pub enum CommitCommand {
 }
 
 #[derive(Debug)]
-pub struct Receipt {
+pub struct CommitReceipt {
     pub number: u64,
     /// From begin to the clear outcome.
     pub took: Duration,
     pub offset_ranges: Vec<OffsetRange>,
-    pub batches: Vec<DoneBatch>,
+    pub batches: Vec<CompleteBatch>,
     pub records: PerOutput<usize>,
 }
 
@@ -202,7 +202,7 @@ struct PartitionQueue {
     committed: Option<Position>,
     open: OpenBatches,
     /// The partition is revoking: only what was complete by then is still sent.
-    closing: bool,
+    is_revoking: bool,
 }
 
 /// What the transaction in flight carries of one queue.
@@ -212,7 +212,7 @@ struct InFlightPart {
     epoch: Epoch,
     start: Option<Position>,
     end: Position,
-    done: Vec<DoneBatch>,
+    done: Vec<CompleteBatch>,
 }
 
 /// The transaction in flight. It stays in flight until its end is clear, through all attempts.
@@ -257,7 +257,8 @@ pub struct GroupCommit {
     producer: ProducerState,
     revocations: BTreeMap<RevocationId, Vec<(Partition, Epoch)>>,
     next_number: u64,
-    /// Halved after a transaction that timed out, doubled after one that committed.
+    /// The limit of the next transaction. Halved if an attempt timed out, or was in doubt and not committed; doubled after
+    /// a commit, up to `max_transaction_bytes`.
     limit_bytes: u64,
     resets_failed: u32,
     timed_out_at: VecDeque<Instant>,
@@ -370,11 +371,11 @@ impl GroupCommit {
         (partition, epoch): (Partition, Epoch),
         committed: Option<Position>,
         start: Position,
-        repairs: Vec<DoneBatch>,
+        repairs: Vec<CompleteBatch>,
         commands: &mut Vec<CommitCommand>,
     ) {
         let open = OpenBatches::starting_with(start, repairs);
-        let queue = PartitionQueue { epoch, committed, open, closing: false };
+        let queue = PartitionQueue { epoch, committed, open, is_revoking: false };
         if let Some(old) = self.queues.insert(partition, queue) {
             assert!(old.epoch < epoch, "c) epochs of {partition} only rise: {:?} then {epoch:?}", old.epoch);
             commands.push(CommitCommand::Dropped { partition, records: old.open.records() });
@@ -383,7 +384,7 @@ impl GroupCommit {
 
     fn open(&mut self, open: OpenBatch, commands: &mut Vec<CommitCommand>) {
         let partition = open.batch.partition();
-        let Some(queue) = self.queue_mut(partition, open.batch.epoch()).filter(|queue| !queue.closing) else {
+        let Some(queue) = self.queue_mut(partition, open.batch.epoch()).filter(|queue| !queue.is_revoking) else {
             return commands.push(CommitCommand::Dropped { partition, records: open.batch.len() as u64 });
         };
         if let Err(broken) = queue.open.open(open) {
@@ -399,8 +400,8 @@ impl GroupCommit {
     fn revoke(&mut self, id: RevocationId, partitions: Vec<(Partition, Epoch)>, commands: &mut Vec<CommitCommand>) {
         for (partition, epoch) in &partitions {
             if let Some(queue) = self.queue_mut(*partition, *epoch) {
-                queue.closing = true;
-                let records = queue.open.drop_unfinished();
+                queue.is_revoking = true;
+                let records = queue.open.drop_incomplete();
                 if records > 0 {
                     commands.push(CommitCommand::Dropped { partition: *partition, records });
                 }
@@ -444,7 +445,7 @@ impl GroupCommit {
     }
 
     fn is_drained(&self, partition: Partition, epoch: Epoch) -> bool {
-        let is_waiting = self.queue(partition, epoch).is_some_and(|queue| queue.open.has_done());
+        let is_waiting = self.queue(partition, epoch).is_some_and(|queue| queue.open.has_complete());
         let is_in_flight = self.in_flight().is_some_and(|in_flight| {
             in_flight.parts.iter().any(|part| part.partition == partition && part.epoch == epoch)
         });

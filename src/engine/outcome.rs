@@ -289,7 +289,8 @@ impl Outcomes {
     }
 
     /// Cuts into parts of at most `max_bytes` each. A part has one record at least, except that a single part may be
-    /// empty. Snapshots come last: as long as one is missing, the next recovery verifies the whole range again.
+    /// empty. Snapshots come last. If the process dies between two parts, the next recovery finds the rest only if it is above
+    /// M or within the look-back.
     pub fn cut(mut self, max_bytes: u64) -> Vec<Outcomes> {
         let mut parts = vec![Outcomes { applied: self.applied, skipped: self.skipped, ..Outcomes::default() }];
         let mut room = max_bytes;

@@ -39,6 +39,7 @@ pub enum PartitionEvent {
 /// What the caller has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartitionAction {
+    /// Start a recovery. After a failed one, decide by the cause: retry, stop, or wait for the end of the epoch.
     Recover,
     /// Take over the entities, and start reading events.
     Serve,
@@ -97,7 +98,7 @@ impl PartitionLifecycle {
                 PartitionState::Recovering | PartitionState::Serving | PartitionState::Revoking,
                 PartitionEvent::Revoked | PartitionEvent::Lost,
             ) => PartitionAction::Release,
-            // The caller has minted a new epoch and passes it to `renew`. A revoking partition need not recover.
+            // The caller mints a new epoch next, and passes it to `continue_under`. A revoking partition need not recover.
             (PartitionState::Serving | PartitionState::Recovering, PartitionEvent::Invalidated) => {
                 self.state = PartitionState::Recovering;
                 PartitionAction::Recover

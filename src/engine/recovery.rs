@@ -16,7 +16,9 @@
 //!
 //! ```text
 //! Recovery -> Restore -> Restored -> DlqSearch -> PlannedRecovery -> Verification -> Recovered
-//!             read state             read DLQ     compare M          read input
+//!  fetch C    read state             read DLQ     check event M      read input
+//!             (restore)              (dlq,        (recreation)       (verification)
+//!                                     start_plan)
 //! ```
 //!
 //! The stages read nothing themselves: [`driver::recover`] is the loop that fetches what each one needs.
@@ -53,7 +55,7 @@ pub enum Topic {
 pub struct LogBounds {
     /// The log's start: the first position that retention has left.
     pub low: Position,
-    /// The high watermark: behind the last record of any transaction, committed or not.
+    /// The high watermark: after the last record of any transaction, committed or not.
     pub high: Position,
 }
 
@@ -76,7 +78,7 @@ pub struct RecoverySettings {
 }
 
 #[derive(Debug, Clone)]
-pub struct Passivated {
+pub struct StoredEntity {
     /// The entity's JSON; `None` if it is known to be absent.
     pub snapshot: Option<Arc<[u8]>>,
     /// The newest event that the snapshot contains.
@@ -125,14 +127,14 @@ pub enum RecoveryRefusal {
 /// What a recovery found, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecoveryFinding {
-    /// There is state, but the group has no committed position: the position behind the state counts as one.
+    /// There is state, but the group has no committed position: the position after the state counts as one.
     CommittedMissing { position: Position },
     /// The committed position is beyond the log's end: the end counts as committed.
     CommittedBeyondEnd { committed: Position, end: Position },
     /// Events were deleted unread, from the first missing position to the log's start.
     Expired { first: Position, until: Position },
     /// The range was not verified.
-    NotVerified { cause: NotVerified, from: Position, until: Position },
+    NotVerified { cause: NotVerifiedCause, from: Position, until: Position },
     /// Verification is off, and the committed position is beyond what the state and the DLQ contain. The range is from the
     /// first position whose event is in neither topic to where processing starts.
     PassedOver { from: Position, until: Position },
@@ -157,7 +159,7 @@ pub struct Repaired {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotVerified {
+pub enum NotVerifiedCause {
     /// It has more than `verify_max_records` offsets.
     TooLong,
     /// Retention has deleted its head.
@@ -169,11 +171,11 @@ pub enum NotVerified {
 pub struct Recovered {
     pub partition: Partition,
     pub epoch: Epoch,
-    pub entities: FxHashMap<Key, Passivated>,
+    pub entities: FxHashMap<Key, StoredEntity>,
     pub lease: Lease,
     pub committed: Option<Position>,
     pub start: Position,
-    /// Events at or behind `start` that are in the DLQ already.
+    /// Events at or after `start` that are in the DLQ already.
     pub rejected: FxHashSet<Offset>,
     /// What has to be published first.
     pub repairs: Outcomes,
@@ -211,11 +213,11 @@ fn number(record: &Record<'_>, name: &str) -> Option<i64> {
     std::str::from_utf8(record.headers.last(name)?).ok()?.parse().ok()
 }
 
-fn snapshot_bytes(passivated: &Passivated) -> u64 {
+fn snapshot_bytes(passivated: &StoredEntity) -> u64 {
     passivated.snapshot.as_ref().map_or(0, |snapshot| snapshot.len() as u64)
 }
 
 /// The memory of a passivated entity, in bytes.
-pub fn passivated_bytes(key: &Key, passivated: &Passivated) -> u64 {
+pub fn passivated_bytes(key: &Key, passivated: &StoredEntity) -> u64 {
     key.len() as u64 + snapshot_bytes(passivated) + PASSIVATED_OVERHEAD_BYTES
 }

@@ -3,16 +3,16 @@
 //! * [`settings`]: one function per role, and the only place of librdkafka's property names.
 //! * [`errors`]: the one table from error codes to classes, and the decision about failed transactional calls.
 //! * [`context`]: reports errors, log lines and statistics of a client as [`context::ClientEvents`].
-//! * [`batch_queue`]: takes records in bulk.
+//! * [`forwarded_queue`]: takes records in bulk.
 //! * `ffi`: all unsafe code.
 //! * `oauth`: reads the OAUTHBEARER token from its file.
 //!
 //! Absent on purpose: clients. Their owners build them from the settings and a context.
 
-pub mod batch_queue;
 pub mod context;
 pub mod errors;
 pub(crate) mod ffi;
+pub mod forwarded_queue;
 pub(crate) mod oauth;
 pub mod settings;
 pub mod unsubscribed;

@@ -3,17 +3,17 @@
 //! It owns the consumer, its poll thread, the positions of the assigned partitions, and the answers to rebalances. It does
 //! not own offsets: the commit thread sends them with its transactions, and reads [`membership`] from the consumer.
 //!
-//! * [`event_source`]: the port of the ingest actor, and the life cycle: connect, run, leave, join.
+//! * [`input_consumer`]: the port of the ingest actor, and the life cycle: connect, run, leave, join.
 //! * `poll_thread`: the loop, with a file each for the group, positions, records and leaving.
 //! * [`rebalance`]: the callbacks of librdkafka, and the ends of a revocation.
 //! * `fetching`: records between librdkafka and the sink.
 //! * [`poll_phase`]: what the thread is doing, for the watchdog.
 //!
 //! Failures: an error that the client recovers from is reported by its context and changes nothing here. An error that
-//! lasts becomes one `SourceFailure`; the process then leaves and ends.
+//! lasts becomes one `ConsumerFailure`; the process then leaves and ends.
 
-pub mod event_source;
 mod fetching;
+pub mod input_consumer;
 pub mod membership;
 pub mod poll_phase;
 mod poll_thread;

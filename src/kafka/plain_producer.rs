@@ -210,7 +210,7 @@ fn is_about_the_record(code: RDKafkaErrorCode) -> bool {
             | ErrorClass::InvalidSize
             | ErrorClass::InvalidRecord
             | ErrorClass::CorruptRecord
-            // A record behind one of those, in the same request.
+            // A record after one of those, in the same request.
             | ErrorClass::Purged
     )
 }

@@ -10,7 +10,7 @@ use crate::engine::commit::GroupCommitSettings;
 use crate::engine::commit::transaction::OffsetMetadata;
 use crate::engine::ownership::Ownership;
 use crate::entity::Entity;
-use crate::ports::{EventSource, Recoveries, Transactions};
+use crate::ports::{InputConsumer, Recoveries, Transactions};
 use crate::runtime::Shared;
 use crate::runtime::committer::CommitActor;
 use crate::runtime::entity_pool::EntityPool;
@@ -19,10 +19,10 @@ use crate::runtime::ingest::{IngestActor, IngestParts, IngestSettings, IngestSin
 
 /// What the actors reach outside the process through.
 pub struct Ports {
-    pub source: Box<dyn EventSource>,
+    pub consumer: Box<dyn InputConsumer>,
     pub recoveries: Box<dyn Recoveries>,
     pub transactions: Box<dyn Transactions>,
-    /// Shared with the source and the transactions.
+    /// Shared with the consumer and the transactions.
     pub ownership: Arc<Ownership>,
 }
 
@@ -48,14 +48,14 @@ pub struct RuntimeSettings {
 pub struct Actors<E: Entity> {
     pub ingest: Addr<IngestActor<E>>,
     pub committer: Addr<CommitActor>,
-    /// Takes the events of the source.
+    /// Takes the events of the consumer.
     pub sink: IngestSink<E>,
 }
 
-/// Starts the actors on the current thread, which runs an actix system. The caller then lets the source send its events
+/// Starts the actors on the current thread, which runs an actix system. The caller then lets the consumer send its events
 /// to the sink.
 pub fn assemble<E: Entity>(ports: Ports, entity: Arc<E>, settings: RuntimeSettings, shared: &Shared) -> Actors<E> {
-    let Ports { source, recoveries, transactions, ownership } = ports;
+    let Ports { consumer, recoveries, transactions, ownership } = ports;
     let max_payload_bytes = settings.max_payload_bytes;
     let commit_settings = GroupCommitSettings {
         max_transaction_bytes: settings.max_transaction_bytes,
@@ -77,7 +77,7 @@ pub fn assemble<E: Entity>(ports: Ports, entity: Arc<E>, settings: RuntimeSettin
         settings: ingest_settings,
         shared: shared.clone(),
         ownership,
-        source,
+        consumer,
         recoveries,
         committer: committer.clone(),
         fan_out: FanOut { entity, max_payload_bytes },

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
 use crossbeam_channel::Sender;
 
-use crate::engine::batches::DoneBatch;
+use crate::engine::batches::CompleteBatch;
 use crate::engine::commit::{CommitCommand, CommitInput, GroupCommit, GroupCommitSettings, RevocationId};
 use crate::engine::recovery::Repaired;
 use crate::ports::{Drained, Transactions};
@@ -39,7 +39,7 @@ pub struct Joined {
     /// The first position to process.
     pub start: Position,
     /// The records to publish, in batches without input records at `start`.
-    pub repairs: Vec<DoneBatch>,
+    pub repairs: Vec<CompleteBatch>,
     /// Counts of the repairs, for the log; `None` if nothing was missing.
     pub repaired: Option<Repaired>,
 }
@@ -126,7 +126,8 @@ impl CommitActor {
             CommitCommand::Committed(receipt) => self.report.committed(receipt, &self.shared),
             CommitCommand::Drained(id) => drop(self.revocations.remove(&id)),
             CommitCommand::Invalidate(partition, epoch) => {
-                // The ingest actor ends only with the process, and a process that ends recovers nothing.
+                // Ignores the capacity of the mailbox: an invalidation must not be lost, and there is at most one for each
+                // partition and epoch. The ingest actor ends only with the process.
                 self.ingest.do_send(Invalidated { partition, epoch });
             }
             CommitCommand::Dropped { partition, records } => self.report.dropped(partition, records),

@@ -20,7 +20,7 @@ use actix::fut::{ActorFutureExt as _, wrap_future};
 use actix::{Actor, ActorContext, AsyncContext as _, Context, Handler, Message, Supervised};
 
 use crate::engine::outcome::{EntitySnapshot, Outcomes, OutputRecord};
-use crate::engine::recovery::Passivated;
+use crate::engine::recovery::StoredEntity;
 use crate::entity::{Entity, Reason, Rejection, apply_record, encode_snapshot};
 use crate::observability::log_events::{EntityRestarted, LogEvent};
 use crate::record::{Batch, Key, Offset, Partition, TraceContext};
@@ -176,7 +176,7 @@ impl<E: Entity> EntityActor<E> {
             Some(Applied { state, snapshot, offset: newest, index }) => {
                 (self.state, self.newest) = (state, Some(newest));
                 let trace = TraceContext::of(work.batch.record(index as usize).headers);
-                self.slot.message_processed(Some(Passivated { snapshot: snapshot.clone(), newest }));
+                self.slot.message_processed(Some(StoredEntity { snapshot: snapshot.clone(), newest }));
                 let snapshot = EntitySnapshot { key: Arc::clone(&self.key), value: snapshot, trace };
                 Some(OutputRecord::snapshot(self.partition, newest, snapshot))
             }

@@ -15,7 +15,7 @@ use actix::{Addr, ArbiterHandle, Supervisor};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::engine::budget::Lease;
-use crate::engine::recovery::Passivated;
+use crate::engine::recovery::StoredEntity;
 use crate::entity::Entity;
 use crate::observability::stats::Stats;
 use crate::record::{Key, Partition};
@@ -75,7 +75,7 @@ impl<E: Entity> EntityPool<E> {
     }
 
     /// Takes over the entities of a recovered partition.
-    pub(super) fn add(&mut self, partition: Partition, passivated: FxHashMap<Key, Passivated>, lease: Lease) {
+    pub(super) fn add(&mut self, partition: Partition, passivated: FxHashMap<Key, StoredEntity>, lease: Lease) {
         self.partitions.insert(partition, PartitionEntities::all_passivated(passivated, lease));
     }
 

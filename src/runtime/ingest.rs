@@ -1,4 +1,4 @@
-//! Owns the order of events. Everything that the event source, the recoveries and the committer report passes the mailbox
+//! Owns the order of events. Everything that the consumer, the recoveries and the committer report passes the mailbox
 //! of this actor, and each message is handled completely before the next.
 //!
 //! Its parts decide: `partitions` what an event means for a partition, `fan_out` which record belongs to which key,
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 
-use crate::engine::batches::{BatchId, DoneBatch, OpenBatch};
+use crate::engine::batches::{BatchId, CompleteBatch, OpenBatch};
 use crate::engine::budget::Lease;
 use crate::engine::commit::CommitInput;
 use crate::engine::ownership::Ownership;
@@ -25,14 +25,14 @@ use crate::engine::partition::{PartitionAction, PartitionEvent};
 use crate::engine::recovery::driver::{ReadFailure, RecoveryFailure};
 use crate::engine::recovery::{Recovered, RecoveryRefusal};
 use crate::entity::Entity;
-use crate::ports::{EventSource, Recoveries, SourceEvent};
+use crate::ports::{ConsumerEvent, InputConsumer, Recoveries};
 use crate::record::{Batch, Epoch, Partition, Position};
 use crate::runtime::committer::{CommitActor, Invalidated, Joined, Revoking};
 use crate::runtime::entity_actor::batch_work::BatchWork;
 use crate::runtime::entity_pool::EntityPool;
 use crate::runtime::ingest::fan_out::{BatchByKey, FanOut};
 use crate::runtime::ingest::partitions::{OwnedPartitions, OwnershipEnd};
-use crate::runtime::ingest::sink::{FromSource, InFlight};
+use crate::runtime::ingest::sink::{BatchPermit, FromConsumer};
 use crate::runtime::{MAILBOX_MESSAGES, OpenBatchGuard, Shared, StopCause, post};
 
 /// Wait before a recovery that failed to read is repeated.
@@ -49,7 +49,7 @@ pub(super) struct IngestSettings {
 pub struct IngestActor<E: Entity> {
     settings: IngestSettings,
     shared: Shared,
-    source: Box<dyn EventSource>,
+    consumer: Box<dyn InputConsumer>,
     recoveries: Box<dyn Recoveries>,
     committer: Addr<CommitActor>,
     partitions: OwnedPartitions,
@@ -87,7 +87,7 @@ pub(super) struct IngestParts<E: Entity> {
     pub(super) settings: IngestSettings,
     pub(super) shared: Shared,
     pub(super) ownership: Arc<Ownership>,
-    pub(super) source: Box<dyn EventSource>,
+    pub(super) consumer: Box<dyn InputConsumer>,
     pub(super) recoveries: Box<dyn Recoveries>,
     pub(super) committer: Addr<CommitActor>,
     pub(super) fan_out: FanOut<E>,
@@ -96,12 +96,12 @@ pub(super) struct IngestParts<E: Entity> {
 
 impl<E: Entity> IngestActor<E> {
     pub(super) fn new(parts: IngestParts<E>) -> IngestActor<E> {
-        let IngestParts { settings, shared, ownership, source, recoveries, committer, fan_out, entities } = parts;
+        let IngestParts { settings, shared, ownership, consumer, recoveries, committer, fan_out, entities } = parts;
         IngestActor {
             partitions: OwnedPartitions::new(ownership, shared.clone()),
             settings,
             shared,
-            source,
+            consumer,
             recoveries,
             committer,
             fan_out,
@@ -161,12 +161,12 @@ impl<E: Entity> IngestActor<E> {
         let repairs = repairs.cut(self.settings.max_transaction_bytes).into_iter().map(|outcomes| {
             let lease = self.shared.in_flight.hold(outcomes.weight_bytes());
             let batch = Batch::new(partition, epoch, start);
-            DoneBatch { open: self.open_batch(batch, lease, self.shared.open_batches.count()), outcomes }
+            CompleteBatch { open: self.open_batch(batch, lease, self.shared.open_batches.count()), outcomes }
         });
         let repairs = repairs.collect();
         post(&self.committer, Joined { partition, epoch, committed, start, repairs, repaired });
         if self.state == IngestState::Running {
-            self.source.start(partition, epoch, start);
+            self.consumer.start(partition, epoch, start);
         }
     }
 
@@ -183,7 +183,7 @@ impl<E: Entity> IngestActor<E> {
         }
     }
 
-    fn batch_read(&mut self, batch: Batch, InFlight { lease, guard }: InFlight) {
+    fn batch_read(&mut self, batch: Batch, BatchPermit { lease, guard }: BatchPermit) {
         let (partition, epoch) = (batch.partition(), batch.epoch());
         if self.partitions.handle(partition, epoch, PartitionEvent::BatchRead) != PartitionAction::Route {
             return self.shared.status.batch_routed(partition, None);
@@ -244,25 +244,25 @@ impl<E: Entity> Actor for IngestActor<E> {
     }
 }
 
-impl<E: Entity> Handler<FromSource> for IngestActor<E> {
+impl<E: Entity> Handler<FromConsumer> for IngestActor<E> {
     type Result = ();
 
-    fn handle(&mut self, FromSource { event, in_flight }: FromSource, context: &mut Self::Context) {
+    fn handle(&mut self, FromConsumer { event, in_flight }: FromConsumer, context: &mut Self::Context) {
         match event {
-            SourceEvent::Assigned(partitions) => self.assigned(&partitions, context),
-            SourceEvent::Batch(batch) => {
+            ConsumerEvent::Assigned(partitions) => self.assigned(&partitions, context),
+            ConsumerEvent::Batch(batch) => {
                 if let Some(in_flight) = in_flight {
                     self.batch_read(batch, in_flight);
                 }
             }
-            SourceEvent::Revoking { partitions, deadline: _, drained } => {
+            ConsumerEvent::Revoking { partitions, deadline: _, drained } => {
                 let partitions = self.partitions.revoking(partitions);
                 post(&self.committer, Revoking { partitions, drained });
             }
-            SourceEvent::Revoked(partitions) => self.ownership_ended(&partitions, OwnershipEnd::Revoked),
-            SourceEvent::Lost(partitions) => self.ownership_ended(&partitions, OwnershipEnd::Lost),
-            SourceEvent::Expired { partition, epoch, first, until } => self.expired(partition, epoch, first, until),
-            SourceEvent::Failed(failure) => self.stop(StopCause::Source(failure)),
+            ConsumerEvent::Revoked(partitions) => self.ownership_ended(&partitions, OwnershipEnd::Revoked),
+            ConsumerEvent::Lost(partitions) => self.ownership_ended(&partitions, OwnershipEnd::Lost),
+            ConsumerEvent::Expired { partition, epoch, first, until } => self.expired(partition, epoch, first, until),
+            ConsumerEvent::Failed(failure) => self.stop(StopCause::Consumer(failure)),
         }
     }
 }
@@ -289,7 +289,7 @@ impl<E: Entity> Handler<Invalidated> for IngestActor<E> {
 
     fn handle(&mut self, Invalidated { partition, epoch: old }: Invalidated, context: &mut Self::Context) {
         if let Some(epoch) = self.partitions.invalidate(partition, old) {
-            self.source.hold(partition);
+            self.consumer.hold(partition);
             self.entities.remove(partition);
             self.recover(partition, epoch, context);
         }
@@ -302,7 +302,7 @@ impl<E: Entity> Handler<StopIngest> for IngestActor<E> {
     fn handle(&mut self, _: StopIngest, _: &mut Self::Context) {
         self.state = IngestState::Stopped;
         for partition in self.partitions.iter() {
-            self.source.hold(partition);
+            self.consumer.hold(partition);
         }
         post(&self.committer, CommitInput::Stopping);
     }
@@ -312,6 +312,6 @@ impl<E: Entity> Handler<LeaveGroup> for IngestActor<E> {
     type Result = ();
 
     fn handle(&mut self, _: LeaveGroup, _: &mut Self::Context) {
-        self.source.leave();
+        self.consumer.leave();
     }
 }

@@ -22,7 +22,8 @@ use crate::engine::recovery::driver::{PartitionReader, ReadFailure, recover};
 use crate::engine::recovery::{LogBounds, Recovery, RecoverySettings, Topic};
 use crate::entity::Entity;
 use crate::ports::{
-    CommitReply, Drained, EventSource, Recoveries, RecoveryReply, ResetReply, SourceEvent, SourceSink, Transactions,
+    CommitReply, ConsumerEvent, ConsumerSink, Drained, InputConsumer, Recoveries, RecoveryReply, ResetReply,
+    Transactions,
 };
 use crate::record::{Batch, Epoch, Header, Offset, Partition, Position, Record};
 
@@ -198,7 +199,7 @@ struct FetchState {
 
 #[derive(Default)]
 struct PodState {
-    sink: Option<Box<dyn SourceSink>>,
+    sink: Option<Box<dyn ConsumerSink>>,
     reading: BTreeMap<Partition, FetchState>,
     pending: VecDeque<Pending>,
     recoveries: VecDeque<(Partition, Epoch, RecoveryReply)>,
@@ -238,7 +239,7 @@ impl MemoryPod {
         self.offset_metadata.clone()
     }
 
-    pub fn listen(&self, sink: Box<dyn SourceSink>) {
+    pub fn listen(&self, sink: Box<dyn ConsumerSink>) {
         self.lock().sink = Some(sink);
     }
 
@@ -254,25 +255,25 @@ impl MemoryPod {
             self.kafka.lock().logs_mut(partition).owner = Some(self.id);
             assigned.push((partition, self.ownership.mint(partition)));
         }
-        self.offer(SourceEvent::Assigned(assigned));
+        self.offer(ConsumerEvent::Assigned(assigned));
     }
 
     /// The group takes the partitions away; [`MemoryPod::give_up`] has to follow.
     pub fn revoke(&self, partitions: &[Partition], deadline: Instant, drained: Drained) {
         let partitions = self.with_epochs(partitions);
-        self.offer(SourceEvent::Revoking { partitions, deadline, drained });
+        self.offer(ConsumerEvent::Revoking { partitions, deadline, drained });
     }
 
     /// The pod gives the partitions up after a revocation.
     pub fn give_up(&self, partitions: &[Partition]) {
         let ended = self.end(partitions);
-        self.offer(SourceEvent::Revoked(ended));
+        self.offer(ConsumerEvent::Revoked(ended));
     }
 
     /// The pod learns that the group has given the partitions to another member. The group refuses its work in flight.
     pub fn lose(&self, partitions: &[Partition]) {
         let ended = self.end(partitions);
-        self.offer(SourceEvent::Lost(ended));
+        self.offer(ConsumerEvent::Lost(ended));
     }
 
     /// The group removes the pod, which does not learn of it yet, as after a pause that lasted too long.
@@ -314,7 +315,7 @@ impl MemoryPod {
         };
         let records = batch.len();
         if records > 0 {
-            self.offer(SourceEvent::Batch(batch));
+            self.offer(ConsumerEvent::Batch(batch));
         }
         records
     }
@@ -413,7 +414,7 @@ impl MemoryPod {
         }
     }
 
-    fn offer(&self, event: SourceEvent) {
+    fn offer(&self, event: ConsumerEvent) {
         let mut sink = self.lock().sink.take();
         if let Some(listener) = sink.as_mut() {
             let refused = listener.offer(event);
@@ -449,7 +450,7 @@ fn push(batch: &mut Batch, record: &StoredRecord) {
     batch.push(record.offset, record.timestamp_ms, record.key.as_deref(), record.value.as_deref(), headers);
 }
 
-impl EventSource for MemoryPod {
+impl InputConsumer for MemoryPod {
     fn start(&self, partition: Partition, epoch: Epoch, position: Position) {
         if self.ownership.is_current(partition, epoch) {
             self.lock().reading.insert(partition, FetchState { epoch, position });

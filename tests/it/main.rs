@@ -34,7 +34,7 @@ mod torn;
 
 // The use of Kafka's client.
 mod broker_smoke;
-mod event_source;
+mod input_consumer;
 mod kafka_client;
 mod kafka_errors;
 mod partition_reader;

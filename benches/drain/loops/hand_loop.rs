@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use rdkafka::message::{Header, OwnedHeaders};
 use rustc_hash::FxHashMap;
 use steward::entity::{Entity as _, RawEvent, Reason, Rejection};
-use steward::kafka::client::batch_queue::Incoming;
+use steward::kafka::client::forwarded_queue::Incoming;
 use steward::record::{Offset, Partition, header};
 use steward::service::{Service, State};
 

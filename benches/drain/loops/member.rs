@@ -9,7 +9,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 use steward::config::Config;
-use steward::kafka::client::batch_queue::{BatchQueue, Incoming, MAX_TAKEN, Taken};
+use steward::kafka::client::forwarded_queue::{ForwardedQueue, Incoming, MAX_TAKEN, Taken};
 use steward::kafka::client::settings;
 use steward::record::{Partition, Position};
 
@@ -20,7 +20,7 @@ const WAIT: Duration = Duration::from_millis(5);
 
 pub struct Member {
     consumer: Arc<BaseConsumer<Assignments>>,
-    queue: BatchQueue<Assignments>,
+    queue: ForwardedQueue<Assignments>,
     topic: String,
     next: Vec<Position>,
     read: i64,
@@ -67,7 +67,7 @@ impl Member {
             .set("statistics.interval.ms", "0");
         let consumer = settings.create_with_context(Assignments::default());
         let consumer: Arc<BaseConsumer<Assignments>> = Arc::new(consumer.expect("the library accepts the settings"));
-        let queue = BatchQueue::new(Arc::clone(&consumer));
+        let queue = ForwardedQueue::new(Arc::clone(&consumer));
         consumer.subscribe(&[&task.input]).expect("a topic's name");
         let mut member = Member { consumer, queue, topic: task.input.clone(), next: Vec::new(), read: 0 };
         member.wait_for_partitions();

@@ -17,7 +17,7 @@ impl GroupCommit {
             let Some(queue) = self.queues.get_mut(&partition) else { continue };
             let mut done = Vec::new();
             while let Some(batch) =
-                queue.open.take_done_if(|outcomes: &Outcomes| is_first || outcomes.weight_bytes() <= room)
+                queue.open.take_complete_if(|outcomes: &Outcomes| is_first || outcomes.weight_bytes() <= room)
             {
                 room = room.saturating_sub(batch.outcomes.weight_bytes());
                 is_first = false;
@@ -35,8 +35,8 @@ impl GroupCommit {
         let mut order: Vec<(bool, bool, Partition)> = self
             .queues
             .iter()
-            .filter(|(_, queue)| queue.open.has_done())
-            .map(|(partition, queue)| (!queue.closing, Some(*partition) <= self.last_served, *partition))
+            .filter(|(_, queue)| queue.open.has_complete())
+            .map(|(partition, queue)| (!queue.is_revoking, Some(*partition) <= self.last_served, *partition))
             .collect();
         order.sort_unstable();
         order.into_iter().map(|(_, _, partition)| partition).collect()

@@ -15,7 +15,7 @@ pub trait PartitionReader {
     /// Returns the ends of the log, uncommitted records included.
     fn bounds(&mut self, topic: Topic) -> Result<LogBounds, ReadFailure>;
 
-    /// Reads committed records from `from` until the reader's position is at or behind `until`, and calls `take` with
+    /// Reads committed records from `from` until the reader's position is at or after `until`, and calls `take` with
     /// each record before `until`.
     fn read(
         &mut self,
@@ -28,7 +28,7 @@ pub trait PartitionReader {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadFailure {
-    /// The partition was revoked or lost in the meantime, so the result is not needed.
+    /// The epoch of the partition has ended, so the result is not needed.
     #[error("the partition is not owned any more")]
     Cancelled,
     /// The position stood still for longer than any transaction may last.

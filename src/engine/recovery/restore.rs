@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::engine::recovery::{
-    LogBounds, Passivated, Recovery, RecoveryRefusal, number, passivated_bytes, snapshot_bytes,
+    LogBounds, Recovery, RecoveryRefusal, StoredEntity, number, passivated_bytes, snapshot_bytes,
 };
 use crate::entity::Entity;
 use crate::record::{Key, Offset, Position, Record, header};
@@ -23,7 +23,7 @@ pub(super) struct Restore<E: Entity> {
 
 #[derive(Default)]
 pub(super) struct RestoredState {
-    pub(super) entities: FxHashMap<Key, Passivated>,
+    pub(super) entities: FxHashMap<Key, StoredEntity>,
     pub(super) newest: Option<NewestSnapshot>,
     /// The other group whose snapshots were taken over.
     pub(super) adopted: Option<String>,
@@ -78,7 +78,7 @@ impl<E: Entity> Restore<E> {
     }
 
     fn keep(&mut self, key: &[u8], value: Option<&[u8]>, offset: Offset) {
-        let passivated = Passivated { snapshot: value.map(Arc::from), newest: offset };
+        let passivated = StoredEntity { snapshot: value.map(Arc::from), newest: offset };
         match self.state.entities.get_mut(key) {
             Some(older) => {
                 self.held_bytes = self.held_bytes + snapshot_bytes(&passivated) - snapshot_bytes(older);

@@ -1,6 +1,6 @@
 //! Decides where a partition starts, and which range of the input before that is verified.
 
-use crate::engine::recovery::{LogBounds, NotVerified, RecoveryFinding, RecoverySettings};
+use crate::engine::recovery::{LogBounds, NotVerifiedCause, RecoveryFinding, RecoverySettings};
 use crate::record::{Offset, Position};
 
 /// The first position to process, and the range to verify before.
@@ -20,14 +20,14 @@ pub fn plan(
     settings: &RecoverySettings,
 ) -> StartPlan {
     let mut findings = Vec::new();
-    let behind_state = newest_state.map_or(Position(0), Offset::next);
-    let behind_dlq = newest_dlq.map_or(Position(0), Offset::next);
+    let after_state = newest_state.map_or(Position(0), Offset::next);
+    let after_dlq = newest_dlq.map_or(Position(0), Offset::next);
     let mut position = match (committed, newest_state) {
         (Some(position), _) => position,
         (None, None) => input.low,
         (None, Some(_)) => {
-            findings.push(RecoveryFinding::CommittedMissing { position: behind_state });
-            behind_state
+            findings.push(RecoveryFinding::CommittedMissing { position: after_state });
+            after_state
         }
     };
     if position > input.high {
@@ -35,7 +35,7 @@ pub fn plan(
         position = input.high;
     }
     let trusts_committed = settings.verify_max_records == 0;
-    let contained = behind_state.max(behind_dlq);
+    let contained = after_state.max(after_dlq);
     let mut start = if trusts_committed { position } else { position.max(contained) };
     let unknown_from = contained.max(input.low);
     if trusts_committed && position > unknown_from {
@@ -48,14 +48,14 @@ pub fn plan(
     let replay = if trusts_committed {
         None
     } else {
-        range_to_verify(position, behind_state, start, input, settings, &mut findings)
+        range_to_verify(position, after_state, start, input, settings, &mut findings)
     };
     StartPlan { start, replay, findings }
 }
 
 fn range_to_verify(
     position: Position,
-    behind_state: Position,
+    after_state: Position,
     start: Position,
     input: LogBounds,
     settings: &RecoverySettings,
@@ -64,12 +64,12 @@ fn range_to_verify(
     if start <= input.low {
         return None;
     }
-    let unsure_from = position.min(behind_state);
+    let unsure_from = position.min(after_state);
     let length = start.distance_from(unsure_from);
     let cause = if unsure_from < input.low {
-        Some(NotVerified::HeadExpired)
+        Some(NotVerifiedCause::HeadExpired)
     } else if length > settings.verify_max_records {
-        Some(NotVerified::TooLong)
+        Some(NotVerifiedCause::TooLong)
     } else {
         None
     };

@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use crate::engine::outcome::{EntitySnapshot, Outcomes, Output, OutputRecord};
 use crate::engine::recovery::dlq::{PlannedRecovery, UnreadableDlqRecords};
 use crate::engine::recovery::restore::Restored;
-use crate::engine::recovery::{Passivated, Recovered, Recovery, RecoveryFinding, Repaired, passivated_bytes};
+use crate::engine::recovery::{Recovered, Recovery, RecoveryFinding, Repaired, StoredEntity, passivated_bytes};
 use crate::entity::{Entity, apply_record};
 use crate::record::{Batch, Key, Offset, Position, Record, TraceContext};
 
@@ -96,7 +96,7 @@ impl<E: Entity> Verification<E> {
 
     fn skip(&mut self, offset: Offset) {
         self.skipped += 1;
-        // If the group has no committed position, then the position behind the state counts as one.
+        // If the group has no committed position, then the position after the state counts as one.
         let Restored { committed, state, .. } = &self.planned.restored;
         let committed = committed.or_else(|| state.newest.as_ref().map(|newest| newest.offset.next()));
         if committed.is_none_or(|committed| !offset.is_before(committed)) {
@@ -163,7 +163,7 @@ impl<E: Entity> Verification<E> {
             if value.as_ref() != restored {
                 let snapshot = EntitySnapshot { key: Arc::clone(&key), value: value.clone(), trace };
                 repairs.push(OutputRecord::snapshot(recovery.partition, newest, snapshot));
-                state.entities.insert(key, Passivated { snapshot: value, newest });
+                state.entities.insert(key, StoredEntity { snapshot: value, newest });
             }
         }
         repairs

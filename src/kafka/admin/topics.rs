@@ -247,7 +247,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
             Ok(metadata) => metadata,
             Err(error) if is_missing(ErrorClass::of(&error)) => return Ok(None),
             Err(error) if is_unreachable(&error) => {
-                // The reason is in the client's queue; with the library's `debug`, behind thousands of log lines.
+                // The reason is in the client's queue; with the library's `debug`, after thousands of log lines.
                 for _ in 0..SERVE_ALL_POLLS {
                     // An error ends the poll early; the context has reported it.
                     drop(self.metadata.poll(SERVE_ALL_POLL));

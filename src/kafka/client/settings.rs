@@ -197,7 +197,7 @@ pub fn reader(config: &Config, isolation: Isolation) -> ClientConfig {
     // All partitions that recover at one time read ahead as much as the group member does.
     let share = prefetch_bytes(config) / config.recovery.max_parallel_partitions as u64;
     let mut settings = consumer(config, share.max(1 << 20), isolation);
-    // Each read begins behind the fetch that waits at the end of the read before, and a handover has four reads.
+    // Each read begins after the fetch that waits at the end of the read before, and a handover has four reads.
     set_default(&mut settings, config, "fetch.wait.max.ms", "20");
     settings
 }

@@ -8,14 +8,14 @@ use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
-use crate::kafka::client::batch_queue::{QueueFailure, Taken};
-use crate::ports::{SourceEvent, SourceSink};
+use crate::kafka::client::forwarded_queue::{QueueFailure, Taken};
+use crate::ports::{ConsumerEvent, ConsumerSink};
 use crate::record::{Batch, Epoch, Extent, Offset, Partition, Position};
 
 pub(super) struct AssignedPartition {
     pub(super) epoch: Epoch,
     pub(super) fetch: FetchState,
-    /// A record came a second time, so the client was set back, and no record behind it has come since.
+    /// A record came a second time, so the client was set back, and no record after it has come since.
     pub(super) was_set_back: bool,
     /// The size of the last batch, which predicts the size of the next.
     pub(super) last_extent: Extent,
@@ -32,7 +32,7 @@ pub(super) enum FetchState {
     Held,
     /// Waits until the client has taken the position. If it has not at `patience_until`, the partition is assigned again.
     Starting { position: Position, since: Instant, patience_until: Instant },
-    /// `next` is the position behind all taken records; `open` collects the records of this round.
+    /// `next` is the position after all taken records; `open` collects the records of this round.
     Started { next: Position, open: Option<Batch> },
     /// The client's position is wrong. At `resume_at` it is set back to `next`; nothing is taken before.
     Interrupted { next: Position, resume_at: Instant },
@@ -66,7 +66,7 @@ impl Round<'_> {
     pub(super) fn take(&mut self, taken: Taken<'_>) {
         match taken {
             Taken::Record(partition, incoming) => {
-                // A record behind a failure may be behind a gap. The partition is read again from before the failure.
+                // A record after a failure may be after a gap. The partition is read again from before the failure.
                 if self.failures.iter().any(|failure| failure.partition == partition) {
                     return;
                 }
@@ -110,9 +110,9 @@ impl Round<'_> {
 #[derive(Default)]
 pub(super) struct Outbox {
     /// Ownership and failure: in order, and before any data.
-    pub(super) urgent: VecDeque<SourceEvent>,
+    pub(super) urgent: VecDeque<ConsumerEvent>,
     /// Batches and expired events: in order.
-    pub(super) data: VecDeque<SourceEvent>,
+    pub(super) data: VecDeque<ConsumerEvent>,
 }
 
 impl Outbox {
@@ -121,7 +121,7 @@ impl Outbox {
     }
 
     /// Offers events until the sink gives one back.
-    pub(super) fn offer(&mut self, sink: &mut dyn SourceSink) {
+    pub(super) fn offer(&mut self, sink: &mut dyn ConsumerSink) {
         for queue in [&mut self.urgent, &mut self.data] {
             while let Some(event) = queue.pop_front() {
                 if let Err(returned) = sink.offer(event) {
@@ -134,13 +134,13 @@ impl Outbox {
 
     pub(super) fn drop_data(&mut self, of: Partition) {
         self.data.retain(|event| match event {
-            SourceEvent::Batch(batch) => batch.partition() != of,
-            SourceEvent::Expired { partition, .. } => *partition != of,
-            SourceEvent::Assigned(_)
-            | SourceEvent::Revoking { .. }
-            | SourceEvent::Revoked(_)
-            | SourceEvent::Lost(_)
-            | SourceEvent::Failed(_) => true,
+            ConsumerEvent::Batch(batch) => batch.partition() != of,
+            ConsumerEvent::Expired { partition, .. } => *partition != of,
+            ConsumerEvent::Assigned(_)
+            | ConsumerEvent::Revoking { .. }
+            | ConsumerEvent::Revoked(_)
+            | ConsumerEvent::Lost(_)
+            | ConsumerEvent::Failed(_) => true,
         });
     }
 }

@@ -7,25 +7,24 @@
 //!
 //! * a) Events about ownership overtake batches that the sink has no room for: a full sink must not cost the group its
 //!   rebalance. Batches of a revoked partition are dropped; its next owner reads them again.
-//! * b) A partition is assigned paused and at no particular position. It reads from its start's position on, and never
-//!   before. Records that do not belong to the current epoch are dropped.
+//! * b) A partition is assigned paused, with a placeholder position. Reading begins at the position of its `Start`
+//!   command. Records of an older epoch are dropped.
 //! * c) Offsets of one epoch only rise. The client may return records a second time: when it pauses a partition for a
 //!   rebalance, it stores its position before it has counted the records that it is just returning. So at the first
 //!   record below the position the client is set back to it. A second such record right after that is a reason to stop,
 //!   not to skip.
-//! * d) Leaving drains first and leaves the group afterwards. Once the client has no subscription it sends no heartbeats,
-//!   and a drain that is longer than the session would lose the events that it was to save.
-//! * e) An assignment outside of a rebalance could be taken for the answer to a revocation that waits in the queue. So a
-//!   revocation that arrives right after such an assignment counts as lost.
+//! * d) Leaving drains first, then leaves the group. A client without a subscription sends no heartbeat, so a drain longer
+//!   than the session would lose the partitions before their events are committed.
+//! * e) If this thread assigns a partition while a revocation waits in the queue, the client may take that for the response
+//!   to the revocation. So a revocation that arrives right after such an assignment counts as lost.
 //! * f) When the client stops reading a partition, some time after it was unassigned, it undoes the forwarding of the
 //!   partition's queue: records of a later assignment would wait there indefinitely. So a start forwards again, after the
 //!   seek has shown that the stop is over.
 //! * g) The client's thread for a broker sleeps up to a second when it has nothing to fetch, and a resume does not wake
 //!   it. A request to the broker does, so a start sends one.
-//! * h) The client counts an error as if it were the record at that offset: its position, where a pause resumes, is then
-//!   behind a record that was never read. And records after a batch that it cannot read are behind a gap. So nothing
-//!   behind an error is taken, and the client is set back to the last correct position. Until then the partition is
-//!   paused: a rebalance would let it fetch behind the log's end, which looks like a lost log.
+//! * h) After a fetch error the client's position is one past the failed offset, although no record was returned. So nothing
+//!   after an error is taken; the partition is paused and set back to its last correct position. Without the pause, a
+//!   rebalance would let it fetch past the log's end, which looks like a lost log.
 
 mod group;
 mod leaving;
@@ -44,13 +43,15 @@ use rustc_hash::FxHashMap;
 
 use crate::config::{Config, OnExpired};
 use crate::engine::ownership::Ownership;
-use crate::kafka::client::batch_queue::BatchQueue;
 use crate::kafka::client::context::ClientEvents;
+use crate::kafka::client::forwarded_queue::ForwardedQueue;
 use crate::kafka::consumer::fetching::{AssignedPartition, FetchState, Outbox};
 use crate::kafka::consumer::poll_phase::{PhaseWatch, PollPhase};
 use crate::kafka::consumer::poll_thread::positions::{IDLE_INTERVAL, starting};
-use crate::kafka::consumer::rebalance::{Drain, GroupClaim, Revocation, SourceConsumer, SourceContext, partitions_of};
-use crate::ports::{Clock, SourceEvent, SourceFailure, SourceSink};
+use crate::kafka::consumer::rebalance::{
+    Drain, GroupClaim, GroupConsumer, GroupConsumerContext, Revocation, partitions_of,
+};
+use crate::ports::{Clock, ConsumerEvent, ConsumerFailure, ConsumerSink};
 use crate::record::{Epoch, Partition, Position};
 
 /// The wait of a turn for a record. It bounds the delay of a rebalance and of a command.
@@ -68,7 +69,7 @@ const RECORD_BYTES: u64 = 256;
 /// The remedy if the client refuses a call that it has to support.
 const RESTART: &str = "restart the process, nothing that was applied is lost; report it, with the kafka_client_error before it, if it comes again";
 
-/// A command of the ingest actor, see `EventSource`.
+/// A command of the ingest actor, see `InputConsumer`.
 pub(super) enum PollCommand {
     Start {
         partition: Partition,
@@ -82,7 +83,7 @@ pub(super) enum PollCommand {
 }
 
 /// What a source needs from its caller.
-pub struct SourceParts {
+pub struct ConsumerParts {
     /// The name of this process within its group.
     pub instance: String,
     /// Partitions of the input at the start. More of them later are a reason to stop.
@@ -96,19 +97,19 @@ pub struct SourceParts {
 
 pub(super) struct PollThread {
     /// Shared with the commit thread, which reads the group's metadata from it.
-    consumer: Arc<SourceConsumer>,
+    consumer: Arc<GroupConsumer>,
     commands: Receiver<PollCommand>,
     /// For the `Drained` that the sink receives: it wakes the thread.
     wake: Sender<PollCommand>,
     /// Written by this thread, read by the watchdog and by tests.
     phase: Arc<PhaseWatch>,
-    queue: BatchQueue<SourceContext>,
+    queue: ForwardedQueue<GroupConsumerContext>,
     topic: String,
     instance: String,
     partition_count: i32,
     ownership: Arc<Ownership>,
     clock: Arc<dyn Clock>,
-    sink: Box<dyn SourceSink>,
+    sink: Box<dyn ConsumerSink>,
     events: Arc<dyn ClientEvents>,
     round_records: usize,
     round_bytes: u64,
@@ -146,16 +147,16 @@ enum RunState {
 impl PollThread {
     pub(super) fn new(
         config: &Config,
-        parts: SourceParts,
-        consumer: Arc<SourceConsumer>,
+        parts: ConsumerParts,
+        consumer: Arc<GroupConsumer>,
         commands: Receiver<PollCommand>,
         wake: Sender<PollCommand>,
         phase: Arc<PhaseWatch>,
-        sink: Box<dyn SourceSink>,
+        sink: Box<dyn ConsumerSink>,
     ) -> PollThread {
-        let SourceParts { instance, partition_count, ownership, clock, events } = parts;
+        let ConsumerParts { instance, partition_count, ownership, clock, events } = parts;
         PollThread {
-            queue: BatchQueue::new(Arc::clone(&consumer)),
+            queue: ForwardedQueue::new(Arc::clone(&consumer)),
             next_idle_check: clock.now() + IDLE_INTERVAL,
             topic: config.kafka.topic.clone(),
             round_records: config.limits.max_batch_records,
@@ -235,10 +236,10 @@ impl PollThread {
     }
 
     /// Reports the first failure. A thread that is leaving reports none.
-    fn fail(&mut self, failure: SourceFailure) {
+    fn fail(&mut self, failure: ConsumerFailure) {
         if self.is_running() {
             self.state = RunState::Failed;
-            self.outbox.urgent.push_back(SourceEvent::Failed(failure));
+            self.outbox.urgent.push_back(ConsumerEvent::Failed(failure));
         }
     }
 
@@ -285,7 +286,7 @@ impl PollThread {
 
     fn pause(&mut self, partition: Partition) {
         if let Err(error) = pause(&self.consumer, &list_of(&self.topic, [(partition, None)])) {
-            self.fail(SourceFailure::Fatal(format!("partition {partition} cannot be paused: {error}; {RESTART}")));
+            self.fail(ConsumerFailure::Fatal(format!("partition {partition} cannot be paused: {error}; {RESTART}")));
         }
     }
 
@@ -311,6 +312,6 @@ fn list_of(topic: &str, partitions: impl IntoIterator<Item = (Partition, Option<
 
 /// librdkafka answers for each partition, and the wrapper drops those answers. No partition can be unknown, because each
 /// was forwarded before.
-fn pause(consumer: &SourceConsumer, list: &TopicPartitionList) -> Result<(), KafkaError> {
+fn pause(consumer: &GroupConsumer, list: &TopicPartitionList) -> Result<(), KafkaError> {
     if list.count() == 0 { Ok(()) } else { consumer.pause(list) }
 }

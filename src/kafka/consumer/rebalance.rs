@@ -27,7 +27,7 @@ use crate::kafka::client::context::ReportingContext;
 use crate::record::{Epoch, Partition};
 
 /// The consumer of an event source. Shared with the commit thread, which reads the group's metadata from it.
-pub type SourceConsumer = BaseConsumer<SourceContext>;
+pub type GroupConsumer = BaseConsumer<GroupConsumerContext>;
 
 /// A rebalance event that is not answered yet.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(super) enum RebalanceEvent {
     Revoke(TopicPartitionList),
 }
 
-pub struct SourceContext {
+pub struct GroupConsumerContext {
     reporting: ReportingContext,
     ownership: Arc<Ownership>,
     /// Written by the callback, read by the poll thread. librdkafka waits for one answer at a time, which bounds it.
@@ -46,9 +46,9 @@ pub struct SourceContext {
     is_polled: AtomicBool,
 }
 
-impl SourceContext {
-    pub(super) fn new(reporting: ReportingContext, ownership: Arc<Ownership>) -> SourceContext {
-        SourceContext { reporting, ownership, events: Mutex::default(), is_polled: AtomicBool::new(true) }
+impl GroupConsumerContext {
+    pub(super) fn new(reporting: ReportingContext, ownership: Arc<Ownership>) -> GroupConsumerContext {
+        GroupConsumerContext { reporting, ownership, events: Mutex::default(), is_polled: AtomicBool::new(true) }
     }
 
     pub(super) fn next_event(&self) -> Option<RebalanceEvent> {
@@ -62,7 +62,7 @@ impl SourceContext {
 
     /// Answers an event without the poll thread. An assignment is accepted, because only an assigned partition can be
     /// given back.
-    pub(super) fn answer(&self, consumer: &SourceConsumer, event: RebalanceEvent) {
+    pub(super) fn answer(&self, consumer: &GroupConsumer, event: RebalanceEvent) {
         let answer = match event {
             RebalanceEvent::Assign(mut list) => {
                 list.set_all_offsets(rdkafka::Offset::Offset(0)).and_then(|()| consumer.incremental_assign(&list))
@@ -83,7 +83,7 @@ impl SourceContext {
     }
 }
 
-impl ClientContext for SourceContext {
+impl ClientContext for GroupConsumerContext {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = ReportingContext::ENABLE_REFRESH_OAUTH_TOKEN;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -103,7 +103,7 @@ impl ClientContext for SourceContext {
     }
 }
 
-impl ConsumerContext for SourceContext {
+impl ConsumerContext for GroupConsumerContext {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let assigns = err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         // The list belongs to librdkafka's event, which ends with this call.
@@ -145,7 +145,7 @@ impl Drain {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OwnershipEnd {
+pub(super) enum RevocationEnd {
     /// Cleanly, at the end of a revocation.
     Revoked,
     /// Without a revocation.
@@ -161,7 +161,7 @@ pub(super) enum GroupClaim {
 }
 
 impl GroupClaim {
-    pub(super) fn of(consumer: &SourceConsumer) -> GroupClaim {
+    pub(super) fn of(consumer: &GroupConsumer) -> GroupClaim {
         if consumer.assignment_lost() { GroupClaim::Lost } else { GroupClaim::Held }
     }
 }

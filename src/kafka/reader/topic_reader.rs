@@ -14,10 +14,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use crate::config::Config;
 use crate::engine::recovery::LogBounds;
 use crate::kafka::admin::access::{Access, AccessFailure, ClientMessages, UNKNOWN_TOPIC_PATIENCE};
-use crate::kafka::client::batch_queue::Incoming;
-pub use crate::kafka::client::batch_queue::Incoming as ReadRecord;
 use crate::kafka::client::context::{ClientRole, ReportingContext};
 use crate::kafka::client::errors::{ErrorClass, Resource, class_of};
+use crate::kafka::client::forwarded_queue::Incoming;
+pub use crate::kafka::client::forwarded_queue::Incoming as ReadRecord;
 use crate::kafka::client::settings::{ReaderClientSettings, SettingsError};
 use crate::kafka::client::unsubscribed::serve;
 use crate::kafka::reader::watermark_read::{

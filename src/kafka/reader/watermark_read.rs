@@ -23,9 +23,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
-use crate::kafka::client::batch_queue::{BatchQueue, Incoming, MAX_TAKEN, Taken};
 use crate::kafka::client::errors::ErrorClass;
 use crate::kafka::client::ffi;
+use crate::kafka::client::forwarded_queue::{ForwardedQueue, Incoming, MAX_TAKEN, Taken};
 use crate::kafka::client::settings::ReaderClientSettings;
 use crate::kafka::client::unsubscribed::{build, serve};
 use crate::ports::Clock;
@@ -49,7 +49,7 @@ pub struct ReaderClients<C: ConsumerContext + 'static> {
     /// Reads committed records, and fetches committed offsets.
     pub(super) committed: Arc<BaseConsumer<C>>,
     /// The records of the partitions that are read.
-    records: BatchQueue<C>,
+    records: ForwardedQueue<C>,
     /// Fetches the high watermarks.
     pub(super) uncommitted: BaseConsumer<C>,
     pub(super) group: String,
@@ -59,7 +59,7 @@ impl<C: ConsumerContext + Clone + 'static> ReaderClients<C> {
     pub(super) fn build(settings: &ReaderClientSettings, context: &C) -> Result<ReaderClients<C>, KafkaError> {
         let committed = Arc::new(build(&settings.committed, context.clone())?);
         Ok(ReaderClients {
-            records: BatchQueue::new(Arc::clone(&committed)),
+            records: ForwardedQueue::new(Arc::clone(&committed)),
             committed,
             uncommitted: build(&settings.uncommitted, context.clone())?,
             group: settings.group_id.clone(),
@@ -160,7 +160,7 @@ impl WatermarkRead<'_> {
     ) -> Result<(), ReadStop<O::Failure>> {
         let mut stall = StallTimer { since: self.clock.now(), error: None };
         let mut last_turn = stall.since;
-        while self.targets.values().any(Target::is_behind) {
+        while self.targets.values().any(Target::is_below_target) {
             let before: i64 = self.targets.values().map(|target| target.position.0).sum();
             let (stopped, error) = self.take_available(clients, observer);
             if stopped.is_break() {
@@ -190,7 +190,7 @@ impl WatermarkRead<'_> {
             }
             let stalled = now.saturating_duration_since(stall.since);
             if stalled >= self.stall_limit
-                && let Some((partition, target)) = self.targets.iter().find(|(_, target)| target.is_behind())
+                && let Some((partition, target)) = self.targets.iter().find(|(_, target)| target.is_below_target())
             {
                 let (partition, target) = (*partition, *target);
                 return Err(ReadStop::Stalled(StalledRead { partition, target, stalled, error: stall.error }));
@@ -255,7 +255,7 @@ impl WatermarkRead<'_> {
         // follows.
         drop(clients.committed.fetch_metadata(Some(self.topic), METADATA_LIMIT));
         let mut list = TopicPartitionList::with_capacity(self.targets.len());
-        for (partition, target) in self.targets.iter().filter(|(_, target)| target.is_behind()) {
+        for (partition, target) in self.targets.iter().filter(|(_, target)| target.is_below_target()) {
             list.add_partition_offset(self.topic, partition.0, KafkaOffset::Offset(target.position.0))
                 .map_err(|error| error.to_string())?;
             clients.records.forward(self.topic, *partition);
@@ -284,7 +284,7 @@ impl Target {
         self.position = self.position.max(position.min(self.until));
     }
 
-    fn is_behind(&self) -> bool {
+    fn is_below_target(&self) -> bool {
         self.position < self.until
     }
 }

@@ -128,7 +128,7 @@ impl<W> TransactionOutcome<W> {
 
 /// What the driver needs before the next run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProducerState {
+pub enum ProducerReadiness {
     /// Nothing.
     Ready,
     /// A new producer: the last transaction had no effect, only its producer is in doubt (fact d).
@@ -150,11 +150,11 @@ impl<C: ClientContext + Clone + 'static> TransactionDriver<C> {
         TransactionDriver { parts, producer: None, is_replaceable: false }
     }
 
-    pub fn state(&self) -> ProducerState {
+    pub fn state(&self) -> ProducerReadiness {
         match &self.producer {
-            Some(_) => ProducerState::Ready,
-            None if self.is_replaceable => ProducerState::Replaceable,
-            None => ProducerState::ResetRequired,
+            Some(_) => ProducerReadiness::Ready,
+            None if self.is_replaceable => ProducerReadiness::Replaceable,
+            None => ProducerReadiness::ResetRequired,
         }
     }
 
@@ -185,7 +185,7 @@ impl<C: ClientContext + Clone + 'static> TransactionDriver<C> {
 
     /// Registers a new producer without reading what was committed (fact d).
     pub fn replace(&mut self, limit: Duration) -> Result<(), KafkaFailure> {
-        assert_eq!(self.state(), ProducerState::Replaceable, "d) the last transaction had no effect");
+        assert_eq!(self.state(), ProducerReadiness::Replaceable, "d) the last transaction had no effect");
         self.producer = Some(self.register(limit)?);
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Duration;
 
-use crate::engine::commit::{CommitNotice, DoubtVerdict, Receipt};
+use crate::engine::commit::{CommitNotice, CommitReceipt, DoubtVerdict};
 use crate::engine::outcome::{Degradation, Output, RejectedEvent};
 use crate::engine::recovery::Repaired;
 use crate::entity::Reason;
@@ -50,7 +50,7 @@ impl Report {
         };
     }
 
-    pub(super) fn committed(&mut self, receipt: Receipt, shared: &Shared) {
+    pub(super) fn committed(&mut self, receipt: CommitReceipt, shared: &Shared) {
         let now_ms = shared.clock.unix_ms();
         let (mut events, mut bytes) = (0, 0);
         for done in &receipt.batches {
@@ -81,7 +81,8 @@ impl Report {
         .emit();
     }
 
-    /// The first transaction of an epoch carries the repairs of its recovery.
+    /// Called with the first transaction of an epoch, which carries the repairs of its recovery. Further parts of a large
+    /// repair may follow.
     fn log_repair(&mut self, partition: Partition, epoch: Epoch) {
         let Entry::Occupied(found) = self.repairing.entry(partition) else { return };
         if found.get().0 != epoch {

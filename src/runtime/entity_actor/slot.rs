@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::engine::recovery::Passivated;
+use crate::engine::recovery::StoredEntity;
 
 #[derive(Debug)]
 pub struct EntitySlot {
@@ -11,12 +11,12 @@ pub struct EntitySlot {
     pending: AtomicU32,
     /// The state after the last processed message. The actor restarts from it and is passivated as it. `None` if no
     /// event was ever applied.
-    last_good: Mutex<Option<Passivated>>,
+    last_good: Mutex<Option<StoredEntity>>,
 }
 
 impl EntitySlot {
     /// The slot of an entity whose first message is about to be sent.
-    pub(in crate::runtime) fn with_one_pending(passivated: Option<Passivated>) -> EntitySlot {
+    pub(in crate::runtime) fn with_one_pending(passivated: Option<StoredEntity>) -> EntitySlot {
         EntitySlot { pending: AtomicU32::new(1), last_good: Mutex::new(passivated) }
     }
 
@@ -25,7 +25,7 @@ impl EntitySlot {
     }
 
     /// Ends a message. `state` is the state after it; `None` if the message changed nothing.
-    pub(super) fn message_processed(&self, state: Option<Passivated>) {
+    pub(super) fn message_processed(&self, state: Option<StoredEntity>) {
         if state.is_some() {
             *self.lock() = state;
         }
@@ -33,7 +33,7 @@ impl EntitySlot {
         self.pending.fetch_sub(1, Ordering::Release);
     }
 
-    pub(in crate::runtime) fn last_good(&self) -> Option<Passivated> {
+    pub(in crate::runtime) fn last_good(&self) -> Option<StoredEntity> {
         self.lock().clone()
     }
 
@@ -41,7 +41,7 @@ impl EntitySlot {
         self.pending.load(Ordering::Acquire) > 0
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Passivated>> {
+    fn lock(&self) -> MutexGuard<'_, Option<StoredEntity>> {
         // The value is only ever replaced as a whole, so a panic elsewhere cannot leave it half written.
         self.last_good.lock().unwrap_or_else(PoisonError::into_inner)
     }

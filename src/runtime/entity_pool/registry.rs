@@ -11,7 +11,7 @@ use dashmap::DashMap;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::engine::budget::Lease;
-use crate::engine::recovery::{Passivated, passivated_bytes};
+use crate::engine::recovery::{StoredEntity, passivated_bytes};
 use crate::entity::Entity;
 use crate::record::Key;
 use crate::runtime::entity_actor::EntityActor;
@@ -28,14 +28,14 @@ pub(super) struct ActiveEntity<E: Entity> {
 }
 
 pub(super) struct PartitionEntities<E: Entity> {
-    pub(super) passivated: FxHashMap<Key, Passivated>,
+    pub(super) passivated: FxHashMap<Key, StoredEntity>,
     pub(super) active: DashMap<Key, ActiveEntity<E>, FxBuildHasher>,
     /// Bytes of all entities. An actor counts with its size at the last [`PartitionEntities::passivate`].
     pub(super) lease: Lease,
 }
 
 impl<E: Entity> PartitionEntities<E> {
-    pub(super) fn all_passivated(passivated: FxHashMap<Key, Passivated>, lease: Lease) -> PartitionEntities<E> {
+    pub(super) fn all_passivated(passivated: FxHashMap<Key, StoredEntity>, lease: Lease) -> PartitionEntities<E> {
         PartitionEntities { passivated, active: DashMap::with_hasher(FxBuildHasher), lease }
     }
 

@@ -1,7 +1,7 @@
 //! Owns the life cycle of the owned partitions: assigned, recovering, serving, revoking.
 //!
-//! Each change goes through the partition's [`PartitionLifecycle`] and into the status, the stats and the log. The
-//! returned [`PartitionAction`] is executed by the ingest actor.
+//! Each change goes through the partition's [`PartitionLifecycle`] and into the status, the stats and the log. `handle`
+//! returns the [`PartitionAction`] to the ingest actor; `invalidate`, `revoking` and `ended` apply it here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -107,7 +107,8 @@ impl OwnedPartitions {
         RecoveryFailed { partition: partition.0, error, attempt: owned.failed_recoveries }.emit();
     }
 
-    /// Takes from `recovered` what the fan-out has to know.
+    /// Logs the finished recovery, resets the failure count, and moves the offsets that are already in the DLQ to the
+    /// fan-out.
     pub(super) fn serves(&mut self, recovered: &mut Recovered) {
         let Some(owned) = self.owned.get_mut(&recovered.partition) else { return };
         let took = self.shared.clock.now().saturating_duration_since(owned.recovery_started);
@@ -148,7 +149,7 @@ impl OwnedPartitions {
         };
         let mut released = Vec::new();
         for &(partition, _) in partitions {
-            // Ownership is of the partition: an epoch that was renewed in the meantime ends with it.
+            // Ownership is of the partition: an epoch that was invalidated in the meantime ends with it.
             let Some(epoch) = self.owned.get(&partition).map(|owned| owned.lifecycle.epoch()) else { continue };
             if self.handle(partition, epoch, event) == PartitionAction::Release {
                 self.owned.remove(&partition);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::recovery::{NotVerified, Recovered, RecoveryFinding};
+use crate::engine::recovery::{NotVerifiedCause, Recovered, RecoveryFinding};
 use crate::observability::log_events::{
     CommittedOffsetBeyondEnd, CommittedOffsetMissing, DlqRecordUnreadable, EventsExpired, EventsPassedOver,
     EventsSkipped, GroupAdopted, LogEvent, RecoveryFinished, VerificationSkipCause, VerificationSkipped, millis,
@@ -43,8 +43,8 @@ fn log_finding(partition: i32, finding: &RecoveryFinding) {
         RecoveryFinding::NotVerified { cause, from, until } => {
             let records = until.distance_from(*from);
             let cause = match cause {
-                NotVerified::TooLong => VerificationSkipCause::TooLong,
-                NotVerified::HeadExpired => VerificationSkipCause::HeadExpired,
+                NotVerifiedCause::TooLong => VerificationSkipCause::TooLong,
+                NotVerifiedCause::HeadExpired => VerificationSkipCause::HeadExpired,
             };
             VerificationSkipped { partition, cause, from: from.0, until: until.0, records }.emit();
         }

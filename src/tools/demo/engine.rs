@@ -174,7 +174,9 @@ impl DemoRun {
             stop: Arc::new(move |stop| {
                 stop_cause.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(stop);
             }),
-            wrap: |transactions, mark| Box::new(RememberedOffsets { transactions, mark, last: Mutex::default() }),
+            wrap: |transactions, offset_metadata| {
+                Box::new(RememberedOffsets { transactions, offset_metadata, last: Mutex::default() })
+            },
         })
         .map_err(|error| error.to_string())?;
         Ok(DemoRun { clock, config, cluster, events, pipeline, client_log, stopped })
@@ -344,7 +346,7 @@ fn partition_of(key: Option<&[u8]>) -> Partition {
 /// last content that was sent therefore counts as committed, and the committed positions are taken from it.
 struct RememberedOffsets {
     transactions: CommitThread,
-    mark: OffsetMetadata,
+    offset_metadata: OffsetMetadata,
     last: Mutex<Option<Arc<TransactionContent>>>,
 }
 
@@ -356,13 +358,13 @@ impl Transactions for RememberedOffsets {
 
     fn reset_producer(&self, partitions: Vec<Partition>, reply: ResetReply) {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mark = self.mark.clone();
+        let offset_metadata = self.offset_metadata.clone();
         let remember = move |outcome| {
             let outcome = match (outcome, last) {
                 (ResetOutcome::Ready(committed), Some(content)) => {
                     let remembered = |partition: Partition| {
                         let range = content.offset_ranges.iter().find(|range| range.partition == partition)?;
-                        Some(Committed { position: range.end, metadata: mark.of(content.number) })
+                        Some(Committed { position: range.end, metadata: offset_metadata.of(content.number) })
                     };
                     let committed = committed.into_iter();
                     ResetOutcome::Ready(committed.map(|(of, found)| (of, remembered(of).or(found))).collect())

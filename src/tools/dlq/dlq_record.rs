@@ -71,7 +71,7 @@ impl<'a> DlqRecord<'a> {
         value: Option<&'a [u8]>,
         headers: Vec<(Cow<'a, str>, Option<&'a [u8]>)>,
     ) -> DlqRecord<'a> {
-        // Steward's stand behind the event's. The event may have had one of the name itself, before.
+        // Steward's follow the event's. The event may have had one of the name itself, before.
         let own = headers.iter().rposition(|(name, _)| name == header::REASON).unwrap_or(headers.len());
         DlqRecord { location, timestamp_ms, key, value, headers, own }
     }

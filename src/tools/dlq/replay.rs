@@ -39,7 +39,7 @@ const NAMED: usize = 20;
 /// the same partition) and is marked as replayed in the same transaction: a second run, or one after a crash, leaves
 /// out what was replayed. An event that is refused again makes a new DLQ record, which can be replayed in turn.
 ///
-/// A replayed event is a new one: it takes effect behind all that came since. So an old update overwrites newer values.
+/// A replayed event is a new one: it takes effect after all that came since. So an old update overwrites newer values.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use proptest::test_runner::Config;
-use steward::engine::batches::{BatchId, DoneBatch};
+use steward::engine::batches::{BatchId, CompleteBatch};
 use steward::engine::commit::transaction::{
     CommitOutcome, Committed, OffsetMetadata, RefusedRecord, ResetOutcome, TransactionContent,
 };
@@ -247,7 +247,7 @@ impl World {
         let start = committed.unwrap_or(Position(0));
         self.owned.insert(partition, Owned { epoch, next: start.0, is_closing: false });
         let open = open_batch(self.take_id().0, Batch::new(partition, epoch, start));
-        let repairs = vec![DoneBatch { open, outcomes: Outcomes::default() }];
+        let repairs = vec![CompleteBatch { open, outcomes: Outcomes::default() }];
         self.input(CommitInput::Joined { partition, epoch, committed, start, repairs })
     }
 

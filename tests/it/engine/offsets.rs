@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use steward::engine::batches::{BatchId, DoneBatch, Head, OpenBatches, OrderBroken};
+use steward::engine::batches::{BatchId, CompleteBatch, Head, OpenBatches, OrderBroken};
 use steward::engine::outcome::{Outcomes, Output, OutputRecord};
 use steward::record::{Batch, Epoch, Offset, Position};
 
@@ -33,19 +33,19 @@ fn a_batch_is_taken_only_when_all_before_it_are_done() {
     let mut queue = queue_of(&[&[0, 1], &[2], &[3, 4]]);
     assert!(queue.complete(BatchId(3), Outcomes::default()).is_none());
     assert!(queue.complete(BatchId(2), Outcomes::default()).is_none());
-    assert!(!queue.has_done());
+    assert!(!queue.has_complete());
     assert_eq!(taken(&mut queue), [0; 0]);
     assert!(queue.complete(BatchId(1), Outcomes::default()).is_none());
-    assert!(queue.has_done());
+    assert!(queue.has_complete());
     assert_eq!(taken(&mut queue), [1, 2, 3]);
-    assert_eq!((queue.records(), queue.has_done()), (0, false));
+    assert_eq!((queue.records(), queue.has_complete()), (0, false));
 }
 
 #[apply(offline_test)]
 fn a_position_alone_is_done_at_once() {
     let mut queue = queue_of(&[&[0]]);
     queue.open(open_batch(2, Batch::new(P0, EPOCH, Position(5)))).expect("it is behind the first");
-    assert!(!queue.has_done(), "it still waits for the batches before it");
+    assert!(!queue.has_complete(), "it still waits for the batches before it");
     assert!(queue.complete(BatchId(1), Outcomes::default()).is_none());
     assert_eq!(taken(&mut queue), [1, 2]);
 }
@@ -54,9 +54,11 @@ fn a_position_alone_is_done_at_once() {
 fn a_batch_that_does_not_fit_stays_in_front() {
     let mut queue = queue_of(&[&[0], &[1]]);
     assert!(queue.complete(BatchId(1), Outcomes { applied: 1, ..Outcomes::default() }).is_none());
-    assert!(queue.take_done_if(|outcomes| outcomes.applied == 0).is_none());
+    assert!(queue.take_complete_if(|outcomes| outcomes.applied == 0).is_none());
     assert_eq!(taken(&mut queue), [1]);
-    assert!(queue.take_done_if(|_| panic!("the second is not complete, so it is not asked whether it fits")).is_none());
+    assert!(
+        queue.take_complete_if(|_| panic!("the second is not complete, so it is not asked whether it fits")).is_none()
+    );
 }
 
 #[apply(offline_test)]
@@ -88,13 +90,13 @@ fn batches_that_are_put_back_keep_their_order() {
     for id in 1..=4 {
         assert!(queue.complete(BatchId(id), Outcomes { applied: id, ..Outcomes::default() }).is_none());
     }
-    let mut batches: Vec<DoneBatch> =
-        std::iter::from_fn(|| queue.take_done_if(|outcomes| outcomes.applied < 4)).collect();
+    let mut batches: Vec<CompleteBatch> =
+        std::iter::from_fn(|| queue.take_complete_if(|outcomes| outcomes.applied < 4)).collect();
     assert_eq!((batches.len(), queue.records()), (3, 1));
     let back = batches.split_off(1);
     queue.put_back(back);
     assert_eq!(queue.records(), 3);
-    let again: Vec<(u64, u64)> = std::iter::from_fn(|| queue.take_done_if(|_| true))
+    let again: Vec<(u64, u64)> = std::iter::from_fn(|| queue.take_complete_if(|_| true))
         .map(|done| (done.open.id.0, done.outcomes.applied))
         .collect();
     assert_eq!(again, [(2, 2), (3, 3), (4, 4)], "each with its own outcomes");
@@ -106,13 +108,13 @@ fn only_the_finished_prefix_survives_a_revocation() {
     for id in [1, 2, 4] {
         assert!(queue.complete(BatchId(id), Outcomes::default()).is_none());
     }
-    assert_eq!(queue.drop_unfinished(), 5, "three that are open, and two behind them");
-    assert_eq!(queue.drop_unfinished(), 0);
+    assert_eq!(queue.drop_incomplete(), 5, "three that are open, and two behind them");
+    assert_eq!(queue.drop_incomplete(), 0);
     assert!(queue.complete(BatchId(3), Outcomes::default()).is_some(), "it is not open any more");
     assert_eq!(taken(&mut queue), [1, 2]);
     let mut unfinished = queue_of(&[&[0]]);
-    assert_eq!(unfinished.drop_unfinished(), 1);
-    assert!(!unfinished.has_done());
+    assert_eq!(unfinished.drop_incomplete(), 1);
+    assert!(!unfinished.has_complete());
 }
 
 #[apply(offline_test)]
@@ -123,7 +125,7 @@ fn dlq_records_are_in_source_order() {
     queue.open(open).expect("the first");
     let outcomes = [2, 0, 1].map(|index| rejected_of(&batch, index)).into_iter().collect();
     assert!(queue.complete(BatchId(1), outcomes).is_none());
-    let done = queue.take_done_if(|_| true).expect("it is done");
+    let done = queue.take_complete_if(|_| true).expect("it is done");
     let offsets: Vec<i64> = done.outcomes.records[Output::Dlq].iter().map(|record| record.source.0).collect();
     assert_eq!(offsets, [3, 5, 8]);
 }
@@ -137,7 +139,7 @@ fn a_batch_is_completed_once() {
     assert!(queue.complete(BatchId(77), Outcomes::default()).is_some(), "it was never opened");
     assert!(queue.complete(BatchId(1), Outcomes::default()).is_none());
     let applied: Vec<u64> =
-        std::iter::from_fn(|| queue.take_done_if(|_| true)).map(|done| done.outcomes.applied).collect();
+        std::iter::from_fn(|| queue.take_complete_if(|_| true)).map(|done| done.outcomes.applied).collect();
     assert_eq!(applied, [0, 1], "the first outcomes count");
 }
 
@@ -179,5 +181,5 @@ fn queue_of(batches: &[&[i64]]) -> OpenBatches {
 }
 
 fn taken(queue: &mut OpenBatches) -> Vec<u64> {
-    std::iter::from_fn(|| queue.take_done_if(|_| true)).map(|done| done.open.id.0).collect()
+    std::iter::from_fn(|| queue.take_complete_if(|_| true)).map(|done| done.open.id.0).collect()
 }

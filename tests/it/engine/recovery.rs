@@ -7,8 +7,8 @@ use steward::engine::outcome::Output;
 use steward::engine::ownership::Ownership;
 use steward::engine::recovery::driver::{ReadFailure, RecoveryFailure};
 use steward::engine::recovery::{
-    NotVerified, PASSIVATED_OVERHEAD_BYTES, Passivated, Recovered, RecoveryFinding, RecoveryRefusal, RecoverySettings,
-    Repaired, Topic,
+    NotVerifiedCause, PASSIVATED_OVERHEAD_BYTES, Recovered, RecoveryFinding, RecoveryRefusal, RecoverySettings,
+    Repaired, StoredEntity, Topic,
 };
 use steward::entity::Reason;
 use steward::ports::Recoveries;
@@ -336,7 +336,8 @@ fn a_range_that_is_not_verified_repairs_nothing() {
     world.settings.verify_max_records = 2;
     let recovered = world.recovers();
     assert!(recovered.repairs.records[Output::State].is_empty());
-    let finding = RecoveryFinding::NotVerified { cause: NotVerified::TooLong, from: Position(1), until: Position(4) };
+    let finding =
+        RecoveryFinding::NotVerified { cause: NotVerifiedCause::TooLong, from: Position(1), until: Position(4) };
     assert_eq!((recovered.start, recovered.replayed, recovered.findings), (Position(4), 0, vec![finding]));
     world.settings.verify_max_records = 3;
     assert_eq!(world.recovers().repairs.records[Output::State].len(), 1);
@@ -452,7 +453,7 @@ fn the_lease_is_the_memory_of_the_entities() {
     world.publishes(&["1", "22"]);
     world.events(&[updated(22)]);
     let recovered = world.recovers();
-    let bytes_of = |(key, passivated): (&steward::record::Key, &Passivated)| {
+    let bytes_of = |(key, passivated): (&steward::record::Key, &StoredEntity)| {
         key.len() as u64
             + passivated.snapshot.as_ref().map_or(0, |value| value.len() as u64)
             + PASSIVATED_OVERHEAD_BYTES

@@ -1,6 +1,6 @@
 //! The start of a partition, by C, M, D, the log's ends and the configuration.
 
-use steward::engine::recovery::{LogBounds, NotVerified, RecoveryFinding, RecoverySettings, StartPlan, plan};
+use steward::engine::recovery::{LogBounds, NotVerifiedCause, RecoveryFinding, RecoverySettings, StartPlan, plan};
 use steward::record::{Offset, Position};
 
 const LOOK_BACK: u64 = 10;
@@ -12,8 +12,11 @@ fn nothing_committed_and_no_state_starts_at_the_earliest_record() {
     assert_eq!(planned(None, None, None, (20, 50)), starts(20, None, vec![]), "no event expired: the group is new");
     assert_eq!(planned(None, None, None, (0, 0)), starts(0, None, vec![]));
     assert_eq!(planned(None, None, Some(29), (20, 50)), {
-        let unsure =
-            RecoveryFinding::NotVerified { cause: NotVerified::HeadExpired, from: Position(0), until: Position(30) };
+        let unsure = RecoveryFinding::NotVerified {
+            cause: NotVerifiedCause::HeadExpired,
+            from: Position(0),
+            until: Position(30),
+        };
         starts(30, None, vec![unsure])
     });
     assert_eq!(planned(None, None, Some(29), (0, 50)), starts(30, Some((0, 30)), vec![]), "all before it is unsure");
@@ -103,7 +106,7 @@ fn the_verified_range_begins_at_the_first_unsure_event_or_the_look_back() {
 #[apply(offline_test)]
 fn a_range_that_is_too_long_is_not_verified() {
     let too_long = |from, until| RecoveryFinding::NotVerified {
-        cause: NotVerified::TooLong,
+        cause: NotVerifiedCause::TooLong,
         from: Position(from),
         until: Position(until),
     };
@@ -118,7 +121,7 @@ fn a_range_that_is_too_long_is_not_verified() {
 #[apply(offline_test)]
 fn a_range_whose_head_has_expired_is_not_verified() {
     let expired = |from, until| RecoveryFinding::NotVerified {
-        cause: NotVerified::HeadExpired,
+        cause: NotVerifiedCause::HeadExpired,
         from: Position(from),
         until: Position(until),
     };

@@ -332,7 +332,7 @@ impl Pod {
         let ownership = Arc::new(Ownership::new());
         let memory = MemoryPod::new(&kafka, "pod", Arc::clone(&ownership));
         let ports = Ports {
-            source: Box::new(memory.clone()),
+            consumer: Box::new(memory.clone()),
             recoveries: Box::new(memory.clone()),
             transactions: Box::new(memory.clone()),
             ownership,

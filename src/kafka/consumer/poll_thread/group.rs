@@ -1,4 +1,4 @@
-//! The group: its callbacks, assignments, revocations and losses. The letters are those of the parent.
+//! The group: its callbacks, assignments, revocations and losses. Facts a), b) and so on are those of the parent module.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,9 +12,9 @@ use crate::kafka::client::errors::{ErrorClass, GroupRefusal, Resource, class_of}
 use crate::kafka::consumer::fetching::{AssignedPartition, FetchState};
 use crate::kafka::consumer::poll_thread::{PollCommand, PollThread, RESTART, RunState, pause};
 use crate::kafka::consumer::rebalance::{
-    Drain, GroupClaim, OwnershipEnd, RebalanceEvent, Revocation, end_epochs, partitions_of,
+    Drain, GroupClaim, RebalanceEvent, Revocation, RevocationEnd, end_epochs, partitions_of,
 };
-use crate::ports::{Drained, SourceEvent, SourceFailure};
+use crate::ports::{ConsumerEvent, ConsumerFailure, Drained};
 use crate::record::{Epoch, Partition};
 
 /// Limit of events of the consumer's queue that are served in one turn.
@@ -28,7 +28,7 @@ impl PollThread {
         for _ in 0..GROUP_EVENTS_PER_TURN {
             let failure = match self.consumer.poll(Duration::ZERO) {
                 None => continue,
-                Some(Ok(stray)) => Some(SourceFailure::Fatal(format!(
+                Some(Ok(stray)) => Some(ConsumerFailure::Fatal(format!(
                     "partition {} offset {} came by a queue that nothing should come by; this is a bug, report it and restart",
                     stray.partition(),
                     stray.offset()
@@ -42,29 +42,29 @@ impl PollThread {
     }
 
     /// Returns `None` if the client recovers by itself. The context has reported the error.
-    fn failure_of(&self, error: &KafkaError) -> Option<SourceFailure> {
+    fn failure_of(&self, error: &KafkaError) -> Option<ConsumerFailure> {
         if let Some((code, reason)) = self.consumer.client().fatal_error() {
             return Some(if class_of(code) == ErrorClass::InstanceFenced {
-                SourceFailure::InstanceReplaced(self.instance.clone())
+                ConsumerFailure::InstanceReplaced(self.instance.clone())
             } else {
-                SourceFailure::Fatal(format!("the consumer cannot go on ({code:?}): {reason}; {RESTART}"))
+                ConsumerFailure::Fatal(format!("the consumer cannot go on ({code:?}): {reason}; {RESTART}"))
             });
         }
         let remedy = remedy(ErrorClass::of(error))?;
-        Some(SourceFailure::Fatal(format!("{error}; {remedy}")))
+        Some(ConsumerFailure::Fatal(format!("{error}; {remedy}")))
     }
 
     pub(super) fn answer(&mut self, event: RebalanceEvent, claim: GroupClaim) {
         // The group waits for one answer at a time. A second event means that the first has ended.
         if self.revocation.is_some() {
-            self.close_revocation(OwnershipEnd::Lost);
+            self.close_revocation(RevocationEnd::Lost);
         }
         match (event, claim) {
             (RebalanceEvent::Assign(list), GroupClaim::Held | GroupClaim::Lost) => self.assign(list),
             (RebalanceEvent::Revoke(list), GroupClaim::Held) => self.revoke(list),
             (RebalanceEvent::Revoke(list), GroupClaim::Lost) => {
                 self.stop_reading(&partitions_of(&list));
-                self.give_up(&list, OwnershipEnd::Lost);
+                self.give_up(&list, RevocationEnd::Lost);
             }
         }
     }
@@ -73,7 +73,7 @@ impl PollThread {
         let partitions = partitions_of(&list);
         if let Some(beyond) = partitions.iter().filter(|partition| partition.0 >= self.partition_count).max() {
             let found = self.count_partitions().unwrap_or(beyond.0 + 1);
-            self.fail(SourceFailure::PartitionsChanged { expected: self.partition_count, found });
+            self.fail(ConsumerFailure::PartitionsChanged { expected: self.partition_count, found });
         }
         for &partition in &partitions {
             self.queue.forward(&self.topic, partition);
@@ -84,7 +84,7 @@ impl PollThread {
             .and_then(|()| list.set_all_offsets(ClientOffset::Offset(0)))
             .and_then(|()| self.consumer.incremental_assign(&list));
         if let Err(error) = assigned {
-            return self.fail(SourceFailure::Fatal(format!("the assignment was not accepted: {error}; {RESTART}")));
+            return self.fail(ConsumerFailure::Fatal(format!("the assignment was not accepted: {error}; {RESTART}")));
         }
         if matches!(self.state, RunState::Draining { .. } | RunState::Closing { .. }) {
             // Accepted only so that it can be given back.
@@ -95,7 +95,7 @@ impl PollThread {
         for &(partition, epoch) in &begun {
             self.assigned.insert(partition, AssignedPartition::new(epoch, FetchState::Held));
         }
-        self.outbox.urgent.push_back(SourceEvent::Assigned(begun));
+        self.outbox.urgent.push_back(ConsumerEvent::Assigned(begun));
     }
 
     fn count_partitions(&self) -> Option<i32> {
@@ -111,7 +111,7 @@ impl PollThread {
         let drain = match &self.state {
             // These partitions are being drained already, with all others.
             RunState::Draining { drain, .. } => Arc::clone(drain),
-            RunState::Closing { .. } => return self.give_up(&list, OwnershipEnd::Revoked),
+            RunState::Closing { .. } => return self.give_up(&list, RevocationEnd::Revoked),
             RunState::Running | RunState::Failed | RunState::Ended => self.announce_revocation(&partitions, deadline),
         };
         self.revocation = Some(Revocation { list, deadline, drain });
@@ -133,7 +133,7 @@ impl PollThread {
             // A full channel wakes the thread, too.
             drop(wake.try_send(PollCommand::Wake));
         });
-        self.outbox.urgent.push_back(SourceEvent::Revoking { partitions: ending, deadline, drained });
+        self.outbox.urgent.push_back(ConsumerEvent::Revoking { partitions: ending, deadline, drained });
         drain
     }
 
@@ -141,35 +141,35 @@ impl PollThread {
         let Some(revocation) = &self.revocation else { return };
         // A loss takes precedence.
         if GroupClaim::of(&self.consumer) == GroupClaim::Lost {
-            self.close_revocation(OwnershipEnd::Lost);
+            self.close_revocation(RevocationEnd::Lost);
         } else if revocation.drain.is_finished() || self.clock.now() >= revocation.deadline {
-            self.close_revocation(OwnershipEnd::Revoked);
+            self.close_revocation(RevocationEnd::Revoked);
         }
     }
 
-    pub(super) fn close_revocation(&mut self, end: OwnershipEnd) {
+    pub(super) fn close_revocation(&mut self, end: RevocationEnd) {
         if let Some(revocation) = self.revocation.take() {
             self.give_up(&revocation.list, end);
         }
     }
 
     /// Ends the epochs first. From then on nothing of them is sent, whatever metadata the commit thread has.
-    fn give_up(&mut self, list: &TopicPartitionList, end: OwnershipEnd) {
+    fn give_up(&mut self, list: &TopicPartitionList, end: RevocationEnd) {
         self.end_ownership(&partitions_of(list), end);
         if let Err(error) = self.consumer.incremental_unassign(list) {
-            self.fail(SourceFailure::Fatal(format!("the revocation was not accepted: {error}; {RESTART}")));
+            self.fail(ConsumerFailure::Fatal(format!("the revocation was not accepted: {error}; {RESTART}")));
         }
     }
 
-    pub(super) fn end_ownership(&mut self, partitions: &[Partition], end: OwnershipEnd) {
+    pub(super) fn end_ownership(&mut self, partitions: &[Partition], end: RevocationEnd) {
         let ended = end_epochs(&self.ownership, partitions);
         for partition in partitions {
             self.assigned.remove(partition);
         }
         if !ended.is_empty() {
             self.outbox.urgent.push_back(match end {
-                OwnershipEnd::Revoked => SourceEvent::Revoked(ended),
-                OwnershipEnd::Lost => SourceEvent::Lost(ended),
+                RevocationEnd::Revoked => ConsumerEvent::Revoked(ended),
+                RevocationEnd::Lost => ConsumerEvent::Lost(ended),
             });
         }
     }

@@ -1,4 +1,4 @@
-//! The ways in which the thread ends: cleanly, or by a panic. The letters are those of the parent.
+//! The ways in which the thread ends: cleanly, or by a panic. Facts a), b) and so on are those of the parent module.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,7 +7,7 @@ use rdkafka::consumer::Consumer;
 
 use crate::kafka::consumer::poll_phase::PollPhase;
 use crate::kafka::consumer::poll_thread::{PollThread, RunState};
-use crate::kafka::consumer::rebalance::{OwnershipEnd, RebalanceEvent, end_epochs, partitions_of};
+use crate::kafka::consumer::rebalance::{RebalanceEvent, RevocationEnd, end_epochs, partitions_of};
 use crate::record::Partition;
 
 /// The part of the time limit for leaving that the drain may use. The rest is for the group's leave protocol.
@@ -52,9 +52,9 @@ impl PollThread {
 
     /// Gives all partitions up and leaves the group. The group's responses are served until the client is closed.
     fn close(&mut self, end_by: Instant) {
-        self.close_revocation(OwnershipEnd::Revoked);
+        self.close_revocation(RevocationEnd::Revoked);
         let partitions: Vec<Partition> = self.assigned.keys().copied().collect();
-        self.end_ownership(&partitions, OwnershipEnd::Revoked);
+        self.end_ownership(&partitions, RevocationEnd::Revoked);
         self.state = RunState::Closing { end_by };
         if self.consumer.close_queue().is_err() {
             // The client has failed permanently. The group notices it when the session times out.

@@ -1,5 +1,5 @@
 //! Brings partitions to their positions: starts; restarts after an interruption, or if the log does not contain the
-//! position; and positions behind transaction markers. The letters are those of the parent.
+//! position; and positions after transaction markers. Facts a), b) and so on are those of the parent module.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::config::OnExpired;
 use crate::kafka::consumer::fetching::FetchState;
 use crate::kafka::consumer::poll_thread::{PollThread, RESTART, list_of, pause};
 use crate::kafka::consumer::rebalance::GroupClaim;
-use crate::ports::{SourceEvent, SourceFailure};
+use crate::ports::{ConsumerEvent, ConsumerFailure};
 use crate::record::{Batch, Partition, Position};
 
 /// Limit of one call of the client within a turn.
@@ -27,7 +27,7 @@ pub(super) const EXPIRED_RETRY: Duration = Duration::from_millis(500);
 /// The wait after an error of the client before the partition is read again. Also the client's own wait after a failed
 /// fetch.
 pub(super) const INTERRUPTED_RETRY: Duration = Duration::from_millis(500);
-/// How often the thread looks for positions behind transaction markers.
+/// How often the thread looks for positions after transaction markers.
 pub(super) const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl PollThread {
@@ -96,7 +96,7 @@ impl PollThread {
         let FetchState::Starting { position, since, patience_until } = assigned.fetch else { return };
         match outcome {
             Ok(()) => assigned.fetch = FetchState::Started { next: position, open: None },
-            Err(error) if now >= since + START_LIMIT => self.fail(SourceFailure::Fatal(format!(
+            Err(error) if now >= since + START_LIMIT => self.fail(ConsumerFailure::Fatal(format!(
                 "partition {partition} cannot be read from position {position}: {error}; {RESTART}"
             ))),
             // The client has given the partition up, because an earlier position was out of range. e) Never while the
@@ -134,22 +134,22 @@ impl PollThread {
                 return;
             }
             Err(error) => {
-                return self.fail(SourceFailure::Fatal(format!(
+                return self.fail(ConsumerFailure::Fatal(format!(
                     "partition {partition} has lost position {first}, and its log's start cannot be read: {error}; look at the partition's leader, then restart"
                 )));
             }
         };
         if first > high {
-            return self.fail(SourceFailure::Recreated { partition, first, end: high });
+            return self.fail(ConsumerFailure::Recreated { partition, first, end: high });
         }
         if low > first {
-            self.outbox.data.push_back(SourceEvent::Expired { partition, epoch, first, until: low });
+            self.outbox.data.push_back(ConsumerEvent::Expired { partition, epoch, first, until: low });
             match self.on_expired {
-                // So that the group's offset is behind the gap even if no record follows.
+                // So that the group's offset is after the gap even if no record follows.
                 OnExpired::Continue => {
-                    self.outbox.data.push_back(SourceEvent::Batch(Batch::new(partition, epoch, low)));
+                    self.outbox.data.push_back(ConsumerEvent::Batch(Batch::new(partition, epoch, low)));
                 }
-                // The event ends the process. Nothing may be committed behind the gap meanwhile.
+                // The event ends the process. Nothing may be committed after the gap meanwhile.
                 OnExpired::Stop => {
                     if let Some(assigned) = self.assigned.get_mut(&partition) {
                         assigned.fetch = FetchState::Held;
@@ -174,7 +174,7 @@ impl PollThread {
             .and_then(|()| pause(consumer, &list))
             .and_then(|()| consumer.incremental_assign(&list));
         if let Err(error) = assigned {
-            self.fail(SourceFailure::Fatal(format!(
+            self.fail(ConsumerFailure::Fatal(format!(
                 "partition {partition} was not assigned again: {error}; {RESTART}"
             )));
         }
@@ -202,7 +202,7 @@ impl PollThread {
             let FetchState::Started { next, open: None } = &mut assigned.fetch else { continue };
             if Position(position) > *next && self.ownership.is_current(partition, assigned.epoch) {
                 *next = Position(position);
-                self.outbox.data.push_back(SourceEvent::Batch(Batch::new(partition, assigned.epoch, *next)));
+                self.outbox.data.push_back(ConsumerEvent::Batch(Batch::new(partition, assigned.epoch, *next)));
             }
         }
     }

@@ -1,12 +1,12 @@
-//! Takes records, and handles the client's failures to read a partition. The letters are those of the parent.
+//! Takes records, and handles the client's failures to read a partition. Facts a), b) and so on are those of the parent module.
 
-use crate::kafka::client::batch_queue::{MAX_TAKEN, QueueFailure};
 use crate::kafka::client::context::{ClientError, ClientRole};
 use crate::kafka::client::errors::ErrorClass;
+use crate::kafka::client::forwarded_queue::{MAX_TAKEN, QueueFailure};
 use crate::kafka::consumer::fetching::{FetchCause, FetchFailure, FetchState, Round};
 use crate::kafka::consumer::poll_thread::positions::{EXPIRED_RETRY, INTERRUPTED_RETRY};
 use crate::kafka::consumer::poll_thread::{PollThread, RECORD_WAIT};
-use crate::ports::{SourceEvent, SourceFailure};
+use crate::ports::{ConsumerEvent, ConsumerFailure};
 use crate::record::{Partition, Position};
 
 impl PollThread {
@@ -42,7 +42,7 @@ impl PollThread {
             let Some(batch) = open.take() else { continue };
             assigned.last_extent = batch.extent();
             if self.ownership.is_current(partition, assigned.epoch) {
-                self.outbox.data.push_back(SourceEvent::Batch(batch));
+                self.outbox.data.push_back(ConsumerEvent::Batch(batch));
             } else {
                 // The epoch was invalidated. The next start has the position to read from.
                 assigned.fetch = FetchState::Held;
@@ -61,7 +61,7 @@ impl PollThread {
             // c)
             (FetchCause::FellBack(offset), Some((assigned, next))) => {
                 if assigned.was_set_back {
-                    return self.fail(SourceFailure::OrderBroken { partition, offset, next });
+                    return self.fail(ConsumerFailure::OrderBroken { partition, offset, next });
                 }
                 assigned.was_set_back = true;
                 assigned.fetch = FetchState::Interrupted { next, resume_at: now };
@@ -74,10 +74,10 @@ impl PollThread {
                 let first = offset.map_or(next, |offset| next.max(Position(offset.0)));
                 assigned.fetch = FetchState::Expired { first, since: now, retry_at: now + EXPIRED_RETRY };
             }
-            (FetchCause::Client(QueueFailure::TooLarge), _) => self.fail(SourceFailure::Fatal(format!(
+            (FetchCause::Client(QueueFailure::TooLarge), _) => self.fail(ConsumerFailure::Fatal(format!(
                 "partition {partition} cannot be read on: {reason}; raise receive.message.max.bytes in kafka.properties"
             ))),
-            (FetchCause::Client(QueueFailure::NotAuthorized), _) => self.fail(SourceFailure::Fatal(format!(
+            (FetchCause::Client(QueueFailure::NotAuthorized), _) => self.fail(ConsumerFailure::Fatal(format!(
                 "partition {partition} cannot be read on: {reason}; allow READ on the input topic and the group"
             ))),
             // h)

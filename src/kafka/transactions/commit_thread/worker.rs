@@ -21,7 +21,7 @@ use crate::kafka::consumer::membership::Membership;
 use crate::kafka::reader::committed_offsets::committed_offsets;
 use crate::kafka::transactions::commit_thread::{Abandoned, CommitStep, WorkerParts};
 use crate::kafka::transactions::driver::{
-    GroupOffsets, ProducerState, TransactionDriver, TransactionOutcome, TransactionRequest,
+    GroupOffsets, ProducerReadiness, TransactionDriver, TransactionOutcome, TransactionRequest,
 };
 use crate::kafka::transactions::producer_record::{ProducerRecord, of_output};
 use crate::kafka::transactions::transaction::ProducerParts;
@@ -120,19 +120,20 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
             return Ok(CommitOutcome::StaleGeneration { cause: why.to_owned() });
         }
         match self.driver.state() {
-            ProducerState::Ready => {
+            ProducerReadiness::Ready => {
                 if let (Some(last_end), []) = (self.last_end, &*content.records) {
                     let since = self.parts.clock.now().saturating_duration_since(last_end);
                     std::thread::sleep(OFFSETS_ALONE_GAP.saturating_sub(since));
                 }
             }
-            ProducerState::Replaceable => {
+            ProducerReadiness::Replaceable => {
                 self.enter(CommitStep::ResettingProducer, None)?;
                 if let Err(failure) = self.driver.replace(REGISTER_LIMIT) {
                     return Ok(commit_outcome(TransactionOutcome::without_producer(failure, true)));
                 }
             }
-            ProducerState::ResetRequired => {}
+            // `run` then returns in doubt, and the committer resets the producer.
+            ProducerReadiness::ResetRequired => {}
         }
         let outcome = self.driver.run(&mut request)?;
         self.last_end = Some(self.parts.clock.now());

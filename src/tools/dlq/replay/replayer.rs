@@ -28,7 +28,7 @@ use crate::kafka::client::errors::{BrokerRefusal, Cause, ClientCall, KafkaFailur
 use crate::kafka::client::settings::ProducerIdentity;
 use crate::kafka::reader::topic_reader::TopicProgress;
 use crate::kafka::transactions::driver::{
-    GroupOffsets, ProducerState, TransactionDriver, TransactionOutcome, TransactionRequest,
+    GroupOffsets, ProducerReadiness, TransactionDriver, TransactionOutcome, TransactionRequest,
 };
 use crate::kafka::transactions::producer_record::ProducerRecord;
 use crate::ports::Clock;
@@ -134,7 +134,7 @@ impl<'a> Replayer<'a> {
     fn send_all(&mut self, batch: &[ReplayEvent]) -> Result<Result<u64, Cause>, ReplayFailure> {
         let mut attempts = 0;
         loop {
-            if self.driver.state() != ProducerState::Ready {
+            if self.driver.state() != ProducerReadiness::Ready {
                 self.register(|_| ())?;
             }
             // Known only after the reset: an attempt in doubt may have succeeded.
@@ -210,7 +210,7 @@ impl<'a> Replayer<'a> {
     }
 }
 
-/// Events, each with its receipt behind it.
+/// Events, each followed by its receipt.
 struct ReplayTransaction<'r> {
     input: &'r str,
     receipts_topic: &'r str,

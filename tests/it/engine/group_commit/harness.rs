@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use steward::engine::batches::{BatchId, DoneBatch};
+use steward::engine::batches::{BatchId, CompleteBatch};
 use steward::engine::commit::transaction::{CommitOutcome, OffsetMetadata, ResetOutcome, TransactionContent};
 use steward::engine::commit::{
     CommitCommand, CommitInput, CommitNotice, GroupCommit, GroupCommitSettings, RevocationId, StopReason,
@@ -93,7 +93,7 @@ impl Committer {
         let start = Position(start);
         let open = open_batch(self.next_batch, Batch::new(partition, epoch, start));
         self.next_batch += 1;
-        let repairs = vec![DoneBatch { open, outcomes: repairs }];
+        let repairs = vec![CompleteBatch { open, outcomes: repairs }];
         self.handle(CommitInput::Joined { partition, epoch, committed: committed.map(Position), start, repairs })
     }
 

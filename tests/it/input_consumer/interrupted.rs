@@ -7,7 +7,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::RDKafkaApiKey;
 use steward::kafka::consumer::poll_phase::PollPhase;
-use steward::ports::SourceFailure;
+use steward::ports::ConsumerFailure;
 use steward::record::{Offset, Partition, Position};
 
 use super::member::{Member, Topic, now};
@@ -67,7 +67,7 @@ fn a_second_repetition_of_a_record_stops_the_process() {
 
     member.set_client_back(&topic, 2);
 
-    let broken = SourceFailure::OrderBroken { partition: Partition(0), offset: Offset(2), next: Position(5) };
+    let broken = ConsumerFailure::OrderBroken { partition: Partition(0), offset: Offset(2), next: Position(5) };
     assert_eq!(member.failure(), broken);
 }
 

@@ -1,10 +1,10 @@
-//! The consumer as a port: commands go in, events come out, and one thread is behind it.
+//! The consumer as a port: commands go in, events come out, and one thread does the work.
 //!
 //! Life cycle, in two steps, because the commit thread needs the consumer before the sink exists:
 //!
-//! 1. [`connect`] builds the consumer. It returns [`KafkaSource`], the port that the ingest actor commands, and
-//!    [`ConnectedSource`], which is not subscribed yet.
-//! 2. [`ConnectedSource::run`] subscribes, and starts the poll thread with the sink. It returns [`SourceHandle`], which
+//! 1. [`connect`] builds the consumer. It returns [`KafkaConsumer`], the port that the ingest actor commands, and
+//!    [`ConnectedConsumer`], which is not subscribed yet.
+//! 2. [`ConnectedConsumer::run`] subscribes, and starts the poll thread with the sink. It returns [`ConsumerHandle`], which
 //!    joins the thread and shows its phase.
 //!
 //! Architecture invariant: only the poll thread polls the consumer.
@@ -19,10 +19,10 @@ use crate::config::Config;
 use crate::kafka::client::context::{ClientRole, ReportingContext};
 use crate::kafka::client::settings::{SettingsError, group_member};
 use crate::kafka::consumer::poll_phase::PhaseWatch;
-pub use crate::kafka::consumer::poll_thread::SourceParts;
+pub use crate::kafka::consumer::poll_thread::ConsumerParts;
 use crate::kafka::consumer::poll_thread::{PollCommand, PollThread};
-use crate::kafka::consumer::rebalance::{SourceConsumer, SourceContext};
-use crate::ports::{EventSource, SourceSink};
+use crate::kafka::consumer::rebalance::{GroupConsumer, GroupConsumerContext};
+use crate::ports::{ConsumerSink, InputConsumer};
 use crate::record::{Epoch, Partition, Position};
 
 /// Limit of commands that wait for the poll thread. The thread takes commands many times a second, so a sender that
@@ -30,7 +30,7 @@ use crate::record::{Epoch, Partition, Position};
 const MAX_WAITING_COMMANDS: usize = 1024;
 
 #[derive(Debug, thiserror::Error)]
-pub enum SourceStartError {
+pub enum ConsumerStartError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error("the client refuses to subscribe to the input topic ({0}); check the [kafka] section of the configuration")]
@@ -39,50 +39,53 @@ pub enum SourceStartError {
     Thread(std::io::Error),
 }
 
-/// The consumer as the ingest actor commands it. Dropping it leaves the group, as [`EventSource::leave`] does.
-pub struct KafkaSource {
+/// The consumer as the ingest actor commands it. Dropping it leaves the group, as [`InputConsumer::leave`] does.
+pub struct KafkaConsumer {
     commands: Sender<PollCommand>,
 }
 
 /// A consumer that is built, not subscribed, and not polled.
-pub struct ConnectedSource {
+pub struct ConnectedConsumer {
     config: Config,
-    parts: SourceParts,
-    consumer: Arc<SourceConsumer>,
+    parts: ConsumerParts,
+    consumer: Arc<GroupConsumer>,
     commands: Receiver<PollCommand>,
     wake: Sender<PollCommand>,
 }
 
-pub struct SourceHandle {
-    consumer: Arc<SourceConsumer>,
+pub struct ConsumerHandle {
+    consumer: Arc<GroupConsumer>,
     phase: Arc<PhaseWatch>,
     thread: JoinHandle<()>,
 }
 
-/// Builds the consumer. Commands may be sent at once; they are carried out after [`ConnectedSource::run`].
+/// Builds the consumer. Commands may be sent at once; they are carried out after [`ConnectedConsumer::run`].
 ///
 /// # Errors
 /// The client refuses the settings. Unreachable brokers are no error: the client keeps trying, and
 /// reports it.
-pub fn connect(config: &Config, parts: SourceParts) -> Result<(KafkaSource, ConnectedSource), SourceStartError> {
+pub fn connect(
+    config: &Config,
+    parts: ConsumerParts,
+) -> Result<(KafkaConsumer, ConnectedConsumer), ConsumerStartError> {
     let reporting = ReportingContext::new(config, ClientRole::Consumer, Arc::clone(&parts.events));
-    let context = SourceContext::new(reporting, Arc::clone(&parts.ownership));
-    let consumer: SourceConsumer = group_member(config, &parts.instance)
+    let context = GroupConsumerContext::new(reporting, Arc::clone(&parts.ownership));
+    let consumer: GroupConsumer = group_member(config, &parts.instance)
         .create_with_context(context)
         .map_err(|error| SettingsError::of(&error, config))?;
     let (wake, commands) = bounded(MAX_WAITING_COMMANDS);
-    let source = KafkaSource { commands: wake.clone() };
-    Ok((source, ConnectedSource { config: config.clone(), parts, consumer: Arc::new(consumer), commands, wake }))
+    let source = KafkaConsumer { commands: wake.clone() };
+    Ok((source, ConnectedConsumer { config: config.clone(), parts, consumer: Arc::new(consumer), commands, wake }))
 }
 
-impl KafkaSource {
+impl KafkaConsumer {
     fn command(&self, command: PollCommand) {
         // A thread that has ended has left the group, so the command has nothing to act on.
         drop(self.commands.send(command));
     }
 }
 
-impl EventSource for KafkaSource {
+impl InputConsumer for KafkaConsumer {
     fn start(&self, partition: Partition, epoch: Epoch, position: Position) {
         self.command(PollCommand::Start { partition, epoch, position });
     }
@@ -96,15 +99,15 @@ impl EventSource for KafkaSource {
     }
 }
 
-impl Drop for KafkaSource {
+impl Drop for KafkaConsumer {
     fn drop(&mut self) {
         self.command(PollCommand::Leave);
     }
 }
 
-impl ConnectedSource {
+impl ConnectedConsumer {
     /// Returns the consumer, for the group's metadata. The caller must not poll it.
-    pub fn consumer(&self) -> Arc<SourceConsumer> {
+    pub fn consumer(&self) -> Arc<GroupConsumer> {
         Arc::clone(&self.consumer)
     }
 
@@ -112,9 +115,9 @@ impl ConnectedSource {
     ///
     /// # Errors
     /// The client refuses the subscription, or the operating system has no thread.
-    pub fn run(self, sink: Box<dyn SourceSink>) -> Result<SourceHandle, SourceStartError> {
-        let ConnectedSource { config, parts, consumer, commands, wake } = self;
-        let refused = |error: rdkafka::error::KafkaError| SourceStartError::Subscription(error.to_string());
+    pub fn run(self, sink: Box<dyn ConsumerSink>) -> Result<ConsumerHandle, ConsumerStartError> {
+        let ConnectedConsumer { config, parts, consumer, commands, wake } = self;
+        let refused = |error: rdkafka::error::KafkaError| ConsumerStartError::Subscription(error.to_string());
         consumer.subscribe(&[&config.kafka.topic]).map_err(refused)?;
         let phase = Arc::new(PhaseWatch::new(parts.clock.now()));
         let poll_thread =
@@ -122,14 +125,14 @@ impl ConnectedSource {
         let thread = thread::Builder::new()
             .name("consumer".to_owned())
             .spawn(move || poll_thread.run())
-            .map_err(SourceStartError::Thread)?;
-        Ok(SourceHandle { consumer, phase, thread })
+            .map_err(ConsumerStartError::Thread)?;
+        Ok(ConsumerHandle { consumer, phase, thread })
     }
 }
 
-impl SourceHandle {
+impl ConsumerHandle {
     /// Returns the consumer, for the group's metadata. The caller must not poll it.
-    pub fn consumer(&self) -> Arc<SourceConsumer> {
+    pub fn consumer(&self) -> Arc<GroupConsumer> {
         Arc::clone(&self.consumer)
     }
 
@@ -137,12 +140,12 @@ impl SourceHandle {
         Arc::clone(&self.phase)
     }
 
-    /// Returns whether the thread has ended, so that [`SourceHandle::join`] does not wait.
+    /// Returns whether the thread has ended, so that [`ConsumerHandle::join`] does not wait.
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Waits for the poll thread, which ends after [`EventSource::leave`]. An error is the thread's panic.
+    /// Waits for the poll thread, which ends after [`InputConsumer::leave`]. An error is the thread's panic.
     pub fn join(self) -> thread::Result<()> {
         self.thread.join()
     }

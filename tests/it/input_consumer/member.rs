@@ -16,8 +16,8 @@ use rdkafka_sys as sys;
 use steward::config::Config;
 use steward::engine::ownership::Ownership;
 use steward::kafka::client::context::{ClientError, ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
-use steward::kafka::consumer::event_source::{KafkaSource, SourceHandle, SourceParts, connect};
-use steward::ports::{Clock, Drained, EventSource, SourceEvent, SourceFailure, SourceSink};
+use steward::kafka::consumer::input_consumer::{ConsumerHandle, ConsumerParts, KafkaConsumer, connect};
+use steward::ports::{Clock, ConsumerEvent, ConsumerFailure, ConsumerSink, Drained, InputConsumer};
 use steward::record::{Batch, Epoch, Header, Partition, Position};
 
 /// A test fails if it waits longer than this for a condition.
@@ -31,8 +31,8 @@ pub(super) struct Setup {
 }
 
 pub(super) struct Member {
-    pub(super) source: Arc<OnceLock<KafkaSource>>,
-    pub(super) handle: Mutex<Option<SourceHandle>>,
+    pub(super) source: Arc<OnceLock<KafkaConsumer>>,
+    pub(super) handle: Mutex<Option<ConsumerHandle>>,
     pub(super) ownership: Arc<Ownership>,
     pub(super) sink: Arc<SinkState>,
     pub(super) events: Arc<RecordedClientEvents>,
@@ -55,7 +55,7 @@ impl Member {
         let source = Arc::new(OnceLock::new());
         let recording =
             RecordingSink { state: Arc::clone(&sink), source: Arc::clone(&source), start_at_once: setup.start_at_once };
-        let parts = SourceParts {
+        let parts = ConsumerParts {
             instance: setup.instance,
             partition_count: setup.partition_count,
             ownership: Arc::clone(&ownership),
@@ -68,7 +68,7 @@ impl Member {
         Member { source, handle: Mutex::new(Some(handle)), ownership, sink, events }
     }
 
-    pub(super) fn source(&self) -> &KafkaSource {
+    pub(super) fn source(&self) -> &KafkaConsumer {
         self.source.get().expect("set by join")
     }
 
@@ -149,7 +149,7 @@ impl Member {
         kept.expect("one was kept")
     }
 
-    pub(super) fn failure(&self) -> SourceFailure {
+    pub(super) fn failure(&self) -> ConsumerFailure {
         self.wait("a failure", |_| self.sink.lock().failure.is_some());
         self.sink.lock().failure.clone().expect("a failure was received")
     }
@@ -240,7 +240,7 @@ pub(super) struct Received {
     pub(super) deadline: Option<Instant>,
     pub(super) gone_at: Option<Instant>,
     pub(super) revocations: VecDeque<Drained>,
-    pub(super) failure: Option<SourceFailure>,
+    pub(super) failure: Option<ConsumerFailure>,
     pub(super) seen: Vec<Seen>,
     pub(super) refused: Refused,
     pub(super) drains_at_once: Drains,
@@ -272,23 +272,23 @@ impl SinkState {
 
 pub(super) struct RecordingSink {
     pub(super) state: Arc<SinkState>,
-    pub(super) source: Arc<OnceLock<KafkaSource>>,
+    pub(super) source: Arc<OnceLock<KafkaConsumer>>,
     pub(super) start_at_once: Option<Position>,
 }
 
-impl SourceSink for RecordingSink {
-    fn offer(&mut self, event: SourceEvent) -> Result<(), SourceEvent> {
-        if matches!(event, SourceEvent::Batch(_)) {
+impl ConsumerSink for RecordingSink {
+    fn offer(&mut self, event: ConsumerEvent) -> Result<(), ConsumerEvent> {
+        if matches!(event, ConsumerEvent::Batch(_)) {
             while self.state.blocked.load(Ordering::SeqCst) {
                 std::thread::yield_now();
             }
         }
         let mut received = self.state.lock();
         let line = match event {
-            SourceEvent::Batch(batch) => {
+            ConsumerEvent::Batch(batch) => {
                 if received.refused == Refused::AfterTheFirst && !received.seen.is_empty() {
                     self.state.refusals.fetch_add(1, Ordering::SeqCst);
-                    return Err(SourceEvent::Batch(batch));
+                    return Err(ConsumerEvent::Batch(batch));
                 }
                 received.seen.extend(batch.iter().map(|record| seen(&batch, &record)));
                 if batch.is_empty() {
@@ -297,7 +297,7 @@ impl SourceSink for RecordingSink {
                     format!("batch {}", batch.partition())
                 }
             }
-            SourceEvent::Assigned(partitions) => {
+            ConsumerEvent::Assigned(partitions) => {
                 let line = format!("assigned {}", partitions.len());
                 if let Some(position) = self.start_at_once {
                     let source = loop {
@@ -312,7 +312,7 @@ impl SourceSink for RecordingSink {
                 received.assigned.extend(partitions);
                 line
             }
-            SourceEvent::Revoking { partitions, deadline, drained } => {
+            ConsumerEvent::Revoking { partitions, deadline, drained } => {
                 received.revoked = partitions.iter().map(|(partition, _)| *partition).collect();
                 received.deadline = Some(deadline);
                 if received.drains_at_once == Drains::OnRequest {
@@ -320,13 +320,15 @@ impl SourceSink for RecordingSink {
                 }
                 format!("revoked {}", partitions.len())
             }
-            SourceEvent::Revoked(partitions) => {
+            ConsumerEvent::Revoked(partitions) => {
                 received.gone_at = Some(now());
                 format!("gone {}", partitions.len())
             }
-            SourceEvent::Lost(partitions) => format!("lost {}", partitions.len()),
-            SourceEvent::Expired { partition, first, until, .. } => format!("expired {partition}: {first} to {until}"),
-            SourceEvent::Failed(failure) => {
+            ConsumerEvent::Lost(partitions) => format!("lost {}", partitions.len()),
+            ConsumerEvent::Expired { partition, first, until, .. } => {
+                format!("expired {partition}: {first} to {until}")
+            }
+            ConsumerEvent::Failed(failure) => {
                 received.failure = Some(failure);
                 "failed".to_owned()
             }

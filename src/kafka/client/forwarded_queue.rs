@@ -25,7 +25,7 @@ use crate::record::{Batch, Header, Offset, Partition};
 pub const MAX_TAKEN: usize = ffi::MAX_TAKEN;
 
 /// The queue into which the queues of all assigned partitions are forwarded.
-pub struct BatchQueue<C: ConsumerContext>(MessageQueue<C>);
+pub struct ForwardedQueue<C: ConsumerContext>(MessageQueue<C>);
 
 pub enum Taken<'a> {
     Record(Partition, Incoming<'a>),
@@ -55,9 +55,9 @@ pub enum QueueFailure {
     Transient,
 }
 
-impl<C: ConsumerContext> BatchQueue<C> {
-    pub fn new(consumer: Arc<BaseConsumer<C>>) -> BatchQueue<C> {
-        BatchQueue(MessageQueue::new(consumer))
+impl<C: ConsumerContext> ForwardedQueue<C> {
+    pub fn new(consumer: Arc<BaseConsumer<C>>) -> ForwardedQueue<C> {
+        ForwardedQueue(MessageQueue::new(consumer))
     }
 
     /// Forwards the records of `partition` to this queue. Call it before the partition is assigned, or some records

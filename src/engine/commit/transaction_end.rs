@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::engine::commit::transaction::{CommitOutcome, Committed, RefusedRecord, ResetOutcome};
 use crate::engine::commit::{
-    CommitCommand, CommitNotice, DoubtVerdict, GAP_WITHOUT_LINGER, GroupCommit, InFlight, InFlightPart, MAX_LINGER,
-    MINUTE, ProducerState, REFUSALS_ALLOWED, Receipt, STALE_GENERATIONS_ALLOWED, StopReason,
+    CommitCommand, CommitNotice, CommitReceipt, DoubtVerdict, GAP_WITHOUT_LINGER, GroupCommit, InFlight, InFlightPart,
+    MAX_LINGER, MINUTE, ProducerState, REFUSALS_ALLOWED, STALE_GENERATIONS_ALLOWED, StopReason,
     TIMED_OUT_FENCINGS_PER_MINUTE, records_of, wait_after,
 };
 use crate::engine::outcome::PerOutput;
@@ -153,7 +153,7 @@ impl GroupCommit {
                 self.degraded.remove(&record.id());
             }
         }
-        commands.push(CommitCommand::Committed(Receipt {
+        commands.push(CommitCommand::Committed(CommitReceipt {
             number: content.number,
             took,
             offset_ranges: content.offset_ranges.clone(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rdkafka::message::{Header as ClientHeader, OwnedHeaders};
 use steward::config::{Config, OnExpired};
 use steward::kafka::consumer::poll_phase::PollPhase;
-use steward::ports::{EventSource, SourceFailure};
+use steward::ports::{ConsumerFailure, InputConsumer};
 use steward::record::{Partition, Position};
 
 use self::member::{Member, Refused, Seen, Setup, Topic, now};
@@ -353,7 +353,7 @@ fn a_log_that_ends_before_the_position_stops_the_process() {
     member.start(&member.assigned(), 500);
     let failure = member.failure();
     assert!(
-        matches!(&failure, SourceFailure::Recreated { first: Position(500), end: Position(10), .. }),
+        matches!(&failure, ConsumerFailure::Recreated { first: Position(500), end: Position(10), .. }),
         "{failure:?}"
     );
 }
@@ -372,7 +372,7 @@ fn an_idle_position_is_past_the_transaction_marker() {
 fn a_topic_with_more_partitions_than_at_the_start_stops_the_process() {
     let topic = Topic::with_partitions(3);
     let member = Member::join_with(&topic, |setup| setup.partition_count = 2);
-    assert_eq!(member.failure(), SourceFailure::PartitionsChanged { expected: 2, found: 3 });
+    assert_eq!(member.failure(), ConsumerFailure::PartitionsChanged { expected: 2, found: 3 });
 }
 
 #[apply(broker_test)]
@@ -385,7 +385,7 @@ fn a_second_holder_of_an_instance_name_stops_the_first() {
     let first = Member::join_with(&topic, same);
     first.assigned();
     let _second = Member::join_with(&topic, same);
-    assert_eq!(first.failure(), SourceFailure::InstanceReplaced("the-same".to_owned()));
+    assert_eq!(first.failure(), ConsumerFailure::InstanceReplaced("the-same".to_owned()));
 }
 
 #[apply(lone_broker_test)]
