@@ -307,7 +307,7 @@ impl Batch {
         self.epoch
     }
 
-    pub fn next(&self) -> Position {
+    pub fn end(&self) -> Position {
         self.next
     }
 

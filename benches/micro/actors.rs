@@ -170,7 +170,7 @@ impl Recoveries for Empty {
             repairs: Outcomes::default(),
             repaired: None,
             findings: Vec::new(),
-            replayed: 0,
+            verified: 0,
             skipped: 0,
         }));
     }

@@ -11,7 +11,7 @@ use crate::app::pipeline::Pipeline;
 use crate::config::Config;
 use crate::engine::partition::PartitionState;
 use crate::kafka::consumer::poll_phase::PollPhase;
-use crate::kafka::transactions::commit_thread::CommitStep;
+use crate::kafka::transactions::commit_thread::CommitPhase;
 use crate::observability::heartbeat::Heartbeat;
 use crate::observability::log_events::{
     BecameReady, BecameUnready, HeartbeatUnwritable, IngestPaused, IngestResumed, LogEvent, ProcessPhase,
@@ -212,7 +212,7 @@ impl<'a> Monitor<'a> {
     ) -> Option<StallReport> {
         let source = self.pipeline.source_phase.read();
         let (step, since) = self.pipeline.commit_phase.get();
-        let commit_step = (step != CommitStep::Idle)
+        let commit_step = (step != CommitPhase::Idle)
             .then(|| (format!("the commit thread, {step:?}"), now.saturating_duration_since(since)));
         let seen = Observation {
             status,

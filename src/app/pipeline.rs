@@ -23,10 +23,10 @@ use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
 use crate::kafka::client::settings::{self, Isolation, ProducerIdentity, ReaderClientSettings};
 use crate::kafka::consumer::input_consumer::{ConsumerHandle, ConsumerParts, ConsumerStartError, connect};
 use crate::kafka::consumer::membership::{GroupView, Membership, membership_of};
-use crate::kafka::consumer::poll_phase::PhaseWatch;
+use crate::kafka::consumer::poll_phase::PollPhaseWatch;
 use crate::kafka::consumer::rebalance::GroupConsumer;
 use crate::kafka::reader::partition_reader::ReaderSettings;
-use crate::kafka::transactions::commit_thread::{CommitClients, CommitPhase, CommitSettings, CommitThread};
+use crate::kafka::transactions::commit_thread::{CommitClients, CommitPhaseWatch, CommitSettings, CommitThread};
 use crate::kafka::transactions::transaction;
 use crate::observability::log_events::KeyPolicy;
 use crate::ports::{Clock, Transactions};
@@ -73,8 +73,8 @@ pub struct Pipeline {
     leave_group: Recipient<LeaveGroup>,
     committer: Addr<CommitActor>,
     source: ConsumerHandle,
-    pub(super) source_phase: Arc<PhaseWatch>,
-    pub(super) commit_phase: Arc<CommitPhase>,
+    pub(super) source_phase: Arc<PollPhaseWatch>,
+    pub(super) commit_phase: Arc<CommitPhaseWatch>,
     shared: Shared,
     pub(super) client_log: Arc<ClientLog>,
 }

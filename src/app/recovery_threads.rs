@@ -9,7 +9,7 @@ use std::{io, thread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use crate::engine::budget::Budget;
-use crate::engine::commit::transaction::Committed;
+use crate::engine::commit::transaction::CommittedOffset;
 use crate::engine::ownership::Ownership;
 use crate::engine::recovery::driver::{PartitionReader, ReadFailure, RecoveryFailure, recover};
 use crate::engine::recovery::{LogBounds, Recovered, Recovery, RecoverySettings, Topic};
@@ -140,7 +140,7 @@ struct CountingReader<'a, R> {
 }
 
 impl<R: PartitionReader> PartitionReader for CountingReader<'_, R> {
-    fn committed(&mut self) -> Result<Option<Committed>, ReadFailure> {
+    fn committed(&mut self) -> Result<Option<CommittedOffset>, ReadFailure> {
         self.reader.committed().inspect(|_| self.reports.borrow_mut().responded())
     }
 

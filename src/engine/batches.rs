@@ -66,11 +66,11 @@ impl OpenBatches {
     /// The batch begins before the end of the last one.
     pub fn open(&mut self, open: OpenBatch) -> Result<(), OrderBroken> {
         let batch = &open.batch;
-        let first = if batch.is_empty() { batch.next() } else { Position(batch.record(0).offset.0) };
+        let first = if batch.is_empty() { batch.end() } else { Position(batch.record(0).offset.0) };
         if first < self.read_to {
             return Err(OrderBroken { partition: batch.partition().0, before: self.read_to, after: first });
         }
-        self.read_to = batch.next();
+        self.read_to = batch.end();
         let outcomes = batch.is_empty().then(Outcomes::default);
         self.queue.push_back(OpenEntry { open, outcomes });
         Ok(())

@@ -58,7 +58,7 @@ pub struct RevocationId(pub u64);
 #[derive(Debug)]
 pub enum CommitInput {
     /// A partition has recovered: its queue begins.
-    Joined {
+    Recovered {
         partition: Partition,
         epoch: Epoch,
         /// The group's committed position.
@@ -300,8 +300,8 @@ impl GroupCommit {
             return commands;
         }
         match input {
-            CommitInput::Joined { partition, epoch, committed, start, repairs } => {
-                self.join((partition, epoch), committed, start, repairs, &mut commands);
+            CommitInput::Recovered { partition, epoch, committed, start, repairs } => {
+                self.begin_queue((partition, epoch), committed, start, repairs, &mut commands);
             }
             CommitInput::Opened(open) => self.open(open, &mut commands),
             CommitInput::Completed { partition, epoch, id, outcomes } => self.complete(partition, epoch, id, outcomes),
@@ -366,7 +366,7 @@ impl GroupCommit {
         self.queues.get_mut(&partition).filter(|queue| queue.epoch == epoch)
     }
 
-    fn join(
+    fn begin_queue(
         &mut self,
         (partition, epoch): (Partition, Epoch),
         committed: Option<Position>,

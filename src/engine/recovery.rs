@@ -8,9 +8,9 @@
 //!   committed up to there, so the state that was read is complete.
 //! * c) The tail of the DLQ partition is read likewise.
 //!
-//! Processing starts at `max(C, M+1, D+1)`. Before that, verification replays the input up to the start position without
+//! Processing starts at `max(C, M+1, D+1)`. Before that, verification reads the input again up to the start position without
 //! output. It begins at `min(C, M+1)`, or `look_back_records` before the start, whichever is earlier. A write that the
-//! replay finds and the topics lack was lost, and is published before anything else.
+//! verification finds and the topics lack was lost, and is published before anything else.
 //!
 //! Each stage is a type that owns what is known so far, and is traded for the next one:
 //!
@@ -182,7 +182,7 @@ pub struct Recovered {
     /// The repairs in numbers, to be logged once they are published; `None` if nothing was lost.
     pub repaired: Option<Repaired>,
     pub findings: Vec<RecoveryFinding>,
-    pub replayed: u64,
+    pub verified: u64,
     /// Replayed events that are contained already.
     pub skipped: u64,
 }

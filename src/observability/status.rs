@@ -291,7 +291,7 @@ impl Status {
         status.progress_at = now;
         if status.state.is_some() {
             status.committed = Some(position);
-            let done = status.uncommitted.iter().take_while(|batch| batch.next() <= position).count();
+            let done = status.uncommitted.iter().take_while(|batch| batch.end() <= position).count();
             status.uncommitted.drain(..done);
         }
     }

@@ -23,7 +23,7 @@ use crate::runtime::{MAILBOX_MESSAGES, Shared, StopCause, post};
 /// How often repeated log events are checked for a due summary.
 const SUMMARY_CHECK: Duration = Duration::from_secs(1);
 
-/// An input that needs nothing but the machine. `Joined` and `Revoking` have messages of their own.
+/// An input that needs nothing but the machine. `Recovered` and `Revoking` have messages of their own.
 impl Message for CommitInput {
     type Result = ();
 }
@@ -31,7 +31,7 @@ impl Message for CommitInput {
 /// A partition has recovered.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Joined {
+pub struct PartitionRecovered {
     pub partition: Partition,
     pub epoch: Epoch,
     /// The group's committed position.
@@ -189,12 +189,12 @@ impl Handler<CommitInput> for CommitActor {
     }
 }
 
-impl Handler<Joined> for CommitActor {
+impl Handler<PartitionRecovered> for CommitActor {
     type Result = ();
-    fn handle(&mut self, joined: Joined, context: &mut Self::Context) {
-        let Joined { partition, epoch, committed, start, repairs, repaired } = joined;
-        self.report.joined(partition, epoch, repaired);
-        self.handle_input(CommitInput::Joined { partition, epoch, committed, start, repairs }, context);
+    fn handle(&mut self, recovered: PartitionRecovered, context: &mut Self::Context) {
+        let PartitionRecovered { partition, epoch, committed, start, repairs, repaired } = recovered;
+        self.report.recovered(partition, epoch, repaired);
+        self.handle_input(CommitInput::Recovered { partition, epoch, committed, start, repairs }, context);
     }
 }
 

@@ -27,7 +27,7 @@ use crate::engine::recovery::{Recovered, RecoveryRefusal};
 use crate::entity::Entity;
 use crate::ports::{ConsumerEvent, InputConsumer, Recoveries};
 use crate::record::{Batch, Epoch, Partition, Position};
-use crate::runtime::committer::{CommitActor, Invalidated, Joined, Revoking};
+use crate::runtime::committer::{CommitActor, Invalidated, PartitionRecovered, Revoking};
 use crate::runtime::entity_actor::batch_work::BatchWork;
 use crate::runtime::entity_pool::EntityPool;
 use crate::runtime::ingest::fan_out::{BatchByKey, FanOut};
@@ -155,7 +155,7 @@ impl<E: Entity> IngestActor<E> {
     }
 
     fn serve(&mut self, mut recovered: Recovered) {
-        self.partitions.serves(&mut recovered);
+        self.partitions.start_serving(&mut recovered);
         let Recovered { partition, epoch, entities, lease, committed, start, repairs, repaired, .. } = recovered;
         self.entities.add(partition, entities, lease);
         let repairs = repairs.cut(self.settings.max_transaction_bytes).into_iter().map(|outcomes| {
@@ -164,7 +164,7 @@ impl<E: Entity> IngestActor<E> {
             CompleteBatch { open: self.open_batch(batch, lease, self.shared.open_batches.count()), outcomes }
         });
         let repairs = repairs.collect();
-        post(&self.committer, Joined { partition, epoch, committed, start, repairs, repaired });
+        post(&self.committer, PartitionRecovered { partition, epoch, committed, start, repairs, repaired });
         if self.state == IngestState::Running {
             self.consumer.start(partition, epoch, start);
         }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::budget::Budget;
 use crate::engine::commit::transaction::{
-    CommitOutcome, Committed, OffsetMetadata, OffsetRange, ResetOutcome, TransactionContent,
+    CommitOutcome, CommittedOffset, OffsetMetadata, OffsetRange, ResetOutcome, TransactionContent,
 };
 use crate::engine::outcome::{Output, RecordOrigin};
 use crate::engine::ownership::Ownership;
@@ -80,7 +80,7 @@ impl MemoryLog {
 struct PartitionLogs {
     /// In the order of [`Topic`].
     logs: [MemoryLog; 3],
-    committed: Option<Committed>,
+    committed: Option<CommittedOffset>,
     owner: Option<PodId>,
 }
 
@@ -141,13 +141,13 @@ impl MemoryKafka {
         self.lock().logs(partition).log(topic).records.clone()
     }
 
-    pub fn committed(&self, partition: Partition) -> Option<Committed> {
+    pub fn committed(&self, partition: Partition) -> Option<CommittedOffset> {
         self.lock().logs(partition).committed.clone()
     }
 
     /// Sets the group's committed position, as an operator does.
     pub fn set_committed(&self, partition: Partition, position: Option<Position>) {
-        let committed = position.map(|position| Committed { position, metadata: String::new() });
+        let committed = position.map(|position| CommittedOffset { position, metadata: String::new() });
         self.lock().logs_mut(partition).committed = committed;
     }
 
@@ -310,7 +310,7 @@ impl MemoryPod {
             let mut batch = Batch::new(partition, reading.epoch, reading.position);
             let ahead = log.records.iter().filter(|record| !record.offset.is_before(reading.position));
             ahead.take(max_records).for_each(|record| push(&mut batch, record));
-            reading.position = batch.next();
+            reading.position = batch.end();
             batch
         };
         let records = batch.len();
@@ -408,7 +408,7 @@ impl MemoryPod {
         for range in &content.offset_ranges {
             let metadata = self.offset_metadata.of(content.number);
             let logs = cluster.logs_mut(range.partition);
-            logs.committed = Some(Committed { position: range.end, metadata });
+            logs.committed = Some(CommittedOffset { position: range.end, metadata });
             logs.log_mut(Topic::State).append_marker();
             logs.log_mut(Topic::Dlq).append_marker();
         }
@@ -496,7 +496,7 @@ impl MemoryReader {
 }
 
 impl PartitionReader for MemoryReader {
-    fn committed(&mut self) -> Result<Option<Committed>, ReadFailure> {
+    fn committed(&mut self) -> Result<Option<CommittedOffset>, ReadFailure> {
         self.check()?;
         Ok(self.kafka.committed(self.partition))
     }

@@ -12,7 +12,7 @@ use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use steward::config::Config;
 use steward::engine::commit::transaction::{
-    CommitOutcome, Committed, OffsetMetadata, OffsetRange, RefusedRecord, ResetOutcome, TransactionContent,
+    CommitOutcome, CommittedOffset, OffsetMetadata, OffsetRange, RefusedRecord, ResetOutcome, TransactionContent,
 };
 use steward::engine::outcome::{Degradation, EntitySnapshot, OutputRecord};
 use steward::engine::ownership::Ownership;
@@ -20,7 +20,7 @@ use steward::entity::{Reason, Rejection};
 use steward::kafka::client::settings::{self, Isolation, ProducerIdentity};
 use steward::kafka::consumer::membership::{GroupView, Membership, membership_of};
 use steward::kafka::transactions::commit_thread::{
-    CommitClients, CommitSettings, CommitStep, CommitThread, MAX_ABANDONED, abandoned_outcome,
+    CommitClients, CommitPhase, CommitSettings, CommitThread, MAX_ABANDONED, abandoned_outcome,
 };
 use steward::ports::{Clock, Transactions};
 use steward::record::{Batch, Epoch, Header, Offset, Partition, Position, TraceContext};
@@ -78,7 +78,10 @@ fn a_commit_shows_state_dlq_records_and_offsets_at_once() {
     assert_eq!((dlq[1].key.as_deref(), dlq[1].value.as_deref()), (None, None));
     let stamped = dlq[0].timestamp_ms.expect("stamped when produced");
     assert!((before..before + 60_000).contains(&stamped), "{stamped} is not within a minute of {before}");
-    assert_eq!(pod.reset_producer(), [(P0, Some(Committed { position: Position(9), metadata: "run/1".to_owned() }))]);
+    assert_eq!(
+        pod.reset_producer(),
+        [(P0, Some(CommittedOffset { position: Position(9), metadata: "run/1".to_owned() }))]
+    );
 }
 
 #[apply(lone_broker_test)]
@@ -243,7 +246,10 @@ fn offsets_alone_commit_one_after_the_other() {
         let outcome = pod.commit(pod.content(number, vec![], i64::try_from(number).expect("small")));
         assert!(matches!(outcome, CommitOutcome::Committed { .. }), "{outcome:?}");
     }
-    assert_eq!(pod.reset_producer(), [(P0, Some(Committed { position: Position(5), metadata: "run/5".to_owned() }))]);
+    assert_eq!(
+        pod.reset_producer(),
+        [(P0, Some(CommittedOffset { position: Position(5), metadata: "run/5".to_owned() }))]
+    );
 }
 
 #[apply(lone_broker_test)]
@@ -252,7 +258,7 @@ fn before_the_first_reset_there_is_no_producer() {
     let fresh = pod.thread(pod.view());
     let outcome = commit(&fresh, pod.content(1, vec![], 1));
     assert!(matches!(outcome, CommitOutcome::InDoubt { .. }), "{outcome:?}");
-    assert_eq!(fresh.phase().get().0, CommitStep::Idle);
+    assert_eq!(fresh.phase().get().0, CommitPhase::Idle);
 }
 
 #[apply(lone_broker_test)]
@@ -344,17 +350,17 @@ fn a_missing_permission_to_produce_is_a_refusal() {
 fn the_phase_shows_the_call_that_the_thread_waits_for() {
     let mock = Mock::new();
     let phase = mock.transactions.phase();
-    assert_eq!(phase.get().0, CommitStep::Idle);
+    assert_eq!(phase.get().0, CommitPhase::Idle);
     // Sending offsets takes two round trips, which must take less time than the client waits before it sends again.
     mock.cluster.broker_round_trip_time(1, Duration::from_millis(100)).expect("the mock accepts it");
     let (reply, outcome) = mpsc::channel();
     let reply = Box::new(move |outcome| reply.send(outcome).expect("the test waits"));
     mock.transactions.commit(Arc::new(mock.content(1)), reply);
-    for step in [CommitStep::DrainingQueue, CommitStep::SendingOffsets, CommitStep::Committing] {
+    for step in [CommitPhase::DrainingQueue, CommitPhase::SendingOffsets, CommitPhase::Committing] {
         wait_until(&format!("the phase is {step:?}"), PATIENCE, || phase.get().0 == step);
     }
     outcome.recv_timeout(PATIENCE).expect("every request is answered");
-    assert_eq!(phase.get().0, CommitStep::Idle);
+    assert_eq!(phase.get().0, CommitPhase::Idle);
 }
 
 #[apply(offline_test)]
@@ -385,7 +391,7 @@ fn a_call_that_never_returns_is_abandoned_with_its_producer() {
 
     assert!(matches!(&outcome, CommitOutcome::InDoubt { cause } if cause.contains("was abandoned")), "{outcome:?}");
     assert!(took >= timeout, "the call was abandoned after only {took:?}");
-    assert_eq!(mock.transactions.phase().get().0, CommitStep::Idle, "the abandoned call is no longer shown");
+    assert_eq!(mock.transactions.phase().get().0, CommitPhase::Idle, "the abandoned call is no longer shown");
     for request in [RDKafkaApiKey::TxnOffsetCommit, RDKafkaApiKey::FindCoordinator] {
         mock.cluster.clear_request_errors(request);
     }
@@ -398,7 +404,7 @@ fn a_call_that_never_returns_is_abandoned_with_its_producer() {
 #[apply(offline_test)]
 fn calls_are_abandoned_until_too_many_are_outstanding() {
     for outstanding in 1..=2 * MAX_ABANDONED {
-        let outcome = abandoned_outcome(CommitStep::SendingOffsets, Duration::from_secs(12), outstanding);
+        let outcome = abandoned_outcome(CommitPhase::SendingOffsets, Duration::from_secs(12), outstanding);
         if outstanding <= MAX_ABANDONED {
             assert!(matches!(&outcome, CommitOutcome::InDoubt { cause } if cause.contains("12000 ms")), "{outcome:?}");
         } else {
@@ -576,7 +582,7 @@ impl Pod {
         commit(self.transactions.as_ref().expect("started"), content)
     }
 
-    fn reset_producer(&self) -> Vec<(Partition, Option<Committed>)> {
+    fn reset_producer(&self) -> Vec<(Partition, Option<CommittedOffset>)> {
         let outcome = reset(self.transactions.as_ref().expect("started"));
         let ResetOutcome::Ready(committed) = outcome else { panic!("no new producer: {outcome:?}") };
         committed

@@ -24,7 +24,7 @@ impl GroupCommit {
                 done.push(batch);
             }
             let Some(last) = done.last() else { continue };
-            let end = last.open.batch.next();
+            let end = last.open.batch.end();
             parts.push(InFlightPart { partition, epoch: queue.epoch, start: queue.committed, end, done });
             self.last_served = Some(partition);
         }
@@ -111,7 +111,7 @@ impl GroupCommit {
                 queue.open.put_back(back);
             }
             if let Some(last) = part.done.last() {
-                part.end = last.open.batch.next();
+                part.end = last.open.batch.end();
                 keep.push(part);
             }
         }

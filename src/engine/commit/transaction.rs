@@ -63,7 +63,7 @@ pub enum CommitOutcome {
 pub enum ResetOutcome {
     /// The new producer is ready and every older one is fenced. Holds the group's committed position of each partition
     /// that was asked for.
-    Ready(Vec<(Partition, Option<Committed>)>),
+    Ready(Vec<(Partition, Option<CommittedOffset>)>),
     /// There is no new producer yet; another attempt may succeed.
     Failed { cause: String },
     /// Another process registered the same transactional id at the same time.
@@ -82,7 +82,7 @@ pub struct RefusedRecord {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Committed {
+pub struct CommittedOffset {
     pub position: Position,
     /// The instance and the transaction that committed it, see [`OffsetMetadata`].
     pub metadata: String,

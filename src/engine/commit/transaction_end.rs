@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::engine::commit::transaction::{CommitOutcome, Committed, RefusedRecord, ResetOutcome};
+use crate::engine::commit::transaction::{CommitOutcome, CommittedOffset, RefusedRecord, ResetOutcome};
 use crate::engine::commit::{
     CommitCommand, CommitNotice, CommitReceipt, DoubtVerdict, GAP_WITHOUT_LINGER, GroupCommit, InFlight, InFlightPart,
     MAX_LINGER, MINUTE, ProducerState, REFUSALS_ALLOWED, STALE_GENERATIONS_ALLOWED, StopReason,
@@ -88,7 +88,7 @@ impl GroupCommit {
     fn settle_doubt(
         &mut self,
         in_flight: Option<InFlight>,
-        committed: &[(Partition, Option<Committed>)],
+        committed: &[(Partition, Option<CommittedOffset>)],
         now: Instant,
         commands: &mut Vec<CommitCommand>,
     ) {
@@ -238,7 +238,11 @@ impl GroupCommit {
     }
 }
 
-fn verdict_of(part: &InFlightPart, found: Option<&(Partition, Option<Committed>)>, metadata: &str) -> DoubtVerdict {
+fn verdict_of(
+    part: &InFlightPart,
+    found: Option<&(Partition, Option<CommittedOffset>)>,
+    metadata: &str,
+) -> DoubtVerdict {
     let committed = found.and_then(|(_, committed)| committed.as_ref());
     match committed {
         Some(committed) if committed.metadata == metadata && committed.position == part.end => DoubtVerdict::Committed,

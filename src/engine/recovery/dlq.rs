@@ -1,7 +1,7 @@
 //! The search in the tail of the DLQ partition: which events were rejected already.
 //!
 //! The tail is read in windows, from the end backwards, until a window lies wholly before the part of the input that
-//! verification replays. DLQ records are in source order, except those that an earlier recovery published later; a
+//! verification reads again. DLQ records are in source order, except those that an earlier recovery published later; a
 //! window is far longer than these.
 
 use rustc_hash::FxHashSet;
@@ -102,7 +102,7 @@ impl<E: Entity> DlqSearch<E> {
         {
             return Err(RecoveryRefusal::Expired { partition: recovery.partition, first: *first, until: *until });
         }
-        let needed_from = plan.replay.map_or(plan.start, |(from, _)| from);
+        let needed_from = plan.verified_range.map_or(plan.start, |(from, _)| from);
         let is_enough = self.window_newest.take().is_some_and(|newest| newest.is_before(needed_from));
         let (from, _) = self.window();
         if from > self.tail.low && !is_enough {

@@ -1,6 +1,6 @@
 //! The loop of a recovery: reads what each stage needs, through the [`PartitionReader`] trait.
 
-use crate::engine::commit::transaction::Committed;
+use crate::engine::commit::transaction::CommittedOffset;
 use crate::engine::recovery::dlq::WindowRead;
 use crate::engine::recovery::{LogBounds, Recovered, Recovery, RecoveryRefusal, Topic};
 use crate::entity::Entity;
@@ -10,7 +10,7 @@ use crate::record::{Partition, Position, Record};
 /// errors, see [`ReadFailure`].
 pub trait PartitionReader {
     /// Returns the group's committed position of the input partition, once no transaction is open on it.
-    fn committed(&mut self) -> Result<Option<Committed>, ReadFailure>;
+    fn committed(&mut self) -> Result<Option<CommittedOffset>, ReadFailure>;
 
     /// Returns the ends of the log, uncommitted records included.
     fn bounds(&mut self, topic: Topic) -> Result<LogBounds, ReadFailure>;

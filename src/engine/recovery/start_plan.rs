@@ -7,7 +7,7 @@ use crate::record::{Offset, Position};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StartPlan {
     pub start: Position,
-    pub replay: Option<(Position, Position)>,
+    pub verified_range: Option<(Position, Position)>,
     pub findings: Vec<RecoveryFinding>,
 }
 
@@ -45,12 +45,12 @@ pub fn plan(
         findings.push(RecoveryFinding::Expired { first: start, until: input.low });
         start = input.low;
     }
-    let replay = if trusts_committed {
+    let verified_range = if trusts_committed {
         None
     } else {
         range_to_verify(position, after_state, start, input, settings, &mut findings)
     };
-    StartPlan { start, replay, findings }
+    StartPlan { start, verified_range, findings }
 }
 
 fn range_to_verify(

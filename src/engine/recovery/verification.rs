@@ -1,4 +1,4 @@
-//! The verification: replays a range of the input without output, and finds the writes that the topics lack.
+//! The verification: reads a range of the input again without output, and finds the writes that the topics lack.
 //!
 //! An event at or below its key's snapshot is skipped. An event that has a DLQ record is skipped too: it was rejected,
 //! and rules or code may have changed since. Every other event is applied. At the end, and only then, each entity that
@@ -16,12 +16,12 @@ use crate::engine::recovery::{Recovered, Recovery, RecoveryFinding, Repaired, St
 use crate::entity::{Entity, apply_record};
 use crate::record::{Batch, Key, Offset, Position, Record, TraceContext};
 
-/// The stage that replays the input before the start position.
+/// The stage that reads the input before the start position again.
 pub(super) struct Verification<E: Entity> {
     planned: PlannedRecovery<E>,
     touched: FxHashMap<Key, Touched<E>>,
     rejected: Vec<OutputRecord>,
-    replayed: u64,
+    verified: u64,
     skipped: u64,
     /// Those skipped events that the group has not committed.
     skipped_uncommitted: u64,
@@ -42,17 +42,17 @@ struct AppliedEvent {
 impl<E: Entity> PlannedRecovery<E> {
     pub(super) fn verify(self) -> Verification<E> {
         let (touched, rejected) = (FxHashMap::default(), Vec::new());
-        Verification { planned: self, touched, rejected, replayed: 0, skipped: 0, skipped_uncommitted: 0, applied: 0 }
+        Verification { planned: self, touched, rejected, verified: 0, skipped: 0, skipped_uncommitted: 0, applied: 0 }
     }
 }
 
 impl<E: Entity> Verification<E> {
     pub(super) fn range(&self) -> Option<(Position, Position)> {
-        self.planned.plan.replay
+        self.planned.plan.verified_range
     }
 
     pub(super) fn record(&mut self, record: &Record<'_>) {
-        self.replayed += 1;
+        self.verified += 1;
         let key = record.key.unwrap_or_default();
         let is_rejected = self.planned.dlq.offsets.contains(&record.offset);
         if is_rejected || self.newest_contained(key).is_some_and(|newest| record.offset <= newest) {
@@ -79,7 +79,7 @@ impl<E: Entity> Verification<E> {
         }
     }
 
-    /// The newest event that the entity contains, replayed events included.
+    /// The newest event that the entity contains, events of the verified range included.
     fn newest_contained(&self, key: &[u8]) -> Option<Offset> {
         let applied = self.touched.get(key).and_then(|touched| touched.applied.as_ref());
         let restored = || Some(self.planned.restored.state.entities.get(key)?.newest);
@@ -106,7 +106,7 @@ impl<E: Entity> Verification<E> {
 
     pub(super) fn finish(mut self) -> Recovered {
         let repairs = self.repairs();
-        let Verification { planned, replayed, skipped, skipped_uncommitted, applied, .. } = self;
+        let Verification { planned, verified, skipped, skipped_uncommitted, applied, .. } = self;
         let PlannedRecovery { restored: Restored { mut recovery, committed, mut state }, input, dlq, plan } = planned;
         let start = plan.start;
         // A tombstone matters only while an event that it contains may still be read.
@@ -118,12 +118,12 @@ impl<E: Entity> Verification<E> {
         if let Some(UnreadableDlqRecords { records, newest }) = dlq.unreadable {
             findings.push(RecoveryFinding::UnreadableDlqRecords { records, offset: newest });
         }
-        let passed_over = committed.map_or(0, |committed| start.distance_from(committed.max(input.low)));
-        let events = if plan.replay.is_some() { skipped_uncommitted } else { passed_over };
+        let contained_uncommitted = committed.map_or(0, |committed| start.distance_from(committed.max(input.low)));
+        let events = if plan.verified_range.is_some() { skipped_uncommitted } else { contained_uncommitted };
         if events > 0 {
             findings.push(RecoveryFinding::Skipped { events });
         }
-        let repaired = plan.replay.filter(|_| !repairs.has_no_records()).map(|(from, until)| Repaired {
+        let repaired = plan.verified_range.filter(|_| !repairs.has_no_records()).map(|(from, until)| Repaired {
             entities: repairs.records[Output::State].len() as u64,
             events: applied,
             rejections: repairs.records[Output::Dlq].len() as u64,
@@ -141,7 +141,7 @@ impl<E: Entity> Verification<E> {
             repairs,
             repaired,
             findings,
-            replayed,
+            verified,
             skipped,
         }
     }

@@ -18,7 +18,7 @@ use rdkafka::consumer::Consumer;
 use crate::config::Config;
 use crate::kafka::client::context::{ClientRole, ReportingContext};
 use crate::kafka::client::settings::{SettingsError, group_member};
-use crate::kafka::consumer::poll_phase::PhaseWatch;
+use crate::kafka::consumer::poll_phase::PollPhaseWatch;
 pub use crate::kafka::consumer::poll_thread::ConsumerParts;
 use crate::kafka::consumer::poll_thread::{PollCommand, PollThread};
 use crate::kafka::consumer::rebalance::{GroupConsumer, GroupConsumerContext};
@@ -55,7 +55,7 @@ pub struct ConnectedConsumer {
 
 pub struct ConsumerHandle {
     consumer: Arc<GroupConsumer>,
-    phase: Arc<PhaseWatch>,
+    phase: Arc<PollPhaseWatch>,
     thread: JoinHandle<()>,
 }
 
@@ -119,7 +119,7 @@ impl ConnectedConsumer {
         let ConnectedConsumer { config, parts, consumer, commands, wake } = self;
         let refused = |error: rdkafka::error::KafkaError| ConsumerStartError::Subscription(error.to_string());
         consumer.subscribe(&[&config.kafka.topic]).map_err(refused)?;
-        let phase = Arc::new(PhaseWatch::new(parts.clock.now()));
+        let phase = Arc::new(PollPhaseWatch::new(parts.clock.now()));
         let poll_thread =
             PollThread::new(&config, parts, Arc::clone(&consumer), commands, wake, Arc::clone(&phase), sink);
         let thread = thread::Builder::new()
@@ -136,7 +136,7 @@ impl ConsumerHandle {
         Arc::clone(&self.consumer)
     }
 
-    pub fn phase(&self) -> Arc<PhaseWatch> {
+    pub fn phase(&self) -> Arc<PollPhaseWatch> {
         Arc::clone(&self.phase)
     }
 

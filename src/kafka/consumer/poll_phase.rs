@@ -45,7 +45,7 @@ impl PollPhase {
 
 /// The poll thread's phase, its start, and the last turn of the thread's loop.
 #[derive(Debug)]
-pub struct PhaseWatch {
+pub struct PollPhaseWatch {
     origin: Instant,
     /// Milliseconds since the origin in the upper bits, the phase's index in the lower eight: one word, so that both
     /// are of one moment.
@@ -54,7 +54,7 @@ pub struct PhaseWatch {
     last_turn: AtomicU64,
 }
 
-/// The content of a [`PhaseWatch`] at one moment.
+/// The content of a [`PollPhaseWatch`] at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PhaseReading {
     pub phase: PollPhase,
@@ -63,9 +63,9 @@ pub struct PhaseReading {
     pub last_turn: Instant,
 }
 
-impl PhaseWatch {
-    pub(super) fn new(now: Instant) -> PhaseWatch {
-        PhaseWatch { origin: now, phase_since: AtomicU64::new(0), last_turn: AtomicU64::new(0) }
+impl PollPhaseWatch {
+    pub(super) fn new(now: Instant) -> PollPhaseWatch {
+        PollPhaseWatch { origin: now, phase_since: AtomicU64::new(0), last_turn: AtomicU64::new(0) }
     }
 
     pub fn read(&self) -> PhaseReading {

@@ -46,7 +46,7 @@ use crate::engine::ownership::Ownership;
 use crate::kafka::client::context::ClientEvents;
 use crate::kafka::client::forwarded_queue::ForwardedQueue;
 use crate::kafka::consumer::fetching::{AssignedPartition, FetchState, Outbox};
-use crate::kafka::consumer::poll_phase::{PhaseWatch, PollPhase};
+use crate::kafka::consumer::poll_phase::{PollPhase, PollPhaseWatch};
 use crate::kafka::consumer::poll_thread::positions::{IDLE_INTERVAL, starting};
 use crate::kafka::consumer::rebalance::{
     Drain, GroupClaim, GroupConsumer, GroupConsumerContext, Revocation, partitions_of,
@@ -102,7 +102,7 @@ pub(super) struct PollThread {
     /// For the `Drained` that the sink receives: it wakes the thread.
     wake: Sender<PollCommand>,
     /// Written by this thread, read by the watchdog and by tests.
-    phase: Arc<PhaseWatch>,
+    phase: Arc<PollPhaseWatch>,
     queue: ForwardedQueue<GroupConsumerContext>,
     topic: String,
     instance: String,
@@ -151,7 +151,7 @@ impl PollThread {
         consumer: Arc<GroupConsumer>,
         commands: Receiver<PollCommand>,
         wake: Sender<PollCommand>,
-        phase: Arc<PhaseWatch>,
+        phase: Arc<PollPhaseWatch>,
         sink: Box<dyn ConsumerSink>,
     ) -> PollThread {
         let ConsumerParts { instance, partition_count, ownership, clock, events } = parts;

@@ -12,7 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::engine::commit::transaction::Committed;
+use crate::engine::commit::transaction::CommittedOffset;
 use crate::kafka::client::ffi::metadata_of;
 use crate::kafka::client::unsubscribed::serve;
 use crate::record::{Partition, Position};
@@ -28,7 +28,7 @@ pub fn committed_offsets<C: ConsumerContext>(
     topic: &str,
     partitions: &[Partition],
     limit: Duration,
-) -> Result<Vec<(Partition, Option<Committed>)>, KafkaError> {
+) -> Result<Vec<(Partition, Option<CommittedOffset>)>, KafkaError> {
     let mut request = TopicPartitionList::with_capacity(partitions.len());
     for partition in partitions {
         request.add_partition(topic, partition.0);
@@ -39,7 +39,7 @@ pub fn committed_offsets<C: ConsumerContext>(
     for (element, metadata) in response.elements().into_iter().zip(metadata_of(&response)) {
         element.error()?;
         let Offset::Offset(position) = element.offset() else { continue };
-        found.insert(element.partition(), Committed { position: Position(position), metadata });
+        found.insert(element.partition(), CommittedOffset { position: Position(position), metadata });
     }
     Ok(partitions.iter().map(|partition| (*partition, found.remove(&partition.0))).collect())
 }

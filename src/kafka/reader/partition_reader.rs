@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 
-use crate::engine::commit::transaction::Committed;
+use crate::engine::commit::transaction::CommittedOffset;
 use crate::engine::ownership::Ownership;
 use crate::engine::recovery::driver::{PartitionReader, ReadFailure};
 use crate::engine::recovery::{LogBounds, Topic};
@@ -177,7 +177,7 @@ impl OwnedPartition<'_> {
 }
 
 impl<C: ConsumerContext + 'static> PartitionReader for KafkaPartitionReader<'_, C> {
-    fn committed(&mut self) -> Result<Option<Committed>, ReadFailure> {
+    fn committed(&mut self) -> Result<Option<CommittedOffset>, ReadFailure> {
         let (settings, partition, began) = (self.owned.settings, self.owned.partition, self.owned.clock.now());
         let deadline = began + settings.stall_limit;
         let fetch = |clients: &ReaderClients<C>| {

@@ -14,7 +14,7 @@
 //! the group's coordinator is away (librdkafka#5456, #5511). So a thread of their own (`worker`) makes the calls. If a call
 //! is overdue by `GRACE`, the supervisor abandons the worker together with its producer:
 //!
-//! e) An abandoned worker begins no further call: before each step it checks in [`CommitPhase`] that it is the current
+//! e) An abandoned worker begins no further call: before each step it checks in [`CommitPhaseWatch`] that it is the current
 //!    worker. The call that it is in may still return; its result is dropped.
 //! f) Requests that this call still has under way belong to an older producer epoch once the producer of the next worker
 //!    has registered. The committed offsets are fetched only after that. So "in doubt" is the correct outcome, and the
@@ -95,7 +95,7 @@ pub struct CommitClients {
 
 /// What the commit thread is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CommitStep {
+pub enum CommitPhase {
     /// Waiting for content.
     Idle,
     Producing,
@@ -107,40 +107,40 @@ pub enum CommitStep {
     FetchingCommitted,
 }
 
-impl CommitStep {
-    fn of(call: ClientCall) -> CommitStep {
+impl CommitPhase {
+    fn of(call: ClientCall) -> CommitPhase {
         match call {
-            ClientCall::Init => CommitStep::ResettingProducer,
-            ClientCall::Begin | ClientCall::Produce => CommitStep::Producing,
-            ClientCall::Delivery => CommitStep::DrainingQueue,
-            ClientCall::SendOffsets => CommitStep::SendingOffsets,
-            ClientCall::Commit => CommitStep::Committing,
-            ClientCall::Abort => CommitStep::Aborting,
+            ClientCall::Init => CommitPhase::ResettingProducer,
+            ClientCall::Begin | ClientCall::Produce => CommitPhase::Producing,
+            ClientCall::Delivery => CommitPhase::DrainingQueue,
+            ClientCall::SendOffsets => CommitPhase::SendingOffsets,
+            ClientCall::Commit => CommitPhase::Committing,
+            ClientCall::Abort => CommitPhase::Aborting,
         }
     }
 
     /// Returns the step for the log event of an abandoned call; `None` if there is no call.
     fn abandoned(self) -> Option<AbandonedStep> {
         match self {
-            CommitStep::Idle => None,
-            CommitStep::Producing => Some(AbandonedStep::Producing),
-            CommitStep::DrainingQueue => Some(AbandonedStep::DrainingQueue),
-            CommitStep::SendingOffsets => Some(AbandonedStep::SendingOffsets),
-            CommitStep::Committing => Some(AbandonedStep::Committing),
-            CommitStep::Aborting => Some(AbandonedStep::Aborting),
-            CommitStep::ResettingProducer => Some(AbandonedStep::ResettingProducer),
-            CommitStep::FetchingCommitted => Some(AbandonedStep::FetchingCommitted),
+            CommitPhase::Idle => None,
+            CommitPhase::Producing => Some(AbandonedStep::Producing),
+            CommitPhase::DrainingQueue => Some(AbandonedStep::DrainingQueue),
+            CommitPhase::SendingOffsets => Some(AbandonedStep::SendingOffsets),
+            CommitPhase::Committing => Some(AbandonedStep::Committing),
+            CommitPhase::Aborting => Some(AbandonedStep::Aborting),
+            CommitPhase::ResettingProducer => Some(AbandonedStep::ResettingProducer),
+            CommitPhase::FetchingCommitted => Some(AbandonedStep::FetchingCommitted),
         }
     }
 }
 
 /// The step of the commit thread and its start. The current worker writes it; watchdog, heartbeat and tests read it.
 #[derive(Debug)]
-pub struct CommitPhase(Mutex<CurrentStep>);
+pub struct CommitPhaseWatch(Mutex<CurrentStep>);
 
 #[derive(Debug, Clone, Copy)]
 struct CurrentStep {
-    step: CommitStep,
+    step: CommitPhase,
     since: Instant,
     /// When the step should have ended; `None` if it is never abandoned.
     due: Option<Instant>,
@@ -151,18 +151,18 @@ struct CurrentStep {
 /// The worker is not the current one, and must end.
 struct Abandoned;
 
-impl CommitPhase {
-    fn new(now: Instant) -> CommitPhase {
-        CommitPhase(Mutex::new(CurrentStep { step: CommitStep::Idle, since: now, due: None, worker: 0 }))
+impl CommitPhaseWatch {
+    fn new(now: Instant) -> CommitPhaseWatch {
+        CommitPhaseWatch(Mutex::new(CurrentStep { step: CommitPhase::Idle, since: now, due: None, worker: 0 }))
     }
 
-    pub fn get(&self) -> (CommitStep, Instant) {
+    pub fn get(&self) -> (CommitPhase, Instant) {
         let current = self.lock();
         (current.step, current.since)
     }
 
     /// e) Begins a step, if `worker` is the current one.
-    fn enter(&self, worker: u64, step: CommitStep, now: Instant, limit: Option<Duration>) -> Result<(), Abandoned> {
+    fn enter(&self, worker: u64, step: CommitPhase, now: Instant, limit: Option<Duration>) -> Result<(), Abandoned> {
         let mut current = self.lock();
         if current.worker != worker {
             return Err(Abandoned);
@@ -172,13 +172,13 @@ impl CommitPhase {
     }
 
     /// Returns the step that should have ended by now, and its start.
-    fn overdue(&self, now: Instant) -> Option<(CommitStep, Instant)> {
+    fn overdue(&self, now: Instant) -> Option<(CommitPhase, Instant)> {
         let current = self.lock();
         current.due.is_some_and(|due| due < now).then_some((current.step, current.since))
     }
 
     fn hand_over(&self, worker: u64, now: Instant) {
-        *self.lock() = CurrentStep { step: CommitStep::Idle, since: now, due: None, worker };
+        *self.lock() = CurrentStep { step: CommitPhase::Idle, since: now, due: None, worker };
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, CurrentStep> {
@@ -189,7 +189,7 @@ impl CommitPhase {
 /// The handle to the thread. If it is dropped, the thread ends after the request that it is running; nothing waits for it.
 pub struct CommitThread {
     requests: Sender<CommitRequest>,
-    phase: Arc<CommitPhase>,
+    phase: Arc<CommitPhaseWatch>,
     thread: JoinHandle<()>,
 }
 
@@ -210,7 +210,7 @@ impl CommitThread {
         clock: Arc<dyn Clock>,
     ) -> io::Result<CommitThread> {
         let (requests, inbox) = crossbeam_channel::bounded(QUEUE_LENGTH);
-        let phase = Arc::new(CommitPhase::new(clock.now()));
+        let phase = Arc::new(CommitPhaseWatch::new(clock.now()));
         let parts = WorkerParts {
             settings,
             clients,
@@ -229,7 +229,7 @@ impl CommitThread {
         Ok(CommitThread { requests, phase, thread })
     }
 
-    pub fn phase(&self) -> Arc<CommitPhase> {
+    pub fn phase(&self) -> Arc<CommitPhaseWatch> {
         Arc::clone(&self.phase)
     }
 
@@ -320,7 +320,7 @@ struct WorkerParts<C> {
     ownership: Arc<Ownership>,
     metadata: OffsetMetadata,
     clock: Arc<dyn Clock>,
-    phase: Arc<CommitPhase>,
+    phase: Arc<CommitPhaseWatch>,
     /// What earlier producers of this process may still do.
     earlier: Arc<EarlierProducers>,
 }
@@ -407,7 +407,7 @@ impl<C: ConsumerContext + Clone + 'static> Supervisor<C> {
     }
 
     /// g) The caller drops its end of the worker, and nothing waits for it.
-    fn abandon<O: UnreportedOutcome>(&mut self, step: CommitStep, since: Instant) -> O {
+    fn abandon<O: UnreportedOutcome>(&mut self, step: CommitPhase, since: Instant) -> O {
         let now = self.parts.clock.now();
         self.parts.phase.hand_over(self.workers + 1, now);
         let outstanding = self.threads.load(Ordering::Acquire);
@@ -420,7 +420,7 @@ impl<C: ConsumerContext + Clone + 'static> Supervisor<C> {
 }
 
 /// Returns the outcome of a call that is abandoned after `waited`, while `outstanding` calls have not returned.
-pub fn abandoned_outcome<O: UnreportedOutcome>(step: CommitStep, waited: Duration, outstanding: usize) -> O {
+pub fn abandoned_outcome<O: UnreportedOutcome>(step: CommitPhase, waited: Duration, outstanding: usize) -> O {
     if outstanding > MAX_ABANDONED {
         let cause = format!("{outstanding} calls of the client have not returned, the last one was {step:?}");
         return O::fatal(format!("{cause}; restart the process, and look at the group's coordinator"));

@@ -92,7 +92,7 @@ log_events! {
         /// Position at which processing starts.
         pub start: i64,
         /// Events that verification read.
-        pub replayed: u64,
+        pub verified: u64,
         /// Of these, events that the state or the DLQ already contained.
         pub skipped: u64,
     }

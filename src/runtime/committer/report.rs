@@ -43,7 +43,7 @@ impl Default for Report {
 }
 
 impl Report {
-    pub(super) fn joined(&mut self, partition: Partition, epoch: Epoch, repaired: Option<Repaired>) {
+    pub(super) fn recovered(&mut self, partition: Partition, epoch: Epoch, repaired: Option<Repaired>) {
         match repaired {
             Some(repaired) => self.repairing.insert(partition, (epoch, repaired)),
             None => self.repairing.remove(&partition),

@@ -109,7 +109,7 @@ impl OwnedPartitions {
 
     /// Logs the finished recovery, resets the failure count, and moves the offsets that are already in the DLQ to the
     /// fan-out.
-    pub(super) fn serves(&mut self, recovered: &mut Recovered) {
+    pub(super) fn start_serving(&mut self, recovered: &mut Recovered) {
         let Some(owned) = self.owned.get_mut(&recovered.partition) else { return };
         let took = self.shared.clock.now().saturating_duration_since(owned.recovery_started);
         report::recovered(recovered, took);

@@ -22,7 +22,7 @@ pub(super) fn recovered(recovered: &Recovered, took: Duration) {
         state_bytes: recovered.lease.bytes(),
         committed: recovered.committed.map(|position| position.0),
         start: recovered.start.0,
-        replayed: recovered.replayed,
+        verified: recovered.verified,
         skipped: recovered.skipped,
     }
     .emit();

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 use steward::engine::batches::{BatchId, CompleteBatch};
 use steward::engine::commit::transaction::{
-    CommitOutcome, Committed, OffsetMetadata, RefusedRecord, ResetOutcome, TransactionContent,
+    CommitOutcome, CommittedOffset, OffsetMetadata, RefusedRecord, ResetOutcome, TransactionContent,
 };
 use steward::engine::commit::{CommitCommand, CommitInput, GroupCommit, GroupCommitSettings, RevocationId};
 use steward::engine::outcome::{Outcomes, Output};
@@ -102,7 +102,7 @@ type Checked = Result<(), TestCaseError>;
 /// The content of the topics.
 #[derive(Debug, Default)]
 struct Ledger {
-    committed: BTreeMap<Partition, Committed>,
+    committed: BTreeMap<Partition, CommittedOffset>,
     /// The source offsets of the DLQ records, per partition in the order of the topic.
     rejected: BTreeMap<Partition, Vec<i64>>,
 }
@@ -120,7 +120,7 @@ impl Ledger {
             let before = self.committed.get(&range.partition).map(|committed| committed.position);
             prop_assert_eq!(range.start, before, "an offset range starts at the group's position");
             prop_assert!(before <= Some(range.end), "positions rise: {:?} then {:?}", before, range);
-            let committed = Committed { position: range.end, metadata: offset_metadata.of(content.number) };
+            let committed = CommittedOffset { position: range.end, metadata: offset_metadata.of(content.number) };
             self.committed.insert(range.partition, committed);
         }
         for (partition, rejected) in &self.rejected {
@@ -134,7 +134,7 @@ impl Ledger {
     fn move_on(&mut self, partition: Partition) {
         let position = self.position(partition);
         self.rejected.entry(partition).or_default().push(position);
-        let committed = Committed { position: Position(position + 1), metadata: "another/1".into() };
+        let committed = CommittedOffset { position: Position(position + 1), metadata: "another/1".into() };
         self.committed.insert(partition, committed);
     }
 }
@@ -248,7 +248,7 @@ impl World {
         self.owned.insert(partition, Owned { epoch, next: start.0, is_closing: false });
         let open = open_batch(self.take_id().0, Batch::new(partition, epoch, start));
         let repairs = vec![CompleteBatch { open, outcomes: Outcomes::default() }];
-        self.input(CommitInput::Joined { partition, epoch, committed, start, repairs })
+        self.input(CommitInput::Recovered { partition, epoch, committed, start, repairs })
     }
 
     fn reads(&mut self, partition: Partition, records: u8) -> Checked {

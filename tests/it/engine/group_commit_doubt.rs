@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use steward::engine::commit::TIMED_OUT_FENCINGS_PER_MINUTE;
-use steward::engine::commit::transaction::{CommitOutcome, Committed, ResetOutcome};
+use steward::engine::commit::transaction::{CommitOutcome, CommittedOffset, ResetOutcome};
 use steward::record::{Epoch, Partition, Position};
 
 use super::group_commit::{Committer, aborted, committed, doubtful};
@@ -279,8 +279,8 @@ fn two_in_doubt() -> Committer {
 /// A committed offset: position and metadata.
 type Found<'a> = Option<(i64, &'a str)>;
 
-fn at(partition: Partition, found: Found<'_>) -> (Partition, Option<Committed>) {
-    let committed =
-        found.map(|(position, metadata)| Committed { position: Position(position), metadata: metadata.to_owned() });
+fn at(partition: Partition, found: Found<'_>) -> (Partition, Option<CommittedOffset>) {
+    let committed = found
+        .map(|(position, metadata)| CommittedOffset { position: Position(position), metadata: metadata.to_owned() });
     (partition, committed)
 }

@@ -41,7 +41,7 @@ fn intact_state_is_taken_over_unchanged() {
     assert_eq!((recovered.committed, recovered.start), (Some(Position(4)), Position(4)));
     assert_eq!(world.entities(&recovered), world.model_entities());
     assert!(recovered.repairs.has_no_records());
-    assert_eq!((recovered.replayed, recovered.skipped, recovered.findings), (4, 4, vec![]));
+    assert_eq!((recovered.verified, recovered.skipped, recovered.findings), (4, 4, vec![]));
 }
 
 #[apply(offline_test)]
@@ -338,7 +338,7 @@ fn a_range_that_is_not_verified_repairs_nothing() {
     assert!(recovered.repairs.records[Output::State].is_empty());
     let finding =
         RecoveryFinding::NotVerified { cause: NotVerifiedCause::TooLong, from: Position(1), until: Position(4) };
-    assert_eq!((recovered.start, recovered.replayed, recovered.findings), (Position(4), 0, vec![finding]));
+    assert_eq!((recovered.start, recovered.verified, recovered.findings), (Position(4), 0, vec![finding]));
     world.settings.verify_max_records = 3;
     assert_eq!(world.recovers().repairs.records[Output::State].len(), 1);
 }
@@ -351,7 +351,7 @@ fn resetting_the_offsets_applies_nothing_twice() {
     world.dlq_record(2);
     world.commits(0);
     let recovered = world.recovers();
-    assert_eq!((recovered.start, recovered.replayed, recovered.skipped), (Position(4), 4, 4));
+    assert_eq!((recovered.start, recovered.verified, recovered.skipped), (Position(4), 4, 4));
     assert!(recovered.repairs.has_no_records());
     assert_eq!(recovered.findings, [skipped(4)]);
     assert_eq!(recovered.committed, Some(Position(0)), "what the group has, for the doubt of the first transaction");
@@ -364,7 +364,7 @@ fn without_a_committed_position_no_skipped_events_are_reported() {
     world.publishes(&["1"]);
     let recovered = world.recovers();
     assert_eq!(recovered.findings, [RecoveryFinding::CommittedMissing { position: Position(2) }]);
-    assert_eq!((recovered.replayed, recovered.skipped), (2, 2), "the look-back");
+    assert_eq!((recovered.verified, recovered.skipped), (2, 2), "the look-back");
 }
 
 #[apply(offline_test)]
@@ -394,7 +394,7 @@ fn without_verification_rejections_ahead_of_the_start_are_kept() {
     let mut rejected: Vec<i64> = recovered.rejected.iter().map(|offset| offset.0).collect();
     rejected.sort_unstable();
     assert_eq!((recovered.start, rejected), (Position(1), vec![1, 3]));
-    assert!(recovered.repairs.records[Output::Dlq].is_empty() && recovered.replayed == 0);
+    assert!(recovered.repairs.records[Output::Dlq].is_empty() && recovered.verified == 0);
     world.settings.verify_max_records = 1_000;
     let recovered = world.recovers();
     assert_eq!((recovered.start, recovered.rejected.len()), (Position(4), 0));

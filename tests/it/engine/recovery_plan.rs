@@ -90,7 +90,7 @@ fn the_verified_range_begins_at_the_first_unsure_event_or_the_look_back() {
     ] {
         let plan = planned(Some(committed), state, dlq, (0, 50));
         assert_eq!(
-            plan.replay,
+            plan.verified_range,
             Some((Position(stretch.0), Position(stretch.1))),
             "C {committed}, M {state:?}, D {dlq:?}"
         );
@@ -216,7 +216,7 @@ fn keeps_its_word(
             "events that are passed over, and events that are reported as expired: {case}"
         );
     }
-    if let Some((from, until)) = plan.replay {
+    if let Some((from, until)) = plan.verified_range {
         assert!(!trusts && from < until && until == plan.start && from.0 >= low, "{case}");
         let unsure = committed.unwrap_or(i64::MAX).min(state.map_or(0, |newest| newest + 1));
         assert!(from.0 <= unsure || committed.is_none() && state.is_none(), "a part alone may resurrect: {case}");
@@ -248,7 +248,7 @@ fn planned(committed: Option<i64>, state: Option<i64>, dlq: Option<i64>, log: (i
     plan(committed.map(Position), state.map(Offset), dlq.map(Offset), bounds(log), &settings())
 }
 
-fn starts(start: i64, replay: Option<(i64, i64)>, findings: Vec<RecoveryFinding>) -> StartPlan {
-    let replay = replay.map(|(from, until)| (Position(from), Position(until)));
-    StartPlan { start: Position(start), replay, findings }
+fn starts(start: i64, verified_range: Option<(i64, i64)>, findings: Vec<RecoveryFinding>) -> StartPlan {
+    let verified_range = verified_range.map(|(from, until)| (Position(from), Position(until)));
+    StartPlan { start: Position(start), verified_range, findings }
 }

@@ -72,7 +72,7 @@ impl Member {
         self.source.get().expect("set by join")
     }
 
-    pub(super) fn phase(&self) -> Arc<steward::kafka::consumer::poll_phase::PhaseWatch> {
+    pub(super) fn phase(&self) -> Arc<steward::kafka::consumer::poll_phase::PollPhaseWatch> {
         self.handle.lock().expect("not poisoned").as_ref().expect("not joined yet").phase()
     }
 
@@ -292,7 +292,7 @@ impl ConsumerSink for RecordingSink {
                 }
                 received.seen.extend(batch.iter().map(|record| seen(&batch, &record)));
                 if batch.is_empty() {
-                    format!("position {}: {}", batch.partition(), batch.next())
+                    format!("position {}: {}", batch.partition(), batch.end())
                 } else {
                     format!("batch {}", batch.partition())
                 }

@@ -44,7 +44,7 @@ fn deleted_ids_do_not_come_back_when_their_tombstones_are_gone() {
     let before = world.outputs();
     let steward = world.process_input();
 
-    assert_eq!(numbers(&steward.events("recovery_finished")[0], ["replayed", "start"]), [8, 8]);
+    assert_eq!(numbers(&steward.events("recovery_finished")[0], ["verified", "start"]), [8, 8]);
     assert_eq!(world.outputs(), before, "not a record more");
 
     // They are absent, not just invisible.

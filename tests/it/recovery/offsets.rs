@@ -12,8 +12,8 @@ fn a_recovery_with_little_to_read_is_quick() {
 
     let steward = world.process_input();
 
-    let [took_ms, replayed] = numbers(&steward.events("recovery_finished")[0], ["took_ms", "replayed"]);
-    assert_eq!(replayed, 3, "it read all three topics");
+    let [took_ms, verified] = numbers(&steward.events("recovery_finished")[0], ["took_ms", "verified"]);
+    assert_eq!(verified, 3, "it read all three topics");
     assert!(took_ms < 1_500, "recovery of three events took {took_ms} ms");
 }
 
@@ -115,7 +115,7 @@ fn a_rejected_event_is_not_applied_under_a_higher_limit() {
 
     // Within the look-back.
     let steward = world.process_input();
-    assert_eq!(numbers(&steward.events("recovery_finished")[0], ["replayed", "skipped"]), [2, 2]);
+    assert_eq!(numbers(&steward.events("recovery_finished")[0], ["verified", "skipped"]), [2, 2]);
     assert_eq!(world.outputs(), before, "after another start");
 
     // From the beginning.
@@ -164,7 +164,7 @@ fn a_range_that_is_too_long_is_not_verified() {
     let [skipped] = skipped.as_slice() else { panic!("logged once: {skipped:?}") };
     assert_eq!((&skipped["level"], &skipped["cause"]), (&"WARN".into(), &"too_long".into()));
     assert_eq!(numbers(skipped, ["partition", "from", "until", "records"]), [0, 0, 6, 6]);
-    assert_eq!(numbers(&steward.events("recovery_finished")[0], ["start", "replayed"]), [6, 0]);
+    assert_eq!(numbers(&steward.events("recovery_finished")[0], ["start", "verified"]), [6, 0]);
     assert_eq!(world.outputs(), before, "not a record more");
     world.assert_exact();
 }

@@ -13,13 +13,15 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::engine::commit::transaction::{CommitOutcome, Committed, RefusedRecord, ResetOutcome, TransactionContent};
+use crate::engine::commit::transaction::{
+    CommitOutcome, CommittedOffset, RefusedRecord, ResetOutcome, TransactionContent,
+};
 use crate::engine::outcome::RecordOrigin;
 use crate::kafka::client::errors::{BrokerRefusal, ClientCall, KafkaFailure};
 use crate::kafka::client::unsubscribed::{build, serve};
 use crate::kafka::consumer::membership::Membership;
 use crate::kafka::reader::committed_offsets::committed_offsets;
-use crate::kafka::transactions::commit_thread::{Abandoned, CommitStep, WorkerParts};
+use crate::kafka::transactions::commit_thread::{Abandoned, CommitPhase, WorkerParts};
 use crate::kafka::transactions::driver::{
     GroupOffsets, ProducerReadiness, TransactionDriver, TransactionOutcome, TransactionRequest,
 };
@@ -92,7 +94,7 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
     }
 
     fn report<O>(&self, outcome: O, outcomes: &Sender<O>) -> Result<(), Abandoned> {
-        self.enter(CommitStep::Idle, None)?;
+        self.enter(CommitPhase::Idle, None)?;
         outcomes.send(outcome).map_err(|_| Abandoned)
     }
 
@@ -105,7 +107,7 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
     }
 
     /// e) Announces a step. A step with a limit is abandoned if it takes much longer.
-    fn enter(&self, step: CommitStep, limit: Option<Duration>) -> Result<(), Abandoned> {
+    fn enter(&self, step: CommitPhase, limit: Option<Duration>) -> Result<(), Abandoned> {
         self.parts.phase.enter(self.number, step, self.parts.clock.now(), limit)
     }
 
@@ -127,7 +129,7 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
                 }
             }
             ProducerReadiness::Replaceable => {
-                self.enter(CommitStep::ResettingProducer, None)?;
+                self.enter(CommitPhase::ResettingProducer, None)?;
                 if let Err(failure) = self.driver.replace(REGISTER_LIMIT) {
                     return Ok(commit_outcome(TransactionOutcome::without_producer(failure, true)));
                 }
@@ -141,11 +143,11 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
     }
 
     fn reset_producer(&mut self, partitions: &[Partition]) -> Result<ResetOutcome, Abandoned> {
-        self.enter(CommitStep::ResettingProducer, None)?;
+        self.enter(CommitPhase::ResettingProducer, None)?;
         self.last_end = None;
         let Worker { parts, number, driver, offset_reader, .. } = self;
         let read_committed = || {
-            let entered = parts.phase.enter(*number, CommitStep::FetchingCommitted, parts.clock.now(), None);
+            let entered = parts.phase.enter(*number, CommitPhase::FetchingCommitted, parts.clock.now(), None);
             entered.map_err(ResetStop::Abandoned)?;
             fetch_committed(parts, offset_reader, partitions).map_err(ResetStop::Failed)
         };
@@ -169,7 +171,7 @@ fn fetch_committed<C: ConsumerContext + Clone>(
     parts: &WorkerParts<C>,
     offset_reader: &mut Option<BaseConsumer<C>>,
     partitions: &[Partition],
-) -> Result<Vec<(Partition, Option<Committed>)>, String> {
+) -> Result<Vec<(Partition, Option<CommittedOffset>)>, String> {
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
@@ -212,7 +214,7 @@ impl<C> TransactionRequest for CommitTransaction<'_, C> {
     type Withheld = Withheld;
 
     fn before(&mut self, call: ClientCall, limit: Duration) -> Result<(), Abandoned> {
-        self.parts.phase.enter(self.number, CommitStep::of(call), self.parts.clock.now(), Some(limit))
+        self.parts.phase.enter(self.number, CommitPhase::of(call), self.parts.clock.now(), Some(limit))
     }
 
     fn records(&self) -> impl Iterator<Item = ProducerRecord<'_>> {

@@ -94,7 +94,7 @@ impl Committer {
         let open = open_batch(self.next_batch, Batch::new(partition, epoch, start));
         self.next_batch += 1;
         let repairs = vec![CompleteBatch { open, outcomes: repairs }];
-        self.handle(CommitInput::Joined { partition, epoch, committed: committed.map(Position), start, repairs })
+        self.handle(CommitInput::Recovered { partition, epoch, committed: committed.map(Position), start, repairs })
     }
 
     pub fn opens(&mut self, partition: Partition, epoch: Epoch, offsets: &[i64]) -> Read {
@@ -108,7 +108,7 @@ impl Committer {
     /// The batch has these keys applied at its last offset, and the events at these offsets rejected.
     pub fn completes(&mut self, read: &Read, applied: &[&str], refused: &[i64]) -> Vec<String> {
         let (partition, epoch) = (read.batch.partition(), read.batch.epoch());
-        let newest = read.batch.next().0 - 1;
+        let newest = read.batch.end().0 - 1;
         let index_of = |offset: i64| read.batch.iter().position(|record| record.offset == Offset(offset));
         let rejected = |offset: &i64| {
             let index = index_of(*offset).expect("an offset of the batch");
