@@ -138,6 +138,14 @@ fn every_code_has_its_class() {
 }
 
 #[apply(offline_test)]
+fn a_failed_admin_request_has_the_class_of_its_code() {
+    for code in (-200..=130).filter_map(known_code) {
+        assert_eq!(ErrorClass::of(&KafkaError::AdminOp(code)), class_of(code), "{code:?}");
+    }
+    assert!(ErrorClass::of(&KafkaError::AdminOp(Code::OperationTimedOut)).is_unreachable(), "the start waits for it");
+}
+
+#[apply(offline_test)]
 fn every_known_code_has_its_action() {
     use Action::*;
     use LibraryFlag::{Fatal as Lethal, None as Unmarked, RequiresAbort as Abortable, Retriable};

@@ -188,6 +188,10 @@ pub fn class_of(code: Code) -> ErrorClass {
 
 impl ErrorClass {
     pub fn of(error: &KafkaError) -> ErrorClass {
+        // The library does not return the code of a failed admin request, although its error has one.
+        if let KafkaError::AdminOp(code) = error {
+            return class_of(*code);
+        }
         error.rdkafka_error_code().map_or(ErrorClass::Other, class_of)
     }
 
