@@ -105,7 +105,7 @@ pub trait ConsumerSink: Send {
     /// # Errors
     /// The event, unchanged.
     fn offer(&mut self, event: ConsumerEvent) -> Result<(), ConsumerEvent>;
-    /// Whether the sink has room for another batch. If not, the source takes no records, but stays in the group.
+    /// Whether the sink has room for another batch. If not, the consumer takes no records, but stays in the group.
     fn wants_records(&self) -> bool;
 }
 

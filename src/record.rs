@@ -225,7 +225,7 @@ fn byte_range(start: u32, len: u32) -> Option<Range<usize>> {
 pub struct Batch {
     partition: Partition,
     epoch: Epoch,
-    next: Position,
+    end: Position,
     data: Vec<u8>,
     records: Vec<RecordSpan>,
     headers: Vec<HeaderSpan>,
@@ -240,19 +240,19 @@ pub struct Extent {
 }
 
 impl Batch {
-    /// A batch without records, of a reader at the position `next`.
-    pub fn new(partition: Partition, epoch: Epoch, next: Position) -> Batch {
-        Batch::with_room(partition, epoch, next, Extent::default())
+    /// A batch without records, of a reader at the position `end`.
+    pub fn new(partition: Partition, epoch: Epoch, end: Position) -> Batch {
+        Batch::with_room(partition, epoch, end, Extent::default())
     }
 
     /// A batch without records, with room for `expected` and an eighth more. A buffer that grows is copied, and may become
     /// twice as large as its content.
-    pub fn with_room(partition: Partition, epoch: Epoch, next: Position, expected: Extent) -> Batch {
+    pub fn with_room(partition: Partition, epoch: Epoch, end: Position, expected: Extent) -> Batch {
         let room = |count: usize| count + count / 8;
         Batch {
             partition,
             epoch,
-            next,
+            end,
             data: Vec::with_capacity(room(expected.data_bytes)),
             records: Vec::with_capacity(room(expected.records)),
             headers: Vec::with_capacity(room(expected.headers)),
@@ -289,7 +289,7 @@ impl Batch {
             self.headers.push(HeaderSpan { name, value });
         }
         self.records.push(RecordSpan { offset, timestamp_ms, start, key_len, value_len, headers_start });
-        self.next = offset.next();
+        self.end = offset.next();
     }
 
     /// Removes the records, and keeps the position and the allocated memory.
@@ -308,7 +308,7 @@ impl Batch {
     }
 
     pub fn end(&self) -> Position {
-        self.next
+        self.end
     }
 
     pub fn len(&self) -> usize {

@@ -26,7 +26,7 @@ use crate::engine::ownership::Ownership;
 use crate::kafka::client::context::ReportingContext;
 use crate::record::{Epoch, Partition};
 
-/// The consumer of an event source. Shared with the commit thread, which reads the group's metadata from it.
+/// The member of the consumer group. Shared with the commit thread, which reads the group's metadata from it.
 pub type GroupConsumer = BaseConsumer<GroupConsumerContext>;
 
 /// A rebalance event that is not answered yet.
