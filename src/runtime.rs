@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use actix::dev::{SendError, ToEnvelope};
-use actix::{Actor, Addr, Handler, Message};
+use actix::{Actor, Addr, Handler, Message, Recipient};
 
 use crate::engine::budget::Budget;
 use crate::engine::commit::StopReason;
@@ -137,6 +137,19 @@ pub(crate) fn post<A, M>(to: &Addr<A>, message: M)
 where
     A: Actor + Handler<M>,
     A::Context: ToEnvelope<A, M>,
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    match to.try_send(message) {
+        Ok(()) | Err(SendError::Closed(_)) => {}
+        Err(SendError::Full(message)) => to.do_send(message),
+    }
+}
+
+/// Does the same as [`post`], for a sender that knows the message and not the actor.
+#[expect(clippy::disallowed_methods, reason = "the capacity it ignores is that of an actor that has not started")]
+pub(crate) fn post_to<M>(to: &Recipient<M>, message: M)
+where
     M: Message + Send + 'static,
     M::Result: Send,
 {

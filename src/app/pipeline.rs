@@ -33,7 +33,7 @@ use crate::ports::{Clock, Transactions};
 use crate::runtime::assemble::{Actors, Ports, RuntimeSettings, assemble};
 use crate::runtime::committer::{CommitActor, LogSummaries};
 use crate::runtime::ingest::{LeaveGroup, StopIngest};
-use crate::runtime::{MemoryLimits, OnStop, Shared, post};
+use crate::runtime::{MemoryLimits, OnStop, Shared, post, post_to};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// With more threads a slow entity keeps fewer others waiting, and more threads than cores cost nothing measurable.
@@ -121,11 +121,11 @@ impl Pipeline {
 
     /// Stops reading. Records that were read are processed and committed.
     pub fn stop_ingest(&self) {
-        self.stop_ingest.do_send(StopIngest);
+        post_to(&self.stop_ingest, StopIngest);
     }
 
     pub fn leave_group(&self) {
-        self.leave_group.do_send(LeaveGroup);
+        post_to(&self.leave_group, LeaveGroup);
     }
 
     /// Whether every record that was read is committed.

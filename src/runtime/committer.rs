@@ -18,7 +18,7 @@ use crate::engine::recovery::Repaired;
 use crate::ports::{Drained, Transactions};
 use crate::record::{Epoch, Partition, Position};
 use crate::runtime::committer::report::Report;
-use crate::runtime::{MAILBOX_MESSAGES, Shared, StopCause, post};
+use crate::runtime::{MAILBOX_MESSAGES, Shared, StopCause, post, post_to};
 
 /// How often repeated log events are checked for a due summary.
 const SUMMARY_CHECK: Duration = Duration::from_secs(1);
@@ -126,9 +126,8 @@ impl CommitActor {
             CommitCommand::Committed(receipt) => self.report.committed(receipt, &self.shared),
             CommitCommand::Drained(id) => drop(self.revocations.remove(&id)),
             CommitCommand::Invalidate(partition, epoch) => {
-                // Ignores the capacity of the mailbox: an invalidation must not be lost, and there is at most one for each
-                // partition and epoch. The ingest actor ends only with the process.
-                self.ingest.do_send(Invalidated { partition, epoch });
+                // At most one for each partition and epoch. The ingest actor ends only with the process.
+                post_to(&self.ingest, Invalidated { partition, epoch });
             }
             CommitCommand::Dropped { partition, records } => self.report.dropped(partition, records),
             CommitCommand::Stop(reason) => (self.shared.stop)(StopCause::Commit(reason)),
