@@ -9,6 +9,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use prefetch_index::prefetch_index;
 
 /// The number of a partition, equal in the input, state and DLQ topics.
@@ -66,6 +68,30 @@ impl fmt::Display for Offset {
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// The id that Kafka gave a topic when it was created: a topic that was deleted and created again has another id. Its text
+/// is that of Kafka's tools, base64url without padding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicId([u8; 16]);
+
+impl TopicId {
+    /// `None` for the zero id: brokers older than 2.8 have no topic ids.
+    pub fn from_bytes(bytes: [u8; 16]) -> Option<TopicId> {
+        (bytes != [0; 16]).then_some(TopicId(bytes))
+    }
+
+    /// `None` if the text is not that of an id.
+    pub fn parse(text: &str) -> Option<TopicId> {
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
+        TopicId::from_bytes(bytes.try_into().ok()?)
+    }
+}
+
+impl fmt::Display for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&BASE64_URL_SAFE_NO_PAD.encode(self.0))
     }
 }
 
