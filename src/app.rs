@@ -16,6 +16,7 @@ mod run_failure;
 mod signals;
 mod system_clock;
 mod topic_inspection;
+mod topic_watch_thread;
 
 pub use crate::app::system_clock::SystemClock;
 pub use crate::runtime::StopCause;
@@ -40,7 +41,8 @@ use crate::kafka::admin::topics::Topics;
 use crate::kafka::client::context::ClientEvents;
 use crate::kafka::client::settings;
 use crate::observability::log_events::{
-    LogEvent, ProcessStarting, ProcessStopped, ProcessStopping, ProducerFenced, SecondSignal, StopSignal, millis,
+    LogEvent, ProcessStarting, ProcessStopped, ProcessStopping, ProducerFenced, SecondSignal, StopSignal, TopicChanged,
+    millis,
 };
 use crate::observability::logging;
 use crate::ports::Clock;
@@ -167,6 +169,9 @@ impl Process<'_> {
         if let StopCause::Commit(StopReason::DuplicateInstance(cause)) = cause {
             let transactional_id = self.config.kafka.transactional_id(&self.instance());
             ProducerFenced { transactional_id: &transactional_id, cause }.emit();
+        }
+        if let StopCause::TopicChanged(change) = cause {
+            TopicChanged { topic: &change.topic, problem: &change.to_string() }.emit();
         }
         RunFailure::from(cause)
     }

@@ -8,6 +8,7 @@
 //! * [`outcome`]: the records that a batch becomes, and the outputs that they go to.
 //! * [`commit`]: when a transaction is due, what it carries, and what its end means.
 //! * [`budget`]: a bound on bytes in memory.
+//! * [`topic_watch`]: whether the topics are still those of the start.
 //!
 //! Architecture invariant: no clock, thread, file, actor or client of Kafka.
 
@@ -18,3 +19,4 @@ pub mod outcome;
 pub mod ownership;
 pub mod partition;
 pub mod recovery;
+pub mod topic_watch;

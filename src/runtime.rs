@@ -28,6 +28,7 @@ use crate::engine::budget::Budget;
 use crate::engine::commit::StopReason;
 use crate::engine::recovery::RecoveryRefusal;
 use crate::engine::recovery::driver::ReadFailure;
+use crate::engine::topic_watch::TopicChange;
 use crate::observability::log_events::KeyPolicy;
 use crate::observability::stats::Stats;
 use crate::observability::status::Status;
@@ -46,6 +47,8 @@ pub enum StopCause {
     Refused(RecoveryRefusal),
     /// A partition cannot be read.
     Unreadable(ReadFailure),
+    /// A topic is not the one of the start any more.
+    TopicChanged(TopicChange),
     /// The consumer cannot continue.
     Consumer(ConsumerFailure),
     /// The entities hold more memory than allowed.

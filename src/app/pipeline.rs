@@ -13,10 +13,14 @@ use crossbeam_channel::bounded;
 
 use crate::app::client_events::{ClientLog, PipelineClientEvents};
 use crate::app::recovery_threads::{RecoveryParts, RecoveryThreads};
+use crate::app::topic_watch_thread::{
+    WatchParts, {self},
+};
 use crate::config::{Config, LogConfig, LogKeys, OnExpired};
 use crate::engine::commit::transaction::OffsetMetadata;
 use crate::engine::ownership::Ownership;
 use crate::engine::recovery::RecoverySettings;
+use crate::engine::topic_watch::{TopicIdentities, TopicIds};
 use crate::entity::Entity;
 use crate::kafka::admin::topics::Topics;
 use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
@@ -101,7 +105,7 @@ impl Pipeline {
         let ports = Ports {
             consumer: Box::new(source),
             recoveries: Box::new(builder.recovery_threads(Arc::clone(&entity))?),
-            transactions: wrap(commit_thread, offset_metadata.clone()),
+            transactions: builder.watched(wrap(commit_thread, offset_metadata.clone()))?,
             ownership: builder.ownership,
         };
         let shared = builder.shared;
@@ -234,6 +238,21 @@ impl PortBuilder<'_> {
             .map_err(|cause| PipelineStartError::Thread { name: "commit thread", cause })
     }
 
+    /// Without the ids of the topics, for example in the demo, they are not watched.
+    fn watched(&self, transactions: Box<dyn Transactions>) -> Result<Box<dyn Transactions>, PipelineStartError> {
+        let Some(identities) = self.topics.identities.clone() else { return Ok(transactions) };
+        let parts = WatchParts {
+            config: self.config,
+            identities,
+            context: self.context(ClientRole::Admin),
+            clock: Arc::clone(&self.shared.clock),
+            stop: Arc::clone(&self.shared.stop),
+        };
+        let watched = topic_watch_thread::start(parts, transactions);
+        let watched = watched.map_err(|cause| PipelineStartError::Thread { name: "watch of the topics", cause })?;
+        Ok(Box::new(watched))
+    }
+
     fn recovery_threads<E: Entity>(&self, entity: Arc<E>) -> Result<RecoveryThreads, PipelineStartError> {
         let (kafka, recovery, limits) = (&self.config.kafka, &self.config.recovery, &self.config.limits);
         let parts = RecoveryParts {
@@ -241,6 +260,7 @@ impl PortBuilder<'_> {
             settings: RecoverySettings {
                 topic: kafka.topic.clone(),
                 group: kafka.group_id.clone(),
+                topic_ids: self.topics.identities.as_ref().map_or_else(TopicIds::default, TopicIdentities::ids),
                 look_back_records: recovery.look_back_records,
                 verify_max_records: recovery.verify_max_records,
                 adopt_group: recovery.adopt_group,

@@ -77,6 +77,7 @@ impl From<&StopCause> for RunFailure {
                 };
                 RunFailure::new(exit, failure.to_string())
             }
+            StopCause::TopicChanged(change) => RunFailure::new(ExitCode::TopicsRefused, change.to_string()),
             StopCause::Consumer(failure) => {
                 let exit = match failure {
                     ConsumerFailure::InstanceReplaced(_) => ExitCode::DuplicateInstance,

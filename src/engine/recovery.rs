@@ -40,6 +40,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::engine::budget::{Budget, Lease};
 use crate::engine::outcome::Outcomes;
 pub use crate::engine::recovery::start_plan::{StartPlan, plan};
+use crate::engine::topic_watch::TopicIds;
 use crate::entity::Entity;
 use crate::record::{Epoch, Key, Offset, Partition, Position, Record};
 
@@ -67,6 +68,8 @@ pub struct RecoverySettings {
     /// The input topic. DLQ records of another topic are ignored.
     pub topic: String,
     pub group: String,
+    /// Of the input and the state topic, as they were at the start of the process.
+    pub topic_ids: TopicIds,
     /// At least this number of offsets before the start is verified.
     pub look_back_records: u64,
     /// A longer range is not verified; 0 trusts the committed position.

@@ -2,6 +2,7 @@
 //!
 //! * [`preflight`] decides whether three topics fit together. It is pure.
 //! * [`topics`] collects the facts, waits for the input, and creates missing outputs.
+//! * [`topic_look`] reads the ids and the partition counts, at the start and while the process runs.
 //! * [`access`] finds a topic for a command, within a time limit.
 //!
 //! Life cycle: the clients exist for one inspection. Failures: a `StartRefusal` ends the start, an `AccessFailure` the
@@ -9,4 +10,5 @@
 
 pub mod access;
 pub mod preflight;
+pub mod topic_look;
 pub mod topics;

@@ -9,6 +9,7 @@ mod ownership;
 mod partition;
 mod recovery;
 mod recovery_plan;
+mod topic_watch;
 
 use std::sync::Arc;
 

@@ -14,6 +14,7 @@ use steward::engine::budget::Budget;
 use steward::engine::commit::STALE_GENERATIONS_ALLOWED;
 use steward::engine::ownership::Ownership;
 use steward::engine::recovery::{RecoverySettings, Topic};
+use steward::engine::topic_watch::TopicIds;
 use steward::entity::{CorruptSnapshot, Entity, RawEvent, Rejection};
 use steward::observability::log_events::{DrainCutShort, KeyPolicy, LogEvent as _, StaleOutcomesDropped};
 use steward::ports::{Clock, Drained};
@@ -317,6 +318,7 @@ impl Pod {
         let settings = RecoverySettings {
             topic: TOPIC.into(),
             group: GROUP.into(),
+            topic_ids: TopicIds::default(),
             look_back_records: 15,
             verify_max_records: 1_000_000,
             adopt_group: false,

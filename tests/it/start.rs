@@ -3,6 +3,7 @@
 
 mod refusals;
 mod topics;
+mod while_running;
 
 use std::time::Duration;
 

@@ -113,8 +113,7 @@ impl Run {
         config.kafka.topic.clone_from(&names.input);
         config.kafka.state_topic.clone_from(&names.state);
         config.kafka.dlq_topic.clone_from(&names.dlq);
-        let topics =
-            Topics { partitions, replication: 1, created: Vec::new(), warnings: Vec::new(), max_batch_bytes: None };
+        let topics = Topics { partitions, replication: 1, ..Topics::default() };
         let stops = Arc::new(Mutex::new(Vec::new()));
         let recorded = Arc::clone(&stops);
         let stop = Arc::new(move |stop| recorded.lock().expect("no thread panics while it holds this").push(stop));

@@ -59,13 +59,7 @@ pub fn run(task: &Task) -> Reported {
     let pipeline = Pipeline::start(PipelineParts {
         config: &config,
         instance: "slow",
-        topics: Topics {
-            partitions: task.partitions,
-            replication: 1,
-            created: Vec::new(),
-            warnings: Vec::new(),
-            max_batch_bytes: None,
-        },
+        topics: Topics { partitions: task.partitions, replication: 1, ..Topics::default() },
         entity: Arc::new(entity),
         clock: Arc::new(SystemClock),
         client_log: Arc::new(ClientLog::new(SystemClock)),

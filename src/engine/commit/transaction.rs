@@ -28,6 +28,14 @@ pub struct TransactionContent {
     pub offset_ranges: Vec<OffsetRange>,
 }
 
+impl TransactionContent {
+    /// Whether an event was rejected because of its entity's state, and not because of its content alone.
+    pub fn has_rejection_by_state(&self) -> bool {
+        let mut rejected = self.records.iter().filter_map(OutputRecord::rejected_event);
+        rejected.any(|rejected| rejected.rejection.reason.depends_on_state())
+    }
+}
+
 /// How a transaction ended. Only `Committed`, `Aborted` and `StaleGeneration` are clear outcomes.
 #[derive(Debug)]
 pub enum CommitOutcome {

@@ -13,8 +13,12 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::config::{Config, KafkaConfig, Unchecked};
+use crate::engine::topic_watch::TopicIdentities;
 use crate::kafka::admin::preflight::{
     StartRefusal, StartWarning, TopicFacts, TopicSettings, create_command, dlq_settings, state_settings, {self},
+};
+use crate::kafka::admin::topic_look::{
+    LookFailure, {self},
 };
 use crate::kafka::client::errors::{ErrorClass, Resource, class_of};
 use crate::kafka::client::ffi::set_oauth_token;
@@ -41,7 +45,7 @@ const SERVE_ALL_POLL: Duration = Duration::from_millis(5);
 const SERVE_ALL_POLLS: usize = 20;
 
 /// Three topics that fit together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Topics {
     /// Of the input and of the state topic.
     pub partitions: i32,
@@ -52,6 +56,8 @@ pub struct Topics {
     /// The smaller `max.message.bytes` of the two output topics, if it may be read. A batch above it is refused as a whole,
     /// so the producer's `batch.size` must not exceed it.
     pub max_batch_bytes: Option<u64>,
+    /// `None` if the topics are not to be watched while the process runs.
+    pub identities: Option<TopicIdentities>,
 }
 
 /// The input topic does not exist yet, or no broker answers.
@@ -125,8 +131,36 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         let limits = [&state, &dlq].map(|topic| topic.settings.as_ref().map(|settings| settings.max_message_bytes));
         let [state_limit, dlq_limit] = limits;
         let max_batch_bytes = state_limit.zip(dlq_limit).and_then(|(state, dlq)| u64::try_from(state.min(dlq)).ok());
+        let identities = self.identities()?;
         let created = std::mem::take(created);
-        Ok(Topics { partitions: input.partitions, replication: input.replication, created, warnings, max_batch_bytes })
+        Ok(Topics {
+            partitions: input.partitions,
+            replication: input.replication,
+            created,
+            warnings,
+            max_batch_bytes,
+            identities: Some(identities),
+        })
+    }
+
+    /// Returns the ids of the three topics. A broker may not know a new one yet.
+    fn identities(&self) -> Result<TopicIdentities, StartRefusal> {
+        let names = [&self.kafka.topic, &self.kafka.state_topic, &self.kafka.dlq_topic].map(String::as_str);
+        let deadline = self.clock.now() + APPEAR_LIMIT;
+        loop {
+            serve(&self.metadata);
+            match topic_look::identities(self.metadata.client(), names, REQUEST_LIMIT) {
+                Ok(identities) => return Ok(identities),
+                Err(LookFailure::NoResponse(code)) => return Err(self.unreachable(&KafkaError::AdminOp(code))),
+                Err(LookFailure::Refused { topic, code }) => {
+                    if !is_missing(class_of(code)) || self.clock.now() >= deadline {
+                        let what = format!("asking for the id of topic {topic}");
+                        return Err(StartRefusal::Broker { what, cause: code.to_string() });
+                    }
+                }
+            }
+            std::thread::sleep(RETRY_WAIT);
+        }
     }
 
     fn wait_for_input(

@@ -1,5 +1,5 @@
-//! Owns all unsafe code of the crate, except the allocator's option in `main.rs`: the calls of librdkafka that the
-//! rdkafka crate does not wrap, or wraps with a panic or a loss.
+//! Owns all unsafe code of the crate, except `describe_topics` beside it and the allocator's option in `main.rs`: the
+//! calls of librdkafka that the rdkafka crate does not wrap, or wraps with a panic or a loss.
 //!
 //! * [`MessageQueue`] takes messages in bulk, for a quarter of the cost of `BaseConsumer::poll`.
 //! * [`Incoming::headers`] reads headers. rdkafka's accessor panics on a header name that is not
@@ -12,7 +12,7 @@
 //!
 //! Architecture invariant: no raw pointer and no type of `rdkafka_sys` leaves this module.
 
-#![expect(unsafe_code, reason = "the one file that calls librdkafka's C functions")]
+#![expect(unsafe_code, reason = "calls librdkafka's C functions")]
 
 use std::borrow::Cow;
 use std::ffi::{CStr, CString};
@@ -92,14 +92,14 @@ impl<C: ConsumerContext> MessageQueue<C> {
 }
 
 /// A reference on a queue of librdkafka.
-struct QueueHandle(NonNull<sys::rd_kafka_queue_t>);
+pub(super) struct QueueHandle(NonNull<sys::rd_kafka_queue_t>);
 
 impl QueueHandle {
-    fn new(queue: *mut sys::rd_kafka_queue_t) -> Option<QueueHandle> {
+    pub(super) fn new(queue: *mut sys::rd_kafka_queue_t) -> Option<QueueHandle> {
         NonNull::new(queue).map(QueueHandle)
     }
 
-    fn as_ptr(&self) -> *mut sys::rd_kafka_queue_t {
+    pub(super) fn as_ptr(&self) -> *mut sys::rd_kafka_queue_t {
         self.0.as_ptr()
     }
 }

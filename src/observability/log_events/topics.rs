@@ -82,6 +82,16 @@ log_events! {
         pub problem: &'a str,
     }
 
+    /// While the process ran, a topic was deleted, created again, or got other partitions. The process ends.
+    #[event(ERROR, "topic_changed", "a topic is not the one of the start any more")]
+    #[action("do what `problem` says")]
+    pub struct TopicChanged<'a> {
+        /// The topic.
+        pub topic: &'a str,
+        /// What has changed, then what to do.
+        pub problem: &'a str,
+    }
+
     /// The three topics exist, and every preflight check that could run has passed.
     #[event(INFO, "topics_checked", "the topics passed the preflight checks")]
     #[action("none")]

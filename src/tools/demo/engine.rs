@@ -157,13 +157,7 @@ impl DemoRun {
         let client_log = Arc::new(ClientLog::new(clock));
         let stopped = Arc::new(Mutex::new(None));
         let stop_cause = Arc::clone(&stopped);
-        let topics = Topics {
-            partitions: PARTITIONS,
-            replication: 1,
-            created: Vec::new(),
-            warnings: Vec::new(),
-            max_batch_bytes: None,
-        };
+        let topics = Topics { partitions: PARTITIONS, replication: 1, ..Topics::default() };
         let pipeline = Pipeline::start(PipelineParts {
             config: &config,
             instance: INSTANCE,

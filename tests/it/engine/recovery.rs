@@ -10,6 +10,7 @@ use steward::engine::recovery::{
     NotVerifiedCause, PASSIVATED_OVERHEAD_BYTES, Recovered, RecoveryFinding, RecoveryRefusal, RecoverySettings,
     Repaired, StoredEntity, Topic,
 };
+use steward::engine::topic_watch::TopicIds;
 use steward::entity::Reason;
 use steward::ports::Recoveries;
 use steward::record::{Offset, Position, header};
@@ -495,6 +496,7 @@ impl World {
         let settings = RecoverySettings {
             topic: TOPIC.into(),
             group: GROUP.into(),
+            topic_ids: TopicIds::default(),
             look_back_records: 100,
             verify_max_records: 1_000,
             adopt_group: false,

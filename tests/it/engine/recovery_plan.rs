@@ -1,6 +1,7 @@
 //! The start of a partition, by C, M, D, the log's ends and the configuration.
 
 use steward::engine::recovery::{LogBounds, NotVerifiedCause, RecoveryFinding, RecoverySettings, StartPlan, plan};
+use steward::engine::topic_watch::TopicIds;
 use steward::record::{Offset, Position};
 
 const LOOK_BACK: u64 = 10;
@@ -228,6 +229,7 @@ fn settings() -> RecoverySettings {
     RecoverySettings {
         topic: "services".into(),
         group: "steward".into(),
+        topic_ids: TopicIds::default(),
         look_back_records: LOOK_BACK,
         verify_max_records: VERIFY_MAX,
         adopt_group: false,

@@ -266,8 +266,7 @@ impl InProcess {
         config.health.file = std::env::temp_dir().join(format!("steward-health-{}", names.group));
         // Enough threads that no two keys of a test share one.
         config.runtime.entity_threads = 16;
-        let topics =
-            Topics { partitions, replication: 1, created: Vec::new(), warnings: Vec::new(), max_batch_bytes: None };
+        let topics = Topics { partitions, replication: 1, ..Topics::default() };
         let stops = Arc::new(Mutex::new(Vec::new()));
         let recorded = Arc::clone(&stops);
         let stop = Arc::new(move |stop| recorded.lock().expect("no thread panics while it holds this").push(stop));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix::Addr;
 use steward::engine::ownership::Ownership;
 use steward::engine::recovery::{RecoverySettings, Topic};
+use steward::engine::topic_watch::TopicIds;
 use steward::observability::log_events::{KeyPolicy, LogEvent as _, LostWriteRepaired};
 use steward::observability::stats::{Sample, StatsInterval};
 use steward::record::{Partition, Position};
@@ -387,6 +388,7 @@ impl Pod {
     fn run_recovery(&self) -> bool {
         let settings = RecoverySettings {
             group: "group".into(),
+            topic_ids: TopicIds::default(),
             topic: "in".into(),
             look_back_records: 10,
             verify_max_records: 1_000,

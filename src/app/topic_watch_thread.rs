@@ -1,0 +1,131 @@
+//! Looks at the three topics while the process runs, on a thread of its own, and stops the process if one of them is not
+//! the topic of the start any more (`engine::topic_watch` decides).
+//!
+//! A transaction with rejections that depend on the state waits for a look that began after the events were processed. If
+//! partitions were added, an update is read where its entity is not; it must not be rejected as `not_found` although it is
+//! valid. Likewise if the input was created again. Other transactions do not wait.
+//!
+//! Architecture invariant: a look without an answer stops nothing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use crate::config::Config;
+use crate::engine::commit::transaction::TransactionContent;
+use crate::engine::topic_watch::{LookVerdict, TopicIdentities, TopicWatch};
+use crate::kafka::admin::topic_look::TopicObserver;
+use crate::kafka::client::context::ReportingContext;
+use crate::ports::{Clock, CommitReply, ResetReply, Transactions};
+use crate::record::Partition;
+use crate::runtime::{OnStop, StopCause};
+
+/// How often the topics are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The wait before a difference is looked at again.
+const CONFIRM_AFTER: Duration = Duration::from_secs(2);
+/// The wait after a look without an answer.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long a transaction waits for a look if no broker answers. Then it is sent: brokers that describe no topic write none.
+const MAX_HELD: Duration = Duration::from_secs(10);
+/// Transactions that wait for a look: the committer sends one at a time.
+const MAX_WAITING: usize = 2;
+
+/// What the thread calls once the topics are known to be unchanged.
+type Release = Box<dyn FnOnce() + Send>;
+
+/// Sends the transactions on, those with rejections that depend on the state after a look.
+pub(super) struct WatchedTransactions {
+    transactions: Arc<Mutex<Box<dyn Transactions>>>,
+    waiting: Sender<Release>,
+}
+
+pub(super) struct WatchParts<'a> {
+    pub(super) config: &'a Config,
+    pub(super) identities: TopicIdentities,
+    pub(super) context: ReportingContext,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) stop: OnStop,
+}
+
+/// Starts the thread. It ends when the returned transactions are dropped.
+///
+/// # Errors
+/// The client or the thread cannot be started.
+pub(super) fn start(parts: WatchParts<'_>, transactions: Box<dyn Transactions>) -> io::Result<WatchedTransactions> {
+    let WatchParts { config, identities, context, clock, stop } = parts;
+    let observer = TopicObserver::new(config, context).map_err(io::Error::other)?;
+    let (waiting, inbox) = bounded(MAX_WAITING);
+    let watch = TopicWatch::new(identities);
+    let mut watcher = Watcher { watch, observer, clock, stop, held: Vec::new() };
+    thread::Builder::new().name("topic-watch".to_owned()).spawn(move || watcher.run(&inbox))?;
+    Ok(WatchedTransactions { transactions: Arc::new(Mutex::new(transactions)), waiting })
+}
+
+struct Watcher {
+    watch: TopicWatch,
+    observer: TopicObserver<ReportingContext>,
+    clock: Arc<dyn Clock>,
+    stop: OnStop,
+    /// Transactions that wait for a look, and since when.
+    held: Vec<(Instant, Release)>,
+}
+
+impl Watcher {
+    fn run(&mut self, inbox: &Receiver<Release>) {
+        let mut next_look = self.clock.now() + LOOK_EVERY;
+        loop {
+            let wait = next_look.saturating_duration_since(self.clock.now());
+            match inbox.recv_timeout(wait) {
+                Ok(release) => self.held.push((self.clock.now(), release)),
+                Err(RecvTimeoutError::Timeout) => self.observer.serve(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let wait = match self.watch.looked(self.observer.look(self.watch.at_start())) {
+                LookVerdict::Unchanged => {
+                    self.held.drain(..).for_each(|(_, release)| release());
+                    LOOK_EVERY
+                }
+                LookVerdict::Suspected => CONFIRM_AFTER,
+                LookVerdict::NoAnswer => {
+                    self.release_overdue();
+                    RETRY_AFTER
+                }
+                // What is held is dropped with this thread: its transaction is never sent.
+                LookVerdict::Changed(change) => return (self.stop)(StopCause::TopicChanged(change)),
+            };
+            next_look = self.clock.now() + wait;
+        }
+    }
+
+    fn release_overdue(&mut self) {
+        let now = self.clock.now();
+        for (_, release) in self.held.extract_if(.., |(since, _)| now.saturating_duration_since(*since) >= MAX_HELD) {
+            release();
+        }
+    }
+}
+
+impl Transactions for WatchedTransactions {
+    fn commit(&self, content: Arc<TransactionContent>, reply: CommitReply) {
+        let transactions = Arc::clone(&self.transactions);
+        let depends_on_state = content.has_rejection_by_state();
+        let send = move || lock(&transactions).commit(content, reply);
+        if !depends_on_state {
+            return send();
+        }
+        // If the thread has ended, the process ends for the reason that it gave.
+        drop(self.waiting.try_send(Box::new(send)));
+    }
+
+    fn reset_producer(&self, partitions: Vec<Partition>, reply: ResetReply) {
+        lock(&self.transactions).reset_producer(partitions, reply);
+    }
+}
+
+/// Held only to hand a request over.
+fn lock(transactions: &Mutex<Box<dyn Transactions>>) -> std::sync::MutexGuard<'_, Box<dyn Transactions>> {
+    transactions.lock().unwrap_or_else(PoisonError::into_inner)
+}

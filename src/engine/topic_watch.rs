@@ -1,0 +1,190 @@
+//! Decides whether the three topics are still those of the start.
+//!
+//! A topic that was deleted, created again, or got other partitions is not the one that the state was made from. Each look
+//! at the topics is compared with the start:
+//!
+//! * a) More partitions than at the start are certain at once: no broker invents a partition. Keys have moved already.
+//! * b) Any other difference counts when two looks in a row find it. A broker that has just started may answer from
+//!   metadata that is older than the start of this process.
+//! * c) A topic without an answer is no evidence, and neither confirms nor clears a difference.
+
+use crate::record::TopicId;
+
+/// What a topic is named in the errors, and which remedy it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TopicRole {
+    Input,
+    State,
+    Dlq,
+}
+
+impl TopicRole {
+    pub const ALL: [TopicRole; 3] = [TopicRole::Input, TopicRole::State, TopicRole::Dlq];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            TopicRole::Input => "input",
+            TopicRole::State => "state",
+            TopicRole::Dlq => "DLQ",
+        }
+    }
+}
+
+/// A topic at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicIdentity {
+    pub name: String,
+    /// `None` if the brokers have no topic ids; then it is not compared.
+    pub id: Option<TopicId>,
+    pub partitions: i32,
+}
+
+/// The three topics at the start of the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicIdentities {
+    pub input: TopicIdentity,
+    pub state: TopicIdentity,
+    pub dlq: TopicIdentity,
+}
+
+/// The ids of the topics that a position and its state belong to; `None` where the brokers have none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TopicIds {
+    pub input: Option<TopicId>,
+    pub state: Option<TopicId>,
+}
+
+impl TopicIdentities {
+    pub fn ids(&self) -> TopicIds {
+        TopicIds { input: self.input.id, state: self.state.id }
+    }
+
+    pub fn of(&self, role: TopicRole) -> &TopicIdentity {
+        match role {
+            TopicRole::Input => &self.input,
+            TopicRole::State => &self.state,
+            TopicRole::Dlq => &self.dlq,
+        }
+    }
+}
+
+/// What a look found of one topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sighting {
+    Exists {
+        id: Option<TopicId>,
+        partitions: i32,
+    },
+    /// The broker does not know the topic.
+    Missing,
+    /// c) The broker gave no answer for this topic.
+    Unknown,
+}
+
+/// What a look found, in the order of [`TopicRole::ALL`].
+pub type Sightings = [Sighting; TopicRole::ALL.len()];
+
+/// The first of the three topics that is not the one of the start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} topic {topic} {difference}; {}", role.name(), remedy(*role, *difference))]
+pub struct TopicChange {
+    pub role: TopicRole,
+    pub topic: String,
+    pub difference: TopicDifference,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TopicDifference {
+    #[error("does not exist any more")]
+    Deleted,
+    #[error("was deleted and created again (its id was {expected}, and is {found})")]
+    Recreated { expected: TopicId, found: TopicId },
+    #[error("had {expected} partitions at the start, and has {found}")]
+    Partitions { expected: i32, found: i32 },
+}
+
+fn remedy(role: TopicRole, difference: TopicDifference) -> &'static str {
+    match (role, difference) {
+        (TopicRole::Input, TopicDifference::Deleted | TopicDifference::Recreated { .. }) => {
+            "the state was made from events that are gone: create the input with all events, and give steward new state and DLQ topics and a new group"
+        }
+        (TopicRole::Input | TopicRole::State, TopicDifference::Partitions { .. }) => {
+            "keys have moved away from their state: create new topics and replay the input into them"
+        }
+        (TopicRole::State, TopicDifference::Deleted | TopicDifference::Recreated { .. }) => {
+            "the state is gone: give steward new state and DLQ topics and a new group, and it builds the state again from the input"
+        }
+        (TopicRole::Dlq, TopicDifference::Deleted | TopicDifference::Recreated { .. }) => {
+            "the rejected events that it contained are gone; restart steward, which creates the topic if it is missing"
+        }
+        (TopicRole::Dlq, TopicDifference::Partitions { .. }) => "restart steward, which checks the topic",
+    }
+}
+
+/// What follows from a look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LookVerdict {
+    Unchanged,
+    /// b) There is a difference, to be confirmed by another look.
+    Suspected,
+    /// c) Not all topics were described.
+    NoAnswer,
+    /// The process has to end.
+    Changed(TopicChange),
+}
+
+/// Compares each look with the start.
+#[derive(Debug)]
+pub struct TopicWatch {
+    at_start: TopicIdentities,
+    /// b) What the look before found, to be confirmed.
+    suspected: Option<TopicChange>,
+}
+
+impl TopicWatch {
+    pub fn new(at_start: TopicIdentities) -> TopicWatch {
+        TopicWatch { at_start, suspected: None }
+    }
+
+    pub fn at_start(&self) -> &TopicIdentities {
+        &self.at_start
+    }
+
+    pub fn looked(&mut self, sightings: Sightings) -> LookVerdict {
+        let changes = TopicRole::ALL.into_iter().zip(sightings);
+        let mut changes: Vec<TopicChange> =
+            changes.filter_map(|(role, sighting)| self.change(role, sighting)).collect();
+        let is_certain = |change: &TopicChange| {
+            matches!(change.difference, TopicDifference::Partitions { expected, found } if found > expected)
+                || self.suspected.as_ref() == Some(change)
+        };
+        if let Some(certain) = changes.iter().position(is_certain) {
+            return LookVerdict::Changed(changes.swap_remove(certain));
+        }
+        if let Some(change) = changes.into_iter().next() {
+            self.suspected = Some(change);
+            return LookVerdict::Suspected;
+        }
+        if sightings.contains(&Sighting::Unknown) {
+            return LookVerdict::NoAnswer;
+        }
+        self.suspected = None;
+        LookVerdict::Unchanged
+    }
+
+    fn change(&self, role: TopicRole, sighting: Sighting) -> Option<TopicChange> {
+        let TopicIdentity { name, id, partitions } = self.at_start.of(role);
+        let difference = match sighting {
+            Sighting::Unknown => return None,
+            Sighting::Missing => TopicDifference::Deleted,
+            Sighting::Exists { id: found, partitions: count } => match (*id, found) {
+                (Some(expected), Some(found)) if expected != found => TopicDifference::Recreated { expected, found },
+                (Some(_) | None, Some(_) | None) if count != *partitions => {
+                    TopicDifference::Partitions { expected: *partitions, found: count }
+                }
+                (Some(_) | None, Some(_) | None) => return None,
+            },
+        };
+        Some(TopicChange { role, topic: name.clone(), difference })
+    }
+}

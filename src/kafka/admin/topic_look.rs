@@ -1,0 +1,75 @@
+//! Looks at the three topics: their ids and partition counts, in one request. `engine::topic_watch` compares them.
+
+use std::time::Duration;
+
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::config::Config;
+use crate::engine::topic_watch::{Sighting, Sightings, TopicIdentities, TopicIdentity, TopicRole};
+use crate::kafka::client::describe_topics::{FoundTopic, TopicDescription, describe_topics};
+use crate::kafka::client::errors::{ErrorClass, class_of};
+use crate::kafka::client::settings::admin;
+use crate::kafka::client::unsubscribed::{build, serve};
+
+/// Limit of the request.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
+
+/// A client of its own that looks at the topics while the process runs.
+pub struct TopicObserver<C: ConsumerContext> {
+    client: BaseConsumer<C>,
+}
+
+impl<C: ConsumerContext> TopicObserver<C> {
+    /// # Errors
+    /// The client library refuses the configuration.
+    pub fn new(config: &Config, context: C) -> Result<TopicObserver<C>, KafkaError> {
+        Ok(TopicObserver { client: build(&admin(config), context)? })
+    }
+
+    /// Returns what a broker says about each topic. Without a response nothing is known.
+    pub fn look(&self, topics: &TopicIdentities) -> Sightings {
+        let names = TopicRole::ALL.map(|role| topics.of(role).name.as_str());
+        let described = describe_topics(self.client.client(), &names, LOOK_LIMIT).unwrap_or_default();
+        names.map(|topic| sighting(&described, topic))
+    }
+
+    /// Serves the client's callbacks between two looks.
+    pub fn serve(&self) {
+        serve(&self.client);
+    }
+}
+
+fn sighting(described: &[TopicDescription], topic: &str) -> Sighting {
+    match described.iter().find(|description| description.name == topic).map(|description| &description.found) {
+        Some(Ok(FoundTopic { id, partitions })) => Sighting::Exists { id: *id, partitions: *partitions },
+        Some(Err(code)) if class_of(*code) == ErrorClass::UnknownTopic => Sighting::Missing,
+        Some(Err(_)) | None => Sighting::Unknown,
+    }
+}
+
+/// Describes the three topics at the start; the error of one that cannot be described names it.
+///
+/// # Errors
+/// There is no response, or the broker does not describe one of the topics.
+pub(super) fn identities<C: ClientContext>(
+    client: &Client<C>,
+    [input, state, dlq]: [&str; TopicRole::ALL.len()],
+    limit: Duration,
+) -> Result<TopicIdentities, LookFailure> {
+    let described = describe_topics(client, &[input, state, dlq], limit).map_err(LookFailure::NoResponse)?;
+    let identity = |topic: &str| {
+        let description = described.iter().find(|description| description.name == topic);
+        let found = description.map_or(Err(RDKafkaErrorCode::UnknownTopicOrPartition), |description| description.found);
+        let FoundTopic { id, partitions } =
+            found.map_err(|code| LookFailure::Refused { topic: topic.to_owned(), code })?;
+        Ok(TopicIdentity { name: topic.to_owned(), id, partitions })
+    };
+    Ok(TopicIdentities { input: identity(input)?, state: identity(state)?, dlq: identity(dlq)? })
+}
+
+pub(super) enum LookFailure {
+    NoResponse(RDKafkaErrorCode),
+    Refused { topic: String, code: RDKafkaErrorCode },
+}
