@@ -122,10 +122,16 @@ pub mod header {
     pub const SOURCE_OFFSET: &str = "steward-source-offset";
     /// On a DLQ record: the input record's timestamp in milliseconds since 1970, decimal; -1 if it had none.
     pub const SOURCE_TIMESTAMP: &str = "steward-source-timestamp";
-    /// On a DLQ record whose value the broker refused: `true`, and the value is null.
+    /// On a DLQ record without its value, which did not fit: `true`. The headers below say what else was cut.
     pub const TRUNCATED: &str = "steward-truncated";
-    /// On a truncated DLQ record: the length of the value in bytes, decimal.
+    /// On a truncated DLQ record: the length of the value in bytes, decimal. Missing if the event's value was null.
     pub const TRUNCATED_LENGTH: &str = "steward-truncated-length";
+    /// On a truncated DLQ record without the event's headers: their number, decimal.
+    pub const TRUNCATED_HEADERS: &str = "steward-truncated-headers";
+    /// On a truncated DLQ record with only the first bytes of the key: the key's length in bytes, decimal.
+    pub const TRUNCATED_KEY_LENGTH: &str = "steward-truncated-key-length";
+    /// Beside it: the SHA-256 of the whole key, in hexadecimal digits.
+    pub const TRUNCATED_KEY_SHA256: &str = "steward-truncated-key-sha256";
     /// On an event that `steward dlq replay` has produced: its DLQ record, as `topic-partition@offset`.
     pub const REPLAYED_FROM: &str = "steward-replayed-from";
 }

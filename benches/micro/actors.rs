@@ -133,6 +133,7 @@ async fn start_actors(ownership: Arc<Ownership>, source: Source, committed: Arc<
     let settings = RuntimeSettings {
         max_payload_bytes: 262_144,
         max_transaction_bytes: UNLIMITED,
+        max_dlq_record_bytes: u64::MAX,
         linger_per_partition: Duration::ZERO,
         offset_metadata: OffsetMetadata::new("bench"),
         entity_idle: Duration::from_secs(3_600),

@@ -301,6 +301,7 @@ fn start_actors<E: Entity>(
     let mut settings = RuntimeSettings {
         max_payload_bytes: config.limits.max_payload_bytes,
         max_transaction_bytes: config.limits.max_transaction_bytes,
+        max_dlq_record_bytes: settings::max_record_bytes(config),
         linger_per_partition: transaction::MARKER_WRITTEN_WITHIN,
         offset_metadata,
         entity_idle: Duration::from_millis(config.limits.entity_idle_ms),

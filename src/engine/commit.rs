@@ -191,6 +191,8 @@ pub struct GroupCommitSettings {
     pub max_transaction_bytes: u64,
     /// Names the transactions of this process in the offsets' metadata.
     pub offset_metadata: OffsetMetadata,
+    /// A larger DLQ record is cut before it is sent, because the client's queue would never take it.
+    pub max_dlq_record_bytes: u64,
     /// The wait after a commit for each of its partitions, less [`GAP_WITHOUT_LINGER`] and at most [`MAX_LINGER`]. Batches
     /// that complete in the meantime go into the next transaction.
     pub linger_per_partition: Duration,
@@ -262,7 +264,7 @@ pub struct GroupCommit {
     limit_bytes: u64,
     resets_failed: u32,
     timed_out_at: VecDeque<Instant>,
-    /// Records that the broker refused as too large, until they are committed or their epoch ends.
+    /// Records that are too large, until they are committed or their epoch ends.
     degraded: HashMap<RecordId, Degradation>,
     is_stopping: bool,
     /// The next transaction begins with the partition after this one, so that none starves.
@@ -477,6 +479,7 @@ impl GroupCommit {
     fn send(&mut self, mut in_flight: InFlight, now: Instant, commands: &mut Vec<CommitCommand>) {
         let number = self.next_number;
         self.next_number += 1;
+        self.cut_oversized(&in_flight.parts, commands);
         in_flight.content = Arc::new(self.content_of(&in_flight.parts, number));
         in_flight.first_sent_at.get_or_insert(now);
         commands.push(CommitCommand::Commit(Arc::clone(&in_flight.content)));

@@ -8,11 +8,17 @@
 //! `runtime::entity_actor`, pushes it to its [`Outcomes`]. `kafka::transactions::commit_thread` gets the name of the topic.
 //! A topic that is configured and checked before the start is named in `config` and `kafka::admin` too.
 
+use std::fmt::Write as _;
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::entity::Rejection;
-use crate::record::{Batch, Key, Offset, Partition, Record, TraceContext, header};
+use crate::record::{Batch, Header, Key, Offset, Partition, Record, TraceContext, header};
+
+/// The part of a key that remains in a DLQ record, if the whole key does not fit.
+pub const KEPT_KEY_BYTES: usize = 256;
 
 /// A topic that transactions write to, besides the offsets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,12 +109,18 @@ impl RejectedEvent {
     }
 }
 
-/// What is left out of a record, because the broker refused the whole one as too large.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is left out of a record that is too large. Each of a DLQ record's includes those before it, so that the last one
+/// always fits: what then remains is a few KiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Degradation {
+    /// Of a snapshot.
     TraceContext,
-    /// The value, whose length is in a header.
+    /// Of a DLQ record: the value. Its length is in a header.
     Value,
+    /// And the event's headers. Their number is in a header.
+    Headers,
+    /// And the key, except for its first [`KEPT_KEY_BYTES`]. Its length and hash are in headers.
+    Key,
 }
 
 /// What the headers of a record name besides its event.
@@ -148,7 +160,11 @@ impl OutputRecord {
     pub fn key(&self) -> Option<&[u8]> {
         match &self.content {
             RecordContent::Snapshot(snapshot) => Some(&snapshot.key),
-            RecordContent::Rejected(rejected) => rejected.record().key,
+            RecordContent::Rejected(rejected) => {
+                let key = rejected.record().key?;
+                let kept = if self.leaves_out(Degradation::Key) { key.len().min(KEPT_KEY_BYTES) } else { key.len() };
+                Some(&key[..kept])
+            }
         }
     }
 
@@ -156,9 +172,20 @@ impl OutputRecord {
         match &self.content {
             RecordContent::Snapshot(snapshot) => snapshot.value.as_deref(),
             RecordContent::Rejected(rejected) => {
-                rejected.record().value.filter(|_| self.degradation != Some(Degradation::Value))
+                rejected.record().value.filter(|_| !self.leaves_out(Degradation::Value))
             }
         }
+    }
+
+    /// Whether this part of a DLQ record is left out.
+    fn leaves_out(&self, part: Degradation) -> bool {
+        self.degradation >= Some(part)
+    }
+
+    /// The event's own headers that a DLQ record carries.
+    fn event_headers<'a>(&self, event: Record<'a>) -> impl Iterator<Item = Header<'a>> + use<'a> {
+        let is_cut = self.leaves_out(Degradation::Headers);
+        event.headers.iter().filter(move |_| !is_cut)
     }
 
     pub fn rejected_event(&self) -> Option<&RejectedEvent> {
@@ -178,8 +205,8 @@ impl OutputRecord {
         }
     }
 
-    /// What the record leaves out next if the broker refuses it as too large, and the bytes of that. `None` if nothing can
-    /// be left out: then the refusal stands.
+    /// What the record leaves out next if it is too large, and the bytes of that. `None` if nothing can be left out: then
+    /// the refusal stands.
     pub fn degrade(&self) -> Option<(Degradation, u64)> {
         match &self.content {
             RecordContent::Snapshot(_) => {
@@ -187,9 +214,16 @@ impl OutputRecord {
                 let bytes = trace.traceparent.iter().chain(&trace.tracestate).map(|value| value.len() as u64).sum();
                 Some((Degradation::TraceContext, bytes))
             }
-            RecordContent::Rejected(_) if self.degradation == Some(Degradation::Value) => None,
             RecordContent::Rejected(rejected) => {
-                Some((Degradation::Value, rejected.record().value.map_or(0, <[u8]>::len) as u64))
+                let event = rejected.record();
+                let stages = [
+                    (Degradation::Value, length(event.value)),
+                    (Degradation::Headers, event.headers.iter().map(header_bytes).sum()),
+                    (Degradation::Key, length(event.key).saturating_sub(KEPT_KEY_BYTES)),
+                ];
+                // A stage that leaves out nothing would only cost another attempt.
+                let next = stages.into_iter().find(|(stage, bytes)| !self.leaves_out(*stage) && *bytes > 0)?;
+                Some((next.0, next.1 as u64))
             }
         }
     }
@@ -211,7 +245,7 @@ impl OutputRecord {
             }
             RecordContent::Rejected(rejected) => {
                 let event = rejected.record();
-                let headers = event.headers.iter().fold(start, |headers, of| put(headers, of.name, of.value));
+                let headers = self.event_headers(event).fold(start, |headers, of| put(headers, of.name, of.value));
                 let headers = text(headers, header::REASON, rejected.rejection.reason.code());
                 let headers = text(headers, header::DETAIL, &rejected.rejection.detail);
                 let headers = text(headers, header::SOURCE_TOPIC, origin.source_topic);
@@ -219,11 +253,19 @@ impl OutputRecord {
                 let headers = text(headers, header::SOURCE_OFFSET, &self.source.to_string());
                 let timestamp_ms = event.timestamp_ms.unwrap_or(-1);
                 let headers = text(headers, header::SOURCE_TIMESTAMP, &timestamp_ms.to_string());
-                if self.degradation != Some(Degradation::Value) {
+                if !self.leaves_out(Degradation::Value) {
                     return headers;
                 }
-                let headers = text(headers, header::TRUNCATED, "true");
-                text(headers, header::TRUNCATED_LENGTH, &event.value.map_or(0, <[u8]>::len).to_string())
+                let mut headers = text(headers, header::TRUNCATED, "true");
+                if let Some(value) = event.value {
+                    headers = text(headers, header::TRUNCATED_LENGTH, &value.len().to_string());
+                }
+                if self.leaves_out(Degradation::Headers) {
+                    headers = text(headers, header::TRUNCATED_HEADERS, &event.headers.len().to_string());
+                }
+                let Some(key) = event.key.filter(|_| self.leaves_out(Degradation::Key)) else { return headers };
+                let headers = text(headers, header::TRUNCATED_KEY_LENGTH, &key.len().to_string());
+                text(headers, header::TRUNCATED_KEY_SHA256, &hexadecimal(&Sha256::digest(key)))
             }
         }
     }
@@ -231,23 +273,37 @@ impl OutputRecord {
     pub fn max_headers(&self) -> usize {
         match &self.content {
             RecordContent::Snapshot(_) => 5,
-            RecordContent::Rejected(rejected) => rejected.record().headers.len() + 8,
+            RecordContent::Rejected(rejected) => self.event_headers(rejected.record()).count() + 11,
         }
     }
 
     /// The bytes of the record in a transaction. The headers that steward adds are an estimate.
     pub fn weight_bytes(&self) -> u64 {
-        let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
         let headers = match &self.content {
             RecordContent::Snapshot(_) => 128,
             RecordContent::Rejected(rejected) => {
-                let headers = rejected.record().headers;
-                let own: usize = headers.iter().map(|header| header.name.len() + length(header.value)).sum();
-                own + rejected.rejection.detail.len() + 256
+                let own: usize = self.event_headers(rejected.record()).map(header_bytes).sum();
+                own + rejected.rejection.detail.len() + 512
             }
         };
         (length(self.key()) + length(self.value()) + headers) as u64
     }
+}
+
+fn length(bytes: Option<&[u8]>) -> usize {
+    bytes.map_or(0, <[u8]>::len)
+}
+
+fn header_bytes(header: Header<'_>) -> usize {
+    header.name.len() + length(header.value)
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The outcomes of the records of one batch, or of a part of them.

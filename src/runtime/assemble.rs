@@ -31,6 +31,8 @@ pub struct RuntimeSettings {
     pub max_payload_bytes: u64,
     /// Content of one transaction. A batch is never split, so one batch may exceed it.
     pub max_transaction_bytes: u64,
+    /// A larger DLQ record is cut.
+    pub max_dlq_record_bytes: u64,
     /// Wait between a commit and the next transaction, for each partition of the commit.
     pub linger_per_partition: Duration,
     /// Identifies the transactions of this process in the metadata of the committed offsets.
@@ -60,6 +62,7 @@ pub fn assemble<E: Entity>(ports: Ports, entity: Arc<E>, settings: RuntimeSettin
     let commit_settings = GroupCommitSettings {
         max_transaction_bytes: settings.max_transaction_bytes,
         offset_metadata: settings.offset_metadata,
+        max_dlq_record_bytes: settings.max_dlq_record_bytes,
         linger_per_partition: settings.linger_per_partition,
     };
     let ingest_settings = IngestSettings {

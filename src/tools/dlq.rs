@@ -13,7 +13,7 @@ pub(in crate::tools) mod replay_failure;
 mod row;
 mod show;
 
-pub use crate::tools::dlq::dlq_record::{DlqRecord, EventSourceHeaders, ReplayEvent};
+pub use crate::tools::dlq::dlq_record::{DlqRecord, EventSourceHeaders, ReplayEvent, Truncation};
 pub use crate::tools::dlq::filter::DlqFilter;
 pub use crate::tools::dlq::location::DlqLocation;
 pub use crate::tools::dlq::receipt::{NotAReceipt, ReplayReceipt, ReplayReceipts};

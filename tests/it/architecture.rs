@@ -86,7 +86,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("maud",               &["tools"]),
     ("ratatui",            &["tools"]),
     ("rustix",             &["app", "tools"]),
-    ("sha2",               &["observability::log_events"]),
+    ("sha2",               &["engine", "observability::log_events"]),
     ("signal_hook",        &["app", "tools"]),
     ("toml",               &["config", "tools"]),
     ("tracing",            &["observability"]),

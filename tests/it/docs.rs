@@ -102,6 +102,9 @@ fn the_page_lists_all_headers_of_a_dlq_record() {
         header::SOURCE_TIMESTAMP,
         header::TRUNCATED,
         header::TRUNCATED_LENGTH,
+        header::TRUNCATED_HEADERS,
+        header::TRUNCATED_KEY_LENGTH,
+        header::TRUNCATED_KEY_SHA256,
     ];
     let listed: Vec<&str> = REASONS
         .lines()

@@ -5,6 +5,7 @@ mod group_commit;
 mod group_commit_by_chance;
 mod group_commit_doubt;
 mod offsets;
+mod oversized;
 mod ownership;
 mod partition;
 mod recovery;

@@ -302,6 +302,7 @@ impl Pod {
         let settings = RuntimeSettings {
             max_payload_bytes: MAX_PAYLOAD_BYTES,
             max_transaction_bytes: 20_000,
+            max_dlq_record_bytes: u64::MAX,
             linger_per_partition: Duration::from_millis(3),
             offset_metadata: memory.offset_metadata(),
             entity_idle: Duration::from_secs(5),

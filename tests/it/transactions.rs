@@ -296,6 +296,20 @@ fn a_commit_that_may_have_been_sent_twice_is_in_doubt() {
     assert!(matches!(mock.commit(2), CommitOutcome::Committed { .. }));
 }
 
+/// The client answers `QueueFull` for it, as if it only had to wait.
+#[apply(offline_test)]
+fn a_record_that_no_queue_takes_is_refused_as_too_large() {
+    let mock = Mock::new();
+    let mut content = mock.content(1);
+    let value = Some(Arc::from(vec![b' '; 70_000_000]));
+    let huge = EntitySnapshot { key: Arc::from(&b"43"[..]), value, trace: None };
+    content.records.push(OutputRecord::snapshot(P0, Offset(0), huge));
+    let outcome = commit(&mock.transactions, content);
+    let CommitOutcome::Refused { record, .. } = &outcome else { panic!("{outcome:?}") };
+    assert_eq!(*record, Some(RefusedRecord { index: 1, too_large: true }));
+    assert!(matches!(mock.commit(2), CommitOutcome::Committed { .. }), "the queue is usable");
+}
+
 #[apply(offline_test)]
 fn each_error_of_the_broker_has_its_outcome() {
     use RDKafkaApiKey::{AddOffsetsToTxn, EndTxn, TxnOffsetCommit};

@@ -3,7 +3,7 @@
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::engine::commit::transaction::{OffsetRange, TransactionContent};
-use crate::engine::commit::{GroupCommit, InFlight, InFlightPart};
+use crate::engine::commit::{CommitCommand, CommitNotice, GroupCommit, InFlight, InFlightPart};
 use crate::engine::outcome::{Outcomes, Output, OutputRecord};
 use crate::record::Partition;
 
@@ -40,6 +40,23 @@ impl GroupCommit {
             .collect();
         order.sort_unstable();
         order.into_iter().map(|(_, _, partition)| partition).collect()
+    }
+
+    /// Cuts the DLQ records that the client would not take.
+    pub(super) fn cut_oversized(&mut self, parts: &[InFlightPart], commands: &mut Vec<CommitCommand>) {
+        let limit = self.settings.max_dlq_record_bytes;
+        let records = parts.iter().flat_map(|part| &part.done).flat_map(|done| &done.outcomes.records[Output::Dlq]);
+        for record in records.filter(|record| record.weight_bytes() > limit) {
+            let mut cut = self.degraded_copy(record);
+            while cut.weight_bytes() > limit
+                && let Some((degradation, bytes)) = cut.degrade()
+            {
+                cut.degradation = Some(degradation);
+                self.degraded.insert(record.id(), degradation);
+                let (partition, offset) = (record.partition, record.source);
+                commands.push(CommitCommand::Log(CommitNotice::Degraded { degradation, partition, offset, bytes }));
+            }
+        }
     }
 
     pub(super) fn content_of(&self, parts: &[InFlightPart], number: u64) -> TransactionContent {
@@ -80,7 +97,7 @@ impl GroupCommit {
         }
     }
 
-    /// A copy that leaves out what the broker refused.
+    /// A copy that leaves out what did not fit.
     fn degraded_copy(&self, record: &OutputRecord) -> OutputRecord {
         let degradation = if self.degraded.is_empty() { None } else { self.degraded.get(&record.id()).copied() };
         OutputRecord { degradation, ..record.clone() }

@@ -52,6 +52,9 @@ const RECORD_BYTES: &str = "1000000000";
 /// The library's default. A record batch above the topic's limit is refused as a whole, so it is lowered to that limit.
 const BATCH_BYTES: u64 = 1_000_000;
 
+/// What the estimate of a record's size may be below the size that the library counts.
+const QUEUE_HEADROOM_BYTES: u64 = 1 << 20;
+
 /// Greatest number of KiB that the library takes for a queue.
 const MAX_QUEUE_KIB: u64 = 2_097_151;
 
@@ -167,9 +170,6 @@ pub fn transactional_producer(
     max_batch_bytes: Option<u64>,
 ) -> ClientConfig {
     let mut settings = common(config, ClientKind::Producer);
-    // A transaction is staged as a whole: its content, and half as much again for headers and framing.
-    let staged_bytes = config.limits.max_transaction_bytes.saturating_add(config.limits.max_transaction_bytes / 2);
-    let queue_kib = (staged_bytes / 1024).clamp(65_536, MAX_QUEUE_KIB);
     let timeout_ms = config.kafka.transaction_timeout_ms.to_string();
     set_default(&mut settings, config, "client.id", identity.client_id);
     set_default(&mut settings, config, "linger.ms", "0");
@@ -184,7 +184,7 @@ pub fn transactional_producer(
         .set("retry.backoff.ms", RETRY_BACKOFF.as_millis().to_string())
         .set("message.max.bytes", RECORD_BYTES)
         .set("queue.buffering.max.messages", "1000000")
-        .set("queue.buffering.max.kbytes", queue_kib.to_string())
+        .set("queue.buffering.max.kbytes", produce_queue_kib(config).to_string())
         .set("delivery.report.only.error", "true");
     if let Some(bytes) = max_batch_bytes {
         settings.set("batch.size", bytes.min(BATCH_BYTES).to_string());
@@ -229,6 +229,21 @@ pub fn plain_producer(config: &Config, compression: Option<Compression>) -> Clie
         // A single record may be larger.
         .set("queue.buffering.max.kbytes", "65536");
     settings
+}
+
+/// The size of the queue in which a transaction is staged as a whole: its content, and half as much again for headers and
+/// framing. It also bounds a single record, so that it has room for the largest snapshot: one event's payload, and what
+/// the entity had before.
+fn produce_queue_kib(config: &Config) -> u64 {
+    let limits = &config.limits;
+    let staged_bytes = limits.max_transaction_bytes.saturating_add(limits.max_transaction_bytes / 2);
+    let largest_snapshot_bytes = limits.max_payload_bytes.saturating_mul(2);
+    (staged_bytes.max(largest_snapshot_bytes) / 1024).clamp(65_536, MAX_QUEUE_KIB)
+}
+
+/// The largest record, in bytes before compression, that the queue of a transactional producer takes.
+pub fn max_record_bytes(config: &Config) -> u64 {
+    produce_queue_kib(config) * 1024 - QUEUE_HEADROOM_BYTES
 }
 
 pub(crate) fn embedded_producer(bootstrap_servers: &str) -> ClientConfig {

@@ -22,7 +22,9 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
-use crate::kafka::client::errors::{Cause, ClientCall, ErrorClass, KafkaFailure, classify, classify_fatal};
+use crate::kafka::client::errors::{
+    BrokerRefusal, Cause, ClientCall, ErrorClass, KafkaFailure, classify, classify_fatal,
+};
 use crate::kafka::client::settings::RETRY_BACKOFF;
 use crate::kafka::client::unsubscribed::FIRST_TOKEN_POLL;
 use crate::kafka::transactions::producer_record::ProducerRecord;
@@ -52,6 +54,10 @@ pub const MARKER_WRITTEN_WITHIN: Duration = Duration::from_micros(400);
 /// Pause between two polls of a wait for deliveries. The client's own flush waits 100 ms, and a poll cannot wait for less
 /// than 2 ms: it spends the remainder below a whole millisecond reading the clock.
 const DRAIN_POLL: Duration = Duration::from_micros(500);
+
+/// How long to wait for further deliveries after a record was refused and nothing else was reported. The client sends
+/// nothing more then, and reports what is left in its queue only when it is purged, or at its timeout.
+const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 
 /// Wait of one poll while the queue is full.
 const FULL_QUEUE_POLL: Duration = Duration::from_millis(5);
@@ -203,7 +209,8 @@ impl<C: ClientContext + 'static> Producer<C> {
 
 impl<C: ClientContext + 'static> Transaction<C> {
     /// Puts a record into the client's queue; `index` names it in [`Undelivered`]. Waits while the queue is full, at
-    /// most as long as the transaction may last. After an error the transaction has to be aborted, or dropped.
+    /// most as long as the transaction may last. A record that does not even fit into an empty queue is refused as too
+    /// large. After an error the transaction has to be aborted, or dropped.
     pub fn stage(&mut self, record: ProducerRecord<'_>, index: usize) -> Result<(), KafkaFailure> {
         let client = self.producer.client.get();
         let mut outgoing = BaseRecord::<[u8], [u8], usize> {
@@ -215,6 +222,7 @@ impl<C: ClientContext + 'static> Transaction<C> {
             headers: Some(record.headers),
             delivery_opaque: index,
         };
+        let mut was_empty = false;
         loop {
             let Err((error, returned)) = client.send(outgoing) else { return Ok(()) };
             let failure = self.producer.classify(&error, ClientCall::Produce);
@@ -222,6 +230,13 @@ impl<C: ClientContext + 'static> Transaction<C> {
                 self.has_gap = true;
                 return Err(failure);
             };
+            if was_empty {
+                self.has_gap = true;
+                let text = format!("the record is larger than the client's queue ({cause})");
+                return Err(KafkaFailure::Refused(BrokerRefusal::TooLarge, Cause { text, ..cause }));
+            }
+            // Deliveries go on meanwhile, so only the next attempt shows whether the record alone is too large.
+            was_empty = client.in_flight_count() == 0;
             if self.is_overdue() {
                 return Err(KafkaFailure::AbortAndResend(Cause { timed_out: true, ..cause }));
             }
@@ -235,7 +250,16 @@ impl<C: ClientContext + 'static> Transaction<C> {
     pub fn drain(&mut self) -> Result<(), Vec<Undelivered>> {
         let client = self.producer.client.get();
         let mut late = None;
+        let mut last_failure = (0, self.producer.clock.now());
         while client.in_flight_count() > 0 {
+            let failures = self.producer.context().lock().len();
+            let now = self.producer.clock.now();
+            if failures > last_failure.0 {
+                last_failure = (failures, now);
+            } else if failures > 0 && now.saturating_duration_since(last_failure.1) > AFTER_REFUSAL && self.is_refused()
+            {
+                break;
+            }
             if self.is_overdue() {
                 let left = client.in_flight_count();
                 let text = format!("{left} records were not delivered within the transaction's timeout");
@@ -258,6 +282,12 @@ impl<C: ClientContext + 'static> Transaction<C> {
         self.has_gap = true;
         failed.extend(self.own_failure());
         Err(failed)
+    }
+
+    /// Whether a record was refused for its content, so that the transaction can only be aborted.
+    fn is_refused(&self) -> bool {
+        let reported = self.producer.context().lock();
+        reported.iter().any(|(_, error)| matches!(classify(error, ClientCall::Delivery), KafkaFailure::Refused(..)))
     }
 
     /// Returns the failure of the transaction as a whole, which no delivery report has.

@@ -21,6 +21,16 @@ field_values! {
         FetchingCommitted = "fetching_committed",
     }
 
+    /// The part of a DLQ record that did not fit.
+    pub enum TruncatedPart {
+        /// The event's value.
+        Value = "value",
+        /// The event's headers.
+        Headers = "headers",
+        /// The event's key, except for its first 256 bytes.
+        Key = "key",
+    }
+
     /// What the committed offsets show of the last transaction.
     pub enum ResetVerdict {
         /// The transaction took effect.
@@ -151,23 +161,27 @@ log_events! {
         pub events: u64,
     }
 
-    /// The DLQ record of an event was too large for the topic, and was written without its value. Only the first one is
-    /// logged; the following ones are counted by `records_truncated`.
-    #[event(WARN, "record_truncated", "a DLQ record was written without its value")]
-    #[action("raise `max.message.bytes` of the DLQ topic to that of the input plus 64 KiB")]
+    /// The DLQ record of an event was too large for the topic, or for the client's queue, and was written without a part of
+    /// it. Only the first one for each `part` is logged; the following ones are counted by `records_truncated`.
+    #[event(WARN, "record_truncated", "a DLQ record was written without a part of it")]
+    #[action("raise `max.message.bytes` of the DLQ topic to that of the input plus 64 KiB, or have the producer send less")]
     pub struct RecordTruncated {
         /// Partition of the event.
         pub partition: i32,
-        /// Offset of the event. The input contains its value until retention removes it.
+        /// Offset of the event. The input contains the whole event until retention removes it.
         pub offset: i64,
-        /// Length of the value.
+        /// What was left out.
+        pub part: TruncatedPart,
+        /// Length of that part.
         pub bytes: u64,
     }
 
-    /// More DLQ records were written without their values.
-    #[event(WARN, "records_truncated", "more DLQ records were written without their values")]
+    /// More DLQ records were written without a part of them.
+    #[event(WARN, "records_truncated", "more DLQ records were written without a part of them")]
     #[action("as for `record_truncated`")]
     pub struct RecordsTruncated {
+        /// What was left out.
+        pub part: TruncatedPart,
         /// Number of DLQ records in the window.
         pub count: u64,
         /// Length of the window.

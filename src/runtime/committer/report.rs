@@ -12,8 +12,8 @@ use crate::entity::Reason;
 use crate::observability::log_events::{
     DrainCutShort, EntitiesPanicked, EntityPanicked, EventRejected, EventsRejected, LogEvent, LostWriteRepaired,
     ProducerReset, ProducerResetFailed, RecordTruncated, RecordsTruncated, ResetVerdict, StaleOutcomesDropped, Trace,
-    TraceContextDropped, TransactionAborted, TransactionCommitted, TransactionInDoubt, TransactionRefused, millis,
-    ranges,
+    TraceContextDropped, TransactionAborted, TransactionCommitted, TransactionInDoubt, TransactionRefused,
+    TruncatedPart, millis, ranges,
 };
 use crate::observability::log_throttle::{LogThrottle, Occurrence, ThrottleSummary};
 use crate::record::{Epoch, Partition, header};
@@ -21,13 +21,16 @@ use crate::runtime::Shared;
 
 const SUMMARY_WINDOW: Duration = Duration::from_secs(10);
 
+/// Value, headers and key.
+const TRUNCATED_PARTS: usize = 3;
+
 /// Partition and offset.
 type RecordPlace = (i32, i64);
 
 #[derive(Debug)]
 pub(super) struct Report {
     rejected: LogThrottle<Reason, RecordPlace>,
-    truncated: LogThrottle<(), RecordPlace>,
+    truncated: LogThrottle<Degradation, RecordPlace>,
     panics: u64,
     /// What recoveries found missing, until it is committed. Only the commit proves that it was missing: a process that has
     /// lost the partition and has no notice of it yet can read a state that its next owner is about to write, but the
@@ -38,7 +41,8 @@ pub(super) struct Report {
 impl Default for Report {
     fn default() -> Report {
         let rejected = LogThrottle::new(SUMMARY_WINDOW, Reason::ALL.len());
-        Report { rejected, truncated: LogThrottle::new(SUMMARY_WINDOW, 1), panics: 0, repairing: BTreeMap::new() }
+        let truncated = LogThrottle::new(SUMMARY_WINDOW, TRUNCATED_PARTS);
+        Report { rejected, truncated, panics: 0, repairing: BTreeMap::new() }
     }
 }
 
@@ -179,13 +183,11 @@ impl Report {
 
     fn degraded(&mut self, degradation: Degradation, place: RecordPlace, bytes: u64, shared: &Shared) {
         let (partition, offset) = place;
-        match degradation {
-            Degradation::TraceContext => TraceContextDropped { partition, offset, bytes }.emit(),
-            Degradation::Value => {
-                if self.truncated.seen(&(), place, shared.clock.now()) == Occurrence::First {
-                    RecordTruncated { partition, offset, bytes }.emit();
-                }
-            }
+        let Some(part) = truncated_part(degradation) else {
+            return TraceContextDropped { partition, offset, bytes }.emit();
+        };
+        if self.truncated.seen(&degradation, place, shared.clock.now()) == Occurrence::First {
+            RecordTruncated { partition, offset, part, bytes }.emit();
         }
     }
 }
@@ -202,9 +204,21 @@ fn log_rejected(summary: ThrottleSummary<Reason, RecordPlace>) {
     }
 }
 
-fn log_truncated(summary: ThrottleSummary<(), RecordPlace>) {
-    let ThrottleSummary { count, window, last: (last_partition, last_offset), .. } = summary;
-    RecordsTruncated { count, window_ms: millis(window), last_partition, last_offset }.emit();
+fn log_truncated(summary: ThrottleSummary<Degradation, RecordPlace>) {
+    let ThrottleSummary { kind, count, window, last: (last_partition, last_offset) } = summary;
+    if let Some(part) = kind.and_then(truncated_part) {
+        RecordsTruncated { part, count, window_ms: millis(window), last_partition, last_offset }.emit();
+    }
+}
+
+/// Returns the part of a DLQ record that was left out; `None` for a snapshot.
+fn truncated_part(degradation: Degradation) -> Option<TruncatedPart> {
+    match degradation {
+        Degradation::TraceContext => None,
+        Degradation::Value => Some(TruncatedPart::Value),
+        Degradation::Headers => Some(TruncatedPart::Headers),
+        Degradation::Key => Some(TruncatedPart::Key),
+    }
 }
 
 /// Returns why nothing was committed, if the notice is about a failed commit.

@@ -23,14 +23,27 @@ pub struct EventSourceHeaders<'a> {
     pub timestamp_ms: Option<i64>,
 }
 
+/// What a DLQ record lacks of its event. `None`: that part is complete, or was null.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Truncation<'a> {
+    /// Length of the value.
+    pub value_bytes: Option<u64>,
+    /// Number of the event's headers.
+    pub headers: Option<u64>,
+    /// Length of the key, of which the record has the first bytes.
+    pub key_bytes: Option<u64>,
+    /// Hash of the whole key, in hexadecimal digits.
+    pub key_sha256: Option<&'a str>,
+}
+
 #[derive(Debug, Clone)]
 pub struct DlqRecord<'a> {
     pub location: DlqLocation,
     /// When it was produced, in milliseconds since 1970: when the event was refused.
     pub timestamp_ms: Option<i64>,
-    /// The event's key; `None` is null.
+    /// The event's key; `None` is null. May be cut ([`DlqRecord::truncation`]).
     pub key: Option<&'a [u8]>,
-    /// The event's value; `None` is null, or too large for the topic ([`DlqRecord::truncated_bytes`]).
+    /// The event's value; `None` is null, or left out ([`DlqRecord::truncation`]).
     pub value: Option<&'a [u8]>,
     headers: Vec<(Cow<'a, str>, Option<&'a [u8]>)>,
     /// How many of the headers are the event's.
@@ -105,11 +118,14 @@ impl<'a> DlqRecord<'a> {
         })
     }
 
-    /// Returns the length of the value that was too large for the DLQ topic, in bytes; 0 if the header is missing. `None` if
-    /// the value is complete.
-    pub fn truncated_bytes(&self) -> Option<u64> {
-        let is_truncated = self.text(header::TRUNCATED) == Some("true");
-        is_truncated.then(|| self.number(header::TRUNCATED_LENGTH).unwrap_or(0))
+    /// Returns what was too large for the DLQ topic and is not in the record; `None` if the event is complete.
+    pub fn truncation(&self) -> Option<Truncation<'a>> {
+        (self.text(header::TRUNCATED) == Some("true")).then(|| Truncation {
+            value_bytes: self.number(header::TRUNCATED_LENGTH),
+            headers: self.number(header::TRUNCATED_HEADERS),
+            key_bytes: self.number(header::TRUNCATED_KEY_LENGTH),
+            key_sha256: self.text(header::TRUNCATED_KEY_SHA256),
+        })
     }
 
     /// Returns the headers of the event itself, in order.

@@ -28,6 +28,10 @@ pub(super) struct DlqRow {
     key_base64: Option<String>,
     value_bytes: Option<u64>,
     truncated: bool,
+    /// Number of the event's headers, if they were left out.
+    truncated_headers: Option<u64>,
+    /// Length of the key, if the record has only its first bytes.
+    truncated_key_bytes: Option<u64>,
     source_topic: Option<String>,
     source_partition: Option<i32>,
     source_offset: Option<i64>,
@@ -40,6 +44,8 @@ impl DlqRow {
     pub(super) fn new(dlq_record: &DlqRecord<'_>, replayed: Option<&ReplayReceipts>) -> DlqRow {
         let source = dlq_record.source();
         let (key, key_base64) = text_or_base64(dlq_record.key);
+        let truncation = dlq_record.truncation();
+        let value_bytes = dlq_record.value.map(|value| value.len() as u64);
         DlqRow {
             partition: dlq_record.location.partition.0,
             offset: dlq_record.location.offset.0,
@@ -48,8 +54,10 @@ impl DlqRow {
             detail: dlq_record.detail().map(Cow::into_owned),
             key,
             key_base64,
-            value_bytes: dlq_record.truncated_bytes().or(dlq_record.value.map(|value| value.len() as u64)),
-            truncated: dlq_record.truncated_bytes().is_some(),
+            value_bytes: truncation.and_then(|truncation| truncation.value_bytes).or(value_bytes),
+            truncated: truncation.is_some(),
+            truncated_headers: truncation.and_then(|truncation| truncation.headers),
+            truncated_key_bytes: truncation.and_then(|truncation| truncation.key_bytes),
             source_topic: source.map(|source| source.topic.to_owned()),
             source_partition: source.map(|source| source.partition.0),
             source_offset: source.map(|source| source.offset.0),

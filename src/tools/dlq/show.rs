@@ -109,11 +109,19 @@ fn details(dlq_record: &DlqRecord<'_>, receipts: Option<&ReplayReceipts>) -> Str
         }
         None => row("event", unknown()),
     }
+    let truncation = dlq_record.truncation();
     row("key", bytes(dlq_record.key));
+    if let Some(length) = truncation.and_then(|truncation| truncation.key_bytes) {
+        let sha256 = truncation.and_then(|truncation| truncation.key_sha256).map_or_else(unknown, output::harmless);
+        row("whole key", format!("(left out: {length} bytes, SHA-256 {sha256})"));
+    }
+    if let Some(headers) = truncation.and_then(|truncation| truncation.headers) {
+        row("headers", format!("(left out: the event has {headers})"));
+    }
     for (name, value) in dlq_record.own_headers() {
         row(&format!("header {}", output::harmless(name)), bytes(value));
     }
-    match dlq_record.truncated_bytes() {
+    match truncation.and_then(|truncation| truncation.value_bytes) {
         Some(length) => row("value", format!("(left out: the topic did not take its {length} bytes)")),
         None => row("value", bytes(dlq_record.value)),
     }

@@ -7,7 +7,7 @@ use steward::record::{Offset, Partition};
 use steward::service::Service;
 use steward::tools::dlq::{
     DlqLocation, DlqRecord, InputLog, Obstacle, Outlook, Overtaken, ReplayDecision, ReplayReceipt, ReplayReceipts,
-    decide, outlook,
+    Truncation, decide, outlook,
 };
 
 type Headers<'a> = Vec<(Cow<'a, str>, Option<&'a [u8]>)>;
@@ -53,7 +53,18 @@ fn obstacles_to_a_replay_are_distinguished() {
     assert_eq!(decide(&whole, &input(), &nothing), ReplayDecision::Replay(Reason::NotFound));
     let truncated = dlq_record(&[], &[("steward-truncated", "true"), ("steward-truncated-length", "5")], None);
     assert_eq!(decide(&truncated, &input(), &nothing), ReplayDecision::Kept(Obstacle::Truncated));
-    assert_eq!(truncated.truncated_bytes(), Some(5));
+    let lacks_value = Truncation { value_bytes: Some(5), headers: None, key_bytes: None, key_sha256: None };
+    assert_eq!((truncated.truncation(), whole.truncation()), (Some(lacks_value), None));
+    let cut_key = [
+        ("steward-truncated", "true"),
+        ("steward-truncated-headers", "3"),
+        ("steward-truncated-key-length", "900"),
+        ("steward-truncated-key-sha256", "ab"),
+    ];
+    let cut_key = dlq_record(&[], &cut_key, None);
+    assert_eq!(decide(&cut_key, &input(), &nothing), ReplayDecision::Kept(Obstacle::Truncated), "its value was null");
+    let lacks_key = Truncation { value_bytes: None, headers: Some(3), key_bytes: Some(900), key_sha256: Some("ab") };
+    assert_eq!(cut_key.truncation(), Some(lacks_key));
     let newer = dlq_record(&[], &[("steward-reason", "too_sad")], Some(b"{}"));
     assert_eq!(decide(&newer, &input(), &nothing), ReplayDecision::Kept(Obstacle::Unreadable));
     let smaller = InputLog { partitions: 2, ..input() };

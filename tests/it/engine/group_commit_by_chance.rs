@@ -181,6 +181,7 @@ impl World {
         let (machine, first) = GroupCommit::new(GroupCommitSettings {
             max_transaction_bytes: limit,
             offset_metadata: offset_metadata.clone(),
+            max_dlq_record_bytes: u64::MAX,
             linger_per_partition,
         });
         let mut world = World {

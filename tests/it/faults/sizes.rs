@@ -79,6 +79,51 @@ fn a_dlq_record_that_is_too_large_is_written_without_its_value() {
     assert_eq!(kafka.read_committed(&names.dlq).iter().filter(|record| is_truncated(record)).count(), 2);
 }
 
+/// A value of 70 MB that is some KB on the wire, and keys and headers that only the producer's codec makes small.
+#[apply(broker_test)]
+fn no_event_is_too_large_for_a_dlq_record() {
+    let (kafka, names) = (Kafka::shared(), Names::new());
+    kafka.create_input(&names, 1);
+    kafka.produce(&names.input, &[created(1)]);
+    let large = digits(1_700_000);
+    let producer = [("compression.type", "zstd"), ("batch.size", "1000"), ("message.max.bytes", "100000000")];
+    for event in [
+        record("1", blanks(70_000_000)),
+        record(large.clone(), "{}"),
+        record("2", "{}").header("large", String::from_utf8(large.clone()).expect("digits")),
+    ] {
+        kafka.produce_with(&producer, &names.input, &[event.to(0)]);
+    }
+    kafka.produce(&names.input, &[updated(1)]);
+    let mut steward = Setup::new(&kafka, &names).start();
+
+    let ledger = Ledger::of(&kafka, &names);
+    let [value, key, headers] = &ledger.seen.dlq_records[..] else {
+        panic!("{} records", ledger.seen.dlq_records.len())
+    };
+    for cut in [value, key, headers] {
+        assert_eq!((&cut.value, cut.last_header("steward-truncated")), (&None, Some(Some(&b"true"[..]))));
+    }
+    assert_eq!(value.last_header("steward-reason"), Some(Some(&b"payload_too_large"[..])));
+    assert_eq!(value.last_header("steward-truncated-length"), Some(Some(&b"70000000"[..])));
+    assert_eq!(key.key.as_deref(), Some(&large[..256]));
+    assert_eq!(key.last_header("steward-truncated-key-length"), Some(Some(&b"1700000"[..])));
+    assert_eq!(headers.last_header("steward-truncated-headers"), Some(Some(&b"1"[..])));
+    assert_eq!(headers.key.as_deref(), Some(&b"2"[..]), "the key stays whole");
+    assert_eq!(ledger.model.state()[&(0, b"1".to_vec())].newest_offset, 4, "the partition went on");
+    let is_of_a_cut = |fault| {
+        use Fault::{DlqRecordHeader, DlqRecordKey, DlqRecordOriginalHeaders, DlqRecordValue};
+        matches!(fault, DlqRecordHeader | DlqRecordKey | DlqRecordOriginalHeaders | DlqRecordValue)
+    };
+    let others: Vec<_> = ledger.differences().into_iter().filter(|found| !is_of_a_cut(found.fault)).collect();
+    assert!(others.is_empty(), "{others:?}");
+    steward.stop();
+    steward.assert_no_errors_but(&[]);
+    for part in ["value", "headers", "key"] {
+        assert!(steward.events("record_truncated").iter().any(|line| line["part"] == part), "{part}");
+    }
+}
+
 // ----------------------------------------------------------------------------------------------------------- helpers
 
 fn created(id: u64) -> Outgoing {

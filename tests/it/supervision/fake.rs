@@ -341,6 +341,7 @@ impl Pod {
         let settings = RuntimeSettings {
             max_payload_bytes: 1_000,
             max_transaction_bytes: 1 << 20,
+            max_dlq_record_bytes: u64::MAX,
             linger_per_partition: Duration::ZERO,
             offset_metadata: memory.offset_metadata(),
             entity_idle: Duration::from_secs(3_600),

@@ -32,7 +32,7 @@ pub enum ReplayDecision {
 /// Why a DLQ record cannot be replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Obstacle {
-    /// Its value was too large for the DLQ topic, and is not there.
+    /// It was too large for the DLQ topic: value, headers or key are not complete.
     Truncated,
     /// It comes from another topic, or from a partition that the input does not have.
     FromElsewhere,
@@ -57,7 +57,7 @@ pub fn decide(dlq_record: &DlqRecord<'_>, input: &InputLog, replayed: &ReplayRec
         ReplayDecision::Kept(Obstacle::FromElsewhere)
     } else if dlq_record.is_replayed(replayed) {
         ReplayDecision::Replayed
-    } else if dlq_record.truncated_bytes().is_some() {
+    } else if dlq_record.truncation().is_some() {
         ReplayDecision::Kept(Obstacle::Truncated)
     } else {
         ReplayDecision::Replay(reason)

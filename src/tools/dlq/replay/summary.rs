@@ -44,7 +44,9 @@ pub(super) fn warn(planned: &Planned) {
 
 fn why(obstacle: Obstacle) -> &'static str {
     match obstacle {
-        Obstacle::Truncated => "their value was too large for the DLQ topic (it is in the input at its source offset)",
+        Obstacle::Truncated => {
+            "they were too large for the DLQ topic and are not complete (the events are in the input at their source offsets)"
+        }
         Obstacle::FromElsewhere => "they come from another topic or partition than the input has",
         Obstacle::Unreadable => "their headers are not those that this version of steward writes",
     }

@@ -34,6 +34,7 @@ impl Committer {
         Committer::with_settings(GroupCommitSettings {
             max_transaction_bytes,
             offset_metadata: OffsetMetadata::new("run"),
+            max_dlq_record_bytes: u64::MAX,
             linger_per_partition: Duration::ZERO,
         })
     }
@@ -50,12 +51,25 @@ impl Committer {
         committer
     }
 
+    /// It has a producer, and cuts DLQ records above this size.
+    pub fn with_dlq_limit(max_dlq_record_bytes: u64) -> Committer {
+        let mut committer = Committer::with_settings(GroupCommitSettings {
+            max_transaction_bytes: 1_000_000,
+            offset_metadata: OffsetMetadata::new("run"),
+            max_dlq_record_bytes,
+            linger_per_partition: Duration::ZERO,
+        });
+        committer.resets(ResetOutcome::Ready(vec![]));
+        committer
+    }
+
     /// It serves this partition, and has just begun to linger.
     pub fn lingering(partition: Partition, linger_per_partition: Duration) -> Committer {
         let offset_metadata = OffsetMetadata::new("run");
         let mut committer = Committer::with_settings(GroupCommitSettings {
             max_transaction_bytes: 1_000_000,
             offset_metadata,
+            max_dlq_record_bytes: u64::MAX,
             linger_per_partition,
         });
         committer.resets(ResetOutcome::Ready(vec![]));
@@ -266,6 +280,8 @@ fn notice_in_words(notice: &CommitNotice) -> String {
             let how = match degradation {
                 Degradation::TraceContext => "untraced",
                 Degradation::Value => "truncated",
+                Degradation::Headers => "without headers",
+                Degradation::Key => "with a cut key",
             };
             format!("{how} {partition}/{offset} of {bytes} bytes")
         }
