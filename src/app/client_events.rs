@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::app::SystemClock;
-use crate::kafka::client::context::{ClientError, ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
+use crate::kafka::client::context::{
+    ClientError, ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics, PartitionStatistics,
+};
 use crate::observability::log_events::{
     KafkaClientError, KafkaClientErrors, KafkaClientLog, KafkaClientWarning, LogEvent, millis,
 };
 use crate::observability::log_throttle::{LogThrottle, Occurrence, ThrottleSummary};
-use crate::observability::status::Status;
+use crate::observability::status::{InputLog, Status};
 use crate::ports::Clock;
 
 const SUMMARY_WINDOW: Duration = Duration::from_secs(30);
@@ -99,10 +101,11 @@ impl ClientEvents for PipelineClientEvents {
     }
 
     fn statistics(&self, statistics: ConsumerStatistics) {
-        for partition in &statistics.partitions {
-            if let Some(end) = partition.last_stable {
-                self.status.set_end(partition.partition, end);
-            }
+        let now = self.log.clock.now();
+        self.status.set_since_any_response(statistics.since_any_response, now);
+        for of in statistics.partitions {
+            let PartitionStatistics { last_stable, high_watermark, since_response, .. } = of;
+            self.status.set_input_log(of.partition, InputLog { last_stable, high_watermark, since_response }, now);
         }
     }
 }

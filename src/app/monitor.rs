@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::app::pipeline::Pipeline;
-use crate::config::Config;
+use crate::config::{Config, KafkaConfig};
 use crate::engine::partition::PartitionState;
 use crate::kafka::consumer::poll_phase::PollPhase;
 use crate::kafka::transactions::commit_thread::CommitPhase;
 use crate::observability::heartbeat::Heartbeat;
 use crate::observability::log_events::{
-    BecameReady, BecameUnready, HeartbeatUnwritable, IngestPaused, IngestResumed, LogEvent, ProcessPhase,
-    ProgressStalled, UnreadyCause, millis,
+    BecameReady, BecameUnready, HeartbeatUnwritable, IngestPaused, IngestResumed, InputTransactionOpen, LogEvent,
+    ProcessPhase, ProgressStalled, UnreadyCause, millis,
 };
+use crate::observability::open_transactions::OpenTransactions;
 use crate::observability::stats::{Sample, StatsInterval};
 use crate::observability::status::StatusSnapshot;
 use crate::observability::watchdog::{IngestPressure, Observation, StallReport, Watchdog, WatchdogLimits};
@@ -33,6 +34,7 @@ pub struct Monitor<'a> {
     stats_due: Instant,
     heartbeat_due: Instant,
     watchdog: Watchdog,
+    open_transactions: OpenTransactions,
     /// Since when the in-flight budget has no room.
     paused_since: Option<Instant>,
     is_ready: bool,
@@ -55,6 +57,7 @@ impl<'a> Monitor<'a> {
             stats_due: now + Duration::from_millis(config.log.stats_interval_ms),
             heartbeat_due: now,
             watchdog: Watchdog::new(limits, now),
+            open_transactions: OpenTransactions::new(Duration::from_millis(config.health.open_transaction_ms)),
             paused_since: None,
             is_ready: false,
             is_stopping: false,
@@ -76,6 +79,7 @@ impl<'a> Monitor<'a> {
         let not_a_member = self.not_a_member();
         self.log_readiness(&status, not_a_member, now);
         self.log_ingest_pauses(now);
+        self.log_open_transactions(&status, now);
         if now >= self.stats_due {
             self.stats_due = now + Duration::from_millis(self.config.log.stats_interval_ms);
             self.log_stats(&status, now);
@@ -158,11 +162,36 @@ impl<'a> Monitor<'a> {
         }
     }
 
+    fn log_open_transactions(&mut self, status: &StatusSnapshot, now: Instant) {
+        let KafkaConfig { topic, bootstrap_servers, .. } = &self.config.kafka;
+        for (partition, held) in self.open_transactions.due(status, now) {
+            let tool = format!("kafka-transactions.sh --bootstrap-server {bootstrap_servers}");
+            let log = format!("--topic {topic} --partition {partition}");
+            InputTransactionOpen {
+                topic,
+                partition: partition.0,
+                last_stable: held.last_stable.0,
+                high_watermark: held.high_watermark.0,
+                held_back: held.offsets(),
+                open_ms: millis(held.open_for),
+                find: &format!("{tool} describe-producers {log}; {tool} find-hanging {log}"),
+            }
+            .emit();
+        }
+    }
+
     fn log_stats(&mut self, status: &StatusSnapshot, now: Instant) {
         let shared = self.pipeline.shared();
         let lags = shared.status.lags();
         for (partition, lag) in &lags {
             shared.stats.update_partition(partition.0, |level| level.lag = *lag);
+        }
+        for at in &status.partitions {
+            let is_serving = at.state == Some(PartitionState::Serving);
+            shared.stats.update_partition(at.partition.0, |level| {
+                level.behind_open_transaction = at.held_back.map_or(0, |held| held.offsets());
+                level.fetch_age_ms = if is_serving { millis(at.since_response) } else { 0 };
+            });
         }
         let sample = Sample {
             keys: Arc::clone(&shared.keys),
@@ -170,6 +199,7 @@ impl<'a> Monitor<'a> {
             phase: self.phase(status),
             serving: status.in_state(PartitionState::Serving).map(|partition| partition.0).collect(),
             recovering: status.in_state(PartitionState::Recovering).map(|partition| partition.0).collect(),
+            partitions_total: self.pipeline.partitions(),
             in_flight_limit_bytes: shared.in_flight.limit_bytes(),
             memory_rss_bytes: resident_bytes(),
             oldest_unix_ms: status.oldest().and_then(|(_, head)| head.timestamp_ms),
@@ -218,6 +248,7 @@ impl<'a> Monitor<'a> {
             status,
             since_consumer_ran: now.saturating_duration_since(source.last_turn),
             consumer_phase: source.phase.name(),
+            is_polling: source.phase == PollPhase::Polling,
             ingest: if self.pipeline.shared().takes_records() { IngestPressure::Open } else { IngestPressure::Full },
             not_member: not_a_member,
             commit_step,

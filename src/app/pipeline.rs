@@ -79,6 +79,8 @@ pub struct Pipeline {
     source: ConsumerHandle,
     pub(super) source_phase: Arc<PollPhaseWatch>,
     pub(super) commit_phase: Arc<CommitPhaseWatch>,
+    /// Partitions of the input, at the start.
+    partitions: u64,
     shared: Shared,
     pub(super) client_log: Arc<ClientLog>,
 }
@@ -94,6 +96,7 @@ impl Pipeline {
             MemoryLimits { in_flight_bytes: in_flight_bytes(config), state_bytes: config.limits.max_state_bytes };
         let shared = Shared::new(clock, limits, key_policy(&config.log), stop);
         let status = Arc::clone(&shared.status);
+        let partitions = u64::try_from(topics.partitions).unwrap_or(0);
         let client_events = Arc::new(PipelineClientEvents { log: Arc::clone(&client_log), status });
         let ownership = Arc::new(Ownership::new());
         let builder = PortBuilder { config, instance, topics, ownership, shared, client_events };
@@ -118,6 +121,7 @@ impl Pipeline {
             source_phase: source.phase(),
             source,
             commit_phase,
+            partitions,
             shared,
             client_log,
         })
@@ -154,6 +158,11 @@ impl Pipeline {
             Membership::Member(_) => None,
             Membership::NotAMember(why) => Some(why),
         }
+    }
+
+    /// Returns the number of partitions of the input, of all processes together.
+    pub fn partitions(&self) -> u64 {
+        self.partitions
     }
 
     pub fn shared(&self) -> &Shared {

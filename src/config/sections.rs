@@ -133,6 +133,10 @@ config_section! {
         /// `kafka.max_poll_interval_ms`, if `kafka.max_poll_interval_ms` is 300000 or more.
         #[key(number(1_000..=172_800_000, "ms"), also = "above `kafka.max_poll_interval_ms`")]
         pub join_timeout_ms: u64 = 300_000,
+        /// Time after which a warning is logged about a transaction that a producer of the input leaves open. Events behind
+        /// it cannot be read until it ends.
+        #[key(number(1_000..=86_400_000, "ms"))]
+        pub open_transaction_ms: u64 = 60_000,
     }
 }
 

@@ -28,7 +28,9 @@ mod topics;
 pub use crate::observability::log_events::about::*;
 pub use crate::observability::log_events::client::*;
 pub use crate::observability::log_events::commit::*;
-pub use crate::observability::log_events::fields::{FieldKind, FieldSpec, FieldValue, counts, ranges};
+pub use crate::observability::log_events::fields::{
+    FieldKind, FieldSpec, FieldValue, PartitionNumbers, counts, ranges,
+};
 pub use crate::observability::log_events::group::*;
 pub use crate::observability::log_events::health::*;
 pub use crate::observability::log_events::ingest::*;

@@ -17,10 +17,13 @@ use hdrhistogram::Histogram;
 
 use crate::entity::Reason;
 use crate::observability::heavy_hitters::HeavyHitters;
-use crate::observability::log_events;
+use crate::observability::log_events::{self, PartitionNumbers};
 
-/// Maximum length of a list by partition or reason in `stats`, in bytes.
+/// Maximum length of a list by reason or key in `stats`, in bytes.
 const MAX_LIST_BYTES: usize = 2000;
+
+/// A fetch age below this is not listed. The consumer reports once a second.
+const NOTABLE_FETCH_AGE_MS: u64 = 3_000;
 
 /// Number of keys that `stats` names, of the hottest and of the slowest.
 const KEYS_NAMED: usize = 5;
@@ -58,6 +61,10 @@ pub type Totals = Counts<u64>;
 pub struct PartitionLevel {
     /// Offsets between the committed position and the end of the input.
     pub lag: u64,
+    /// Offsets that an open transaction of the input holds back.
+    pub behind_open_transaction: u64,
+    /// Milliseconds since the broker that the partition is fetched from sent anything; 0 if the partition does not serve.
+    pub fetch_age_ms: u64,
     pub entities_passivated: u64,
     /// Bytes of the snapshots in memory.
     pub state_bytes: u64,
@@ -207,6 +214,8 @@ pub struct Sample {
     pub phase: String,
     pub serving: Vec<i32>,
     pub recovering: Vec<i32>,
+    /// Partitions of the input.
+    pub partitions_total: u64,
     /// `limits.max_in_flight_bytes`.
     pub in_flight_limit_bytes: u64,
     /// How the line shows keys.
@@ -253,6 +262,8 @@ impl StatsInterval {
             phase: sample.phase.clone(),
             serving: log_events::ranges(sample.serving.iter().copied()),
             recovering: log_events::ranges(sample.recovering.iter().copied()),
+            partitions_serving: sample.serving.len() as u64,
+            partitions_total: sample.partitions_total,
             events_per_s: per_second(totals.events - before.events, interval),
             bytes_per_s: per_second(totals.bytes - before.bytes, interval),
             events_total: totals.events,
@@ -261,7 +272,11 @@ impl StatsInterval {
             rejected: rejected_since(&before, &totals),
             skipped_total: totals.skipped,
             lag_total: partitions.values().map(|level| level.lag).sum(),
-            lag: log_events::counts(partitions.iter().map(|(partition, level)| (partition, level.lag)), MAX_LIST_BYTES),
+            lag: by_partition(&partitions, |level| level.lag, 0),
+            behind_open_transaction_total: partitions.values().map(|level| level.behind_open_transaction).sum(),
+            behind_open_transaction: by_partition(&partitions, |level| level.behind_open_transaction, 1),
+            fetch_age_max_ms: partitions.values().map(|level| level.fetch_age_ms).max().unwrap_or(0),
+            fetch_age_ms: by_partition(&partitions, |level| level.fetch_age_ms, NOTABLE_FETCH_AGE_MS),
             oldest_age_ms: sample.oldest_unix_ms.map_or(0, |oldest| age_ms(oldest, sample.unix_ms)),
             oldest_partition: sample.oldest.map(|(partition, _)| partition),
             oldest_offset: sample.oldest.map(|(_, offset)| offset),
@@ -282,6 +297,16 @@ impl StatsInterval {
             memory_rss_bytes: sample.memory_rss_bytes,
         }
     }
+}
+
+/// Lists a number of each partition that has at least `least` of it.
+fn by_partition(
+    partitions: &BTreeMap<i32, PartitionLevel>,
+    number: impl Fn(&PartitionLevel) -> u64,
+    least: u64,
+) -> PartitionNumbers {
+    let numbers = partitions.iter().map(|(partition, level)| (partition, number(level)));
+    PartitionNumbers::of(numbers.filter(|(_, number)| *number >= least))
 }
 
 fn rejected_since(before: &Totals, totals: &Totals) -> String {

@@ -22,6 +22,9 @@ use crate::engine::partition::PartitionState;
 use crate::engine::recovery::Topic;
 use crate::record::{Batch, Key, Offset, Partition, Position};
 
+/// A response older than this says nothing about the present: the partition is not being fetched, or its broker is silent.
+const FRESH_RESPONSE: Duration = Duration::from_secs(5);
+
 /// The status of the process. Shared by all actors and threads.
 #[derive(Debug)]
 pub struct Status {
@@ -39,6 +42,8 @@ struct StatusTable {
     actors_ran_at: Instant,
     /// Why the last commit failed; `None` after a successful one.
     commit_error: Option<String>,
+    /// When any broker last sent anything to the consumer; `None` if none is known to have.
+    brokers_responded_at: Option<Instant>,
     /// One for each entity thread.
     current_events: Vec<Arc<CurrentEvent>>,
 }
@@ -51,9 +56,13 @@ struct PartitionStatus {
     recovery: RecoveryAt,
     /// The most steps that any attempt at recovery has completed.
     max_recovery_steps: u64,
-    /// Committed position and end of the input, as reported by the brokers.
+    /// Committed position, last stable offset and high watermark of the input, as reported by the brokers.
     committed: Option<Position>,
-    end: Option<Position>,
+    last_stable: Option<Position>,
+    high_watermark: Option<Position>,
+    held_back: Option<HeldBackSince>,
+    /// When the broker that the partition is fetched from last sent anything, but not before the partition served.
+    responded_at: Instant,
     /// The first record of each batch in the ingest actor's mailbox. Bounded by the number of open batches.
     mailbox: VecDeque<Option<(Offset, Option<Key>)>>,
     /// Batches that entities have received and that are not committed. Used to look up keys.
@@ -69,15 +78,33 @@ impl PartitionStatus {
             recovery: RecoveryAt::Queued,
             max_recovery_steps: 0,
             committed: None,
-            end: None,
+            last_stable: None,
+            high_watermark: None,
+            held_back: None,
+            responded_at: now,
             mailbox: VecDeque::new(),
             uncommitted: VecDeque::new(),
             work: OpenWork::default(),
         }
     }
 
+    /// Returns the uncommitted records that can be read. Those behind an open transaction cannot.
+    fn readable_lag(&self) -> Option<u64> {
+        Some(self.last_stable?.distance_from(self.committed?))
+    }
+
+    /// Returns the uncommitted records, including those behind an open transaction.
     fn lag(&self) -> Option<u64> {
-        Some(self.end?.distance_from(self.committed?))
+        let end = self.last_stable?.max(self.high_watermark.unwrap_or(Position(0)));
+        Some(end.distance_from(self.committed?))
+    }
+
+    fn set_held_back(&mut self, now: Instant) {
+        let (Some(last_stable), Some(high_watermark)) = (self.last_stable, self.high_watermark) else { return };
+        let is_same = |held: &HeldBackSince| held.last_stable == last_stable;
+        let first_seen = self.held_back.filter(is_same).map_or(now, |held| held.first_seen);
+        let held = HeldBackSince { last_stable, high_watermark, first_seen, last_seen: now };
+        self.held_back = (last_stable < high_watermark).then_some(held);
     }
 
     fn is_removable(&self) -> bool {
@@ -98,6 +125,49 @@ pub enum RecoveryAt {
     },
 }
 
+/// A report of the consumer about the log of a partition of the input.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InputLog {
+    /// Behind the last record that is before all open transactions.
+    pub last_stable: Option<Position>,
+    /// Behind the last record.
+    pub high_watermark: Option<Position>,
+    /// Time since the broker that the partition is fetched from sent anything; `None` if that is unknown.
+    pub since_response: Option<Duration>,
+}
+
+/// An open transaction of a producer of the input, as of the last response of the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct HeldBackSince {
+    last_stable: Position,
+    high_watermark: Position,
+    first_seen: Instant,
+    last_seen: Instant,
+}
+
+/// The records of a partition of the input that an open transaction holds back: its own, and those behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldBack {
+    /// The last stable offset: where the transaction begins.
+    pub last_stable: Position,
+    pub high_watermark: Position,
+    /// How long the last stable offset has been this one, below the high watermark.
+    pub open_for: Duration,
+}
+
+impl From<HeldBackSince> for HeldBack {
+    fn from(held: HeldBackSince) -> HeldBack {
+        let HeldBackSince { last_stable, high_watermark, first_seen, last_seen } = held;
+        HeldBack { last_stable, high_watermark, open_for: last_seen.saturating_duration_since(first_seen) }
+    }
+}
+
+impl HeldBack {
+    pub fn offsets(&self) -> u64 {
+        self.high_watermark.distance_from(self.last_stable)
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct StatusSnapshot {
     /// Age of the last assignment; `None` if the process is no member of the group.
@@ -108,6 +178,8 @@ pub struct StatusSnapshot {
     pub since_actors_ran: Duration,
     /// Why the last commit failed; `None` after a successful one.
     pub commit_error: Option<String>,
+    /// Time since any broker sent anything to the consumer; `None` if none is known to have.
+    pub since_any_response: Option<Duration>,
     /// The event that each entity thread is processing; `None` for an idle thread.
     pub current_events: Vec<Option<(Partition, Offset)>>,
 }
@@ -119,8 +191,12 @@ pub struct PartitionSnapshot {
     pub state: Option<PartitionState>,
     /// Time since the last progress. A recovery that waits for its turn shares the progress of the others.
     pub since_progress: Duration,
-    /// Uncommitted records in the input topic, as far as the brokers have reported.
+    /// Uncommitted records in the input topic that can be read, as far as the brokers have reported.
     pub lag: u64,
+    /// What an open transaction of the input holds back; `None` if the partition does not serve.
+    pub held_back: Option<HeldBack>,
+    /// Time since the broker that the partition is fetched from sent anything, or since the partition serves.
+    pub since_response: Duration,
     /// Uncommitted records that were read.
     pub work: OpenWork,
     /// Batches in the ingest actor's mailbox.
@@ -178,6 +254,7 @@ impl Status {
             recovery_progress_at: now,
             actors_ran_at: now,
             commit_error: None,
+            brokers_responded_at: None,
             current_events: Vec::new(),
         };
         Status { table: Mutex::new(table) }
@@ -203,6 +280,8 @@ impl Status {
         match state {
             Some(PartitionState::Serving) => {
                 status.progress_at = now;
+                // Until here the partition was not fetched.
+                (status.responded_at, status.held_back) = (now, None);
                 table.recovery_progress_at = now;
             }
             Some(PartitionState::Revoking) => status.progress_at = now,
@@ -215,7 +294,7 @@ impl Status {
                 *status = PartitionStatus { state, progress_at, work, mailbox, ..PartitionStatus::new(now) };
             }
             None => {
-                (status.committed, status.end) = (None, None);
+                (status.committed, status.last_stable, status.high_watermark) = (None, None, None);
                 if status.is_removable() {
                     table.partitions.remove(&partition);
                 }
@@ -300,11 +379,27 @@ impl Status {
         self.table().commit_error = Some(cause.to_owned());
     }
 
-    /// Sets the last stable offset of a partition of the input.
-    pub fn set_end(&self, partition: Partition, end: Position) {
-        if let Some(status) = self.table().partitions.get_mut(&partition).filter(|status| status.state.is_some()) {
-            status.end = Some(end);
+    /// Records what the consumer reports about a partition of the input. The offsets are those of the last response to a
+    /// fetch, so they do not change while the partition is paused.
+    pub fn set_input_log(&self, partition: Partition, log: InputLog, now: Instant) {
+        let mut table = self.table();
+        let Some(status) = table.partitions.get_mut(&partition).filter(|status| status.state.is_some()) else { return };
+        status.last_stable = log.last_stable.or(status.last_stable);
+        status.high_watermark = log.high_watermark.or(status.high_watermark);
+        let Some(since_response) = log.since_response else { return };
+        let responded_at = now.checked_sub(since_response).unwrap_or(status.responded_at);
+        status.responded_at = status.responded_at.max(responded_at);
+        // An old response says nothing about now, nor does one from before the partition served.
+        if status.state == Some(PartitionState::Serving) && since_response < FRESH_RESPONSE {
+            status.set_held_back(now);
         }
+    }
+
+    /// Records how long ago any broker sent anything to the consumer.
+    pub fn set_since_any_response(&self, since: Option<Duration>, now: Instant) {
+        let mut table = self.table();
+        let responded_at = since.and_then(|since| now.checked_sub(since));
+        table.brokers_responded_at = table.brokers_responded_at.max(responded_at);
     }
 
     /// Records that the thread of the ingest actor and the committer runs.
@@ -319,7 +414,8 @@ impl Status {
         current_event
     }
 
-    /// Returns the lag of each partition whose committed position and end are known.
+    /// Returns the lag of each partition whose committed position and end are known, including the records behind an open
+    /// transaction.
     pub fn lags(&self) -> BTreeMap<Partition, u64> {
         let table = self.table();
         table.partitions.iter().filter_map(|(partition, status)| Some((*partition, status.lag()?))).collect()
@@ -343,6 +439,7 @@ impl Status {
             partitions: table.partitions.iter().map(|(partition, at)| table.partition(*partition, at, now)).collect(),
             since_actors_ran: now.saturating_duration_since(table.actors_ran_at),
             commit_error: table.commit_error.clone(),
+            since_any_response: table.brokers_responded_at.map(|at| now.saturating_duration_since(at)),
             current_events: table.current_events.iter().map(|current| current.get()).collect(),
         }
     }
@@ -362,7 +459,9 @@ impl StatusTable {
             partition,
             state: status.state,
             since_progress: now.saturating_duration_since(progress_at),
-            lag: status.lag().unwrap_or(0),
+            lag: status.readable_lag().unwrap_or(0),
+            held_back: status.held_back.filter(|_| status.state == Some(PartitionState::Serving)).map(HeldBack::from),
+            since_response: now.saturating_duration_since(status.responded_at),
             work: status.work,
             mailbox_batches: status.mailbox.len(),
             mailbox_head: status.mailbox.iter().flatten().map(|(offset, _)| *offset).next(),

@@ -8,7 +8,10 @@
 //! * c) While ingest is full, a partition without uncommitted records waits for room that other partitions use. A tenth
 //!   of that time counts, so that backpressure is no stall, but no partition waits indefinitely.
 //! * d) A recovery that waits for its turn shares the progress of the running recoveries (`Status` implements this).
-//! * e) A process that is no member of its group owns no partition. It has a limit of its own, which is longer: other
+//! * e) The broker of a served partition responds several times a second, even if there are no records. If it sends nothing
+//!   while the partition is fetched, the partition may have events that nothing reports. That is a stall only while another
+//!   broker responds: if none does, a restart would not help, and the group's own limits apply.
+//! * f) A process that is no member of its group owns no partition. It has a limit of its own, which is longer: other
 //!   members, or unavailable brokers, can make a join take minutes, and a restart would not help.
 //!
 //! Architecture invariant: pure. An observation and the time go in, a stall comes out.
@@ -28,6 +31,10 @@ use crate::record::{Offset, Partition};
 const MAX_CHECK_GAP: Duration = Duration::from_secs(2);
 /// c) Divides the time of a partition that waits for room while ingest is full.
 const FULL_DIVISOR: u32 = 10;
+/// e) Other brokers respond if one has sent something within this time. A member of a group hears from its coordinator
+/// more often, and the consumer reports once a second.
+const RECENT: Duration = Duration::from_secs(5);
+const FETCH_WAITS_FOR: &str = "any response of the broker that the partition is fetched from; other brokers respond";
 /// The ingest actor runs at least once a second; twice that is noticeable.
 const MIN_LONG: Duration = Duration::from_secs(2);
 
@@ -55,6 +62,8 @@ pub struct Observation<'a> {
     /// What the poll thread is doing.
     pub consumer_phase: &'static str,
     pub ingest: IngestPressure,
+    /// Whether the poll thread takes records. Otherwise partitions may be paused, and nothing is fetched.
+    pub is_polling: bool,
     /// Why the process is no member of the group; `None` if it is one.
     pub not_member: Option<&'static str>,
     /// What the commit thread is doing, and for how long; `None` if it is idle.
@@ -78,9 +87,11 @@ pub struct Watchdog {
     last_check: Instant,
     /// b) How long each partition with work has made no progress.
     partitions: BTreeMap<Partition, Duration>,
+    /// e) How long the broker of each served partition has sent nothing, while the partition was fetched.
+    silent: BTreeMap<Partition, Duration>,
     consumer: Duration,
     actors: Duration,
-    /// e)
+    /// f)
     not_member: Duration,
     /// The event of each entity thread, and for how long.
     current_events: Vec<(Option<(Partition, Offset)>, Duration)>,
@@ -92,6 +103,7 @@ impl Watchdog {
             limits,
             last_check: now,
             partitions: BTreeMap::new(),
+            silent: BTreeMap::new(),
             consumer: Duration::ZERO,
             actors: Duration::ZERO,
             not_member: Duration::ZERO,
@@ -110,7 +122,11 @@ impl Watchdog {
         self.not_member = if is_outside { self.not_member + elapsed } else { Duration::ZERO };
         self.count_events(&seen.status.current_events, elapsed);
         self.count_partitions(seen, elapsed);
-        self.consumer_stall().or_else(|| self.partition_stall(seen)).or_else(|| self.join_stall(seen))
+        self.count_silence(seen, elapsed);
+        self.consumer_stall()
+            .or_else(|| self.partition_stall(seen))
+            .or_else(|| self.fetch_stall())
+            .or_else(|| self.join_stall(seen))
     }
 
     fn count_events(&mut self, current_events: &[Option<(Partition, Offset)>], elapsed: Duration) {
@@ -135,6 +151,32 @@ impl Watchdog {
                 (at.partition, duration.min(at.since_progress))
             })
             .collect();
+    }
+
+    fn count_silence(&mut self, seen: &Observation<'_>, elapsed: Duration) {
+        let before = std::mem::take(&mut self.silent);
+        let brokers_respond = seen.status.since_any_response.is_some_and(|since| since < RECENT);
+        let is_fetching = seen.is_polling && seen.ingest == IngestPressure::Open && brokers_respond;
+        let counts = if is_fetching { elapsed } else { Duration::ZERO };
+        let serving = seen.status.partitions.iter().filter(|at| at.state == Some(PartitionState::Serving));
+        self.silent = serving
+            .map(|at| {
+                let silent = before.get(&at.partition).map_or(Duration::ZERO, |silent| *silent + counts);
+                (at.partition, silent.min(at.since_response))
+            })
+            .collect();
+    }
+
+    fn fetch_stall(&self) -> Option<StallReport> {
+        let (partition, duration) = self.silent.iter().max_by_key(|(_, silent)| **silent)?;
+        (*duration >= self.limits.stall).then(|| StallReport {
+            phase: StallPhase::Fetch,
+            waiting_for: FETCH_WAITS_FOR.to_owned(),
+            partition: Some(*partition),
+            offset: None,
+            duration: *duration,
+            limit: self.limits.stall,
+        })
     }
 
     fn consumer_stall(&self) -> Option<StallReport> {
@@ -186,6 +228,8 @@ impl Watchdog {
                 // A batch in the mailbox of an actor that runs is no stall of the actor.
                 if self.actors >= self.long() || (at.mailbox_batches > 0 && at.work.batches == 0) {
                     (StallPhase::Route, self.route_waits_for(at), head.or(at.mailbox_head))
+                } else if at.work.batches == 0 && self.is_silent(at.partition) {
+                    (StallPhase::Fetch, FETCH_WAITS_FOR.to_owned(), None)
                 } else if at.work.batches == 0 {
                     (StallPhase::Poll, consumer_waits_for(seen), None)
                 } else if at.work.is_decided() {
@@ -196,6 +240,10 @@ impl Watchdog {
             }
         };
         StallReport { phase, waiting_for, partition: Some(at.partition), offset, duration, limit: self.limits.stall }
+    }
+
+    fn is_silent(&self, partition: Partition) -> bool {
+        self.silent.get(&partition).is_some_and(|silent| *silent >= self.long())
     }
 
     /// Returns how long an entity may process one event, and a thread may not run, before it counts as what others wait

@@ -89,6 +89,11 @@ PANELS = [
     number("Errors, 1 hour", "Lines of level ERROR: they need action.", f'sum(count_over_time({found(ERRORS)} [1h]))', "short", 1),
     row("Work"),
     series("Events", "Read, per second.", [(f"sum by (pod) (rate_counter({stats('events_total')} [$__auto]))", "{{pod}}")], unit="eps"),
+    series(
+        "Held back",
+        "Events of the input behind an open transaction of a producer.",
+        [(f"max_over_time({stats('behind_open_transaction_total')} [$__auto]) by (pod)", "{{pod}}")],
+    ),
     series("Lag", "Events in the input that are not committed.", [(f"max_over_time({stats('lag_total')} [$__auto]) by (pod)", "{{pod}}")]),
     series(
         "Age and latency",
@@ -149,6 +154,20 @@ PANELS = [
                 "{{event}}",
             )
         ],
+    ),
+    series(
+        "Partitions",
+        "That serve, all processes together; and that the input has.",
+        [
+            (f"sum(last_over_time({stats('partitions_serving')} [$__auto]) by (pod))", "serve"),
+            (f"max(last_over_time({stats('partitions_total')} [$__auto]) by (pod))", "of the input"),
+        ],
+    ),
+    series(
+        "Fetch age",
+        "Longest time since the broker of a served partition sent anything.",
+        [(f"max_over_time({stats('fetch_age_max_ms')} [$__auto]) by (pod)", "{{pod}}")],
+        unit="ms",
     ),
     series(
         "Running recoveries",

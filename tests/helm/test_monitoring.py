@@ -211,6 +211,8 @@ FIRES = {
     "StewardRecoverySlow": HEALTHY + many("recovery_progress", 1, elapsed_ms=301_000, phase="state"),
     "StewardRecoveryFailing": HEALTHY + many("recovery_failed", 4),
     "StewardNotServing": list(numbers(recovering="3,7")),
+    "StewardPartitionsUnserved": list(numbers(partitions_serving=4, partitions_total=6)),
+    "StewardInputTransactionOpen": HEALTHY + many("input_transaction_open", 1),
     "StewardTransactionsAborted": HEALTHY + many("transaction_in_doubt", 6),
     "StewardPartitionsLost": HEALTHY + many("partitions_lost", 3, every_s=60),
     "StewardMemoryNearLimit": list(numbers(memory_rss_bytes=2_000_000_000)),
@@ -236,6 +238,11 @@ def test_other_pods_do_not_hide_a_pod_that_is_behind():
     behind = list(numbers(pod="prod-steward-1", oldest_age_ms=90_000))
     found = logql.evaluate(ALERTS["StewardLagAge"]["expr"], HEALTHY + behind, NOW)
     assert found == {frozenset({("pod", "prod-steward-1")}): 90.0}
+
+
+def test_pods_that_serve_all_partitions_together_raise_nothing():
+    halves = [each for number in range(2) for each in numbers(pod=f"prod-steward-{number}", partitions_serving=3, partitions_total=6)]
+    assert firing(halves) == set()
 
 
 def test_a_restart_of_the_counters_is_no_negative_share():

@@ -59,6 +59,7 @@ const RULES: &[Rule] = &[
     Rule { module: "observability::heavy_hitters", purity: Pure, imports: &[] },
     Rule { module: "observability::stats", purity: Pure, imports: &["entity", "observability::log_events", "observability::heavy_hitters"] },
     Rule { module: "observability::status", purity: Pure, imports: &["engine", "record"] },
+    Rule { module: "observability::open_transactions", purity: Pure, imports: &["record", "observability::status"] },
     Rule { module: "observability::watchdog", purity: Pure, imports: &["engine", "record", "observability::log_events", "observability::status"] },
     Rule { module: "tools",         purity: Effects,  imports: &["app", "kafka", "ports", "engine", "record", "entity", "service", "config", "observability", "testing", "exit_code"] },
     Rule { module: "tools::log_reader", purity: Timeless, imports: &["observability::log_events"] },

@@ -143,24 +143,33 @@ fn the_read_ahead_is_an_eighth_of_the_bytes_in_flight() {
 fn statistics_name_each_assigned_partition_once() {
     let (context, events) = context(&Config::default());
     context.stats_raw(
-        br#"{"name":"x","topics":{"services":{"partitions":{
-            "0":{"partition":0,"fetch_state":"active","fetchq_size":900,"ls_offset":10,"hi_offset":12,"app_offset":7},
-            "1":{"partition":1,"fetch_state":"active","fetchq_size":900,"ls_offset":-1,"hi_offset":-1001,"app_offset":-1001},
-            "2":{"partition":2,"fetch_state":"none","fetchq_size":900,"ls_offset":3,"hi_offset":3,"app_offset":3},
-            "-1":{"partition":-1,"fetch_state":"none","fetchq_size":0,"ls_offset":-1,"hi_offset":-1,"app_offset":-1}}}}}"#,
+        br#"{"name":"x","brokers":{"a:1/bootstrap":{"nodeid":-1,"rxidle":-1},"a:1/3":{"nodeid":3,"rxidle":42000},
+            "GroupCoordinator":{"nodeid":-1,"rxidle":7000}},"topics":{"services":{"partitions":{
+            "0":{"partition":0,"broker":3,"fetch_state":"active","fetchq_size":900,"ls_offset":10,"hi_offset":12,"app_offset":7},
+            "1":{"partition":1,"broker":-1,"fetch_state":"active","fetchq_size":900,"ls_offset":-1,"hi_offset":-1001,"app_offset":-1001},
+            "2":{"partition":2,"broker":3,"fetch_state":"none","fetchq_size":900,"ls_offset":3,"hi_offset":3,"app_offset":3},
+            "-1":{"partition":-1,"broker":-1,"fetch_state":"none","fetchq_size":0,"ls_offset":-1,"hi_offset":-1,"app_offset":-1}}}}}"#,
     );
     let statistics = events.statistics.lock().expect("not poisoned").clone().expect("reported");
     let at = |position| Some(Position(position));
     let expected = ConsumerStatistics {
         prefetched_bytes: 900,
+        since_any_response: Some(Duration::from_millis(7)),
         partitions: vec![
             PartitionStatistics {
                 partition: Partition(0),
                 last_stable: at(10),
                 high_watermark: at(12),
                 position: at(7),
+                since_response: Some(Duration::from_millis(42)),
             },
-            PartitionStatistics { partition: Partition(1), last_stable: None, high_watermark: None, position: None },
+            PartitionStatistics {
+                partition: Partition(1),
+                last_stable: None,
+                high_watermark: None,
+                position: None,
+                since_response: None,
+            },
         ],
     };
     assert_eq!(statistics, expected);

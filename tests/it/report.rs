@@ -32,13 +32,13 @@ fn the_page_shows_what_went_wrong_first_and_what_to_do() {
 fn each_pod_has_a_curve_in_each_chart_and_a_lane() {
     let page = page_of(&story());
     let charts: Vec<&str> = page.split("<figure").skip(1).collect();
-    assert_eq!(charts.len(), 9);
-    for chart in &charts[..8] {
+    assert_eq!(charts.len(), 11);
+    for chart in &charts[..10] {
         let chart = chart.split("</figure>").next().expect("split gives at least one");
         assert_eq!(chart.matches("<path").count(), 2, "{chart}");
         assert!(chart.contains("<title>a: at most") && chart.contains("<title>b: at most"), "{chart}");
     }
-    assert_eq!(charts[8].matches("<path").count(), 2, "one for each reason");
+    assert_eq!(charts[10].matches("<path").count(), 2, "one for each reason");
     assert_eq!(page.matches("class=\"lane\"").count(), 2);
     assert!(page.contains("class=\"failed\"") && page.contains("class=\"silent\""));
 }

@@ -8,7 +8,8 @@ use steward::engine::batches::{Head, OpenWork};
 use steward::engine::partition::PartitionState;
 use steward::engine::recovery::Topic;
 use steward::observability::log_events::StallPhase;
-use steward::observability::status::{RecoveryAt, Status};
+use steward::observability::open_transactions::OpenTransactions;
+use steward::observability::status::{HeldBack, InputLog, RecoveryAt, Status};
 use steward::observability::watchdog::{IngestPressure, Observation, StallReport, Watchdog, WatchdogLimits};
 use steward::record::{Batch, Epoch, Offset, Partition, Position};
 
@@ -33,7 +34,7 @@ fn a_stalled_partition_is_found_among_busy_ones() {
 fn a_partition_without_work_never_stalls() {
     let mut scene = Scene::serving(&[P0]);
     scene.commits(P0, 5);
-    scene.status.set_end(P0, Position(5));
+    scene.logs(P0, 5, 5);
     scene.runs_without_stall_for(10 * LIMIT);
 }
 
@@ -42,7 +43,7 @@ fn the_clock_of_a_partition_starts_when_it_has_work() {
     let mut scene = Scene::serving(&[P0]);
     scene.commits(P0, 5);
     scene.runs_without_stall_for(10 * LIMIT);
-    scene.status.set_end(P0, Position(6));
+    scene.logs(P0, 6, 6);
     scene.runs_without_stall_for(LIMIT);
     let stall = scene.until_stall(CHECK, |_, _| {});
     assert_eq!((stall.phase, stall.partition, stall.duration), (StallPhase::Poll, Some(P0), LIMIT));
@@ -66,7 +67,7 @@ fn a_tenth_of_the_time_counts_while_a_partition_waits_for_room() {
     scene.ingest = IngestPressure::Full;
     scene.opens(&[(P1, 3)]);
     scene.commits(P0, 5);
-    scene.status.set_end(P0, Position(6));
+    scene.logs(P0, 6, 6);
     let mut checks = 0;
     let stall = scene.until_stall(11 * LIMIT, |scene, step| {
         checks = step;
@@ -314,14 +315,114 @@ fn a_key_is_found_until_its_event_is_committed() {
 fn nothing_of_an_ended_ownership_is_left() {
     let scene = Scene::serving(&[P0]);
     scene.commits(P0, 5);
-    scene.status.set_end(P0, Position(9));
+    scene.logs(P0, 9, 9);
     assert_eq!(scene.status.lags(), BTreeMap::from([(P0, 4)]));
     scene.status.set_state(P0, None, scene.now);
-    scene.status.set_end(P0, Position(10));
+    scene.logs(P0, 10, 10);
     scene.commits(P0, 6);
     assert_eq!(scene.status.snapshot(scene.now).partitions, []);
     scene.status.set_state(P0, Some(PartitionState::Recovering), scene.now);
     assert_eq!(scene.status.lags(), BTreeMap::new());
+}
+
+/// The lag is 0, because nothing reports the events that the broker has.
+#[apply(offline_test)]
+fn a_broker_that_sends_nothing_while_others_respond_is_a_stall_in_the_fetch_phase() {
+    let mut scene = Scene::serving(&[P0, P1]);
+    scene.do_brokers_respond = true;
+    let stall = scene.until_stall(2 * LIMIT, |scene, _| scene.logs(P1, 5, 5));
+    assert_eq!((stall.phase, stall.partition, stall.offset), (StallPhase::Fetch, Some(P0), None));
+    assert_eq!((stall.duration, stall.limit), (LIMIT, LIMIT));
+    assert!(stall.waiting_for.contains("the broker that the partition is fetched from"), "{stall:?}");
+
+    // Empty responses count as responses.
+    for partition in [P0, P1] {
+        scene.logs(partition, 0, 0);
+    }
+    scene.runs_without_stall_for(LIMIT - CHECK);
+    // With events that do not arrive it is the same stall.
+    scene.commits(P0, 5);
+    scene.logs(P0, 6, 6);
+    assert_eq!(scene.until_stall(2 * LIMIT, |scene, _| scene.logs(P1, 5, 5)).phase, StallPhase::Fetch);
+}
+
+#[apply(offline_test)]
+fn a_silent_broker_is_no_stall_while_nothing_is_fetched_or_no_broker_responds() {
+    let mut scene = Scene::serving(&[P0]);
+    scene.runs_without_stall_for(10 * LIMIT);
+    scene.do_brokers_respond = true;
+    scene.is_polling = false;
+    scene.runs_without_stall_for(10 * LIMIT);
+    scene.is_polling = true;
+    scene.ingest = IngestPressure::Full;
+    scene.runs_without_stall_for(10 * LIMIT);
+    scene.ingest = IngestPressure::Open;
+    scene.status.set_state(P0, Some(PartitionState::Recovering), scene.now);
+    scene.status.recovery_started(P0, scene.now);
+    for step in 1..20 {
+        scene.reads(P0, step);
+        scene.runs_without_stall_for(LIMIT / 2);
+    }
+    // The time before it served does not count.
+    scene.status.set_state(P0, Some(PartitionState::Serving), scene.now);
+    scene.runs_without_stall_for(LIMIT - CHECK);
+    assert_eq!(scene.until_stall(2 * CHECK, |_, _| {}).phase, StallPhase::Fetch);
+}
+
+#[apply(offline_test)]
+fn events_behind_an_open_transaction_are_lag_and_no_work() {
+    let mut scene = Scene::serving(&[P0]);
+    scene.commits(P0, 5);
+    scene.logs(P0, 5, 505);
+    assert_eq!(scene.status.lags(), BTreeMap::from([(P0, 500)]));
+    assert_eq!(scene.held_back(P0).map(|held| held.offsets()), Some(500));
+    scene.runs_without_stall_for(10 * LIMIT);
+    scene.logs(P0, 505, 505);
+    assert_eq!(scene.held_back(P0), None);
+}
+
+#[apply(offline_test)]
+fn the_age_of_an_open_transaction_counts_while_the_last_stable_offset_stands_still() {
+    let mut scene = Scene::serving(&[P0]);
+    scene.logs(P0, 5, 6);
+    for _ in 0..10 {
+        scene.now += Duration::from_secs(1);
+        scene.logs(P0, 5, 7);
+    }
+    let open_for = Duration::from_secs(10);
+    let held = HeldBack { last_stable: Position(5), high_watermark: Position(7), open_for };
+    assert_eq!(scene.held_back(P0), Some(held));
+    // Offsets of an old response, while the partition is paused, make it no older.
+    scene.now += LIMIT;
+    let since_response = Some(LIMIT);
+    let log = InputLog { last_stable: Some(Position(5)), high_watermark: Some(Position(7)), since_response };
+    scene.status.set_input_log(P0, log, scene.now);
+    assert_eq!(scene.held_back(P0), Some(held));
+    // Another transaction.
+    scene.logs(P0, 6, 8);
+    assert_eq!(scene.held_back(P0).map(|held| held.open_for), Some(Duration::ZERO));
+    scene.status.set_state(P0, Some(PartitionState::Recovering), scene.now);
+    scene.logs(P0, 6, 8);
+    assert_eq!(scene.held_back(P0), None, "it is not fetched");
+}
+
+#[apply(offline_test)]
+fn an_open_transaction_is_warned_about_once_and_again_after_long() {
+    let mut scene = Scene::serving(&[P0, P1]);
+    let limit = Duration::from_secs(60);
+    let mut transactions = OpenTransactions::new(limit);
+    let mut warned = Vec::new();
+    for second in 0..1_400 {
+        scene.now += Duration::from_secs(1);
+        // That of P1 is short each time.
+        scene.logs(P1, second / 30, second / 30 + 1);
+        // That of P0 ends after 1,300 s, and the next one begins.
+        scene.logs(P0, i64::from(second > 1_300), 9);
+        let due = transactions.due(&scene.status.snapshot(scene.now), scene.now);
+        warned.extend(due.into_iter().map(|(partition, held)| (second, partition, held.last_stable)));
+    }
+    let [first, second] = [Position(0), Position(1)];
+    assert_eq!(warned, [(60, P0, first), (660, P0, first), (1_260, P0, first), (1_361, P0, second)]);
 }
 
 // ------------------------------------------------------------------------------------------------------- the helpers
@@ -337,6 +438,9 @@ struct Scene {
     does_consumer_run: bool,
     consumer_ran_at: Instant,
     do_actors_run: bool,
+    /// Any broker: the group's coordinator, for example.
+    do_brokers_respond: bool,
+    is_polling: bool,
 }
 
 impl Scene {
@@ -352,6 +456,8 @@ impl Scene {
             does_consumer_run: true,
             consumer_ran_at: now,
             do_actors_run: true,
+            do_brokers_respond: false,
+            is_polling: true,
         }
     }
 
@@ -402,7 +508,25 @@ impl Scene {
         self.status.recovery_at(partition, at, step.unsigned_abs(), self.now);
     }
 
+    fn held_back(&self, partition: Partition) -> Option<HeldBack> {
+        let snapshot = self.status.snapshot(self.now);
+        snapshot.partitions.iter().find(|at| at.partition == partition)?.held_back
+    }
+
+    /// The consumer reports the ends of a log, of a response that has just arrived.
+    fn logs(&self, partition: Partition, last_stable: i64, high_watermark: i64) {
+        let log = InputLog {
+            last_stable: Some(Position(last_stable)),
+            high_watermark: Some(Position(high_watermark)),
+            since_response: Some(Duration::ZERO),
+        };
+        self.status.set_input_log(partition, log, self.now);
+    }
+
     fn check(&mut self) -> Option<StallReport> {
+        if self.do_brokers_respond {
+            self.status.set_since_any_response(Some(Duration::ZERO), self.now);
+        }
         if self.do_actors_run {
             self.status.actors_ran(self.now);
         }
@@ -414,6 +538,7 @@ impl Scene {
             status: &status,
             since_consumer_ran: self.now.duration_since(self.consumer_ran_at),
             consumer_phase: "polling",
+            is_polling: self.is_polling,
             ingest: self.ingest,
             not_member: self.not_member,
             commit_step: self.commit_step.clone(),

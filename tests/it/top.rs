@@ -42,6 +42,24 @@ fn a_silent_pod_is_shown_and_not_in_the_total() {
 }
 
 #[apply(offline_test)]
+fn what_is_wrong_although_every_pod_serves_is_shown() {
+    let mut view = three_pods();
+    let quiet = [text(&drawn(&view, at(12), SIZE)), plain(&view, at(12))];
+    let unread = [
+        ("behind_open_transaction_total", json!(1_500)),
+        ("partitions_serving", json!(2)),
+        ("partitions_total", json!(6)),
+        ("fetch_age_max_ms", json!(41_000)),
+    ];
+    view.add(&read(prefixed("steward-0", &stats(12, &unread)).as_bytes()), at(12));
+    let loud = [text(&drawn(&view, at(12), SIZE)), plain(&view, at(12))];
+    for remark in ["1,500 events behind an open transaction", "2 of 6 partitions serve", "sent nothing for 41 s"] {
+        assert!(!quiet.iter().any(|shown| shown.contains(remark)), "{quiet:?}");
+        assert!(loud.iter().all(|shown| shown.contains(remark)), "{remark}: {loud:?}");
+    }
+}
+
+#[apply(offline_test)]
 fn a_selected_pod_shows_its_own_numbers_and_warnings() {
     let mut view = three_pods();
     assert!(text(&drawn(&view, at(12), SIZE)).contains("events/s of total"));

@@ -8,6 +8,7 @@
 use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::client::OAuthToken;
@@ -54,6 +55,8 @@ pub trait ClientEvents: Send + Sync {
 pub struct ConsumerStatistics {
     /// Keys, values and framing read ahead but not yet taken, all partitions together.
     pub prefetched_bytes: u64,
+    /// Time since any connection of the client received anything; `None` if no broker is connected.
+    pub since_any_response: Option<Duration>,
     pub partitions: Vec<PartitionStatistics>,
 }
 
@@ -67,6 +70,9 @@ pub struct PartitionStatistics {
     pub high_watermark: Option<Position>,
     /// The next record that the client returns.
     pub position: Option<Position>,
+    /// Time since the broker that the client fetches the partition from sent anything. While the partition is fetched, a
+    /// response arrives several times a second, if only an empty one. `None` if that broker is not connected, or unknown.
+    pub since_response: Option<Duration>,
 }
 
 /// The context of every client. It also reads the OAUTHBEARER token.
@@ -128,7 +134,15 @@ fn read_statistics(json: &[u8]) -> Result<ConsumerStatistics, serde_json::Error>
     #[derive(Deserialize)]
     struct Raw {
         #[serde(default)]
+        brokers: std::collections::BTreeMap<String, RawBroker>,
+        #[serde(default)]
         topics: std::collections::BTreeMap<String, RawTopic>,
+    }
+    #[derive(Deserialize)]
+    struct RawBroker {
+        nodeid: i32,
+        /// Microseconds since the connection received anything, a part of a response included; -1 without a connection.
+        rxidle: i64,
     }
     #[derive(Deserialize)]
     struct RawTopic {
@@ -138,6 +152,8 @@ fn read_statistics(json: &[u8]) -> Result<ConsumerStatistics, serde_json::Error>
     #[derive(Deserialize)]
     struct RawPartition {
         partition: i32,
+        /// The broker that the partition is fetched from; -1 if there is none.
+        broker: i32,
         fetch_state: String,
         fetchq_size: u64,
         ls_offset: i64,
@@ -146,7 +162,13 @@ fn read_statistics(json: &[u8]) -> Result<ConsumerStatistics, serde_json::Error>
     }
     let known = |offset: i64| (offset >= 0).then_some(Position(offset));
     let raw: Raw = serde_json::from_slice(json)?;
-    let mut statistics = ConsumerStatistics::default();
+    let idle = |broker: &RawBroker| u64::try_from(broker.rxidle).ok().map(Duration::from_micros);
+    // The bootstrap connections and the coordinator's have ids of their own, which no partition names.
+    let since_response = |id: i32| raw.brokers.values().find(|broker| broker.nodeid == id && id >= 0).and_then(idle);
+    let mut statistics = ConsumerStatistics {
+        since_any_response: raw.brokers.values().filter_map(idle).min(),
+        ..ConsumerStatistics::default()
+    };
     // librdkafka keeps records without a partition in partition -1.
     let partitions = raw.topics.values().flat_map(|topic| topic.partitions.values()).filter(|raw| raw.partition >= 0);
     for raw in partitions.filter(|raw| raw.fetch_state != "none" && raw.fetch_state != "stopped") {
@@ -157,6 +179,7 @@ fn read_statistics(json: &[u8]) -> Result<ConsumerStatistics, serde_json::Error>
             last_stable: known(raw.ls_offset),
             high_watermark: known(raw.hi_offset),
             position: known(raw.app_offset),
+            since_response: since_response(raw.broker),
         });
     }
     statistics.partitions.sort_by_key(|statistics| statistics.partition);

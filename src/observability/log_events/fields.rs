@@ -80,6 +80,33 @@ impl FieldType for Option<LoggedKey> {
     }
 }
 
+/// A number of each partition, such as `0:12,1:0`, bounded so that a line has room for several such lists.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PartitionNumbers(String);
+
+impl PartitionNumbers {
+    const MAX_BYTES: usize = 600;
+
+    /// Lists the numbers in the order of the input. `...` marks the omission of those beyond the limit.
+    pub fn of<K: Display>(numbers: impl IntoIterator<Item = (K, u64)>) -> PartitionNumbers {
+        PartitionNumbers(counts(numbers, PartitionNumbers::MAX_BYTES))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FieldType for PartitionNumbers {
+    const KIND: FieldKind = FieldKind::Text;
+    fn specimen(_: &'static str) -> Self {
+        PartitionNumbers::of((0..i32::MAX).map(|partition| (partition, 0)))
+    }
+    fn recorded(&self) -> impl tracing::Value {
+        self.as_str()
+    }
+}
+
 /// Declares closed lists of values: for each an enum, the code of each value, and its [`FieldType`].
 ///
 /// The doc comments of the variants are the meanings on the documentation page.

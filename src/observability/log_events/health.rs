@@ -1,6 +1,6 @@
 //! Events of readiness, the watchdog, and the numbers.
 
-use crate::observability::log_events::{LoggedKey, field_values, log_events};
+use crate::observability::log_events::{LoggedKey, PartitionNumbers, field_values, log_events};
 
 field_values! {
     /// Why the process is not ready.
@@ -21,6 +21,8 @@ field_values! {
     pub enum StallPhase {
         /// The input has events that do not arrive, or a call of the consumer does not return.
         Poll = "poll",
+        /// The broker that a partition is fetched from sends nothing, although other brokers respond.
+        Fetch = "fetch",
         /// Records that were read do not reach the entities.
         Route = "route",
         /// An entity does not finish.
@@ -117,6 +119,10 @@ log_events! {
         pub serving: String,
         /// Partitions that recover.
         pub recovering: String,
+        /// Number of partitions that serve.
+        pub partitions_serving: u64,
+        /// Number of partitions of the input, of all processes together.
+        pub partitions_total: u64,
         /// Events read per second within the interval.
         pub events_per_s: f64,
         /// Bytes of keys, values and headers read per second within the interval.
@@ -131,10 +137,20 @@ log_events! {
         pub rejected: String,
         /// Events skipped, because the state contained them.
         pub skipped_total: u64,
-        /// Uncommitted events in the input, all owned partitions together.
+        /// Uncommitted events in the input, all owned partitions together, including those behind an open transaction.
         pub lag_total: u64,
         /// Uncommitted events in the input by partition, such as `0:12,1:0`.
-        pub lag: String,
+        pub lag: PartitionNumbers,
+        /// Offsets that open transactions of the input's producers hold back, all served partitions together.
+        pub behind_open_transaction_total: u64,
+        /// The same by partition, such as `0:500`: high watermark minus last stable offset. Partitions without are left out.
+        pub behind_open_transaction: PartitionNumbers,
+        /// Longest time since the broker of a served partition sent anything. A broker responds to each fetch within
+        /// `fetch.wait.max.ms`, even without records; this number is accurate to a second. It also grows while reading is
+        /// paused.
+        pub fetch_age_max_ms: u64,
+        /// The same by partition, such as `3:41000`. Partitions below 3 seconds are left out.
+        pub fetch_age_ms: PartitionNumbers,
         /// Age of the oldest uncommitted event that was read, by its timestamp; 0 if there is none.
         pub oldest_age_ms: u64,
         /// Partition of that event.

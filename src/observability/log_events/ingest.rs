@@ -44,6 +44,28 @@ log_events! {
         pub last_offset: i64,
     }
 
+    /// A producer of the input has left a transaction open. Its events and all events behind it in the partition cannot
+    /// be read until it ends: steward reads committed events only. Logged again if it stays open for ten times as long.
+    #[event(WARN, "input_transaction_open", "an open transaction of a producer holds events of the input back")]
+    #[action("run the commands in `find`, and end the producer or have it finish. If it is gone, abort the transaction at `last_stable`: `kafka-transactions.sh --bootstrap-server ... abort --topic ... --partition ... --start-offset ...`")]
+    pub struct InputTransactionOpen<'a> {
+        /// The input topic.
+        pub topic: &'a str,
+        /// The partition.
+        pub partition: i32,
+        /// The last stable offset: the first offset of the transaction.
+        pub last_stable: i64,
+        /// The high watermark.
+        pub high_watermark: i64,
+        /// Offsets between the two.
+        pub held_back: u64,
+        /// How long this process has seen the transaction open.
+        pub open_ms: u64,
+        /// Commands that find the producer: the active producers of the partition, and the transactions that no
+        /// coordinator ends.
+        pub find: &'a str,
+    }
+
     /// Entity code panicked on an event. The event is written to the DLQ topic, and the entity restarts from its last
     /// good state. Only the first one is logged; the following ones are counted by `entities_panicked`.
     #[event(ERROR, "entity_panicked", "entity code panicked on an event")]

@@ -48,6 +48,13 @@ pub struct Now {
     pub ended: usize,
     pub events_per_s: f64,
     pub lag: u64,
+    /// Offsets that open transactions of the input hold back.
+    pub behind_open_transaction: u64,
+    /// Partitions that serve, and the partitions of the input; 0 if the lines do not contain them.
+    pub partitions_serving: u64,
+    pub partitions_total: u64,
+    /// Longest time since the broker of a served partition sent anything.
+    pub fetch_age_max_ms: u64,
     /// Age of the oldest uncommitted event of all pods.
     pub oldest_age_ms: u64,
     /// That event, with its pod, if it is known.
@@ -159,6 +166,11 @@ impl Fleet {
             let Some(stats) = pod.live_stats(now) else { continue };
             sum.events_per_s += stats.events_per_s;
             sum.lag = sum.lag.saturating_add(stats.lag_total);
+            sum.behind_open_transaction =
+                sum.behind_open_transaction.saturating_add(stats.behind_open_transaction_total);
+            sum.partitions_serving = sum.partitions_serving.saturating_add(stats.partitions_serving);
+            sum.partitions_total = sum.partitions_total.max(stats.partitions_total);
+            sum.fetch_age_max_ms = sum.fetch_age_max_ms.max(stats.fetch_age_max_ms);
             sum.oldest_age_ms = sum.oldest_age_ms.max(stats.oldest_age_ms);
             if let Some(waiting) = stats.oldest()
                 && sum.oldest.as_ref().is_none_or(|(_, known)| known.age_ms < waiting.age_ms)

@@ -28,6 +28,8 @@ pub struct Bucket {
     pub rejected: Tally,
     /// The highest value, as in the following fields.
     pub lag: u64,
+    pub behind_open_transaction: u64,
+    pub fetch_age_max_ms: u64,
     pub oldest_age_ms: u64,
     pub latency_p50_ms: u64,
     pub latency_p99_ms: u64,
@@ -44,6 +46,8 @@ impl Bucket {
             aborted: stats.transactions_aborted,
             rejected: Tally::of_list(&stats.rejected),
             lag: stats.lag_total,
+            behind_open_transaction: stats.behind_open_transaction_total,
+            fetch_age_max_ms: stats.fetch_age_max_ms,
             oldest_age_ms: stats.oldest_age_ms,
             latency_p50_ms: stats.latency_p50_ms,
             latency_p99_ms: stats.latency_p99_ms,
@@ -59,6 +63,8 @@ impl Bucket {
         self.aborted = self.aborted.saturating_add(other.aborted);
         self.rejected.merge(&other.rejected);
         self.lag = self.lag.max(other.lag);
+        self.behind_open_transaction = self.behind_open_transaction.max(other.behind_open_transaction);
+        self.fetch_age_max_ms = self.fetch_age_max_ms.max(other.fetch_age_max_ms);
         self.oldest_age_ms = self.oldest_age_ms.max(other.oldest_age_ms);
         self.latency_p50_ms = self.latency_p50_ms.max(other.latency_p50_ms);
         self.latency_p99_ms = self.latency_p99_ms.max(other.latency_p99_ms);

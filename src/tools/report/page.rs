@@ -151,9 +151,13 @@ fn timeline(recording: &Recording, span: TimeSpan, pods: &[&Pod]) -> Markup {
 
 fn charts(recording: &Recording, span: TimeSpan, pods: &[&Pod]) -> Markup {
     type Measure = fn(&Bucket) -> f64;
-    let of_pods: [(&str, Unit, Measure); 8] = [
+    let of_pods: [(&str, Unit, Measure); 10] = [
         ("Events per second", Unit::Number, |bucket| bucket.per_s(bucket.events)),
         ("Lag, in events", Unit::Number, |bucket| bucket.lag as f64),
+        ("Events behind an open transaction of the input", Unit::Number, |bucket| {
+            bucket.behind_open_transaction as f64
+        }),
+        ("Time since the broker of a partition sent anything", Unit::Millis, |bucket| bucket.fetch_age_max_ms as f64),
         ("Age of the oldest event not committed", Unit::Millis, |bucket| bucket.oldest_age_ms as f64),
         ("Latency, median", Unit::Millis, |bucket| bucket.latency_p50_ms as f64),
         ("Latency, 99 of 100", Unit::Millis, |bucket| bucket.latency_p99_ms as f64),

@@ -9,7 +9,7 @@ use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Sparkline, Table, Tab
 use crate::observability::log_events::Level;
 use crate::tools::log_reader::{Now, Tally, UnixMs, Waiting};
 use crate::tools::top::columns::{self, StateKind};
-use crate::tools::top::plain::{MIXED_LINES_HINT, pod_counts, waits_longest};
+use crate::tools::top::plain::{MIXED_LINES_HINT, pod_counts, remarks, waits_longest};
 use crate::tools::top::{Colours, View, ViewInput};
 use crate::tools::{output, units};
 
@@ -100,6 +100,9 @@ fn draw_header(frame: &mut Frame<'_>, area: Rect, view: &View, sum: &Now, paint:
     }
     if view.paused.is_some() {
         parts.push(Span::styled("paused ", paint.kind(StateKind::Transient)));
+    }
+    for remark in remarks(sum) {
+        parts.push(Span::styled(format!("{remark}  "), paint.kind(StateKind::Bad)));
     }
     if fleet.is_mixed() {
         parts.push(Span::styled(MIXED_LINES_HINT, paint.kind(StateKind::Bad)));

@@ -11,6 +11,8 @@ use crate::tools::{output, units};
 
 const SHOWN_NOTICES: usize = 10;
 const SHOWN_KEYS: usize = 10;
+/// Responses to fetches are further apart only if something is wrong, or if reading is paused.
+const NOTABLE_FETCH_AGE_MS: u64 = 10_000;
 
 pub fn plain(view: &View, now: UnixMs) -> String {
     let fleet = view.fleet();
@@ -55,6 +57,9 @@ pub fn plain(view: &View, now: UnixMs) -> String {
     if let Some((pod, waiting)) = &sum.oldest {
         add_line(waits_longest(pod, *waiting));
     }
+    for remark in remarks(&sum) {
+        add_line(remark);
+    }
     if fleet.is_mixed() {
         add_line(MIXED_LINES_HINT.to_owned());
     }
@@ -90,6 +95,22 @@ pub(super) fn waits_longest(pod: &str, waiting: Waiting) -> String {
         units::millis(waiting.age_ms),
         output::harmless(pod)
     )
+}
+
+/// What is wrong although every pod that is shown serves.
+pub(super) fn remarks(sum: &Now) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if sum.behind_open_transaction > 0 {
+        let held_back = units::count(sum.behind_open_transaction);
+        remarks.push(format!("{held_back} events behind an open transaction of the input"));
+    }
+    if sum.partitions_serving < sum.partitions_total {
+        remarks.push(format!("{} of {} partitions serve", sum.partitions_serving, sum.partitions_total));
+    }
+    if sum.fetch_age_max_ms >= NOTABLE_FETCH_AGE_MS {
+        remarks.push(format!("a broker has sent nothing for {}", units::millis(sum.fetch_age_max_ms)));
+    }
+    remarks
 }
 
 /// Such as `3 live, 1 silent`.

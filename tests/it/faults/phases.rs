@@ -1,6 +1,6 @@
 //! Provokes a stall in each phase that the watchdog distinguishes, and checks each field of its event.
 //!
-//! For `poll`, `restore` and `rebalance` (and `commit`, in `stalls`) the brokers cause the stall of a real process. `route`
+//! For `fetch`, `restore` and `rebalance` (and `commit`, in `stalls`) the brokers cause the stall of a real process. `route`
 //! and `apply` need code that does not return, which the shipped program does not have. There the same pipeline and the
 //! same watchdog run in this process, on a real Kafka, with an entity that hangs on request.
 
@@ -32,32 +32,32 @@ use crate::support::process::{Setup, Steward};
 use crate::support::proxy::{Api, ClientSees, ProxiedBroker};
 use crate::support::wait::{PATIENCE, wait_for, wait_until};
 
-/// Small batches, so that the consumer has seen the log end before it has all records.
+/// One connection is silent, and that of the coordinator is not: a broker that one pod cannot reach. The lag is 0, because
+/// nothing reports the events that the partition has.
 #[apply(own_broker_test)]
-fn poll_records_that_do_not_arrive_end_the_process() {
+fn fetch_a_broker_that_sends_nothing_ends_the_process_although_nothing_is_known_to_wait() {
     let broker = ProxiedBroker::start();
     let (direct, names) = (broker.direct(), Names::new());
     direct.create_input(&names, 1);
-    let backlog: Vec<Outgoing> = events(1, 2_000, 100).collect();
-    direct.produce_with(&[("batch.num.messages", "50")], &names.input, &backlog);
-    let mut fetching = toml::Table::new();
-    fetching.insert("fetch.message.max.bytes".to_owned(), 1_000.into());
-    for _ in 0..2 {
-        broker.proxy.let_pass(Api::FETCH);
-    }
-    let held = broker.proxy.hold(Api::FETCH, ClientSees::Silence);
+    let mut steward = with_short_stall_limit(Setup::new(&broker.through(), &names))
+        .set("health.ready_settle_ms", 0)
+        .set("log.stats_interval_ms", 1_000)
+        .start();
+    steward.wait_for_event("became_ready", PATIENCE);
 
-    let setup = with_short_stall_limit(Setup::new(&broker.through(), &names)).set("kafka.properties", fetching);
-    let mut steward = setup.start();
-    held.wait();
+    broker.proxy.hold(Api::FETCH, ClientSees::Silence).wait();
+    direct.produce(&names.input, &events(1, 100, 100).collect::<Vec<Outgoing>>());
 
-    let stalled = expects_stall(&mut steward, "poll");
-    assert_eq!(stalled["waiting_for"], "records to arrive; the consumer is polling", "{stalled}");
+    let stalled = expects_stall(&mut steward, "fetch");
+    let waiting_for = stalled["waiting_for"].as_str().unwrap_or_default();
+    assert!(waiting_for.starts_with("any response of the broker that the partition is fetched from"), "{stalled}");
     assert_eq!(number(&stalled, "partition"), 0, "{stalled}");
     assert_eq!((stalled.get("offset"), stalled.get("key")), (None, None), "none of its records is read: {stalled}");
     let stats = steward.events("stats");
     let last = stats.last().expect("the last stats are logged at the end");
-    assert!(number(last, "lag_total") > 0 && number(last, "applied_total") > 0, "{last}");
+    assert_eq!((number(last, "lag_total"), number(last, "partitions_serving")), (0, 1), "{last}");
+    assert!(number(last, "fetch_age_max_ms") >= STALL_MS.unsigned_abs() - 1_000, "{last}");
+    assert!(last["fetch_age_ms"].as_str().is_some_and(|ages| ages.starts_with("0:")), "{last}");
 }
 
 /// Outside of the group nothing is owned, so no partition can stall.

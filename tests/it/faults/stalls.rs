@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rdkafka::producer::Producer as _;
+use serde_json::Value;
 use steward::exit_code::ExitCode;
 use steward::observability::heartbeat::Heartbeat;
 
@@ -67,11 +68,12 @@ fn an_idle_topic_is_no_stall() {
 }
 
 #[apply(broker_test)]
-fn records_held_back_by_an_open_transaction_of_a_producer_are_no_stall() {
+fn records_held_back_by_an_open_transaction_of_a_producer_are_reported_and_no_stall() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 1);
     kafka.produce(&names.input, &events(1, 50, 10).collect::<Vec<Outgoing>>());
-    let mut steward = with_short_stall_limit(Setup::new(&kafka, &names)).set("log.stats_interval_ms", 1_000).start();
+    let setup = with_short_stall_limit(Setup::new(&kafka, &names)).set("health.open_transaction_ms", 3_000);
+    let mut steward = setup.set("log.stats_interval_ms", 1_000).start();
     Ledger::of(&kafka, &names).assert_exact();
 
     let producer = kafka.transactional_producer_within(&unique("slow"), Duration::from_secs(900));
@@ -82,9 +84,19 @@ fn records_held_back_by_an_open_transaction_of_a_producer_are_no_stall() {
     producer.flush(PATIENCE).expect("the broker takes it");
     assert_eq!(kafka.with_open_transactions(&names.input), [0]);
     is_idle_for_longer_than_the_limit(&steward);
+    let held = steward.wait_for_event_where("stats", PATIENCE, |stats| number(stats, "lag_total") > 0);
+    assert_eq!((number(&held, "lag_total"), held["behind_open_transaction"].as_str()), (50, Some("0:50")), "{held}");
+    let warned = steward.wait_for_event("input_transaction_open", PATIENCE);
+    assert_eq!((number(&warned, "partition"), number(&warned, "held_back")), (0, 50), "{warned}");
+    assert_eq!(number(&warned, "last_stable"), 50, "{warned}");
+    assert!((3_000..7_000).contains(&number(&warned, "open_ms")), "{warned}");
+    let find = warned["find"].as_str().unwrap_or_default();
+    assert!(find.contains("describe-producers --topic ") && find.contains("find-hanging"), "{find}");
+    assert_eq!(steward.events("input_transaction_open").len(), 1, "{}", steward.tail());
 
     producer.commit_transaction(PATIENCE).expect("the broker commits it");
     Ledger::of(&kafka, &names).assert_exact();
+    steward.wait_for_event_where("stats", PATIENCE, |stats| number(stats, "behind_open_transaction_total") == 0);
     steward.stop();
     steward.assert_no_errors_but(&[]);
 }
@@ -166,7 +178,11 @@ fn is_idle_for_longer_than_the_limit(steward: &Steward) {
     wait_for_log(steward, "idle for long", PATIENCE, |lines| {
         assert!(!lines.iter().any(|line| line["event"] == "progress_stalled"), "it stalled; {}", steward.tail());
         let idle = lines.iter().rev().filter(|line| line["event"] == "stats");
-        let idle = idle.take_while(|stats| number(stats, "lag_total") == 0 && number(stats, "transactions") == 0);
+        let is_idle = |stats: &Value| {
+            let readable = number(stats, "lag_total") - number(stats, "behind_open_transaction_total");
+            readable == 0 && number(stats, "transactions") == 0
+        };
+        let idle = idle.take_while(|stats| is_idle(stats));
         (idle.map(|stats| number(stats, "interval_ms")).sum::<u64>() > limit_ms).then_some(())
     });
 }
