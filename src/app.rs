@@ -72,10 +72,11 @@ enum ProcessEvent {
 pub fn run(effective: &Effective) -> ExitCode {
     let config = &effective.config;
     let now_ms: logging::WallClock = Arc::new(|| SystemClock.unix_ms());
-    let levels = match logging::install(&config.log, Arc::clone(&now_ms)) {
-        Ok(levels) => levels,
+    // Dropped at the end of this function, also by a panic: then the last lines are written.
+    let (levels, _log) = match logging::install(&config.log, Arc::clone(&now_ms)) {
+        Ok(installed) => installed,
         Err(error) => {
-            let failure = RunFailure::new(ExitCode::Config, error.to_string());
+            let failure = RunFailure::from(&error);
             logging::emergency_line(now_ms, failure.event());
             return failure.exit;
         }

@@ -6,6 +6,7 @@ use crate::engine::recovery::driver::ReadFailure;
 use crate::exit_code::ExitCode;
 use crate::kafka::admin::preflight::StartRefusal;
 use crate::observability::log_events::ProcessFailed;
+use crate::observability::logging::LoggingError;
 use crate::ports::ConsumerFailure;
 use crate::runtime::StopCause;
 
@@ -32,6 +33,16 @@ impl RunFailure {
 
     pub(super) fn event(&self) -> ProcessFailed<'_> {
         ProcessFailed { exit_code: i32::from(self.exit.code()), exit_name: self.exit.name(), error: &self.error }
+    }
+}
+
+impl From<&LoggingError> for RunFailure {
+    fn from(error: &LoggingError) -> RunFailure {
+        let exit = match error {
+            LoggingError::WrongLevel { .. } | LoggingError::Gone(_) | LoggingError::SetUpTwice(_) => ExitCode::Config,
+            LoggingError::NoWriter(_) => ExitCode::Unexpected,
+        };
+        RunFailure::new(exit, error.to_string())
     }
 }
 

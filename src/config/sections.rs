@@ -154,6 +154,10 @@ config_section! {
         /// Time between two `stats` lines.
         #[key(number(100..=3_600_000, "ms"))]
         pub stats_interval_ms: u64 = 10_000,
+        /// Bytes of lines that wait for standard output. If nobody reads it and they are more, the oldest ones are dropped
+        /// and counted: the process itself never waits for a line.
+        #[key(number(65_536..=1_073_741_824, "bytes"))]
+        pub max_queued_bytes: usize = 4_194_304,
         /// How a line shows the key of a record: as it is, as a hash (HMAC-SHA256 with the secret below), or not at all.
         #[key(word(LogKeys))]
         pub keys: LogKeys = LogKeys::Plain,

@@ -12,9 +12,14 @@
 //! Deliberately absent: spans, files and rotation. The platform handles the lines on standard output.
 
 mod line;
+mod writer;
 
-use std::io::{IsTerminal, Write};
-use std::sync::Arc;
+pub use crate::observability::logging::writer::{FINISH_LIMIT, GapLine, LogWriter};
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::{Dispatch, Event, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -24,7 +29,7 @@ use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::log_level::{LogLevel, Verbosity, WrongPart};
 use crate::config::{LogConfig, LogFormat};
-use crate::observability::log_events::{LogEvent, ThreadPanicked};
+use crate::observability::log_events::{LogEvent, LogLinesDropped, ThreadPanicked};
 
 /// Maximum length of a text in a line, in bytes including escapes. A text that was cut ends in `…`.
 pub const MAX_TEXT_BYTES: usize = 2048;
@@ -42,7 +47,7 @@ pub const LIBRARY_LOG: &str = "library_log";
 /// Returns the time: milliseconds since 1970.
 pub type WallClock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
-/// Writes a line, including its end.
+/// Takes a line, including its end, and does not wait until it is written.
 pub type LogSink = Arc<dyn Fn(&str) + Send + Sync>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +69,7 @@ pub struct Destination {
 impl Destination {
     pub fn of_stdout() -> Destination {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Destination { is_terminal: std::io::stdout().is_terminal(), no_color }
+        Destination { is_terminal: io::stdout().is_terminal(), no_color }
     }
 }
 
@@ -79,7 +84,7 @@ impl LogStyle {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     #[error(
         "log.level is {level:?}, and {part:?} in it is neither a level nor target=level; use error, warn, info, debug or trace, or a filter such as info,librdkafka=debug"
@@ -89,6 +94,8 @@ pub enum LoggingError {
     Gone(String),
     #[error("the log was set up twice: {0}")]
     SetUpTwice(String),
+    #[error("the thread that writes the log cannot be started: {0}")]
+    NoWriter(io::Error),
 }
 
 /// The lines that are written: a level for all, and others for single targets.
@@ -145,22 +152,50 @@ pub fn adjustable(filter: LogFilter, style: LogStyle, now: WallClock, out: LogSi
 }
 
 /// Sets up the log of this process on standard output, for steward's own lines and those of libraries. Returns what
-/// changes the filter later.
+/// changes the filter later, and the writer: the caller drops it at the end of the process, after the last line.
 ///
 /// # Errors
-/// `log.level` is wrong, or the process already has a log.
-pub fn install(log: &LogConfig, now: WallClock) -> Result<Levels, LoggingError> {
+/// `log.level` is wrong, the process already has a log, or the thread that writes it cannot be started.
+pub fn install(log: &LogConfig, now: WallClock) -> Result<(Levels, LogWriter), LoggingError> {
     let filter = LogFilter::parse(&log.level)?;
     let style = LogStyle::choose(log.format, Destination::of_stdout());
-    let (dispatch, levels) = adjustable(filter, style, now, Arc::new(to_stdout));
+    let writer = write_to_stdout(style, Arc::clone(&now), log.max_queued_bytes).map_err(LoggingError::NoWriter)?;
+    let (dispatch, levels) = adjustable(filter, style, now, writer.sink());
     dispatch.try_init().map_err(|error| LoggingError::SetUpTwice(error.to_string()))?;
-    Ok(levels)
+    Ok((levels, writer))
 }
 
-/// Writes one event to standard output with the default settings, even if the log is not set up.
+/// Writes one event to standard output with the default settings, even if the log is not set up. Waits for at most
+/// [`FINISH_LIMIT`], whether or not the output is read.
 pub fn emergency_line(now: WallClock, event: impl LogEvent) {
     let style = LogStyle::choose(LogFormat::Auto, Destination::of_stdout());
-    emergency_line_to(style, now, Arc::new(to_stdout), event);
+    match write_to_stdout(style, Arc::clone(&now), 2 * MAX_LINE_BYTES) {
+        Ok(writer) => emergency_line_to(style, now, writer.sink(), event),
+        // Without a thread, this one has to write.
+        Err(_) => emergency_line_to(style, now, Arc::new(to_stdout), event),
+    }
+}
+
+/// Starts a writer on a descriptor of its own. `Stdout` has a buffer, which loses its place if a write takes only a part.
+fn write_to_stdout(style: LogStyle, now: WallClock, max_queued_bytes: usize) -> io::Result<LogWriter> {
+    let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    LogWriter::start(stdout, max_queued_bytes, Box::new(move |dropped_lines| gap_line(style, &now, dropped_lines)))
+}
+
+/// Returns the line that replaces dropped lines; `None` if the current filter hides it.
+fn gap_line(style: LogStyle, now: &WallClock, dropped_lines: u64) -> Option<String> {
+    if !LogLinesDropped::is_shown() {
+        return None;
+    }
+    let line = Arc::new(Mutex::new(String::new()));
+    let written = Arc::clone(&line);
+    let sink: LogSink = Arc::new(move |text| written.lock().unwrap_or_else(PoisonError::into_inner).push_str(text));
+    // A filter that permits more would slow down every log statement of the process, also later.
+    let filter = LogFilter(Targets::new().with_default(LogLinesDropped::LEVEL));
+    tracing::dispatcher::with_default(&dispatch(filter, style, Arc::clone(now), sink), || {
+        LogLinesDropped { dropped_lines }.emit();
+    });
+    Some(std::mem::take(&mut *line.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
 pub fn emergency_line_to(style: LogStyle, now: WallClock, out: LogSink, event: impl LogEvent) {
@@ -193,7 +228,7 @@ pub fn log_panics(caught: fn(&str) -> bool, bug: impl Fn() + Send + Sync + 'stat
 
 fn to_stdout(line: &str) {
     // A closed standard output must not end the process, so errors are ignored.
-    let _ = std::io::stdout().lock().write_all(line.as_bytes());
+    let _ = io::stdout().lock().write_all(line.as_bytes());
 }
 
 struct Lines {

@@ -37,18 +37,34 @@ fn without_a_broker_the_start_fails_and_names_what_to_check() {
     steward.assert_no_errors_but(&["preflight_refused", "process_failed"]);
 }
 
-/// A process that went on would be invisible. Without a terminal the same signal reloads the log level (logging::levels).
+/// As `steward run | cat` whose terminal is closed. A process that went on would be invisible. Without a controlling
+/// terminal SIGHUP reloads the log level (logging::levels).
 #[apply(offline_test)]
 fn a_terminal_that_hangs_up_ends_the_process() {
     let (kafka, names) = (Kafka::at("127.0.0.1:1"), Names::new());
     let mut steward = Setup::new(&kafka, &names).on_terminal().start();
     steward.wait_for_event("topic_awaited", PATIENCE);
 
-    steward.sighup();
+    steward.hang_up();
 
     assert_exit(&mut steward, ExitCode::Done, AT_ONCE);
     assert_eq!(steward.wait_for_event("process_stopping", PATIENCE)["cause"], "sighup");
     assert_eq!(steward.events("log_level_unchanged"), [Value::Null; 0]);
+    steward.assert_no_errors_but(&[]);
+}
+
+#[apply(offline_test)]
+fn a_process_under_nohup_outlives_its_terminal_and_reloads_its_level_on_sighup() {
+    let (kafka, names) = (Kafka::at("127.0.0.1:1"), Names::new());
+    let mut steward = Setup::new(&kafka, &names).on_terminal_with_nohup().start();
+    steward.wait_for_event("topic_awaited", PATIENCE);
+
+    steward.hang_up();
+    steward.sighup();
+
+    steward.wait_for_event("log_level_unchanged", PATIENCE);
+    assert_eq!(steward.events("process_stopping"), [Value::Null; 0]);
+    steward.stop();
     steward.assert_no_errors_but(&[]);
 }
 

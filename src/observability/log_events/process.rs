@@ -101,6 +101,15 @@ log_events! {
         pub detail: &'a str,
     }
 
+    /// Standard output was not read, and more than `log.max_queued_bytes` of lines waited. This line stands where the dropped lines
+    /// would have been. Only log lines are lost: the process did not wait for them.
+    #[event(WARN, "log_lines_dropped", "standard output was not read, and log lines were dropped")]
+    #[action("find out why standard output was not read: a log driver that hangs, a paused terminal, a pipe whose reader is suspended; or log less (`log.level`)")]
+    pub struct LogLinesDropped {
+        /// Number of lines.
+        pub dropped_lines: u64,
+    }
+
     /// `log.level` changed while the process runs, after SIGHUP or because the file changed. The rest of the file is
     /// read only at the next start.
     #[event(INFO, "log_level_changed", "the log level was changed")]

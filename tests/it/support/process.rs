@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, PipeReader, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -30,19 +32,45 @@ const SHOWN_LINES: usize = 60;
 pub struct Setup {
     config: toml::Table,
     environment: BTreeMap<String, String>,
-    on_terminal: bool,
+    terminal: ControllingTerminal,
+    output: OutputMode,
+}
+
+/// What a hangup of its terminal does to the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ControllingTerminal {
+    /// There is none.
+    Absent,
+    /// As in a shell.
+    Present,
+    /// As under `nohup`, which makes the process ignore SIGHUP.
+    Ignored,
+}
+
+/// What a write to standard output does when its pipe is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OutputMode {
+    Blocking,
+    /// The pipe is full from the start, and nobody reads it until the process has ended.
+    Full,
+    NonBlocking,
 }
 
 impl Setup {
     /// Makes a setup with the topics and the group of a test, and defaults for everything else.
     pub fn new(kafka: &Kafka, names: &Names) -> Setup {
-        Setup { config: toml::Table::new(), environment: BTreeMap::new(), on_terminal: false }
-            .set("kafka.bootstrap_servers", kafka.address())
-            .set("kafka.group_id", names.group.as_str())
-            .set("kafka.topic", names.input.as_str())
-            .set("kafka.state_topic", names.state.as_str())
-            .set("kafka.dlq_topic", names.dlq.as_str())
-            .set("log.format", "json")
+        Setup {
+            config: toml::Table::new(),
+            environment: BTreeMap::new(),
+            terminal: ControllingTerminal::Absent,
+            output: OutputMode::Blocking,
+        }
+        .set("kafka.bootstrap_servers", kafka.address())
+        .set("kafka.group_id", names.group.as_str())
+        .set("kafka.topic", names.input.as_str())
+        .set("kafka.state_topic", names.state.as_str())
+        .set("kafka.dlq_topic", names.dlq.as_str())
+        .set("log.format", "json")
     }
 
     /// Sets a key of the configuration file, as `section.key`.
@@ -65,9 +93,27 @@ impl Setup {
         self.set("kafka.instance_name", name)
     }
 
-    /// Makes standard output a terminal.
+    /// Gives the process a controlling terminal, as `steward run | cat` in a shell has it: standard output is a pipe.
     pub fn on_terminal(mut self) -> Setup {
-        self.on_terminal = true;
+        self.terminal = ControllingTerminal::Present;
+        self
+    }
+
+    /// As [`Setup::on_terminal`], started by `nohup`.
+    pub fn on_terminal_with_nohup(mut self) -> Setup {
+        self.terminal = ControllingTerminal::Ignored;
+        self
+    }
+
+    /// Makes standard output a full pipe that nobody reads.
+    pub fn with_full_output(mut self) -> Setup {
+        self.output = OutputMode::Full;
+        self
+    }
+
+    /// Makes standard output non-blocking, as some supervisors do.
+    pub fn with_non_blocking_output(mut self) -> Setup {
+        self.output = OutputMode::NonBlocking;
         self
     }
 
@@ -91,6 +137,11 @@ pub struct Steward {
     folder: PathBuf,
     log: Arc<Log>,
     readers: Vec<JoinHandle<()>>,
+    /// Standard output, only to see how much of it is unread.
+    output: PipeReader,
+    gate: Arc<ReadGate>,
+    /// The other end of the controlling terminal.
+    terminal: Option<File>,
     /// Number of events of each name that `wait_for_event` has returned.
     taken: BTreeMap<String, usize>,
 }
@@ -104,17 +155,48 @@ impl Steward {
         let setup = setup.set("health.file", folder.join("health").display().to_string());
         std::fs::write(folder.join("steward.toml"), setup.config.to_string()).expect("a folder of our own");
 
-        let (screen, stdout) = if setup.on_terminal { terminal() } else { pipe() };
-        let mut child = command(&folder, &setup)
-            .stdin(Stdio::null())
-            .stdout(stdout)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("cargo has built it");
+        let (output, stdout) = pipe(setup.output);
+        let (screen, stdin) = match setup.terminal {
+            ControllingTerminal::Absent => (None, Stdio::null()),
+            ControllingTerminal::Present | ControllingTerminal::Ignored => {
+                let (screen, stdin) = terminal();
+                (Some(screen), stdin)
+            }
+        };
+        let mut command = command(&folder, &setup);
+        command.stdin(stdin).stdout(stdout).stderr(Stdio::piped());
+        in_session_of_its_own(&mut command, setup.terminal);
+        let mut child = command.spawn().expect("cargo has built it");
+        // It has the child's end of the pipe.
+        drop(command);
         cleanup.set_command(&format!("kill -9 {}", child.id()));
-        let log = Arc::new(Log::default());
-        let readers = vec![follow(&log, screen), follow(&log, child.stderr.take().expect("piped"))];
-        Steward { child, cleanup, folder, log, readers, taken: BTreeMap::new() }
+        let (log, gate) = (Arc::new(Log::default()), Arc::new(ReadGate::default()));
+        let stdout = GatedReader { stream: output.try_clone().expect("a descriptor is free"), gate: Arc::clone(&gate) };
+        if setup.output == OutputMode::Full {
+            gate.set(Reading::Paused);
+        }
+        let readers = vec![follow(&log, stdout), follow(&log, child.stderr.take().expect("piped"))];
+        Steward { child, cleanup, folder, log, readers, output, gate, terminal: screen, taken: BTreeMap::new() }
+    }
+
+    /// Stops reading standard output, except for one more read.
+    pub fn pause_reading(&self) {
+        self.gate.set(Reading::Paused);
+    }
+
+    /// Continues after [`Steward::pause_reading`].
+    pub fn resume_reading(&self) {
+        self.gate.set(Reading::Running);
+    }
+
+    /// Returns the bytes of standard output that are in the pipe.
+    pub fn unread_bytes(&self) -> u64 {
+        rustix::io::ioctl_fionread(&self.output).expect("a pipe knows it")
+    }
+
+    /// Closes the controlling terminal.
+    pub fn hang_up(&mut self) {
+        drop(self.terminal.take().expect("it has a terminal"));
     }
 
     /// Returns the configuration file, for other commands of the binary.
@@ -295,6 +377,7 @@ impl Steward {
     /// Reads the output to its end, after the process has ended.
     fn finish(&mut self) {
         self.cleanup.ended();
+        self.resume_reading();
         for reader in self.readers.drain(..) {
             reader.join().expect("the reader does not panic");
         }
@@ -315,15 +398,29 @@ impl Drop for Steward {
     }
 }
 
-/// Makes a pipe: the end to read from, and the child's end.
-fn pipe() -> (Box<dyn Read + Send>, Stdio) {
-    let (reader, writer) = std::io::pipe().expect("a pipe can be made");
-    (Box::new(reader), writer.into())
+/// Makes a pipe of the smallest size: the end to read from, and the child's end.
+fn pipe(mode: OutputMode) -> (PipeReader, Stdio) {
+    const SMALLEST_BYTES: libc::c_int = 4096;
+    let (reader, mut writer) = std::io::pipe().expect("a pipe can be made");
+    let flags = match mode {
+        OutputMode::Blocking | OutputMode::Full => 0,
+        OutputMode::NonBlocking => libc::O_NONBLOCK,
+    };
+    // SAFETY: fcntl takes numbers here, and touches no memory of ours.
+    unsafe {
+        assert!(libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, SMALLEST_BYTES) >= SMALLEST_BYTES);
+        assert_eq!(libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, flags), 0);
+    }
+    if mode == OutputMode::Full {
+        writer.write_all(&[b'\n'; SMALLEST_BYTES as usize]).expect("the pipe has room for that");
+    }
+    (reader, writer.into())
 }
 
 /// Makes a pseudo terminal: the end to read from, and the child's end.
-fn terminal() -> (Box<dyn Read + Send>, Stdio) {
-    let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal can be made");
+fn terminal() -> (File, Stdio) {
+    let screen =
+        openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal can be made");
     grantpt(&screen).expect("the terminal exists");
     unlockpt(&screen).expect("the terminal exists");
     let path = ptsname(&screen, Vec::new()).expect("the terminal exists");
@@ -331,7 +428,31 @@ fn terminal() -> (Box<dyn Read + Send>, Stdio) {
     let mut options = File::options();
     // The terminal must not become the controlling terminal of the tests.
     let child = options.read(true).write(true).custom_flags(libc::O_NOCTTY).open(path).expect("the terminal exists");
-    (Box::new(File::from(screen)), child.into())
+    (File::from(screen), child.into())
+}
+
+/// Takes the process out of the session of the tests, whose terminal would be its controlling terminal. Then makes its
+/// standard input its controlling terminal, if it has one.
+fn in_session_of_its_own(command: &mut Command, terminal: ControllingTerminal) {
+    let prepare = move || {
+        // SAFETY: these calls take numbers, touch no memory of ours, and are allowed between fork and exec.
+        let outcomes = unsafe {
+            [
+                libc::setsid(),
+                if terminal == ControllingTerminal::Absent { 0 } else { libc::ioctl(0, libc::TIOCSCTTY, 0) },
+                if terminal != ControllingTerminal::Ignored {
+                    0
+                } else if libc::signal(libc::SIGHUP, libc::SIG_IGN) == libc::SIG_ERR {
+                    -1
+                } else {
+                    0
+                },
+            ]
+        };
+        if outcomes.contains(&-1) { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    };
+    // SAFETY: the closure only makes system calls.
+    unsafe { command.pre_exec(prepare) };
 }
 
 fn command(folder: &Path, setup: &Setup) -> Command {
@@ -392,6 +513,45 @@ impl Log {
     fn change(&self, change: impl FnOnce(&mut Lines)) {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_all();
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Reading {
+    #[default]
+    Running,
+    Paused,
+}
+
+#[derive(Default)]
+struct ReadGate {
+    reading: Mutex<Reading>,
+    changed: Condvar,
+}
+
+impl ReadGate {
+    fn set(&self, reading: Reading) {
+        *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = reading;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self) {
+        let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let paused = |reading: &mut Reading| *reading == Reading::Paused;
+        drop(self.changed.wait_while(reading, paused).unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// A stream that is read only while the gate is open.
+struct GatedReader<R> {
+    stream: R,
+    gate: Arc<ReadGate>,
+}
+
+impl<R: Read> Read for GatedReader<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        self.gate.wait();
+        self.stream.read(bytes)
     }
 }
 
