@@ -21,6 +21,9 @@ pub trait Entity: Send + Sync + 'static {
     /// The state of one entity; one of its values means that the entity does not exist.
     type State: Send + Unpin + 'static;
 
+    /// How a producer corrects what is checked before [`apply`](Entity::apply).
+    const REMEDIES: Remedies = Remedies::OF_ANY_ENTITY;
+
     /// The state of an entity that was never created, or that was deleted.
     fn absent(&self) -> Self::State;
 
@@ -32,6 +35,13 @@ pub trait Entity: Send + Sync + 'static {
 
     /// Returns the value for the state topic; `None`, a tombstone, for an absent entity.
     fn encode(&self, state: &Self::State) -> Option<Vec<u8>>;
+
+    /// Returns an upper bound of the length of what [`encode`](Entity::encode) returns, in bytes. It is asked after each
+    /// event, so that it has to be cheap. `None` has the state encoded after each event, and not only after the last
+    /// event of a batch.
+    fn max_encoded_bytes(&self, _state: &Self::State) -> Option<u64> {
+        None
+    }
 
     /// Decodes what [`encode`](Entity::encode) returned.
     ///
@@ -50,6 +60,41 @@ pub trait Entity: Send + Sync + 'static {
 
     /// The time of the newest event in milliseconds since 1970; `None` if the state does not contain it.
     fn newest_event_ms(&self, state: &Self::State) -> Option<i64>;
+}
+
+/// The ends of the details of rules that are checked before the entity sees the event, for a person.
+#[derive(Debug, Clone, Copy)]
+pub struct Remedies {
+    /// The record has no key.
+    pub missing_key: &'static str,
+    /// The value is null.
+    pub null_payload: &'static str,
+}
+
+impl Remedies {
+    /// Says nothing about the events of a kind of entity.
+    pub const OF_ANY_ENTITY: Remedies = Remedies {
+        missing_key: "send the key of the entity",
+        null_payload: "to delete an entity send the event for it",
+    };
+}
+
+/// What a record may have at most, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeLimits {
+    /// An event's value: `limits.max_payload_bytes`.
+    pub max_payload_bytes: u64,
+    /// Key and value of a snapshot, before compression: what the state topic takes in any case. So whether an event is
+    /// accepted does not depend on how well its snapshot compresses.
+    pub max_snapshot_bytes: u64,
+}
+
+impl SizeLimits {
+    /// Limits the value of an event, and no snapshot.
+    #[must_use]
+    pub const fn of_payload(max_payload_bytes: u64) -> SizeLimits {
+        SizeLimits { max_payload_bytes, max_snapshot_bytes: u64::MAX }
+    }
 }
 
 /// An event with a key and a value: [`apply_record`] has checked that both exist.
@@ -85,13 +130,15 @@ pub enum Reason {
     AlreadyExists,
     /// An update or a deletion of an entity that does not exist.
     NotFound,
+    /// The snapshot after the event does not fit into the state topic.
+    StateTooLarge,
     /// The entity's code panicked on the event.
     Panicked,
 }
 
 impl Reason {
     /// Every reason, in the order in which the rules are checked.
-    pub const ALL: [Reason; 10] = [
+    pub const ALL: [Reason; 11] = [
         Reason::MissingKey,
         Reason::NullPayload,
         Reason::PayloadTooLarge,
@@ -101,6 +148,7 @@ impl Reason {
         Reason::KeyIdMismatch,
         Reason::AlreadyExists,
         Reason::NotFound,
+        Reason::StateTooLarge,
         Reason::Panicked,
     ];
 
@@ -108,7 +156,7 @@ impl Reason {
     #[must_use]
     pub fn depends_on_state(self) -> bool {
         match self {
-            Reason::AlreadyExists | Reason::NotFound => true,
+            Reason::AlreadyExists | Reason::NotFound | Reason::StateTooLarge => true,
             Reason::MissingKey
             | Reason::NullPayload
             | Reason::PayloadTooLarge
@@ -133,6 +181,7 @@ impl Reason {
             Reason::KeyIdMismatch => "key_id_mismatch",
             Reason::AlreadyExists => "already_exists",
             Reason::NotFound => "not_found",
+            Reason::StateTooLarge => "state_too_large",
             Reason::Panicked => "panicked",
         }
     }
@@ -213,21 +262,44 @@ pub fn apply_record<E: Entity>(
     entity: &E,
     state: &E::State,
     record: &Record<'_>,
-    max_payload_bytes: u64,
+    limits: SizeLimits,
 ) -> Result<E::State, Rejection> {
     let key = record.key.unwrap_or_default();
     if key.is_empty() {
-        let detail = "the record has no key; send the id in decimal digits as the key";
+        let detail = format!("the record has no key; {}", E::REMEDIES.missing_key);
         return Err(Rejection::new(Reason::MissingKey, detail));
     }
     let Some(value) = record.value else {
-        let detail = "the value is null; to delete a service send a ServiceDeleted event";
+        let detail = format!("the value is null; {}", E::REMEDIES.null_payload);
         return Err(Rejection::new(Reason::NullPayload, detail));
     };
+    let max_payload_bytes = limits.max_payload_bytes;
     if value.len() as u64 > max_payload_bytes {
         let detail = format!("the value has {} bytes, at most {max_payload_bytes} are allowed", value.len());
         return Err(Rejection::new(Reason::PayloadTooLarge, detail));
     }
     let event = RawEvent { key, value, timestamp_ms: record.timestamp_ms };
-    guarded(|| entity.apply(state, event))?
+    guarded(|| {
+        let next = entity.apply(state, event)?;
+        check_snapshot(entity, &next, key, limits.max_snapshot_bytes)?;
+        Ok(next)
+    })?
+}
+
+/// Checks that the state topic takes the snapshot of this state. A tombstone is always taken: an entity whose key alone is
+/// too large was never created.
+fn check_snapshot<E: Entity>(entity: &E, state: &E::State, key: &[u8], limit: u64) -> Result<(), Rejection> {
+    let with_key = |value: u64| value.saturating_add(key.len() as u64);
+    if entity.max_encoded_bytes(state).is_some_and(|value| with_key(value) <= limit) {
+        return Ok(());
+    }
+    let Some(bytes) = entity.encode(state).map(|value| with_key(value.len() as u64)) else { return Ok(()) };
+    if bytes <= limit {
+        return Ok(());
+    }
+    let detail = format!(
+        "the snapshot would have {bytes} bytes with its key, and the state topic takes {limit}; send less, or raise \
+         max.message.bytes of the state topic"
+    );
+    Err(Rejection::new(Reason::StateTooLarge, detail))
 }

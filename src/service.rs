@@ -13,7 +13,7 @@ mod event;
 mod snapshot;
 mod state;
 
-use crate::entity::{CorruptSnapshot, Entity, RawEvent as Incoming, Reason, Rejection};
+use crate::entity::{CorruptSnapshot, Entity, RawEvent as Incoming, Reason, Rejection, Remedies};
 
 pub use crate::service::state::{Live, State};
 
@@ -23,6 +23,11 @@ pub struct Service;
 
 impl Entity for Service {
     type State = State;
+
+    const REMEDIES: Remedies = Remedies {
+        missing_key: "send the id in decimal digits as the key",
+        null_payload: "to delete a service send a ServiceDeleted event",
+    };
 
     fn absent(&self) -> State {
         State::Absent
@@ -38,6 +43,13 @@ impl Entity for Service {
         match state {
             State::Absent => None,
             State::Live(live) => Some(snapshot::encode(live)),
+        }
+    }
+
+    fn max_encoded_bytes(&self, state: &State) -> Option<u64> {
+        match state {
+            State::Absent => Some(0),
+            State::Live(live) => Some(snapshot::max_bytes(live)),
         }
     }
 

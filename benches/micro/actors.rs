@@ -14,6 +14,7 @@ use steward::engine::commit::transaction::{CommitOutcome, OffsetMetadata, ResetO
 use steward::engine::outcome::Outcomes;
 use steward::engine::ownership::Ownership;
 use steward::engine::recovery::Recovered;
+use steward::entity::SizeLimits;
 use steward::observability::log_events::KeyPolicy;
 use steward::ports::{
     Clock as _, CommitReply, ConsumerEvent, ConsumerSink as _, InputConsumer, Recoveries, RecoveryReply, ResetReply,
@@ -131,7 +132,7 @@ async fn start_actors(ownership: Arc<Ownership>, source: Source, committed: Arc<
         ownership,
     };
     let settings = RuntimeSettings {
-        max_payload_bytes: 262_144,
+        size_limits: SizeLimits::of_payload(262_144),
         max_transaction_bytes: UNLIMITED,
         max_dlq_record_bytes: u64::MAX,
         linger_per_partition: Duration::ZERO,

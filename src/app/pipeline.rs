@@ -21,7 +21,7 @@ use crate::engine::commit::transaction::OffsetMetadata;
 use crate::engine::ownership::Ownership;
 use crate::engine::recovery::RecoverySettings;
 use crate::engine::topic_watch::{TopicIdentities, TopicIds};
-use crate::entity::Entity;
+use crate::entity::{Entity, SizeLimits};
 use crate::kafka::admin::topics::Topics;
 use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
 use crate::kafka::client::settings::{self, Isolation, ProducerIdentity, ReaderClientSettings};
@@ -39,6 +39,11 @@ use crate::runtime::committer::{CommitActor, LogSummaries};
 use crate::runtime::ingest::{LeaveGroup, StopIngest};
 use crate::runtime::{MemoryLimits, OnStop, Shared, post, post_to};
 
+/// What a record of the state topic has besides key and value: the framing of a record batch, and the headers except for the
+/// trace context, which is left out if there is no room.
+const SNAPSHOT_FRAME_BYTES: u64 = 2_048;
+/// Kafka's default of `max.message.bytes`.
+const DEFAULT_MAX_MESSAGE_BYTES: u64 = 1_048_588;
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// With more threads a slow entity keeps fewer others waiting, and more threads than cores cost nothing measurable.
 const ENTITY_THREADS_PER_CORE: usize = 2;
@@ -99,7 +104,8 @@ impl Pipeline {
         let partitions = u64::try_from(topics.partitions).unwrap_or(0);
         let client_events = Arc::new(PipelineClientEvents { log: Arc::clone(&client_log), status });
         let ownership = Arc::new(Ownership::new());
-        let builder = PortBuilder { config, instance, topics, ownership, shared, client_events };
+        let size_limits = size_limits(config, &topics);
+        let builder = PortBuilder { config, instance, topics, size_limits, ownership, shared, client_events };
 
         let (source, connected) = connect(config, builder.source_parts())?;
         let offset_metadata = OffsetMetadata::new(format!("{instance}#{:x}", builder.shared.clock.unix_ms()));
@@ -112,7 +118,8 @@ impl Pipeline {
             ownership: builder.ownership,
         };
         let shared = builder.shared;
-        let Actors { ingest, committer, sink } = start_actors(config, ports, entity, offset_metadata, shared.clone())?;
+        let Actors { ingest, committer, sink } =
+            start_actors(config, size_limits, ports, entity, offset_metadata, shared.clone())?;
         let source = connected.run(Box::new(sink))?;
         Ok(Pipeline {
             stop_ingest: ingest.clone().recipient(),
@@ -184,6 +191,15 @@ fn in_flight_bytes(config: &Config) -> u64 {
     config.limits.max_in_flight_bytes.saturating_sub(settings::prefetch_bytes(config)).max(1)
 }
 
+/// What an event may carry, and what the snapshot after it may have.
+fn size_limits(config: &Config, topics: &Topics) -> SizeLimits {
+    let max_payload_bytes = config.limits.max_payload_bytes;
+    // If it may not be read, the topic is taken to be as it is created: with room for a snapshot of the largest payload.
+    let assumed = || max_payload_bytes.saturating_add(SNAPSHOT_FRAME_BYTES).max(DEFAULT_MAX_MESSAGE_BYTES);
+    let record_bytes = topics.max_state_record_bytes.unwrap_or_else(assumed).min(settings::max_record_bytes(config));
+    SizeLimits { max_payload_bytes, max_snapshot_bytes: record_bytes.saturating_sub(SNAPSHOT_FRAME_BYTES) }
+}
+
 /// How keys appear in the log. The configuration requires a secret for hashed keys; without one none is shown.
 fn key_policy(log: &LogConfig) -> KeyPolicy {
     match (log.keys, &log.key_hash_secret) {
@@ -197,6 +213,7 @@ struct PortBuilder<'a> {
     config: &'a Config,
     instance: &'a str,
     topics: Topics,
+    size_limits: SizeLimits,
     ownership: Arc<Ownership>,
     shared: Shared,
     client_events: Arc<PipelineClientEvents>,
@@ -263,7 +280,7 @@ impl PortBuilder<'_> {
     }
 
     fn recovery_threads<E: Entity>(&self, entity: Arc<E>) -> Result<RecoveryThreads, PipelineStartError> {
-        let (kafka, recovery, limits) = (&self.config.kafka, &self.config.recovery, &self.config.limits);
+        let (kafka, recovery) = (&self.config.kafka, &self.config.recovery);
         let parts = RecoveryParts {
             entity,
             settings: RecoverySettings {
@@ -274,7 +291,7 @@ impl PortBuilder<'_> {
                 verify_max_records: recovery.verify_max_records,
                 adopt_group: recovery.adopt_group,
                 stop_on_expired: recovery.on_expired == OnExpired::Stop,
-                max_payload_bytes: limits.max_payload_bytes,
+                size_limits: self.size_limits,
             },
             readers: ReaderClientSettings::new(self.config),
             reader_settings: ReaderSettings {
@@ -298,6 +315,7 @@ impl PortBuilder<'_> {
 /// Starts the actors on a thread of their own. Entities have further threads.
 fn start_actors<E: Entity>(
     config: &Config,
+    size_limits: SizeLimits,
     ports: Ports,
     entity: Arc<E>,
     offset_metadata: OffsetMetadata,
@@ -308,7 +326,7 @@ fn start_actors<E: Entity>(
         threads => threads,
     };
     let mut settings = RuntimeSettings {
-        max_payload_bytes: config.limits.max_payload_bytes,
+        size_limits,
         max_transaction_bytes: config.limits.max_transaction_bytes,
         max_dlq_record_bytes: settings::max_record_bytes(config),
         linger_per_partition: transaction::MARKER_WRITTEN_WITHIN,

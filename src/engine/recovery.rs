@@ -41,7 +41,7 @@ use crate::engine::budget::{Budget, Lease};
 use crate::engine::outcome::Outcomes;
 pub use crate::engine::recovery::start_plan::{StartPlan, plan};
 use crate::engine::topic_watch::TopicIds;
-use crate::entity::Entity;
+use crate::entity::{Entity, SizeLimits};
 use crate::record::{Epoch, Key, Offset, Partition, Position, Record};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,8 +76,8 @@ pub struct RecoverySettings {
     pub verify_max_records: u64,
     pub adopt_group: bool,
     pub stop_on_expired: bool,
-    /// The limit that holds when events are processed.
-    pub max_payload_bytes: u64,
+    /// The limits that hold when events are processed.
+    pub size_limits: SizeLimits,
 }
 
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context};
 use crate::engine::commit::GroupCommitSettings;
 use crate::engine::commit::transaction::OffsetMetadata;
 use crate::engine::ownership::Ownership;
-use crate::entity::Entity;
+use crate::entity::{Entity, SizeLimits};
 use crate::ports::{InputConsumer, Recoveries, Transactions};
 use crate::runtime::Shared;
 use crate::runtime::committer::CommitActor;
@@ -27,8 +27,8 @@ pub struct Ports {
 }
 
 pub struct RuntimeSettings {
-    /// An event with a larger value is rejected.
-    pub max_payload_bytes: u64,
+    /// Events beyond these are rejected.
+    pub size_limits: SizeLimits,
     /// Content of one transaction. A batch is never split, so one batch may exceed it.
     pub max_transaction_bytes: u64,
     /// A larger DLQ record is cut.
@@ -58,7 +58,7 @@ pub struct Actors<E: Entity> {
 /// to the sink.
 pub fn assemble<E: Entity>(ports: Ports, entity: Arc<E>, settings: RuntimeSettings, shared: &Shared) -> Actors<E> {
     let Ports { consumer, recoveries, transactions, ownership } = ports;
-    let max_payload_bytes = settings.max_payload_bytes;
+    let size_limits = settings.size_limits;
     let commit_settings = GroupCommitSettings {
         max_transaction_bytes: settings.max_transaction_bytes,
         offset_metadata: settings.offset_metadata,
@@ -70,8 +70,7 @@ pub fn assemble<E: Entity>(ports: Ports, entity: Arc<E>, settings: RuntimeSettin
         entity_idle: settings.entity_idle,
         stop_on_expired: settings.stop_on_expired,
     };
-    let entities =
-        EntityPool::new(&entity, settings.entity_threads, max_payload_bytes, settings.max_active_entities, shared);
+    let entities = EntityPool::new(&entity, settings.entity_threads, size_limits, settings.max_active_entities, shared);
     // Each of the two actors sends to the other. The context has an address before its actor exists.
     let ingest_context = Context::<IngestActor<E>>::new();
     let invalidated = ingest_context.address().recipient();
@@ -83,7 +82,7 @@ pub fn assemble<E: Entity>(ports: Ports, entity: Arc<E>, settings: RuntimeSettin
         consumer,
         recoveries,
         committer: committer.clone(),
-        fan_out: FanOut { entity, max_payload_bytes },
+        fan_out: FanOut { entity, size_limits },
         entities,
     }));
     let sink = IngestSink { ingest: ingest.clone(), shared: shared.clone() };

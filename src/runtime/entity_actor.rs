@@ -119,7 +119,7 @@ impl<E: Entity> EntityActor<E> {
         let thread_context = &*self.thread_context;
         thread_context.current_event.set(self.partition, record.offset);
         let state = result.applied.as_ref().map_or(&self.state, |applied| &applied.state);
-        let decided = apply_record(&*thread_context.entity, state, &record, thread_context.max_payload_bytes);
+        let decided = apply_record(&*thread_context.entity, state, &record, thread_context.size_limits);
         let encoded = decided.and_then(|next| match encode_state {
             EncodeState::AfterMessage => Ok((next, None)),
             EncodeState::AfterEachEvent => self.encode(&next).map(|snapshot| (next, snapshot)),

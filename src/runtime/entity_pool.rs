@@ -16,7 +16,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::engine::budget::Lease;
 use crate::engine::recovery::StoredEntity;
-use crate::entity::Entity;
+use crate::entity::{Entity, SizeLimits};
 use crate::observability::stats::Stats;
 use crate::record::{Key, Partition};
 use crate::runtime::entity_actor::batch_work::{BatchWork, KeyRecords};
@@ -51,13 +51,13 @@ impl<E: Entity> EntityPool<E> {
     pub(super) fn new(
         entity: &Arc<E>,
         arbiters: Vec<ArbiterHandle>,
-        max_payload_bytes: u64,
+        size_limits: SizeLimits,
         max_active: usize,
         shared: &Shared,
     ) -> EntityPool<E> {
         let thread = |arbiter| EntityThread {
             arbiter,
-            context: Arc::new(EntityThreadContext::new(Arc::clone(entity), shared, max_payload_bytes)),
+            context: Arc::new(EntityThreadContext::new(Arc::clone(entity), shared, size_limits)),
         };
         let threads = match arbiters.is_empty() {
             true => vec![thread(None)],

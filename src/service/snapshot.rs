@@ -78,6 +78,17 @@ pub(super) fn encode(live: &Live) -> Vec<u8> {
     written.into_bytes(FRAME_BYTES + details.name().len() + details.description().len() + tags)
 }
 
+/// Upper bound of the length of what [`encode`] writes. It reads only the lengths of the strings.
+pub(super) fn max_bytes(live: &Live) -> u64 {
+    /// A control character, which has one byte, becomes `\u0000`.
+    const MAX_GROWTH: usize = 6;
+    /// Quotes and comma.
+    const TAG_FRAME_BYTES: usize = 3;
+    let details = &live.details;
+    let tags: usize = details.tags().iter().map(|tag| MAX_GROWTH * tag.len() + TAG_FRAME_BYTES).sum();
+    (FRAME_BYTES + MAX_GROWTH * (details.name().len() + details.description().len()) + tags) as u64
+}
+
 impl<Tag: Serialize> Written<'_, Tag> {
     fn into_bytes(self, capacity: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(capacity);

@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use steward::cli;
-use steward::entity::{Entity, Reason, Rejection, apply_record};
+use steward::entity::{Entity, Reason, Rejection, SizeLimits, apply_record};
 use steward::exit_code::ExitCode;
 use steward::record::{Batch, Epoch, Offset, Partition, Position, header};
 use steward::service::{Service, State};
 
 use crate::support::ledger::MAX_PAYLOAD_BYTES;
 
+const LIMITS: SizeLimits = SizeLimits::of_payload(MAX_PAYLOAD_BYTES);
 const REASONS: &str = include_str!("../../docs/dlq-reasons.md");
 const OPERATING: &str = include_str!("../../docs/operating.md");
 const README: &str = include_str!("../../README.md");
@@ -38,7 +39,11 @@ fn the_examples_of_the_reasons_have_the_outcome_on_the_page() {
             assert!(example.detail.starts_with("the entity's code panicked: "), "{}", example.detail);
             continue;
         }
-        let rejection = example.outcome().err().unwrap_or_else(|| panic!("the example of {code} is applied"));
+        // The page says that it is the example of a small state topic.
+        let is_of_a_small_topic = code == Reason::StateTooLarge.code();
+        let max_snapshot_bytes = if is_of_a_small_topic { 200 } else { LIMITS.max_snapshot_bytes };
+        let limits = SizeLimits { max_snapshot_bytes, ..LIMITS };
+        let rejection = example.outcome(limits).err().unwrap_or_else(|| panic!("the example of {code} is applied"));
         assert_eq!((rejection.reason.code(), &*rejection.detail), (code, example.detail), "the example of {code}");
         examples += 1;
     }
@@ -68,7 +73,7 @@ fn the_page_lists_exactly_the_codes_of_invalid_event() {
             }
             value.push('}');
             for timestamp_ms in [None, Some(0), Some(i64::MAX)] {
-                let verdict = verdict(&State::Absent, Some(b"42"), Some(value.as_bytes()), timestamp_ms);
+                let verdict = verdict(&State::Absent, Some(b"42"), Some(value.as_bytes()), timestamp_ms, LIMITS);
                 let Err(Rejection { reason: Reason::InvalidEvent, detail, .. }) = verdict else { continue };
                 let listed: Vec<serde_json::Value> = serde_json::from_str(&detail).expect("the detail is a JSON array");
                 seen.extend(listed.iter().map(|entry| {
@@ -134,13 +139,15 @@ impl<'a> Example<'a> {
         }
     }
 
-    fn outcome(&self) -> Result<State, Rejection> {
+    fn outcome(&self, limits: SizeLimits) -> Result<State, Rejection> {
         let key = self.key.as_deref();
         let state = match self.before {
             None => Service.absent(),
-            Some(event) => verdict(&State::Absent, key, Some(event.as_bytes()), Some(0)).expect("it was applied"),
+            Some(event) => {
+                verdict(&State::Absent, key, Some(event.as_bytes()), Some(0), limits).expect("it was applied")
+            }
         };
-        verdict(&state, key, self.value.as_deref(), Some(0))
+        verdict(&state, key, self.value.as_deref(), Some(0), limits)
     }
 }
 
@@ -161,10 +168,11 @@ fn verdict(
     key: Option<&[u8]>,
     value: Option<&[u8]>,
     timestamp_ms: Option<i64>,
+    limits: SizeLimits,
 ) -> Result<State, Rejection> {
     let mut batch = Batch::new(Partition(0), Epoch(1), Position(0));
     batch.push(Offset(0), timestamp_ms, key, value, []);
-    apply_record(&Service, state, &batch.record(0), MAX_PAYLOAD_BYTES)
+    apply_record(&Service, state, &batch.record(0), limits)
 }
 
 /// Returns the sections of a page whose heading is `## ` and one code between back-quotes, in order.

@@ -11,7 +11,7 @@ mod snapshot;
 use std::fmt::Display;
 
 use serde_json::{Value, json};
-use steward::entity::{Entity, Reason, Rejection, apply_record};
+use steward::entity::{Entity, Reason, Rejection, SizeLimits, apply_record};
 use steward::record::{Headers, Offset, Record};
 use steward::service::{Service, State};
 
@@ -113,6 +113,34 @@ fn a_rejected_event_leaves_the_state_as_it_was() {
 }
 
 #[apply(offline_test)]
+fn an_event_whose_snapshot_does_not_fit_is_rejected_and_the_limit_itself_fits() {
+    let apply = |state: &State, event: &str, max_snapshot_bytes| {
+        let record = Record {
+            offset: Offset(0),
+            timestamp_ms: Some(NOON),
+            key: Some(b"42"),
+            value: Some(event.as_bytes()),
+            headers: Headers::EMPTY,
+        };
+        let limits = SizeLimits { max_payload_bytes: u64::MAX, max_snapshot_bytes };
+        apply_record(&Service, state, &record, limits)
+    };
+    let state = after(&[CREATED]);
+    let grown = updated(r#""tags":["web","\u0000","a longer tag"]"#);
+    let next = apply(&state, &grown, u64::MAX).expect("there is no limit");
+    let bytes = Service.encode(&next).expect("it exists").len() as u64 + 2;
+    assert_eq!(apply(&state, &grown, bytes), Ok(next));
+    let before = state.clone();
+    let rejection = apply(&state, &grown, bytes - 1).expect_err("it has a byte more");
+    assert_eq!((rejection.reason, &state), (Reason::StateTooLarge, &before));
+    assert!(rejection.detail.contains(&format!("{bytes} bytes")), "{}", rejection.detail);
+    assert_eq!(apply(&State::Absent, CREATED, 10).expect_err("too large").reason, Reason::StateTooLarge);
+    // The limit was lowered below what the service has: it can only shrink, or be deleted.
+    assert_eq!(apply(&state, UPDATED, 10).expect_err("too large").reason, Reason::StateTooLarge);
+    assert_eq!(apply(&state, DELETED, 10), Ok(State::Absent));
+}
+
+#[apply(offline_test)]
 fn times_are_those_of_the_records_even_when_they_go_back() {
     let created = decide(&State::Absent, b"42", CREATED.as_bytes(), Some(NOON)).expect("a good event");
     let updated = decide(&created, b"42", UPDATED.as_bytes(), Some(NOON - 60_000)).expect("a good event");
@@ -138,7 +166,7 @@ const MAX_ID: u64 = 9_007_199_254_740_991;
 fn decide(state: &State, key: &[u8], value: &[u8], timestamp_ms: Option<i64>) -> Result<State, Rejection> {
     let record =
         Record { offset: Offset(0), timestamp_ms, key: Some(key), value: Some(value), headers: Headers::EMPTY };
-    let outcome = apply_record(&Service, state, &record, u64::MAX);
+    let outcome = apply_record(&Service, state, &record, SizeLimits::of_payload(u64::MAX));
     if let Err(Rejection { reason: Reason::Panicked, detail, .. }) = outcome {
         panic!("{detail}, on {}", value.escape_ascii());
     }

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use serde_json::Value;
-use steward::entity::{Entity, MAX_DETAIL_BYTES, Reason, apply_record};
+use steward::entity::{Entity, MAX_DETAIL_BYTES, Reason, SizeLimits, apply_record};
 use steward::record::{Headers, Offset, Record};
 use steward::service::{Service, State};
 use steward::testing::reference::{Model, ModelVerdict};
@@ -20,6 +20,7 @@ use streams::Sent;
 
 /// Small, so that records reach it and exceed it.
 const MAX_PAYLOAD_BYTES: u64 = 1_600;
+const LIMITS: SizeLimits = SizeLimits { max_payload_bytes: MAX_PAYLOAD_BYTES, max_snapshot_bytes: 350 };
 
 #[apply(offline_test)]
 fn both_agree_on_valid_and_almost_valid_events() {
@@ -48,8 +49,7 @@ fn a_repeated_name_anywhere_in_a_known_field_is_malformed() {
         (format!(r#"{{"eventType":"ServiceDeleted","id":1,"name":{twice}}}"#), Reason::NotFound),
     ] {
         let sent = Sent::event("1", &value);
-        let verdict =
-            Model::new(MAX_PAYLOAD_BYTES).process(0, 0, sent.key.as_deref(), sent.value.as_deref(), sent.timestamp_ms);
+        let verdict = model().process(0, 0, sent.key.as_deref(), sent.value.as_deref(), sent.timestamp_ms);
         assert_eq!(verdict.reason(), Some(reason), "{value}");
         agree(&[sent]).unwrap_or_else(|disagreement| panic!("{disagreement}"));
     }
@@ -62,7 +62,7 @@ fn the_streams_reach_every_verdict() {
     let reached: RefCell<HashMap<&str, u64>> = RefCell::default();
     let stream = prop::collection::vec(prop_oneof![streams::event(), streams::damaged_event()], 1..30);
     run(300, stream, |stream| {
-        let mut model = Model::new(MAX_PAYLOAD_BYTES);
+        let mut model = model();
         for (offset, sent) in (0..).zip(&stream) {
             let verdict =
                 model.process(sent.partition, offset, sent.key.as_deref(), sent.value.as_deref(), sent.timestamp_ms);
@@ -91,9 +91,13 @@ fn the_streams_reach_every_verdict() {
 
 // ------------------------------------------------------------------------------------------------------------ harness
 
+fn model() -> Model {
+    Model::new(LIMITS.max_payload_bytes).with_snapshot_limit(LIMITS.max_snapshot_bytes)
+}
+
 /// Processes the stream with both implementations.
 fn agree(stream: &[Sent]) -> Result<(), TestCaseError> {
-    let mut model = Model::new(MAX_PAYLOAD_BYTES);
+    let mut model = model();
     let mut states: HashMap<(i32, Vec<u8>), State> = HashMap::new();
     for (offset, sent) in (0..).zip(stream) {
         let (key, value) = (sent.key.as_deref(), sent.value.as_deref());
@@ -102,7 +106,7 @@ fn agree(stream: &[Sent]) -> Result<(), TestCaseError> {
         let record =
             Record { offset: Offset(offset), timestamp_ms: sent.timestamp_ms, key, value, headers: Headers::EMPTY };
         let state = states.get(&entity).unwrap_or(&State::Absent);
-        let found = match apply_record(&Service, state, &record, MAX_PAYLOAD_BYTES) {
+        let found = match apply_record(&Service, state, &record, LIMITS) {
             Ok(next) => {
                 let written = Service.encode(&next);
                 states.insert(entity, next);

@@ -15,7 +15,7 @@ use steward::engine::commit::STALE_GENERATIONS_ALLOWED;
 use steward::engine::ownership::Ownership;
 use steward::engine::recovery::{RecoverySettings, Topic};
 use steward::engine::topic_watch::TopicIds;
-use steward::entity::{CorruptSnapshot, Entity, RawEvent, Rejection};
+use steward::entity::{CorruptSnapshot, Entity, RawEvent, Reason, Rejection, SizeLimits};
 use steward::observability::log_events::{DrainCutShort, KeyPolicy, LogEvent as _, StaleOutcomesDropped};
 use steward::ports::{Clock, Drained};
 use steward::record::Partition;
@@ -37,6 +37,9 @@ mod same_scenario;
 const TOPIC: &str = "services";
 const GROUP: &str = "steward";
 const MAX_PAYLOAD_BYTES: u64 = 262_144;
+/// Some of the snapshots would have more, so that their events are rejected.
+const MAX_SNAPSHOT_BYTES: u64 = 300;
+const LIMITS: SizeLimits = SizeLimits { max_payload_bytes: MAX_PAYLOAD_BYTES, max_snapshot_bytes: MAX_SNAPSHOT_BYTES };
 
 #[apply(offline_test)]
 fn every_event_counts_once_whatever_happens_between_two_steps() {
@@ -65,6 +68,8 @@ fn a_quiet_run_commits_everything() {
     let run = Run::play(7, &Scenario { crashes: 0, hand_overs: 0, losses: 0, doubts: 0, ..Scenario::stormy() });
     run.assert_exact(7);
     assert!(run.seen.state.len() > 20, "too short for a meaningful test: {} snapshots", run.seen.state.len());
+    let too_large = run.model.rejections().iter().filter(|rejected| rejected.reason == Reason::StateTooLarge).count();
+    assert!((3..run.seen.state.len()).contains(&too_large), "the limit rejects {too_large} events");
 }
 
 #[apply(offline_test)]
@@ -300,7 +305,7 @@ impl Pod {
             ownership,
         };
         let settings = RuntimeSettings {
-            max_payload_bytes: MAX_PAYLOAD_BYTES,
+            size_limits: LIMITS,
             max_transaction_bytes: 20_000,
             max_dlq_record_bytes: u64::MAX,
             linger_per_partition: Duration::from_millis(3),
@@ -324,7 +329,7 @@ impl Pod {
             verify_max_records: 1_000_000,
             adopt_group: false,
             stop_on_expired: false,
-            max_payload_bytes: MAX_PAYLOAD_BYTES,
+            size_limits: LIMITS,
         };
         self.memory.run_recovery(&self.entity, &settings, &self.state_memory)
     }
@@ -363,7 +368,7 @@ impl World {
             kafka,
             events: workload.generate().expect("the workload makes sense").collect(),
             next_event: 0,
-            model: Model::keeping_history(MAX_PAYLOAD_BYTES),
+            model: Model::keeping_history(MAX_PAYLOAD_BYTES).with_snapshot_limit(MAX_SNAPSHOT_BYTES),
             pods: Vec::new(),
             stops,
             steps: Vec::new(),

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use proptest::prelude::*;
 use serde_json::Value;
 use steward::config::LogFormat;
-use steward::entity::{CorruptSnapshot, Entity, RawEvent, Reason, Rejection, apply_record, panicked_in_entity_code};
+use steward::entity::{
+    CorruptSnapshot, Entity, RawEvent, Reason, Rejection, SizeLimits, apply_record, panicked_in_entity_code,
+};
 use steward::observability::log_events::{
     BecameReady, ClientRole, EventRejected, KafkaClientError, KafkaClientLog, KeyPolicy, LogEvent, LogLevelChanged,
     ProcessFailed, StatsReported, ThreadPanicked, TransactionCommitted,
@@ -258,7 +260,7 @@ fn a_panic_in_entity_code_reports_its_location_and_is_no_error() {
         offset: Offset(0),
         headers: Headers::EMPTY,
     };
-    let rejection = apply_record(&Fragile, &(), &record, 100).expect_err("it panics");
+    let rejection = apply_record(&Fragile, &(), &record, SizeLimits::of_payload(100)).expect_err("it panics");
     assert_eq!(rejection.reason, Reason::Panicked);
     let location = rejection.location.expect("the hook has recorded it");
     assert!(location.starts_with("tests/it/telemetry.rs:"), "{location}");

@@ -64,7 +64,7 @@ impl<E: Entity> Verification<E> {
         }
         let touched = self.touched.get_mut(key).expect("inserted just above");
         let Recovery { entity, partition, epoch, settings, .. } = &self.planned.restored.recovery;
-        match apply_record(&**entity, &touched.state, record, settings.max_payload_bytes) {
+        match apply_record(&**entity, &touched.state, record, settings.size_limits) {
             Ok(next) => {
                 let trace = TraceContext::of(record.headers);
                 *touched = Touched { state: next, applied: Some(AppliedEvent { offset: record.offset, trace }) };

@@ -56,6 +56,8 @@ pub struct Topics {
     /// The smaller `max.message.bytes` of the two output topics, if it may be read. A batch above it is refused as a whole,
     /// so the producer's `batch.size` must not exceed it.
     pub max_batch_bytes: Option<u64>,
+    /// `max.message.bytes` of the state topic, if it may be read.
+    pub max_state_record_bytes: Option<u64>,
     /// `None` if the topics are not to be watched while the process runs.
     pub identities: Option<TopicIdentities>,
 }
@@ -139,6 +141,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
             created,
             warnings,
             max_batch_bytes,
+            max_state_record_bytes: state_limit.and_then(|limit| u64::try_from(limit).ok()),
             identities: Some(identities),
         })
     }

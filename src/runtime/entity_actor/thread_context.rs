@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::task::yield_now;
 
-use crate::entity::Entity;
+use crate::entity::{Entity, SizeLimits};
 use crate::observability::stats::Stats;
 use crate::observability::status::CurrentEvent;
 use crate::ports::Clock;
@@ -25,19 +25,19 @@ pub struct EntityThreadContext<E: Entity> {
     /// Written by this thread alone, read by the watchdog.
     pub(super) current_event: Arc<CurrentEvent>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) max_payload_bytes: u64,
+    pub(super) size_limits: SizeLimits,
     /// Turns taken by all actors of the thread. Written by this thread alone.
     turns: AtomicU64,
 }
 
 impl<E: Entity> EntityThreadContext<E> {
-    pub(in crate::runtime) fn new(entity: Arc<E>, shared: &Shared, max_payload_bytes: u64) -> EntityThreadContext<E> {
+    pub(in crate::runtime) fn new(entity: Arc<E>, shared: &Shared, size_limits: SizeLimits) -> EntityThreadContext<E> {
         EntityThreadContext {
             entity,
             stats: Arc::clone(&shared.stats),
             current_event: shared.status.add_entity_thread(),
             clock: Arc::clone(&shared.clock),
-            max_payload_bytes,
+            size_limits,
             turns: AtomicU64::new(0),
         }
     }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use crate::engine::outcome::{Outcomes, OutputRecord};
-use crate::entity::{Entity, apply_record};
+use crate::entity::{Entity, SizeLimits, apply_record};
 use crate::record::{Batch, Offset};
 use crate::runtime::entity_actor::batch_work::KeyRecords;
 
 /// Splits the batches of all partitions.
 pub(in crate::runtime) struct FanOut<E: Entity> {
     pub(in crate::runtime) entity: Arc<E>,
-    pub(in crate::runtime) max_payload_bytes: u64,
+    pub(in crate::runtime) size_limits: SizeLimits,
 }
 
 /// What the fan-out keeps for a partition from one batch to the next.
@@ -55,7 +55,7 @@ impl<E: Entity> FanOut<E> {
 
     fn reject_without_key(&self, batch: &Arc<Batch>, index: u32) -> OutputRecord {
         let record = batch.record(index as usize);
-        let decided = apply_record(&*self.entity, &self.entity.absent(), &record, self.max_payload_bytes);
+        let decided = apply_record(&*self.entity, &self.entity.absent(), &record, self.size_limits);
         let rejection = decided.err().expect("a record without a key is always rejected");
         OutputRecord::rejected(batch, index, rejection)
     }

@@ -78,6 +78,7 @@ struct ModelEntity {
 #[derive(Debug, Clone)]
 pub struct Model {
     max_payload_bytes: u64,
+    max_snapshot_bytes: u64,
     keeps_history: bool,
     live: BTreeMap<EntityKey, ModelEntity>,
     /// The snapshots of each entity in the order of its events; only the last one if history is not kept.
@@ -91,6 +92,7 @@ impl Model {
     pub fn new(max_payload_bytes: u64) -> Model {
         Model {
             max_payload_bytes,
+            max_snapshot_bytes: u64::MAX,
             keeps_history: false,
             live: BTreeMap::new(),
             snapshots: BTreeMap::new(),
@@ -103,6 +105,12 @@ impl Model {
     /// checked.
     pub fn keeping_history(max_payload_bytes: u64) -> Model {
         Model { keeps_history: true, ..Model::new(max_payload_bytes) }
+    }
+
+    /// Limits key and value of a snapshot together, in bytes. Without this call there is no limit.
+    #[must_use]
+    pub fn with_snapshot_limit(self, max_snapshot_bytes: u64) -> Model {
+        Model { max_snapshot_bytes, ..self }
     }
 
     /// Processes a record without headers. See [`Model::process_record`].
@@ -185,6 +193,9 @@ impl Model {
         let entity = (record.partition, key.clone());
         let now = apply(self.live.get(&entity), event).map_err(because)?;
         let value = now.as_ref().map(|live| live.to_json().into_bytes());
+        if value.as_ref().is_some_and(|value| (key.len() + value.len()) as u64 > self.max_snapshot_bytes) {
+            return Err(because(Reason::StateTooLarge));
+        }
         match now {
             Some(live) => self.live.insert(entity.clone(), live),
             None => self.live.remove(&entity),

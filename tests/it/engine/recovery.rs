@@ -11,7 +11,7 @@ use steward::engine::recovery::{
     Repaired, StoredEntity, Topic,
 };
 use steward::engine::topic_watch::TopicIds;
-use steward::entity::Reason;
+use steward::entity::{Reason, SizeLimits};
 use steward::ports::Recoveries;
 use steward::record::{Offset, Position, header};
 use steward::service::Service;
@@ -220,6 +220,21 @@ fn a_lost_rejection_is_repaired_with_its_bytes() {
     let headers: Vec<_> = record.headers.iter().map(|header| (header.name, header.value)).collect();
     assert_eq!(headers, [("a", Some(&b"1"[..])), ("b", None)]);
     assert_eq!((recovered.repaired, recovered.findings.len()), (repaired(0, 0, 1, 0, 3), 0));
+}
+
+#[apply(offline_test)]
+fn verification_rejects_what_processing_rejects_for_its_size() {
+    let mut world = World::new();
+    let large = |id: u64, tag: &str| (id.to_string(), created(id).1.replace("[]", &format!("[\"{tag}\"]")));
+    world.events(&[created(1), large(2, &"x".repeat(200)), updated(1)]);
+    world.commits(3);
+    world.settings.size_limits.max_snapshot_bytes = 200;
+    let recovered = world.recovers();
+    let [published] = &recovered.repairs.records[Output::Dlq][..] else { panic!("{:?}", recovered.repairs) };
+    let rejected = published.rejected_event().expect("it is in the DLQ");
+    assert_eq!((rejected.rejection.reason, published.source), (Reason::StateTooLarge, Offset(1)));
+    let [snapshot] = &recovered.repairs.records[Output::State][..] else { panic!("{:?}", recovered.repairs) };
+    assert_eq!((snapshot.key(), snapshot.source), (Some(&b"1"[..]), Offset(2)), "only the other one is published");
 }
 
 #[apply(offline_test)]
@@ -501,7 +516,7 @@ impl World {
             verify_max_records: 1_000,
             adopt_group: false,
             stop_on_expired: false,
-            max_payload_bytes: 262_144,
+            size_limits: SizeLimits::of_payload(262_144),
         };
         let model = Mutex::new(Model::keeping_history(262_144));
         World { kafka, ownership, pod, model, settings, budget: Budget::new(1_000_000_000) }

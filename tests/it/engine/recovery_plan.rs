@@ -2,6 +2,7 @@
 
 use steward::engine::recovery::{LogBounds, NotVerifiedCause, RecoveryFinding, RecoverySettings, StartPlan, plan};
 use steward::engine::topic_watch::TopicIds;
+use steward::entity::SizeLimits;
 use steward::record::{Offset, Position};
 
 const LOOK_BACK: u64 = 10;
@@ -234,7 +235,7 @@ fn settings() -> RecoverySettings {
         verify_max_records: VERIFY_MAX,
         adopt_group: false,
         stop_on_expired: false,
-        max_payload_bytes: 262_144,
+        size_limits: SizeLimits::of_payload(262_144),
     }
 }
 

@@ -73,6 +73,8 @@ fn any_history_reads_back_as_it_was_written() {
                 .map_err(|rejection| TestCaseError::fail(format!("{event}: {rejection:?}")))?;
             expected["version"] = json!(index + 1);
             reads_back(&state);
+            let encoded = Service.encode(&state).map_or(0, |json| json.len() as u64);
+            prop_assert!(Service.max_encoded_bytes(&state).is_some_and(|bound| encoded <= bound), "{encoded} bytes");
             let mut written = written(&state);
             prop_assert_eq!(Service.newest_event_ms(&state), Some(at));
             for time in ["createdAt", "updatedAt"] {

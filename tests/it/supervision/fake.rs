@@ -8,6 +8,7 @@ use actix::Addr;
 use steward::engine::ownership::Ownership;
 use steward::engine::recovery::{RecoverySettings, Topic};
 use steward::engine::topic_watch::TopicIds;
+use steward::entity::SizeLimits;
 use steward::observability::log_events::{KeyPolicy, LogEvent as _, LostWriteRepaired};
 use steward::observability::stats::{Sample, StatsInterval};
 use steward::record::{Partition, Position};
@@ -339,7 +340,7 @@ impl Pod {
             ownership,
         };
         let settings = RuntimeSettings {
-            max_payload_bytes: 1_000,
+            size_limits: SizeLimits::of_payload(1_000),
             max_transaction_bytes: 1 << 20,
             max_dlq_record_bytes: u64::MAX,
             linger_per_partition: Duration::ZERO,
@@ -395,7 +396,7 @@ impl Pod {
             verify_max_records: 1_000,
             adopt_group: false,
             stop_on_expired: false,
-            max_payload_bytes: 1_000,
+            size_limits: SizeLimits::of_payload(1_000),
         };
         self.memory.run_recovery(&Arc::new(Fragile), &settings, &self.shared.state_memory)
     }

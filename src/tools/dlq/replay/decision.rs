@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use crate::entity::{Entity, Reason, apply_record};
+use crate::entity::{Entity, Reason, SizeLimits, apply_record};
 use crate::record::{Batch, Epoch, Offset, Partition, Position, Record};
 use crate::tools::dlq::{DlqLocation, DlqRecord, ReplayReceipts};
 
@@ -70,11 +70,13 @@ pub fn outlook<E: Entity>(entity: &E, dlq_record: &DlqRecord<'_>, now_ms: i64, m
     let mut batch = Batch::new(dlq_record.location.partition, Epoch(0), Position(0));
     batch.push(dlq_record.location.offset, Some(now_ms), dlq_record.key, dlq_record.value, []);
     let record: Record<'_> = batch.record(0);
-    match apply_record(entity, &entity.absent(), &record, max_payload_bytes) {
+    // What the state topic takes is not known here.
+    let limits = SizeLimits::of_payload(max_payload_bytes);
+    match apply_record(entity, &entity.absent(), &record, limits) {
         Ok(_) => Outlook::Open,
         Err(rejection) => match rejection.reason {
             // Of an entity that is absent. This one may not be.
-            Reason::AlreadyExists | Reason::NotFound => Outlook::Open,
+            Reason::AlreadyExists | Reason::NotFound | Reason::StateTooLarge => Outlook::Open,
             Reason::MissingKey
             | Reason::NullPayload
             | Reason::PayloadTooLarge
