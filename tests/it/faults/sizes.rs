@@ -3,11 +3,12 @@
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use steward::entity::Reason;
+use steward::testing::reference::Model;
 use steward::testing::reference::check::Fault;
 
 use crate::faults::number;
-use crate::support::kafka::{Kafka, Outgoing, Stored, record};
-use crate::support::ledger::Ledger;
+use crate::support::kafka::{ANY_TIMESTAMP, Kafka, Outgoing, Stored, record};
+use crate::support::ledger::{Ledger, MAX_PAYLOAD_BYTES};
 use crate::support::names::Names;
 use crate::support::process::Setup;
 use crate::support::wait::PATIENCE;
@@ -124,7 +125,41 @@ fn no_event_is_too_large_for_a_dlq_record() {
     }
 }
 
+/// Each event is small enough for the input, and the services that grow by them are not for the state topic.
+#[apply(broker_test)]
+fn an_event_whose_snapshot_does_not_fit_costs_one_dlq_record() {
+    let (kafka, names) = (Kafka::shared(), Names::new());
+    kafka.create_topic(&names.input, 1, &[&[("max.message.bytes", "16384")][..], &ANY_TIMESTAMP].concat());
+    let small = [("cleanup.policy", "compact"), ("max.message.bytes", "16384"), ("delete.retention.ms", RETENTION_MS)];
+    kafka.create_topic(&names.state, 1, &small);
+    let tags = String::from_utf8(digits(15_000)).expect("digits");
+    let with_tags = |id: u64| {
+        let json = format!(r#"{{"eventType":"ServiceUpdated","id":{id},"tags":["{tags}"]}}"#);
+        record(id.to_string(), json).to(0).at(1_700_000_000_001)
+    };
+    kafka.produce(&names.input, &[created(1), created(2), with_tags(1), updated(2), updated(1)]);
+    let mut steward = Setup::new(&kafka, &names).start();
+    let model = || Model::keeping_history(MAX_PAYLOAD_BYTES).with_snapshot_limit(16_384 - 2_048);
+
+    let ledger = Ledger::with_model(&kafka, &names, model()).assert_exact();
+    let [rejected] = &ledger.seen.dlq_records[..] else { panic!("{:?}", ledger.seen.dlq_records) };
+    assert_eq!(rejected.last_header("steward-reason"), Some(Some(&b"state_too_large"[..])));
+    let state = ledger.model.state();
+    let newest = [b"1", b"2"].map(|key| state[&(0, key.to_vec())].newest_offset);
+    assert_eq!(newest, [4, 3], "the entity of the event goes on as well");
+    steward.kill9();
+    // The restart verifies the same events under the same limit.
+    let mut steward = Setup::new(&kafka, &names).start();
+    kafka.produce(&names.input, &[updated(1)]);
+    Ledger::with_model(&kafka, &names, model()).assert_exact();
+    steward.stop();
+    steward.assert_no_errors_but(&[]);
+}
+
 // ----------------------------------------------------------------------------------------------------------- helpers
+
+/// Longer than the input keeps its events.
+const RETENTION_MS: &str = "9223372036854775807";
 
 fn created(id: u64) -> Outgoing {
     let json = format!(r#"{{"eventType":"ServiceCreated","id":{id},"name":"n","description":"d","tags":[]}}"#);

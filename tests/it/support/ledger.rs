@@ -35,7 +35,10 @@ pub fn wait_until_committed(kafka: &Kafka, names: &Names, limit: Duration) {
 
 /// Returns a model that has processed the whole input.
 pub fn model_of(kafka: &Kafka, names: &Names) -> Model {
-    let mut model = Model::keeping_history(MAX_PAYLOAD_BYTES);
+    after_input(kafka, names, Model::keeping_history(MAX_PAYLOAD_BYTES))
+}
+
+fn after_input(kafka: &Kafka, names: &Names, mut model: Model) -> Model {
     for record in kafka.read_committed(&names.input) {
         model.process_record(&topic_record(record));
     }
@@ -82,9 +85,14 @@ pub struct Ledger {
 impl Ledger {
     /// Waits until the group has committed the whole input, then reads the three topics.
     pub fn of(kafka: &Kafka, names: &Names) -> Ledger {
+        Ledger::with_model(kafka, names, Model::keeping_history(MAX_PAYLOAD_BYTES))
+    }
+
+    /// [`Ledger::of`], with a model that has processed nothing yet.
+    pub fn with_model(kafka: &Kafka, names: &Names, model: Model) -> Ledger {
         wait_until_committed(kafka, names, PATIENCE);
         let expected = Expectation { topic: names.input.clone(), group: names.group.clone() };
-        Ledger { model: model_of(kafka, names), seen: seen(kafka, names), expected }
+        Ledger { model: after_input(kafka, names, model), seen: seen(kafka, names), expected }
     }
 
     /// Returns every difference between the outcome and the contract.
