@@ -2,7 +2,7 @@
 //!
 //! `steward top` and `steward report` use it. They depend only on the contract of the log
 //! ([`crate::observability::log_events`]). The lines come from `kubectl logs --prefix`, `docker compose logs`, stern, files of
-//! a container runtime, or journald. The lines of several pods may be mixed, with lines of other programs in between.
+//! a container runtime (CRI, or Docker's `json-file`), or journald. The lines of several pods may be mixed, with lines of other programs in between.
 //!
 //! [`LineSplitter`] splits bytes into lines, [`read`] parses a line to a [`LogLine`], and a line changes one [`Pod`] of a
 //! [`Fleet`], which `steward top` shows. A [`Recording`] also keeps the history, for `steward report`.

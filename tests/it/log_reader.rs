@@ -106,6 +106,34 @@ fn lines_of_other_programs_and_damaged_lines_are_distinguished() {
 }
 
 #[apply(offline_test)]
+fn lines_in_objects_of_a_runtime_or_shipper_are_unwrapped() {
+    let whole = warning(7, "library_log", &[("message", json!("\"quoted\" <é>"))]);
+    let objects = [
+        json!({"log": format!("{whole}\n"), "stream": "stdout", "time": "2026-01-31T12:00:00.123456789Z"}),
+        json!({"log": whole, "kubernetes": {"pod_name": "steward-0"}}),
+        json!({"message": whole, "source_type": "docker_logs"}),
+        json!({"MESSAGE": whole, "_PID": "7"}),
+    ];
+    for object in objects {
+        assert_eq!(read(object.to_string().as_bytes()), read(whole.as_bytes()), "{object}");
+        let named = ours(&format!("steward-1  | {object}"));
+        assert_eq!(named.pod.as_deref(), Some("steward-1"));
+    }
+    let inside = json!({"log": prefixed("steward-2", &whole)});
+    assert_eq!(ours(&inside.to_string()).pod.as_deref(), Some("steward-2"));
+
+    // Docker cuts a line of more than 16 KiB. The first part counts as damaged, once.
+    let (first, second) = whole.split_at(40);
+    assert_eq!(read(json!({"log": first}).to_string().as_bytes()), LineReading::Damaged);
+    assert_eq!(read(json!({"log": format!("{second}\n")}).to_string().as_bytes()), LineReading::Other);
+    for other in [json!({"log": "GET /"}), json!({"log": 7}), json!({"log": null}), json!({"stream": "stdout"})] {
+        assert_eq!(read(other.to_string().as_bytes()), LineReading::Other, "{other}");
+    }
+    let cut = json!({"log": whole}).to_string();
+    assert_eq!(read(&cut.as_bytes()[..cut.len() - 5]), LineReading::Other);
+}
+
+#[apply(offline_test)]
 fn a_missing_field_of_another_version_has_its_default() {
     let line = ours(&written(0, "INFO", "stats", &[("lag_total", json!(7)), ("news", json!([1, {"a": 2}]))]));
     assert_eq!(line.event, LoggedEvent::StatsReported(StatsReported { lag_total: 7, ..StatsReported::default() }));

@@ -1,4 +1,7 @@
 //! Owns the parsing of one line: its pod, its timestamp, and its event.
+//!
+//! A container runtime or a shipper may store each line as a text in a JSON object of its own. That object is unwrapped. A
+//! part of a line that it cut in two counts as damaged; a line of steward is too short to be cut.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -67,20 +70,49 @@ const OBJECT: &str = "{\"";
 /// Start of every line of steward.
 const STEWARD_OBJECT: &str = "{\"timestamp\":\"";
 
+/// An object in which another program stores a line.
+#[derive(Deserialize)]
+struct Wrapper {
+    /// Docker's `json-file`, Fluent Bit.
+    log: Option<String>,
+    /// Vector, Fluentd.
+    message: Option<String>,
+    /// `journalctl -o json`.
+    #[serde(rename = "MESSAGE")]
+    journal: Option<String>,
+}
+
 /// Parses one line, without its end.
 pub fn read(line: &[u8]) -> LineReading {
     let line = String::from_utf8_lossy(line);
-    let Some(start) = line.find(STEWARD_OBJECT).or_else(|| line.find(OBJECT)) else { return LineReading::Other };
+    if let Some(start) = line.find(STEWARD_OBJECT) {
+        let (prefix, json) = line.split_at(start);
+        return read_object(pod_of(prefix), json);
+    }
+    let Some(start) = line.find(OBJECT) else { return LineReading::Other };
     let (prefix, json) = line.split_at(start);
+    let Some(wrapped) = unwrapped(json) else { return LineReading::Other };
+    match wrapped.find(STEWARD_OBJECT) {
+        Some(start) => read_object(pod_of(prefix).or_else(|| pod_of(&wrapped[..start])), &wrapped[start..]),
+        None => LineReading::Other,
+    }
+}
+
+fn unwrapped(json: &str) -> Option<String> {
+    let Wrapper { log, message, journal } = serde_json::from_str(json.trim_end()).ok()?;
+    log.or(message).or(journal)
+}
+
+/// Parses an object that begins like one of steward.
+fn read_object(pod: Option<String>, json: &str) -> LineReading {
     let json = json.trim_end();
-    let not_read = if json.starts_with(STEWARD_OBJECT) { LineReading::Damaged } else { LineReading::Other };
-    let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(json) else { return not_read };
+    let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(json) else { return LineReading::Damaged };
     let (Some(written), Some(level)) = (parse_time(&envelope.timestamp), parse_level(&envelope.level)) else {
         return LineReading::Other;
     };
     let Ok(event) = LoggedEvent::read(&envelope.event, json) else { return LineReading::Damaged };
     let name = envelope.event.chars().take(MAX_NAME_CHARS).collect();
-    let mut line = LogLine { pod: pod_of(prefix), written, level, name, event, detail: String::new() };
+    let mut line = LogLine { pod, written, level, name, event, detail: String::new() };
     if line.is_notice() {
         line.detail = detail(&envelope.event, json);
     }
