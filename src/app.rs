@@ -40,6 +40,7 @@ use crate::exit_code::ExitCode;
 use crate::kafka::admin::topics::Topics;
 use crate::kafka::client::context::ClientEvents;
 use crate::kafka::client::settings;
+use crate::observability::heartbeat::{HeartbeatFile, HeartbeatWriter};
 use crate::observability::log_events::{
     LogEvent, ProcessStarting, ProcessStopped, ProcessStopping, ProducerFenced, SecondSignal, StopSignal, TopicChanged,
     millis,
@@ -106,6 +107,11 @@ pub fn run(effective: &Effective) -> ExitCode {
     }
 }
 
+/// Returns the name of this host; in a container, that of the container or pod.
+pub fn host_name() -> String {
+    gethostname::gethostname().to_string_lossy().into_owned()
+}
+
 struct Process<'a> {
     config: &'a Config,
     file: Option<&'a str>,
@@ -130,8 +136,7 @@ impl Process<'_> {
         .emit();
         settings::check(self.config, &instance)
             .map_err(|error| RunFailure::new(ExitCode::Config, error.to_string()))?;
-        // The heartbeat of a killed process says nothing about this one.
-        let _ = std::fs::remove_file(&self.config.health.file);
+        let heartbeat_file = HeartbeatFile::claim(&self.config.health.file, self.heartbeat_writer(&instance));
         let client_log = Arc::new(ClientLog::new(self.clock));
         let inspected = self.inspect_topics(Arc::<ClientLog>::clone(&client_log));
         if !matches!(inspected, Ok(Some(_))) {
@@ -151,16 +156,25 @@ impl Process<'_> {
             wrap: pipeline::unwrapped,
         })
         .map_err(|error| RunFailure::new(ExitCode::Config, error.to_string()))?;
-        let mut monitor = Monitor::new(self.config, &pipeline, Arc::new(self.clock));
+        let mut monitor = Monitor::new(self.config, &pipeline, Arc::new(self.clock), heartbeat_file);
         let ended = self.control(&pipeline, &mut monitor);
         // However it ended: logs the last stats, and removes the heartbeat.
         monitor.finish();
         ended
     }
 
+    fn heartbeat_writer(&self, instance: &str) -> HeartbeatWriter {
+        HeartbeatWriter {
+            pid: std::process::id(),
+            host: host_name(),
+            instance: instance.to_owned(),
+            started_unix_ms: self.clock.unix_ms(),
+        }
+    }
+
     /// Returns the name of this process within its group.
     fn instance(&self) -> String {
-        let host = gethostname::gethostname().to_string_lossy().into_owned();
+        let host = host_name();
         let pod_name = std::env::var("POD_NAME").ok();
         self.config.kafka.instance(pod_name.as_deref(), &host, std::process::id())
     }

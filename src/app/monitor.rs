@@ -12,10 +12,10 @@ use crate::config::{Config, KafkaConfig};
 use crate::engine::partition::PartitionState;
 use crate::kafka::consumer::poll_phase::PollPhase;
 use crate::kafka::transactions::commit_thread::CommitPhase;
-use crate::observability::heartbeat::Heartbeat;
+use crate::observability::heartbeat::{Heartbeat, HeartbeatError, HeartbeatFile};
 use crate::observability::log_events::{
-    BecameReady, BecameUnready, HeartbeatUnwritable, IngestPaused, IngestResumed, InputTransactionOpen, LogEvent,
-    ProcessPhase, ProgressStalled, UnreadyCause, millis,
+    BecameReady, BecameUnready, HeartbeatShared, HeartbeatUnwritable, IngestPaused, IngestResumed,
+    InputTransactionOpen, LogEvent, ProcessPhase, ProgressStalled, UnreadyCause, millis,
 };
 use crate::observability::open_transactions::OpenTransactions;
 use crate::observability::stats::{Sample, StatsInterval};
@@ -39,11 +39,17 @@ pub struct Monitor<'a> {
     paused_since: Option<Instant>,
     is_ready: bool,
     is_stopping: bool,
+    heartbeat_file: HeartbeatFile,
     is_heartbeat_failing: bool,
 }
 
 impl<'a> Monitor<'a> {
-    pub fn new(config: &'a Config, pipeline: &'a Pipeline, clock: Arc<dyn Clock>) -> Monitor<'a> {
+    pub fn new(
+        config: &'a Config,
+        pipeline: &'a Pipeline,
+        clock: Arc<dyn Clock>,
+        heartbeat_file: HeartbeatFile,
+    ) -> Monitor<'a> {
         let now = clock.now();
         let limits = WatchdogLimits {
             stall: Duration::from_millis(config.health.stall_timeout_ms),
@@ -61,6 +67,7 @@ impl<'a> Monitor<'a> {
             paused_since: None,
             is_ready: false,
             is_stopping: false,
+            heartbeat_file,
             is_heartbeat_failing: false,
             clock,
         }
@@ -102,8 +109,7 @@ impl<'a> Monitor<'a> {
         let status = self.pipeline.shared().status.snapshot(now);
         self.log_stats(&status, now);
         self.pipeline.finish_summaries();
-        // A file that cannot be removed becomes stale, which probes notice.
-        let _ = std::fs::remove_file(&self.config.health.file);
+        self.heartbeat_file.remove();
     }
 
     fn log_readiness(&mut self, status: &StatusSnapshot, not_a_member: Option<&'static str>, now: Instant) {
@@ -218,18 +224,25 @@ impl<'a> Monitor<'a> {
         let ready_cause = if is_ready { "serving" } else { self.unready_cause(status, not_a_member).code() };
         let heartbeat = Heartbeat {
             written_unix_ms: self.clock.unix_ms(),
-            pid: std::process::id(),
+            writer: self.heartbeat_file.writer().clone(),
             ready: is_ready,
             ready_cause: ready_cause.to_owned(),
             live: stall.is_none(),
             live_cause: self.phase(status),
         };
         // Logged once, not each second. A probe only finds that the old heartbeat is stale.
-        let failed = heartbeat.write(&self.config.health.file).err();
+        let failed = self.heartbeat_file.write(&heartbeat).err();
         if let Some(error) = &failed
             && !self.is_heartbeat_failing
         {
-            HeartbeatUnwritable { problem: &error.to_string() }.emit();
+            let problem = &error.to_string();
+            match error {
+                HeartbeatError::Shared { .. } => HeartbeatShared { problem }.emit(),
+                HeartbeatError::Missing { .. }
+                | HeartbeatError::Unreadable { .. }
+                | HeartbeatError::Malformed { .. }
+                | HeartbeatError::Unwritable { .. } => HeartbeatUnwritable { problem }.emit(),
+            }
         }
         self.is_heartbeat_failing = failed.is_some();
     }

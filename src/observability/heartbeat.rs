@@ -3,7 +3,11 @@
 //! `steward run` writes it once a second. The probe checks its age before its content, so that it detects a process that
 //! is dead, suspended or stuck. The file is one JSON object:
 //!
-//! `{"written_unix_ms":1700000000000,"pid":7,"ready":true,"ready_cause":"...","live":true,"live_cause":"..."}`
+//! `{"written_unix_ms":1700000000000,"pid":7,"host":"...","instance":"...","started_unix_ms":1700000000000,"ready":true,
+//! "ready_cause":"...","live":true,"live_cause":"..."}`
+//!
+//! The process that writes it is named, because two can share a file by mistake. [`HeartbeatFile`] lets only one of them
+//! write, and a probe does not accept a heartbeat of another host or container.
 //!
 //! Ages come from the wall clock, which can jump. A step back by less than the permitted age has no effect. A larger step,
 //! in either direction, makes one heartbeat fail: the next one, a second later, has the new time. A probe that requires
@@ -11,6 +15,10 @@
 //!
 //! Architecture invariant: a leaf without a clock, shared by the app that writes and the command that reads.
 //! Deliberately absent: a check that the process id exists. Another process can get the same id.
+
+mod exclusive_file;
+
+pub use crate::observability::heartbeat::exclusive_file::HeartbeatFile;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -30,7 +38,8 @@ const MAX_FILE_BYTES: u64 = 64 * 1024;
 pub struct Heartbeat {
     /// Time of writing: milliseconds since 1970 by the wall clock.
     pub written_unix_ms: i64,
-    pub pid: u32,
+    #[serde(flatten)]
+    pub writer: HeartbeatWriter,
     /// Whether the process is a settled member of the group, and serves all of its partitions.
     pub ready: bool,
     /// The cause, as the rest of a sentence that begins with "ready: ".
@@ -39,6 +48,32 @@ pub struct Heartbeat {
     pub live: bool,
     /// The cause, as the rest of a sentence that begins with "live: ".
     pub live_cause: String,
+}
+
+/// The process that wrote a heartbeat. In containers the process id is often 1, so the host and the time of the start tell
+/// processes apart. Releases that did not write a field left it out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeartbeatWriter {
+    pub pid: u32,
+    /// Name of the host; in a container, that of the container or pod.
+    #[serde(default)]
+    pub host: String,
+    /// Name of the process within its group.
+    #[serde(default)]
+    pub instance: String,
+    /// Start of the process: milliseconds since 1970.
+    #[serde(default)]
+    pub started_unix_ms: i64,
+}
+
+impl fmt::Display for HeartbeatWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {}", self.pid)?;
+        if !self.host.is_empty() {
+            write!(f, " of host {}, instance {}", self.host, self.instance)?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +89,12 @@ pub enum HeartbeatError {
     Malformed { path: PathBuf, problem: String },
     #[error("the heartbeat file {} cannot be written: {source}; point health.file into a folder that is writable", path.display())]
     Unwritable { path: PathBuf, source: io::Error },
+    #[error(
+        "another process holds the heartbeat file {}: {}; give each process a health.file of its own",
+        path.display(),
+        owner.as_ref().map_or_else(|| "it has not written yet".to_owned(), ToString::to_string)
+    )]
+    Shared { path: PathBuf, owner: Option<HeartbeatWriter> },
 }
 
 /// The result of a probe, with its cause: one line for a person.
@@ -87,7 +128,7 @@ impl Heartbeat {
         // processes can share a folder by mistake.
         let mut temporary = std::ffi::OsString::from(".");
         temporary.push(name);
-        temporary.push(format!(".{}.tmp", self.pid));
+        temporary.push(format!(".{}.tmp", self.writer.pid));
         let temporary = path.with_file_name(temporary);
         let replaced = std::fs::write(&temporary, &json).and_then(|()| std::fs::rename(&temporary, path));
         replaced.map_err(|source| {
@@ -98,7 +139,7 @@ impl Heartbeat {
     }
 
     /// # Errors
-    /// Every variant but [`HeartbeatError::Unwritable`].
+    /// [`HeartbeatError::Missing`], [`HeartbeatError::Unreadable`] and [`HeartbeatError::Malformed`].
     pub fn read(path: &Path) -> Result<Heartbeat, HeartbeatError> {
         let bytes = read_bounded(path).map_err(|source| {
             if source.kind() == io::ErrorKind::NotFound {
@@ -111,6 +152,17 @@ impl Heartbeat {
             .map_err(|error| HeartbeatError::Malformed { path: path.to_owned(), problem: error.to_string() })
     }
 
+    /// Returns why a probe on this host must not use the heartbeat: a process of another host or container wrote it.
+    pub fn check_host(&self, host: &str) -> Option<ProbeResult> {
+        let is_other = !self.writer.host.is_empty() && self.writer.host != host;
+        is_other.then(|| {
+            ProbeResult::Unhealthy(format!(
+                "not known: {} wrote the heartbeat, and this is host {host}; give each process a health.file of its own",
+                self.writer
+            ))
+        })
+    }
+
     pub fn check_live(&self, now_unix_ms: i64, max_age: Duration) -> ProbeResult {
         self.check("live", (self.live, &self.live_cause), now_unix_ms, max_age)
     }
@@ -121,26 +173,28 @@ impl Heartbeat {
 
     /// `reported` is whether the process is healthy, as it reports itself, and the cause.
     fn check(&self, what: &str, reported: (bool, &str), now_unix_ms: i64, max_age: Duration) -> ProbeResult {
-        let pid = self.pid;
+        let writer = &self.writer;
         // Wider than the timestamps, which another program may have written.
         let age_ms = i128::from(now_unix_ms) - i128::from(self.written_unix_ms);
         let max_age_ms = i128::try_from(max_age.as_millis()).unwrap_or(i128::MAX);
         if age_ms > max_age_ms {
             return ProbeResult::Unhealthy(format!(
-                "not {what}: the last heartbeat of process {pid} is {age_ms} ms old, {max_age_ms} ms are allowed; the process has ended or is suspended, or the clock jumped forward"
+                "not {what}: the last heartbeat of {writer} is {age_ms} ms old, {max_age_ms} ms are allowed; the process has ended or is suspended, or the clock jumped forward"
             ));
         }
         if age_ms < -max_age_ms {
             let ahead_ms = -age_ms;
             return ProbeResult::Unhealthy(format!(
-                "not {what}: the last heartbeat of process {pid} is dated {ahead_ms} ms into the future; the clock jumped back, and the process has not written since"
+                "not {what}: the last heartbeat of {writer} is dated {ahead_ms} ms into the future; the clock jumped back, and the process has not written since"
             ));
         }
         // The clock may have been set back a little since the heartbeat.
         let age_ms = age_ms.max(0);
+        let up_s = self.written_unix_ms.saturating_sub(writer.started_unix_ms).max(0) / 1_000;
+        let written = format!("{writer}, up {up_s} s, written {age_ms} ms ago");
         match reported {
-            (true, cause) => ProbeResult::Healthy(format!("{what}: {cause} (process {pid}, {age_ms} ms ago)")),
-            (false, cause) => ProbeResult::Unhealthy(format!("not {what}: {cause} (process {pid}, {age_ms} ms ago)")),
+            (true, cause) => ProbeResult::Healthy(format!("{what}: {cause} ({written})")),
+            (false, cause) => ProbeResult::Unhealthy(format!("not {what}: {cause} ({written})")),
         }
     }
 }

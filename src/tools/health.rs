@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::app::SystemClock;
+use crate::app::{SystemClock, host_name};
 use crate::config::{Config, environment, keys};
 use crate::exit_code::ExitCode;
 use crate::observability::heartbeat::{DEFAULT_MAX_AGE_MS, Heartbeat, ProbeResult};
@@ -20,7 +20,7 @@ const FILE_KEY: &str = "health.file";
 ///
 /// `steward run` writes its status to the file health.file once a second. These commands read the file, print one line
 /// with the reason, and exit with 0 (healthy) or 15 (not healthy). A file that is missing, older than --max-age-ms,
-/// damaged or dated in the future is not healthy. No port is open, and no broker is contacted.
+/// damaged, dated in the future or written by another host or container is not healthy. The line names the process. No port is open, and no broker is contacted.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example, in a pod:
@@ -73,7 +73,9 @@ pub(crate) fn run(arguments: &HealthArguments) -> Result<ExitCode, CommandFailur
     let (HealthCommand::Live(probe) | HealthCommand::Ready(probe)) = &arguments.command;
     let path = probe.file.clone().unwrap_or_else(|| configured_file(probe.config.path()));
     let result = match Heartbeat::read(&path) {
-        Ok(heartbeat) => check(&heartbeat, SystemClock.unix_ms(), Duration::from_millis(probe.max_age_ms)),
+        Ok(heartbeat) => heartbeat
+            .check_host(&host_name())
+            .unwrap_or_else(|| check(&heartbeat, SystemClock.unix_ms(), Duration::from_millis(probe.max_age_ms))),
         Err(error) => ProbeResult::Unhealthy(error.to_string()),
     };
     let code = match result {

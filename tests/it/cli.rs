@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use steward::config::Config;
 use steward::exit_code::ExitCode;
-use steward::observability::heartbeat::{Heartbeat, HeartbeatError, ProbeResult};
+use steward::observability::heartbeat::{Heartbeat, HeartbeatError, HeartbeatFile, HeartbeatWriter, ProbeResult};
 use steward::tools::demo::engine::Comparison;
 use steward::tools::demo::report;
 
@@ -180,10 +180,20 @@ fn a_mistake_in_a_flag_names_the_flag() {
 const MAX_AGE: Duration = Duration::from_millis(10_000);
 const NOW: i64 = 1_700_000_000_000;
 
+/// A process that started a minute before `NOW`.
+pub fn writer() -> HeartbeatWriter {
+    HeartbeatWriter {
+        pid: 7,
+        host: gethostname::gethostname().to_string_lossy().into_owned(),
+        instance: "steward-0".into(),
+        started_unix_ms: NOW - 60_000,
+    }
+}
+
 fn beat(written_unix_ms: i64) -> Heartbeat {
     Heartbeat {
         written_unix_ms,
-        pid: 7,
+        writer: writer(),
         ready: true,
         ready_cause: "3 partitions serve".into(),
         live: true,
@@ -198,9 +208,10 @@ fn a_fresh_heartbeat_is_trusted() {
         assert!(matches!(beat(written).check_ready(NOW, MAX_AGE), ProbeResult::Healthy(_)), "{written}");
     }
     let restoring = Heartbeat { ready: false, ready_cause: "2 partitions restore".into(), ..beat(NOW - 300) };
-    let ready = ProbeResult::Unhealthy("not ready: 2 partitions restore (process 7, 300 ms ago)".into());
+    let by = format!("process 7 of host {}, instance steward-0, up 59 s, written 300 ms ago", writer().host);
+    let ready = ProbeResult::Unhealthy(format!("not ready: 2 partitions restore ({by})"));
     assert_eq!(restoring.check_ready(NOW, MAX_AGE), ready);
-    let live = ProbeResult::Healthy("live: nothing to do (process 7, 300 ms ago)".into());
+    let live = ProbeResult::Healthy(format!("live: nothing to do ({by})"));
     assert_eq!(restoring.check_live(NOW, MAX_AGE), live);
     let stuck = Heartbeat { live: false, live_cause: "commits hang".into(), ..beat(NOW) };
     assert!(matches!(stuck.check_live(NOW, MAX_AGE), ProbeResult::Unhealthy(cause) if cause.contains("commits hang")));
@@ -253,6 +264,45 @@ fn a_heartbeat_replaces_the_previous_one() {
     assert_eq!(fs::read_dir(folder.0.path()).expect("ours").count(), 1, "nothing is left beside it");
     let nowhere = beat(NOW).write(&folder.path("nowhere/health"));
     assert!(matches!(nowhere, Err(HeartbeatError::Unwritable { .. })));
+}
+
+/// The kernel releases the lock of a process that ends, so dropping it stands for a kill.
+#[apply(offline_test)]
+fn one_process_at_a_time_writes_a_heartbeat_file() {
+    let folder = folder();
+    let file = folder.path("health");
+    beat(NOW).write(&file).expect("left behind by a process that was killed");
+    let mut first = HeartbeatFile::claim(&file, writer());
+    assert!(!file.exists(), "what was left behind says nothing about this process");
+    first.write(&beat(NOW)).expect("it was claimed");
+
+    let mut second = HeartbeatFile::claim(&file, HeartbeatWriter { pid: 8, ..writer() });
+    let refused = second.write(&beat(NOW + 1)).expect_err("the first process still holds the file");
+    assert!(matches!(&refused, HeartbeatError::Shared { owner: Some(owner), .. } if *owner == writer()), "{refused}");
+    second.remove();
+    assert_eq!(Heartbeat::read(&file).expect("the second process left it alone"), beat(NOW));
+
+    drop(first);
+    second.write(&beat(NOW + 2)).expect("the first process has ended");
+    second.remove();
+    assert!(!file.exists());
+}
+
+#[apply(offline_test)]
+fn a_heartbeat_of_another_host_passes_no_probe() {
+    let folder = folder();
+    let file = folder.path("health");
+    let elsewhere = HeartbeatWriter { host: "elsewhere".into(), ..writer() };
+    Heartbeat { writer: elsewhere, ..beat(unix_ms()) }.write(&file).expect("ours");
+    for which in ["live", "ready"] {
+        let probe = steward(["health", which, "--file", &file.display().to_string()]);
+        assert_eq!(probe.code, 15, "{probe:?}");
+        assert!(probe.stdout.contains("process 7 of host elsewhere"), "{probe:?}");
+    }
+    // A release that did not name the host.
+    let older = r#"{"written_unix_ms":1,"pid":7,"ready":true,"ready_cause":"x","live":true,"live_cause":"x"}"#;
+    folder.write("older", &older.replace(":1,", &format!(":{},", unix_ms())));
+    steward(["health", "live", "--file", &folder.path("older").display().to_string()]).ok();
 }
 
 #[apply(offline_test)]

@@ -3,13 +3,14 @@
 //! in `faults`.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use rdkafka::producer::Producer as _;
 use steward::exit_code::ExitCode;
 use steward::observability::heartbeat::{Heartbeat, ProbeResult};
 
-use crate::cli::steward;
+use crate::cli::{steward, writer};
 use crate::faults::hanging::{open_transaction, with_state};
 use crate::faults::number;
 use crate::support::frozen::FrozenThread;
@@ -120,6 +121,30 @@ fn a_heartbeat_that_cannot_be_written_is_logged_and_no_probe_passes() {
     process.stop();
 }
 
+/// Two processes with one heartbeat file: the second one reports it, and takes the file over when the first one ends.
+#[apply(broker_test)]
+fn a_heartbeat_file_of_two_processes_is_reported_and_written_by_one_of_them() {
+    let (_kafka, _names, mut first) = serving();
+    let file = first.heartbeat_file().display().to_string();
+    let pid_in_file = || Heartbeat::read(Path::new(&file)).map(|beat| beat.writer.pid).ok();
+    assert_eq!(pid_in_file(), Some(first.pid()));
+
+    let (kafka, names) = (Kafka::shared(), Names::new());
+    kafka.create_input(&names, 1);
+    let mut second = Setup::new(&kafka, &names).env("STEWARD__HEALTH__FILE", &file).start();
+    let shared = second.wait_for_event("heartbeat_shared", PATIENCE);
+    let problem = shared["problem"].as_str().unwrap_or_default();
+    assert!(problem.contains(&format!("process {}", first.pid())) && problem.contains(&file), "{shared}");
+    assert_eq!(pid_in_file(), Some(first.pid()));
+
+    // The process that is killed does not block the file.
+    first.kill9();
+    wait_until("the second process writes", PATIENCE, || pid_in_file() == Some(second.pid()));
+    assert_eq!(second.events("heartbeat_shared").len(), 1, "the event is logged once, not each second");
+    second.stop();
+    second.assert_no_errors_but(&[]);
+}
+
 /// The heartbeat from before the jump seems too old or too new. The next one, a second later, has the new time.
 #[apply(offline_test)]
 fn a_clock_that_jumps_costs_at_most_one_heartbeat() {
@@ -127,7 +152,7 @@ fn a_clock_that_jumps_costs_at_most_one_heartbeat() {
     const MAX_AGE: Duration = Duration::from_secs(10);
     let beat = |written_unix_ms: i64| Heartbeat {
         written_unix_ms,
-        pid: 1,
+        writer: writer(),
         ready: true,
         ready_cause: "serving".to_owned(),
         live: true,

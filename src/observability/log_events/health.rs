@@ -81,6 +81,15 @@ log_events! {
         pub problem: &'a str,
     }
 
+    /// Another process holds the heartbeat file, so probes see that process and not this one. This process writes no
+    /// heartbeat until the other one has ended. Logged again only after a write succeeded.
+    #[event(WARN, "heartbeat_shared", "another process holds the heartbeat file")]
+    #[action("give each process a `health.file` of its own")]
+    pub struct HeartbeatShared<'a> {
+        /// Which process holds it, and what to do.
+        pub problem: &'a str,
+    }
+
     /// There was work and no progress: a partition made no progress for longer than `health.stall_timeout_ms`, a thread
     /// did not run its loop for as long, or the process did not join the group within `health.join_timeout_ms`. The
     /// process ends.

@@ -20,9 +20,11 @@ use steward::config::Config;
 use steward::entity::{CorruptSnapshot, Entity, RawEvent, Rejection};
 use steward::exit_code::ExitCode;
 use steward::kafka::admin::topics::Topics;
+use steward::observability::heartbeat::HeartbeatFile;
 
 use super::hanging::{open_transaction, with_state};
 use super::stalls::{STALL_MS, with_short_stall_limit};
+use crate::cli::writer;
 use crate::faults::number;
 use crate::support::capture::{Capture, Line};
 use crate::support::kafka::{ANY_TIMESTAMP, Kafka, Outgoing, record};
@@ -303,7 +305,8 @@ impl InProcess {
     fn watch_until_stall(&self, busy: &[Outgoing]) -> Line {
         let log = Capture::here();
         log.announce("progress_stalled");
-        let mut monitor = Monitor::new(&self.config, &self.pipeline, Arc::new(SystemClock));
+        let heartbeat_file = HeartbeatFile::claim(&self.config.health.file, writer());
+        let mut monitor = Monitor::new(&self.config, &self.pipeline, Arc::new(SystemClock), heartbeat_file);
         let error = wait_for("the watchdog", PATIENCE, || {
             if !busy.is_empty() {
                 self.kafka.produce(&self.names.input, busy);
