@@ -105,7 +105,11 @@ impl ClientEvents for PipelineClientEvents {
         self.status.set_since_any_response(statistics.since_any_response, now);
         for of in statistics.partitions {
             let PartitionStatistics { last_stable, high_watermark, since_response, .. } = of;
-            self.status.set_input_log(of.partition, InputLog { last_stable, high_watermark, since_response }, now);
+            self.status.set_input_log(
+                of.partition,
+                InputLog { last_stable, high_watermark, since_response, delay: statistics.throttled },
+                now,
+            );
         }
     }
 }

@@ -18,13 +18,18 @@ use crate::kafka::client::context::ReportingContext;
 use crate::kafka::client::settings::ReaderClientSettings;
 use crate::kafka::reader::partition_reader::{KafkaPartitionReader, ReadProgress, ReaderReport, ReaderSettings};
 use crate::kafka::reader::watermark_read::ReaderClients;
-use crate::observability::log_events::{LogEvent, RecoveryBlocked, RecoveryPhase, RecoveryProgress, millis};
+use crate::observability::log_events::{
+    LogEvent, RecoveryBlocked, RecoveryPhase, RecoveryProgress, RecoverySlow, millis,
+};
 use crate::observability::status::{RecoveryAt, Status};
 use crate::ports::{Clock, Recoveries, RecoveryReply};
 use crate::record::{Epoch, Partition, Position, Record};
 
-/// A read without progress for longer is reported as blocked.
+/// A read that an open transaction holds back for longer is reported as blocked.
 const BLOCKED_AFTER: Duration = Duration::from_secs(2);
+/// A read without a record for longer, and without an open transaction, is reported as slow.
+const SLOW_AFTER: Duration = Duration::from_secs(5);
+const SLOW_REPORT_EVERY: Duration = Duration::from_secs(30);
 /// How often the progress of a read, or that it is blocked, is reported.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// How often the clients are polled while there is nothing to recover, for errors and the refresh of access tokens.
@@ -141,10 +146,12 @@ struct CountingReader<'a, R> {
 
 impl<R: PartitionReader> PartitionReader for CountingReader<'_, R> {
     fn committed(&mut self) -> Result<Option<CommittedOffset>, ReadFailure> {
+        self.reports.borrow_mut().requests();
         self.reader.committed().inspect(|_| self.reports.borrow_mut().responded())
     }
 
     fn bounds(&mut self, topic: Topic) -> Result<LogBounds, ReadFailure> {
+        self.reports.borrow_mut().requests();
         self.reader.bounds(topic).inspect(|_| self.reports.borrow_mut().responded())
     }
 
@@ -175,6 +182,7 @@ struct Reports<'a> {
     settings: &'a ReaderSettings,
     began: Instant,
     last_logged: Instant,
+    slow_logged: Option<Instant>,
 }
 
 impl<'a> Reports<'a> {
@@ -191,7 +199,13 @@ impl<'a> Reports<'a> {
             settings: &parts.reader_settings,
             began: now,
             last_logged: now,
+            slow_logged: None,
         }
+    }
+
+    fn requests(&mut self) {
+        self.at = RecoveryAt::FetchingOffsets;
+        self.update_status(self.steps);
     }
 
     fn responded(&mut self) {
@@ -226,15 +240,23 @@ impl<'a> Reports<'a> {
     }
 
     fn report_read(&mut self, of: &ReadProgress) {
-        let is_blocked = of.stalled >= BLOCKED_AFTER;
+        let is_blocked = of.stall.is_held_back && of.stall.stalled >= BLOCKED_AFTER;
         self.at = RecoveryAt::Reading { topic: of.topic, position: of.position, until: of.until };
         self.update_status(self.steps + of.position.distance_from(self.from));
+        if !of.stall.is_held_back && of.stall.silent < of.stall.stalled {
+            // Responses without records: the brokers are slow, not silent.
+            self.status.recovery_responded(self.partition, self.clock.now(), of.stall.silent);
+        }
+        let is_slow = !of.stall.is_held_back && of.stall.stalled >= SLOW_AFTER;
+        if is_slow {
+            return self.log_slow(of);
+        }
         if !self.is_log_due(is_blocked) {
             return;
         }
         let (partition, position, until) = (of.partition.0, of.position.0, of.until.0);
         if is_blocked {
-            return self.log_blocked(self.settings.name(of.topic), Some((position, until)), of.stalled);
+            return self.log_blocked(self.settings.name(of.topic), Some((position, until)), of.stall.stalled);
         }
         let phase = match of.topic {
             Topic::Input => RecoveryPhase::Verify,
@@ -256,6 +278,24 @@ impl<'a> Reports<'a> {
             self.last_logged = now;
         }
         is_due
+    }
+
+    fn log_slow(&mut self, of: &ReadProgress) {
+        let now = self.clock.now();
+        if self.slow_logged.is_some_and(|at| now.saturating_duration_since(at) < SLOW_REPORT_EVERY) {
+            return;
+        }
+        self.slow_logged = Some(now);
+        RecoverySlow {
+            partition: self.partition.0,
+            topic: self.settings.name(of.topic),
+            position: of.position.0,
+            until: of.until.0,
+            waited_ms: millis(of.stall.stalled),
+            silent_ms: millis(of.stall.silent),
+            throttled_ms: millis(of.stall.throttled),
+        }
+        .emit();
     }
 
     /// `range` is the current and the final position; `None` while the committed offset is awaited.

@@ -28,6 +28,7 @@
 
 mod dlq;
 pub mod driver;
+pub mod read_stall;
 mod recreation;
 mod restore;
 mod start_plan;

@@ -2,5 +2,6 @@
 
 pub mod committed_offsets;
 pub mod partition_reader;
+mod reading_context;
 pub mod topic_reader;
 pub mod watermark_read;

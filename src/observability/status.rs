@@ -25,6 +25,9 @@ use crate::record::{Batch, Key, Offset, Partition, Position};
 /// A response older than this says nothing about the present: the partition is not being fetched, or its broker is silent.
 const FRESH_RESPONSE: Duration = Duration::from_secs(5);
 
+/// A delay that a broker announces counts for at most this long.
+const LONGEST_DELAY: Duration = Duration::from_secs(120);
+
 /// The status of the process. Shared by all actors and threads.
 #[derive(Debug)]
 pub struct Status {
@@ -61,7 +64,8 @@ struct PartitionStatus {
     last_stable: Option<Position>,
     high_watermark: Option<Position>,
     held_back: Option<HeldBackSince>,
-    /// When the broker that the partition is fetched from last sent anything, but not before the partition served.
+    /// When the broker that the partition is fetched from last sent anything, but not before the partition served. Later
+    /// than now while the broker delays its responses.
     responded_at: Instant,
     /// The first record of each batch in the ingest actor's mailbox. Bounded by the number of open batches.
     mailbox: VecDeque<Option<(Offset, Option<Key>)>>,
@@ -134,6 +138,8 @@ pub struct InputLog {
     pub high_watermark: Option<Position>,
     /// Time since the broker that the partition is fetched from sent anything; `None` if that is unknown.
     pub since_response: Option<Duration>,
+    /// For how long a broker delays further responses, because of a quota.
+    pub delay: Duration,
 }
 
 /// An open transaction of a producer of the input, as of the last response of the broker.
@@ -197,6 +203,8 @@ pub struct PartitionSnapshot {
     pub held_back: Option<HeldBack>,
     /// Time since the broker that the partition is fetched from sent anything, or since the partition serves.
     pub since_response: Duration,
+    /// Whether that broker has announced that it delays its responses, because of a quota.
+    pub is_throttled: bool,
     /// Uncommitted records that were read.
     pub work: OpenWork,
     /// Batches in the ingest actor's mailbox.
@@ -325,6 +333,16 @@ impl Status {
         }
     }
 
+    /// Records that the brokers responded to a recovery that long ago, without records that it could read. That is progress:
+    /// a broker delays the responses to a client above its quota.
+    pub fn recovery_responded(&self, partition: Partition, now: Instant, ago: Duration) {
+        let mut table = self.table();
+        let Some(status) = table.partitions.get_mut(&partition) else { return };
+        let responded_at = now.checked_sub(ago).unwrap_or(status.progress_at);
+        status.progress_at = status.progress_at.max(responded_at);
+        table.recovery_progress_at = table.recovery_progress_at.max(responded_at);
+    }
+
     /// Records that a batch is about to be put into the ingest actor's mailbox; `first` is its first record, if any.
     pub fn batch_offered(&self, partition: Partition, first: Option<(Offset, Option<&[u8]>)>) {
         let first = first.map(|(offset, key)| (offset, key.map(Key::from)));
@@ -387,7 +405,8 @@ impl Status {
         status.last_stable = log.last_stable.or(status.last_stable);
         status.high_watermark = log.high_watermark.or(status.high_watermark);
         let Some(since_response) = log.since_response else { return };
-        let responded_at = now.checked_sub(since_response).unwrap_or(status.responded_at);
+        let responded_at =
+            now.checked_sub(since_response).unwrap_or(status.responded_at) + log.delay.min(LONGEST_DELAY);
         status.responded_at = status.responded_at.max(responded_at);
         // An old response says nothing about now, nor does one from before the partition served.
         if status.state == Some(PartitionState::Serving) && since_response < FRESH_RESPONSE {
@@ -462,6 +481,7 @@ impl StatusTable {
             lag: status.readable_lag().unwrap_or(0),
             held_back: status.held_back.filter(|_| status.state == Some(PartitionState::Serving)).map(HeldBack::from),
             since_response: now.saturating_duration_since(status.responded_at),
+            is_throttled: status.responded_at > now,
             work: status.work,
             mailbox_batches: status.mailbox.len(),
             mailbox_head: status.mailbox.iter().flatten().map(|(offset, _)| *offset).next(),

@@ -11,7 +11,9 @@
 //! * e) The broker of a served partition responds several times a second, even if there are no records. If it sends nothing
 //!   while the partition is fetched, the partition may have events that nothing reports. That is a stall only while another
 //!   broker responds: if none does, a restart would not help, and the group's own limits apply.
-//! * f) A process that is no member of its group owns no partition. It has a limit of its own, which is longer: other
+//! * f) A broker announces for how long it delays its responses to a client above its quota. Until then no records can
+//!   arrive, and its silence is no fault.
+//! * g) A process that is no member of its group owns no partition. It has a limit of its own, which is longer: other
 //!   members, or unavailable brokers, can make a join take minutes, and a restart would not help.
 //!
 //! Architecture invariant: pure. An observation and the time go in, a stall comes out.
@@ -91,7 +93,7 @@ pub struct Watchdog {
     silent: BTreeMap<Partition, Duration>,
     consumer: Duration,
     actors: Duration,
-    /// f)
+    /// g)
     not_member: Duration,
     /// The event of each entity thread, and for how long.
     current_events: Vec<(Option<(Partition, Offset)>, Duration)>,
@@ -146,7 +148,12 @@ impl Watchdog {
                 let waits_for_room = seen.ingest == IngestPressure::Full
                     && at.state == Some(PartitionState::Serving)
                     && !at.has_uncommitted();
-                let counts = if waits_for_room { elapsed / FULL_DIVISOR } else { elapsed };
+                let is_delayed = at.is_throttled && at.state == Some(PartitionState::Serving) && !at.has_uncommitted();
+                let counts = match (is_delayed, waits_for_room) {
+                    (true, _) => Duration::ZERO,
+                    (false, true) => elapsed / FULL_DIVISOR,
+                    (false, false) => elapsed,
+                };
                 let duration = before.get(&at.partition).map_or(Duration::ZERO, |duration| *duration + counts);
                 (at.partition, duration.min(at.since_progress))
             })

@@ -8,6 +8,7 @@ mod offsets;
 mod oversized;
 mod ownership;
 mod partition;
+mod read_stall;
 mod recovery;
 mod recovery_plan;
 mod topic_watch;

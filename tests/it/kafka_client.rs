@@ -143,7 +143,7 @@ fn the_read_ahead_is_an_eighth_of_the_bytes_in_flight() {
 fn statistics_name_each_assigned_partition_once() {
     let (context, events) = context(&Config::default());
     context.stats_raw(
-        br#"{"name":"x","brokers":{"a:1/bootstrap":{"nodeid":-1,"rxidle":-1},"a:1/3":{"nodeid":3,"rxidle":42000},
+        br#"{"name":"x","brokers":{"a:1/bootstrap":{"nodeid":-1,"rxidle":-1},"a:1/3":{"nodeid":3,"rxidle":42000,"throttle":{"min":0,"max":250,"avg":9}},
             "GroupCoordinator":{"nodeid":-1,"rxidle":7000}},"topics":{"services":{"partitions":{
             "0":{"partition":0,"broker":3,"fetch_state":"active","fetchq_size":900,"ls_offset":10,"hi_offset":12,"app_offset":7},
             "1":{"partition":1,"broker":-1,"fetch_state":"active","fetchq_size":900,"ls_offset":-1,"hi_offset":-1001,"app_offset":-1001},
@@ -155,6 +155,7 @@ fn statistics_name_each_assigned_partition_once() {
     let expected = ConsumerStatistics {
         prefetched_bytes: 900,
         since_any_response: Some(Duration::from_millis(7)),
+        throttled: Duration::from_millis(250),
         partitions: vec![
             PartitionStatistics {
                 partition: Partition(0),

@@ -104,6 +104,18 @@ fn a_recovery_with_progress_never_stalls_however_long_it_takes() {
 }
 
 #[apply(offline_test)]
+fn a_recovery_to_which_the_brokers_respond_never_stalls_although_no_record_arrives() {
+    let mut scene = Scene::recovering(&[P0]);
+    scene.status.recovery_started(P0, scene.now);
+    scene.reads(P0, 1);
+    for _ in 0..20 {
+        scene.runs_without_stall_for(LIMIT - 2 * CHECK);
+        scene.status.recovery_responded(P0, scene.now, CHECK);
+    }
+    assert_eq!(scene.until_stall(LIMIT, |_, _| {}).phase, StallPhase::Restore);
+}
+
+#[apply(offline_test)]
 fn a_recovery_that_waits_for_its_turn_shares_the_progress_of_the_others() {
     let mut scene = Scene::recovering(&[P0, P1]);
     scene.status.recovery_started(P1, scene.now);
@@ -370,6 +382,17 @@ fn a_silent_broker_is_no_stall_while_nothing_is_fetched_or_no_broker_responds() 
 }
 
 #[apply(offline_test)]
+fn a_delay_that_the_broker_announces_is_no_stall() {
+    let mut scene = Scene::serving(&[P0]);
+    scene.do_brokers_respond = true;
+    scene.commits(P0, 5);
+    scene.delay = 3 * LIMIT;
+    scene.logs(P0, 9, 9);
+    scene.runs_without_stall_for(4 * LIMIT - CHECK);
+    assert_eq!(scene.until_stall(2 * CHECK, |_, _| {}).phase, StallPhase::Fetch);
+}
+
+#[apply(offline_test)]
 fn events_behind_an_open_transaction_are_lag_and_no_work() {
     let mut scene = Scene::serving(&[P0]);
     scene.commits(P0, 5);
@@ -395,7 +418,12 @@ fn the_age_of_an_open_transaction_counts_while_the_last_stable_offset_stands_sti
     // Offsets of an old response, while the partition is paused, make it no older.
     scene.now += LIMIT;
     let since_response = Some(LIMIT);
-    let log = InputLog { last_stable: Some(Position(5)), high_watermark: Some(Position(7)), since_response };
+    let log = InputLog {
+        last_stable: Some(Position(5)),
+        high_watermark: Some(Position(7)),
+        since_response,
+        delay: Duration::ZERO,
+    };
     scene.status.set_input_log(P0, log, scene.now);
     assert_eq!(scene.held_back(P0), Some(held));
     // Another transaction.
@@ -441,6 +469,8 @@ struct Scene {
     /// Any broker: the group's coordinator, for example.
     do_brokers_respond: bool,
     is_polling: bool,
+    /// The broker announces it with its responses.
+    delay: Duration,
 }
 
 impl Scene {
@@ -458,6 +488,7 @@ impl Scene {
             do_actors_run: true,
             do_brokers_respond: false,
             is_polling: true,
+            delay: Duration::ZERO,
         }
     }
 
@@ -519,6 +550,7 @@ impl Scene {
             last_stable: Some(Position(last_stable)),
             high_watermark: Some(Position(high_watermark)),
             since_response: Some(Duration::ZERO),
+            delay: self.delay,
         };
         self.status.set_input_log(partition, log, self.now);
     }

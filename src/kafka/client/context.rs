@@ -57,6 +57,8 @@ pub struct ConsumerStatistics {
     pub prefetched_bytes: u64,
     /// Time since any connection of the client received anything; `None` if no broker is connected.
     pub since_any_response: Option<Duration>,
+    /// The longest time for which a broker delayed a response within the last interval, because of a quota.
+    pub throttled: Duration,
     pub partitions: Vec<PartitionStatistics>,
 }
 
@@ -111,7 +113,7 @@ impl ClientContext for ReportingContext {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        match read_statistics(statistics) {
+        match read_statistics(statistics, None) {
             Ok(statistics) => self.events.statistics(statistics),
             Err(unreadable) => {
                 let (class, reason) = (ErrorClass::Other, unreadable.to_string());
@@ -129,8 +131,9 @@ impl ClientContext for ReportingContext {
 
 impl ConsumerContext for ReportingContext {}
 
-/// Reads the few fields of librdkafka's statistics that are used; the other fields are skipped.
-fn read_statistics(json: &[u8]) -> Result<ConsumerStatistics, serde_json::Error> {
+/// Reads the few fields of librdkafka's statistics that are used; the other fields are skipped. `topic`: only the
+/// partitions of this topic.
+pub(crate) fn read_statistics(json: &[u8], topic: Option<&str>) -> Result<ConsumerStatistics, serde_json::Error> {
     #[derive(Deserialize)]
     struct Raw {
         #[serde(default)]
@@ -143,6 +146,12 @@ fn read_statistics(json: &[u8]) -> Result<ConsumerStatistics, serde_json::Error>
         nodeid: i32,
         /// Microseconds since the connection received anything, a part of a response included; -1 without a connection.
         rxidle: i64,
+        throttle: Option<RawThrottle>,
+    }
+    #[derive(Deserialize)]
+    struct RawThrottle {
+        /// Milliseconds.
+        max: i64,
     }
     #[derive(Deserialize)]
     struct RawTopic {
@@ -165,12 +174,17 @@ fn read_statistics(json: &[u8]) -> Result<ConsumerStatistics, serde_json::Error>
     let idle = |broker: &RawBroker| u64::try_from(broker.rxidle).ok().map(Duration::from_micros);
     // The bootstrap connections and the coordinator's have ids of their own, which no partition names.
     let since_response = |id: i32| raw.brokers.values().find(|broker| broker.nodeid == id && id >= 0).and_then(idle);
+    let throttles = raw.brokers.values().filter_map(|broker| broker.throttle.as_ref());
     let mut statistics = ConsumerStatistics {
         since_any_response: raw.brokers.values().filter_map(idle).min(),
+        throttled: Duration::from_millis(
+            throttles.filter_map(|throttle| u64::try_from(throttle.max).ok()).max().unwrap_or(0),
+        ),
         ..ConsumerStatistics::default()
     };
     // librdkafka keeps records without a partition in partition -1.
-    let partitions = raw.topics.values().flat_map(|topic| topic.partitions.values()).filter(|raw| raw.partition >= 0);
+    let topics = raw.topics.iter().filter(|(name, _)| topic.is_none_or(|topic| *name == topic));
+    let partitions = topics.flat_map(|(_, topic)| topic.partitions.values()).filter(|raw| raw.partition >= 0);
     for raw in partitions.filter(|raw| raw.fetch_state != "none" && raw.fetch_state != "stopped") {
         // All partitions are forwarded into one queue, and each of them reports the size of the whole.
         statistics.prefetched_bytes = statistics.prefetched_bytes.max(raw.fetchq_size);

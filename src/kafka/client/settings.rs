@@ -40,6 +40,9 @@ pub const RETRY_BACKOFF: Duration = Duration::from_millis(500);
 /// How often a group member reports what it holds.
 const STATISTICS_INTERVAL_MS: &str = "1000";
 
+/// How often a reader reports what the brokers sent: several times within the shortest limit of a command.
+const READER_STATISTICS_INTERVAL_MS: &str = "250";
+
 /// Limit of compressed bytes in one response to a fetch, or half of the prefetch if that is less. A response may be of
 /// one partition, and then becomes one batch: the more records it has, the more of them share a key. What is fetched
 /// beyond this has left the processor's cache when it is taken.
@@ -136,8 +139,10 @@ pub struct ReaderClientSettings {
 
 impl ReaderClientSettings {
     pub fn new(config: &Config) -> ReaderClientSettings {
+        let mut reading = reader(config, Isolation::Committed);
+        reading.set("statistics.interval.ms", READER_STATISTICS_INTERVAL_MS);
         ReaderClientSettings {
-            committed: reader(config, Isolation::Committed),
+            committed: reading,
             uncommitted: reader(config, Isolation::Uncommitted),
             group_id: config.kafka.group_id.clone(),
         }

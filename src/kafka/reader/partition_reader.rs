@@ -1,7 +1,8 @@
 //! Reads one partition of the three topics again, to its high watermark: the [`PartitionReader`] port.
 //!
-//! Every wait ends: with the partition's epoch, which is compared several times a second; if the position does not move
-//! for longer than any transaction may last, which is a hanging transaction; or if the brokers' errors last as long.
+//! Every wait ends: with the partition's epoch, which is compared several times a second; if an open transaction holds the
+//! position for longer than any transaction may last, which is a hanging transaction; or if the brokers' errors or their
+//! silence last as long.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -14,6 +15,7 @@ use rdkafka::error::KafkaError;
 use crate::engine::commit::transaction::CommittedOffset;
 use crate::engine::ownership::Ownership;
 use crate::engine::recovery::driver::{PartitionReader, ReadFailure};
+use crate::engine::recovery::read_stall::{ReadStall, StallCause};
 use crate::engine::recovery::{LogBounds, Topic};
 use crate::kafka::client::errors::ErrorClass;
 use crate::kafka::client::forwarded_queue::{Incoming, QueueFailure};
@@ -50,7 +52,7 @@ pub struct ReaderSettings {
     pub input: String,
     pub state: String,
     pub dlq: String,
-    /// Longest time without a change of the position, and longest duration of an error. Longer than any transaction may
+    /// Longest time for which an open transaction may hold the position, and longest duration of an error or a silence. Longer than any transaction may
     /// last, including the time that the coordinator takes to end it: the transaction timeout and 15 s.
     pub stall_limit: Duration,
 }
@@ -83,8 +85,8 @@ pub struct ReadProgress {
     pub partition: Partition,
     pub position: Position,
     pub until: Position,
-    /// How long the position has not moved: an open transaction, or brokers that do not respond.
-    pub stalled: Duration,
+    /// How long the position has not moved, and why.
+    pub stall: ReadStall,
 }
 
 /// Reads one partition under one epoch.
@@ -265,7 +267,7 @@ impl<C: ConsumerContext + 'static> ReadObserver<C> for RecoveryRead<'_> {
     fn turn(
         &mut self,
         targets: &BTreeMap<Partition, Target>,
-        stalled: Duration,
+        stall: ReadStall,
         now: Instant,
     ) -> Result<(), ReadFailure> {
         self.hand_on();
@@ -274,7 +276,7 @@ impl<C: ConsumerContext + 'static> ReadObserver<C> for RecoveryRead<'_> {
             self.reported = now;
             let (topic, partition) = (self.topic, self.owned.partition);
             if let Some(Target { position, until }) = targets.get(&partition).copied() {
-                (self.report)(ReaderReport::Reading(ReadProgress { topic, partition, position, until, stalled }));
+                (self.report)(ReaderReport::Reading(ReadProgress { topic, partition, position, until, stall }));
             }
         }
         Ok(())
@@ -298,17 +300,19 @@ impl<C: ConsumerContext + 'static> ReadObserver<C> for RecoveryRead<'_> {
 }
 
 fn stalled(topic: Topic, name: &str, stall: StalledRead) -> ReadFailure {
-    let StalledRead { partition, target: Target { position, until }, stalled, error } = stall;
-    match error {
-        Some(error) => {
-            ReadFailure::Kafka(format!("{name}/{partition} could not be read for {} ms: {error}", stalled.as_millis()))
+    let StalledRead { partition, target: Target { position, until }, stalled, cause } = stall;
+    let stalled_ms = stalled.as_millis();
+    match cause {
+        StallCause::Error(error) => {
+            ReadFailure::Kafka(format!("{name}/{partition} could not be read for {stalled_ms} ms: {error}"))
         }
-        None => ReadFailure::Hanging {
-            topic,
-            partition,
-            position,
-            until,
-            stalled_ms: u64::try_from(stalled.as_millis()).unwrap_or(u64::MAX),
-        },
+        StallCause::NoResponse(silent) => ReadFailure::Kafka(format!(
+            "{name}/{partition} could not be read beyond position {position} of {until}: its broker has sent nothing for {} ms",
+            silent.as_millis()
+        )),
+        StallCause::OpenTransaction(_) => {
+            let stalled_ms = u64::try_from(stalled_ms).unwrap_or(u64::MAX);
+            ReadFailure::Hanging { topic, partition, position, until, stalled_ms }
+        }
     }
 }

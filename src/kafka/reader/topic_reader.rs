@@ -13,6 +13,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use crate::config::Config;
 use crate::engine::recovery::LogBounds;
+use crate::engine::recovery::read_stall::{ReadStall, StallCause};
 use crate::kafka::admin::access::{Access, AccessFailure, ClientMessages, UNKNOWN_TOPIC_PATIENCE};
 use crate::kafka::client::context::{ClientRole, ReportingContext};
 use crate::kafka::client::errors::{ErrorClass, Resource, class_of};
@@ -173,6 +174,8 @@ impl TopicReader<'_> {
     }
 }
 
+const LOOK_AT_BROKERS: &str = "see whether the brokers run and whether this machine reaches each of them";
+
 struct CommandRead<'a, T, P> {
     access: Access<'a>,
     /// Offsets from the starts to the high watermarks.
@@ -194,12 +197,20 @@ impl<T, P: FnMut(TopicProgress)> CommandRead<'_, T, P> {
     }
 
     fn stuck(&self, stall: StalledRead) -> AccessFailure {
-        let StalledRead { partition, target: Target { position, until }, error, .. } = stall;
+        let StalledRead { partition, target: Target { position, until }, cause, .. } = stall;
+        let (error, remedy) = match cause {
+            StallCause::OpenTransaction(_) => (
+                None,
+                "an open transaction is in the way: wait for its end, or find it with kafka-transactions.sh find-hanging and abort it",
+            ),
+            StallCause::Error(error) => (Some(error), LOOK_AT_BROKERS),
+            StallCause::NoResponse(_) => (Some("the partition's broker sends nothing".to_owned()), LOOK_AT_BROKERS),
+        };
         AccessFailure::Stuck {
             what: format!("topic {} partition {partition} at position {position} of {until}", self.access.topic),
             limit_ms: self.access.limit.as_millis(),
             last_error: self.access.client_errors.last().or(error),
-            remedy: "see whether the brokers run; if they do, an open transaction is in the way: find it with kafka-transactions.sh find-hanging",
+            remedy,
         }
     }
 }
@@ -215,7 +226,7 @@ where
         (self.take)(*record)
     }
 
-    fn turn(&mut self, targets: &BTreeMap<Partition, Target>, _: Duration, now: Instant) -> Result<(), AccessFailure> {
+    fn turn(&mut self, targets: &BTreeMap<Partition, Target>, _: ReadStall, now: Instant) -> Result<(), AccessFailure> {
         let is_done = targets.values().all(|target| target.position == target.until);
         if is_done || now.saturating_duration_since(self.reported) >= REPORT_EVERY {
             self.reported = now;

@@ -8,8 +8,9 @@
 //!    transactions are never returned.
 //! c) **A position comes from this read.** The client forgets the partitions of the read before on another thread, and
 //!    returns their positions until then. So a read waits until they are forgotten.
-//! d) **Every wait ends:** if no position moves within the stall limit, or when the observer ends it. The observer is
-//!    called several times a second.
+//! d) **Every wait ends:** if an open transaction holds a position for longer than the stall limit, if the broker sends
+//!    nothing for as long, or when the observer ends it. The observer is called several times a second. While the broker
+//!    sends responses, however slowly, the read goes on.
 //!
 //! Architecture invariant: these clients never join a group and commit nothing. Partitions are assigned by hand, and
 //! unassigned at the end.
@@ -23,11 +24,14 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
+use crate::engine::recovery::read_stall::{LogReport, ReadStall, StallCause, StallTimer};
+use crate::kafka::client::context::ConsumerStatistics;
 use crate::kafka::client::errors::ErrorClass;
 use crate::kafka::client::ffi;
 use crate::kafka::client::forwarded_queue::{ForwardedQueue, Incoming, MAX_TAKEN, Taken};
 use crate::kafka::client::settings::ReaderClientSettings;
 use crate::kafka::client::unsubscribed::{build, serve};
+use crate::kafka::reader::reading_context::ReadingContext;
 use crate::ports::Clock;
 use crate::record::{Partition, Position};
 
@@ -47,9 +51,9 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(10);
 /// The two clients of a reader, used for one read after the other.
 pub struct ReaderClients<C: ConsumerContext + 'static> {
     /// Reads committed records, and fetches committed offsets.
-    pub(super) committed: Arc<BaseConsumer<C>>,
+    pub(super) committed: Arc<BaseConsumer<ReadingContext<C>>>,
     /// The records of the partitions that are read.
-    records: ForwardedQueue<C>,
+    records: ForwardedQueue<ReadingContext<C>>,
     /// Fetches the high watermarks.
     pub(super) uncommitted: BaseConsumer<C>,
     pub(super) group: String,
@@ -57,7 +61,7 @@ pub struct ReaderClients<C: ConsumerContext + 'static> {
 
 impl<C: ConsumerContext + Clone + 'static> ReaderClients<C> {
     pub(super) fn build(settings: &ReaderClientSettings, context: &C) -> Result<ReaderClients<C>, KafkaError> {
-        let committed = Arc::new(build(&settings.committed, context.clone())?);
+        let committed = Arc::new(build(&settings.committed, ReadingContext::new(context.clone()))?);
         Ok(ReaderClients {
             records: ForwardedQueue::new(Arc::clone(&committed)),
             committed,
@@ -82,7 +86,7 @@ pub(super) struct Target {
 pub(super) struct WatermarkRead<'a> {
     pub(super) topic: &'a str,
     pub(super) targets: BTreeMap<Partition, Target>,
-    /// Longest time without a change of any position.
+    /// Longest time without a change of any position, or without a response.
     pub(super) stall_limit: Duration,
     pub(super) clock: &'a dyn Clock,
 }
@@ -94,11 +98,11 @@ pub(super) trait ReadObserver<C: ConsumerContext + 'static> {
     /// Takes a record below the target of its partition. `Break` ends the read.
     fn record(&mut self, record: &Incoming<'_>) -> ControlFlow<()>;
 
-    /// Called after each turn of the loop. No position has moved for `stalled`. An error ends the read.
+    /// Called after each turn of the loop. An error ends the read.
     fn turn(
         &mut self,
         targets: &BTreeMap<Partition, Target>,
-        stalled: Duration,
+        stall: ReadStall,
         now: Instant,
     ) -> Result<(), Self::Failure>;
 
@@ -131,12 +135,11 @@ impl<F> From<F> for ReadStop<F> {
 
 /// No position has moved within the limit.
 pub(super) struct StalledRead {
-    /// The first partition below its target.
+    /// The partition that an open transaction holds back, or the first one below its target.
     pub(super) partition: Partition,
     pub(super) target: Target,
     pub(super) stalled: Duration,
-    /// The last error since a position moved. Without one, an open transaction holds the position.
-    pub(super) error: Option<String>,
+    pub(super) cause: StallCause,
 }
 
 impl WatermarkRead<'_> {
@@ -158,8 +161,8 @@ impl WatermarkRead<'_> {
         clients: &mut ReaderClients<C>,
         observer: &mut O,
     ) -> Result<(), ReadStop<O::Failure>> {
-        let mut stall = StallTimer { since: self.clock.now(), error: None };
-        let mut last_turn = stall.since;
+        let mut last_turn = self.clock.now();
+        let mut stall = StallTimer::new(last_turn);
         while self.targets.values().any(Target::is_below_target) {
             let before: i64 = self.targets.values().map(|target| target.position.0).sum();
             let (stopped, error) = self.take_available(clients, observer);
@@ -167,7 +170,7 @@ impl WatermarkRead<'_> {
                 return Ok(());
             }
             let now = self.clock.now();
-            stall.since += now.saturating_duration_since(last_turn).saturating_sub(LONGEST_TURN);
+            stall.did_not_run(now.saturating_duration_since(last_turn).saturating_sub(LONGEST_TURN));
             last_turn = now;
             for (partition, target) in &mut self.targets {
                 if let Some(position) = ffi::position(&clients.committed, self.topic, *partition) {
@@ -181,23 +184,45 @@ impl WatermarkRead<'_> {
                     }
                     (_, _) => {
                         observer.client_failed(&error)?;
-                        stall.error = Some(error.reason);
+                        stall.failed(error.reason, now);
                     }
                 }
             }
             if self.targets.values().map(|target| target.position.0).sum::<i64>() > before {
-                stall = StallTimer { since: now, error: None };
+                stall.moved(now);
             }
-            let stalled = now.saturating_duration_since(stall.since);
-            if stalled >= self.stall_limit
-                && let Some((partition, target)) = self.targets.iter().find(|(_, target)| target.is_below_target())
-            {
-                let (partition, target) = (*partition, *target);
-                return Err(ReadStop::Stalled(StalledRead { partition, target, stalled, error: stall.error }));
+            if let Some(statistics) = clients.committed.context().take_statistics(self.topic) {
+                stall.reported(self.reports(&statistics), statistics.throttled, now);
             }
-            observer.turn(&self.targets, stalled, now)?;
+            if let Some(cause) = stall.verdict(self.stall_limit, now) {
+                return Err(ReadStop::Stalled(self.stalled(cause, stall.state(now).stalled)));
+            }
+            observer.turn(&self.targets, stall.state(now), now)?;
         }
         Ok(())
+    }
+
+    /// Returns what the client reports about each partition that is still being read.
+    fn reports(&self, statistics: &ConsumerStatistics) -> Vec<(Partition, Position, LogReport)> {
+        let below = |partition| self.targets.get(&partition).filter(|target| target.is_below_target());
+        let reports = statistics.partitions.iter().filter_map(|of| {
+            let (last_stable, high_watermark) = (of.last_stable, of.high_watermark);
+            let log = LogReport { last_stable, high_watermark, since_response: of.since_response };
+            Some((of.partition, below(of.partition)?.position, log))
+        });
+        reports.collect()
+    }
+
+    fn stalled(&self, cause: StallCause, stalled: Duration) -> StalledRead {
+        let first =
+            || self.targets.iter().find(|(_, target)| target.is_below_target()).map(|(partition, _)| *partition);
+        let partition = match &cause {
+            StallCause::OpenTransaction(partition) => Some(*partition),
+            StallCause::Error(_) | StallCause::NoResponse(_) => first(),
+        };
+        let partition = partition.unwrap_or(Partition(0));
+        let none = Target { position: Position(0), until: Position(0) };
+        StalledRead { partition, target: self.targets.get(&partition).copied().unwrap_or(none), stalled, cause }
     }
 
     /// Hands the records that have arrived to the observer. Waits up to [`POLL`] if none have.
@@ -287,10 +312,4 @@ impl Target {
     fn is_below_target(&self) -> bool {
         self.position < self.until
     }
-}
-
-/// Since when no position has moved, and the last error since then.
-struct StallTimer {
-    since: Instant,
-    error: Option<String>,
 }

@@ -36,8 +36,8 @@ log_events! {
         pub epoch: u64,
     }
 
-    /// Recovery waits for a transaction that an earlier owner left open. The coordinator ends it after that owner's
-    /// `kafka.transaction_timeout_ms`.
+    /// Recovery waits for a transaction that an earlier owner left open: the last stable offset is at the position, below
+    /// the high watermark. The coordinator ends it after that owner's `kafka.transaction_timeout_ms`.
     #[event(WARN, "recovery_blocked", "recovery waits for an open transaction")]
     #[action("none below `limit_ms`; then the process ends, and the hanging transaction has to be aborted by hand (`kafka-transactions.sh find-hanging`)")]
     pub struct RecoveryBlocked<'a> {
@@ -53,6 +53,28 @@ log_events! {
         pub waited_ms: u64,
         /// Time without progress after which the process ends.
         pub limit_ms: u64,
+    }
+
+    /// A recovery reads slowly or not at all, and no open transaction is the cause: the brokers delay their responses,
+    /// or send none. It goes on while any response arrives. Without one, the process ends after
+    /// `health.stall_timeout_ms`.
+    #[event(WARN, "recovery_slow", "recovery waits for the brokers")]
+    #[action("if `throttled_ms` is above 0, raise the quota of this client (`consumer_byte_rate`). If `silent_ms` grows, look at the partition's leader and the network to it")]
+    pub struct RecoverySlow<'a> {
+        /// The partition.
+        pub partition: i32,
+        /// The topic that is read.
+        pub topic: &'a str,
+        /// Current position.
+        pub position: i64,
+        /// Position at which the read ends.
+        pub until: i64,
+        /// Time since the last record.
+        pub waited_ms: u64,
+        /// Time since the broker sent anything, without a delay that it announced.
+        pub silent_ms: u64,
+        /// The longest delay of responses that the broker announced since the last record, because of a quota; 0 if none.
+        pub throttled_ms: u64,
     }
 
     /// Progress of a recovery, in offsets. A compacted topic has fewer records than offsets.

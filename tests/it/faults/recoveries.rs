@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::stalls::{STALL_MS, with_short_stall_limit};
 use crate::faults::number;
+use crate::support::broker::Broker;
 use crate::support::kafka::Kafka;
 use crate::support::ledger::Ledger;
 use crate::support::load::events;
@@ -55,6 +57,43 @@ fn a_long_recovery_reports_its_progress() {
 
     steward.wait_for_event("recovery_finished", PATIENCE);
     kafka.produce(&names.input, &events(2, 500, 50).collect::<Vec<_>>());
+    Ledger::of(&kafka, &names).assert_exact();
+    steward.stop();
+    steward.assert_no_errors_but(&[]);
+}
+
+/// The broker delays its responses to a client above its quota, for longer than a transaction or the watchdog's limit, and
+/// leaves the records out of them. No transaction is open.
+#[apply(own_broker_test)]
+fn a_recovery_that_a_quota_starves_goes_on_and_names_no_transaction() {
+    let (broker, names) = (Broker::own(), Names::new());
+    let kafka = broker.kafka();
+    kafka.create_input(&names, 1);
+    kafka.produce(&names.input, &events(1, 4_000, 4_000).collect::<Vec<_>>());
+    let mut first = Setup::new(&kafka, &names).start();
+    Ledger::of(&kafka, &names).assert_exact();
+    first.stop();
+    let default = ["--alter", "--entity-type", "clients", "--entity-default"];
+    let quota = |change: &[&str]| broker.configs_tool(&[&default[..], change].concat());
+    quota(&["--add-config", "consumer_byte_rate=10000"]);
+
+    let mut steward =
+        with_short_stall_limit(Setup::new(&kafka, &names)).set("kafka.transaction_timeout_ms", 1_000).start();
+    let slow = steward.wait_for_event("recovery_slow", PATIENCE);
+    // The state fits into the quota, and the input that is verified does not.
+    assert_eq!((number(&slow, "partition"), slow["topic"].as_str()), (0, Some(names.input.as_str())), "{slow}");
+    assert!(number(&slow, "waited_ms") >= 5_000 && number(&slow, "position") < number(&slow, "until"), "{slow}");
+    assert!(number(&slow, "throttled_ms") > 1_000, "{slow}");
+    let outlasted = Deadline::after(Duration::from_millis(STALL_MS.unsigned_abs() + 2_000));
+    wait_until("the watchdog's limit is over", PATIENCE, || {
+        assert!(steward.is_running(), "it ended; {}", steward.tail());
+        outlasted.passed()
+    });
+    assert!(steward.events("recovery_finished").is_empty(), "the quota starved nothing; {}", steward.tail());
+    quota(&["--delete-config", "consumer_byte_rate"]);
+
+    steward.wait_for_event("recovery_finished", PATIENCE);
+    assert!(steward.events("recovery_blocked").is_empty(), "no transaction was open; {}", steward.tail());
     Ledger::of(&kafka, &names).assert_exact();
     steward.stop();
     steward.assert_no_errors_but(&[]);
