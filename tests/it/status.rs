@@ -388,8 +388,8 @@ fn a_delay_that_the_broker_announces_is_no_stall() {
     scene.commits(P0, 5);
     scene.delay = 3 * LIMIT;
     scene.logs(P0, 9, 9);
-    scene.runs_without_stall_for(4 * LIMIT - CHECK);
-    assert_eq!(scene.until_stall(2 * CHECK, |_, _| {}).phase, StallPhase::Fetch);
+    scene.runs_without_stall_for(4 * LIMIT - 2 * CHECK);
+    assert_eq!(scene.until_stall(4 * CHECK, |_, _| {}).phase, StallPhase::Fetch);
 }
 
 #[apply(offline_test)]

@@ -75,7 +75,7 @@ fn a_recovery_that_a_quota_starves_goes_on_and_names_no_transaction() {
     first.stop();
     let default = ["--alter", "--entity-type", "clients", "--entity-default"];
     let quota = |change: &[&str]| broker.configs_tool(&[&default[..], change].concat());
-    quota(&["--add-config", "consumer_byte_rate=10000"]);
+    quota(&["--add-config", "consumer_byte_rate=22000"]);
 
     let mut steward =
         with_short_stall_limit(Setup::new(&kafka, &names)).set("kafka.transaction_timeout_ms", 1_000).start();
