@@ -11,7 +11,7 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::record::Record;
+use crate::record::{Headers, Record};
 
 /// Longest `steward-detail`, in bytes.
 pub const MAX_DETAIL_BYTES: usize = 4096;
@@ -284,6 +284,21 @@ pub fn apply_record<E: Entity>(
         check_snapshot(entity, &next, key, limits.max_snapshot_bytes)?;
         Ok(next)
     })?
+    .map_err(|rejection| with_binary_cloud_event(rejection, record.headers))
+}
+
+/// Adds to the detail of an event without a known type that its headers look like those of a CloudEvent, whose type is
+/// one of them.
+fn with_binary_cloud_event(rejection: Rejection, headers: Headers<'_>) -> Rejection {
+    let is_cloud_event = || headers.iter().any(|header| header.name == "ce_type");
+    if rejection.reason != Reason::UnknownEventType || !is_cloud_event() {
+        return rejection;
+    }
+    let detail = format!(
+        "{}; the headers look like those of a CloudEvent in binary mode: send its type in the value",
+        rejection.detail
+    );
+    Rejection::new(rejection.reason, detail)
 }
 
 /// Checks that the state topic takes the snapshot of this state. A tombstone is always taken: an entity whose key alone is

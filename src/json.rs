@@ -11,11 +11,13 @@
 #![warn(missing_docs)]
 
 mod document;
+mod envelope;
 mod reader;
 mod time;
 mod violation;
 
 pub use crate::json::document::{Field, FieldTable, JsonDocument, JsonValue};
+pub use crate::json::envelope::Envelope;
 pub use crate::json::reader::FieldReader;
 pub use crate::json::time::RecordTime;
 pub use crate::json::violation::{Subject, ViolationCode, Violations};

@@ -18,6 +18,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_json::value::RawValue;
 
 use crate::entity::{Reason, Rejection};
+use crate::json::envelope::Envelope;
 
 /// Levels of objects and arrays; the outermost object is the first.
 const MAX_DEPTH: usize = 127;
@@ -117,6 +118,9 @@ impl<'a, const N: usize> JsonDocument<'a, N> {
     /// # Errors
     /// `malformed_json`, unless the value is exactly one object in UTF-8, at most 127 levels deep.
     pub fn read(value: &'a [u8], fields: &FieldTable<N>) -> Result<JsonDocument<'a, N>, Rejection> {
+        if let Some(envelope) = Envelope::of_prefix(value) {
+            return Err(malformed(envelope.remedy()));
+        }
         let text = std::str::from_utf8(value).map_err(|error| {
             malformed(format!("the value is not UTF-8: see the byte at index {}", error.valid_up_to()))
         })?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use validator::{Validate, ValidationError};
 
 use crate::entity::{Reason, Rejection};
-use crate::json::{Field, FieldReader, FieldTable, JsonDocument, JsonValue, RecordTime, Subject, Violations};
+use crate::json::{Envelope, Field, FieldReader, FieldTable, JsonDocument, JsonValue, RecordTime, Subject, Violations};
 use crate::service::quoted;
 
 /// The fields that some event has, in the order of the contract.
@@ -154,7 +154,15 @@ pub(super) fn decode(value: &[u8], timestamp_ms: Option<i64>) -> Result<ServiceE
         Some(JsonValue::Null | JsonValue::Number(_) | JsonValue::Texts(_) | JsonValue::Other) => {
             Err(unknown_event_type("eventType is not a string"))
         }
-        None => Err(unknown_event_type("eventType is absent or null")),
+        None => Err(without_event_type(value)),
+    }
+}
+
+fn without_event_type(value: &[u8]) -> Rejection {
+    const PROBLEM: &str = "eventType is absent or null";
+    match Envelope::of_object(value) {
+        Some(envelope) => Rejection::new(Reason::UnknownEventType, format!("{PROBLEM}; {}", envelope.remedy())),
+        None => unknown_event_type(PROBLEM),
     }
 }
 

@@ -4,6 +4,7 @@
 //! JSON of the next state or a rejection.
 
 mod by_chance;
+mod envelopes;
 mod json;
 mod rules;
 mod snapshot;
