@@ -42,8 +42,8 @@ use crate::kafka::client::context::ClientEvents;
 use crate::kafka::client::settings;
 use crate::observability::heartbeat::{HeartbeatFile, HeartbeatWriter};
 use crate::observability::log_events::{
-    LogEvent, ProcessStarting, ProcessStopped, ProcessStopping, ProducerFenced, SecondSignal, StopSignal, TopicChanged,
-    millis,
+    LogEvent, PreflightRefused, ProcessStarting, ProcessStopped, ProcessStopping, ProducerFenced, SecondSignal,
+    StopSignal, TopicChanged, millis,
 };
 use crate::observability::logging;
 use crate::ports::Clock;
@@ -188,7 +188,11 @@ impl Process<'_> {
         if let StopCause::TopicChanged(change) = cause {
             TopicChanged { topic: &change.topic, problem: &change.to_string() }.emit();
         }
-        RunFailure::from(cause)
+        let failure = RunFailure::from(cause);
+        if let Some(check) = run_failure::late_check(cause) {
+            PreflightRefused { check, problem: &failure.error }.emit();
+        }
+        failure
     }
 
     /// `None`: a signal ended the process meanwhile.

@@ -82,13 +82,13 @@ pub enum ConsumerFailure {
     #[error("another member of the group uses this instance name ({0}); give each process its own")]
     InstanceReplaced(String),
     #[error(
-        "the input topic had {expected} partitions at the start and has {found}; create new topics and replay, keys have moved"
+        "input topic {topic} had {expected} partitions at the start and has {found}; create new topics and replay, keys have moved"
     )]
-    PartitionsChanged { expected: i32, found: i32 },
+    PartitionsChanged { topic: String, expected: i32, found: i32 },
     #[error(
-        "the log of partition {partition} ends at {end}, before position {first}: the topic was created again or lost its end; the state may contain events that are gone, so replay into new topics"
+        "input topic {topic}: the log of partition {partition} ends at {end}, before position {first}: the topic was created again or lost its end; the state may contain events that are gone, so replay into new topics"
     )]
-    Recreated { partition: Partition, first: Position, end: Position },
+    Recreated { topic: String, partition: Partition, first: Position, end: Position },
     #[error(
         "partition {partition} gave offset {offset} after position {next}, and again after a seek to it: offsets of one assignment only rise; look at the brokers' history (an unclean election, a restored backup), then restart: that verifies the state"
     )]

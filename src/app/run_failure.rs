@@ -5,7 +5,7 @@ use crate::engine::recovery::RecoveryRefusal;
 use crate::engine::recovery::driver::ReadFailure;
 use crate::exit_code::ExitCode;
 use crate::kafka::admin::preflight::StartRefusal;
-use crate::observability::log_events::ProcessFailed;
+use crate::observability::log_events::{PreflightCheck, ProcessFailed};
 use crate::observability::logging::LoggingError;
 use crate::ports::ConsumerFailure;
 use crate::runtime::StopCause;
@@ -59,9 +59,31 @@ impl From<&StartRefusal> for RunFailure {
             | StartRefusal::TombstonesTooShort { .. }
             | StartRefusal::RecordsTooSmall { .. }
             | StartRefusal::Unchecked { .. }
+            | StartRefusal::NotReported { .. }
             | StartRefusal::Interrupted { .. } => ExitCode::TopicsRefused,
         };
         RunFailure::new(exit, refusal.to_string())
+    }
+}
+
+/// Returns the preflight check that a refusal belongs to, if it is found only once partitions are recovered or read.
+pub(super) fn late_check(cause: &StopCause) -> Option<PreflightCheck> {
+    match cause {
+        StopCause::Refused(RecoveryRefusal::Recreated { .. })
+        | StopCause::Consumer(ConsumerFailure::Recreated { .. }) => Some(PreflightCheck::InputIdentity),
+        StopCause::Refused(RecoveryRefusal::OtherGroup { .. } | RecoveryRefusal::ForeignState { .. }) => {
+            Some(PreflightCheck::StateOwner)
+        }
+        StopCause::Consumer(ConsumerFailure::PartitionsChanged { .. }) => Some(PreflightCheck::PartitionCounts),
+        StopCause::Refused(RecoveryRefusal::StateTooLarge { .. } | RecoveryRefusal::Expired { .. })
+        | StopCause::Consumer(
+            ConsumerFailure::InstanceReplaced(_) | ConsumerFailure::OrderBroken { .. } | ConsumerFailure::Fatal(_),
+        )
+        // It has an event of its own.
+        | StopCause::TopicChanged(_)
+        | StopCause::Commit(_)
+        | StopCause::Unreadable(_)
+        | StopCause::StateTooLarge { .. } => None,
     }
 }
 
@@ -81,7 +103,7 @@ impl From<&StopCause> for RunFailure {
             }
             StopCause::Unreadable(failure) => {
                 let exit = match failure {
-                    ReadFailure::Hanging { .. } => ExitCode::HangingTransaction,
+                    ReadFailure::Hanging { .. } | ReadFailure::OffsetHeldBack { .. } => ExitCode::HangingTransaction,
                     ReadFailure::Cancelled | ReadFailure::Denied(_) | ReadFailure::Kafka(_) => {
                         ExitCode::KafkaUnavailable
                     }
@@ -121,8 +143,7 @@ fn commit_failure(reason: &StopReason) -> RunFailure {
                 Some((partition, offset)) => format!("the outcome of partition {partition}, offset {offset}"),
                 None => "the records of a transaction".to_owned(),
             };
-            let remedy = "check the permissions and the size limits of the state and the DLQ topic";
-            RunFailure::new(ExitCode::WriteRefused, format!("the brokers refuse {which}: {cause}; {remedy}"))
+            RunFailure::new(ExitCode::WriteRefused, format!("the brokers refuse {which}: {cause}"))
         }
         StopReason::TimedOutTooOften(cause) => RunFailure::new(
             ExitCode::Stalled,

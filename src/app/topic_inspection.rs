@@ -11,10 +11,11 @@ use crate::app::SystemClock;
 use crate::config::Config;
 use crate::kafka::admin::access::ClientMessages;
 use crate::kafka::admin::preflight::{StartRefusal, StartWarning};
-use crate::kafka::admin::topics::{TopicInspector, Topics};
+use crate::kafka::admin::topics::{CreatedTopic, LeftOutSettings, TopicInspector, Topics};
 use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
 use crate::observability::log_events::{
-    LogEvent, PreflightCheck, PreflightRefused, PreflightUnchecked, TopicAwaited, TopicCreated, TopicsChecked, millis,
+    LogEvent, PreflightCheck, PreflightRefused, PreflightUnchecked, TopicAwaited, TopicCreated, TopicSettingAdvised,
+    TopicSettingsLeftOut, TopicsChecked, millis,
 };
 
 /// How often it is logged that the topics are still awaited.
@@ -70,16 +71,32 @@ fn inspect(
     result
 }
 
+fn log_warning(warning: &StartWarning) {
+    let check = PreflightCheck::ConfigurationReadable;
+    match warning {
+        StartWarning::Unchecked { topic, command } => {
+            PreflightUnchecked { check, topic, acl: Some(command), settings: None }.emit();
+        }
+        StartWarning::NotReported { topic, names } => {
+            PreflightUnchecked { check, topic, acl: None, settings: Some(names) }.emit();
+        }
+        StartWarning::Advised { topic, setting, found, why, command } => {
+            TopicSettingAdvised { topic, setting, found: *found, why, command }.emit();
+        }
+    }
+}
+
 pub(super) fn log(result: &InspectionResult, took: Duration) {
     match result {
         Ok(topics) => {
             let Topics { partitions, replication, .. } = *topics;
-            for topic in &topics.created {
+            for CreatedTopic { name: topic, left_out } in &topics.created {
                 TopicCreated { topic, partitions, replication }.emit();
+                if let Some(LeftOutSettings { names, cause }) = left_out {
+                    TopicSettingsLeftOut { topic, settings: names, cause }.emit();
+                }
             }
-            for StartWarning::Unchecked { topic, command } in &topics.warnings {
-                PreflightUnchecked { check: PreflightCheck::ConfigurationReadable, topic, acl: command }.emit();
-            }
+            topics.warnings.iter().for_each(log_warning);
             TopicsChecked { partitions, took_ms: millis(took) }.emit();
         }
         Err(refusal) => {

@@ -86,6 +86,11 @@ config_section! {
         /// ACL (`refuse`), or log a warning (`allow`).
         #[key(word(Unchecked))]
         pub unchecked: Unchecked = Unchecked::Refuse,
+        /// The smallest `delete.retention.ms` of the state topic, which is demanded of it and which it is created with. By
+        /// default it follows from the input: its `retention.ms` and `segment.ms`, or one day if it keeps its events
+        /// indefinitely. Lower it only if the platform caps the setting, for example at 60,566,400,000.
+        #[key(number(1..=31_536_000_000_000, "ms"), example = "60566400000")]
+        pub tombstone_retention_ms: Option<u64> = None,
     }
 }
 

@@ -106,9 +106,9 @@ pub enum RecoveryRefusal {
     )]
     OtherGroup { partition: Partition, found: String, own: String },
     #[error(
-        "input partition {partition}: {why}; the input topic was created again: give steward new state and DLQ topics and a new group"
+        "input topic {topic}, partition {partition}: {why}; the topic was created again: give steward new state and DLQ topics and a new group"
     )]
-    Recreated { partition: Partition, why: String },
+    Recreated { topic: String, partition: Partition, why: String },
     #[error(
         "partition {partition} has {partition_bytes} bytes of entities passivated so far and brings all to {held_bytes}, limits.max_state_bytes is {limit_bytes}; raise it, or run at least {pods} times as many pods"
     )]

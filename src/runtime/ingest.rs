@@ -140,7 +140,9 @@ impl<E: Entity> IngestActor<E> {
             RecoveryFailure::Refused(refusal) => self.stop(StopCause::Refused(refusal)),
             // The epoch has ended; the event that says so is in the mailbox.
             RecoveryFailure::Unread(ReadFailure::Cancelled) => {}
-            RecoveryFailure::Unread(failure @ (ReadFailure::Hanging { .. } | ReadFailure::Denied(_))) => {
+            RecoveryFailure::Unread(
+                failure @ (ReadFailure::Hanging { .. } | ReadFailure::OffsetHeldBack { .. } | ReadFailure::Denied(_)),
+            ) => {
                 self.stop(StopCause::Unreadable(failure));
             }
             RecoveryFailure::Unread(ReadFailure::Kafka(error)) => {

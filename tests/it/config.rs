@@ -46,7 +46,10 @@ fn variables_override_the_file_and_are_read_as_the_kind_of_the_key() {
 fn every_key_can_be_given_as_a_variable() {
     for key in keys::all() {
         let value = match key.kind {
-            ValueKind::Number { .. } => default_of(key.path).expect("numbers have a default").to_string(),
+            ValueKind::Number { .. } => match default_of(key.path) {
+                Some(default) => default.to_string(),
+                None => key.example.expect("a number without a default has an example").to_owned(),
+            },
             ValueKind::Flag => "false".to_owned(),
             ValueKind::Text(TextFormat::LogLevel) => "debug".to_owned(),
             ValueKind::Text(TextFormat::Servers) => "a:1".to_owned(),

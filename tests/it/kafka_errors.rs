@@ -15,6 +15,7 @@ enum Action {
     TooLarge,
     Invalid,
     Permission,
+    Clock,
     Fatal,
 }
 
@@ -27,6 +28,7 @@ fn action(code: Code, flag: LibraryFlag, call: ClientCall) -> Action {
         KafkaFailure::Refused(BrokerRefusal::TooLarge, _) => Action::TooLarge,
         KafkaFailure::Refused(BrokerRefusal::Invalid, _) => Action::Invalid,
         KafkaFailure::Refused(BrokerRefusal::Permission, _) => Action::Permission,
+        KafkaFailure::Refused(BrokerRefusal::Clock, _) => Action::Clock,
         KafkaFailure::Fatal(_) => Action::Fatal,
     }
 }
@@ -83,8 +85,9 @@ const CLASSES: &[(ErrorClass, &[Code])] = &[
     (ErrorClass::RecordTooLarge, &[Code::MessageSizeTooLarge]),
     (ErrorClass::BatchTooLarge, &[Code::MessageBatchTooLarge]),
     (ErrorClass::InvalidSize, &[Code::InvalidMessageSize]),
-    (ErrorClass::InvalidRecord, &[Code::InvalidRecord, Code::InvalidTimestamp]),
-    (ErrorClass::PolicyViolated, &[Code::PolicyViolation, Code::OffsetMetadataTooLarge]),
+    (ErrorClass::InvalidRecord, &[Code::InvalidRecord]),
+    (ErrorClass::TimestampRefused, &[Code::InvalidTimestamp]),
+    (ErrorClass::PolicyViolated, &[Code::PolicyViolation, Code::InvalidConfig, Code::OffsetMetadataTooLarge]),
     (ErrorClass::CorruptRecord, &[Code::InvalidMessage]),
     (ErrorClass::UnknownTopic, &[Code::UnknownTopicOrPartition, Code::UnknownTopic]),
     (ErrorClass::UnknownPartition, &[Code::UnknownPartition]),
@@ -210,6 +213,7 @@ fn every_known_code_has_its_action() {
         (Code::MessageBatchTooLarge, Unmarked, ClientCall::Delivery, TooLarge),
         (Code::InvalidRecord, Unmarked, ClientCall::Delivery, Invalid),
         (Code::PolicyViolation, Unmarked, ClientCall::Delivery, Invalid),
+        (Code::InvalidTimestamp, Unmarked, ClientCall::Delivery, Clock),
         (Code::UnknownTopicOrPartition, Unmarked, ClientCall::Delivery, Invalid),
         (Code::UnknownPartition, Unmarked, ClientCall::Produce, Invalid),
         (Code::OffsetMetadataTooLarge, Abortable, ClientCall::SendOffsets, Invalid),

@@ -119,5 +119,9 @@ fn refusal(mut steward: Steward, expected: ExitCode) -> String {
 
 /// Returns the error of a start that refuses its topics.
 fn topics_refused(setup: &Setup) -> String {
-    refusal(setup.start(), ExitCode::TopicsRefused)
+    let mut steward = setup.start();
+    let refused = steward.wait_for_event("preflight_refused", LIMIT);
+    let error = refusal(steward, ExitCode::TopicsRefused);
+    assert_eq!(refused["problem"], error.as_str());
+    error
 }

@@ -36,6 +36,11 @@ pub enum ReadFailure {
         "{topic:?} partition {partition} has stood at position {position} of {until} for {stalled_ms} ms; an open transaction that the brokers do not end hangs there: find it with kafka-transactions.sh find-hanging, and abort it"
     )]
     Hanging { topic: Topic, partition: Partition, position: Position, until: Position, stalled_ms: u64 },
+    /// A transaction that is not ended holds the committed offset back.
+    #[error(
+        "the committed offset of topic {topic}, partition {partition} has been held back by an open transaction for {waited_ms} ms; find it with kafka-transactions.sh find-hanging, or list and describe, and abort it"
+    )]
+    OffsetHeldBack { topic: String, partition: Partition, waited_ms: u64 },
     /// A permission is missing; another attempt cannot succeed.
     #[error("{0}")]
     Denied(String),

@@ -20,7 +20,7 @@ impl<E: Entity> Recovery<E> {
     }
 
     fn recreated(&self, why: String) -> RecoveryRefusal {
-        RecoveryRefusal::Recreated { partition: self.partition, why }
+        RecoveryRefusal::Recreated { topic: self.settings.topic.clone(), partition: self.partition, why }
     }
 }
 

@@ -1,47 +1,16 @@
-//! Decides whether three topics fit together, and which settings a missing topic gets. Pure: `topics` collects the facts.
+//! Decides whether three topics fit together. Pure: `topics` collects the facts, `new_topic` has the settings of a missing
+//! topic.
 //!
 //! A failed preflight check refuses the start. The refusal has the cause, then the remedy, as a command if there is one.
 //! A wrong topic is worse than no service: another partition count separates keys from their state, a state topic that
 //! deletes loses entities, a compacted input loses events.
 
 use crate::config::Unchecked;
+use crate::kafka::admin::new_topic::{LARGEST_SEGMENT_BYTES, small_segments};
+use crate::kafka::admin::topic_facts::{
+    Demands, HEADROOM_BYTES, INDEFINITE_MS, TOMBSTONE_RETENTION_MS, TopicFacts, TopicSettings, record_bytes,
+};
 use crate::observability::log_events::PreflightCheck;
-
-/// Room for the headers and the detail that a DLQ record has in addition to its event.
-pub const DLQ_HEADROOM_BYTES: i64 = 65_536;
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicFacts {
-    pub name: String,
-    pub partitions: i32,
-    /// Replicas of the first partition.
-    pub replication: i32,
-    /// `None` if a permission to read them is missing.
-    pub settings: Option<TopicSettings>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicSettings {
-    /// `cleanup.policy` contains `compact`.
-    pub compacts: bool,
-    /// `cleanup.policy` contains `delete`.
-    pub deletes: bool,
-    /// `retention.ms`; a negative value means indefinitely.
-    pub retention_ms: i64,
-    pub segment_ms: i64,
-    pub delete_retention_ms: i64,
-    pub max_message_bytes: i64,
-}
-
-impl TopicSettings {
-    /// Returns how long tombstones of these events have to stay: until retention must have deleted the events.
-    pub fn tombstones_needed_ms(&self) -> i64 {
-        match self.retention_ms {
-            ..0 => i64::MAX,
-            retention_ms => retention_ms.saturating_add(self.segment_ms),
-        }
-    }
-}
 
 /// Why the process does not start: the cause, then the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,7 +49,7 @@ pub enum StartRefusal {
     )]
     PartitionsDiffer { topic: String, found: i32, input: String, expected: i32 },
     #[error(
-        "topic {topic} has delete.retention.ms={found}, the input keeps events for {needed} ms; a deleted entity could come back in a replay: {command}"
+        "topic {topic} has delete.retention.ms={found}, at least {needed} are needed; a deleted entity could come back in a recovery: {command} (where the platform caps it, set guards.tombstone_retention_ms)"
     )]
     TombstonesTooShort {
         topic: String,
@@ -101,6 +70,14 @@ pub enum StartRefusal {
         "the configuration of topic {topic} may not be read, so that its preflight checks cannot run; grant the ACL: {command} (or set guards.unchecked = \"allow\")"
     )]
     Unchecked { topic: String, command: String },
+    #[error(
+        "the broker does not report {names} of topic {topic}, so that its preflight checks cannot run; check them with the provider's tools against docs/operating.md, then set guards.unchecked = \"allow\""
+    )]
+    NotReported {
+        topic: String,
+        /// Separated by commas.
+        names: String,
+    },
     #[error("{what} failed ({cause}); check that the brokers are healthy and that this user has the ACLs it needs")]
     Broker { what: String, cause: String },
     #[error("stopped while waiting for topic {topic}")]
@@ -132,7 +109,9 @@ impl StartRefusal {
             StartRefusal::PartitionsDiffer { .. } => Some(PreflightCheck::PartitionCounts),
             StartRefusal::TombstonesTooShort { .. } => Some(PreflightCheck::TombstoneRetention),
             StartRefusal::RecordsTooSmall { .. } => Some(PreflightCheck::RecordSize),
-            StartRefusal::Unchecked { .. } => Some(PreflightCheck::ConfigurationReadable),
+            StartRefusal::Unchecked { .. } | StartRefusal::NotReported { .. } => {
+                Some(PreflightCheck::ConfigurationReadable)
+            }
             StartRefusal::Broker { .. } => Some(PreflightCheck::BrokerAnswers),
             StartRefusal::Interrupted { .. } => None,
         }
@@ -147,15 +126,25 @@ pub enum StartWarning {
         "the configuration of topic {topic} may not be read, its preflight checks do not run; grant the ACL: {command}"
     )]
     Unchecked { topic: String, command: String },
+    /// The broker does not report some settings.
+    #[error("the broker does not report {names} of topic {topic}, their checks do not run")]
+    NotReported {
+        topic: String,
+        /// Separated by commas.
+        names: String,
+    },
+    /// The guarantees hold, but the setting has a cost.
+    #[error("topic {topic} has {setting}={found}, {why}; {command}")]
+    Advised { topic: String, setting: &'static str, found: i64, why: String, command: String },
 }
 
-/// Returns the first refusal, or a warning for each topic whose checks could not run.
+/// Returns the first refusal, or the warnings: checks that could not run, and settings that should be changed.
 pub fn check(
     bootstrap: &str,
     input: &TopicFacts,
     state: &TopicFacts,
     dlq: &TopicFacts,
-    unchecked: Unchecked,
+    demands: &Demands,
 ) -> Result<Vec<StartWarning>, StartRefusal> {
     if state.partitions != input.partitions {
         return Err(counts_differ(state, input));
@@ -164,26 +153,65 @@ pub fn check(
         return Err(counts_differ(dlq, input));
     }
     let mut warnings = Vec::new();
-    for topic in [input, state, dlq] {
-        warnings.extend(check_readable(bootstrap, topic, unchecked)?);
+    // A bound that is configured does not rest on the input's retention.
+    let input_names: &[SettingRead] = if demands.tombstone_retention_ms.is_some() {
+        &[CLEANUP_POLICY, MAX_MESSAGE_BYTES]
+    } else {
+        &[CLEANUP_POLICY, RETENTION_MS, SEGMENT_MS, MAX_MESSAGE_BYTES]
+    };
+    let state_names = [CLEANUP_POLICY, DELETE_RETENTION_MS, MAX_MESSAGE_BYTES];
+    let names = [(input, input_names), (state, &state_names), (dlq, &[CLEANUP_POLICY, MAX_MESSAGE_BYTES])];
+    for (topic, names) in names {
+        warnings.extend(check_readable(bootstrap, topic, demands.unchecked)?);
+        warnings.extend(check_reported(topic, names, demands.unchecked)?);
     }
     check_input(bootstrap, input)?;
     if let Some(settings) = &state.settings {
-        check_state(bootstrap, state, settings, input)?;
+        check_state(bootstrap, state, settings, input, demands)?;
+        warnings.extend(advise_state(bootstrap, state, settings, input, demands));
     }
     if let Some(settings) = &dlq.settings {
-        if settings.compacts {
+        if settings.cleanup.is_some_and(|cleanup| cleanup.compacts) {
             let command = config_command(bootstrap, &dlq.name, "cleanup.policy=delete");
             return Err(StartRefusal::DlqCompacted { topic: dlq.name.clone(), command });
         }
-        check_record_size(bootstrap, dlq, settings, input, DLQ_HEADROOM_BYTES)?;
+        check_record_size(bootstrap, dlq, settings, input, HEADROOM_BYTES)?;
     }
     Ok(warnings)
 }
 
+/// The name of a setting, and whether the broker reported it.
+type SettingRead = (&'static str, fn(&TopicSettings) -> bool);
+
+const CLEANUP_POLICY: SettingRead = ("cleanup.policy", |settings| settings.cleanup.is_some());
+const RETENTION_MS: SettingRead = ("retention.ms", |settings| settings.retention_ms.is_some());
+const SEGMENT_MS: SettingRead = ("segment.ms", |settings| settings.segment_ms.is_some());
+const DELETE_RETENTION_MS: SettingRead = ("delete.retention.ms", |settings| settings.delete_retention_ms.is_some());
+const MAX_MESSAGE_BYTES: SettingRead = ("max.message.bytes", |settings| settings.max_message_bytes.is_some());
+
+/// Returns a warning if the broker left settings out, or a refusal if the configuration says so.
+fn check_reported(
+    topic: &TopicFacts,
+    needed: &[SettingRead],
+    unchecked: Unchecked,
+) -> Result<Option<StartWarning>, StartRefusal> {
+    let Some(settings) = &topic.settings else { return Ok(None) };
+    let left_out: Vec<&str> =
+        needed.iter().filter(|(_, is_reported)| !is_reported(settings)).map(|(name, _)| *name).collect();
+    if left_out.is_empty() {
+        return Ok(None);
+    }
+    let (topic, names) = (topic.name.clone(), left_out.join(", "));
+    match unchecked {
+        Unchecked::Refuse => Err(StartRefusal::NotReported { topic, names }),
+        Unchecked::Allow => Ok(Some(StartWarning::NotReported { topic, names })),
+    }
+}
+
 /// Checks the input alone, before other topics are created.
 pub fn check_input(bootstrap: &str, input: &TopicFacts) -> Result<(), StartRefusal> {
-    if input.settings.as_ref().is_some_and(|settings| settings.compacts) {
+    let cleanup = input.settings.as_ref().and_then(|settings| settings.cleanup);
+    if cleanup.is_some_and(|cleanup| cleanup.compacts) {
         let command = config_command(bootstrap, &input.name, "cleanup.policy=delete");
         return Err(StartRefusal::InputCompacted { topic: input.name.clone(), command });
     }
@@ -220,19 +248,54 @@ fn check_state(
     state: &TopicFacts,
     settings: &TopicSettings,
     input: &TopicFacts,
+    demands: &Demands,
 ) -> Result<(), StartRefusal> {
     let topic = state.name.clone();
-    if !settings.compacts || settings.deletes {
+    if settings.cleanup.is_some_and(|cleanup| !cleanup.only_compacts()) {
         let command = config_command(bootstrap, &topic, "cleanup.policy=compact");
         return Err(StartRefusal::StateNotCompacted { topic, command });
     }
-    if let Some(needed) = input.settings.as_ref().map(TopicSettings::tombstones_needed_ms)
-        && settings.delete_retention_ms < needed
+    if let Some((needed, found)) = demands.tombstones_needed_ms(input).zip(settings.delete_retention_ms)
+        && found < needed
     {
         let command = config_command(bootstrap, &topic, &format!("delete.retention.ms={needed}"));
-        return Err(StartRefusal::TombstonesTooShort { topic, found: settings.delete_retention_ms, needed, command });
+        return Err(StartRefusal::TombstonesTooShort { topic, found, needed, command });
     }
     check_record_size(bootstrap, state, settings, input, 0)
+}
+
+/// Settings of an existing state topic with which it works, at a cost.
+fn advise_state(
+    bootstrap: &str,
+    state: &TopicFacts,
+    settings: &TopicSettings,
+    input: &TopicFacts,
+    demands: &Demands,
+) -> Vec<StartWarning> {
+    let advise = |setting, found, why: &str, change: String| StartWarning::Advised {
+        topic: state.name.clone(),
+        setting,
+        found,
+        why: why.to_owned(),
+        command: config_command(bootstrap, &state.name, &change),
+    };
+    let mut advice = Vec::new();
+    if let Some(found) = settings.delete_retention_ms.filter(|found| *found >= INDEFINITE_MS) {
+        let why = "with which the broker never removes tombstones and transaction markers, so that restores get longer";
+        let needed = demands.tombstones_needed_ms(input).unwrap_or(TOMBSTONE_RETENTION_MS);
+        advice.push(advise("delete.retention.ms", found, why, format!("delete.retention.ms={needed}")));
+    }
+    let needed = demands.snapshot_bytes();
+    if let Some(found) = settings.max_message_bytes.filter(|found| *found < needed) {
+        let why = "and an event up to limits.max_payload_bytes may have a larger snapshot, and is rejected then (state_too_large)";
+        advice.push(advise("max.message.bytes", found, why, format!("max.message.bytes={needed}")));
+    }
+    if let Some(found) = settings.segment_bytes.filter(|found| *found > LARGEST_SEGMENT_BYTES) {
+        let why = "and the newest segment is never compacted, so that a restore reads all of it";
+        let changes: Vec<String> = small_segments().map(|(name, value)| format!("{name}={value}")).into();
+        advice.push(advise("segment.bytes", found, why, changes.join(",")));
+    }
+    advice
 }
 
 fn check_record_size(
@@ -242,59 +305,12 @@ fn check_record_size(
     input: &TopicFacts,
     headroom: i64,
 ) -> Result<(), StartRefusal> {
-    let Some(input) = &input.settings else { return Ok(()) };
-    let needed = record_bytes(input, headroom);
-    if settings.max_message_bytes >= needed {
+    let needed = input.settings.as_ref().and_then(|input| record_bytes(input, headroom));
+    let Some((needed, found)) = needed.zip(settings.max_message_bytes).filter(|(needed, found)| found < needed) else {
         return Ok(());
-    }
+    };
     let command = config_command(bootstrap, &topic.name, &format!("max.message.bytes={needed}"));
-    Err(StartRefusal::RecordsTooSmall { topic: topic.name.clone(), found: settings.max_message_bytes, needed, command })
-}
-
-/// `max.message.bytes` is a 32-bit number.
-fn record_bytes(input: &TopicSettings, headroom: i64) -> i64 {
-    input.max_message_bytes.saturating_add(headroom).min(i64::from(i32::MAX))
-}
-
-pub fn state_settings(input: &TopicFacts) -> Vec<(String, String)> {
-    let tombstones = input.settings.as_ref().map_or(i64::MAX, TopicSettings::tombstones_needed_ms);
-    let mut settings =
-        vec![("cleanup.policy".into(), "compact".into()), ("delete.retention.ms".into(), tombstones.to_string())];
-    settings.extend(durable(input));
-    settings.extend(large_enough(input));
-    settings
-}
-
-pub fn dlq_settings(input: &TopicFacts) -> Vec<(String, String)> {
-    let mut settings = vec![("cleanup.policy".into(), "delete".into()), ("retention.ms".into(), "-1".into())];
-    settings.extend(durable(input));
-    settings.extend(large_enough(input));
-    settings
-}
-
-/// Returns the settings for a new topic of replay receipts: one receipt for each DLQ record, kept indefinitely.
-pub fn receipts_topic_settings(dlq: &TopicFacts) -> Vec<(String, String)> {
-    let mut settings = vec![("cleanup.policy".into(), "compact".into())];
-    settings.extend(durable(dlq));
-    settings
-}
-
-fn durable(input: &TopicFacts) -> [(String, String); 2] {
-    let in_sync = (input.replication - 1).max(1);
-    [("min.insync.replicas".into(), in_sync.to_string()), ("unclean.leader.election.enable".into(), "false".into())]
-}
-
-fn large_enough(input: &TopicFacts) -> Option<(String, String)> {
-    let settings = input.settings.as_ref()?;
-    Some(("max.message.bytes".into(), record_bytes(settings, DLQ_HEADROOM_BYTES).to_string()))
-}
-
-pub fn create_command(bootstrap: &str, topic: &str, input: &TopicFacts, settings: &[(String, String)]) -> String {
-    let settings: String = settings.iter().map(|(name, value)| format!(" --config {name}={value}")).collect();
-    format!(
-        "kafka-topics.sh --bootstrap-server {bootstrap} --create --topic {topic} --partitions {} --replication-factor {}{settings}",
-        input.partitions, input.replication
-    )
+    Err(StartRefusal::RecordsTooSmall { topic: topic.name.clone(), found, needed, command })
 }
 
 pub(crate) fn config_command(bootstrap: &str, topic: &str, setting: &str) -> String {

@@ -8,15 +8,19 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::config::{Config, KafkaConfig, Unchecked};
+use crate::config::{Config, KafkaConfig};
 use crate::engine::topic_watch::TopicIdentities;
+use crate::kafka::admin::new_topic::{NewTopicSettings, create_command, dlq_settings, state_settings};
 use crate::kafka::admin::preflight::{
-    StartRefusal, StartWarning, TopicFacts, TopicSettings, create_command, dlq_settings, state_settings, {self},
+    StartRefusal, StartWarning, {self},
 };
+use crate::kafka::admin::topic_facts::{CleanupPolicy, Demands, TopicFacts, TopicSettings};
 use crate::kafka::admin::topic_look::{
     LookFailure, {self},
 };
@@ -51,7 +55,7 @@ pub struct Topics {
     pub partitions: i32,
     /// Replicas of the input.
     pub replication: i32,
-    pub created: Vec<String>,
+    pub created: Vec<CreatedTopic>,
     pub warnings: Vec<StartWarning>,
     /// The smaller `max.message.bytes` of the two output topics, if it may be read. A batch above it is refused as a whole,
     /// so the producer's `batch.size` must not exceed it.
@@ -60,6 +64,22 @@ pub struct Topics {
     pub max_state_record_bytes: Option<u64>,
     /// `None` if the topics are not to be watched while the process runs.
     pub identities: Option<TopicIdentities>,
+}
+
+/// A topic that did not exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreatedTopic {
+    pub name: String,
+    /// What the broker refused to set.
+    pub left_out: Option<LeftOutSettings>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOutSettings {
+    /// The names, separated by commas.
+    pub names: String,
+    /// The broker's answer.
+    pub cause: String,
 }
 
 /// The input topic does not exist yet, or no broker answers.
@@ -74,7 +94,7 @@ pub struct WaitingForTopic {
 
 pub struct TopicInspector<'a, C: ConsumerContext + Clone + 'static> {
     kafka: &'a KafkaConfig,
-    unchecked: Unchecked,
+    demands: Demands,
     clock: &'a dyn Clock,
     metadata: BaseConsumer<C>,
     admin: AdminClient<C>,
@@ -92,8 +112,8 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
             settings.create_with_context(context.clone()).map_err(|error| refused(error.to_string()))?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().build().map_err(|error| refused(error.to_string()))?;
-        let (kafka, unchecked) = (&config.kafka, config.guards.unchecked);
-        Ok(TopicInspector { kafka, unchecked, clock, metadata, admin, runtime })
+        let (kafka, demands) = (&config.kafka, Demands::of(config));
+        Ok(TopicInspector { kafka, demands, clock, metadata, admin, runtime })
     }
 
     /// Waits for the input, creates missing outputs, and checks all three. Blocks; must not be called on an async runtime's
@@ -117,9 +137,9 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         }
     }
 
-    fn check(&self, input: &TopicFacts, created: &mut Vec<String>) -> Result<Topics, StartRefusal> {
+    fn check(&self, input: &TopicFacts, created: &mut Vec<CreatedTopic>) -> Result<Topics, StartRefusal> {
         preflight::check_input(&self.kafka.bootstrap_servers, input)?;
-        let state = self.find_or_create(&self.kafka.state_topic, input, &state_settings(input), created);
+        let state = self.find_or_create(&self.kafka.state_topic, input, &state_settings(input, &self.demands), created);
         let dlq = self.find_or_create(&self.kafka.dlq_topic, input, &dlq_settings(input), created);
         let (state, dlq) = match (state, dlq) {
             (Ok(state), Ok(dlq)) => (state, dlq),
@@ -129,8 +149,9 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
             | (Err(_), Err(refusal @ StartRefusal::BrokersUnreachable { .. })) => return Err(refusal),
             (Err(of_state), Err(of_dlq)) => return Err(of_state.and_missing(of_dlq)),
         };
-        let warnings = preflight::check(&self.kafka.bootstrap_servers, input, &state, &dlq, self.unchecked)?;
-        let limits = [&state, &dlq].map(|topic| topic.settings.as_ref().map(|settings| settings.max_message_bytes));
+        let warnings = preflight::check(&self.kafka.bootstrap_servers, input, &state, &dlq, &self.demands)?;
+        let limits =
+            [&state, &dlq].map(|topic| topic.settings.as_ref().and_then(|settings| settings.max_message_bytes));
         let [state_limit, dlq_limit] = limits;
         let max_batch_bytes = state_limit.zip(dlq_limit).and_then(|(state, dlq)| u64::try_from(state.min(dlq)).ok());
         let identities = self.identities()?;
@@ -213,7 +234,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         &self,
         like: &str,
         topic: &str,
-        settings: impl Fn(&TopicFacts) -> Vec<(String, String)>,
+        settings: impl Fn(&TopicFacts) -> NewTopicSettings,
     ) -> Result<[TopicFacts; 2], StartRefusal> {
         let missing =
             || StartRefusal::Broker { what: format!("asking for topic {like}"), cause: "it does not exist".to_owned() };
@@ -226,43 +247,69 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         &self,
         topic: &str,
         input: &TopicFacts,
-        settings: &[(String, String)],
-        created: &mut Vec<String>,
+        settings: &NewTopicSettings,
+        created: &mut Vec<CreatedTopic>,
     ) -> Result<TopicFacts, StartRefusal> {
         if let Some(facts) = self.facts(topic)? {
             return Ok(facts);
         }
-        let missing = |cause: String| StartRefusal::OutputMissing {
+        let missing_with = |cause: String, settings: &NewTopicSettings| StartRefusal::OutputMissing {
             topic: topic.to_owned(),
             cause,
             command: create_command(&self.kafka.bootstrap_servers, topic, input, settings),
             also: None,
         };
+        let missing = |cause: String| missing_with(cause, settings);
         if !self.kafka.create_topics {
             return Err(missing("kafka.create_topics is off".to_owned()));
         }
         // Without the input's limits the new topic might not fit.
-        preflight::check_readable(&self.kafka.bootstrap_servers, input, self.unchecked)?;
-        let mut wanted = NewTopic::new(topic, input.partitions, TopicReplication::Fixed(input.replication));
-        for (name, value) in settings {
+        preflight::check_readable(&self.kafka.bootstrap_servers, input, self.demands.unchecked)?;
+        let mut answer = self.create(topic, input, settings)?;
+        let mut left_out = None;
+        if let Some(code) = answer
+            && class_of(code) == ErrorClass::PolicyViolated
+            && !settings.optional.is_empty()
+        {
+            let required = settings.required_only();
+            answer = self.create(topic, input, &required)?;
+            if let Some(code) = answer.filter(|code| class_of(*code) == ErrorClass::PolicyViolated) {
+                return Err(missing_with(format!("creating it failed: {code}"), &required));
+            }
+            left_out = Some(LeftOutSettings { names: settings.optional_names(), cause: code.to_string() });
+        }
+        match answer {
+            None => created.push(CreatedTopic { name: topic.to_owned(), left_out }),
+            // Another instance created it.
+            Some(code) if class_of(code) == ErrorClass::TopicExists => {}
+            Some(code) => return Err(missing(format!("creating it failed: {code}"))),
+        }
+        self.wait_until_created(topic)
+            .and_then(|facts| facts.ok_or_else(|| missing("it was created, and does not appear".to_owned())))
+    }
+
+    /// Returns the broker's refusal; `None` if it has created the topic.
+    fn create(
+        &self,
+        topic: &str,
+        like: &TopicFacts,
+        settings: &NewTopicSettings,
+    ) -> Result<Option<RDKafkaErrorCode>, StartRefusal> {
+        let mut wanted = NewTopic::new(topic, like.partitions, TopicReplication::Fixed(like.replication));
+        for (name, value) in settings.all() {
             wanted = wanted.set(name, value);
         }
         let options = AdminOptions::new().request_timeout(Some(REQUEST_LIMIT)).operation_timeout(Some(REQUEST_LIMIT));
         self.serve_admin();
-        let results = self.runtime.block_on(self.admin.create_topics([&wanted], &options));
-        let result = match results {
-            Ok(mut results) => results.pop(),
-            Err(error) if is_unreachable(&error) => return Err(self.unreachable(&error)),
-            Err(error) => return Err(missing(error.to_string())),
-        };
-        match result {
-            None | Some(Ok(_)) => created.push(topic.to_owned()),
-            // Another instance created it.
-            Some(Err((_, code))) if class_of(code) == ErrorClass::TopicExists => {}
-            Some(Err((_, code))) => return Err(missing(format!("creating it failed: {code}"))),
+        match self.runtime.block_on(self.admin.create_topics([&wanted], &options)) {
+            Ok(mut results) => Ok(results.pop().and_then(Result::err).map(|(_, code)| code)),
+            Err(error) if is_unreachable(&error) => Err(self.unreachable(&error)),
+            Err(error) => {
+                let command = create_command(&self.kafka.bootstrap_servers, topic, like, settings);
+                let (topic, cause) = (topic.to_owned(), error.to_string());
+                Err(StartRefusal::OutputMissing { topic, cause, command, also: None })
+            }
         }
-        self.wait_until_created(topic)
-            .and_then(|facts| facts.ok_or_else(|| missing("it was created, and does not appear".to_owned())))
     }
 
     fn wait_until_created(&self, topic: &str) -> Result<Option<TopicFacts>, StartRefusal> {
@@ -371,23 +418,30 @@ fn is_unreachable(error: &KafkaError) -> bool {
     ErrorClass::of(error).is_unreachable()
 }
 
+/// A setting that the broker leaves out is `None`.
 fn read_settings(resource: &ConfigResource) -> Result<TopicSettings, String> {
     let entries = resource.entry_map();
-    let text = |name: &str| {
-        let entry = entries.get(name).and_then(|entry| entry.value.as_deref());
-        entry.ok_or_else(|| format!("the broker does not report {name}"))
-    };
+    let text = |name: &str| entries.get(name).and_then(|entry| entry.value.as_deref());
     let number = |name: &str| {
-        let value = text(name)?;
-        value.parse::<i64>().map_err(|_| format!("{name} is {value}, which is no number"))
+        let parse = |value: &str| value.parse::<i64>().map_err(|_| format!("{name} is {value}, which is no number"));
+        text(name).map(parse).transpose()
     };
-    let policies: Vec<&str> = text("cleanup.policy")?.split(',').map(str::trim).collect();
+    // What a topic has set itself says nothing about a new topic.
+    let is_default = |name: &str| entries.get(name).is_some_and(|entry| entry.source != ConfigSource::DynamicTopic);
+    let cleanup = text("cleanup.policy").map(|policies| {
+        let contains = |policy: &str| policies.split(',').any(|of| of.trim() == policy);
+        CleanupPolicy { compacts: contains("compact"), deletes: contains("delete") }
+    });
     Ok(TopicSettings {
-        compacts: policies.contains(&"compact"),
-        deletes: policies.contains(&"delete"),
+        cleanup,
         retention_ms: number("retention.ms")?,
         segment_ms: number("segment.ms")?,
+        segment_bytes: number("segment.bytes")?,
         delete_retention_ms: number("delete.retention.ms")?,
         max_message_bytes: number("max.message.bytes")?,
+        broker_min_in_sync: number("min.insync.replicas")?.filter(|_| is_default("min.insync.replicas")),
+        broker_allows_unclean_election: text("unclean.leader.election.enable")
+            .filter(|_| is_default("unclean.leader.election.enable"))
+            .map(|value| value == "true"),
     })
 }

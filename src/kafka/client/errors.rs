@@ -53,6 +53,8 @@ pub enum ErrorClass {
     InvalidSize,
     /// The broker never takes this record.
     InvalidRecord,
+    /// The record's timestamp is too far from the broker's clock.
+    TimestampRefused,
     /// A policy or a limit of the broker refuses the content.
     PolicyViolated,
     /// A checksum failed: on the way to the broker, or on its disk.
@@ -146,8 +148,9 @@ pub fn class_of(code: Code) -> ErrorClass {
         Code::MessageSizeTooLarge => ErrorClass::RecordTooLarge,
         Code::MessageBatchTooLarge => ErrorClass::BatchTooLarge,
         Code::InvalidMessageSize => ErrorClass::InvalidSize,
-        Code::InvalidRecord | Code::InvalidTimestamp => ErrorClass::InvalidRecord,
-        Code::PolicyViolation | Code::OffsetMetadataTooLarge => ErrorClass::PolicyViolated,
+        Code::InvalidRecord => ErrorClass::InvalidRecord,
+        Code::InvalidTimestamp => ErrorClass::TimestampRefused,
+        Code::PolicyViolation | Code::InvalidConfig | Code::OffsetMetadataTooLarge => ErrorClass::PolicyViolated,
         Code::InvalidMessage => ErrorClass::CorruptRecord,
 
         Code::UnknownTopicOrPartition | Code::UnknownTopic => ErrorClass::UnknownTopic,
@@ -241,6 +244,8 @@ impl ErrorClass {
         );
         if matches!(self, ErrorClass::Forbidden(_)) {
             Some(BrokerRefusal::Permission)
+        } else if self == ErrorClass::TimestampRefused {
+            Some(BrokerRefusal::Clock)
         } else if is_too_large {
             Some(BrokerRefusal::TooLarge)
         } else {
@@ -333,6 +338,8 @@ pub enum BrokerRefusal {
     Invalid,
     /// An ACL is missing.
     Permission,
+    /// The clocks of this machine and of the broker differ by more than the topic allows.
+    Clock,
 }
 
 /// The client's description of an error, for the log.

@@ -181,7 +181,8 @@ impl OwnedPartition<'_> {
 impl<C: ConsumerContext + 'static> PartitionReader for KafkaPartitionReader<'_, C> {
     fn committed(&mut self) -> Result<Option<CommittedOffset>, ReadFailure> {
         let (settings, partition, began) = (self.owned.settings, self.owned.partition, self.owned.clock.now());
-        let deadline = began + settings.stall_limit;
+        // Later than the limit below, which knows the cause.
+        let deadline = began + settings.stall_limit + 2 * REQUEST_LIMIT;
         let fetch = |clients: &ReaderClients<C>| {
             committed_offsets(&clients.committed, &settings.input, &[partition], REQUEST_LIMIT)
         };
@@ -194,6 +195,10 @@ impl<C: ConsumerContext + 'static> PartitionReader for KafkaPartitionReader<'_, 
             if committed_offsets(&self.clients.uncommitted, &settings.input, &[partition], REQUEST_LIMIT).is_ok() {
                 let held_back = self.owned.clock.now().saturating_duration_since(began);
                 (self.report)(ReaderReport::OffsetHeldBack(held_back));
+                if held_back >= settings.stall_limit {
+                    let waited_ms = u64::try_from(held_back.as_millis()).unwrap_or(u64::MAX);
+                    return Err(ReadFailure::OffsetHeldBack { topic: settings.input.clone(), partition, waited_ms });
+                }
             }
         }
     }

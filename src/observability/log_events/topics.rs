@@ -25,6 +25,10 @@ field_values! {
         RecordSize = "record_size",
         /// The configurations of the topics may be read.
         ConfigurationReadable = "configuration_readable",
+        /// The input is the topic that the state was made from.
+        InputIdentity = "input_identity",
+        /// The snapshots in the state topic are this group's.
+        StateOwner = "state_owner",
         /// The brokers answer the requests of the other checks.
         BrokerAnswers = "broker_answers",
     }
@@ -60,16 +64,47 @@ log_events! {
         pub replication: i32,
     }
 
-    /// A preflight check could not run, because a permission is missing, and `guards.unchecked` allows that.
+    /// A preflight check could not run, because a permission is missing or the broker does not report a setting, and
+    /// `guards.unchecked` allows that.
     #[event(WARN, "preflight_unchecked", "a preflight check could not look at a topic")]
-    #[action("grant the ACL that `acl` names")]
+    #[action("grant the ACL that `acl` names; check `settings` by other means, against docs/operating.md")]
     pub struct PreflightUnchecked<'a> {
         /// The check; here always `configuration_readable`.
         pub check: PreflightCheck,
         /// The topic.
         pub topic: &'a str,
-        /// The ACL that is missing.
-        pub acl: &'a str,
+        /// The command that grants the missing ACL.
+        pub acl: Option<&'a str>,
+        /// The settings that the broker does not report.
+        pub settings: Option<&'a str>,
+    }
+
+    /// The state topic has a setting with which the guarantees hold, but which costs time or rejects events.
+    #[event(WARN, "topic_setting_advised", "a setting of a topic should be changed")]
+    #[action("run `command`; it needs no restart")]
+    pub struct TopicSettingAdvised<'a> {
+        /// The topic.
+        pub topic: &'a str,
+        /// The setting.
+        pub setting: &'a str,
+        /// Its value.
+        pub found: i64,
+        /// What it costs.
+        pub why: &'a str,
+        /// The command that changes it.
+        pub command: &'a str,
+    }
+
+    /// The brokers refused settings of a new topic that the guarantees do not need, and created it without them.
+    #[event(WARN, "topic_settings_left_out", "a topic was created without some settings")]
+    #[action("check that the platform's values of `settings` are as good as those in docs/operating.md")]
+    pub struct TopicSettingsLeftOut<'a> {
+        /// The topic.
+        pub topic: &'a str,
+        /// The settings.
+        pub settings: &'a str,
+        /// The broker's answer.
+        pub cause: &'a str,
     }
 
     /// A preflight check found a topic with which the guarantees would not hold. The process ends.

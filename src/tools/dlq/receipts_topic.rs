@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::kafka::admin::access::ClientMessages;
-use crate::kafka::admin::preflight::{StartRefusal, check_readable, config_command, receipts_topic_settings};
+use crate::kafka::admin::new_topic::receipts_topic_settings;
+use crate::kafka::admin::preflight::{StartRefusal, check_readable, config_command};
 use crate::kafka::admin::topics::TopicInspector;
 use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
 use crate::kafka::reader::topic_reader::{ReadScope, TopicProgress, TopicReader};
@@ -112,7 +113,8 @@ pub(super) fn prepare(config: &Config, clock: &dyn Clock) -> Result<(), ReplayFa
     }
     // If the settings may not be read and that is allowed, the operator is responsible for them.
     check_readable(&kafka.bootstrap_servers, &receipts, unchecked)?;
-    if receipts.settings.is_some_and(|settings| !settings.compacts || settings.deletes) {
+    let cleanup = receipts.settings.and_then(|settings| settings.cleanup);
+    if cleanup.is_some_and(|cleanup| !cleanup.only_compacts()) {
         let command = config_command(&kafka.bootstrap_servers, &receipts.name, "cleanup.policy=compact");
         return Err(ReplayFailure::NotCompacted { topic: receipts.name, command });
     }

@@ -50,13 +50,7 @@ fn a_recovery_blocked_by_an_open_transaction_reports_it_and_continues_after_it()
 #[apply(broker_test)]
 fn a_recovery_whose_committed_offset_is_held_back_by_an_open_transaction_reports_it() {
     let (kafka, names, setup) = with_state();
-    let open = open_transaction(&kafka, &names, 0);
-    let member = Member::joins(&kafka, &names.group, &names.input);
-    let mut offsets = TopicPartitionList::new();
-    offsets.add_partition_offset(&names.input, 1, Offset::Offset(1)).expect("a valid offset");
-    let metadata = member.consumer.group_metadata().expect("it has joined");
-    open.send_offsets_to_transaction(&offsets, &metadata, PATIENCE).expect("the member is of the present generation");
-    drop(member);
+    let open = hold_offset_back(&kafka, &names);
 
     let mut steward = setup.start();
     let blocked = steward.wait_for_event_where("recovery_blocked", PATIENCE, |line| number(line, "partition") == 1);
@@ -70,6 +64,22 @@ fn a_recovery_whose_committed_offset_is_held_back_by_an_open_transaction_reports
     Ledger::of(&kafka, &names).assert_exact();
     steward.stop();
     steward.assert_no_errors_but(&[]);
+}
+
+#[apply(broker_test)]
+fn an_offset_held_back_for_longer_than_its_limit_ends_the_process_and_names_the_cause() {
+    let (kafka, names, setup) = with_state();
+    let _open = hold_offset_back(&kafka, &names);
+    let mut steward = setup.set("kafka.transaction_timeout_ms", 1_000).start();
+
+    let code = steward.wait_exit(PATIENCE);
+    assert_eq!(code, i32::from(ExitCode::HangingTransaction.code()), "{}", steward.tail());
+    let failed = steward.wait_for_event("process_failed", PATIENCE);
+    let error = failed["error"].as_str().unwrap_or_default();
+    for part in [&names.input, "partition 1", "committed offset", "held back", "find-hanging"] {
+        assert!(error.contains(part), "no {part} in {error}");
+    }
+    steward.assert_no_errors_but(&["process_failed"]);
 }
 
 #[apply(broker_test)]
@@ -114,6 +124,18 @@ pub fn open_transaction(kafka: &Kafka, names: &Names, partition: i32) -> Produce
     send(&producer, &names.state, &record("1", "{}").to(partition), 0, Deadline::after(PATIENCE));
     producer.flush(PATIENCE).expect("the broker takes it");
     producer
+}
+
+/// A transaction with an offset of partition 1, open for 15 minutes.
+fn hold_offset_back(kafka: &Kafka, names: &Names) -> Producer {
+    let open = kafka.transactional_producer_within(&unique("hanging"), Duration::from_secs(900));
+    open.begin_transaction().expect("a new producer can begin");
+    let member = Member::joins(kafka, &names.group, &names.input);
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition_offset(&names.input, 1, Offset::Offset(1)).expect("a valid offset");
+    let metadata = member.consumer.group_metadata().expect("it has joined");
+    open.send_offsets_to_transaction(&offsets, &metadata, PATIENCE).expect("the member is of the present generation");
+    open
 }
 
 fn recovered(steward: &Steward, partition: u64) -> Option<serde_json::Value> {

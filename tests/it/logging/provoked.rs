@@ -65,12 +65,37 @@ fn a_foreign_record_in_the_dlq_topic_is_logged() {
 }
 
 #[apply(broker_test)]
+fn clocks_that_differ_by_more_than_the_topic_allows_are_named() {
+    let (kafka, names) = (Kafka::shared(), Names::new());
+    kafka.create_input(&names, 1);
+    // Records that wait in the client are older than the topic allows: as if this machine's clock were behind.
+    let state = [("cleanup.policy", "compact"), ("message.timestamp.before.max.ms", "250")];
+    kafka.create_topic(&names.state, 1, &state);
+    kafka.produce(&names.input, &[created(1)]);
+
+    let properties = toml::toml! { "linger.ms" = "600" };
+    let mut process = Setup::new(&kafka, &names).set("kafka.properties", properties).start();
+    let code = process.wait_exit(PATIENCE);
+
+    assert_eq!(code, i32::from(ExitCode::WriteRefused.code()), "{}", process.tail());
+    let failed = process.wait_for_event("process_failed", PATIENCE);
+    let error = failed["error"].as_str().unwrap_or_default();
+    for part in
+        ["the clocks of this machine and of the brokers differ", &names.state, "message.timestamp.before.max.ms"]
+    {
+        assert!(error.contains(part), "no {part} in {error}");
+    }
+    assert!(!error.contains("permission"), "{error}");
+    process.assert_no_errors_but(&["transaction_refused", "process_failed"]);
+}
+
+#[apply(broker_test)]
 fn a_snapshot_that_the_broker_refuses_ends_the_process_and_names_the_record() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     // The event fits, and the preflight checks pass. The snapshot with its headers does not fit.
     let limit = ("max.message.bytes", "470");
     kafka.create_topic(&names.input, 1, &[&ANY_TIMESTAMP[..], &[limit]].concat());
-    let state = [("cleanup.policy", "compact"), ("delete.retention.ms", "9223372036854775807"), limit];
+    let state = [("cleanup.policy", "compact"), ("delete.retention.ms", "86400000"), limit];
     kafka.create_topic(&names.state, 1, &state);
     // No two parts are alike, so that compression does not make the snapshot fit.
     let description: String = (0..85_u32).map(|number| format!("{:03}", number * 7_919 % 997)).collect();
@@ -91,7 +116,7 @@ fn a_snapshot_that_is_too_large_only_because_of_its_trace_context_is_written_wit
     // The event fits with its trace context. The snapshot does not, because it has further headers.
     let limit = ("max.message.bytes", "660");
     kafka.create_topic(&names.input, 1, &[&ANY_TIMESTAMP[..], &[limit]].concat());
-    let state = [("cleanup.policy", "compact"), ("delete.retention.ms", "9223372036854775807"), limit];
+    let state = [("cleanup.policy", "compact"), ("delete.retention.ms", "86400000"), limit];
     kafka.create_topic(&names.state, 1, &state);
     let tracestate: String = (0..130_u32).map(|number| format!("{:03}", number * 7_919 % 997)).collect();
     let event = created(1).header("tracestate", &tracestate);

@@ -36,10 +36,20 @@ const NEEDED: &[Needed] = &[
     Needed { operation: READ, on: On::Input, exit: 5, error_parts: &["{input}", "TopicAuthorizationFailed", "ACL"] },
     Needed { operation: CONFIGS, on: On::Input, exit: 4, error_parts: DESCRIBE_CONFIGS },
     Needed { operation: READ, on: On::State, exit: 5, error_parts: &["allow Read on topic {state}"] },
-    Needed { operation: WRITE, on: On::State, exit: 10, error_parts: &["TopicAuthorizationFailed", "permissions"] },
+    Needed {
+        operation: WRITE,
+        on: On::State,
+        exit: 10,
+        error_parts: &["TopicAuthorizationFailed", "allow Write on topic", "{state}"],
+    },
     Needed { operation: CONFIGS, on: On::State, exit: 4, error_parts: DESCRIBE_CONFIGS },
     Needed { operation: READ, on: On::Dlq, exit: 5, error_parts: &["allow Read on topic {dlq}"] },
-    Needed { operation: WRITE, on: On::Dlq, exit: 10, error_parts: &["TopicAuthorizationFailed", "permissions"] },
+    Needed {
+        operation: WRITE,
+        on: On::Dlq,
+        exit: 10,
+        error_parts: &["TopicAuthorizationFailed", "allow Write on topic", "{dlq}"],
+    },
     Needed { operation: CONFIGS, on: On::Dlq, exit: 4, error_parts: DESCRIBE_CONFIGS },
     Needed {
         operation: READ,

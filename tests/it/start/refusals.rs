@@ -52,11 +52,11 @@ fn a_state_topic_that_is_not_compacted_is_refused() {
 #[apply(broker_test)]
 fn a_state_topic_that_deletes_tombstones_too_early_is_refused() {
     let world = World::new(1);
-    world.kafka.create_topic(&world.names.state, 1, &STATE[..1]);
+    world.kafka.create_topic(&world.names.state, 1, &[STATE[0], ("delete.retention.ms", "86399999")]);
 
     let error = topics_refused(&world.setup());
 
-    assert_names(&error, &[&world.names.state, "--add-config delete.retention.ms=9223372036854775807"]);
+    assert_names(&error, &[&world.names.state, "--add-config delete.retention.ms=86400000"]);
 }
 
 #[apply(broker_test)]
@@ -92,7 +92,8 @@ fn an_input_that_was_created_again_and_is_shorter_than_the_state_is_refused() {
 
     let error = topics_refused(&world.setup());
 
-    assert_names(&error, &["ends at 2", "event at offset 2", "was created again", "new state and DLQ topics"]);
+    let input = format!("input topic {}", world.names.input);
+    assert_names(&error, &[&input, "ends at 2", "event at offset 2", "was created again", "new state and DLQ topics"]);
     assert_eq!(world.outputs(), before, "nothing is written");
 }
 
@@ -127,7 +128,7 @@ fn an_input_that_was_created_again_and_has_another_timestamp_there_is_refused() 
 }
 
 /// The settings that the state topic needs if the input is kept indefinitely.
-const STATE: [(&str, &str); 2] = [("cleanup.policy", "compact"), ("delete.retention.ms", "9223372036854775807")];
+const STATE: [(&str, &str); 2] = [("cleanup.policy", "compact"), ("delete.retention.ms", "86400000")];
 
 fn create_again(world: &World) {
     world.kafka.delete_topic(&world.names.input);

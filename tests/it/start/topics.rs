@@ -1,7 +1,11 @@
 //! Missing topics: steward waits for them, creates them, or refuses the start with the command that creates them.
 
 use super::{LIMIT, topics_refused};
+use crate::support::broker::Broker;
 use crate::support::kafka::ANY_TIMESTAMP;
+use crate::support::ledger::Ledger;
+use crate::support::names::Names;
+use crate::support::process::Setup;
 use crate::support::world::{MAX_PAYLOAD_BYTES, World, created, malformed};
 
 #[apply(broker_test)]
@@ -21,10 +25,14 @@ fn missing_outputs_are_created_to_fit_the_input() {
         state,
         &[
             ("cleanup.policy", "compact"),
-            ("delete.retention.ms", "9223372036854775807"),
+            ("delete.retention.ms", "86400000"),
             ("min.insync.replicas", "1"),
             ("unclean.leader.election.enable", "false"),
             ("max.message.bytes", "565536"),
+            ("segment.bytes", "16777216"),
+            ("segment.ms", "3600000"),
+            ("min.cleanable.dirty.ratio", "0.3"),
+            ("max.compaction.lag.ms", "21600000"),
         ],
     );
     assert_settings(
@@ -69,12 +77,10 @@ fn if_nothing_may_be_created_the_refusal_prints_the_commands() {
     };
     let state_command = create(
         state,
-        "--config cleanup.policy=compact --config delete.retention.ms=9223372036854775807 --config min.insync.replicas=1 --config unclean.leader.election.enable=false --config max.message.bytes=1114124",
+        "--config cleanup.policy=compact --config delete.retention.ms=86400000 --config max.message.bytes=1114124 --config segment.bytes=16777216 --config segment.ms=3600000 --config min.cleanable.dirty.ratio=0.3 --config max.compaction.lag.ms=21600000",
     );
-    let dlq_command = create(
-        dlq,
-        "--config cleanup.policy=delete --config retention.ms=-1 --config min.insync.replicas=1 --config unclean.leader.election.enable=false --config max.message.bytes=1114124",
-    );
+    let dlq_command =
+        create(dlq, "--config cleanup.policy=delete --config retention.ms=-1 --config max.message.bytes=1114124");
     assert!(error.contains(&state_command), "`{state_command}` is not in: {error}");
     assert!(error.contains(&dlq_command), "`{dlq_command}` is not in: {error}");
     assert_eq!([state, dlq].map(|topic| world.kafka.partition_count(topic)), [None, None]);
@@ -105,6 +111,49 @@ fn an_input_that_stays_missing_ends_the_wait_with_a_remedy() {
         assert!(error.contains(part), "`{part}` is not in: {error}");
     }
     assert_eq!(world.kafka.partition_count(&world.names.input), None, "steward never creates its input");
+}
+
+#[apply(broker_test)]
+fn an_existing_state_topic_with_costly_settings_is_taken_and_the_commands_are_logged() {
+    let mut world = World::new(1);
+    // Kafka's default segments, and the bound that releases before this one demanded.
+    let settings = [("cleanup.policy", "compact"), ("delete.retention.ms", "9223372036854775807")];
+    world.kafka.create_topic(&world.names.state, 1, &settings);
+    world.produce(&[created(1)]);
+
+    let mut steward = world.process_input();
+
+    let first = steward.wait_for_event("topic_setting_advised", LIMIT);
+    assert_eq!(first["topic"], world.names.state.as_str());
+    let advised: Vec<_> = steward.events("topic_setting_advised").iter().map(|line| line["setting"].clone()).collect();
+    assert_eq!(advised, ["delete.retention.ms", "segment.bytes"]);
+    assert!(
+        first["command"].as_str().is_some_and(|command| command.ends_with("delete.retention.ms=86400000")),
+        "{first}"
+    );
+    world.assert_exact();
+}
+
+#[apply(own_broker_test)]
+fn settings_that_the_broker_refuses_are_left_out_of_a_new_topic() {
+    // The broker refuses a largest lag below its smallest one.
+    let broker = Broker::with(&[("log.cleaner.min.compaction.lag.ms", "43200000")]);
+    let (kafka, names) = (broker.kafka(), Names::new());
+    kafka.create_input(&names, 1);
+    kafka.produce(&names.input, &[created(1)]);
+
+    let mut steward = Setup::new(&kafka, &names).start();
+
+    let left_out = steward.wait_for_event("topic_settings_left_out", LIMIT);
+    assert_eq!(left_out["topic"], names.state.as_str(), "{left_out}");
+    let settings = left_out["settings"].as_str().unwrap_or_default();
+    assert!(settings.contains("segment.bytes") && settings.contains("max.compaction.lag.ms"), "{left_out}");
+    Ledger::of(&kafka, &names).assert_exact();
+    steward.stop();
+    steward.assert_no_errors_but(&[]);
+    for (name, value) in [("cleanup.policy", "compact"), ("delete.retention.ms", "86400000")] {
+        assert_eq!(kafka.topic_setting(&names.state, name), value);
+    }
 }
 
 fn assert_settings(world: &World, topic: &str, settings: &[(&str, &str)]) {

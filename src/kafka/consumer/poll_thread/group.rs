@@ -73,7 +73,11 @@ impl PollThread {
         let partitions = partitions_of(&list);
         if let Some(beyond) = partitions.iter().filter(|partition| partition.0 >= self.partition_count).max() {
             let found = self.count_partitions().unwrap_or(beyond.0 + 1);
-            self.fail(ConsumerFailure::PartitionsChanged { expected: self.partition_count, found });
+            self.fail(ConsumerFailure::PartitionsChanged {
+                topic: self.topic.clone(),
+                expected: self.partition_count,
+                found,
+            });
         }
         for &partition in &partitions {
             self.queue.forward(&self.topic, partition);

@@ -140,7 +140,7 @@ impl PollThread {
             }
         };
         if first > high {
-            return self.fail(ConsumerFailure::Recreated { partition, first, end: high });
+            return self.fail(ConsumerFailure::Recreated { topic: self.topic.clone(), partition, first, end: high });
         }
         if low > first {
             self.outbox.data.push_back(ConsumerEvent::Expired { partition, epoch, first, until: low });

@@ -17,7 +17,7 @@ use crate::engine::commit::transaction::{
     CommitOutcome, CommittedOffset, RefusedRecord, ResetOutcome, TransactionContent,
 };
 use crate::engine::outcome::RecordOrigin;
-use crate::kafka::client::errors::{BrokerRefusal, ClientCall, KafkaFailure};
+use crate::kafka::client::errors::{BrokerRefusal, Cause, ClientCall, ErrorClass, KafkaFailure, Resource, class_of};
 use crate::kafka::client::unsubscribed::{build, serve};
 use crate::kafka::consumer::membership::Membership;
 use crate::kafka::reader::committed_offsets::committed_offsets;
@@ -131,7 +131,7 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
             ProducerReadiness::Replaceable => {
                 self.enter(CommitPhase::ResettingProducer, None)?;
                 if let Err(failure) = self.driver.replace(REGISTER_LIMIT) {
-                    return Ok(commit_outcome(TransactionOutcome::without_producer(failure, true)));
+                    return Ok(request.outcome(TransactionOutcome::without_producer(failure, true)));
                 }
             }
             // `run` then returns in doubt, and the committer resets the producer.
@@ -139,7 +139,7 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
         }
         let outcome = self.driver.run(&mut request)?;
         self.last_end = Some(self.parts.clock.now());
-        Ok(commit_outcome(outcome))
+        Ok(request.outcome(outcome))
     }
 
     fn reset_producer(&mut self, partitions: &[Partition]) -> Result<ResetOutcome, Abandoned> {
@@ -259,6 +259,57 @@ impl<C> CommitTransaction<'_, C> {
         }
         list
     }
+
+    fn outcome(&self, outcome: TransactionOutcome<Withheld>) -> CommitOutcome {
+        match outcome {
+            TransactionOutcome::Committed { took } => CommitOutcome::Committed { took },
+            TransactionOutcome::Aborted(cause) if cause.is_stale_generation() => {
+                CommitOutcome::StaleGeneration { cause: cause.to_string() }
+            }
+            TransactionOutcome::Aborted(cause) => {
+                CommitOutcome::Aborted { timed_out: cause.timed_out, cause: cause.to_string() }
+            }
+            TransactionOutcome::Withheld(Withheld::NotAMember(why)) => {
+                CommitOutcome::StaleGeneration { cause: why.to_owned() }
+            }
+            TransactionOutcome::Withheld(Withheld::Stale(partitions)) => CommitOutcome::Stale(partitions),
+            TransactionOutcome::Refused { refusal, cause, record } => CommitOutcome::Refused {
+                cause: format!("{cause}; {}", self.remedy(refusal, &cause, record)),
+                record: record.map(|index| RefusedRecord { index, too_large: refusal == BrokerRefusal::TooLarge }),
+            },
+            TransactionOutcome::Fenced { cause, within_timeout } => {
+                CommitOutcome::Fenced { cause: cause.to_string(), within_timeout }
+            }
+            TransactionOutcome::InDoubt(cause) => CommitOutcome::InDoubt { cause: cause.to_string() },
+            TransactionOutcome::Fatal(cause) => CommitOutcome::Fatal { cause: cause.to_string() },
+        }
+    }
+
+    /// Returns what to do about a refusal. `record` is the index of the record at fault.
+    fn remedy(&self, refusal: BrokerRefusal, cause: &Cause, record: Option<usize>) -> String {
+        let settings = &self.parts.settings;
+        let record = record.and_then(|index| self.content.records.get(index));
+        let topics = match record {
+            Some(record) => settings.topic_of(record.output()).to_owned(),
+            None => format!("{} and {}", settings.state_topic, settings.dlq_topic),
+        };
+        match refusal {
+            BrokerRefusal::Permission => match cause.code.map(class_of) {
+                Some(ErrorClass::Forbidden(Resource::Group)) => {
+                    format!("allow Read on the group {}", settings.group_id)
+                }
+                Some(ErrorClass::Forbidden(Resource::TransactionalId)) => {
+                    "allow Write on the transactional id".to_owned()
+                }
+                Some(_) | None => format!("allow Write on topic {topics}"),
+            },
+            BrokerRefusal::Clock => format!(
+                "the clocks of this machine and of the brokers differ: synchronise them; message.timestamp.after.max.ms and message.timestamp.before.max.ms of topic {topics} say by how much they may"
+            ),
+            BrokerRefusal::TooLarge => format!("raise max.message.bytes of topic {topics}"),
+            BrokerRefusal::Invalid => format!("check the limits and the policies of topic {topics}"),
+        }
+    }
 }
 
 /// Only a bug can stage a record without the offsets of its partition: nothing would fence it.
@@ -269,31 +320,6 @@ fn assert_covered(content: &TransactionContent) {
         assert!(covered.contains(&partition), "a {output} record of partition {partition} comes with its offsets");
     }
     assert!(!covered.is_empty(), "a transaction carries offsets: they are what fences it");
-}
-
-fn commit_outcome(outcome: TransactionOutcome<Withheld>) -> CommitOutcome {
-    match outcome {
-        TransactionOutcome::Committed { took } => CommitOutcome::Committed { took },
-        TransactionOutcome::Aborted(cause) if cause.is_stale_generation() => {
-            CommitOutcome::StaleGeneration { cause: cause.to_string() }
-        }
-        TransactionOutcome::Aborted(cause) => {
-            CommitOutcome::Aborted { timed_out: cause.timed_out, cause: cause.to_string() }
-        }
-        TransactionOutcome::Withheld(Withheld::NotAMember(why)) => {
-            CommitOutcome::StaleGeneration { cause: why.to_owned() }
-        }
-        TransactionOutcome::Withheld(Withheld::Stale(partitions)) => CommitOutcome::Stale(partitions),
-        TransactionOutcome::Refused { refusal, cause, record } => CommitOutcome::Refused {
-            cause: cause.to_string(),
-            record: record.map(|index| RefusedRecord { index, too_large: refusal == BrokerRefusal::TooLarge }),
-        },
-        TransactionOutcome::Fenced { cause, within_timeout } => {
-            CommitOutcome::Fenced { cause: cause.to_string(), within_timeout }
-        }
-        TransactionOutcome::InDoubt(cause) => CommitOutcome::InDoubt { cause: cause.to_string() },
-        TransactionOutcome::Fatal(cause) => CommitOutcome::Fatal { cause: cause.to_string() },
-    }
 }
 
 fn registration_outcome(failure: KafkaFailure) -> ResetOutcome {

@@ -224,7 +224,7 @@ impl ReplayTransaction<'_> {
     fn is_of_an_event(refusal: BrokerRefusal, record: Option<usize>) -> bool {
         let is_receipt = record.is_some_and(|index| index % 2 == 1);
         match refusal {
-            BrokerRefusal::Permission => false,
+            BrokerRefusal::Permission | BrokerRefusal::Clock => false,
             BrokerRefusal::TooLarge | BrokerRefusal::Invalid => !is_receipt,
         }
     }
