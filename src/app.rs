@@ -21,6 +21,7 @@ mod topic_watch_thread;
 pub use crate::app::system_clock::SystemClock;
 pub use crate::runtime::StopCause;
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -90,7 +91,10 @@ pub fn run(effective: &Effective) -> ExitCode {
     let (hang_up, hangups) = bounded(1);
     let watching = log_level::start(effective, levels, hangups).and_then(|()| signals::watch(events.clone(), hang_up));
     let ended = match watching {
-        Ok(()) => Process { config, file: effective.file.as_deref(), clock, events, inbox }.run(),
+        Ok(()) => {
+            let instance = instance_name(config);
+            Process { config, instance, file: effective.file.as_deref(), clock, events, inbox }.run()
+        }
         Err(error) => Err(RunFailure::new(ExitCode::Unexpected, format!("signals cannot be watched: {error}"))),
     };
     match ended {
@@ -112,8 +116,17 @@ pub fn host_name() -> String {
     gethostname::gethostname().to_string_lossy().into_owned()
 }
 
+fn instance_name(config: &Config) -> String {
+    let pod_name = std::env::var("POD_NAME").ok();
+    // The keys of the standard library's hash maps are random, and its only source of randomness.
+    let random = RandomState::new().build_hasher().finish() as u32;
+    config.kafka.instance(pod_name.as_deref(), &host_name(), std::process::id(), random)
+}
+
 struct Process<'a> {
     config: &'a Config,
+    /// Its name within its group.
+    instance: String,
     file: Option<&'a str>,
     clock: SystemClock,
     events: Sender<ProcessEvent>,
@@ -124,7 +137,7 @@ impl Process<'_> {
     /// Returns how long draining took.
     fn run(&self) -> Result<Duration, RunFailure> {
         let kafka = &self.config.kafka;
-        let instance = self.instance();
+        let instance = self.instance.clone();
         ProcessStarting {
             version: env!("CARGO_PKG_VERSION"),
             instance: &instance,
@@ -172,17 +185,10 @@ impl Process<'_> {
         }
     }
 
-    /// Returns the name of this process within its group.
-    fn instance(&self) -> String {
-        let host = host_name();
-        let pod_name = std::env::var("POD_NAME").ok();
-        self.config.kafka.instance(pod_name.as_deref(), &host, std::process::id())
-    }
-
     /// The pipeline cannot continue. Logs the event of its own that a fenced producer has.
     fn stopped(&self, cause: &StopCause) -> RunFailure {
         if let StopCause::Commit(StopReason::DuplicateInstance(cause)) = cause {
-            let transactional_id = self.config.kafka.transactional_id(&self.instance());
+            let transactional_id = self.config.kafka.transactional_id(&self.instance);
             ProducerFenced { transactional_id: &transactional_id, cause }.emit();
         }
         if let StopCause::TopicChanged(change) = cause {

@@ -136,7 +136,9 @@ fn commit_failure(reason: &StopReason) -> RunFailure {
     match reason {
         StopReason::DuplicateInstance(cause) => RunFailure::new(
             ExitCode::DuplicateInstance,
-            format!("another process uses this instance name ({cause}); give each process its own kafka.instance_name"),
+            format!(
+                "another process uses this instance name ({cause}); give each process its own kafka.instance_name or POD_NAME: without them it is host name and process id, which processes of containers can share"
+            ),
         ),
         StopReason::Refused { cause, record } => {
             let which = match record {

@@ -26,7 +26,8 @@ config_section! {
         #[key(text(Free), also = "no white space at the ends")]
         pub group_id: String = "steward".into(),
         /// Name of this process within its group: the same after a restart, different in each process. If not set: the
-        /// variable `POD_NAME`, else host name and process id. `{group_id}-{instance name}` is the transactional id, so
+        /// variable `POD_NAME`, else host name and process id, with a random suffix if the process id is 1, as in a
+        /// container. `{group_id}-{instance name}` is the transactional id, so
         /// that a newer process of the same name fences an older one.
         #[key(text(Name), example = "\"steward-0\"")]
         pub instance_name: Option<String> = None,
@@ -79,14 +80,18 @@ config_section! {
 impl KafkaConfig {
     /// The name of this process within its group: the configured name, else the pod's, else host name and process id.
     ///
-    /// An empty pod name counts as none. Characters that Kafka does not allow in a member's name become `-`. The host
-    /// name is cut if the result would exceed [`MAX_NAME_BYTES`]; the process id is never cut.
-    pub fn instance(&self, pod_name: Option<&str>, host_name: &str, process_id: u32) -> String {
+    /// An empty pod name counts as none. In a container the process id is 1, and containers can share a host name: then
+    /// `random` makes the name unique. Characters that Kafka does not allow in a member's name become `-`. The host name
+    /// is cut if the result would exceed [`MAX_NAME_BYTES`]; what follows it is never cut.
+    pub fn instance(&self, pod_name: Option<&str>, host_name: &str, process_id: u32, random: u32) -> String {
         let given = self.instance_name.as_deref().or(pod_name.filter(|name| !name.is_empty()));
         match given {
             Some(name) => legal(name, MAX_NAME_BYTES),
             None => {
-                let suffix = format!("-{process_id}");
+                let suffix = match process_id {
+                    1 => format!("-1-{random:08x}"),
+                    _ => format!("-{process_id}"),
+                };
                 legal(host_name, MAX_NAME_BYTES - suffix.len()) + &suffix
             }
         }

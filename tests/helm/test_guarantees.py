@@ -173,6 +173,11 @@ def test_egress_is_allowed_to_dns_and_the_ports_of_the_brokers():
     assert ports_out(documents) == [[("UDP", 53), ("TCP", 53)], [("TCP", 9092), ("TCP", 9094)]]
 
 
+def test_dns_may_answer_on_other_ports():
+    dns, _ = ports_out(support.rendered(values_file("openshift")))
+    assert dns == [("UDP", 53), ("TCP", 53), ("UDP", 5353), ("TCP", 5353)]
+
+
 def test_advertised_ports_and_the_addresses_of_brokers_can_be_set():
     documents = support.rendered(values_file("min_available"))
     dns, kafka = support.one(documents, "NetworkPolicy")["spec"]["egress"]

@@ -316,16 +316,20 @@ fn the_effective_configuration_can_be_loaded_again() {
 
 #[apply(offline_test)]
 fn the_instance_is_named_by_configuration_then_pod_then_host_and_process() {
+    const RANDOM: u32 = 0xbeef;
     let mut kafka = Config::default().kafka;
-    assert_eq!(kafka.instance(Some("steward-0"), "host", 7), "steward-0");
-    assert_eq!(kafka.instance(None, "host", 7), "host-7");
-    assert_eq!(kafka.instance(Some(""), "host", 7), "host-7");
-    assert_eq!(kafka.instance(None, "my host/é", 7), "my-host---7");
-    let long = kafka.instance(None, &"h".repeat(300), 4_000_000);
+    assert_eq!(kafka.instance(Some("steward-0"), "host", 7, RANDOM), "steward-0");
+    assert_eq!(kafka.instance(None, "host", 7, RANDOM), "host-7");
+    assert_eq!(kafka.instance(Some(""), "host", 7, RANDOM), "host-7");
+    assert_eq!(kafka.instance(None, "my host/é", 7, RANDOM), "my-host---7");
+    let long = kafka.instance(None, &"h".repeat(300), 4_000_000, RANDOM);
     assert_eq!((long.len(), long.ends_with("h-4000000")), (249, true));
+    assert_eq!(kafka.instance(None, "host", 1, RANDOM), "host-1-0000beef", "the first process of a container");
+    assert_eq!(kafka.instance(None, &"h".repeat(300), 1, u32::MAX).len(), 249);
+    assert_eq!(kafka.instance(Some("steward-0"), "host", 1, RANDOM), "steward-0");
 
     kafka.instance_name = Some("blue".into());
-    assert_eq!(kafka.instance(Some("steward-0"), "host", 7), "blue");
+    assert_eq!(kafka.instance(Some("steward-0"), "host", 7, RANDOM), "blue");
     assert_eq!(kafka.transactional_id("blue"), "steward-blue");
 }
 
