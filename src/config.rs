@@ -35,8 +35,8 @@ pub use crate::config::error::{ConfigError, Mistake, ValueOrigin};
 pub use crate::config::kafka::{KafkaConfig, MAX_NAME_BYTES, SaslMechanism, Secret, SecurityConfig, SecurityProtocol};
 pub use crate::config::load::{ConfigDocument, environment};
 pub use crate::config::sections::{
-    GuardsConfig, HealthConfig, LimitsConfig, LogConfig, LogFormat, LogKeys, OnExpired, RecoveryConfig, RuntimeConfig,
-    ShutdownConfig, Unchecked,
+    CommitConfig, GuardsConfig, HealthConfig, LimitsConfig, LogConfig, LogFormat, LogKeys, OnExpired, RecoveryConfig,
+    RuntimeConfig, ShutdownConfig, Unchecked,
 };
 
 /// Every value that can be configured, by section.
@@ -45,6 +45,7 @@ pub use crate::config::sections::{
 pub struct Config {
     pub kafka: KafkaConfig,
     pub limits: LimitsConfig,
+    pub commit: CommitConfig,
     pub recovery: RecoveryConfig,
     pub guards: GuardsConfig,
     pub shutdown: ShutdownConfig,

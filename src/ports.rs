@@ -107,6 +107,8 @@ pub trait ConsumerSink: Send {
     fn offer(&mut self, event: ConsumerEvent) -> Result<(), ConsumerEvent>;
     /// Whether the sink has room for another batch. If not, the consumer takes no records, but stays in the group.
     fn wants_records(&self) -> bool;
+    /// Bytes of keys and values in the next batches, all partitions together; at least one record is offered.
+    fn batch_bytes(&self) -> u64;
 }
 
 /// The consumer, as the ingest actor commands it.

@@ -135,6 +135,8 @@ async fn start_actors(ownership: Arc<Ownership>, source: Source, committed: Arc<
         size_limits: SizeLimits::of_payload(262_144),
         max_transaction_bytes: UNLIMITED,
         max_dlq_record_bytes: u64::MAX,
+        transaction_timeout: Duration::from_secs(10),
+        min_commit_interval: Duration::ZERO,
         linger_per_partition: Duration::ZERO,
         offset_metadata: OffsetMetadata::new("bench"),
         entity_idle: Duration::from_secs(3_600),

@@ -329,6 +329,8 @@ fn start_actors<E: Entity>(
         size_limits,
         max_transaction_bytes: config.limits.max_transaction_bytes,
         max_dlq_record_bytes: settings::max_record_bytes(config),
+        transaction_timeout: Duration::from_millis(config.kafka.transaction_timeout_ms),
+        min_commit_interval: Duration::from_millis(config.commit.min_interval_ms),
         linger_per_partition: transaction::MARKER_WRITTEN_WITHIN,
         offset_metadata,
         entity_idle: Duration::from_millis(config.limits.entity_idle_ms),

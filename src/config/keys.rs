@@ -9,6 +9,7 @@ pub const SECTIONS: &[&Section] = &[
     &kafka::KafkaConfig::SECTION,
     &kafka::SecurityConfig::SECTION,
     &sections::LimitsConfig::SECTION,
+    &sections::CommitConfig::SECTION,
     &sections::RecoveryConfig::SECTION,
     &sections::GuardsConfig::SECTION,
     &sections::ShutdownConfig::SECTION,

@@ -43,6 +43,20 @@ config_section! {
 }
 
 config_section! {
+    /// Transactions.
+    #[section("commit")]
+    #[derive(Debug)]
+    pub struct CommitConfig {
+        /// Shortest time from the begin of a transaction to the begin of the next one. Each transaction writes a marker
+        /// into every partition that it touches, so a longer interval means fewer markers and less work for the brokers,
+        /// and outcomes that are visible later. It is cut short when as much waits as a transaction may carry, and by a
+        /// revocation.
+        #[key(number(0..=10_000, "ms"))]
+        pub min_interval_ms: u64 = 0,
+    }
+}
+
+config_section! {
     /// What happens before a partition is served.
     #[section("recovery")]
     #[derive(Debug)]

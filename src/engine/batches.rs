@@ -110,6 +110,17 @@ impl OpenBatches {
         self.queue.front().is_some_and(|entry| entry.outcomes.is_some())
     }
 
+    /// Bytes that the complete batches before the first incomplete one hold of the in-flight budget.
+    pub fn complete_bytes(&self) -> u64 {
+        let complete = self.queue.iter().take_while(|entry| entry.outcomes.is_some());
+        complete.map(|entry| entry.open.lease.bytes()).sum()
+    }
+
+    /// Whether a batch holds more than `bytes` of the in-flight budget, and has several records.
+    pub fn has_larger_than(&self, bytes: u64) -> bool {
+        self.queue.iter().any(|entry| entry.open.batch.len() > 1 && entry.open.lease.bytes() > bytes)
+    }
+
     /// Drops every batch from the first incomplete one on. Returns the number of their records.
     pub fn drop_incomplete(&mut self) -> u64 {
         let done = self.queue.iter().take_while(|entry| entry.outcomes.is_some()).count();

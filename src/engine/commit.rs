@@ -17,10 +17,14 @@
 //! in doubt, a new producer fences every request that may still be on its way. Then the group's committed positions and
 //! their metadata show whether the transaction took effect.
 //!
-//! This file has the inputs, the commands, the state, and the decision when to send. `content` chooses what a transaction
-//! carries, and `outcomes` handles its end.
+//! A batch is never split, and a transaction that timed out twice because of one batch would time out again. Its partition
+//! recovers under a new epoch: the records are read again, in batches of the present limit.
+//!
+//! This file has the inputs, the commands, the state, and the decision when to send. `limit` bounds what a transaction
+//! carries, `content` chooses it, and `transaction_end` handles its end.
 
 mod content;
+pub mod limit;
 pub mod transaction;
 mod transaction_end;
 
@@ -29,6 +33,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::batches::{BatchId, CompleteBatch, Head, OpenBatch, OpenBatches, OpenWork, OrderBroken};
+use crate::engine::commit::limit::TransactionLimit;
 use crate::engine::commit::transaction::{
     CommitOutcome, OffsetMetadata, OffsetRange, ResetOutcome, TransactionContent,
 };
@@ -42,6 +47,8 @@ pub const TIMED_OUT_FENCINGS_PER_MINUTE: usize = 3;
 /// Stale generations in a row before a process that stops drops its work. While a rebalance ends, the next generation is
 /// known within milliseconds; the waits before the last attempt add up to 750 ms.
 pub const STALE_GENERATIONS_ALLOWED: u32 = 5;
+/// Attempts that time out with a batch above the limit, before its records are read again in smaller batches.
+pub const TIMEOUTS_OF_A_LARGE_BATCH: u32 = 2;
 /// The wait before content is sent again the first time; it doubles up to [`MAX_RETRY_WAIT`].
 const MIN_RETRY_WAIT: Duration = Duration::from_millis(50);
 const MAX_RETRY_WAIT: Duration = Duration::from_secs(2);
@@ -189,6 +196,11 @@ pub enum StopReason {
 pub struct GroupCommitSettings {
     /// Bytes in one transaction before coalescing, at most; one batch always fits.
     pub max_transaction_bytes: u64,
+    /// Time after which the coordinator ends a transaction.
+    pub transaction_timeout: Duration,
+    /// The shortest time from the begin of a transaction to the begin of the next one. It is cut short if as much waits as
+    /// a transaction may carry, so that it does not limit the throughput.
+    pub min_interval: Duration,
     /// Names the transactions of this process in the offsets' metadata.
     pub offset_metadata: OffsetMetadata,
     /// A larger DLQ record is cut before it is sent, because the client's queue would never take it.
@@ -214,16 +226,22 @@ struct InFlightPart {
     epoch: Epoch,
     start: Option<Position>,
     end: Position,
-    done: Vec<CompleteBatch>,
+    complete: Vec<CompleteBatch>,
 }
 
 /// The transaction in flight. It stays in flight until its end is clear, through all attempts.
 #[derive(Debug, Default)]
 struct InFlight {
     parts: Vec<InFlightPart>,
+    /// Bytes of the batches in it.
+    bytes: u64,
     content: Arc<TransactionContent>,
     first_sent_at: Option<Instant>,
+    /// When the last attempt began.
+    sent_at: Option<Instant>,
     aborts: u32,
+    /// How many of the aborts were timeouts.
+    timeouts: u32,
     refusals: u32,
     /// How often it was in doubt and turned out not to be committed.
     doubts: u32,
@@ -236,11 +254,20 @@ impl InFlight {
     }
 }
 
+/// How long the next transaction waits.
+#[derive(Debug, Clone, Copy)]
+struct Linger {
+    /// The broker writes the markers of the last transaction.
+    markers_until: Instant,
+    /// The minimum interval has passed; at least `markers_until`.
+    interval_until: Instant,
+}
+
 #[derive(Debug)]
 enum ProducerState {
     Idle,
     /// After a commit: the next transaction does not begin before this time.
-    Lingering(Instant),
+    Lingering(Linger),
     Sending(InFlight),
     /// The transaction ended clearly without effect, and is sent again at this time.
     RetryWaiting(InFlight, Instant),
@@ -259,9 +286,7 @@ pub struct GroupCommit {
     producer: ProducerState,
     revocations: BTreeMap<RevocationId, Vec<(Partition, Epoch)>>,
     next_number: u64,
-    /// The limit of the next transaction. Halved if an attempt timed out, or was in doubt and not committed; doubled after
-    /// a commit, up to `max_transaction_bytes`.
-    limit_bytes: u64,
+    limit: TransactionLimit,
     resets_failed: u32,
     timed_out_at: VecDeque<Instant>,
     /// Records that are too large, until they are committed or their epoch ends.
@@ -274,14 +299,14 @@ pub struct GroupCommit {
 impl GroupCommit {
     /// Returns the machine and its first command, which builds the first producer.
     pub fn new(settings: GroupCommitSettings) -> (GroupCommit, CommitCommand) {
-        let limit_bytes = settings.max_transaction_bytes;
+        let limit = TransactionLimit::new(settings.max_transaction_bytes, settings.transaction_timeout);
         let machine = GroupCommit {
             settings,
             queues: BTreeMap::new(),
             producer: ProducerState::Resetting(None),
             revocations: BTreeMap::new(),
             next_number: 1,
-            limit_bytes,
+            limit,
             resets_failed: 0,
             timed_out_at: VecDeque::new(),
             degraded: HashMap::new(),
@@ -322,11 +347,18 @@ impl GroupCommit {
         commands
     }
 
+    /// Returns the limit of the next transaction. A batch above it cannot be committed in a transaction that is small
+    /// enough.
+    pub fn limit_bytes(&self) -> u64 {
+        self.limit.bytes()
+    }
+
     /// Returns when [`CommitInput::Tick`] is due.
     pub fn next_deadline(&self) -> Option<Instant> {
         use ProducerState::{Idle, Lingering, ResetWaiting, Resetting, RetryWaiting, Sending, Stopped};
         match &self.producer {
-            Lingering(at) | RetryWaiting(_, at) | ResetWaiting(_, at) => Some(*at),
+            Lingering(linger) => Some(self.linger_ends_at(*linger)),
+            RetryWaiting(_, at) | ResetWaiting(_, at) => Some(*at),
             Idle | Sending(_) | Resetting(_) | Stopped => None,
         }
     }
@@ -338,7 +370,7 @@ impl GroupCommit {
         // The transaction in flight comes first: its records were read before those that are still in the queue.
         for part in self.in_flight().map_or(&[][..], |in_flight| &in_flight.parts) {
             let work = open_work.entry(part.partition).or_default();
-            work.batches += part.done.len() as u64;
+            work.batches += part.complete.len() as u64;
             work.records += records_of(part);
             work.head = work.head.or_else(|| head_of(part));
         }
@@ -414,8 +446,14 @@ impl GroupCommit {
 
     /// Ends a linger and the wait after an abort: the consumer waits far shorter for a revocation than that wait can be.
     fn end_wait(&mut self, now: Instant) {
-        if let ProducerState::Lingering(at) | ProducerState::RetryWaiting(_, at) = &mut self.producer {
-            *at = now.min(*at);
+        match &mut self.producer {
+            ProducerState::Lingering(_) => self.producer = ProducerState::Idle,
+            ProducerState::RetryWaiting(_, at) => *at = now.min(*at),
+            ProducerState::Idle
+            | ProducerState::Sending(_)
+            | ProducerState::Resetting(_)
+            | ProducerState::ResetWaiting(..)
+            | ProducerState::Stopped => {}
         }
     }
 
@@ -457,13 +495,13 @@ impl GroupCommit {
     /// Starts what is due: the next transaction, the next attempt, or the next reset.
     fn advance(&mut self, now: Instant, commands: &mut Vec<CommitCommand>) {
         match std::mem::replace(&mut self.producer, ProducerState::Idle) {
-            lingering @ ProducerState::Lingering(until) if now < until && !self.is_stopping => {
-                self.producer = lingering
+            ProducerState::Lingering(linger) if now < self.linger_ends_at(linger) && !self.is_stopping => {
+                self.producer = ProducerState::Lingering(linger);
             }
             ProducerState::Idle | ProducerState::Lingering(_) => {
-                let parts = self.take_done();
+                let (parts, bytes) = self.take_complete();
                 if !parts.is_empty() {
-                    self.send(InFlight { parts, ..InFlight::default() }, now, commands);
+                    self.send(InFlight { parts, bytes, ..InFlight::default() }, now, commands);
                 }
             }
             ProducerState::RetryWaiting(in_flight, at) if at <= now => self.send_again(in_flight, now, commands),
@@ -476,12 +514,21 @@ impl GroupCommit {
         }
     }
 
+    /// The minimum interval is cut short if a whole transaction waits. The bytes of the events stand for those of their
+    /// outcomes.
+    fn linger_ends_at(&self, Linger { markers_until, interval_until }: Linger) -> Instant {
+        let is_due =
+            || self.queues.values().map(|queue| queue.open.complete_bytes()).sum::<u64>() >= self.limit.bytes();
+        if interval_until > markers_until && is_due() { markers_until } else { interval_until }
+    }
+
     fn send(&mut self, mut in_flight: InFlight, now: Instant, commands: &mut Vec<CommitCommand>) {
         let number = self.next_number;
         self.next_number += 1;
         self.cut_oversized(&in_flight.parts, commands);
         in_flight.content = Arc::new(self.content_of(&in_flight.parts, number));
         in_flight.first_sent_at.get_or_insert(now);
+        in_flight.sent_at = Some(now);
         commands.push(CommitCommand::Commit(Arc::clone(&in_flight.content)));
         self.producer = ProducerState::Sending(in_flight);
     }
@@ -517,13 +564,13 @@ impl GroupCommit {
 }
 
 fn head_of(part: &InFlightPart) -> Option<Head> {
-    let batch = part.done.iter().map(|done| &done.open.batch).find(|batch| !batch.is_empty())?;
+    let batch = part.complete.iter().map(|complete| &complete.open.batch).find(|batch| !batch.is_empty())?;
     let record = batch.record(0);
     Some(Head { offset: record.offset, timestamp_ms: record.timestamp_ms, decided: true })
 }
 
 fn records_of(part: &InFlightPart) -> u64 {
-    part.done.iter().map(|done| done.open.batch.len() as u64).sum()
+    part.complete.iter().map(|complete| complete.open.batch.len() as u64).sum()
 }
 
 fn wait_after(attempt: u32) -> Duration {

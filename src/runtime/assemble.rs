@@ -33,6 +33,10 @@ pub struct RuntimeSettings {
     pub max_transaction_bytes: u64,
     /// A larger DLQ record is cut.
     pub max_dlq_record_bytes: u64,
+    /// Time after which the coordinator ends a transaction.
+    pub transaction_timeout: Duration,
+    /// The shortest time from the begin of a transaction to the begin of the next one.
+    pub min_commit_interval: Duration,
     /// Wait between a commit and the next transaction, for each partition of the commit.
     pub linger_per_partition: Duration,
     /// Identifies the transactions of this process in the metadata of the committed offsets.
@@ -61,6 +65,8 @@ pub fn assemble<E: Entity>(ports: Ports, entity: Arc<E>, settings: RuntimeSettin
     let size_limits = settings.size_limits;
     let commit_settings = GroupCommitSettings {
         max_transaction_bytes: settings.max_transaction_bytes,
+        transaction_timeout: settings.transaction_timeout,
+        min_interval: settings.min_commit_interval,
         offset_metadata: settings.offset_metadata,
         max_dlq_record_bytes: settings.max_dlq_record_bytes,
         linger_per_partition: settings.linger_per_partition,

@@ -107,6 +107,7 @@ impl CommitActor {
         for command in self.machine.handle(input, now) {
             self.execute(command, context);
         }
+        self.shared.set_transaction_bytes(self.machine.limit_bytes());
         self.shared.status.set_open_work(self.machine.open_work(), self.shared.clock.now());
         self.set_timer(context);
     }

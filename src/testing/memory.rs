@@ -16,7 +16,7 @@ use crate::engine::budget::Budget;
 use crate::engine::commit::transaction::{
     CommitOutcome, CommittedOffset, OffsetMetadata, OffsetRange, ResetOutcome, TransactionContent,
 };
-use crate::engine::outcome::{Output, RecordOrigin};
+use crate::engine::outcome::{Output, OutputRecord, RecordOrigin};
 use crate::engine::ownership::Ownership;
 use crate::engine::recovery::driver::{PartitionReader, ReadFailure, recover};
 use crate::engine::recovery::{LogBounds, Recovery, RecoverySettings, Topic};
@@ -179,6 +179,10 @@ fn index(partition: Partition) -> usize {
 pub enum InjectedOutcome {
     /// It takes effect, and the pod gets the response.
     Commits,
+    /// As [`InjectedOutcome::Commits`], after this time.
+    CommitsAfter(Duration),
+    /// It has no effect, because it takes longer than a transaction may.
+    TimesOut,
     /// It has no effect, and the pod gets the response.
     Aborts,
     /// It takes effect, and the response is lost.
@@ -299,17 +303,25 @@ impl MemoryPod {
             .collect()
     }
 
-    /// Reads up to `max_records` of a partition that was started, and offers them to the sink. Returns their number.
+    /// Reads up to `max_records` of a partition that was started, at most as many bytes as the sink wants, and offers them
+    /// to the sink. Returns their number.
     pub fn poll(&self, partition: Partition, max_records: usize) -> usize {
         let batch = {
             let mut state = self.lock();
-            let wants = state.sink.as_ref().is_some_and(|sink| sink.wants_records());
+            let sink = state.sink.as_ref().filter(|sink| sink.wants_records());
+            let (wants, batch_bytes) = (sink.is_some(), sink.map_or(0, |sink| sink.batch_bytes()));
             let Some(reading) = state.reading.get_mut(&partition).filter(|_| wants) else { return 0 };
             let cluster = self.kafka.lock();
             let log = cluster.logs(partition).log(Topic::Input);
             let mut batch = Batch::new(partition, reading.epoch, reading.position);
             let ahead = log.records.iter().filter(|record| !record.offset.is_before(reading.position));
-            ahead.take(max_records).for_each(|record| push(&mut batch, record));
+            for record in ahead.take(max_records) {
+                let is_full = !batch.is_empty() && batch.held_bytes() + size_of_record(record) > batch_bytes;
+                if is_full {
+                    break;
+                }
+                push(&mut batch, record);
+            }
             reading.position = batch.end();
             batch
         };
@@ -337,6 +349,14 @@ impl MemoryPod {
         let recovery = Recovery::new(Arc::clone(entity), partition, epoch, settings.clone(), budget);
         reply(recover(recovery, &mut reader));
         true
+    }
+
+    /// The bytes of the records in the pending transaction, if there is one.
+    pub fn pending_bytes(&self) -> Option<u64> {
+        match self.lock().pending.front()? {
+            Pending::Commit(content, _) => Some(content.records.iter().map(OutputRecord::weight_bytes).sum()),
+            Pending::ResetProducer(..) => None,
+        }
     }
 
     /// Whether a transaction or a producer reset is pending.
@@ -380,13 +400,19 @@ impl MemoryPod {
             return CommitOutcome::StaleGeneration { cause: "the group's generation has moved on".into() };
         }
         match injected {
-            InjectedOutcome::Commits | InjectedOutcome::CommitsUnanswered => self.write(&mut cluster, content),
-            InjectedOutcome::Aborts | InjectedOutcome::AbortsUnanswered => mark_abort(&mut cluster, content),
+            InjectedOutcome::Commits | InjectedOutcome::CommitsAfter(_) | InjectedOutcome::CommitsUnanswered => {
+                self.write(&mut cluster, content);
+            }
+            InjectedOutcome::Aborts | InjectedOutcome::TimesOut | InjectedOutcome::AbortsUnanswered => {
+                mark_abort(&mut cluster, content);
+            }
         }
         let cause = "injected by the test".into();
         match injected {
             InjectedOutcome::Commits => CommitOutcome::Committed { took: Duration::from_millis(1) },
+            InjectedOutcome::CommitsAfter(took) => CommitOutcome::Committed { took },
             InjectedOutcome::Aborts => CommitOutcome::Aborted { cause, timed_out: false },
+            InjectedOutcome::TimesOut => CommitOutcome::Aborted { cause, timed_out: true },
             InjectedOutcome::CommitsUnanswered | InjectedOutcome::AbortsUnanswered => CommitOutcome::InDoubt { cause },
         }
     }
@@ -443,6 +469,11 @@ fn topic_of(output: Output) -> Topic {
         Output::State => Topic::State,
         Output::Dlq => Topic::Dlq,
     }
+}
+
+fn size_of_record(record: &StoredRecord) -> u64 {
+    let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+    (length(&record.key) + length(&record.value)) as u64
 }
 
 fn push(batch: &mut Batch, record: &StoredRecord) {

@@ -12,6 +12,7 @@ mod read_stall;
 mod recovery;
 mod recovery_plan;
 mod topic_watch;
+mod transaction_limit;
 
 use std::sync::Arc;
 

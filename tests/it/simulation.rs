@@ -33,6 +33,7 @@ use crate::support::paused::{PausedClock, on_one_thread, tick_every};
 use crate::support::wait::Deadline;
 
 mod same_scenario;
+mod slow_broker;
 
 const TOPIC: &str = "services";
 const GROUP: &str = "steward";
@@ -40,6 +41,7 @@ const MAX_PAYLOAD_BYTES: u64 = 262_144;
 /// Some of the snapshots would have more, so that their events are rejected.
 const MAX_SNAPSHOT_BYTES: u64 = 300;
 const LIMITS: SizeLimits = SizeLimits { max_payload_bytes: MAX_PAYLOAD_BYTES, max_snapshot_bytes: MAX_SNAPSHOT_BYTES };
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[apply(offline_test)]
 fn every_event_counts_once_whatever_happens_between_two_steps() {
@@ -174,17 +176,30 @@ fn seeds() -> u64 {
 #[derive(Debug, Clone)]
 pub struct Scenario {
     events: u64,
+    keys: u32,
     partitions: usize,
     pods: usize,
     crashes: u32,
     hand_overs: u32,
     losses: u32,
     doubts: u32,
+    /// The size of the events that are as large as, or larger than, the generator takes for the limit.
+    largest_bytes: u64,
 }
 
 impl Scenario {
     pub fn stormy() -> Scenario {
-        Scenario { events: 600, partitions: 4, pods: 3, crashes: 2, hand_overs: 4, losses: 2, doubts: 10 }
+        Scenario {
+            events: 600,
+            keys: 12,
+            partitions: 4,
+            pods: 3,
+            crashes: 2,
+            hand_overs: 4,
+            losses: 2,
+            doubts: 10,
+            largest_bytes: MAX_PAYLOAD_BYTES,
+        }
     }
 }
 
@@ -308,6 +323,8 @@ impl Pod {
             size_limits: LIMITS,
             max_transaction_bytes: 20_000,
             max_dlq_record_bytes: u64::MAX,
+            transaction_timeout: TRANSACTION_TIMEOUT,
+            min_commit_interval: Duration::ZERO,
             linger_per_partition: Duration::from_millis(3),
             offset_metadata: memory.offset_metadata(),
             entity_idle: Duration::from_secs(5),
@@ -353,9 +370,10 @@ impl World {
         let workload = Workload {
             seed,
             events: scenario.events,
-            keys: 12,
+            keys: scenario.keys,
             invalid_share: 0.1,
             odd_share: 0.1,
+            max_payload_bytes: scenario.largest_bytes,
             ..Workload::default()
         };
         // Depending on the seed, a message takes one turn or several.
@@ -483,10 +501,11 @@ impl World {
     fn end_transaction(&mut self) {
         let pod = self.any_pod();
         let doubts = self.scenario.doubts;
-        let outcome = match self.draw(&[60, doubts, doubts, doubts]) {
+        let outcome = match self.draw(&[60, doubts, doubts, doubts, doubts]) {
             0 => InjectedOutcome::Commits,
             1 => InjectedOutcome::Aborts,
             2 => InjectedOutcome::CommitsUnanswered,
+            3 => InjectedOutcome::TimesOut,
             _ => InjectedOutcome::AbortsUnanswered,
         };
         let ended = self.pods[pod].memory.end_pending(outcome);

@@ -8,27 +8,28 @@ use crate::engine::outcome::{Outcomes, Output, OutputRecord};
 use crate::record::Partition;
 
 impl GroupCommit {
-    /// Takes complete batches out of the queues, up to the limit: first from those that close, then in turn.
-    pub(super) fn take_done(&mut self) -> Vec<InFlightPart> {
-        let mut room = self.limit_bytes;
-        let mut is_first = true;
+    /// Takes complete batches out of the queues, up to the limit: first from those that close, then in turn. Returns their
+    /// bytes too.
+    pub(super) fn take_complete(&mut self) -> (Vec<InFlightPart>, u64) {
+        let limit_bytes = self.limit.bytes();
+        let mut bytes: u64 = 0;
         let mut parts = Vec::new();
         for partition in self.serving_order() {
             let Some(queue) = self.queues.get_mut(&partition) else { continue };
-            let mut done = Vec::new();
-            while let Some(batch) =
-                queue.open.take_complete_if(|outcomes: &Outcomes| is_first || outcomes.weight_bytes() <= room)
-            {
-                room = room.saturating_sub(batch.outcomes.weight_bytes());
-                is_first = false;
-                done.push(batch);
+            let is_first = parts.is_empty();
+            let mut complete = Vec::new();
+            while let Some(batch) = queue.open.take_complete_if(|outcomes: &Outcomes| {
+                (is_first && complete.is_empty()) || bytes.saturating_add(outcomes.weight_bytes()) <= limit_bytes
+            }) {
+                bytes = bytes.saturating_add(batch.outcomes.weight_bytes());
+                complete.push(batch);
             }
-            let Some(last) = done.last() else { continue };
+            let Some(last) = complete.last() else { continue };
             let end = last.open.batch.end();
-            parts.push(InFlightPart { partition, epoch: queue.epoch, start: queue.committed, end, done });
+            parts.push(InFlightPart { partition, epoch: queue.epoch, start: queue.committed, end, complete });
             self.last_served = Some(partition);
         }
-        parts
+        (parts, bytes)
     }
 
     fn serving_order(&self) -> Vec<Partition> {
@@ -45,7 +46,8 @@ impl GroupCommit {
     /// Cuts the DLQ records that the client would not take.
     pub(super) fn cut_oversized(&mut self, parts: &[InFlightPart], commands: &mut Vec<CommitCommand>) {
         let limit = self.settings.max_dlq_record_bytes;
-        let records = parts.iter().flat_map(|part| &part.done).flat_map(|done| &done.outcomes.records[Output::Dlq]);
+        let records =
+            parts.iter().flat_map(|part| &part.complete).flat_map(|batch| &batch.outcomes.records[Output::Dlq]);
         for record in records.filter(|record| record.weight_bytes() > limit) {
             let mut cut = self.degraded_copy(record);
             while cut.weight_bytes() > limit
@@ -68,7 +70,7 @@ impl GroupCommit {
         };
         let mut records = Vec::new();
         for output in Output::ALL {
-            let lists = parts.iter().flat_map(|part| &part.done).map(|done| &done.outcomes.records[output]);
+            let lists = parts.iter().flat_map(|part| &part.complete).map(|batch| &batch.outcomes.records[output]);
             if output.is_coalesced_by_key() {
                 self.push_newest_of_each_key(lists, &mut records);
             } else {
@@ -103,35 +105,32 @@ impl GroupCommit {
         OutputRecord { degradation, ..record.clone() }
     }
 
-    pub(super) fn halve_limit(&mut self) {
-        self.limit_bytes = (self.limit_bytes / 2).max(1);
-    }
-
-    /// After the limit has been halved, returns the batches above it to their queues.
+    /// After the limit was lowered, returns the batches above it to their queues.
     pub(super) fn return_excess(&mut self, in_flight: &mut InFlight) {
-        let mut room = self.limit_bytes;
-        let mut is_first = true;
+        let limit_bytes = self.limit.bytes();
+        let mut bytes: u64 = 0;
         let mut keep = Vec::new();
         for mut part in in_flight.parts.drain(..) {
-            let mut kept = part.done.len();
-            for (index, done) in part.done.iter().enumerate() {
-                let weight = done.outcomes.weight_bytes();
-                if !is_first && weight > room {
+            let mut kept = part.complete.len();
+            for (index, batch) in part.complete.iter().enumerate() {
+                let with_it = bytes.saturating_add(batch.outcomes.weight_bytes());
+                let is_first = keep.is_empty() && index == 0;
+                if !is_first && with_it > limit_bytes {
                     kept = index;
                     break;
                 }
-                is_first = false;
-                room = room.saturating_sub(weight);
+                bytes = with_it;
             }
-            let back = part.done.split_off(kept);
+            let back = part.complete.split_off(kept);
             if let Some(queue) = self.queue_mut(part.partition, part.epoch) {
                 queue.open.put_back(back);
             }
-            if let Some(last) = part.done.last() {
+            if let Some(last) = part.complete.last() {
                 part.end = last.open.batch.end();
                 keep.push(part);
             }
         }
         in_flight.parts = keep;
+        in_flight.bytes = bytes;
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use crate::engine::batches::CompleteBatch;
 use crate::engine::commit::transaction::{CommitOutcome, CommittedOffset, RefusedRecord, ResetOutcome};
 use crate::engine::commit::{
     CommitCommand, CommitNotice, CommitReceipt, DoubtVerdict, GAP_WITHOUT_LINGER, GroupCommit, InFlight, InFlightPart,
-    MAX_LINGER, MINUTE, ProducerState, REFUSALS_ALLOWED, STALE_GENERATIONS_ALLOWED, StopReason,
-    TIMED_OUT_FENCINGS_PER_MINUTE, records_of, wait_after,
+    Linger, MAX_LINGER, MINUTE, ProducerState, REFUSALS_ALLOWED, STALE_GENERATIONS_ALLOWED, StopReason,
+    TIMED_OUT_FENCINGS_PER_MINUTE, TIMEOUTS_OF_A_LARGE_BATCH, records_of, wait_after,
 };
 use crate::engine::outcome::PerOutput;
 use crate::record::{Epoch, Partition};
@@ -27,18 +28,21 @@ impl GroupCommit {
         }
         match outcome {
             CommitOutcome::Committed { took } => {
-                self.limit_bytes = (self.limit_bytes * 2).min(self.settings.max_transaction_bytes);
+                self.limit.committed(in_flight.bytes, took);
+                let began = in_flight.sent_at.unwrap_or(now);
                 let partitions = u32::try_from(in_flight.parts.len()).unwrap_or(u32::MAX);
                 self.conclude(in_flight, took, commands);
                 let linger =
                     self.settings.linger_per_partition.saturating_mul(partitions).saturating_sub(GAP_WITHOUT_LINGER);
-                self.producer = ProducerState::Lingering(now + linger.min(MAX_LINGER));
+                let markers_until = now + linger.min(MAX_LINGER);
+                let interval_until = markers_until.max(began + self.settings.min_interval);
+                self.producer = ProducerState::Lingering(Linger { markers_until, interval_until });
             }
             CommitOutcome::Aborted { cause, timed_out } => {
                 in_flight.aborts += 1;
                 commands.push(CommitCommand::Log(CommitNotice::Aborted { number, cause, attempt: in_flight.aborts }));
-                if timed_out {
-                    self.halve_limit();
+                if timed_out && self.has_timed_out(&mut in_flight) {
+                    return self.read_again(in_flight, commands);
                 }
                 self.retry_after(in_flight.aborts, in_flight, now);
             }
@@ -118,7 +122,7 @@ impl GroupCommit {
         match verdict {
             DoubtVerdict::Committed => self.conclude(in_flight, took, commands),
             DoubtVerdict::NotCommitted | DoubtVerdict::NothingInDoubt => {
-                self.halve_limit();
+                self.limit.failed(in_flight.bytes);
                 in_flight.doubts += 1;
                 match in_flight.doubts {
                     // One lost response is no reason to wait.
@@ -127,14 +131,40 @@ impl GroupCommit {
                 }
             }
             DoubtVerdict::Lost => self.send_again(in_flight, now, commands),
-            DoubtVerdict::Unknown => {
-                for part in in_flight.parts {
-                    commands.push(CommitCommand::Dropped { partition: part.partition, records: records_of(&part) });
-                    if self.queue(part.partition, part.epoch).is_some() {
-                        self.end_ownership(&[(part.partition, part.epoch)], commands);
-                        commands.push(CommitCommand::Invalidate(part.partition, part.epoch));
-                    }
-                }
+            DoubtVerdict::Unknown => self.drop_and_invalidate(in_flight, commands),
+        }
+    }
+
+    /// Lowers the limit. Returns whether the same content would time out again: its first batch alone is above the limit.
+    fn has_timed_out(&mut self, in_flight: &mut InFlight) -> bool {
+        self.limit.failed(in_flight.bytes);
+        in_flight.timeouts += 1;
+        let first = in_flight.parts.first().and_then(|part| part.complete.first());
+        let is_splittable =
+            |first: &CompleteBatch| first.open.batch.len() > 1 && first.outcomes.weight_bytes() > self.limit.bytes();
+        in_flight.timeouts >= TIMEOUTS_OF_A_LARGE_BATCH && first.is_some_and(is_splittable)
+    }
+
+    /// Drops every batch that is too large for the present limit, with all that follows it in its partition. The partitions
+    /// recover, and read the records again. The transaction in flight had no effect.
+    fn read_again(&mut self, in_flight: InFlight, commands: &mut Vec<CommitCommand>) {
+        self.drop_and_invalidate(in_flight, commands);
+        let limit_bytes = self.limit.bytes();
+        let too_large = self.queues.iter().filter(|(_, queue)| queue.open.has_larger_than(limit_bytes));
+        let too_large: Vec<(Partition, Epoch)> =
+            too_large.map(|(partition, queue)| (*partition, queue.epoch)).collect();
+        for (partition, epoch) in too_large {
+            self.end_ownership(&[(partition, epoch)], commands);
+            commands.push(CommitCommand::Invalidate(partition, epoch));
+        }
+    }
+
+    fn drop_and_invalidate(&mut self, in_flight: InFlight, commands: &mut Vec<CommitCommand>) {
+        for part in in_flight.parts {
+            commands.push(CommitCommand::Dropped { partition: part.partition, records: records_of(&part) });
+            if self.queue(part.partition, part.epoch).is_some() {
+                self.end_ownership(&[(part.partition, part.epoch)], commands);
+                commands.push(CommitCommand::Invalidate(part.partition, part.epoch));
             }
         }
     }
@@ -158,7 +188,7 @@ impl GroupCommit {
             took,
             offset_ranges: content.offset_ranges.clone(),
             records,
-            batches: in_flight.parts.into_iter().flat_map(|part| part.done).collect(),
+            batches: in_flight.parts.into_iter().flat_map(|part| part.complete).collect(),
         }));
     }
 
@@ -197,6 +227,7 @@ impl GroupCommit {
         if self.timed_out_at.len() > TIMED_OUT_FENCINGS_PER_MINUTE {
             return self.stop(StopReason::TimedOutTooOften(cause), commands);
         }
+        self.limit.failed(in_flight.bytes);
         in_flight.aborts += 1;
         commands.push(CommitCommand::Log(CommitNotice::TimedOut { number: in_flight.content.number, cause }));
         self.reset_producer(Some(in_flight), commands);

@@ -59,4 +59,8 @@ impl<E: Entity> ConsumerSink for IngestSink<E> {
     fn wants_records(&self) -> bool {
         self.shared.takes_records()
     }
+
+    fn batch_bytes(&self) -> u64 {
+        self.shared.batch_bytes()
+    }
 }

@@ -166,9 +166,10 @@ fn after_a_timeout_the_next_carries_half_and_the_rest_waits_in_order() {
     let commands = committer.ends(committed());
     assert_eq!(commands[0], format!("committed 6 batches [{}]", reads[0]));
     assert_eq!(commands[1], "commit 7 0:2..3 !0.2", "the rest, from the queue, in order");
-    assert_eq!(committer.ends(committed())[1], "commit 8 0:3..5 !0.3 !0.4");
-    assert_eq!(committer.ends(committed())[1], "commit 9 0:5..6 !0.5", "and behind it what came later");
-    assert_eq!(committer.ends(committed()), ["committed 9 batches [7]"]);
+    assert_eq!(committer.ends(committed())[1], "commit 8 0:3..4 !0.3");
+    assert_eq!(committer.ends(committed())[1], "commit 9 0:4..5 !0.4");
+    assert_eq!(committer.ends(committed())[1], "commit 10 0:5..6 !0.5", "and behind it what came later");
+    assert_eq!(committer.ends(committed()), ["committed 10 batches [7]"]);
 }
 
 #[apply(offline_test)]
@@ -178,11 +179,13 @@ fn the_limit_grows_back() {
     committer.ends(committed());
     committer.ends(timed_out());
     assert_eq!(committer.ticks(Duration::from_secs(1)), ["commit 4 0:1..3 !0.1 !0.2"]);
-    for offset in 5..9 {
+    for offset in 5..15 {
         let read = committer.opens(P0, T1, &[offset]);
         committer.completes(&read, &[], &[offset]);
     }
-    assert_eq!(committer.ends(committed())[1], "commit 5 0:3..7 !0.3 !0.4 !0.5 !0.6", "four fit again");
+    let size = |commands: Vec<String>| commands[1].matches('!').count();
+    let sizes: Vec<usize> = (0..4).map(|_| size(committer.ends(committed()))).collect();
+    assert_eq!(sizes, [2, 3, 3, 4], "up to what has failed, and by a quarter each time");
 }
 
 #[apply(offline_test)]

@@ -15,7 +15,9 @@ use rdkafka::{Offset as ClientOffset, TopicPartitionList};
 use rdkafka_sys as sys;
 use steward::config::Config;
 use steward::engine::ownership::Ownership;
-use steward::kafka::client::context::{ClientError, ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
+use steward::kafka::client::context::{
+    ClientError, ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics, Throttle,
+};
 use steward::kafka::consumer::input_consumer::{ConsumerHandle, ConsumerParts, KafkaConsumer, connect};
 use steward::ports::{Clock, ConsumerEvent, ConsumerFailure, ConsumerSink, Drained, InputConsumer};
 use steward::record::{Batch, Epoch, Header, Partition, Position};
@@ -341,6 +343,10 @@ impl ConsumerSink for RecordingSink {
     fn wants_records(&self) -> bool {
         true
     }
+
+    fn batch_bytes(&self) -> u64 {
+        u64::MAX
+    }
 }
 
 pub(super) fn seen(batch: &Batch, record: &steward::record::Record<'_>) -> Seen {
@@ -374,6 +380,10 @@ impl ClientEvents for RecordedClientEvents {
 
     fn statistics(&self, statistics: ConsumerStatistics) {
         *self.statistics.lock().expect("not poisoned") = statistics;
+    }
+
+    fn throttled(&self, role: ClientRole, throttle: &Throttle) {
+        self.reports.lock().expect("not poisoned").push(format!("{} throttled: {throttle:?}", role.code()));
     }
 }
 

@@ -129,8 +129,12 @@ fn a_flood_of_rejections_costs_one_line_per_reason_and_window_and_shows_no_paylo
                 pod.send(&key, &too_large);
                 pod.send("", CANARY);
             }
-            pod.deliver(1_000);
-            pod.settle().await;
+            let mut delivered = 0;
+            while delivered < 1_000 {
+                // The first batches are small.
+                delivered += pod.deliver(1_000);
+                pod.settle().await;
+            }
         }
         tokio::time::sleep(Duration::from_secs(30)).await;
         let passed = pod.shared.clock.now().duration_since(began);
@@ -343,6 +347,8 @@ impl Pod {
             size_limits: SizeLimits::of_payload(1_000),
             max_transaction_bytes: 1 << 20,
             max_dlq_record_bytes: u64::MAX,
+            transaction_timeout: Duration::from_secs(10),
+            min_commit_interval: Duration::ZERO,
             linger_per_partition: Duration::ZERO,
             offset_metadata: memory.offset_metadata(),
             entity_idle: Duration::from_secs(3_600),

@@ -21,11 +21,12 @@ impl PollThread {
     /// Takes records until none is left or the round is full, and makes one batch for each partition.
     pub(super) fn take_round(&mut self) {
         let mut round = Round { assigned: &mut self.assigned, records: 0, bytes: 0, failures: Vec::new() };
+        let round_bytes = self.round_bytes.min(self.sink.batch_bytes());
         let mut taken = self.queue.wait(RECORD_WAIT, |taken| round.take(taken));
-        while taken > 0 && round.records < self.round_records && round.bytes < self.round_bytes {
+        while taken > 0 && round.records < self.round_records && round.bytes < round_bytes {
             // One call takes a number of records, so the number follows from the average size so far.
             self.record_bytes = round.average_bytes().unwrap_or(self.record_bytes);
-            let room = (self.round_bytes - round.bytes) / self.record_bytes.max(1);
+            let room = (round_bytes - round.bytes) / self.record_bytes.max(1);
             let room = usize::try_from(room).unwrap_or(MAX_TAKEN).min(self.round_records - round.records);
             taken = self.queue.drain(room.clamp(1, MAX_TAKEN), |taken| round.take(taken));
         }

@@ -33,6 +33,8 @@ impl Committer {
     pub fn without_a_producer(max_transaction_bytes: u64) -> Committer {
         Committer::with_settings(GroupCommitSettings {
             max_transaction_bytes,
+            transaction_timeout: Duration::from_secs(10),
+            min_interval: Duration::ZERO,
             offset_metadata: OffsetMetadata::new("run"),
             max_dlq_record_bytes: u64::MAX,
             linger_per_partition: Duration::ZERO,
@@ -55,6 +57,8 @@ impl Committer {
     pub fn with_dlq_limit(max_dlq_record_bytes: u64) -> Committer {
         let mut committer = Committer::with_settings(GroupCommitSettings {
             max_transaction_bytes: 1_000_000,
+            transaction_timeout: Duration::from_secs(10),
+            min_interval: Duration::ZERO,
             offset_metadata: OffsetMetadata::new("run"),
             max_dlq_record_bytes,
             linger_per_partition: Duration::ZERO,
@@ -68,9 +72,27 @@ impl Committer {
         let offset_metadata = OffsetMetadata::new("run");
         let mut committer = Committer::with_settings(GroupCommitSettings {
             max_transaction_bytes: 1_000_000,
+            transaction_timeout: Duration::from_secs(10),
+            min_interval: Duration::ZERO,
             offset_metadata,
             max_dlq_record_bytes: u64::MAX,
             linger_per_partition,
+        });
+        committer.resets(ResetOutcome::Ready(vec![]));
+        committer.joins(partition, Epoch(1), None, 0);
+        committer.ends(committed());
+        committer
+    }
+
+    /// It serves this partition, and the interval after its first transaction has just begun.
+    pub fn with_interval(partition: Partition, min_interval: Duration) -> Committer {
+        let mut committer = Committer::with_settings(GroupCommitSettings {
+            max_transaction_bytes: 1_000_000,
+            transaction_timeout: Duration::from_secs(10),
+            min_interval,
+            offset_metadata: OffsetMetadata::new("run"),
+            max_dlq_record_bytes: u64::MAX,
+            linger_per_partition: Duration::ZERO,
         });
         committer.resets(ResetOutcome::Ready(vec![]));
         committer.joins(partition, Epoch(1), None, 0);

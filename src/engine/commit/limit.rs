@@ -1,0 +1,76 @@
+//! How many bytes a transaction carries. It starts small and doubles while transactions end quickly. So a process whose
+//! brokers are slow, or throttle it, never begins with a transaction that cannot end within the transaction timeout.
+//!
+//! The size of a transaction that ends tells nothing about larger ones unless it was about as large as the limit permits.
+//! So only such a transaction raises the limit. Times are parts of the transaction timeout:
+//!
+//! | transaction | next limit |
+//! |---|---|
+//! | took less than 1/32 | twice the limit, up to half of what was too slow last; then a quarter more |
+//! | took less than 1/8 | a quarter more |
+//! | took less than 1/4 | as it is: it may grow no further |
+//! | took longer | half of what it carried, at least [`FIRST_BYTES`] |
+//! | had no effect, because it was too slow or in doubt | half of what it carried, at most [`FIRST_BYTES`] |
+//!
+//! A broker with a quota accepts a burst and delays only what follows it. The second row makes growth slow before such a
+//! delay exceeds the timeout. The fourth row has a lower bound, because a time that does not depend on the size, such as
+//! the distance to the brokers, must not shrink transactions to nothing. The last row has none, except one byte: then a
+//! transaction carries one batch, and a batch one record.
+
+use std::time::Duration;
+
+/// The limit of the first transaction of a process. At full speed it takes some nine transactions, of a few milliseconds
+/// each, to reach the default of `limits.max_transaction_bytes`.
+pub const FIRST_BYTES: u64 = 65_536;
+
+/// Parts of the transaction timeout within which a transaction lets the limit double, grow, and stay.
+const DOUBLE_WITHIN: u32 = 32;
+const GROW_WITHIN: u32 = 8;
+const STAY_WITHIN: u32 = 4;
+
+#[derive(Debug, Clone)]
+pub struct TransactionLimit {
+    bytes: u64,
+    max_bytes: u64,
+    /// Half of what was too slow last.
+    doubles_to_bytes: u64,
+    /// The transaction timeout.
+    timeout: Duration,
+}
+
+impl TransactionLimit {
+    pub fn new(max_bytes: u64, timeout: Duration) -> TransactionLimit {
+        TransactionLimit { bytes: FIRST_BYTES.min(max_bytes).max(1), max_bytes, doubles_to_bytes: u64::MAX, timeout }
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// A transaction with this many bytes was committed.
+    pub fn committed(&mut self, carried_bytes: u64, took: Duration) {
+        let is_full = carried_bytes >= self.bytes / 2;
+        if took >= self.timeout / STAY_WITHIN {
+            self.was_too_slow(carried_bytes);
+            self.bytes = self.bytes.min(self.doubles_to_bytes.max(FIRST_BYTES));
+        } else if is_full && took < self.timeout / DOUBLE_WITHIN && self.bytes <= self.doubles_to_bytes / 2 {
+            self.grow_by(self.bytes);
+        } else if is_full && took < self.timeout / GROW_WITHIN {
+            self.grow_by(self.bytes.div_ceil(4));
+        }
+    }
+
+    /// A transaction with this many bytes had no effect, because it was too slow or in doubt.
+    pub fn failed(&mut self, carried_bytes: u64) {
+        self.was_too_slow(carried_bytes);
+        self.bytes = self.doubles_to_bytes.clamp(1, FIRST_BYTES);
+    }
+
+    fn was_too_slow(&mut self, carried_bytes: u64) {
+        self.doubles_to_bytes = carried_bytes.min(self.bytes) / 2;
+    }
+
+    fn grow_by(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_add(bytes).min(self.max_bytes).max(1);
+    }
+}
