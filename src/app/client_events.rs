@@ -1,15 +1,16 @@
 //! Turns what Kafka's clients report by themselves into log events. Repeated errors are counted and summarised.
 //! Statistics of the consumer go to the status.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::app::SystemClock;
 use crate::kafka::client::context::{
-    ClientError, ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics, PartitionStatistics,
+    ClientError, ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics, PartitionStatistics, Throttle,
 };
 use crate::observability::log_events::{
-    KafkaClientError, KafkaClientErrors, KafkaClientLog, KafkaClientWarning, LogEvent, millis,
+    ClientThrottled, KafkaClientError, KafkaClientErrors, KafkaClientLog, KafkaClientWarning, LogEvent, millis,
 };
 use crate::observability::log_throttle::{LogThrottle, Occurrence, ThrottleSummary};
 use crate::observability::status::{InputLog, Status};
@@ -25,6 +26,14 @@ type MessageKind = (ClientRole, String);
 pub struct ClientLog {
     clock: SystemClock,
     errors: Mutex<LogThrottle<MessageKind, String>>,
+    delays: Mutex<BTreeMap<ClientRole, Delay>>,
+}
+
+/// Delays of one client by brokers.
+struct Delay {
+    logged_at: Instant,
+    /// The longest one since then.
+    longest: Throttle,
 }
 
 /// Logs errors and log lines of the pipeline's clients, and keeps the log ends in the status up to date.
@@ -35,7 +44,7 @@ pub(super) struct PipelineClientEvents {
 
 impl ClientLog {
     pub fn new(clock: SystemClock) -> ClientLog {
-        ClientLog { clock, errors: Mutex::new(LogThrottle::new(SUMMARY_WINDOW, MAX_KINDS)) }
+        ClientLog { clock, errors: Mutex::new(LogThrottle::new(SUMMARY_WINDOW, MAX_KINDS)), delays: Mutex::default() }
     }
 
     /// Logs the summaries that are due.
@@ -50,6 +59,24 @@ impl ClientLog {
 
     fn is_first(&self, role: ClientRole, code: String, message: &str) -> bool {
         self.errors().seen(&(role, code), message.to_owned(), self.clock.now()) == Occurrence::First
+    }
+
+    /// Returns the delay to log: the first one, then the longest of each window.
+    fn longest_delay(&self, role: ClientRole, throttle: &Throttle) -> Option<Throttle> {
+        let now = self.clock.now();
+        let mut delays = self.delays.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(delay) = delays.get_mut(&role) else {
+            delays.insert(role, Delay { logged_at: now, longest: Throttle::default() });
+            return Some(throttle.clone());
+        };
+        if throttle.time_ms > delay.longest.time_ms {
+            delay.longest = throttle.clone();
+        }
+        let is_due = now.saturating_duration_since(delay.logged_at) >= SUMMARY_WINDOW;
+        is_due.then(|| {
+            delay.logged_at = now;
+            std::mem::take(&mut delay.longest)
+        })
     }
 
     fn errors(&self) -> MutexGuard<'_, LogThrottle<MessageKind, String>> {
@@ -89,6 +116,12 @@ impl ClientEvents for ClientLog {
 
     /// Only the pipeline's consumer has statistics.
     fn statistics(&self, _: ConsumerStatistics) {}
+
+    fn throttled(&self, role: ClientRole, throttle: &Throttle) {
+        if let Some(longest) = self.longest_delay(role, throttle) {
+            ClientThrottled { client: role, broker: &longest.broker, throttle_time_ms: longest.time_ms }.emit();
+        }
+    }
 }
 
 impl ClientEvents for PipelineClientEvents {
@@ -98,6 +131,10 @@ impl ClientEvents for PipelineClientEvents {
 
     fn log(&self, role: ClientRole, level: ClientLogLevel, facility: &str, message: &str) {
         self.log.log(role, level, facility, message);
+    }
+
+    fn throttled(&self, role: ClientRole, throttle: &Throttle) {
+        self.log.throttled(role, throttle);
     }
 
     fn statistics(&self, statistics: ConsumerStatistics) {

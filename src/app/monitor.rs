@@ -264,9 +264,16 @@ impl<'a> Monitor<'a> {
             is_polling: source.phase == PollPhase::Polling,
             ingest: if self.pipeline.shared().takes_records() { IngestPressure::Open } else { IngestPressure::Full },
             not_member: not_a_member,
+            is_refused_for_now: self.is_refused_for_now(now),
             commit_step,
         };
         self.watchdog.check(&seen, now)
+    }
+
+    /// Whether the brokers have refused records within the limit for a stall. Attempts follow each other more quickly.
+    fn is_refused_for_now(&self, now: Instant) -> bool {
+        let limit = Duration::from_millis(self.config.health.stall_timeout_ms);
+        now.checked_sub(limit).is_some_and(|since| self.pipeline.commit_phase.refused_for_now(since).is_some())
     }
 
     fn log_stall(&self, stall: &StallReport) -> String {

@@ -3,6 +3,7 @@
 //! * [`commit_thread`]: the port of the committer; a supervisor, and a worker that makes the blocking calls.
 //! * [`driver`]: the order of the calls of one transaction, for the commit thread and for `steward dlq replay`.
 //! * [`transaction`]: the producer and the open transaction as values that are traded for each other.
+//! * [`earlier`]: what a producer leaves to the next one of its transactional id.
 //! * [`producer_record`]: an output record as librdkafka takes it.
 //!
 //! An end passes three types on its way back: [`transaction::Ended`] (what the client reported), `TransactionOutcome`
@@ -10,5 +11,6 @@
 
 pub mod commit_thread;
 pub mod driver;
+pub mod earlier;
 pub mod producer_record;
 pub mod transaction;

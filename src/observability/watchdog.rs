@@ -13,7 +13,9 @@
 //!   broker responds: if none does, a restart would not help, and the group's own limits apply.
 //! * f) A broker announces for how long it delays its responses to a client above its quota. Until then no records can
 //!   arrive, and its silence is no fault.
-//! * g) A process that is no member of its group owns no partition. It has a limit of its own, which is longer: other
+//! * g) While brokers refuse records for a reason of their own, such as too few replicas in sync, a restart would not help:
+//!   the next process would meet the same refusal. So this time does not count for a partition that waits for its commit.
+//! * h) A process that is no member of its group owns no partition. It has a limit of its own, which is longer: other
 //!   members, or unavailable brokers, can make a join take minutes, and a restart would not help.
 //!
 //! Architecture invariant: pure. An observation and the time go in, a stall comes out.
@@ -68,6 +70,8 @@ pub struct Observation<'a> {
     pub is_polling: bool,
     /// Why the process is no member of the group; `None` if it is one.
     pub not_member: Option<&'static str>,
+    /// g) Whether the brokers have refused records for now, within the limit for a stall.
+    pub is_refused_for_now: bool,
     /// What the commit thread is doing, and for how long; `None` if it is idle.
     pub commit_step: Option<(String, Duration)>,
 }
@@ -93,7 +97,7 @@ pub struct Watchdog {
     silent: BTreeMap<Partition, Duration>,
     consumer: Duration,
     actors: Duration,
-    /// g)
+    /// h)
     not_member: Duration,
     /// The event of each entity thread, and for how long.
     current_events: Vec<(Option<(Partition, Offset)>, Duration)>,
@@ -149,7 +153,9 @@ impl Watchdog {
                     && at.state == Some(PartitionState::Serving)
                     && !at.has_uncommitted();
                 let is_delayed = at.is_throttled && at.state == Some(PartitionState::Serving) && !at.has_uncommitted();
-                let counts = match (is_delayed, waits_for_room) {
+                let waits_for_commit = waits_for_room || (at.work.batches > 0 && at.work.is_decided());
+                let is_refused = seen.is_refused_for_now && waits_for_commit;
+                let counts = match (is_delayed || is_refused, waits_for_room) {
                     (true, _) => Duration::ZERO,
                     (false, true) => elapsed / FULL_DIVISOR,
                     (false, false) => elapsed,

@@ -6,6 +6,7 @@ mod passivation;
 mod phases;
 mod recoveries;
 mod sizes;
+mod slow_writes;
 mod stalls;
 
 use std::time::Duration;

@@ -8,6 +8,7 @@ use rdkafka::ClientContext;
 use steward::config::{Config, ConfigDocument, ConfigError, Effective, SecurityProtocol, Tls, properties};
 use steward::kafka::client::context::{
     ClientError, ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics, PartitionStatistics, ReportingContext,
+    Throttle,
 };
 use steward::kafka::client::settings::{self, Isolation, ProducerIdentity};
 use steward::kafka::transactions::transaction::RESENT_AFTER;
@@ -177,6 +178,23 @@ fn statistics_name_each_assigned_partition_once() {
 }
 
 #[apply(offline_test)]
+fn statistics_report_the_longest_delay_of_a_broker() {
+    for role in [ClientRole::Consumer, ClientRole::Producer] {
+        let events = Arc::new(RecordedEvents::default());
+        let context = ReportingContext::new(&Config::default(), role, Arc::clone(&events) as Arc<dyn ClientEvents>);
+        context.stats_raw(br#"{"brokers":{"a:1/1":{"name":"a:1/1","nodeid":1,"rxidle":0,"throttle":{"max":0}}}}"#);
+        context.stats_raw(
+            br#"{"brokers":{"a:1/1":{"name":"a:1/1","nodeid":1,"rxidle":0,"throttle":{"min":0,"max":20}},
+                "b:1/2":{"name":"b:1/2","nodeid":2,"rxidle":0,"throttle":{"max":1300}}}}"#,
+        );
+        let throttle = Throttle { broker: "b:1/2".into(), time_ms: 1_300 };
+        assert_eq!(*events.throttles.lock().expect("not poisoned"), [(role, throttle)]);
+        let has_statistics = events.statistics.lock().expect("not poisoned").is_some();
+        assert_eq!(has_statistics, role == ClientRole::Consumer, "a producer holds no position");
+    }
+}
+
+#[apply(offline_test)]
 fn a_token_file_yields_its_subject_and_its_expiry() {
     // {"alg":"none"} . {"sub":"steward","exp":1700000000.5}
     let file = holding("eyJhbGciOiJub25lIn0.eyJzdWIiOiJzdGV3YXJkIiwiZXhwIjoxNzAwMDAwMDAwLjV9.c2ln\n");
@@ -235,6 +253,7 @@ fn context(config: &Config) -> (ReportingContext, Arc<RecordedEvents>) {
 #[derive(Default)]
 struct RecordedEvents {
     statistics: Mutex<Option<ConsumerStatistics>>,
+    throttles: Mutex<Vec<(ClientRole, Throttle)>>,
 }
 
 impl ClientEvents for RecordedEvents {
@@ -248,5 +267,9 @@ impl ClientEvents for RecordedEvents {
 
     fn statistics(&self, statistics: ConsumerStatistics) {
         *self.statistics.lock().expect("not poisoned") = Some(statistics);
+    }
+
+    fn throttled(&self, role: ClientRole, throttle: &Throttle) {
+        self.throttles.lock().expect("not poisoned").push((role, throttle.clone()));
     }
 }

@@ -82,6 +82,29 @@ fn a_tenth_of_the_time_counts_while_a_partition_waits_for_room() {
 }
 
 #[apply(offline_test)]
+fn time_in_which_the_brokers_refuse_records_for_now_does_not_count_for_work_that_waits_for_its_commit() {
+    let mut scene = Scene::serving(&[P0]);
+    scene.opens_decided(P0, 7);
+    scene.is_refused_for_now = true;
+    scene.runs_without_stall_for(LIMIT * 10);
+    scene.is_refused_for_now = false;
+    scene.runs_without_stall_for(LIMIT - CHECK);
+    scene.now += CHECK;
+    assert_eq!(scene.check().map(|stall| stall.phase), Some(StallPhase::Commit), "refused no more, and not committed");
+
+    let mut scene = Scene::serving(&[P0]);
+    scene.opens(&[(P0, 7)]);
+    scene.is_refused_for_now = true;
+    scene.runs_without_stall_for(LIMIT);
+    scene.now += CHECK;
+    assert_eq!(
+        scene.check().map(|stall| stall.phase),
+        Some(StallPhase::Apply),
+        "an entity that hangs is another cause"
+    );
+}
+
+#[apply(offline_test)]
 fn all_of_the_time_counts_for_a_partition_with_uncommitted_records_while_ingest_is_full() {
     let mut scene = Scene::serving(&[P0]);
     scene.ingest = IngestPressure::Full;
@@ -463,6 +486,7 @@ struct Scene {
     ingest: IngestPressure,
     not_member: Option<&'static str>,
     commit_step: Option<(String, Duration)>,
+    is_refused_for_now: bool,
     does_consumer_run: bool,
     consumer_ran_at: Instant,
     do_actors_run: bool,
@@ -483,6 +507,7 @@ impl Scene {
             ingest: IngestPressure::Open,
             not_member: None,
             commit_step: None,
+            is_refused_for_now: false,
             does_consumer_run: true,
             consumer_ran_at: now,
             do_actors_run: true,
@@ -574,6 +599,7 @@ impl Scene {
             ingest: self.ingest,
             not_member: self.not_member,
             commit_step: self.commit_step.clone(),
+            is_refused_for_now: self.is_refused_for_now,
         };
         self.watchdog.check(&seen, self.now)
     }

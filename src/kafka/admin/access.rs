@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use rdkafka::client::Client;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::kafka::client::context::{ClientError, ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics};
+use crate::kafka::client::context::{
+    ClientError, ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics, Throttle,
+};
 use crate::kafka::client::errors::{ErrorClass, class_of};
 use crate::kafka::client::settings::SettingsError;
 use crate::ports::Clock;
@@ -120,6 +122,12 @@ impl ClientEvents for ClientMessages {
     fn statistics(&self, statistics: ConsumerStatistics) {
         if let Some(next) = &self.next {
             next.statistics(statistics);
+        }
+    }
+
+    fn throttled(&self, role: ClientRole, throttle: &Throttle) {
+        if let Some(next) = &self.next {
+            next.throttled(role, throttle);
         }
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! Architecture invariant: no log line is written here.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,6 +50,8 @@ pub trait ClientEvents: Send + Sync {
     fn log(&self, role: ClientRole, level: ClientLogLevel, facility: &str, message: &str);
     /// The consumer reports its state, once a second.
     fn statistics(&self, statistics: ConsumerStatistics);
+    /// A broker has delayed responses because the client exceeds a quota. Called once a second while that lasts.
+    fn throttled(&self, role: ClientRole, throttle: &Throttle);
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,6 +63,15 @@ pub struct ConsumerStatistics {
     /// The longest time for which a broker delayed a response within the last interval, because of a quota.
     pub throttled: Duration,
     pub partitions: Vec<PartitionStatistics>,
+}
+
+/// A broker's delay.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Throttle {
+    /// The broker, as `host:port/id`.
+    pub broker: String,
+    /// The broker's `throttle_time_ms`.
+    pub time_ms: u64,
 }
 
 /// The end of a partition's log and the consumer's position, as far as the client knows them.
@@ -91,6 +103,13 @@ impl ReportingContext {
     }
 }
 
+impl ReportingContext {
+    fn unreadable(&self, unreadable: &serde_json::Error) {
+        let (class, reason) = (ErrorClass::Other, unreadable.to_string());
+        self.events.error(self.role, &ClientError { code: "StatisticsUnreadable", class, reason: &reason });
+    }
+}
+
 impl ClientContext for ReportingContext {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
@@ -113,12 +132,17 @@ impl ClientContext for ReportingContext {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
+        match throttle_in(statistics) {
+            Ok(Some(throttle)) => self.events.throttled(self.role, &throttle),
+            Ok(None) => {}
+            Err(unreadable) => return self.unreadable(&unreadable),
+        }
+        if self.role == ClientRole::Producer {
+            return;
+        }
         match read_statistics(statistics, None) {
             Ok(statistics) => self.events.statistics(statistics),
-            Err(unreadable) => {
-                let (class, reason) = (ErrorClass::Other, unreadable.to_string());
-                self.events.error(self.role, &ClientError { code: "StatisticsUnreadable", class, reason: &reason });
-            }
+            Err(unreadable) => self.unreadable(&unreadable),
         }
     }
 
@@ -131,15 +155,42 @@ impl ClientContext for ReportingContext {
 
 impl ConsumerContext for ReportingContext {}
 
+/// Returns the longest delay of a broker in the last interval of librdkafka's statistics, if there was one.
+pub(crate) fn throttle_in(statistics: &[u8]) -> Result<Option<Throttle>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Raw {
+        #[serde(default)]
+        brokers: BTreeMap<String, RawBroker>,
+    }
+    #[derive(Deserialize)]
+    struct RawBroker {
+        #[serde(default)]
+        name: String,
+        #[serde(default)]
+        throttle: RawWindow,
+    }
+    #[derive(Default, Deserialize)]
+    struct RawWindow {
+        /// Milliseconds; 0 if there was no delay.
+        max: i64,
+    }
+    let raw: Raw = serde_json::from_slice(statistics)?;
+    let throttled = raw.brokers.into_values().filter_map(|broker| {
+        let time_ms = u64::try_from(broker.throttle.max).ok().filter(|time_ms| *time_ms > 0)?;
+        Some(Throttle { broker: broker.name, time_ms })
+    });
+    Ok(throttled.max_by_key(|throttle| throttle.time_ms))
+}
+
 /// Reads the few fields of librdkafka's statistics that are used; the other fields are skipped. `topic`: only the
 /// partitions of this topic.
 pub(crate) fn read_statistics(json: &[u8], topic: Option<&str>) -> Result<ConsumerStatistics, serde_json::Error> {
     #[derive(Deserialize)]
     struct Raw {
         #[serde(default)]
-        brokers: std::collections::BTreeMap<String, RawBroker>,
+        brokers: BTreeMap<String, RawBroker>,
         #[serde(default)]
-        topics: std::collections::BTreeMap<String, RawTopic>,
+        topics: BTreeMap<String, RawTopic>,
     }
     #[derive(Deserialize)]
     struct RawBroker {
@@ -156,7 +207,7 @@ pub(crate) fn read_statistics(json: &[u8], topic: Option<&str>) -> Result<Consum
     #[derive(Deserialize)]
     struct RawTopic {
         #[serde(default)]
-        partitions: std::collections::BTreeMap<String, RawPartition>,
+        partitions: BTreeMap<String, RawPartition>,
     }
     #[derive(Deserialize)]
     struct RawPartition {

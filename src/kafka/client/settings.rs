@@ -37,7 +37,7 @@ use crate::config::{Config, SaslMechanism, SecurityConfig, SecurityProtocol, Tls
 /// returned within 0.8 of it has sent its request once. The safety of transactions rests on that.
 pub const RETRY_BACKOFF: Duration = Duration::from_millis(500);
 
-/// How often a group member reports what it holds.
+/// How often a group member reports what it holds, and a producer whether brokers delay it.
 const STATISTICS_INTERVAL_MS: &str = "1000";
 
 /// How often a reader reports what the brokers sent: several times within the shortest limit of a command.
@@ -190,9 +190,20 @@ pub fn transactional_producer(
         .set("message.max.bytes", RECORD_BYTES)
         .set("queue.buffering.max.messages", "1000000")
         .set("queue.buffering.max.kbytes", produce_queue_kib(config).to_string())
-        .set("delivery.report.only.error", "true");
+        .set("delivery.report.only.error", "true")
+        .set("statistics.interval.ms", STATISTICS_INTERVAL_MS);
     if let Some(bytes) = max_batch_bytes {
         settings.set("batch.size", bytes.min(BATCH_BYTES).to_string());
+    }
+    settings
+}
+
+/// The same producer, which also logs each response that makes it send records again. It is for a producer whose
+/// predecessor waited in vain: the library reports why in no other way.
+pub(crate) fn with_refusals_logged(settings: &ClientConfig) -> ClientConfig {
+    let mut settings = settings.clone();
+    if settings.get("debug").is_none() {
+        settings.set("debug", "msg").set_log_level(RDKafkaLogLevel::Debug);
     }
     settings
 }

@@ -45,7 +45,7 @@ use crate::engine::ownership::Ownership;
 use crate::kafka::client::errors::ClientCall;
 use crate::kafka::consumer::membership::GroupView;
 use crate::kafka::transactions::commit_thread::worker::{Job, Worker};
-use crate::kafka::transactions::transaction::{Counted, EarlierProducers};
+use crate::kafka::transactions::earlier::{Counted, EarlierProducers};
 use crate::observability::log_events::{AbandonedStep, LogEvent, ProducerAbandoned, millis};
 use crate::ports::{Clock, CommitReply, ResetReply, Transactions};
 use crate::record::Partition;
@@ -136,7 +136,10 @@ impl CommitPhase {
 
 /// The step of the commit thread and its start. The current worker writes it; watchdog, heartbeat and tests read it.
 #[derive(Debug)]
-pub struct CommitPhaseWatch(Mutex<CurrentStep>);
+pub struct CommitPhaseWatch {
+    current: Mutex<CurrentStep>,
+    earlier: Arc<EarlierProducers>,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct CurrentStep {
@@ -152,8 +155,14 @@ struct CurrentStep {
 struct Abandoned;
 
 impl CommitPhaseWatch {
-    fn new(now: Instant) -> CommitPhaseWatch {
-        CommitPhaseWatch(Mutex::new(CurrentStep { step: CommitPhase::Idle, since: now, due: None, worker: 0 }))
+    fn new(earlier: Arc<EarlierProducers>, now: Instant) -> CommitPhaseWatch {
+        let current = CurrentStep { step: CommitPhase::Idle, since: now, due: None, worker: 0 };
+        CommitPhaseWatch { current: Mutex::new(current), earlier }
+    }
+
+    /// Returns which records the brokers do not accept for now, if they have refused them since then.
+    pub fn refused_for_now(&self, since: Instant) -> Option<String> {
+        self.earlier.refused_for_now(since)
     }
 
     pub fn get(&self) -> (CommitPhase, Instant) {
@@ -182,7 +191,7 @@ impl CommitPhaseWatch {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, CurrentStep> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -210,7 +219,8 @@ impl CommitThread {
         clock: Arc<dyn Clock>,
     ) -> io::Result<CommitThread> {
         let (requests, inbox) = crossbeam_channel::bounded(QUEUE_LENGTH);
-        let phase = Arc::new(CommitPhaseWatch::new(clock.now()));
+        let earlier = Arc::<EarlierProducers>::default();
+        let phase = Arc::new(CommitPhaseWatch::new(Arc::clone(&earlier), clock.now()));
         let parts = WorkerParts {
             settings,
             clients,
@@ -220,7 +230,7 @@ impl CommitThread {
             metadata,
             clock,
             phase: Arc::clone(&phase),
-            earlier: Arc::default(),
+            earlier,
         };
         let mut supervisor = Supervisor { parts, worker: None, workers: 0, threads: Arc::default() };
         supervisor.worker = Some(supervisor.start_worker()?);

@@ -303,7 +303,7 @@ impl TransactionDriver<ReportingContext> {
     }
 }
 
-/// Produces every record, and waits until all are delivered.
+/// Produces every record, and waits until all are delivered and the brokers respond without delay.
 fn produce<C: ClientContext + 'static, R: TransactionRequest>(
     transaction: &mut Transaction<C>,
     request: &mut R,
@@ -320,7 +320,11 @@ fn produce<C: ClientContext + 'static, R: TransactionRequest>(
     let has_cause = failed.iter().any(|failed| !matches!(failed.failure, KafkaFailure::AbortAndResend(_)));
     if !has_cause {
         request.before(ClientCall::Delivery, transaction.time_left())?;
-        failed.extend(transaction.drain().err().unwrap_or_default());
+        failed.extend(transaction.wait_for_deliveries().err().unwrap_or_default());
+    }
+    if failed.is_empty() {
+        let partitions = request.records().map(|record| (record.topic, record.partition));
+        failed.extend(transaction.wait_out_delay(partitions).err().map(|failure| Undelivered { index: None, failure }));
     }
     Ok(if failed.is_empty() { Ok(()) } else { Err(decisive(failed, request)) })
 }

@@ -11,7 +11,8 @@
 //! Architecture invariant: a producer whose last transaction is in doubt is never used again.
 //! Architecture invariant: nothing here depends on the entity type; content is bytes.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,13 +23,16 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
+use crate::kafka::client::context::throttle_in;
 use crate::kafka::client::errors::{
     BrokerRefusal, Cause, ClientCall, ErrorClass, KafkaFailure, classify, classify_fatal,
 };
-use crate::kafka::client::settings::RETRY_BACKOFF;
+use crate::kafka::client::settings::{RETRY_BACKOFF, with_refusals_logged};
 use crate::kafka::client::unsubscribed::FIRST_TOKEN_POLL;
+use crate::kafka::transactions::earlier::EarlierProducers;
 use crate::kafka::transactions::producer_record::ProducerRecord;
 use crate::ports::Clock;
+use crate::record::Partition;
 
 /// A call that took this long may have sent its request twice: 0.8 of the client's backoff, which is its jitter.
 pub const RESENT_AFTER: Duration = Duration::from_millis(RETRY_BACKOFF.as_millis() as u64 * 4 / 5);
@@ -36,11 +40,11 @@ pub const RESENT_AFTER: Duration = Duration::from_millis(RETRY_BACKOFF.as_millis
 /// Shortest limit of a call, however old the transaction is.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 
+/// A response that took this long was delayed.
+const NOTICEABLE_DELAY: Duration = Duration::from_millis(100);
+
 /// Limit of one call during a registration.
 const REGISTER_SLICE: Duration = Duration::from_secs(2);
-
-/// How long after a repeated registration a late copy of its request may still arrive.
-const LATEST_COPY: Duration = Duration::from_secs(60);
 
 /// The log line of the client library about a repeated registration: its facility, and its text if no broker has
 /// responded, so that the request may still be under way.
@@ -53,7 +57,7 @@ pub const MARKER_WRITTEN_WITHIN: Duration = Duration::from_micros(400);
 
 /// Pause between two polls of a wait for deliveries. The client's own flush waits 100 ms, and a poll cannot wait for less
 /// than 2 ms: it spends the remainder below a whole millisecond reading the clock.
-const DRAIN_POLL: Duration = Duration::from_micros(500);
+const DELIVERY_POLL: Duration = Duration::from_micros(500);
 
 /// How long to wait for further deliveries after a record was refused and nothing else was reported. The client sends
 /// nothing more then, and reports what is left in its queue only when it is purged, or at its timeout.
@@ -82,50 +86,22 @@ pub struct ProducerParts<C> {
     pub earlier: Arc<EarlierProducers>,
 }
 
-/// What earlier producers of a transactional id, in this process, may still do.
-#[derive(Debug, Default)]
-pub struct EarlierProducers {
-    /// Clients that are still being torn down.
-    closing: Arc<AtomicUsize>,
-    /// When a registration was last repeated, or abandoned, without a response. Its request may still arrive, and fence a
-    /// producer that has registered since.
-    without_response: Mutex<Option<Instant>>,
-}
-
-impl EarlierProducers {
-    pub fn closing(&self) -> usize {
-        self.closing.load(Ordering::Acquire)
-    }
-
-    fn had_no_response(&self, now: Instant) {
-        *self.lock() = Some(now);
-    }
-
-    fn may_still_register(&self, now: Instant) -> bool {
-        self.lock().is_some_and(|last| now < last + LATEST_COPY)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        // A panic cannot leave a half-written instant.
-        self.without_response.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// An open transaction. If it is dropped, it stays open until the next producer of this id registers, or until it times
 /// out.
 pub struct Transaction<C: ClientContext + 'static> {
     producer: Producer<C>,
     began: Instant,
-    /// A record was not delivered: the partition's sequence numbers have a gap, which costs this epoch the next
-    /// transaction.
-    has_gap: bool,
+    /// The next transaction needs another producer. A record was not delivered: the partition's sequence numbers have a gap,
+    /// which costs this epoch the next transaction. Or a broker does not respond on this producer's connection.
+    is_unusable: bool,
 }
 
 /// How a transaction ended. Only a clear response gives the producer back.
 pub enum Ended<C: ClientContext + 'static> {
     /// It took effect, and every request was sent once. The duration is from begin to the response.
     Committed(Producer<C>, Duration),
-    /// It had no effect. The producer comes back only if the abort was quick and every record was delivered.
+    /// It had no effect. The producer comes back only if the abort was quick, every record was delivered, and the brokers
+    /// respond.
     Aborted(Option<Producer<C>>, Cause),
     /// It has no clear end. The failure is neither `Retry` nor `AbortAndResend`.
     Failed(KafkaFailure),
@@ -155,7 +131,8 @@ impl<C: ClientContext + Clone + 'static> Producer<C> {
             earlier: Arc::clone(&earlier),
             clock: Arc::clone(&clock),
         };
-        let client = BaseProducer::from_config_and_context(&parts.config, context)
+        let detailed = earlier.logs_refusals().then(|| with_refusals_logged(&parts.config));
+        let client = BaseProducer::from_config_and_context(detailed.as_ref().unwrap_or(&parts.config), context)
             .map_err(|error| classify(&error, ClientCall::Init))
             .map(|client| Closing { client: Some(client), earlier })?;
         if C::ENABLE_REFRESH_OAUTH_TOKEN {
@@ -183,7 +160,7 @@ impl<C: ClientContext + 'static> Producer<C> {
     pub fn begin(self) -> Result<Transaction<C>, KafkaFailure> {
         self.context().lock().clear();
         match self.client.get().begin_transaction() {
-            Ok(()) => Ok(Transaction { began: self.clock.now(), producer: self, has_gap: false }),
+            Ok(()) => Ok(Transaction { began: self.clock.now(), producer: self, is_unusable: false }),
             Err(error) => Err(self.classify(&error, ClientCall::Begin)),
         }
     }
@@ -227,11 +204,11 @@ impl<C: ClientContext + 'static> Transaction<C> {
             let Err((error, returned)) = client.send(outgoing) else { return Ok(()) };
             let failure = self.producer.classify(&error, ClientCall::Produce);
             let KafkaFailure::Retry(cause) = failure else {
-                self.has_gap = true;
+                self.is_unusable = true;
                 return Err(failure);
             };
             if was_empty {
-                self.has_gap = true;
+                self.is_unusable = true;
                 let text = format!("the record is larger than the client's queue ({cause})");
                 return Err(KafkaFailure::Refused(BrokerRefusal::TooLarge, Cause { text, ..cause }));
             }
@@ -247,7 +224,7 @@ impl<C: ClientContext + 'static> Transaction<C> {
 
     /// Waits until every staged record is delivered, at most as long as the transaction may last. An error has at least
     /// one failure.
-    pub fn drain(&mut self) -> Result<(), Vec<Undelivered>> {
+    pub fn wait_for_deliveries(&mut self) -> Result<(), Vec<Undelivered>> {
         let client = self.producer.client.get();
         let mut late = None;
         let mut last_failure = (0, self.producer.clock.now());
@@ -267,19 +244,35 @@ impl<C: ClientContext + 'static> Transaction<C> {
                 break;
             }
             client.poll(Duration::ZERO);
-            std::thread::sleep(DRAIN_POLL);
+            std::thread::sleep(DELIVERY_POLL);
         }
         let reported = std::mem::take(&mut *self.producer.context().lock());
-        let failure = |error: &KafkaError| self.producer.classify(error, ClientCall::Delivery);
+        let refused = self.producer.client.earlier.refused_for_now(self.began);
+        // A smaller transaction would wait as well.
+        let not_too_large = |failure: KafkaFailure| match (failure, &refused) {
+            (KafkaFailure::AbortAndResend(cause), Some(refused)) if cause.timed_out => {
+                KafkaFailure::AbortAndResend(Cause {
+                    text: format!("{refused}; {}", cause.text),
+                    timed_out: false,
+                    ..cause
+                })
+            }
+            (failure, _) => failure,
+        };
+        let failure = |error: &KafkaError| not_too_large(self.producer.classify(error, ClientCall::Delivery));
         let mut failed: Vec<Undelivered> = reported
             .iter()
             .map(|(index, error)| Undelivered { index: Some(*index), failure: failure(error) })
             .collect();
+        let late = late.map(|Undelivered { index, failure }| Undelivered { index, failure: not_too_large(failure) });
         failed.extend(late);
         if failed.is_empty() {
             return Ok(());
         }
-        self.has_gap = true;
+        self.is_unusable = true;
+        if self.is_overdue() {
+            self.producer.client.earlier.waited_in_vain();
+        }
         failed.extend(self.own_failure());
         Err(failed)
     }
@@ -288,6 +281,40 @@ impl<C: ClientContext + 'static> Transaction<C> {
     fn is_refused(&self) -> bool {
         let reported = self.producer.context().lock();
         reported.iter().any(|(_, error)| matches!(classify(error, ClientCall::Delivery), KafkaFailure::Refused(..)))
+    }
+
+    /// Waits until the brokers that lead these partitions respond without delay, if one of them has delayed a request of
+    /// late. A broker whose quota is exceeded accepts the records at once and then ignores the connection for as long as
+    /// the records would have taken. The offsets would wait behind that, and their late response would be in doubt.
+    ///
+    /// # Errors
+    /// The delay does not end in time. The connection stays blocked, so the next transaction gets another one.
+    pub fn wait_out_delay<'r>(
+        &mut self,
+        partitions: impl Iterator<Item = (&'r str, Partition)>,
+    ) -> Result<(), KafkaFailure> {
+        if !self.producer.client.earlier.may_be_delayed(self.producer.clock.now()) {
+            return Ok(());
+        }
+        for (topic, partition) in partitions.collect::<BTreeSet<_>>() {
+            let started = self.producer.clock.now();
+            let left = self.producer.transaction_timeout.saturating_sub(self.age() + 2 * LEAST_WAIT);
+            let response = self.producer.client.get().client().fetch_watermarks(topic, partition.0, left);
+            let took = self.producer.clock.now().saturating_duration_since(started);
+            if took >= NOTICEABLE_DELAY {
+                self.producer.client.earlier.were_delayed(self.producer.clock.now());
+            }
+            // Another failure than a timeout says nothing about a delay; the next call has its own.
+            if response.is_err_and(|error| ErrorClass::of(&error) == ErrorClass::TimedOut) {
+                self.is_unusable = true;
+                let text = format!(
+                    "the broker of partition {partition} of {topic} delays its responses, perhaps because of a quota, and did not respond within {} ms",
+                    left.as_millis()
+                );
+                return Err(KafkaFailure::AbortAndResend(Cause::timeout(text)));
+            }
+        }
+        Ok(())
     }
 
     /// Returns the failure of the transaction as a whole, which no delivery report has.
@@ -313,11 +340,14 @@ impl<C: ClientContext + 'static> Transaction<C> {
     ) -> Result<(), KafkaFailure> {
         let started = self.producer.clock.now();
         let result = self.producer.client.get().send_offsets_to_transaction(offsets, group, self.time_left());
+        if self.producer.clock.now().saturating_duration_since(started) >= RESENT_AFTER {
+            self.producer.client.earlier.were_delayed(self.producer.clock.now());
+        }
         let failure = result.err().map(|error| self.producer.classify(&error, ClientCall::SendOffsets));
         self.settle(ClientCall::SendOffsets, started, failure)
     }
 
-    /// Commits the transaction. Its records must be drained before.
+    /// Commits the transaction. Its records must be delivered before.
     pub fn commit(mut self) -> Ended<C> {
         let started = self.producer.clock.now();
         let result = self.producer.client.get().commit_transaction(self.time_left());
@@ -326,6 +356,7 @@ impl<C: ClientContext + 'static> Transaction<C> {
             Ok(()) => {
                 let took = self.age();
                 self.producer.last_response = self.producer.clock.now();
+                self.producer.client.earlier.committed();
                 Ended::Committed(self.producer, took)
             }
             // The client reports this before it sends anything, so there is a transaction to abort.
@@ -347,7 +378,7 @@ impl<C: ClientContext + 'static> Transaction<C> {
         match result {
             Ok(()) => {
                 self.producer.last_response = ended;
-                Ended::Aborted((quick && !self.has_gap).then_some(self.producer), why)
+                Ended::Aborted((quick && !self.is_unusable).then_some(self.producer), why)
             }
             Err(error) => {
                 let failure = self.producer.classify(&error, ClientCall::Abort);
@@ -435,29 +466,13 @@ impl<C: ClientContext + 'static> Closing<C> {
 impl<C: ClientContext + 'static> Drop for Closing<C> {
     fn drop(&mut self) {
         let Some(client) = self.client.take() else { return };
-        let closing = Counted::one_more(&self.earlier.closing);
+        let closing = self.earlier.one_more_closes();
         let close = move || {
             drop(client);
             drop(closing);
         };
         // Without a thread the client is destroyed here, with the closure.
         drop(std::thread::Builder::new().name("steward-producer-close".to_owned()).spawn(close));
-    }
-}
-
-/// Counts one until it is dropped.
-pub(super) struct Counted(Arc<AtomicUsize>);
-
-impl Counted {
-    pub(super) fn one_more(count: &Arc<AtomicUsize>) -> Counted {
-        count.fetch_add(1, Ordering::AcqRel);
-        Counted(Arc::clone(count))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -484,10 +499,16 @@ impl<C: ClientContext> ClientContext for Deliveries<C> {
         if facility == REGISTERS_AGAIN && message.contains(NO_RESPONSE) {
             self.earlier.had_no_response(self.clock.now());
         }
+        if matches!(level, RDKafkaLogLevel::Debug) && self.earlier.logs_refusals() {
+            self.earlier.logged(facility, message, self.clock.now());
+        }
         self.inner.log(level, facility, message);
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
+        if matches!(throttle_in(statistics), Ok(Some(_))) {
+            self.earlier.were_delayed(self.clock.now());
+        }
         self.inner.stats_raw(statistics);
     }
 

@@ -59,6 +59,19 @@ log_events! {
         pub client: ClientRole,
     }
 
+    /// The brokers delay the responses to a client, because it exceeds a quota. Nothing fails, and the process continues as
+    /// fast as the quota permits: transactions become smaller, reading pauses, the lag grows. Logged at most every 30 s.
+    #[event(WARN, "client_throttled", "the brokers delay this client because of a quota")]
+    #[action("raise the quota, or add pods with users or client ids of their own; `kafka-configs --describe` with `--entity-type clients` or `users` shows it")]
+    pub struct ClientThrottled<'a> {
+        /// The client that is delayed.
+        pub client: ClientRole,
+        /// The broker of the longest delay.
+        pub broker: &'a str,
+        /// The longest delay since the last line, the broker's `throttle_time_ms`.
+        pub throttle_time_ms: u64,
+    }
+
     /// Any other line of the client's own log. `log.level = "info,librdkafka=debug"` shows them, and
     /// `kafka.properties.debug` makes the client write more of them.
     #[event(DEBUG, "kafka_client_log", "a line of the Kafka client's log")]

@@ -130,6 +130,20 @@ log_events! {
         pub attempt: u64,
     }
 
+    /// The brokers do not accept records, and the client sends them again and again. With `NOT_ENOUGH_REPLICAS` the
+    /// partition has fewer replicas in sync than the topic's `min.insync.replicas`. The process waits without a limit,
+    /// reading pauses, and it goes on by itself when the brokers accept the records. Logged at most every 30 s.
+    #[event(WARN, "records_not_accepted", "the brokers do not accept records for now")]
+    #[action("bring the missing brokers back; `kafka-topics --describe --under-min-isr-partitions` lists the partitions")]
+    pub struct RecordsNotAccepted<'a> {
+        /// The topic that the records are for.
+        pub topic: &'a str,
+        /// Their partition.
+        pub partition: i32,
+        /// `NOT_ENOUGH_REPLICAS`, `NOT_ENOUGH_REPLICAS_AFTER_APPEND`, or the client's text of another error.
+        pub code: &'a str,
+    }
+
     /// Another process uses the transactional id of this process. This process ends.
     #[event(ERROR, "producer_fenced", "another process uses this transactional id")]
     #[action("give each process its own `kafka.instance_name`")]

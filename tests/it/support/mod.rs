@@ -30,6 +30,7 @@ pub mod names;
 pub mod paused;
 pub mod process;
 pub mod proxy;
+pub mod quota;
 #[macro_use]
 pub mod registry;
 mod signal;

@@ -21,9 +21,9 @@ use std::thread::JoinHandle;
 use super::broker::Broker;
 use super::kafka::Kafka;
 use super::wait::{Deadline, PATIENCE};
-use frame::{Head, error_in, read_frame, write_frame};
+use frame::{Head, error_in, set_produce_errors};
 
-pub use frame::Api;
+pub use frame::{Api, read_frame, write_frame};
 
 /// Number of responses that are kept.
 const MAX_ANSWERS: usize = 10_000;
@@ -133,6 +133,8 @@ struct State {
     rules: Vec<Rule>,
     requests: BTreeMap<Api, usize>,
     answers: VecDeque<Answered>,
+    /// The error that replaces those of all responses to produce requests.
+    produce_error: Option<i16>,
     /// Both streams of each open connection, so that they can be closed from outside.
     connections: BTreeMap<usize, [TcpStream; 2]>,
     is_over: bool,
@@ -172,6 +174,12 @@ impl Proxy {
     /// Closes the connection of the next request of this API when the broker responds.
     pub fn drop_answer(&self, api: Api) -> Caught {
         self.add_rule(api, RuleAction::DropAnswer)
+    }
+
+    /// Replaces the error codes of all responses to produce requests, until it is called with `None`. The broker has the
+    /// records nevertheless; the client does not learn of it.
+    pub fn refuse_records(&self, error: Option<i16>) {
+        self.shared.lock().produce_error = error;
     }
 
     /// Closes every connection, like a broken network. New connections are accepted immediately.
@@ -444,10 +452,14 @@ impl Connection {
     /// Forwards responses until the broker disconnects, or a rule ends the connection. Responses for a disconnected client
     /// are discarded.
     fn forward_answers(&self) {
-        while let Some(frame) = read_frame(&self.broker) {
+        while let Some(mut frame) = read_frame(&self.broker) {
             let Some(correlation) = frame.first_chunk().map(|bytes| i32::from_be_bytes(*bytes)) else { return };
             // A response without a request is forwarded; the client has to handle it.
             if let Some((head, rule)) = self.unanswered().remove(&correlation) {
+                let produce_error = self.shared.lock().produce_error.filter(|_| head.api == Api::PRODUCE);
+                if let Some(error) = produce_error {
+                    set_produce_errors(&mut frame, head, error);
+                }
                 let error = error_in(&frame, head);
                 self.shared.change(|state| {
                     if let Some((rule, _)) = rule {

@@ -78,6 +78,40 @@ pub fn error_in(answer: &[u8], request: Head) -> Option<i16> {
     Some(i16::from_be_bytes(*answer.get(at..)?.first_chunk()?))
 }
 
+/// Sets the error code of each partition in the response to a produce request, and removes its base offset.
+///
+/// # Panics
+/// If the version of the request is not supported, or the response is cut.
+pub fn set_produce_errors(response: &mut [u8], request: Head, error: i16) {
+    const INDEX: usize = 4;
+    const OFFSETS_AND_TIME: usize = 24;
+    assert!((9..=12).contains(&request.version), "produce requests of version {}", request.version);
+    // Behind the correlation id and the tags of the header. Compact encoding: a length is one more than it says.
+    let mut at = 5;
+    let topics = short_length(response, &mut at);
+    for _ in 0..topics {
+        at += short_length(response, &mut at);
+        let partitions = short_length(response, &mut at);
+        for _ in 0..partitions {
+            at += INDEX;
+            response[at..at + 2].copy_from_slice(&error.to_be_bytes());
+            response[at + 2..at + 10].copy_from_slice(&(-1_i64).to_be_bytes());
+            at += 2 + OFFSETS_AND_TIME;
+            assert_eq!(short_length(response, &mut at), 0, "no errors of single records");
+            at += short_length(response, &mut at) + 1;
+        }
+        at += 1;
+    }
+}
+
+/// Reads a length in compact encoding, which takes one byte if it is short. Nothing has the length 0.
+fn short_length(bytes: &[u8], at: &mut usize) -> usize {
+    let length = bytes[*at];
+    assert!(length < 128, "a short list or name");
+    *at += 1;
+    usize::from(length.saturating_sub(1))
+}
+
 /// Reads the next frame without its length; `None` at the end of the connection.
 pub fn read_frame(mut from: &TcpStream) -> Option<Vec<u8>> {
     let mut length = [0; 4];
