@@ -1,9 +1,9 @@
 //! Looks at the three topics while the process runs, on a thread of its own, and stops the process if one of them is not
 //! the topic of the start any more (`engine::topic_watch` decides).
 //!
-//! A transaction with rejections that depend on the state waits for a look that began after the events were processed. If
-//! partitions were added, an update is read where its entity is not; it must not be rejected as `not_found` although it is
-//! valid. Likewise if the input was created again. Other transactions do not wait.
+//! A transaction with a `not_found` waits for a look that begins after the event was processed. If partitions were added, an
+//! update is read where its entity is not; it must not be rejected although it is valid. Likewise if the input was created
+//! again. Other transactions do not wait.
 //!
 //! Architecture invariant: a look without an answer stops nothing.
 
@@ -28,15 +28,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const CONFIRM_AFTER: Duration = Duration::from_secs(2);
 /// The wait after a look without an answer.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// How long a transaction waits for a look if no broker answers. Then it is sent: brokers that describe no topic write none.
-const MAX_HELD: Duration = Duration::from_secs(10);
+/// How long transactions wait for a look while no broker answers one. Then they are sent.
+const MAX_HELD: Duration = Duration::from_secs(5);
 /// Transactions that wait for a look: the committer sends one at a time.
 const MAX_WAITING: usize = 2;
 
 /// What the thread calls once the topics are known to be unchanged.
 type Release = Box<dyn FnOnce() + Send>;
 
-/// Sends the transactions on, those with rejections that depend on the state after a look.
+/// Sends the transactions on, those with a `not_found` after a look.
 pub(super) struct WatchedTransactions {
     transactions: Arc<Mutex<Box<dyn Transactions>>>,
     waiting: Sender<Release>,
@@ -59,7 +59,7 @@ pub(super) fn start(parts: WatchParts<'_>, transactions: Box<dyn Transactions>) 
     let observer = TopicObserver::new(config, context).map_err(io::Error::other)?;
     let (waiting, inbox) = bounded(MAX_WAITING);
     let watch = TopicWatch::new(identities);
-    let mut watcher = Watcher { watch, observer, clock, stop, held: Vec::new() };
+    let mut watcher = Watcher { watch, observer, clock, stop, unanswered_since: None, held: Vec::new() };
     thread::Builder::new().name("topic-watch".to_owned()).spawn(move || watcher.run(&inbox))?;
     Ok(WatchedTransactions { transactions: Arc::new(Mutex::new(transactions)), waiting })
 }
@@ -69,8 +69,10 @@ struct Watcher {
     observer: TopicObserver<ReportingContext>,
     clock: Arc<dyn Clock>,
     stop: OnStop,
-    /// Transactions that wait for a look, and since when.
-    held: Vec<(Instant, Release)>,
+    /// Since when no look was answered.
+    unanswered_since: Option<Instant>,
+    /// Transactions that wait for a look.
+    held: Vec<Release>,
 }
 
 impl Watcher {
@@ -79,18 +81,25 @@ impl Watcher {
         loop {
             let wait = next_look.saturating_duration_since(self.clock.now());
             match inbox.recv_timeout(wait) {
-                Ok(release) => self.held.push((self.clock.now(), release)),
+                Ok(release) => self.held.push(release),
                 Err(RecvTimeoutError::Timeout) => self.observer.serve(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             let wait = match self.watch.looked(self.observer.look(self.watch.at_start())) {
                 LookVerdict::Unchanged => {
-                    self.held.drain(..).for_each(|(_, release)| release());
+                    self.unanswered_since = None;
+                    self.release();
                     LOOK_EVERY
                 }
-                LookVerdict::Suspected => CONFIRM_AFTER,
+                LookVerdict::Suspected => {
+                    self.unanswered_since = None;
+                    CONFIRM_AFTER
+                }
                 LookVerdict::NoAnswer => {
-                    self.release_overdue();
+                    let now = self.clock.now();
+                    if now.saturating_duration_since(*self.unanswered_since.get_or_insert(now)) >= MAX_HELD {
+                        self.release();
+                    }
                     RETRY_AFTER
                 }
                 // What is held is dropped with this thread: its transaction is never sent.
@@ -100,20 +109,17 @@ impl Watcher {
         }
     }
 
-    fn release_overdue(&mut self) {
-        let now = self.clock.now();
-        for (_, release) in self.held.extract_if(.., |(since, _)| now.saturating_duration_since(*since) >= MAX_HELD) {
-            release();
-        }
+    fn release(&mut self) {
+        self.held.drain(..).for_each(|release| release());
     }
 }
 
 impl Transactions for WatchedTransactions {
     fn commit(&self, content: Arc<TransactionContent>, reply: CommitReply) {
         let transactions = Arc::clone(&self.transactions);
-        let depends_on_state = content.has_rejection_by_state();
+        let has_not_found = content.has_not_found();
         let send = move || lock(&transactions).commit(content, reply);
-        if !depends_on_state {
+        if !has_not_found {
             return send();
         }
         // If the thread has ended, the process ends for the reason that it gave.

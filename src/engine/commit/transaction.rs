@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::outcome::OutputRecord;
+use crate::entity::Reason;
 use crate::record::{Epoch, Partition, Position};
 
 /// The range of one partition's input offsets whose outcomes a transaction carries.
@@ -29,10 +30,10 @@ pub struct TransactionContent {
 }
 
 impl TransactionContent {
-    /// Whether an event was rejected because of its entity's state, and not because of its content alone.
-    pub fn has_rejection_by_state(&self) -> bool {
+    /// Whether an event was rejected because its entity does not exist.
+    pub fn has_not_found(&self) -> bool {
         let mut rejected = self.records.iter().filter_map(OutputRecord::rejected_event);
-        rejected.any(|rejected| rejected.rejection.reason.depends_on_state())
+        rejected.any(|rejected| rejected.rejection.reason == Reason::NotFound)
     }
 }
 

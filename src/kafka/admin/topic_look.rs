@@ -13,8 +13,8 @@ use crate::kafka::client::errors::{ErrorClass, class_of};
 use crate::kafka::client::settings::admin;
 use crate::kafka::client::unsubscribed::{build, serve};
 
-/// Limit of the request.
-const LOOK_LIMIT: Duration = Duration::from_secs(2);
+/// Limit of one request.
+const LOOK_LIMIT: Duration = Duration::from_secs(1);
 
 /// A client of its own that looks at the topics while the process runs.
 pub struct TopicObserver<C: ConsumerContext> {
@@ -31,7 +31,14 @@ impl<C: ConsumerContext> TopicObserver<C> {
     /// Returns what a broker says about each topic. Without a response nothing is known.
     pub fn look(&self, topics: &TopicIdentities) -> Sightings {
         let names = TopicRole::ALL.map(|role| topics.of(role).name.as_str());
-        let described = describe_topics(self.client.client(), &names, LOOK_LIMIT).unwrap_or_default();
+        let describe = || describe_topics(self.client.client(), &names, LOOK_LIMIT);
+        let described = describe().or_else(|error| {
+            // The client asks the broker that it knows as the controller. A request for metadata, which any broker answers,
+            // tells it of another one.
+            self.client.fetch_metadata(Some(names[0]), LOOK_LIMIT).map_err(|_| error)?;
+            describe()
+        });
+        let described = described.unwrap_or_default();
         names.map(|topic| sighting(&described, topic))
     }
 
