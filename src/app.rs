@@ -15,6 +15,7 @@ mod recovery_threads;
 mod run_failure;
 mod signals;
 mod system_clock;
+mod threads;
 mod topic_inspection;
 mod topic_watch_thread;
 
@@ -74,6 +75,11 @@ enum ProcessEvent {
 pub fn run(effective: &Effective) -> ExitCode {
     let config = &effective.config;
     let now_ms: logging::WallClock = Arc::new(|| SystemClock.unix_ms());
+    if let Err(error) = threads::check(config, pipeline::entity_threads(config)) {
+        let failure = RunFailure::new(ExitCode::Config, error.to_string());
+        logging::emergency_line(now_ms, failure.event());
+        return failure.exit;
+    }
     // Dropped at the end of this function, also by a panic: then the last lines are written.
     let (levels, _log) = match logging::install(&config.log, Arc::clone(&now_ms)) {
         Ok(installed) => installed,
@@ -95,7 +101,7 @@ pub fn run(effective: &Effective) -> ExitCode {
             let instance = instance_name(config);
             Process { config, instance, file: effective.file.as_deref(), clock, events, inbox }.run()
         }
-        Err(error) => Err(RunFailure::new(ExitCode::Unexpected, format!("signals cannot be watched: {error}"))),
+        Err(error) => Err(RunFailure::no_thread("signals", &error)),
     };
     match ended {
         Ok(drain) => {
@@ -208,7 +214,7 @@ impl Process<'_> {
         // If the process is ending, nothing receives the result.
         let done = move |result| drop(events.try_send(ProcessEvent::Topics(Box::new(result))));
         let is_interrupted = topic_inspection::start(self.config, self.clock, client_events, done)
-            .map_err(|error| RunFailure::new(ExitCode::Unexpected, format!("no thread can be started: {error}")))?;
+            .map_err(|error| RunFailure::no_thread("the preflight checks", &error))?;
         match self.inbox.recv() {
             Ok(ProcessEvent::Topics(result)) => {
                 topic_inspection::log(&result, self.clock.now().saturating_duration_since(began));

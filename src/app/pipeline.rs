@@ -70,7 +70,9 @@ pub fn unwrapped(transactions: CommitThread, _: OffsetMetadata) -> Box<dyn Trans
 pub enum PipelineStartError {
     #[error(transparent)]
     Consumer(#[from] ConsumerStartError),
-    #[error("the {name} cannot be started ({cause}); raise the limit of threads")]
+    #[error(
+        "the {name} cannot be started ({cause}); raise the limit of processes and threads, see \"Threads\" in docs/operating.md"
+    )]
     Thread { name: &'static str, cause: io::Error },
     #[error("the actors did not start within {} s", START_LIMIT.as_secs())]
     ActorsTooSlow,
@@ -312,6 +314,13 @@ impl PortBuilder<'_> {
     }
 }
 
+pub(super) fn entity_threads(config: &Config) -> usize {
+    match config.runtime.entity_threads {
+        0 => ENTITY_THREADS_PER_CORE * thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
+}
+
 /// Starts the actors on a thread of their own. Entities have further threads.
 fn start_actors<E: Entity>(
     config: &Config,
@@ -321,10 +330,7 @@ fn start_actors<E: Entity>(
     offset_metadata: OffsetMetadata,
     shared: Shared,
 ) -> Result<Actors<E>, PipelineStartError> {
-    let entity_threads = match config.runtime.entity_threads {
-        0 => ENTITY_THREADS_PER_CORE * thread::available_parallelism().map_or(1, usize::from),
-        threads => threads,
-    };
+    let entity_threads = entity_threads(config);
     let mut settings = RuntimeSettings {
         size_limits,
         max_transaction_bytes: config.limits.max_transaction_bytes,

@@ -27,6 +27,12 @@ impl RunFailure {
         RunFailure::new(ExitCode::Unexpected, "a thread panicked; report the line before this one, it is a bug")
     }
 
+    /// The limit of threads was reached after the check at the start.
+    pub(super) fn no_thread(purpose: &str, cause: &std::io::Error) -> RunFailure {
+        let remedy = "raise the limit of processes and threads, see \"Threads\" in docs/operating.md";
+        RunFailure::new(ExitCode::Config, format!("no thread can be started for {purpose} ({cause}); {remedy}"))
+    }
+
     pub(super) fn channel_closed() -> RunFailure {
         RunFailure::new(ExitCode::Unexpected, "the control loop lost its channel")
     }

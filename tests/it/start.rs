@@ -2,6 +2,7 @@
 //! creates, its first position, and two processes with the same instance name.
 
 mod refusals;
+mod threads;
 mod topics;
 mod while_running;
 
