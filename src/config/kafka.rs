@@ -139,9 +139,18 @@ config_section! {
         /// File that holds the password. A line break at its end does not count.
         #[key(file(Secret), example = "\"/etc/steward/password\"")]
         pub password_file: Option<PathBuf> = None,
-        /// File that holds the token, a JWT, for `oauthbearer`. It is read again whenever the token is about to expire.
+        /// File that holds the token for `oauthbearer`, a JWT unless the two keys below are set. It is read again whenever
+        /// the token is about to expire.
         #[key(file(Secret), example = "\"/var/run/secrets/kafka/token\"")]
         pub oauth_token_file: Option<PathBuf> = None,
+        /// Name of the principal, for a token that does not contain it (`sub` of a JWT). It is only for the client's own
+        /// messages: the broker reads the token.
+        #[key(text(Free), also = "with `oauth_token_file`", example = "\"steward\"")]
+        pub oauth_principal: Option<String> = None,
+        /// How long a token is valid after its file was written, for a token that does not contain it (`exp` of a JWT).
+        /// The file is read again when four fifths of that time have passed.
+        #[key(number(10_000..=3_155_760_000_000, "ms"), also = "with `oauth_token_file`", example = "3600000")]
+        pub oauth_token_lifetime_ms: Option<u64> = None,
         /// Certificates of the authorities that the brokers' certificates are checked against. If not set: those of the
         /// system.
         #[key(file(Pem), example = "\"/etc/steward/ca.pem\"")]

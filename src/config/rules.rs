@@ -255,7 +255,8 @@ impl Rules<'_> {
                 self.mistake("kafka.security.sasl_mechanism", problem, remedy);
             }
             (false, _) => {
-                for path in ["sasl_mechanism", "username", "password", "password_file", "oauth_token_file"] {
+                let of_tokens = ["oauth_token_file", "oauth_principal", "oauth_token_lifetime_ms"];
+                for path in ["sasl_mechanism", "username", "password", "password_file"].into_iter().chain(of_tokens) {
                     self.unused(path, "sasl_ssl (or sasl_plaintext)");
                 }
             }
@@ -319,9 +320,11 @@ impl Rules<'_> {
                     let remedy = format!("set it to a file that holds the password, or set {password}");
                     self.mistake(password_file, problem, remedy);
                 }
-                if self.is_given(token_file) {
-                    let remedy = "remove it, or set kafka.security.sasl_mechanism = \"oauthbearer\"";
-                    self.mistake(token_file, unused, remedy);
+                for path in [token_file, "kafka.security.oauth_principal", "kafka.security.oauth_token_lifetime_ms"] {
+                    if self.is_given(path) {
+                        let remedy = "remove it, or set kafka.security.sasl_mechanism = \"oauthbearer\"";
+                        self.mistake(path, unused.clone(), remedy);
+                    }
                 }
             }
         }

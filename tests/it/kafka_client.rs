@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
-use steward::config::{Config, ConfigDocument, ConfigError, Effective, SecurityProtocol, Tls, properties};
+use rdkafka::client::OAuthToken;
+use steward::config::{
+    Config, ConfigDocument, ConfigError, Effective, SecurityConfig, SecurityProtocol, Tls, properties,
+};
 use steward::kafka::client::context::{
     ClientError, ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics, PartitionStatistics, ReportingContext,
     Throttle,
@@ -13,6 +16,8 @@ use steward::kafka::client::context::{
 use steward::kafka::client::settings::{self, Isolation, ProducerIdentity};
 use steward::kafka::transactions::transaction::RESENT_AFTER;
 use steward::record::{Partition, Position};
+
+use crate::support::wait::unix_ms;
 
 const IDENTITY: ProducerIdentity<'_> = ProducerIdentity { transactional_id: "group-pod-1", client_id: "group-pod-1" };
 
@@ -206,15 +211,49 @@ fn a_token_file_yields_its_subject_and_its_expiry() {
     assert!(token.token.ends_with("c2ln"), "without the line's end");
 }
 
+/// The time at which the file was written counts, so that a process that starts later does not overestimate it.
+#[apply(offline_test)]
+fn an_opaque_token_has_the_configured_principal_and_lifetime() {
+    let both = |security: &mut SecurityConfig| {
+        security.oauth_principal = Some("pod".to_owned());
+        security.oauth_token_lifetime_ms = Some(60_000);
+    };
+    let (before, token, after) = (unix_ms(), token_in("opaque-token/+=\n", both).expect("a token"), unix_ms());
+    assert_eq!((token.token.as_str(), token.principal_name.as_str()), ("opaque-token/+=", "pod"));
+    // A file system may keep whole seconds.
+    assert!((before + 58_000..=after + 60_000).contains(&token.lifetime_ms), "{} after {before}", token.lifetime_ms);
+    let only_principal = |security: &mut SecurityConfig| security.oauth_principal = Some("pod".to_owned());
+    let only_lifetime = |security: &mut SecurityConfig| security.oauth_token_lifetime_ms = Some(60_000);
+    for lacking in [token_in("opaque", only_principal), token_in("opaque", only_lifetime)] {
+        let error = lacking.err().expect("the other one is not known");
+        assert!(error.contains("set kafka.security.oauth_principal and"), "{error}");
+    }
+    let jwt = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJzdGV3YXJkIiwiZXhwIjoxNzAwMDAwMDAwLjV9.c2ln";
+    let named = token_in(jwt, only_principal).expect("a token");
+    assert_eq!((named.principal_name.as_str(), named.lifetime_ms), ("pod", 1_700_000_000_500), "the rest is its own");
+}
+
+fn token_in(held: &str, configure: impl FnOnce(&mut SecurityConfig)) -> Result<OAuthToken, String> {
+    let file = holding(held);
+    let mut config = Config::default();
+    config.kafka.security.oauth_token_file = Some(file.path().to_owned());
+    configure(&mut config.kafka.security);
+    context(&config).0.generate_oauth_token(None).map_err(|error| error.to_string())
+}
+
 #[apply(offline_test)]
 fn a_token_file_that_holds_no_token_is_an_error_that_does_not_quote_it() {
-    for held in ["", "secret", "secret.secret", "secret.!!.secret", "secret.e30.secret", "secret.a.secret"] {
+    for held in ["secret", "secret.secret", "secret.!!.secret", "secret.e30.secret", "secret.a.secret"] {
         let file = holding(held);
         let mut config = Config::default();
         config.kafka.security.oauth_token_file = Some(file.path().to_owned());
         let Err(error) = context(&config).0.generate_oauth_token(None) else { panic!("{held} is no token") };
         let error = error.to_string();
         assert!(error.contains("JWT") && !error.contains("secret"), "{error}");
+    }
+    for held in ["", " \n", "two secrets", "sécret"] {
+        let error = token_in(held, |_| ()).err().expect("it is no token");
+        assert!(error.contains("holds no token") && !error.contains("cret"), "{error}");
     }
     let Err(error) = context(&Config::default()).0.generate_oauth_token(None) else { panic!("there is no file") };
     assert!(error.to_string().contains("oauth_token_file"), "{error}");

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use serde::Deserialize;
 
 use crate::config::Config;
 use crate::kafka::client::errors::ErrorClass;
-use crate::kafka::client::oauth::{TokenError, read_token};
+use crate::kafka::client::oauth::{TokenError, TokenSource};
 pub use crate::observability::log_events::ClientRole;
 use crate::record::{Partition, Position};
 
@@ -94,12 +93,12 @@ pub struct PartitionStatistics {
 pub struct ReportingContext {
     role: ClientRole,
     events: Arc<dyn ClientEvents>,
-    token_file: Option<PathBuf>,
+    token: Option<TokenSource>,
 }
 
 impl ReportingContext {
     pub fn new(config: &Config, role: ClientRole, events: Arc<dyn ClientEvents>) -> ReportingContext {
-        ReportingContext { role, events, token_file: config.kafka.security.oauth_token_file.clone() }
+        ReportingContext { role, events, token: TokenSource::of(&config.kafka.security) }
     }
 }
 
@@ -148,8 +147,8 @@ impl ClientContext for ReportingContext {
 
     fn generate_oauth_token(&self, _oauthbearer_config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
         // The library's signature needs a boxed error; the library passes it to `error` above.
-        let path = self.token_file.as_deref().ok_or(TokenError::NotConfigured)?;
-        Ok(read_token(path)?)
+        let token = self.token.as_ref().ok_or(TokenError::NotConfigured)?;
+        Ok(token.read()?)
     }
 }
 

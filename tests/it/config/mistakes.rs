@@ -178,6 +178,16 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         &["no meaning", "oauthbearer"],
     ),
     (
+        "[kafka.security]\nprotocol = 'sasl_ssl'\nsasl_mechanism = 'plain'\nusername = 'x'\npassword = 'x'\noauth_principal = 'x'",
+        "kafka.security.oauth_principal",
+        &["no meaning", "oauthbearer"],
+    ),
+    (
+        "[kafka.security]\noauth_token_lifetime_ms = 60000",
+        "kafka.security.oauth_token_lifetime_ms",
+        &["no meaning", "sasl_ssl"],
+    ),
+    (
         "[kafka.security]\nprotocol = 'sasl_ssl'\nsasl_mechanism = 'oauthbearer'",
         "kafka.security.oauth_token_file",
         &["needed", "name the file"],
