@@ -28,6 +28,7 @@ mod processes;
 mod restore;
 mod slow_key;
 mod start;
+mod sustained;
 
 use broker::BenchBroker;
 use machine::Machine;
@@ -54,6 +55,7 @@ fn main() {
             Measure::Restore => ("restore", serde_json::to_value(restore::measure(&options, &broker))),
             Measure::SlowKey => ("slow_key", serde_json::to_value(slow_key::measure(&options, &broker))),
             Measure::Start => ("start", serde_json::to_value(start::measure(&options, &broker))),
+            Measure::Sustained => ("sustained", serde_json::to_value(sustained::measure(&options, &broker))),
             Measure::All => unreachable!("`measures` replaces it by the others"),
         };
         figures.insert(name.to_owned(), measured.expect("strings and numbers can be written"));

@@ -38,9 +38,13 @@ pub struct Options {
     /// Only these shapes of the backlog
     #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',')]
     pub shapes: Vec<Shape>,
-    /// Rates of the latency, in events per second; without them 100, 1000, 10000 and half of the maximum
+    /// Rates of the latency, in events per second; without them 100, 1000, 10000 and half of the maximum. The first one is that
+    /// of the sustained load, 5000 without it
     #[arg(long, value_name = "RATE", value_delimiter = ',')]
     pub rates: Vec<u64>,
+    /// How long the sustained load lasts [default: 720]
+    #[arg(long, value_name = "SECONDS")]
+    pub sustained_s: Option<u64>,
     /// Writes all figures of all runs as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -70,7 +74,9 @@ pub enum Measure {
     SlowKey,
     /// From the start of the process to the first committed event
     Start,
-    /// All of these
+    /// How soon a process serves after a long load, with Kafka's default segments and with steward's: 24 minutes
+    Sustained,
+    /// All of these but the sustained load
     All,
 }
 
@@ -136,6 +142,11 @@ impl Options {
     /// How long each rate of the latencies lasts.
     pub fn latency_seconds(&self) -> Duration {
         Duration::from_secs(if self.quick { 3 } else { 20 })
+    }
+
+    /// How long the sustained load lasts.
+    pub fn sustained_seconds(&self) -> u64 {
+        self.sustained_s.unwrap_or(if self.quick { 10 } else { 720 })
     }
 
     /// Numbers of entities that are restored.

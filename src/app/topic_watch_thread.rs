@@ -3,10 +3,11 @@
 //!
 //! A transaction with a `not_found` waits for a look that begins after the event was processed. If partitions were added, an
 //! update is read where its entity is not; it must not be rejected although it is valid. Likewise if the input was created
-//! again. Other transactions do not wait.
+//! again. Other transactions wait only while a difference was seen once and is not confirmed.
 //!
 //! Architecture invariant: a look without an answer stops nothing.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -38,6 +39,8 @@ type Release = Box<dyn FnOnce() + Send>;
 
 /// Sends the transactions on, those with a `not_found` after a look.
 pub(super) struct WatchedTransactions {
+    /// Whether the last look found a difference. Written by the thread.
+    is_suspected: Arc<AtomicBool>,
     transactions: Arc<Mutex<Box<dyn Transactions>>>,
     waiting: Sender<Release>,
 }
@@ -59,9 +62,12 @@ pub(super) fn start(parts: WatchParts<'_>, transactions: Box<dyn Transactions>) 
     let observer = TopicObserver::new(config, context).map_err(io::Error::other)?;
     let (waiting, inbox) = bounded(MAX_WAITING);
     let watch = TopicWatch::new(identities);
-    let mut watcher = Watcher { watch, observer, clock, stop, unanswered_since: None, held: Vec::new() };
+    let is_suspected = Arc::new(AtomicBool::new(false));
+    let suspected = Arc::clone(&is_suspected);
+    let mut watcher =
+        Watcher { watch, observer, clock, stop, is_suspected: suspected, unanswered_since: None, held: Vec::new() };
     thread::Builder::new().name("topic-watch".to_owned()).spawn(move || watcher.run(&inbox))?;
-    Ok(WatchedTransactions { transactions: Arc::new(Mutex::new(transactions)), waiting })
+    Ok(WatchedTransactions { is_suspected, transactions: Arc::new(Mutex::new(transactions)), waiting })
 }
 
 struct Watcher {
@@ -69,6 +75,7 @@ struct Watcher {
     observer: TopicObserver<ReportingContext>,
     clock: Arc<dyn Clock>,
     stop: OnStop,
+    is_suspected: Arc<AtomicBool>,
     /// Since when no look was answered.
     unanswered_since: Option<Instant>,
     /// Transactions that wait for a look.
@@ -81,18 +88,26 @@ impl Watcher {
         loop {
             let wait = next_look.saturating_duration_since(self.clock.now());
             match inbox.recv_timeout(wait) {
-                Ok(release) => self.held.push(release),
+                Ok(release) => {
+                    self.held.push(release);
+                    if self.is_suspected.load(Ordering::Relaxed) {
+                        // A look at once would ask the same broker too soon.
+                        continue;
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => self.observer.serve(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             let wait = match self.watch.looked(self.observer.look(self.watch.at_start())) {
                 LookVerdict::Unchanged => {
                     self.unanswered_since = None;
+                    self.is_suspected.store(false, Ordering::Relaxed);
                     self.release();
                     LOOK_EVERY
                 }
                 LookVerdict::Suspected => {
                     self.unanswered_since = None;
+                    self.is_suspected.store(true, Ordering::Relaxed);
                     CONFIRM_AFTER
                 }
                 LookVerdict::NoAnswer => {
@@ -117,9 +132,9 @@ impl Watcher {
 impl Transactions for WatchedTransactions {
     fn commit(&self, content: Arc<TransactionContent>, reply: CommitReply) {
         let transactions = Arc::clone(&self.transactions);
-        let has_not_found = content.has_not_found();
+        let waits = content.has_not_found() || self.is_suspected.load(Ordering::Relaxed);
         let send = move || lock(&transactions).commit(content, reply);
-        if !has_not_found {
+        if !waits {
             return send();
         }
         // If the thread has ended, the process ends for the reason that it gave.

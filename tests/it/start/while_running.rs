@@ -46,6 +46,7 @@ fn a_state_topic_that_is_deleted_ends_the_process_and_is_named() {
     let steward = settled(&world);
 
     world.kafka.delete_topic(&world.names.state);
+    world.produce_unseen(&[priced(1, 5), priced(1, 6)]);
 
     let error = topic_changed(steward);
     assert!(error.contains(&format!("state topic {} does not exist any more", world.names.state)), "{error}");
