@@ -15,6 +15,7 @@
 pub mod batches;
 pub mod budget;
 pub mod commit;
+pub mod foreign_members;
 pub mod outcome;
 pub mod ownership;
 pub mod partition;

@@ -5,6 +5,8 @@
 //! update is read where its entity is not; it must not be rejected although it is valid. Likewise if the input was created
 //! again. Other transactions wait only while a difference was seen once and is not confirmed.
 //!
+//! Every 15 s it also looks at the members of the group, and names those that are not steward (`engine::foreign_members`).
+//!
 //! Architecture invariant: a look without an answer stops nothing.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,15 +18,20 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::config::Config;
 use crate::engine::commit::transaction::TransactionContent;
+use crate::engine::foreign_members::{ForeignMembers, GroupLook, GroupMember};
 use crate::engine::topic_watch::{LookVerdict, TopicIdentities, TopicWatch};
 use crate::kafka::admin::topic_look::TopicObserver;
 use crate::kafka::client::context::ReportingContext;
+use crate::kafka::client::settings::member_ids;
+use crate::observability::log_events::{ForeignMember, LogEvent, ranges};
 use crate::ports::{Clock, CommitReply, ResetReply, Transactions};
 use crate::record::Partition;
 use crate::runtime::{OnStop, StopCause};
 
 /// How often the topics are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often the members of the group are looked at.
+const MEMBERS_EVERY: Duration = Duration::from_secs(15);
 /// The wait before a difference is looked at again.
 const CONFIRM_AFTER: Duration = Duration::from_secs(2);
 /// The wait after a look without an answer.
@@ -63,9 +70,18 @@ pub(super) fn start(parts: WatchParts<'_>, transactions: Box<dyn Transactions>) 
     let (waiting, inbox) = bounded(MAX_WAITING);
     let watch = TopicWatch::new(identities);
     let is_suspected = Arc::new(AtomicBool::new(false));
-    let suspected = Arc::clone(&is_suspected);
-    let mut watcher =
-        Watcher { watch, observer, clock, stop, is_suspected: suspected, unanswered_since: None, held: Vec::new() };
+    let mut watcher = Watcher {
+        watch,
+        observer,
+        foreign: ForeignMembers::new(member_ids(config)),
+        group: config.kafka.group_id.clone(),
+        next_members: clock.now(),
+        clock,
+        stop,
+        is_suspected: Arc::clone(&is_suspected),
+        unanswered_since: None,
+        held: Vec::new(),
+    };
     thread::Builder::new().name("topic-watch".to_owned()).spawn(move || watcher.run(&inbox))?;
     Ok(WatchedTransactions { is_suspected, transactions: Arc::new(Mutex::new(transactions)), waiting })
 }
@@ -73,6 +89,9 @@ pub(super) fn start(parts: WatchParts<'_>, transactions: Box<dyn Transactions>) 
 struct Watcher {
     watch: TopicWatch,
     observer: TopicObserver<ReportingContext>,
+    foreign: ForeignMembers,
+    group: String,
+    next_members: Instant,
     clock: Arc<dyn Clock>,
     stop: OnStop,
     is_suspected: Arc<AtomicBool>,
@@ -120,7 +139,26 @@ impl Watcher {
                 // What is held is dropped with this thread: its transaction is never sent.
                 LookVerdict::Changed(change) => return (self.stop)(StopCause::TopicChanged(change)),
             };
+            self.look_at_members();
             next_look = self.clock.now() + wait;
+        }
+    }
+
+    /// Names the members of the group that are not steward. Not while transactions wait for a look at the topics.
+    fn look_at_members(&mut self) {
+        let now = self.clock.now();
+        if now < self.next_members || !self.held.is_empty() {
+            return;
+        }
+        let members = match self.observer.members(self.watch.at_start()) {
+            GroupLook::Members(members) => members,
+            GroupLook::Rebalancing => return,
+            GroupLook::NoAnswer => return self.next_members = now + MEMBERS_EVERY,
+        };
+        self.next_members = now + MEMBERS_EVERY;
+        for GroupMember { client_id, host, partitions } in self.foreign.seen(members) {
+            let partitions = ranges(partitions.iter().map(|partition| partition.0));
+            ForeignMember { group: &self.group, client_id: &client_id, host: &host, partitions: &partitions }.emit();
         }
     }
 

@@ -212,6 +212,7 @@ FIRES = {
     "StewardRecoveryFailing": HEALTHY + many("recovery_failed", 4),
     "StewardNotServing": list(numbers(recovering="3,7")),
     "StewardPartitionsUnserved": list(numbers(partitions_serving=4, partitions_total=6)),
+    "StewardForeignMember": HEALTHY + many("foreign_member", 1, client_id="sarama"),
     "StewardInputTransactionOpen": HEALTHY + many("input_transaction_open", 1),
     "StewardTransactionsAborted": HEALTHY + many("transaction_in_doubt", 6),
     "StewardPartitionsLost": HEALTHY + many("partitions_lost", 3, every_s=60),

@@ -8,6 +8,7 @@ mod recoveries;
 mod sizes;
 mod slow_writes;
 mod stalls;
+mod strangers;
 
 use std::time::Duration;
 

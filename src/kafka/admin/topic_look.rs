@@ -1,4 +1,5 @@
-//! Looks at the three topics: their ids and partition counts, in one request. `engine::topic_watch` compares them.
+//! Looks at the three topics: their ids and partition counts, in one request. `engine::topic_watch` compares them. Also
+//! looks at the members of the group.
 
 use std::time::Duration;
 
@@ -7,7 +8,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::config::Config;
+use crate::engine::foreign_members::GroupLook;
 use crate::engine::topic_watch::{Sighting, Sightings, TopicIdentities, TopicIdentity, TopicRole};
+use crate::kafka::client::describe_group::describe_group;
 use crate::kafka::client::describe_topics::{FoundTopic, TopicDescription, describe_topics};
 use crate::kafka::client::errors::{ErrorClass, class_of};
 use crate::kafka::client::settings::admin;
@@ -19,13 +22,14 @@ const LOOK_LIMIT: Duration = Duration::from_secs(1);
 /// A client of its own that looks at the topics while the process runs.
 pub struct TopicObserver<C: ConsumerContext> {
     client: BaseConsumer<C>,
+    group: String,
 }
 
 impl<C: ConsumerContext> TopicObserver<C> {
     /// # Errors
     /// The client library refuses the configuration.
     pub fn new(config: &Config, context: C) -> Result<TopicObserver<C>, KafkaError> {
-        Ok(TopicObserver { client: build(&admin(config), context)? })
+        Ok(TopicObserver { client: build(&admin(config), context)?, group: config.kafka.group_id.clone() })
     }
 
     /// Returns what a broker says about each topic. Without a response nothing is known.
@@ -40,6 +44,15 @@ impl<C: ConsumerContext> TopicObserver<C> {
         });
         let described = described.unwrap_or_default();
         names.map(|topic| sighting(&described, topic))
+    }
+
+    /// Returns the members of the group with their partitions of the input. Read on the group suffices.
+    pub fn members(&self, topics: &TopicIdentities) -> GroupLook {
+        match describe_group(self.client.client(), &self.group, &topics.input.name, LOOK_LIMIT) {
+            Ok(Some(members)) => GroupLook::Members(members),
+            Ok(None) => GroupLook::Rebalancing,
+            Err(_) => GroupLook::NoAnswer,
+        }
     }
 
     /// Serves the client's callbacks between two looks.

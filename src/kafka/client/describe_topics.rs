@@ -19,7 +19,7 @@ use crate::kafka::client::ffi::QueueHandle;
 use crate::record::TopicId;
 
 /// The longest time that the response of the client to its own time limit may be late.
-const RESPONSE_DELAY: Duration = Duration::from_secs(1);
+pub(super) const RESPONSE_DELAY: Duration = Duration::from_secs(1);
 
 /// What a broker answers about one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,10 +79,14 @@ fn request<C: ClientContext>(client: &Client<C>, names: &[CString], limit: Durat
 }
 
 /// A response that the library put into a queue.
-struct Event(NonNull<sys::rd_kafka_event_t>);
+pub(super) struct Event(NonNull<sys::rd_kafka_event_t>);
 
 impl Event {
-    fn poll(queue: &QueueHandle, limit: Duration) -> Option<Event> {
+    pub(super) fn as_ptr(&self) -> *mut sys::rd_kafka_event_t {
+        self.0.as_ptr()
+    }
+
+    pub(super) fn poll(queue: &QueueHandle, limit: Duration) -> Option<Event> {
         let limit_ms = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: the queue is alive. The event is ours to destroy.
         NonNull::new(unsafe { sys::rd_kafka_queue_poll(queue.as_ptr(), limit_ms) }).map(Event)

@@ -1,4 +1,4 @@
-//! Owns all unsafe code of the crate, except `describe_topics` beside it and the allocator's option in `main.rs`: the
+//! Owns all unsafe code of the crate, except `describe_topics` and `describe_group` beside it and the allocator's option in `main.rs`: the
 //! calls of librdkafka that the rdkafka crate does not wrap, or wraps with a panic or a loss.
 //!
 //! * [`MessageQueue`] takes messages in bulk, for a quarter of the cost of `BaseConsumer::poll`.

@@ -32,6 +32,7 @@ use rdkafka::util::get_rdkafka_version;
 
 use crate::config::properties::{self, PropertyScope};
 use crate::config::{Config, SaslMechanism, SecurityConfig, SecurityProtocol, Tls};
+use crate::engine::foreign_members::{MEMBER_MARK, MemberIds};
 
 /// Wait of a transactional producer before it repeats a request. The library takes 0.8 to 1.2 of it, so a call that
 /// returned within 0.8 of it has sent its request once. The safety of transactions rests on that.
@@ -155,7 +156,7 @@ impl ReaderClientSettings {
 pub fn group_member(config: &Config, instance: &str) -> ClientConfig {
     let kafka = &config.kafka;
     let mut settings = consumer(config, prefetch_bytes(config), Isolation::Committed);
-    set_default(&mut settings, config, "client.id", instance);
+    set_default(&mut settings, config, "client.id", &format!("{MEMBER_MARK}{instance}"));
     settings
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("session.timeout.ms", kafka.session_timeout_ms.to_string())
@@ -277,6 +278,11 @@ pub fn prefetch_bytes(config: &Config) -> u64 {
 /// Returns whether a client with these settings logs in with tokens.
 pub(crate) fn uses_tokens(settings: &ClientConfig) -> bool {
     settings.get("sasl.mechanisms") == Some(OAUTHBEARER)
+}
+
+/// Returns how the client ids of the group's members look if they have this configuration.
+pub(crate) fn member_ids(config: &Config) -> MemberIds {
+    config.kafka.properties.get("client.id").map_or(MemberIds::Marked, |id| MemberIds::Configured(id.clone()))
 }
 
 // ------------------------------------------------------------------------------------------------------------- check

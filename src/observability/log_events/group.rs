@@ -45,4 +45,20 @@ log_events! {
         /// Number of partitions that this process still owns.
         pub owned: u64,
     }
+
+    /// The group has a member that is not steward: its client id is not that of steward's members. The group gives it
+    /// partitions, whose events are not applied meanwhile, and it may commit their offsets. Named once for each client id and
+    /// host, as long as it stays a member.
+    #[event(WARN, "foreign_member", "a member of the group is not steward")]
+    #[action("stop that program, or give it a group of its own; only steward may use `kafka.group_id`")]
+    pub struct ForeignMember<'a> {
+        /// The group.
+        pub group: &'a str,
+        /// Client id of the member.
+        pub client_id: &'a str,
+        /// Host of the member.
+        pub host: &'a str,
+        /// Its partitions of the input, such as `0-3,7`.
+        pub partitions: &'a str,
+    }
 }

@@ -1,0 +1,126 @@
+//! Reads the members of the consumer group (DescribeConsumerGroups), which the rdkafka crate does not wrap.
+//!
+//! Architecture invariant: no raw pointer and no type of `rdkafka_sys` leaves this module.
+
+#![expect(unsafe_code, reason = "calls librdkafka's C functions")]
+
+use std::ffi::{CStr, CString, c_char};
+use std::time::Duration;
+
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka_sys as sys;
+use rdkafka_sys::rd_kafka_resp_err_t as Code;
+
+use crate::engine::foreign_members::GroupMember;
+use crate::kafka::client::describe_topics::{Event, RESPONSE_DELAY};
+use crate::kafka::client::ffi::QueueHandle;
+use crate::record::Partition;
+
+/// Returns the members of the group and their partitions of `topic`; `None` while a rebalance is in progress. Blocks for
+/// `limit`, and at most a second longer.
+///
+/// # Errors
+/// There is no response within `limit`, or the coordinator refuses the request. A name with a zero byte is an invalid
+/// argument.
+pub(crate) fn describe_group<C: ClientContext>(
+    client: &Client<C>,
+    group: &str,
+    topic: &str,
+    limit: Duration,
+) -> Result<Option<Vec<GroupMember>>, RDKafkaErrorCode> {
+    let group = CString::new(group).map_err(|_| RDKafkaErrorCode::InvalidArgument)?;
+    // SAFETY: the client outlives this call.
+    let queue = QueueHandle::new(unsafe { sys::rd_kafka_queue_new(client.native_ptr()) })
+        .expect("rd_kafka_queue_new has no failure but lack of memory");
+    let limit_ms = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+    let mut names = [group.as_ptr()];
+    // SAFETY: the client is alive. The library copies the name and the options during the call; the options are destroyed
+    // once, after it. A limit that it refuses leaves its default.
+    unsafe {
+        let options = sys::rd_kafka_AdminOptions_new(
+            client.native_ptr(),
+            sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS,
+        );
+        let mut problem = [0; 128];
+        sys::rd_kafka_AdminOptions_set_request_timeout(options, limit_ms, problem.as_mut_ptr(), problem.len());
+        sys::rd_kafka_DescribeConsumerGroups(
+            client.native_ptr(),
+            names.as_mut_ptr(),
+            names.len(),
+            options,
+            queue.as_ptr(),
+        );
+        sys::rd_kafka_AdminOptions_destroy(options);
+    }
+    let event = Event::poll(&queue, limit + RESPONSE_DELAY).ok_or(RDKafkaErrorCode::OperationTimedOut)?;
+    members(&event, topic)
+}
+
+fn members(event: &Event, topic: &str) -> Result<Option<Vec<GroupMember>>, RDKafkaErrorCode> {
+    // SAFETY: the event is alive for the whole call, and all that its getters return lives as long. Each pointer is checked
+    // before its use; the library ends its texts with a zero byte.
+    unsafe {
+        let code = sys::rd_kafka_event_error(event.as_ptr());
+        if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Err(code.into());
+        }
+        let result = sys::rd_kafka_event_DescribeConsumerGroups_result(event.as_ptr());
+        if result.is_null() {
+            return Err(RDKafkaErrorCode::Fail);
+        }
+        let mut count = 0;
+        let groups = sys::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
+        if groups.is_null() || count == 0 {
+            return Err(RDKafkaErrorCode::Fail);
+        }
+        let group = *groups;
+        let error = sys::rd_kafka_ConsumerGroupDescription_error(group);
+        if !error.is_null() {
+            let code = sys::rd_kafka_error_code(error);
+            if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return Err(code.into());
+            }
+        }
+        let state = sys::rd_kafka_ConsumerGroupDescription_state(group);
+        if state != sys::rd_kafka_consumer_group_state_t::RD_KAFKA_CONSUMER_GROUP_STATE_STABLE {
+            return Ok(None);
+        }
+        let count = sys::rd_kafka_ConsumerGroupDescription_member_count(group);
+        let members = (0..count).map(|index| sys::rd_kafka_ConsumerGroupDescription_member(group, index));
+        Ok(Some(members.filter(|member| !member.is_null()).map(|native| member(native, topic)).collect()))
+    }
+}
+
+/// # Safety
+/// `native` is a member of the library, and alive.
+unsafe fn member(native: *const sys::rd_kafka_MemberDescription_t, topic: &str) -> GroupMember {
+    // SAFETY: the caller's promise. Texts may be null; a list has as many elements as it counts.
+    unsafe {
+        let assignment = sys::rd_kafka_MemberDescription_assignment(native);
+        let list =
+            if assignment.is_null() { std::ptr::null() } else { sys::rd_kafka_MemberAssignment_partitions(assignment) };
+        let elements = match list.as_ref() {
+            Some(list) if !list.elems.is_null() => {
+                std::slice::from_raw_parts(list.elems, usize::try_from(list.cnt).unwrap_or(0))
+            }
+            Some(_) | None => &[],
+        };
+        let of_topic = elements.iter().filter(|element| text(element.topic) == topic);
+        GroupMember {
+            client_id: text(sys::rd_kafka_MemberDescription_client_id(native)),
+            host: text(sys::rd_kafka_MemberDescription_host(native)),
+            partitions: of_topic.map(|element| Partition(element.partition)).collect(),
+        }
+    }
+}
+
+/// # Safety
+/// `native` is null, or a text that ends with a zero byte and is alive.
+unsafe fn text(native: *const c_char) -> String {
+    if native.is_null() {
+        return String::new();
+    }
+    // SAFETY: the caller's promise.
+    unsafe { CStr::from_ptr(native) }.to_string_lossy().into_owned()
+}
