@@ -8,6 +8,7 @@
 //! Architecture invariant: below the tools, only this module imports `service` and reads the clock.
 
 pub mod client_events;
+pub mod credentials;
 mod log_level;
 pub mod monitor;
 pub mod pipeline;
@@ -45,7 +46,7 @@ use crate::kafka::client::settings;
 use crate::observability::heartbeat::{HeartbeatFile, HeartbeatWriter};
 use crate::observability::log_events::{
     LogEvent, PreflightRefused, ProcessStarting, ProcessStopped, ProcessStopping, ProducerFenced, SecondSignal,
-    StopSignal, TopicChanged, millis,
+    StopSignal, StopTrigger, TopicChanged, millis,
 };
 use crate::observability::logging;
 use crate::ports::Clock;
@@ -65,6 +66,8 @@ enum ProcessEvent {
     Signal(StopSignal),
     /// The pipeline cannot continue.
     Stop(StopCause),
+    /// Files with certificates or passwords have changed.
+    CredentialsChanged,
     /// A thread or an actor panicked outside of entity code: a bug.
     Panicked,
     /// The preflight checks of the topics have ended.
@@ -99,13 +102,16 @@ pub fn run(effective: &Effective) -> ExitCode {
     let ended = match watching {
         Ok(()) => {
             let instance = instance_name(config);
-            Process { config, instance, file: effective.file.as_deref(), clock, events, inbox }.run()
+            Process { effective, config, instance, clock, events, inbox }.run()
         }
         Err(error) => Err(RunFailure::no_thread("signals", &error)),
     };
     match ended {
-        Ok(drain) => {
-            let exit = ExitCode::Done;
+        Ok(CleanStop { trigger, drain }) => {
+            let exit = match trigger {
+                StopTrigger::CredentialsChanged => ExitCode::CredentialsChanged,
+                StopTrigger::Sigterm | StopTrigger::Sigint | StopTrigger::Sighup => ExitCode::Done,
+            };
             let ran_ms = millis(clock.now().saturating_duration_since(started));
             ProcessStopped { exit_code: i32::from(exit.code()), ran_ms, drain_ms: millis(drain) }.emit();
             exit
@@ -115,6 +121,20 @@ pub fn run(effective: &Effective) -> ExitCode {
             failure.exit
         }
     }
+}
+
+/// What came first at the start.
+enum Inspected {
+    Topics(Topics),
+    /// Something stopped the process before its topics were found.
+    Interrupted(StopTrigger),
+}
+
+/// A run that ended without a failure.
+struct CleanStop {
+    trigger: StopTrigger,
+    /// How long draining took.
+    drain: Duration,
 }
 
 /// Returns the name of this host; in a container, that of the container or pod.
@@ -130,18 +150,17 @@ fn instance_name(config: &Config) -> String {
 }
 
 struct Process<'a> {
+    effective: &'a Effective,
     config: &'a Config,
     /// Its name within its group.
     instance: String,
-    file: Option<&'a str>,
     clock: SystemClock,
     events: Sender<ProcessEvent>,
     inbox: Receiver<ProcessEvent>,
 }
 
 impl Process<'_> {
-    /// Returns how long draining took.
-    fn run(&self) -> Result<Duration, RunFailure> {
+    fn run(&self) -> Result<CleanStop, RunFailure> {
         let kafka = &self.config.kafka;
         let instance = self.instance.clone();
         ProcessStarting {
@@ -150,19 +169,26 @@ impl Process<'_> {
             group: &kafka.group_id,
             transactional_id: &kafka.transactional_id(&instance),
             topic: &kafka.topic,
-            config: self.file.unwrap_or("defaults and environment"),
+            config: self.effective.file.as_deref().unwrap_or("defaults and environment"),
         }
         .emit();
         settings::check(self.config, &instance)
             .map_err(|error| RunFailure::new(ExitCode::Config, error.to_string()))?;
+        let changed = self.events.clone();
+        // If the channel is full, the process is ending.
+        credentials::start(self.effective, &instance, move || drop(changed.try_send(ProcessEvent::CredentialsChanged)))
+            .map_err(|error| RunFailure::no_thread("changed certificates and passwords", &error))?;
         let heartbeat_file = HeartbeatFile::claim(&self.config.health.file, self.heartbeat_writer(&instance));
         let client_log = Arc::new(ClientLog::new(self.clock));
         let inspected = self.inspect_topics(Arc::<ClientLog>::clone(&client_log));
-        if !matches!(inspected, Ok(Some(_))) {
+        if !matches!(inspected, Ok(Inspected::Topics(_))) {
             // There will be no monitor to log the summaries.
             client_log.finish();
         }
-        let Some(topics) = inspected? else { return Ok(Duration::ZERO) };
+        let topics = match inspected? {
+            Inspected::Topics(topics) => topics,
+            Inspected::Interrupted(trigger) => return Ok(CleanStop { trigger, drain: Duration::ZERO }),
+        };
         let events = self.events.clone();
         let pipeline = Pipeline::start(PipelineParts {
             config: self.config,
@@ -207,34 +233,38 @@ impl Process<'_> {
         failure
     }
 
-    /// `None`: a signal ended the process meanwhile.
-    fn inspect_topics(&self, client_events: Arc<dyn ClientEvents>) -> Result<Option<Topics>, RunFailure> {
+    fn inspect_topics(&self, client_events: Arc<dyn ClientEvents>) -> Result<Inspected, RunFailure> {
         let began = self.clock.now();
         let events = self.events.clone();
         // If the process is ending, nothing receives the result.
         let done = move |result| drop(events.try_send(ProcessEvent::Topics(Box::new(result))));
         let is_interrupted = topic_inspection::start(self.config, self.clock, client_events, done)
             .map_err(|error| RunFailure::no_thread("the preflight checks", &error))?;
+        let interrupt = |cause: StopTrigger| {
+            is_interrupted.store(true, Ordering::Relaxed);
+            ProcessStopping { cause, drain_timeout_ms: 0 }.emit();
+            Inspected::Interrupted(cause)
+        };
         match self.inbox.recv() {
             Ok(ProcessEvent::Topics(result)) => {
                 topic_inspection::log(&result, self.clock.now().saturating_duration_since(began));
-                result.map(Some).map_err(|refusal| RunFailure::from(&refusal))
+                result.map(Inspected::Topics).map_err(|refusal| RunFailure::from(&refusal))
             }
-            Ok(ProcessEvent::Signal(signal)) => {
-                is_interrupted.store(true, Ordering::Relaxed);
-                ProcessStopping { cause: signal, drain_timeout_ms: 0 }.emit();
-                Ok(None)
-            }
+            Ok(ProcessEvent::Signal(signal)) => Ok(interrupt(signal.into())),
+            Ok(ProcessEvent::CredentialsChanged) => Ok(interrupt(StopTrigger::CredentialsChanged)),
             Ok(ProcessEvent::Stop(cause)) => Err(self.stopped(&cause)),
             Ok(ProcessEvent::Panicked) => Err(RunFailure::panicked()),
             Err(_) => Err(RunFailure::channel_closed()),
         }
     }
 
-    fn control(&self, pipeline: &Pipeline, monitor: &mut Monitor) -> Result<Duration, RunFailure> {
+    fn control(&self, pipeline: &Pipeline, monitor: &mut Monitor) -> Result<CleanStop, RunFailure> {
         loop {
             match self.inbox.recv_timeout(CHECK_INTERVAL) {
-                Ok(ProcessEvent::Signal(signal)) => return self.drain(pipeline, monitor, signal),
+                Ok(ProcessEvent::Signal(signal)) => return self.drain(pipeline, monitor, signal.into()),
+                Ok(ProcessEvent::CredentialsChanged) => {
+                    return self.drain(pipeline, monitor, StopTrigger::CredentialsChanged);
+                }
                 Ok(ProcessEvent::Stop(stop)) => {
                     let failure = self.stopped(&stop);
                     self.leave_group(pipeline);
@@ -254,10 +284,10 @@ impl Process<'_> {
     }
 
     /// Stops reading, commits the outcomes, and leaves the group.
-    fn drain(&self, pipeline: &Pipeline, monitor: &mut Monitor, signal: StopSignal) -> Result<Duration, RunFailure> {
+    fn drain(&self, pipeline: &Pipeline, monitor: &mut Monitor, trigger: StopTrigger) -> Result<CleanStop, RunFailure> {
         let began = self.clock.now();
         let limit = Duration::from_millis(self.config.shutdown.drain_timeout_ms);
-        ProcessStopping { cause: signal, drain_timeout_ms: self.config.shutdown.drain_timeout_ms }.emit();
+        ProcessStopping { cause: trigger, drain_timeout_ms: self.config.shutdown.drain_timeout_ms }.emit();
         monitor.stopping();
         pipeline.stop_ingest();
         let deadline = began + limit;
@@ -271,7 +301,7 @@ impl Process<'_> {
         let has_left = self.wait_until(self.clock.now() + left, began, monitor, || pipeline.source_has_ended())?;
         let drain = self.clock.now().saturating_duration_since(began);
         if has_drained && has_left {
-            return Ok(drain);
+            return Ok(CleanStop { trigger, drain });
         }
         let unfinished = if has_drained {
             "the group could not be left cleanly".to_owned()
@@ -306,7 +336,8 @@ impl Process<'_> {
                 }
                 Ok(ProcessEvent::Stop(stop)) => return Err(self.stopped(&stop)),
                 Ok(ProcessEvent::Panicked) => return Err(RunFailure::panicked()),
-                Ok(ProcessEvent::Topics(_)) | Err(_) => {}
+                // The process stops already.
+                Ok(ProcessEvent::Topics(_) | ProcessEvent::CredentialsChanged) | Err(_) => {}
             }
             // A drain is no stall: it has a limit of its own.
             let _ = monitor.check();

@@ -26,12 +26,13 @@ mod rules;
 mod sections;
 mod value;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 pub use crate::config::error::{ConfigError, Mistake, ValueOrigin};
+pub use crate::config::files::CredentialFile;
 pub use crate::config::kafka::{KafkaConfig, MAX_NAME_BYTES, SaslMechanism, Secret, SecurityConfig, SecurityProtocol};
 pub use crate::config::load::{ConfigDocument, environment};
 pub use crate::config::sections::{
@@ -80,6 +81,21 @@ impl Tls {
 impl Effective {
     pub fn origin(&self, path: &str) -> ValueOrigin {
         self.origins.get(path).cloned().unwrap_or(ValueOrigin::Default)
+    }
+
+    /// Returns the files with certificates, keys and passwords for the clients.
+    pub fn credential_files(&self) -> Vec<CredentialFile> {
+        files::credentials(self)
+    }
+
+    /// Returns the configuration with the files that it names read again.
+    ///
+    /// # Errors
+    /// The mistakes, if a file has no valid content.
+    pub fn with_files_read_again(&self) -> Result<Config, Vec<String>> {
+        let mut again = self.clone();
+        let mistakes = files::read(&mut again, &BTreeSet::new());
+        if mistakes.is_empty() { Ok(again.config) } else { Err(mistakes.iter().map(Mistake::to_string).collect()) }
     }
 
     /// The values by key, as TOML. Keys without a value are absent, and a secret is `"[secret]"`.

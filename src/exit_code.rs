@@ -33,10 +33,12 @@ pub enum ExitCode {
     /// `steward health`: not healthy. `steward state get`: the service does not exist. `steward demo`: the outcome differs
     /// from the reference model.
     CheckFailed = 15,
+    /// Certificates or passwords have changed. `run` stopped cleanly, to be started again.
+    CredentialsChanged = 16,
 }
 
 impl ExitCode {
-    pub const ALL: [ExitCode; 16] = [
+    pub const ALL: [ExitCode; 17] = [
         ExitCode::Done,
         ExitCode::Unexpected,
         ExitCode::Usage,
@@ -53,6 +55,7 @@ impl ExitCode {
         ExitCode::HangingTransaction,
         ExitCode::SecondSignal,
         ExitCode::CheckFailed,
+        ExitCode::CredentialsChanged,
     ];
 
     /// Returns the exit status of the process.
@@ -79,6 +82,7 @@ impl ExitCode {
             ExitCode::HangingTransaction => "hanging_transaction",
             ExitCode::SecondSignal => "second_signal",
             ExitCode::CheckFailed => "check_failed",
+            ExitCode::CredentialsChanged => "credentials_changed",
         }
     }
 }

@@ -44,11 +44,12 @@ impl RunFailure {
 
 impl From<&LoggingError> for RunFailure {
     fn from(error: &LoggingError) -> RunFailure {
-        let exit = match error {
-            LoggingError::WrongLevel { .. } | LoggingError::Gone(_) | LoggingError::SetUpTwice(_) => ExitCode::Config,
-            LoggingError::NoWriter(_) => ExitCode::Unexpected,
-        };
-        RunFailure::new(exit, error.to_string())
+        match error {
+            LoggingError::WrongLevel { .. } | LoggingError::Gone(_) | LoggingError::SetUpTwice(_) => {
+                RunFailure::new(ExitCode::Config, error.to_string())
+            }
+            LoggingError::NoWriter(cause) => RunFailure::no_thread("the log", cause),
+        }
     }
 }
 

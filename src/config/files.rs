@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::keys::{FileContent, ValueKind};
 use crate::config::value::shown;
@@ -11,6 +11,8 @@ use crate::config::{Effective, Mistake, Secret, keys};
 
 /// No password, token or PEM file is larger. A path that names a device or a log by mistake cannot fill the memory.
 const MAX_FILE_BYTES: u64 = 1_048_576;
+
+const TOKEN_KEY: &str = "kafka.security.oauth_token_file";
 
 /// Reads the secrets into their fields and checks the other files; returns the mistakes. Keys in `bad` are left out.
 pub(super) fn read(effective: &mut Effective, bad: &BTreeSet<String>) -> Vec<Mistake> {
@@ -31,6 +33,36 @@ pub(super) fn read(effective: &mut Effective, bad: &BTreeSet<String>) -> Vec<Mis
         }
     }
     mistakes
+}
+
+/// A file with a certificate, a key or a password, which the clients read when they are built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialFile {
+    /// The key that names it.
+    pub key: &'static str,
+    pub path: PathBuf,
+}
+
+impl CredentialFile {
+    /// Reads the file; an error is why it cannot be used.
+    pub fn read(&self) -> Result<Vec<u8>, String> {
+        bytes(&self.path)
+    }
+}
+
+/// Returns the files of `kafka.security`, except the token, which is read whenever a new one is due.
+pub(super) fn credentials(effective: &Effective) -> Vec<CredentialFile> {
+    let values = effective.values();
+    let files = keys::all().filter_map(|key| {
+        let is_credential = match key.kind {
+            ValueKind::File(FileContent::Pem) => true,
+            ValueKind::File(FileContent::Secret) => key.path != TOKEN_KEY,
+            _ => false,
+        };
+        let path = values.get(key.path).and_then(toml::Value::as_str).filter(|_| is_credential)?;
+        Some(CredentialFile { key: key.path, path: path.into() })
+    });
+    files.collect()
 }
 
 /// Puts the content of a file into the field of its secret. The token is not kept: it is read whenever a new one is due.

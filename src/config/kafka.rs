@@ -168,6 +168,11 @@ config_section! {
         /// File that holds the password of the private key.
         #[key(file(Secret), example = "\"/etc/steward/client.key.password\"")]
         pub key_password_file: Option<PathBuf> = None,
+        /// When one of the files above changes, except the token, the process stops cleanly with exit code 16, to be
+        /// started again with the new content. It waits for a random time up to this before, so that not all processes
+        /// of a group stop at once.
+        #[key(number(0..=86_400_000, "ms"))]
+        pub reload_spread_ms: u64 = 300_000,
     }
 }
 

@@ -92,6 +92,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("toml",               &["config", "tools"]),
     ("tracing",            &["observability"]),
     ("tracing_subscriber", &["observability"]),
+    ("x509_cert",          &["app"]),
 ];
 
 /// Paths of the standard library that have effects.

@@ -2,11 +2,15 @@
 //! secret.
 
 pub mod acls;
+mod certificates;
+mod credentials;
 mod properties;
 #[cfg(feature = "tls")]
 mod tls;
 
 use std::time::Duration;
+
+use steward::exit_code::ExitCode;
 
 use crate::cli::{Ran, folder, steward};
 use crate::support::broker::Broker;
@@ -55,7 +59,10 @@ fn every_client_connects_with_a_password_from_a_file_and_no_output_shows_it() {
     let mut second = setup.start();
     kafka.produce(&names.input, &events(12, 200, 40).collect::<Vec<_>>());
     wait_until_committed(&kafka, &names, PATIENCE);
-    second.stop();
+    // The same password in another file content. Under the same rules as for SIGTERM, the process commits and leaves.
+    folder.write("password", PASSWORD);
+    assert_eq!(second.wait_exit(PATIENCE), i32::from(ExitCode::CredentialsChanged.code()), "{}", second.tail());
+    assert_eq!(second.wait_for_event("process_stopping", PATIENCE)["cause"], "credentials_changed");
 
     assert_exact(&kafka, &names);
     for process in [&first, &second] {
@@ -137,6 +144,7 @@ fn plain(broker: &Broker, names: &Names, password_file: &str) -> Setup {
     ] {
         security.insert(key.to_owned(), value.into());
     }
+    security.insert("reload_spread_ms".to_owned(), 0.into());
     Setup::new(&broker.kafka(), names)
         .set("kafka.bootstrap_servers", broker.further_address(0))
         .set("kafka.security", security)

@@ -13,12 +13,34 @@ field_values! {
         Sighup = "sighup",
     }
 
+    /// What stops the process.
+    pub enum StopTrigger {
+        /// Sent by an orchestrator.
+        Sigterm = "sigterm",
+        /// Sent by Ctrl-C.
+        Sigint = "sigint",
+        /// The controlling terminal has closed.
+        Sighup = "sighup",
+        /// Certificates or passwords have changed, and the process stops to be started again.
+        CredentialsChanged = "credentials_changed",
+    }
+
     /// What made the process read `log.level` again.
     pub enum LevelTrigger {
         /// The process received SIGHUP.
         Sighup = "sighup",
         /// The configuration file changed.
         File = "file",
+    }
+}
+
+impl From<StopSignal> for StopTrigger {
+    fn from(signal: StopSignal) -> StopTrigger {
+        match signal {
+            StopSignal::Sigterm => StopTrigger::Sigterm,
+            StopSignal::Sigint => StopTrigger::Sigint,
+            StopSignal::Sighup => StopTrigger::Sighup,
+        }
     }
 }
 
@@ -48,8 +70,8 @@ log_events! {
     #[event(INFO, "process_stopping", "the process stops")]
     #[action("none")]
     pub struct ProcessStopping {
-        /// The signal that stops it.
-        pub cause: StopSignal,
+        /// What stops it.
+        pub cause: StopTrigger,
         /// How long it may take at most.
         pub drain_timeout_ms: u64,
     }
@@ -108,6 +130,40 @@ log_events! {
     pub struct LogLinesDropped {
         /// Number of lines.
         pub dropped_lines: u64,
+    }
+
+    /// Files with certificates, keys or passwords have changed, and the clients accept the new content. The process stops
+    /// cleanly with exit code 16 after a random time, to be started again with the new content.
+    #[event(INFO, "credentials_changed", "certificates or passwords have changed")]
+    #[action("none, if the platform starts a process again that ends with exit code 16")]
+    pub struct CredentialsChanged<'a> {
+        /// The keys of the files that changed, such as `kafka.security.certificate_file`.
+        pub files: &'a str,
+        /// When the process stops: a random time up to `kafka.security.reload_spread_ms`.
+        pub leaves_in_ms: u64,
+    }
+
+    /// Files with certificates, keys or passwords have changed, and a process that starts now could not use them. The process
+    /// goes on with what it read at its start.
+    #[event(WARN, "credentials_refused", "changed certificates or passwords cannot be used")]
+    #[action("correct the files before a process restarts; `problem` says what is wrong")]
+    pub struct CredentialsRefused<'a> {
+        /// The keys of the files that changed.
+        pub files: &'a str,
+        /// What is wrong.
+        pub problem: &'a str,
+    }
+
+    /// A certificate expires within 14 days, or within a fifth of its lifetime if that is less. Logged once a day.
+    #[event(WARN, "certificate_expires", "a certificate expires soon")]
+    #[action("renew the certificate, and replace the file: after the expiry no client can connect")]
+    pub struct CertificateExpires<'a> {
+        /// The key of its file.
+        pub file: &'a str,
+        /// When it expires.
+        pub expires: &'a str,
+        /// Time until then; 0 if it has expired.
+        pub left_ms: u64,
     }
 
     /// `log.level` changed while the process runs, after SIGHUP or because the file changed. The rest of the file is

@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
+use super::certificates::{EXPIRED, KEY, LATE};
 use super::{PASSWORD, USER, assert_hidden, error_of};
 use crate::cli::{Folder, folder};
 use crate::support::broker::Broker;
@@ -32,8 +33,9 @@ fn tls_scram_and_tokens_serve_events_end_to_end_and_nothing_shows_a_secret() {
     let token = token();
     let token_file = folder.write("token", &token);
     let setup = |listener: usize, security: &[(&str, &str)]| {
-        let security: toml::Table =
+        let mut security: toml::Table =
             security.iter().map(|(key, value)| ((*key).to_owned(), toml::Value::from(*value))).collect();
+        security.insert("reload_spread_ms".to_owned(), 0.into());
         Setup::new(&kafka, &names)
             .set("kafka.bootstrap_servers", broker.further_address(listener))
             .set("kafka.security", security)
@@ -49,6 +51,22 @@ fn tls_scram_and_tokens_serve_events_end_to_end_and_nothing_shows_a_secret() {
     serves(&kafka, &names, 2, &setup(SASL_SSL, &[&sasl[..], &scram[..]].concat()), PASSWORD);
     serves(&kafka, &names, 3, &setup(SASL_SSL, &[&sasl[..], &oauth[..]].concat()), &token);
     assert_exact(&kafka, &names);
+
+    // A certificate that the broker does not ask for.
+    let certificate = folder.write("client.pem", EXPIRED);
+    let key = folder.write("client.key", KEY);
+    let client = [("protocol", "ssl"), ("ca_file", authority.certificate.as_str())];
+    let client = [&client[..], &[("certificate_file", certificate.as_str()), ("key_file", key.as_str())]].concat();
+    let mut process = setup(SSL, &client).start();
+    let expires = process.wait_for_event("certificate_expires", PATIENCE);
+    assert_eq!((&expires["file"], &expires["left_ms"]), (&"kafka.security.certificate_file".into(), &0.into()));
+    assert_eq!(expires["expires"], "2020-02-01T00:00:00Z");
+    folder.write("client.key", &authority.server().0);
+    let refused = process.wait_for_event("credentials_refused", PATIENCE);
+    assert_eq!(refused["files"], "kafka.security.key_file", "the key does not fit the certificate");
+    folder.write("client.pem", LATE);
+    folder.write("client.key", KEY);
+    assert_eq!(process.wait_exit(PATIENCE), 16, "{}", process.tail());
 
     let stranger = Authority::new(&folder, "stranger");
     refused(&setup(SSL, &[("protocol", "ssl"), ("ca_file", &stranger.certificate)]), 5, "certificate verify failed");
