@@ -45,6 +45,9 @@ pub struct Options {
     /// How long the sustained load lasts [default: 720]
     #[arg(long, value_name = "SECONDS")]
     pub sustained_s: Option<u64>,
+    /// Transactions over one service before a restore [default: 1000000, some half an hour]
+    #[arg(long, value_name = "N")]
+    pub transactions: Option<u64>,
     /// Writes all figures of all runs as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -74,7 +77,7 @@ pub enum Measure {
     SlowKey,
     /// From the start of the process to the first committed event
     Start,
-    /// How soon a process serves after a long load, with Kafka's default segments and with steward's: 24 minutes
+    /// How soon a process serves after a long load, with Kafka's default segments and with steward's: an hour
     Sustained,
     /// All of these but the sustained load
     All,
@@ -147,6 +150,11 @@ impl Options {
     /// How long the sustained load lasts.
     pub fn sustained_seconds(&self) -> u64 {
         self.sustained_s.unwrap_or(if self.quick { 10 } else { 720 })
+    }
+
+    /// Transactions over one service before a restore.
+    pub fn transactions(&self) -> u64 {
+        self.transactions.unwrap_or(if self.quick { 1_000 } else { 1_000_000 })
     }
 
     /// Numbers of entities that are restored.

@@ -3,12 +3,16 @@
 //! The same load runs twice, first with Kafka's default segments, then with those that steward creates. After it the
 //! process is started again, and the time until the last partition serves is measured, beside the records and bytes that the
 //! state topic still has. Few live snapshots and a long history: that is what a restore must not read.
+//!
+//! The last load is many transactions over one service. The broker keeps the marker of each for `delete.retention.ms`, also
+//! when the snapshots have been compacted, and a restore reads the markers.
 
 use std::time::Duration;
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::producer::Producer as _;
 use rdkafka::{Offset, TopicPartitionList};
 use serde::Serialize;
 
@@ -18,7 +22,7 @@ use crate::committed::CommittedOffsets;
 use crate::numbers::{mib, thousands};
 use crate::options::Options;
 use crate::restore::wait_until_all_serve;
-use crate::support::kafka::Kafka;
+use crate::support::kafka::{Kafka, send};
 use crate::support::names::Names;
 use crate::support::process::Setup;
 use crate::support::wait::{Deadline, now};
@@ -28,9 +32,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// The figures of one kind of state topic.
 #[derive(Debug, Clone, Serialize)]
 pub struct Sustained {
+    load: String,
     segments: &'static str,
-    events_per_s: u64,
-    load_s: u64,
     entities: u64,
     /// What a restore reads.
     records: u64,
@@ -46,13 +49,13 @@ pub fn measure(options: &Options, broker: &BenchBroker) -> Vec<Sustained> {
     let defaults =
         [("cleanup.policy", "compact"), ("delete.retention.ms", "86400000"), ("segment.bytes", "1073741824")];
     let both = [("Kafka's default", Some(&defaults[..])), ("as steward creates them", None)];
-    let all: Vec<Sustained> =
+    let mut all: Vec<Sustained> =
         both.into_iter().map(|(segments, settings)| after_load(options, &broker.kafka, segments, settings)).collect();
+    all.push(after_transactions(options, &broker.kafka));
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header([
+        "load",
         "segments",
-        "events/s",
-        "for",
         "entities",
         "records left",
         "bytes left",
@@ -60,9 +63,8 @@ pub fn measure(options: &Options, broker: &BenchBroker) -> Vec<Sustained> {
     ]);
     for one in &all {
         table.add_row([
+            one.load.clone(),
             one.segments.to_owned(),
-            thousands(one.events_per_s as f64),
-            format!("{} s", one.load_s),
             thousands(one.entities as f64),
             thousands(one.records as f64),
             mib(one.bytes as f64),
@@ -105,17 +107,53 @@ fn after_load(
     CommittedOffsets::of(kafka, &names.group, &backlog).wait_until_complete();
     steward.stop();
 
-    let mut restarted = Setup::new(kafka, &names).start();
+    let load = format!("{} events/s for {load_s} s", thousands(rate as f64));
+    restored(options.partitions, kafka, &names, load, segments)
+}
+
+/// One service, and its snapshot written again and again, each time in a transaction of its own.
+fn after_transactions(options: &Options, kafka: &Kafka) -> Sustained {
+    let names = Names::new();
+    kafka.create_topic(&names.input, 1, &[("retention.ms", "-1")]);
+    let mut sink = EventSink::to(kafka, &names.input);
+    sink.send(&creation(1));
+    sink.finish();
+    let mut steward = Setup::new(kafka, &names).start();
+    let backlog = Backlog::of(kafka, names.input.clone(), 1);
+    CommittedOffsets::of(kafka, &names.group, &backlog).wait_until_complete();
+    steward.stop();
+    let snapshot = kafka.read_committed(&names.state).pop().expect("the service has a snapshot").outgoing();
+    let transactions = options.transactions();
+    eprintln!("sustained: {transactions} transactions");
+    let producer = kafka.transactional_producer("bench-transactions");
+    for _ in 0..transactions {
+        producer.begin_transaction().expect("the last one has ended");
+        send(&producer, &names.state, &snapshot, 0, Deadline::after(LIMIT));
+        // A commit with records in the queue takes 100 ms.
+        while producer.in_flight_count() > 0 {
+            producer.poll(Duration::from_millis(1));
+        }
+        producer.commit_transaction(LIMIT).expect("no other producer has this id");
+    }
+    let load = format!("{} transactions", thousands(transactions as f64));
+    restored(1, kafka, &names, load, "as steward creates them")
+}
+
+/// Starts a process on the state, and deletes the topics afterwards.
+fn restored(partitions: i32, kafka: &Kafka, names: &Names, load: String, segments: &'static str) -> Sustained {
+    let mut restarted = Setup::new(kafka, names).start();
     restarted.wait_for_event("partitions_assigned", LIMIT);
     let assigned = now();
-    let served = wait_until_all_serve(&mut restarted, options.partitions);
-    let (records, bytes) = left(kafka, &names.state, options.partitions);
+    let served = wait_until_all_serve(&mut restarted, partitions);
+    let finished = restarted.events("recovery_finished");
+    let entities = finished.iter().filter_map(|event| event["entities"].as_u64()).sum();
+    let (records, bytes) = left(kafka, &names.state, partitions);
     restarted.stop();
     for topic in [&names.input, &names.state, &names.dlq] {
         kafka.delete_topic(topic);
     }
     let seconds = served.saturating_duration_since(assigned).as_secs_f64();
-    Sustained { segments, events_per_s: rate, load_s, entities: u64::from(options.keys), records, bytes, seconds }
+    Sustained { load, segments, entities, records, bytes, seconds }
 }
 
 /// Returns the number of records that a reader of the whole topic gets, and the bytes of their keys and values.
