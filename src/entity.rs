@@ -152,6 +152,22 @@ impl Reason {
         Reason::Panicked,
     ];
 
+    /// Whether the state of the entity decides, and not the event alone.
+    #[must_use]
+    pub fn depends_on_state(self) -> bool {
+        match self {
+            Reason::AlreadyExists | Reason::NotFound | Reason::StateTooLarge => true,
+            Reason::MissingKey
+            | Reason::NullPayload
+            | Reason::PayloadTooLarge
+            | Reason::MalformedJson
+            | Reason::UnknownEventType
+            | Reason::InvalidEvent
+            | Reason::KeyIdMismatch
+            | Reason::Panicked => false,
+        }
+    }
+
     /// The stable code in `steward-reason` and in the log.
     #[must_use]
     pub fn code(self) -> &'static str {

@@ -104,8 +104,8 @@ pub mod header {
     pub const STATE_PARTITION: &str = "steward-source-partition";
     /// On a snapshot: the input offset of the newest event that it contains, decimal.
     pub const STATE_OFFSET: &str = "steward-source-offset";
-    /// On a snapshot: the group that wrote it.
-    pub const STATE_GROUP: &str = "steward-group";
+    /// On a snapshot and on a DLQ record: the group that wrote it.
+    pub const GROUP: &str = "steward-group";
     /// W3C trace context of the newest event, byte for byte.
     pub const TRACEPARENT: &str = "traceparent";
     /// W3C trace state of the newest event, byte for byte.

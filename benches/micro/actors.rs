@@ -10,10 +10,12 @@ use criterion::{Criterion, Throughput};
 use rustc_hash::{FxHashMap, FxHashSet};
 use steward::app::SystemClock;
 use steward::engine::budget::Budget;
-use steward::engine::commit::transaction::{CommitOutcome, OffsetMetadata, ResetOutcome, TransactionContent};
+use steward::engine::commit::transaction::{CommitOutcome, ResetOutcome, TransactionContent};
+use steward::engine::offset_metadata::OffsetMetadata;
 use steward::engine::outcome::Outcomes;
 use steward::engine::ownership::Ownership;
 use steward::engine::recovery::Recovered;
+use steward::engine::topic_watch::TopicIds;
 use steward::entity::SizeLimits;
 use steward::observability::log_events::KeyPolicy;
 use steward::ports::{
@@ -138,7 +140,7 @@ async fn start_actors(ownership: Arc<Ownership>, source: Source, committed: Arc<
         transaction_timeout: Duration::from_secs(10),
         min_commit_interval: Duration::ZERO,
         linger_per_partition: Duration::ZERO,
-        offset_metadata: OffsetMetadata::new("bench"),
+        offset_metadata: OffsetMetadata::new("bench", TopicIds::default()),
         entity_idle: Duration::from_secs(3_600),
         max_active_entities: usize::MAX,
         stop_on_expired: true,
@@ -170,6 +172,7 @@ impl Recoveries for Empty {
             lease: self.0.hold(0),
             committed: None,
             start: Position(0),
+            newest_state: None,
             rejected: FxHashSet::default(),
             repairs: Outcomes::default(),
             repaired: None,

@@ -17,10 +17,9 @@ use crate::app::topic_watch_thread::{
     WatchParts, {self},
 };
 use crate::config::{Config, LogConfig, LogKeys, OnExpired};
-use crate::engine::commit::transaction::OffsetMetadata;
+use crate::engine::offset_metadata::OffsetMetadata;
 use crate::engine::ownership::Ownership;
 use crate::engine::recovery::RecoverySettings;
-use crate::engine::topic_watch::{TopicIdentities, TopicIds};
 use crate::entity::{Entity, SizeLimits};
 use crate::kafka::admin::topics::Topics;
 use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
@@ -110,7 +109,8 @@ impl Pipeline {
         let builder = PortBuilder { config, instance, topics, size_limits, ownership, shared, client_events };
 
         let (source, connected) = connect(config, builder.source_parts())?;
-        let offset_metadata = OffsetMetadata::new(format!("{instance}#{:x}", builder.shared.clock.unix_ms()));
+        let offset_metadata =
+            OffsetMetadata::new(format!("{instance}#{:x}", builder.shared.clock.unix_ms()), builder.topics.ids());
         let commit_thread = builder.commit_thread(connected.consumer(), &offset_metadata)?;
         let commit_phase = commit_thread.phase();
         let ports = Ports {
@@ -287,8 +287,10 @@ impl PortBuilder<'_> {
             entity,
             settings: RecoverySettings {
                 topic: kafka.topic.clone(),
+                state_topic: kafka.state_topic.clone(),
                 group: kafka.group_id.clone(),
-                topic_ids: self.topics.identities.as_ref().map_or_else(TopicIds::default, TopicIdentities::ids),
+                topic_ids: self.topics.ids(),
+                tombstones_outlive_events: self.topics.tombstones_outlive_events,
                 look_back_records: recovery.look_back_records,
                 verify_max_records: recovery.verify_max_records,
                 adopt_group: recovery.adopt_group,

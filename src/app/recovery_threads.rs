@@ -264,8 +264,8 @@ impl<'a> Reports<'a> {
             Topic::Dlq => RecoveryPhase::Dlq,
         };
         let elapsed_ms = millis(self.clock.now().saturating_duration_since(self.began));
-        let percent = (position.max(0) * 100).checked_div(until).map_or(100, |percent| percent.clamp(0, 100));
-        let percent = u64::try_from(percent).unwrap_or(0);
+        let (passed, length) = (of.position.distance_from(self.from), of.until.distance_from(self.from));
+        let percent = passed.saturating_mul(100).checked_div(length).map_or(100, |percent| percent.min(100));
         RecoveryProgress { partition, phase, position, until, percent, elapsed_ms }.emit();
     }
 

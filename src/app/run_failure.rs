@@ -76,11 +76,12 @@ impl From<&StartRefusal> for RunFailure {
 /// Returns the preflight check that a refusal belongs to, if it is found only once partitions are recovered or read.
 pub(super) fn late_check(cause: &StopCause) -> Option<PreflightCheck> {
     match cause {
-        StopCause::Refused(RecoveryRefusal::Recreated { .. })
+        StopCause::Refused(RecoveryRefusal::Recreated { .. } | RecoveryRefusal::OtherInput { .. })
         | StopCause::Consumer(ConsumerFailure::Recreated { .. }) => Some(PreflightCheck::InputIdentity),
         StopCause::Refused(RecoveryRefusal::OtherGroup { .. } | RecoveryRefusal::ForeignState { .. }) => {
             Some(PreflightCheck::StateOwner)
         }
+        StopCause::Refused(RecoveryRefusal::StateLost { .. }) => Some(PreflightCheck::StateComplete),
         StopCause::Consumer(ConsumerFailure::PartitionsChanged { .. }) => Some(PreflightCheck::PartitionCounts),
         StopCause::Refused(RecoveryRefusal::StateTooLarge { .. } | RecoveryRefusal::Expired { .. })
         | StopCause::Consumer(
@@ -104,6 +105,8 @@ impl From<&StopCause> for RunFailure {
                     RecoveryRefusal::Expired { .. } => ExitCode::EventsExpired,
                     RecoveryRefusal::ForeignState { .. }
                     | RecoveryRefusal::OtherGroup { .. }
+                    | RecoveryRefusal::OtherInput { .. }
+                    | RecoveryRefusal::StateLost { .. }
                     | RecoveryRefusal::Recreated { .. } => ExitCode::TopicsRefused,
                 };
                 RunFailure::new(exit, refusal.to_string())

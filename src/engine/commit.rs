@@ -34,9 +34,8 @@ use std::time::{Duration, Instant};
 
 use crate::engine::batches::{BatchId, CompleteBatch, Head, OpenBatch, OpenBatches, OpenWork, OrderBroken};
 use crate::engine::commit::limit::TransactionLimit;
-use crate::engine::commit::transaction::{
-    CommitOutcome, OffsetMetadata, OffsetRange, ResetOutcome, TransactionContent,
-};
+use crate::engine::commit::transaction::{CommitOutcome, OffsetRange, ResetOutcome, TransactionContent};
+use crate::engine::offset_metadata::{NewestState, OffsetMetadata};
 use crate::engine::outcome::{Degradation, Outcomes, PerOutput, RecordId};
 use crate::record::{Epoch, Offset, Partition, Position};
 
@@ -72,8 +71,10 @@ pub enum CommitInput {
         committed: Option<Position>,
         /// The first position to process.
         start: Position,
-        /// What recovery publishes, in batches without records whose position is `start`. There is at least one, so that
-        /// the first transaction commits the position.
+        /// The newest event that the state contains, before the repairs.
+        newest_state: Option<NewestState>,
+        /// What recovery publishes, in batches without records. There is at least one, so that the first transaction commits
+        /// a position. That of the last is `start`; see `Recovered::repair_batches`.
         repairs: Vec<CompleteBatch>,
     },
     /// A batch was read and handed to its entities.
@@ -214,6 +215,8 @@ pub struct GroupCommitSettings {
 struct PartitionQueue {
     epoch: Epoch,
     committed: Option<Position>,
+    /// The newest event that the state contains, as far as it is committed.
+    newest_state: Option<NewestState>,
     open: OpenBatches,
     /// The partition is revoking: only what was complete by then is still sent.
     is_revoking: bool,
@@ -226,6 +229,8 @@ struct InFlightPart {
     epoch: Epoch,
     start: Option<Position>,
     end: Position,
+    /// What the state contained before.
+    newest_state: Option<NewestState>,
     complete: Vec<CompleteBatch>,
 }
 
@@ -327,8 +332,10 @@ impl GroupCommit {
             return commands;
         }
         match input {
-            CommitInput::Recovered { partition, epoch, committed, start, repairs } => {
-                self.begin_queue((partition, epoch), committed, start, repairs, &mut commands);
+            CommitInput::Recovered { partition, epoch, committed, start, newest_state, repairs } => {
+                let open = OpenBatches::starting_with(start, repairs);
+                let queue = PartitionQueue { epoch, committed, newest_state, open, is_revoking: false };
+                self.begin_queue(partition, queue, &mut commands);
             }
             CommitInput::Opened(open) => self.open(open, &mut commands),
             CommitInput::Completed { partition, epoch, id, outcomes } => self.complete(partition, epoch, id, outcomes),
@@ -400,16 +407,8 @@ impl GroupCommit {
         self.queues.get_mut(&partition).filter(|queue| queue.epoch == epoch)
     }
 
-    fn begin_queue(
-        &mut self,
-        (partition, epoch): (Partition, Epoch),
-        committed: Option<Position>,
-        start: Position,
-        repairs: Vec<CompleteBatch>,
-        commands: &mut Vec<CommitCommand>,
-    ) {
-        let open = OpenBatches::starting_with(start, repairs);
-        let queue = PartitionQueue { epoch, committed, open, is_revoking: false };
+    fn begin_queue(&mut self, partition: Partition, queue: PartitionQueue, commands: &mut Vec<CommitCommand>) {
+        let epoch = queue.epoch;
         if let Some(old) = self.queues.insert(partition, queue) {
             assert!(old.epoch < epoch, "c) epochs of {partition} only rise: {:?} then {epoch:?}", old.epoch);
             commands.push(CommitCommand::Dropped { partition, records: old.open.records() });

@@ -235,7 +235,7 @@ impl OutputRecord {
             RecordContent::Snapshot(_) => {
                 let headers = text(start, header::STATE_PARTITION, &self.partition.to_string());
                 let headers = text(headers, header::STATE_OFFSET, &self.source.to_string());
-                let headers = text(headers, header::STATE_GROUP, origin.group);
+                let headers = text(headers, header::GROUP, origin.group);
                 let Some(trace) = self.trace() else { return headers };
                 let trace = [(header::TRACEPARENT, &trace.traceparent), (header::TRACESTATE, &trace.tracestate)];
                 trace.into_iter().fold(headers, |headers, (name, value)| match value {
@@ -253,6 +253,7 @@ impl OutputRecord {
                 let headers = text(headers, header::SOURCE_OFFSET, &self.source.to_string());
                 let timestamp_ms = event.timestamp_ms.unwrap_or(-1);
                 let headers = text(headers, header::SOURCE_TIMESTAMP, &timestamp_ms.to_string());
+                let headers = text(headers, header::GROUP, origin.group);
                 if !self.leaves_out(Degradation::Value) {
                     return headers;
                 }
@@ -273,7 +274,7 @@ impl OutputRecord {
     pub fn max_headers(&self) -> usize {
         match &self.content {
             RecordContent::Snapshot(_) => 5,
-            RecordContent::Rejected(rejected) => self.event_headers(rejected.record()).count() + 11,
+            RecordContent::Rejected(rejected) => self.event_headers(rejected.record()).count() + 12,
         }
     }
 
@@ -345,8 +346,7 @@ impl Outcomes {
     }
 
     /// Cuts into parts of at most `max_bytes` each. A part has one record at least, except that a single part may be
-    /// empty. Snapshots come last. If the process dies between two parts, the next recovery finds the rest only if it is above
-    /// M or within the look-back.
+    /// empty. Snapshots come last.
     pub fn cut(mut self, max_bytes: u64) -> Vec<Outcomes> {
         let mut parts = vec![Outcomes { applied: self.applied, skipped: self.skipped, ..Outcomes::default() }];
         let mut room = max_bytes;

@@ -9,8 +9,12 @@
 //! * c) The tail of the DLQ partition is read likewise.
 //!
 //! Processing starts at `max(C, M+1, D+1)`. Before that, verification reads the input again up to the start position without
-//! output. It begins at `min(C, M+1)`, or `look_back_records` before the start, whichever is earlier. A write that the
-//! verification finds and the topics lack was lost, and is published before anything else.
+//! output. It begins at `min(C, M+1)`, or `look_back_records` before the start, whichever is earlier, and at the log's start
+//! if retention has deleted that part. A write that the verification finds and the topics lack was lost, and is published
+//! before anything else.
+//!
+//! C says in its metadata what the state contained. A state that contains less, and that the input cannot complete, is
+//! refused (`lost_state`).
 //!
 //! Each stage is a type that owns what is known so far, and is traded for the next one:
 //!
@@ -18,7 +22,8 @@
 //! Recovery -> Restore -> Restored -> DlqSearch -> PlannedRecovery -> Verification -> Recovered
 //!  fetch C    read state             read DLQ     check event M      read input
 //!             (restore)              (dlq,        (recreation)       (verification)
-//!                                     start_plan)
+//!                                     start_plan,
+//!                                     lost_state)
 //! ```
 //!
 //! The stages read nothing themselves: [`driver::recover`] is the loop that fetches what each one needs.
@@ -27,7 +32,9 @@
 //! that the rest deletes.
 
 mod dlq;
+mod dlq_tail;
 pub mod driver;
+mod lost_state;
 pub mod read_stall;
 mod recreation;
 mod restore;
@@ -39,11 +46,13 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::engine::budget::{Budget, Lease};
+use crate::engine::commit::transaction::CommittedOffset;
+use crate::engine::offset_metadata::{NewestState, PositionFacts};
 use crate::engine::outcome::Outcomes;
-pub use crate::engine::recovery::start_plan::{StartPlan, plan};
+pub use crate::engine::recovery::start_plan::{CommittedBy, StartPlan, plan};
 use crate::engine::topic_watch::TopicIds;
 use crate::entity::{Entity, SizeLimits};
-use crate::record::{Epoch, Key, Offset, Partition, Position, Record};
+use crate::record::{Epoch, Key, Offset, Partition, Position, Record, TopicId};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
@@ -68,9 +77,12 @@ pub const PASSIVATED_OVERHEAD_BYTES: u64 = 112;
 pub struct RecoverySettings {
     /// The input topic. DLQ records of another topic are ignored.
     pub topic: String,
+    pub state_topic: String,
     pub group: String,
     /// Of the input and the state topic, as they were at the start of the process.
     pub topic_ids: TopicIds,
+    /// Whether a tombstone stays in the state topic at least until retention has deleted the events that it covers.
+    pub tombstones_outlive_events: bool,
     /// At least this number of offsets before the start is verified.
     pub look_back_records: u64,
     /// A longer range is not verified; 0 trusts the committed position.
@@ -109,6 +121,30 @@ pub enum RecoveryRefusal {
         "input topic {topic}, partition {partition}: {why}; the topic was created again: give steward new state and DLQ topics and a new group"
     )]
     Recreated { topic: String, partition: Partition, why: String },
+    /// C was committed for an input topic with another id.
+    #[error(
+        "input topic {topic} was deleted and created again: its id was {expected} when the position of partition {partition} was committed, and is {found}; give steward new state and DLQ topics and a new group. If it is a copy with the same events at the same offsets, accept it: stop all processes of the group, then {}",
+        forget_facts(group, topic, None)
+    )]
+    OtherInput { topic: String, partition: Partition, expected: TopicId, found: TopicId, group: String },
+    /// The state contains less than with the last commit, and the input does not have the events to build it again.
+    #[error(
+        "state topic {topic}, partition {partition}: {}; it was deleted, renamed or lost. If kafka.state_topic is mistyped, correct it; else restore the topic. To build the state again from the input, give steward new state and DLQ topics and a new group. To go on with what is there, accept the loss: stop all processes of the group, then {}",
+        less_than(*expected, *found, *topic_ids),
+        forget_facts(group, input, topic_ids.is_none().then_some(*partition))
+    )]
+    StateLost {
+        topic: String,
+        partition: Partition,
+        /// What the committed position says.
+        expected: NewestState,
+        /// M.
+        found: Option<Offset>,
+        /// The ids of the state topic at the commit and now, if they differ.
+        topic_ids: Option<(TopicId, TopicId)>,
+        group: String,
+        input: String,
+    },
     #[error(
         "partition {partition} has {partition_bytes} bytes of entities passivated so far and brings all to {held_bytes}, limits.max_state_bytes is {limit_bytes}; raise it, or run at least {pods} times as many pods"
     )]
@@ -135,10 +171,10 @@ pub enum RecoveryFinding {
     CommittedMissing { position: Position },
     /// The committed position is beyond the log's end: the end counts as committed.
     CommittedBeyondEnd { committed: Position, end: Position },
-    /// Events were deleted unread, from the first missing position to the log's start.
+    /// Events were deleted before steward processed them, from the first missing position to the log's start.
     Expired { first: Position, until: Position },
-    /// The range was not verified.
-    NotVerified { cause: NotVerifiedCause, from: Position, until: Position },
+    /// The range has more than `verify_max_records` offsets, and was not verified.
+    NotVerified { from: Position, until: Position },
     /// Verification is off, and the committed position is beyond what the state and the DLQ contain. The range is from the
     /// first position whose event is in neither topic to where processing starts.
     PassedOver { from: Position, until: Position },
@@ -146,6 +182,8 @@ pub enum RecoveryFinding {
     Skipped { events: u64 },
     /// There are DLQ records without steward's headers, or of another input. `offset` is that of the newest one.
     UnreadableDlqRecords { records: u64, offset: Offset },
+    /// There are DLQ records of other groups, which are ignored. `group` is that of one of them.
+    OtherGroupsDlqRecords { records: u64, group: String },
     /// Another group's snapshots were taken over.
     Adopted { group: String },
 }
@@ -162,14 +200,6 @@ pub struct Repaired {
     pub until: Position,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotVerifiedCause {
-    /// It has more than `verify_max_records` offsets.
-    TooLong,
-    /// Retention has deleted its head.
-    HeadExpired,
-}
-
 /// A partition that is ready to serve.
 #[derive(Debug)]
 pub struct Recovered {
@@ -179,6 +209,8 @@ pub struct Recovered {
     pub lease: Lease,
     pub committed: Option<Position>,
     pub start: Position,
+    /// The newest event that the state contains, without the repairs.
+    pub newest_state: Option<NewestState>,
     /// Events at or after `start` that are in the DLQ already.
     pub rejected: FxHashSet<Offset>,
     /// What has to be published first.
@@ -189,6 +221,20 @@ pub struct Recovered {
     pub verified: u64,
     /// Replayed events that are contained already.
     pub skipped: u64,
+}
+
+impl Recovered {
+    /// Takes the repairs, in parts of at most `max_bytes`, each with the position that its transaction commits. There is at
+    /// least one part.
+    ///
+    /// The last part commits the start position, the others the start of the verified range. If the process dies between
+    /// two parts, the next recovery verifies the same range again, and finds the rest.
+    pub fn take_repairs(&mut self, max_bytes: u64) -> Vec<(Position, Outcomes)> {
+        let mut parts = std::mem::take(&mut self.repairs).cut(max_bytes);
+        let last = parts.pop().map(|last| (self.start, last));
+        let again_from = self.repaired.map_or(self.start, |repaired| repaired.from);
+        parts.into_iter().map(|part| (again_from, part)).chain(last).collect()
+    }
 }
 
 /// What every stage of a recovery needs.
@@ -211,6 +257,40 @@ impl<E: Entity> Recovery<E> {
     ) -> Recovery<E> {
         Recovery { entity, partition, epoch, settings, lease: budget.hold(0) }
     }
+}
+
+/// C, and what it says.
+#[derive(Debug, Clone, Copy)]
+struct CommittedPosition {
+    position: Position,
+    /// `None` if steward has not committed it.
+    facts: Option<PositionFacts>,
+}
+
+impl CommittedPosition {
+    fn by(self) -> CommittedBy {
+        if self.facts.is_some() { CommittedBy::Steward } else { CommittedBy::Other }
+    }
+}
+
+impl From<CommittedOffset> for CommittedPosition {
+    fn from(CommittedOffset { position, metadata }: CommittedOffset) -> CommittedPosition {
+        CommittedPosition { position, facts: PositionFacts::parse(&metadata) }
+    }
+}
+
+fn less_than(expected: NewestState, found: Option<Offset>, topic_ids: Option<(TopicId, TopicId)>) -> String {
+    let found = found.map_or("it is empty".to_owned(), |found| format!("its newest one is of offset {found}"));
+    let ids = topic_ids.map_or(String::new(), |(was, is)| format!(" (the id of the topic was {was}, and is {is})"));
+    format!("the committed position says that it contains the event at offset {}, and {found}{ids}", expected.offset)
+}
+
+/// The command that commits the same position without metadata, for one partition or for all.
+fn forget_facts(group: &str, input: &str, partition: Option<Partition>) -> String {
+    let partition = partition.map_or(String::new(), |partition| format!(":{partition}"));
+    format!(
+        "kafka-consumer-groups.sh --bootstrap-server <brokers> --group {group} --topic {input}{partition} --reset-offsets --to-current --execute"
+    )
 }
 
 fn number(record: &Record<'_>, name: &str) -> Option<i64> {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use actix::{Actor, Addr, ArbiterHandle, AsyncContext, Context};
 
 use crate::engine::commit::GroupCommitSettings;
-use crate::engine::commit::transaction::OffsetMetadata;
+use crate::engine::commit::limit::FIRST_BYTES;
+use crate::engine::offset_metadata::OffsetMetadata;
 use crate::engine::ownership::Ownership;
 use crate::entity::{Entity, SizeLimits};
 use crate::ports::{InputConsumer, Recoveries, Transactions};
@@ -72,7 +73,8 @@ pub fn assemble<E: Entity>(ports: Ports, entity: Arc<E>, settings: RuntimeSettin
         linger_per_partition: settings.linger_per_partition,
     };
     let ingest_settings = IngestSettings {
-        max_transaction_bytes: settings.max_transaction_bytes,
+        // A batch is never split, and a process begins with small transactions.
+        max_repair_bytes: settings.max_transaction_bytes.min(FIRST_BYTES),
         entity_idle: settings.entity_idle,
         stop_on_expired: settings.stop_on_expired,
     };

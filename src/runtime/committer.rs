@@ -12,11 +12,10 @@ use std::time::{Duration, Instant};
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
 use crossbeam_channel::Sender;
 
-use crate::engine::batches::CompleteBatch;
 use crate::engine::commit::{CommitCommand, CommitInput, GroupCommit, GroupCommitSettings, RevocationId};
 use crate::engine::recovery::Repaired;
 use crate::ports::{Drained, Transactions};
-use crate::record::{Epoch, Partition, Position};
+use crate::record::{Epoch, Partition};
 use crate::runtime::committer::report::Report;
 use crate::runtime::{MAILBOX_MESSAGES, Shared, StopCause, post, post_to};
 
@@ -34,12 +33,8 @@ impl Message for CommitInput {
 pub struct PartitionRecovered {
     pub partition: Partition,
     pub epoch: Epoch,
-    /// The group's committed position.
-    pub committed: Option<Position>,
-    /// The first position to process.
-    pub start: Position,
-    /// The records to publish, in batches without input records at `start`.
-    pub repairs: Vec<CompleteBatch>,
+    /// The input that this is for the machine.
+    pub recovered: CommitInput,
     /// Counts of the repairs, for the log; `None` if nothing was missing.
     pub repaired: Option<Repaired>,
 }
@@ -192,9 +187,9 @@ impl Handler<CommitInput> for CommitActor {
 impl Handler<PartitionRecovered> for CommitActor {
     type Result = ();
     fn handle(&mut self, recovered: PartitionRecovered, context: &mut Self::Context) {
-        let PartitionRecovered { partition, epoch, committed, start, repairs, repaired } = recovered;
+        let PartitionRecovered { partition, epoch, recovered, repaired } = recovered;
         self.report.recovered(partition, epoch, repaired);
-        self.handle_input(CommitInput::Recovered { partition, epoch, committed, start, repairs }, context);
+        self.handle_input(recovered, context);
     }
 }
 

@@ -41,7 +41,7 @@ const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct IngestSettings {
     /// Repairs of a recovery are cut into batches of at most this size.
-    pub(super) max_transaction_bytes: u64,
+    pub(super) max_repair_bytes: u64,
     pub(super) entity_idle: Duration,
     pub(super) stop_on_expired: bool,
 }
@@ -158,15 +158,17 @@ impl<E: Entity> IngestActor<E> {
 
     fn serve(&mut self, mut recovered: Recovered) {
         self.partitions.start_serving(&mut recovered);
-        let Recovered { partition, epoch, entities, lease, committed, start, repairs, repaired, .. } = recovered;
+        let repairs = recovered.take_repairs(self.settings.max_repair_bytes);
+        let Recovered { partition, epoch, entities, lease, committed, start, newest_state, repaired, .. } = recovered;
         self.entities.add(partition, entities, lease);
-        let repairs = repairs.cut(self.settings.max_transaction_bytes).into_iter().map(|outcomes| {
+        let repairs = repairs.into_iter().map(|(position, outcomes)| {
             let lease = self.shared.in_flight.hold(outcomes.weight_bytes());
-            let batch = Batch::new(partition, epoch, start);
+            let batch = Batch::new(partition, epoch, position);
             CompleteBatch { open: self.open_batch(batch, lease, self.shared.open_batches.count()), outcomes }
         });
         let repairs = repairs.collect();
-        post(&self.committer, PartitionRecovered { partition, epoch, committed, start, repairs, repaired });
+        let recovered = CommitInput::Recovered { partition, epoch, committed, start, newest_state, repairs };
+        post(&self.committer, PartitionRecovered { partition, epoch, recovered, repaired });
         if self.state == IngestState::Running {
             self.consumer.start(partition, epoch, start);
         }

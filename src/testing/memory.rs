@@ -14,18 +14,20 @@ use std::time::{Duration, Instant};
 
 use crate::engine::budget::Budget;
 use crate::engine::commit::transaction::{
-    CommitOutcome, CommittedOffset, OffsetMetadata, OffsetRange, ResetOutcome, TransactionContent,
+    CommitOutcome, CommittedOffset, OffsetRange, ResetOutcome, TransactionContent,
 };
+use crate::engine::offset_metadata::OffsetMetadata;
 use crate::engine::outcome::{Output, OutputRecord, RecordOrigin};
 use crate::engine::ownership::Ownership;
 use crate::engine::recovery::driver::{PartitionReader, ReadFailure, recover};
 use crate::engine::recovery::{LogBounds, Recovery, RecoverySettings, Topic};
+use crate::engine::topic_watch::TopicIds;
 use crate::entity::Entity;
 use crate::ports::{
     CommitReply, ConsumerEvent, ConsumerSink, Drained, InputConsumer, Recoveries, RecoveryReply, ResetReply,
     Transactions,
 };
-use crate::record::{Batch, Epoch, Header, Offset, Partition, Position, Record};
+use crate::record::{Batch, Epoch, Header, Offset, Partition, Position, Record, TopicId};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRecord {
@@ -103,6 +105,8 @@ struct Cluster {
     /// The newest producer of each transactional id.
     epochs: BTreeMap<String, u64>,
     next_pod: u64,
+    /// How often each topic was created again, in the order of [`Topic`].
+    created_again: [u8; 3],
 }
 
 /// A fake cluster; a clone is the same cluster.
@@ -136,6 +140,36 @@ impl MemoryKafka {
         self.lock().logs_mut(partition).log_mut(topic).delete_before(position);
     }
 
+    /// Deletes a topic and creates it again: it is empty, and has another id.
+    pub fn create_again(&self, topic: Topic) {
+        let mut cluster = self.lock();
+        cluster.created_again[topic as usize] += 1;
+        cluster.partitions.iter_mut().for_each(|logs| *logs.log_mut(topic) = MemoryLog::default());
+    }
+
+    /// The partition's log is lost with its disk, and begins anew.
+    pub fn lose(&self, topic: Topic, partition: Partition) {
+        *self.lock().logs_mut(partition).log_mut(topic) = MemoryLog::default();
+    }
+
+    /// Removes what compaction may remove from the state topic: each record that has a newer one of its key, and those
+    /// tombstones that `is_removed` selects.
+    pub fn compact_state(&self, partition: Partition, is_removed: impl Fn(&StoredRecord) -> bool) {
+        let mut cluster = self.lock();
+        let log = cluster.logs_mut(partition).log_mut(Topic::State);
+        let mut newest: BTreeMap<Option<Vec<u8>>, Offset> = BTreeMap::new();
+        newest.extend(log.records.iter().map(|record| (record.key.clone(), record.offset)));
+        log.records.retain(|record| {
+            newest.get(&record.key) == Some(&record.offset) && (record.value.is_some() || !is_removed(record))
+        });
+    }
+
+    pub fn topic_ids(&self) -> TopicIds {
+        let created_again = self.lock().created_again;
+        let id = |topic: Topic| TopicId::from_bytes([1 + topic as u8 + 10 * created_again[topic as usize]; 16]);
+        TopicIds { input: id(Topic::Input), state: id(Topic::State) }
+    }
+
     /// All records of a partition, as a `read_committed` reader sees them.
     pub fn records(&self, topic: Topic, partition: Partition) -> Vec<StoredRecord> {
         self.lock().logs(partition).log(topic).records.clone()
@@ -145,10 +179,15 @@ impl MemoryKafka {
         self.lock().logs(partition).committed.clone()
     }
 
-    /// Sets the group's committed position, as an operator does.
+    /// Sets the group's committed position without metadata, as an operator does.
     pub fn set_committed(&self, partition: Partition, position: Option<Position>) {
         let committed = position.map(|position| CommittedOffset { position, metadata: String::new() });
         self.lock().logs_mut(partition).committed = committed;
+    }
+
+    /// Sets the group's committed position, as a process of the group does.
+    pub fn commit(&self, partition: Partition, committed: CommittedOffset) {
+        self.lock().logs_mut(partition).committed = Some(committed);
     }
 
     pub fn bounds(&self, topic: Topic, partition: Partition) -> LogBounds {
@@ -233,7 +272,7 @@ impl MemoryPod {
             kafka: kafka.clone(),
             id,
             transactional_id: transactional_id.into(),
-            offset_metadata: OffsetMetadata::new(format!("{transactional_id}#{}", id.0)),
+            offset_metadata: OffsetMetadata::new(format!("{transactional_id}#{:x}", id.0), kafka.topic_ids()),
             ownership,
             state: Arc::new(Mutex::new(PodState::default())),
         }
@@ -241,6 +280,10 @@ impl MemoryPod {
 
     pub fn offset_metadata(&self) -> OffsetMetadata {
         self.offset_metadata.clone()
+    }
+
+    pub fn topic_ids(&self) -> TopicIds {
+        self.kafka.topic_ids()
     }
 
     pub fn listen(&self, sink: Box<dyn ConsumerSink>) {
@@ -432,7 +475,7 @@ impl MemoryPod {
             });
         }
         for range in &content.offset_ranges {
-            let metadata = self.offset_metadata.of(content.number);
+            let metadata = self.offset_metadata.of(content.number, range.newest_state);
             let logs = cluster.logs_mut(range.partition);
             logs.committed = Some(CommittedOffset { position: range.end, metadata });
             logs.log_mut(Topic::State).append_marker();

@@ -286,7 +286,7 @@ fn entry(record: &ReadRecord<'_>, value: &[u8], group: Option<&Arc<str>>) -> Sta
         offset: record.offset(),
         source_partition: text(header::STATE_PARTITION).and_then(|digits| digits.parse().ok()),
         source_offset: text(header::STATE_OFFSET).and_then(|digits| digits.parse().ok()),
-        group: text(header::STATE_GROUP).map(|name| seen_before(name).unwrap_or_else(|| name.into())),
+        group: text(header::GROUP).map(|name| seen_before(name).unwrap_or_else(|| name.into())),
         value: value.into(),
     }
 }

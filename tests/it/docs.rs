@@ -105,6 +105,7 @@ fn the_page_lists_all_headers_of_a_dlq_record() {
         header::SOURCE_PARTITION,
         header::SOURCE_OFFSET,
         header::SOURCE_TIMESTAMP,
+        header::GROUP,
         header::TRUNCATED,
         header::TRUNCATED_LENGTH,
         header::TRUNCATED_HEADERS,

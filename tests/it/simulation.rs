@@ -12,13 +12,13 @@ use rand_chacha::ChaCha8Rng;
 use steward::app::SystemClock;
 use steward::engine::budget::Budget;
 use steward::engine::commit::STALE_GENERATIONS_ALLOWED;
+use steward::engine::offset_metadata::{NewestState, PositionFacts};
 use steward::engine::ownership::Ownership;
 use steward::engine::recovery::{RecoverySettings, Topic};
-use steward::engine::topic_watch::TopicIds;
 use steward::entity::{CorruptSnapshot, Entity, RawEvent, Reason, Rejection, SizeLimits};
 use steward::observability::log_events::{DrainCutShort, KeyPolicy, LogEvent as _, StaleOutcomesDropped};
 use steward::ports::{Clock, Drained};
-use steward::record::Partition;
+use steward::record::{Offset, Partition, header};
 use steward::runtime::assemble::{Actors, Ports, RuntimeSettings, assemble};
 use steward::runtime::ingest::{IngestActor, StopIngest};
 use steward::runtime::{MemoryLimits, Shared, StopCause};
@@ -340,8 +340,10 @@ impl Pod {
     fn run_recovery(&self) -> bool {
         let settings = RecoverySettings {
             topic: TOPIC.into(),
+            state_topic: "services.state".into(),
             group: GROUP.into(),
-            topic_ids: TopicIds::default(),
+            topic_ids: self.memory.topic_ids(),
+            tombstones_outlive_events: true,
             look_back_records: 15,
             verify_max_records: 1_000_000,
             adopt_group: false,
@@ -411,6 +413,23 @@ impl World {
         }
         for _ in 0..40 {
             self.step().await;
+        }
+    }
+
+    /// What each committed position says is what the topics have.
+    fn assert_positions_know_their_state(&self) {
+        for index in 0..self.scenario.partitions {
+            let partition = Partition(i32::try_from(index).expect("a few partitions"));
+            let Some(committed) = self.kafka.committed(partition) else { continue };
+            let facts = PositionFacts::parse(&committed.metadata).expect("steward has committed it");
+            let snapshots = self.kafka.records(Topic::State, partition).into_iter().map(|record| {
+                let value = |name: &str| record.headers.iter().rev().find(|(found, _)| found == name)?.1.clone();
+                let offset = String::from_utf8(value(header::STATE_OFFSET).expect("it has one")).expect("digits");
+                let offset = Offset(offset.parse().expect("a number"));
+                NewestState { offset, is_tombstone: record.value.is_none() }
+            });
+            let expected = PositionFacts { newest_state: snapshots.max(), topics: self.kafka.topic_ids() };
+            assert_eq!(facts, expected, "partition {partition}: {}", committed.metadata);
         }
     }
 
@@ -515,6 +534,7 @@ impl World {
     fn crash(&mut self) {
         let index = self.any_pod();
         self.note(format!("pod {index} dies"));
+        self.assert_positions_know_their_state();
         let owned = std::mem::take(&mut self.pods[index].owned);
         self.pods[index].memory.expel(&owned);
         self.pods[index].memory.die();
@@ -631,6 +651,7 @@ impl World {
     }
 
     fn result(self) -> Run {
+        self.assert_positions_know_their_state();
         let mut seen = SeenRecords::default();
         let (mut committed, mut ends) = (BTreeMap::new(), BTreeMap::new());
         for index in 0..self.scenario.partitions {

@@ -12,10 +12,12 @@ use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use steward::config::Config;
 use steward::engine::commit::transaction::{
-    CommitOutcome, CommittedOffset, OffsetMetadata, OffsetRange, RefusedRecord, ResetOutcome, TransactionContent,
+    CommitOutcome, CommittedOffset, OffsetRange, RefusedRecord, ResetOutcome, TransactionContent,
 };
+use steward::engine::offset_metadata::OffsetMetadata;
 use steward::engine::outcome::{Degradation, EntitySnapshot, OutputRecord};
 use steward::engine::ownership::Ownership;
+use steward::engine::topic_watch::TopicIds;
 use steward::entity::{Reason, Rejection};
 use steward::kafka::client::settings::{self, Isolation, ProducerIdentity};
 use steward::kafka::consumer::membership::{GroupView, Membership, membership_of};
@@ -72,6 +74,7 @@ fn a_commit_shows_state_dlq_records_and_offsets_at_once() {
         ("steward-source-partition", "0"),
         ("steward-source-offset", "7"),
         ("steward-source-timestamp", "1700000000000"),
+        ("steward-group", &pod.names.group),
     ]));
     assert_eq!(dlq[0].headers, expected);
     assert_eq!((dlq[0].key.as_deref(), dlq[0].value.as_deref()), (Some(&b""[..]), Some(&b"not json"[..])));
@@ -472,8 +475,15 @@ impl Mock {
         let held = Arc::clone(&ownership);
         let clock = Arc::new(SystemClock);
         let context = DefaultConsumerContext;
-        let transactions =
-            CommitThread::start(settings, clients, context, view, held, OffsetMetadata::new("run"), clock);
+        let transactions = CommitThread::start(
+            settings,
+            clients,
+            context,
+            view,
+            held,
+            OffsetMetadata::new("run", TopicIds::default()),
+            clock,
+        );
         let mock = Mock { cluster, ownership, transactions: transactions.expect("a thread") };
         assert!(matches!(reset(&mock.transactions), ResetOutcome::Ready(_)));
         mock
@@ -483,7 +493,7 @@ impl Mock {
         let key = Arc::from(&b"42"[..]);
         let snapshot = OutputRecord::snapshot(P0, Offset(0), EntitySnapshot { key, value: None, trace: None });
         let epoch = self.ownership.mint(P0);
-        let range = OffsetRange { partition: P0, epoch, start: None, end: Position(1) };
+        let range = OffsetRange { partition: P0, epoch, start: None, end: Position(1), newest_state: None };
         TransactionContent { number, records: vec![snapshot], offset_ranges: vec![range] }
     }
 
@@ -559,7 +569,7 @@ impl Pod {
         let brokers = self.kafka.address().to_owned();
         let clients = clients(brokers, &self.instance, &self.names.group, self.transaction_timeout);
         let (ownership, clock) = (Arc::clone(&self.ownership), Arc::new(SystemClock));
-        let (context, metadata) = (DefaultConsumerContext, OffsetMetadata::new("run"));
+        let (context, metadata) = (DefaultConsumerContext, OffsetMetadata::new("run", TopicIds::default()));
         CommitThread::start(settings, clients, context, view, ownership, metadata, clock).expect("a thread")
     }
 
@@ -588,7 +598,8 @@ impl Pod {
     }
 
     fn content(&self, number: u64, records: Vec<OutputRecord>, end: i64) -> TransactionContent {
-        let range = OffsetRange { partition: P0, epoch: self.epoch, start: None, end: Position(end) };
+        let range =
+            OffsetRange { partition: P0, epoch: self.epoch, start: None, end: Position(end), newest_state: None };
         TransactionContent { number, records, offset_ranges: vec![range] }
     }
 

@@ -120,7 +120,7 @@ impl Entities {
             let mut headers = OwnedHeaders::new_with_capacity(5);
             headers = put(headers, header::STATE_PARTITION, decimal(&mut digits, slot.partition.into()));
             headers = put(headers, header::STATE_OFFSET, decimal(&mut digits, slot.newest.0));
-            headers = put(headers, header::STATE_GROUP, task.group.as_bytes());
+            headers = put(headers, header::GROUP, task.group.as_bytes());
             if let Some(value) = &slot.traceparent {
                 headers = put(headers, header::TRACEPARENT, value);
             }

@@ -2,8 +2,10 @@
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
+use crate::engine::batches::CompleteBatch;
 use crate::engine::commit::transaction::{OffsetRange, TransactionContent};
 use crate::engine::commit::{CommitCommand, CommitNotice, GroupCommit, InFlight, InFlightPart};
+use crate::engine::offset_metadata::NewestState;
 use crate::engine::outcome::{Outcomes, Output, OutputRecord};
 use crate::record::Partition;
 
@@ -26,7 +28,8 @@ impl GroupCommit {
             }
             let Some(last) = complete.last() else { continue };
             let end = last.open.batch.end();
-            parts.push(InFlightPart { partition, epoch: queue.epoch, start: queue.committed, end, complete });
+            let (epoch, start, newest_state) = (queue.epoch, queue.committed, queue.newest_state);
+            parts.push(InFlightPart { partition, epoch, start, end, newest_state, complete });
             self.last_served = Some(partition);
         }
         (parts, bytes)
@@ -67,6 +70,7 @@ impl GroupCommit {
             epoch: part.epoch,
             start: part.start,
             end: part.end,
+            newest_state: part.newest_state.max(newest_snapshot(&part.complete)),
         };
         let mut records = Vec::new();
         for output in Output::ALL {
@@ -133,4 +137,11 @@ impl GroupCommit {
         in_flight.parts = keep;
         in_flight.bytes = bytes;
     }
+}
+
+/// The newest event that the snapshots of these batches contain.
+fn newest_snapshot(complete: &[CompleteBatch]) -> Option<NewestState> {
+    let snapshots = complete.iter().flat_map(|batch| &batch.outcomes.records[Output::State]);
+    let newest = snapshots.max_by_key(|snapshot| snapshot.source)?;
+    Some(NewestState { offset: newest.source, is_tombstone: newest.value().is_none() })
 }

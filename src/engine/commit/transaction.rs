@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::engine::offset_metadata::NewestState;
 use crate::engine::outcome::OutputRecord;
 use crate::entity::Reason;
 use crate::record::{Epoch, Partition, Position};
@@ -14,6 +15,8 @@ pub struct OffsetRange {
     /// The group's committed position before, if any.
     pub start: Option<Position>,
     pub end: Position,
+    /// The newest event that the state partition contains after the transaction.
+    pub newest_state: Option<NewestState>,
 }
 
 /// The content of one transaction. If an attempt did not commit, the same content is sent again, without the epochs that
@@ -93,25 +96,6 @@ pub struct RefusedRecord {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommittedOffset {
     pub position: Position,
-    /// The instance and the transaction that committed it, see [`OffsetMetadata`].
+    /// The instance and the transaction that committed it, see [`OffsetMetadata`](crate::engine::offset_metadata::OffsetMetadata).
     pub metadata: String,
-}
-
-/// The metadata that a transaction commits with its offsets. It shows exactly whether a transaction took effect, also if
-/// the transaction moved no position.
-#[derive(Debug, Clone)]
-pub struct OffsetMetadata {
-    instance: String,
-}
-
-impl OffsetMetadata {
-    /// `instance` names one run of one process. It is unique, so that a restarted process never meets metadata of its
-    /// earlier run.
-    pub fn new(instance: impl Into<String>) -> OffsetMetadata {
-        OffsetMetadata { instance: instance.into() }
-    }
-
-    pub fn of(&self, number: u64) -> String {
-        format!("{}/{number}", self.instance)
-    }
 }

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::engine::batches::CompleteBatch;
-use crate::engine::commit::transaction::{CommitOutcome, CommittedOffset, RefusedRecord, ResetOutcome};
+use crate::engine::commit::transaction::{CommitOutcome, CommittedOffset, OffsetRange, RefusedRecord, ResetOutcome};
 use crate::engine::commit::{
-    CommitCommand, CommitNotice, CommitReceipt, DoubtVerdict, GAP_WITHOUT_LINGER, GroupCommit, InFlight, InFlightPart,
-    Linger, MAX_LINGER, MINUTE, ProducerState, REFUSALS_ALLOWED, STALE_GENERATIONS_ALLOWED, StopReason,
+    CommitCommand, CommitNotice, CommitReceipt, DoubtVerdict, GAP_WITHOUT_LINGER, GroupCommit, InFlight, Linger,
+    MAX_LINGER, MINUTE, ProducerState, REFUSALS_ALLOWED, STALE_GENERATIONS_ALLOWED, StopReason,
     TIMED_OUT_FENCINGS_PER_MINUTE, TIMEOUTS_OF_A_LARGE_BATCH, records_of, wait_after,
 };
 use crate::engine::outcome::PerOutput;
@@ -102,13 +102,17 @@ impl GroupCommit {
             return;
         };
         let number = in_flight.content.number;
-        let metadata = self.settings.offset_metadata.of(number);
-        let is_owned = |part: &&InFlightPart| self.queue(part.partition, part.epoch).is_some();
+        let metadata_of = |range: &OffsetRange| self.settings.offset_metadata.of(number, range.newest_state);
+        let is_owned = |range: &&OffsetRange| self.queue(range.partition, range.epoch).is_some();
         let mut verdicts: Vec<DoubtVerdict> = in_flight
-            .parts
+            .content
+            .offset_ranges
             .iter()
             .filter(is_owned)
-            .map(|part| verdict_of(part, committed.iter().find(|(of, _)| *of == part.partition), &metadata))
+            .map(|range| {
+                let found = committed.iter().find(|(of, _)| *of == range.partition);
+                verdict_of(range, found, &metadata_of(range))
+            })
             .collect();
         verdicts.sort_unstable_by_key(|verdict| *verdict as u8);
         verdicts.dedup();
@@ -174,6 +178,7 @@ impl GroupCommit {
         for range in &content.offset_ranges {
             if let Some(queue) = self.queue_mut(range.partition, range.epoch) {
                 queue.committed = Some(range.end);
+                queue.newest_state = range.newest_state;
             }
         }
         let mut records = PerOutput::default();
@@ -270,15 +275,15 @@ impl GroupCommit {
 }
 
 fn verdict_of(
-    part: &InFlightPart,
+    range: &OffsetRange,
     found: Option<&(Partition, Option<CommittedOffset>)>,
     metadata: &str,
 ) -> DoubtVerdict {
     let committed = found.and_then(|(_, committed)| committed.as_ref());
     match committed {
-        Some(committed) if committed.metadata == metadata && committed.position == part.end => DoubtVerdict::Committed,
-        Some(committed) if Some(committed.position) == part.start => DoubtVerdict::NotCommitted,
-        None if part.start.is_none() => DoubtVerdict::NotCommitted,
+        Some(committed) if committed.metadata == metadata && committed.position == range.end => DoubtVerdict::Committed,
+        Some(committed) if Some(committed.position) == range.start => DoubtVerdict::NotCommitted,
+        None if range.start.is_none() => DoubtVerdict::NotCommitted,
         Some(_) | None => DoubtVerdict::Unknown,
     }
 }

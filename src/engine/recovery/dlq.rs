@@ -4,10 +4,9 @@
 //! verification reads again. DLQ records are in source order, except those that an earlier recovery published later; a
 //! window is far longer than these.
 
-use rustc_hash::FxHashSet;
-
+use crate::engine::recovery::dlq_tail::{DlqTail, OtherGroupsDlqRecords, UnreadableDlqRecords};
 use crate::engine::recovery::restore::Restored;
-use crate::engine::recovery::start_plan::{self, StartPlan};
+use crate::engine::recovery::start_plan::{self, PlannedRecovery};
 use crate::engine::recovery::{LogBounds, RecoveryFinding, RecoveryRefusal, number};
 use crate::entity::Entity;
 use crate::record::{Offset, Position, Record, header};
@@ -25,32 +24,6 @@ pub(super) struct DlqSearch<E: Entity> {
     window_newest: Option<Offset>,
 }
 
-pub(super) struct DlqTail {
-    /// The start of the DLQ partition's log.
-    low: Position,
-    pub(super) offsets: FxHashSet<Offset>,
-    /// D.
-    newest: Option<Offset>,
-    oldest: Option<Offset>,
-    pub(super) unreadable: Option<UnreadableDlqRecords>,
-}
-
-/// DLQ records without steward's headers, or of another input.
-#[derive(Clone, Copy)]
-pub(super) struct UnreadableDlqRecords {
-    pub(super) records: u64,
-    /// The offset of the newest one in the DLQ partition.
-    pub(super) newest: Offset,
-}
-
-/// The start position and the range to verify are decided.
-pub(super) struct PlannedRecovery<E: Entity> {
-    pub(super) restored: Restored<E>,
-    pub(super) input: LogBounds,
-    pub(super) dlq: DlqTail,
-    pub(super) plan: StartPlan,
-}
-
 pub(super) enum WindowRead<E: Entity> {
     /// Older DLQ records matter too: read the window before.
     TooFew(DlqSearch<E>),
@@ -59,10 +32,9 @@ pub(super) enum WindowRead<E: Entity> {
 
 impl<E: Entity> Restored<E> {
     pub(super) fn search_dlq(self, dlq: LogBounds, input: LogBounds) -> Result<DlqSearch<E>, RecoveryRefusal> {
-        let newest = self.state.newest.as_ref().map(|newest| newest.offset);
+        let newest = self.newest_state().map(|newest| newest.offset);
         self.recovery.refuse_shorter_input(input, newest, "the state contains")?;
-        let tail =
-            DlqTail { low: dlq.low, offsets: FxHashSet::default(), newest: None, oldest: None, unreadable: None };
+        let tail = DlqTail::from(dlq.low);
         Ok(DlqSearch { restored: self, input, tail, until: dlq.high, window_newest: None })
     }
 }
@@ -75,6 +47,12 @@ impl<E: Entity> DlqSearch<E> {
     }
 
     pub(super) fn record(&mut self, record: &Record<'_>) {
+        if let Some(group) = self.other_group(record) {
+            let group = String::from_utf8_lossy(group).into_owned();
+            let others = self.tail.of_other_groups.get_or_insert(OtherGroupsDlqRecords { records: 0, group });
+            others.records += 1;
+            return;
+        }
         let recovery = &self.restored.recovery;
         let is_own = record.headers.last(header::SOURCE_TOPIC) == Some(recovery.settings.topic.as_bytes())
             && number(record, header::SOURCE_PARTITION) == Some(i64::from(recovery.partition.0));
@@ -91,11 +69,25 @@ impl<E: Entity> DlqSearch<E> {
         self.window_newest = self.window_newest.max(Some(offset));
     }
 
+    /// The group of a DLQ record, if it is neither this group nor the one whose state this group takes over. Releases before
+    /// 0.2 did not write the header.
+    fn other_group<'r>(&self, record: &Record<'r>) -> Option<&'r [u8]> {
+        let Restored { recovery, state, .. } = &self.restored;
+        let own = [Some(&recovery.settings.group), state.adopted.as_ref()];
+        // The event may have had a header of this name; steward's follow the reason.
+        let added = record.headers.iter().rev().take_while(|added| added.name != header::REASON);
+        let group = added.into_iter().find(|added| added.name == header::GROUP)?.value?;
+        (!own.into_iter().flatten().any(|own| own.as_bytes() == group)).then_some(group)
+    }
+
     pub(super) fn finish_window(mut self) -> Result<WindowRead<E>, RecoveryRefusal> {
-        let Restored { recovery, committed, state } = &self.restored;
+        let Restored { recovery, committed, state, .. } = &self.restored;
         recovery.refuse_shorter_input(self.input, self.tail.newest, "the DLQ records contain")?;
-        let newest = state.newest.as_ref().map(|newest| newest.offset);
-        let plan = start_plan::plan(*committed, newest, self.tail.newest, self.input, &recovery.settings);
+        let found = state.newest.as_ref().map(|newest| newest.offset);
+        // A tombstone that has been removed moves the start like a DLQ record. The verification begins at M+1 all the same.
+        let also_contained = self.tail.newest.max(self.restored.newest_state().map(|newest| newest.offset));
+        let committed = committed.map(|committed| (committed.position, committed.by()));
+        let plan = start_plan::plan(committed, found, also_contained, self.input, &recovery.settings);
         if let Some(RecoveryFinding::Expired { first, until }) =
             plan.findings.iter().find(|finding| matches!(finding, RecoveryFinding::Expired { .. }))
             && recovery.settings.stop_on_expired
@@ -109,15 +101,8 @@ impl<E: Entity> DlqSearch<E> {
             self.until = from;
             return Ok(WindowRead::TooFew(self));
         }
+        self.restored.refuse_lost_state(&plan)?;
         let DlqSearch { restored, input, tail: dlq, .. } = self;
         Ok(WindowRead::Enough(PlannedRecovery { restored, input, dlq, plan }))
-    }
-}
-
-impl DlqTail {
-    /// Whether the DLQ record of a rejected event, which was not found, was lost. If retention has deleted DLQ records,
-    /// then those before the oldest remaining one may have existed.
-    pub(super) fn has_lost(&self, offset: Offset) -> bool {
-        self.low == Position(0) || self.oldest.is_some_and(|oldest| offset > oldest)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::engine::commit::transaction::CommittedOffset;
 use crate::engine::recovery::dlq::WindowRead;
-use crate::engine::recovery::{LogBounds, Recovered, Recovery, RecoveryRefusal, Topic};
+use crate::engine::recovery::{CommittedPosition, LogBounds, Recovered, Recovery, RecoveryRefusal, Topic};
 use crate::entity::Entity;
 use crate::record::{Partition, Position, Record};
 
@@ -62,7 +62,8 @@ pub fn recover<E: Entity>(
     recovery: Recovery<E>,
     reader: &mut dyn PartitionReader,
 ) -> Result<Recovered, RecoveryFailure> {
-    let committed = reader.committed()?.map(|committed| committed.position);
+    let committed = reader.committed()?.map(CommittedPosition::from);
+    recovery.refuse_other_input(committed.as_ref())?;
     let state_log = reader.bounds(Topic::State)?;
     let mut restore = recovery.restore(committed, state_log);
     read(reader, Topic::State, (state_log.low, state_log.high), |record| restore.record(record))?;

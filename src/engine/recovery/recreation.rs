@@ -1,7 +1,7 @@
 //! Detects an input topic that was deleted and created again: its events are not those that the state was made from.
 
-use crate::engine::recovery::dlq::PlannedRecovery;
 use crate::engine::recovery::restore::NewestSnapshot;
+use crate::engine::recovery::start_plan::PlannedRecovery;
 use crate::engine::recovery::{LogBounds, Recovery, RecoveryRefusal};
 use crate::entity::Entity;
 use crate::record::{Offset, Position, Record};
@@ -45,7 +45,7 @@ impl<E: Entity> NewestEventCheck<'_, E> {
     }
 
     pub(super) fn record(&mut self, record: &Record<'_>) -> Result<(), RecoveryRefusal> {
-        let NewestSnapshot { offset, key } = self.newest;
+        let NewestSnapshot { offset, key, .. } = self.newest;
         let restored = &self.planned.restored;
         let entity = &restored.recovery.entity;
         let snapshot_ms = restored.state.entities.get(&key[..]).and_then(|passivated| {

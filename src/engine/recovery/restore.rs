@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::engine::recovery::{
-    LogBounds, Recovery, RecoveryRefusal, StoredEntity, number, passivated_bytes, snapshot_bytes,
+    CommittedPosition, LogBounds, Recovery, RecoveryRefusal, StoredEntity, number, passivated_bytes, snapshot_bytes,
 };
 use crate::entity::Entity;
 use crate::record::{Key, Offset, Position, Record, header};
@@ -15,7 +15,7 @@ const CHARGE_STEP_BYTES: u64 = 65_536;
 
 pub(super) struct Restore<E: Entity> {
     recovery: Recovery<E>,
-    committed: Option<Position>,
+    committed: Option<CommittedPosition>,
     log: LogBounds,
     state: RestoredState,
     held_bytes: u64,
@@ -32,18 +32,21 @@ pub(super) struct RestoredState {
 pub(super) struct NewestSnapshot {
     /// M.
     pub(super) offset: Offset,
+    pub(super) is_tombstone: bool,
     pub(super) key: Vec<u8>,
 }
 
 pub(super) struct Restored<E: Entity> {
     pub(super) recovery: Recovery<E>,
-    pub(super) committed: Option<Position>,
+    pub(super) committed: Option<CommittedPosition>,
+    /// The bounds of the state partition.
+    pub(super) state_log: LogBounds,
     pub(super) state: RestoredState,
 }
 
 impl<E: Entity> Recovery<E> {
     /// Starts to restore from the state partition with the bounds `log`. `committed` is C.
-    pub(super) fn restore(self, committed: Option<Position>, log: LogBounds) -> Restore<E> {
+    pub(super) fn restore(self, committed: Option<CommittedPosition>, log: LogBounds) -> Restore<E> {
         Restore { recovery: self, committed, log, state: RestoredState::default(), held_bytes: 0 }
     }
 }
@@ -61,7 +64,7 @@ impl<E: Entity> Restore<E> {
         if number(record, header::STATE_PARTITION) != Some(i64::from(partition.0)) {
             return Err(foreign("it is of another input partition".into()));
         }
-        let group = record.headers.last(header::STATE_GROUP).unwrap_or_default();
+        let group = record.headers.last(header::GROUP).unwrap_or_default();
         if group != settings.group.as_bytes() {
             let found = String::from_utf8_lossy(group).into_owned();
             if !settings.adopt_group {
@@ -78,6 +81,7 @@ impl<E: Entity> Restore<E> {
     }
 
     fn keep(&mut self, key: &[u8], value: Option<&[u8]>, offset: Offset) {
+        let is_tombstone = value.is_none();
         let passivated = StoredEntity { snapshot: value.map(Arc::from), newest: offset };
         match self.state.entities.get_mut(key) {
             Some(older) => {
@@ -93,11 +97,12 @@ impl<E: Entity> Restore<E> {
         match &mut self.state.newest {
             Some(newest) if newest.offset < offset => {
                 newest.offset = offset;
+                newest.is_tombstone = is_tombstone;
                 newest.key.clear();
                 newest.key.extend_from_slice(key);
             }
             Some(_) => {}
-            None => self.state.newest = Some(NewestSnapshot { offset, key: key.to_vec() }),
+            None => self.state.newest = Some(NewestSnapshot { offset, is_tombstone, key: key.to_vec() }),
         }
     }
 
@@ -113,7 +118,7 @@ impl<E: Entity> Restore<E> {
     pub(super) fn finish(mut self) -> Result<Restored<E>, RecoveryRefusal> {
         self.recovery.lease.set(self.held_bytes);
         self.refuse_too_much_state(self.log.high)?;
-        Ok(Restored { recovery: self.recovery, committed: self.committed, state: self.state })
+        Ok(Restored { recovery: self.recovery, committed: self.committed, state_log: self.log, state: self.state })
     }
 
     /// `read_to` is the position that reading has reached.

@@ -1,7 +1,27 @@
 //! Decides where a partition starts, and which range of the input before that is verified.
 
-use crate::engine::recovery::{LogBounds, NotVerifiedCause, RecoveryFinding, RecoverySettings};
+use crate::engine::recovery::dlq_tail::DlqTail;
+use crate::engine::recovery::restore::Restored;
+use crate::engine::recovery::{LogBounds, RecoveryFinding, RecoverySettings};
+use crate::entity::Entity;
 use crate::record::{Offset, Position};
+
+/// The start position and the range to verify are decided.
+pub(super) struct PlannedRecovery<E: Entity> {
+    pub(super) restored: Restored<E>,
+    pub(super) input: LogBounds,
+    pub(super) dlq: DlqTail,
+    pub(super) plan: StartPlan,
+}
+
+/// Which program has committed a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommittedBy {
+    /// Every event before the position has an outcome in the topics, unless a write was lost.
+    Steward,
+    /// A tool, or another member of the group. The position says nothing about the events before it.
+    Other,
+}
 
 /// The first position to process, and the range to verify before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +33,7 @@ pub struct StartPlan {
 
 /// Decides where a partition starts. `newest_state` is M, `newest_dlq` is D.
 pub fn plan(
-    committed: Option<Position>,
+    committed: Option<(Position, CommittedBy)>,
     newest_state: Option<Offset>,
     newest_dlq: Option<Offset>,
     input: LogBounds,
@@ -23,7 +43,7 @@ pub fn plan(
     let after_state = newest_state.map_or(Position(0), Offset::next);
     let after_dlq = newest_dlq.map_or(Position(0), Offset::next);
     let mut position = match (committed, newest_state) {
-        (Some(position), _) => position,
+        (Some((position, _)), _) => position,
         (None, None) => input.low,
         (None, Some(_)) => {
             findings.push(RecoveryFinding::CommittedMissing { position: after_state });
@@ -41,9 +61,13 @@ pub fn plan(
     if trusts_committed && position > unknown_from {
         findings.push(RecoveryFinding::PassedOver { from: unknown_from, until: position });
     }
-    if start < input.low {
-        findings.push(RecoveryFinding::Expired { first: start, until: input.low });
-        start = input.low;
+    let unprocessed_from = match committed {
+        Some((_, CommittedBy::Other)) if !trusts_committed => contained,
+        Some(_) | None => start,
+    };
+    if unprocessed_from < input.low {
+        findings.push(RecoveryFinding::Expired { first: unprocessed_from, until: input.low });
+        start = start.max(input.low);
     }
     let verified_range = if trusts_committed {
         None
@@ -64,17 +88,11 @@ fn range_to_verify(
     if start <= input.low {
         return None;
     }
-    let unsure_from = position.min(after_state);
-    let length = start.distance_from(unsure_from);
-    let cause = if unsure_from < input.low {
-        Some(NotVerifiedCause::HeadExpired)
-    } else if length > settings.verify_max_records {
-        Some(NotVerifiedCause::TooLong)
-    } else {
-        None
-    };
-    if let Some(cause) = cause {
-        findings.push(RecoveryFinding::NotVerified { cause, from: unsure_from, until: start });
+    // What retention has deleted is not verified. A key without a snapshot was deleted before the log's start, if it was
+    // ever there: its tombstone would be there as long as the event.
+    let unsure_from = position.min(after_state).max(input.low);
+    if start.distance_from(unsure_from) > settings.verify_max_records {
+        findings.push(RecoveryFinding::NotVerified { from: unsure_from, until: start });
         return None;
     }
     let look_back = settings.look_back_records.min(settings.verify_max_records);

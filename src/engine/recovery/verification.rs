@@ -10,8 +10,9 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::engine::outcome::{EntitySnapshot, Outcomes, Output, OutputRecord};
-use crate::engine::recovery::dlq::{PlannedRecovery, UnreadableDlqRecords};
+use crate::engine::recovery::dlq_tail::{OtherGroupsDlqRecords, UnreadableDlqRecords};
 use crate::engine::recovery::restore::Restored;
+use crate::engine::recovery::start_plan::PlannedRecovery;
 use crate::engine::recovery::{Recovered, Recovery, RecoveryFinding, Repaired, StoredEntity, passivated_bytes};
 use crate::entity::{Entity, apply_record};
 use crate::record::{Batch, Key, Offset, Position, Record, TraceContext};
@@ -71,6 +72,7 @@ impl<E: Entity> Verification<E> {
                 self.applied += 1;
             }
             Err(_) if !self.planned.dlq.has_lost(record.offset) => {}
+            Err(rejection) if rejection.reason.depends_on_state() && self.may_lack_tombstone(key, record.offset) => {}
             Err(rejection) => {
                 let mut batch = Batch::new(*partition, *epoch, Position(record.offset.0));
                 batch.push(record.offset, record.timestamp_ms, record.key, record.value, record.headers.iter());
@@ -94,11 +96,24 @@ impl<E: Entity> Verification<E> {
         }
     }
 
+    /// Whether the state may have contained a tombstone of this key that covered the event, and that compaction has removed.
+    /// Then a rejection that depends on the state proves nothing. From the beginning of the input the state is known
+    /// without tombstones.
+    fn may_lack_tombstone(&self, key: &[u8], offset: Offset) -> bool {
+        let Restored { recovery, state, .. } = &self.planned.restored;
+        let is_from_beginning = self.range().is_some_and(|(from, _)| from == Position(0));
+        let is_contained = self.planned.restored.newest_state().is_some_and(|newest| offset <= newest.offset);
+        let tombstones_stay = recovery.settings.tombstones_outlive_events || is_from_beginning;
+        !tombstones_stay && is_contained && !state.entities.contains_key(key)
+    }
+
     fn skip(&mut self, offset: Offset) {
         self.skipped += 1;
         // If the group has no committed position, then the position after the state counts as one.
         let Restored { committed, state, .. } = &self.planned.restored;
-        let committed = committed.or_else(|| state.newest.as_ref().map(|newest| newest.offset.next()));
+        let committed = committed
+            .map(|committed| committed.position)
+            .or_else(|| state.newest.as_ref().map(|newest| newest.offset.next()));
         if committed.is_none_or(|committed| !offset.is_before(committed)) {
             self.skipped_uncommitted += 1;
         }
@@ -107,7 +122,10 @@ impl<E: Entity> Verification<E> {
     pub(super) fn finish(mut self) -> Recovered {
         let repairs = self.repairs();
         let Verification { planned, verified, skipped, skipped_uncommitted, applied, .. } = self;
-        let PlannedRecovery { restored: Restored { mut recovery, committed, mut state }, input, dlq, plan } = planned;
+        let newest_state = planned.restored.newest_state();
+        let PlannedRecovery { restored, input, dlq, plan } = planned;
+        let Restored { mut recovery, committed, mut state, .. } = restored;
+        let committed = committed.map(|committed| committed.position);
         let start = plan.start;
         // A tombstone matters only while an event that it contains may still be read.
         state.entities.retain(|_, passivated| passivated.snapshot.is_some() || !passivated.newest.is_before(start));
@@ -117,6 +135,9 @@ impl<E: Entity> Verification<E> {
         findings.extend(state.adopted.map(|group| RecoveryFinding::Adopted { group }));
         if let Some(UnreadableDlqRecords { records, newest }) = dlq.unreadable {
             findings.push(RecoveryFinding::UnreadableDlqRecords { records, offset: newest });
+        }
+        if let Some(OtherGroupsDlqRecords { records, group }) = dlq.of_other_groups {
+            findings.push(RecoveryFinding::OtherGroupsDlqRecords { records, group });
         }
         let contained_uncommitted = committed.map_or(0, |committed| start.distance_from(committed.max(input.low)));
         let events = if plan.verified_range.is_some() { skipped_uncommitted } else { contained_uncommitted };
@@ -137,6 +158,7 @@ impl<E: Entity> Verification<E> {
             lease: recovery.lease,
             committed,
             start,
+            newest_state,
             rejected: dlq.offsets.into_iter().filter(|offset| !offset.is_before(start)).collect(),
             repairs,
             repaired,

@@ -98,6 +98,17 @@ impl Demands {
     }
 }
 
+/// Returns whether every tombstone of the state topic stays at least until retention has deleted the events that it covers.
+/// `false` if that is not known.
+pub fn tombstones_outlive_events(input: &TopicFacts, state: &TopicFacts) -> bool {
+    let events_ms = input.settings.as_ref().and_then(|input| {
+        let retention_ms = input.retention_ms.filter(|retention_ms| *retention_ms >= 0)?;
+        Some(retention_ms.saturating_add(input.segment_ms?))
+    });
+    let tombstones_ms = state.settings.as_ref().and_then(|state| state.delete_retention_ms);
+    tombstones_ms.zip(events_ms).is_some_and(|(tombstones_ms, events_ms)| tombstones_ms >= events_ms)
+}
+
 /// `max.message.bytes` is a 32-bit number.
 pub(super) fn record_bytes(input: &TopicSettings, headroom: i64) -> Option<i64> {
     Some(input.max_message_bytes?.saturating_add(headroom).min(i64::from(i32::MAX)))

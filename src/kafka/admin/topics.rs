@@ -15,12 +15,12 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::config::{Config, KafkaConfig};
-use crate::engine::topic_watch::TopicIdentities;
+use crate::engine::topic_watch::{TopicIdentities, TopicIds};
 use crate::kafka::admin::new_topic::{NewTopicSettings, create_command, dlq_settings, state_settings};
 use crate::kafka::admin::preflight::{
     StartRefusal, StartWarning, {self},
 };
-use crate::kafka::admin::topic_facts::{CleanupPolicy, Demands, TopicFacts, TopicSettings};
+use crate::kafka::admin::topic_facts::{CleanupPolicy, Demands, TopicFacts, TopicSettings, tombstones_outlive_events};
 use crate::kafka::admin::topic_look::{
     LookFailure, {self},
 };
@@ -64,6 +64,16 @@ pub struct Topics {
     pub max_state_record_bytes: Option<u64>,
     /// `None` if the topics are not to be watched while the process runs.
     pub identities: Option<TopicIdentities>,
+    /// Whether a tombstone stays at least until retention has deleted the events that it covers; `false` if the settings
+    /// may not be read.
+    pub tombstones_outlive_events: bool,
+}
+
+impl Topics {
+    /// Unknown ids if the topics are not watched.
+    pub fn ids(&self) -> TopicIds {
+        self.identities.as_ref().map_or_else(TopicIds::default, TopicIdentities::ids)
+    }
 }
 
 /// A topic that did not exist.
@@ -164,6 +174,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
             max_batch_bytes,
             max_state_record_bytes: state_limit.and_then(|limit| u64::try_from(limit).ok()),
             identities: Some(identities),
+            tombstones_outlive_events: tombstones_outlive_events(input, &state),
         })
     }
 

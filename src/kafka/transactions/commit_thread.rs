@@ -39,7 +39,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::ConsumerContext;
 
-use crate::engine::commit::transaction::{CommitOutcome, OffsetMetadata, ResetOutcome, TransactionContent};
+use crate::engine::commit::transaction::{CommitOutcome, ResetOutcome, TransactionContent};
+use crate::engine::offset_metadata::OffsetMetadata;
 use crate::engine::outcome::Output;
 use crate::engine::ownership::Ownership;
 use crate::kafka::client::errors::ClientCall;

@@ -17,8 +17,6 @@ field_values! {
     pub enum VerificationSkipCause {
         /// It has more than `recovery.verify_max_records` offsets.
         TooLong = "too_long",
-        /// Retention has deleted its first events.
-        HeadExpired = "head_expired",
     }
 }
 
@@ -152,7 +150,7 @@ log_events! {
 
     /// Recovery trusts the topics for this range of offsets without reading it again.
     #[event(WARN, "verification_skipped", "a range of the input was not verified")]
-    #[action("after `too_long`, raise `recovery.verify_max_records` if a lost write must be excluded; after `head_expired`, lengthen the input's retention")]
+    #[action("raise `recovery.verify_max_records` if a lost write must be excluded")]
     pub struct VerificationSkipped {
         /// The partition.
         pub partition: i32,
@@ -213,8 +211,9 @@ log_events! {
         pub end: i64,
     }
 
-    /// Retention deleted events before they were read. They are lost to this group. Processing continues at the start
-    /// of the log, or the process ends if `recovery.on_expired = "stop"`.
+    /// Retention deleted events before they were processed. They are lost to this group. If another program committed a
+    /// position beyond them, the range begins after the newest event that the state and the DLQ contain. Processing
+    /// continues at the start of the log, or the process ends if `recovery.on_expired = "stop"`.
     #[event(ERROR, "events_expired", "events expired unread")]
     #[action("have the producers send the missing events again; lengthen the input's retention or add capacity")]
     pub struct EventsExpired {
@@ -237,6 +236,18 @@ log_events! {
         /// Offset of the last such record in the DLQ topic.
         pub offset: i64,
         /// Number of such records in this recovery.
+        pub count: u64,
+    }
+
+    /// Other groups write to the same DLQ topic. Their records are ignored.
+    #[event(INFO, "dlq_records_of_other_groups", "the DLQ topic has records of other groups")]
+    #[action("none; a DLQ topic of its own for each group keeps recoveries short")]
+    pub struct DlqRecordsOfOtherGroups<'a> {
+        /// The partition.
+        pub partition: i32,
+        /// The group of one of them.
+        pub other_group: &'a str,
+        /// Number of such records that this recovery read.
         pub count: u64,
     }
 

@@ -29,6 +29,8 @@ field_values! {
         InputIdentity = "input_identity",
         /// The snapshots in the state topic are this group's.
         StateOwner = "state_owner",
+        /// The state topic has what the committed positions say that it contained.
+        StateComplete = "state_complete",
         /// The brokers answer the requests of the other checks.
         BrokerAnswers = "broker_answers",
     }

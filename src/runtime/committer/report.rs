@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Duration;
 
+use crate::engine::commit::transaction::OffsetRange;
 use crate::engine::commit::{CommitNotice, CommitReceipt, DoubtVerdict};
 use crate::engine::outcome::{Degradation, Output, RejectedEvent};
 use crate::engine::recovery::Repaired;
@@ -69,7 +70,7 @@ impl Report {
             events += done.open.batch.len() as u64;
         }
         for range in &receipt.offset_ranges {
-            self.log_repair(range.partition, range.epoch);
+            self.log_repair(range);
             shared.status.committed(range.partition, range.end, shared.clock.now());
         }
         shared.stats.transaction(receipt.took);
@@ -85,11 +86,12 @@ impl Report {
         .emit();
     }
 
-    /// Called with the first transaction of an epoch, which carries the repairs of its recovery. Further parts of a large
-    /// repair may follow.
-    fn log_repair(&mut self, partition: Partition, epoch: Epoch) {
+    /// The last part of a repair commits the end of the verified range, those before it a position within it.
+    fn log_repair(&mut self, range: &OffsetRange) {
+        let partition = range.partition;
         let Entry::Occupied(found) = self.repairing.entry(partition) else { return };
-        if found.get().0 != epoch {
+        let (epoch, repaired) = found.get();
+        if *epoch != range.epoch || range.end < repaired.until {
             return;
         }
         let (_, Repaired { entities, events, rejections, from, until }) = found.remove();

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use crate::engine::recovery::{NotVerifiedCause, Recovered, RecoveryFinding};
+use crate::engine::recovery::{Recovered, RecoveryFinding};
 use crate::observability::log_events::{
-    CommittedOffsetBeyondEnd, CommittedOffsetMissing, DlqRecordUnreadable, EventsExpired, EventsPassedOver,
-    EventsSkipped, GroupAdopted, LogEvent, RecoveryFinished, VerificationSkipCause, VerificationSkipped, millis,
+    CommittedOffsetBeyondEnd, CommittedOffsetMissing, DlqRecordUnreadable, DlqRecordsOfOtherGroups, EventsExpired,
+    EventsPassedOver, EventsSkipped, GroupAdopted, LogEvent, RecoveryFinished, VerificationSkipCause,
+    VerificationSkipped, millis,
 };
 
 /// Logs the findings, then that the partition serves.
@@ -40,12 +41,8 @@ fn log_finding(partition: i32, finding: &RecoveryFinding) {
             let count = until.distance_from(*first);
             EventsExpired { partition, first: first.0, last: until.0 - 1, count }.emit();
         }
-        RecoveryFinding::NotVerified { cause, from, until } => {
-            let records = until.distance_from(*from);
-            let cause = match cause {
-                NotVerifiedCause::TooLong => VerificationSkipCause::TooLong,
-                NotVerifiedCause::HeadExpired => VerificationSkipCause::HeadExpired,
-            };
+        RecoveryFinding::NotVerified { from, until } => {
+            let (cause, records) = (VerificationSkipCause::TooLong, until.distance_from(*from));
             VerificationSkipped { partition, cause, from: from.0, until: until.0, records }.emit();
         }
         RecoveryFinding::PassedOver { from, until } => {
@@ -54,6 +51,9 @@ fn log_finding(partition: i32, finding: &RecoveryFinding) {
         RecoveryFinding::Skipped { events } => EventsSkipped { partition, count: *events }.emit(),
         RecoveryFinding::UnreadableDlqRecords { records, offset } => {
             DlqRecordUnreadable { partition, offset: offset.0, count: *records }.emit();
+        }
+        RecoveryFinding::OtherGroupsDlqRecords { records, group } => {
+            DlqRecordsOfOtherGroups { partition, other_group: group, count: *records }.emit();
         }
         RecoveryFinding::Adopted { group } => GroupAdopted { partition, from_group: group }.emit(),
     }

@@ -9,7 +9,8 @@ use crate::app::client_events::ClientLog;
 use crate::app::pipeline::{Pipeline, PipelineParts};
 use crate::app::{StopCause, SystemClock};
 use crate::config::Config;
-use crate::engine::commit::transaction::{CommittedOffset, OffsetMetadata, ResetOutcome, TransactionContent};
+use crate::engine::commit::transaction::{CommittedOffset, ResetOutcome, TransactionContent};
+use crate::engine::offset_metadata::OffsetMetadata;
 use crate::engine::ownership::Ownership;
 use crate::engine::partition::PartitionState;
 use crate::engine::recovery::Topic;
@@ -358,7 +359,8 @@ impl Transactions for RememberedOffsets {
                 (ResetOutcome::Ready(committed), Some(content)) => {
                     let remembered = |partition: Partition| {
                         let range = content.offset_ranges.iter().find(|range| range.partition == partition)?;
-                        Some(CommittedOffset { position: range.end, metadata: offset_metadata.of(content.number) })
+                        let metadata = offset_metadata.of(content.number, range.newest_state);
+                        Some(CommittedOffset { position: range.end, metadata })
                     };
                     let committed = committed.into_iter();
                     ResetOutcome::Ready(committed.map(|(of, found)| (of, remembered(of).or(found))).collect())

@@ -100,6 +100,13 @@ impl<'a> DlqRecord<'a> {
         Reason::ALL.into_iter().find(|reason| reason.code() == code)
     }
 
+    /// Returns the group that rejected the event; `None` in records of releases before 0.2.
+    pub fn group(&self) -> Option<Cow<'_, str>> {
+        let ours = &self.headers[self.own..];
+        let group = ours.iter().rev().find(|(name, _)| name == header::GROUP)?.1?;
+        Some(String::from_utf8_lossy(group))
+    }
+
     pub fn detail(&self) -> Option<Cow<'_, str>> {
         self.last(header::DETAIL).map(String::from_utf8_lossy)
     }

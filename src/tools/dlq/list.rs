@@ -31,7 +31,8 @@ Examples:
 With --json each DLQ record is one line: partition, offset and timestamp_ms (of the DLQ record: when it was refused), \
 reason, detail, key (null if it is null or not UTF-8), key_base64 (if it is not UTF-8), value_bytes, truncated, \
 truncated_headers and truncated_key_bytes (their number and length, if they were left out), \
-source_topic, source_partition, source_offset, source_timestamp_ms (of the event), replayed (null if that may not \
+source_topic, source_partition, source_offset, source_timestamp_ms (of the event), group (null before release 0.2), \
+replayed (null if that may not \
 be read).
 
 Next: `steward dlq show PARTITION OFFSET` shows one of them whole.")]

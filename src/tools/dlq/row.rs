@@ -36,6 +36,7 @@ pub(super) struct DlqRow {
     source_partition: Option<i32>,
     source_offset: Option<i64>,
     source_timestamp_ms: Option<i64>,
+    group: Option<String>,
     /// Null if it is not known.
     replayed: Option<bool>,
 }
@@ -62,6 +63,7 @@ impl DlqRow {
             source_partition: source.map(|source| source.partition.0),
             source_offset: source.map(|source| source.offset.0),
             source_timestamp_ms: source.and_then(|source| source.timestamp_ms),
+            group: dlq_record.group().map(Cow::into_owned),
             replayed: replayed.map(|replayed| dlq_record.is_replayed(replayed)),
         }
     }

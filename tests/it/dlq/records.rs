@@ -69,6 +69,8 @@ fn obstacles_to_a_replay_are_distinguished() {
     assert_eq!(decide(&newer, &input(), &nothing), ReplayDecision::Kept(Obstacle::Unreadable));
     let smaller = InputLog { partitions: 2, ..input() };
     assert_eq!(decide(&whole, &smaller, &nothing), ReplayDecision::Kept(Obstacle::FromElsewhere));
+    let of_another_group = InputLog { group: "another".into(), ..input() };
+    assert_eq!(decide(&whole, &of_another_group, &nothing), ReplayDecision::Kept(Obstacle::FromElsewhere));
     let elsewhere = InputLog { topic: "others".into(), ..input() };
     assert_eq!(decide(&whole, &elsewhere, &nothing), ReplayDecision::Kept(Obstacle::FromElsewhere));
 
@@ -152,7 +154,7 @@ fn events_older_than_their_service_are_counted() {
 const PLACE: DlqLocation = DlqLocation { partition: Partition(2), offset: Offset(7) };
 
 fn input() -> InputLog {
-    InputLog { topic: "events".into(), partitions: 3 }
+    InputLog { topic: "events".into(), partitions: 3, group: "steward".into() }
 }
 
 /// A DLQ record at [`PLACE`] for the event at offset 17 of partition 2, with key 42. `further` headers follow those of
@@ -169,6 +171,7 @@ fn dlq_record<'a>(
         ("steward-source-partition", "2"),
         ("steward-source-offset", "17"),
         ("steward-source-timestamp", "-1"),
+        ("steward-group", "steward"),
     ];
     let headers = own.iter().chain(&steward).chain(further);
     let headers = headers.map(|(name, value)| (Cow::Borrowed(*name), Some(value.as_bytes()))).collect();

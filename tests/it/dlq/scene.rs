@@ -53,6 +53,7 @@ impl Scene {
             .header("steward-source-partition", partition.to_string())
             .header("steward-source-offset", source_offset.to_string())
             .header("steward-source-timestamp", "1700000000000")
+            .header("steward-group", &self.names.group)
     }
 
     pub fn receipts_topic(&self) -> String {

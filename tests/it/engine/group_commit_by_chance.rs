@@ -12,10 +12,12 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 use steward::engine::batches::{BatchId, CompleteBatch};
 use steward::engine::commit::transaction::{
-    CommitOutcome, CommittedOffset, OffsetMetadata, RefusedRecord, ResetOutcome, TransactionContent,
+    CommitOutcome, CommittedOffset, RefusedRecord, ResetOutcome, TransactionContent,
 };
 use steward::engine::commit::{CommitCommand, CommitInput, GroupCommit, GroupCommitSettings, RevocationId};
+use steward::engine::offset_metadata::OffsetMetadata;
 use steward::engine::outcome::{Outcomes, Output};
+use steward::engine::topic_watch::TopicIds;
 use steward::record::{Batch, Epoch, Partition, Position};
 
 use super::{all_refused, batch_of, open_batch};
@@ -120,7 +122,10 @@ impl Ledger {
             let before = self.committed.get(&range.partition).map(|committed| committed.position);
             prop_assert_eq!(range.start, before, "an offset range starts at the group's position");
             prop_assert!(before <= Some(range.end), "positions rise: {:?} then {:?}", before, range);
-            let committed = CommittedOffset { position: range.end, metadata: offset_metadata.of(content.number) };
+            let committed = CommittedOffset {
+                position: range.end,
+                metadata: offset_metadata.of(content.number, range.newest_state),
+            };
             self.committed.insert(range.partition, committed);
         }
         for (partition, rejected) in &self.rejected {
@@ -178,7 +183,7 @@ struct World {
 
 impl World {
     fn play(limit: u64, steps: &[Step]) -> Checked {
-        let offset_metadata = OffsetMetadata::new("run");
+        let offset_metadata = OffsetMetadata::new("run", TopicIds::default());
         let linger_per_partition = Duration::from_millis(4);
         let (machine, first) = GroupCommit::new(GroupCommitSettings {
             max_transaction_bytes: limit,
@@ -254,7 +259,7 @@ impl World {
         self.owned.insert(partition, Owned { epoch, next: start.0, is_closing: false });
         let open = open_batch(self.take_id().0, Batch::new(partition, epoch, start));
         let repairs = vec![CompleteBatch { open, outcomes: Outcomes::default() }];
-        self.input(CommitInput::Recovered { partition, epoch, committed, start, repairs })
+        self.input(CommitInput::Recovered { partition, epoch, committed, start, newest_state: None, repairs })
     }
 
     fn reads(&mut self, partition: Partition, records: u8) -> Checked {

@@ -16,11 +16,13 @@ fn the_committed_position_and_its_metadata_decide_the_verdict() {
     let committed = ["log reset 2: Committed", "committed 2 batches [2]"];
     let not_committed = ["log reset 2: NotCommitted", "commit 3 0:0..2 0.a@1"];
     let unknown = ["log reset 2: Unknown", "dropped 2 of 0", "invalidate 0 epoch 1"];
-    let table: [(Found<'_>, &[&str]); 7] = [
-        (Some((2, "run/2")), &committed),
+    let table: [(Found<'_>, &[&str]); 9] = [
+        (Some((2, "run/2 state=1")), &committed),
         (Some((0, "run/1")), &not_committed),
         (Some((0, "")), &not_committed),
         (Some((2, "run/1")), &unknown),
+        (Some((2, "run/2")), &unknown),
+        (Some((2, "run/2 state=0")), &unknown),
         (Some((2, "another/2")), &unknown),
         (Some((1, "run/2")), &unknown),
         (None, &unknown),
@@ -67,7 +69,8 @@ fn exactly_the_partitions_in_doubt_are_fetched() {
 #[apply(offline_test)]
 fn partitions_that_disagree_are_recovered_again() {
     let mut committer = two_in_doubt();
-    let commands = committer.resets(ResetOutcome::Ready(vec![at(P0, Some((1, "run/4"))), at(P1, Some((0, "run/2")))]));
+    let commands =
+        committer.resets(ResetOutcome::Ready(vec![at(P0, Some((1, "run/4 state=0"))), at(P1, Some((0, "run/2")))]));
     let invalidates = ["dropped 1 of 0", "invalidate 0 epoch 1", "dropped 1 of 1", "invalidate 1 epoch 1"];
     assert_eq!(commands[0], "log reset 4: Unknown");
     let mut rest = commands[1..].to_vec();
@@ -81,7 +84,7 @@ fn partitions_that_disagree_are_recovered_again() {
 #[apply(offline_test)]
 fn a_partition_that_was_lost_meanwhile_does_not_count() {
     for (found, expected) in [
-        (Some((1, "run/4")), &["log reset 4: Committed", "committed 4 batches [4, 5]"][..]),
+        (Some((1, "run/4 state=0")), &["log reset 4: Committed", "committed 4 batches [4, 5]"][..]),
         (Some((0, "run/1")), &["log reset 4: NotCommitted", "dropped 1 of 1", "commit 5 0:0..1 0.a@0"]),
         (Some((9, "")), &["log reset 4: Unknown", "dropped 1 of 1", "dropped 1 of 0", "invalidate 0 epoch 1"]),
     ] {
@@ -152,7 +155,7 @@ fn repeated_doubt_without_effect_waits_longer_each_time() {
     let read = committer.opens(P0, T1, &[2]);
     committer.completes(&read, &["b"], &[]);
     committer.ends(doubtful());
-    let commands = committer.resets(ResetOutcome::Ready(vec![at(P0, Some((2, "run/11")))]));
+    let commands = committer.resets(ResetOutcome::Ready(vec![at(P0, Some((2, "run/11 state=1")))]));
     assert_eq!(commands[1], "commit 13 0:2..3 0.b@2", "the next content starts again");
 }
 
@@ -161,7 +164,7 @@ fn batches_that_waited_meanwhile_follow() {
     let mut committer = in_doubt();
     let read = committer.opens(P0, T1, &[2]);
     assert_eq!(committer.completes(&read, &["b"], &[]), [""; 0], "nothing is sent while a producer is being built");
-    let commands = committer.resets(ResetOutcome::Ready(vec![at(P0, Some((2, "run/2")))]));
+    let commands = committer.resets(ResetOutcome::Ready(vec![at(P0, Some((2, "run/2 state=1")))]));
     assert_eq!(commands, ["log reset 2: Committed", "committed 2 batches [2]", "commit 3 0:2..3 0.b@2"]);
 }
 

@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex};
 
 use steward::engine::budget::Budget;
+use steward::engine::commit::transaction::CommittedOffset;
 use steward::engine::outcome::Output;
 use steward::engine::ownership::Ownership;
 use steward::engine::recovery::driver::{ReadFailure, RecoveryFailure};
 use steward::engine::recovery::{
-    NotVerifiedCause, PASSIVATED_OVERHEAD_BYTES, Recovered, RecoveryFinding, RecoveryRefusal, RecoverySettings,
-    Repaired, StoredEntity, Topic,
+    PASSIVATED_OVERHEAD_BYTES, Recovered, RecoveryFinding, RecoveryRefusal, RecoverySettings, Repaired, StoredEntity,
+    Topic,
 };
-use steward::engine::topic_watch::TopicIds;
 use steward::entity::{Reason, SizeLimits};
 use steward::ports::Recoveries;
 use steward::record::{Offset, Position, header};
@@ -22,6 +22,7 @@ use super::P0;
 
 const GROUP: &str = "steward";
 const TOPIC: &str = "services";
+const STATE_TOPIC: &str = "services.state";
 const AT: i64 = 1_769_860_800_000;
 
 #[apply(offline_test)]
@@ -47,8 +48,7 @@ fn intact_state_is_taken_over_unchanged() {
 
 #[apply(offline_test)]
 fn state_that_steward_did_not_write_is_refused() {
-    let good =
-        || vec![head(header::STATE_PARTITION, "0"), head(header::STATE_OFFSET, "0"), head(header::STATE_GROUP, GROUP)];
+    let good = || vec![head(header::STATE_PARTITION, "0"), head(header::STATE_OFFSET, "0"), head(header::GROUP, GROUP)];
     let without = |name: &str| good().into_iter().filter(|(of, _)| of != name).collect::<Vec<_>>();
     let with = |name: &str, value: &str| {
         let mut headers = good();
@@ -352,8 +352,7 @@ fn a_range_that_is_not_verified_repairs_nothing() {
     world.settings.verify_max_records = 2;
     let recovered = world.recovers();
     assert!(recovered.repairs.records[Output::State].is_empty());
-    let finding =
-        RecoveryFinding::NotVerified { cause: NotVerifiedCause::TooLong, from: Position(1), until: Position(4) };
+    let finding = RecoveryFinding::NotVerified { from: Position(1), until: Position(4) };
     assert_eq!((recovered.start, recovered.verified, recovered.findings), (Position(4), 0, vec![finding]));
     world.settings.verify_max_records = 3;
     assert_eq!(world.recovers().repairs.records[Output::State].len(), 1);
@@ -490,28 +489,30 @@ fn a_recovery_ends_with_its_epoch() {
 // ------------------------------------------------------------------------------------------------------------ harness
 
 /// Topics made by hand, and the reference model of their content.
-struct World {
-    kafka: MemoryKafka,
-    ownership: Arc<Ownership>,
-    pod: MemoryPod,
-    model: Mutex<Model>,
-    settings: RecoverySettings,
-    budget: Arc<Budget>,
+pub(super) struct World {
+    pub(super) kafka: MemoryKafka,
+    pub(super) ownership: Arc<Ownership>,
+    pub(super) pod: MemoryPod,
+    pub(super) model: Mutex<Model>,
+    pub(super) settings: RecoverySettings,
+    pub(super) budget: Arc<Budget>,
 }
 
 /// Key and value.
-type Event = (String, String);
+pub(super) type Event = (String, String);
 
 impl World {
-    fn new() -> World {
+    pub(super) fn new() -> World {
         let kafka = MemoryKafka::new(1, TOPIC, GROUP);
         let ownership = Arc::new(Ownership::new());
         let pod = MemoryPod::new(&kafka, "pod", Arc::clone(&ownership));
         pod.assign(&[P0]);
         let settings = RecoverySettings {
             topic: TOPIC.into(),
+            state_topic: STATE_TOPIC.into(),
             group: GROUP.into(),
-            topic_ids: TopicIds::default(),
+            topic_ids: kafka.topic_ids(),
+            tombstones_outlive_events: true,
             look_back_records: 100,
             verify_max_records: 1_000,
             adopt_group: false,
@@ -523,7 +524,7 @@ impl World {
     }
 
     /// The same outputs beside an input that is empty.
-    fn with_another_input(&self) -> World {
+    pub(super) fn with_another_input(&self) -> World {
         let world = World::new();
         for topic in [Topic::State, Topic::Dlq] {
             for stored in self.kafka.records(topic, P0) {
@@ -534,22 +535,22 @@ impl World {
         world
     }
 
-    fn events(&self, events: &[Event]) {
+    pub(super) fn events(&self, events: &[Event]) {
         for event in events {
             self.event_with(event.clone(), vec![]);
         }
     }
 
-    fn event_with(&self, event: Event, headers: Vec<(String, Option<Vec<u8>>)>) {
+    pub(super) fn event_with(&self, event: Event, headers: Vec<(String, Option<Vec<u8>>)>) {
         let at = AT + self.kafka.bounds(Topic::Input, P0).high.0;
         self.append(event, at, headers);
     }
 
-    fn event_at(&self, event: Event, at: i64) {
+    pub(super) fn event_at(&self, event: Event, at: i64) {
         self.append(event, at, vec![]);
     }
 
-    fn append(&self, (key, value): Event, at: i64, headers: Vec<(String, Option<Vec<u8>>)>) {
+    pub(super) fn append(&self, (key, value): Event, at: i64, headers: Vec<(String, Option<Vec<u8>>)>) {
         let (key, value) = (key.into_bytes(), value.into_bytes());
         let record =
             MemoryRecord { timestamp_ms: Some(at), key: Some(key.clone()), value: Some(value.clone()), headers };
@@ -558,7 +559,7 @@ impl World {
     }
 
     /// The state topic gets these entities as they are now.
-    fn publishes(&self, keys: &[&str]) {
+    pub(super) fn publishes(&self, keys: &[&str]) {
         for key in keys {
             let model = self.model.lock().expect("one thread");
             let newest = model.newest_of(0, key.as_bytes()).expect("something was applied to it");
@@ -566,36 +567,47 @@ impl World {
         }
     }
 
-    fn state_record(&self, key: &str, value: &[u8], newest: i64) {
+    pub(super) fn state_record(&self, key: &str, value: &[u8], newest: i64) {
         self.state_value(key, Some(value.to_vec()), newest);
     }
 
-    fn state_value(&self, key: &str, value: Option<Vec<u8>>, newest: i64) {
+    pub(super) fn state_value(&self, key: &str, value: Option<Vec<u8>>, newest: i64) {
         let headers = vec![
             head(header::STATE_PARTITION, "0"),
             head(header::STATE_OFFSET, &newest.to_string()),
-            head(header::STATE_GROUP, GROUP),
+            head(header::GROUP, GROUP),
         ];
         let key = Some(key.as_bytes().to_vec());
         self.kafka.append(Topic::State, P0, MemoryRecord { timestamp_ms: Some(AT), key, value, headers });
     }
 
     /// The DLQ topic gets the event at this offset.
-    fn dlq_record(&self, offset: i64) -> Offset {
-        let headers = vec![
+    pub(super) fn dlq_record(&self, offset: i64) -> Offset {
+        self.dlq_record_of(offset, vec![])
+    }
+
+    /// The same, of an event with headers, as releases before 0.2 wrote it.
+    pub(super) fn dlq_record_of(&self, offset: i64, mut headers: Vec<(String, Option<Vec<u8>>)>) -> Offset {
+        headers.extend([
             head(header::REASON, "not_found"),
             head(header::SOURCE_TOPIC, TOPIC),
             head(header::SOURCE_PARTITION, "0"),
             head(header::SOURCE_OFFSET, &offset.to_string()),
-        ];
+        ]);
         self.kafka.append(Topic::Dlq, P0, MemoryRecord { headers, ..MemoryRecord::default() })
     }
 
-    fn commits(&self, position: i64) {
+    pub(super) fn commits(&self, position: i64) {
         self.kafka.set_committed(P0, Some(Position(position)));
     }
 
-    fn tries(&self) -> Result<Recovered, RecoveryFailure> {
+    /// Steward has committed this position, with this metadata after the transaction's name.
+    pub(super) fn steward_commits(&self, position: i64, facts: &str) {
+        let metadata = format!("pod#1/7{facts}");
+        self.kafka.commit(P0, CommittedOffset { position: Position(position), metadata });
+    }
+
+    pub(super) fn tries(&self) -> Result<Recovered, RecoveryFailure> {
         let epoch = self.ownership.current(P0).unwrap_or(steward::record::Epoch(1));
         let (reply, replies) = std::sync::mpsc::channel();
         self.pod.begin(P0, epoch, Box::new(move |result| reply.send(result).expect("the test receives it")));
@@ -603,11 +615,11 @@ impl World {
         replies.try_recv().expect("it was run")
     }
 
-    fn recovers(&self) -> Recovered {
+    pub(super) fn recovers(&self) -> Recovered {
         self.tries().expect("nothing is wrong with it")
     }
 
-    fn refused(&self) -> RecoveryRefusal {
+    pub(super) fn refused(&self) -> RecoveryRefusal {
         match self.tries() {
             Err(RecoveryFailure::Refused(refusal)) => refusal,
             other => panic!("it was not refused: {other:?}"),
@@ -615,7 +627,7 @@ impl World {
     }
 
     /// Keys and newest offsets, each with the value that the model has at this offset.
-    fn entities(&self, recovered: &Recovered) -> Vec<(String, i64)> {
+    pub(super) fn entities(&self, recovered: &Recovered) -> Vec<(String, i64)> {
         let model = self.model.lock().expect("one thread");
         let mut entities: Vec<(String, i64)> = recovered
             .entities
@@ -632,45 +644,45 @@ impl World {
         entities
     }
 
-    fn model_entities(&self) -> Vec<(String, i64)> {
+    pub(super) fn model_entities(&self) -> Vec<(String, i64)> {
         let model = self.model.lock().expect("one thread");
         let live = model.state();
         live.iter().map(|((_, key), live)| (String::from_utf8_lossy(key).into_owned(), live.newest_offset)).collect()
     }
 
-    fn model_value(&self, key: &str) -> Option<Vec<u8>> {
+    pub(super) fn model_value(&self, key: &str) -> Option<Vec<u8>> {
         self.model.lock().expect("one thread").newest_of(0, key.as_bytes())?.value.clone()
     }
 
     /// The entity's value after this number of its events.
-    fn value_after(&self, events: usize, key: &str) -> Vec<u8> {
+    pub(super) fn value_after(&self, events: usize, key: &str) -> Vec<u8> {
         let model = self.model.lock().expect("one thread");
         let history = model.history_of(0, key.as_bytes()).expect("history is kept");
         history[events - 1].value.clone().expect("it lives")
     }
 }
 
-fn created(id: u64) -> Event {
+pub(super) fn created(id: u64) -> Event {
     let value = format!(r#"{{"eventType":"ServiceCreated","id":{id},"name":"n","description":"d","tags":[]}}"#);
     (id.to_string(), value)
 }
 
-fn updated(id: u64) -> Event {
+pub(super) fn updated(id: u64) -> Event {
     (id.to_string(), format!(r#"{{"eventType":"ServiceUpdated","id":{id},"name":"m"}}"#))
 }
 
-fn deleted_event(id: u64) -> Event {
+pub(super) fn deleted_event(id: u64) -> Event {
     (id.to_string(), format!(r#"{{"eventType":"ServiceDeleted","id":{id}}}"#))
 }
 
-fn head(name: &str, value: &str) -> (String, Option<Vec<u8>>) {
+pub(super) fn head(name: &str, value: &str) -> (String, Option<Vec<u8>>) {
     (name.to_owned(), Some(value.as_bytes().to_vec()))
 }
 
-fn repaired(entities: u64, events: u64, rejections: u64, from: i64, until: i64) -> Option<Repaired> {
+pub(super) fn repaired(entities: u64, events: u64, rejections: u64, from: i64, until: i64) -> Option<Repaired> {
     Some(Repaired { entities, events, rejections, from: Position(from), until: Position(until) })
 }
 
-fn skipped(events: u64) -> RecoveryFinding {
+pub(super) fn skipped(events: u64) -> RecoveryFinding {
     RecoveryFinding::Skipped { events }
 }

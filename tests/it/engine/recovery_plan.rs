@@ -1,6 +1,6 @@
 //! The start of a partition, by C, M, D, the log's ends and the configuration.
 
-use steward::engine::recovery::{LogBounds, NotVerifiedCause, RecoveryFinding, RecoverySettings, StartPlan, plan};
+use steward::engine::recovery::{CommittedBy, LogBounds, RecoveryFinding, RecoverySettings, StartPlan, plan};
 use steward::engine::topic_watch::TopicIds;
 use steward::entity::SizeLimits;
 use steward::record::{Offset, Position};
@@ -13,14 +13,7 @@ fn nothing_committed_and_no_state_starts_at_the_earliest_record() {
     assert_eq!(planned(None, None, None, (0, 50)), starts(0, None, vec![]));
     assert_eq!(planned(None, None, None, (20, 50)), starts(20, None, vec![]), "no event expired: the group is new");
     assert_eq!(planned(None, None, None, (0, 0)), starts(0, None, vec![]));
-    assert_eq!(planned(None, None, Some(29), (20, 50)), {
-        let unsure = RecoveryFinding::NotVerified {
-            cause: NotVerifiedCause::HeadExpired,
-            from: Position(0),
-            until: Position(30),
-        };
-        starts(30, None, vec![unsure])
-    });
+    assert_eq!(planned(None, None, Some(29), (20, 50)), starts(30, Some((20, 30)), vec![]));
     assert_eq!(planned(None, None, Some(29), (0, 50)), starts(30, Some((0, 30)), vec![]), "all before it is unsure");
 }
 
@@ -55,7 +48,7 @@ fn a_committed_position_beyond_the_end_counts_as_the_end() {
     assert_eq!(planned(Some(51), Some(49), None, (0, 50)), starts(50, Some((40, 50)), vec![beyond.clone()]));
     assert_eq!(planned(Some(50), Some(49), None, (0, 50)), starts(50, Some((40, 50)), vec![]), "the end is not beyond");
     let trusting = RecoverySettings { verify_max_records: 0, ..settings() };
-    let plan = plan(Some(Position(51)), offset(49), None, bounds((0, 50)), &trusting);
+    let plan = plan(by_steward(Some(51)), offset(49), None, bounds((0, 50)), &trusting);
     assert_eq!(plan, starts(50, None, vec![beyond]));
 }
 
@@ -101,36 +94,50 @@ fn the_verified_range_begins_at_the_first_unsure_event_or_the_look_back() {
     let cut = planned(Some(40), Some(39), None, (35, 50));
     assert_eq!(cut, starts(40, Some((35, 40)), vec![]), "it cannot look back beyond the log's start");
     let without = RecoverySettings { look_back_records: 0, ..settings() };
-    let plan = plan(Some(Position(40)), offset(39), None, bounds((0, 50)), &without);
+    let plan = plan(by_steward(Some(40)), offset(39), None, bounds((0, 50)), &without);
     assert_eq!(plan, starts(40, None, vec![]));
 }
 
 #[apply(offline_test)]
 fn a_range_that_is_too_long_is_not_verified() {
-    let too_long = |from, until| RecoveryFinding::NotVerified {
-        cause: NotVerifiedCause::TooLong,
-        from: Position(from),
-        until: Position(until),
-    };
+    let too_long = |from, until| RecoveryFinding::NotVerified { from: Position(from), until: Position(until) };
     assert_eq!(planned(Some(150), Some(49), None, (0, 500)), starts(150, Some((50, 150)), vec![]), "100 are allowed");
     assert_eq!(planned(Some(151), Some(49), None, (0, 500)), starts(151, None, vec![too_long(50, 151)]));
     assert_eq!(planned(Some(50), Some(199), None, (0, 500)), starts(200, None, vec![too_long(50, 200)]));
     let short = RecoverySettings { verify_max_records: 4, ..settings() };
-    let plan = plan(Some(Position(40)), offset(39), None, bounds((0, 50)), &short);
+    let plan = plan(by_steward(Some(40)), offset(39), None, bounds((0, 50)), &short);
     assert_eq!(plan, starts(40, Some((36, 40)), vec![]), "the look-back is never longer than what is verified");
 }
 
 #[apply(offline_test)]
-fn a_range_whose_head_has_expired_is_not_verified() {
-    let expired = |from, until| RecoveryFinding::NotVerified {
-        cause: NotVerifiedCause::HeadExpired,
-        from: Position(from),
-        until: Position(until),
+fn a_range_whose_head_has_expired_is_verified_from_the_start_of_the_log() {
+    for (committed, state) in [(40, Some(18)), (40, Some(19)), (40, None), (10, Some(39))] {
+        let found = planned(Some(committed), state, None, (20, 50));
+        assert_eq!(found, starts(40, Some((20, 40)), vec![]), "C {committed}, M {state:?}");
+    }
+    let too_long = RecoveryFinding::NotVerified { from: Position(20), until: Position(150) };
+    assert_eq!(planned(Some(150), Some(5), None, (20, 500)), starts(150, None, vec![too_long]));
+    assert_eq!(planned(Some(120), Some(5), None, (20, 500)), starts(120, Some((20, 120)), vec![]));
+}
+
+/// Another program's position says nothing about the events before it.
+#[apply(offline_test)]
+fn events_before_the_position_of_another_program_that_have_expired_are_named() {
+    let expired = |first| vec![RecoveryFinding::Expired { first: Position(first), until: Position(120) }];
+    let by_other = |committed, state, dlq, low| {
+        plan(by(CommittedBy::Other, Some(committed)), offset(state), dlq, bounds((low, 500)), &settings())
     };
-    assert_eq!(planned(Some(40), Some(18), None, (20, 50)), starts(40, None, vec![expired(19, 40)]));
-    assert_eq!(planned(Some(40), Some(19), None, (20, 50)), starts(40, Some((20, 40)), vec![]));
-    assert_eq!(planned(Some(40), None, None, (20, 50)), starts(40, None, vec![expired(0, 40)]));
-    assert_eq!(planned(Some(10), Some(39), None, (20, 50)), starts(40, None, vec![expired(10, 40)]));
+    assert_eq!(by_other(200, 99, None, 120), starts(200, Some((120, 200)), expired(100)), "only the missing part");
+    assert_eq!(by_other(120, 99, None, 120), starts(120, None, expired(100)), "all that was passed over is missing");
+    assert_eq!(by_other(110, 99, None, 120), starts(120, None, expired(100)), "and what was not read either");
+    assert_eq!(
+        by_other(200, 99, Some(Offset(105)), 120),
+        starts(200, Some((120, 200)), expired(106)),
+        "one was rejected"
+    );
+    assert_eq!(by_other(200, 119, None, 120), starts(200, Some((120, 200)), vec![]), "all that expired is contained");
+    assert_eq!(by_other(105, 150, None, 120), starts(151, Some((120, 151)), vec![]), "the same, after a reset");
+    assert_eq!(planned(Some(200), Some(99), None, (120, 500)), starts(200, Some((120, 200)), vec![]), "steward's own");
 }
 
 #[apply(offline_test)]
@@ -152,7 +159,7 @@ fn without_verification_the_committed_position_is_the_start() {
             vec![passed(5, 5), RecoveryFinding::Expired { first: Position(5), until: Position(20) }],
         ),
     ] {
-        let found = plan(committed.map(Position), state.map(Offset), dlq.map(Offset), bounds((20, 50)), &trusting);
+        let found = plan(by_steward(committed), state.map(Offset), dlq.map(Offset), bounds((20, 50)), &trusting);
         let empty =
             |finding: &RecoveryFinding| matches!(finding, RecoveryFinding::PassedOver { from, until } if from == until);
         let findings: Vec<RecoveryFinding> = findings.into_iter().filter(|finding| !empty(finding)).collect();
@@ -164,7 +171,10 @@ fn without_verification_the_committed_position_is_the_start() {
 #[apply(offline_test)]
 fn every_combination_keeps_the_guarantees_of_the_plan() {
     let mut combinations = 0;
-    for (low, high) in [(0, 0), (0, 6), (3, 6), (6, 6)] {
+    for ((low, high), committed_by) in [(0, 0), (0, 6), (3, 6), (6, 6)]
+        .into_iter()
+        .flat_map(|log| [CommittedBy::Steward, CommittedBy::Other].map(|by| (log, by)))
+    {
         for committed in [None, Some(0), Some(2), Some(3), Some(5), Some(6), Some(9)] {
             for state in [None, Some(0), Some(2), Some(3), Some(5)] {
                 for dlq in [None, Some(0), Some(2), Some(4), Some(5)] {
@@ -175,13 +185,18 @@ fn every_combination_keeps_the_guarantees_of_the_plan() {
                             }
                             let settings = RecoverySettings { look_back_records, verify_max_records, ..settings() };
                             let bounds = bounds((low, high));
-                            let plan =
-                                plan(committed.map(Position), state.map(Offset), dlq.map(Offset), bounds, &settings);
+                            let plan = plan(
+                                by(committed_by, committed),
+                                state.map(Offset),
+                                dlq.map(Offset),
+                                bounds,
+                                &settings,
+                            );
                             let case = format!(
-                                "log {low}..{high}, C {committed:?}, M {state:?}, D {dlq:?}, look back \
+                                "log {low}..{high}, C {committed:?} by {committed_by:?}, M {state:?}, D {dlq:?}, look back \
                                  {look_back_records}, verify {verify_max_records}: {plan:?}"
                             );
-                            keeps_its_word(&plan, committed, state, dlq, (low, high), &settings, &case);
+                            keeps_its_word(&plan, (committed_by, committed), state, dlq, (low, high), &settings, &case);
                             combinations += 1;
                         }
                     }
@@ -194,7 +209,7 @@ fn every_combination_keeps_the_guarantees_of_the_plan() {
 
 fn keeps_its_word(
     plan: &StartPlan,
-    committed: Option<i64>,
+    (committed_by, committed): (CommittedBy, Option<i64>),
     state: Option<i64>,
     dlq: Option<i64>,
     (low, high): (i64, i64),
@@ -210,18 +225,25 @@ fn keeps_its_word(
     }
     if let Some(committed) = committed {
         assert!(start >= committed.min(high), "what is committed would be processed again: {case}");
-        let may_skip = if trusts { committed.min(high) } else { committed.min(high).max(contained) };
-        let said = plan.findings.iter().any(|finding| matches!(finding, RecoveryFinding::Expired { .. }));
-        assert_eq!(
-            start > may_skip,
-            said,
-            "events that are passed over, and events that are reported as expired: {case}"
-        );
+        let may_skip = match (trusts, committed_by) {
+            (true, _) => committed.min(high),
+            (false, CommittedBy::Steward) => committed.min(high).max(contained),
+            (false, CommittedBy::Other) => contained,
+        };
+        let said = plan.findings.iter().find_map(|finding| {
+            let RecoveryFinding::Expired { first, until } = finding else { return None };
+            Some((first.0, until.0))
+        });
+        let expired = (may_skip < low).then_some((may_skip, low));
+        assert_eq!(said, expired, "events that are gone, and events that are reported as expired: {case}");
     }
     if let Some((from, until)) = plan.verified_range {
         assert!(!trusts && from < until && until == plan.start && from.0 >= low, "{case}");
         let unsure = committed.unwrap_or(i64::MAX).min(state.map_or(0, |newest| newest + 1));
-        assert!(from.0 <= unsure || committed.is_none() && state.is_none(), "a part alone may resurrect: {case}");
+        assert!(
+            from.0 <= unsure.max(low) || committed.is_none() && state.is_none(),
+            "a part alone may resurrect: {case}"
+        );
         assert!(until.distance_from(from) <= settings.verify_max_records, "{case}");
     }
 }
@@ -229,6 +251,8 @@ fn keeps_its_word(
 fn settings() -> RecoverySettings {
     RecoverySettings {
         topic: "services".into(),
+        state_topic: "services.state".into(),
+        tombstones_outlive_events: true,
         group: "steward".into(),
         topic_ids: TopicIds::default(),
         look_back_records: LOOK_BACK,
@@ -248,7 +272,15 @@ fn offset(at: i64) -> Option<Offset> {
 }
 
 fn planned(committed: Option<i64>, state: Option<i64>, dlq: Option<i64>, log: (i64, i64)) -> StartPlan {
-    plan(committed.map(Position), state.map(Offset), dlq.map(Offset), bounds(log), &settings())
+    plan(by_steward(committed), state.map(Offset), dlq.map(Offset), bounds(log), &settings())
+}
+
+fn by_steward(committed: Option<i64>) -> Option<(Position, CommittedBy)> {
+    by(CommittedBy::Steward, committed)
+}
+
+fn by(program: CommittedBy, committed: Option<i64>) -> Option<(Position, CommittedBy)> {
+    committed.map(|committed| (Position(committed), program))
 }
 
 fn starts(start: i64, verified_range: Option<(i64, i64)>, findings: Vec<RecoveryFinding>) -> StartPlan {

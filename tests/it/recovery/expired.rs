@@ -77,7 +77,7 @@ fn events_that_expire_while_the_process_is_behind_end_it_if_configured() {
 }
 
 #[apply(broker_test)]
-fn a_range_whose_head_is_gone_is_not_verified() {
+fn of_a_range_whose_head_is_gone_the_rest_is_verified() {
     let mut world = World::new(1);
     world.produce(&[created(1), created(2), malformed(1), priced(1, 5), priced(2, 5)]);
     world.process_input();
@@ -87,14 +87,52 @@ fn a_range_whose_head_is_gone_is_not_verified() {
     world.kafka.delete_records(&world.names.input, 0, 3);
     let steward = world.process_input();
 
-    let skipped = steward.events("verification_skipped");
-    let [skipped] = skipped.as_slice() else { panic!("logged once: {skipped:?}") };
-    assert_eq!((&skipped["level"], &skipped["cause"]), (&"WARN".into(), &"head_expired".into()));
-    assert_eq!(numbers(skipped, ["partition", "from", "until", "records"]), [0, 0, 5, 5]);
+    assert_eq!(numbers(&steward.events("recovery_finished")[0], ["start", "verified", "skipped"]), [5, 2, 2]);
     assert_eq!(world.outputs(), before, "not a record more");
     world.produce(&[priced(1, 6)]);
     world.process_input();
     world.assert_exact();
+}
+
+/// A stranger in the group commits past events, and a part of them expires before steward comes back.
+#[apply(broker_test)]
+fn of_events_that_another_program_passed_over_those_that_are_left_are_applied() {
+    let mut world = World::new(1);
+    world.produce(&[created(1), created(2)]);
+    world.process_input();
+    world.produce_unseen(&[priced(1, 5), created(3)]);
+    world.produce(&[priced(1, 6), created(4), priced(2, 7)]);
+    world.set_offsets(7);
+    world.kafka.delete_records(&world.names.input, 0, 4);
+
+    let steward = world.process_input_with(&world.setup());
+
+    world.assert_exact();
+    let expired = steward.events("events_expired");
+    let [expired] = expired.as_slice() else { panic!("logged once: {expired:?}") };
+    assert_eq!(numbers(expired, ["partition", "first", "last", "count"]), [0, 2, 3, 2]);
+    let repaired = steward.events("lost_write_repaired");
+    assert_eq!(numbers(&repaired[0], ["entities", "events", "from", "until"]), [3, 3, 4, 7]);
+    steward.assert_no_errors_but(&["events_expired", "lost_write_repaired"]);
+    world.process_input();
+}
+
+#[apply(broker_test)]
+fn a_state_topic_that_was_deleted_after_events_expired_refuses_the_start() {
+    let mut world = World::new(1);
+    world.produce(&[created(1), created(2), created(3)]);
+    world.process_input();
+    world.kafka.delete_records(&world.names.input, 0, 1);
+    world.kafka.delete_topic(&world.names.state);
+
+    // At the second start the topic is there: the first one has created it.
+    for _ in 0..2 {
+        let mut refused = world.setup().start();
+        assert_eq!(refused.wait_exit(LIMIT), i32::from(ExitCode::TopicsRefused.code()));
+        let error = refused.errors().iter().map(ToString::to_string).collect::<String>();
+        assert!(error.contains(&world.names.state) && error.contains("the id of the topic was"), "{error}");
+    }
+    assert_eq!(world.kafka.committed(&world.names.group, &world.names.input), [Some(3)], "nothing moved");
 }
 
 #[apply(broker_test)]

@@ -1,6 +1,8 @@
 //! Outputs that lack records: copies made by the test, to which the service is pointed.
 
-use super::numbers;
+use steward::exit_code::ExitCode;
+
+use super::{LIMIT, numbers};
 use crate::support::kafka::Stored;
 use crate::support::names::unique;
 use crate::support::world::{World, created, deleted, malformed, priced};
@@ -55,12 +57,22 @@ fn deleted_ids_do_not_come_back_when_their_tombstones_are_gone() {
 }
 
 #[apply(broker_test)]
-fn lost_output_topics_are_written_again() {
+fn lost_output_topics_are_refused_and_written_again_on_demand() {
     let mut world = World::new(1);
     world.produce(&[created(1), malformed(1), priced(1, 5), created(2), deleted(2), created(3)]);
     world.process_input();
 
     point_at_copies(&mut world, |_| false, |_| false);
+    let mut refused = world.setup().start();
+    assert_eq!(refused.wait_exit(LIMIT), i32::from(ExitCode::TopicsRefused.code()));
+    let error = refused.errors().iter().map(ToString::to_string).collect::<String>();
+    for named in [&world.names.state, "the event at offset 5, and it is empty", "kafka.state_topic", "--reset-offsets"]
+    {
+        assert!(error.contains(named), "{named} is not named in {error}");
+    }
+    assert_eq!(world.outputs(), [vec![], vec![]], "nothing is written before it is allowed");
+    // As the command that the refusal names.
+    world.set_offsets(6);
     let steward = world.process_input_with(&world.setup());
 
     // An entity that was created and deleted within the lost writes leaves nothing to publish.

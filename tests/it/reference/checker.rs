@@ -431,6 +431,7 @@ fn dlq_record(rejected: &Rejected) -> TopicRecord {
         ("steward-source-partition", event.partition.to_string()),
         ("steward-source-offset", event.offset.to_string()),
         ("steward-source-timestamp", event.timestamp_ms.unwrap_or(-1).to_string()),
+        ("steward-group", "steward".to_owned()),
     ];
     let mut copy = event.clone();
     copy.headers.extend(added.map(|(name, value)| (name.to_owned(), Some(value.into_bytes()))));

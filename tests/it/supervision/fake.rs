@@ -398,6 +398,8 @@ impl Pod {
             group: "group".into(),
             topic_ids: TopicIds::default(),
             topic: "in".into(),
+            state_topic: "state".into(),
+            tombstones_outlive_events: true,
             look_back_records: 10,
             verify_max_records: 1_000,
             adopt_group: false,

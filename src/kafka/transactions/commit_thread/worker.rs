@@ -248,14 +248,13 @@ impl<C> CommitTransaction<'_, C> {
     }
 
     fn list(&self) -> TopicPartitionList {
-        let metadata = self.parts.metadata.of(self.content.number);
         let mut list = TopicPartitionList::with_capacity(self.content.offset_ranges.len());
         for range in &self.content.offset_ranges {
             let mut element = list.add_partition(&self.parts.settings.topic, range.partition.0);
             element
                 .set_offset(Offset::Offset(range.end.0))
                 .expect("a position is an absolute offset, not a logical one");
-            element.set_metadata(&metadata);
+            element.set_metadata(self.parts.metadata.of(self.content.number, range.newest_state));
         }
         list
     }

@@ -102,6 +102,7 @@ fn check_one(expected: &Expectation, rejected: &Rejected, copy: &TopicRecord) ->
         ("steward-source-partition", Some(partition.to_string())),
         ("steward-source-offset", Some(event.offset.to_string())),
         ("steward-source-timestamp", Some(event.timestamp_ms.unwrap_or(-1).to_string())),
+        ("steward-group", Some(expected.group.clone())),
     ];
     let names: Vec<&str> = added.iter().map(|(name, _)| name.as_str()).collect();
     let expected_names = values.each_ref().map(|(name, _)| *name);

@@ -14,11 +14,12 @@ const HELD_BYTES: usize = 128;
 /// How many DLQ records with the same obstacle are named.
 pub const NAMED_RECORDS: usize = 20;
 
-/// The topic that DLQ records go back to.
+/// The topic that DLQ records go back to, and the group whose records do.
 #[derive(Debug, Clone)]
 pub struct InputLog {
     pub topic: String,
     pub partitions: i32,
+    pub group: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub enum ReplayDecision {
 pub enum Obstacle {
     /// It was too large for the DLQ topic: value, headers or key are not complete.
     Truncated,
-    /// It comes from another topic, or from a partition that the input does not have.
+    /// It comes from another topic or group, or from a partition that the input does not have.
     FromElsewhere,
     /// Its headers are not those that this version of steward writes.
     Unreadable,
@@ -53,7 +54,8 @@ pub fn decide(dlq_record: &DlqRecord<'_>, input: &InputLog, replayed: &ReplayRec
     let (Some(reason), Some(source)) = (dlq_record.reason(), dlq_record.source()) else {
         return ReplayDecision::Kept(Obstacle::Unreadable);
     };
-    if source.topic != input.topic || source.partition.0 >= input.partitions {
+    let is_of_group = dlq_record.group().is_none_or(|group| group == input.group);
+    if !is_of_group || source.topic != input.topic || source.partition.0 >= input.partitions {
         ReplayDecision::Kept(Obstacle::FromElsewhere)
     } else if dlq_record.is_replayed(replayed) {
         ReplayDecision::Replayed

@@ -32,7 +32,7 @@ pub(super) fn make(
     let scope = arguments.wanted.scope();
     let input = TopicReader::open(config, &config.kafka.topic, ReadScope::All, source.limit(), &SystemClock)?;
     let partitions = i32::try_from(input.partitions()).unwrap_or(i32::MAX);
-    let input = InputLog { topic: config.kafka.topic.clone(), partitions };
+    let input = InputLog { topic: config.kafka.topic.clone(), partitions, group: config.kafka.group_id.clone() };
     let reader = source.open(config, scope)?;
     let replayed = source.receipts(config, ReadScope::All)?;
 

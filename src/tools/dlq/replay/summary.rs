@@ -47,7 +47,9 @@ fn why(obstacle: Obstacle) -> &'static str {
         Obstacle::Truncated => {
             "they were too large for the DLQ topic and are not complete (the events are in the input at their source offsets)"
         }
-        Obstacle::FromElsewhere => "they come from another topic or partition than the input has",
+        Obstacle::FromElsewhere => {
+            "they come from another group, or from another topic or partition than the input has"
+        }
         Obstacle::Unreadable => "their headers are not those that this version of steward writes",
     }
 }

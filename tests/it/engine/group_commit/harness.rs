@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use steward::engine::batches::{BatchId, CompleteBatch};
-use steward::engine::commit::transaction::{CommitOutcome, OffsetMetadata, ResetOutcome, TransactionContent};
+use steward::engine::commit::transaction::{CommitOutcome, ResetOutcome, TransactionContent};
 use steward::engine::commit::{
     CommitCommand, CommitInput, CommitNotice, GroupCommit, GroupCommitSettings, RevocationId, StopReason,
 };
+use steward::engine::offset_metadata::OffsetMetadata;
 use steward::engine::outcome::{Degradation, Outcomes, Output};
+use steward::engine::topic_watch::TopicIds;
 use steward::record::{Batch, Epoch, Offset, Partition, Position};
 
 use crate::engine::{batch_of, open_batch, rejected_of, snapshot_of};
@@ -35,7 +37,7 @@ impl Committer {
             max_transaction_bytes,
             transaction_timeout: Duration::from_secs(10),
             min_interval: Duration::ZERO,
-            offset_metadata: OffsetMetadata::new("run"),
+            offset_metadata: OffsetMetadata::new("run", TopicIds::default()),
             max_dlq_record_bytes: u64::MAX,
             linger_per_partition: Duration::ZERO,
         })
@@ -59,7 +61,7 @@ impl Committer {
             max_transaction_bytes: 1_000_000,
             transaction_timeout: Duration::from_secs(10),
             min_interval: Duration::ZERO,
-            offset_metadata: OffsetMetadata::new("run"),
+            offset_metadata: OffsetMetadata::new("run", TopicIds::default()),
             max_dlq_record_bytes,
             linger_per_partition: Duration::ZERO,
         });
@@ -69,7 +71,7 @@ impl Committer {
 
     /// It serves this partition, and has just begun to linger.
     pub fn lingering(partition: Partition, linger_per_partition: Duration) -> Committer {
-        let offset_metadata = OffsetMetadata::new("run");
+        let offset_metadata = OffsetMetadata::new("run", TopicIds::default());
         let mut committer = Committer::with_settings(GroupCommitSettings {
             max_transaction_bytes: 1_000_000,
             transaction_timeout: Duration::from_secs(10),
@@ -90,7 +92,7 @@ impl Committer {
             max_transaction_bytes: 1_000_000,
             transaction_timeout: Duration::from_secs(10),
             min_interval,
-            offset_metadata: OffsetMetadata::new("run"),
+            offset_metadata: OffsetMetadata::new("run", TopicIds::default()),
             max_dlq_record_bytes: u64::MAX,
             linger_per_partition: Duration::ZERO,
         });
@@ -130,7 +132,14 @@ impl Committer {
         let open = open_batch(self.next_batch, Batch::new(partition, epoch, start));
         self.next_batch += 1;
         let repairs = vec![CompleteBatch { open, outcomes: repairs }];
-        self.handle(CommitInput::Recovered { partition, epoch, committed: committed.map(Position), start, repairs })
+        self.handle(CommitInput::Recovered {
+            partition,
+            epoch,
+            committed: committed.map(Position),
+            start,
+            newest_state: None,
+            repairs,
+        })
     }
 
     pub fn opens(&mut self, partition: Partition, epoch: Epoch, offsets: &[i64]) -> Read {
