@@ -125,7 +125,7 @@ pub fn run(effective: &Effective) -> ExitCode {
 
 /// What came first at the start.
 enum Inspected {
-    Topics(Topics),
+    Topics(Box<Topics>),
     /// Something stopped the process before its topics were found.
     Interrupted(StopTrigger),
 }
@@ -186,7 +186,7 @@ impl Process<'_> {
             client_log.finish();
         }
         let topics = match inspected? {
-            Inspected::Topics(topics) => topics,
+            Inspected::Topics(topics) => *topics,
             Inspected::Interrupted(trigger) => return Ok(CleanStop { trigger, drain: Duration::ZERO }),
         };
         let events = self.events.clone();
@@ -248,7 +248,7 @@ impl Process<'_> {
         match self.inbox.recv() {
             Ok(ProcessEvent::Topics(result)) => {
                 topic_inspection::log(&result, self.clock.now().saturating_duration_since(began));
-                result.map(Inspected::Topics).map_err(|refusal| RunFailure::from(&refusal))
+                result.map(|topics| Inspected::Topics(Box::new(topics))).map_err(|refusal| RunFailure::from(&refusal))
             }
             Ok(ProcessEvent::Signal(signal)) => Ok(interrupt(signal.into())),
             Ok(ProcessEvent::CredentialsChanged) => Ok(interrupt(StopTrigger::CredentialsChanged)),
