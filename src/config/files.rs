@@ -54,11 +54,8 @@ impl CredentialFile {
 pub(super) fn credentials(effective: &Effective) -> Vec<CredentialFile> {
     let values = effective.values();
     let files = keys::all().filter_map(|key| {
-        let is_credential = match key.kind {
-            ValueKind::File(FileContent::Pem) => true,
-            ValueKind::File(FileContent::Secret) => key.path != TOKEN_KEY,
-            _ => false,
-        };
+        let is_credential =
+            matches!(key.kind, ValueKind::File(FileContent::Pem | FileContent::Secret)) && key.path != TOKEN_KEY;
         let path = values.get(key.path).and_then(toml::Value::as_str).filter(|_| is_credential)?;
         Some(CredentialFile { key: key.path, path: path.into() })
     });

@@ -216,6 +216,9 @@ FIRES = {
     "StewardInputTransactionOpen": HEALTHY + many("input_transaction_open", 1),
     "StewardTransactionsAborted": HEALTHY + many("transaction_in_doubt", 6),
     "StewardPartitionsLost": HEALTHY + many("partitions_lost", 3, every_s=60),
+    "StewardCertificateExpires": HEALTHY + many("certificate_expires", 1),
+    "StewardCredentialsRefused": HEALTHY + many("credentials_refused", 1),
+    "StewardLogLinesDropped": HEALTHY + many("log_lines_dropped", 1),
     "StewardMemoryNearLimit": list(numbers(memory_rss_bytes=2_000_000_000)),
     "StewardStateNearLimit": list(numbers(state_bytes=1_000_000_000)),
 }

@@ -8,7 +8,6 @@
 //! A file system without locks permits every process to write.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::observability::heartbeat::{Heartbeat, HeartbeatError, HeartbeatWriter};
@@ -75,10 +74,7 @@ fn claim(path: &Path) -> Claim {
     let Some(name) = path.file_name() else { return Claim::Unlocked };
     let lock = path.with_file_name(format!(".{}.lock", name.to_string_lossy()));
     // A lock needs no permission to write, and the file may be another user's.
-    let opened = File::open(&lock).or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => OpenOptions::new().write(true).create(true).truncate(false).open(&lock),
-        _ => Err(error),
-    });
+    let opened = File::open(&lock).or_else(|_| OpenOptions::new().write(true).create(true).truncate(false).open(&lock));
     let Ok(file) = opened else { return Claim::Unlocked };
     match file.try_lock() {
         Ok(()) => Claim::Held(file),
