@@ -26,7 +26,7 @@ use actix::{Actor, Addr, Handler, Message, Recipient};
 
 use crate::engine::budget::Budget;
 use crate::engine::commit::StopReason;
-use crate::engine::commit::limit::FIRST_BYTES;
+use crate::engine::commit::limit::{FIRST_BYTES, TransactionLimit};
 use crate::engine::recovery::RecoveryRefusal;
 use crate::engine::recovery::driver::ReadFailure;
 use crate::engine::topic_watch::TopicChange;
@@ -37,11 +37,6 @@ use crate::ports::{Clock, ConsumerFailure};
 
 /// Batches read and not yet committed, all partitions together.
 pub const MAX_OPEN_BATCHES: usize = 1_024;
-/// Events are read for this many transactions of the present limit: one in flight, and twice as much for the next one,
-/// whose limit may have doubled. More would only wait, for as long as slow brokers take.
-const TRANSACTIONS_READ_AHEAD: u64 = 4;
-/// Batches that a transaction has room for, if their outcomes are as large as their events.
-const BATCHES_IN_TRANSACTION: u64 = 4;
 /// Capacity of a mailbox: a message of each open batch, and three times as many other messages.
 pub const MAILBOX_MESSAGES: usize = 4 * MAX_OPEN_BATCHES;
 
@@ -79,8 +74,7 @@ pub struct Shared {
     pub in_flight: Arc<Budget>,
     /// Batches read and not yet committed.
     pub open_batches: OpenBatchCount,
-    /// Bytes that the next transaction may carry.
-    transaction_bytes: Arc<AtomicU64>,
+    read_limits: Arc<ReadLimits>,
     /// Bytes of all entities.
     pub state_memory: Arc<Budget>,
     /// How keys appear in the log.
@@ -99,7 +93,10 @@ impl Shared {
             clock,
             in_flight: Budget::new(limits.in_flight_bytes),
             open_batches: OpenBatchCount::default(),
-            transaction_bytes: Arc::new(AtomicU64::new(FIRST_BYTES)),
+            read_limits: Arc::new(ReadLimits {
+                batch_bytes: AtomicU64::new(FIRST_BYTES),
+                ahead_bytes: AtomicU64::new(u64::MAX),
+            }),
             state_memory: Budget::new(limits.state_bytes),
             keys: Arc::new(keys),
             stop,
@@ -108,23 +105,26 @@ impl Shared {
 
     /// Whether another batch may be read.
     pub fn takes_records(&self) -> bool {
-        let ahead_bytes = self.transaction_bytes().saturating_mul(TRANSACTIONS_READ_AHEAD);
-        self.in_flight.has_room() && self.in_flight.held_bytes() < ahead_bytes && self.open_batches.has_room()
+        let is_ahead = self.in_flight.held_bytes() >= self.read_limits.ahead_bytes.load(Ordering::Relaxed);
+        self.in_flight.has_room() && !is_ahead && self.open_batches.has_room()
     }
 
-    /// Bytes that the next batch should have. It is never split, and its outcomes may be larger than its events.
+    /// Bytes that the next batch should have.
     pub fn batch_bytes(&self) -> u64 {
-        self.transaction_bytes() / BATCHES_IN_TRANSACTION
+        self.read_limits.batch_bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes that the next transaction may carry.
-    fn transaction_bytes(&self) -> u64 {
-        self.transaction_bytes.load(Ordering::Relaxed)
+    fn set_read_limits(&self, limit: &TransactionLimit) {
+        self.read_limits.batch_bytes.store(limit.batch_bytes(), Ordering::Relaxed);
+        self.read_limits.ahead_bytes.store(limit.read_ahead_bytes(), Ordering::Relaxed);
     }
+}
 
-    fn set_transaction_bytes(&self, bytes: u64) {
-        self.transaction_bytes.store(bytes, Ordering::Relaxed);
-    }
+/// What the size of transactions demands of reading, see [`TransactionLimit`].
+#[derive(Debug)]
+struct ReadLimits {
+    batch_bytes: AtomicU64,
+    ahead_bytes: AtomicU64,
 }
 
 /// Number of batches that are read and neither committed nor dropped. A clone is the same count.

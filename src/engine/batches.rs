@@ -56,9 +56,9 @@ struct OpenEntry {
 
 impl OpenBatches {
     /// Starts with complete batches that have no records, all at the position `start`. Reading begins there.
-    pub fn starting_with(start: Position, done: Vec<CompleteBatch>) -> OpenBatches {
+    pub fn starting_with(start: Position, complete: Vec<CompleteBatch>) -> OpenBatches {
         let queue =
-            done.into_iter().map(|CompleteBatch { open, outcomes }| OpenEntry { open, outcomes: Some(outcomes) });
+            complete.into_iter().map(|CompleteBatch { open, outcomes }| OpenEntry { open, outcomes: Some(outcomes) });
         OpenBatches { read_to: start, queue: queue.collect() }
     }
 
@@ -123,8 +123,8 @@ impl OpenBatches {
 
     /// Drops every batch from the first incomplete one on. Returns the number of their records.
     pub fn drop_incomplete(&mut self) -> u64 {
-        let done = self.queue.iter().take_while(|entry| entry.outcomes.is_some()).count();
-        self.queue.drain(done..).map(|entry| entry.open.batch.len() as u64).sum()
+        let complete = self.queue.iter().take_while(|entry| entry.outcomes.is_some()).count();
+        self.queue.drain(complete..).map(|entry| entry.open.batch.len() as u64).sum()
     }
 
     /// Records in batches that were not taken.
@@ -140,7 +140,7 @@ impl OpenBatches {
     pub fn head(&self) -> Option<Head> {
         let entry = self.queue.iter().find(|entry| !entry.open.batch.is_empty())?;
         let record = entry.open.batch.record(0);
-        Some(Head { offset: record.offset, timestamp_ms: record.timestamp_ms, decided: entry.outcomes.is_some() })
+        Some(Head { offset: record.offset, timestamp_ms: record.timestamp_ms, is_complete: entry.outcomes.is_some() })
     }
 }
 
@@ -156,8 +156,8 @@ pub struct OpenWork {
 
 impl OpenWork {
     /// Whether the oldest batch has all outcomes and only waits for a transaction.
-    pub fn is_decided(&self) -> bool {
-        self.head.is_none_or(|head| head.decided)
+    pub fn is_complete(&self) -> bool {
+        self.head.is_none_or(|head| head.is_complete)
     }
 }
 
@@ -168,5 +168,5 @@ pub struct Head {
     /// Milliseconds since 1970.
     pub timestamp_ms: Option<i64>,
     /// Whether its batch has all outcomes and only waits for a transaction.
-    pub decided: bool,
+    pub is_complete: bool,
 }

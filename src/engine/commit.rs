@@ -105,8 +105,8 @@ pub enum CommitCommand {
     Committed(CommitReceipt),
     /// The revocation has nothing left to commit.
     Drained(RevocationId),
-    /// It is unknown what was committed under this epoch: recover the partition under a new epoch.
-    Invalidate(Partition, Epoch),
+    /// Recover the partition under a new epoch.
+    Invalidate(Partition, Epoch, InvalidationCause),
     /// Work of an ended epoch was dropped.
     Dropped {
         partition: Partition,
@@ -162,6 +162,15 @@ pub enum CommitNotice {
         attempts: u32,
         records: u64,
     },
+}
+
+/// Why a partition has to recover.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvalidationCause {
+    /// It is unknown what was committed under its epoch.
+    UnknownCommit,
+    /// A batch timed out, and is read again in smaller ones.
+    BatchTooLarge,
 }
 
 /// What the committed positions show about a transaction in doubt.
@@ -354,10 +363,9 @@ impl GroupCommit {
         commands
     }
 
-    /// Returns the limit of the next transaction. A batch above it cannot be committed in a transaction that is small
-    /// enough.
-    pub fn limit_bytes(&self) -> u64 {
-        self.limit.bytes()
+    /// Returns what bounds the next transaction, and what is read for it.
+    pub fn limit(&self) -> &TransactionLimit {
+        &self.limit
     }
 
     /// Returns when [`CommitInput::Tick`] is due.
@@ -565,7 +573,7 @@ impl GroupCommit {
 fn head_of(part: &InFlightPart) -> Option<Head> {
     let batch = part.complete.iter().map(|complete| &complete.open.batch).find(|batch| !batch.is_empty())?;
     let record = batch.record(0);
-    Some(Head { offset: record.offset, timestamp_ms: record.timestamp_ms, decided: true })
+    Some(Head { offset: record.offset, timestamp_ms: record.timestamp_ms, is_complete: true })
 }
 
 fn records_of(part: &InFlightPart) -> u64 {

@@ -153,7 +153,7 @@ impl Watchdog {
                     && at.state == Some(PartitionState::Serving)
                     && !at.has_uncommitted();
                 let is_delayed = at.is_throttled && at.state == Some(PartitionState::Serving) && !at.has_uncommitted();
-                let waits_for_commit = waits_for_room || (at.work.batches > 0 && at.work.is_decided());
+                let waits_for_commit = waits_for_room || (at.work.batches > 0 && at.work.is_complete());
                 let is_refused = seen.is_refused_for_now && waits_for_commit;
                 let counts = match (is_delayed || is_refused, waits_for_room) {
                     (true, _) => Duration::ZERO,
@@ -245,7 +245,7 @@ impl Watchdog {
                     (StallPhase::Fetch, FETCH_WAITS_FOR.to_owned(), None)
                 } else if at.work.batches == 0 {
                     (StallPhase::Poll, consumer_waits_for(seen), None)
-                } else if at.work.is_decided() {
+                } else if at.work.is_complete() {
                     (StallPhase::Commit, commit_waits_for(seen), head)
                 } else {
                     return self.explain_apply(at, duration);

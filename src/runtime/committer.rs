@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, SpawnHandle};
 use crossbeam_channel::Sender;
 
-use crate::engine::commit::{CommitCommand, CommitInput, GroupCommit, GroupCommitSettings, RevocationId};
+use crate::engine::commit::{
+    CommitCommand, CommitInput, GroupCommit, GroupCommitSettings, InvalidationCause, RevocationId,
+};
 use crate::engine::recovery::Repaired;
 use crate::ports::{Drained, Transactions};
 use crate::record::{Epoch, Partition};
@@ -48,12 +50,13 @@ pub struct Revoking {
     pub drained: Drained,
 }
 
-/// Sent to the ingest actor: which work of this epoch was committed is unknown, so the partition has to recover.
+/// Sent to the ingest actor: the partition has to recover.
 #[derive(Message, Debug, Clone, Copy)]
 #[rtype(result = "()")]
 pub struct Invalidated {
     pub partition: Partition,
     pub epoch: Epoch,
+    pub cause: InvalidationCause,
 }
 
 /// The process ends: summaries of repeated log events are due at once.
@@ -102,7 +105,7 @@ impl CommitActor {
         for command in self.machine.handle(input, now) {
             self.execute(command, context);
         }
-        self.shared.set_transaction_bytes(self.machine.limit_bytes());
+        self.shared.set_read_limits(self.machine.limit());
         self.shared.status.set_open_work(self.machine.open_work(), self.shared.clock.now());
         self.set_timer(context);
     }
@@ -121,9 +124,9 @@ impl CommitActor {
             }
             CommitCommand::Committed(receipt) => self.report.committed(receipt, &self.shared),
             CommitCommand::Drained(id) => drop(self.revocations.remove(&id)),
-            CommitCommand::Invalidate(partition, epoch) => {
+            CommitCommand::Invalidate(partition, epoch, cause) => {
                 // At most one for each partition and epoch. The ingest actor ends only with the process.
-                post_to(&self.ingest, Invalidated { partition, epoch });
+                post_to(&self.ingest, Invalidated { partition, epoch, cause });
             }
             CommitCommand::Dropped { partition, records } => self.report.dropped(partition, records),
             CommitCommand::Stop(reason) => (self.shared.stop)(StopCause::Commit(reason)),

@@ -189,8 +189,13 @@ impl<E: Entity> IngestActor<E> {
 
     fn batch_read(&mut self, batch: Batch, BatchPermit { lease, guard }: BatchPermit) {
         let (partition, epoch) = (batch.partition(), batch.epoch());
-        if self.partitions.handle(partition, epoch, PartitionEvent::BatchRead) != PartitionAction::Route {
-            return self.shared.status.batch_routed(partition, None);
+        match self.partitions.handle(partition, epoch, PartitionEvent::BatchRead) {
+            PartitionAction::Route => {}
+            PartitionAction::Recover
+            | PartitionAction::Serve
+            | PartitionAction::Drain
+            | PartitionAction::Release
+            | PartitionAction::Ignore => return self.shared.status.batch_routed(partition, None),
         }
         let open = self.open_batch(batch, lease, guard);
         let (id, batch) = (open.id, Arc::clone(&open.batch));
@@ -278,12 +283,16 @@ impl<E: Entity> Handler<RecoveryEnded> for IngestActor<E> {
         let RecoveryEnded { partition, epoch, result } = ended;
         let event = if result.is_ok() { PartitionEvent::Recovered } else { PartitionEvent::RecoveryFailed };
         let action = self.partitions.handle(partition, epoch, event);
-        match *result {
-            Ok(recovered) if action == PartitionAction::Serve => self.serve(recovered),
-            Err(failure) if action == PartitionAction::Recover => {
-                self.recovery_failed(partition, epoch, failure, context);
+        match (action, *result) {
+            (PartitionAction::Serve, Ok(recovered)) => self.serve(recovered),
+            (PartitionAction::Recover, Err(failure)) => self.recovery_failed(partition, epoch, failure, context),
+            (PartitionAction::Serve, Err(_)) | (PartitionAction::Recover, Ok(_)) => {
+                unreachable!("a recovery that has ended cannot be {action:?}")
             }
-            Ok(_) | Err(_) => {}
+            (
+                PartitionAction::Route | PartitionAction::Drain | PartitionAction::Release | PartitionAction::Ignore,
+                Ok(_) | Err(_),
+            ) => {}
         }
     }
 }
@@ -291,8 +300,8 @@ impl<E: Entity> Handler<RecoveryEnded> for IngestActor<E> {
 impl<E: Entity> Handler<Invalidated> for IngestActor<E> {
     type Result = ();
 
-    fn handle(&mut self, Invalidated { partition, epoch: old }: Invalidated, context: &mut Self::Context) {
-        if let Some(epoch) = self.partitions.invalidate(partition, old) {
+    fn handle(&mut self, Invalidated { partition, epoch: old, cause }: Invalidated, context: &mut Self::Context) {
+        if let Some(epoch) = self.partitions.invalidate(partition, old, cause) {
             self.consumer.hold(partition);
             self.entities.remove(partition);
             self.recover(partition, epoch, context);

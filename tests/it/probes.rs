@@ -43,7 +43,7 @@ fn a_poll_loop_that_hangs_ends_the_process_and_is_named() {
 #[apply(broker_test)]
 fn a_commit_that_hangs_ends_the_process_and_is_named() {
     let (kafka, names, mut process) = serving();
-    let frozen = FrozenThread::of(process.pid(), "steward-commit");
+    let frozen = FrozenThread::of(process.pid(), "commit");
     // The member still sends heartbeats to the group, but its work makes no progress.
     kafka.produce(&names.input, &events(2, 500, 50).collect::<Vec<Outgoing>>());
 

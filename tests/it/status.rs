@@ -632,8 +632,8 @@ impl Scene {
     }
 }
 
-fn work(offset: i64, decided: bool) -> OpenWork {
-    let head = Head { offset: Offset(offset), timestamp_ms: Some(offset), decided };
+fn work(offset: i64, is_complete: bool) -> OpenWork {
+    let head = Head { offset: Offset(offset), timestamp_ms: Some(offset), is_complete };
     OpenWork { batches: 1, records: 1, head: Some(head) }
 }
 

@@ -373,7 +373,7 @@ fn the_phase_shows_the_call_that_the_thread_waits_for() {
     let (reply, outcome) = mpsc::channel();
     let reply = Box::new(move |outcome| reply.send(outcome).expect("the test waits"));
     mock.transactions.commit(Arc::new(mock.content(1)), reply);
-    for step in [CommitPhase::DrainingQueue, CommitPhase::SendingOffsets, CommitPhase::Committing] {
+    for step in [CommitPhase::Delivering, CommitPhase::SendingOffsets, CommitPhase::Committing] {
         wait_until(&format!("the phase is {step:?}"), PATIENCE, || phase.get().0 == step);
     }
     outcome.recv_timeout(PATIENCE).expect("every request is answered");

@@ -113,7 +113,7 @@ impl Member {
             }
             Taken::Failed { reason, .. } => panic!("consume: {reason}"),
         };
-        if self.queue.drain(MAX_TAKEN, &mut each) == 0 {
+        if self.queue.take_ready(MAX_TAKEN, &mut each) == 0 {
             self.queue.wait(WAIT, &mut each);
         }
         if before == 0 && self.read > 0 {

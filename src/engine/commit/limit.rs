@@ -23,6 +23,13 @@ use std::time::Duration;
 /// each, to reach the default of `limits.max_transaction_bytes`.
 pub const FIRST_BYTES: u64 = 65_536;
 
+/// While brokers are slow, events are read for this many transactions: one in flight, and twice as much for the next one,
+/// whose limit may have grown. More would only wait, and keep other partitions from being read.
+const TRANSACTIONS_READ_AHEAD: u64 = 4;
+
+/// Batches that a transaction has room for, if their outcomes are as large as their events.
+const BATCHES_IN_TRANSACTION: u64 = 4;
+
 /// Parts of the transaction timeout within which a transaction lets the limit double, grow, and stay.
 const DOUBLE_WITHIN: u32 = 32;
 const GROW_WITHIN: u32 = 8;
@@ -32,7 +39,7 @@ const STAY_WITHIN: u32 = 4;
 pub struct TransactionLimit {
     bytes: u64,
     max_bytes: u64,
-    /// Half of what was too slow last.
+    /// Half of what was too slow last, until the limit is at its maximum again.
     doubles_to_bytes: u64,
     /// The transaction timeout.
     timeout: Duration,
@@ -45,6 +52,17 @@ impl TransactionLimit {
 
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Bytes that the next batch should have. It is never split, and its outcomes may be larger than its events.
+    pub fn batch_bytes(&self) -> u64 {
+        self.bytes / BATCHES_IN_TRANSACTION
+    }
+
+    /// Bytes of events that may be in flight, if the brokers are so slow that this is less than the memory permits.
+    pub fn read_ahead_bytes(&self) -> u64 {
+        let is_slow = self.doubles_to_bytes < u64::MAX;
+        if is_slow { self.bytes.saturating_mul(TRANSACTIONS_READ_AHEAD) } else { u64::MAX }
     }
 
     /// A transaction with this many bytes was committed.
@@ -72,5 +90,8 @@ impl TransactionLimit {
 
     fn grow_by(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_add(bytes).min(self.max_bytes).max(1);
+        if self.bytes >= self.max_bytes {
+            self.doubles_to_bytes = u64::MAX;
+        }
     }
 }

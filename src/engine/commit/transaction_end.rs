@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use crate::engine::batches::CompleteBatch;
 use crate::engine::commit::transaction::{CommitOutcome, CommittedOffset, OffsetRange, RefusedRecord, ResetOutcome};
 use crate::engine::commit::{
-    CommitCommand, CommitNotice, CommitReceipt, DoubtVerdict, GAP_WITHOUT_LINGER, GroupCommit, InFlight, Linger,
-    MAX_LINGER, MINUTE, ProducerState, REFUSALS_ALLOWED, STALE_GENERATIONS_ALLOWED, StopReason,
-    TIMED_OUT_FENCINGS_PER_MINUTE, TIMEOUTS_OF_A_LARGE_BATCH, records_of, wait_after,
+    CommitCommand, CommitNotice, CommitReceipt, DoubtVerdict, GAP_WITHOUT_LINGER, GroupCommit, InFlight,
+    InvalidationCause, Linger, MAX_LINGER, MINUTE, ProducerState, REFUSALS_ALLOWED, STALE_GENERATIONS_ALLOWED,
+    StopReason, TIMED_OUT_FENCINGS_PER_MINUTE, TIMEOUTS_OF_A_LARGE_BATCH, records_of, wait_after,
 };
 use crate::engine::outcome::PerOutput;
 use crate::record::{Epoch, Partition};
@@ -135,7 +135,7 @@ impl GroupCommit {
                 }
             }
             DoubtVerdict::Lost => self.send_again(in_flight, now, commands),
-            DoubtVerdict::Unknown => self.drop_and_invalidate(in_flight, commands),
+            DoubtVerdict::Unknown => self.drop_and_invalidate(in_flight, InvalidationCause::UnknownCommit, commands),
         }
     }
 
@@ -152,23 +152,28 @@ impl GroupCommit {
     /// Drops every batch that is too large for the present limit, with all that follows it in its partition. The partitions
     /// recover, and read the records again. The transaction in flight had no effect.
     fn read_again(&mut self, in_flight: InFlight, commands: &mut Vec<CommitCommand>) {
-        self.drop_and_invalidate(in_flight, commands);
+        self.drop_and_invalidate(in_flight, InvalidationCause::BatchTooLarge, commands);
         let limit_bytes = self.limit.bytes();
         let too_large = self.queues.iter().filter(|(_, queue)| queue.open.has_larger_than(limit_bytes));
         let too_large: Vec<(Partition, Epoch)> =
             too_large.map(|(partition, queue)| (*partition, queue.epoch)).collect();
         for (partition, epoch) in too_large {
             self.end_ownership(&[(partition, epoch)], commands);
-            commands.push(CommitCommand::Invalidate(partition, epoch));
+            commands.push(CommitCommand::Invalidate(partition, epoch, InvalidationCause::BatchTooLarge));
         }
     }
 
-    fn drop_and_invalidate(&mut self, in_flight: InFlight, commands: &mut Vec<CommitCommand>) {
+    fn drop_and_invalidate(
+        &mut self,
+        in_flight: InFlight,
+        cause: InvalidationCause,
+        commands: &mut Vec<CommitCommand>,
+    ) {
         for part in in_flight.parts {
             commands.push(CommitCommand::Dropped { partition: part.partition, records: records_of(&part) });
             if self.queue(part.partition, part.epoch).is_some() {
                 self.end_ownership(&[(part.partition, part.epoch)], commands);
-                commands.push(CommitCommand::Invalidate(part.partition, part.epoch));
+                commands.push(CommitCommand::Invalidate(part.partition, part.epoch, cause));
             }
         }
     }

@@ -3,7 +3,7 @@
 //! A record then costs a quarter of a record of `BaseConsumer::poll`. The queue of each assigned partition is forwarded
 //! into one queue. Taking from that queue never runs a rebalance; `BaseConsumer::poll` on the consumer's queue does.
 //!
-//! * a) A message is lent to the visitor, which copies what it needs. It is destroyed before `wait` or `drain` returns:
+//! * a) A message is lent to the visitor, which copies what it needs. It is destroyed before `wait` or `take_ready` returns:
 //!   a held message pins its whole fetch buffer.
 //! * b) librdkafka waits until the array is full or the time is up. So a wait is for one message, and a larger array is
 //!   filled without waiting.
@@ -73,7 +73,7 @@ impl<C: ConsumerContext> ForwardedQueue<C> {
     }
 
     /// Lends at most `limit` waiting messages to `visit`. Returns the number of messages.
-    pub fn drain(&mut self, limit: usize, visit: impl FnMut(Taken<'_>)) -> usize {
+    pub fn take_ready(&mut self, limit: usize, visit: impl FnMut(Taken<'_>)) -> usize {
         self.take(0, limit, visit)
     }
 

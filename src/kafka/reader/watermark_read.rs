@@ -251,7 +251,7 @@ impl WatermarkRead<'_> {
             }
         };
         if clients.records.wait(POLL, &mut visit) > 0 {
-            clients.records.drain(MAX_TAKEN, &mut visit);
+            clients.records.take_ready(MAX_TAKEN, &mut visit);
         }
         (stopped, failed)
     }

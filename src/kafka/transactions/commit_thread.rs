@@ -100,7 +100,7 @@ pub enum CommitPhase {
     /// Waiting for content.
     Idle,
     Producing,
-    DrainingQueue,
+    Delivering,
     SendingOffsets,
     Committing,
     Aborting,
@@ -113,7 +113,7 @@ impl CommitPhase {
         match call {
             ClientCall::Init => CommitPhase::ResettingProducer,
             ClientCall::Begin | ClientCall::Produce => CommitPhase::Producing,
-            ClientCall::Delivery => CommitPhase::DrainingQueue,
+            ClientCall::Delivery => CommitPhase::Delivering,
             ClientCall::SendOffsets => CommitPhase::SendingOffsets,
             ClientCall::Commit => CommitPhase::Committing,
             ClientCall::Abort => CommitPhase::Aborting,
@@ -125,7 +125,7 @@ impl CommitPhase {
         match self {
             CommitPhase::Idle => None,
             CommitPhase::Producing => Some(AbandonedStep::Producing),
-            CommitPhase::DrainingQueue => Some(AbandonedStep::DrainingQueue),
+            CommitPhase::Delivering => Some(AbandonedStep::Delivering),
             CommitPhase::SendingOffsets => Some(AbandonedStep::SendingOffsets),
             CommitPhase::Committing => Some(AbandonedStep::Committing),
             CommitPhase::Aborting => Some(AbandonedStep::Aborting),
@@ -236,7 +236,7 @@ impl CommitThread {
         let mut supervisor = Supervisor { parts, worker: None, workers: 0, threads: Arc::default() };
         supervisor.worker = Some(supervisor.start_worker()?);
         let run = move || supervisor.run(&inbox);
-        let thread = std::thread::Builder::new().name("steward-commit".to_owned()).spawn(run)?;
+        let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(run)?;
         Ok(CommitThread { requests, phase, thread })
     }
 
@@ -383,7 +383,7 @@ impl<C: ConsumerContext + Clone + 'static> Supervisor<C> {
             Worker::new(parts, number).run(&inbox);
             drop(count);
         };
-        let thread = std::thread::Builder::new().name("steward-producer".to_owned()).spawn(run)?;
+        let thread = std::thread::Builder::new().name("producer".to_owned()).spawn(run)?;
         Ok(WorkerHandle { jobs, thread })
     }
 

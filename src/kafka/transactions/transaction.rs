@@ -441,7 +441,7 @@ where
                 client.poll(FULL_QUEUE_POLL);
             }
         };
-        let name = "steward-abort-poll".to_owned();
+        let name = "abort-poll".to_owned();
         // Without the thread the call runs into its limit, which is an answer too.
         let _polling = std::thread::Builder::new().name(name).spawn_scoped(scope, poll);
         let result = call();
@@ -472,7 +472,7 @@ impl<C: ClientContext + 'static> Drop for Closing<C> {
             drop(closing);
         };
         // Without a thread the client is destroyed here, with the closure.
-        drop(std::thread::Builder::new().name("steward-producer-close".to_owned()).spawn(close));
+        drop(std::thread::Builder::new().name("producer-close".to_owned()).spawn(close));
     }
 }
 

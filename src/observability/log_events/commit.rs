@@ -8,7 +8,7 @@ field_values! {
         /// Puts the records into the client's queue.
         Producing = "producing",
         /// Waits for the deliveries of the records.
-        DrainingQueue = "draining_queue",
+        Delivering = "delivering",
         /// Sends the input offsets.
         SendingOffsets = "sending_offsets",
         /// Commits the transaction.
@@ -154,14 +154,15 @@ log_events! {
         pub cause: &'a str,
     }
 
-    /// A partition is treated as lost although the group has not taken it, because it is not certain which of its
-    /// events are committed. It recovers again.
+    /// A partition is treated as lost although the group has not taken it. Either it is not certain which of its events are
+    /// committed, or a batch that was read while the brokers were quicker has too many bytes for one transaction. It recovers
+    /// again.
     #[event(WARN, "partition_invalidated", "a partition is treated as lost")]
     #[action("none if it passes; if it repeats, another program commits for this group: give each its own")]
     pub struct PartitionInvalidated<'a> {
         /// The partition.
         pub partition: i32,
-        /// What is not certain.
+        /// Which of the two.
         pub cause: &'a str,
     }
 

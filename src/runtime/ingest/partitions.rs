@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::engine::commit::InvalidationCause;
 use crate::engine::ownership::Ownership;
 use crate::engine::partition::{PartitionAction, PartitionEvent, PartitionLifecycle, PartitionState};
 use crate::engine::recovery::Recovered;
@@ -119,11 +120,20 @@ impl OwnedPartitions {
 
     /// Ends `old` and mints a new epoch, under which the partition has to recover. `None`: there is nothing to do,
     /// because `old` is not current or the partition is being revoked.
-    pub(super) fn invalidate(&mut self, partition: Partition, old: Epoch) -> Option<Epoch> {
-        if self.handle(partition, old, PartitionEvent::Invalidated) != PartitionAction::Recover {
-            return None;
+    pub(super) fn invalidate(&mut self, partition: Partition, old: Epoch, cause: InvalidationCause) -> Option<Epoch> {
+        match self.handle(partition, old, PartitionEvent::Invalidated) {
+            PartitionAction::Recover => {}
+            PartitionAction::Serve
+            | PartitionAction::Route
+            | PartitionAction::Drain
+            | PartitionAction::Release
+            | PartitionAction::Ignore => return None,
         }
-        PartitionInvalidated { partition: partition.0, cause: "it is unknown which work was committed" }.emit();
+        let cause = match cause {
+            InvalidationCause::UnknownCommit => "it is unknown which work was committed",
+            InvalidationCause::BatchTooLarge => "a batch timed out, and is read again in smaller ones",
+        };
+        PartitionInvalidated { partition: partition.0, cause }.emit();
         // If the group has ended the epoch, its event is in the mailbox.
         let epoch = self.ownership.invalidate(partition, old)?;
         if let Some(owned) = self.owned.get_mut(&partition) {
@@ -136,7 +146,14 @@ impl OwnedPartitions {
     pub(super) fn revoking(&mut self, partitions: Vec<(Partition, Epoch)>) -> Vec<(Partition, Epoch)> {
         self.revocation_started = Some(self.shared.clock.now());
         let draining = partitions.into_iter().filter(|(partition, epoch)| {
-            self.handle(*partition, *epoch, PartitionEvent::Revoking) == PartitionAction::Drain
+            match self.handle(*partition, *epoch, PartitionEvent::Revoking) {
+                PartitionAction::Drain => true,
+                PartitionAction::Recover
+                | PartitionAction::Serve
+                | PartitionAction::Route
+                | PartitionAction::Release
+                | PartitionAction::Ignore => false,
+            }
         });
         draining.collect()
     }
@@ -151,12 +168,18 @@ impl OwnedPartitions {
         for &(partition, _) in partitions {
             // Ownership is of the partition: an epoch that was invalidated in the meantime ends with it.
             let Some(epoch) = self.owned.get(&partition).map(|owned| owned.lifecycle.epoch()) else { continue };
-            if self.handle(partition, epoch, event) == PartitionAction::Release {
-                self.owned.remove(&partition);
-                self.shared.stats.drop_partition(partition.0);
-                self.update_status(partition);
-                released.push((partition, epoch));
+            match self.handle(partition, epoch, event) {
+                PartitionAction::Release => {}
+                PartitionAction::Recover
+                | PartitionAction::Serve
+                | PartitionAction::Route
+                | PartitionAction::Drain
+                | PartitionAction::Ignore => continue,
             }
+            self.owned.remove(&partition);
+            self.shared.stats.drop_partition(partition.0);
+            self.update_status(partition);
+            released.push((partition, epoch));
         }
         self.log_end(partitions, how);
         released

@@ -546,7 +546,7 @@ fn the_oldest_record_is_found_in_queues_and_in_flight() {
         let heads = work.iter().filter_map(|(partition, work)| Some((*partition, work.head?)));
         let oldest = heads.min_by_key(|(_, head)| head.timestamp_ms);
         let records: u64 = work.values().map(|work| work.records).sum();
-        (records, oldest.map(|(partition, head)| (partition, head.offset.0, head.decided)))
+        (records, oldest.map(|(partition, head)| (partition, head.offset.0, head.is_complete)))
     };
     assert_eq!(oldest(&committer), (0, None));
     let one = committer.opens(P1, T1, &[4, 5]);

@@ -401,7 +401,7 @@ impl World {
                     }
                 }
                 CommitCommand::Drained(id) => prop_assert!(self.revocations.remove(&id), "{:?} was drained twice", id),
-                CommitCommand::Invalidate(partition, epoch) => {
+                CommitCommand::Invalidate(partition, epoch, _) => {
                     let is_expected = std::mem::take(&mut self.is_confused) || self.has_timed_out;
                     prop_assert!(is_expected, "nothing moved the position of {}", partition);
                     // All partitions of the transaction are invalidated together.

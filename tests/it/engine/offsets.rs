@@ -163,7 +163,7 @@ fn the_head_is_the_oldest_record_that_is_left() {
     queue.open(open_batch(1, Batch::new(P0, EPOCH, Position(3)))).expect("a position");
     assert_eq!(queue.head(), None, "a position is no record");
     queue.open(open_batch(2, batch_of(P0, EPOCH, &[5]))).expect("behind it");
-    let head = |decided| Some(Head { offset: Offset(5), timestamp_ms: Some(1_005), decided });
+    let head = |is_complete| Some(Head { offset: Offset(5), timestamp_ms: Some(1_005), is_complete });
     assert_eq!(queue.head(), head(false));
     assert!(queue.complete(BatchId(2), Outcomes::default()).is_none());
     assert_eq!(queue.head(), head(true));

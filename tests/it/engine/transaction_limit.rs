@@ -81,7 +81,7 @@ fn a_batch_that_times_out_twice_is_read_again_in_smaller_batches() {
     let commands = committer.ends(timed_out());
     assert_eq!(commands[..3], ["log aborted 4 attempt 2", "dropped 4 of 0", "invalidate 0 epoch 1"]);
     assert_eq!(commands[3..], ["commit 5 1:0..1 !1.0"], "the other partition goes on: its batches are small");
-    assert_eq!(committer.machine.limit_bytes(), rejected_weight());
+    assert_eq!(committer.machine.limit().bytes(), rejected_weight());
 }
 
 #[apply(offline_test)]
@@ -141,6 +141,18 @@ fn rejected_weight() -> u64 {
 
 fn timed_out() -> CommitOutcome {
     CommitOutcome::Aborted { cause: "too slow".into(), timed_out: true }
+}
+
+#[apply(offline_test)]
+fn little_is_read_ahead_while_the_brokers_are_slow() {
+    let mut limit = TransactionLimit::new(MAX_BYTES, TIMEOUT);
+    assert_eq!((limit.batch_bytes(), limit.read_ahead_bytes()), (FIRST_BYTES / 4, u64::MAX));
+    limit.failed(FIRST_BYTES);
+    assert_eq!((limit.batch_bytes(), limit.read_ahead_bytes()), (FIRST_BYTES / 8, 2 * FIRST_BYTES));
+    while limit.bytes() < MAX_BYTES {
+        limit.committed(limit.bytes(), Duration::ZERO);
+    }
+    assert_eq!((limit.batch_bytes(), limit.read_ahead_bytes()), (MAX_BYTES / 4, u64::MAX));
 }
 
 #[apply(offline_test)]

@@ -28,7 +28,7 @@ impl PollThread {
             self.record_bytes = round.average_bytes().unwrap_or(self.record_bytes);
             let room = (round_bytes - round.bytes) / self.record_bytes.max(1);
             let room = usize::try_from(room).unwrap_or(MAX_TAKEN).min(self.round_records - round.records);
-            taken = self.queue.drain(room.clamp(1, MAX_TAKEN), |taken| round.take(taken));
+            taken = self.queue.take_ready(room.clamp(1, MAX_TAKEN), |taken| round.take(taken));
         }
         let failures = round.failures;
         self.close_batches();

@@ -241,7 +241,7 @@ fn in_words(command: &CommitCommand) -> String {
             format!("committed {} batches {batches:?}", receipt.number)
         }
         CommitCommand::Drained(id) => format!("drained {}", id.0),
-        CommitCommand::Invalidate(partition, epoch) => format!("invalidate {partition} epoch {}", epoch.0),
+        CommitCommand::Invalidate(partition, epoch, _) => format!("invalidate {partition} epoch {}", epoch.0),
         CommitCommand::Dropped { partition, records } => format!("dropped {records} of {partition}"),
         CommitCommand::Stop(reason) => format!("stop: {}", reason_in_words(reason)),
         CommitCommand::Log(notice) => format!("log {}", notice_in_words(notice)),
