@@ -211,7 +211,7 @@ impl HeaderSpan {
     }
 }
 
-/// The place of a record in the buffer: the value follows the key. Small, because the thread that reads a record fetches
+/// Where a record is in the buffer: the value follows the key. Small, because the thread that reads a record fetches
 /// the span from the cache of another core. An absent part has a number that no present part can have.
 #[derive(Debug, Clone, Copy)]
 struct RecordSpan {
@@ -377,7 +377,7 @@ impl Batch {
     }
 
     /// Prefetches the span of the record at `index`, which [`prefetch`](Batch::prefetch) needs. A hint to the processor.
-    pub fn prefetch_place(&self, index: usize) {
+    pub fn prefetch_span(&self, index: usize) {
         prefetch_index(&self.records, index);
     }
 

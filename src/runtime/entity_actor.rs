@@ -34,7 +34,7 @@ use crate::runtime::entity_actor::thread_context::EntityThreadContext;
 #[rtype(result = "()")]
 pub struct Deliver {
     pub work: Arc<BatchWork>,
-    /// Places in the records by key.
+    /// Range of the batch's records by key.
     pub records: Range<u32>,
 }
 
@@ -69,9 +69,9 @@ struct Applied<S> {
 /// A message while it is processed, in one turn or several.
 struct MessageInProgress<S> {
     work: Arc<BatchWork>,
-    /// Places in the records by key.
+    /// Range of the batch's records by key.
     records: Range<u32>,
-    /// The first place that is not processed yet.
+    /// The first index that is not processed yet.
     next: u32,
     result: KeyResult<S>,
 }
@@ -195,8 +195,8 @@ impl<E: Entity> EntityActor<E> {
     /// Processes a message whose final state could not be encoded, with the state encoded after each event.
     fn process_again(&self, work: &BatchWork, records: Range<u32>) -> KeyResult<E::State> {
         let mut result = KeyResult { applied: None, outcomes: Outcomes::default() };
-        for place in records {
-            self.process_record(&mut result, &work.batch, work.index_at(place), EncodeState::AfterEachEvent);
+        for by_key in records {
+            self.process_record(&mut result, &work.batch, work.index_at(by_key), EncodeState::AfterEachEvent);
         }
         self.thread_context.current_event.clear();
         result

@@ -2,7 +2,7 @@
 //! of this actor, and each message is handled completely before the next.
 //!
 //! Its parts decide: `partitions` what an event means for a partition, `fan_out` which record belongs to which key,
-//! the entity pool which actor gets it. The actor executes. A batch becomes one message per key, which holds the places
+//! the entity pool which actor gets it. The actor executes. A batch becomes one message per key, which holds the range
 //! of the key's records; the bytes stay in the batch.
 
 pub(super) mod fan_out;

@@ -100,7 +100,7 @@ fn a_hanging_transaction_is_named() {
     let failure = reader.read(0, 3).expect_err("the last record is not committed");
 
     let ReadFailure::Hanging { topic, partition, position, until, stalled_ms } = failure else { panic!("{failure}") };
-    assert_eq!((topic, partition, position, until), (Topic::State, P0, Position(2), Position(3)));
+    assert_eq!((&topic, partition, position, until), (&log.settings.state, P0, Position(2), Position(3)));
     assert!(stalled_ms >= 2_500, "{stalled_ms}");
     let reports = &reader.reports;
     assert!(

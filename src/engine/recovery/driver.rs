@@ -33,9 +33,9 @@ pub enum ReadFailure {
     Cancelled,
     /// The position stood still for longer than any transaction may last.
     #[error(
-        "{topic:?} partition {partition} has stood at position {position} of {until} for {stalled_ms} ms; an open transaction that the brokers do not end hangs there: find it with kafka-transactions.sh find-hanging, and abort it"
+        "topic {topic}, partition {partition} has stood at position {position} of {until} for {stalled_ms} ms; an open transaction that the brokers do not end hangs there: find it with kafka-transactions.sh find-hanging, and abort it"
     )]
-    Hanging { topic: Topic, partition: Partition, position: Position, until: Position, stalled_ms: u64 },
+    Hanging { topic: String, partition: Partition, position: Position, until: Position, stalled_ms: u64 },
     /// A transaction that is not ended holds the committed offset back.
     #[error(
         "the committed offset of topic {topic}, partition {partition} has been held back by an open transaction for {waited_ms} ms; find it with kafka-transactions.sh find-hanging, or list and describe, and abort it"

@@ -198,7 +198,7 @@ impl PollThread {
             self.execute(command);
         }
         self.show_phase();
-        self.bring_to_positions();
+        self.seek_due();
         self.end_revocation();
         self.continue_leaving();
         self.report_idle_positions();

@@ -234,7 +234,7 @@ impl<C: ConsumerContext + 'static> PartitionReader for KafkaPartitionReader<'_, 
         read.run(clients, &mut observer).map_err(|stop| match stop {
             ReadStop::Observer(failure) => failure,
             ReadStop::Client(reason) => ReadFailure::Kafka(reason),
-            ReadStop::Stalled(stall) => stalled(topic, name, stall),
+            ReadStop::Stalled(stall) => stalled(name, stall),
         })
     }
 }
@@ -304,7 +304,7 @@ impl<C: ConsumerContext + 'static> ReadObserver<C> for RecoveryRead<'_> {
     }
 }
 
-fn stalled(topic: Topic, name: &str, stall: StalledRead) -> ReadFailure {
+fn stalled(name: &str, stall: StalledRead) -> ReadFailure {
     let StalledRead { partition, target: Target { position, until }, stalled, cause } = stall;
     let stalled_ms = stalled.as_millis();
     match cause {
@@ -317,7 +317,7 @@ fn stalled(topic: Topic, name: &str, stall: StalledRead) -> ReadFailure {
         )),
         StallCause::OpenTransaction(_) => {
             let stalled_ms = u64::try_from(stalled_ms).unwrap_or(u64::MAX);
-            ReadFailure::Hanging { topic, partition, position, until, stalled_ms }
+            ReadFailure::Hanging { topic: name.to_owned(), partition, position, until, stalled_ms }
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::record::Batch;
 use crate::runtime::committer::CommitActor;
 use crate::runtime::post;
 
-/// A key, and the places of its records in the records by key.
+/// A key, and the range of its records in [`BatchWork::by_key`].
 pub(in crate::runtime) type KeyRecords<'b> = (&'b [u8], Range<u32>);
 
 pub struct BatchWork {
@@ -46,20 +46,20 @@ impl BatchWork {
         Arc::new(work)
     }
 
-    /// The index in the batch of the record at `place` of the records by key.
-    pub(super) fn index_at(&self, place: u32) -> u32 {
-        self.by_key[place as usize]
+    /// The index in the batch of the record at this index of `by_key`.
+    pub(super) fn index_at(&self, by_key: u32) -> u32 {
+        self.by_key[by_key as usize]
     }
 
-    /// Prefetches the records of a key that follow `place`, the one about to be processed. `records` are the places of
-    /// all of them: neighbours in `by_key`, but far apart in the batch.
-    pub(super) fn prefetch_after(&self, place: u32, records: &Range<u32>) {
-        let following = &self.by_key[place as usize + 1..records.end as usize];
+    /// Prefetches the records of a key that follow the one about to be processed. Both arguments are indices of `by_key`,
+    /// where the records of a key are neighbours. In the batch they are far apart.
+    pub(super) fn prefetch_after(&self, current: u32, records: &Range<u32>) {
+        let following = &self.by_key[current as usize + 1..records.end as usize];
         if let Some(next) = following.first() {
             self.batch.prefetch(*next as usize);
         }
         if let Some(next_but_one) = following.get(1) {
-            self.batch.prefetch_place(*next_but_one as usize);
+            self.batch.prefetch_span(*next_but_one as usize);
         }
     }
 

@@ -62,7 +62,7 @@ impl<E: Entity> FanOut<E> {
 }
 
 /// Groups the records of a batch by key without an allocation per key: keys are numbered and counted first, then each
-/// record is put at its place, as in a counting sort.
+/// record is put into the range of its key, as in a counting sort.
 struct Grouping<'b> {
     numbers: FxHashMap<&'b [u8], u32>,
     /// Each key, and how many records it has.
@@ -95,7 +95,7 @@ impl<'b> Grouping<'b> {
     /// Returns the keys in the order of their first records, and the indices of the records by key.
     fn finish(self) -> (Vec<KeyRecords<'b>>, Vec<u32>) {
         let mut end = 0;
-        // Each range starts empty and grows with each record that is put at its place.
+        // Each range starts empty and grows with each record of its key.
         let empty_ranges = self.keys.into_iter().map(|(key, count)| {
             let start = end;
             end += count;
@@ -104,9 +104,9 @@ impl<'b> Grouping<'b> {
         let mut keys: Vec<KeyRecords<'_>> = empty_ranges.collect();
         let mut by_key = vec![0; self.records.len()];
         for (number, index) in self.records {
-            let places = &mut keys[number as usize].1;
-            by_key[places.end as usize] = index;
-            places.end += 1;
+            let range = &mut keys[number as usize].1;
+            by_key[range.end as usize] = index;
+            range.end += 1;
         }
         (keys, by_key)
     }

@@ -31,7 +31,7 @@ pub(super) const INTERRUPTED_RETRY: Duration = Duration::from_millis(500);
 pub(super) const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl PollThread {
-    pub(super) fn bring_to_positions(&mut self) {
+    pub(super) fn seek_due(&mut self) {
         if !self.is_running() {
             return;
         }
@@ -39,7 +39,7 @@ impl PollThread {
         self.seek_starting();
         // e) Never while the group waits for an answer.
         if self.revocation.is_none() {
-            self.revive_expired();
+            self.continue_expired();
         }
     }
 
@@ -110,19 +110,19 @@ impl PollThread {
         }
     }
 
-    /// Revives one partition per turn, the longest due: each sends a request to the broker, which may take long.
-    fn revive_expired(&mut self) {
+    /// Continues one partition per turn, the longest due: each sends a request to the broker, which may take long.
+    fn continue_expired(&mut self) {
         let now = self.clock.now();
         let due = self.assigned.iter().filter_map(|(&partition, assigned)| {
             let FetchState::Expired { first, since, retry_at } = assigned.fetch else { return None };
             (retry_at <= now).then_some((retry_at, partition, first, since))
         });
         if let Some((_, partition, first, since)) = due.min_by_key(|&(retry_at, ..)| retry_at) {
-            self.revive(partition, first, since);
+            self.continue_at_log_start(partition, first, since);
         }
     }
 
-    fn revive(&mut self, partition: Partition, first: Position, since: Instant) {
+    fn continue_at_log_start(&mut self, partition: Partition, first: Position, since: Instant) {
         let watermarks = self.consumer.fetch_watermarks(&self.topic, partition.0, WATERMARK_TIMEOUT);
         let now = self.clock.now();
         let Some(assigned) = self.assigned.get_mut(&partition) else { return };

@@ -67,7 +67,7 @@ impl PollThread {
                 assigned.was_set_back = true;
                 assigned.fetch = FetchState::Interrupted { next, resume_at: now };
                 self.pause(partition);
-                self.report("RecordRepeated", partition, &reason);
+                self.report(ReadFault::RecordRepeated, partition, &reason);
             }
             (FetchCause::FellBack(_) | FetchCause::Client(QueueFailure::OutOfRange), None) => {}
             // The client's position may be ahead of the last record, by transaction markers.
@@ -87,13 +87,31 @@ impl PollThread {
                     assigned.fetch = FetchState::Interrupted { next, resume_at: now + INTERRUPTED_RETRY };
                     self.pause(partition);
                 }
-                self.report("PartitionRead", partition, &reason);
+                self.report(ReadFault::PartitionRead, partition, &reason);
             }
         }
     }
 
-    fn report(&self, code: &str, partition: Partition, reason: &str) {
+    fn report(&self, fault: ReadFault, partition: Partition, reason: &str) {
         let (class, reason) = (ErrorClass::Other, format!("partition {partition}: {reason}"));
-        self.events.error(ClientRole::Consumer, &ClientError { code, class, reason: &reason });
+        self.events.error(ClientRole::Consumer, &ClientError { code: fault.code(), class, reason: &reason });
+    }
+}
+
+/// An error of one partition, beside the codes of the client.
+#[derive(Debug, Clone, Copy)]
+enum ReadFault {
+    /// An offset came again.
+    RecordRepeated,
+    /// A fetch failed.
+    PartitionRead,
+}
+
+impl ReadFault {
+    const fn code(self) -> &'static str {
+        match self {
+            ReadFault::RecordRepeated => "RecordRepeated",
+            ReadFault::PartitionRead => "PartitionRead",
+        }
     }
 }
