@@ -145,7 +145,7 @@ impl Pipeline {
         post_to(&self.leave_group, LeaveGroup);
     }
 
-    /// Whether every record that was read is committed.
+    /// Returns whether every record that was read is committed.
     pub fn is_drained(&self) -> bool {
         self.open_records() == 0 && self.shared.in_flight.held_bytes() == 0
     }
@@ -155,7 +155,7 @@ impl Pipeline {
         self.shared.status.snapshot(self.shared.clock.now()).open_records()
     }
 
-    /// Whether the group was left, or the consumer's thread has failed.
+    /// Returns whether the group was left, or the consumer's thread has failed.
     pub fn source_has_ended(&self) -> bool {
         self.source.is_finished()
     }

@@ -69,7 +69,7 @@ pub enum ValueOrigin {
 }
 
 impl ValueOrigin {
-    /// Whether the value was given in the file or in a variable.
+    /// Returns whether the value was given in the file or in a variable.
     pub fn is_given(&self) -> bool {
         matches!(self, ValueOrigin::File { .. } | ValueOrigin::Variable(_))
     }

@@ -62,8 +62,8 @@ fn tls_scram_and_tokens_serve_events_end_to_end_and_nothing_shows_a_secret() {
     assert_eq!((&expires["file"], &expires["left_ms"]), (&"kafka.security.certificate_file".into(), &0.into()));
     assert_eq!(expires["expires"], "2020-02-01T00:00:00Z");
     folder.write("client.key", &authority.server().0);
-    let refused = process.wait_for_event("credentials_refused", PATIENCE);
-    assert_eq!(refused["files"], "kafka.security.key_file", "the key does not fit the certificate");
+    let unusable = process.wait_for_event("credentials_refused", PATIENCE);
+    assert_eq!(unusable["files"], "kafka.security.key_file", "the key does not fit the certificate");
     folder.write("client.pem", LATE);
     folder.write("client.key", KEY);
     assert_eq!(process.wait_exit(PATIENCE), 16, "{}", process.tail());
