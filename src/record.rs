@@ -352,6 +352,11 @@ impl Batch {
         self.records.is_empty()
     }
 
+    /// The bytes of keys, values and headers.
+    pub fn data_bytes(&self) -> u64 {
+        self.data.len() as u64
+    }
+
     /// The memory of the batch in bytes: keys, values, headers and spans.
     pub fn held_bytes(&self) -> u64 {
         let records = self.records.len() * size_of::<RecordSpan>();

@@ -48,6 +48,24 @@ fn a_started_partition_delivers_its_records_unchanged() {
     assert!(records[3].headers.is_empty());
 }
 
+/// The number of records to take follows from the size of those before. A batch is never split later, and a transaction has
+/// to carry it within its timeout.
+#[apply(broker_test)]
+fn large_records_after_a_small_one_do_not_become_one_batch() {
+    const LARGE: usize = 250_000;
+    const ROUND_BYTES: u64 = 65_536;
+    let topic = Topic::with_partitions(1);
+    let large = "x".repeat(LARGE);
+    let records = std::iter::once("small").chain(std::iter::repeat_n(large.as_str(), 12));
+    topic.produce_all(records.map(|value| topic.record(0).payload(value)).collect());
+    let member = Member::join_with(&topic, |setup| setup.config.limits.max_in_flight_bytes = 6 * ROUND_BYTES);
+    member.start(&member.assigned(), 0);
+
+    assert_eq!(member.records(13).len(), 13);
+    let largest = member.sink.lock().largest_batch_bytes;
+    assert!(largest <= 2 * ROUND_BYTES + LARGE as u64, "a batch of {largest} bytes");
+}
+
 #[apply(broker_test)]
 fn a_header_name_that_is_not_utf8_keeps_its_valid_part() {
     let topic = Topic::with_partitions(1);

@@ -45,6 +45,10 @@ pub(super) struct Round<'p> {
     pub(super) assigned: &'p mut FxHashMap<Partition, AssignedPartition>,
     pub(super) records: usize,
     pub(super) bytes: u64,
+    /// A batch of so many bytes takes no more records: after small records, a single call can take many large ones.
+    pub(super) max_batch_bytes: u64,
+    /// Batches that take no more records.
+    pub(super) full: Vec<Batch>,
     pub(super) failures: Vec<FetchFailure>,
 }
 
@@ -80,6 +84,9 @@ impl Round<'_> {
                 else {
                     return;
                 };
+                if open.as_ref().is_some_and(|batch| batch.data_bytes() >= self.max_batch_bytes) {
+                    self.full.extend(open.take());
+                }
                 let offset = incoming.offset();
                 if offset.is_before(*next) {
                     let reason = format!("offset {offset} came after position {next}; the client is set back to that");

@@ -244,6 +244,7 @@ pub(super) struct Received {
     pub(super) revocations: VecDeque<Drained>,
     pub(super) failure: Option<ConsumerFailure>,
     pub(super) seen: Vec<Seen>,
+    pub(super) largest_batch_bytes: u64,
     pub(super) refused: Refused,
     pub(super) drains_at_once: Drains,
 }
@@ -292,6 +293,7 @@ impl ConsumerSink for RecordingSink {
                     self.state.refusals.fetch_add(1, Ordering::SeqCst);
                     return Err(ConsumerEvent::Batch(batch));
                 }
+                received.largest_batch_bytes = received.largest_batch_bytes.max(batch.data_bytes());
                 received.seen.extend(batch.iter().map(|record| seen(&batch, &record)));
                 if batch.is_empty() {
                     format!("position {}: {}", batch.partition(), batch.end())

@@ -7,7 +7,7 @@ use crate::kafka::consumer::fetching::{FetchCause, FetchFailure, FetchState, Rou
 use crate::kafka::consumer::poll_thread::positions::{EXPIRED_RETRY, INTERRUPTED_RETRY};
 use crate::kafka::consumer::poll_thread::{PollThread, RECORD_WAIT};
 use crate::ports::{ConsumerEvent, ConsumerFailure};
-use crate::record::{Partition, Position};
+use crate::record::{Batch, Partition, Position};
 
 impl PollThread {
     pub(super) fn wants_records(&self) -> bool {
@@ -20,8 +20,15 @@ impl PollThread {
 
     /// Takes records until none is left or the round is full, and makes one batch for each partition.
     pub(super) fn take_round(&mut self) {
-        let mut round = Round { assigned: &mut self.assigned, records: 0, bytes: 0, failures: Vec::new() };
         let round_bytes = self.round_bytes.min(self.sink.batch_bytes());
+        let mut round = Round {
+            assigned: &mut self.assigned,
+            records: 0,
+            bytes: 0,
+            max_batch_bytes: round_bytes.saturating_mul(2),
+            full: Vec::new(),
+            failures: Vec::new(),
+        };
         let mut taken = self.queue.wait(RECORD_WAIT, |taken| round.take(taken));
         while taken > 0 && round.records < self.round_records && round.bytes < round_bytes {
             // One call takes a number of records, so the number follows from the average size so far.
@@ -30,21 +37,26 @@ impl PollThread {
             let room = usize::try_from(room).unwrap_or(MAX_TAKEN).min(self.round_records - round.records);
             taken = self.queue.take_ready(room.clamp(1, MAX_TAKEN), |taken| round.take(taken));
         }
-        let failures = round.failures;
-        self.close_batches();
+        let Round { failures, full, .. } = round;
+        self.close_batches(full);
         for failure in failures {
             self.handle_failure(failure);
         }
     }
 
-    fn close_batches(&mut self) {
-        for (&partition, assigned) in &mut self.assigned {
+    /// Offers the batches of a round. `full` are those that were closed before its end.
+    fn close_batches(&mut self, full: Vec<Batch>) {
+        let mut batches = full;
+        for assigned in self.assigned.values_mut() {
             let FetchState::Started { open, .. } = &mut assigned.fetch else { continue };
             let Some(batch) = open.take() else { continue };
             assigned.last_extent = batch.extent();
-            if self.ownership.is_current(partition, assigned.epoch) {
+            batches.push(batch);
+        }
+        for batch in batches {
+            if self.ownership.is_current(batch.partition(), batch.epoch()) {
                 self.outbox.data.push_back(ConsumerEvent::Batch(batch));
-            } else {
+            } else if let Some(assigned) = self.assigned.get_mut(&batch.partition()) {
                 // The epoch was invalidated. The next start has the position to read from.
                 assigned.fetch = FetchState::Held;
             }
