@@ -298,7 +298,8 @@ impl<C: ClientContext + 'static> Transaction<C> {
         }
         for (topic, partition) in partitions.collect::<BTreeSet<_>>() {
             let started = self.producer.clock.now();
-            let left = self.producer.transaction_timeout.saturating_sub(self.age() + 2 * LEAST_WAIT);
+            // The rest of the timeout is for the offsets and the commit.
+            let left = (self.producer.transaction_timeout * 3 / 4).saturating_sub(self.age()).max(LEAST_WAIT);
             let response = self.producer.client.get().client().fetch_watermarks(topic, partition.0, left);
             let took = self.producer.clock.now().saturating_duration_since(started);
             if took >= NOTICEABLE_DELAY {
