@@ -122,6 +122,9 @@ impl Watcher {
                     self.unanswered_since = None;
                     self.is_suspected.store(false, Ordering::Relaxed);
                     self.release();
+                    // Not while no broker responds: the client library aborts the process if the coordinator responds to a
+                    // request that has timed out.
+                    self.look_at_members();
                     LOOK_EVERY
                 }
                 LookVerdict::Suspected => {
@@ -139,7 +142,6 @@ impl Watcher {
                 // What is held is dropped with this thread: its transaction is never sent.
                 LookVerdict::Changed(change) => return (self.stop)(StopCause::TopicChanged(change)),
             };
-            self.look_at_members();
             next_look = self.clock.now() + wait;
         }
     }

@@ -17,6 +17,10 @@ use crate::kafka::client::describe_topics::{Event, RESPONSE_DELAY};
 use crate::kafka::client::ffi::QueueHandle;
 use crate::record::Partition;
 
+/// Limit of the request in the client, far above that of the caller. If the coordinator responds to a request that the client
+/// has given up, an assertion of the library aborts the process (`rd_kafka_enq_once_del_source_return`).
+const REQUEST_LIMIT: Duration = Duration::from_secs(300);
+
 /// Returns the members of the group and their partitions of `topic`; `None` while a rebalance is in progress. Blocks for
 /// `limit`, and at most a second longer.
 ///
@@ -33,7 +37,7 @@ pub(crate) fn describe_group<C: ClientContext>(
     // SAFETY: the client outlives this call.
     let queue = QueueHandle::new(unsafe { sys::rd_kafka_queue_new(client.native_ptr()) })
         .expect("rd_kafka_queue_new has no failure but lack of memory");
-    let limit_ms = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+    let limit_ms = i32::try_from(REQUEST_LIMIT.as_millis()).unwrap_or(i32::MAX);
     let mut names = [group.as_ptr()];
     // SAFETY: the client is alive. The library copies the name and the options during the call; the options are destroyed
     // once, after it. A limit that it refuses leaves its default.
