@@ -81,7 +81,7 @@ pub(super) fn late_check(cause: &StopCause) -> Option<PreflightCheck> {
         StopCause::Refused(RecoveryRefusal::OtherGroup { .. } | RecoveryRefusal::ForeignState { .. }) => {
             Some(PreflightCheck::StateOwner)
         }
-        StopCause::Refused(RecoveryRefusal::StateLost { .. }) => Some(PreflightCheck::StateComplete),
+        StopCause::Refused(RecoveryRefusal::StateLost(_)) => Some(PreflightCheck::StateComplete),
         StopCause::Consumer(ConsumerFailure::PartitionsChanged { .. }) => Some(PreflightCheck::PartitionCounts),
         StopCause::Refused(RecoveryRefusal::StateTooLarge { .. } | RecoveryRefusal::Expired { .. })
         | StopCause::Consumer(
@@ -106,7 +106,7 @@ impl From<&StopCause> for RunFailure {
                     RecoveryRefusal::ForeignState { .. }
                     | RecoveryRefusal::OtherGroup { .. }
                     | RecoveryRefusal::OtherInput { .. }
-                    | RecoveryRefusal::StateLost { .. }
+                    | RecoveryRefusal::StateLost(_)
                     | RecoveryRefusal::Recreated { .. } => ExitCode::TopicsRefused,
                 };
                 RunFailure::new(exit, refusal.to_string())

@@ -49,6 +49,7 @@ use crate::engine::budget::{Budget, Lease};
 use crate::engine::commit::transaction::CommittedOffset;
 use crate::engine::offset_metadata::{NewestState, PositionFacts};
 use crate::engine::outcome::Outcomes;
+pub use crate::engine::recovery::lost_state::StateLost;
 pub use crate::engine::recovery::start_plan::{CommittedBy, StartPlan, plan};
 use crate::engine::topic_watch::TopicIds;
 use crate::entity::{Entity, SizeLimits};
@@ -127,24 +128,8 @@ pub enum RecoveryRefusal {
         forget_facts(group, topic, None)
     )]
     OtherInput { topic: String, partition: Partition, expected: TopicId, found: TopicId, group: String },
-    /// The state contains less than with the last commit, and the input does not have the events to build it again.
-    #[error(
-        "state topic {topic}, partition {partition}: {}; it was deleted, renamed or lost. If kafka.state_topic is mistyped, correct it; else restore the topic. To build the state again from the input, give steward new state and DLQ topics and a new group. To go on with what is there, accept the loss: stop all processes of the group, then {}",
-        less_than(*expected, *found, *topic_ids),
-        forget_facts(group, input, topic_ids.is_none().then_some(*partition))
-    )]
-    StateLost {
-        topic: String,
-        partition: Partition,
-        /// What the committed position says.
-        expected: NewestState,
-        /// M.
-        found: Option<Offset>,
-        /// The ids of the state topic at the commit and now, if they differ.
-        topic_ids: Option<(TopicId, TopicId)>,
-        group: String,
-        input: String,
-    },
+    #[error(transparent)]
+    StateLost(Box<StateLost>),
     #[error(
         "partition {partition} has {partition_bytes} bytes of entities passivated so far and brings all to {held_bytes}, limits.max_state_bytes is {limit_bytes}; raise it, or run at least {pods} times as many pods"
     )]
@@ -277,12 +262,6 @@ impl From<CommittedOffset> for CommittedPosition {
     fn from(CommittedOffset { position, metadata }: CommittedOffset) -> CommittedPosition {
         CommittedPosition { position, facts: PositionFacts::parse(&metadata) }
     }
-}
-
-fn less_than(expected: NewestState, found: Option<Offset>, topic_ids: Option<(TopicId, TopicId)>) -> String {
-    let found = found.map_or("it is empty".to_owned(), |found| format!("its newest one is of offset {found}"));
-    let ids = topic_ids.map_or(String::new(), |(was, is)| format!(" (the id of the topic was {was}, and is {is})"));
-    format!("the committed position says that it contains the event at offset {}, and {found}{ids}", expected.offset)
 }
 
 /// The command that commits the same position without metadata, for one partition or for all.

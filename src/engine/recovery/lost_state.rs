@@ -13,9 +13,29 @@
 use crate::engine::offset_metadata::NewestState;
 use crate::engine::recovery::restore::Restored;
 use crate::engine::recovery::start_plan::StartPlan;
-use crate::engine::recovery::{CommittedPosition, Recovery, RecoveryRefusal};
+use crate::engine::recovery::{CommittedPosition, Recovery, RecoveryRefusal, forget_facts};
 use crate::entity::Entity;
-use crate::record::{Offset, Position, TopicId};
+use crate::record::{Offset, Partition, Position, TopicId};
+
+/// The state contains less than with the last commit, and the input does not have the events to complete it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "state topic {topic}, partition {partition}: {}; it was deleted, renamed or lost. If kafka.state_topic is mistyped, correct it; else restore the topic. To build the state again from the input, give steward new state and DLQ topics and a new group. To go on with what is there, accept the loss: stop all processes of the group, then {}",
+    less_than(*expected, *found, *topic_ids),
+    forget_facts(group, input, topic_ids.is_none().then_some(*partition))
+)]
+pub struct StateLost {
+    pub topic: String,
+    pub partition: Partition,
+    /// What the committed position says.
+    pub expected: NewestState,
+    /// M.
+    pub found: Option<Offset>,
+    /// The ids of the state topic at the commit and now, if they differ.
+    pub topic_ids: Option<(TopicId, TopicId)>,
+    pub group: String,
+    pub input: String,
+}
 
 impl<E: Entity> Recovery<E> {
     /// Refuses an input topic that is not the one of the committed position.
@@ -56,7 +76,7 @@ impl<E: Entity> Restored<E> {
             return Ok(());
         }
         let settings = &self.recovery.settings;
-        Err(RecoveryRefusal::StateLost {
+        Err(RecoveryRefusal::StateLost(Box::new(StateLost {
             topic: settings.state_topic.clone(),
             partition: self.recovery.partition,
             expected,
@@ -64,7 +84,7 @@ impl<E: Entity> Restored<E> {
             topic_ids,
             group: settings.group.clone(),
             input: settings.topic.clone(),
-        })
+        })))
     }
 }
 
@@ -77,4 +97,10 @@ fn completes(plan: &StartPlan, newest: Option<Offset>) -> bool {
 /// Both ids, if both are known and differ.
 fn differing(committed: Option<TopicId>, present: Option<TopicId>) -> Option<(TopicId, TopicId)> {
     committed.zip(present).filter(|(committed, present)| committed != present)
+}
+
+fn less_than(expected: NewestState, found: Option<Offset>, topic_ids: Option<(TopicId, TopicId)>) -> String {
+    let found = found.map_or("it is empty".to_owned(), |found| format!("its newest one is of offset {found}"));
+    let ids = topic_ids.map_or(String::new(), |(was, is)| format!(" (the id of the topic was {was}, and is {is})"));
+    format!("the committed position says that it contains the event at offset {}, and {found}{ids}", expected.offset)
 }

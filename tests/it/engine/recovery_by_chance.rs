@@ -144,7 +144,7 @@ fn a_lost_end_is_repaired_unless_the_input_lacks_it() {
             }
             // What is missing has expired, and a tombstone may be missing for another reason.
             Ok(_) => prop_assert!(found == expected || expected.is_some_and(|expected| expected.is_tombstone)),
-            Err(RecoveryFailure::Refused(RecoveryRefusal::StateLost { .. })) => {
+            Err(RecoveryFailure::Refused(RecoveryRefusal::StateLost(_))) => {
                 prop_assert!(found < expected && (!is_complete || found.is_none()), "{:?} {:?}", found, expected);
             }
             Err(other) => prop_assert!(false, "{other}"),

@@ -24,10 +24,9 @@ fn intact() -> World {
 }
 
 fn lost(world: &World) -> (NewestState, Option<Offset>, Option<(TopicId, TopicId)>) {
-    match world.refused() {
-        RecoveryRefusal::StateLost { expected, found, topic_ids, .. } => (expected, found, topic_ids),
-        other => panic!("refused for another reason: {other:?}"),
-    }
+    let refusal = world.refused();
+    let RecoveryRefusal::StateLost(lost) = &refusal else { panic!("refused for another reason: {refusal:?}") };
+    (lost.expected, lost.found, lost.topic_ids)
 }
 
 fn value(offset: i64) -> NewestState {
@@ -131,7 +130,7 @@ fn a_tombstone_that_compaction_removed_is_not_missing() {
     assert!(recovered.repairs.has_no_records(), "{:?}", recovered.repairs);
     // Its log cannot end at 0 again.
     world.kafka.lose(Topic::State, P0);
-    assert!(matches!(world.refused(), RecoveryRefusal::StateLost { .. }));
+    assert!(matches!(world.refused(), RecoveryRefusal::StateLost(_)));
 }
 
 #[apply(offline_test)]
