@@ -236,6 +236,7 @@ fn with_schema(schema: &str, section: &Section) -> String {
     let close = format!("\n{inner}}}");
     let (before, rest) = schema.split_once(&start).unwrap_or_else(|| panic!("the schema lacks [{}]", section.name));
     let (intro, rest) = rest.split_once(&open).unwrap_or_else(|| panic!("[{}] has no properties", section.name));
+    assert!(!intro.contains(&format!("\n{outer}}}")), "[{}] has no properties over several lines", section.name);
     let (old, after) = rest.split_once(&close).expect("the object ends");
 
     let entries: Vec<String> = section.keys.iter().filter_map(|key| schema_of(key, depth + 4)).collect();
