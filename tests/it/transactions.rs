@@ -224,7 +224,7 @@ fn a_record_that_is_too_large_is_named_and_passes_without_its_value() {
     let dlq = pod.kafka.read_committed(&pod.names.dlq);
     assert_eq!((dlq.len(), dlq[1].value.as_deref(), dlq[1].key.as_deref()), (2, None, Some(&b"2"[..])));
     let expected = headers(&[("steward-truncated", "true"), ("steward-truncated-length", "10000000")]);
-    assert_eq!(dlq[1].headers[6..], expected);
+    assert_eq!(dlq[1].headers[7..], expected);
 }
 
 #[apply(lone_broker_test)]
