@@ -24,6 +24,8 @@ const CLIENTS_PER_RECOVERY: usize = 2;
 const THREADS_PER_CLIENT: usize = 2;
 /// The least number of brokers to be prepared for. Only the first contact shows how many there are.
 const MIN_BROKERS: usize = 3;
+/// The most recoveries at a time to be prepared for. There are no more than partitions, whose number is not known yet.
+const MAX_RECOVERIES: usize = 16;
 const STACK_BYTES: usize = 64 << 10;
 
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +66,7 @@ pub(super) fn check(config: &Config, entity_threads: usize) -> Result<(), TooFew
 }
 
 fn needed(config: &Config, entity_threads: usize) -> usize {
-    let recoveries = config.recovery.max_parallel_partitions;
+    let recoveries = config.recovery.max_parallel_partitions.min(MAX_RECOVERIES);
     let addresses = config.kafka.bootstrap_servers.split(',').count();
     let clients = CLIENTS + CLIENTS_PER_RECOVERY * recoveries;
     let in_clients = clients * (THREADS_PER_CLIENT + addresses + addresses.max(MIN_BROKERS));
