@@ -243,7 +243,7 @@ impl<'a> Reports<'a> {
         let is_blocked = of.stall.is_held_back && of.stall.stalled >= BLOCKED_AFTER;
         self.at = RecoveryAt::Reading { topic: of.topic, position: of.position, until: of.until };
         self.update_status(self.steps + of.position.distance_from(self.from));
-        if !of.stall.is_held_back && of.stall.silent < of.stall.stalled {
+        if !of.stall.is_held_back && !of.stall.is_failing && of.stall.silent < of.stall.stalled {
             // Responses without records: the brokers are slow, not silent.
             self.status.recovery_responded(self.partition, self.clock.now(), of.stall.silent);
         }

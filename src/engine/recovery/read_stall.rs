@@ -37,6 +37,8 @@ pub struct ReadStall {
     pub silent: Duration,
     /// Whether an open transaction holds the position.
     pub is_held_back: bool,
+    /// Whether the last thing that came was an error.
+    pub is_failing: bool,
     /// The longest delay that the broker announced since the position moved, because of a quota.
     pub throttled: Duration,
 }
@@ -110,6 +112,7 @@ impl StallTimer {
             stalled: now.saturating_duration_since(self.moved_at),
             silent: now.saturating_duration_since(self.responded_at),
             is_held_back: self.held_back_by(now).is_some(),
+            is_failing: self.current_error().is_some(),
             throttled: self.throttled,
         }
     }
@@ -123,10 +126,16 @@ impl StallTimer {
         if let Some(partition) = self.held_back_by(now) {
             return Some(StallCause::OpenTransaction(partition));
         }
-        match &self.error {
-            Some((at, reason)) if self.responded_at <= *at + REPORT_JITTER => Some(StallCause::Error(reason.clone())),
-            Some(_) | None => (silent >= limit).then_some(StallCause::NoResponse(silent)),
+        match self.current_error() {
+            Some(reason) => Some(StallCause::Error(reason.to_owned())),
+            None => (silent >= limit).then_some(StallCause::NoResponse(silent)),
         }
+    }
+
+    /// d) Returns the last error, unless responses followed it.
+    fn current_error(&self) -> Option<&str> {
+        let (at, reason) = self.error.as_ref()?;
+        (self.responded_at <= *at + REPORT_JITTER).then_some(reason)
     }
 
     fn held_back_by(&self, now: Instant) -> Option<Partition> {

@@ -58,7 +58,9 @@ fn an_error_ends_the_read_unless_responses_follow() {
 
     let mut read = Read::begins();
     read.timer.failed("away".to_owned(), read.now);
+    assert!(read.timer.state(read.now).is_failing, "a response that brings an error is no progress");
     read.goes_on_for(10 * LIMIT, |read| read.reports(8, 9));
+    assert!(!read.timer.state(read.now).is_failing);
 }
 
 #[apply(offline_test)]
