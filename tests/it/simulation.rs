@@ -32,6 +32,7 @@ use crate::support::capture::{Capture, Line};
 use crate::support::paused::{PausedClock, on_one_thread, tick_every};
 use crate::support::wait::Deadline;
 
+mod large_repair;
 mod same_scenario;
 mod slow_broker;
 mod world;
