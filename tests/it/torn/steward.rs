@@ -292,7 +292,7 @@ fn an_offset_commit_that_never_returns_costs_one_producer() {
     assert_eq!(late.release(), FENCED);
     // The abandoned thread sends nothing more and ends.
     wait_until("the abandoned thread has ended", PATIENCE, || {
-        threads_named(scene.process.pid(), "steward-produce") == 1
+        threads_named(scene.process.pid(), "producer") == 1
     });
     assert_eq!(scene.broker.proxy.requests(Api::END_TXN), ends);
     assert_eq!(next.release(), DONE);
