@@ -190,9 +190,10 @@ impl<C: ConsumerContext + 'static> PartitionReader for KafkaPartitionReader<'_, 
             if let Some(fetched) = self.owned.request(self.clients, "the committed offset", deadline, fetch)? {
                 return Ok(fetched.into_iter().next().and_then(|(_, committed)| committed));
             }
-            // If the group's coordinator returns the committed offset to a client that ignores open transactions, one of
-            // these is why it does not return it to others.
-            if committed_offsets(&self.clients.uncommitted, &settings.input, &[partition], REQUEST_LIMIT).is_ok() {
+            // If the group's coordinator responds to this client about a partition that does not exist, it is an open
+            // transaction that holds back the offset of this one, and not a coordinator that is silent.
+            let no_partition = [Partition(i32::MAX)];
+            if committed_offsets(&self.clients.committed, &settings.input, &no_partition, REQUEST_LIMIT).is_ok() {
                 let held_back = self.owned.clock.now().saturating_duration_since(began);
                 (self.report)(ReaderReport::OffsetHeldBack(held_back));
                 if held_back >= settings.stall_limit {
