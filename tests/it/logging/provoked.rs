@@ -9,7 +9,7 @@ use crate::support::kafka::{ANY_TIMESTAMP, Kafka, record};
 use crate::support::ledger::{Ledger, wait_until_committed};
 use crate::support::load::events;
 use crate::support::names::Names;
-use crate::support::process::Setup;
+use crate::support::process::{Setup, Steward};
 use crate::support::wait::PATIENCE;
 use crate::support::world::{created, created_with_description};
 
@@ -92,16 +92,11 @@ fn clocks_that_differ_by_more_than_the_topic_allows_are_named() {
 #[apply(broker_test)]
 fn a_snapshot_that_the_broker_refuses_ends_the_process_and_names_the_record() {
     let (kafka, names) = (Kafka::shared(), Names::new());
-    // The event fits, and the preflight checks pass. The snapshot with its headers does not fit.
-    let limit = ("max.message.bytes", "470");
-    kafka.create_topic(&names.input, 1, &[&ANY_TIMESTAMP[..], &[limit]].concat());
-    let state = [("cleanup.policy", "compact"), ("delete.retention.ms", "86400000"), limit];
-    kafka.create_topic(&names.state, 1, &state);
+    let mut process = started_before_the_limit(&kafka, &names, "470");
     // No two parts are alike, so that compression does not make the snapshot fit.
     let description: String = (0..85_u32).map(|number| format!("{:03}", number * 7_919 % 997)).collect();
     kafka.produce(&names.input, &[created_with_description(1, &description)]);
 
-    let mut process = Setup::new(&kafka, &names).start();
     let code = process.wait_exit(PATIENCE);
 
     assert_eq!(code, i32::from(ExitCode::WriteRefused.code()), "{}", process.tail());
@@ -113,16 +108,10 @@ fn a_snapshot_that_the_broker_refuses_ends_the_process_and_names_the_record() {
 #[apply(broker_test)]
 fn a_snapshot_that_is_too_large_only_because_of_its_trace_context_is_written_without_it() {
     let (kafka, names) = (Kafka::shared(), Names::new());
-    // The event fits with its trace context. The snapshot does not, because it has further headers.
-    let limit = ("max.message.bytes", "660");
-    kafka.create_topic(&names.input, 1, &[&ANY_TIMESTAMP[..], &[limit]].concat());
-    let state = [("cleanup.policy", "compact"), ("delete.retention.ms", "86400000"), limit];
-    kafka.create_topic(&names.state, 1, &state);
+    let mut process = started_before_the_limit(&kafka, &names, "660");
     let tracestate: String = (0..130_u32).map(|number| format!("{:03}", number * 7_919 % 997)).collect();
     let event = created(1).header("tracestate", &tracestate);
     kafka.produce(&names.input, &[event]);
-
-    let mut process = Setup::new(&kafka, &names).start();
 
     let logged = process.wait_for_event("trace_context_dropped", PATIENCE);
     assert_eq!((number(&logged, "partition"), number(&logged, "offset")), (0, 0), "{logged}");
@@ -132,6 +121,17 @@ fn a_snapshot_that_is_too_large_only_because_of_its_trace_context_is_written_wit
     assert_eq!((state.len(), state[0].last_header("tracestate")), (1, None));
     process.stop();
     process.assert_no_errors_but(&[]);
+}
+
+/// A process that knows another limit of the state topic than the one in force, which a snapshot exceeds.
+fn started_before_the_limit(kafka: &Kafka, names: &Names, max_message_bytes: &str) -> Steward {
+    kafka.create_topic(&names.input, 1, &ANY_TIMESTAMP);
+    let settings = [("cleanup.policy", "compact"), ("delete.retention.ms", "86400000")];
+    kafka.create_topic(&names.state, 1, &settings);
+    let mut process = Setup::new(kafka, names).start();
+    process.wait_for_event("recovery_finished", PATIENCE);
+    kafka.alter_topic(&names.state, &[&settings[..], &[("max.message.bytes", max_message_bytes)]].concat());
+    process
 }
 
 /// The broker is suspended for longer than the limits of a transaction and of a producer reset.

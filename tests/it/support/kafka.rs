@@ -14,7 +14,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
@@ -85,6 +87,20 @@ impl Kafka {
             self.wait(self.admin.create_topics([&topic], &options()))
         });
         wait_until(&format!("topic {name} has leaders"), PATIENCE, || self.partition_count(name) == Some(partitions));
+    }
+
+    /// Replaces all settings of a topic.
+    pub fn alter_topic(&self, topic: &str, configs: &[(&str, &str)]) {
+        let mut altered = AlterConfig::new(ResourceSpecifier::Topic(topic));
+        for (name, value) in configs {
+            altered = altered.set(name, value);
+        }
+        answered(&format!("alter topic {topic}"), || {
+            self.wait(self.admin.alter_configs([&altered], &options()))?
+                .pop()
+                .expect("one resource was altered")
+                .map_err(|(_, code)| KafkaError::AdminOp(code))
+        });
     }
 
     /// Raises the number of partitions.

@@ -291,9 +291,7 @@ fn an_offset_commit_that_never_returns_costs_one_producer() {
     let ends = scene.broker.proxy.requests(Api::END_TXN);
     assert_eq!(late.release(), FENCED);
     // The abandoned thread sends nothing more and ends.
-    wait_until("the abandoned thread has ended", PATIENCE, || {
-        threads_named(scene.process.pid(), "producer") == 1
-    });
+    wait_until("the abandoned thread has ended", PATIENCE, || threads_named(scene.process.pid(), "producer") == 1);
     assert_eq!(scene.broker.proxy.requests(Api::END_TXN), ends);
     assert_eq!(next.release(), DONE);
     scene.wait_until_committed();
