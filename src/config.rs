@@ -1,12 +1,13 @@
 //! Owns the configuration: every key with its unit, default and limits, parsed once at the start.
 //!
-//! A TOML file gives values, `STEWARD__SECTION__KEY` variables override them, and a key that is in neither has its default.
-//! [`Effective::parse`] does this for text and variables; [`Effective::load`] also reads the files that are named.
-//! Both report all mistakes at once, each with its key, the value found, its place, and what to do.
+//! A TOML file gives values, `STEWARD__SECTION__KEY` variables override them, and a key that is in neither has its
+//! default. [`Effective::parse`] does this for text and variables; [`Effective::load`] also reads the files that are
+//! named. Both report all mistakes at once, each with its key, the value found, its place, and what to do.
 //!
-//! In reading order: `declaration` (how a key is declared), `kafka` and `sections` (the declarations), `keys` (the list of
-//! them), `load` (text and variables to values), `value` (one value), `rules` (conditions between keys), `files` (the files
-//! that are named), `properties` (what is passed on to librdkafka), `describe` (the configuration in force), `error`.
+//! In reading order: `declaration` (how a key is declared), `kafka` and `sections` (the declarations), `keys` (the list
+//! of them), `load` (text and variables to values), `value` (one value), `rules` (conditions between keys), `files`
+//! (the files that are named), `properties` (what is passed on to librdkafka), `describe` (the configuration in force),
+//! `error`.
 //!
 //! Architecture invariant: a [`Config`] that was loaded is valid; code that receives one does not check it again.
 //! Architecture invariant: a secret is never rendered. An error shows the value found, except for secrets and for values
@@ -98,7 +99,7 @@ impl Effective {
         if mistakes.is_empty() { Ok(again.config) } else { Err(mistakes.iter().map(Mistake::to_string).collect()) }
     }
 
-    /// The values by key, as TOML. Keys without a value are absent, and a secret is `"[secret]"`.
+    /// Returns the values by key, as TOML. Keys without a value are absent, and a secret is `"[secret]"`.
     fn values(&self) -> BTreeMap<String, toml::Value> {
         let table = toml::Table::try_from(&self.config)
             .expect("numbers are below 2^63 and paths are UTF-8: both were read from text");

@@ -1,5 +1,5 @@
-//! The state machines that decide. They are plain structs: inputs and the time go in, commands come out. Actors and threads
-//! only carry the commands out, so the whole service can run on one thread from a seed.
+//! The state machines that decide. They are plain structs: inputs and the time go in, commands come out. Actors and
+//! threads only carry the commands out, so the whole service can run on one thread from a seed.
 //!
 //! * [`ownership`]: mints, compares and ends the epochs of partitions.
 //! * [`partition`]: the life cycle of a partition.

@@ -1,8 +1,8 @@
 //! The contract for entity authors, over which the runtime is generic: [`Entity`].
 //!
 //! [`apply_record`] is the only way to apply an event, for the entity's actor and for recovery's verification alike. It
-//! takes the state by reference, and returns the next state or a [`Rejection`]. So an event that is rejected, or on which
-//! the entity's code panics, leaves the state unchanged.
+//! takes the state by reference, and returns the next state or a [`Rejection`]. So an event that is rejected, or on
+//! which the entity's code panics, leaves the state unchanged.
 //!
 //! Architecture invariant: synchronous, without clock, I/O or actors; the same input gives the same bytes.
 
@@ -58,7 +58,7 @@ pub trait Entity: Send + Sync + 'static {
         self.decode(snapshot).map(drop)
     }
 
-    /// The time of the newest event in milliseconds since 1970; `None` if the state does not contain it.
+    /// Returns the time of the newest event in milliseconds since 1970; `None` if the state does not contain it.
     fn newest_event_ms(&self, state: &Self::State) -> Option<i64>;
 }
 
@@ -152,7 +152,7 @@ impl Reason {
         Reason::Panicked,
     ];
 
-    /// Whether the state of the entity decides, and not the event alone.
+    /// Returns whether the state of the entity decides, and not the event alone.
     #[must_use]
     pub fn depends_on_state(self) -> bool {
         match self {
@@ -168,7 +168,7 @@ impl Reason {
         }
     }
 
-    /// The stable code in `steward-reason` and in the log.
+    /// Returns the stable code in `steward-reason` and in the log.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -199,7 +199,7 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// A rejection with the detail cut at [`MAX_DETAIL_BYTES`], between characters.
+    /// Returns a rejection with the detail cut at [`MAX_DETAIL_BYTES`], between characters.
     #[must_use]
     pub fn new(reason: Reason, detail: impl Into<String>) -> Rejection {
         let mut detail = detail.into();
@@ -301,8 +301,8 @@ fn with_binary_cloud_event(rejection: Rejection, headers: Headers<'_>) -> Reject
     Rejection::new(rejection.reason, detail)
 }
 
-/// Checks that the state topic takes the snapshot of this state. A tombstone is always taken: an entity whose key alone is
-/// too large was never created.
+/// Checks that the state topic takes the snapshot of this state. A tombstone is always taken: an entity whose key alone
+/// is too large was never created.
 fn check_snapshot<E: Entity>(entity: &E, state: &E::State, key: &[u8], limit: u64) -> Result<(), Rejection> {
     let with_key = |value: u64| value.saturating_add(key.len() as u64);
     if entity.max_encoded_bytes(state).is_some_and(|value| with_key(value) <= limit) {

@@ -30,8 +30,8 @@ pub enum ExitCode {
     HangingTransaction = 13,
     /// A second signal ended the process immediately.
     SecondSignal = 14,
-    /// `steward health`: not healthy. `steward state get`: the service does not exist. `steward demo`: the outcome differs
-    /// from the reference model.
+    /// `steward health`: not healthy. `steward state get`: the service does not exist. `steward demo`: the outcome
+    /// differs from the reference model.
     CheckFailed = 15,
     /// Certificates or passwords have changed. `run` stopped cleanly, to be started again.
     CredentialsChanged = 16,

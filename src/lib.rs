@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!         poll thread       actors thread     entity threads         actors thread     commit thread
-//! Kafka -> BaseConsumer ---> IngestActor ---> EntityActor per key --> CommitActor ---> TransactionDriver -> one transaction:
+//! Kafka -> BaseConsumer ---> IngestActor ---> EntityActor per key --> CommitActor ---> TransactionDriver -> one
+//! transaction:
 //!             ^   batches    (one message      (decode, validate,      (what goes into                       snapshots
 //!             |               per key)          apply)   outcomes       the next one)                        DLQ records
 //!             |                  |                                                                           input offsets
@@ -10,8 +11,8 @@
 //! ```
 //!
 //! The modules below are in reading order. First what is pure: records, entities, and the state machines of `engine`.
-//! Then the traits that connect them to the outside, the actors, and Kafka. `app` assembles them; the rest serves people.
-//! `docs/architecture.md` has the module map, the invariants, and the reasons.
+//! Then the traits that connect them to the outside, the actors, and Kafka. `app` assembles them; the rest serves
+//! people. `docs/architecture.md` has the module map, the invariants, and the reasons.
 
 // Ids of partitions, offsets and epochs; header names; batches. Pure.
 pub mod record;

@@ -10,8 +10,9 @@
 //! [`Clock`] is the time. Beside the ports, all sides share one table: the current epochs
 //! ([`Ownership`](crate::engine::ownership::Ownership)).
 //!
-//! Architecture invariant: no signature has a type of rdkafka or actix. A port reports its result through a callback, and a
-//! call never waits for Kafka. [`InputConsumer`] may wait a few milliseconds for room in the poll thread's command channel.
+//! Architecture invariant: no signature has a type of rdkafka or actix. A port reports its result through a callback,
+//! and a call never waits for Kafka. [`InputConsumer`] may wait a few milliseconds for room in the poll thread's
+//! command channel.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -39,8 +40,8 @@ pub enum ConsumerEvent {
     Assigned(Vec<(Partition, Epoch)>),
     /// Records, or a position alone, of a partition that was started. Offsets and positions of one epoch only rise.
     Batch(Batch),
-    /// The group is taking these partitions away. Applied events may still be committed. The consumer gives the partitions
-    /// up when `drained` is dropped, or at `deadline`, and then reports [`ConsumerEvent::Revoked`].
+    /// The group is taking these partitions away. Applied events may still be committed. The consumer gives the
+    /// partitions up when `drained` is dropped, or at `deadline`, and then reports [`ConsumerEvent::Revoked`].
     Revoking { partitions: Vec<(Partition, Epoch)>, deadline: Instant, drained: Drained },
     /// The group has taken these partitions away, after [`ConsumerEvent::Revoking`].
     Revoked(Vec<(Partition, Epoch)>),
@@ -99,13 +100,14 @@ pub enum ConsumerFailure {
 }
 
 pub trait ConsumerSink: Send {
-    /// Takes the event, or returns it if there is no room. The source then offers the event again, and meanwhile continues
-    /// to serve the group.
+    /// Takes the event, or returns it if there is no room. The source then offers the event again, and meanwhile
+    /// continues to serve the group.
     ///
     /// # Errors
     /// The event, unchanged.
     fn offer(&mut self, event: ConsumerEvent) -> Result<(), ConsumerEvent>;
-    /// Whether the sink has room for another batch. If not, the consumer takes no records, but stays in the group.
+    /// Returns whether the sink has room for another batch. If not, the consumer takes no records, but stays in the
+    /// group.
     fn wants_records(&self) -> bool;
     /// Bytes of keys and values in the next batches, all partitions together; at least one record is offered.
     fn batch_bytes(&self) -> u64;

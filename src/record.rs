@@ -24,18 +24,18 @@ pub struct Offset(pub i64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub i64);
 
-/// The ownership epoch of a partition: an assignment begins one, and each invalidation begins another. Epochs only rise within a process, so work of an
-/// older epoch can be distinguished from work of the current one.
+/// The ownership epoch of a partition: an assignment begins one, and each invalidation begins another. Epochs only rise
+/// within a process, so work of an older epoch can be distinguished from work of the current one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
 impl Offset {
-    /// The position after this record. The only `+ 1` between the two types.
+    /// Returns the position after this record. The only `+ 1` between the two types.
     pub fn next(self) -> Position {
         Position(self.0 + 1)
     }
 
-    /// Whether this record is before `position`, so that a reader at `position` has passed it.
+    /// Returns whether this record is before `position`, so that a reader at `position` has passed it.
     pub fn is_before(self, position: Position) -> bool {
         self.0 < position.0
     }
@@ -47,7 +47,7 @@ impl Position {
         Position(self.0.saturating_sub_unsigned(records).max(0))
     }
 
-    /// The number of offsets from `earlier` up to here; 0 if it is not earlier.
+    /// Returns the number of offsets from `earlier` up to here; 0 if it is not earlier.
     pub fn distance_from(self, earlier: Position) -> u64 {
         u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
     }
@@ -71,8 +71,8 @@ impl fmt::Display for Position {
     }
 }
 
-/// The id that Kafka gave a topic when it was created: a topic that was deleted and created again has another id. Its text
-/// is that of Kafka's tools, base64url without padding.
+/// The id that Kafka gave a topic when it was created: a topic that was deleted and created again has another id. Its
+/// text is that of Kafka's tools, base64url without padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId([u8; 16]);
 
@@ -168,7 +168,7 @@ impl<'a> Headers<'a> {
         self.spans.iter().map(move |span| span.read(data))
     }
 
-    /// The value of the last header of this name; `None` if there is no such header, or if its value is null.
+    /// Returns the value of the last header of this name; `None` if there is no such header, or if its value is null.
     pub fn last(&self, name: &str) -> Option<&'a [u8]> {
         let data = self.data;
         // Compares bytes: a restore looks up several names in each record.
@@ -272,13 +272,13 @@ pub struct Extent {
 }
 
 impl Batch {
-    /// A batch without records, of a reader at the position `end`.
+    /// Returns a batch without records, of a reader at the position `end`.
     pub fn new(partition: Partition, epoch: Epoch, end: Position) -> Batch {
         Batch::with_room(partition, epoch, end, Extent::default())
     }
 
-    /// A batch without records, with room for `expected` and an eighth more. A buffer that grows is copied, and may become
-    /// twice as large as its content.
+    /// Returns a batch without records, with room for `expected` and an eighth more. A buffer that grows is copied, and
+    /// may become twice as large as its content.
     pub fn with_room(partition: Partition, epoch: Epoch, end: Position, expected: Extent) -> Batch {
         let room = |count: usize| count + count / 8;
         Batch {
@@ -347,24 +347,24 @@ impl Batch {
         self.records.len()
     }
 
-    /// Whether the batch carries only a position.
+    /// Returns whether the batch carries only a position.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// The bytes of keys, values and headers.
+    /// Returns the bytes of keys, values and headers.
     pub fn data_bytes(&self) -> u64 {
         self.data.len() as u64
     }
 
-    /// The memory of the batch in bytes: keys, values, headers and spans.
+    /// Returns the memory of the batch in bytes: keys, values, headers and spans.
     pub fn held_bytes(&self) -> u64 {
         let records = self.records.len() * size_of::<RecordSpan>();
         let headers = self.headers.len() * size_of::<HeaderSpan>();
         (self.data.len() + records + headers + size_of::<Batch>()) as u64
     }
 
-    /// The record at `index`, counted from 0 in the order of the offsets.
+    /// Returns the record at `index`, counted from 0 in the order of the offsets.
     ///
     /// # Panics
     /// If there is no such record.
@@ -421,7 +421,7 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// The trace context in these headers; `None` without an allocation if there is none.
+    /// Returns the trace context in these headers; `None` without an allocation if there is none.
     pub fn of(headers: Headers<'_>) -> Option<Box<TraceContext>> {
         if headers.is_empty() {
             return None;

@@ -26,7 +26,7 @@ use actix::{Actor, Addr, Handler, Message, Recipient};
 
 use crate::engine::budget::Budget;
 use crate::engine::commit::StopReason;
-use crate::engine::commit::limit::{FIRST_BYTES, TransactionLimit};
+use crate::engine::commit::limit::{FIRST_BYTES, LEAST_READ_AHEAD_BYTES, TransactionLimit};
 use crate::engine::recovery::RecoveryRefusal;
 use crate::engine::recovery::driver::ReadFailure;
 use crate::engine::topic_watch::TopicChange;
@@ -95,7 +95,7 @@ impl Shared {
             open_batches: OpenBatchCount::default(),
             read_limits: Arc::new(ReadLimits {
                 batch_bytes: AtomicU64::new(FIRST_BYTES),
-                ahead_bytes: AtomicU64::new(u64::MAX),
+                ahead_bytes: AtomicU64::new(LEAST_READ_AHEAD_BYTES),
             }),
             state_memory: Budget::new(limits.state_bytes),
             keys: Arc::new(keys),
@@ -103,10 +103,14 @@ impl Shared {
         }
     }
 
-    /// Whether another batch may be read.
+    /// Returns whether another batch may be read.
     pub fn takes_records(&self) -> bool {
-        let is_ahead = self.in_flight.held_bytes() >= self.read_limits.ahead_bytes.load(Ordering::Relaxed);
-        self.in_flight.has_room() && !is_ahead && self.open_batches.has_room()
+        self.in_flight.held_bytes() < self.in_flight_limit_bytes() && self.open_batches.has_room()
+    }
+
+    /// Returns the bytes in flight at which reading pauses.
+    pub fn in_flight_limit_bytes(&self) -> u64 {
+        self.in_flight.limit_bytes().min(self.read_limits.ahead_bytes.load(Ordering::Relaxed))
     }
 
     /// Bytes that the next batch should have.

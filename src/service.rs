@@ -82,7 +82,8 @@ fn key_is_id(key: &[u8], id: u64) -> Result<(), Rejection> {
     Err(Rejection::new(Reason::KeyIdMismatch, detail))
 }
 
-/// Whether the text is the number in its shortest decimal form. It does not allocate, because it runs for every event.
+/// Returns whether the text is the number in its shortest decimal form. It does not allocate, because it runs for every
+/// event.
 fn is_decimal_of(text: &[u8], number: u64) -> bool {
     let mut left = number;
     for digit in text.iter().rev() {
@@ -97,7 +98,8 @@ fn is_decimal_of(text: &[u8], number: u64) -> bool {
     left == 0 && text.len() == number.checked_ilog10().unwrap_or(0) as usize + 1
 }
 
-/// The text in quotes, cut to `limit` characters. A detail may contain at most 64 characters of the input in total.
+/// Returns the text in quotes, cut to `limit` characters. A detail may contain at most 64 characters of the input in
+/// total.
 fn quoted(text: &str, limit: usize) -> String {
     match text.char_indices().nth(limit) {
         Some((end, _)) => format!("{:?}...", &text[..end]),

@@ -16,8 +16,8 @@ use crate::support::names::Names;
 /// Longest time without progress.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The outcome of a drain. Two outcomes are equal if every key has the same newest value and source offset, and if the same
-/// events were rejected for the same reasons, once each.
+/// The outcome of a drain. Two outcomes are equal if every key has the same newest value and source offset, and if the
+/// same events were rejected for the same reasons, once each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
     pub keys: usize,

@@ -1,8 +1,8 @@
 //! Time from producing an event until a `read_committed` reader sees its snapshot, at steady rates.
 //!
 //! The events update the keys in turn, so that a transaction hardly ever has two events of a key. Each event then has a
-//! snapshot of its own, and none is missing from the figures because a later event replaced it. Each event has its number
-//! as its price. Producer and reader are two threads of this process, so they share one clock.
+//! snapshot of its own, and none is missing from the figures because a later event replaced it. Each event has its
+//! number as its price. Producer and reader are two threads of this process, so they share one clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -2,8 +2,8 @@
 //! engineer would write for the same work.
 //!
 //! `cargo bench --bench drain -- --help` lists the options; `docs/performance.md` explains the numbers. Every contender
-//! is a process of its own, so that its memory and its processor time are its own. All of them drain the same topics, one
-//! after the other, several times in turn, so that other load of the machine affects all alike.
+//! is a process of its own, so that its memory and its processor time are its own. All of them drain the same topics,
+//! one after the other, several times in turn, so that other load of the machine affects all alike.
 
 #![expect(unsafe_code, reason = "signals, ptrace and ACLs have no safe interface")]
 

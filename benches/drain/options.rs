@@ -38,8 +38,8 @@ pub struct Options {
     /// Only these shapes of the backlog
     #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',')]
     pub shapes: Vec<Shape>,
-    /// Rates of the latency, in events per second; without them 100, 1000, 10000 and half of the maximum. The first one is that
-    /// of the sustained load, 5000 without it
+    /// Rates of the latency, in events per second; without them 100, 1000, 10000 and half of the maximum. The first one
+    /// is that of the sustained load, 5000 without it
     #[arg(long, value_name = "RATE", value_delimiter = ',')]
     pub rates: Vec<u64>,
     /// How long the sustained load lasts [default: 720]

@@ -1,8 +1,9 @@
 //! How long a process with existing state takes until it serves, and how much memory it needs.
 //!
-//! Steward itself makes the state, from creations. Then, in each round, one process reads the state topic and does nothing
-//! else, for comparison. Another one is steward, from its assignment until the last partition serves. In the last round
-//! memory is measured twice: with all entities passivated, and after every entity had an event, so that all are actors.
+//! Steward itself makes the state, from creations. Then, in each round, one process reads the state topic and does
+//! nothing else, for comparison. Another one is steward, from its assignment until the last partition serves. In the
+//! last round memory is measured twice: with all entities passivated, and after every entity had an event, so that all
+//! are actors.
 
 use std::time::{Duration, Instant};
 

@@ -1,11 +1,11 @@
 //! How soon a process serves after a sustained load: how much of the state topic the cleaner has left to read.
 //!
 //! The same load runs twice, first with Kafka's default segments, then with those that steward creates. After it the
-//! process is started again, and the time until the last partition serves is measured, beside the records and bytes that the
-//! state topic still has. Few live snapshots and a long history: that is what a restore must not read.
+//! process is started again, and the time until the last partition serves is measured, beside the records and bytes
+//! that the state topic still has. Few live snapshots and a long history: that is what a restore must not read.
 //!
-//! The last load is many transactions over one service. The broker keeps the marker of each for `delete.retention.ms`, also
-//! when the snapshots have been compacted, and a restore reads the markers.
+//! The last load is many transactions over one service. The broker keeps the marker of each for `delete.retention.ms`,
+//! also when the snapshots have been compacted, and a restore reads the markers.
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ use crate::observability::log_events::{
     ClientThrottled, KafkaClientError, KafkaClientErrors, KafkaClientLog, KafkaClientWarning, LogEvent, millis,
 };
 use crate::observability::log_throttle::{LogThrottle, Occurrence, ThrottleSummary};
-use crate::observability::status::{InputLog, Status};
+use crate::observability::status::{InputReport, Status};
 use crate::ports::Clock;
 
 const SUMMARY_WINDOW: Duration = Duration::from_secs(30);
@@ -142,9 +142,9 @@ impl ClientEvents for PipelineClientEvents {
         self.status.set_since_any_response(statistics.since_any_response, now);
         for of in statistics.partitions {
             let PartitionStatistics { last_stable, high_watermark, since_response, .. } = of;
-            self.status.set_input_log(
+            self.status.set_input_report(
                 of.partition,
-                InputLog { last_stable, high_watermark, since_response, delay: statistics.throttled },
+                InputReport { last_stable, high_watermark, since_response, delay: statistics.throttled },
                 now,
             );
         }

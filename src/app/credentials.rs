@@ -1,14 +1,14 @@
 //! Watches the files with certificates, keys and passwords that the configuration names.
 //!
 //! The client library reads them only when a client is built, and a run builds clients at any time. So when the files
-//! change, the process checks that its clients accept the new content, waits for a random time, so that not all processes
-//! of a group leave at once, and stops cleanly. The platform starts it again, and it reads the files. Content that no client
-//! accepts is reported, and the process goes on with what it has read.
+//! change, the process checks that its clients accept the new content, waits for a random time, so that not all
+//! processes of a group leave at once, and stops cleanly. The platform starts it again, and it reads the files. Content
+//! that no client accepts is reported, and the process goes on with what it has read.
 //!
 //! It also reports a certificate that expires soon.
 //!
-//! A thread of its own does this, because a file may be on a network. Deliberately absent: the token of OAUTHBEARER, which
-//! the client reads again whenever it needs one.
+//! A thread of its own does this, because a file may be on a network. Deliberately absent: the token of OAUTHBEARER,
+//! which the client reads again whenever it needs one.
 
 mod expiry;
 mod watch;
@@ -39,7 +39,8 @@ struct CredentialThread {
     spread: Duration,
 }
 
-/// Starts the thread, if the configuration names such files. It calls `leave` when the process has to stop, at most once.
+/// Starts the thread, if the configuration names such files. It calls `leave` when the process has to stop, at most
+/// once.
 ///
 /// # Errors
 /// The thread cannot be started.

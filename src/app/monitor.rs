@@ -126,14 +126,15 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    /// The client reports no loss if the group removes a member without partitions, so the membership is checked, too.
+    /// The client reports no loss if the group removes a member without partitions, so the membership is
+    /// checked, too.
     fn is_ready_now(&self, status: &StatusSnapshot, not_a_member: Option<&'static str>) -> bool {
         let settle = Duration::from_millis(self.config.health.ready_settle_ms);
         status.is_ready(settle) && !self.is_stopping && not_a_member.is_none()
     }
 
-    /// Returns why the process is not a member of its group; `None` if it is, or if it is leaving. A client that has left
-    /// does not reply, and the request has no limit.
+    /// Returns why the process is not a member of its group; `None` if it is, or if it is leaving. A client that has
+    /// left does not reply, and the request has no limit.
     fn not_a_member(&self) -> Option<&'static str> {
         if self.is_stopping { None } else { self.pipeline.not_a_member() }
     }
@@ -153,9 +154,9 @@ impl<'a> Monitor<'a> {
     }
 
     fn log_ingest_pauses(&mut self, now: Instant) {
-        let in_flight = &self.pipeline.shared().in_flight;
-        let (held_bytes, limit_bytes) = (in_flight.held_bytes(), in_flight.limit_bytes());
-        match (in_flight.has_room(), self.paused_since) {
+        let shared = self.pipeline.shared();
+        let (held_bytes, limit_bytes) = (shared.in_flight.held_bytes(), shared.in_flight_limit_bytes());
+        match (held_bytes < limit_bytes, self.paused_since) {
             (false, None) => {
                 self.paused_since = Some(now);
                 IngestPaused { held_bytes, limit_bytes }.emit();
@@ -270,7 +271,8 @@ impl<'a> Monitor<'a> {
         self.watchdog.check(&seen, now)
     }
 
-    /// Whether the brokers have refused records within the limit for a stall. Attempts follow each other more quickly.
+    /// Returns whether the brokers have refused records within the limit for a stall. Attempts follow each other more
+    /// quickly.
     fn is_refused_for_now(&self, now: Instant) -> bool {
         let limit = Duration::from_millis(self.config.health.stall_timeout_ms);
         now.checked_sub(limit).is_some_and(|since| self.pipeline.commit_phase.refused_for_now(since).is_some())

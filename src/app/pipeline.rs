@@ -1,8 +1,8 @@
 //! Builds the pipeline on Kafka: consumer, commit thread, recovery threads, and the actors between them. Generic over
 //! the entity, so that tests and the demo run the same pipeline as the service.
 //!
-//! Order of construction: the consumer, which the commit thread asks for the group's metadata; the commit and the recovery
-//! threads; the actors, which command all three. Last the poll thread, which sends its events to the actors.
+//! Order of construction: the consumer, which the commit thread asks for the group's metadata; the commit and the
+//! recovery threads; the actors, which command all three. Last the poll thread, which sends its events to the actors.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,8 +38,8 @@ use crate::runtime::committer::{CommitActor, LogSummaries};
 use crate::runtime::ingest::{LeaveGroup, StopIngest};
 use crate::runtime::{MemoryLimits, OnStop, Shared, post, post_to};
 
-/// What a record of the state topic has besides key and value: the framing of a record batch, and the headers except for the
-/// trace context, which is left out if there is no room.
+/// What a record of the state topic has besides key and value: the framing of a record batch, and the headers except
+/// for the trace context, which is left out if there is no room.
 const SNAPSHOT_FRAME_BYTES: u64 = 2_048;
 /// Kafka's default of `max.message.bytes`.
 const DEFAULT_MAX_MESSAGE_BYTES: u64 = 1_048_588;

@@ -137,8 +137,8 @@ fn recover_one<E: Entity>(
     recover(recovery, &mut CountingReader { reader, reports: &reports })
 }
 
-/// Counts the steps of a recovery: requests answered, and offsets passed. The reader itself reports only long reads, and a
-/// recovery can consist of many short ones.
+/// Counts the steps of a recovery: requests answered, and offsets passed. The reader itself reports only long reads,
+/// and a recovery can consist of many short ones.
 struct CountingReader<'a, R> {
     reader: R,
     reports: &'a RefCell<Reports<'a>>,

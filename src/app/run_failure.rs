@@ -22,7 +22,7 @@ impl RunFailure {
         RunFailure { exit, error: error.into() }
     }
 
-    /// A bug. The next owner repeats what is not committed, so ending at once loses nothing.
+    /// Returns a failure that is a bug. The next owner repeats what is not committed, so ending at once loses nothing.
     pub(super) fn panicked() -> RunFailure {
         RunFailure::new(ExitCode::Unexpected, "a thread panicked; report the line before this one, it is a bug")
     }

@@ -1,7 +1,7 @@
 //! Checks at the start that the system permits as many threads as the process needs.
 //!
-//! A thread that cannot be started fails in many ways: libraries panic, or abort the process, or go on without it. None of
-//! them names the limit. So the threads are started once, all at the same time, before anything else is.
+//! A thread that cannot be started fails in many ways: libraries panic, or abort the process, or go on without it. None
+//! of them names the limit. So the threads are started once, all at the same time, before anything else is.
 
 use std::fs;
 use std::io;
@@ -12,11 +12,13 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::config::Config;
 
-/// The main thread does not count. Log writer, log level, signals, topic watch, consumer, commit thread and its worker, actors.
+/// The main thread does not count. Log writer, log level, signals, topic watch, consumer, commit thread and its worker,
+/// actors.
 const THREADS: usize = 8;
 /// The allocator's own.
 const ALLOCATOR_THREADS: usize = 4;
-/// Clients besides those of the recoveries: consumer, producer, its successor, topic watch, the reader of committed offsets.
+/// Clients besides those of the recoveries: consumer, producer, its successor, topic watch, the reader of committed
+/// offsets.
 const CLIENTS: usize = 5;
 /// Each recovery reads committed and uncommitted records.
 const CLIENTS_PER_RECOVERY: usize = 2;

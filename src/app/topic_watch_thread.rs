@@ -1,11 +1,12 @@
 //! Looks at the three topics while the process runs, on a thread of its own, and stops the process if one of them is not
 //! the topic of the start any more (`engine::topic_watch` decides).
 //!
-//! A transaction with a `not_found` waits for a look that begins after the event was processed. If partitions were added, an
-//! update is read where its entity is not; it must not be rejected although it is valid. Likewise if the input was created
-//! again. Other transactions wait only while a difference was seen once and is not confirmed.
+//! A transaction with a `not_found` waits for a look that begins after the event was processed. If partitions were
+//! added, an update is read where its entity is not; it must not be rejected although it is valid. Likewise if the
+//! input was created again. Other transactions wait only while a difference was seen once and is not confirmed.
 //!
-//! Every 15 s it also looks at the members of the group, and names those that are not steward (`engine::foreign_members`).
+//! Every 15 s it also looks at the members of the group, and names those that are not steward
+//! (`engine::foreign_members`).
 //!
 //! Architecture invariant: a look without an answer stops nothing.
 
@@ -122,8 +123,8 @@ impl Watcher {
                     self.unanswered_since = None;
                     self.is_suspected.store(false, Ordering::Relaxed);
                     self.release();
-                    // Not while no broker responds: the client library aborts the process if the coordinator responds to a
-                    // request that has timed out.
+                    // Not while no broker responds: the client library aborts the process if the coordinator responds
+                    // to a request that has timed out.
                     self.look_at_members();
                     LOOK_EVERY
                 }

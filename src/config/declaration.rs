@@ -74,12 +74,12 @@ pub enum FileContent {
 }
 
 impl ConfigKey {
-    /// The section, and the name within it.
+    /// Returns the section, and the name within it.
     pub fn section_and_name(&self) -> (&'static str, &'static str) {
         self.path.rsplit_once('.').expect("the declaration of a section puts its name before the key")
     }
 
-    /// The allowed values in Markdown: those of the kind, then `also`. Empty for a flag.
+    /// Returns the allowed values in Markdown: those of the kind, then `also`. Empty for a flag.
     pub fn allowed(&self) -> String {
         let kind = self.kind.to_string();
         match self.also {
@@ -121,9 +121,9 @@ impl fmt::Display for ValueKind {
 /// Declares a section: the struct, its `Default`, and `SECTION`.
 ///
 /// Reads like the struct that it makes. The doc comment of a field is the documentation of the key. The attribute
-/// `#[key(...)]` names the values that are allowed: `number(min..=max, unit)`, `flag`, `text(format)`,
-/// `file(content)`, `word(enum)` or `secret`; then `also`, further conditions, and `example`, for keys without a default.
-/// Fields after the keys that are marked `#[not_a_key]` hold nested sections and values that are not read from the file.
+/// `#[key(...)]` names the values that are allowed: `number(min..=max, unit)`, `flag`, `text(format)`, `file(content)`,
+/// `word(enum)` or `secret`; then `also`, further conditions, and `example`, for keys without a default. Fields after
+/// the keys that are marked `#[not_a_key]` hold nested sections and values that are not read from the file.
 macro_rules! config_section {
     (
         $(#[doc = $about:literal])+

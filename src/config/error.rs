@@ -13,7 +13,7 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// The mistakes; none if the file could not be read.
+    /// Returns the mistakes; none if the file could not be read.
     pub fn mistakes(&self) -> &[Mistake] {
         match self {
             ConfigError::Unreadable { .. } => &[],

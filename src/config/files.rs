@@ -73,7 +73,7 @@ fn keep(effective: &mut Effective, path: &str, secret: Secret) {
     }
 }
 
-/// The secret that the file holds, if it has to hold one.
+/// Returns the secret that the file holds, if it has to hold one.
 fn check(path: &Path, content: FileContent) -> Result<Option<Secret>, String> {
     match content {
         FileContent::Written => Ok(None),

@@ -65,8 +65,8 @@ config_section! {
         /// hangs. If not set: twice the session timeout, if the session timeout is 60000 or more.
         #[key(number(1_000..=86_400_000, "ms"), also = "above `session_timeout_ms`")]
         pub max_poll_interval_ms: u64 = 60_000,
-        /// Time after which the brokers abort an open transaction. The next owner of a crashed process's partitions waits
-        /// that long in the worst case, and 10 s more. Brokers accept at most 900000 by default.
+        /// Time after which the brokers abort an open transaction. The next owner of a crashed process's partitions
+        /// waits that long in the worst case, and 10 s more. Brokers accept at most 900000 by default.
         #[key(number(1_000..=900_000, "ms"))]
         pub transaction_timeout_ms: u64 = 10_000,
         #[not_a_key]
@@ -78,7 +78,8 @@ config_section! {
 }
 
 impl KafkaConfig {
-    /// The name of this process within its group: the configured name, else the pod's, else host name and process id.
+    /// Returns the name of this process within its group: the configured name, else the pod's, else host name and
+    /// process id.
     ///
     /// An empty pod name counts as none. In a container the process id is 1, and containers can share a host name: then
     /// `random` makes the name unique. Characters that Kafka does not allow in a member's name become `-`. The host name
@@ -102,7 +103,7 @@ impl KafkaConfig {
     }
 }
 
-/// Whether Kafka allows this as the name of a topic or a static member.
+/// Returns whether Kafka allows this as the name of a topic or a static member.
 pub(super) fn is_legal_name(name: &str) -> bool {
     let legal_bytes = name.bytes().all(is_legal_byte);
     (1..=MAX_NAME_BYTES).contains(&name.len()) && legal_bytes && name != "." && name != ".."
@@ -139,8 +140,8 @@ config_section! {
         /// File that holds the password. A line break at its end does not count.
         #[key(file(Secret), example = "\"/etc/steward/password\"")]
         pub password_file: Option<PathBuf> = None,
-        /// File that holds the token for `oauthbearer`, a JWT unless the two keys below are set. It is read again whenever
-        /// the token is about to expire.
+        /// File that holds the token for `oauthbearer`, a JWT unless the two keys below are set. It is read again
+        /// whenever the token is about to expire.
         #[key(file(Secret), example = "\"/var/run/secrets/kafka/token\"")]
         pub oauth_token_file: Option<PathBuf> = None,
         /// Name of the principal, for a token that does not contain it (`sub` of a JWT). It is only for the client's own
@@ -222,7 +223,7 @@ impl Secret {
         Secret(secret.into())
     }
 
-    /// The secret itself, only for the client library.
+    /// Returns the secret itself, only for the client library.
     pub fn reveal(&self) -> &str {
         &self.0
     }

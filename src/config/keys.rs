@@ -30,17 +30,17 @@ pub fn find(path: &str) -> Option<&'static ConfigKey> {
     all().find(|key| key.path == path)
 }
 
-/// The librdkafka property that the key below [`PROPERTIES`] passes on.
+/// Returns the librdkafka property that the key below [`PROPERTIES`] passes on.
 pub(super) fn property(path: &str) -> Option<&str> {
     path.strip_prefix(PROPERTIES)?.strip_prefix('.')
 }
 
-/// The path of a name in a section. The document's root is the section `""`.
+/// Returns the path of a name in a section. The document's root is the section `""`.
 pub(super) fn join(section: &str, name: &str) -> String {
     if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
 }
 
-/// Whether keys lie below this path.
+/// Returns whether keys lie below this path.
 pub fn is_section(path: &str) -> bool {
     section_names().any(|section| section == path)
 }
@@ -49,7 +49,7 @@ pub fn section_names() -> impl Iterator<Item = &'static str> {
     SECTIONS.iter().map(|section| section.name).chain([PROPERTIES])
 }
 
-/// The variable that overrides this key, such as `STEWARD__KAFKA__GROUP_ID`.
+/// Returns the variable that overrides this key, such as `STEWARD__KAFKA__GROUP_ID`.
 pub fn variable(path: &str) -> String {
     match property(path) {
         Some(property) => format!("STEWARD__KAFKA__PROPERTIES__{}", property.to_uppercase().replace('.', "_")),
@@ -57,8 +57,8 @@ pub fn variable(path: &str) -> String {
     }
 }
 
-/// The candidate that `word` is most likely a misspelling of; `None` if none is close, or if `word` is longer than 200
-/// characters.
+/// Returns the candidate that `word` is most likely a misspelling of; `None` if none is close, or if `word` is longer
+/// than 200 characters.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (word.chars().count() / 3).max(1);
     if word.chars().count() > 200 {
@@ -68,7 +68,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     measured.filter(|(distance, _)| *distance <= allowed).min_by_key(|(distance, _)| *distance).map(|(_, found)| found)
 }
 
-/// The number of characters to insert, remove or replace to turn `from` into `to` (Levenshtein distance).
+/// Returns the number of characters to insert, remove or replace to turn `from` into `to` (Levenshtein distance).
 fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();

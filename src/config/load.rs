@@ -27,8 +27,8 @@ pub struct ConfigDocument<'a> {
     pub text: &'a str,
 }
 
-/// The environment variables of this process. Bytes that are not Unicode become replacement characters, which no key
-/// accepts; in a variable that is not a key they do no harm.
+/// Returns the environment variables of this process. Bytes that are not Unicode become replacement characters, which
+/// no key accepts; in a variable that is not a key they do no harm.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     let text = |os: std::ffi::OsString| os.to_string_lossy().into_owned();
     std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
@@ -78,7 +78,7 @@ fn finish(effective: Effective, mut mistakes: Vec<Mistake>) -> Result<Effective,
     Err(ConfigError::Invalid(mistakes))
 }
 
-/// The values without the wrong ones, the mistakes, and the keys that have a wrong value.
+/// Returns the values without the wrong ones, the mistakes, and the keys that have a wrong value.
 fn assemble(
     document: Option<ConfigDocument<'_>>,
     env: impl IntoIterator<Item = (String, String)>,
@@ -122,7 +122,7 @@ fn build(values: BTreeMap<String, (toml::Value, ValueOrigin)>) -> Config {
     config
 }
 
-/// The sections above a key, and its own name. The name of a property contains dots of its own.
+/// Returns the sections above a key, and its own name. The name of a property contains dots of its own.
 fn split(path: &str) -> (Vec<&str>, &str) {
     match keys::property(path) {
         Some(property) => (keys::PROPERTIES.split('.').collect(), property),
@@ -270,7 +270,8 @@ impl ConfigDraft {
     }
 }
 
-/// `KAFKA__GROUP_ID` to `kafka.group_id`, `KAFKA__PROPERTIES__FETCH_WAIT_MAX_MS` to `kafka.properties.fetch.wait.max.ms`.
+/// `KAFKA__GROUP_ID` to `kafka.group_id`, `KAFKA__PROPERTIES__FETCH_WAIT_MAX_MS` to
+/// `kafka.properties.fetch.wait.max.ms`.
 fn path_of_variable(rest: &str) -> String {
     let lower = rest.to_lowercase();
     match lower.strip_prefix("kafka__properties__") {

@@ -1,7 +1,7 @@
 //! Owns the grammar of `log.level`, and reads this one key again while the process runs.
 //!
-//! The grammar: at most one general level, by default `info`, and any number of `target=level`. `off` is allowed only for
-//! a target: a process without any log could not be monitored.
+//! The grammar: at most one general level, by default `info`, and any number of `target=level`. `off` is allowed only
+//! for a target: a process without any log could not be monitored.
 //!
 //! Absent on purpose: every other key. They are read once, at the start.
 
@@ -73,8 +73,9 @@ impl LogLevel {
     }
 }
 
-/// The `log.level` in the text of a configuration file, or the default if the text does not contain one. Nothing else is
-/// checked, so that a file that is being edited for the next start can still change the level of this process.
+/// Returns the `log.level` in the text of a configuration file, or the default if the text does not contain one.
+/// Nothing else is checked, so that a file that is being edited for the next start can still change the level of this
+/// process.
 ///
 /// # Errors
 /// Why the level cannot be read, without quoting lines of the text, which may contain secrets.

@@ -1,7 +1,7 @@
 //! Owns the decision on each librdkafka property in `[kafka.properties]`: passed on to which client, or refused and why.
 //!
-//! Every property that librdkafka documents has a decision. A test reads the library's own list, so that an upgrade cannot
-//! add one unnoticed. librdkafka checks the values when the clients are built.
+//! Every property that librdkafka documents has a decision. A test reads the library's own list, so that an upgrade
+//! cannot add one unnoticed. librdkafka checks the values when the clients are built.
 //!
 //! Architecture invariant: no property that is passed on can break a guarantee of the service.
 
@@ -26,7 +26,7 @@ pub struct PropertyRefusal {
     pub remedy: &'static str,
 }
 
-/// The decision on the property with this name; `None` if librdkafka has no such property.
+/// Returns the decision on the property with this name; `None` if librdkafka has no such property.
 pub fn verdict(name: &str) -> Option<PropertyVerdict> {
     let passed =
         PASSED.iter().find(|(_, names)| names.contains(&name)).map(|(scope, _)| PropertyVerdict::Passed(*scope));

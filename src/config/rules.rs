@@ -346,7 +346,7 @@ impl Rules<'_> {
         }
     }
 
-    /// Whether the key has a value in the file or in a variable, even if the value is wrong.
+    /// Returns whether the key has a value in the file or in a variable, even if the value is wrong.
     fn is_given(&self, path: &str) -> bool {
         self.bad.contains(path) || self.effective.origin(path).is_given()
     }
@@ -359,7 +359,8 @@ impl Rules<'_> {
         self.values.get(path).map(ToString::to_string).unwrap_or_default()
     }
 
-    /// If the condition does not hold, reports a mistake of the first of these keys, unless one of them is wrong by itself.
+    /// If the condition does not hold, reports a mistake of the first of these keys, unless one of them is wrong by
+    /// itself.
     fn require(&mut self, holds: bool, paths: &[&str], problem: impl Into<String>, remedy: impl Into<String>) {
         if !holds && self.all_right(paths) {
             self.mistake(paths[0], problem, remedy);

@@ -96,12 +96,12 @@ config_section! {
     #[section("guards")]
     #[derive(Debug)]
     pub struct GuardsConfig {
-        /// What to do about a check of the topics that the permissions do not allow: refuse to start and name the missing
-        /// ACL (`refuse`), or log a warning (`allow`).
+        /// What to do about a check of the topics that the permissions do not allow: refuse to start and name the
+        /// missing ACL (`refuse`), or log a warning (`allow`).
         #[key(word(Unchecked))]
         pub unchecked: Unchecked = Unchecked::Refuse,
-        /// The smallest `delete.retention.ms` of the state topic, which is demanded of it and which it is created with. By
-        /// default it follows from the input: its `retention.ms` and `segment.ms`, or one day if it keeps its events
+        /// The smallest `delete.retention.ms` of the state topic, which is demanded of it and which it is created with.
+        /// By default it follows from the input: its `retention.ms` and `segment.ms`, or one day if it keeps its events
         /// indefinitely. Lower it only if the platform caps the setting, for example at 60,566,400,000.
         #[key(number(1..=31_536_000_000_000, "ms"), example = "60566400000")]
         pub tombstone_retention_ms: Option<u64> = None,
@@ -152,8 +152,8 @@ config_section! {
         /// `kafka.max_poll_interval_ms`, if `kafka.max_poll_interval_ms` is 300000 or more.
         #[key(number(1_000..=172_800_000, "ms"), also = "above `kafka.max_poll_interval_ms`")]
         pub join_timeout_ms: u64 = 300_000,
-        /// Time after which a warning is logged about a transaction that a producer of the input leaves open. Events behind
-        /// it cannot be read until it ends.
+        /// Time after which a warning is logged about a transaction that a producer of the input leaves open. Events
+        /// behind it cannot be read until it ends.
         #[key(number(1_000..=86_400_000, "ms"))]
         pub open_transaction_ms: u64 = 60_000,
     }
@@ -167,14 +167,15 @@ config_section! {
         /// Format of a line. `auto` is JSON unless standard output is a terminal.
         #[key(word(LogFormat))]
         pub format: LogFormat = LogFormat::Auto,
-        /// A level, or a filter such as `info,librdkafka=debug`. The only key that can be changed while the process runs.
+        /// A level, or a filter such as `info,librdkafka=debug`. The only key that can be changed while the process
+        /// runs.
         #[key(text(LogLevel))]
         pub level: String = "info".into(),
         /// Time between two `stats` lines.
         #[key(number(100..=3_600_000, "ms"))]
         pub stats_interval_ms: u64 = 10_000,
-        /// Bytes of lines that wait for standard output. If nobody reads it and they are more, the oldest ones are dropped
-        /// and counted: the process itself never waits for a line.
+        /// Bytes of lines that may wait for standard output. If it is not read and more lines arrive, the oldest ones
+        /// are dropped and counted. The process itself never waits for a line.
         #[key(number(65_536..=1_073_741_824, "bytes"))]
         pub max_queued_bytes: usize = 4_194_304,
         /// How a line shows the key of a record: as it is, as a hash (HMAC-SHA256 with the secret below), or not at all.

@@ -107,7 +107,7 @@ impl FoundValue<'_> {
     }
 }
 
-/// Whether a key, a certificate or a token was given in place of the path of its file.
+/// Returns whether a key, a certificate or a token was given in place of the path of its file.
 fn looks_like_content(text: &str) -> bool {
     text.contains("-----BEGIN") || text.trim_start_matches(['"', '\'']).starts_with("eyJ")
 }

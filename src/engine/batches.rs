@@ -105,7 +105,7 @@ impl OpenBatches {
         }
     }
 
-    /// Whether the oldest batch is complete.
+    /// Returns whether the oldest batch is complete.
     pub fn has_complete(&self) -> bool {
         self.queue.front().is_some_and(|entry| entry.outcomes.is_some())
     }
@@ -116,7 +116,7 @@ impl OpenBatches {
         complete.map(|entry| entry.open.lease.bytes()).sum()
     }
 
-    /// Whether a batch holds more than `bytes` of the in-flight budget, and has several records.
+    /// Returns whether a batch holds more than `bytes` of the in-flight budget, and has several records.
     pub fn has_larger_than(&self, bytes: u64) -> bool {
         self.queue.iter().any(|entry| entry.open.batch.len() > 1 && entry.open.lease.bytes() > bytes)
     }
@@ -155,7 +155,7 @@ pub struct OpenWork {
 }
 
 impl OpenWork {
-    /// Whether the oldest batch has all outcomes and only waits for a transaction.
+    /// Returns whether the oldest batch has all outcomes and only waits for a transaction.
     pub fn is_complete(&self) -> bool {
         self.head.is_none_or(|head| head.is_complete)
     }

@@ -57,7 +57,7 @@ impl Lease {
         self.bytes = bytes;
     }
 
-    /// Whether all leases together are within the limit.
+    /// Returns whether all leases together are within the limit.
     pub fn fits(&self) -> bool {
         self.budget.held_bytes() <= self.budget.limit_bytes
     }

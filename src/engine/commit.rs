@@ -13,12 +13,12 @@
 //! * c) only queues of the current epoch are sent. A queue ends with its epoch, and so does its part of the transaction in
 //!   flight.
 //!
-//! An abort is not a rollback: the same content is sent again, except for the queues that have ended. After an end that is
-//! in doubt, a new producer fences every request that may still be on its way. Then the group's committed positions and
-//! their metadata show whether the transaction took effect.
+//! An abort is not a rollback: the same content is sent again, except for the queues that have ended. After an end that
+//! is in doubt, a new producer fences every request that may still be on its way. Then the group's committed positions
+//! and their metadata show whether the transaction took effect.
 //!
-//! A batch is never split, and a transaction that timed out twice because of one batch would time out again. Its partition
-//! recovers under a new epoch: the records are read again, in batches of the present limit.
+//! A batch is never split, and a transaction that timed out twice because of one batch would time out again. Its
+//! partition recovers under a new epoch: the records are read again, in batches of the present limit.
 //!
 //! This file has the inputs, the commands, the state, and the decision when to send. `limit` bounds what a transaction
 //! carries, `content` chooses it, and `transaction_end` handles its end.
@@ -73,8 +73,8 @@ pub enum CommitInput {
         start: Position,
         /// The newest event that the state contains, before the repairs.
         newest_state: Option<NewestState>,
-        /// What recovery publishes, in batches without records. There is at least one, so that the first transaction commits
-        /// a position. That of the last is `start`; see `Recovered::repair_batches`.
+        /// What recovery publishes, in batches without records. There is at least one, so that the first transaction
+        /// commits a position. That of the last is `start`; see `Recovered::repair_batches`.
         repairs: Vec<CompleteBatch>,
     },
     /// A batch was read and handed to its entities.
@@ -208,15 +208,15 @@ pub struct GroupCommitSettings {
     pub max_transaction_bytes: u64,
     /// Time after which the coordinator ends a transaction.
     pub transaction_timeout: Duration,
-    /// The shortest time from the begin of a transaction to the begin of the next one. It is cut short if as much waits as
-    /// a transaction may carry, so that it does not limit the throughput.
+    /// The shortest time from the begin of a transaction to the begin of the next one. It is cut short if as much waits
+    /// as a transaction may carry, so that it does not limit the throughput.
     pub min_interval: Duration,
     /// Names the transactions of this process in the offsets' metadata.
     pub offset_metadata: OffsetMetadata,
     /// A larger DLQ record is cut before it is sent, because the client's queue would never take it.
     pub max_dlq_record_bytes: u64,
-    /// The wait after a commit for each of its partitions, less [`GAP_WITHOUT_LINGER`] and at most [`MAX_LINGER`]. Batches
-    /// that complete in the meantime go into the next transaction.
+    /// The wait after a commit for each of its partitions, less [`GAP_WITHOUT_LINGER`] and at most [`MAX_LINGER`].
+    /// Batches that complete in the meantime go into the next transaction.
     pub linger_per_partition: Duration,
 }
 
@@ -406,7 +406,7 @@ impl GroupCommit {
         }
     }
 
-    /// The queue of the partition, if it is of this epoch.
+    /// Returns the queue of the partition, if it is of this epoch.
     fn queue(&self, partition: Partition, epoch: Epoch) -> Option<&PartitionQueue> {
         self.queues.get(&partition).filter(|queue| queue.epoch == epoch)
     }

@@ -1,7 +1,8 @@
-//! Finds members of the consumer group that are not steward: the group gives them partitions, whose events nobody applies.
+//! Finds members of the consumer group that are not steward: the group gives them partitions, whose events are not
+//! applied.
 //!
-//! A member is known by its client id only. The ids of steward's members begin with a mark, which no other program has by
-//! chance. If the configuration sets `client.id`, all members have that one.
+//! A member is known by its client id only. The ids of steward's members begin with a mark, which no other program has
+//! by chance. If the configuration sets `client.id`, all members have that one.
 
 use std::collections::BTreeSet;
 

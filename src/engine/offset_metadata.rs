@@ -1,8 +1,8 @@
 //! The metadata that is committed with a position: which transaction committed it, and what the state contained then.
 //!
 //! Its text is `instance#start/number`, then what is known of `state=OFFSET` or `tombstone=OFFSET`, `input=ID` and
-//! `state-topic=ID`, separated by spaces. Releases before 0.2 wrote only the first word. Other programs of the group, and
-//! tools that reset offsets, write something else or nothing.
+//! `state-topic=ID`, separated by spaces. Releases before 0.2 wrote only the first word. Other programs of the group,
+//! and tools that reset offsets, write something else or nothing.
 //!
 //! Architecture invariant: the text of a transaction is a function of its number and its content. A transaction in doubt
 //! is recognised by it.
@@ -23,8 +23,8 @@ pub struct NewestState {
 /// What the metadata of a position says that steward committed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PositionFacts {
-    /// The newest event that the state partition contained with this commit. `None` if it contained none, and in metadata
-    /// of older releases.
+    /// The newest event that the state partition contained with this commit. `None` if it contained none, and in
+    /// metadata of older releases.
     pub newest_state: Option<NewestState>,
     pub topics: TopicIds,
 }
@@ -43,7 +43,8 @@ impl OffsetMetadata {
         OffsetMetadata { instance: instance.into(), topics }
     }
 
-    /// The metadata of one partition in the transaction `number`, after which the state contains `newest_state`.
+    /// Returns the metadata of one partition in the transaction `number`, after which the state contains
+    /// `newest_state`.
     pub fn of(&self, number: u64, newest_state: Option<NewestState>) -> String {
         let mut text = format!("{}/{number}", self.instance);
         let mut word = |name: &str, value: &dyn std::fmt::Display| {

@@ -1,12 +1,13 @@
 //! The outcomes of a batch: the records that its events become, and the outputs that these records go to.
 //!
-//! Every record that a transaction writes is an [`OutputRecord`]. It shares the bytes of the entity or of the event that
-//! it was made from. Batches, the group commit and the commit thread treat all outputs alike; [`Output`] has what differs.
+//! Every record that a transaction writes is an [`OutputRecord`]. It shares the bytes of the entity or of the event
+//! that it was made from. Batches, the group commit and the commit thread treat all outputs alike; [`Output`] has what
+//! differs.
 //!
-//! A third output takes three files. This one gets a variant of [`Output`], and a variant of
-//! [`RecordContent`] with its key, value, headers and weight. The code that decides on such a record, for example
-//! `runtime::entity_actor`, pushes it to its [`Outcomes`]. `kafka::transactions::commit_thread` gets the name of the topic.
-//! A topic that is configured and checked before the start is named in `config` and `kafka::admin` too.
+//! A third output takes three files. This one gets a variant of [`Output`], and a variant of [`RecordContent`] with its
+//! key, value, headers and weight. The code that decides on such a record, for example `runtime::entity_actor`, pushes
+//! it to its [`Outcomes`]. `kafka::transactions::commit_thread` gets the name of the topic. A topic that is configured
+//! and checked before the start is named in `config` and `kafka::admin` too.
 
 use std::fmt::Write as _;
 use std::ops::{Index, IndexMut};
@@ -38,8 +39,8 @@ impl Output {
         }
     }
 
-    /// Whether a transaction writes only the newest record of each key. Such a topic is compacted. The records of any
-    /// other output are all written, in source order.
+    /// Returns whether a transaction writes only the newest record of each key. Such a topic is compacted. The records
+    /// of any other output are all written, in source order.
     pub const fn is_coalesced_by_key(self) -> bool {
         match self {
             Output::State => true,
@@ -135,7 +136,7 @@ impl OutputRecord {
         OutputRecord { partition, source, content: RecordContent::Snapshot(snapshot), degradation: None }
     }
 
-    /// The record for the DLQ topic of the batch's event at `index`.
+    /// Returns the record for the DLQ topic of the batch's event at `index`.
     pub fn rejected(batch: &Arc<Batch>, index: u32, rejection: Rejection) -> OutputRecord {
         let rejected = RejectedEvent { batch: Arc::clone(batch), index, rejection };
         OutputRecord {
@@ -177,12 +178,12 @@ impl OutputRecord {
         }
     }
 
-    /// Whether this part of a DLQ record is left out.
+    /// Returns whether this part of a DLQ record is left out.
     fn leaves_out(&self, part: Degradation) -> bool {
         self.degradation >= Some(part)
     }
 
-    /// The event's own headers that a DLQ record carries.
+    /// Returns the event's own headers that a DLQ record carries.
     fn event_headers<'a>(&self, event: Record<'a>) -> impl Iterator<Item = Header<'a>> + use<'a> {
         let is_cut = self.leaves_out(Degradation::Headers);
         event.headers.iter().filter(move |_| !is_cut)
@@ -195,7 +196,7 @@ impl OutputRecord {
         }
     }
 
-    /// The trace context that the record carries, if any. A DLQ record has it among the headers of the event.
+    /// Returns the trace context that the record carries, if any. A DLQ record has it among the headers of the event.
     pub fn trace(&self) -> Option<&TraceContext> {
         match &self.content {
             RecordContent::Snapshot(snapshot) => {
@@ -205,8 +206,8 @@ impl OutputRecord {
         }
     }
 
-    /// What the record leaves out next if it is too large, and the bytes of that. `None` if nothing can be left out: then
-    /// the refusal stands.
+    /// What the record leaves out next if it is too large, and the bytes of that. `None` if nothing can be left out:
+    /// then the refusal stands.
     pub fn degrade(&self) -> Option<(Degradation, u64)> {
         match &self.content {
             RecordContent::Snapshot(_) => {
@@ -278,7 +279,7 @@ impl OutputRecord {
         }
     }
 
-    /// The bytes of the record in a transaction. The headers that steward adds are an estimate.
+    /// Returns the bytes of the record in a transaction. The headers that steward adds are an estimate.
     pub fn weight_bytes(&self) -> u64 {
         let headers = match &self.content {
             RecordContent::Snapshot(_) => 128,

@@ -6,9 +6,9 @@ use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
 use crate::record::{Epoch, Partition};
 
-/// The table of current epochs. The consumer's thread changes it inside the rebalance, at the moment when ownership begins
-/// or ends. The ingest actor replaces an epoch when it has to recover a partition again. The commit thread compares its
-/// content with the table after it has taken the group's metadata, and before it sends the offsets.
+/// The table of current epochs. The consumer's thread changes it inside the rebalance, at the moment when ownership
+/// begins or ends. The ingest actor replaces an epoch when it has to recover a partition again. The commit thread
+/// compares its content with the table after it has taken the group's metadata, and before it sends the offsets.
 ///
 /// Why that order suffices: metadata that was taken while an epoch was current is of a generation in which the partition
 /// was owned. A comparison *after* taking the metadata therefore never sends offsets of a lost partition with newer

@@ -98,7 +98,8 @@ impl PartitionLifecycle {
                 PartitionState::Recovering | PartitionState::Serving | PartitionState::Revoking,
                 PartitionEvent::Revoked | PartitionEvent::Lost,
             ) => PartitionAction::Release,
-            // The caller mints a new epoch next, and passes it to `continue_under`. A revoking partition need not recover.
+            // The caller mints a new epoch next, and passes it to `continue_under`. A revoking partition need not
+            // recover.
             (PartitionState::Serving | PartitionState::Recovering, PartitionEvent::Invalidated) => {
                 self.state = PartitionState::Recovering;
                 PartitionAction::Recover

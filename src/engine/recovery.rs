@@ -8,10 +8,10 @@
 //!   committed up to there, so the state that was read is complete.
 //! * c) The tail of the DLQ partition is read likewise.
 //!
-//! Processing starts at `max(C, M+1, D+1)`. Before that, verification reads the input again up to the start position without
-//! output. It begins at `min(C, M+1)`, or `look_back_records` before the start, whichever is earlier, and at the log's start
-//! if retention has deleted that part. A write that the verification finds and the topics lack was lost, and is published
-//! before anything else.
+//! Processing starts at `max(C, M+1, D+1)`. Before that, verification reads the input again up to the start position
+//! without output. It begins at `min(C, M+1)`, or `look_back_records` before the start, whichever is earlier, and at
+//! the log's start if retention has deleted that part. A write that the verification finds and the topics lack was
+//! lost, and is published before anything else.
 //!
 //! C says in its metadata what the state contained. A state that contains less, and that the input cannot complete, is
 //! refused (`lost_state`).
@@ -28,8 +28,8 @@
 //!
 //! The stages read nothing themselves: [`driver::recover`] is the loop that fetches what each one needs.
 //!
-//! Architecture invariant: nothing is published before the whole range is verified; a part of it could resurrect an entity
-//! that the rest deletes.
+//! Architecture invariant: nothing is published before the whole range is verified; a part of it could resurrect an
+//! entity that the rest deletes.
 
 mod dlq;
 mod dlq_tail;
@@ -160,8 +160,8 @@ pub enum RecoveryFinding {
     Expired { first: Position, until: Position },
     /// The range has more than `verify_max_records` offsets, and was not verified.
     NotVerified { from: Position, until: Position },
-    /// Verification is off, and the committed position is beyond what the state and the DLQ contain. The range is from the
-    /// first position whose event is in neither topic to where processing starts.
+    /// Verification is off, and the committed position is beyond what the state and the DLQ contain. The range is from
+    /// the first position whose event is in neither topic to where processing starts.
     PassedOver { from: Position, until: Position },
     /// The group's position was before events that are contained already: they were skipped.
     Skipped { events: u64 },
@@ -209,8 +209,8 @@ pub struct Recovered {
 }
 
 impl Recovered {
-    /// Takes the repairs, in parts of at most `max_bytes`, each with the position that its transaction commits. There is at
-    /// least one part.
+    /// Takes the repairs, in parts of at most `max_bytes`, each with the position that its transaction commits. There
+    /// is at least one part.
     ///
     /// The last part commits the start position, the others the start of the verified range. If the process dies between
     /// two parts, the next recovery verifies the same range again, and finds the rest.
@@ -264,7 +264,7 @@ impl From<CommittedOffset> for CommittedPosition {
     }
 }
 
-/// The command that commits the same position without metadata, for one partition or for all.
+/// Returns the command that commits the same position without metadata, for one partition or for all.
 fn forget_facts(group: &str, input: &str, partition: Option<Partition>) -> String {
     let partition = partition.map_or(String::new(), |partition| format!(":{partition}"));
     format!(
@@ -280,7 +280,7 @@ fn snapshot_bytes(passivated: &StoredEntity) -> u64 {
     passivated.snapshot.as_ref().map_or(0, |snapshot| snapshot.len() as u64)
 }
 
-/// The memory of a passivated entity, in bytes.
+/// Returns the memory of a passivated entity, in bytes.
 pub fn passivated_bytes(key: &Key, passivated: &StoredEntity) -> u64 {
     key.len() as u64 + snapshot_bytes(passivated) + PASSIVATED_OVERHEAD_BYTES
 }

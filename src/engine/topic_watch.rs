@@ -1,7 +1,7 @@
 //! Decides whether the three topics are still those of the start.
 //!
-//! A topic that was deleted, created again, or got other partitions is not the one that the state was made from. Each look
-//! at the topics is compared with the start:
+//! A topic that was deleted, created again, or got other partitions is not the one that the state was made from. Each
+//! look at the topics is compared with the start:
 //!
 //! * a) More partitions than at the start are certain at once: no broker invents a partition. Keys have moved already.
 //! * b) Any other difference counts when two looks in a row find it. A broker that has just started may answer from

@@ -1,13 +1,13 @@
 //! Owns the grammar of a value: exactly one JSON object, and the raw text of the fields that may be read from it.
 //!
-//! Which fields an event has can depend on a field that comes last, such as its type. So a first pass checks the grammar
-//! of the whole object and keeps each field of the table as raw text ([`JsonDocument`]). The fields that the event's type
-//! allows are then read strictly ([`JsonDocument::value`]). Other fields may hold whatever the grammar allows: repeated
-//! names, surrogates without a partner, numbers that no float can hold.
+//! Which fields an event has can depend on a field that comes last, such as its type. So a first pass checks the
+//! grammar of the whole object and keeps each field of the table as raw text ([`JsonDocument`]). The fields that the
+//! event's type allows are then read strictly ([`JsonDocument::value`]). Other fields may hold whatever the grammar
+//! allows: repeated names, surrogates without a partner, numbers that no float can hold.
 //!
 //! Non-obvious: `serde_json` skips a raw value without recursion and without a limit of depth. So the depth is checked
-//! beforehand, which bounds the recursion of strict reading too. `serde_json` accepts control characters in names that are
-//! read as byte strings, so names are read as raw values here.
+//! beforehand, which bounds the recursion of strict reading too. `serde_json` accepts control characters in names that
+//! are read as byte strings, so names are read as raw values here.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -43,7 +43,7 @@ impl<const N: usize> FieldTable<N> {
         FieldTable { names }
     }
 
-    /// The field with this name.
+    /// Returns the field with this name.
     ///
     /// # Panics
     /// If the table does not contain the name: in a constant, the code does not compile.
@@ -59,8 +59,8 @@ impl<const N: usize> FieldTable<N> {
         panic!("the table has no field with this name")
     }
 
-    /// The position of the field with this name, given with its quotes. A name whose escapes are not Unicode scalar values
-    /// is not in the table.
+    /// Returns the position of the field with this name, given with its quotes. A name whose escapes are not Unicode
+    /// scalar values is not in the table.
     fn position(&self, quoted: &RawValue) -> Option<usize> {
         let quoted = quoted.get();
         let unescaped;
@@ -90,7 +90,7 @@ const fn is_equal(one: &[u8], other: &[u8]) -> bool {
 }
 
 impl Field {
-    /// The name in the JSON.
+    /// Returns the name in the JSON.
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.name
@@ -141,8 +141,8 @@ impl<'a, const N: usize> JsonDocument<'a, N> {
             .map_err(|error| malformed(format!("the value is not one JSON object: {error}")))
     }
 
-    /// Reads a field: its raw text and its value, or `None` if it is absent or null. The field has to be of the table that
-    /// the document was read with.
+    /// Reads a field: its raw text and its value, or `None` if it is absent or null. The field has to be of the table
+    /// that the document was read with.
     ///
     /// # Errors
     /// `malformed_json`, if the document contains the field twice, or if the field contains, at any depth, a repeated
@@ -175,7 +175,8 @@ fn malformed(detail: impl Into<String>) -> Rejection {
     Rejection::new(Reason::MalformedJson, detail)
 }
 
-/// Whether there are more than [`MAX_DEPTH`] levels. Exact for JSON; a value that is not JSON is rejected anyway.
+/// Returns whether there are more than [`MAX_DEPTH`] levels. Exact for JSON; a value that is not JSON is rejected
+/// anyway.
 fn is_too_deep(value: &[u8]) -> bool {
     // A value with few opening brackets is not deep. This is cheap, and true of nearly every event.
     if opening_brackets(value) <= MAX_DEPTH {
@@ -197,8 +198,8 @@ fn is_too_deep(value: &[u8]) -> bool {
     false
 }
 
-/// The number of opening brackets, including those in strings. A byte counts one chunk, so that the compiler uses vector
-/// instructions.
+/// Returns the number of opening brackets, including those in strings. A byte counts one chunk, so that the compiler
+/// uses vector instructions.
 fn opening_brackets(value: &[u8]) -> usize {
     const CHUNK: usize = u8::MAX as usize;
     let in_chunk = |chunk: &[u8]| chunk.iter().map(|byte| u8::from(matches!(byte, b'{' | b'['))).sum::<u8>();

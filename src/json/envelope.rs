@@ -64,7 +64,7 @@ impl Envelope {
     }
 }
 
-/// Which telling members an object has.
+/// Which of the members that identify an envelope an object has.
 #[derive(Debug, Clone, Copy, Default)]
 struct Own {
     has_schema: bool,

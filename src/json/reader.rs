@@ -24,7 +24,7 @@ impl<'d, 'a, const N: usize> FieldReader<'d, 'a, N> {
         FieldReader { document, violations: Violations::new(members) }
     }
 
-    /// The violations so far.
+    /// Returns the violations so far.
     #[must_use]
     pub fn into_violations(self) -> Violations {
         self.violations

@@ -24,7 +24,7 @@ impl RecordTime {
     /// 9999-12-31T23:59:59.999Z in milliseconds since 1970.
     pub const MAX_MS: i64 = 253_402_300_799_999;
 
-    /// The time, or `None` if its year does not have four digits.
+    /// Returns the time, or `None` if its year does not have four digits.
     #[must_use]
     pub fn from_ms(ms: i64) -> Option<RecordTime> {
         (RecordTime::MIN_MS..=RecordTime::MAX_MS).contains(&ms).then_some(RecordTime(ms))
@@ -53,7 +53,7 @@ impl RecordTime {
         self.0
     }
 
-    /// The 24 characters, all of them ASCII.
+    /// Returns the 24 characters, all of them ASCII.
     #[must_use]
     pub fn write(self) -> [u8; 24] {
         let at = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1000))

@@ -38,7 +38,7 @@ impl ViolationCode {
         ViolationCode::Timestamp,
     ];
 
-    /// The text in the detail, and the `code` of a rule.
+    /// Returns the text in the detail, and the `code` of a rule.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -1,7 +1,8 @@
 //! The member of the consumer group.
 //!
-//! It owns the consumer, its poll thread, the positions of the assigned partitions, and the answers to rebalances. It does
-//! not own offsets: the commit thread sends them with its transactions, and reads [`membership`] from the consumer.
+//! It owns the consumer, its poll thread, the positions of the assigned partitions, and the answers to rebalances. It
+//! does not own offsets: the commit thread sends them with its transactions, and reads [`membership`] from the
+//! consumer.
 //!
 //! * [`input_consumer`]: the port of the ingest actor, and the life cycle: connect, run, leave, join.
 //! * `poll_thread`: the loop, with a file each for the group, positions, records and leaving.

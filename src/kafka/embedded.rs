@@ -2,8 +2,8 @@
 //! loopback.
 //!
 //! Absent: real transactions. The mock broker drops the offsets that are sent in them, shows records before they are
-//! committed, fences no producer, and stores nothing beyond the process. So it can show how steward processes events, but
-//! neither exactly-once nor recovery.
+//! committed, fences no producer, and stores nothing beyond the process. So it can show how steward processes events,
+//! but neither exactly-once nor recovery.
 
 use std::time::Duration;
 

@@ -9,9 +9,9 @@
 //! The process that writes it is named, because two can share a file by mistake. [`HeartbeatFile`] lets only one of them
 //! write, and a probe does not accept a heartbeat of another host or container.
 //!
-//! Ages come from the wall clock, which can jump. A step back by less than the permitted age has no effect. A larger step,
-//! in either direction, makes one heartbeat fail: the next one, a second later, has the new time. A probe that requires
-//! more than one failure in a row is not affected.
+//! Ages come from the wall clock, which can jump. A step back by less than the permitted age has no effect. A larger
+//! step, in either direction, makes one heartbeat fail: the next one, a second later, has the new time. A probe that
+//! requires more than one failure in a row is not affected.
 //!
 //! Architecture invariant: a leaf without a clock, shared by the app that writes and the command that reads.
 //! Deliberately absent: a check that the process id exists. Another process can get the same id.
@@ -50,8 +50,8 @@ pub struct Heartbeat {
     pub live_cause: String,
 }
 
-/// The process that wrote a heartbeat. In containers the process id is often 1, so the host and the time of the start tell
-/// processes apart. Releases that did not write a field left it out.
+/// The process that wrote a heartbeat. In containers the process id is often 1, so the host and the time of the start
+/// distinguish processes. Releases that did not write a field left it out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatWriter {
     pub pid: u32,
@@ -113,8 +113,8 @@ impl fmt::Display for ProbeResult {
 }
 
 impl Heartbeat {
-    /// Replaces the file atomically: a reader sees the old heartbeat or this one, never a part. The file is not synced to
-    /// disk, because after a crash of the machine an old heartbeat is worth as much as none.
+    /// Replaces the file atomically: a reader sees the old heartbeat or this one, never a part. The file is not synced
+    /// to disk, because after a crash of the machine an old heartbeat is worth as much as none.
     ///
     /// # Errors
     /// [`HeartbeatError::Unwritable`]; the file still contains the previous heartbeat.

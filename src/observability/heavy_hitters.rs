@@ -5,9 +5,9 @@
 //! * a) A count is never too low, and too high by at most the number of all events divided by [`COUNTERS`].
 //! * b) So every key with more than that share of the events has a counter.
 //!
-//! The input is batches, already counted by key. Keys with few events in a large batch are left out, so that the work does
-//! not grow with the number of keys: at most [`MAX_KEYS_PER_BATCH`] keys of a batch are counted, and a count may be too
-//! low by that share of the events.
+//! The input is batches, already counted by key. Keys with few events in a large batch are left out, so that the work
+//! does not grow with the number of keys: at most [`MAX_KEYS_PER_BATCH`] keys of a batch are counted, and a count may
+//! be too low by that share of the events.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
-//! Bounds repeated log events: the first event of a kind is logged, the others are counted and summarised when the window
-//! ends.
+//! Bounds repeated log events: the first event of a kind is logged, the others are counted and summarised when the
+//! window ends.
 //!
 //! The window of a kind starts with its first event. When it ends, the events after the first become one summary, and
 //! another window starts. If there were none, the kind is removed, and its next event is a first one again. So a flood

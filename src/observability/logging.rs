@@ -1,10 +1,10 @@
 //! Owns the format and the destination of the log: one line per event on standard output, JSON unless it is a terminal.
 //!
-//! The app calls [`install`] once. An event before that goes through [`emergency_line`], so that even a configuration that
-//! cannot be read leaves one line of the same format. [`log_panics`] logs each panic.
+//! The app calls [`install`] once. An event before that goes through [`emergency_line`], so that even a configuration
+//! that cannot be read leaves one line of the same format. [`log_panics`] logs each panic.
 //!
-//! Every line is bounded, including those of libraries: a text by [`MAX_TEXT_BYTES`], a line by [`MAX_LINE_BYTES`], because
-//! container runtimes cut longer lines in two, and a part of a JSON object cannot be parsed.
+//! Every line is bounded, including those of libraries: a text by [`MAX_TEXT_BYTES`], a line by [`MAX_LINE_BYTES`],
+//! because container runtimes cut longer lines in two, and a part of a JSON object cannot be parsed.
 //!
 //! Architecture invariant: only [`crate::observability::log_events`] writes steward's own lines; lines of libraries have
 //! the name [`LIBRARY_LOG`] and cannot have another.
@@ -34,8 +34,8 @@ use crate::observability::log_events::{LogEvent, LogLinesDropped, ThreadPanicked
 /// Maximum length of a text in a line, in bytes including escapes. A text that was cut ends in `…`.
 pub const MAX_TEXT_BYTES: usize = 2048;
 
-/// Maximum length of a line, in bytes including its end. Fields that do not fit are left out, and the field `truncated` is
-/// added. No event of the catalogue is that long.
+/// Maximum length of a line, in bytes including its end. Fields that do not fit are left out, and the field `truncated`
+/// is added. No event of the catalogue is that long.
 pub const MAX_LINE_BYTES: usize = 16_000;
 
 /// Maximum length of a panic message that is logged, in characters, because it may quote a payload.
@@ -176,7 +176,8 @@ pub fn emergency_line(now: WallClock, event: impl LogEvent) {
     }
 }
 
-/// Starts a writer on a descriptor of its own. `Stdout` has a buffer, which loses its place if a write takes only a part.
+/// Starts a writer on a descriptor of its own. `Stdout` has a buffer, which loses its place if a write takes only a
+/// part.
 fn write_to_stdout(style: LogStyle, now: WallClock, max_queued_bytes: usize) -> io::Result<LogWriter> {
     let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     LogWriter::start(stdout, max_queued_bytes, Box::new(move |dropped_lines| gap_line(style, &now, dropped_lines)))
@@ -203,8 +204,8 @@ pub fn emergency_line_to(style: LogStyle, now: WallClock, out: LogSink, event: i
     tracing::dispatcher::with_default(&dispatch(everything, style, now, out), || event.emit());
 }
 
-/// Logs every panic except those of entity code, which are caught, counted, and logged with their event. `caught` receives
-/// the location of the panic and returns whether this thread runs entity code.
+/// Logs every panic except those of entity code, which are caught, counted, and logged with their event. `caught`
+/// receives the location of the panic and returns whether this thread runs entity code.
 ///
 /// `bug` is called after the line of a panic that is not caught, because the process has lost a thread.
 pub fn log_panics(caught: fn(&str) -> bool, bug: impl Fn() + Send + Sync + 'static, now: WallClock) {

@@ -63,7 +63,8 @@ pub struct PartitionLevel {
     pub lag: u64,
     /// Offsets that an open transaction of the input holds back.
     pub behind_open_transaction: u64,
-    /// Milliseconds since the broker that the partition is fetched from sent anything; 0 if the partition does not serve.
+    /// Milliseconds since the broker that the partition is fetched from sent anything; 0 if the partition does not
+    /// serve.
     pub fetch_age_ms: u64,
     pub entities_passivated: u64,
     /// Bytes of the snapshots in memory.

@@ -1,11 +1,11 @@
 //! Owns the status: what each partition is doing, and since when.
 //!
-//! Actors and threads write it; the watchdog, the heartbeat, `stats` and tests read it as a [`StatusSnapshot`]. The table
-//! is by partition, because a process can be busy while one of its partitions is stuck. Only completed work counts as
-//! progress, such as a commit or records that a recovery has read. A loop that runs is not progress.
+//! Actors and threads write it; the watchdog, the heartbeat, `stats` and tests read it as a [`StatusSnapshot`]. The
+//! table is by partition, because a process can be busy while one of its partitions is stuck. Only completed work
+//! counts as progress, such as a commit or records that a recovery has read. A loop that runs is not progress.
 //!
-//! The [`Watchdog`](crate::observability::watchdog::Watchdog) decides what is a stall. [`CurrentEvent`] is the event that
-//! an entity thread is processing.
+//! The [`Watchdog`](crate::observability::watchdog::Watchdog) decides what is a stall. [`CurrentEvent`] is the event
+//! that an entity thread is processing.
 //!
 //! Architecture invariant: no clock; times are arguments.
 
@@ -22,7 +22,8 @@ use crate::engine::partition::PartitionState;
 use crate::engine::recovery::Topic;
 use crate::record::{Batch, Key, Offset, Partition, Position};
 
-/// A response older than this says nothing about the present: the partition is not being fetched, or its broker is silent.
+/// A response older than this says nothing about the present: the partition is not being fetched, or its broker is
+/// silent.
 const FRESH_RESPONSE: Duration = Duration::from_secs(5);
 
 /// A delay that a broker announces counts for at most this long.
@@ -131,7 +132,7 @@ pub enum RecoveryAt {
 
 /// A report of the consumer about the log of a partition of the input.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct InputLog {
+pub struct InputReport {
     /// Behind the last record that is before all open transactions.
     pub last_stable: Option<Position>,
     /// Behind the last record.
@@ -333,8 +334,8 @@ impl Status {
         }
     }
 
-    /// Records that the brokers responded to a recovery that long ago, without records that it could read. That is progress:
-    /// a broker delays the responses to a client above its quota.
+    /// Records that the brokers responded to a recovery that long ago, without records that it could read. That is
+    /// progress: a broker delays the responses to a client above its quota.
     pub fn recovery_responded(&self, partition: Partition, now: Instant, ago: Duration) {
         let mut table = self.table();
         let Some(status) = table.partitions.get_mut(&partition) else { return };
@@ -399,7 +400,7 @@ impl Status {
 
     /// Records what the consumer reports about a partition of the input. The offsets are those of the last response to a
     /// fetch, so they do not change while the partition is paused.
-    pub fn set_input_log(&self, partition: Partition, log: InputLog, now: Instant) {
+    pub fn set_input_report(&self, partition: Partition, log: InputReport, now: Instant) {
         let mut table = self.table();
         let Some(status) = table.partitions.get_mut(&partition).filter(|status| status.state.is_some()) else { return };
         status.last_stable = log.last_stable.or(status.last_stable);
@@ -433,8 +434,8 @@ impl Status {
         current_event
     }
 
-    /// Returns the lag of each partition whose committed position and end are known, including the records behind an open
-    /// transaction.
+    /// Returns the lag of each partition whose committed position and end are known, including the records behind an
+    /// open transaction.
     pub fn lags(&self) -> BTreeMap<Partition, u64> {
         let table = self.table();
         table.partitions.iter().filter_map(|(partition, status)| Some((*partition, status.lag()?))).collect()

@@ -1,5 +1,5 @@
-//! Finds stalls in the status: the partition that has work and has made no progress for longest, in which phase, and what
-//! it waits for.
+//! Finds stalls in the status: the partition that has work and has made no progress for longest, in which phase, and
+//! what it waits for.
 //!
 //! * a) Only time in which the watchdog itself runs counts. A process that was suspended, or whose machine was, has not
 //!   stalled: it continues, and the group reports what it lost.
@@ -35,7 +35,7 @@ use crate::record::{Offset, Partition};
 const MAX_CHECK_GAP: Duration = Duration::from_secs(2);
 /// c) Divides the time of a partition that waits for room while ingest is full.
 const FULL_DIVISOR: u32 = 10;
-/// e) Other brokers respond if one has sent something within this time. A member of a group hears from its coordinator
+/// e) Other brokers respond if one has sent something within this time. A member of a group receives responses from its coordinator
 /// more often, and the consumer reports once a second.
 const RECENT: Duration = Duration::from_secs(5);
 const FETCH_WAITS_FOR: &str = "any response of the broker that the partition is fetched from; other brokers respond";

@@ -59,8 +59,8 @@ pub struct Actors<E: Entity> {
     pub sink: IngestSink<E>,
 }
 
-/// Starts the actors on the current thread, which runs an actix system. The caller then lets the consumer send its events
-/// to the sink.
+/// Starts the actors on the current thread, which runs an actix system. The caller then lets the consumer send its
+/// events to the sink.
 pub fn assemble<E: Entity>(ports: Ports, entity: Arc<E>, settings: RuntimeSettings, shared: &Shared) -> Actors<E> {
     let Ports { consumer, recoveries, transactions, ownership } = ports;
     let size_limits = settings.size_limits;

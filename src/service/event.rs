@@ -104,7 +104,7 @@ impl Details {
 }
 
 impl ServiceEvent {
-    /// The id of the service, at most 2^53 - 1.
+    /// Returns the id of the service, at most 2^53 - 1.
     pub(super) fn id(&self) -> u64 {
         self.id
     }
@@ -266,7 +266,7 @@ fn not_blank(text: &str) -> Result<(), ValidationError> {
 }
 
 impl RawCreated<'_> {
-    /// The event, if neither reading nor the rules found a violation.
+    /// Returns the event, if neither reading nor the rules found a violation.
     ///
     /// # Errors
     /// `invalid_event`, with all violations.
@@ -275,7 +275,7 @@ impl RawCreated<'_> {
         Ok(self.accept())
     }
 
-    /// The event, if [`validate`](Validate::validate) found nothing.
+    /// Returns the event, if [`validate`](Validate::validate) found nothing.
     ///
     /// # Panics
     /// If a required field is absent.

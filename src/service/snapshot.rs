@@ -1,8 +1,8 @@
 //! Owns the JSON of the state topic, which consumers read and which recovery reads back.
 //!
-//! [`decode`] applies the rules of a creation. Then it compares the bytes that [`encode`] would write with the bytes that it
-//! read. So it accepts exactly the bytes that `encode` can have written, and no foreign or damaged record. [`check`] does
-//! the same without building a state: a restore calls it for every snapshot.
+//! [`decode`] applies the rules of a creation. Then it compares the bytes that [`encode`] would write with the bytes
+//! that it read. So it accepts exactly the bytes that `encode` can have written, and no foreign or damaged record.
+//! [`check`] does the same without building a state: a restore calls it for every snapshot.
 //!
 //! Architecture invariant: the order of the members here is the order in the topic.
 //! Architecture invariant: an error names fields and positions, and never quotes the snapshot.

@@ -5,8 +5,8 @@
 //! refuses former owners, and keeps committed positions with their metadata. A transaction waits until the test decides
 //! how it ends ([`InjectedOutcome`]), so that a pod can die, or lose a partition, at each of these moments.
 //!
-//! Deliberately absent: threads, time and the network. The test decides what happens next, so the same decisions give the
-//! same run. One test runs the same scenario here and on a real Kafka.
+//! Deliberately absent: threads, time and the network. The test decides what happens next, so the same decisions give
+//! the same run. One test runs the same scenario here and on a real Kafka.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -118,7 +118,7 @@ pub struct MemoryKafka {
 }
 
 impl MemoryKafka {
-    /// A cluster with three empty topics of `partitions` partitions each.
+    /// Returns a cluster with three empty topics of `partitions` partitions each.
     pub fn new(partitions: usize, topic: &str, group: &str) -> MemoryKafka {
         let partitions = (0..partitions).map(|_| PartitionLogs::default()).collect();
         let cluster = Cluster { partitions, ..Cluster::default() };
@@ -147,7 +147,7 @@ impl MemoryKafka {
         cluster.partitions.iter_mut().for_each(|logs| *logs.log_mut(topic) = MemoryLog::default());
     }
 
-    /// The partition's log is lost with its disk, and begins anew.
+    /// The partition's log is lost with its disk, and begins again at offset 0.
     pub fn lose(&self, topic: Topic, partition: Partition) {
         *self.lock().logs_mut(partition).log_mut(topic) = MemoryLog::default();
     }
@@ -346,8 +346,8 @@ impl MemoryPod {
             .collect()
     }
 
-    /// Reads up to `max_records` of a partition that was started, at most as many bytes as the sink wants, and offers them
-    /// to the sink. Returns their number.
+    /// Reads up to `max_records` of a partition that was started, at most as many bytes as the sink wants, and offers
+    /// them to the sink. Returns their number.
     pub fn poll(&self, partition: Partition, max_records: usize) -> usize {
         let batch = {
             let mut state = self.lock();
@@ -394,7 +394,7 @@ impl MemoryPod {
         true
     }
 
-    /// The bytes of the records in the pending transaction, if there is one.
+    /// Returns the bytes of the records in the pending transaction, if there is one.
     pub fn pending_bytes(&self) -> Option<u64> {
         match self.lock().pending.front()? {
             Pending::Commit(content, _) => Some(content.records.iter().map(OutputRecord::weight_bytes).sum()),
@@ -402,7 +402,7 @@ impl MemoryPod {
         }
     }
 
-    /// Whether a transaction or a producer reset is pending.
+    /// Returns whether a transaction or a producer reset is pending.
     pub fn is_busy(&self) -> bool {
         !self.lock().pending.is_empty()
     }

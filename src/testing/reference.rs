@@ -1,4 +1,5 @@
-//! Owns the reference model: a second implementation of the whole contract, and a checker that compares outcomes with it.
+//! Owns the reference model: a second implementation of the whole contract, and a checker that compares outcomes with
+//! it.
 //!
 //! [`Model`] processes every record of the input and computes the expected content of the state topic and the DLQ topic.
 //! [`check()`] compares that content with the records that a `read_committed` reader saw, and describes each difference

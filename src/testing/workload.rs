@@ -283,8 +283,8 @@ impl Events {
         (kind, DraftedEvent::new(id, &draft))
     }
 
-    /// Returns the preferred event if an id exists for it: an absent id for a creation, a live id for an update. Otherwise
-    /// returns the other one.
+    /// Returns the preferred event if an id exists for it: an absent id for a creation, a live id for an update.
+    /// Otherwise returns the other one.
     fn creation_or_update(&mut self, preferred: PreferredEvent) -> (EventKind, u64, EventDraft) {
         let random = &mut self.random;
         let live = self.keys.popular(random);

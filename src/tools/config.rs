@@ -39,8 +39,8 @@ Next: change it, then `steward config check --config config.toml`.")]
 /// Print the configuration in force and the source of each value, or every mistake in it
 ///
 /// Reads the same input as `steward run`, including the files with secrets, and makes no connection. The result is TOML
-/// that can be loaded again, except for the secrets, which are never printed. All mistakes are reported at once, each with
-/// its key, its place, the allowed values and a remedy. The exit code is then 3.
+/// that can be loaded again, except for the secrets, which are never printed. All mistakes are reported at once, each
+/// with its key, its place, the allowed values and a remedy. The exit code is then 3.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

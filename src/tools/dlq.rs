@@ -1,4 +1,5 @@
-//! `steward dlq`: lists and shows rejected events, as any reader of the DLQ topic does, and sends them to the input again.
+//! `steward dlq`: lists and shows rejected events, as any reader of the DLQ topic does, and sends them to the input
+//! again.
 //!
 //! Only `show` prints a value; a list has its length.
 
@@ -44,8 +45,8 @@ use crate::tools::output::{self, OutputFormatFlag};
 
 /// Look at rejected events: list them, show one, send them to the input again
 ///
-/// Reads the DLQ topic from its start to its end, committed records only, and joins no group, so it disturbs
-/// nobody.
+/// Reads the DLQ topic from its start to its end, committed records only, and joins no group, so that it
+/// disturbs no process.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -169,7 +170,7 @@ impl DlqSourceOptions {
         TopicReader::open(config, &config.kafka.dlq_topic, scope, self.limit(), &SystemClock)
     }
 
-    /// The receipts, if they may be read: a command that only prints works without them.
+    /// Returns the receipts, if they may be read: a command that only prints works without them.
     fn receipts_if_readable(
         &self,
         config: &Config,

@@ -82,7 +82,8 @@ impl CommandFailure {
         }
     }
 
-    /// Prints the message on standard error, and returns the exit code. A broken pipe is not a failure and prints nothing.
+    /// Prints the message on standard error, and returns the exit code. A broken pipe is not a failure and prints
+    /// nothing.
     pub(crate) fn report(&self) -> ExitCode {
         let code = self.exit_code();
         if code != ExitCode::Done {

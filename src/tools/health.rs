@@ -20,7 +20,8 @@ const FILE_KEY: &str = "health.file";
 ///
 /// `steward run` writes its status to the file health.file once a second. These commands read the file, print one line
 /// with the reason, and exit with 0 (healthy) or 15 (not healthy). A file that is missing, older than --max-age-ms,
-/// damaged, dated in the future or written by another host or container is not healthy. The line names the process. No port is open, and no broker is contacted.
+/// damaged, dated in the future or written by another host or container is not healthy. The line names the process. No
+/// port is open, and no broker is contacted.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example, in a pod:
@@ -44,7 +45,8 @@ Example:
 
 Next: `steward health ready` checks more. The log names what a process that is not live waits for.")]
     Live(ProbeArguments),
-    /// Check that it is a settled member of the group and serves all its partitions. If not, wait before stopping the next process
+    /// Check that it is a settled member of the group and serves all its partitions. If not, wait before stopping the
+    /// next process
     #[command(after_help = "\
 Example:
   steward health ready --config config.toml
@@ -86,7 +88,8 @@ pub(crate) fn run(arguments: &HealthArguments) -> Result<ExitCode, CommandFailur
     Ok(code)
 }
 
-/// Returns the heartbeat file of the running process: from the variable, else from the key in the file, else the default.
+/// Returns the heartbeat file of the running process: from the variable, else from the key in the file, else the
+/// default.
 ///
 /// The rest of the configuration is not checked, on purpose. The running process has loaded its configuration already. A
 /// later mistake in the file must not make every probe fail and restart a working process.

@@ -1,15 +1,16 @@
 //! Owns the reading of the log: from bytes to lines, from a line to a typed event, from events to the state of the pods.
 //!
 //! `steward top` and `steward report` use it. They depend only on the contract of the log
-//! ([`crate::observability::log_events`]). The lines come from `kubectl logs --prefix`, `docker compose logs`, stern, files of
-//! a container runtime (CRI, or Docker's `json-file`), or journald. The lines of several pods may be mixed, with lines of other programs in between.
+//! ([`crate::observability::log_events`]). The lines come from `kubectl logs --prefix`, `docker compose logs`, stern,
+//! files of a container runtime (CRI, or Docker's `json-file`), or journald. The lines of several pods may be mixed,
+//! with lines of other programs in between.
 //!
-//! [`LineSplitter`] splits bytes into lines, [`read`] parses a line to a [`LogLine`], and a line changes one [`Pod`] of a
-//! [`Fleet`], which `steward top` shows. A [`Recording`] also keeps the history, for `steward report`.
+//! [`LineSplitter`] splits bytes into lines, [`read`] parses a line to a [`LogLine`], and a line changes one [`Pod`] of
+//! a [`Fleet`], which `steward top` shows. A [`Recording`] also keeps the history, for `steward report`.
 //!
-//! Architecture invariant: the input is not trusted. Every length and every count is bounded, and no input causes a panic.
-//! Texts are not escaped here; the caller escapes them for its output.
-//! Architecture invariant: no file, no clock, no terminal; times are arguments.
+//! Architecture invariant: the input is not trusted. Every length and every count is bounded, and no input causes a
+//! panic. Texts are not escaped here; the caller escapes them for its output. Architecture invariant: no file, no
+//! clock, no terminal; times are arguments.
 
 mod counts;
 mod events;

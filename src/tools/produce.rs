@@ -36,9 +36,9 @@ const POLL_EVERY: u64 = 256;
 /// Send generated events to the input topic, some of them invalid on purpose
 ///
 /// Most events create, update and delete services, as real producers do. Others break the contract, in every possible
-/// way, or are unusual but valid. The generator tracks which services exist, so a valid event is valid if the topic holds
-/// no other events. The same flags with the same --start-timestamp-ms give the same records in the same partitions, byte
-/// for byte.
+/// way, or are unusual but valid. The generator tracks which services exist, so a valid event is valid if the topic
+/// holds no other events. The same flags with the same --start-timestamp-ms give the same records in the same
+/// partitions, byte for byte.
 ///
 /// Each id stays in one partition (Kafka's own murmur2). Events without a key are spread evenly. Ctrl-C ends the command
 /// with the summary so far; a second one ends it immediately.
@@ -132,7 +132,8 @@ struct WorkloadArguments {
     #[arg(long, value_name = "MS")]
     start_timestamp_ms: Option<i64>,
     /// Average difference between the timestamps of two events, in milliseconds
-    // Not 10, the default of a workload: brokers refuse events an hour ahead, and delete events older than the retention.
+    // Not 10, the default of a workload: brokers refuse events an hour ahead, and delete events older than the
+    // retention.
     #[arg(long, value_name = "MS", default_value_t = 1)]
     interval_ms: u64,
 }

@@ -45,13 +45,13 @@ const WAITING_CHUNKS: usize = 32;
 /// needs no port and no connection, only the lines of the log (docs/log-events.md). Lines of other programs may be in
 /// between.
 ///
-/// The prefix of a line names its pod: `kubectl logs --prefix`, `docker compose logs`, stern, journald. A pod that writes
-/// no line for three of its intervals counts as silent, and is left out of the total. Percentiles cannot be added: the
-/// total shows the highest one.
+/// The prefix of a line names its pod: `kubectl logs --prefix`, `docker compose logs`, stern, journald. A pod that
+/// writes no line for three of its intervals counts as silent, and is left out of the total. Percentiles cannot be
+/// added: the total shows the highest one.
 ///
-/// Keys: arrows or Tab select a pod, s sorts, p pauses, ? shows help, q quits (the program before the pipe ends with the
-/// next line that it writes), Ctrl-C ends both. If standard output is no terminal, a plain table is printed when the input
-/// ends.
+/// Keys: arrows or Tab select a pod, s sorts, p pauses, ? shows help, q quits (the program before the pipe ends with
+/// the next line that it writes), Ctrl-C ends both. If standard output is no terminal, a plain table is printed when
+/// the input ends.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -78,8 +78,8 @@ pub(crate) fn run(arguments: &TopArguments) -> Result<ExitCode, CommandFailure> 
     }
     let ended_by = live(&chunks, &signalled)?;
     if ended_by == KeyAction::Interrupt {
-        // In raw mode Ctrl-C is a key and sends no signal. So send it to the whole pipeline, which includes this process;
-        // this process has finished and only records it.
+        // In raw mode Ctrl-C is a key and sends no signal. So send it to the whole pipeline, which includes this
+        // process; this process has finished and only records it.
         let _ = rustix::process::kill_current_process_group(rustix::process::Signal::INT);
     }
     Ok(ExitCode::Done)

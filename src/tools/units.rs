@@ -27,7 +27,7 @@ pub(crate) fn short(number: f64) -> String {
     }
 }
 
-/// A count: `7`, `1234`, `12.3k`.
+/// Returns a count: `7`, `1234`, `12.3k`.
 pub(crate) fn short_count(count: u64) -> String {
     if count < 10 { count.to_string() } else { short(count as f64) }
 }

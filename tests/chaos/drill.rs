@@ -24,8 +24,8 @@ const CHUNK: usize = 200;
 const TRANSACTION_TIMEOUT_MS: u64 = 8_000;
 /// The default of `health.stall_timeout_ms`: if the broker is unreachable for longer, a process ends.
 const STALL: Duration = Duration::from_secs(30);
-/// The part of the default `shutdown.drain_timeout_ms`, 25 s, that an outage may use up. The rest may not suffice to rejoin
-/// the group of a restarted broker and to register a producer.
+/// The part of the default `shutdown.drain_timeout_ms`, 25 s, that an outage may use up. The rest may not suffice to
+/// rejoin the group of a restarted broker and to register a producer.
 const MAX_DRAIN_OUTAGE: Duration = Duration::from_secs(15);
 /// Limit for the stop of a process: its drain, on a busy machine.
 const STOP_LIMIT: Duration = Duration::from_secs(40);
@@ -293,8 +293,9 @@ impl Drill {
         }
     }
 
-    /// Returns whether an outage of the broker explains the exit. The schedule does not intend such long outages, but the
-    /// start of a broker may take that long. For a drain, delayed requests add to the outage. Nothing else is excused.
+    /// Returns whether an outage of the broker explains the exit. The schedule does not intend such long outages, but
+    /// the start of a broker may take that long. For a drain, delayed requests add to the outage. Nothing else is
+    /// excused.
     fn is_excused(&self, was: MemberState, code: i32) -> bool {
         let (expected, outage) = match was {
             MemberState::Leaving => (ExitCode::DrainTimedOut, MAX_DRAIN_OUTAGE.saturating_sub(LONGEST_DELAY)),

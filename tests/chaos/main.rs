@@ -2,9 +2,9 @@
 //! frozen, stopped and restarted, and the broker crashes and freezes, while events flow. At the end everything settles,
 //! and the whole history is compared with the reference model.
 //!
-//! A seed determines the schedule ([`schedule`]), the number of partitions, and whether the processes have default limits
-//! (even seeds) or tight ones (odd seeds). The operating system determines the rest. A failure prints the seed and a
-//! journal, and keeps the logs of all processes in a folder. The same seed gives the same schedule.
+//! A seed determines the schedule ([`schedule`]), the number of partitions, and whether the processes have default
+//! limits (even seeds) or tight ones (odd seeds). The operating system determines the rest. A failure prints the seed
+//! and a journal, and keeps the logs of all processes in a folder. The same seed gives the same schedule.
 //!
 //! - `STEWARD_CHAOS_SEED=n`: this seed, or the first of several.
 //! - `STEWARD_CHAOS_SEEDS=n`: the number of consecutive seeds, one by default.
@@ -35,9 +35,9 @@ use support::broker::{Need, trial};
 /// The default seed. Its schedule has every kind of failure, as every schedule does.
 const SEED: u64 = 20_261_124;
 const SECONDS: u64 = 40;
-/// Seeds that have found bugs. Each bug has a deterministic test: a call of the client that does not return (105, 205), a
-/// drain that the group refuses (100), a late copy of a registration (302; of an earlier producer's: the default seed), a
-/// false alarm of a process that has lost its partition (413).
+/// Seeds that have found bugs. Each bug has a deterministic test: a call of the client that does not return (105, 205),
+/// a drain that the group refuses (100), a late copy of a registration (302; of an earlier producer's: the default
+/// seed), a false alarm of a process that has lost its partition (413).
 const FOUND: [u64; 5] = [100, 105, 205, 302, 413];
 
 fn main() {

@@ -119,8 +119,8 @@ const TRANSACTION_APIS: [Api; 6] = [
 /// Some delays are longer than the transaction timeout, but none is longer than the watchdog's limit.
 pub const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
-/// Returns the steps of a seed, in order. Failures begin within `length`, and may end a little later. At the end nothing is
-/// frozen or delayed, and the broker runs.
+/// Returns the steps of a seed, in order. Failures begin within `length`, and may end a little later. At the end
+/// nothing is frozen or delayed, and the broker runs.
 pub fn draw(seed: u64, length: Duration) -> Vec<Step> {
     let mut steps = disturb_processes(seed, length);
     steps.extend(disturb_network(seed, length));

@@ -1,5 +1,5 @@
-//! Measures when outputs of each partition became visible to a `read_committed` reader, and the longest gaps: the effect of
-//! a rebalance on the users of the state topic.
+//! Measures when outputs of each partition became visible to a `read_committed` reader, and the longest gaps: the
+//! effect of a rebalance on the users of the state topic.
 //!
 //! The load must produce events for every partition many times per second. A partition without input is silent, too.
 
@@ -62,8 +62,8 @@ impl Watch {
         });
     }
 
-    /// Returns the longest time between two consecutive outputs of a partition. The later one came after `from`, the earlier
-    /// one before `until`.
+    /// Returns the longest time between two consecutive outputs of a partition. The later one came after `from`, the
+    /// earlier one before `until`.
     pub fn longest_silence(&self, partition: i32, from: Instant, until: Instant) -> Duration {
         let partition = usize::try_from(partition).expect("partitions count from 0");
         let arrivals = lock(&self.arrivals);

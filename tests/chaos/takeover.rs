@@ -1,6 +1,6 @@
 //! Measures how long partitions are silent when their owner changes, as a `read_committed` reader of the state topic
-//! observes it: 3 processes, 12 partitions, a steady load. Each test prints its figures, which `docs/guarantees.md` quotes.
-//! It fails only if a busy machine cannot explain the silence.
+//! observes it: 3 processes, 12 partitions, a steady load. Each test prints its figures, which `docs/guarantees.md`
+//! quotes. It fails only if a busy machine cannot explain the silence.
 //!
 //! `STEWARD_TAKEOVERS=n`: the number of rounds of each kind, 1 by default.
 
@@ -203,8 +203,8 @@ impl Scene {
         }
     }
 
-    /// Waits until the members share the partitions evenly again. Records the silences, and returns the partitions with a
-    /// new owner.
+    /// Waits until the members share the partitions evenly again. Records the silences, and returns the partitions with
+    /// a new owner.
     fn wait_until_settled(&mut self, before: &Change) -> BTreeSet<i32> {
         wait_until("the processes share the partitions again", PATIENCE, || {
             for member in &mut self.members {

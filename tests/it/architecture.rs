@@ -249,8 +249,8 @@ fn imports(file: &Source) -> Vec<String> {
     broken
 }
 
-/// Finds files that import each other, directly or through other files. Imports between a module and the modules below it
-/// are allowed: the parent lists its children, and they use what it declares.
+/// Finds files that import each other, directly or through other files. Imports between a module and the modules below
+/// it are allowed: the parent lists its children, and they use what it declares.
 fn cycles(files: &[Source]) -> Vec<String> {
     let modules: Vec<Vec<String>> = files.iter().map(Source::module).collect();
     let related = |one: &[String], other: &[String]| one.starts_with(other) || other.starts_with(one);

@@ -38,8 +38,8 @@ fn a_wait_for_the_next_event_uses_no_processor_time() {
     assert!(worked < lasted / 4, "{worked:?} of work in {lasted:?} of waiting");
 }
 
-/// If a call served the callbacks of one request only, and then slept for a millisecond, the queue would fill. The fuller
-/// the queue, the smaller the requests, and the slower the queue drains.
+/// If a call served the callbacks of one request only, and then slept for a millisecond, the queue would fill. The
+/// fuller the queue, the smaller the requests, and the slower the queue drains.
 #[apply(broker_test)]
 fn one_poll_serves_the_callbacks_of_all_delivered_records() {
     const RECORDS: u64 = 500;

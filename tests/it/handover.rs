@@ -248,8 +248,8 @@ impl Group {
         Load::on(&self.kafka, &self.names.input, 2, KEYS)
     }
 
-    /// Suspends the only owner while it has an open transaction whose end is not being sent. Returns the partitions of the
-    /// state topic in which the transaction is open.
+    /// Suspends the only owner while it has an open transaction whose end is not being sent. Returns the partitions of
+    /// the state topic in which the transaction is open.
     fn freeze_inside_a_transaction(&self, owner: &Steward) -> Vec<i32> {
         wait_for("the process is suspended inside a transaction", PATIENCE, || {
             owner.sigstop();

@@ -48,8 +48,8 @@ fn a_started_partition_delivers_its_records_unchanged() {
     assert!(records[3].headers.is_empty());
 }
 
-/// The number of records to take follows from the size of those before. A batch is never split later, and a transaction has
-/// to carry it within its timeout.
+/// The number of records to take follows from the size of those before. A batch is never split later, and a transaction
+/// has to carry it within its timeout.
 #[apply(broker_test)]
 fn large_records_after_a_small_one_do_not_become_one_batch() {
     const LARGE: usize = 250_000;

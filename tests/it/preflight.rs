@@ -15,7 +15,8 @@ use crate::support::clock::SystemClock;
 use crate::support::kafka::Kafka;
 use crate::support::names;
 
-// ----------------------------------------------------------------------------------------------------------- pure checks
+// ----------------------------------------------------------------------------------------------------------- pure
+// checks
 
 #[apply(offline_test)]
 fn each_preflight_check_refuses_its_case() {

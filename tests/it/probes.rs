@@ -1,6 +1,6 @@
-//! The probes when the real program has a problem: `live` fails only if a restart helps, `ready` fails if the process does
-//! not serve. The rules of the heartbeat are tested in `cli`, a fenced process in `start`, and a process that left its group
-//! in `faults`.
+//! The probes when the real program has a problem: `live` fails only if a restart helps, `ready` fails if the process
+//! does not serve. The rules of the heartbeat are tested in `cli`, a fenced process in `start`, and a process that left
+//! its group in `faults`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -192,8 +192,8 @@ fn serving() -> (Kafka, Names, Steward) {
     (kafka, names, process)
 }
 
-/// Waits for the watchdog to end the process. Until then `live` passes, because the watchdog logs the cause and a restart
-/// by the probe would not. After the end, both probes fail.
+/// Waits for the watchdog to end the process. Until then `live` passes, because the watchdog logs the cause and a
+/// restart by the probe would not. After the end, both probes fail.
 fn wait_for_stall(process: &mut Steward) -> serde_json::Value {
     let live = process.health("live", &[]);
     assert_eq!(live.code, HEALTHY, "{}", live.line);

@@ -1,7 +1,7 @@
 //! The events of a service: which are rejected and why, the state after the others, and how that state is written.
 //!
-//! Everything is checked from outside, as the entity's actor does it: the input is a record and a state, the output is the
-//! JSON of the next state or a rejection.
+//! Everything is checked from outside, as the entity's actor does it: the input is a record and a state, the output is
+//! the JSON of the next state or a rejection.
 
 mod by_chance;
 mod envelopes;

@@ -9,7 +9,7 @@ use steward::engine::partition::PartitionState;
 use steward::engine::recovery::Topic;
 use steward::observability::log_events::StallPhase;
 use steward::observability::open_transactions::OpenTransactions;
-use steward::observability::status::{HeldBack, InputLog, RecoveryAt, Status};
+use steward::observability::status::{HeldBack, InputReport, RecoveryAt, Status};
 use steward::observability::watchdog::{IngestPressure, Observation, StallReport, Watchdog, WatchdogLimits};
 use steward::record::{Batch, Epoch, Offset, Partition, Position};
 
@@ -441,13 +441,13 @@ fn the_age_of_an_open_transaction_counts_while_the_last_stable_offset_stands_sti
     // Offsets of an old response, while the partition is paused, make it no older.
     scene.now += LIMIT;
     let since_response = Some(LIMIT);
-    let log = InputLog {
+    let log = InputReport {
         last_stable: Some(Position(5)),
         high_watermark: Some(Position(7)),
         since_response,
         delay: Duration::ZERO,
     };
-    scene.status.set_input_log(P0, log, scene.now);
+    scene.status.set_input_report(P0, log, scene.now);
     assert_eq!(scene.held_back(P0), Some(held));
     // Another transaction.
     scene.logs(P0, 6, 8);
@@ -571,13 +571,13 @@ impl Scene {
 
     /// The consumer reports the ends of a log, of a response that has just arrived.
     fn logs(&self, partition: Partition, last_stable: i64, high_watermark: i64) {
-        let log = InputLog {
+        let log = InputReport {
             last_stable: Some(Position(last_stable)),
             high_watermark: Some(Position(high_watermark)),
             since_response: Some(Duration::ZERO),
             delay: self.delay,
         };
-        self.status.set_input_log(partition, log, self.now);
+        self.status.set_input_report(partition, log, self.now);
     }
 
     fn check(&mut self) -> Option<StallReport> {

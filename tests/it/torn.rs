@@ -1,8 +1,8 @@
 //! Torn transactions: a delayed EndTxn of one transaction ends the next transaction under the same producer epoch.
 //!
-//! The client library repeats an EndTxn request if its connection breaks, and the broker may receive the first copy later.
-//! The tests run on a real broker, through a proxy that delays the first copy. First, a plain loop around the library shows
-//! that the danger is real. Then steward runs the same schedules.
+//! The client library repeats an EndTxn request if its connection breaks, and the broker may receive the first copy
+//! later. The tests run on a real broker, through a proxy that delays the first copy. First, a plain loop around the
+//! library shows that the danger is real. Then steward runs the same schedules.
 
 mod steward;
 mod storm;

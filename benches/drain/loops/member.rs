@@ -59,8 +59,8 @@ impl Member {
     pub fn join(task: &Task) -> Member {
         let mut settings = settings::group_member(&config_of(task), "loop");
         settings
-            // As much read-ahead as helps (found by measurement), in responses as large as steward's. Records that are read
-            // further ahead have left the processor's cache when they are taken.
+            // As much read-ahead as helps (found by measurement), in responses as large as steward's. Records that are
+            // read further ahead have left the processor's cache when they are taken.
             .set("queued.min.messages", "1000000")
             .set("queued.max.messages.kbytes", "32768")
             .set("check.crcs", "false")

@@ -40,8 +40,8 @@ impl CertificateExpiry {
     }
 }
 
-/// Returns the certificate that decides when the file has to be replaced; `None` if the file has no certificate that can be
-/// parsed. The client library judges such a file.
+/// Returns the certificate that decides when the file has to be replaced; `None` if the file has no certificate that
+/// can be parsed. The client library judges such a file.
 pub fn expiry_of(key: &str, pem: &[u8]) -> Option<CertificateExpiry> {
     let text = String::from_utf8_lossy(pem);
     let found = certificates(&text).filter_map(|der| validity(&der));
@@ -52,7 +52,7 @@ pub fn expiry_of(key: &str, pem: &[u8]) -> Option<CertificateExpiry> {
     }
 }
 
-/// The certificates of a PEM file in DER. Keys and texts between them are left out.
+/// Returns the certificates of a PEM file in DER. Keys and texts between them are left out.
 fn certificates(pem: &str) -> impl Iterator<Item = Vec<u8>> {
     const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
     const END: &str = "-----END CERTIFICATE-----";

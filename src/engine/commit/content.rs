@@ -10,8 +10,8 @@ use crate::engine::outcome::{Outcomes, Output, OutputRecord};
 use crate::record::Partition;
 
 impl GroupCommit {
-    /// Takes complete batches out of the queues, up to the limit: first from those that close, then in turn. Returns their
-    /// bytes too.
+    /// Takes complete batches out of the queues, up to the limit: first from those that close, then in turn. Returns
+    /// their bytes too.
     pub(super) fn take_complete(&mut self) -> (Vec<InFlightPart>, u64) {
         let limit_bytes = self.limit.bytes();
         let mut bytes: u64 = 0;
@@ -103,7 +103,7 @@ impl GroupCommit {
         }
     }
 
-    /// A copy that leaves out what did not fit.
+    /// Returns a copy that leaves out what did not fit.
     fn degraded_copy(&self, record: &OutputRecord) -> OutputRecord {
         let degradation = if self.degraded.is_empty() { None } else { self.degraded.get(&record.id()).copied() };
         OutputRecord { degradation, ..record.clone() }
@@ -139,9 +139,19 @@ impl GroupCommit {
     }
 }
 
-/// The newest event that the snapshots of these batches contain.
+/// Returns the newest event that the snapshots of these batches contain. It is in the last batch of events that has a
+/// snapshot, or in a repair.
 fn newest_snapshot(complete: &[CompleteBatch]) -> Option<NewestState> {
-    let snapshots = complete.iter().flat_map(|batch| &batch.outcomes.records[Output::State]);
-    let newest = snapshots.max_by_key(|snapshot| snapshot.source)?;
-    Some(NewestState { offset: newest.source, is_tombstone: newest.value().is_none() })
+    let mut newest = None;
+    for batch in complete.iter().rev() {
+        let snapshots = batch.outcomes.records[Output::State].iter();
+        let of_batch = snapshots.max_by_key(|snapshot| snapshot.source);
+        newest = newest.max(
+            of_batch.map(|snapshot| NewestState { offset: snapshot.source, is_tombstone: snapshot.value().is_none() }),
+        );
+        if newest.is_some() && !batch.open.batch.is_empty() {
+            break;
+        }
+    }
+    newest
 }

@@ -33,7 +33,7 @@ pub struct TransactionContent {
 }
 
 impl TransactionContent {
-    /// Whether an event was rejected because its entity does not exist.
+    /// Returns whether an event was rejected because its entity does not exist.
     pub fn has_not_found(&self) -> bool {
         let mut rejected = self.records.iter().filter_map(OutputRecord::rejected_event);
         rejected.any(|rejected| rejected.rejection.reason == Reason::NotFound)
@@ -57,8 +57,8 @@ pub enum CommitOutcome {
     /// The broker refused the producer.
     Fenced {
         cause: String,
-        /// `true`: another process fenced the producer. `false`: the transaction was open for longer than its timeout, so
-        /// the coordinator may have timed it out.
+        /// `true`: another process fenced the producer. `false`: the transaction was open for longer than its timeout,
+        /// so the coordinator may have timed it out.
         within_timeout: bool,
     },
     /// The broker refuses the content, and would refuse it again.
@@ -96,6 +96,7 @@ pub struct RefusedRecord {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommittedOffset {
     pub position: Position,
-    /// The instance and the transaction that committed it, see [`OffsetMetadata`](crate::engine::offset_metadata::OffsetMetadata).
+    /// The instance and the transaction that committed it, see
+    /// [`OffsetMetadata`](crate::engine::offset_metadata::OffsetMetadata).
     pub metadata: String,
 }

@@ -139,7 +139,8 @@ impl GroupCommit {
         }
     }
 
-    /// Lowers the limit. Returns whether the same content would time out again: its first batch alone is above the limit.
+    /// Lowers the limit. Returns whether the same content would time out again: its first batch alone is above the
+    /// limit.
     fn has_timed_out(&mut self, in_flight: &mut InFlight) -> bool {
         self.limit.failed(in_flight.bytes);
         in_flight.timeouts += 1;
@@ -149,8 +150,8 @@ impl GroupCommit {
         in_flight.timeouts >= TIMEOUTS_OF_A_LARGE_BATCH && first.is_some_and(is_splittable)
     }
 
-    /// Drops every batch that is too large for the present limit, with all that follows it in its partition. The partitions
-    /// recover, and read the records again. The transaction in flight had no effect.
+    /// Drops every batch that is too large for the present limit, with all that follows it in its partition. The
+    /// partitions recover, and read the records again. The transaction in flight had no effect.
     fn read_again(&mut self, in_flight: InFlight, commands: &mut Vec<CommitCommand>) {
         self.drop_and_invalidate(in_flight, InvalidationCause::BatchTooLarge, commands);
         let limit_bytes = self.limit.bytes();
@@ -203,8 +204,8 @@ impl GroupCommit {
     }
 
     /// Waits and sends again: the consumer will learn of the new generation, or lose the partitions, which ends their
-    /// epochs. A process that stops waits only for a few attempts. It leaves the group anyway, and the next owner does the
-    /// work again.
+    /// epochs. A process that stops waits only for a few attempts. It leaves the group anyway, and the next owner does
+    /// the work again.
     fn stale_generation(
         &mut self,
         mut in_flight: InFlight,

@@ -69,7 +69,8 @@ impl<E: Entity> DlqSearch<E> {
         self.window_newest = self.window_newest.max(Some(offset));
     }
 
-    /// The group of a DLQ record, if it is neither this group nor the one whose state this group takes over. Releases before
+    /// Returns the group of a DLQ record, if it is neither this group nor the one whose state this group takes over.
+    /// Releases before
     /// 0.2 did not write the header.
     fn other_group<'r>(&self, record: &Record<'r>) -> Option<&'r [u8]> {
         let Restored { recovery, state, .. } = &self.restored;
@@ -84,7 +85,8 @@ impl<E: Entity> DlqSearch<E> {
         let Restored { recovery, committed, state, .. } = &self.restored;
         recovery.refuse_shorter_input(self.input, self.tail.newest, "the DLQ records contain")?;
         let found = state.newest.as_ref().map(|newest| newest.offset);
-        // A tombstone that has been removed moves the start like a DLQ record. The verification begins at M+1 all the same.
+        // A tombstone that has been removed moves the start like a DLQ record. The verification begins at M+1 all the
+        // same.
         let also_contained = self.tail.newest.max(self.restored.newest_state().map(|newest| newest.offset));
         let committed = committed.map(|committed| (committed.position, committed.by()));
         let plan = start_plan::plan(committed, found, also_contained, self.input, &recovery.settings);

@@ -37,8 +37,8 @@ impl DlqTail {
         DlqTail { low, offsets: FxHashSet::default(), newest, oldest, unreadable, of_other_groups }
     }
 
-    /// Whether a rejected event without a DLQ record has lost it. If retention has deleted DLQ records, it may have
-    /// deleted those of the events before the oldest remaining one.
+    /// Returns whether a rejected event without a DLQ record has lost it. If retention has deleted DLQ records, it may
+    /// have deleted those of the events before the oldest remaining one.
     pub(super) fn has_lost(&self, offset: Offset) -> bool {
         self.low == Position(0) || self.oldest.is_some_and(|oldest| offset > oldest)
     }

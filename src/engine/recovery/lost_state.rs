@@ -1,7 +1,7 @@
 //! Compares what the committed position says with what is there: less state is refused, unless the input completes it.
 //!
-//! S is the newest event that the state contained with the last commit, M the newest one that it contains. M < S has these
-//! causes:
+//! S is the newest event that the state contained with the last commit, M the newest one that it contains. M < S has
+//! these causes:
 //!
 //! * **An empty log**: the topic was deleted, or renamed in the configuration, or the partition was lost with its disk. A log
 //!   that has contained a snapshot never ends at 0 again. Refused, even if the input could fill it: it may be the wrong topic.
@@ -55,13 +55,13 @@ impl<E: Entity> Restored<E> {
         (found < Some(expected.offset)).then_some(expected)
     }
 
-    /// The ids of the state topic with the last commit and now, if they differ.
+    /// Returns the ids of the state topic with the last commit and now, if they differ.
     fn state_topic_ids(&self) -> Option<(TopicId, TopicId)> {
         let committed = self.committed?.facts?.topics.state;
         differing(committed, self.recovery.settings.topic_ids.state)
     }
 
-    /// The newest event that the state contains: M, or S if its tombstone has been removed.
+    /// Returns the newest event that the state contains: M, or S if its tombstone has been removed.
     pub(super) fn newest_state(&self) -> Option<NewestState> {
         let found = self.state.newest.as_ref();
         let found = found.map(|newest| NewestState { offset: newest.offset, is_tombstone: newest.is_tombstone });
@@ -88,7 +88,7 @@ impl<E: Entity> Restored<E> {
     }
 }
 
-/// Whether every event after M is verified, or processed after the start.
+/// Returns whether every event after M is verified, or processed after the start.
 fn completes(plan: &StartPlan, newest: Option<Offset>) -> bool {
     let after_state = newest.map_or(Position(0), Offset::next);
     plan.verified_range.map_or(plan.start, |(from, _)| from) <= after_state

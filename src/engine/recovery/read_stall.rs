@@ -1,5 +1,5 @@
-//! Decides what holds a read of a partition back, if its position does not move: an open transaction, an error, or a broker
-//! that sends nothing.
+//! Decides what holds a read of a partition back, if its position does not move: an open transaction, an error, or a
+//! broker that sends nothing.
 //!
 //! * a) Only an open transaction keeps the last stable offset at the position, below the high watermark. A transaction is
 //!   named only if the broker reports that, in a response that has just arrived.

@@ -81,7 +81,7 @@ impl<E: Entity> Verification<E> {
         }
     }
 
-    /// The newest event that the entity contains, events of the verified range included.
+    /// Returns the newest event that the entity contains, events of the verified range included.
     fn newest_contained(&self, key: &[u8]) -> Option<Offset> {
         let applied = self.touched.get(key).and_then(|touched| touched.applied.as_ref());
         let restored = || Some(self.planned.restored.state.entities.get(key)?.newest);
@@ -96,9 +96,9 @@ impl<E: Entity> Verification<E> {
         }
     }
 
-    /// Whether the state may have contained a tombstone of this key that covered the event, and that compaction has removed.
-    /// Then a rejection that depends on the state proves nothing. From the beginning of the input the state is known
-    /// without tombstones.
+    /// Returns whether the state may have contained a tombstone of this key that covered the event, and that compaction
+    /// has removed. Then a rejection that depends on the state proves nothing. From the beginning of the input the
+    /// state is known without tombstones.
     fn may_lack_tombstone(&self, key: &[u8], offset: Offset) -> bool {
         let Restored { recovery, state, .. } = &self.planned.restored;
         let is_from_beginning = self.range().is_some_and(|(from, _)| from == Position(0));

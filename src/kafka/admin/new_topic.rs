@@ -29,7 +29,7 @@ impl NewTopicSettings {
         NewTopicSettings { required: self.required.clone(), optional: Vec::new() }
     }
 
-    /// The names of the optional settings, separated by commas.
+    /// Returns the names of the optional settings, separated by commas.
     pub fn optional_names(&self) -> String {
         self.optional.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
     }
@@ -64,7 +64,8 @@ pub fn receipts_topic_settings(dlq: &TopicFacts) -> NewTopicSettings {
     NewTopicSettings { required, optional: durable(dlq).collect() }
 }
 
-/// The cleaner never touches the newest segment, and a restore reads all of it. Measured in `docs/performance.md`.
+/// The cleaner never touches the newest segment, and a restore reads all of it. Measured in
+/// `docs/performance.md`.
 pub fn small_segments() -> [Setting; 4] {
     [
         ("segment.bytes", "16777216".to_owned()),

@@ -1,5 +1,5 @@
-//! Decides whether three topics fit together. Pure: `topics` collects the facts, `new_topic` has the settings of a missing
-//! topic.
+//! Decides whether three topics fit together. Pure: `topics` collects the facts, `new_topic` has the settings of a
+//! missing topic.
 //!
 //! A failed preflight check refuses the start. The refusal has the cause, then the remedy, as a command if there is one.
 //! A wrong topic is worse than no service: another partition count separates keys from their state, a state topic that

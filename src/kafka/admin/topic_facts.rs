@@ -1,16 +1,16 @@
-//! The facts about a topic that the preflight checks and the settings of new topics rest on, and what the configuration demands.
-//! Pure.
+//! The facts about a topic that the preflight checks and the settings of new topics rest on, and what the configuration
+//! demands. Pure.
 
 use crate::config::{Config, Unchecked};
 
-/// Room for what an output record has in addition to its event: headers and the detail in the DLQ topic; headers, and the
-/// fields that the event does not name, in the state topic.
+/// Room for what an output record has in addition to its event: headers and the detail in the DLQ topic; headers, and
+/// the fields that the event does not name, in the state topic.
 pub const HEADROOM_BYTES: i64 = 65_536;
 
-/// How long tombstones stay at least if the input keeps its events indefinitely: Kafka's default. Verification then does not
-/// rest on tombstones, because no event has gone. Readers of the state topic do: a reader that began before a deletion must
-/// come past its tombstone in this time, or it keeps the entity. A restore is such a reader, and takes seconds to minutes.
-/// A longer time would keep the markers of all transactions of that time, too.
+/// How long tombstones stay at least if the input keeps its events indefinitely: Kafka's default. Verification then
+/// does not rest on tombstones, because no event has gone. Readers of the state topic do: a reader that began before a
+/// deletion must come past its tombstone in this time, or it keeps the entity. A restore is such a reader, and takes
+/// seconds to minutes. A longer time would keep the markers of all transactions of that time, too.
 pub const TOMBSTONE_RETENTION_MS: i64 = 86_400_000;
 
 /// A time above a thousand years counts as indefinite. The broker adds `delete.retention.ms` to its clock: close to the
@@ -98,8 +98,8 @@ impl Demands {
     }
 }
 
-/// Returns whether every tombstone of the state topic stays at least until retention has deleted the events that it covers.
-/// `false` if that is not known.
+/// Returns whether every tombstone of the state topic stays at least until retention has deleted the events that it
+/// covers. `false` if that is not known.
 pub fn tombstones_outlive_events(input: &TopicFacts, state: &TopicFacts) -> bool {
     let events_ms = input.settings.as_ref().and_then(|input| {
         let retention_ms = input.retention_ms.filter(|retention_ms| *retention_ms >= 0)?;

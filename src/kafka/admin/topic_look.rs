@@ -37,8 +37,8 @@ impl<C: ConsumerContext> TopicObserver<C> {
         let names = TopicRole::ALL.map(|role| topics.of(role).name.as_str());
         let describe = || describe_topics(self.client.client(), &names, LOOK_LIMIT);
         let described = describe().or_else(|error| {
-            // The client asks the broker that it knows as the controller. A request for metadata, which any broker answers,
-            // tells it of another one.
+            // The client asks the broker that it knows as the controller. The response to a request for metadata, which
+            // any broker answers, names another one.
             self.client.fetch_metadata(Some(names[0]), LOOK_LIMIT).map_err(|_| error)?;
             describe()
         });

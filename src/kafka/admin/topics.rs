@@ -57,8 +57,8 @@ pub struct Topics {
     pub replication: i32,
     pub created: Vec<CreatedTopic>,
     pub warnings: Vec<StartWarning>,
-    /// The smaller `max.message.bytes` of the two output topics, if it may be read. A batch above it is refused as a whole,
-    /// so the producer's `batch.size` must not exceed it.
+    /// The smaller `max.message.bytes` of the two output topics, if it may be read. A batch above it is refused as a
+    /// whole, so the producer's `batch.size` must not exceed it.
     pub max_batch_bytes: Option<u64>,
     /// `max.message.bytes` of the state topic, if it may be read.
     pub max_state_record_bytes: Option<u64>,
@@ -126,9 +126,9 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         Ok(TopicInspector { kafka, demands, clock, metadata, admin, runtime })
     }
 
-    /// Waits for the input, creates missing outputs, and checks all three. Blocks; must not be called on an async runtime's
-    /// thread. `waiting` is called about four times a second while the input topic is missing, and ends the wait with
-    /// `Break`.
+    /// Waits for the input, creates missing outputs, and checks all three. Blocks; must not be called on an async
+    /// runtime's thread. `waiting` is called about four times a second while the input topic is missing, and ends the
+    /// wait with `Break`.
     pub fn inspect(
         &self,
         waiting: &mut dyn FnMut(&WaitingForTopic) -> ControlFlow<()>,
@@ -378,8 +378,8 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         loop {
             let response = self.runtime.block_on(self.admin.describe_configs(&resources, &options));
             let code = match response.map(|mut found| found.pop()) {
-                // The wrapper drops the error of a single topic: a missing permission, or a topic that the broker does not
-                // know yet.
+                // The wrapper drops the error of a single topic: a missing permission, or a topic that the broker does
+                // not know yet.
                 Ok(Some(Ok(resource))) if resource.entries.is_empty() => {
                     if self.clock.now() >= empty_until {
                         return Ok(None);

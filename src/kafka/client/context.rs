@@ -83,8 +83,9 @@ pub struct PartitionStatistics {
     pub high_watermark: Option<Position>,
     /// The next record that the client returns.
     pub position: Option<Position>,
-    /// Time since the broker that the client fetches the partition from sent anything. While the partition is fetched, a
-    /// response arrives several times a second, if only an empty one. `None` if that broker is not connected, or unknown.
+    /// Time since the broker that the client fetches the partition from sent anything. While the partition is fetched,
+    /// a response arrives several times a second, if only an empty one. `None` if that broker is not connected, or
+    /// unknown.
     pub since_response: Option<Duration>,
 }
 

@@ -17,8 +17,8 @@ use crate::kafka::client::describe_topics::{Event, RESPONSE_DELAY};
 use crate::kafka::client::ffi::QueueHandle;
 use crate::record::Partition;
 
-/// Limit of the request in the client, far above that of the caller. If the coordinator responds to a request that the client
-/// has given up, an assertion of the library aborts the process (`rd_kafka_enq_once_del_source_return`).
+/// Limit of the request in the client, far above that of the caller. If the coordinator responds to a request that the
+/// client has given up, an assertion of the library aborts the process (`rd_kafka_enq_once_del_source_return`).
 const REQUEST_LIMIT: Duration = Duration::from_secs(300);
 
 /// Returns the members of the group and their partitions of `topic`; `None` while a rebalance is in progress. Blocks for
@@ -39,8 +39,8 @@ pub(crate) fn describe_group<C: ClientContext>(
         .expect("rd_kafka_queue_new has no failure but lack of memory");
     let limit_ms = i32::try_from(REQUEST_LIMIT.as_millis()).unwrap_or(i32::MAX);
     let mut names = [group.as_ptr()];
-    // SAFETY: the client is alive. The library copies the name and the options during the call; the options are destroyed
-    // once, after it. A limit that it refuses leaves its default.
+    // SAFETY: the client is alive. The library copies the name and the options during the call; the options are
+    // destroyed once, after it. A limit that it refuses leaves its default.
     unsafe {
         let options = sys::rd_kafka_AdminOptions_new(
             client.native_ptr(),
@@ -62,8 +62,8 @@ pub(crate) fn describe_group<C: ClientContext>(
 }
 
 fn members(event: &Event, topic: &str) -> Result<Option<Vec<GroupMember>>, RDKafkaErrorCode> {
-    // SAFETY: the event is alive for the whole call, and all that its getters return lives as long. Each pointer is checked
-    // before its use; the library ends its texts with a zero byte.
+    // SAFETY: the event is alive for the whole call, and all that its getters return lives as long. Each pointer is
+    // checked before its use; the library ends its texts with a zero byte.
     unsafe {
         let code = sys::rd_kafka_event_error(event.as_ptr());
         if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {

@@ -36,8 +36,8 @@ pub(crate) struct FoundTopic {
     pub(crate) partitions: i32,
 }
 
-/// Describes `topics`, in any order; a topic that the broker leaves out is missing from the list. Blocks for `limit`, and at
-/// most a second longer.
+/// Describes `topics`, in any order; a topic that the broker leaves out is missing from the list. Blocks for `limit`,
+/// and at most a second longer.
 ///
 /// # Errors
 /// There is no response: no broker answers within `limit`, or the client refuses the request. A name with a zero byte is

@@ -1,14 +1,14 @@
-//! Owns the one table from the client library's error codes to classes, [`class_of`], and the decision about a failed call
-//! of a transactional producer, [`classify`].
+//! Owns the one table from the client library's error codes to classes, [`class_of`], and the decision about a failed
+//! call of a transactional producer, [`classify`].
 //!
-//! Every caller maps the class to its own action: the poll thread, the readers, the preflight checks, the plain producer.
-//! For transactional calls the action is a [`KafkaFailure`]; its variants are actions, not descriptions. The code decides
-//! before the library's own flags, because the library flags some codes too mildly (PRODUCER_FENCED is "abortable" while
-//! offsets are added) and others too harshly (INVALID_TXN_STATE is "fatal", and yet a new producer succeeds).
+//! Every caller maps the class to its own action: the poll thread, the readers, the preflight checks, the plain
+//! producer. For transactional calls the action is a [`KafkaFailure`]; its variants are actions, not descriptions. The
+//! code decides before the library's own flags, because the library flags some codes too mildly (PRODUCER_FENCED is
+//! "abortable" while offsets are added) and others too harshly (INVALID_TXN_STATE is "fatal", and yet a new producer
+//! succeeds).
 //!
-//! Architecture invariant: no other file of the crate maps a set of codes. `kafka_errors::every_code_has_its_class` holds
-//! the table.
-//! Architecture invariant: there is no `From<KafkaError>`; a `?` would skip the decision.
+//! Architecture invariant: no other file of the crate maps a set of codes. `kafka_errors::every_code_has_its_class`
+//! holds the table. Architecture invariant: there is no `From<KafkaError>`; a `?` would skip the decision.
 
 use std::fmt;
 
@@ -351,12 +351,12 @@ pub struct Cause {
 }
 
 impl Cause {
-    /// A cause that steward itself found.
+    /// Returns a cause that steward itself found.
     pub fn of_ours(text: impl Into<String>) -> Cause {
         Cause { code: None, text: text.into(), timed_out: false }
     }
 
-    /// A limit of steward that passed.
+    /// Returns the cause for a limit of steward that was exceeded.
     pub fn timeout(text: impl Into<String>) -> Cause {
         Cause { code: None, text: text.into(), timed_out: true }
     }
@@ -419,8 +419,8 @@ pub fn classify_fatal(code: Code, text: String, call: ClientCall) -> KafkaFailur
     decide(Some(code), LibraryFlag::Fatal, call, Cause { code: Some(code), text, timed_out: false })
 }
 
-/// The table behind [`classify`]. It is a function of its own because the library's error values cannot be built outside
-/// of the library.
+/// Returns the table behind [`classify`]. It is a function of its own because the library's error values cannot be
+/// built outside of the library.
 pub fn decide(code: Option<Code>, flag: LibraryFlag, call: ClientCall, cause: Cause) -> KafkaFailure {
     let class = code.map_or(ErrorClass::Other, class_of);
     if class == ErrorClass::Fenced {

@@ -1,5 +1,5 @@
-//! Owns all unsafe code of the crate, except `describe_topics` and `describe_group` beside it and the allocator's option in `main.rs`: the
-//! calls of librdkafka that the rdkafka crate does not wrap, or wraps with a panic or a loss.
+//! Owns all unsafe code of the crate, except `describe_topics` and `describe_group` beside it and the allocator's
+//! option in `main.rs`: the calls of librdkafka that the rdkafka crate does not wrap, or wraps with a panic or a loss.
 //!
 //! * [`MessageQueue`] takes messages in bulk, for a quarter of the cost of `BaseConsumer::poll`.
 //! * [`Incoming::headers`] reads headers. rdkafka's accessor panics on a header name that is not
@@ -204,7 +204,8 @@ impl<'m> Incoming<'m> {
         unsafe { bytes(self.raw.payload.cast(), self.raw.len) }
     }
 
-    /// Returns the name and the value of each header, in order. In a name that is not UTF-8, U+FFFD replaces the invalid part.
+    /// Returns the name and the value of each header, in order. In a name that is not UTF-8, U+FFFD replaces the
+    /// invalid part.
     pub fn headers(&self) -> impl Iterator<Item = NativeHeader<'m>> + use<'m> {
         // SAFETY: the message is alive for 'm, and only the visitor's thread has it.
         unsafe { NativeHeaders::of(self.raw) }

@@ -14,8 +14,8 @@
 //! it. The other properties reach only the clients that they are for: the library warns about a consumer's property in
 //! a producer, each time.
 //!
-//! The configuration is checked when it is loaded. Only librdkafka knows which values it takes, so [`check`] asks it once,
-//! at the start. A later failure to build a client becomes `SettingsError::of`.
+//! The configuration is checked when it is loaded. Only librdkafka knows which values it takes, so [`check`] asks it
+//! once, at the start. A later failure to build a client becomes `SettingsError::of`.
 //!
 //! Architecture invariant: no other file of the crate names a librdkafka property.
 //! `kafka_client::only_the_client_settings_name_a_property` holds this.
@@ -152,7 +152,7 @@ impl ReaderClientSettings {
 
 // ------------------------------------------------------------------------------------------------------------- roles
 
-/// The member of the consumer group. `instance` is the name of this process within the group.
+/// Returns the settings of the member of the consumer group. `instance` is the name of this process within the group.
 pub fn group_member(config: &Config, instance: &str) -> ClientConfig {
     let kafka = &config.kafka;
     let mut settings = consumer(config, prefetch_bytes(config), Isolation::Committed);
@@ -169,7 +169,8 @@ pub fn group_member(config: &Config, instance: &str) -> ClientConfig {
     settings
 }
 
-/// The producer of one transactional id. `max_batch_bytes` is the smaller `max.message.bytes` of its topics, if known.
+/// Returns the settings of the producer of one transactional id. `max_batch_bytes` is the smaller `max.message.bytes`
+/// of its topics, if known.
 pub fn transactional_producer(
     config: &Config,
     identity: ProducerIdentity<'_>,
@@ -199,8 +200,8 @@ pub fn transactional_producer(
     settings
 }
 
-/// The same producer, which also logs each response that makes it send records again. It is for a producer whose
-/// predecessor waited in vain: the library reports why in no other way.
+/// Returns settings of the same producer, which also logs each response that makes it send records again. It is for a
+/// producer that replaces one whose records were not delivered: the library reports the cause in no other way.
 pub(crate) fn with_refusals_logged(settings: &ClientConfig) -> ClientConfig {
     let mut settings = settings.clone();
     if settings.get("debug").is_none() {
@@ -248,9 +249,9 @@ pub fn plain_producer(config: &Config, compression: Option<Compression>) -> Clie
     settings
 }
 
-/// The size of the queue in which a transaction is staged as a whole: its content, and half as much again for headers and
-/// framing. It also bounds a single record, so that it has room for the largest snapshot: one event's payload, and what
-/// the entity had before.
+/// The size of the queue in which a transaction is staged as a whole: its content, and half as much again for headers
+/// and framing. It also bounds a single record, so that it has room for the largest snapshot: one event's payload, and
+/// what the entity had before.
 fn produce_queue_kib(config: &Config) -> u64 {
     let limits = &config.limits;
     let staged_bytes = limits.max_transaction_bytes.saturating_add(limits.max_transaction_bytes / 2);
@@ -258,7 +259,7 @@ fn produce_queue_kib(config: &Config) -> u64 {
     (staged_bytes.max(largest_snapshot_bytes) / 1024).clamp(65_536, MAX_QUEUE_KIB)
 }
 
-/// The largest record, in bytes before compression, that the queue of a transactional producer takes.
+/// Returns the largest record, in bytes before compression, that the queue of a transactional producer takes.
 pub fn max_record_bytes(config: &Config) -> u64 {
     produce_queue_kib(config) * 1024 - QUEUE_HEADROOM_BYTES
 }

@@ -1,5 +1,5 @@
-//! Owns consumers that are never subscribed: building them, and serving their callbacks. They read single partitions, fetch
-//! committed offsets, or look at topics.
+//! Owns consumers that are never subscribed: building them, and serving their callbacks. They read single partitions,
+//! fetch committed offsets, or look at topics.
 
 use std::time::Duration;
 
@@ -28,8 +28,9 @@ pub fn build<C: ConsumerContext>(config: &ClientConfig, context: C) -> Result<Ba
     Ok(consumer)
 }
 
-/// Serves the callbacks of a consumer without an assignment: errors, statistics, the refresh of access tokens. A poll that
-/// returns nothing does not show whether the queue is empty or a callback was served; hence the fixed number of polls.
+/// Serves the callbacks of a consumer without an assignment: errors, statistics, the refresh of access tokens. A poll
+/// that returns nothing does not show whether the queue is empty or a callback was served; hence the fixed number of
+/// polls.
 pub fn serve<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
     for _ in 0..CALLBACKS_AT_A_TIME {
         // The context has the error already.

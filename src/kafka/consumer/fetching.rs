@@ -30,7 +30,8 @@ impl AssignedPartition {
 pub(super) enum FetchState {
     /// Paused, without a position.
     Held,
-    /// Waits until the client has taken the position. If it has not at `patience_until`, the partition is assigned again.
+    /// Waits until the client has taken the position. If it has not at `patience_until`, the partition is assigned
+    /// again.
     Starting { position: Position, since: Instant, patience_until: Instant },
     /// `next` is the position after all taken records; `open` collects the records of this round.
     Started { next: Position, open: Option<Batch> },

@@ -22,8 +22,8 @@ pub enum Membership {
 pub type GroupView = Arc<dyn Fn() -> Membership + Send + Sync>;
 
 pub fn membership_of<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Membership {
-    // rdkafka's metadata is opaque. If the identity before and after it is one valid member, the metadata between them is
-    // of that member: no generation of a member ever returns.
+    // rdkafka's metadata is opaque. If the identity before and after it is one valid member, the metadata between them
+    // is of that member: no generation of a member ever returns.
     let before = group_identity(consumer);
     let metadata = consumer.group_metadata();
     let after = group_identity(consumer);

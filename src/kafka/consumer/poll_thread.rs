@@ -2,8 +2,8 @@
 //!
 //! One turn of its loop: serve the group without waiting; take commands; bring partitions to their positions; check
 //! whether a revocation has ended; offer events that the sink has not accepted; and, if the sink wants more, take one
-//! round of records. A turn never waits for the sink. An event that the sink gives back is offered again in the next turn,
-//! while records stay in librdkafka, whose read-ahead is bounded.
+//! round of records. A turn never waits for the sink. An event that the sink gives back is offered again in the next
+//! turn, while records stay in librdkafka, whose read-ahead is bounded.
 //!
 //! * a) Events about ownership overtake batches that the sink has no room for: a full sink must not cost the group its
 //!   rebalance. Batches of a revoked partition are dropped; its next owner reads them again.
@@ -58,8 +58,8 @@ use crate::record::{Epoch, Partition, Position};
 const RECORD_WAIT: Duration = Duration::from_millis(10);
 /// The wait of a turn for a command while the sink wants no records.
 const FULL_WAIT: Duration = Duration::from_millis(2);
-/// Limit of bytes in one round, exceeded by at most one call. The larger a batch, the more of its records share a key, and
-/// with it a message, a snapshot and a line of the processor's cache.
+/// Limit of bytes in one round, exceeded by at most one call. The larger a batch, the more of its records share a key,
+/// and with it a message, a snapshot and a line of the processor's cache.
 const ROUND_BYTES: u64 = 8 << 20;
 /// A round takes at most this part of `limits.max_in_flight_bytes`, so that the actors process several at a time.
 const ROUNDS_IN_FLIGHT: u64 = 6;

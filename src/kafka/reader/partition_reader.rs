@@ -1,8 +1,8 @@
 //! Reads one partition of the three topics again, to its high watermark: the [`PartitionReader`] port.
 //!
-//! Every wait ends: with the partition's epoch, which is compared several times a second; if an open transaction holds the
-//! position for longer than any transaction may last, which is a hanging transaction; or if the brokers' errors or their
-//! silence last as long.
+//! Every wait ends: with the partition's epoch, which is compared several times a second; if an open transaction holds
+//! the position for longer than any transaction may last, which is a hanging transaction; or if the brokers' errors or
+//! their silence last as long.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -52,8 +52,9 @@ pub struct ReaderSettings {
     pub input: String,
     pub state: String,
     pub dlq: String,
-    /// Longest time for which an open transaction may hold the position, and longest duration of an error or a silence. Longer than any transaction may
-    /// last, including the time that the coordinator takes to end it: the transaction timeout and 15 s.
+    /// Longest time for which an open transaction may hold the position, and longest duration of an error or a silence.
+    /// Longer than any transaction may last, including the time that the coordinator takes to end it: the transaction
+    /// timeout and 15 s.
     pub stall_limit: Duration,
 }
 

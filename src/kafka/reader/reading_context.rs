@@ -1,4 +1,4 @@
-//! The context of the client that reads: keeps its newest statistics, which tell whether the brokers send anything.
+//! The context of the client that reads: keeps its newest statistics, which show whether the brokers send anything.
 
 use std::error::Error;
 use std::sync::{Mutex, PoisonError};

@@ -1,8 +1,8 @@
-//! Owns reading a topic from its start to its high watermarks, for the commands: committed records of every partition, of
-//! one, or a single record.
+//! Owns reading a topic from its start to its high watermarks, for the commands: committed records of every partition,
+//! of one, or a single record.
 //!
-//! The high watermarks are fetched first. Records that were committed before that are read; an open transaction makes the
-//! reader wait, up to a limit, instead of ending early.
+//! The high watermarks are fetched first. Records that were committed before that are read; an open transaction makes
+//! the reader wait, up to a limit, instead of ending early.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -254,7 +254,7 @@ where
     }
 }
 
-/// The bounds of the log, with the records of open transactions.
+/// Returns the bounds of the log, with the records of open transactions.
 fn ends_of(
     uncommitted: &BaseConsumer<ReportingContext>,
     partition: Partition,

@@ -38,8 +38,8 @@ use crate::record::{Partition, Position};
 /// Longest wait for records in one turn of the loop.
 const POLL: Duration = Duration::from_millis(50);
 
-/// A turn counts for at most this long as standing still, far above what a turn takes. Time in which this process did not
-/// run proves nothing about the transaction that the read waits for.
+/// A turn counts for at most this long as standing still, far above what a turn takes. Time in which this process did
+/// not run proves nothing about the transaction that the read waits for.
 const LONGEST_TURN: Duration = Duration::from_secs(5);
 
 /// Longest wait for the metadata of the topic.
@@ -106,7 +106,8 @@ pub(super) trait ReadObserver<C: ConsumerContext + 'static> {
         now: Instant,
     ) -> Result<(), Self::Failure>;
 
-    /// Returns `Err` to end the read. Otherwise the client continues if it can, and the error is named if the read stalls.
+    /// Returns `Err` to end the read. Otherwise the client continues if it can, and the error is named if the read
+    /// stalls.
     fn client_failed(&mut self, error: &ReadError) -> Result<(), Self::Failure>;
 
     /// Fetches the first position of the log, after the client has reported that the position is not within the log.
@@ -276,8 +277,8 @@ impl WatermarkRead<'_> {
     fn assign<C: ConsumerContext + 'static>(&self, clients: &ReaderClients<C>) -> Result<(), String> {
         self.release(clients)?;
         // By itself the client requests the metadata of a topic that it does not know only once a second: a recovery of
-        // three topics would take three seconds, however little there is to read. If this request fails, the client's own
-        // follows.
+        // three topics would take three seconds, however little there is to read. If this request fails, the client's
+        // own follows.
         drop(clients.committed.fetch_metadata(Some(self.topic), METADATA_LIMIT));
         let mut list = TopicPartitionList::with_capacity(self.targets.len());
         for (partition, target) in self.targets.iter().filter(|(_, target)| target.is_below_target()) {

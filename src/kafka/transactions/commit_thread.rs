@@ -11,8 +11,8 @@
 //! d) the transaction is committed.
 //!
 //! The calls of the client block, and one of them does not keep its limit: sending offsets can last indefinitely while
-//! the group's coordinator is away (librdkafka#5456, #5511). So a thread of their own (`worker`) makes the calls. If a call
-//! is overdue by `GRACE`, the supervisor abandons the worker together with its producer:
+//! the group's coordinator is away (librdkafka#5456, #5511). So a thread of their own (`worker`) makes the calls. If a
+//! call is overdue by `GRACE`, the supervisor abandons the worker together with its producer:
 //!
 //! e) An abandoned worker begins no further call: before each step it checks in [`CommitPhaseWatch`] that it is the current
 //!    worker. The call that it is in may still return; its result is dropped.
@@ -196,7 +196,8 @@ impl CommitPhaseWatch {
     }
 }
 
-/// The handle to the thread. If it is dropped, the thread ends after the request that it is running; nothing waits for it.
+/// The handle to the thread. If it is dropped, the thread ends after the request that it is running; nothing waits for
+/// it.
 pub struct CommitThread {
     requests: Sender<CommitRequest>,
     phase: Arc<CommitPhaseWatch>,

@@ -1,4 +1,5 @@
-//! Owns the one procedure that runs a transaction, for the commit thread and for `steward dlq replay`: [`TransactionDriver`].
+//! Owns the one procedure that runs a transaction, for the commit thread and for `steward dlq replay`:
+//! [`TransactionDriver`].
 //!
 //! A driver holds the producer of one transactional id. A run makes the calls in the order of [`ClientCall`]: it begins
 //! a transaction, produces every record, waits for the deliveries, sends the offsets if there are any, and commits. The
@@ -67,7 +68,7 @@ pub trait TransactionRequest {
     /// The records in the order in which they are produced, the same ones on each call.
     fn records(&self) -> impl Iterator<Item = ProducerRecord<'_>>;
 
-    /// The offsets, after all records are delivered; `None` if the transaction has none. An error aborts it.
+    /// Returns the offsets, after all records are delivered; `None` if the transaction has none. An error aborts it.
     fn offsets(&mut self) -> Result<Option<GroupOffsets>, Self::Withheld>;
 }
 
@@ -108,7 +109,7 @@ pub enum TransactionOutcome<W> {
 }
 
 impl<W> TransactionOutcome<W> {
-    /// The outcome of a failure that cost the producer, and with it whatever was open.
+    /// Returns the outcome of a failure that cost the producer, and with it whatever was open.
     pub fn without_producer(failure: KafkaFailure, within_timeout: bool) -> TransactionOutcome<W> {
         match failure {
             KafkaFailure::Fenced(cause) => TransactionOutcome::Fenced { cause, within_timeout },
@@ -253,8 +254,8 @@ impl<C: ClientContext + Clone + 'static> TransactionDriver<C> {
         let ended = transaction.abort(cause.clone());
         let Some(refusal) = refusal else { return Ok(self.conclude(ended, open_since)) };
         let refused = TransactionOutcome::Refused { refusal, cause, record };
-        // If the first partition was refused, the coordinator has no transaction to abort, and the abort fails. No commit
-        // was sent, so the transaction has no effect once another producer has registered (fact d).
+        // If the first partition was refused, the coordinator has no transaction to abort, and the abort fails. No
+        // commit was sent, so the transaction has no effect once another producer has registered (fact d).
         if let Ended::Failed(KafkaFailure::InDoubt(_)) = ended {
             self.is_replaceable = true;
             return Ok(refused);
@@ -278,7 +279,7 @@ impl<C: ClientContext + Clone + 'static> TransactionDriver<C> {
         }
     }
 
-    /// Whether the coordinator cannot have timed out anything of this producer yet (fact f).
+    /// Returns whether the coordinator cannot have timed out anything of this producer yet (fact f).
     fn is_within_timeout(&self, open_since: Option<Instant>) -> bool {
         let age = open_since.map(|since| self.parts.clock.now().saturating_duration_since(since));
         age.is_some_and(|age| age < self.parts.transaction_timeout)
@@ -286,8 +287,8 @@ impl<C: ClientContext + Clone + 'static> TransactionDriver<C> {
 }
 
 impl TransactionDriver<ReportingContext> {
-    /// The driver of a command, which is no member of a group. Messages of the client are dropped: the outcome of a run
-    /// has its cause.
+    /// Returns the driver of a command, which is no member of a group. Messages of the client are dropped: the outcome
+    /// of a run has its cause.
     pub fn for_command(
         config: &Config,
         identity: ProducerIdentity<'_>,
@@ -329,8 +330,8 @@ fn produce<C: ClientContext + 'static, R: TransactionRequest>(
     Ok(if failed.is_empty() { Ok(()) } else { Err(decisive(failed, request)) })
 }
 
-/// The failure that decides. A record that is too large fails together with its neighbours in the record batch, and the
-/// largest of them is the one at fault.
+/// Returns the failure that decides. A record that is too large fails together with its neighbours in the record batch,
+/// and the largest of them is the one at fault.
 fn decisive(failed: Vec<Undelivered>, request: &impl TransactionRequest) -> Undelivered {
     let weights: Vec<u64> = request.records().map(|record| record.weight_bytes()).collect();
     let rank = |failed: &Undelivered| {

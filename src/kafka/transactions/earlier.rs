@@ -32,8 +32,8 @@ const TOO_FEW_REPLICAS: [(&str, &str); 2] = [
 pub struct EarlierProducers {
     /// Clients that are still being torn down.
     closing: Arc<AtomicUsize>,
-    /// When a registration was last repeated, or abandoned, without a response. Its request may still arrive, and fence a
-    /// producer that has registered since.
+    /// When a registration was last repeated, or abandoned, without a response. Its request may still arrive, and fence
+    /// a producer that has registered since.
     without_response: Mutex<Option<Instant>>,
     /// When a broker last delayed the requests of one of them.
     delayed: Mutex<Option<Instant>>,

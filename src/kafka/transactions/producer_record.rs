@@ -19,7 +19,7 @@ pub struct ProducerRecord<'a> {
 }
 
 impl<'a> ProducerRecord<'a> {
-    /// A record without headers. `None` is null.
+    /// Returns a record without headers. `None` is null.
     pub fn new(
         topic: &'a str,
         partition: Partition,

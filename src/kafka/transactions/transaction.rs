@@ -2,9 +2,9 @@
 //!
 //! A [`Producer`] is traded for a [`Transaction`], and only a clear response gives it back. The client library repeats
 //! requests by itself and does not report it. If the first copy of a repeated request was only delayed, it can end the
-//! *next* transaction of the same producer epoch, or add offsets to it. A resend waits at least 0.8 x `RETRY_BACKOFF`, so
-//! a call that returned sooner has sent its request once. Any other call leaves the producer in doubt, and the producer is
-//! dropped even if the call succeeded.
+//! *next* transaction of the same producer epoch, or add offsets to it. A resend waits at least 0.8 x `RETRY_BACKOFF`,
+//! so a call that returned sooner has sent its request once. Any other call leaves the producer in doubt, and the
+//! producer is dropped even if the call succeeded.
 //!
 //! Source: KIP-447; KIP-890, which the client library does not implement; librdkafka's `rdkafka_txnmgr.c`.
 //!
@@ -55,8 +55,8 @@ const NO_RESPONSE: &str = "Local: ";
 /// transaction. It refuses to begin another one meanwhile, and the client repeats the request only after 20 ms.
 pub const MARKER_WRITTEN_WITHIN: Duration = Duration::from_micros(400);
 
-/// Pause between two polls of a wait for deliveries. The client's own flush waits 100 ms, and a poll cannot wait for less
-/// than 2 ms: it spends the remainder below a whole millisecond reading the clock.
+/// Pause between two polls of a wait for deliveries. The client's own flush waits 100 ms, and a poll cannot wait for
+/// less than 2 ms: it spends the remainder below a whole millisecond reading the clock.
 const DELIVERY_POLL: Duration = Duration::from_micros(500);
 
 /// How long to wait for further deliveries after a record was refused and nothing else was reported. The client sends
@@ -91,8 +91,8 @@ pub struct ProducerParts<C> {
 pub struct Transaction<C: ClientContext + 'static> {
     producer: Producer<C>,
     began: Instant,
-    /// The next transaction needs another producer. A record was not delivered: the partition's sequence numbers have a gap,
-    /// which costs this epoch the next transaction. Or a broker does not respond on this producer's connection.
+    /// The next transaction needs another producer. A record was not delivered: the partition's sequence numbers have a
+    /// gap, which costs this epoch the next transaction. Or a broker does not respond on this producer's connection.
     is_unusable: bool,
 }
 
@@ -100,8 +100,8 @@ pub struct Transaction<C: ClientContext + 'static> {
 pub enum Ended<C: ClientContext + 'static> {
     /// It took effect, and every request was sent once. The duration is from begin to the response.
     Committed(Producer<C>, Duration),
-    /// It had no effect. The producer comes back only if the abort was quick, every record was delivered, and the brokers
-    /// respond.
+    /// It had no effect. The producer comes back only if the abort was quick, every record was delivered, and the
+    /// brokers respond.
     Aborted(Option<Producer<C>>, Cause),
     /// It has no clear end. The failure is neither `Retry` nor `AbortAndResend`.
     Failed(KafkaFailure),
@@ -120,8 +120,8 @@ impl<C: ClientContext + Clone + 'static> Producer<C> {
     /// have open. Blocks up to `limit`.
     ///
     /// # Errors
-    /// [`KafkaFailure::Retry`] if the limit has passed, `Fenced` if another process registers at the same moment, `Refused`
-    /// if an ACL is missing, `Fatal` otherwise.
+    /// [`KafkaFailure::Retry`] if the limit has passed, `Fenced` if another process registers at the same moment,
+    /// `Refused` if an ACL is missing, `Fatal` otherwise.
     pub fn register(parts: &ProducerParts<C>, limit: Duration) -> Result<Producer<C>, KafkaFailure> {
         let (clock, earlier) = (Arc::clone(&parts.clock), Arc::clone(&parts.earlier));
         let deadline = clock.now() + limit;
@@ -277,7 +277,7 @@ impl<C: ClientContext + 'static> Transaction<C> {
         Err(failed)
     }
 
-    /// Whether a record was refused for its content, so that the transaction can only be aborted.
+    /// Returns whether a record was refused for its content, so that the transaction can only be aborted.
     fn is_refused(&self) -> bool {
         let reported = self.producer.context().lock();
         reported.iter().any(|(_, error)| matches!(classify(error, ClientCall::Delivery), KafkaFailure::Refused(..)))
@@ -329,8 +329,8 @@ impl<C: ClientContext + 'static> Transaction<C> {
 
     /// Adds the input offsets under the group's generation.
     ///
-    /// The client may block here far beyond its limit while the group's coordinator is away, and indefinitely if it does not
-    /// learn that the coordinator is back. The caller has to be able to abandon this thread.
+    /// The client may block here far beyond its limit while the group's coordinator is away, and indefinitely if it
+    /// does not learn that the coordinator is back. The caller has to be able to abandon this thread.
     ///
     /// # Errors
     /// `InDoubt` even if the call succeeded, but so late that the request may have been sent twice.
@@ -388,12 +388,13 @@ impl<C: ClientContext + 'static> Transaction<C> {
         }
     }
 
-    /// Returns since when the coordinator may have held a transaction of this producer open. That can be longer than this
-    /// transaction is open. The client repeats the request that adds partitions as soon as it is connected again, and the
-    /// delayed first copy opens a transaction of its own. The coordinator times that one out, however quick this one is.
+    /// Returns since when the coordinator may have held a transaction of this producer open. That can be longer than
+    /// this transaction is open. The client repeats the request that adds partitions as soon as it is connected again,
+    /// and the delayed first copy opens a transaction of its own. The coordinator times that one out, however quick
+    /// this one is.
     ///
-    /// `None` while the request of an earlier registration, or a second request of this one, may still arrive and raise the
-    /// producer epoch. Then a fenced producer does not prove that there is another process.
+    /// `None` while the request of an earlier registration, or a second request of this one, may still arrive and raise
+    /// the producer epoch. Then a fenced producer does not prove that there is another process.
     pub fn may_be_open_since(&self) -> Option<Instant> {
         let may_be_overtaken = self.producer.client.earlier.may_still_register(self.producer.clock.now());
         (!may_be_overtaken).then_some(self.producer.last_response)
@@ -477,8 +478,8 @@ impl<C: ClientContext + 'static> Drop for Closing<C> {
     }
 }
 
-/// Stores which records were not delivered, and when a registration was repeated: the library reports that only in its log.
-/// Passes everything except the deliveries to the inner context.
+/// Stores which records were not delivered, and when a registration was repeated: the library reports that only in its
+/// log. Passes everything except the deliveries to the inner context.
 struct Deliveries<C> {
     inner: C,
     failed: Mutex<Vec<(usize, KafkaError)>>,

@@ -1,9 +1,9 @@
 //! Owns the claim of one process to its heartbeat file.
 //!
-//! Two processes with one `health.file` would overwrite each other's heartbeats, and one that is frozen would look live. So
-//! a process writes only while it holds an exclusive lock (`flock`) on a file beside it, `.NAME.lock`. The kernel releases
-//! the lock when the process ends, however it ends, so a file that was left behind blocks nobody. The lock file is never
-//! deleted: a process could lock the deleted one while another locks its successor.
+//! Two processes with one `health.file` would overwrite each other's heartbeats, and one that is frozen would look
+//! live. So a process writes only while it holds an exclusive lock (`flock`) on a file beside it, `.NAME.lock`. The
+//! kernel releases the lock when the process ends, however it ends, so a file that was left behind blocks no process.
+//! The lock file is never deleted: a process could lock the deleted one while another locks its successor.
 //!
 //! A file system without locks permits every process to write.
 

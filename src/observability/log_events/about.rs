@@ -1,7 +1,7 @@
 //! What a line may contain of a record: its key, as configured by `log.keys`, and its trace.
 //!
-//! Architecture invariant: a key gets into a line only as a [`LoggedKey`], which only a [`KeyPolicy`] creates. So every key
-//! in a line has passed the policy.
+//! Architecture invariant: a key gets into a line only as a [`LoggedKey`], which only a [`KeyPolicy`] creates. So every
+//! key in a line has passed the policy.
 
 use std::fmt;
 
@@ -67,8 +67,8 @@ impl fmt::Debug for KeyPolicy {
     }
 }
 
-/// A key for a line. Its characters are letters, digits, `-`, `_`, `.` and `~`; `%` of an escaped byte; `#` of a hash; `…`
-/// at the end if it was cut. None of them ends an entry of a list such as `42:17,43:5`.
+/// A key for a line. Its characters are letters, digits, `-`, `_`, `.` and `~`; `%` of an escaped byte; `#` of a hash;
+/// `…` at the end if it was cut. None of them ends an entry of a list such as `42:17,43:5`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LoggedKey(String);
 
@@ -129,8 +129,8 @@ pub struct Trace<'a> {
 }
 
 impl<'a> Trace<'a> {
-    /// Parses a `traceparent` as strictly as the standard requires. Returns `None` if it does not conform, because a made-up
-    /// id would lead to an unrelated trace.
+    /// Parses a `traceparent` as strictly as the standard requires. Returns `None` if it does not conform, because a
+    /// made-up id would lead to an unrelated trace.
     pub fn parse(traceparent: &'a [u8]) -> Option<Trace<'a>> {
         let text = std::str::from_utf8(traceparent).ok()?;
         let (version, rest) = text.split_once('-')?;

@@ -59,8 +59,9 @@ log_events! {
         pub client: ClientRole,
     }
 
-    /// The brokers delay the responses to a client, because it exceeds a quota. Nothing fails, and the process continues as
-    /// fast as the quota permits: transactions become smaller, reading pauses, the lag grows. Logged at most every 30 s.
+    /// The brokers delay the responses to a client, because it exceeds a quota. Nothing fails, and the process
+    /// continues as fast as the quota permits: transactions become smaller, reading pauses, the lag grows. Logged at
+    /// most every 30 s.
     #[event(WARN, "client_throttled", "the brokers delay this client because of a quota")]
     #[action("raise the quota, or add pods with users or client ids of their own; `kafka-configs --describe` with `--entity-type clients` or `users` shows it")]
     pub struct ClientThrottled<'a> {

@@ -154,9 +154,9 @@ log_events! {
         pub cause: &'a str,
     }
 
-    /// A partition is treated as lost although the group has not taken it. Either it is not certain which of its events are
-    /// committed, or a batch that was read while the brokers were quicker has too many bytes for one transaction. It recovers
-    /// again.
+    /// A partition is treated as lost although the group has not taken it. Either it is not certain which of its events
+    /// are committed, or a batch that was read while the brokers were quicker has too many bytes for one transaction.
+    /// It recovers again.
     #[event(WARN, "partition_invalidated", "a partition is treated as lost")]
     #[action("none if it passes; if it repeats, another program commits for this group: give each its own")]
     pub struct PartitionInvalidated<'a> {
@@ -176,8 +176,8 @@ log_events! {
         pub events: u64,
     }
 
-    /// The DLQ record of an event was too large for the topic, or for the client's queue, and was written without a part of
-    /// it. Only the first one for each `part` is logged; the following ones are counted by `records_truncated`.
+    /// The DLQ record of an event was too large for the topic, or for the client's queue, and was written without a
+    /// part of it. Only the first one for each `part` is logged; the following ones are counted by `records_truncated`.
     #[event(WARN, "record_truncated", "a DLQ record was written without a part of it")]
     #[action("raise `max.message.bytes` of the DLQ topic to that of the input plus 64 KiB, or have the producer send less")]
     pub struct RecordTruncated {

@@ -47,8 +47,8 @@ log_events! {
     }
 
     /// The group has a member that is not steward: its client id is not that of steward's members. The group gives it
-    /// partitions, whose events are not applied meanwhile, and it may commit their offsets. Named once for each client id and
-    /// host, as long as it stays a member.
+    /// partitions, whose events are not applied meanwhile, and it may commit their offsets. Named once for each client
+    /// id and host, as long as it stays a member.
     #[event(WARN, "foreign_member", "a member of the group is not steward")]
     #[action("stop that program, or give it a group of its own; only steward may use `kafka.group_id`")]
     pub struct ForeignMember<'a> {

@@ -152,11 +152,12 @@ log_events! {
         pub lag: PartitionNumbers,
         /// Offsets that open transactions of the input's producers hold back, all served partitions together.
         pub behind_open_transaction_total: u64,
-        /// The same by partition, such as `0:500`: high watermark minus last stable offset. Partitions without are left out.
+        /// The same by partition, such as `0:500`: high watermark minus last stable offset. Partitions without are left
+        /// out.
         pub behind_open_transaction: PartitionNumbers,
         /// Longest time since the broker of a served partition sent anything. A broker responds to each fetch within
-        /// `fetch.wait.max.ms`, even without records; this number is accurate to a second. It also grows while reading is
-        /// paused.
+        /// `fetch.wait.max.ms`, even without records; this number is accurate to a second. It also grows while reading
+        /// is paused.
         pub fetch_age_max_ms: u64,
         /// The same by partition, such as `3:41000`. Partitions below 3 seconds are left out.
         pub fetch_age_ms: PartitionNumbers,

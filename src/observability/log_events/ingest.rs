@@ -121,7 +121,7 @@ log_events! {
     pub struct IngestPaused {
         /// Bytes in flight.
         pub held_bytes: u64,
-        /// `limits.max_in_flight_bytes`.
+        /// The limit: `limits.max_in_flight_bytes` without what the client reads ahead, or less while transactions are small.
         pub limit_bytes: u64,
     }
 

@@ -123,8 +123,8 @@ log_events! {
         pub detail: &'a str,
     }
 
-    /// Standard output was not read, and more than `log.max_queued_bytes` of lines waited. This line stands where the dropped lines
-    /// would have been. Only log lines are lost: the process did not wait for them.
+    /// Standard output was not read, and more than `log.max_queued_bytes` of lines waited. This line stands where the
+    /// dropped lines would have been. Only log lines are lost: the process did not wait for them.
     #[event(WARN, "log_lines_dropped", "standard output was not read, and log lines were dropped")]
     #[action("find out why standard output was not read: a log driver that hangs, a paused terminal, a pipe whose reader is suspended; or log less (`log.level`)")]
     pub struct LogLinesDropped {
@@ -132,8 +132,8 @@ log_events! {
         pub dropped_lines: u64,
     }
 
-    /// Files with certificates, keys or passwords have changed, and the clients accept the new content. The process stops
-    /// cleanly with exit code 16 after a random time, to be started again with the new content.
+    /// Files with certificates, keys or passwords have changed, and the clients accept the new content. The process
+    /// stops cleanly with exit code 16 after a random time, to be started again with the new content.
     #[event(INFO, "credentials_changed", "certificates or passwords have changed")]
     #[action("none, if the platform starts a process again that ends with exit code 16")]
     pub struct CredentialsChanged<'a> {
@@ -143,8 +143,8 @@ log_events! {
         pub leaves_in_ms: u64,
     }
 
-    /// Files with certificates, keys or passwords have changed, and a process that starts now could not use them. The process
-    /// goes on with what it read at its start.
+    /// Files with certificates, keys or passwords have changed, and a process that starts now could not use them. The
+    /// process goes on with what it read at its start.
     #[event(WARN, "credentials_refused", "changed certificates or passwords cannot be used")]
     #[action("correct the files before a process restarts; `problem` says what is wrong")]
     pub struct CredentialsRefused<'a> {

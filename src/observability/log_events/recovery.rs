@@ -34,14 +34,15 @@ log_events! {
         pub epoch: u64,
     }
 
-    /// Recovery waits for a transaction that an earlier owner left open: the last stable offset is at the position, below
-    /// the high watermark. The coordinator ends it after that owner's `kafka.transaction_timeout_ms`.
+    /// Recovery waits for a transaction that an earlier owner left open: the last stable offset is at the position,
+    /// below the high watermark. The coordinator ends it after that owner's `kafka.transaction_timeout_ms`.
     #[event(WARN, "recovery_blocked", "recovery waits for an open transaction")]
     #[action("none below `limit_ms`; then the process ends, and the hanging transaction has to be aborted by hand (`kafka-transactions.sh find-hanging`)")]
     pub struct RecoveryBlocked<'a> {
         /// The partition.
         pub partition: i32,
-        /// The topic whose records the open transaction holds back; the input, if recovery waits for the committed offset.
+        /// The topic whose records the open transaction holds back; the input, if recovery waits for the committed
+        /// offset.
         pub topic: &'a str,
         /// Current position; absent while recovery waits for the committed offset.
         pub position: Option<i64>,
@@ -71,7 +72,8 @@ log_events! {
         pub waited_ms: u64,
         /// Time since the broker sent anything, without a delay that it announced.
         pub silent_ms: u64,
-        /// The longest delay of responses that the broker announced since the last record, because of a quota; 0 if none.
+        /// The longest delay of responses that the broker announced since the last record, because of a quota; 0 if
+        /// none.
         pub throttled_ms: u64,
     }
 

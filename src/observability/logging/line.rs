@@ -165,18 +165,18 @@ impl Visit for LineFields {
     }
 }
 
-/// A JSON string of at most [`MAX_TEXT_BYTES`] without its quotes.
+/// Returns a JSON string of at most [`MAX_TEXT_BYTES`] without its quotes.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(cut(text).as_ref()).to_string()
 }
 
-/// A text for people: without quotes if it is one word.
+/// Returns a text for people: without quotes if it is one word.
 fn readable(text: &str) -> String {
     let word = !text.is_empty() && text.chars().all(|char| char.is_alphanumeric() || "_-.:/,+@".contains(char));
     if word { cut(text).into_owned() } else { visible(&quoted(text)) }
 }
 
-/// The text with control characters escaped, because they could move a terminal's cursor or start another line.
+/// Returns the text with control characters escaped, because they could move a terminal's cursor or start another line.
 fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for char in text.chars() {
@@ -185,7 +185,7 @@ fn visible(text: &str) -> String {
     shown
 }
 
-/// The text, cut between characters so that its JSON string has at most [`MAX_TEXT_BYTES`].
+/// Returns the text, cut between characters so that its JSON string has at most [`MAX_TEXT_BYTES`].
 fn cut(text: &str) -> Cow<'_, str> {
     const ELLIPSIS: &str = "…";
     let mut bytes = 0;

@@ -1,16 +1,16 @@
 //! Owns the way of a line to standard output: a bounded queue, and the thread that writes it.
 //!
-//! The reader of standard output may stop: a log driver hangs, a terminal is paused, an attached client is suspended. Then
-//! only the writer thread waits. A thread that logs adds its line to the queue and goes on. If the queue is full, its
-//! oldest lines are dropped and counted, because the newest lines have the cause of an end. A line with the count is
-//! written at the place of the gap.
+//! The reader of standard output may stop: a log driver hangs, a terminal is paused, an attached client is suspended.
+//! Then only the writer thread waits. A thread that logs adds its line to the queue and goes on. If the queue is full,
+//! its oldest lines are dropped and counted, because the newest lines have the cause of an end. A line with the count
+//! is written at the place of the gap.
 //!
-//! A write that takes only a part of the bytes, or fails, continues later at the same byte, so no line is cut. This covers
-//! non-blocking pipes and full disks.
+//! A write that takes only a part of the bytes, or fails, continues later at the same byte, so no line is cut. This
+//! covers non-blocking pipes and full disks.
 //!
-//! Architecture invariant: nothing waits for standard output except the writer thread and, for a limited time, the end of
-//! the process. The lock of the queue is never held during a write.
-//! Deliberately absent: the format of a line, and its level.
+//! Architecture invariant: nothing waits for standard output except the writer thread and, for a limited time, the end
+//! of the process. The lock of the queue is never held during a write. Deliberately absent: the format of a line, and
+//! its level.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -56,7 +56,8 @@ impl LogWriter {
         Arc::new(move |line| queue.push(line))
     }
 
-    /// Waits until all lines are written, or their output has failed, for at most `limit`. Returns whether all are written.
+    /// Waits until all lines are written, or their output has failed, for at most `limit`. Returns whether all are
+    /// written.
     pub fn finish(&self, limit: Duration) -> bool {
         self.queue.finish(limit)
     }
@@ -64,7 +65,7 @@ impl LogWriter {
 
 impl Drop for LogWriter {
     fn drop(&mut self) {
-        // Lines that nobody reads are lost with the process.
+        // Lines that are not read within the limit are lost with the process.
         let _ = self.queue.finish(FINISH_LIMIT);
     }
 }
@@ -132,8 +133,8 @@ impl LineQueue {
         state.writer == WriterState::Idle && state.lines.is_empty()
     }
 
-    /// Waits for lines and moves some of them into `chunk`. Returns the number of lines dropped before them; `None` if the
-    /// process ends and no line is left.
+    /// Waits for lines and moves some of them into `chunk`. Returns the number of lines dropped before them; `None` if
+    /// the process ends and no line is left.
     fn take(&self, chunk: &mut Vec<u8>) -> Option<u64> {
         let mut state = self.lock();
         state.writer = WriterState::Idle;

@@ -33,9 +33,9 @@ pub(super) struct Report {
     rejected: LogThrottle<Reason, RecordPlace>,
     truncated: LogThrottle<Degradation, RecordPlace>,
     panics: u64,
-    /// What recoveries found missing, until it is committed. Only the commit proves that it was missing: a process that has
-    /// lost the partition and has no notice of it yet can read a state that its next owner is about to write, but the
-    /// broker accepts nothing from it.
+    /// What recoveries found missing, until it is committed. Only the commit proves that it was missing: a process that
+    /// has lost the partition and has no notice of it yet can read a state that its next owner is about to write, but
+    /// the broker accepts nothing from it.
     repairing: BTreeMap<Partition, (Epoch, Repaired)>,
 }
 

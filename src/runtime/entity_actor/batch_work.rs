@@ -46,13 +46,13 @@ impl BatchWork {
         Arc::new(work)
     }
 
-    /// The index in the batch of the record at this index of `by_key`.
+    /// Returns the index in the batch of the record at this index of `by_key`.
     pub(super) fn index_at(&self, by_key: u32) -> u32 {
         self.by_key[by_key as usize]
     }
 
-    /// Prefetches the records of a key that follow the one about to be processed. Both arguments are indices of `by_key`,
-    /// where the records of a key are neighbours. In the batch they are far apart.
+    /// Prefetches the records of a key that follow the one about to be processed. Both arguments are indices of
+    /// `by_key`, where the records of a key are neighbours. In the batch they are far apart.
     pub(super) fn prefetch_after(&self, current: u32, records: &Range<u32>) {
         let following = &self.by_key[current as usize + 1..records.end as usize];
         if let Some(next) = following.first() {

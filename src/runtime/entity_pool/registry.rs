@@ -39,8 +39,8 @@ impl<E: Entity> PartitionEntities<E> {
         PartitionEntities { passivated, active: DashMap::with_hasher(FxBuildHasher), lease }
     }
 
-    /// Returns the address of the entity's actor, which is spawned if there is none. The caller sends exactly one message
-    /// to it: the message counts as pending already.
+    /// Returns the address of the entity's actor, which is spawned if there is none. The caller sends exactly one
+    /// message to it: the message counts as pending already.
     pub(super) fn address_for_message(
         &mut self,
         key: &[u8],

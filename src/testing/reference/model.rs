@@ -101,8 +101,8 @@ impl Model {
         }
     }
 
-    /// Makes a model that keeps every snapshot (about 300 bytes per event), so that every record of the state topic can be
-    /// checked.
+    /// Makes a model that keeps every snapshot (about 300 bytes per event), so that every record of the state topic can
+    /// be checked.
     pub fn keeping_history(max_payload_bytes: u64) -> Model {
         Model { keeps_history: true, ..Model::new(max_payload_bytes) }
     }

@@ -54,8 +54,8 @@ pub fn number_text(number: f64) -> String {
     format!("{sign}{text}")
 }
 
-/// Returns the shortest digits that parse to the same float. Of several equally short ones, the nearest to the number; of
-/// two equally near ones, the even one: 873383816278703.25 has `.2`, not `.3`.
+/// Returns the shortest digits that parse to the same float. Of several equally short ones, the nearest to the number;
+/// of two equally near ones, the even one: 873383816278703.25 has `.2`, not `.3`.
 fn shortest(number: f64) -> String {
     let some_shortest = format!("{number:e}");
     let digits = some_shortest.split('e').next().unwrap_or_default().chars().filter(char::is_ascii_digit).count();

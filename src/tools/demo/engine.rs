@@ -1,5 +1,5 @@
-//! Runs the pipeline of `steward run` on a cluster inside this process, with a workload that contains invalid events, and
-//! compares the topics with the reference model.
+//! Runs the pipeline of `steward run` on a cluster inside this process, with a workload that contains invalid events,
+//! and compares the topics with the reference model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};

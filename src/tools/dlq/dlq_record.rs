@@ -171,7 +171,7 @@ impl<'a> DlqRecord<'a> {
         })
     }
 
-    /// Whether there is a receipt of this DLQ record. Without the headers of a receipt there is none.
+    /// Returns whether there is a receipt of this DLQ record. Without the headers of a receipt there is none.
     pub fn is_replayed(&self, receipts: &ReplayReceipts) -> bool {
         self.receipt().is_some_and(|receipt| receipts.contains(&receipt))
     }

@@ -37,7 +37,7 @@ struct ReceiptValue {
 }
 
 impl ReplayReceipt {
-    /// The record's key: partition and offset of the DLQ record, `3-4711`.
+    /// Returns the record's key: partition and offset of the DLQ record, `3-4711`.
     pub fn key(&self) -> String {
         format!("{}-{}", self.location.partition, self.location.offset)
     }
@@ -87,7 +87,7 @@ impl ReplayReceipts {
         self.0.insert(receipt.location, receipt);
     }
 
-    /// Whether this very DLQ record was replayed.
+    /// Returns whether this very DLQ record was replayed.
     pub fn contains(&self, receipt: &ReplayReceipt) -> bool {
         self.0.get(&receipt.location) == Some(receipt)
     }

@@ -113,7 +113,7 @@ pub(super) fn moment(ms: i64) -> String {
     moment.and_then(|moment| moment.format(&Rfc3339).ok()).unwrap_or_else(|| format!("{ms} ms since 1970"))
 }
 
-/// The bytes as text, or in base64 if they are not UTF-8. Neither if they are null.
+/// Returns the bytes as text, or in base64 if they are not UTF-8. Neither if they are null.
 pub(super) fn text_or_base64(bytes: Option<&[u8]>) -> (Option<String>, Option<String>) {
     let Some(bytes) = bytes else { return (None, None) };
     match std::str::from_utf8(bytes) {

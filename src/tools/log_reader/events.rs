@@ -1,8 +1,8 @@
 //! Owns which events and fields of the catalogue are read, and their types.
 //!
-//! One declaration generates the struct, its variant of [`LoggedEvent`], and its entry in [`READ`], which a test compares
-//! with the catalogue. The event's name comes from the catalogue. A missing field has its default, so that lines of another
-//! version can be read.
+//! One declaration generates the struct, its variant of [`LoggedEvent`], and its entry in [`READ`], which a test
+//! compares with the catalogue. The event's name comes from the catalogue. A missing field has its default, so that
+//! lines of another version can be read.
 
 use serde::Deserialize;
 

@@ -1,7 +1,7 @@
 //! Owns the parsing of one line: its pod, its timestamp, and its event.
 //!
-//! A container runtime or a shipper may store each line as a text in a JSON object of its own. That object is unwrapped. A
-//! part of a line that it cut in two counts as damaged; a line of steward is too short to be cut.
+//! A container runtime or a shipper may store each line as a text in a JSON object of its own. That object is
+//! unwrapped. A part of a line that it cut in two counts as damaged; a line of steward is too short to be cut.
 
 use serde::Deserialize;
 use serde_json::Value;

@@ -1,8 +1,8 @@
 //! Owns numbers over time in bounded memory: the longer the time, the lower the resolution.
 //!
-//! Time is divided into buckets of one width. If there are more than [`MAX_BUCKETS`], the width doubles and neighbours are
-//! merged. Counts are added; of measurements the worst is kept, so that a peak of a second is still visible in the chart of
-//! a week.
+//! Time is divided into buckets of one width. If there are more than [`MAX_BUCKETS`], the width doubles and neighbours
+//! are merged. Counts are added; of measurements the worst is kept, so that a peak of a second is still visible in the
+//! chart of a week.
 
 use std::collections::BTreeMap;
 

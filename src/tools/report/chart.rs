@@ -1,8 +1,8 @@
 //! One chart as inline SVG: curves over time, with gaps where there are no values.
 //!
 //! No chart library is used, because the page would be worse with one: libraries write fixed colours into each element,
-//! but the page needs classes for light and dark mode; they have no ticks at whole minutes; and they lack most of the rest
-//! (escaping, tooltips, one colour per pod in every chart). `maud` escapes texts and attributes.
+//! but the page needs classes for light and dark mode; they have no ticks at whole minutes; and they lack most of the
+//! rest (escaping, tooltips, one colour per pod in every chart). `maud` escapes texts and attributes.
 
 use maud::{Markup, html};
 

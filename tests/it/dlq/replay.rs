@@ -1,5 +1,5 @@
-//! `steward dlq replay` sends each event to the input once and unchanged, and reports the events that it cannot send. A dry
-//! run writes nothing.
+//! `steward dlq replay` sends each event to the input once and unchanged, and reports the events that it cannot send. A
+//! dry run writes nothing.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! The group commit against a ledger, with random inputs and outcomes.
 //!
-//! Every record becomes one DLQ record, so that the DLQ records of the ledger are the list of committed records. For every
-//! run: each offset of a partition is committed once and in order; no complete batch of a current epoch is lost; a
-//! revocation is drained once; each opened batch is committed or dropped, once.
+//! Every record becomes one DLQ record, so that the DLQ records of the ledger are the list of committed records. For
+//! every run: each offset of a partition is committed once and in order; no complete batch of a current epoch is lost;
+//! a revocation is drained once; each opened batch is committed or dropped, once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -125,8 +125,8 @@ fn a_partition_without_a_fetched_offset_is_recovered_again() {
 
 #[apply(offline_test)]
 fn content_without_effect_is_sent_again_in_halves() {
-    let letters = super::rejected_of(&std::sync::Arc::new(super::batch_of(P0, T1, &[0])), 0).weight_bytes();
-    let mut committer = Committer::with_limit(2 * letters);
+    let rejected_bytes = super::rejected_of(&std::sync::Arc::new(super::batch_of(P0, T1, &[0])), 0).weight_bytes();
+    let mut committer = Committer::with_limit(2 * rejected_bytes);
     committer.joins(P0, T1, None, 0);
     for offset in 0..2 {
         let read = committer.opens(P0, T1, &[offset]);

@@ -1,5 +1,5 @@
-//! Recoveries of random histories: events whose head has expired, a compacted state without tombstones, positions of other
-//! programs, and lost writes. What the recovery leads to is compared with the reference model.
+//! Recoveries of random histories: events whose head has expired, a compacted state without tombstones, positions of
+//! other programs, and lost writes. What the recovery leads to is compared with the reference model.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -83,7 +83,8 @@ fn check(cases: u32, test: impl Fn(History) -> Result<(), TestCaseError>) {
     }
 }
 
-/// Nothing was lost, so nothing is published: no entity comes back, and no event is rejected for a tombstone that is gone.
+/// Nothing was lost, so nothing is published: no entity comes back, and no event is rejected for a tombstone that is
+/// gone.
 #[apply(offline_test)]
 fn an_intact_state_is_left_as_it_is_whatever_has_expired() {
     check(3_000, |history| {
@@ -99,7 +100,8 @@ fn an_intact_state_is_left_as_it_is_whatever_has_expired() {
     });
 }
 
-/// Another program has passed over events. Those that are left are applied, as if those that expired had never been there.
+/// Another program has passed over events. Those that are left are applied, as if those that expired had never been
+/// there.
 #[apply(offline_test)]
 fn events_that_were_passed_over_are_applied_as_far_as_they_are_left() {
     check(3_000, |history| {

@@ -67,7 +67,7 @@ fn events_that_expired_unread_are_named() {
 
 #[apply(offline_test)]
 fn the_verified_range_begins_at_the_first_unsure_event_or_the_look_back() {
-    for (committed, state, dlq, stretch) in [
+    for (committed, state, dlq, range) in [
         // The look-back goes further than C and M.
         (40, Some(39), None, (30, 40)),
         (40, Some(35), None, (30, 40)),
@@ -86,7 +86,7 @@ fn the_verified_range_begins_at_the_first_unsure_event_or_the_look_back() {
         let plan = planned(Some(committed), state, dlq, (0, 50));
         assert_eq!(
             plan.verified_range,
-            Some((Position(stretch.0), Position(stretch.1))),
+            Some((Position(range.0), Position(range.1))),
             "C {committed}, M {state:?}, D {dlq:?}"
         );
         assert_eq!(plan.findings, []);

@@ -1,11 +1,11 @@
 //! How many bytes a transaction carries: small at first, as many as the brokers can take in a part of the transaction
-//! timeout, and never so few or so many that nothing is committed.
+//! timeout, and never too few or too many for a commit.
 
 use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::Config;
-use steward::engine::commit::limit::{FIRST_BYTES, TransactionLimit};
+use steward::engine::commit::limit::{FIRST_BYTES, LEAST_READ_AHEAD_BYTES, TransactionLimit};
 use steward::engine::commit::transaction::CommitOutcome;
 use steward::record::Epoch;
 
@@ -16,14 +16,14 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_BYTES: u64 = 32 << 20;
 
 #[apply(offline_test)]
-fn quick_transactions_double_the_limit_up_to_the_configured_one() {
+fn quick_transactions_raise_the_limit_to_the_configured_one() {
     let mut limit = TransactionLimit::new(MAX_BYTES, TIMEOUT);
-    let mut transactions = 0;
+    let mut limits = Vec::new();
     while limit.bytes() < MAX_BYTES {
         limit.committed(limit.bytes(), Duration::from_millis(300));
-        transactions += 1;
+        limits.push(limit.bytes() / FIRST_BYTES);
     }
-    assert_eq!(transactions, 9);
+    assert_eq!(limits, [4, 16, 32, 64, 128, 256, 512]);
     limit.committed(limit.bytes(), Duration::from_millis(300));
     assert_eq!(limit.bytes(), MAX_BYTES);
 }
@@ -32,7 +32,7 @@ fn quick_transactions_double_the_limit_up_to_the_configured_one() {
 fn each_row_of_the_table_holds() {
     let after = |carried: u64, took_ms: u64| {
         let mut limit = TransactionLimit::new(MAX_BYTES, TIMEOUT);
-        (0..4).for_each(|_| limit.committed(limit.bytes(), Duration::ZERO));
+        (0..2).for_each(|_| limit.committed(limit.bytes(), Duration::ZERO));
         assert_eq!(limit.bytes(), 16 * FIRST_BYTES);
         limit.committed(carried * FIRST_BYTES, Duration::from_millis(took_ms));
         limit.bytes() * 4 / FIRST_BYTES
@@ -44,8 +44,8 @@ fn each_row_of_the_table_holds() {
         (16, 2_500, 32, "too slow"),
         (3, 2_500, 6, "too slow, although it carried less than it may"),
         (1, 2_500, 4, "the time does not depend on the size"),
-        (8, 0, 128, "as large as it may, but for a batch"),
-        (7, 0, 64, "small, which tells nothing about larger ones"),
+        (8, 0, 128, "as large as permitted, less a batch"),
+        (7, 0, 64, "small, which shows nothing about larger ones"),
         (40, 0, 128, "a batch that is larger than the limit"),
     ] {
         assert_eq!(after(carried, took_ms), quarters, "{carried} in {took_ms} ms: {why}");
@@ -115,7 +115,7 @@ fn a_minimum_interval_counts_from_the_begin_of_a_transaction() {
 }
 
 #[apply(offline_test)]
-fn a_minimum_interval_ends_when_a_whole_transaction_waits_or_somebody_waits_for_it() {
+fn a_minimum_interval_ends_with_a_full_transaction_a_revocation_or_a_stop() {
     let interval = Duration::from_secs(1);
     let lingers_with_work = || {
         let mut committer = Committer::with_interval(P0, interval);
@@ -144,9 +144,12 @@ fn timed_out() -> CommitOutcome {
 }
 
 #[apply(offline_test)]
-fn little_is_read_ahead_while_the_brokers_are_slow() {
+fn little_is_read_ahead_at_the_start_and_while_the_brokers_are_slow() {
     let mut limit = TransactionLimit::new(MAX_BYTES, TIMEOUT);
-    assert_eq!((limit.batch_bytes(), limit.read_ahead_bytes()), (FIRST_BYTES / 4, u64::MAX));
+    assert_eq!((limit.batch_bytes(), limit.read_ahead_bytes()), (FIRST_BYTES / 4, LEAST_READ_AHEAD_BYTES));
+    (0..3).for_each(|_| limit.committed(limit.bytes(), Duration::ZERO));
+    assert_eq!((limit.batch_bytes(), limit.read_ahead_bytes()), (8 * FIRST_BYTES, 128 * FIRST_BYTES));
+    let mut limit = TransactionLimit::new(MAX_BYTES, TIMEOUT);
     limit.failed(FIRST_BYTES);
     assert_eq!((limit.batch_bytes(), limit.read_ahead_bytes()), (FIRST_BYTES / 8, 2 * FIRST_BYTES));
     while limit.bytes() < MAX_BYTES {

@@ -1,8 +1,8 @@
 //! Provokes a stall in each phase that the watchdog distinguishes, and checks each field of its event.
 //!
-//! For `fetch`, `restore` and `rebalance` (and `commit`, in `stalls`) the brokers cause the stall of a real process. `route`
-//! and `apply` need code that does not return, which the shipped program does not have. There the same pipeline and the
-//! same watchdog run in this process, on a real Kafka, with an entity that hangs on request.
+//! For `fetch`, `restore` and `rebalance` (and `commit`, in `stalls`) the brokers cause the stall of a real process.
+//! `route` and `apply` need code that does not return, which the shipped program does not have. There the same pipeline
+//! and the same watchdog run in this process, on a real Kafka, with an entity that hangs on request.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -34,8 +34,8 @@ use crate::support::process::{Setup, Steward};
 use crate::support::proxy::{Api, ClientSees, ProxiedBroker};
 use crate::support::wait::{PATIENCE, wait_for, wait_until};
 
-/// One connection is silent, and that of the coordinator is not: a broker that one pod cannot reach. The lag is 0, because
-/// nothing reports the events that the partition has.
+/// One connection is silent, and that of the coordinator is not: a broker that one pod cannot reach. The lag is 0,
+/// because nothing reports the events that the partition has.
 #[apply(own_broker_test)]
 fn fetch_a_broker_that_sends_nothing_ends_the_process_although_nothing_is_known_to_wait() {
     let broker = ProxiedBroker::start();
@@ -300,8 +300,8 @@ impl InProcess {
         });
     }
 
-    /// Runs the monitor as the control loop does, and produces `busy` meanwhile, until the watchdog finds a stall. Returns
-    /// its log line.
+    /// Runs the monitor as the control loop does, and produces `busy` meanwhile, until the watchdog finds a stall.
+    /// Returns its log line.
     fn watch_until_stall(&self, busy: &[Outgoing]) -> Line {
         let log = Capture::here();
         log.announce("progress_stalled");

@@ -62,8 +62,8 @@ fn a_long_recovery_reports_its_progress() {
     steward.assert_no_errors_but(&[]);
 }
 
-/// The broker delays its responses to a client above its quota, for longer than a transaction or the watchdog's limit, and
-/// leaves the records out of them. No transaction is open.
+/// The broker delays its responses to a client above its quota, for longer than a transaction or the watchdog's limit,
+/// and leaves the records out of them. No transaction is open.
 #[apply(own_broker_test)]
 fn a_recovery_that_a_quota_starves_goes_on_and_names_no_transaction() {
     let (broker, names) = (Broker::own(), Names::new());

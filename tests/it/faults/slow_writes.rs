@@ -1,4 +1,5 @@
-//! Brokers that take few bytes a second, or no records for now. The process goes on as fast as they permit, and says why.
+//! Brokers that take few bytes a second, or no records for now. The process goes on as fast as they permit, and says
+//! why.
 
 use std::time::Duration;
 

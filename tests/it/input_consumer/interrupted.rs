@@ -1,4 +1,5 @@
-//! The consumer when reading is interrupted, against the client's mock broker: a real Kafka cannot return errors on demand.
+//! The consumer when reading is interrupted, against the client's mock broker: a real Kafka cannot return errors on
+//! demand.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! No line of any level contains a payload or a secret, and lines show keys as configured. Each part of an event contains
-//! a unique word, and the test searches the whole output of the process for it.
+//! No line of any level contains a payload or a secret, and lines show keys as configured. Each part of an event
+//! contains a unique word, and the test searches the whole output of the process for it.
 
 use steward::exit_code::ExitCode;
 use steward::observability::log_events::KeyPolicy;

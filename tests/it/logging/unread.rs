@@ -1,4 +1,4 @@
-//! Standard output that nobody reads: the process works, its probe passes, and it ends as usual. The unit tests of the
+//! Standard output that is not read: the process works, its probe passes, and it ends as usual. The unit tests of the
 //! writer are in `writer`.
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::support::wait::{PATIENCE, wait_until};
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 #[apply(offline_test)]
-fn a_process_whose_log_nobody_reads_ends_on_a_signal() {
+fn a_process_whose_log_is_not_read_ends_on_a_signal() {
     let mut steward = chatty(Setup::new(&Kafka::at("127.0.0.1:1"), &Names::new())).start();
     steward.wait_for_event("topic_awaited", PATIENCE);
     steward.pause_reading();
@@ -30,7 +30,7 @@ fn a_process_whose_log_nobody_reads_ends_on_a_signal() {
 }
 
 #[apply(offline_test)]
-fn a_start_that_fails_ends_although_nobody_reads_its_line() {
+fn a_start_that_fails_ends_although_its_line_is_not_read() {
     let setup = Setup::new(&Kafka::at("127.0.0.1:1"), &Names::new()).with_full_output();
     let wrong_value = setup.clone().set("log.level", "deafening");
     let no_topic = setup.set("kafka.topic_wait_ms", 0);
@@ -55,7 +55,7 @@ fn a_non_blocking_output_gets_whole_lines() {
 }
 
 #[apply(broker_test)]
-fn a_log_that_nobody_reads_stops_no_work_and_the_dropped_lines_are_counted() {
+fn a_log_that_is_not_read_stops_no_work_and_the_dropped_lines_are_counted() {
     let (kafka, names) = (Kafka::shared(), Names::new());
     kafka.create_input(&names, 2);
     let setup = chatty(Setup::new(&kafka, &names)).set("log.max_queued_bytes", 65_536);

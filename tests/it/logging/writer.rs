@@ -1,5 +1,5 @@
-//! The writer of the log: whatever standard output does, no thread that logs waits, no line is cut, and each dropped line
-//! is counted.
+//! The writer of the log: whatever standard output does, no thread that logs waits, no line is cut, and each dropped
+//! line is counted.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -94,7 +94,7 @@ fn writer_to(out: &Output, max_queued_bytes: usize) -> LogWriter {
     LogWriter::start(out.clone(), max_queued_bytes, Box::new(gap)).expect("a thread can be started")
 }
 
-/// An output that blocks until it is opened, and then replies as it was told.
+/// An output that blocks until it is opened, and then replies as configured.
 #[derive(Clone, Default)]
 struct Output(Arc<Shared>);
 

@@ -1,4 +1,5 @@
-//! The permissions that a process needs: the listed ones suffice, and a process that lacks one of them ends and names it.
+//! The permissions that a process needs: the listed ones suffice, and a process that lacks one of them ends and names
+//! it.
 
 use std::time::Duration;
 

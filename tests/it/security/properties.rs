@@ -1,4 +1,5 @@
-//! `[kafka.properties]`: each property reaches the clients of its scope, and a value that the library refuses is reported.
+//! `[kafka.properties]`: each property reaches the clients of its scope, and a value that the library refuses is
+//! reported.
 
 use rdkafka::config::ClientConfig;
 use steward::config::Config;

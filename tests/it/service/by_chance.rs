@@ -233,8 +233,8 @@ fn damaged(bytes: &[u8], damage: &[Wound]) -> Vec<u8> {
     bytes
 }
 
-/// For a service that exists and for one that does not: no panic, a detail within its limits, the same outcome twice, and
-/// a state that reads back.
+/// For a service that exists and for one that does not: no panic, a detail within its limits, the same outcome twice,
+/// and a state that reads back.
 fn has_one_outcome(value: &[u8]) -> Result<(), TestCaseError> {
     for state in [State::Absent, after(&[CREATED])] {
         let outcome = decide(&state, b"42", value, Some(NOON));

@@ -1,5 +1,5 @@
-//! Adds many permissions in one request, with librdkafka. rdkafka does not expose this call, and each call of Kafka's own
-//! tool would start a JVM.
+//! Adds many permissions in one request, with librdkafka. rdkafka does not expose this call, and each call of Kafka's
+//! own tool would start a JVM.
 
 use std::ffi::{CStr, CString, c_char};
 

@@ -4,8 +4,8 @@
 //! an earlier run fetched); Docker. One broker serves the whole test run and starts with the first test that needs it;
 //! [`Broker::own`] starts another one, for tests that pause, kill and restart it.
 //!
-//! The search is cheap and happens when the first broker test runs. Without a broker, a test is reported as ignored. With
-//! `STEWARD_REQUIRE_KAFKA=1` it fails instead.
+//! The search is cheap and happens when the first broker test runs. Without a broker, a test is reported as ignored.
+//! With `STEWARD_REQUIRE_KAFKA=1` it fails instead.
 
 mod docker;
 mod java;
@@ -185,8 +185,8 @@ impl Broker {
         Broker::new(&[], None, Purpose::Benchmark, &[])
     }
 
-    /// Starts a broker with a second listener, at [`Broker::address_behind`]. That listener advertises the port `advertised`
-    /// of 127.0.0.1, on which a proxy listens. Clients of [`Broker::address`] connect directly.
+    /// Starts a broker with a second listener, at [`Broker::address_behind`]. That listener advertises the port
+    /// `advertised` of 127.0.0.1, on which a proxy listens. Clients of [`Broker::address`] connect directly.
     pub fn advertised_at(advertised: u16, properties: &[(&str, &str)]) -> Broker {
         Broker::new(&[("BEHIND", "PLAINTEXT")], Some(advertised), Purpose::Test, properties)
     }

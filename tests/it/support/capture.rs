@@ -1,7 +1,8 @@
-//! Captures the log of a test: records lines, waits for an event, and fails the test on an ERROR that it did not announce.
+//! Captures the log of a test: records lines, waits for an event, and fails the test on an ERROR that it did not
+//! announce.
 //!
-//! There are two sources. [`Capture::here`] records the events of this thread, and [`Capture::dispatch`] those of threads
-//! that the test starts. [`Capture::of_process`] reads the JSON lines of a child process.
+//! There are two sources. [`Capture::here`] records the events of this thread, and [`Capture::dispatch`] those of
+//! threads that the test starts. [`Capture::of_process`] reads the JSON lines of a child process.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -119,7 +120,8 @@ impl Capture {
         Capture { log, dispatch: None, _here: None }
     }
 
-    /// Returns the subscriber for a thread that the test starts: `let _guard = tracing::dispatcher::set_default(&dispatch);` on it.
+    /// Returns the subscriber for a thread that the test starts: `let _guard =
+    /// tracing::dispatcher::set_default(&dispatch);` on it.
     #[must_use]
     pub fn dispatch(&self) -> Dispatch {
         self.dispatch.clone().expect("the lines of a child process come from its standard output")
@@ -148,8 +150,8 @@ impl Capture {
         self.log.lock().noise.clone()
     }
 
-    /// Waits for a line of this name, and returns the first one. Fails the test after [`PATIENCE`], or when no further line
-    /// can follow.
+    /// Waits for a line of this name, and returns the first one. Fails the test after [`PATIENCE`], or when no further
+    /// line can follow.
     #[track_caller]
     pub fn wait_for(&self, name: &str) -> Line {
         self.wait_for_match(name, |_| true)

@@ -1,8 +1,8 @@
 //! Runs property tests with the same cases on every machine.
 //!
 //! The cases come from one seed, so that only a change of the code can make a test fail. With `STEWARD_PROPTEST_CASES`
-//! each run has new cases, in the given number if the test supports it. A failure then prints the smallest failing input;
-//! make it a test of its own.
+//! each run has new cases, in the given number if the test supports it. A failure then prints the smallest failing
+//! input; make it a test of its own.
 
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 

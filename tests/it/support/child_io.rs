@@ -25,7 +25,7 @@ pub enum ControllingTerminal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputMode {
     Blocking,
-    /// The pipe is full from the start, and nobody reads it until the process has ended.
+    /// The pipe is full from the start, and it is not read until the process has ended.
     Full,
     NonBlocking,
 }

@@ -1,9 +1,9 @@
 //! A client with the operations that tests need: create topics, produce, read a whole topic, read and set offsets of a
 //! group, truncate a log.
 //!
-//! [`Kafka::read_committed`] returns what an external reader of our topics sees, from the beginning to the high watermark.
-//! The high watermark does not depend on transactions, so an open transaction makes the reader wait instead of ending
-//! early.
+//! [`Kafka::read_committed`] returns what an external reader of our topics sees, from the beginning to the high
+//! watermark. The high watermark does not depend on transactions, so an open transaction makes the reader wait instead
+//! of ending early.
 
 mod records;
 
@@ -389,8 +389,8 @@ impl Kafka {
         wait_for(&format!("{} responds", self.address), PATIENCE, || answer.as_mut().now_or_never())
     }
 
-    /// Requests a change until Kafka confirms it. If an earlier attempt got no clear response, the code `made` also counts
-    /// as a confirmation: the change was made already.
+    /// Requests a change until Kafka confirms it. If an earlier attempt got no clear response, the code `made` also
+    /// counts as a confirmation: the change was made already.
     fn change(
         &self,
         what: &str,
@@ -414,7 +414,8 @@ impl Kafka {
 
 fn client_config(address: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    // Short backoffs, so that a restarted broker is found immediately. Not logged, because tests stop brokers on purpose.
+    // Short backoffs, so that a restarted broker is found immediately. Not logged, because tests stop brokers on
+    // purpose.
     config.set("bootstrap.servers", address).set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "200");
     config.set("log_level", "0");
     config

@@ -1,4 +1,5 @@
-//! A member of a consumer group besides the code under test. Tests take a generation from it, or end a generation with it.
+//! A member of a consumer group besides the code under test. Tests take a generation from it, or end a generation with
+//! it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

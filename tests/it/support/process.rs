@@ -84,7 +84,7 @@ impl Setup {
         self
     }
 
-    /// Makes standard output a full pipe that nobody reads.
+    /// Makes standard output a full pipe that is not read.
     pub fn with_full_output(mut self) -> Setup {
         self.output = OutputMode::Full;
         self
@@ -188,8 +188,8 @@ impl Steward {
         self.folder.join("health")
     }
 
-    /// Waits for the next event of this name. The first call returns the first one since the start, even if it was logged
-    /// before the call.
+    /// Waits for the next event of this name. The first call returns the first one since the start, even if it was
+    /// logged before the call.
     ///
     /// # Panics
     /// After `limit`, or if the process ends without the event; prints the end of the log.
@@ -412,8 +412,8 @@ struct Lines {
 }
 
 impl Log {
-    /// Waits for the event of this name that follows `before` others of the name. Returns `None` at the deadline, or when no
-    /// further line can follow.
+    /// Waits for the event of this name that follows `before` others of the name. Returns `None` at the deadline, or
+    /// when no further line can follow.
     fn nth(&self, name: &str, before: usize, deadline: Deadline) -> Option<Value> {
         let mut lines = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {

@@ -1,9 +1,9 @@
 //! Injects network faults: a proxy in front of a broker that parses Kafka's frames.
 //!
-//! Clients connect through [`ProxiedBroker::through`], and the broker advertises the proxy's address. Tests connect with
-//! [`ProxiedBroker::direct`]. Every request passes, unless a rule exists for the next request of its API. A rule holds the
-//! request, drops it, or drops its response. Each rule catches one request, on any connection. The rules of an API apply
-//! in the order in which they were added.
+//! Clients connect through [`ProxiedBroker::through`], and the broker advertises the proxy's address. Tests connect
+//! with [`ProxiedBroker::direct`]. Every request passes, unless a rule exists for the next request of its API. A rule
+//! holds the request, drops it, or drops its response. Each rule catches one request, on any connection. The rules of
+//! an API apply in the order in which they were added.
 //!
 //! A connection has one thread per direction. A held request blocks later requests on its connection, as in a real
 //! network. If its client disconnects, the connection to the broker stays open until the request is released and
@@ -250,8 +250,8 @@ impl Caught {
         this.is_some_and(|this| other.is_some_and(|other| this < other))
     }
 
-    /// Forwards the held request, and returns the error code of the response: 0 for success, `None` if the proxy does not
-    /// parse responses of this API.
+    /// Forwards the held request, and returns the error code of the response: 0 for success, `None` if the proxy does
+    /// not parse responses of this API.
     #[track_caller]
     pub fn release(&self) -> Option<i16> {
         self.wait();
@@ -449,8 +449,8 @@ impl Connection {
         }
     }
 
-    /// Forwards responses until the broker disconnects, or a rule ends the connection. Responses for a disconnected client
-    /// are discarded.
+    /// Forwards responses until the broker disconnects, or a rule ends the connection. Responses for a disconnected
+    /// client are discarded.
     fn forward_answers(&self) {
         while let Some(mut frame) = read_frame(&self.broker) {
             let Some(correlation) = frame.first_chunk().map(|bytes| i32::from_be_bytes(*bytes)) else { return };

@@ -439,8 +439,9 @@ impl Scene {
         panic!("five times, another client asked for a coordinator first");
     }
 
-    /// Waits for a transaction in doubt and a producer reset with this verdict. On a busy machine, an earlier transaction can
-    /// be in doubt as well, so other verdicts are skipped. A wrong verdict on this transaction is not corrected later.
+    /// Waits for a transaction in doubt and a producer reset with this verdict. On a busy machine, an earlier
+    /// transaction can be in doubt as well, so other verdicts are skipped. A wrong verdict on this transaction is not
+    /// corrected later.
     fn wait_for_verdict(&mut self, verdict: &str) {
         self.process.wait_for_event("transaction_in_doubt", PATIENCE);
         self.process.wait_for_event_where("producer_reset", PATIENCE, |reset| reset["verdict"] == verdict);

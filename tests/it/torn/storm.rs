@@ -1,7 +1,7 @@
 //! Under load, requests of transactions are delayed or lost, or their responses are, at moments that a seed decides.
 //!
-//! The test finds wrong verdicts, stalls and needless exits. The tests in `steward` show that a late request is refused: a
-//! torn transaction does damage only if it is aborted or its process dies, and neither happens here.
+//! The test finds wrong verdicts, stalls and needless exits. The tests in `steward` show that a late request is
+//! refused: a torn transaction does damage only if it is aborted or its process dies, and neither happens here.
 
 use std::time::Duration;
 

@@ -164,8 +164,8 @@ impl PollThread {
         self.assign_again(partition);
     }
 
-    /// After a position was out of range the client has given the partition up: it refuses to seek until the partition is
-    /// assigned again. An ordinary start follows.
+    /// After a position was out of range the client has given the partition up: it refuses to seek until the partition
+    /// is assigned again. An ordinary start follows.
     fn assign_again(&mut self, partition: Partition) {
         let list = list_of(&self.topic, [(partition, Some(Position(0)))]);
         let consumer = &self.consumer;
@@ -195,8 +195,8 @@ impl PollThread {
         for element in positions.elements() {
             let partition = Partition(element.partition());
             // The client counts only records that it has returned, and this thread holds none back: every record below
-            // this position is in a batch. h) An error that the client counts ends `Started`, and the seek after it resets
-            // the count. The client has no position before the first record after a seek.
+            // this position is in a batch. h) An error that the client counts ends `Started`, and the seek after it
+            // resets the count. The client has no position before the first record after a seek.
             let ClientOffset::Offset(position) = element.offset() else { continue };
             let Some(assigned) = self.assigned.get_mut(&partition) else { continue };
             let FetchState::Started { next, open: None } = &mut assigned.fetch else { continue };

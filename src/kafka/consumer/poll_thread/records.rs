@@ -1,4 +1,5 @@
-//! Takes records, and handles the client's failures to read a partition. Facts a), b) and so on are those of the parent module.
+//! Takes records, and handles the client's failures to read a partition. Facts a), b) and so on are those of the parent
+//! module.
 
 use crate::kafka::client::context::{ClientError, ClientRole};
 use crate::kafka::client::errors::ErrorClass;

@@ -140,8 +140,8 @@ impl ReplayPlan {
     }
 }
 
-/// Finds the DLQ records whose events are older than the newest event of their service: a replay of them overwrites newer
-/// values.
+/// Finds the DLQ records whose events are older than the newest event of their service: a replay of them overwrites
+/// newer values.
 #[derive(Debug, Default)]
 pub struct Overtaken {
     /// By partition and key.

@@ -44,8 +44,8 @@ const MAX_ATTEMPTS: u32 = 4;
 /// Most events of one batch, so that a crash or another replay leaves little in doubt.
 pub const BATCH_EVENTS: usize = 500;
 
-/// Bytes of one batch, unless a single event has more. Half of what a topic takes by default, so that a batch is not refused
-/// for its total size.
+/// Bytes of one batch, unless a single event has more. Half of what a topic takes by default, so that a batch is not
+/// refused for its total size.
 pub const BATCH_BYTES: usize = 524_288;
 
 const PAUSE: Duration = Duration::from_millis(500);
@@ -58,8 +58,8 @@ pub struct ReplayProgress {
     pub refused: Vec<(DlqLocation, String)>,
 }
 
-/// Returns the transactional id of every replay of a DLQ topic. An instance name has no colon, so no process of a group can
-/// have this id.
+/// Returns the transactional id of every replay of a DLQ topic. An instance name has no colon, so no process of a group
+/// can have this id.
 pub fn transactional_id(dlq_topic: &str) -> String {
     format!("{dlq_topic}:replay")
 }
@@ -219,8 +219,8 @@ struct ReplayTransaction<'r> {
 }
 
 impl ReplayTransaction<'_> {
-    /// Whether an event is refused for its content. Receipts are small and plain: if one is refused, the receipts topic
-    /// takes nothing.
+    /// Returns whether an event is refused for its content. Receipts are small and plain: if one is refused, the
+    /// receipts topic takes nothing.
     fn is_of_an_event(refusal: BrokerRefusal, record: Option<usize>) -> bool {
         let is_receipt = record.is_some_and(|index| index % 2 == 1);
         match refusal {
@@ -250,8 +250,8 @@ impl TransactionRequest for ReplayTransaction<'_> {
     }
 }
 
-/// The event as it goes back. It gets its timestamp when it is produced: a copied timestamp could expire at once, would
-/// take `updatedAt` back in time, and may be refused.
+/// Returns the event as it goes back. It gets its timestamp when it is produced: a copied timestamp could expire at
+/// once, would take `updatedAt` back in time, and may be refused.
 fn event<'r>(topic: &'r str, replay: &'r ReplayEvent) -> ProducerRecord<'r> {
     let record = ProducerRecord::new(topic, replay.partition, replay.key.as_deref(), replay.value.as_deref());
     replay.headers.iter().fold(record, |record, (name, value)| record.header(name, value.as_deref()))

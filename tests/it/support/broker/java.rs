@@ -1,7 +1,7 @@
 //! Runs Kafka as a Java process, from the jars of `scripts/kafka.d/fetch`, which `scripts/kafka` uses too.
 //!
-//! A test run starts dozens of brokers, so common work is done once. The first broker formats the storage, and the others
-//! copy it. An archive of the loaded classes is kept beside the jars; it halves the start time.
+//! A test run starts dozens of brokers, so common work is done once. The first broker formats the storage, and the
+//! others copy it. An archive of the loaded classes is kept beside the jars; it halves the start time.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -90,8 +90,8 @@ fn archive() -> Option<&'static Path> {
     archive.as_deref()
 }
 
-/// Creates the class archive: runs a broker through typical requests, and stops it cleanly. The JVM writes the archive at
-/// its exit.
+/// Creates the class archive: runs a broker through typical requests, and stops it cleanly. The JVM writes the archive
+/// at its exit.
 fn create_archive(archive: &Path) {
     let ports = Ports { client: free_port(), controller: free_port(), further: Vec::new() };
     let mut server = Server::new(&ports, Purpose::Test, &[]);
