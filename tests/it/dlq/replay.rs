@@ -166,7 +166,7 @@ fn dlq_records_that_cannot_be_replayed_are_counted_and_named() {
     assert_eq!((&plan["planned"], &plan["reasons"]["null_payload"]["refused_again"]), (&2.into(), &1.into()));
     let ran = scene.dlq(&["replay", "--execute"]);
     for expected in [
-        "1 cannot be sent, their value was too large for the DLQ topic (it is in the input at its source offset): 0/0",
+        "1 cannot be sent, they were too large for the DLQ topic and are not complete (the events are in the input at their source offsets): 0/0",
         "has: 0/1",
         "writes: 0/2",
         "warning: 1 of 2 break a rule in every state of their service",
