@@ -15,7 +15,7 @@ use steward::engine::commit::STALE_GENERATIONS_ALLOWED;
 use steward::engine::offset_metadata::{NewestState, PositionFacts};
 use steward::engine::ownership::Ownership;
 use steward::engine::recovery::{RecoverySettings, Topic};
-use steward::entity::{CorruptSnapshot, Entity, RawEvent, Reason, Rejection, SizeLimits};
+use steward::entity::{CorruptSnapshot, Entity, RawEvent, Reason, Rejection, Remedies, SizeLimits};
 use steward::observability::log_events::{DrainCutShort, KeyPolicy, LogEvent as _, StaleOutcomesDropped};
 use steward::ports::{Clock, Drained};
 use steward::record::{Offset, Partition, header};
@@ -44,7 +44,6 @@ const GROUP: &str = "steward";
 const MAX_PAYLOAD_BYTES: u64 = 262_144;
 /// Some of the snapshots would have more, so that their events are rejected.
 const MAX_SNAPSHOT_BYTES: u64 = 300;
-const LIMITS: SizeLimits = SizeLimits { max_payload_bytes: MAX_PAYLOAD_BYTES, max_snapshot_bytes: MAX_SNAPSHOT_BYTES };
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[apply(offline_test)]
@@ -134,7 +133,14 @@ fn an_entity_whose_thread_is_busy_gets_all_messages_sent_before_its_start() {
         arbiter.spawn_fn(move || {
             let _ = gate.recv();
         });
-        let pod = Pod::start(&kafka, "pod".into(), Arc::new(SystemClock), recorded, vec![arbiter.handle()]);
+        let pod = Pod::start(
+            &kafka,
+            "pod".into(),
+            Scenario::stormy().size_limits(),
+            Arc::new(SystemClock),
+            recorded,
+            vec![arbiter.handle()],
+        );
         let partition = Partition(0);
         pod.memory.assign(&[partition]);
         let settle = || tokio::time::sleep(Duration::from_millis(1));
@@ -189,6 +195,7 @@ pub struct Scenario {
     doubts: u32,
     /// The size of the events that are as large as, or larger than, the generator takes for the limit.
     largest_bytes: u64,
+    max_snapshot_bytes: u64,
 }
 
 impl Scenario {
@@ -203,7 +210,12 @@ impl Scenario {
             losses: 2,
             doubts: 10,
             largest_bytes: MAX_PAYLOAD_BYTES,
+            max_snapshot_bytes: MAX_SNAPSHOT_BYTES,
         }
+    }
+
+    fn size_limits(&self) -> SizeLimits {
+        SizeLimits { max_payload_bytes: MAX_PAYLOAD_BYTES, max_snapshot_bytes: self.max_snapshot_bytes }
     }
 }
 
@@ -270,6 +282,7 @@ impl Counted {
 
 impl Entity for Counted {
     type State = Held;
+    const REMEDIES: Remedies = Service::REMEDIES;
 
     fn absent(&self) -> Held {
         self.hold(Service.absent())

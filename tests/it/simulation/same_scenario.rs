@@ -105,7 +105,9 @@ fn outcome(seen: &steward::testing::reference::check::SeenRecords) -> Outcome {
 // --------------------------------------------------------------------------------------------------------- the fake
 
 fn play_on_fake() -> Run {
-    let scenario = Scenario { events: 600, partitions: PARTITIONS, pods: 2, ..Scenario::stormy() };
+    // The state topic on Kafka takes every snapshot.
+    let max_snapshot_bytes = u64::MAX;
+    let scenario = Scenario { events: 600, partitions: PARTITIONS, pods: 2, max_snapshot_bytes, ..Scenario::stormy() };
     let capture = Capture::here();
     let run = on_one_thread(move |clock| async move {
         let mut world = World::new(SEED, scenario, clock);

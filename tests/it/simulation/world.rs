@@ -7,6 +7,7 @@ pub(super) struct Pod {
     pub(super) ingest: Addr<IngestActor<Counted>>,
     pub(super) entity: Arc<Counted>,
     pub(super) state_memory: Arc<Budget>,
+    pub(super) size_limits: SizeLimits,
     pub(super) owned: Vec<Partition>,
     /// The transactional id, which a new pod of the same name takes over.
     pub(super) name: String,
@@ -17,6 +18,7 @@ impl Pod {
     pub(super) fn start(
         kafka: &MemoryKafka,
         name: String,
+        size_limits: SizeLimits,
         clock: Arc<dyn Clock>,
         stops: Arc<Mutex<Vec<StopCause>>>,
         entity_threads: Vec<ArbiterHandle>,
@@ -34,7 +36,7 @@ impl Pod {
             ownership,
         };
         let settings = RuntimeSettings {
-            size_limits: LIMITS,
+            size_limits,
             max_transaction_bytes: 20_000,
             max_dlq_record_bytes: u64::MAX,
             transaction_timeout: TRANSACTION_TIMEOUT,
@@ -48,7 +50,7 @@ impl Pod {
         };
         let Actors { ingest, sink, .. } = assemble(ports, Arc::clone(&entity), settings, &shared);
         memory.listen(Box::new(sink));
-        Pod { memory, ingest, entity, state_memory: shared.state_memory, owned: Vec::new(), name }
+        Pod { memory, ingest, entity, state_memory: shared.state_memory, size_limits, owned: Vec::new(), name }
     }
 
     pub(super) fn run_recovery(&self) -> bool {
@@ -62,7 +64,7 @@ impl Pod {
             verify_max_records: 1_000_000,
             adopt_group: false,
             stop_on_expired: false,
-            size_limits: LIMITS,
+            size_limits: self.size_limits,
         };
         self.memory.run_recovery(&self.entity, &settings, &self.state_memory)
     }
@@ -102,7 +104,7 @@ impl World {
             kafka,
             events: workload.generate().expect("the workload makes sense").collect(),
             next_event: 0,
-            model: Model::keeping_history(MAX_PAYLOAD_BYTES).with_snapshot_limit(MAX_SNAPSHOT_BYTES),
+            model: Model::keeping_history(MAX_PAYLOAD_BYTES).with_snapshot_limit(scenario.max_snapshot_bytes),
             pods: Vec::new(),
             stops,
             steps: Vec::new(),
@@ -116,7 +118,8 @@ impl World {
     }
 
     pub(super) fn start_pod(&self, name: String) -> Pod {
-        Pod::start(&self.kafka, name, Arc::clone(&self.clock) as Arc<dyn Clock>, Arc::clone(&self.stops), Vec::new())
+        let (clock, stops) = (Arc::clone(&self.clock) as Arc<dyn Clock>, Arc::clone(&self.stops));
+        Pod::start(&self.kafka, name, self.scenario.size_limits(), clock, stops, Vec::new())
     }
 
     // ------------------------------------------------------------------------------------------------------ steps
