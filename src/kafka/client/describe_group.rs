@@ -10,11 +10,9 @@ use std::time::Duration;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka_sys as sys;
-use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
 use crate::engine::foreign_members::GroupMember;
-use crate::kafka::client::describe_topics::{Event, RESPONSE_DELAY};
-use crate::kafka::client::ffi::QueueHandle;
+use crate::kafka::client::admin_request::{AdminLimits, Event, element_failure, respond};
 use crate::record::Partition;
 
 /// Limit of the request in the client, far above that of the caller. If the coordinator responds to a request that the
@@ -34,30 +32,15 @@ pub(crate) fn describe_group<C: ClientContext>(
     limit: Duration,
 ) -> Result<Option<Vec<GroupMember>>, RDKafkaErrorCode> {
     let group = CString::new(group).map_err(|_| RDKafkaErrorCode::InvalidArgument)?;
-    // SAFETY: the client outlives this call.
-    let queue = QueueHandle::new(unsafe { sys::rd_kafka_queue_new(client.native_ptr()) })
-        .expect("rd_kafka_queue_new has no failure but lack of memory");
-    let limit_ms = i32::try_from(REQUEST_LIMIT.as_millis()).unwrap_or(i32::MAX);
     let mut names = [group.as_ptr()];
-    // SAFETY: the client is alive. The library copies the name and the options during the call; the options are
-    // destroyed once, after it. A limit that it refuses leaves its default.
-    unsafe {
-        let options = sys::rd_kafka_AdminOptions_new(
-            client.native_ptr(),
-            sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS,
-        );
-        let mut problem = [0; 128];
-        sys::rd_kafka_AdminOptions_set_request_timeout(options, limit_ms, problem.as_mut_ptr(), problem.len());
-        sys::rd_kafka_DescribeConsumerGroups(
-            client.native_ptr(),
-            names.as_mut_ptr(),
-            names.len(),
-            options,
-            queue.as_ptr(),
-        );
-        sys::rd_kafka_AdminOptions_destroy(options);
-    }
-    let event = Event::poll(&queue, limit + RESPONSE_DELAY).ok_or(RDKafkaErrorCode::OperationTimedOut)?;
+    let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
+    let limits = AdminLimits { request: REQUEST_LIMIT, wait: limit };
+    let event = respond(client, operation, &limits, |client, options, queue| {
+        // SAFETY: all three are alive. The library copies the name during the call.
+        unsafe {
+            sys::rd_kafka_DescribeConsumerGroups(client, names.as_mut_ptr(), names.len(), options, queue);
+        }
+    })?;
     members(&event, topic)
 }
 
@@ -65,10 +48,6 @@ fn members(event: &Event, topic: &str) -> Result<Option<Vec<GroupMember>>, RDKaf
     // SAFETY: the event is alive for the whole call, and all that its getters return lives as long. Each pointer is
     // checked before its use; the library ends its texts with a zero byte.
     unsafe {
-        let code = sys::rd_kafka_event_error(event.as_ptr());
-        if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return Err(code.into());
-        }
         let result = sys::rd_kafka_event_DescribeConsumerGroups_result(event.as_ptr());
         if result.is_null() {
             return Err(RDKafkaErrorCode::Fail);
@@ -79,12 +58,8 @@ fn members(event: &Event, topic: &str) -> Result<Option<Vec<GroupMember>>, RDKaf
             return Err(RDKafkaErrorCode::Fail);
         }
         let group = *groups;
-        let error = sys::rd_kafka_ConsumerGroupDescription_error(group);
-        if !error.is_null() {
-            let code = sys::rd_kafka_error_code(error);
-            if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                return Err(code.into());
-            }
+        if let Some(code) = element_failure(sys::rd_kafka_ConsumerGroupDescription_error(group)) {
+            return Err(code);
         }
         let state = sys::rd_kafka_ConsumerGroupDescription_state(group);
         if state != sys::rd_kafka_consumer_group_state_t::RD_KAFKA_CONSUMER_GROUP_STATE_STABLE {
