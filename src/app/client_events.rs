@@ -140,11 +140,12 @@ impl ClientEvents for PipelineClientEvents {
     fn statistics(&self, statistics: ConsumerStatistics) {
         let now = self.log.clock.now();
         self.status.set_since_any_response(statistics.since_any_response, now);
+        let delay = statistics.delay();
         for of in statistics.partitions {
             let PartitionStatistics { last_stable, high_watermark, since_response, .. } = of;
             self.status.set_input_report(
                 of.partition,
-                InputReport { last_stable, high_watermark, since_response, delay: statistics.throttled },
+                InputReport { last_stable, high_watermark, since_response, delay },
                 now,
             );
         }

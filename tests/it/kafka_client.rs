@@ -161,7 +161,7 @@ fn statistics_name_each_assigned_partition_once() {
     let expected = ConsumerStatistics {
         prefetched_bytes: 900,
         since_any_response: Some(Duration::from_millis(7)),
-        throttled: Duration::from_millis(250),
+        throttle: Some(Throttle { broker: String::new(), time_ms: 250 }),
         partitions: vec![
             PartitionStatistics {
                 partition: Partition(0),

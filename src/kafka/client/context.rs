@@ -59,12 +59,19 @@ pub struct ConsumerStatistics {
     pub prefetched_bytes: u64,
     /// Time since any connection of the client received anything; `None` if no broker is connected.
     pub since_any_response: Option<Duration>,
-    /// The longest time for which a broker delayed a response within the last interval, because of a quota.
-    pub throttled: Duration,
+    /// The longest delay of a response within the last interval, if there was one.
+    pub throttle: Option<Throttle>,
     pub partitions: Vec<PartitionStatistics>,
 }
 
-/// A broker's delay.
+impl ConsumerStatistics {
+    /// Returns the longest time for which a broker delayed a response.
+    pub fn delay(&self) -> Duration {
+        self.throttle.as_ref().map_or(Duration::ZERO, |throttle| Duration::from_millis(throttle.time_ms))
+    }
+}
+
+/// A broker's delay of a response, because the client exceeds a quota.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Throttle {
     /// The broker, as `host:port/id`.
@@ -132,17 +139,15 @@ impl ClientContext for ReportingContext {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        match throttle_in(statistics) {
-            Ok(Some(throttle)) => self.events.throttled(self.role, &throttle),
-            Ok(None) => {}
+        let statistics = match read_statistics(statistics, None) {
+            Ok(statistics) => statistics,
             Err(unreadable) => return self.unreadable(&unreadable),
+        };
+        if let Some(throttle) = &statistics.throttle {
+            self.events.throttled(self.role, throttle);
         }
-        if self.role == ClientRole::Producer {
-            return;
-        }
-        match read_statistics(statistics, None) {
-            Ok(statistics) => self.events.statistics(statistics),
-            Err(unreadable) => self.unreadable(&unreadable),
+        if self.role != ClientRole::Producer {
+            self.events.statistics(statistics);
         }
     }
 
@@ -154,33 +159,6 @@ impl ClientContext for ReportingContext {
 }
 
 impl ConsumerContext for ReportingContext {}
-
-/// Returns the longest delay of a broker in the last interval of librdkafka's statistics, if there was one.
-pub(crate) fn throttle_in(statistics: &[u8]) -> Result<Option<Throttle>, serde_json::Error> {
-    #[derive(Deserialize)]
-    struct Raw {
-        #[serde(default)]
-        brokers: BTreeMap<String, RawBroker>,
-    }
-    #[derive(Deserialize)]
-    struct RawBroker {
-        #[serde(default)]
-        name: String,
-        #[serde(default)]
-        throttle: RawWindow,
-    }
-    #[derive(Default, Deserialize)]
-    struct RawWindow {
-        /// Milliseconds; 0 if there was no delay.
-        max: i64,
-    }
-    let raw: Raw = serde_json::from_slice(statistics)?;
-    let throttled = raw.brokers.into_values().filter_map(|broker| {
-        let time_ms = u64::try_from(broker.throttle.max).ok().filter(|time_ms| *time_ms > 0)?;
-        Some(Throttle { broker: broker.name, time_ms })
-    });
-    Ok(throttled.max_by_key(|throttle| throttle.time_ms))
-}
 
 /// Reads the few fields of librdkafka's statistics that are used; the other fields are skipped. `topic`: only the
 /// partitions of this topic.
@@ -194,14 +172,17 @@ pub(crate) fn read_statistics(json: &[u8], topic: Option<&str>) -> Result<Consum
     }
     #[derive(Deserialize)]
     struct RawBroker {
+        #[serde(default)]
+        name: String,
         nodeid: i32,
         /// Microseconds since the connection received anything, a part of a response included; -1 without a connection.
         rxidle: i64,
-        throttle: Option<RawThrottle>,
+        #[serde(default)]
+        throttle: RawThrottle,
     }
-    #[derive(Deserialize)]
+    #[derive(Default, Deserialize)]
     struct RawThrottle {
-        /// Milliseconds.
+        /// Milliseconds; 0 if there was no delay.
         max: i64,
     }
     #[derive(Deserialize)]
@@ -225,12 +206,13 @@ pub(crate) fn read_statistics(json: &[u8], topic: Option<&str>) -> Result<Consum
     let idle = |broker: &RawBroker| u64::try_from(broker.rxidle).ok().map(Duration::from_micros);
     // The bootstrap connections and the coordinator's have ids of their own, which no partition names.
     let since_response = |id: i32| raw.brokers.values().find(|broker| broker.nodeid == id && id >= 0).and_then(idle);
-    let throttles = raw.brokers.values().filter_map(|broker| broker.throttle.as_ref());
+    let throttles = raw.brokers.values().filter_map(|broker| {
+        let time_ms = u64::try_from(broker.throttle.max).ok().filter(|time_ms| *time_ms > 0)?;
+        Some(Throttle { broker: broker.name.clone(), time_ms })
+    });
     let mut statistics = ConsumerStatistics {
         since_any_response: raw.brokers.values().filter_map(idle).min(),
-        throttled: Duration::from_millis(
-            throttles.filter_map(|throttle| u64::try_from(throttle.max).ok()).max().unwrap_or(0),
-        ),
+        throttle: throttles.max_by_key(|throttle| throttle.time_ms),
         ..ConsumerStatistics::default()
     };
     // librdkafka keeps records without a partition in partition -1.

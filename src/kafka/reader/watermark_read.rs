@@ -193,7 +193,7 @@ impl WatermarkRead<'_> {
                 stall.moved(now);
             }
             if let Some(statistics) = clients.committed.context().take_statistics(self.topic) {
-                stall.reported(self.reports(&statistics), statistics.throttled, now);
+                stall.reported(self.reports(&statistics), statistics.delay(), now);
             }
             if let Some(cause) = stall.verdict(self.stall_limit, now) {
                 return Err(ReadStop::Stalled(self.stalled(cause, stall.state(now).stalled)));

@@ -23,7 +23,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
-use crate::kafka::client::context::throttle_in;
+use crate::kafka::client::context::read_statistics;
 use crate::kafka::client::errors::{
     BrokerRefusal, Cause, ClientCall, ErrorClass, KafkaFailure, classify, classify_fatal,
 };
@@ -508,7 +508,7 @@ impl<C: ClientContext> ClientContext for Deliveries<C> {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        if matches!(throttle_in(statistics), Ok(Some(_))) {
+        if read_statistics(statistics, None).is_ok_and(|statistics| statistics.throttle.is_some()) {
             self.earlier.were_delayed(self.clock.now());
         }
         self.inner.stats_raw(statistics);
