@@ -20,10 +20,12 @@ impl GroupCommit {
             let Some(queue) = self.queues.get_mut(&partition) else { continue };
             let is_first = parts.is_empty();
             let mut complete = Vec::new();
+            let mut with_it = bytes;
             while let Some(batch) = queue.open.take_complete_if(|outcomes: &Outcomes| {
-                (is_first && complete.is_empty()) || bytes.saturating_add(outcomes.weight_bytes()) <= limit_bytes
+                with_it = bytes.saturating_add(outcomes.weight_bytes());
+                (is_first && complete.is_empty()) || with_it <= limit_bytes
             }) {
-                bytes = bytes.saturating_add(batch.outcomes.weight_bytes());
+                bytes = with_it;
                 complete.push(batch);
             }
             let Some(last) = complete.last() else { continue };

@@ -76,18 +76,9 @@ pub fn outlook<E: Entity>(entity: &E, dlq_record: &DlqRecord<'_>, now_ms: i64, m
     let limits = SizeLimits::of_payload(max_payload_bytes);
     match apply_record(entity, &entity.absent(), &record, limits) {
         Ok(_) => Outlook::Open,
-        Err(rejection) => match rejection.reason {
-            // Of an entity that is absent. This one may not be.
-            Reason::AlreadyExists | Reason::NotFound | Reason::StateTooLarge => Outlook::Open,
-            Reason::MissingKey
-            | Reason::NullPayload
-            | Reason::PayloadTooLarge
-            | Reason::MalformedJson
-            | Reason::UnknownEventType
-            | Reason::InvalidEvent
-            | Reason::KeyIdMismatch
-            | Reason::Panicked => Outlook::RefusedAgain,
-        },
+        // Of an entity that is absent. This one may not be.
+        Err(rejection) if rejection.reason.depends_on_state() => Outlook::Open,
+        Err(_) => Outlook::RefusedAgain,
     }
 }
 
