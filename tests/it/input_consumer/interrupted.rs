@@ -38,13 +38,7 @@ fn a_failed_fetch_moves_no_position() {
 #[apply(offline_test)]
 fn a_repeated_record_is_dropped() {
     let (_cluster, topic) = mock();
-    topic.fill(0, 5);
-    let member = Member::join(&topic);
-    member.start(&member.assigned(), 0);
-    member.records(5);
-
-    member.set_client_back(&topic, 2);
-    member.wait("the repetition is reported", |_| member.has_reported("RecordRepeated"));
+    let member = member_with_repeated_record(&topic);
     topic.fill(0, 3);
 
     let records = member.records(8);
@@ -54,12 +48,7 @@ fn a_repeated_record_is_dropped() {
 #[apply(offline_test)]
 fn a_second_repetition_of_a_record_stops_the_process() {
     let (_cluster, topic) = mock();
-    topic.fill(0, 5);
-    let member = Member::join(&topic);
-    member.start(&member.assigned(), 0);
-    member.records(5);
-    member.set_client_back(&topic, 2);
-    member.wait("the repetition is reported", |_| member.has_reported("RecordRepeated"));
+    let member = member_with_repeated_record(&topic);
     let (reported_at, phase) = (now(), member.phase());
     member.wait("the thread reads again", |_| {
         let read = phase.read();
@@ -70,6 +59,17 @@ fn a_second_repetition_of_a_record_stops_the_process() {
 
     let broken = ConsumerFailure::OrderBroken { partition: Partition(0), offset: Offset(2), next: Position(5) };
     assert_eq!(member.failure(), broken);
+}
+
+/// Returns a member that has read five records, whose client has repeated one, and that has reported it.
+fn member_with_repeated_record(topic: &Topic) -> Member {
+    topic.fill(0, 5);
+    let member = Member::join(topic);
+    member.start(&member.assigned(), 0);
+    member.records(5);
+    member.set_client_back(topic, 2);
+    member.wait("the repetition is reported", |_| member.has_reported("RecordRepeated"));
+    member
 }
 
 fn mock() -> (MockCluster<'static, DefaultProducerContext>, Topic) {
