@@ -13,6 +13,27 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use prefetch_index::prefetch_index;
 
+/// One of the three topics of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Topic {
+    Input,
+    State,
+    Dlq,
+}
+
+impl Topic {
+    pub const ALL: [Topic; 3] = [Topic::Input, Topic::State, Topic::Dlq];
+
+    /// Returns how an error names the topic.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Topic::Input => "input",
+            Topic::State => "state",
+            Topic::Dlq => "DLQ",
+        }
+    }
+}
+
 /// The number of a partition, equal in the input, state and DLQ topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition(pub i32);

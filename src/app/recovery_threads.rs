@@ -12,7 +12,7 @@ use crate::engine::budget::Budget;
 use crate::engine::commit::transaction::CommittedOffset;
 use crate::engine::ownership::Ownership;
 use crate::engine::recovery::driver::{PartitionReader, ReadFailure, RecoveryFailure, recover};
-use crate::engine::recovery::{LogBounds, Recovered, Recovery, RecoverySettings, Topic};
+use crate::engine::recovery::{LogBounds, Recovered, Recovery, RecoverySettings};
 use crate::entity::Entity;
 use crate::kafka::client::context::ReportingContext;
 use crate::kafka::client::settings::ReaderClientSettings;
@@ -23,7 +23,7 @@ use crate::observability::log_events::{
 };
 use crate::observability::status::{RecoveryAt, Status};
 use crate::ports::{Clock, Recoveries, RecoveryReply};
-use crate::record::{Epoch, Partition, Position, Record};
+use crate::record::{Epoch, Partition, Position, Record, Topic};
 
 /// A read that an open transaction holds back for longer is reported as blocked.
 const BLOCKED_AFTER: Duration = Duration::from_secs(2);

@@ -27,8 +27,8 @@ config_section! {
         pub group_id: String = "steward".into(),
         /// Name of this process within its group: the same after a restart, different in each process. If not set: the
         /// variable `POD_NAME`, else host name and process id, with a random suffix if the process id is 1, as in a
-        /// container. `{group_id}-{instance name}` is the transactional id, so
-        /// that a newer process of the same name fences an older one.
+        /// container. `{group_id}-{instance name}` is the transactional id, so that a newer process of the same name
+        /// fences an older one.
         #[key(text(Name), example = "\"steward-0\"")]
         pub instance_name: Option<String> = None,
         /// Whether the instance name is also the static member id (`group.instance.id`). A restart within the session

@@ -55,13 +55,6 @@ use crate::engine::topic_watch::TopicIds;
 use crate::entity::{Entity, SizeLimits};
 use crate::record::{Epoch, Key, Offset, Partition, Position, Record, TopicId};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Topic {
-    Input,
-    State,
-    Dlq,
-}
-
 /// The ends of a partition's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogBounds {

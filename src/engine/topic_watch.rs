@@ -8,27 +8,7 @@
 //!   metadata that is older than the start of this process.
 //! * c) A topic without an answer is no evidence, and neither confirms nor clears a difference.
 
-use crate::record::TopicId;
-
-/// What a topic is named in the errors, and which remedy it has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum TopicRole {
-    Input,
-    State,
-    Dlq,
-}
-
-impl TopicRole {
-    pub const ALL: [TopicRole; 3] = [TopicRole::Input, TopicRole::State, TopicRole::Dlq];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            TopicRole::Input => "input",
-            TopicRole::State => "state",
-            TopicRole::Dlq => "DLQ",
-        }
-    }
-}
+use crate::record::{Topic, TopicId};
 
 /// A topic at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,11 +39,11 @@ impl TopicIdentities {
         TopicIds { input: self.input.id, state: self.state.id }
     }
 
-    pub fn of(&self, role: TopicRole) -> &TopicIdentity {
+    pub fn of(&self, role: Topic) -> &TopicIdentity {
         match role {
-            TopicRole::Input => &self.input,
-            TopicRole::State => &self.state,
-            TopicRole::Dlq => &self.dlq,
+            Topic::Input => &self.input,
+            Topic::State => &self.state,
+            Topic::Dlq => &self.dlq,
         }
     }
 }
@@ -81,14 +61,14 @@ pub enum Sighting {
     Unknown,
 }
 
-/// What a look found, in the order of [`TopicRole::ALL`].
-pub type Sightings = [Sighting; TopicRole::ALL.len()];
+/// What a look found, in the order of [`Topic::ALL`].
+pub type Sightings = [Sighting; Topic::ALL.len()];
 
 /// The first of the three topics that is not the one of the start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} topic {topic} {difference}; {}", role.name(), remedy(*role, *difference))]
 pub struct TopicChange {
-    pub role: TopicRole,
+    pub role: Topic,
     pub topic: String,
     pub difference: TopicDifference,
 }
@@ -103,21 +83,21 @@ pub enum TopicDifference {
     Partitions { expected: i32, found: i32 },
 }
 
-fn remedy(role: TopicRole, difference: TopicDifference) -> &'static str {
+fn remedy(role: Topic, difference: TopicDifference) -> &'static str {
     match (role, difference) {
-        (TopicRole::Input, TopicDifference::Deleted | TopicDifference::Recreated { .. }) => {
+        (Topic::Input, TopicDifference::Deleted | TopicDifference::Recreated { .. }) => {
             "the state was made from events that are gone: create the input with all events, and give steward new state and DLQ topics and a new group"
         }
-        (TopicRole::Input | TopicRole::State, TopicDifference::Partitions { .. }) => {
+        (Topic::Input | Topic::State, TopicDifference::Partitions { .. }) => {
             "keys have moved away from their state: create new topics and replay the input into them"
         }
-        (TopicRole::State, TopicDifference::Deleted | TopicDifference::Recreated { .. }) => {
+        (Topic::State, TopicDifference::Deleted | TopicDifference::Recreated { .. }) => {
             "the state is gone: give steward new state and DLQ topics and a new group, and it builds the state again from the input"
         }
-        (TopicRole::Dlq, TopicDifference::Deleted | TopicDifference::Recreated { .. }) => {
+        (Topic::Dlq, TopicDifference::Deleted | TopicDifference::Recreated { .. }) => {
             "the rejected events that it contained are gone; restart steward, which creates the topic if it is missing"
         }
-        (TopicRole::Dlq, TopicDifference::Partitions { .. }) => "restart steward, which checks the topic",
+        (Topic::Dlq, TopicDifference::Partitions { .. }) => "restart steward, which checks the topic",
     }
 }
 
@@ -151,7 +131,7 @@ impl TopicWatch {
     }
 
     pub fn looked(&mut self, sightings: Sightings) -> LookVerdict {
-        let changes = TopicRole::ALL.into_iter().zip(sightings);
+        let changes = Topic::ALL.into_iter().zip(sightings);
         let mut changes: Vec<TopicChange> =
             changes.filter_map(|(role, sighting)| self.change(role, sighting)).collect();
         let is_certain = |change: &TopicChange| {
@@ -172,7 +152,7 @@ impl TopicWatch {
         LookVerdict::Unchanged
     }
 
-    fn change(&self, role: TopicRole, sighting: Sighting) -> Option<TopicChange> {
+    fn change(&self, role: Topic, sighting: Sighting) -> Option<TopicChange> {
         let TopicIdentity { name, id, partitions } = self.at_start.of(role);
         let difference = match sighting {
             Sighting::Unknown => return None,

@@ -19,8 +19,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::batches::{Head, OpenWork};
 use crate::engine::partition::PartitionState;
-use crate::engine::recovery::Topic;
-use crate::record::{Batch, Key, Offset, Partition, Position};
+use crate::record::{Batch, Key, Offset, Partition, Position, Topic};
 
 /// A response older than this says nothing about the present: the partition is not being fetched, or its broker is
 /// silent.

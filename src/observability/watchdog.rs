@@ -25,10 +25,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::engine::partition::PartitionState;
-use crate::engine::recovery::Topic;
 use crate::observability::log_events::StallPhase;
 use crate::observability::status::{PartitionSnapshot, RecoveryAt, StatusSnapshot};
-use crate::record::{Offset, Partition};
+use crate::record::{Offset, Partition, Topic};
 
 /// a) The most time between two checks that counts. Many checks fit into it; a longer gap means that the process did not
 /// run.

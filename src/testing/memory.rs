@@ -20,14 +20,14 @@ use crate::engine::offset_metadata::OffsetMetadata;
 use crate::engine::outcome::{Output, OutputRecord, RecordOrigin};
 use crate::engine::ownership::Ownership;
 use crate::engine::recovery::driver::{PartitionReader, ReadFailure, recover};
-use crate::engine::recovery::{LogBounds, Recovery, RecoverySettings, Topic};
+use crate::engine::recovery::{LogBounds, Recovery, RecoverySettings};
 use crate::engine::topic_watch::TopicIds;
 use crate::entity::Entity;
 use crate::ports::{
     CommitReply, ConsumerEvent, ConsumerSink, Drained, InputConsumer, Recoveries, RecoveryReply, ResetReply,
     Transactions,
 };
-use crate::record::{Batch, Epoch, Header, Offset, Partition, Position, Record, TopicId};
+use crate::record::{Batch, Epoch, Header, Offset, Partition, Position, Record, Topic, TopicId};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRecord {

@@ -7,13 +7,13 @@ use rdkafka::consumer::DefaultConsumerContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use steward::config::Config;
 use steward::engine::ownership::Ownership;
+use steward::engine::recovery::LogBounds;
 use steward::engine::recovery::driver::{PartitionReader, ReadFailure};
-use steward::engine::recovery::{LogBounds, Topic};
 use steward::kafka::client::settings::{ProducerIdentity, ReaderClientSettings, transactional_producer};
 use steward::kafka::reader::partition_reader::{KafkaPartitionReader, ReadProgress, ReaderReport, ReaderSettings};
 use steward::kafka::reader::watermark_read::ReaderClients;
 use steward::ports::Clock;
-use steward::record::{Epoch, Offset, Partition, Position};
+use steward::record::{Epoch, Offset, Partition, Position, Topic};
 
 use crate::support::clock::SystemClock;
 use crate::support::kafka::{ANY_TIMESTAMP, Kafka};

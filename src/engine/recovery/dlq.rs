@@ -70,8 +70,7 @@ impl<E: Entity> DlqSearch<E> {
     }
 
     /// Returns the group of a DLQ record, if it is neither this group nor the one whose state this group takes over.
-    /// Releases before
-    /// 0.2 did not write the header.
+    /// Releases before 0.2 did not write the header.
     fn other_group<'r>(&self, record: &Record<'r>) -> Option<&'r [u8]> {
         let Restored { recovery, state, .. } = &self.restored;
         let own = [Some(&recovery.settings.group), state.adopted.as_ref()];

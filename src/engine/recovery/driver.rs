@@ -2,9 +2,9 @@
 
 use crate::engine::commit::transaction::CommittedOffset;
 use crate::engine::recovery::dlq::WindowRead;
-use crate::engine::recovery::{CommittedPosition, LogBounds, Recovered, Recovery, RecoveryRefusal, Topic};
+use crate::engine::recovery::{CommittedPosition, LogBounds, Recovered, Recovery, RecoveryRefusal};
 use crate::entity::Entity;
-use crate::record::{Partition, Position, Record};
+use crate::record::{Partition, Position, Record, Topic};
 
 /// Reads one partition of each topic from a given position. Calls block, and each call has a limit of its own. For the
 /// errors, see [`ReadFailure`].

@@ -9,12 +9,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::config::Config;
 use crate::engine::foreign_members::GroupLook;
-use crate::engine::topic_watch::{Sighting, Sightings, TopicIdentities, TopicIdentity, TopicRole};
+use crate::engine::topic_watch::{Sighting, Sightings, TopicIdentities, TopicIdentity};
 use crate::kafka::client::describe_group::describe_group;
 use crate::kafka::client::describe_topics::{FoundTopic, TopicDescription, describe_topics};
 use crate::kafka::client::errors::{ErrorClass, class_of};
 use crate::kafka::client::settings::admin;
 use crate::kafka::client::unsubscribed::{build, serve};
+use crate::record::Topic;
 
 /// Limit of one request.
 const LOOK_LIMIT: Duration = Duration::from_secs(1);
@@ -34,7 +35,7 @@ impl<C: ConsumerContext> TopicObserver<C> {
 
     /// Returns what a broker says about each topic. Without a response nothing is known.
     pub fn look(&self, topics: &TopicIdentities) -> Sightings {
-        let names = TopicRole::ALL.map(|role| topics.of(role).name.as_str());
+        let names = Topic::ALL.map(|role| topics.of(role).name.as_str());
         let describe = || describe_topics(self.client.client(), &names, LOOK_LIMIT);
         let described = describe().or_else(|error| {
             // The client asks the broker that it knows as the controller. The response to a request for metadata, which
@@ -75,7 +76,7 @@ fn sighting(described: &[TopicDescription], topic: &str) -> Sighting {
 /// There is no response, or the broker does not describe one of the topics.
 pub(super) fn identities<C: ClientContext>(
     client: &Client<C>,
-    [input, state, dlq]: [&str; TopicRole::ALL.len()],
+    [input, state, dlq]: [&str; Topic::ALL.len()],
     limit: Duration,
 ) -> Result<TopicIdentities, LookFailure> {
     let described = describe_topics(client, &[input, state, dlq], limit).map_err(LookFailure::NoResponse)?;

@@ -14,9 +14,9 @@ use rdkafka::error::KafkaError;
 
 use crate::engine::commit::transaction::CommittedOffset;
 use crate::engine::ownership::Ownership;
+use crate::engine::recovery::LogBounds;
 use crate::engine::recovery::driver::{PartitionReader, ReadFailure};
 use crate::engine::recovery::read_stall::{ReadStall, StallCause};
-use crate::engine::recovery::{LogBounds, Topic};
 use crate::kafka::client::errors::ErrorClass;
 use crate::kafka::client::forwarded_queue::{Incoming, QueueFailure};
 use crate::kafka::client::settings::ReaderClientSettings;
@@ -26,7 +26,7 @@ use crate::kafka::reader::watermark_read::{
     ReadError, ReadObserver, ReadStop, ReaderClients, StalledRead, Target, WatermarkRead,
 };
 use crate::ports::Clock;
-use crate::record::{Batch, Epoch, Partition, Position, Record};
+use crate::record::{Batch, Epoch, Partition, Position, Record, Topic};
 
 /// Pause before a request is repeated.
 const REQUEST_PAUSE: Duration = Duration::from_millis(50);

@@ -1,4 +1,4 @@
-//! What the producers of one transactional id leave to their successors in this process.
+//! What the producers of one transactional id share: what an earlier one met matters to the next one.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -13,7 +13,6 @@ use crate::engine::commit::transaction::{CommittedOffset, ResetOutcome, Transact
 use crate::engine::offset_metadata::OffsetMetadata;
 use crate::engine::ownership::Ownership;
 use crate::engine::partition::PartitionState;
-use crate::engine::recovery::Topic;
 use crate::engine::recovery::driver::PartitionReader;
 use crate::entity::Reason;
 use crate::kafka::admin::topics::Topics;
@@ -25,7 +24,7 @@ use crate::kafka::reader::partition_reader::{KafkaPartitionReader, ReaderSetting
 use crate::kafka::reader::watermark_read::ReaderClients;
 use crate::kafka::transactions::commit_thread::CommitThread;
 use crate::ports::{Clock, CommitReply, ResetReply, Transactions};
-use crate::record::{Partition, header};
+use crate::record::{Partition, Topic, header};
 use crate::service::Service;
 use crate::testing::reference::check::{Expectation, SeenRecords, check};
 use crate::testing::reference::{Model, TopicRecord};

@@ -9,11 +9,10 @@ use steward::engine::ownership::Ownership;
 use steward::engine::recovery::driver::{ReadFailure, RecoveryFailure};
 use steward::engine::recovery::{
     PASSIVATED_OVERHEAD_BYTES, Recovered, RecoveryFinding, RecoveryRefusal, RecoverySettings, Repaired, StoredEntity,
-    Topic,
 };
 use steward::entity::{Reason, SizeLimits};
 use steward::ports::Recoveries;
-use steward::record::{Offset, Position, header};
+use steward::record::{Offset, Position, Topic, header};
 use steward::service::Service;
 use steward::testing::memory::{MemoryKafka, MemoryPod, MemoryRecord};
 use steward::testing::reference::Model;

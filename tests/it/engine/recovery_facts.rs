@@ -4,8 +4,8 @@
 use steward::engine::commit::transaction::CommittedOffset;
 use steward::engine::offset_metadata::NewestState;
 use steward::engine::outcome::{Outcomes, Output};
-use steward::engine::recovery::{Recovered, RecoveryFinding, RecoveryRefusal, Topic};
-use steward::record::{Offset, Position, TopicId, header};
+use steward::engine::recovery::{Recovered, RecoveryFinding, RecoveryRefusal};
+use steward::record::{Offset, Position, Topic, TopicId, header};
 use steward::testing::memory::MemoryRecord;
 
 use super::P0;

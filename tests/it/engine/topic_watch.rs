@@ -1,9 +1,9 @@
 //! The comparison of the topics with those of the start.
 
 use steward::engine::topic_watch::{
-    LookVerdict, Sighting, TopicDifference, TopicIdentities, TopicIdentity, TopicRole, TopicWatch,
+    LookVerdict, Sighting, TopicDifference, TopicIdentities, TopicIdentity, TopicWatch,
 };
-use steward::record::TopicId;
+use steward::record::{Topic, TopicId};
 
 use LookVerdict::{NoAnswer, Suspected, Unchanged};
 
@@ -33,7 +33,7 @@ fn a_difference_counts_when_two_looks_find_it() {
         // No answer neither confirms nor clears it.
         assert_eq!(watch.looked([Sighting::Unknown; 3]), NoAnswer);
         let LookVerdict::Changed(change) = watch.looked([sighting, same(2), same(3)]) else { panic!("{sighting:?}") };
-        assert_eq!((change.role, &*change.topic, change.difference), (TopicRole::Input, "the-input", difference));
+        assert_eq!((change.role, &*change.topic, change.difference), (Topic::Input, "the-input", difference));
     }
 }
 
@@ -48,7 +48,7 @@ fn what_one_look_finds_and_the_next_does_not_is_no_change() {
 
 #[apply(offline_test)]
 fn more_partitions_than_at_the_start_count_at_once() {
-    for (index, role) in TopicRole::ALL.into_iter().enumerate() {
+    for (index, role) in Topic::ALL.into_iter().enumerate() {
         let mut sightings = [same(1), same(2), same(3)];
         sightings[index] = Sighting::Exists { id: None, partitions: PARTITIONS + 1 };
         let LookVerdict::Changed(change) = watch().looked(sightings) else { panic!("{role:?}") };

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use steward::engine::recovery::Topic;
 use steward::observability::log_events::{LogEvent as _, LostWriteRepaired};
-use steward::record::{Partition, Position};
+use steward::record::{Partition, Position, Topic};
 use steward::testing::memory::InjectedOutcome;
 
 use super::world::{World, settle};

@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use steward::engine::recovery::Topic;
-use steward::record::Partition;
+use steward::record::{Partition, Topic};
 use steward::testing::memory::InjectedOutcome;
 
 use super::{Run, Scenario, TRANSACTION_TIMEOUT, World, settle};

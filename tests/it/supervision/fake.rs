@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use actix::Addr;
 use steward::engine::ownership::Ownership;
-use steward::engine::recovery::{RecoverySettings, Topic};
+use steward::engine::recovery::RecoverySettings;
 use steward::engine::topic_watch::TopicIds;
 use steward::entity::SizeLimits;
 use steward::observability::log_events::{KeyPolicy, LogEvent as _, LostWriteRepaired};
 use steward::observability::stats::{Sample, StatsInterval};
-use steward::record::{Partition, Position};
+use steward::record::{Partition, Position, Topic};
 use steward::runtime::assemble::{Actors, Ports, RuntimeSettings, assemble};
 use steward::runtime::ingest::IngestActor;
 use steward::runtime::{MemoryLimits, Shared, StopCause};
