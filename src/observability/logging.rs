@@ -19,6 +19,7 @@ pub use crate::observability::logging::writer::{FINISH_LIMIT, GapLine, LogWriter
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd as _;
+use std::panic::PanicHookInfo;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::{Dispatch, Event, Subscriber};
@@ -204,12 +205,21 @@ pub fn emergency_line_to(style: LogStyle, now: WallClock, out: LogSink, event: i
     tracing::dispatcher::with_default(&dispatch(everything, style, now, out), || event.emit());
 }
 
-/// Logs every panic except those of entity code, which are caught, counted, and logged with their event. `caught`
-/// receives the location of the panic and returns whether this thread runs entity code.
+/// Installs [`panic_logger`].
+pub fn log_panics(caught: fn(&str) -> bool, bug: impl Fn() + Send + Sync + 'static, now: WallClock) {
+    std::panic::set_hook(Box::new(panic_logger(caught, bug, now)));
+}
+
+/// Returns a panic hook that logs every panic except those of entity code, which are caught, counted, and logged with
+/// their event. `caught` receives the location of the panic and returns whether this thread runs entity code.
 ///
 /// `bug` is called after the line of a panic that is not caught, because the process has lost a thread.
-pub fn log_panics(caught: fn(&str) -> bool, bug: impl Fn() + Send + Sync + 'static, now: WallClock) {
-    std::panic::set_hook(Box::new(move |panic| {
+pub fn panic_logger(
+    caught: fn(&str) -> bool,
+    bug: impl Fn() + Send + Sync,
+    now: WallClock,
+) -> impl Fn(&PanicHookInfo<'_>) + Send + Sync {
+    move |panic| {
         let location = panic.location().map_or_else(|| "unknown".to_owned(), ToString::to_string);
         if caught(&location) {
             return;
@@ -224,7 +234,7 @@ pub fn log_panics(caught: fn(&str) -> bool, bug: impl Fn() + Send + Sync + 'stat
             emergency_line(now.clone(), event);
         }
         bug();
-    }));
+    }
 }
 
 fn to_stdout(line: &str) {

@@ -64,6 +64,7 @@ mod architecture;
 mod docs;
 
 fn main() {
+    support::panics::install();
     let mut arguments = libtest_mimic::Arguments::from_args();
     arguments.test_threads.get_or_insert(support::registry::PARALLEL_TESTS);
     let conclusion = libtest_mimic::run(&arguments, support::registry::tests());

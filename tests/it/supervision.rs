@@ -103,7 +103,6 @@ struct Run {
 
 impl Run {
     fn start(partitions: i32, mut config: Config) -> Run {
-        fragile::silence_expected_panics();
         let (kafka, names) = (Kafka::shared(), Names::new());
         kafka.create_input(&names, partitions);
         kafka.create_topic(&names.state, partitions, &[("cleanup.policy", "compact")]);

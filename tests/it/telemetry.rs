@@ -1,7 +1,7 @@
 //! Whatever happens, a line is one bounded JSON object, and the wrong level is refused before it can silence anything.
 
-use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -20,6 +20,7 @@ use steward::observability::logging::{
 use steward::record::{Headers, Offset, Record};
 
 use crate::support::capture::{Capture, PATIENCE, parse};
+use crate::support::panics;
 
 /// 2026-01-31T12:00:00.007Z
 const NOW_MS: i64 = 1_769_860_800_007;
@@ -240,7 +241,7 @@ fn a_failure_before_the_log_is_set_up_leaves_a_line() {
 fn a_panic_leaves_a_line() {
     let log = Capture::here();
     log.announce(ThreadPanicked::NAME);
-    let _hook = Hook::installed(|_| false);
+    let _hook = panics::for_this_thread(logging::panic_logger(|_| false, || {}, now()));
     let message = "ä".repeat(100);
     let panicked = catch_unwind(|| panic!("{message}"));
     assert!(panicked.is_err());
@@ -252,7 +253,7 @@ fn a_panic_leaves_a_line() {
 #[apply(offline_test)]
 fn a_panic_in_entity_code_reports_its_location_and_is_no_error() {
     let log = Capture::here();
-    let _hook = Hook::installed(panicked_in_entity_code);
+    let _hook = panics::for_this_thread(logging::panic_logger(panicked_in_entity_code, || {}, now()));
     let record = Record {
         key: Some(b"1"),
         value: Some(b"{}"),
@@ -301,7 +302,7 @@ fn a_test_fails_on_an_error_that_it_did_not_announce() {
     let failed = |announced: &'static str| {
         let (log, dispatch) = elsewhere();
         log.announce(announced);
-        let _hook = Hook::silent();
+        let _hook = panics::silent();
         tracing::dispatcher::with_default(&dispatch, || {
             ProcessFailed { exit_code: 1, exit_name: "any", error: "any" }.emit();
         });
@@ -345,7 +346,7 @@ fn the_log_of_a_child_process_is_read_line_by_line() {
     lines.push("Killed".to_owned());
     let log = Capture::of_process(std::io::Cursor::new(lines.join("\n")));
     assert_eq!(log.wait_for(BecameReady::NAME).integer("took_ms"), 5);
-    let _hook = Hook::silent();
+    let _hook = panics::silent();
     let missing = catch_unwind(AssertUnwindSafe(|| log.wait_for(StatsReported::NAME)));
     assert!(missing.is_err(), "it ended without one");
     assert_eq!(log.noise(), ["Killed"]);
@@ -417,41 +418,6 @@ pub fn property<S: Strategy>(values: &S, holds: impl Fn(S::Value) -> Result<(), 
     let config = proptest::test_runner::Config { cases: 64, failure_persistence: None, ..Default::default() };
     if let Err(failure) = crate::support::chance::runner(config).run(values, holds) {
         panic!("{failure}");
-    }
-}
-
-/// The panic hook of the process, until dropped. One test at a time has it.
-struct Hook {
-    before: Option<PanicHook>,
-    _turn: MutexGuard<'static, ()>,
-}
-
-type PanicHook = Box<dyn Fn(&PanicHookInfo<'_>) + Sync + Send + 'static>;
-
-static TURN: Mutex<()> = Mutex::new(());
-
-impl Hook {
-    fn installed(caught: fn(&str) -> bool) -> Hook {
-        let hook = Hook::silent();
-        logging::log_panics(caught, || {}, now());
-        hook
-    }
-
-    /// For panics that a test provokes and catches.
-    fn silent() -> Hook {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(|_| {}));
-        Hook { before: Some(before), _turn: turn }
-    }
-}
-
-impl Drop for Hook {
-    fn drop(&mut self) {
-        // A thread that panics may not change it.
-        if let Some(before) = self.before.take().filter(|_| !std::thread::panicking()) {
-            std::panic::set_hook(before);
-        }
     }
 }
 

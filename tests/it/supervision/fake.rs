@@ -315,7 +315,6 @@ struct Pod {
 }
 
 fn run<F: Future<Output = Pod>>(scenario: impl FnOnce(Pod) -> F) -> Pod {
-    fragile::silence_expected_panics();
     let pod = on_one_thread(|clock| async move {
         let mut pod = Pod::start(clock);
         pod.memory.assign(&[P]);

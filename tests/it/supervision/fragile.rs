@@ -1,7 +1,6 @@
 //! An entity whose state is the list of its events, and that fails on the events that say so.
 
 use std::cell::RefCell;
-use std::sync::Once;
 
 use steward::entity::{CorruptSnapshot, Entity, RawEvent, Reason, Rejection};
 
@@ -68,18 +67,4 @@ impl Entity for Fragile {
     fn newest_event_ms(&self, _: &String) -> Option<i64> {
         None
     }
-}
-
-/// Thousands of expected panics would hide an unexpected one.
-pub fn silence_expected_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            let is_expected = panic.payload_as_str().is_some_and(|said| said.starts_with("expected"));
-            if !is_expected {
-                usual(panic);
-            }
-        }));
-    });
 }

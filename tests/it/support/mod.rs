@@ -1,7 +1,8 @@
 //! Test support: a real Kafka, topics with unique names, the real binary as a process, and waits with a limit.
 //!
 //! `registry` makes functions tests. `broker` finds or starts Kafka; `proxy` can delay and drop its requests; `kafka`
-//! is a client of it; `acls` adds permissions; `names` makes unique names. `process` runs steward, and checks each of
+//! is a client of it; `acls` adds permissions; `names` makes unique names. `panics` has the panic
+//! hook. `process` runs steward, and checks each of
 //! its log lines against the event specifications (`contract`); `child_io` has its output and its terminal; `frozen`
 //! stops one of its threads. `member` joins a group. `load` produces events continuously; `ledger` and `world` compare
 //! the outcome with the reference model. `clock` is the real clock, `paused` a paused one; `wait` is the only place
@@ -28,6 +29,7 @@ pub mod ledger;
 pub mod load;
 pub mod member;
 pub mod names;
+pub mod panics;
 pub mod paused;
 pub mod process;
 pub mod proxy;
