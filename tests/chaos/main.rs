@@ -11,6 +11,9 @@
 //! - `STEWARD_CHAOS_FOUND=1`: also the seeds that have found bugs.
 //! - `STEWARD_CHAOS_SECONDS=s`: the duration of the failures, 40 s by default.
 //!
+//! [`cluster`] does the same on three brokers, and compares the silences of partitions with those of a plain producer.
+//! Its variables are in its own page.
+//!
 //! This is a separate test binary because it needs the whole machine.
 
 #![expect(unsafe_code, reason = "signals, ptrace and ACLs have no safe interface")]
@@ -23,6 +26,7 @@ extern crate macro_rules_attribute;
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod cluster;
 mod drill;
 mod schedule;
 mod silence;
@@ -53,6 +57,7 @@ fn main() {
         let name = format!("chaos::whatever_breaks_each_event_counts_once_with_seed_{seed}");
         trial(name, Need::Own, move || drill::run(seed, length))
     }));
+    trials.extend(cluster::trials(first, seeds));
     let conclusion = libtest_mimic::run(&arguments, trials);
     support::broker::end_shared();
     conclusion.exit();

@@ -62,6 +62,13 @@ impl Watch {
         });
     }
 
+    /// Returns the partition with the longest silence, and this silence.
+    pub fn most_silent(&self, from: Instant, until: Instant) -> (i32, Duration) {
+        let partitions = i32::try_from(lock(&self.arrivals).len()).expect("a test's number of partitions");
+        let silences = (0..partitions).map(|partition| (partition, self.longest_silence(partition, from, until)));
+        silences.max_by_key(|(_, silence)| *silence).expect("the topic has partitions")
+    }
+
     /// Returns the longest time between two consecutive outputs of a partition. The later one came after `from`, the
     /// earlier one before `until`.
     pub fn longest_silence(&self, partition: i32, from: Instant, until: Instant) -> Duration {
@@ -111,6 +118,12 @@ impl Durations {
     /// Returns the maximum; zero if there are no durations.
     pub fn max(&self) -> Duration {
         self.0.iter().max().copied().unwrap_or_default()
+    }
+}
+
+impl FromIterator<Duration> for Durations {
+    fn from_iter<I: IntoIterator<Item = Duration>>(durations: I) -> Durations {
+        Durations(durations.into_iter().collect())
     }
 }
 

@@ -64,7 +64,7 @@ fn the_partitions_of_a_killed_process_serve_again_after_its_session() {
     let mut scene = Scene::new("kill", |setup| setup);
     for round in 0..rounds() {
         let change = scene.before_change();
-        scene.freeze_the_first(Transaction::None);
+        freeze(&scene.members[0], &scene.kafka, &scene.names.state, Transaction::None);
         scene.members.remove(0).kill9();
         scene.start(&format!("successor-{round}"));
         scene.wait_until_settled(&change);
@@ -77,7 +77,7 @@ fn the_partitions_of_a_process_killed_in_a_transaction_serve_again_after_its_tim
     let mut scene = Scene::new("kill in a transaction", |setup| setup);
     for round in 0..rounds() {
         let change = scene.before_change();
-        scene.freeze_the_first(Transaction::Open);
+        freeze(&scene.members[0], &scene.kafka, &scene.names.state, Transaction::Open);
         scene.members.remove(0).kill9();
         scene.start(&format!("successor-{round}"));
         scene.wait_until_settled(&change);
@@ -92,7 +92,7 @@ fn a_killed_process_that_restarts_with_its_name_waits_for_no_transaction() {
     let mut scene = Scene::new("kill in a transaction, back by its name", |setup| setup);
     for _ in 0..rounds() {
         let change = scene.before_change();
-        scene.freeze_the_first(Transaction::Open);
+        freeze(&scene.members[0], &scene.kafka, &scene.names.state, Transaction::Open);
         scene.kill_and_restart_the_first();
         scene.wait_until_settled(&change);
     }
@@ -129,9 +129,9 @@ fn rebalance_events(process: &Steward) -> usize {
 
 // ------------------------------------------------------------------------------------------------------------- scene
 
-/// The state of the first member's transaction when it is frozen.
+/// The state of a process's transaction when it is frozen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Transaction {
+pub enum Transaction {
     None,
     Open,
 }
@@ -234,28 +234,6 @@ impl Scene {
         moved
     }
 
-    /// Freezes the first member while it has an open transaction, or while it has none.
-    fn freeze_the_first(&mut self, wanted: Transaction) {
-        let member = &self.members[0];
-        let its = member.serving();
-        wait_until("the process is frozen in the wanted state", PATIENCE, || {
-            member.sigstop();
-            // Within this time, requests in flight arrive, and transactions of the other processes end.
-            let settled = Deadline::after(Duration::from_millis(300));
-            loop {
-                let open = self.kafka.with_open_transactions(&self.names.state);
-                let is_open = open.iter().any(|partition| its.contains(partition));
-                if is_open != (wanted == Transaction::Open) {
-                    member.sigcont();
-                    return false;
-                }
-                if settled.passed() {
-                    return true;
-                }
-            }
-        });
-    }
-
     /// Checks the outcome and the silences.
     fn assert_silence_within(self, guaranteed: Duration) {
         self.load.stop();
@@ -272,6 +250,27 @@ impl Scene {
         assert!(self.moved.max() <= limit, "silent for {:?}, at most {limit:?}", self.moved.max());
         assert!(self.kept.max() <= limit, "a kept partition was silent for {:?}, at most {limit:?}", self.kept.max());
     }
+}
+
+/// Freezes a process while it has an open transaction, or while it has none.
+pub fn freeze(member: &Steward, kafka: &Kafka, state_topic: &str, wanted: Transaction) {
+    let its = member.serving();
+    wait_until("the process is frozen in the wanted state", PATIENCE, || {
+        member.sigstop();
+        // Within this time, requests in flight arrive, and transactions of the other processes end.
+        let settled = Deadline::after(Duration::from_millis(300));
+        loop {
+            let open = kafka.with_open_transactions(state_topic);
+            let is_open = open.iter().any(|partition| its.contains(partition));
+            if is_open != (wanted == Transaction::Open) {
+                member.sigcont();
+                return false;
+            }
+            if settled.passed() {
+                return true;
+            }
+        }
+    });
 }
 
 /// Returns the owner of each partition, if each partition has one owner and the shares differ by at most one.

@@ -2,13 +2,17 @@
 //!
 //! The search order: an address in `STEWARD_TEST_KAFKA`; Java 17 or newer with Maven (or with the jars that
 //! an earlier run fetched); Docker. One broker serves the whole test run and starts with the first test that needs it;
-//! [`Broker::own`] starts another one, for tests that pause, kill and restart it.
+//! [`Broker::own`] starts another one, for tests that pause, kill and restart it; [`Cluster::own`] starts three.
 //!
 //! The search is cheap and happens when the first broker test runs. Without a broker, a test is reported as ignored.
 //! With `STEWARD_REQUIRE_KAFKA=1` it fails instead.
 
+mod cluster;
 mod docker;
 mod java;
+
+#[allow(unused_imports, reason = "not every binary that includes this folder uses each of them")]
+pub use cluster::{Cluster, NODES, NodeId};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
@@ -33,6 +37,8 @@ pub enum Need {
     SharedAlone,
     /// Brokers of its own that it can stop, while other tests may run.
     Own,
+    /// A [`Cluster`], while other tests may run.
+    Cluster,
 }
 
 /// Held for writing by a test that runs alone, and for reading by the others.
@@ -47,7 +53,11 @@ pub fn trial(name: impl Into<String>, need: Need, test: impl FnOnce() + Send + '
                 return Err(Failed::from(format!("STEWARD_REQUIRE_KAFKA is set: {reason}")));
             }
             (_, Found::Nothing(reason)) => return Ok(Completion::ignored_with(reason)),
-            (Need::Own, Found::Address(_)) => {
+            (Need::Cluster, Found::Docker) => {
+                let reason = "needs three brokers, which run only with Java and Maven";
+                return Ok(Completion::ignored_with(reason));
+            }
+            (Need::Own | Need::Cluster, Found::Address(_)) => {
                 let reason = "needs a broker that it may stop, STEWARD_TEST_KAFKA gives only an address";
                 return Ok(Completion::ignored_with(reason));
             }
@@ -55,7 +65,7 @@ pub fn trial(name: impl Into<String>, need: Need, test: impl FnOnce() + Send + '
         }
         // A poisoned lock is valid, because it guards time, not data.
         match need {
-            Need::Shared | Need::Own => {
+            Need::Shared | Need::Own | Need::Cluster => {
                 let _beside_others = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
                 measured(&name, test);
             }
@@ -198,30 +208,29 @@ impl Broker {
         purpose: Purpose,
         properties: &[(&str, &str)],
     ) -> Broker {
-        let mut last = StartFailure(String::new());
-        // Another process can take the port before the broker listens on it.
-        for _ in 0..5 {
+        with_free_ports(|| {
             let further_ports = further.iter().map(|_| free_port()).collect();
             let ports = Ports { client: free_port(), controller: free_port(), further: further_ports };
             let listeners = listeners(&ports, further, advertised);
             let listeners = listeners.iter().map(|(name, value)| (*name, value.as_str()));
             let properties: Vec<(&str, &str)> = listeners.chain(properties.iter().copied()).collect();
-            let engine = match found() {
-                Found::Java => Engine::Java(java::Server::new(&ports, purpose, &properties)),
-                Found::Docker => Engine::Docker(docker::Server::new(ports.clone(), &properties)),
-                Found::Address(_) => {
-                    panic!("STEWARD_TEST_KAFKA gives only an address, not a broker that can be stopped")
-                }
-                Found::Nothing(reason) => panic!("{reason}"),
-            };
-            let mut broker = Broker { engine, ports };
-            match broker.try_start() {
-                Ok(()) => return broker,
-                Err(failure) if failure.0.contains("Address already in use") => last = failure,
-                Err(failure) => panic!("Kafka did not start:\n{}", failure.0),
+            let mut broker = Broker::stopped(ports, purpose, &properties);
+            broker.try_start()?;
+            Ok(broker)
+        })
+    }
+
+    /// Creates the folder of a broker, and does not start it.
+    fn stopped(ports: Ports, purpose: Purpose, properties: &[(&str, &str)]) -> Broker {
+        let engine = match found() {
+            Found::Java => Engine::Java(java::Server::new(&ports, purpose, properties)),
+            Found::Docker => Engine::Docker(docker::Server::new(ports.clone(), properties)),
+            Found::Address(_) => {
+                panic!("STEWARD_TEST_KAFKA gives only an address, not a broker that can be stopped")
             }
-        }
-        panic!("Kafka found no free port in five attempts:\n{}", last.0)
+            Found::Nothing(reason) => panic!("{reason}"),
+        };
+        Broker { engine, ports }
     }
 
     /// Returns the process id, if the broker is a child process.
@@ -314,11 +323,20 @@ impl Broker {
     }
 
     fn try_start(&mut self) -> Result<(), StartFailure> {
+        let deadline = self.spawn();
+        self.wait_for_response(deadline)
+    }
+
+    /// Starts the process, and returns the deadline for its first response.
+    fn spawn(&mut self) -> Deadline {
         let limit = match &mut self.engine {
             Engine::Java(server) => server.start(),
             Engine::Docker(server) => server.start(),
         };
-        let deadline = Deadline::after(limit);
+        Deadline::after(limit)
+    }
+
+    fn wait_for_response(&mut self, deadline: Deadline) -> Result<(), StartFailure> {
         let client = probe(&self.address());
         loop {
             let response = client.client().fetch_metadata(None, Duration::from_millis(500));
@@ -334,6 +352,19 @@ impl Broker {
             }
         }
     }
+}
+
+/// Starts brokers on ports that were free a moment ago. Another process can take a port before the broker listens on it.
+fn with_free_ports<T>(start: impl Fn() -> Result<T, StartFailure>) -> T {
+    let mut last = StartFailure(String::new());
+    for _ in 0..5 {
+        match start() {
+            Ok(started) => return started,
+            Err(failure) if failure.0.contains("Address already in use") => last = failure,
+            Err(failure) => panic!("Kafka did not start:\n{}", failure.0),
+        }
+    }
+    panic!("Kafka found no free port in five attempts:\n{}", last.0)
 }
 
 /// Returns the properties for further listeners; empty if there are none.
@@ -385,11 +416,15 @@ fn free_port() -> u16 {
 /// Returns `scripts/kafka.d/server.properties` with the lines that differ from broker to broker.
 fn properties(own: &[(&str, &str)], overrides: &[(&str, &str)]) -> String {
     let file = include_str!("../../../scripts/kafka.d/server.properties");
-    let mut lines: BTreeMap<&str, &str> =
-        file.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('=')).collect();
+    let mut lines: BTreeMap<&str, &str> = lines_of(file).collect();
     lines.extend(own.iter().copied());
     lines.extend(overrides.iter().copied());
     lines.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+}
+
+/// Returns names and values of a properties file.
+fn lines_of(file: &str) -> impl Iterator<Item = (&str, &str)> {
+    file.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='))
 }
 
 fn last_lines(text: &str, count: usize) -> String {

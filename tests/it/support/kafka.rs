@@ -30,6 +30,9 @@ use super::broker;
 use super::names::{Names, unique};
 use super::wait::{Deadline, PATIENCE, wait_for, wait_for_success, wait_until};
 
+/// The broker's default: 1 with one broker, 3 with a cluster.
+const DEFAULT_REPLICATION: i32 = -1;
+
 /// Topic settings that accept every timestamp and keep old records. With a retention, a record of the year 1970 would be
 /// deleted within seconds.
 pub const ANY_TIMESTAMP: [(&str, &str); 3] = [
@@ -81,7 +84,7 @@ impl Kafka {
 
     /// Creates a topic, and returns when it can be used.
     pub fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(DEFAULT_REPLICATION));
         topic.config = configs.to_vec();
         self.change(&format!("create topic {name}"), RDKafkaErrorCode::TopicAlreadyExists, || {
             self.wait(self.admin.create_topics([&topic], &options()))
@@ -498,6 +501,19 @@ pub type Producer = BaseProducer<Reports>;
 #[derive(Debug, Default)]
 pub struct Reports {
     reports: std::sync::Mutex<BTreeMap<usize, Result<Place, RDKafkaErrorCode>>>,
+}
+
+impl Reports {
+    /// Fails unless each of the first `count` records was delivered.
+    pub fn assert_delivered(&self, count: usize) {
+        let reports = self.reports.lock().expect("the callback does not panic");
+        let failed: Vec<_> = reports.iter().filter(|(_, report)| report.is_err()).take(3).collect();
+        assert!(
+            failed.is_empty() && reports.len() == count,
+            "{} of {count} reports; failed: {failed:?}",
+            reports.len()
+        );
+    }
 }
 
 impl ClientContext for Reports {}

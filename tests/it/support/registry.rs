@@ -40,6 +40,12 @@ macro_rules! own_broker_test {
         $crate::support::registry::register! { Some($crate::support::broker::Need::Own), $($function)* }
     };
 }
+/// A test that needs three brokers of its own.
+macro_rules! cluster_test {
+    ($($function:tt)*) => {
+        $crate::support::registry::register! { Some($crate::support::broker::Need::Cluster), $($function)* }
+    };
+}
 macro_rules! register {
     ($need:expr, $(#[$attribute:meta])* fn $name:ident() $body:block) => {
         $(#[$attribute])*
@@ -73,7 +79,7 @@ pub fn tests() -> Vec<Trial> {
     let mut tests: Vec<&RegisteredTest> = inventory::iter::<RegisteredTest>.into_iter().collect();
     tests.sort_by_key(|test| {
         let turn = match test.need {
-            Some(Need::Shared | Need::Own) => 0,
+            Some(Need::Shared | Need::Own | Need::Cluster) => 0,
             None => 1,
             Some(Need::SharedAlone) => 2,
         };

@@ -19,7 +19,7 @@ use super::super::signal::{
     Signal, {self},
 };
 use super::super::wait::Deadline;
-use super::{Ports, Purpose, free_port, last_lines, output_of, properties};
+use super::{NodeId, Ports, Purpose, free_port, last_lines, output_of, properties};
 
 /// Limit for a start. It takes two seconds on an idle machine, and far more while other processes compile.
 const START_LIMIT: Duration = Duration::from_secs(180);
@@ -145,7 +145,8 @@ impl Server {
         server
     }
 
-    /// Copies the formatted storage, which does not depend on ports or on the overrides of our tests.
+    /// Copies the formatted storage, which does not depend on ports or on the overrides of our tests, except for the id
+    /// of the node and of its folder.
     fn copy_storage(&self) {
         static FORMATTED: OnceLock<Vec<(OsString, Vec<u8>)>> = OnceLock::new();
         let formatted = FORMATTED.get_or_init(|| self.format());
@@ -191,6 +192,19 @@ impl Server {
         self.process = Some(process);
     }
 
+    /// Makes the storage that of this node of a cluster.
+    pub fn set_node(&self, node: NodeId) {
+        let file = self.data().join("meta.properties");
+        let meta = std::fs::read_to_string(&file).expect("the storage is formatted");
+        // The directory id is 22 characters of base64, and has to be unique in the cluster.
+        let own = meta.lines().map(|line| match line.split_once('=') {
+            Some(("node.id", _)) => format!("node.id={node}\n"),
+            Some(("directory.id", id)) => format!("directory.id={node}{}\n", &id[1..]),
+            _ => format!("{line}\n"),
+        });
+        std::fs::write(&file, own.collect::<String>()).expect("a folder of our own");
+    }
+
     pub fn has_ended(&mut self) -> bool {
         match &mut self.process {
             Some(process) => process.try_wait().expect("a child of ours").is_some(),
@@ -227,7 +241,12 @@ impl Server {
     }
 
     pub fn configs_tool(&self) -> Command {
-        self.java(&[], "kafka.admin.ConfigCommand")
+        self.tool("kafka.admin.ConfigCommand")
+    }
+
+    /// Returns one of Kafka's own tools, by its class.
+    pub fn tool(&self, class: &str) -> Command {
+        self.java(&[], class)
     }
 
     /// Returns the process id.
