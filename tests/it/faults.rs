@@ -2,6 +2,7 @@
 //! tests check from outside what a `read_committed` reader sees, and the log.
 
 pub mod hanging;
+mod isolated_broker;
 mod passivation;
 mod phases;
 mod recoveries;

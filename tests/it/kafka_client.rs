@@ -149,8 +149,8 @@ fn the_read_ahead_is_an_eighth_of_the_bytes_in_flight() {
 fn statistics_name_each_assigned_partition_once() {
     let (context, events) = context(&Config::default());
     context.stats_raw(
-        br#"{"name":"x","brokers":{"a:1/bootstrap":{"nodeid":-1,"rxidle":-1},"a:1/3":{"nodeid":3,"rxidle":42000,"throttle":{"min":0,"max":250,"avg":9}},
-            "GroupCoordinator":{"nodeid":-1,"rxidle":7000}},"topics":{"services":{"partitions":{
+        br#"{"name":"x","brokers":{"a:1/bootstrap":{"nodeid":-1,"source":"configured","rxidle":-1},"a:1/3":{"nodeid":3,"source":"learned","rxidle":42000,"throttle":{"min":0,"max":250,"avg":9}},
+            "GroupCoordinator":{"nodeid":-1,"source":"logical","rxidle":7000}},"topics":{"services":{"partitions":{
             "0":{"partition":0,"broker":3,"fetch_state":"active","fetchq_size":900,"ls_offset":10,"hi_offset":12,"app_offset":7},
             "1":{"partition":1,"broker":-1,"fetch_state":"active","fetchq_size":900,"ls_offset":-1,"hi_offset":-1001,"app_offset":-1001},
             "2":{"partition":2,"broker":3,"fetch_state":"none","fetchq_size":900,"ls_offset":3,"hi_offset":3,"app_offset":3},
@@ -160,6 +160,7 @@ fn statistics_name_each_assigned_partition_once() {
     let at = |position| Some(Position(position));
     let expected = ConsumerStatistics {
         prefetched_bytes: 900,
+        knows_no_broker: false,
         since_any_response: Some(Duration::from_millis(7)),
         throttle: Some(Throttle { broker: String::new(), time_ms: 250 }),
         partitions: vec![
@@ -180,6 +181,20 @@ fn statistics_name_each_assigned_partition_once() {
         ],
     };
     assert_eq!(statistics, expected);
+}
+
+#[apply(offline_test)]
+fn a_client_that_knows_no_broker_shows_it_once_a_report() {
+    let (context, _) = context(&Config::default());
+    let report = |broker: &str| {
+        context
+            .stats_raw(format!(r#"{{"brokers":{{"a":{{"nodeid":-1,"rxidle":-1,"source":"{broker}"}}}}}}"#).as_bytes());
+        [context.has_lost_all_brokers(), context.has_lost_all_brokers()]
+    };
+    assert_eq!(report("logical"), [true, false]);
+    assert_eq!(report("internal"), [true, false]);
+    assert_eq!(report("configured"), [false, false]);
+    assert_eq!(report("learned"), [false, false]);
 }
 
 #[apply(offline_test)]

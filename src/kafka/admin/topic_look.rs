@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -23,28 +24,42 @@ const LOOK_LIMIT: Duration = Duration::from_secs(1);
 /// A client of its own that looks at the topics while the process runs.
 pub struct TopicObserver<C: ConsumerContext> {
     client: BaseConsumer<C>,
+    settings: ClientConfig,
+    context: C,
     group: String,
 }
 
-impl<C: ConsumerContext> TopicObserver<C> {
+impl<C: ConsumerContext + Clone> TopicObserver<C> {
     /// # Errors
     /// The client library refuses the configuration.
     pub fn new(config: &Config, context: C) -> Result<TopicObserver<C>, KafkaError> {
-        Ok(TopicObserver { client: build(&admin(config), context)?, group: config.kafka.group_id.clone() })
+        let settings = admin(config);
+        let client = build(&settings, context.clone())?;
+        Ok(TopicObserver { client, settings, context, group: config.kafka.group_id.clone() })
     }
 
-    /// Returns what a broker says about each topic. Without a response nothing is known.
-    pub fn look(&self, topics: &TopicIdentities) -> Sightings {
+    /// Returns what a broker says about each topic. Without a response nothing is known, and the next look is made by
+    /// another client: this one may have forgotten all brokers (librdkafka#5301).
+    pub fn look(&mut self, topics: &TopicIdentities) -> Sightings {
         let names = Topic::ALL.map(|role| topics.of(role).name.as_str());
-        let describe = || describe_topics(self.client.client(), &names, LOOK_LIMIT);
-        let described = describe().or_else(|error| {
+        let described = self.describe(&names);
+        if described.is_err()
+            && let Ok(client) = build(&self.settings, self.context.clone())
+        {
+            self.client = client;
+        }
+        let described = described.unwrap_or_default();
+        names.map(|topic| sighting(&described, topic))
+    }
+
+    fn describe(&self, names: &[&str]) -> Result<Vec<TopicDescription>, RDKafkaErrorCode> {
+        let describe = || describe_topics(self.client.client(), names, LOOK_LIMIT);
+        describe().or_else(|error| {
             // The client asks the broker that it knows as the controller. The response to a request for metadata, which
             // any broker answers, names another one.
             self.client.fetch_metadata(Some(names[0]), LOOK_LIMIT).map_err(|_| error)?;
             describe()
-        });
-        let described = described.unwrap_or_default();
-        names.map(|topic| sighting(&described, topic))
+        })
     }
 
     /// Returns the members of the group with their partitions of the input. Read on the group suffices.

@@ -25,7 +25,7 @@ use crate::kafka::admin::topic_look::{
     LookFailure, {self},
 };
 use crate::kafka::client::errors::{ErrorClass, Resource, class_of};
-use crate::kafka::client::ffi::set_oauth_token;
+use crate::kafka::client::ffi::{add_brokers, set_oauth_token};
 use crate::kafka::client::settings::admin;
 use crate::kafka::client::unsubscribed::{build, serve};
 use crate::ports::Clock;
@@ -405,7 +405,11 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         }
     }
 
+    /// Also prepares the next request: the clients may have forgotten all brokers (librdkafka#5301).
     fn unreachable(&self, error: &KafkaError) -> StartRefusal {
+        for client in [self.metadata.client(), self.admin.inner()] {
+            add_brokers(client, &self.kafka.bootstrap_servers);
+        }
         StartRefusal::BrokersUnreachable { bootstrap: self.kafka.bootstrap_servers.clone(), cause: error.to_string() }
     }
 

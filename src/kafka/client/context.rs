@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
@@ -57,6 +58,8 @@ pub trait ClientEvents: Send + Sync {
 pub struct ConsumerStatistics {
     /// Keys, values and framing read ahead but not yet taken, all partitions together.
     pub prefetched_bytes: u64,
+    /// Whether the client has no address of a broker.
+    pub knows_no_broker: bool,
     /// Time since any connection of the client received anything; `None` if no broker is connected.
     pub since_any_response: Option<Duration>,
     /// The longest delay of a response within the last interval, if there was one.
@@ -102,15 +105,23 @@ pub struct ReportingContext {
     role: ClientRole,
     events: Arc<dyn ClientEvents>,
     token: Option<TokenSource>,
+    /// Whether the client does not know any broker. Clones share it.
+    knows_no_broker: Arc<AtomicBool>,
 }
 
 impl ReportingContext {
     pub fn new(config: &Config, role: ClientRole, events: Arc<dyn ClientEvents>) -> ReportingContext {
-        ReportingContext { role, events, token: TokenSource::of(&config.kafka.security) }
+        let token = TokenSource::of(&config.kafka.security);
+        ReportingContext { role, events, token, knows_no_broker: Arc::default() }
     }
-}
 
-impl ReportingContext {
+    /// Returns true once after the client has reported that it does not know any broker. Such a client does not find one
+    /// by itself: a broker answered that no broker is alive, the client forgot them all, and the same response cancelled
+    /// its return to the bootstrap addresses (librdkafka#5301).
+    pub fn has_lost_all_brokers(&self) -> bool {
+        self.knows_no_broker.swap(false, Ordering::Relaxed)
+    }
+
     fn unreadable(&self, unreadable: &serde_json::Error) {
         let (class, reason) = (ErrorClass::Other, unreadable.to_string());
         self.events.error(self.role, &ClientError { code: "StatisticsUnreadable", class, reason: &reason });
@@ -143,6 +154,7 @@ impl ClientContext for ReportingContext {
             Ok(statistics) => statistics,
             Err(unreadable) => return self.unreadable(&unreadable),
         };
+        self.knows_no_broker.store(statistics.knows_no_broker, Ordering::Relaxed);
         if let Some(throttle) = &statistics.throttle {
             self.events.throttled(self.role, throttle);
         }
@@ -175,6 +187,9 @@ pub(crate) fn read_statistics(json: &[u8], topic: Option<&str>) -> Result<Consum
         #[serde(default)]
         name: String,
         nodeid: i32,
+        /// `configured` for a bootstrap address, `learned` for a broker of the cluster. The others have no address of
+        /// their own.
+        source: String,
         /// Microseconds since the connection received anything, a part of a response included; -1 without a connection.
         rxidle: i64,
         #[serde(default)]
@@ -210,7 +225,9 @@ pub(crate) fn read_statistics(json: &[u8], topic: Option<&str>) -> Result<Consum
         let time_ms = u64::try_from(broker.throttle.max).ok().filter(|time_ms| *time_ms > 0)?;
         Some(Throttle { broker: broker.name.clone(), time_ms })
     });
+    let has_address = |broker: &RawBroker| matches!(broker.source.as_str(), "configured" | "learned");
     let mut statistics = ConsumerStatistics {
+        knows_no_broker: !raw.brokers.values().any(has_address),
         since_any_response: raw.brokers.values().filter_map(idle).min(),
         throttle: throttles.max_by_key(|throttle| throttle.time_ms),
         ..ConsumerStatistics::default()

@@ -9,6 +9,7 @@
 //! * [`group_identity`] reads generation and member id, which rdkafka keeps private.
 //! * [`position`] reads the position of a partition that is not assigned.
 //! * [`set_oauth_token`] hands a token to a client that polls only for its own responses.
+//! * [`add_brokers`] gives a client its bootstrap addresses again.
 //!
 //! Architecture invariant: no raw pointer and no type of `rdkafka_sys` leaves this module.
 
@@ -341,6 +342,14 @@ pub(crate) fn position<C: ConsumerContext>(
     unsafe { sys::rd_kafka_position(consumer.client().native_ptr(), list.ptr()) };
     let ClientOffset::Offset(position) = list.elements().first()?.offset() else { return None };
     Some(Position(position))
+}
+
+/// Gives the client addresses of brokers, separated by commas. Those that it has are left as they are.
+pub(crate) fn add_brokers<C: ClientContext>(client: &Client<C>, addresses: &str) {
+    // The addresses are those that the client was built with, so there is no zero byte.
+    let Ok(addresses) = CString::new(addresses) else { return };
+    // SAFETY: the client is alive; the string outlives the call, which copies it.
+    unsafe { sys::rd_kafka_brokers_add(client.native_ptr(), addresses.as_ptr()) };
 }
 
 /// Gives `token` to the client. A token with a zero byte is not given: the broker could not accept it.

@@ -55,6 +55,11 @@ impl GroupConsumerContext {
         self.lock().pop_front()
     }
 
+    /// See [`ReportingContext::has_lost_all_brokers`].
+    pub(super) fn has_lost_all_brokers(&self) -> bool {
+        self.reporting.has_lost_all_brokers()
+    }
+
     /// From now on the callback answers by itself.
     pub(super) fn end_polling(&self) {
         self.is_polled.store(false, Ordering::SeqCst);

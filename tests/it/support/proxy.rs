@@ -21,7 +21,7 @@ use std::thread::JoinHandle;
 use super::broker::Broker;
 use super::kafka::Kafka;
 use super::wait::{Deadline, PATIENCE};
-use frame::{Head, error_in, set_produce_errors};
+use frame::{Head, error_in, remove_brokers, set_produce_errors};
 
 pub use frame::{Api, read_frame, write_frame};
 
@@ -135,6 +135,10 @@ struct State {
     answers: VecDeque<Answered>,
     /// The error that replaces those of all responses to produce requests.
     produce_error: Option<i16>,
+    /// Whether metadata is answered as by a broker that counts as dead.
+    hides_brokers: bool,
+    /// Number of topics in such responses.
+    topics_without_brokers: usize,
     /// Both streams of each open connection, so that they can be closed from outside.
     connections: BTreeMap<usize, [TcpStream; 2]>,
     is_over: bool,
@@ -180,6 +184,17 @@ impl Proxy {
     /// records nevertheless; the client does not learn of it.
     pub fn refuse_records(&self, error: Option<i16>) {
         self.shared.lock().produce_error = error;
+    }
+
+    /// Removes all brokers from the responses to metadata requests, until it is called with `false`: the broker counts
+    /// itself as dead, as it does for a moment after it was suspended for longer than its session with the controller.
+    pub fn hide_brokers(&self, hides: bool) {
+        self.shared.lock().hides_brokers = hides;
+    }
+
+    /// Returns the number of topics in the responses whose brokers were removed.
+    pub fn topics_without_brokers(&self) -> usize {
+        self.shared.lock().topics_without_brokers
     }
 
     /// Closes every connection, like a broken network. New connections are accepted immediately.
@@ -459,6 +474,10 @@ impl Connection {
                 let produce_error = self.shared.lock().produce_error.filter(|_| head.api == Api::PRODUCE);
                 if let Some(error) = produce_error {
                     set_produce_errors(&mut frame, head, error);
+                }
+                if head.api == Api::METADATA && self.shared.lock().hides_brokers {
+                    let topics = remove_brokers(&mut frame, head);
+                    self.shared.change(|state| state.topics_without_brokers += topics);
                 }
                 let error = error_in(&frame, head);
                 self.shared.change(|state| {

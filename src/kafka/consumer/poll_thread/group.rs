@@ -9,6 +9,7 @@ use rdkafka::topic_partition_list::Offset as ClientOffset;
 use rdkafka::{Message, TopicPartitionList};
 
 use crate::kafka::client::errors::{ErrorClass, GroupRefusal, Resource, class_of};
+use crate::kafka::client::ffi::add_brokers;
 use crate::kafka::consumer::fetching::{AssignedPartition, FetchState};
 use crate::kafka::consumer::poll_thread::{PollCommand, PollThread, RESTART, RunState, pause};
 use crate::kafka::consumer::rebalance::{
@@ -38,6 +39,9 @@ impl PollThread {
             if let Some(failure) = failure {
                 self.fail(failure);
             }
+        }
+        if self.consumer.context().has_lost_all_brokers() {
+            add_brokers(self.consumer.client(), &self.bootstrap_servers);
         }
     }
 

@@ -13,6 +13,7 @@ pub struct Api(i16);
 impl Api {
     pub const PRODUCE: Api = Api(0);
     pub const FETCH: Api = Api(1);
+    pub const METADATA: Api = Api(3);
     pub const OFFSET_FETCH: Api = Api(9);
     pub const FIND_COORDINATOR: Api = Api(10);
     pub const JOIN_GROUP: Api = Api(11);
@@ -102,6 +103,33 @@ pub fn set_produce_errors(response: &mut [u8], request: Head, error: i16) {
         }
         at += 1;
     }
+}
+
+/// Removes the brokers from the response to a metadata request. A broker answers so while it counts as dead itself: its
+/// topics are listed, but no broker is alive. Returns the number of topics in the response.
+///
+/// # Panics
+/// If the version of the request is not supported, or the response is cut.
+pub fn remove_brokers(response: &mut Vec<u8>, request: Head) -> usize {
+    const THROTTLE: usize = 4;
+    const ID: usize = 4;
+    const PORT: usize = 4;
+    assert!((9..=13).contains(&request.version), "metadata requests of version {}", request.version);
+    // Behind the correlation id and the tags of the header. Compact encoding: a length is one more than it says.
+    let start = 5 + THROTTLE;
+    let mut at = start;
+    let brokers = short_length(response, &mut at);
+    for _ in 0..brokers {
+        at += ID;
+        at += short_length(response, &mut at) + PORT;
+        // The rack, and the tags.
+        at += short_length(response, &mut at) + 1;
+    }
+    response.splice(start..at, [1]);
+    at = start + 1;
+    // The cluster's id, and its controller.
+    at += short_length(response, &mut at) + ID;
+    short_length(response, &mut at)
 }
 
 /// Reads a length in compact encoding, which takes one byte if it is short. Nothing has the length 0.
