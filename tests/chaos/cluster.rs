@@ -34,7 +34,7 @@ use crate::support::broker::{Cluster, NODES, Need, NodeId, trial};
 use crate::support::kafka::Kafka;
 use crate::support::ledger::Ledger;
 use crate::support::names::Names;
-use crate::support::wait::{Deadline, now};
+use crate::support::wait::{Deadline, now, unix_ms};
 
 /// The duration of the mixed faults in a normal test run.
 const SECONDS: u64 = 40;
@@ -223,7 +223,6 @@ fn break_steward(stewards: &mut Stewards, fault: Fault) {
 struct Scene {
     kafka: Kafka,
     names: Names,
-    began: Instant,
     outputs: Watch,
     yardstick: Watch,
 }
@@ -274,7 +273,9 @@ impl Scene {
         let until = now();
         let (partition, steward) = self.outputs.most_silent(from, until);
         let (_, yardstick) = self.yardstick.most_silent(from, until);
-        Occurrence { fault: fault.name(), at: from - self.began, took: until - from, partition, steward, yardstick }
+        let took = until - from;
+        let at_ms = unix_ms() - i64::try_from(took.as_millis()).expect("the fault has just ended");
+        Occurrence { fault: fault.name(), at_ms, took, partition, steward, yardstick }
     }
 }
 
@@ -306,7 +307,7 @@ impl Drill {
         let loads =
             [SteadyLoad::of_events(&kafka, &names.input, seed), SteadyLoad::of_records(&kafka, &yardstick_topic)];
         let (outputs, yardstick) = (Watch::on(&kafka, &names.state), Watch::on(&kafka, &yardstick_topic));
-        let scene = Scene { kafka, names, began: now(), outputs, yardstick };
+        let scene = Scene { kafka, names, outputs, yardstick };
         scene.wait_until_serving();
         Drill { stewards, loads: Some(loads), scene, report: Report::new(name), cluster }
     }

@@ -10,8 +10,8 @@ use crate::silence::Durations;
 #[derive(Debug, Clone)]
 pub struct Occurrence {
     pub fault: &'static str,
-    /// Time since the start of the run.
-    pub at: Duration,
+    /// Milliseconds since 1970, to find it in the logs.
+    pub at_ms: i64,
     pub took: Duration,
     /// The partition of steward that was silent longest.
     pub partition: i32,
@@ -52,15 +52,16 @@ impl fmt::Display for Report {
         writeln!(formatter, "cluster, {}: longest silence of a partition", self.name)?;
         writeln!(
             formatter,
-            "{:>8} {:>7}  {:27} {:>9} {:>10} {:>11}",
-            "at", "took", "fault", "steward", "yardstick", "difference"
+            "{:12} {:>7}  {:27} {:>9} {:>10} {:>11}",
+            "at (UTC)", "took", "fault", "steward", "yardstick", "difference"
         )?;
-        for Occurrence { fault, at, took, partition, steward, yardstick } in &self.occurrences {
-            let [at, took, steward, yardstick] = [at, took, steward, yardstick].map(Duration::as_secs_f64);
+        for Occurrence { fault, at_ms, took, partition, steward, yardstick } in &self.occurrences {
+            let [took, steward, yardstick] = [took, steward, yardstick].map(Duration::as_secs_f64);
             let difference = steward - yardstick;
             writeln!(
                 formatter,
-                "{at:6.1} s {took:5.1} s  {fault:27} {steward:7.1} s {yardstick:8.1} s {difference:+9.1} s  partition {partition}",
+                "{} {took:5.1} s  {fault:27} {steward:7.1} s {yardstick:8.1} s {difference:+9.1} s  partition {partition}",
+                time_of_day(*at_ms)
             )?;
         }
         let of = |silence: fn(&Occurrence) -> Duration| -> Durations { self.occurrences.iter().map(silence).collect() };
@@ -79,4 +80,10 @@ impl Drop for Report {
             Err(error) => eprintln!("{}: {error}", folder.display()),
         }
     }
+}
+
+/// Formats milliseconds since 1970 as the time in the logs.
+fn time_of_day(ms: i64) -> String {
+    let (seconds, ms) = (ms / 1_000 % 86_400, ms % 1_000);
+    format!("{:02}:{:02}:{:02}.{ms:03}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
 }
