@@ -4,6 +4,8 @@
 //! an earlier run fetched); Docker. One broker serves the whole test run and starts with the first test that needs it;
 //! [`Broker::own`] starts another one, for tests that pause, kill and restart it; [`Cluster::own`] starts three.
 //!
+//! `STEWARD_TEST_KAFKA_VERSION=3.9.2` runs that version of Kafka; `docs/compatibility.md` has the tested ones.
+//!
 //! The search is cheap and happens when the first broker test runs. Without a broker, a test is reported as ignored.
 //! With `STEWARD_REQUIRE_KAFKA=1` it fails instead.
 

@@ -14,8 +14,6 @@ use super::super::cleanup::CleanupGuard;
 use super::super::names::unique;
 use super::{Ports, last_lines, output_of, properties};
 
-const IMAGE: &str = "apache/kafka:4.1.1";
-
 /// Limit for a start, including the download of the image.
 const START_LIMIT: Duration = Duration::from_secs(300);
 
@@ -23,6 +21,13 @@ const START_LIMIT: Duration = Duration::from_secs(300);
 const RUN: &str = "/opt/kafka/bin/kafka-storage.sh format --ignore-formatted \
     --cluster-id c3Rld2FyZC10ZXN0cy0tLQ --config \"$1/server.properties\" \
     && exec /opt/kafka/bin/kafka-server-start.sh \"$1/server.properties\"";
+
+/// Returns the image of the version that `scripts/kafka` runs.
+fn image() -> String {
+    let fetch = format!("{}/scripts/kafka.d/fetch", env!("CARGO_MANIFEST_DIR"));
+    let version = output_of("bash", &[&fetch, "--version"]).expect("the script only reads a file");
+    format!("apache/kafka:{}", version.trim())
+}
 
 /// Returns whether Docker is available.
 pub fn answers() -> bool {
@@ -72,7 +77,7 @@ impl Server {
             .args(["--volume", &format!("{folder}:{folder}")])
             .args(published.flat_map(|port| ["--publish".to_owned(), format!("127.0.0.1:{port}:{port}")]))
             .args(["--env", "KAFKA_HEAP_OPTS=-Xms128m -Xmx384m", "--env", &format!("LOG_DIR={folder}/logs")])
-            .args(["--entrypoint", "bash", IMAGE, "-c", RUN, "run"])
+            .args(["--entrypoint", "bash", &image(), "-c", RUN, "run"])
             .arg(&self.folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("an open file"))

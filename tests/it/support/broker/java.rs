@@ -266,6 +266,7 @@ impl Server {
         })
         .args(options)
         .arg(format!("-Dlog4j2.configurationFile={}", script("log4j2.properties")))
+        .arg(format!("-Dlog4j.configuration=file:{}", script("log4j.properties")))
         // A killed broker leaves unpacked native libraries behind, which are deleted with the folder.
         .arg(format!("-Djava.io.tmpdir={}", self.folder.display()))
         .arg("-cp")
