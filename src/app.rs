@@ -19,6 +19,7 @@ mod system_clock;
 mod threads;
 mod topic_inspection;
 mod topic_watch_thread;
+pub mod transaction_ender;
 
 pub use crate::app::system_clock::SystemClock;
 pub use crate::runtime::StopCause;

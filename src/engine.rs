@@ -7,6 +7,7 @@
 //! * [`batches`]: the open batches of a partition, completed in order.
 //! * [`outcome`]: the records that a batch becomes, and the outputs that they go to.
 //! * [`commit`]: when a transaction is due, what it carries, and what its end means.
+//! * [`dead_owners`]: when the open transaction of a dead owner is ended, and who has fenced this process.
 //! * [`offset_metadata`]: what is committed with a position.
 //! * [`budget`]: a bound on bytes in memory.
 //! * [`topic_watch`]: whether the topics are still those of the start.
@@ -16,6 +17,7 @@
 pub mod batches;
 pub mod budget;
 pub mod commit;
+pub mod dead_owners;
 pub mod foreign_members;
 pub mod offset_metadata;
 pub mod outcome;

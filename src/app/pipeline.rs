@@ -16,7 +16,9 @@ use crate::app::recovery_threads::{RecoveryParts, RecoveryThreads};
 use crate::app::topic_watch_thread::{
     WatchParts, {self},
 };
+use crate::app::transaction_ender::TransactionEnder;
 use crate::config::{Config, LogConfig, LogKeys, OnExpired};
+use crate::engine::dead_owners::DeadOwners;
 use crate::engine::offset_metadata::OffsetMetadata;
 use crate::engine::ownership::Ownership;
 use crate::engine::recovery::RecoverySettings;
@@ -30,6 +32,7 @@ use crate::kafka::consumer::poll_phase::PollPhaseWatch;
 use crate::kafka::consumer::rebalance::GroupConsumer;
 use crate::kafka::reader::partition_reader::ReaderSettings;
 use crate::kafka::transactions::commit_thread::{CommitClients, CommitPhaseWatch, CommitSettings, CommitThread};
+use crate::kafka::transactions::dead_owner::KafkaOwnerRequests;
 use crate::kafka::transactions::transaction;
 use crate::observability::log_events::KeyPolicy;
 use crate::ports::{Clock, Transactions};
@@ -257,6 +260,8 @@ impl PortBuilder<'_> {
             state_topic: kafka.state_topic.clone(),
             dlq_topic: kafka.dlq_topic.clone(),
             group_id: kafka.group_id.clone(),
+            instance: self.instance.to_owned(),
+            member_ids: settings::member_ids(self.config),
             transaction_timeout: Duration::from_millis(kafka.transaction_timeout_ms),
         };
         let group: GroupView = Arc::new(move || membership_of(&*consumer));
@@ -279,6 +284,14 @@ impl PortBuilder<'_> {
         let watched = topic_watch_thread::start(parts, transactions);
         let watched = watched.map_err(|cause| PipelineStartError::Thread { name: "watch of the topics", cause })?;
         Ok(Box::new(watched))
+    }
+
+    fn transaction_ender(&self) -> TransactionEnder {
+        let clock = || Arc::clone(&self.shared.clock);
+        let own_id = self.config.kafka.transactional_id(self.instance);
+        let owners = DeadOwners::new(self.instance, settings::member_ids(self.config));
+        let requests = KafkaOwnerRequests::new(self.config, &own_id, clock(), self.client_events());
+        TransactionEnder::new(owners, Box::new(requests), Arc::clone(&self.ownership), clock())
     }
 
     fn recovery_threads<E: Entity>(&self, entity: Arc<E>) -> Result<RecoveryThreads, PipelineStartError> {
@@ -309,6 +322,7 @@ impl PortBuilder<'_> {
             ownership: Arc::clone(&self.ownership),
             clock: Arc::clone(&self.shared.clock),
             status: Arc::clone(&self.shared.status),
+            ender: self.transaction_ender(),
         };
         let partitions = usize::try_from(self.topics.partitions).unwrap_or(usize::MAX);
         RecoveryThreads::start(parts, recovery.max_parallel_partitions.min(partitions))

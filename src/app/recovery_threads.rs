@@ -8,8 +8,10 @@ use std::{io, thread};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
+use crate::app::transaction_ender::TransactionEnder;
 use crate::engine::budget::Budget;
 use crate::engine::commit::transaction::CommittedOffset;
+use crate::engine::offset_metadata::instance_of;
 use crate::engine::ownership::Ownership;
 use crate::engine::recovery::driver::{PartitionReader, ReadFailure, RecoveryFailure, recover};
 use crate::engine::recovery::{LogBounds, Recovered, Recovery, RecoverySettings};
@@ -49,6 +51,7 @@ pub(super) struct RecoveryParts<E: Entity> {
     pub(super) ownership: Arc<Ownership>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) status: Arc<Status>,
+    pub(super) ender: TransactionEnder,
 }
 
 struct RecoveryRequest {
@@ -122,7 +125,7 @@ fn recover_one<E: Entity>(
         Some(clients) => clients,
         None => clients.insert(ReaderClients::new(&parts.readers, &parts.context)?),
     };
-    let reports = RefCell::new(Reports::new(parts, partition));
+    let reports = RefCell::new(Reports::new(parts, partition, epoch));
     let mut report = |progress: ReaderReport| reports.borrow_mut().report(&progress);
     let reader = KafkaPartitionReader::new(
         clients,
@@ -147,7 +150,11 @@ struct CountingReader<'a, R> {
 impl<R: PartitionReader> PartitionReader for CountingReader<'_, R> {
     fn committed(&mut self) -> Result<Option<CommittedOffset>, ReadFailure> {
         self.reports.borrow_mut().requests();
-        self.reader.committed().inspect(|_| self.reports.borrow_mut().responded())
+        self.reader.committed().inspect(|committed| {
+            let mut reports = self.reports.borrow_mut();
+            reports.responded();
+            reports.committed_by(committed.as_ref());
+        })
     }
 
     fn bounds(&mut self, topic: Topic) -> Result<LogBounds, ReadFailure> {
@@ -172,6 +179,9 @@ impl<R: PartitionReader> PartitionReader for CountingReader<'_, R> {
 /// Reports one attempt at a recovery: each step to the status, progress at intervals to the log.
 struct Reports<'a> {
     partition: Partition,
+    epoch: Epoch,
+    /// The instance that committed the position, if it is known.
+    owner: Option<String>,
     /// Requests answered and offsets passed, without those of the current read.
     steps: u64,
     /// Start of the current read.
@@ -180,23 +190,27 @@ struct Reports<'a> {
     clock: &'a dyn Clock,
     status: &'a Status,
     settings: &'a ReaderSettings,
+    ender: &'a TransactionEnder,
     began: Instant,
     last_logged: Instant,
     slow_logged: Option<Instant>,
 }
 
 impl<'a> Reports<'a> {
-    fn new<E: Entity>(parts: &'a RecoveryParts<E>, partition: Partition) -> Reports<'a> {
+    fn new<E: Entity>(parts: &'a RecoveryParts<E>, partition: Partition, epoch: Epoch) -> Reports<'a> {
         let now = parts.clock.now();
         parts.status.recovery_started(partition, now);
         Reports {
             partition,
+            epoch,
+            owner: None,
             steps: 0,
             from: Position(0),
             at: RecoveryAt::FetchingOffsets,
             clock: &*parts.clock,
             status: &parts.status,
             settings: &parts.reader_settings,
+            ender: &parts.ender,
             began: now,
             last_logged: now,
             slow_logged: None,
@@ -211,6 +225,17 @@ impl<'a> Reports<'a> {
     fn responded(&mut self) {
         self.steps += 1;
         self.update_status(self.steps);
+    }
+
+    fn committed_by(&mut self, committed: Option<&CommittedOffset>) {
+        self.owner = committed.and_then(|committed| instance_of(&committed.metadata)).map(str::to_owned);
+    }
+
+    /// Has the transaction ended if it is that of a dead owner.
+    fn blocked(&self) {
+        if let Some(owner) = &self.owner {
+            self.ender.blocked(self.partition, self.epoch, owner);
+        }
     }
 
     fn begins(&mut self, topic: Topic, from: Position, until: Position) {
@@ -231,7 +256,9 @@ impl<'a> Reports<'a> {
     fn report(&mut self, progress: &ReaderReport) {
         match progress {
             ReaderReport::Reading(of) => self.report_read(of),
-            ReaderReport::OffsetHeldBack(waited) => {
+            ReaderReport::OffsetHeldBack { waited, committed } => {
+                self.committed_by(committed.as_ref());
+                self.blocked();
                 if *waited >= BLOCKED_AFTER && self.is_log_due(true) {
                     self.log_blocked(&self.settings.input, None, *waited);
                 }
@@ -246,6 +273,13 @@ impl<'a> Reports<'a> {
         if !of.stall.is_held_back && !of.stall.is_failing && of.stall.silent < of.stall.stalled {
             // Responses without records: the brokers are slow, not silent.
             self.status.recovery_responded(self.partition, self.clock.now(), of.stall.silent);
+        }
+        if of.stall.is_held_back {
+            // Only steward writes to the outputs; the input has other producers.
+            match of.topic {
+                Topic::State | Topic::Dlq => self.blocked(),
+                Topic::Input => {}
+            }
         }
         let is_slow = !of.stall.is_held_back && of.stall.stalled >= SLOW_AFTER;
         if is_slow {

@@ -155,7 +155,7 @@ impl Watcher {
         }
         let members = match self.observer.members(self.watch.at_start()) {
             GroupLook::Members(members) => members,
-            GroupLook::Rebalancing => return,
+            GroupLook::Rebalancing(_) => return,
             GroupLook::NoAnswer => return self.next_members = now + MEMBERS_EVERY,
         };
         self.next_members = now + MEMBERS_EVERY;

@@ -65,8 +65,9 @@ config_section! {
         /// hangs. If not set: twice the session timeout, if the session timeout is 60000 or more.
         #[key(number(1_000..=86_400_000, "ms"), also = "above `session_timeout_ms`")]
         pub max_poll_interval_ms: u64 = 60_000,
-        /// Time after which the brokers abort an open transaction. The next owner of a crashed process's partitions
-        /// waits that long in the worst case, and 10 s more. Brokers accept at most 900000 by default.
+        /// Time after which the brokers abort an open transaction. The next owner of a crashed process's partitions ends
+        /// that process's transaction. If it does not know the process, it waits that long, and up to 10 s more. Brokers
+        /// accept at most 900000 by default.
         #[key(number(1_000..=900_000, "ms"))]
         pub transaction_timeout_ms: u64 = 10_000,
         #[not_a_key]

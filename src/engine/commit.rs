@@ -41,8 +41,9 @@ use crate::record::{Epoch, Offset, Partition, Position};
 
 /// Attempts with content that the broker refuses, before the process ends.
 pub const REFUSALS_ALLOWED: u32 = 3;
-/// Transactions that the coordinator times out within a minute, before the process ends.
-pub const TIMED_OUT_FENCINGS_PER_MINUTE: usize = 3;
+/// Producers that are fenced within a minute, by the coordinator's timeout or another process's recovery, before the
+/// process ends.
+pub const FENCINGS_PER_MINUTE: usize = 3;
 /// Stale generations in a row before a process that stops drops its work. While a rebalance ends, the next generation is
 /// known within milliseconds; the waits before the last attempt add up to 750 ms.
 pub const STALE_GENERATIONS_ALLOWED: u32 = 5;
@@ -144,6 +145,8 @@ pub enum CommitNotice {
     ProducerResetFailed { cause: String, attempt: u32 },
     /// The coordinator timed the transaction out.
     TimedOut { number: u64, cause: String },
+    /// The recovery of another process ended the transaction, because this process was no member of the group.
+    TakenForDead { number: u64, cause: String },
     /// The broker refuses the content; another attempt follows. The record is named if the broker named it.
     Refused { cause: String, partition: Option<Partition>, offset: Option<Offset>, attempt: u32 },
     /// A record that is too large is sent without a part of it.
@@ -302,7 +305,7 @@ pub struct GroupCommit {
     next_number: u64,
     limit: TransactionLimit,
     resets_failed: u32,
-    timed_out_at: VecDeque<Instant>,
+    fenced_at: VecDeque<Instant>,
     /// Records that are too large, until they are committed or their epoch ends.
     degraded: HashMap<RecordId, Degradation>,
     is_stopping: bool,
@@ -322,7 +325,7 @@ impl GroupCommit {
             next_number: 1,
             limit,
             resets_failed: 0,
-            timed_out_at: VecDeque::new(),
+            fenced_at: VecDeque::new(),
             degraded: HashMap::new(),
             is_stopping: false,
             last_served: None,

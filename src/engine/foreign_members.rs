@@ -26,8 +26,8 @@ pub struct GroupMember {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupLook {
     Members(Vec<GroupMember>),
-    /// The members and their partitions are changing.
-    Rebalancing,
+    /// The members as of now; their partitions are changing, and are not known.
+    Rebalancing(Vec<GroupMember>),
     NoAnswer,
 }
 
@@ -41,6 +41,14 @@ pub enum MemberIds {
 }
 
 impl MemberIds {
+    /// Returns the client id of the member with this instance name; `None` if the ids do not distinguish members.
+    pub fn of(&self, instance: &str) -> Option<String> {
+        match self {
+            MemberIds::Marked => Some(format!("{MEMBER_MARK}{instance}")),
+            MemberIds::Configured(_) => None,
+        }
+    }
+
     fn include(&self, client_id: &str) -> bool {
         match self {
             MemberIds::Marked => client_id.starts_with(MEMBER_MARK),

@@ -72,6 +72,11 @@ const STATE_TOPIC: &str = "state-topic";
 impl PositionFacts {
     /// Returns `None` if steward has not written the text.
     pub fn parse(metadata: &str) -> Option<PositionFacts> {
+        PositionFacts::split(metadata).map(|(_, facts)| facts)
+    }
+
+    /// Returns the instance name and the facts.
+    fn split(metadata: &str) -> Option<(&str, PositionFacts)> {
         let mut facts = PositionFacts::default();
         let mut rest = metadata;
         // From the end: an instance name may have spaces.
@@ -80,7 +85,7 @@ impl PositionFacts {
         {
             rest = before;
         }
-        names_a_transaction(rest).then_some(facts)
+        Some((instance_in(rest)?, facts))
     }
 
     fn read(&mut self, word: &str) -> Option<()> {
@@ -98,9 +103,15 @@ impl PositionFacts {
     }
 }
 
-/// `instance#start/number`.
-fn names_a_transaction(text: &str) -> bool {
-    let Some((instance, number)) = text.rsplit_once('/') else { return false };
-    let Some((name, start)) = instance.rsplit_once('#') else { return false };
-    !name.is_empty() && u64::from_str_radix(start, 16).is_ok() && number.parse::<u64>().is_ok()
+/// Returns the name of the instance that committed the position; `None` if steward did not.
+pub fn instance_of(metadata: &str) -> Option<&str> {
+    PositionFacts::split(metadata).map(|(instance, _)| instance)
+}
+
+/// Reads `instance#start/number`.
+fn instance_in(text: &str) -> Option<&str> {
+    let (instance, number) = text.rsplit_once('/')?;
+    let (name, start) = instance.rsplit_once('#')?;
+    let is_valid = !name.is_empty() && u64::from_str_radix(start, 16).is_ok() && number.parse::<u64>().is_ok();
+    is_valid.then_some(name)
 }

@@ -44,6 +44,11 @@ impl Ownership {
         self.write().remove(&partition)
     }
 
+    /// Returns the epoch that was minted last.
+    pub fn newest(&self) -> Epoch {
+        Epoch(self.minted.load(Ordering::Relaxed))
+    }
+
     pub fn current(&self, partition: Partition) -> Option<Epoch> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).get(&partition).copied()
     }

@@ -3,6 +3,7 @@
 //! * [`commit_thread`]: the port of the committer; a supervisor, and a worker that makes the blocking calls.
 //! * [`driver`]: the order of the calls of one transaction, for the commit thread and for `steward dlq replay`.
 //! * [`transaction`]: the producer and the open transaction as values that are traded for each other.
+//! * [`dead_owner`]: ends what a producer of another process has open.
 //! * [`earlier`]: what a producer leaves to the next one of its transactional id.
 //! * [`producer_record`]: an output record as librdkafka takes it.
 //!
@@ -10,6 +11,7 @@
 //! (what the driver makes of it) and `CommitOutcome` (what the group commit decides by).
 
 pub mod commit_thread;
+pub mod dead_owner;
 pub mod driver;
 pub mod earlier;
 pub mod producer_record;

@@ -16,6 +16,7 @@ use crate::engine::budget::Budget;
 use crate::engine::commit::transaction::{
     CommitOutcome, CommittedOffset, OffsetRange, ResetOutcome, TransactionContent,
 };
+use crate::engine::dead_owners::FencedBy;
 use crate::engine::offset_metadata::OffsetMetadata;
 use crate::engine::outcome::{Output, OutputRecord, RecordOrigin};
 use crate::engine::ownership::Ownership;
@@ -430,7 +431,7 @@ impl MemoryPod {
         let mut cluster = self.kafka.lock();
         let newest = cluster.epochs.get(&self.transactional_id).copied();
         if newest != Some(self.lock().epoch) {
-            return CommitOutcome::Fenced { cause: "a newer producer has this id".into(), within_timeout: true };
+            return CommitOutcome::Fenced { cause: "newer producer".into(), by: FencedBy::AnotherProcess };
         }
         let is_stale = |range: &&OffsetRange| !self.ownership.is_current(range.partition, range.epoch);
         let stale: Vec<Partition> =

@@ -1,6 +1,7 @@
 //! The state machines that decide: inputs and the resulting commands, without actors, threads or brokers.
 
 mod budget;
+mod dead_owners;
 mod foreign_members;
 mod group_commit;
 mod group_commit_by_chance;

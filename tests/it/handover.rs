@@ -22,6 +22,8 @@ use crate::support::wait::{Deadline, PATIENCE, wait_for, wait_until};
 const PARTITIONS: usize = 6;
 const KEYS: u32 = 500;
 const SESSION_MS: u64 = 6_000;
+/// A transaction timeout. The broker permits up to 15 minutes.
+const LONGER_THAN_A_TEST: Duration = Duration::from_secs(600);
 
 #[apply(lone_broker_test)]
 fn a_joining_process_takes_its_share_and_the_kept_partitions_go_on() {
@@ -102,9 +104,10 @@ fn a_process_suspended_for_longer_than_the_watchdog_limit_goes_on() {
     stop_all([sleeper]);
 }
 
+/// The coordinator would end the transaction long after the test.
 #[apply(broker_test)]
-fn after_an_owner_is_killed_inside_a_transaction_others_serve_once_it_times_out() {
-    let group = Group::with_transaction_timeout(Duration::from_secs(20));
+fn after_an_owner_is_killed_inside_a_transaction_its_heir_ends_that_transaction_and_serves() {
+    let group = Group::with_transaction_timeout(LONGER_THAN_A_TEST);
     let mut owner = group.serves("owner");
     let load = group.load();
     applies_more(&mut owner);
@@ -113,15 +116,46 @@ fn after_an_owner_is_killed_inside_a_transaction_others_serve_once_it_times_out(
     owner.kill9();
     let mut heir = group.setup.clone().instance("heir").start();
 
-    let blocked = heir.wait_for_event("recovery_blocked", PATIENCE);
-    let partition = i32::try_from(number(&blocked, "partition")).expect("the number of a partition");
-    assert!(open.contains(&partition), "partitions {open:?} were open: {blocked}");
-    wait_until("it goes on once the transaction is aborted", PATIENCE, || heir.serving() == all_partitions());
+    let fenced = heir.wait_for_event("dead_owner_fenced", PATIENCE);
+    let partition = i32::try_from(number(&fenced, "partition")).expect("the number of a partition");
+    assert!(open.contains(&partition), "partitions {open:?} were open: {fenced}");
+    assert_eq!(fenced["instance"], "owner", "{fenced}");
+    assert_eq!(fenced["transactional_id"], format!("{}-owner", group.names.group), "{fenced}");
+    wait_until("it serves", PATIENCE, || heir.serving() == all_partitions());
+    assert_eq!(heir.events("dead_owner_fenced").len(), 1, "once for all partitions; {}", heir.tail());
     applies_more(&mut heir);
     load.stop();
     Ledger::of(&group.kafka, &group.names).assert_exact();
     owner.assert_no_errors_but(&[]);
     stop_all([heir]);
+}
+
+/// An heir takes the owner for dead, ends its transaction, and serves its partitions.
+#[apply(broker_test)]
+fn an_owner_that_wakes_up_after_its_transaction_was_ended_rejoins() {
+    let group = Group::with_transaction_timeout(LONGER_THAN_A_TEST);
+    let mut sleeper = group.serves("sleeper");
+    let load = group.load();
+    applies_more(&mut sleeper);
+
+    group.freeze_inside_a_transaction(&sleeper);
+    let mut heir = group.setup.clone().instance("heir").start();
+    heir.wait_for_event("dead_owner_fenced", PATIENCE);
+    wait_until("the heir serves", PATIENCE, || heir.serving() == all_partitions());
+    applies_more(&mut heir);
+
+    sleeper.sigcont();
+
+    sleeper.wait_for_event("taken_for_dead", PATIENCE);
+    let lost = sleeper.wait_for_event("partitions_lost", PATIENCE);
+    assert_eq!(partitions(&lost), all_partitions(), "{lost}");
+    wait_until("it is back as an ordinary member", PATIENCE, || {
+        assert!(sleeper.is_running(), "it ended; {}", sleeper.tail());
+        sleeper.serving().len() == PARTITIONS / 2
+    });
+    load.stop();
+    Ledger::of(&group.kafka, &group.names).assert_exact();
+    stop_all([sleeper, heir]);
 }
 
 /// Each guest causes two rebalances. `STEWARD_GUESTS` overrides the number of guests.

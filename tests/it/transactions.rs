@@ -14,6 +14,8 @@ use steward::config::Config;
 use steward::engine::commit::transaction::{
     CommitOutcome, CommittedOffset, OffsetRange, RefusedRecord, ResetOutcome, TransactionContent,
 };
+use steward::engine::dead_owners::FencedBy;
+use steward::engine::foreign_members::MemberIds;
 use steward::engine::offset_metadata::OffsetMetadata;
 use steward::engine::outcome::{Degradation, EntitySnapshot, OutputRecord};
 use steward::engine::ownership::Ownership;
@@ -175,7 +177,7 @@ fn a_newer_producer_with_the_same_name_fences_the_older() {
 
     let outcome = pod.commit(pod.content(1, vec![pod.snapshot("42", Some("old"), 0)], 1));
 
-    assert!(matches!(outcome, CommitOutcome::Fenced { within_timeout: true, .. }), "{outcome:?}");
+    assert!(matches!(outcome, CommitOutcome::Fenced { by: FencedBy::AnotherProcess, .. }), "{outcome:?}");
     let newer = commit(&newer_thread, pod.content(1, vec![pod.snapshot("42", Some("new"), 0)], 1));
     assert!(matches!(newer, CommitOutcome::Committed { .. }), "{newer:?}");
     let values: Vec<_> = pod.kafka.read_committed(&pod.names.state).into_iter().map(|stored| stored.value).collect();
@@ -199,7 +201,7 @@ fn a_timed_out_transaction_is_distinguished_from_one_that_another_process_fenced
         })
     });
     let outcome = pod.commit(pod.content(1, vec![pod.snapshot("42", Some("{}"), 0)], 1));
-    assert!(matches!(outcome, CommitOutcome::Fenced { within_timeout: false, .. }), "{outcome:?}");
+    assert!(matches!(outcome, CommitOutcome::Fenced { by: FencedBy::Timeout, .. }), "{outcome:?}");
     assert_eq!(pod.reset_producer(), [(P0, None)]);
 }
 
@@ -468,6 +470,8 @@ impl Mock {
             state_topic: "state".into(),
             dlq_topic: "dlq".into(),
             group_id: "group".into(),
+            instance: "this".to_owned(),
+            member_ids: MemberIds::Configured(String::new()),
             transaction_timeout: timeout,
         };
         let clients = clients(cluster.bootstrap_servers(), "instance", "group", timeout);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::engine::dead_owners::FencedBy;
 use crate::engine::offset_metadata::NewestState;
 use crate::engine::outcome::OutputRecord;
 use crate::entity::Reason;
@@ -55,12 +56,7 @@ pub enum CommitOutcome {
     /// It may have taken effect, or a request of it may still be on its way. The producer must not be used again.
     InDoubt { cause: String },
     /// The broker refused the producer.
-    Fenced {
-        cause: String,
-        /// `true`: another process fenced the producer. `false`: the transaction was open for longer than its timeout,
-        /// so the coordinator may have timed it out.
-        within_timeout: bool,
-    },
+    Fenced { cause: String, by: FencedBy },
     /// The broker refuses the content, and would refuse it again.
     Refused {
         cause: String,

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use crate::engine::batches::CompleteBatch;
 use crate::engine::commit::transaction::{CommitOutcome, CommittedOffset, OffsetRange, RefusedRecord, ResetOutcome};
 use crate::engine::commit::{
-    CommitCommand, CommitNotice, CommitReceipt, DoubtVerdict, GAP_WITHOUT_LINGER, GroupCommit, InFlight,
-    InvalidationCause, Linger, MAX_LINGER, MINUTE, ProducerState, REFUSALS_ALLOWED, STALE_GENERATIONS_ALLOWED,
-    StopReason, TIMED_OUT_FENCINGS_PER_MINUTE, TIMEOUTS_OF_A_LARGE_BATCH, records_of, wait_after,
+    CommitCommand, CommitNotice, CommitReceipt, DoubtVerdict, FENCINGS_PER_MINUTE, GAP_WITHOUT_LINGER, GroupCommit,
+    InFlight, InvalidationCause, Linger, MAX_LINGER, MINUTE, ProducerState, REFUSALS_ALLOWED,
+    STALE_GENERATIONS_ALLOWED, StopReason, TIMEOUTS_OF_A_LARGE_BATCH, records_of, wait_after,
 };
+use crate::engine::dead_owners::FencedBy;
 use crate::engine::outcome::PerOutput;
 use crate::record::{Epoch, Partition};
 
@@ -58,10 +59,7 @@ impl GroupCommit {
                 commands.push(CommitCommand::Log(CommitNotice::InDoubt { number, cause, took }));
                 self.reset_producer(Some(in_flight), commands);
             }
-            CommitOutcome::Fenced { cause, within_timeout: true } => {
-                self.stop(StopReason::DuplicateInstance(cause), commands);
-            }
-            CommitOutcome::Fenced { cause, within_timeout: false } => self.timed_out(in_flight, cause, now, commands),
+            CommitOutcome::Fenced { cause, by } => self.fenced(in_flight, cause, by, now, commands),
             CommitOutcome::Refused { cause, record } => self.refused(in_flight, cause, record, now, commands),
             CommitOutcome::Fatal { cause } => self.stop(StopReason::ProducerFatal(cause), commands),
         }
@@ -232,15 +230,31 @@ impl GroupCommit {
         commands.push(CommitCommand::Log(CommitNotice::CutShort { cause, attempts, records }));
     }
 
-    fn timed_out(&mut self, mut in_flight: InFlight, cause: String, now: Instant, commands: &mut Vec<CommitCommand>) {
-        self.timed_out_at.retain(|at| now.saturating_duration_since(*at) < MINUTE);
-        self.timed_out_at.push_back(now);
-        if self.timed_out_at.len() > TIMED_OUT_FENCINGS_PER_MINUTE {
-            return self.stop(StopReason::TimedOutTooOften(cause), commands);
-        }
-        self.limit.failed(in_flight.bytes);
+    fn fenced(
+        &mut self,
+        mut in_flight: InFlight,
+        cause: String,
+        by: FencedBy,
+        now: Instant,
+        commands: &mut Vec<CommitCommand>,
+    ) {
+        self.fenced_at.retain(|at| now.saturating_duration_since(*at) < MINUTE);
+        self.fenced_at.push_back(now);
+        let is_too_often = self.fenced_at.len() > FENCINGS_PER_MINUTE;
+        let number = in_flight.content.number;
+        let notice = match by {
+            FencedBy::Timeout if is_too_often => return self.stop(StopReason::TimedOutTooOften(cause), commands),
+            FencedBy::Timeout => {
+                self.limit.failed(in_flight.bytes);
+                CommitNotice::TimedOut { number, cause }
+            }
+            FencedBy::Recovery if !is_too_often => CommitNotice::TakenForDead { number, cause },
+            FencedBy::Recovery | FencedBy::AnotherProcess => {
+                return self.stop(StopReason::DuplicateInstance(cause), commands);
+            }
+        };
         in_flight.aborts += 1;
-        commands.push(CommitCommand::Log(CommitNotice::TimedOut { number: in_flight.content.number, cause }));
+        commands.push(CommitCommand::Log(notice));
         self.reset_producer(Some(in_flight), commands);
     }
 

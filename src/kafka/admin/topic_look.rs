@@ -64,11 +64,8 @@ impl<C: ConsumerContext + Clone> TopicObserver<C> {
 
     /// Returns the members of the group with their partitions of the input. Read on the group suffices.
     pub fn members(&self, topics: &TopicIdentities) -> GroupLook {
-        match describe_group(self.client.client(), &self.group, &topics.input.name, LOOK_LIMIT) {
-            Ok(Some(members)) => GroupLook::Members(members),
-            Ok(None) => GroupLook::Rebalancing,
-            Err(_) => GroupLook::NoAnswer,
-        }
+        let described = describe_group(self.client.client(), &self.group, &topics.input.name, LOOK_LIMIT);
+        described.unwrap_or(GroupLook::NoAnswer)
     }
 
     /// Serves the client's callbacks between two looks.

@@ -11,7 +11,7 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka_sys as sys;
 
-use crate::engine::foreign_members::GroupMember;
+use crate::engine::foreign_members::{GroupLook, GroupMember};
 use crate::kafka::client::admin_request::{AdminLimits, Event, element_failure, respond};
 use crate::record::Partition;
 
@@ -19,8 +19,7 @@ use crate::record::Partition;
 /// client has given up, an assertion of the library aborts the process (`rd_kafka_enq_once_del_source_return`).
 const REQUEST_LIMIT: Duration = Duration::from_secs(300);
 
-/// Returns the members of the group and their partitions of `topic`; `None` while a rebalance is in progress. Blocks for
-/// `limit`, and at most a second longer.
+/// Returns the members of the group and their partitions of `topic`. Blocks for `limit`, and at most a second longer.
 ///
 /// # Errors
 /// There is no response within `limit`, or the coordinator refuses the request. A name with a zero byte is an invalid
@@ -30,7 +29,7 @@ pub(crate) fn describe_group<C: ClientContext>(
     group: &str,
     topic: &str,
     limit: Duration,
-) -> Result<Option<Vec<GroupMember>>, RDKafkaErrorCode> {
+) -> Result<GroupLook, RDKafkaErrorCode> {
     let group = CString::new(group).map_err(|_| RDKafkaErrorCode::InvalidArgument)?;
     let mut names = [group.as_ptr()];
     let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
@@ -44,7 +43,7 @@ pub(crate) fn describe_group<C: ClientContext>(
     members(&event, topic)
 }
 
-fn members(event: &Event, topic: &str) -> Result<Option<Vec<GroupMember>>, RDKafkaErrorCode> {
+fn members(event: &Event, topic: &str) -> Result<GroupLook, RDKafkaErrorCode> {
     // SAFETY: the event is alive for the whole call, and all that its getters return lives as long. Each pointer is
     // checked before its use; the library ends its texts with a zero byte.
     unsafe {
@@ -62,12 +61,11 @@ fn members(event: &Event, topic: &str) -> Result<Option<Vec<GroupMember>>, RDKaf
             return Err(code);
         }
         let state = sys::rd_kafka_ConsumerGroupDescription_state(group);
-        if state != sys::rd_kafka_consumer_group_state_t::RD_KAFKA_CONSUMER_GROUP_STATE_STABLE {
-            return Ok(None);
-        }
+        let is_stable = state == sys::rd_kafka_consumer_group_state_t::RD_KAFKA_CONSUMER_GROUP_STATE_STABLE;
         let count = sys::rd_kafka_ConsumerGroupDescription_member_count(group);
         let members = (0..count).map(|index| sys::rd_kafka_ConsumerGroupDescription_member(group, index));
-        Ok(Some(members.filter(|member| !member.is_null()).map(|native| member(native, topic)).collect()))
+        let members = members.filter(|member| !member.is_null()).map(|native| member(native, topic)).collect();
+        Ok(if is_stable { GroupLook::Members(members) } else { GroupLook::Rebalancing(members) })
     }
 }
 

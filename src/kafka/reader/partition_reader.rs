@@ -33,6 +33,10 @@ const REQUEST_PAUSE: Duration = Duration::from_millis(50);
 
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
+/// That an open transaction holds the position is reported as soon as the position has not moved for so long. The
+/// transactions of a live owner are shorter.
+const HELD_BACK_AFTER: Duration = Duration::from_millis(500);
+
 /// Bytes that are copied before they are handed on: large enough to be quick, small enough for several readers.
 const CHUNK_BYTES: u64 = 262_144;
 
@@ -72,12 +76,16 @@ impl ReaderSettings {
     }
 }
 
-/// What a reader reports every second while it reads or waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a reader reports at least every second while it reads or waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReaderReport {
     Reading(ReadProgress),
-    /// An open transaction has held back the group's committed offset for this long.
-    OffsetHeldBack(Duration),
+    /// An open transaction has held back the group's committed offset for this long. `committed` is the offset before
+    /// that transaction, if there is one.
+    OffsetHeldBack {
+        waited: Duration,
+        committed: Option<CommittedOffset>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,7 +204,10 @@ impl<C: ConsumerContext + 'static> PartitionReader for KafkaPartitionReader<'_, 
             let no_partition = [Partition(i32::MAX)];
             if committed_offsets(&self.clients.committed, &settings.input, &no_partition, REQUEST_LIMIT).is_ok() {
                 let held_back = self.owned.clock.now().saturating_duration_since(began);
-                (self.report)(ReaderReport::OffsetHeldBack(held_back));
+                // Without RequireStable.
+                let before = committed_offsets(&self.clients.uncommitted, &settings.input, &[partition], REQUEST_LIMIT);
+                let committed = before.ok().and_then(|fetched| fetched.into_iter().next()?.1);
+                (self.report)(ReaderReport::OffsetHeldBack { waited: held_back, committed });
                 if held_back >= settings.stall_limit {
                     let waited_ms = u64::try_from(held_back.as_millis()).unwrap_or(u64::MAX);
                     return Err(ReadFailure::OffsetHeldBack { topic: settings.input.clone(), partition, waited_ms });
@@ -232,7 +243,15 @@ impl<C: ConsumerContext + 'static> PartitionReader for KafkaPartitionReader<'_, 
             clock: &*owned.clock,
         };
         let chunk = Batch::new(owned.partition, owned.epoch, from);
-        let mut observer = RecoveryRead { topic, owned, reported: owned.clock.now(), report: *report, chunk, take };
+        let mut observer = RecoveryRead {
+            topic,
+            owned,
+            reported: owned.clock.now(),
+            is_held_back: false,
+            report: *report,
+            chunk,
+            take,
+        };
         read.run(clients, &mut observer).map_err(|stop| match stop {
             ReadStop::Observer(failure) => failure,
             ReadStop::Client(reason) => ReadFailure::Kafka(reason),
@@ -246,6 +265,8 @@ struct RecoveryRead<'a> {
     topic: Topic,
     owned: &'a OwnedPartition<'a>,
     reported: Instant,
+    /// Whether the last report says that an open transaction holds the position.
+    is_held_back: bool,
     report: &'a mut dyn FnMut(ReaderReport),
     chunk: Batch,
     take: &'a mut dyn FnMut(&Record<'_>),
@@ -279,8 +300,10 @@ impl<C: ConsumerContext + 'static> ReadObserver<C> for RecoveryRead<'_> {
     ) -> Result<(), ReadFailure> {
         self.hand_on();
         self.owned.check_owned()?;
-        if now.saturating_duration_since(self.reported) >= REPORT_EVERY {
+        let is_newly_held_back = stall.is_held_back && stall.stalled >= HELD_BACK_AFTER && !self.is_held_back;
+        if is_newly_held_back || now.saturating_duration_since(self.reported) >= REPORT_EVERY {
             self.reported = now;
+            self.is_held_back = stall.is_held_back;
             let (topic, partition) = (self.topic, self.owned.partition);
             if let Some(Target { position, until }) = targets.get(&partition).copied() {
                 (self.report)(ReaderReport::Reading(ReadProgress { topic, partition, position, until, stall }));

@@ -40,6 +40,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::ConsumerContext;
 
 use crate::engine::commit::transaction::{CommitOutcome, ResetOutcome, TransactionContent};
+use crate::engine::foreign_members::MemberIds;
 use crate::engine::offset_metadata::OffsetMetadata;
 use crate::engine::outcome::Output;
 use crate::engine::ownership::Ownership;
@@ -73,6 +74,10 @@ pub struct CommitSettings {
     pub state_topic: String,
     pub dlq_topic: String,
     pub group_id: String,
+    /// Name of this process within the group.
+    pub instance: String,
+    /// How the client ids of the group's members look.
+    pub member_ids: MemberIds,
     /// `transaction.timeout.ms` of the producer.
     pub transaction_timeout: Duration,
 }

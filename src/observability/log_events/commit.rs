@@ -144,6 +144,18 @@ log_events! {
         pub code: &'a str,
     }
 
+    /// Another process ended this process's open transaction, because this process was no member of the group when that
+    /// one recovered a partition. Nothing of the transaction took effect. A new producer is built; the partitions that the
+    /// group has taken are lost, and the new owner repeats their work.
+    #[event(WARN, "taken_for_dead", "another process ended the transaction of this process")]
+    #[action("none if it passes; if it repeats, find out why the process stands still for longer than `kafka.session_timeout_ms`: a frozen node, too little CPU, a slow network")]
+    pub struct TakenForDead<'a> {
+        /// Number of the transaction.
+        pub number: u64,
+        /// Error of the brokers or the client.
+        pub cause: &'a str,
+    }
+
     /// Another process uses the transactional id of this process. This process ends.
     #[event(ERROR, "producer_fenced", "another process uses this transactional id")]
     #[action("give each process its own `kafka.instance_name`")]

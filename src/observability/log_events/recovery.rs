@@ -35,7 +35,8 @@ log_events! {
     }
 
     /// Recovery waits for a transaction that an earlier owner left open: the last stable offset is at the position,
-    /// below the high watermark. The coordinator ends it after that owner's `kafka.transaction_timeout_ms`.
+    /// below the high watermark. It is ended if that owner is no member of the group any more (`dead_owner_fenced`), else the
+    /// coordinator ends it after the owner's `kafka.transaction_timeout_ms`.
     #[event(WARN, "recovery_blocked", "recovery waits for an open transaction")]
     #[action("none below `limit_ms`; then the process ends, and the hanging transaction has to be aborted by hand (`kafka-transactions.sh find-hanging`)")]
     pub struct RecoveryBlocked<'a> {
@@ -52,6 +53,34 @@ log_events! {
         pub waited_ms: u64,
         /// Time without progress after which the process ends.
         pub limit_ms: u64,
+    }
+
+    /// An open transaction blocks the recovery, and the instance that committed the partition last is no member of the
+    /// group any more. Its transactional id is registered, which ends the transaction and fences what that instance may
+    /// still send.
+    #[event(INFO, "dead_owner_fenced", "the open transaction of a dead owner is ended")]
+    #[action("none")]
+    pub struct DeadOwnerFenced<'a> {
+        /// The partition.
+        pub partition: i32,
+        /// Name of the instance.
+        pub instance: &'a str,
+        /// The instance's transactional id.
+        pub transactional_id: &'a str,
+    }
+
+    /// The transactional id of a dead owner could not be registered. Recovery waits for the timeout of the transaction.
+    #[event(WARN, "dead_owner_not_fenced", "the open transaction of a dead owner could not be ended")]
+    #[action("none if it passes; if `cause` is a missing permission: allow Write on the transactional ids of the group's instances")]
+    pub struct DeadOwnerNotFenced<'a> {
+        /// The partition.
+        pub partition: i32,
+        /// Name of the instance.
+        pub instance: &'a str,
+        /// The instance's transactional id.
+        pub transactional_id: &'a str,
+        /// Error of the brokers or the client.
+        pub cause: &'a str,
     }
 
     /// A recovery reads slowly or not at all, and no open transaction is the cause: the brokers delay their responses,

@@ -12,9 +12,9 @@ use crate::engine::recovery::Repaired;
 use crate::entity::Reason;
 use crate::observability::log_events::{
     DrainCutShort, EntitiesPanicked, EntityPanicked, EventRejected, EventsRejected, LogEvent, LostWriteRepaired,
-    ProducerReset, ProducerResetFailed, RecordTruncated, RecordsTruncated, ResetVerdict, StaleOutcomesDropped, Trace,
-    TraceContextDropped, TransactionAborted, TransactionCommitted, TransactionInDoubt, TransactionRefused,
-    TruncatedPart, millis, ranges,
+    ProducerReset, ProducerResetFailed, RecordTruncated, RecordsTruncated, ResetVerdict, StaleOutcomesDropped,
+    TakenForDead, Trace, TraceContextDropped, TransactionAborted, TransactionCommitted, TransactionInDoubt,
+    TransactionRefused, TruncatedPart, millis, ranges,
 };
 use crate::observability::log_throttle::{LogThrottle, Occurrence, ThrottleSummary};
 use crate::record::{Epoch, Partition, header};
@@ -155,6 +155,10 @@ impl Report {
                 shared.stats.transaction_aborted();
                 TransactionAborted { number, cause: &cause, attempt: 1 }.emit();
             }
+            CommitNotice::TakenForDead { number, cause } => {
+                shared.stats.transaction_aborted();
+                TakenForDead { number, cause: &cause }.emit();
+            }
             CommitNotice::InDoubt { number, cause, took } => {
                 TransactionInDoubt { number, cause: &cause, took_ms: millis(took) }.emit();
             }
@@ -228,6 +232,7 @@ fn failure_of(notice: &CommitNotice) -> Option<&str> {
     match notice {
         CommitNotice::Aborted { cause, .. }
         | CommitNotice::TimedOut { cause, .. }
+        | CommitNotice::TakenForDead { cause, .. }
         | CommitNotice::InDoubt { cause, .. }
         | CommitNotice::ProducerResetFailed { cause, .. }
         | CommitNotice::CutShort { cause, .. }

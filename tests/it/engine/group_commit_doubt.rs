@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use steward::engine::commit::TIMED_OUT_FENCINGS_PER_MINUTE;
+use steward::engine::commit::FENCINGS_PER_MINUTE;
 use steward::engine::commit::transaction::{CommitOutcome, CommittedOffset, ResetOutcome};
+use steward::engine::dead_owners::FencedBy;
 use steward::record::{Epoch, Partition, Position};
 
 use super::group_commit::{Committer, aborted, committed, doubtful};
@@ -204,7 +205,7 @@ fn a_reset_that_fails_is_tried_again_with_growing_waits() {
 
 #[apply(offline_test)]
 fn another_process_with_the_same_id_stops_this_one() {
-    let fenced = || CommitOutcome::Fenced { cause: "newer epoch".into(), within_timeout: true };
+    let fenced = || CommitOutcome::Fenced { cause: "newer epoch".into(), by: FencedBy::AnotherProcess };
     let mut sending = Committer::new();
     sending.joins(P0, T1, None, 0);
     assert_eq!(sending.ends(fenced()), ["stop: duplicate instance, newer epoch"]);
@@ -213,19 +214,40 @@ fn another_process_with_the_same_id_stops_this_one() {
 }
 
 #[apply(offline_test)]
+fn a_process_that_was_taken_for_dead_goes_on_with_a_new_producer() {
+    let fenced = || CommitOutcome::Fenced { cause: "newer epoch".into(), by: FencedBy::Recovery };
+    let mut committer = Committer::new();
+    committer.joins(P0, T1, None, 0);
+    assert_eq!(committer.ends(fenced()), ["log taken for dead 1", "reset [0]"]);
+    let commands = committer.resets(ResetOutcome::Ready(vec![at(P0, None)]));
+    assert_eq!(commands[0], "log reset 1: NotCommitted", "{commands:?}");
+}
+
+#[apply(offline_test)]
+fn a_process_that_is_taken_for_dead_again_and_again_ends_as_a_duplicate() {
+    let stop = fences_again_and_again(FencedBy::Recovery, "taken for dead");
+    assert_eq!(stop, ["stop: duplicate instance, old"]);
+}
+
+#[apply(offline_test)]
 fn three_transactions_a_minute_may_be_timed_out() {
-    let fenced = || CommitOutcome::Fenced { cause: "old".into(), within_timeout: false };
+    assert_eq!(fences_again_and_again(FencedBy::Timeout, "timed out"), ["stop: timed out too often, old"]);
+}
+
+/// Fences as often as it may happen, and returns what follows from one more.
+fn fences_again_and_again(by: FencedBy, log: &str) -> Vec<String> {
+    let fenced = || CommitOutcome::Fenced { cause: "old".into(), by };
     let mut committer = Committer::new();
     committer.joins(P0, T1, None, 0);
     let mut number = 1;
     let mut times_out = |committer: &mut Committer| {
-        assert_eq!(committer.ends(fenced()), [format!("log timed out {number}"), "reset [0]".into()]);
+        assert_eq!(committer.ends(fenced()), [format!("log {log} {number}"), "reset [0]".into()]);
         let mut commands = committer.resets(ResetOutcome::Ready(vec![at(P0, None)]));
         commands.extend(committer.wait().map(|wait| committer.ticks(wait)).unwrap_or_default());
         assert_eq!(commands[1], format!("commit {} 0:-..0", number + 1));
         number += 1;
     };
-    for _ in 0..TIMED_OUT_FENCINGS_PER_MINUTE {
+    for _ in 0..FENCINGS_PER_MINUTE {
         times_out(&mut committer);
         committer.ticks(Duration::from_secs(15));
     }
@@ -233,7 +255,7 @@ fn three_transactions_a_minute_may_be_timed_out() {
     committer.ticks(Duration::from_secs(15));
     times_out(&mut committer);
     committer.ticks(Duration::from_secs(14));
-    assert_eq!(committer.ends(fenced()), ["stop: timed out too often, old"]);
+    committer.ends(fenced()).to_vec()
 }
 
 #[apply(offline_test)]

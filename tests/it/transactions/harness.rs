@@ -62,6 +62,8 @@ impl Pod {
             state_topic: self.names.state.clone(),
             dlq_topic: self.names.dlq.clone(),
             group_id: self.names.group.clone(),
+            instance: "this".to_owned(),
+            member_ids: MemberIds::Configured(String::new()),
             transaction_timeout: self.transaction_timeout,
         };
         let brokers = self.kafka.address().to_owned();

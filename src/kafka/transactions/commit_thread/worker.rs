@@ -10,13 +10,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::engine::commit::transaction::{
     CommitOutcome, CommittedOffset, RefusedRecord, ResetOutcome, TransactionContent,
 };
+use crate::engine::dead_owners::{FencedBy, FencingInquiry};
+use crate::engine::foreign_members::GroupLook;
 use crate::engine::outcome::RecordOrigin;
+use crate::kafka::client::describe_group::describe_group;
 use crate::kafka::client::errors::{BrokerRefusal, Cause, ClientCall, ErrorClass, KafkaFailure, Resource, class_of};
 use crate::kafka::client::unsubscribed::{build, serve};
 use crate::kafka::consumer::membership::Membership;
@@ -40,6 +43,10 @@ const FETCH_COMMITTED_LIMIT: Duration = Duration::from_secs(10);
 /// and a repeated request leaves the transaction in doubt. Records wait 20 ms at a time, and so absorb it; offsets alone
 /// do not.
 const OFFSETS_ALONE_GAP: Duration = Duration::from_millis(50);
+
+/// Limit of one look at the group, and the pause between two looks.
+const LOOK_LIMIT: Duration = Duration::from_secs(1);
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often the client's callbacks are served while there is nothing to send.
 const IDLE_POLL: Duration = Duration::from_millis(200);
@@ -131,6 +138,9 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
             ProducerReadiness::Replaceable => {
                 self.enter(CommitPhase::ResettingProducer, None)?;
                 if let Err(failure) = self.driver.replace(REGISTER_LIMIT) {
+                    if let KafkaFailure::Fenced(cause) = &failure {
+                        return self.fenced(cause);
+                    }
                     return Ok(request.outcome(TransactionOutcome::without_producer(failure, true)));
                 }
             }
@@ -139,7 +149,35 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
         }
         let outcome = self.driver.run(&mut request)?;
         self.last_end = Some(self.parts.clock.now());
+        if let TransactionOutcome::Fenced { cause, within_timeout: true } = &outcome {
+            return self.fenced(cause);
+        }
         Ok(request.outcome(outcome))
+    }
+
+    /// Another process has registered the transactional id of this one: finds out why.
+    fn fenced(&mut self, cause: &Cause) -> Result<CommitOutcome, Abandoned> {
+        self.enter(CommitPhase::ResettingProducer, None)?;
+        Ok(CommitOutcome::Fenced { cause: cause.to_string(), by: self.fenced_by() })
+    }
+
+    fn fenced_by(&mut self) -> FencedBy {
+        let Worker { parts, offset_reader, .. } = self;
+        let settings = &parts.settings;
+        let inquiry = FencingInquiry::new(&settings.instance, settings.member_ids.clone(), parts.clock.now());
+        let mut look = GroupLook::NoAnswer;
+        loop {
+            if let Some(by) = inquiry.looked(&look, parts.clock.now()) {
+                return by;
+            }
+            let described = with_reader(parts, offset_reader, |reader| {
+                serve(reader);
+                describe_group(reader.client(), &settings.group_id, &settings.topic, LOOK_LIMIT)
+                    .map_err(|code| code.to_string())
+            });
+            look = described.unwrap_or(GroupLook::NoAnswer);
+            std::thread::sleep(LOOK_PAUSE);
+        }
     }
 
     fn reset_producer(&mut self, partitions: &[Partition]) -> Result<ResetOutcome, Abandoned> {
@@ -155,6 +193,10 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
             Ok(Ok(committed)) => Ok(ResetOutcome::Ready(committed)),
             Ok(Err(ResetStop::Failed(cause))) => Ok(ResetOutcome::Failed { cause }),
             Ok(Err(ResetStop::Abandoned(abandoned))) => Err(abandoned),
+            Err(KafkaFailure::Fenced(cause)) => Ok(match self.fenced_by() {
+                FencedBy::AnotherProcess => ResetOutcome::Fenced { cause: cause.to_string() },
+                FencedBy::Timeout | FencedBy::Recovery => ResetOutcome::Failed { cause: cause.to_string() },
+            }),
             Err(failure) => Ok(registration_outcome(failure)),
         }
     }
@@ -175,15 +217,26 @@ fn fetch_committed<C: ConsumerContext + Clone>(
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
-    let reader = match offset_reader.take() {
+    with_reader(parts, offset_reader, |reader| {
+        committed_offsets(reader, &parts.settings.topic, partitions, FETCH_COMMITTED_LIMIT)
+            .map_err(|error| format!("the group's committed offsets could not be fetched: {error}"))
+    })
+}
+
+/// Calls `request` with the client that fetches committed offsets.
+fn with_reader<C: ConsumerContext + Clone, T>(
+    parts: &WorkerParts<C>,
+    offset_reader: &mut Option<BaseConsumer<C>>,
+    request: impl FnOnce(&BaseConsumer<C>) -> Result<T, String>,
+) -> Result<T, String> {
+    let reader = match offset_reader {
         Some(reader) => reader,
-        None => build(&parts.clients.offset_reader, parts.context.clone())
-            .map_err(|error| format!("the client that fetches committed offsets cannot be built: {error}"))?,
+        None => offset_reader.insert(
+            build(&parts.clients.offset_reader, parts.context.clone())
+                .map_err(|error| format!("the client that fetches committed offsets cannot be built: {error}"))?,
+        ),
     };
-    let fetched = committed_offsets(&reader, &parts.settings.topic, partitions, FETCH_COMMITTED_LIMIT)
-        .map_err(|error| format!("the group's committed offsets could not be fetched: {error}"));
-    *offset_reader = Some(reader);
-    fetched
+    request(reader)
 }
 
 /// One transaction of the commit thread.
@@ -276,8 +329,8 @@ impl<C> CommitTransaction<'_, C> {
                 cause: format!("{cause}; {}", self.remedy(refusal, &cause, record)),
                 record: record.map(|index| RefusedRecord { index, too_large: refusal == BrokerRefusal::TooLarge }),
             },
-            TransactionOutcome::Fenced { cause, within_timeout } => {
-                CommitOutcome::Fenced { cause: cause.to_string(), within_timeout }
+            TransactionOutcome::Fenced { cause, .. } => {
+                CommitOutcome::Fenced { cause: cause.to_string(), by: FencedBy::Timeout }
             }
             TransactionOutcome::InDoubt(cause) => CommitOutcome::InDoubt { cause: cause.to_string() },
             TransactionOutcome::Fatal(cause) => CommitOutcome::Fatal { cause: cause.to_string() },
@@ -326,7 +379,7 @@ fn registration_outcome(failure: KafkaFailure) -> ResetOutcome {
         KafkaFailure::Retry(cause) | KafkaFailure::AbortAndResend(cause) | KafkaFailure::InDoubt(cause) => {
             ResetOutcome::Failed { cause: cause.to_string() }
         }
-        // No transaction of this producer can have timed out: another process registers the same id right now.
+        // Another process registers the same id right now.
         KafkaFailure::Fenced(cause) => ResetOutcome::Fenced { cause: cause.to_string() },
         KafkaFailure::Refused(_, cause) => {
             ResetOutcome::Fatal { cause: format!("{cause}; allow Write on the transactional id") }

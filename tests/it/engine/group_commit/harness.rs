@@ -303,6 +303,7 @@ fn notice_in_words(notice: &CommitNotice) -> String {
             format!("reset {}: {verdict:?}", number.map_or("-".to_owned(), |number| number.to_string()))
         }
         CommitNotice::ProducerResetFailed { attempt, .. } => format!("reset failed attempt {attempt}"),
+        CommitNotice::TakenForDead { number, .. } => format!("taken for dead {number}"),
         CommitNotice::TimedOut { number, .. } => format!("timed out {number}"),
         CommitNotice::Refused { partition, offset, attempt, .. } => {
             format!("refused {} attempt {attempt}", named(partition.zip(*offset)))

@@ -1,0 +1,82 @@
+//! The requests that end the open transaction of a dead owner: a look at the members of the group, and the registration
+//! of the owner's transactional id. `engine::dead_owners` decides whether and when.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use crate::config::Config;
+use crate::engine::foreign_members::GroupLook;
+use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
+use crate::kafka::client::describe_group::describe_group;
+use crate::kafka::client::settings::{ProducerIdentity, admin, transactional_producer};
+use crate::kafka::client::unsubscribed::{build, serve};
+use crate::kafka::transactions::transaction::{Producer, ProducerParts};
+use crate::ports::Clock;
+
+/// Limit of one look at the group.
+const LOOK_LIMIT: Duration = Duration::from_secs(1);
+
+/// Limit of a registration.
+const REGISTER_LIMIT: Duration = Duration::from_secs(10);
+
+pub struct KafkaOwnerRequests {
+    config: Config,
+    /// Transactional id and default client id of this process's own producer.
+    own_id: String,
+    clock: Arc<dyn Clock>,
+    events: Arc<dyn ClientEvents>,
+    /// Looks at the group. Built for the first look, and kept: a request that has no response stays with its client.
+    observer: Mutex<Option<BaseConsumer<ReportingContext>>>,
+}
+
+impl KafkaOwnerRequests {
+    pub fn new(config: &Config, own_id: &str, clock: Arc<dyn Clock>, events: Arc<dyn ClientEvents>) -> Self {
+        let (config, own_id) = (config.clone(), own_id.to_owned());
+        KafkaOwnerRequests { config, own_id, clock, events, observer: Mutex::default() }
+    }
+
+    /// Looks at the members of the group.
+    pub fn members(&self) -> GroupLook {
+        // A panic leaves the client usable.
+        let mut observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner);
+        let kafka = &self.config.kafka;
+        let client = match &*observer {
+            Some(client) => client,
+            None => match build(&admin(&self.config), self.context(ClientRole::Admin)) {
+                Ok(client) => observer.insert(client),
+                Err(_) => return GroupLook::NoAnswer,
+            },
+        };
+        // Also refreshes an access token.
+        serve(client);
+        describe_group(client.client(), &kafka.group_id, &kafka.topic, LOOK_LIMIT).unwrap_or(GroupLook::NoAnswer)
+    }
+
+    pub fn transactional_id(&self, instance: &str) -> String {
+        self.config.kafka.transactional_id(instance)
+    }
+
+    /// Registers the transactional id of the instance, which ends its open transaction and fences it.
+    ///
+    /// # Errors
+    /// The cause, as text.
+    pub fn end_transaction_of(&self, instance: &str) -> Result<(), String> {
+        let transactional_id = self.transactional_id(instance);
+        let identity = ProducerIdentity { transactional_id: &transactional_id, client_id: &self.own_id };
+        let parts = ProducerParts {
+            config: transactional_producer(&self.config, identity, None),
+            context: self.context(ClientRole::Producer),
+            clock: Arc::clone(&self.clock),
+            transaction_timeout: Duration::from_millis(self.config.kafka.transaction_timeout_ms),
+            earlier: Arc::default(),
+        };
+        // The producer begins no transaction, and is dropped.
+        Producer::register(&parts, REGISTER_LIMIT).map(drop).map_err(|failure| failure.cause().to_string())
+    }
+
+    fn context(&self, role: ClientRole) -> ReportingContext {
+        ReportingContext::new(&self.config, role, Arc::clone(&self.events))
+    }
+}
