@@ -13,9 +13,7 @@ use crossbeam_channel::bounded;
 
 use crate::app::client_events::{ClientLog, PipelineClientEvents};
 use crate::app::recovery_threads::{RecoveryParts, RecoveryThreads};
-use crate::app::topic_watch_thread::{
-    WatchParts, {self},
-};
+use crate::app::topic_watch_thread::{self, WatchParts};
 use crate::app::transaction_ender::TransactionEnder;
 use crate::config::{Config, LogConfig, LogKeys, OnExpired};
 use crate::engine::dead_owners::DeadOwners;
@@ -31,8 +29,11 @@ use crate::kafka::consumer::membership::{GroupView, Membership, membership_of};
 use crate::kafka::consumer::poll_phase::PollPhaseWatch;
 use crate::kafka::consumer::rebalance::GroupConsumer;
 use crate::kafka::reader::partition_reader::ReaderSettings;
-use crate::kafka::transactions::commit_thread::{CommitClients, CommitPhaseWatch, CommitSettings, CommitThread};
+use crate::kafka::transactions::commit_thread::{
+    CommitClients, CommitGates, CommitPhaseWatch, CommitSettings, CommitThread,
+};
 use crate::kafka::transactions::dead_owner::KafkaOwnerRequests;
+use crate::kafka::transactions::topic_looks::TopicLooks;
 use crate::kafka::transactions::transaction;
 use crate::observability::log_events::KeyPolicy;
 use crate::ports::{Clock, Transactions};
@@ -119,7 +120,7 @@ impl Pipeline {
         let ports = Ports {
             consumer: Box::new(source),
             recoveries: Box::new(builder.recovery_threads(Arc::clone(&entity))?),
-            transactions: builder.watched(wrap(commit_thread, offset_metadata.clone()))?,
+            transactions: wrap(commit_thread, offset_metadata.clone()),
             ownership: builder.ownership,
         };
         let shared = builder.shared;
@@ -265,15 +266,15 @@ impl PortBuilder<'_> {
             transaction_timeout: Duration::from_millis(kafka.transaction_timeout_ms),
         };
         let group: GroupView = Arc::new(move || membership_of(&*consumer));
-        let (ownership, clock) = (Arc::clone(&self.ownership), Arc::clone(&self.shared.clock));
-        let context = self.context(ClientRole::Producer);
-        CommitThread::start(settings, clients, context, group, ownership, offset_metadata.clone(), clock)
+        let gates = CommitGates { group, ownership: Arc::clone(&self.ownership), topics: self.topic_looks()? };
+        let (context, clock) = (self.context(ClientRole::Producer), Arc::clone(&self.shared.clock));
+        CommitThread::start(settings, clients, context, gates, offset_metadata.clone(), clock)
             .map_err(|cause| PipelineStartError::Thread { name: "commit thread", cause })
     }
 
-    /// Without the ids of the topics, for example in the demo, they are not watched.
-    fn watched(&self, transactions: Box<dyn Transactions>) -> Result<Box<dyn Transactions>, PipelineStartError> {
-        let Some(identities) = self.topics.identities.clone() else { return Ok(transactions) };
+    /// Starts the watch of the topics. Without their ids, for example in the demo, they are not watched.
+    fn topic_looks(&self) -> Result<Option<TopicLooks>, PipelineStartError> {
+        let Some(identities) = self.topics.identities.clone() else { return Ok(None) };
         let parts = WatchParts {
             config: self.config,
             identities,
@@ -281,9 +282,8 @@ impl PortBuilder<'_> {
             clock: Arc::clone(&self.shared.clock),
             stop: Arc::clone(&self.shared.stop),
         };
-        let watched = topic_watch_thread::start(parts, transactions);
-        let watched = watched.map_err(|cause| PipelineStartError::Thread { name: "watch of the topics", cause })?;
-        Ok(Box::new(watched))
+        let looks = topic_watch_thread::start(parts);
+        looks.map(Some).map_err(|cause| PipelineStartError::Thread { name: "watch of the topics", cause })
     }
 
     fn transaction_ender(&self) -> TransactionEnder {

@@ -1,32 +1,29 @@
 //! Looks at the three topics while the process runs, on a thread of its own, and stops the process if one of them is not
 //! the topic of the start any more (`engine::topic_watch` decides).
 //!
-//! A transaction with a `not_found` waits for a look that begins after the event was processed. If partitions were
-//! added, an update is read where its entity is not; it must not be rejected although it is valid. Likewise if the
+//! A transaction with a `not_found` is committed only after a look that began after the event was read. If partitions
+//! were added, an update is read where its entity is not; it must not be rejected although it is valid. Likewise if the
 //! input was created again. Other transactions wait only while a difference was seen once and is not confirmed.
+//! `kafka::transactions::topic_looks` has the requests and the waits.
 //!
 //! Every 15 s it also looks at the members of the group, and names those that are not steward
 //! (`engine::foreign_members`).
 //!
 //! Architecture invariant: a look without an answer stops nothing.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-
 use crate::config::Config;
-use crate::engine::commit::transaction::TransactionContent;
 use crate::engine::foreign_members::{ForeignMembers, GroupLook, GroupMember};
-use crate::engine::topic_watch::{LookVerdict, TopicIdentities, TopicWatch};
+use crate::engine::topic_watch::{LookDoubt, LookVerdict, TopicIdentities, TopicWatch};
 use crate::kafka::admin::topic_look::TopicObserver;
 use crate::kafka::client::context::ReportingContext;
 use crate::kafka::client::settings::member_ids;
+use crate::kafka::transactions::topic_looks::{LookInbox, LookWake, TopicLooks, topic_looks};
 use crate::observability::log_events::{ForeignMember, LogEvent, ranges};
-use crate::ports::{Clock, CommitReply, ResetReply, Transactions};
-use crate::record::Partition;
+use crate::ports::Clock;
 use crate::runtime::{OnStop, StopCause};
 
 /// How often the topics are looked at.
@@ -39,19 +36,6 @@ const CONFIRM_AFTER: Duration = Duration::from_secs(2);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How long transactions wait for a look while no broker answers one. Then they are sent.
 const MAX_HELD: Duration = Duration::from_secs(5);
-/// Transactions that wait for a look: the committer sends one at a time.
-const MAX_WAITING: usize = 2;
-
-/// What the thread calls once the topics are known to be unchanged.
-type Release = Box<dyn FnOnce() + Send>;
-
-/// Sends the transactions on, those with a `not_found` after a look.
-pub(super) struct WatchedTransactions {
-    /// Whether the last look found a difference. Written by the thread.
-    is_suspected: Arc<AtomicBool>,
-    transactions: Arc<Mutex<Box<dyn Transactions>>>,
-    waiting: Sender<Release>,
-}
 
 pub(super) struct WatchParts<'a> {
     pub(super) config: &'a Config,
@@ -61,30 +45,26 @@ pub(super) struct WatchParts<'a> {
     pub(super) stop: OnStop,
 }
 
-/// Starts the thread. It ends when the returned transactions are dropped.
+/// Starts the thread. It ends when the returned end is dropped.
 ///
 /// # Errors
 /// The client or the thread cannot be started.
-pub(super) fn start(parts: WatchParts<'_>, transactions: Box<dyn Transactions>) -> io::Result<WatchedTransactions> {
+pub(super) fn start(parts: WatchParts<'_>) -> io::Result<TopicLooks> {
     let WatchParts { config, identities, context, clock, stop } = parts;
     let observer = TopicObserver::new(config, context).map_err(io::Error::other)?;
-    let (waiting, inbox) = bounded(MAX_WAITING);
-    let watch = TopicWatch::new(identities);
-    let is_suspected = Arc::new(AtomicBool::new(false));
+    let (looks, inbox) = topic_looks();
     let mut watcher = Watcher {
-        watch,
+        watch: TopicWatch::new(identities),
         observer,
         foreign: ForeignMembers::new(member_ids(config)),
         group: config.kafka.group_id.clone(),
         next_members: clock.now(),
         clock,
         stop,
-        is_suspected: Arc::clone(&is_suspected),
         unanswered_since: None,
-        held: Vec::new(),
     };
     thread::Builder::new().name("topic-watch".to_owned()).spawn(move || watcher.run(&inbox))?;
-    Ok(WatchedTransactions { is_suspected, transactions: Arc::new(Mutex::new(transactions)), waiting })
+    Ok(looks)
 }
 
 struct Watcher {
@@ -95,62 +75,73 @@ struct Watcher {
     next_members: Instant,
     clock: Arc<dyn Clock>,
     stop: OnStop,
-    is_suspected: Arc<AtomicBool>,
     /// Since when no look was answered.
     unanswered_since: Option<Instant>,
-    /// Transactions that wait for a look.
-    held: Vec<Release>,
 }
 
 impl Watcher {
-    fn run(&mut self, inbox: &Receiver<Release>) {
+    fn run(&mut self, inbox: &LookInbox) {
         let mut next_look = self.clock.now() + LOOK_EVERY;
+        let mut is_suspected = false;
         loop {
             let wait = next_look.saturating_duration_since(self.clock.now());
-            match inbox.recv_timeout(wait) {
-                Ok(release) => {
-                    self.held.push(release);
-                    if self.is_suspected.load(Ordering::Relaxed) {
-                        // A look at once would ask the same broker too soon.
-                        continue;
-                    }
+            match inbox.wait(wait) {
+                LookWake::Requested if self.has_no_answer() => {
+                    inbox.answer_all();
+                    continue;
                 }
-                Err(RecvTimeoutError::Timeout) => self.observer.serve(),
-                Err(RecvTimeoutError::Disconnected) => return,
+                // A look at once would ask the same broker too soon.
+                LookWake::Requested if is_suspected => continue,
+                LookWake::Requested | LookWake::Due => self.observer.serve(),
+                LookWake::Ended => return,
             }
+            // Before the look begins.
+            let newest_request = inbox.newest_request();
             let wait = match self.watch.looked(self.observer.look(self.watch.at_start())) {
                 LookVerdict::Unchanged => {
+                    is_suspected = false;
                     self.unanswered_since = None;
-                    self.is_suspected.store(false, Ordering::Relaxed);
-                    self.release();
+                    inbox.found_nothing(newest_request);
                     // Not while no broker responds: the client library aborts the process if the coordinator responds
                     // to a request that has timed out.
-                    self.look_at_members();
+                    if !inbox.has_unanswered() {
+                        self.look_at_members();
+                    }
                     LOOK_EVERY
                 }
                 LookVerdict::Suspected => {
+                    is_suspected = true;
                     self.unanswered_since = None;
-                    self.is_suspected.store(true, Ordering::Relaxed);
+                    inbox.doubted(LookDoubt::Suspected);
                     CONFIRM_AFTER
                 }
                 LookVerdict::NoAnswer => {
-                    let now = self.clock.now();
-                    if now.saturating_duration_since(*self.unanswered_since.get_or_insert(now)) >= MAX_HELD {
-                        self.release();
+                    self.unanswered_since.get_or_insert(self.clock.now());
+                    if !is_suspected {
+                        inbox.doubted(LookDoubt::NoAnswer);
+                    }
+                    if self.has_no_answer() {
+                        inbox.answer_all();
                     }
                     RETRY_AFTER
                 }
-                // What is held is dropped with this thread: its transaction is never sent.
+                // The end of the inbox keeps the commit thread from committing what waits for a look.
                 LookVerdict::Changed(change) => return (self.stop)(StopCause::TopicChanged(change)),
             };
             next_look = self.clock.now() + wait;
         }
     }
 
-    /// Names the members of the group that are not steward. Not while transactions wait for a look at the topics.
+    /// Returns whether no look was answered for so long that transactions do not wait any more.
+    fn has_no_answer(&self) -> bool {
+        let now = self.clock.now();
+        self.unanswered_since.is_some_and(|since| now.saturating_duration_since(since) >= MAX_HELD)
+    }
+
+    /// Names the members of the group that are not steward.
     fn look_at_members(&mut self) {
         let now = self.clock.now();
-        if now < self.next_members || !self.held.is_empty() {
+        if now < self.next_members {
             return;
         }
         let members = match self.observer.members(self.watch.at_start()) {
@@ -164,30 +155,4 @@ impl Watcher {
             ForeignMember { group: &self.group, client_id: &client_id, host: &host, partitions: &partitions }.emit();
         }
     }
-
-    fn release(&mut self) {
-        self.held.drain(..).for_each(|release| release());
-    }
-}
-
-impl Transactions for WatchedTransactions {
-    fn commit(&self, content: Arc<TransactionContent>, reply: CommitReply) {
-        let transactions = Arc::clone(&self.transactions);
-        let waits = content.has_not_found() || self.is_suspected.load(Ordering::Relaxed);
-        let send = move || lock(&transactions).commit(content, reply);
-        if !waits {
-            return send();
-        }
-        // If the thread has ended, the process ends for the reason that it gave.
-        drop(self.waiting.try_send(Box::new(send)));
-    }
-
-    fn reset_producer(&self, partitions: Vec<Partition>, reply: ResetReply) {
-        lock(&self.transactions).reset_producer(partitions, reply);
-    }
-}
-
-/// Held only to hand a request over.
-fn lock(transactions: &Mutex<Box<dyn Transactions>>) -> std::sync::MutexGuard<'_, Box<dyn Transactions>> {
-    transactions.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,6 +7,8 @@
 //! * b) Any other difference counts when two looks in a row find it. A broker that has just started may answer from
 //!   metadata that is older than the start of this process.
 //! * c) A topic without an answer is no evidence, and neither confirms nor clears a difference.
+//!
+//! A transaction may need a look that began after its events were read. [`LookRequests`] knows which look that is.
 
 use crate::record::{Topic, TopicId};
 
@@ -166,5 +168,77 @@ impl TopicWatch {
             },
         };
         Some(TopicChange { role, topic: name.clone(), difference })
+    }
+}
+
+/// Names a request for a look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LookNumber(u64);
+
+/// Why the last look does not show that the topics are unchanged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LookDoubt {
+    #[default]
+    None,
+    /// c) Not all topics were described.
+    NoAnswer,
+    /// b) There is a difference, to be confirmed by another look.
+    Suspected,
+    /// There are no more looks: the process ends.
+    Ended,
+}
+
+impl LookDoubt {
+    /// Returns whether it concerns also transactions that need no look otherwise.
+    pub fn concerns_all(self) -> bool {
+        match self {
+            LookDoubt::None | LookDoubt::NoAnswer => false,
+            LookDoubt::Suspected | LookDoubt::Ended => true,
+        }
+    }
+}
+
+/// Which requests for a look have an answer. A look that finds nothing answers the requests that were made before it
+/// began; one that began earlier may have missed what the events of the request were written after.
+#[derive(Debug, Default)]
+pub struct LookRequests {
+    newest: LookNumber,
+    /// This one and all before are answered.
+    answered: LookNumber,
+    doubt: LookDoubt,
+}
+
+impl LookRequests {
+    pub fn request(&mut self) -> LookNumber {
+        self.newest.0 += 1;
+        self.newest
+    }
+
+    /// Returns the newest request, to be taken before a look begins.
+    pub fn newest(&self) -> LookNumber {
+        self.newest
+    }
+
+    /// The look that began after `newest` was taken has found the topics unchanged.
+    pub fn found_nothing(&mut self, newest: LookNumber) {
+        self.answered = self.answered.max(newest);
+        self.doubt = LookDoubt::None;
+    }
+
+    pub fn doubted(&mut self, doubt: LookDoubt) {
+        self.doubt = doubt;
+    }
+
+    /// Answers all requests without a look. The doubt remains.
+    pub fn answer_all(&mut self) {
+        self.answered = self.newest;
+    }
+
+    pub fn is_answered(&self, request: LookNumber) -> bool {
+        request <= self.answered
+    }
+
+    pub fn doubt(&self) -> LookDoubt {
+        self.doubt
     }
 }

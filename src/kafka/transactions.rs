@@ -5,6 +5,7 @@
 //! * [`transaction`]: the producer and the open transaction as values that are traded for each other.
 //! * [`dead_owner`]: ends what a producer of another process has open.
 //! * [`earlier`]: what a producer leaves to the next one of its transactional id.
+//! * [`topic_looks`]: the requests for a look at the topics, and the waits for its answer.
 //! * [`producer_record`]: an output record as librdkafka takes it.
 //!
 //! An end passes three types on its way back: [`transaction::Ended`] (what the client reported), `TransactionOutcome`
@@ -15,4 +16,5 @@ pub mod dead_owner;
 pub mod driver;
 pub mod earlier;
 pub mod producer_record;
+pub mod topic_looks;
 pub mod transaction;

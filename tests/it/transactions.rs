@@ -24,8 +24,9 @@ use steward::entity::{Reason, Rejection};
 use steward::kafka::client::settings::{self, Isolation, ProducerIdentity};
 use steward::kafka::consumer::membership::{GroupView, Membership, membership_of};
 use steward::kafka::transactions::commit_thread::{
-    CommitClients, CommitPhase, CommitSettings, CommitThread, MAX_ABANDONED, abandoned_outcome,
+    CommitClients, CommitGates, CommitPhase, CommitSettings, CommitThread, MAX_ABANDONED, abandoned_outcome,
 };
+use steward::kafka::transactions::topic_looks::TopicLooks;
 use steward::ports::{Clock, Transactions};
 use steward::record::{Batch, Epoch, Header, Offset, Partition, Position, TraceContext};
 
@@ -36,6 +37,7 @@ use crate::support::names::{Names, unique};
 use crate::support::wait::{PATIENCE, wait_until};
 
 mod harness;
+mod topic_looks;
 
 use harness::{Pod, commit, headers, reset};
 
@@ -461,6 +463,15 @@ impl Mock {
     }
 
     fn within(timeout: Duration) -> Mock {
+        Mock::start(timeout, None, || {})
+    }
+
+    /// `metadata_is_taken` is called each time the group's metadata is taken.
+    fn start(
+        timeout: Duration,
+        topics: Option<TopicLooks>,
+        metadata_is_taken: impl Fn() + Send + Sync + 'static,
+    ) -> Mock {
         let cluster = MockCluster::new(1).expect("a mock broker");
         for topic in ["input", "state", "dlq"] {
             cluster.create_topic(topic, 1, 1).expect("the mock accepts it");
@@ -477,22 +488,16 @@ impl Mock {
         let clients = clients(cluster.bootstrap_servers(), "instance", "group", timeout);
         // The mock does not check generations, so the test does not wait for a join.
         let outsider: BaseConsumer = clients.offset_reader.create().expect("valid");
-        let view: GroupView =
-            Arc::new(move || Membership::Member(outsider.group_metadata().expect("a consumer with a group")));
+        let group: GroupView = Arc::new(move || {
+            metadata_is_taken();
+            Membership::Member(outsider.group_metadata().expect("a consumer with a group"))
+        });
         let ownership = Arc::new(Ownership::new());
-        let held = Arc::clone(&ownership);
-        let clock = Arc::new(SystemClock);
-        let context = DefaultConsumerContext;
-        let transactions = CommitThread::start(
-            settings,
-            clients,
-            context,
-            view,
-            held,
-            OffsetMetadata::new("run", TopicIds::default()),
-            clock,
-        );
-        let mock = Mock { cluster, ownership, transactions: transactions.expect("a thread") };
+        let gates = CommitGates { group, ownership: Arc::clone(&ownership), topics };
+        let (context, metadata) = (DefaultConsumerContext, OffsetMetadata::new("run", TopicIds::default()));
+        let transactions =
+            CommitThread::start(settings, clients, context, gates, metadata, Arc::new(SystemClock)).expect("a thread");
+        let mock = Mock { cluster, ownership, transactions };
         assert!(matches!(reset(&mock.transactions), ResetOutcome::Ready(_)));
         mock
     }

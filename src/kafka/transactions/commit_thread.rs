@@ -1,7 +1,8 @@
 //! Owns the thread that runs one transaction at a time: the [`Transactions`] port.
 //!
 //! The worker runs each transaction with the [`driver`](crate::kafka::transactions::driver). After the records are
-//! delivered, in this order,
+//! delivered, and after a look at the topics if the content needs one (see
+//! [`topic_looks`](crate::kafka::transactions::topic_looks)), in this order,
 //!
 //! a) the group's metadata is taken, and refused if it fences nothing (see `membership`);
 //! b) the epoch of every offset range is compared. Metadata that was taken while an epoch was current belongs to a
@@ -48,6 +49,7 @@ use crate::kafka::client::errors::ClientCall;
 use crate::kafka::consumer::membership::GroupView;
 use crate::kafka::transactions::commit_thread::worker::{Job, Worker};
 use crate::kafka::transactions::earlier::{Counted, EarlierProducers};
+use crate::kafka::transactions::topic_looks::TopicLooks;
 use crate::observability::log_events::{AbandonedStep, LogEvent, ProducerAbandoned, millis};
 use crate::ports::{Clock, CommitReply, ResetReply, Transactions};
 use crate::record::Partition;
@@ -97,6 +99,16 @@ pub struct CommitClients {
     pub producer: ClientConfig,
     /// Of [`reader`](crate::kafka::client::settings::reader), for committed records.
     pub offset_reader: ClientConfig,
+}
+
+/// What has to permit a commit.
+#[derive(Clone)]
+pub struct CommitGates {
+    /// The group's metadata.
+    pub group: GroupView,
+    pub ownership: Arc<Ownership>,
+    /// `None` if the topics are not watched.
+    pub topics: Option<TopicLooks>,
 }
 
 /// What the commit thread is doing.
@@ -220,25 +232,15 @@ impl CommitThread {
         settings: CommitSettings,
         clients: CommitClients,
         context: C,
-        group: GroupView,
-        ownership: Arc<Ownership>,
+        gates: CommitGates,
         metadata: OffsetMetadata,
         clock: Arc<dyn Clock>,
     ) -> io::Result<CommitThread> {
         let (requests, inbox) = crossbeam_channel::bounded(QUEUE_LENGTH);
         let earlier = Arc::<EarlierProducers>::default();
         let phase = Arc::new(CommitPhaseWatch::new(Arc::clone(&earlier), clock.now()));
-        let parts = WorkerParts {
-            settings,
-            clients,
-            context,
-            group,
-            ownership,
-            metadata,
-            clock,
-            phase: Arc::clone(&phase),
-            earlier,
-        };
+        let parts =
+            WorkerParts { settings, clients, context, gates, metadata, clock, phase: Arc::clone(&phase), earlier };
         let mut supervisor = Supervisor { parts, worker: None, workers: 0, threads: Arc::default() };
         supervisor.worker = Some(supervisor.start_worker()?);
         let run = move || supervisor.run(&inbox);
@@ -333,8 +335,7 @@ struct WorkerParts<C> {
     settings: CommitSettings,
     clients: CommitClients,
     context: C,
-    group: GroupView,
-    ownership: Arc<Ownership>,
+    gates: CommitGates,
     metadata: OffsetMetadata,
     clock: Arc<dyn Clock>,
     phase: Arc<CommitPhaseWatch>,

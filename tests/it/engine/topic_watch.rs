@@ -1,7 +1,7 @@
 //! The comparison of the topics with those of the start.
 
 use steward::engine::topic_watch::{
-    LookVerdict, Sighting, TopicDifference, TopicIdentities, TopicIdentity, TopicWatch,
+    LookDoubt, LookRequests, LookVerdict, Sighting, TopicDifference, TopicIdentities, TopicIdentity, TopicWatch,
 };
 use steward::record::{Topic, TopicId};
 
@@ -99,6 +99,33 @@ fn the_error_names_the_topic_and_what_to_do() {
         let error = change.to_string();
         assert!(error.contains(cause) && error.contains(remedy), "{error}");
     }
+}
+
+#[apply(offline_test)]
+fn a_look_answers_only_what_was_requested_before_it_began() {
+    let mut requests = LookRequests::default();
+    let first = requests.request();
+    let look = requests.newest();
+    let second = requests.request();
+    requests.found_nothing(look);
+    assert!(requests.is_answered(first) && !requests.is_answered(second));
+    // One look answers several requests, and an older one that ends later takes nothing back.
+    let third = requests.request();
+    requests.found_nothing(requests.newest());
+    requests.found_nothing(look);
+    assert!(requests.is_answered(second) && requests.is_answered(third));
+}
+
+#[apply(offline_test)]
+fn a_doubt_lasts_until_a_look_finds_nothing() {
+    let mut requests = LookRequests::default();
+    requests.doubted(LookDoubt::NoAnswer);
+    let request = requests.request();
+    requests.answer_all();
+    assert!(requests.is_answered(request));
+    assert_eq!(requests.doubt(), LookDoubt::NoAnswer);
+    requests.found_nothing(requests.newest());
+    assert_eq!(requests.doubt(), LookDoubt::None);
 }
 
 fn watch() -> TopicWatch {

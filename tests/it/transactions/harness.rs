@@ -68,9 +68,9 @@ impl Pod {
         };
         let brokers = self.kafka.address().to_owned();
         let clients = clients(brokers, &self.instance, &self.names.group, self.transaction_timeout);
-        let (ownership, clock) = (Arc::clone(&self.ownership), Arc::new(SystemClock));
+        let gates = CommitGates { group: view, ownership: Arc::clone(&self.ownership), topics: None };
         let (context, metadata) = (DefaultConsumerContext, OffsetMetadata::new("run", TopicIds::default()));
-        CommitThread::start(settings, clients, context, view, ownership, metadata, clock).expect("a thread")
+        CommitThread::start(settings, clients, context, gates, metadata, Arc::new(SystemClock)).expect("a thread")
     }
 
     pub(super) fn snapshot(&self, key: &str, value: Option<&str>, newest: i64) -> OutputRecord {

@@ -29,6 +29,7 @@ use crate::kafka::transactions::driver::{
     GroupOffsets, ProducerReadiness, TransactionDriver, TransactionOutcome, TransactionRequest,
 };
 use crate::kafka::transactions::producer_record::{ProducerRecord, of_output};
+use crate::kafka::transactions::topic_looks::RequestedLook;
 use crate::kafka::transactions::transaction::ProducerParts;
 use crate::record::Partition;
 
@@ -120,12 +121,17 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
 
     fn commit(&mut self, content: &TransactionContent) -> Result<CommitOutcome, Abandoned> {
         assert_covered(content);
-        let mut request = CommitTransaction { parts: &self.parts, number: self.number, content };
+        let looks = self.parts.gates.topics.as_ref();
+        let look = looks.and_then(|looks| looks.request_for(content));
+        if let Some(Err(why)) = look.as_ref().map(RequestedLook::before_begin) {
+            return Ok(not_looked_at(why));
+        }
+        let mut request = CommitTransaction { parts: &self.parts, number: self.number, content, look };
         let stale = request.stale();
         if !stale.is_empty() {
             return Ok(CommitOutcome::Stale(stale));
         }
-        if let Membership::NotAMember(why) = (self.parts.group)() {
+        if let Membership::NotAMember(why) = (self.parts.gates.group)() {
             return Ok(CommitOutcome::StaleGeneration { cause: why.to_owned() });
         }
         match self.driver.state() {
@@ -244,6 +250,8 @@ struct CommitTransaction<'a, C> {
     parts: &'a WorkerParts<C>,
     number: u64,
     content: &'a TransactionContent,
+    /// What the commit has to wait for.
+    look: Option<RequestedLook>,
 }
 
 /// Why the offsets are withheld.
@@ -251,12 +259,14 @@ enum Withheld {
     NotAMember(&'static str),
     /// The epochs of these partitions have ended.
     Stale(Vec<Partition>),
+    /// No look at the topics has found them unchanged.
+    NotLookedAt(&'static str),
 }
 
 impl fmt::Display for Withheld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Withheld::NotAMember(why) => f.write_str(why),
+            Withheld::NotAMember(why) | Withheld::NotLookedAt(why) => f.write_str(why),
             Withheld::Stale(_) => f.write_str("ownership ended"),
         }
     }
@@ -277,9 +287,12 @@ impl<C> TransactionRequest for CommitTransaction<'_, C> {
         records.map(move |record| of_output(settings.topic_of(record.output()), &origin, record))
     }
 
-    /// a) first the metadata, b) then the epochs, c) then the offsets.
+    /// First the look at the topics, which may take a while; then a) the metadata, b) the epochs, c) the offsets.
     fn offsets(&mut self) -> Result<Option<GroupOffsets>, Withheld> {
-        let group = match (self.parts.group)() {
+        if let Some(look) = &self.look {
+            look.before_offsets(self.parts.settings.transaction_timeout).map_err(Withheld::NotLookedAt)?;
+        }
+        let group = match (self.parts.gates.group)() {
             Membership::Member(group) => group,
             Membership::NotAMember(why) => return Err(Withheld::NotAMember(why)),
         };
@@ -296,7 +309,7 @@ impl<C> CommitTransaction<'_, C> {
     /// The partitions whose epoch has ended.
     fn stale(&self) -> Vec<Partition> {
         let ranges = self.content.offset_ranges.iter();
-        let stale = ranges.filter(|range| !self.parts.ownership.is_current(range.partition, range.epoch));
+        let stale = ranges.filter(|range| !self.parts.gates.ownership.is_current(range.partition, range.epoch));
         stale.map(|range| range.partition).collect()
     }
 
@@ -325,6 +338,7 @@ impl<C> CommitTransaction<'_, C> {
                 CommitOutcome::StaleGeneration { cause: why.to_owned() }
             }
             TransactionOutcome::Withheld(Withheld::Stale(partitions)) => CommitOutcome::Stale(partitions),
+            TransactionOutcome::Withheld(Withheld::NotLookedAt(why)) => not_looked_at(why),
             TransactionOutcome::Refused { refusal, cause, record } => CommitOutcome::Refused {
                 cause: format!("{cause}; {}", self.remedy(refusal, &cause, record)),
                 record: record.map(|index| RefusedRecord { index, too_large: refusal == BrokerRefusal::TooLarge }),
@@ -362,6 +376,10 @@ impl<C> CommitTransaction<'_, C> {
             BrokerRefusal::Invalid => format!("check the limits and the policies of topic {topics}"),
         }
     }
+}
+
+fn not_looked_at(why: &str) -> CommitOutcome {
+    CommitOutcome::Aborted { cause: why.to_owned(), timed_out: false }
 }
 
 /// Only a bug can stage a record without the offsets of its partition: nothing would fence it.
