@@ -3,6 +3,9 @@
 //! The events update the keys in turn, so that a transaction hardly ever has two events of a key. Each event then has a
 //! snapshot of its own, and none is missing from the figures because a later event replaced it. Each event has its
 //! number as its price. Producer and reader are two threads of this process, so they share one clock.
+//!
+//! None of these events is rejected. A transaction with a `not_found` needs a look at the topics; `--not-found-in` has
+//! such transactions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -115,6 +118,9 @@ fn at_rate(options: &Options, kafka: &Kafka, rate: u64) -> Rate {
         let event = update(number % u64::from(options.keys), number);
         sent[usize::try_from(number).expect("a length")].store(nanos_since(began), Ordering::Release);
         sink.send(&event);
+        if options.not_found_in.is_some_and(|events| number.is_multiple_of(events)) {
+            sink.send(&update(u64::from(options.keys) + number, number));
+        }
     }
     let sent_per_s = count as f64 / now().saturating_duration_since(start).as_secs_f64();
     sink.finish();

@@ -42,6 +42,9 @@ pub struct Options {
     /// is that of the sustained load, 5000 without it
     #[arg(long, value_name = "RATE", value_delimiter = ',')]
     pub rates: Vec<u64>,
+    /// During the latency, one event in N also updates a service that does not exist
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub not_found_in: Option<u64>,
     /// How long the sustained load lasts [default: 720]
     #[arg(long, value_name = "SECONDS")]
     pub sustained_s: Option<u64>,

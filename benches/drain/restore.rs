@@ -93,7 +93,7 @@ fn bytes_without_entities(options: &Options, broker: &BenchBroker) -> f64 {
     bytes
 }
 
-pub fn wait_until_all_serve(steward: &mut Steward, partitions: i32) -> Instant {
+fn wait_until_all_serve(steward: &mut Steward, partitions: i32) -> Instant {
     for _ in 0..partitions {
         steward.wait_for_event("recovery_finished", LIMIT);
     }
