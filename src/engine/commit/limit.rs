@@ -13,8 +13,9 @@
 //! | took longer | half of what it carried, at least [`FIRST_BYTES`] |
 //! | had no effect, because it was too slow or in doubt | half of what it carried, at most [`FIRST_BYTES`] |
 //!
-//! A broker with a quota accepts a burst and delays only what follows it. The third row makes growth slow before such a
-//! delay exceeds the timeout. The fifth row has a lower bound, because a time that does not depend on the size, such as
+//! A broker with a quota accepts a burst and delays only what follows it. So the limit does not follow the measured rate:
+//! within a burst of some 11 s, the bytes that were quick so far show no more than that as many again take 11 s at most,
+//! which is about the timeout. The third row makes growth slow before such a delay exceeds the timeout. The fifth row has a lower bound, because a time that does not depend on the size, such as
 //! the distance to the brokers, must not shrink transactions to nothing. The last row has none, except one byte: then a
 //! transaction carries one batch, and a batch one record.
 
