@@ -7,13 +7,14 @@
 //! `cargo test --test chaos -- cluster` runs mixed faults of a seed, and needs Java.
 //!
 //! - `STEWARD_CHAOS_SEED`, `STEWARD_CHAOS_SEEDS`, `STEWARD_CHAOS_SECONDS`: as for the other schedules.
-//! - `STEWARD_CHAOS_FAULT=name`: only this fault, one after the other, in calm conditions; see [`Fault::name`].
+//! - `STEWARD_CHAOS_FAULT=name`: only this fault, one after the other, in calm conditions; `faults` has the names.
 //! - `STEWARD_CHAOS_TIMES=n`: the number of times, 5 by default.
 //!
 //! Each run prints its table, and writes it with the logs of all processes to `target/tmp/chaos-cluster-*`. A run fails if
 //! the outcome is not exact, a process ends by itself, a write was repaired, or a line has the level ERROR. The limits
-//! for silences apply only to a single fault, which has the machine for itself.
+//! for silences apply only to a single fault, which should have the machine for itself.
 
+mod faults;
 mod load;
 mod report;
 mod stewards;
@@ -24,14 +25,16 @@ use libtest_mimic::Trial;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
 
+use self::faults::{BrokerFault, Fault, StewardFault, TopicFault, Victim};
 use self::load::{PARTITIONS, SteadyLoad};
 use self::report::{Occurrence, Report};
-use self::stewards::{Membership, Moment, SESSION, Stewards, Successor, instance_name};
+use self::stewards::{Membership, Moment, Stewards, Successor, instance_name};
 use crate::setting;
 use crate::silence::Watch;
 use crate::support::broker::{Cluster, NODES, Need, NodeId, trial};
-use crate::support::kafka::Kafka;
+use crate::support::kafka::{ANY_TIMESTAMP, Kafka};
 use crate::support::ledger::Ledger;
 use crate::support::names::Names;
 use crate::support::wait::{Deadline, now, unix_ms};
@@ -45,74 +48,15 @@ const FROZEN: Duration = Duration::from_secs(10);
 const CALM: Duration = Duration::from_secs(4);
 /// No fault silences a partition for longer, whatever else the machine does.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
-/// Additional time for a busy machine with two cores.
-const BUSY_MACHINE: Duration = Duration::from_secs(8);
 
-/// What happens to a broker or a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    /// Stops each broker cleanly and starts it again, one after the other.
-    Rolling,
-    KillBroker,
-    KillGroupCoordinator,
-    KillTransactionCoordinator,
-    FreezeBroker,
-    /// Kills a process. Another one starts at once, with another name.
-    KillSteward,
-    KillStewardInTransaction,
-    /// Kills a process, and starts it again at once, with its name.
-    RestartSteward,
-    RestartStaticSteward,
-}
-
-const BROKER_FAULTS: [Fault; 5] = [
-    Fault::Rolling,
-    Fault::KillBroker,
-    Fault::KillGroupCoordinator,
-    Fault::KillTransactionCoordinator,
-    Fault::FreezeBroker,
+/// The faults of brokers in a run of mixed faults.
+const BROKER_FAULTS: [BrokerFault; 5] = [
+    BrokerFault::Rolling,
+    BrokerFault::Kill(Victim::Any),
+    BrokerFault::Kill(Victim::GroupCoordinator),
+    BrokerFault::Kill(Victim::TransactionCoordinator),
+    BrokerFault::Freeze,
 ];
-const STEWARD_FAULTS: [Fault; 4] =
-    [Fault::KillSteward, Fault::KillStewardInTransaction, Fault::RestartSteward, Fault::RestartStaticSteward];
-
-impl Fault {
-    fn name(self) -> &'static str {
-        match self {
-            Fault::Rolling => "rolling",
-            Fault::KillBroker => "kill-broker",
-            Fault::KillGroupCoordinator => "kill-group-coordinator",
-            Fault::KillTransactionCoordinator => "kill-transaction-coordinator",
-            Fault::FreezeBroker => "freeze-broker",
-            Fault::KillSteward => "kill-steward",
-            Fault::KillStewardInTransaction => "kill-steward-in-transaction",
-            Fault::RestartSteward => "restart-steward",
-            Fault::RestartStaticSteward => "restart-static-steward",
-        }
-    }
-
-    fn named(name: &str) -> Fault {
-        let all = BROKER_FAULTS.iter().chain(&STEWARD_FAULTS);
-        let found = all.clone().find(|fault| fault.name() == name).copied();
-        found.unwrap_or_else(|| {
-            panic!("no fault {name}; there are {:?}", all.map(|fault| fault.name()).collect::<Vec<_>>())
-        })
-    }
-
-    /// Returns the greatest silence that the guarantees allow, without the restore.
-    fn limit(self, yardstick: Duration) -> Duration {
-        match self {
-            Fault::Rolling => yardstick + Duration::from_secs(2),
-            Fault::KillBroker
-            | Fault::KillGroupCoordinator
-            | Fault::KillTransactionCoordinator
-            | Fault::FreezeBroker => yardstick + Duration::from_secs(3),
-            Fault::KillSteward | Fault::KillStewardInTransaction | Fault::RestartSteward => {
-                SESSION + Duration::from_secs(2)
-            }
-            Fault::RestartStaticSteward => Duration::from_secs(2),
-        }
-    }
-}
 
 /// Returns the test of the fault that the environment names, or one test for each seed.
 pub fn trials(first_seed: u64, seeds: u64) -> Vec<Trial> {
@@ -131,16 +75,14 @@ pub fn trials(first_seed: u64, seeds: u64) -> Vec<Trial> {
 
 /// Runs one fault several times, and judges its silences.
 fn repeat(fault: Fault, times: u64) {
-    let membership = if fault == Fault::RestartStaticSteward { Membership::Static } else { Membership::Dynamic };
-    let mut drill = Drill::start(fault.name(), 1, membership);
+    let mut drill = Drill::start(fault.name(), 1, fault.membership(), fault.topics());
     for time in 0..times {
         drill.cluster.elect_preferred_leaders();
         drill.pause(CALM);
         let at = now();
-        if BROKER_FAULTS.contains(&fault) {
-            drill.scene.break_broker(&mut drill.cluster, fault, time);
-        } else {
-            break_steward(&mut drill.stewards, fault);
+        match fault {
+            Fault::Broker(fault) => drill.scene.break_broker(&mut drill.cluster, fault, time),
+            Fault::Steward(fault) => break_steward(&mut drill.stewards, fault),
         }
         drill.stewards.wait_until_all_serve();
         drill.scene.wait_until_serving();
@@ -149,8 +91,11 @@ fn repeat(fault: Fault, times: u64) {
         drill.report.occurrences.push(occurrence);
     }
     let slowest_restore = drill.finish();
+    if fault.topics() == Some(TopicFault::StateNotInSync) {
+        drill.assert_missing_replicas_named();
+    }
     for occurrence in &drill.report.occurrences {
-        let limit = fault.limit(occurrence.yardstick) + slowest_restore + BUSY_MACHINE;
+        let limit = fault.limit(occurrence.yardstick, slowest_restore);
         assert!(occurrence.steward <= limit, "silent for {:?}, at most {limit:?}", occurrence.steward);
     }
 }
@@ -158,7 +103,7 @@ fn repeat(fault: Fault, times: u64) {
 /// Runs faults of brokers and faults of processes at the same time, as the seed determines.
 fn mix(seed: u64, length: Duration) {
     let membership = if seed % 2 == 1 { Membership::Static } else { Membership::Dynamic };
-    let mut drill = Drill::start(&seed.to_string(), seed, membership);
+    let mut drill = Drill::start(&seed.to_string(), seed, membership, None);
     let end = Deadline::after(length);
     let Drill { scene, cluster, stewards, report, .. } = &mut drill;
     let scene = &*scene;
@@ -174,7 +119,7 @@ fn mix(seed: u64, length: Duration) {
                 let at = now();
                 scene.break_broker(cluster, *fault, time);
                 scene.wait_until_serving();
-                occurrences.push(scene.occurrence(*fault, at));
+                occurrences.push(scene.occurrence(Fault::Broker(*fault), at));
             }
             occurrences
         });
@@ -182,38 +127,32 @@ fn mix(seed: u64, length: Duration) {
         let mut occurrences = Vec::new();
         while !end.passed() {
             pause(Duration::from_millis(random.random_range(2_000..8_000)));
-            let possible = [Fault::KillSteward, Fault::RestartSteward];
+            let possible = [StewardFault::Kill(Moment::Any), StewardFault::Restart(membership)];
             let fault = *possible.choose(&mut random).expect("the list is not empty");
             stewards.assert_running();
             let at = now();
             break_steward(stewards, fault);
             stewards.wait_until_all_serve();
             scene.wait_until_serving();
-            occurrences.push(scene.occurrence(fault, at));
+            occurrences.push(scene.occurrence(Fault::Steward(fault), at));
         }
         (brokers.join(), occurrences)
     });
     report.occurrences.extend(of_brokers.expect("the thread has printed its panic"));
     report.occurrences.extend(of_stewards);
     drill.finish();
+    let longest = drill.report.longest();
+    assert!(longest <= LONGEST_SILENCE, "silent for {longest:?}, at most {LONGEST_SILENCE:?}");
 }
 
 fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-fn break_steward(stewards: &mut Stewards, fault: Fault) {
+fn break_steward(stewards: &mut Stewards, fault: StewardFault) {
     match fault {
-        Fault::KillSteward => stewards.kill_and_replace(Moment::Any, Successor::Fresh),
-        Fault::KillStewardInTransaction => stewards.kill_and_replace(Moment::InTransaction, Successor::Fresh),
-        Fault::RestartSteward | Fault::RestartStaticSteward => {
-            stewards.kill_and_replace(Moment::Any, Successor::Same);
-        }
-        Fault::Rolling
-        | Fault::KillBroker
-        | Fault::KillGroupCoordinator
-        | Fault::KillTransactionCoordinator
-        | Fault::FreezeBroker => unreachable!("a fault of a broker"),
+        StewardFault::Kill(moment) => stewards.kill_and_replace(moment, Successor::Fresh),
+        StewardFault::Restart(_) => stewards.kill_and_replace(Moment::Any, Successor::Same),
     }
 }
 
@@ -229,35 +168,43 @@ struct Scene {
 
 impl Scene {
     /// Breaks a broker, and repairs it. `time` is the number of earlier faults, so that each broker has its turn.
-    fn break_broker(&self, cluster: &mut Cluster, fault: Fault, time: u64) {
+    fn break_broker(&self, cluster: &mut Cluster, fault: BrokerFault, time: u64) {
         let turn = NODES[usize::try_from(time % 3).expect("below 3")];
         match fault {
-            Fault::Rolling => {
+            BrokerFault::Rolling => {
                 for node in NODES {
                     cluster.stop(node);
                     cluster.start(node);
                 }
             }
-            Fault::KillBroker => kill(cluster, turn),
-            Fault::KillGroupCoordinator => {
-                let node = cluster.group_coordinator(&self.names.group);
-                kill(cluster, node);
+            BrokerFault::Kill(victim) => {
+                let node = self.find(cluster, victim).unwrap_or(turn);
+                cluster.node(node).kill();
+                pause(AWAY);
+                cluster.start(node);
             }
-            Fault::KillTransactionCoordinator => {
-                let transactional_id = format!("{}-{}", self.names.group, instance_name(0));
-                let node = cluster.transaction_coordinator(&transactional_id);
-                kill(cluster, node);
-            }
-            Fault::FreezeBroker => {
+            BrokerFault::Freeze => {
                 cluster.node(turn).pause();
                 pause(FROZEN);
                 cluster.node(turn).resume();
                 cluster.wait_until_in_sync();
             }
-            Fault::KillSteward
-            | Fault::KillStewardInTransaction
-            | Fault::RestartSteward
-            | Fault::RestartStaticSteward => unreachable!("a fault of a process"),
+            BrokerFault::Topic(fault) => {
+                cluster.stop(TopicFault::NODE);
+                pause(fault.outage());
+                cluster.start(TopicFault::NODE);
+            }
+        }
+    }
+
+    /// Returns the broker with this role; `None` if any will do.
+    fn find(&self, cluster: &Cluster, victim: Victim) -> Option<NodeId> {
+        match victim {
+            Victim::Any => None,
+            Victim::GroupCoordinator => Some(cluster.group_coordinator(&self.names.group)),
+            Victim::TransactionCoordinator => {
+                Some(cluster.transaction_coordinator(&format!("{}-{}", self.names.group, instance_name(0))))
+            }
         }
     }
 
@@ -279,12 +226,6 @@ impl Scene {
     }
 }
 
-fn kill(cluster: &mut Cluster, node: NodeId) {
-    cluster.node(node).kill();
-    pause(AWAY);
-    cluster.start(node);
-}
-
 // ------------------------------------------------------------------------------------------------------------- drill
 
 /// A cluster, the processes, and both loads. Its order is that of the end: the processes first, the cluster last.
@@ -297,10 +238,10 @@ struct Drill {
 }
 
 impl Drill {
-    fn start(name: &str, seed: u64, membership: Membership) -> Drill {
+    fn start(name: &str, seed: u64, membership: Membership, topics: Option<TopicFault>) -> Drill {
         let cluster = Cluster::own();
         let (kafka, names) = (cluster.kafka(), Names::new());
-        kafka.create_input(&names, PARTITIONS);
+        create_topics(&kafka, &names, topics);
         let yardstick_topic = format!("{}.yardstick", names.input);
         kafka.create_topic(&yardstick_topic, PARTITIONS, &[]);
         let stewards = Stewards::start(cluster.kafka(), &names, membership);
@@ -310,6 +251,12 @@ impl Drill {
         let scene = Scene { kafka, names, outputs, yardstick };
         scene.wait_until_serving();
         Drill { stewards, loads: Some(loads), scene, report: Report::new(name), cluster }
+    }
+
+    fn assert_missing_replicas_named(&self) {
+        let named = self.stewards.events("records_not_accepted");
+        let is_cause = |line: &Value| line["topic"] == *self.scene.names.state && line["code"] == "NOT_ENOUGH_REPLICAS";
+        assert!(named.iter().any(is_cause), "no line names NOT_ENOUGH_REPLICAS and the topic: {named:#?}");
     }
 
     fn pause(&mut self, time: Duration) {
@@ -331,9 +278,25 @@ impl Drill {
         self.report.note(format!("the slowest recovery of a partition took {:.1} s", slowest.as_secs_f64()));
         self.stewards.assert_clean();
         assert!(ledger.assert_exact().events() > 0, "nothing was produced");
-        let longest = self.report.longest();
-        assert!(longest <= LONGEST_SILENCE, "silent for {longest:?}, at most {LONGEST_SILENCE:?}");
         slowest
+    }
+}
+
+/// Creates the input, and the topics that a fault needs. steward creates the others, with three replicas.
+fn create_topics(kafka: &Kafka, names: &Names, fault: Option<TopicFault>) {
+    // Kafka wants the same number of replicas for each partition.
+    const SINGLE: [&[NodeId]; 6] = [&[TopicFault::NODE], &[1], &[2], &[1], &[2], &[1]];
+    const TWO: [&[NodeId]; 6] = [&[1, 3], &[2, 3], &[1, 2], &[1, 3], &[2, 3], &[1, 2]];
+    const OF_STATE: [(&str, &str); 2] = [("cleanup.policy", "compact"), ("delete.retention.ms", "315360000000")];
+    if fault == Some(TopicFault::InputWithoutLeader) {
+        kafka.create_topic_on(&names.input, &SINGLE, &ANY_TIMESTAMP);
+    } else {
+        kafka.create_input(names, PARTITIONS);
+    }
+    match fault {
+        Some(TopicFault::StateWithoutLeader) => kafka.create_topic_on(&names.state, &SINGLE, &OF_STATE),
+        Some(TopicFault::StateNotInSync) => kafka.create_topic_on(&names.state, &TWO, &OF_STATE),
+        Some(TopicFault::InputWithoutLeader) | None => {}
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::load::PARTITIONS;
 use crate::support::kafka::Kafka;
 use crate::support::names::Names;
@@ -126,13 +128,18 @@ impl Stewards {
 
     /// Returns how often the processes have logged an event.
     pub fn count(&self, event: &str) -> usize {
-        self.all().map(|member| member.steward.events(event).len()).sum()
+        self.events(event).len()
+    }
+
+    /// Returns all events of this name.
+    pub fn events(&self, event: &str) -> Vec<Value> {
+        self.all().flat_map(|member| member.steward.events(event)).collect()
     }
 
     /// Returns the durations of all finished recoveries of a partition.
     pub fn recoveries(&self) -> Vec<Duration> {
-        let recoveries = self.all().flat_map(|member| member.steward.events("recovery_finished"));
-        recoveries.map(|event| Duration::from_millis(event["took_ms"].as_u64().expect("a number"))).collect()
+        let recoveries = self.events("recovery_finished");
+        recoveries.iter().map(|event| Duration::from_millis(event["took_ms"].as_u64().expect("a number"))).collect()
     }
 
     /// Writes the log of each process to a file.

@@ -84,7 +84,17 @@ impl Kafka {
 
     /// Creates a topic, and returns when it can be used.
     pub fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
-        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(DEFAULT_REPLICATION));
+        self.create_with(name, partitions, TopicReplication::Fixed(DEFAULT_REPLICATION), configs);
+    }
+
+    /// [`Kafka::create_topic`] with a list of brokers for each partition.
+    pub fn create_topic_on(&self, name: &str, replicas: &[&[i32]], configs: &[(&str, &str)]) {
+        let partitions = i32::try_from(replicas.len()).expect("a test's number of partitions");
+        self.create_with(name, partitions, TopicReplication::Variable(replicas), configs);
+    }
+
+    fn create_with(&self, name: &str, partitions: i32, replication: TopicReplication<'_>, configs: &[(&str, &str)]) {
+        let mut topic = NewTopic::new(name, partitions, replication);
         topic.config = configs.to_vec();
         self.change(&format!("create topic {name}"), RDKafkaErrorCode::TopicAlreadyExists, || {
             self.wait(self.admin.create_topics([&topic], &options()))
