@@ -27,6 +27,7 @@ use steward::kafka::transactions::commit_thread::{
     CommitClients, CommitGates, CommitPhase, CommitSettings, CommitThread, MAX_ABANDONED, abandoned_outcome,
 };
 use steward::kafka::transactions::topic_looks::TopicLooks;
+use steward::kafka::transactions::transaction::WAIT_FOR_OFFSETS;
 use steward::ports::{Clock, Transactions};
 use steward::record::{Batch, Epoch, Header, Offset, Partition, Position, TraceContext};
 
@@ -297,7 +298,8 @@ fn a_small_transaction_takes_milliseconds() {
 fn a_commit_that_may_have_been_sent_twice_is_in_doubt() {
     let mock = Mock::new();
     assert!(matches!(mock.commit(1), CommitOutcome::Committed { .. }));
-    mock.cluster.broker_round_trip_time(1, Duration::from_millis(450)).expect("the mock accepts it");
+    // The offsets take two requests.
+    mock.cluster.broker_round_trip_time(1, Duration::from_millis(220)).expect("the mock accepts it");
     let outcome = mock.commit(2);
     let CommitOutcome::InDoubt { cause } = &outcome else { panic!("{outcome:?}") };
     assert!(cause.contains("it may have been sent twice"), "{cause}");
@@ -403,27 +405,33 @@ fn without_a_broker_a_reset_fails_within_its_limit() {
 /// If no coordinator is available, the library asks again only after the set of brokers changes.
 #[apply(offline_test)]
 fn a_call_that_never_returns_is_abandoned_with_its_producer() {
-    let timeout = Duration::from_secs(1);
-    let mock = Mock::within(timeout);
-    let moved = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR;
-    let unavailable = RDKafkaRespErr::RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE;
-    mock.cluster.request_errors(RDKafkaApiKey::TxnOffsetCommit, &[moved]);
-    mock.cluster.request_errors(RDKafkaApiKey::FindCoordinator, &[unavailable; 1_000]);
-
-    let started = SystemClock.now();
-    let outcome = mock.commit(1);
-    let took = SystemClock.now() - started;
+    let mock = Mock::new();
+    let (outcome, took) = mock.commit_while_the_coordinator_is_away(1);
 
     assert!(matches!(&outcome, CommitOutcome::InDoubt { cause } if cause.contains("was abandoned")), "{outcome:?}");
-    assert!(took >= timeout, "the call was abandoned after only {took:?}");
+    let allowed = WAIT_FOR_OFFSETS..Duration::from_secs(8);
+    assert!(allowed.contains(&took), "not at the transaction's timeout of 10 s: {took:?}");
     assert_eq!(mock.transactions.phase().get().0, CommitPhase::Idle, "the abandoned call is no longer shown");
-    for request in [RDKafkaApiKey::TxnOffsetCommit, RDKafkaApiKey::FindCoordinator] {
-        mock.cluster.clear_request_errors(request);
-    }
     assert!(matches!(mock.commit(2), CommitOutcome::InDoubt { .. }), "its producer was abandoned as well");
     assert!(matches!(reset(&mock.transactions), ResetOutcome::Ready(_)));
     let next = mock.commit(3);
     assert!(matches!(next, CommitOutcome::Committed { .. }), "{next:?}");
+}
+
+/// A coordinator that always needs longer gets longer.
+#[apply(offline_test)]
+fn the_wait_for_the_offsets_doubles_until_a_transaction_commits() {
+    let mock = Mock::new();
+    for (number, doublings) in [(1, 1), (2, 2), (3, 4)] {
+        let (outcome, took) = mock.commit_while_the_coordinator_is_away(number);
+        assert!(matches!(outcome, CommitOutcome::InDoubt { .. }), "{outcome:?}");
+        assert!(took >= WAIT_FOR_OFFSETS * doublings, "attempt {number} was abandoned after {took:?}");
+        assert!(matches!(reset(&mock.transactions), ResetOutcome::Ready(_)));
+    }
+    let committed = mock.commit(4);
+    assert!(matches!(committed, CommitOutcome::Committed { .. }), "{committed:?}");
+    let (_, took) = mock.commit_while_the_coordinator_is_away(5);
+    assert!((WAIT_FOR_OFFSETS..WAIT_FOR_OFFSETS * 8).contains(&took), "the wait is short again: {took:?}");
 }
 
 #[apply(offline_test)]
@@ -458,6 +466,21 @@ fn clients(brokers: String, transactional_id: &str, group: &str, timeout: Durati
 }
 
 impl Mock {
+    /// The group's coordinator has moved, and no broker knows where it is. Returns how long the commit took.
+    fn commit_while_the_coordinator_is_away(&self, number: u64) -> (CommitOutcome, Duration) {
+        let moved = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR;
+        let unavailable = RDKafkaRespErr::RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE;
+        self.cluster.request_errors(RDKafkaApiKey::TxnOffsetCommit, &[moved]);
+        self.cluster.request_errors(RDKafkaApiKey::FindCoordinator, &[unavailable; 1_000]);
+        let started = SystemClock.now();
+        let outcome = self.commit(number);
+        let took = SystemClock.now() - started;
+        for request in [RDKafkaApiKey::TxnOffsetCommit, RDKafkaApiKey::FindCoordinator] {
+            self.cluster.clear_request_errors(request);
+        }
+        (outcome, took)
+    }
+
     fn new() -> Mock {
         Mock::within(Duration::from_secs(10))
     }

@@ -58,6 +58,9 @@ use crate::record::Partition;
 /// only at intervals, and a machine may be busy.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// The same for the offsets: a late return of that call is in doubt, and helps no more than none.
+const GRACE_FOR_OFFSETS: Duration = Duration::from_millis(50);
+
 /// How often a running call is checked.
 const CHECK_EVERY: Duration = Duration::from_millis(100);
 
@@ -134,6 +137,20 @@ impl CommitPhase {
             ClientCall::SendOffsets => CommitPhase::SendingOffsets,
             ClientCall::Commit => CommitPhase::Committing,
             ClientCall::Abort => CommitPhase::Aborting,
+        }
+    }
+
+    /// Returns how much longer than its limit the step may take.
+    fn grace(self) -> Duration {
+        match self {
+            CommitPhase::SendingOffsets => GRACE_FOR_OFFSETS,
+            CommitPhase::Idle
+            | CommitPhase::Producing
+            | CommitPhase::Delivering
+            | CommitPhase::Committing
+            | CommitPhase::Aborting
+            | CommitPhase::ResettingProducer
+            | CommitPhase::FetchingCommitted => GRACE,
         }
     }
 
@@ -417,7 +434,7 @@ impl<C: ConsumerContext + Clone + 'static> Supervisor<C> {
             }
             match self.parts.phase.overdue(self.parts.clock.now()) {
                 // Checks are counted, so that a process that was suspended gives its calls the time to return.
-                Some(_) if overdue_for < GRACE => overdue_for += CHECK_EVERY,
+                Some((step, _)) if overdue_for < step.grace() => overdue_for += CHECK_EVERY,
                 Some((step, since)) => return self.abandon(step, since),
                 None => overdue_for = Duration::ZERO,
             }
@@ -428,6 +445,9 @@ impl<C: ConsumerContext + Clone + 'static> Supervisor<C> {
     fn abandon<O: UnreportedOutcome>(&mut self, step: CommitPhase, since: Instant) -> O {
         let now = self.parts.clock.now();
         self.parts.phase.hand_over(self.workers + 1, now);
+        if step == CommitPhase::SendingOffsets {
+            self.parts.earlier.waited_in_vain_for_offsets();
+        }
         let outstanding = self.threads.load(Ordering::Acquire);
         let waited = now.saturating_duration_since(since);
         if let Some(step) = step.abandoned() {

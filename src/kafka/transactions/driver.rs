@@ -218,7 +218,7 @@ impl<C: ClientContext + Clone + 'static> TransactionDriver<C> {
         match request.offsets() {
             Ok(None) => {}
             Ok(Some(GroupOffsets { offsets, group })) => {
-                request.before(ClientCall::SendOffsets, transaction.time_left())?;
+                request.before(ClientCall::SendOffsets, transaction.offsets_limit())?;
                 if let Err(failure) = transaction.send_offsets(&offsets, &group) {
                     return self.abort(transaction, failure, None, request);
                 }

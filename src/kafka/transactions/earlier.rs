@@ -1,6 +1,6 @@
 //! What the producers of one transactional id share: what an earlier one met matters to the next one.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,9 @@ const LATEST_COPY: Duration = Duration::from_secs(60);
 
 /// How long a broker that has delayed a request may delay further ones.
 const DELAYS_FOR: Duration = Duration::from_secs(60);
+
+/// The longest wait is this many times doubled, and never longer than a transaction may last.
+const MAX_DOUBLINGS: u32 = 12;
 
 /// How often it is logged that brokers do not accept records.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
@@ -40,6 +43,8 @@ pub struct EarlierProducers {
     /// Records were not delivered in time, and none were since.
     waits_in_vain: AtomicBool,
     refused: Mutex<Option<RefusedForNow>>,
+    /// Transactions since the last commit that waited for the offsets in vain.
+    without_offsets: AtomicU32,
 }
 
 /// Records that the brokers do not accept for now.
@@ -84,8 +89,18 @@ impl EarlierProducers {
         self.waits_in_vain.load(Ordering::Relaxed)
     }
 
+    /// Returns how much longer than usual the next transaction waits for the offsets.
+    pub(super) fn offsets_wait_factor(&self) -> u32 {
+        1 << self.without_offsets.load(Ordering::Relaxed).min(MAX_DOUBLINGS)
+    }
+
+    pub(super) fn waited_in_vain_for_offsets(&self) {
+        self.without_offsets.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A transaction was committed.
     pub(super) fn committed(&self) {
+        self.without_offsets.store(0, Ordering::Relaxed);
         if self.waits_in_vain.swap(false, Ordering::Relaxed) {
             *lock(&self.refused) = None;
         }

@@ -37,14 +37,22 @@ use crate::record::Partition;
 /// A call that took this long may have sent its request twice: 0.8 of the client's backoff, which is its jitter.
 pub const RESENT_AFTER: Duration = Duration::from_millis(RETRY_BACKOFF.as_millis() as u64 * 4 / 5);
 
+/// How long the offsets are waited for, if the last transaction did not wait in vain. A call that took [`RESENT_AFTER`]
+/// is in doubt and costs the producer, whatever it returns, so there is little to wait for: the client repeats the
+/// request after 500 ms, a constant, and what that brings is soon there. The wait doubles with each transaction that ran
+/// into it.
+pub const WAIT_FOR_OFFSETS: Duration = Duration::from_millis(RETRY_BACKOFF.as_millis() as u64 * 3 / 2);
+
 /// Shortest limit of a call, however old the transaction is.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 
 /// A response that took this long was delayed.
 const NOTICEABLE_DELAY: Duration = Duration::from_millis(100);
 
-/// Limit of one call during a registration.
-const REGISTER_SLICE: Duration = Duration::from_secs(2);
+/// Limits of the calls of one registration: the first, and the longest. Each call makes the client ask at once for what
+/// it waits for, the coordinator or the producer id. By itself it asks again only after 500 ms, a constant.
+const FIRST_REGISTER_CALL: Duration = Duration::from_millis(25);
+const LONGEST_REGISTER_CALL: Duration = Duration::from_millis(100);
 
 /// The log line of the client library about a repeated registration: its facility, and its text if no broker has
 /// responded, so that the request may still be under way.
@@ -139,10 +147,11 @@ impl<C: ClientContext + Clone + 'static> Producer<C> {
             // The callback that requests the first token is served only by a poll.
             client.get().poll(FIRST_TOKEN_POLL);
         }
+        let mut call_limit = FIRST_REGISTER_CALL;
         loop {
             // Each call resumes the one before. Callbacks are served in between.
-            let left = deadline.saturating_duration_since(clock.now());
-            let Err(error) = client.get().init_transactions(left.clamp(LEAST_WAIT, REGISTER_SLICE)) else { break };
+            let Err(error) = client.get().init_transactions(call_limit) else { break };
+            call_limit = (call_limit * 2).min(LONGEST_REGISTER_CALL);
             let failure = classify(&error, ClientCall::Init);
             if !matches!(failure, KafkaFailure::Retry(_)) || clock.now() >= deadline {
                 client.earlier.had_no_response(clock.now());
@@ -329,8 +338,8 @@ impl<C: ClientContext + 'static> Transaction<C> {
 
     /// Adds the input offsets under the group's generation.
     ///
-    /// The client may block here far beyond its limit while the group's coordinator is away, and indefinitely if it
-    /// does not learn that the coordinator is back. The caller has to be able to abandon this thread.
+    /// The client may block here far beyond its limit after the group's coordinator has moved, until a connection to
+    /// some broker changes. The caller has to be able to abandon this thread.
     ///
     /// # Errors
     /// `InDoubt` even if the call succeeded, but so late that the request may have been sent twice.
@@ -339,10 +348,15 @@ impl<C: ClientContext + 'static> Transaction<C> {
         offsets: &TopicPartitionList,
         group: &ConsumerGroupMetadata,
     ) -> Result<(), KafkaFailure> {
-        let started = self.producer.clock.now();
-        let result = self.producer.client.get().send_offsets_to_transaction(offsets, group, self.time_left());
-        if self.producer.clock.now().saturating_duration_since(started) >= RESENT_AFTER {
-            self.producer.client.earlier.were_delayed(self.producer.clock.now());
+        let earlier = &self.producer.client.earlier;
+        let (started, limit) = (self.producer.clock.now(), self.offsets_limit());
+        let result = self.producer.client.get().send_offsets_to_transaction(offsets, group, limit);
+        let took = self.producer.clock.now().saturating_duration_since(started);
+        if took >= RESENT_AFTER {
+            earlier.were_delayed(self.producer.clock.now());
+        }
+        if took >= limit {
+            earlier.waited_in_vain_for_offsets();
         }
         let failure = result.err().map(|error| self.producer.classify(&error, ClientCall::SendOffsets));
         self.settle(ClientCall::SendOffsets, started, failure)
@@ -424,6 +438,11 @@ impl<C: ClientContext + 'static> Transaction<C> {
     /// Returns the limit of the next call: what is left of the transaction timeout, and at least `LEAST_WAIT`.
     pub fn time_left(&self) -> Duration {
         self.producer.transaction_timeout.saturating_sub(self.age()).max(LEAST_WAIT)
+    }
+
+    /// Returns how long the offsets are waited for.
+    pub fn offsets_limit(&self) -> Duration {
+        (WAIT_FOR_OFFSETS * self.producer.client.earlier.offsets_wait_factor()).min(self.time_left())
     }
 
     fn is_overdue(&self) -> bool {
