@@ -48,7 +48,7 @@ pub struct Options {
     /// How long the sustained load lasts [default: 720]
     #[arg(long, value_name = "SECONDS")]
     pub sustained_s: Option<u64>,
-    /// Transactions over one service before a restore [default: 1000000, some half an hour]
+    /// Transactions over one service before a restore [default: 1000000]
     #[arg(long, value_name = "N")]
     pub transactions: Option<u64>,
     /// Writes all figures of all runs as JSON

@@ -21,12 +21,16 @@ use crate::broker::BenchBroker;
 use crate::committed::CommittedOffsets;
 use crate::numbers::{mib, thousands};
 use crate::options::Options;
-use crate::support::kafka::{Kafka, send};
-use crate::support::names::Names;
+use crate::support::kafka::{Kafka, Outgoing, send};
+use crate::support::names::{Names, unique};
 use crate::support::process::Setup;
 use crate::support::wait::{Deadline, now};
 
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// Producers of the many transactions. One alone waits 20 ms after each, because the client repeats a request that is
+/// refused while the broker still writes the markers of the last transaction.
+const PRODUCERS: u64 = 32;
 
 /// The figures of one kind of state topic.
 #[derive(Debug, Clone, Serialize)]
@@ -131,18 +135,29 @@ fn after_transactions(options: &Options, kafka: &Kafka) -> Sustained {
     let snapshot = kafka.read_committed(&names.state).pop().expect("the service has a snapshot").outgoing();
     let transactions = options.transactions();
     eprintln!("sustained: {transactions} transactions");
-    let producer = kafka.transactional_producer("bench-transactions");
+    std::thread::scope(|scope| {
+        for number in 0..PRODUCERS {
+            let share = transactions / PRODUCERS + u64::from(number < transactions % PRODUCERS);
+            let (state, snapshot) = (&names.state, &snapshot);
+            scope.spawn(move || write_snapshots(kafka, state, snapshot, number, share));
+        }
+    });
+    let load = format!("{} transactions", thousands(transactions as f64));
+    restored(1, kafka, &names, load, "as steward creates them")
+}
+
+/// Writes the snapshot again and again, each time in a transaction of its own.
+fn write_snapshots(kafka: &Kafka, state: &str, snapshot: &Outgoing, number: u64, transactions: u64) {
+    let producer = kafka.transactional_producer(&unique(&format!("bench-transactions-{number}")));
     for _ in 0..transactions {
         producer.begin_transaction().expect("the last one has ended");
-        send(&producer, &names.state, &snapshot, 0, Deadline::after(LIMIT));
+        send(&producer, state, snapshot, 0, Deadline::after(LIMIT));
         // A commit with records in the queue takes 100 ms.
         while producer.in_flight_count() > 0 {
             producer.poll(Duration::from_millis(1));
         }
         producer.commit_transaction(LIMIT).expect("no other producer has this id");
     }
-    let load = format!("{} transactions", thousands(transactions as f64));
-    restored(1, kafka, &names, load, "as steward creates them")
 }
 
 /// Starts a process on the state, and deletes the topics afterwards.
