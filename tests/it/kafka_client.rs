@@ -202,10 +202,12 @@ fn statistics_report_the_longest_delay_of_a_broker() {
     for role in [ClientRole::Consumer, ClientRole::Producer] {
         let events = Arc::new(RecordedEvents::default());
         let context = ReportingContext::new(&Config::default(), role, Arc::clone(&events) as Arc<dyn ClientEvents>);
-        context.stats_raw(br#"{"brokers":{"a:1/1":{"name":"a:1/1","nodeid":1,"rxidle":0,"throttle":{"max":0}}}}"#);
         context.stats_raw(
-            br#"{"brokers":{"a:1/1":{"name":"a:1/1","nodeid":1,"rxidle":0,"throttle":{"min":0,"max":20}},
-                "b:1/2":{"name":"b:1/2","nodeid":2,"rxidle":0,"throttle":{"max":1300}}}}"#,
+            br#"{"brokers":{"a:1/1":{"name":"a:1/1","nodeid":1,"source":"learned","rxidle":0,"throttle":{"max":0}}}}"#,
+        );
+        context.stats_raw(
+            br#"{"brokers":{"a:1/1":{"name":"a:1/1","nodeid":1,"source":"learned","rxidle":0,"throttle":{"min":0,"max":20}},
+                "b:1/2":{"name":"b:1/2","nodeid":2,"source":"learned","rxidle":0,"throttle":{"max":1300}}}}"#,
         );
         let throttle = Throttle { broker: "b:1/2".into(), time_ms: 1_300 };
         assert_eq!(*events.throttles.lock().expect("not poisoned"), [(role, throttle)]);
