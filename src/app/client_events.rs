@@ -142,10 +142,10 @@ impl ClientEvents for PipelineClientEvents {
         self.status.set_since_any_response(statistics.since_any_response, now);
         let delay = statistics.delay();
         for of in statistics.partitions {
-            let PartitionStatistics { last_stable, high_watermark, since_response, .. } = of;
+            let PartitionStatistics { last_stable, high_watermark, since_response, lacks_leader, .. } = of;
             self.status.set_input_report(
                 of.partition,
-                InputReport { last_stable, high_watermark, since_response, delay },
+                InputReport { last_stable, high_watermark, since_response, lacks_leader, delay },
                 now,
             );
         }

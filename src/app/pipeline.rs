@@ -260,6 +260,7 @@ impl PortBuilder<'_> {
             topic: kafka.topic.clone(),
             state_topic: kafka.state_topic.clone(),
             dlq_topic: kafka.dlq_topic.clone(),
+            min_in_sync: self.topics.min_in_sync,
             group_id: kafka.group_id.clone(),
             instance: self.instance.to_owned(),
             member_ids: settings::member_ids(self.config),

@@ -138,6 +138,8 @@ pub struct InputReport {
     pub high_watermark: Option<Position>,
     /// Time since the broker that the partition is fetched from sent anything; `None` if that is unknown.
     pub since_response: Option<Duration>,
+    /// Whether no broker leads the partition, so that none can respond.
+    pub lacks_leader: bool,
     /// For how long a broker delays further responses, because of a quota.
     pub delay: Duration,
 }
@@ -201,7 +203,8 @@ pub struct PartitionSnapshot {
     pub lag: u64,
     /// What an open transaction of the input holds back; `None` if the partition does not serve.
     pub held_back: Option<HeldBack>,
-    /// Time since the broker that the partition is fetched from sent anything, or since the partition serves.
+    /// Time since the broker that the partition is fetched from sent anything, or since the partition serves. Time without
+    /// a leader does not count.
     pub since_response: Duration,
     /// Whether that broker has announced that it delays its responses, because of a quota.
     pub is_throttled: bool,
@@ -404,6 +407,10 @@ impl Status {
         let Some(status) = table.partitions.get_mut(&partition).filter(|status| status.state.is_some()) else { return };
         status.last_stable = log.last_stable.or(status.last_stable);
         status.high_watermark = log.high_watermark.or(status.high_watermark);
+        if log.lacks_leader {
+            status.responded_at = now;
+            return;
+        }
         let Some(since_response) = log.since_response else { return };
         let responded_at =
             now.checked_sub(since_response).unwrap_or(status.responded_at) + log.delay.min(LONGEST_DELAY);

@@ -10,7 +10,8 @@
 //! * d) A recovery that waits for its turn shares the progress of the running recoveries (`Status` implements this).
 //! * e) The broker of a served partition responds several times a second, even if there are no records. If it sends nothing
 //!   while the partition is fetched, the partition may have events that nothing reports. That is a stall only while another
-//!   broker responds: if none does, a restart would not help, and the group's own limits apply.
+//!   broker responds: if none does, a restart would not help, and the group's own limits apply. Nor does it help while the
+//!   partition has no leader, which the status leaves out.
 //! * f) A broker announces for how long it delays its responses to a client above its quota. Until then no records can
 //!   arrive, and its silence is no fault.
 //! * g) While brokers refuse records for a reason of their own, such as too few replicas in sync, a restart would not help:

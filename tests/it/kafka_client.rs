@@ -151,10 +151,10 @@ fn statistics_name_each_assigned_partition_once() {
     context.stats_raw(
         br#"{"name":"x","brokers":{"a:1/bootstrap":{"nodeid":-1,"source":"configured","rxidle":-1},"a:1/3":{"nodeid":3,"source":"learned","rxidle":42000,"throttle":{"min":0,"max":250,"avg":9}},
             "GroupCoordinator":{"nodeid":-1,"source":"logical","rxidle":7000}},"topics":{"services":{"partitions":{
-            "0":{"partition":0,"broker":3,"fetch_state":"active","fetchq_size":900,"ls_offset":10,"hi_offset":12,"app_offset":7},
-            "1":{"partition":1,"broker":-1,"fetch_state":"active","fetchq_size":900,"ls_offset":-1,"hi_offset":-1001,"app_offset":-1001},
-            "2":{"partition":2,"broker":3,"fetch_state":"none","fetchq_size":900,"ls_offset":3,"hi_offset":3,"app_offset":3},
-            "-1":{"partition":-1,"broker":-1,"fetch_state":"none","fetchq_size":0,"ls_offset":-1,"hi_offset":-1,"app_offset":-1}}}}}"#,
+            "0":{"partition":0,"broker":3,"leader":3,"fetch_state":"active","fetchq_size":900,"ls_offset":10,"hi_offset":12,"app_offset":7},
+            "1":{"partition":1,"broker":-1,"leader":-1,"fetch_state":"active","fetchq_size":900,"ls_offset":-1,"hi_offset":-1001,"app_offset":-1001},
+            "2":{"partition":2,"broker":3,"leader":3,"fetch_state":"none","fetchq_size":900,"ls_offset":3,"hi_offset":3,"app_offset":3},
+            "-1":{"partition":-1,"broker":-1,"leader":-1,"fetch_state":"none","fetchq_size":0,"ls_offset":-1,"hi_offset":-1,"app_offset":-1}}}}}"#,
     );
     let statistics = events.statistics.lock().expect("not poisoned").clone().expect("reported");
     let at = |position| Some(Position(position));
@@ -170,6 +170,7 @@ fn statistics_name_each_assigned_partition_once() {
                 high_watermark: at(12),
                 position: at(7),
                 since_response: Some(Duration::from_millis(42)),
+                lacks_leader: false,
             },
             PartitionStatistics {
                 partition: Partition(1),
@@ -177,6 +178,7 @@ fn statistics_name_each_assigned_partition_once() {
                 high_watermark: None,
                 position: None,
                 since_response: None,
+                lacks_leader: true,
             },
         ],
     };

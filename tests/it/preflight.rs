@@ -387,6 +387,7 @@ impl Three {
             segment_bytes: Some(16_777_216),
             delete_retention_ms: Some(1_100),
             max_message_bytes: Some(1_000_000),
+            min_in_sync: Some(1),
             broker_min_in_sync: Some(1),
             broker_allows_unclean_election: Some(false),
         };

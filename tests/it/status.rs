@@ -418,6 +418,19 @@ fn a_delay_that_the_broker_announces_is_no_stall() {
 }
 
 #[apply(offline_test)]
+fn a_partition_without_a_leader_is_no_stall() {
+    let mut scene = Scene::serving(&[P0]);
+    scene.do_brokers_respond = true;
+    scene.logs(P0, 5, 5);
+    scene.commits(P0, 5);
+    for _ in 0..20 {
+        scene.lacks_leader(P0);
+        scene.runs_without_stall_for(LIMIT / 2);
+    }
+    assert_eq!(scene.until_stall(2 * LIMIT, |_, _| {}).phase, StallPhase::Fetch);
+}
+
+#[apply(offline_test)]
 fn events_behind_an_open_transaction_are_lag_and_no_work() {
     let mut scene = Scene::serving(&[P0]);
     scene.commits(P0, 5);
@@ -447,6 +460,7 @@ fn the_age_of_an_open_transaction_counts_while_the_last_stable_offset_stands_sti
         last_stable: Some(Position(5)),
         high_watermark: Some(Position(7)),
         since_response,
+        lacks_leader: false,
         delay: Duration::ZERO,
     };
     scene.status.set_input_report(P0, log, scene.now);

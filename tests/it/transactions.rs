@@ -503,6 +503,7 @@ impl Mock {
             topic: "input".into(),
             state_topic: "state".into(),
             dlq_topic: "dlq".into(),
+            min_in_sync: [None, None],
             group_id: "group".into(),
             instance: "this".to_owned(),
             member_ids: MemberIds::Configured(String::new()),

@@ -37,6 +37,7 @@ pub struct TopicSettings {
     pub segment_bytes: Option<i64>,
     pub delete_retention_ms: Option<i64>,
     pub max_message_bytes: Option<i64>,
+    pub min_in_sync: Option<i64>,
     /// The values that a new topic gets from the broker; `None` if the topic has values of its own.
     pub broker_min_in_sync: Option<i64>,
     pub broker_allows_unclean_election: Option<bool>,

@@ -62,6 +62,8 @@ pub struct Topics {
     pub max_batch_bytes: Option<u64>,
     /// `max.message.bytes` of the state topic, if it may be read.
     pub max_state_record_bytes: Option<u64>,
+    /// `min.insync.replicas` of the state and of the DLQ topic, if it may be read.
+    pub min_in_sync: [Option<i64>; 2],
     /// `None` if the topics are not to be watched while the process runs.
     pub identities: Option<TopicIdentities>,
     /// Whether a tombstone stays at least until retention has deleted the events that it covers; `false` if the settings
@@ -164,6 +166,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
             [&state, &dlq].map(|topic| topic.settings.as_ref().and_then(|settings| settings.max_message_bytes));
         let [state_limit, dlq_limit] = limits;
         let max_batch_bytes = state_limit.zip(dlq_limit).and_then(|(state, dlq)| u64::try_from(state.min(dlq)).ok());
+        let min_in_sync = [&state, &dlq].map(|topic| topic.settings.as_ref()?.min_in_sync);
         let identities = self.identities()?;
         let created = std::mem::take(created);
         Ok(Topics {
@@ -173,6 +176,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
             warnings,
             max_batch_bytes,
             max_state_record_bytes: state_limit.and_then(|limit| u64::try_from(limit).ok()),
+            min_in_sync,
             identities: Some(identities),
             tombstones_outlive_events: tombstones_outlive_events(input, &state),
         })
@@ -454,6 +458,7 @@ fn read_settings(resource: &ConfigResource) -> Result<TopicSettings, String> {
         segment_bytes: number("segment.bytes")?,
         delete_retention_ms: number("delete.retention.ms")?,
         max_message_bytes: number("max.message.bytes")?,
+        min_in_sync: number("min.insync.replicas")?,
         broker_min_in_sync: number("min.insync.replicas")?.filter(|_| is_default("min.insync.replicas")),
         broker_allows_unclean_election: text("unclean.leader.election.enable")
             .filter(|_| is_default("unclean.leader.election.enable"))

@@ -97,6 +97,8 @@ pub struct PartitionStatistics {
     /// a response arrives several times a second, if only an empty one. `None` if that broker is not connected, or
     /// unknown.
     pub since_response: Option<Duration>,
+    /// Whether no broker leads the partition.
+    pub lacks_leader: bool,
 }
 
 /// The context of every client. It also reads the OAUTHBEARER token.
@@ -210,6 +212,8 @@ pub(crate) fn read_statistics(json: &[u8], topic: Option<&str>) -> Result<Consum
         partition: i32,
         /// The broker that the partition is fetched from; -1 if there is none.
         broker: i32,
+        /// -1 if there is none.
+        leader: i32,
         fetch_state: String,
         fetchq_size: u64,
         ls_offset: i64,
@@ -244,6 +248,7 @@ pub(crate) fn read_statistics(json: &[u8], topic: Option<&str>) -> Result<Consum
             high_watermark: known(raw.hi_offset),
             position: known(raw.app_offset),
             since_response: since_response(raw.broker),
+            lacks_leader: raw.leader < 0,
         });
     }
     statistics.partitions.sort_by_key(|statistics| statistics.partition);

@@ -78,6 +78,8 @@ pub struct CommitSettings {
     pub topic: String,
     pub state_topic: String,
     pub dlq_topic: String,
+    /// `min.insync.replicas` of the state and of the DLQ topic; `None` if it may not be read.
+    pub min_in_sync: [Option<i64>; 2],
     pub group_id: String,
     /// Name of this process within the group.
     pub instance: String,

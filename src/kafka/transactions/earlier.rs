@@ -108,7 +108,13 @@ impl EarlierProducers {
 
     /// Reads a line of the client library's log.
     pub(super) fn logged(&self, facility: &str, message: &str, now: Instant) {
-        let Some((topic, partition, code)) = refused_in(facility, message) else { return };
+        if let Some((topic, partition, code)) = refused_in(facility, message) {
+            self.refuses(topic, partition, code, now);
+        }
+    }
+
+    /// The brokers do not accept records of this partition for now.
+    pub(super) fn refuses(&self, topic: &str, partition: i32, code: &str, now: Instant) {
         let mut refused = lock(&self.refused);
         let logged_at = refused.as_ref().map(|refused| refused.logged_at);
         let is_due = logged_at.is_none_or(|at| now.saturating_duration_since(at) >= LOG_INTERVAL);

@@ -140,7 +140,8 @@ log_events! {
         pub topic: &'a str,
         /// Their partition.
         pub partition: i32,
-        /// `NOT_ENOUGH_REPLICAS`, `NOT_ENOUGH_REPLICAS_AFTER_APPEND`, or the client's text of another error.
+        /// `NOT_ENOUGH_REPLICAS`, `NOT_ENOUGH_REPLICAS_AFTER_APPEND`, `LEADER_NOT_AVAILABLE`, or the client's text of
+        /// another error.
         pub code: &'a str,
     }
 

@@ -109,8 +109,15 @@ impl Scene {
             last_stable: Some(Position(last_stable)),
             high_watermark: Some(Position(high_watermark)),
             since_response: Some(Duration::ZERO),
+            lacks_leader: false,
             delay: self.delay,
         };
+        self.status.set_input_report(partition, log, self.now);
+    }
+
+    /// The consumer reports that no broker leads a partition.
+    pub(super) fn lacks_leader(&self, partition: Partition) {
+        let log = InputReport { lacks_leader: true, ..InputReport::default() };
         self.status.set_input_report(partition, log, self.now);
     }
 

@@ -61,6 +61,7 @@ impl Pod {
             topic: self.names.input.clone(),
             state_topic: self.names.state.clone(),
             dlq_topic: self.names.dlq.clone(),
+            min_in_sync: [None, None],
             group_id: self.names.group.clone(),
             instance: "this".to_owned(),
             member_ids: MemberIds::Configured(String::new()),

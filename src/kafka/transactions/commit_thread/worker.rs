@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::engine::commit::transaction::{
@@ -29,6 +30,7 @@ use crate::kafka::transactions::driver::{
     GroupOffsets, ProducerReadiness, TransactionDriver, TransactionOutcome, TransactionRequest,
 };
 use crate::kafka::transactions::producer_record::{ProducerRecord, of_output};
+use crate::kafka::transactions::replicas::{UnwritablePartition, unwritable_partition};
 use crate::kafka::transactions::topic_looks::RequestedLook;
 use crate::kafka::transactions::transaction::ProducerParts;
 use crate::record::Partition;
@@ -147,7 +149,10 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
                     if let KafkaFailure::Fenced(cause) = &failure {
                         return self.fenced(cause);
                     }
-                    return Ok(request.outcome(TransactionOutcome::without_producer(failure, true)));
+                    let code = failure.cause().code;
+                    let outcome = request.outcome(TransactionOutcome::without_producer(failure, true));
+                    self.look_at_replicas(code);
+                    return Ok(outcome);
                 }
             }
             // `run` then returns in doubt, and the committer resets the producer.
@@ -158,7 +163,9 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
         if let TransactionOutcome::Fenced { cause, within_timeout: true } = &outcome {
             return self.fenced(cause);
         }
-        Ok(request.outcome(outcome))
+        let outcome = request.outcome(outcome);
+        self.look_at_replicas(None);
+        Ok(outcome)
     }
 
     /// Another process has registered the transactional id of this one: finds out why.
@@ -203,7 +210,35 @@ impl<C: ConsumerContext + Clone + 'static> Worker<C> {
                 FencedBy::AnotherProcess => ResetOutcome::Fenced { cause: cause.to_string() },
                 FencedBy::Timeout | FencedBy::Recovery => ResetOutcome::Failed { cause: cause.to_string() },
             }),
-            Err(failure) => Ok(registration_outcome(failure)),
+            Err(failure) => {
+                self.look_at_replicas(failure.cause().code);
+                Ok(registration_outcome(failure))
+            }
+        }
+    }
+
+    /// Finds out whether the brokers cannot write to an output topic for now, if that would explain what happened: records
+    /// were not delivered in time, or the last transaction cannot be ended.
+    fn look_at_replicas(&mut self, registration: Option<RDKafkaErrorCode>) {
+        let cannot_end = registration == Some(RDKafkaErrorCode::ConcurrentTransactions);
+        if !cannot_end && !self.parts.earlier.logs_refusals() {
+            return;
+        }
+        let Worker { parts, offset_reader, .. } = self;
+        let settings = &parts.settings;
+        let unwritable = with_reader(parts, offset_reader, |reader| {
+            let outputs = [&settings.state_topic, &settings.dlq_topic].into_iter().zip(settings.min_in_sync);
+            for (topic, min_in_sync) in outputs {
+                let found = unwritable_partition(reader.client(), topic, min_in_sync);
+                if let Some(found) = found.map_err(|error| error.to_string())? {
+                    return Ok(Some((topic, found)));
+                }
+            }
+            Ok(None)
+        });
+        // Without a response, the failure itself is all that can be reported.
+        if let Ok(Some((topic, UnwritablePartition { partition, code }))) = unwritable {
+            parts.earlier.refuses(topic, partition, code, parts.clock.now());
         }
     }
 }
