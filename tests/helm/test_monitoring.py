@@ -270,6 +270,9 @@ def test_a_payload_cannot_pretend_to_be_an_event():
 
 
 # ------------------------------------------------------------------------------------------------------- real lines
+#
+# Two processes on one broker, which SIGSTOP froze for 0.75 s every 3 s, with `steward produce --rate 30 --invalid-share
+# 0.03`. The second one was stopped after 95 s, the first one after 120 s.
 
 
 def real_lines(path):
@@ -356,9 +359,7 @@ def test_the_dashboard_draws_something_of_real_lines():
         for target in panel.get("targets", []):
             if panel["type"] != "logs" and not logql.evaluate(in_grafana(target["expr"]), entries, last):
                 empty.add(panel["title"])
-    # Their fields are newer than the recordings.
-    newer = {"Held back", "Partitions", "Fetch age"}
-    assert empty <= {"Problems", "Errors, 1 hour", "Warnings and errors", "Running recoveries", "Duration of recoveries", "Rebalances", "DLQ records, by reason", "Starts and ends"} | newer
+    assert empty <= {"Problems", "Errors, 1 hour", "Warnings and errors", "Running recoveries", "Duration of recoveries", "Rebalances", "DLQ records, by reason", "Starts and ends"}
 
 
 def test_the_panels_of_the_dashboard_do_not_overlap_and_are_numbered():
