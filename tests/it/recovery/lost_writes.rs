@@ -3,8 +3,11 @@
 use steward::exit_code::ExitCode;
 
 use super::{LIMIT, numbers};
+use crate::support::broker::Broker;
 use crate::support::kafka::Stored;
-use crate::support::names::unique;
+use crate::support::ledger::Ledger;
+use crate::support::names::{Names, unique};
+use crate::support::process::Setup;
 use crate::support::world::{World, created, deleted, malformed, priced};
 
 #[apply(broker_test)]
@@ -79,6 +82,39 @@ fn lost_output_topics_are_refused_and_written_again_on_demand() {
     world.assert_exact_except(&["2"]);
     assert_eq!(world.state_of("2"), None);
     assert_eq!(numbers(&steward.events("lost_write_repaired")[0], ["entities", "rejections"]), [2, 1]);
+}
+
+/// The topic and its id are the same, only the disk with one of its partitions is gone.
+#[apply(own_broker_test)]
+fn a_lost_partition_of_the_state_topic_is_refused_and_written_again_on_demand() {
+    let mut broker = Broker::own();
+    let (kafka, names) = (broker.kafka(), Names::new());
+    kafka.create_input(&names, 2);
+    let events: Vec<_> = (1..=6).map(|id| created(id).to(i32::try_from(id % 2).expect("0 or 1"))).collect();
+    kafka.produce(&names.input, &events);
+    let setup = Setup::new(&kafka, &names);
+    let mut first = setup.start();
+    Ledger::of(&kafka, &names).assert_exact();
+    first.stop();
+    if !broker.lose_partition(&names.state, 1) {
+        return;
+    }
+
+    let mut refused = setup.start();
+
+    assert_eq!(refused.wait_exit(LIMIT), i32::from(ExitCode::TopicsRefused.code()), "{}", refused.tail());
+    let error = refused.errors().iter().map(ToString::to_string).collect::<String>();
+    for named in ["partition 1", &names.state, "the event at offset 2, and it is empty", "--reset-offsets"] {
+        assert!(error.contains(named), "{named} is not named in {error}");
+    }
+    // As the command that the refusal names.
+    kafka.commit(&names.group, &names.input, &[(0, 3), (1, 3)]);
+    let mut steward = setup.start();
+    let repaired = steward.wait_for_event("lost_write_repaired", LIMIT);
+    assert_eq!(numbers(&repaired, ["partition", "entities", "events"]), [1, 3, 3]);
+    Ledger::of(&kafka, &names).assert_exact();
+    steward.stop();
+    steward.assert_no_errors_but(&["lost_write_repaired"]);
 }
 
 /// From here on the service's outputs are copies of what it wrote, without those records that are not kept.

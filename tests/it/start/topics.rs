@@ -156,6 +156,29 @@ fn settings_that_the_broker_refuses_are_left_out_of_a_new_topic() {
     }
 }
 
+/// As platforms have them: some settings may not be chosen.
+#[apply(own_broker_test)]
+fn settings_that_a_policy_forbids_are_left_out_of_a_new_topic() {
+    let forbids = r#"
+        boolean ofKafka = topic.topic().startsWith("__");
+        if (!ofKafka && topic.configs().containsKey("segment.bytes")) throw new PolicyViolationException("not allowed");
+    "#;
+    let Some(broker) = Broker::with_topic_policy(forbids) else { return };
+    let (kafka, names) = (broker.kafka(), Names::new());
+    kafka.create_input(&names, 1);
+    kafka.produce(&names.input, &[created(1)]);
+
+    let mut steward = Setup::new(&kafka, &names).start();
+
+    let left_out = steward.wait_for_event("topic_settings_left_out", LIMIT);
+    assert_eq!(left_out["topic"], names.state.as_str(), "{left_out}");
+    assert!(left_out["cause"].as_str().is_some_and(|cause| cause.contains("Policy")), "{left_out}");
+    Ledger::of(&kafka, &names).assert_exact();
+    steward.stop();
+    steward.assert_no_errors_but(&[]);
+    assert_eq!(kafka.topic_setting(&names.state, "cleanup.policy"), "compact");
+}
+
 fn assert_settings(world: &World, topic: &str, settings: &[(&str, &str)]) {
     for (name, value) in settings {
         assert_eq!(&world.kafka.topic_setting(topic, name), value, "{name} of {topic}");

@@ -187,6 +187,25 @@ impl Broker {
         Broker::with_listeners(&[], properties)
     }
 
+    /// Starts a broker that creates a topic only if the statements `validate` let the request `topic` pass. They are Java,
+    /// and a policy of the broker's. `None` if the broker is no child process, or if there is no compiler.
+    pub fn with_topic_policy(validate: &str) -> Option<Broker> {
+        let folder = tempfile::tempdir().expect("the system's temporary folder");
+        matches!(found(), Found::Java).then(|| java::compile_policy(folder.path(), validate)).flatten()?;
+        let classes = folder.path().display().to_string();
+        Some(Broker::with(&[("create.topic.policy.class.name", java::POLICY), (java::CLASSES, &classes)]))
+    }
+
+    /// Kills the broker, deletes what it has stored of a partition, and starts it again: the partition is empty then.
+    /// Returns `false` without doing so if the broker is no child process.
+    pub fn lose_partition(&mut self, topic: &str, partition: i32) -> bool {
+        let Engine::Java(server) = &mut self.engine else { return false };
+        server.kill();
+        server.delete_log(topic, partition);
+        self.start();
+        true
+    }
+
     /// Starts a broker with further listeners. The properties `listener.name.{name}.` configure their security.
     pub fn with_listeners(further: &[FurtherListener<'_>], properties: &[(&str, &str)]) -> Broker {
         Broker::new(further, None, Purpose::Test, properties)

@@ -37,6 +37,11 @@ const BENCHMARK_OPTIONS: &[&str] = &[
     "-Djava.awt.headless=true",
 ];
 
+/// The name of the class that [`compile_policy`] makes.
+pub const POLICY: &str = "TestPolicy";
+/// A line of the settings that is not Kafka's: a folder with further classes. They are loaded at the start.
+pub const CLASSES: &str = "steward.test.classes";
+
 /// Checks that a broker can be started.
 ///
 /// # Errors
@@ -68,6 +73,27 @@ fn jars() -> &'static Path {
         assert!(output.status.success(), "the jars of Kafka could not be fetched:\n{errors}");
         PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
     })
+}
+
+/// Compiles a policy for new topics. Returns `None` if there is no compiler.
+///
+/// # Panics
+/// If the compiler refuses the statements.
+pub fn compile_policy(folder: &Path, validate: &str) -> Option<()> {
+    output_of("javac", &["-version"])?;
+    let source = folder.join(format!("{POLICY}.java"));
+    let text = format!(
+        "import org.apache.kafka.common.errors.PolicyViolationException;
+         public class {POLICY} implements org.apache.kafka.server.policy.CreateTopicPolicy {{
+             public void configure(java.util.Map<String, ?> settings) {{ }}
+             public void close() {{ }}
+             public void validate(RequestMetadata topic) {{ {validate} }}
+         }}"
+    );
+    std::fs::write(&source, text).expect("a folder of our own");
+    let compiled = Command::new("javac").arg("-cp").arg(jars().join("*")).arg(&source).output().expect("it was found");
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    Some(())
 }
 
 /// Returns the version of the JVM. A class archive works with one build of the JVM only.
@@ -120,6 +146,8 @@ fn create_archive(archive: &Path) {
 pub struct Server {
     folder: PathBuf,
     purpose: Purpose,
+    /// The folder of [`CLASSES`].
+    classes: Option<String>,
     process: Option<Child>,
     cleanup: CleanupGuard,
 }
@@ -140,7 +168,8 @@ impl Server {
             ("log.dirs", &folder.join("data").display().to_string()),
         ];
         std::fs::write(folder.join("server.properties"), properties(&own, overrides)).expect("a folder of our own");
-        let server = Server { folder, purpose, process: None, cleanup };
+        let classes = overrides.iter().find(|(name, _)| *name == CLASSES).map(|(_, folder)| (*folder).to_owned());
+        let server = Server { folder, purpose, classes, process: None, cleanup };
         server.copy_storage();
         server
     }
@@ -236,6 +265,11 @@ impl Server {
         self.kill();
     }
 
+    /// Deletes the log of a partition, of a broker that does not run.
+    pub fn delete_log(&self, topic: &str, partition: i32) {
+        std::fs::remove_dir_all(self.data().join(format!("{topic}-{partition}"))).expect("it is stored here");
+    }
+
     pub fn log_tail(&self) -> String {
         last_lines(&std::fs::read_to_string(self.log()).unwrap_or_default(), 40)
     }
@@ -259,6 +293,7 @@ impl Server {
     }
 
     fn java(&self, options: &[&str], class: &str) -> Command {
+        let further = self.classes.as_ref().map(|folder| format!(":{folder}"));
         let mut java = Command::new("java");
         java.args(match self.purpose {
             Purpose::Test => TEST_OPTIONS,
@@ -270,7 +305,7 @@ impl Server {
         // A killed broker leaves unpacked native libraries behind, which are deleted with the folder.
         .arg(format!("-Djava.io.tmpdir={}", self.folder.display()))
         .arg("-cp")
-        .arg(jars().join("*"))
+        .arg(format!("{}{}", jars().join("*").display(), further.unwrap_or_default()))
         .arg(class)
         .current_dir(&self.folder)
         .stdin(Stdio::null());
