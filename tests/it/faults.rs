@@ -6,6 +6,7 @@ mod isolated_broker;
 mod passivation;
 mod phases;
 mod recoveries;
+mod replicas;
 mod sizes;
 mod slow_writes;
 mod stalls;
