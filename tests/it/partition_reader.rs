@@ -15,6 +15,7 @@ use steward::kafka::reader::watermark_read::ReaderClients;
 use steward::ports::Clock;
 use steward::record::{Epoch, Offset, Partition, Position, Topic};
 
+use crate::support::broker::Cluster;
 use crate::support::clock::SystemClock;
 use crate::support::kafka::{ANY_TIMESTAMP, Kafka};
 use crate::support::names::unique;
@@ -207,6 +208,48 @@ fn many_records_are_read_in_order_and_once() {
     println!("50,000 records read in {:?}", SystemClock.now() - started);
 }
 
+/// The broker of the partition stops to run, but its connections stay open: no client notices it by an error.
+#[apply(cluster_test)]
+fn a_read_that_loses_its_broker_goes_on_with_the_new_leader_from_where_it_was() {
+    const RECORDS: i64 = 300_000;
+    let mut cluster = Cluster::own();
+    let log = Log::on(cluster.kafka());
+    let topic = log.settings.state.clone();
+    let values: Vec<String> = (0..RECORDS).map(|n| format!("{n:0>100}")).collect();
+    for values in values.chunks(50_000) {
+        log.produce(&values.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    let mut reader = log.reader();
+    let first = cluster.leader_of(&topic, 0);
+
+    let (mut next, mut frozen_at) = (0, None);
+    let started = SystemClock.now();
+    reader.read_with(0, RECORDS, &mut |record| {
+        assert_eq!(record.offset, Offset(next), "in order, and each once");
+        next += 1;
+        if next == 1_000 {
+            cluster.node(first).pause();
+            frozen_at = Some(SystemClock.now());
+        }
+    });
+    assert_eq!(next, RECORDS);
+    let frozen_at = frozen_at.expect("frozen within the read");
+    println!("read in {:?}, {:?} of it after the freeze", frozen_at - started, SystemClock.now() - frozen_at);
+    let second = cluster.leader_of(&topic, 0);
+    assert_ne!(second, first, "the read has seen the end of the log without its first leader");
+
+    // The clients know the second leader, and its successor is known before they ask.
+    cluster.node(first).resume();
+    cluster.wait_until_in_sync();
+    cluster.node(second).pause();
+    wait_until("there is a new leader", PATIENCE, || cluster.leader_of(&topic, 0) != second);
+    let asked = SystemClock.now();
+    assert_eq!(reader.bounds(), LogBounds { low: Position(0), high: Position(RECORDS) });
+    assert_eq!(reader.read(RECORDS - 1, RECORDS).map(|records| records.len()), Ok(1));
+    println!("bounds and a read {:?} after the new leader was known", SystemClock.now() - asked);
+    cluster.node(second).resume();
+}
+
 // ------------------------------------------------------------------------------------------------------------ harness
 
 /// A state topic with one partition, and the epoch of its owner.
@@ -219,8 +262,11 @@ struct Log {
 
 impl Log {
     fn new() -> Log {
+        Log::on(Kafka::shared())
+    }
+
+    fn on(kafka: Kafka) -> Log {
         let topic = unique("log");
-        let kafka = Kafka::shared();
         // One test writes a timestamp in the past, and retention would delete the record within seconds.
         kafka.create_topic(&topic, 1, &ANY_TIMESTAMP);
         let settings = ReaderSettings {

@@ -20,6 +20,8 @@
 //! Architecture invariant: no other file of the crate names a librdkafka property.
 //! `kafka_client::only_the_client_settings_name_a_property` holds this.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
@@ -136,7 +138,13 @@ pub struct ReaderClientSettings {
     pub(crate) uncommitted: ClientConfig,
     /// The group whose committed offsets are fetched.
     pub(crate) group_id: String,
+    brokers: Arc<KnownBrokers>,
 }
+
+/// Addresses of brokers that the readers of a process have met. A new client tries them beside the configured ones, of
+/// which there may be only one, and that one may be away.
+#[derive(Default)]
+struct KnownBrokers(Mutex<BTreeSet<String>>);
 
 impl ReaderClientSettings {
     pub fn new(config: &Config) -> ReaderClientSettings {
@@ -146,7 +154,26 @@ impl ReaderClientSettings {
             committed: reading,
             uncommitted: reader(config, Isolation::Uncommitted),
             group_id: config.kafka.group_id.clone(),
+            brokers: Arc::default(),
         }
+    }
+
+    /// Stores the addresses of all brokers of the cluster, as `host:port`.
+    pub(crate) fn set_known_brokers(&self, addresses: BTreeSet<String>) {
+        if !addresses.is_empty() {
+            *self.brokers.0.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+        }
+    }
+
+    /// Returns these settings with the brokers that are known beside the configured ones.
+    pub(crate) fn with_known_brokers(&self, settings: &ClientConfig) -> ClientConfig {
+        const SERVERS: &str = "bootstrap.servers";
+        let mut settings = settings.clone();
+        let known = self.brokers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let configured = settings.get(SERVERS).unwrap_or_default().to_owned();
+        let servers: Vec<&str> = std::iter::once(configured.as_str()).chain(known.iter().map(String::as_str)).collect();
+        settings.set(SERVERS, servers.join(","));
+        settings
     }
 }
 

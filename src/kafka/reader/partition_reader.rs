@@ -40,8 +40,13 @@ const HELD_BACK_AFTER: Duration = Duration::from_millis(500);
 /// Bytes that are copied before they are handed on: large enough to be quick, small enough for several readers.
 const CHUNK_BYTES: u64 = 262_144;
 
-/// How long one request for bounds or committed offsets may block, so that a cancellation is seen in between.
+/// How long one request for bounds or committed offsets may block, so that a cancellation is seen in between, and a
+/// broker that does not run is noticed. The first one is shorter.
 const REQUEST_LIMIT: Duration = Duration::from_secs(1);
+
+fn request_limit(silences: u32) -> Duration {
+    if silences == 0 { REQUEST_LIMIT / 2 } else { REQUEST_LIMIT }
+}
 
 impl<C: ConsumerContext + Clone + 'static> ReaderClients<C> {
     pub fn new(settings: &ReaderClientSettings, context: &C) -> Result<ReaderClients<C>, ReadFailure> {
@@ -99,7 +104,7 @@ pub struct ReadProgress {
 }
 
 /// Reads one partition under one epoch.
-pub struct KafkaPartitionReader<'a, C: ConsumerContext + 'static> {
+pub struct KafkaPartitionReader<'a, C: ConsumerContext + Clone + 'static> {
     clients: &'a mut ReaderClients<C>,
     owned: OwnedPartition<'a>,
     report: &'a mut dyn FnMut(ReaderReport),
@@ -114,7 +119,7 @@ struct OwnedPartition<'a> {
     clock: Arc<dyn Clock>,
 }
 
-impl<'a, C: ConsumerContext + 'static> KafkaPartitionReader<'a, C> {
+impl<'a, C: ConsumerContext + Clone + 'static> KafkaPartitionReader<'a, C> {
     /// Borrows the clients until the partition is read. `report` is called during requests and reads.
     pub fn new(
         clients: &'a mut ReaderClients<C>,
@@ -136,24 +141,25 @@ impl OwnedPartition<'_> {
         }
     }
 
-    /// Makes a request. `None`: make it again.
+    /// Makes a request. An inner error: make it again.
     ///
     /// # Errors
     /// No wait cures the error, or the deadline has passed, or the partition is not owned any more.
-    fn request<C: ConsumerContext + 'static, T>(
+    fn request<C: ConsumerContext + Clone + 'static, T>(
         &self,
         clients: &ReaderClients<C>,
         what: &str,
         deadline: Instant,
         request: impl Fn(&ReaderClients<C>) -> Result<T, KafkaError>,
-    ) -> Result<Option<T>, ReadFailure> {
+    ) -> Result<Result<T, ErrorClass>, ReadFailure> {
         self.check_owned()?;
         let error = match request(clients) {
-            Ok(response) => return Ok(Some(response)),
+            Ok(response) => return Ok(Ok(response)),
             Err(error) => error,
         };
         let OwnedPartition { settings, partition, .. } = self;
-        let failure = QueueFailure::of(ErrorClass::of(&error));
+        let class = ErrorClass::of(&error);
+        let failure = QueueFailure::of(class);
         if failure == QueueFailure::NotAuthorized {
             return Err(ReadFailure::Denied(format!(
                 "{what} of partition {partition} may not be fetched: {error}; allow Read on the group {} and on the topics {}, {} and {}",
@@ -165,44 +171,50 @@ impl OwnedPartition<'_> {
         }
         // Some errors come at once. The poll also serves the client's callbacks.
         drop(clients.uncommitted.poll(REQUEST_PAUSE));
-        Ok(None)
+        Ok(Err(class))
     }
 
-    fn bounds<C: ConsumerContext + 'static>(
+    fn bounds<C: ConsumerContext + Clone + 'static>(
         &self,
-        clients: &ReaderClients<C>,
+        clients: &mut ReaderClients<C>,
         topic: Topic,
     ) -> Result<LogBounds, ReadFailure> {
         let name = self.settings.name(topic);
         let deadline = self.clock.now() + self.settings.stall_limit;
-        let watermarks = |clients: &ReaderClients<C>| {
-            serve(&clients.uncommitted);
-            clients.uncommitted.fetch_watermarks(name, self.partition.0, REQUEST_LIMIT)
-        };
+        let mut silences = 0;
         loop {
-            if let Some((low, high)) = self.request(clients, "the bounds", deadline, watermarks)? {
-                return Ok(LogBounds { low: Position(low), high: Position(high) });
+            let watermarks = |clients: &ReaderClients<C>| {
+                serve(&clients.uncommitted);
+                clients.uncommitted.fetch_watermarks(name, self.partition.0, request_limit(silences))
+            };
+            match self.request(clients, "the bounds", deadline, watermarks)? {
+                Ok((low, high)) => return Ok(LogBounds { low: Position(low), high: Position(high) }),
+                Err(class) => clients.repair(class, &mut silences, name),
             }
         }
     }
 }
 
-impl<C: ConsumerContext + 'static> PartitionReader for KafkaPartitionReader<'_, C> {
+impl<C: ConsumerContext + Clone + 'static> PartitionReader for KafkaPartitionReader<'_, C> {
     fn committed(&mut self) -> Result<Option<CommittedOffset>, ReadFailure> {
         let (settings, partition, began) = (self.owned.settings, self.owned.partition, self.owned.clock.now());
         // Later than the limit below, which knows the cause.
         let deadline = began + settings.stall_limit + 2 * REQUEST_LIMIT;
-        let fetch = |clients: &ReaderClients<C>| {
-            committed_offsets(&clients.committed, &settings.input, &[partition], REQUEST_LIMIT)
-        };
+        let mut silences = 0;
         loop {
-            if let Some(fetched) = self.owned.request(self.clients, "the committed offset", deadline, fetch)? {
+            let fetch = |clients: &ReaderClients<C>| {
+                committed_offsets(&clients.committed, &settings.input, &[partition], request_limit(silences))
+            };
+            if let Ok(fetched) = self.owned.request(self.clients, "the committed offset", deadline, fetch)? {
                 return Ok(fetched.into_iter().next().and_then(|(_, committed)| committed));
             }
             // If the group's coordinator responds to this client about a partition that does not exist, it is an open
             // transaction that holds back the offset of this one, and not a coordinator that is silent.
             let no_partition = [Partition(i32::MAX)];
-            if committed_offsets(&self.clients.committed, &settings.input, &no_partition, REQUEST_LIMIT).is_ok() {
+            let response = committed_offsets(&self.clients.committed, &settings.input, &no_partition, REQUEST_LIMIT);
+            if let Err(error) = response {
+                self.clients.repair(ErrorClass::of(&error), &mut silences, &settings.input);
+            } else {
                 let held_back = self.owned.clock.now().saturating_duration_since(began);
                 // Without RequireStable.
                 let before = committed_offsets(&self.clients.uncommitted, &settings.input, &[partition], REQUEST_LIMIT);
@@ -281,7 +293,7 @@ impl RecoveryRead<'_> {
     }
 }
 
-impl<C: ConsumerContext + 'static> ReadObserver<C> for RecoveryRead<'_> {
+impl<C: ConsumerContext + Clone + 'static> ReadObserver<C> for RecoveryRead<'_> {
     type Failure = ReadFailure;
 
     fn record(&mut self, record: &Incoming<'_>) -> ControlFlow<()> {
@@ -324,7 +336,7 @@ impl<C: ConsumerContext + 'static> ReadObserver<C> for RecoveryRead<'_> {
         }
     }
 
-    fn log_start(&mut self, clients: &ReaderClients<C>, _: Partition) -> Result<Position, ReadFailure> {
+    fn log_start(&mut self, clients: &mut ReaderClients<C>, _: Partition) -> Result<Position, ReadFailure> {
         Ok(self.owned.bounds(clients, self.topic)?.low)
     }
 }

@@ -247,7 +247,7 @@ where
 
     fn log_start(
         &mut self,
-        clients: &ReaderClients<ReportingContext>,
+        clients: &mut ReaderClients<ReportingContext>,
         partition: Partition,
     ) -> Result<Position, AccessFailure> {
         Ok(ends_of(&clients.uncommitted, partition, &self.access)?.low)

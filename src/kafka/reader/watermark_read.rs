@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
+use rdkafka::metadata::Metadata;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use crate::engine::recovery::read_stall::{LogReport, ReadStall, StallCause, StallTimer};
@@ -45,11 +46,22 @@ const LONGEST_TURN: Duration = Duration::from_secs(5);
 /// Longest wait for the metadata of the topic.
 const METADATA_LIMIT: Duration = Duration::from_secs(1);
 
+/// Longest wait for metadata in a repair. A broker that does not run leaves it to another one to answer the next request.
+const REFRESH_LIMIT: Duration = Duration::from_millis(250);
+
+/// A read whose broker has sent nothing for so long gets fresh metadata, and again after each pause. A broker answers a
+/// fetch without records much sooner.
+const SILENT_AFTER: Duration = Duration::from_secs(2);
+const REPAIR_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long the client may take to forget the partitions of the read before.
 const RELEASE_LIMIT: Duration = Duration::from_secs(10);
 
-/// The two clients of a reader, used for one read after the other.
+/// The two clients of a reader, used for one read after the other. A broker that is lost, or that does not run, makes
+/// them ask for metadata ([`ReaderClients::refresh`]), and new clients if that does not help ([`ReaderClients::renew`]).
 pub struct ReaderClients<C: ConsumerContext + 'static> {
+    settings: ReaderClientSettings,
+    context: C,
     /// Reads committed records, and fetches committed offsets.
     pub(super) committed: Arc<BaseConsumer<ReadingContext<C>>>,
     /// The records of the partitions that are read.
@@ -61,13 +73,52 @@ pub struct ReaderClients<C: ConsumerContext + 'static> {
 
 impl<C: ConsumerContext + Clone + 'static> ReaderClients<C> {
     pub(super) fn build(settings: &ReaderClientSettings, context: &C) -> Result<ReaderClients<C>, KafkaError> {
-        let committed = Arc::new(build(&settings.committed, ReadingContext::new(context.clone()))?);
+        let config = settings.with_known_brokers(&settings.committed);
+        let committed = Arc::new(build(&config, ReadingContext::new(context.clone()))?);
         Ok(ReaderClients {
+            settings: settings.clone(),
+            context: context.clone(),
             records: ForwardedQueue::new(Arc::clone(&committed)),
             committed,
-            uncommitted: build(&settings.uncommitted, context.clone())?,
+            uncommitted: build(&settings.with_known_brokers(&settings.uncommitted), context.clone())?,
             group: settings.group_id.clone(),
         })
+    }
+
+    /// Repairs the clients after a failure. `silences` counts those in a row that were a silence: with number 1, 2, 4 and
+    /// so on the clients are replaced, otherwise they get fresh metadata. A broker that does not run keeps its connections
+    /// open, and is asked for metadata as any other. A new client has no connection to it.
+    pub(super) fn repair(&mut self, class: ErrorClass, silences: &mut u32, topic: &str) {
+        if class == ErrorClass::TimedOut {
+            *silences += 1;
+            if silences.is_power_of_two() {
+                return self.renew();
+            }
+        }
+        self.refresh(topic);
+    }
+
+    /// Requests the metadata of the topic. By themselves the clients request it only every few minutes if a broker stands
+    /// still, and remember an answer that a topic does not exist.
+    fn refresh(&self, topic: &str) {
+        drop(self.uncommitted.fetch_metadata(Some(topic), REFRESH_LIMIT));
+        self.learn(self.committed.fetch_metadata(Some(topic), REFRESH_LIMIT));
+    }
+
+    /// Replaces both clients. What they have assigned has to be assigned again.
+    fn renew(&mut self) {
+        // Without new ones the old ones are tried again.
+        let Ok(new) = ReaderClients::build(&self.settings, &self.context) else { return };
+        let old = std::mem::replace(self, new);
+        // With brokers that are away, their end can take a while. Without a thread they end here.
+        drop(std::thread::Builder::new().name("reader-close".to_owned()).spawn(move || drop(old)));
+    }
+
+    /// Stores the addresses of the brokers.
+    fn learn(&self, metadata: Result<Metadata, KafkaError>) {
+        let Ok(metadata) = metadata else { return };
+        let brokers = metadata.brokers().iter().map(|broker| format!("{}:{}", broker.host(), broker.port()));
+        self.settings.set_known_brokers(brokers.collect());
     }
 
     /// Serves the clients' callbacks while nothing is read.
@@ -92,7 +143,7 @@ pub(super) struct WatermarkRead<'a> {
 }
 
 /// What a caller does while its partitions are read.
-pub(super) trait ReadObserver<C: ConsumerContext + 'static> {
+pub(super) trait ReadObserver<C: ConsumerContext + Clone + 'static> {
     type Failure;
 
     /// Takes a record below the target of its partition. `Break` ends the read.
@@ -111,7 +162,14 @@ pub(super) trait ReadObserver<C: ConsumerContext + 'static> {
     fn client_failed(&mut self, error: &ReadError) -> Result<(), Self::Failure>;
 
     /// Fetches the first position of the log, after the client has reported that the position is not within the log.
-    fn log_start(&mut self, clients: &ReaderClients<C>, partition: Partition) -> Result<Position, Self::Failure>;
+    fn log_start(&mut self, clients: &mut ReaderClients<C>, partition: Partition) -> Result<Position, Self::Failure>;
+}
+
+/// The repairs of a silent read.
+struct Repairs {
+    /// How many since the broker sent something.
+    silences: u32,
+    next: Instant,
 }
 
 pub(super) struct ReadError {
@@ -145,7 +203,7 @@ pub(super) struct StalledRead {
 
 impl WatermarkRead<'_> {
     /// Reads until every position is at its target, or until the observer ends the read.
-    pub(super) fn run<C: ConsumerContext + 'static, O: ReadObserver<C>>(
+    pub(super) fn run<C: ConsumerContext + Clone + 'static, O: ReadObserver<C>>(
         mut self,
         clients: &mut ReaderClients<C>,
         observer: &mut O,
@@ -157,13 +215,14 @@ impl WatermarkRead<'_> {
         result
     }
 
-    fn read_assigned<C: ConsumerContext + 'static, O: ReadObserver<C>>(
+    fn read_assigned<C: ConsumerContext + Clone + 'static, O: ReadObserver<C>>(
         &mut self,
         clients: &mut ReaderClients<C>,
         observer: &mut O,
     ) -> Result<(), ReadStop<O::Failure>> {
         let mut last_turn = self.clock.now();
         let mut stall = StallTimer::new(last_turn);
+        let mut repairs = Repairs { silences: 0, next: last_turn };
         while self.targets.values().any(Target::is_below_target) {
             let before: i64 = self.targets.values().map(|target| target.position.0).sum();
             let (stopped, error) = self.take_available(clients, observer);
@@ -198,9 +257,32 @@ impl WatermarkRead<'_> {
             if let Some(cause) = stall.verdict(self.stall_limit, now) {
                 return Err(ReadStop::Stalled(self.stalled(cause, stall.state(now).stalled)));
             }
-            observer.turn(&self.targets, stall.state(now), now)?;
+            let state = stall.state(now);
+            self.follow_leader(clients, &mut repairs, state, now).map_err(ReadStop::Client)?;
+            observer.turn(&self.targets, state, now)?;
         }
         Ok(())
+    }
+
+    /// Repairs the clients of a read whose broker sends nothing. The read goes on from where it is.
+    fn follow_leader<C: ConsumerContext + Clone + 'static>(
+        &self,
+        clients: &mut ReaderClients<C>,
+        repairs: &mut Repairs,
+        stall: ReadStall,
+        now: Instant,
+    ) -> Result<(), String> {
+        if stall.silent < SILENT_AFTER {
+            repairs.silences = 0;
+            return Ok(());
+        }
+        if now < repairs.next {
+            return Ok(());
+        }
+        let old = Arc::as_ptr(&clients.committed);
+        clients.repair(ErrorClass::TimedOut, &mut repairs.silences, self.topic);
+        repairs.next = self.clock.now() + REPAIR_PAUSE;
+        if std::ptr::eq(old, Arc::as_ptr(&clients.committed)) { Ok(()) } else { self.assign(clients) }
     }
 
     /// Returns what the client reports about each partition that is still being read.
@@ -227,7 +309,7 @@ impl WatermarkRead<'_> {
     }
 
     /// Hands the records that have arrived to the observer. Waits up to [`POLL`] if none have.
-    fn take_available<C: ConsumerContext + 'static, O: ReadObserver<C>>(
+    fn take_available<C: ConsumerContext + Clone + 'static, O: ReadObserver<C>>(
         &mut self,
         clients: &mut ReaderClients<C>,
         observer: &mut O,
@@ -259,7 +341,7 @@ impl WatermarkRead<'_> {
 
     /// Continues at the start of the log: retention or compaction has cut the log above the position. The records in
     /// between are gone, and the rest is read.
-    fn restart<C: ConsumerContext + 'static, O: ReadObserver<C>>(
+    fn restart<C: ConsumerContext + Clone + 'static, O: ReadObserver<C>>(
         &mut self,
         clients: &mut ReaderClients<C>,
         observer: &mut O,
@@ -274,12 +356,12 @@ impl WatermarkRead<'_> {
         self.assign(clients).map_err(ReadStop::Client)
     }
 
-    fn assign<C: ConsumerContext + 'static>(&self, clients: &ReaderClients<C>) -> Result<(), String> {
+    fn assign<C: ConsumerContext + Clone + 'static>(&self, clients: &ReaderClients<C>) -> Result<(), String> {
         self.release(clients)?;
         // By itself the client requests the metadata of a topic that it does not know only once a second: a recovery of
         // three topics would take three seconds, however little there is to read. If this request fails, the client's
         // own follows.
-        drop(clients.committed.fetch_metadata(Some(self.topic), METADATA_LIMIT));
+        clients.learn(clients.committed.fetch_metadata(Some(self.topic), METADATA_LIMIT));
         let mut list = TopicPartitionList::with_capacity(self.targets.len());
         for (partition, target) in self.targets.iter().filter(|(_, target)| target.is_below_target()) {
             list.add_partition_offset(self.topic, partition.0, KafkaOffset::Offset(target.position.0))
@@ -290,7 +372,7 @@ impl WatermarkRead<'_> {
     }
 
     /// c) Waits until the client has forgotten the partitions.
-    fn release<C: ConsumerContext + 'static>(&self, clients: &ReaderClients<C>) -> Result<(), String> {
+    fn release<C: ConsumerContext + Clone + 'static>(&self, clients: &ReaderClients<C>) -> Result<(), String> {
         let client = &clients.committed;
         client.unassign().map_err(|error| error.to_string())?;
         let deadline = self.clock.now() + RELEASE_LIMIT;

@@ -99,11 +99,29 @@ fn a_recovery_that_a_quota_starves_goes_on_and_names_no_transaction() {
     steward.assert_no_errors_but(&[]);
 }
 
-/// The response is delayed for longer than a transaction and its coordinator may take: then a recovery gives up.
 #[apply(own_broker_test)]
-fn a_recovery_without_a_response_fails_and_starts_again() {
+fn a_request_without_a_response_is_repeated_on_another_connection() {
     let (broker, kafka, names) = with_state_in_many_batches();
     let unanswered = broker.proxy.hold(Api::OFFSET_FETCH, ClientSees::Silence);
+    let mut steward = Setup::new(&broker.through(), &names).start();
+
+    steward.wait_for_event("recovery_finished", PATIENCE);
+    assert!(steward.events("recovery_failed").is_empty(), "{}", steward.tail());
+    unanswered.release();
+    Ledger::of(&kafka, &names).assert_exact();
+    steward.stop();
+    steward.assert_no_errors_but(&[]);
+}
+
+/// No connection brings a response, for longer than a transaction and its coordinator may take: then a recovery gives
+/// up.
+#[apply(own_broker_test)]
+fn a_recovery_without_a_response_fails_and_starts_again() {
+    // Far more than are made within the limit.
+    const CONNECTIONS: usize = 50;
+    let (broker, kafka, names) = with_state_in_many_batches();
+    let hold = |_| broker.proxy.hold(Api::OFFSET_FETCH, ClientSees::Silence);
+    let unanswered: Vec<_> = (0..CONNECTIONS).map(hold).collect();
     let mut steward = Setup::new(&broker.through(), &names).set("kafka.transaction_timeout_ms", 1_000).start();
 
     let failed = steward.wait_for_event("recovery_failed", PATIENCE);
@@ -111,7 +129,9 @@ fn a_recovery_without_a_response_fails_and_starts_again() {
     let error = failed["error"].as_str().unwrap_or_default();
     assert!(error.contains("committed offset of partition 0"), "{error}");
     assert!(steward.events("recovery_finished").is_empty(), "it serves without its state; {}", steward.tail());
-    unanswered.release();
+    for request in unanswered {
+        request.release_or_cancel();
+    }
 
     steward.wait_for_event("recovery_finished", PATIENCE);
     assert_eq!(steward.events("recovery_started").len(), steward.events("recovery_failed").len() + 1);

@@ -298,6 +298,29 @@ fn an_offset_commit_that_never_returns_costs_one_producer() {
     scene.finish_exactly();
 }
 
+/// The owner serves the other partition, and its transaction holds both. The new owner of the one that has moved looks at
+/// the group again and again while it waits.
+#[apply(own_broker_test)]
+fn the_open_transaction_of_an_owner_that_serves_other_partitions_is_waited_for() {
+    let mut scene = Scene::within(LONG_TRANSACTION_TIMEOUT * 6, &PATIENT_COORDINATOR);
+
+    let end = scene.broker.proxy.hold(Api::END_TXN, ClientSees::Silence);
+    scene.send_events();
+    end.wait();
+    let timeout_ms = i64::try_from(LONG_TRANSACTION_TIMEOUT.as_millis() * 6).expect("seconds");
+    let setup = Setup::new(&scene.direct, &scene.names).set("kafka.transaction_timeout_ms", timeout_ms);
+    let mut joins = setup.instance("joins").start();
+    joins.wait_for_event_where("recovery_blocked", PATIENCE, |line| line["waited_ms"].as_u64() >= Some(5_000));
+    assert_eq!(scene.process.events("partitions_revoked").len(), 1, "{}", scene.process.tail());
+
+    assert_eq!(end.release(), DONE, "nothing has ended the transaction");
+    wait_until("it serves", PATIENCE, || joins.serving().len() == 1);
+    assert_eq!(joins.events("dead_owner_fenced"), Vec::<Value>::new());
+    scene.finish_exactly();
+    joins.stop();
+    joins.assert_no_errors_but(&[]);
+}
+
 /// The committed positions give the verdict on a transaction in doubt. If another program commits for this group, for
 /// example one left running by mistake, the verdict is unknown.
 #[apply(own_broker_test)]
