@@ -39,8 +39,10 @@ use crate::support::ledger::Ledger;
 use crate::support::names::Names;
 use crate::support::wait::{Deadline, now, unix_ms};
 
+/// The default seed.
+const SEED: u64 = 68;
 /// The duration of the mixed faults in a normal test run.
-const SECONDS: u64 = 40;
+const SECONDS: u64 = 30;
 /// A killed broker is away for longer than its session with the controller, 9 s by default.
 const AWAY: Duration = Duration::from_secs(15);
 const FROZEN: Duration = Duration::from_secs(10);
@@ -59,13 +61,14 @@ const BROKER_FAULTS: [BrokerFault; 5] = [
 ];
 
 /// Returns the test of the fault that the environment names, or one test for each seed.
-pub fn trials(first_seed: u64, seeds: u64) -> Vec<Trial> {
+pub fn trials() -> Vec<Trial> {
     if let Ok(name) = std::env::var("STEWARD_CHAOS_FAULT") {
         let (fault, times) = (Fault::named(&name), setting("STEWARD_CHAOS_TIMES").unwrap_or(5));
         return vec![trial(format!("cluster::{name}_{times}_times"), Need::Cluster, move || repeat(fault, times))];
     }
     let length = Duration::from_secs(setting("STEWARD_CHAOS_SECONDS").unwrap_or(SECONDS));
-    let seeds = first_seed..first_seed + seeds;
+    let first = setting("STEWARD_CHAOS_SEED").unwrap_or(SEED);
+    let seeds = first..first + setting("STEWARD_CHAOS_SEEDS").unwrap_or(1);
     let test = |seed| {
         let name = format!("cluster::whatever_breaks_each_event_counts_once_with_seed_{seed}");
         trial(name, Need::Cluster, move || mix(seed, length))
@@ -109,10 +112,8 @@ fn mix(seed: u64, length: Duration) {
     let scene = &*scene;
     let (of_brokers, of_stewards) = std::thread::scope(|scope| {
         let brokers = scope.spawn(|| {
-            let mut faults = BROKER_FAULTS;
-            faults.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
             let mut occurrences = Vec::new();
-            for (time, fault) in (0..).zip(faults.iter().cycle()) {
+            for (time, fault) in (0..).zip(broker_faults(seed).iter().cycle()) {
                 if end.passed() {
                     break;
                 }
@@ -143,6 +144,19 @@ fn mix(seed: u64, length: Duration) {
     drill.finish();
     let longest = drill.report.longest();
     assert!(longest <= LONGEST_SILENCE, "silent for {longest:?}, at most {LONGEST_SILENCE:?}");
+}
+
+fn broker_faults(seed: u64) -> [BrokerFault; 5] {
+    let mut faults = BROKER_FAULTS;
+    faults.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    faults
+}
+
+/// So the normal test run has both in a short time, and the failover that they cause.
+#[apply(offline_test)]
+fn the_default_seed_freezes_a_broker_and_then_restarts_all() {
+    let wanted = [BrokerFault::Freeze, BrokerFault::Rolling];
+    assert_eq!(broker_faults(SEED)[..2], wanted, "{:?}", (0..).find(|seed| broker_faults(*seed)[..2] == wanted));
 }
 
 fn pause(time: Duration) {

@@ -57,7 +57,7 @@ fn main() {
         let name = format!("chaos::whatever_breaks_each_event_counts_once_with_seed_{seed}");
         trial(name, Need::Own, move || drill::run(seed, length))
     }));
-    trials.extend(cluster::trials(first, seeds));
+    trials.extend(cluster::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     support::broker::end_shared();
     conclusion.exit();

@@ -3,7 +3,6 @@
 //! A test run starts dozens of brokers, so common work is done once. The first broker formats the storage, and the
 //! others copy it. An archive of the loaded classes is kept beside the jars; it halves the start time.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
@@ -177,24 +176,25 @@ impl Server {
     /// Copies the formatted storage, which does not depend on ports or on the overrides of our tests, except for the id
     /// of the node and of its folder.
     fn copy_storage(&self) {
-        static FORMATTED: OnceLock<Vec<(OsString, Vec<u8>)>> = OnceLock::new();
+        static FORMATTED: OnceLock<Vec<(PathBuf, Vec<u8>)>> = OnceLock::new();
         let formatted = FORMATTED.get_or_init(|| self.format());
-        std::fs::create_dir_all(self.data()).expect("a folder of our own");
-        for (name, content) in formatted {
-            std::fs::write(self.data().join(name), content).expect("a folder of our own");
+        for (path, content) in formatted {
+            let path = self.data().join(path);
+            std::fs::create_dir_all(path.parent().expect("a file of the data")).expect("a folder of our own");
+            std::fs::write(path, content).expect("a folder of our own");
         }
     }
 
-    /// Formats the storage, and returns its files.
-    fn format(&self) -> Vec<(OsString, Vec<u8>)> {
+    /// Formats the storage, and returns its files. Kafka 4.4 also creates a folder in it.
+    fn format(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut format = self.java(&[], "kafka.tools.StorageTool");
         format.args(["format", "--cluster-id", "c3Rld2FyZC10ZXN0cy0tLQ", "--config"]).arg(self.settings());
         let output = format.output().expect("java exists");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "the storage of Kafka could not be formatted:\n{errors}");
-        let files = std::fs::read_dir(self.data()).expect("it was formatted").map(|file| {
-            let file = file.expect("a folder of our own");
-            (file.file_name(), std::fs::read(file.path()).expect("formatting creates only files"))
+        let files = files_in(&self.data()).into_iter().map(|path| {
+            let content = std::fs::read(&path).expect("a folder of our own");
+            (path.strip_prefix(self.data()).expect("it is in there").to_owned(), content)
         });
         files.collect()
     }
@@ -319,6 +319,13 @@ impl Server {
     fn log(&self) -> PathBuf {
         self.folder.join("log")
     }
+}
+
+/// Returns all files below a folder.
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder of our own");
+    let paths = entries.map(|entry| entry.expect("a folder of our own").path());
+    paths.flat_map(|path| if path.is_dir() { files_in(&path) } else { vec![path] }).collect()
 }
 
 impl Drop for Server {
