@@ -13,8 +13,8 @@ use rustix::process::{Resource, getrlimit};
 use crate::config::Config;
 
 /// The main thread does not count. Log writer, log level, signals, topic watch, consumer, commit thread and its worker,
-/// actors.
-const THREADS: usize = 8;
+/// actors, and the watch of the credentials.
+const THREADS: usize = 9;
 /// The allocator's own.
 const ALLOCATOR_THREADS: usize = 4;
 /// Clients besides those of the recoveries: consumer, producer, its successor, topic watch, the reader of committed

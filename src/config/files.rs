@@ -35,7 +35,14 @@ pub(super) fn read(effective: &mut Effective, bad: &BTreeSet<String>) -> Vec<Mis
     mistakes
 }
 
-/// A file with a certificate, a key or a password, which the clients read when they are built.
+/// The property with revoked certificates. It may name a folder, which is not watched.
+const CRL_PROPERTY: &str = "ssl.crl.location";
+const CRL_KEY: &str = "kafka.properties.ssl.crl.location";
+
+/// Lists of revoked certificates are larger than the other files.
+const MAX_WATCHED_BYTES: u64 = 16 << 20;
+
+/// A file with certificates, a key or a password, which the clients read when they are built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialFile {
     /// The key that names it.
@@ -46,11 +53,12 @@ pub struct CredentialFile {
 impl CredentialFile {
     /// Reads the file; an error is why it cannot be used.
     pub fn read(&self) -> Result<Vec<u8>, String> {
-        bytes(&self.path)
+        bytes(&self.path, MAX_WATCHED_BYTES)
     }
 }
 
-/// Returns the files of `kafka.security`, except the token, which is read whenever a new one is due.
+/// Returns the files of `kafka.security`, except the token, which is read whenever a new one is due; and the list of
+/// revoked certificates.
 pub(super) fn credentials(effective: &Effective) -> Vec<CredentialFile> {
     let values = effective.values();
     let files = keys::all().filter_map(|key| {
@@ -59,7 +67,9 @@ pub(super) fn credentials(effective: &Effective) -> Vec<CredentialFile> {
         let path = values.get(key.path).and_then(toml::Value::as_str).filter(|_| is_credential)?;
         Some(CredentialFile { key: key.path, path: path.into() })
     });
-    files.collect()
+    let revoked = effective.config.kafka.properties.get(CRL_PROPERTY);
+    let revoked = revoked.map(|path| CredentialFile { key: CRL_KEY, path: path.into() });
+    files.chain(revoked).collect()
 }
 
 /// Puts the content of a file into the field of its secret. The token is not kept: it is read whenever a new one is due.
@@ -77,25 +87,25 @@ fn keep(effective: &mut Effective, path: &str, secret: Secret) {
 fn check(path: &Path, content: FileContent) -> Result<Option<Secret>, String> {
     match content {
         FileContent::Written => Ok(None),
-        FileContent::Secret => secret(bytes(path)?).map(Some),
+        FileContent::Secret => secret(bytes(path, MAX_FILE_BYTES)?).map(Some),
         FileContent::LongSecret(min_bytes) => {
-            let secret = secret(bytes(path)?)?;
+            let secret = secret(bytes(path, MAX_FILE_BYTES)?)?;
             if secret.reveal().len() < min_bytes {
                 return Err(format!("is a file with fewer than {min_bytes} bytes"));
             }
             Ok(Some(secret))
         }
         // The client library reads PEM files itself.
-        FileContent::Pem => pem(&bytes(path)?).map(|()| None),
+        FileContent::Pem => pem(&bytes(path, MAX_FILE_BYTES)?).map(|()| None),
     }
 }
 
-fn bytes(path: &Path) -> Result<Vec<u8>, String> {
+fn bytes(path: &Path, max_bytes: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
+    let read = File::open(path).and_then(|file| file.take(max_bytes + 1).read_to_end(&mut bytes));
     match read {
         Err(error) => Err(format!("cannot be read: {error}")),
-        Ok(read) if read as u64 > MAX_FILE_BYTES => Err(format!("is a file of more than {MAX_FILE_BYTES} bytes")),
+        Ok(read) if read as u64 > max_bytes => Err(format!("is a file of more than {max_bytes} bytes")),
         Ok(_) if bytes.trim_ascii().is_empty() => Err("is an empty file".to_owned()),
         Ok(_) => Ok(bytes),
     }

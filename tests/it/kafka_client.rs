@@ -201,7 +201,7 @@ fn a_client_that_knows_no_broker_shows_it_once_a_report() {
 
 #[apply(offline_test)]
 fn statistics_report_the_longest_delay_of_a_broker() {
-    for role in [ClientRole::Consumer, ClientRole::Producer] {
+    for role in [ClientRole::Consumer, ClientRole::Producer, ClientRole::Reader] {
         let events = Arc::new(RecordedEvents::default());
         let context = ReportingContext::new(&Config::default(), role, Arc::clone(&events) as Arc<dyn ClientEvents>);
         context.stats_raw(
@@ -214,7 +214,7 @@ fn statistics_report_the_longest_delay_of_a_broker() {
         let throttle = Throttle { broker: "b:1/2".into(), time_ms: 1_300 };
         assert_eq!(*events.throttles.lock().expect("not poisoned"), [(role, throttle)]);
         let has_statistics = events.statistics.lock().expect("not poisoned").is_some();
-        assert_eq!(has_statistics, role == ClientRole::Consumer, "a producer holds no position");
+        assert_eq!(has_statistics, role == ClientRole::Consumer, "only the group's consumer shows the lag");
     }
 }
 

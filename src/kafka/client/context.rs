@@ -14,7 +14,7 @@ use std::time::Duration;
 use rdkafka::ClientContext;
 use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{ConsumerContext, DefaultConsumerContext};
 use rdkafka::error::KafkaError;
 use serde::Deserialize;
 
@@ -48,9 +48,10 @@ pub trait ClientEvents: Send + Sync {
     fn error(&self, role: ClientRole, error: &ClientError<'_>);
     /// A log line of librdkafka. `facility` is its short name for what the line is about.
     fn log(&self, role: ClientRole, level: ClientLogLevel, facility: &str, message: &str);
-    /// The consumer reports its state, once a second.
+    /// The group's consumer reports its state, once a second.
     fn statistics(&self, statistics: ConsumerStatistics);
-    /// A broker has delayed responses because the client exceeds a quota. Called once a second while that lasts.
+    /// A broker has delayed responses because the client exceeds a quota. Called at each report of the client while that
+    /// lasts.
     fn throttled(&self, role: ClientRole, throttle: &Throttle);
 }
 
@@ -124,6 +125,30 @@ impl ReportingContext {
         self.knows_no_broker.swap(false, Ordering::Relaxed)
     }
 
+}
+
+/// A context that takes statistics which another context around it has read. It reports delays by brokers.
+pub trait TakesStatistics: ConsumerContext {
+    fn take_statistics(&self, statistics: ConsumerStatistics);
+}
+
+impl TakesStatistics for ReportingContext {
+    fn take_statistics(&self, statistics: ConsumerStatistics) {
+        self.knows_no_broker.store(statistics.knows_no_broker, Ordering::Relaxed);
+        if let Some(throttle) = &statistics.throttle {
+            self.events.throttled(self.role, throttle);
+        }
+        if self.role == ClientRole::Consumer {
+            self.events.statistics(statistics);
+        }
+    }
+}
+
+impl TakesStatistics for DefaultConsumerContext {
+    fn take_statistics(&self, _: ConsumerStatistics) {}
+}
+
+impl ReportingContext {
     fn unreadable(&self, unreadable: &serde_json::Error) {
         let (class, reason) = (ErrorClass::Other, unreadable.to_string());
         self.events.error(self.role, &ClientError { code: "StatisticsUnreadable", class, reason: &reason });
@@ -152,16 +177,9 @@ impl ClientContext for ReportingContext {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        let statistics = match read_statistics(statistics, None) {
-            Ok(statistics) => statistics,
-            Err(unreadable) => return self.unreadable(&unreadable),
-        };
-        self.knows_no_broker.store(statistics.knows_no_broker, Ordering::Relaxed);
-        if let Some(throttle) = &statistics.throttle {
-            self.events.throttled(self.role, throttle);
-        }
-        if self.role != ClientRole::Producer {
-            self.events.statistics(statistics);
+        match read_statistics(statistics, None) {
+            Ok(statistics) => self.take_statistics(statistics),
+            Err(unreadable) => self.unreadable(&unreadable),
         }
     }
 

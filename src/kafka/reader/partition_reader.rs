@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{Consumer, ConsumerContext};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 
 use crate::engine::commit::transaction::CommittedOffset;
@@ -17,6 +17,7 @@ use crate::engine::ownership::Ownership;
 use crate::engine::recovery::LogBounds;
 use crate::engine::recovery::driver::{PartitionReader, ReadFailure};
 use crate::engine::recovery::read_stall::{ReadStall, StallCause};
+use crate::kafka::client::context::TakesStatistics;
 use crate::kafka::client::errors::ErrorClass;
 use crate::kafka::client::forwarded_queue::{Incoming, QueueFailure};
 use crate::kafka::client::settings::ReaderClientSettings;
@@ -48,7 +49,7 @@ fn request_limit(silences: u32) -> Duration {
     if silences == 0 { REQUEST_LIMIT / 2 } else { REQUEST_LIMIT }
 }
 
-impl<C: ConsumerContext + Clone + 'static> ReaderClients<C> {
+impl<C: TakesStatistics + Clone + 'static> ReaderClients<C> {
     pub fn new(settings: &ReaderClientSettings, context: &C) -> Result<ReaderClients<C>, ReadFailure> {
         ReaderClients::build(settings, context)
             .map_err(|error| ReadFailure::Kafka(format!("a client that reads partitions cannot be built: {error}")))
@@ -104,7 +105,7 @@ pub struct ReadProgress {
 }
 
 /// Reads one partition under one epoch.
-pub struct KafkaPartitionReader<'a, C: ConsumerContext + Clone + 'static> {
+pub struct KafkaPartitionReader<'a, C: TakesStatistics + Clone + 'static> {
     clients: &'a mut ReaderClients<C>,
     owned: OwnedPartition<'a>,
     report: &'a mut dyn FnMut(ReaderReport),
@@ -119,7 +120,7 @@ struct OwnedPartition<'a> {
     clock: Arc<dyn Clock>,
 }
 
-impl<'a, C: ConsumerContext + Clone + 'static> KafkaPartitionReader<'a, C> {
+impl<'a, C: TakesStatistics + Clone + 'static> KafkaPartitionReader<'a, C> {
     /// Borrows the clients until the partition is read. `report` is called during requests and reads.
     pub fn new(
         clients: &'a mut ReaderClients<C>,
@@ -145,7 +146,7 @@ impl OwnedPartition<'_> {
     ///
     /// # Errors
     /// No wait cures the error, or the deadline has passed, or the partition is not owned any more.
-    fn request<C: ConsumerContext + Clone + 'static, T>(
+    fn request<C: TakesStatistics + Clone + 'static, T>(
         &self,
         clients: &ReaderClients<C>,
         what: &str,
@@ -174,7 +175,7 @@ impl OwnedPartition<'_> {
         Ok(Err(class))
     }
 
-    fn bounds<C: ConsumerContext + Clone + 'static>(
+    fn bounds<C: TakesStatistics + Clone + 'static>(
         &self,
         clients: &mut ReaderClients<C>,
         topic: Topic,
@@ -195,7 +196,7 @@ impl OwnedPartition<'_> {
     }
 }
 
-impl<C: ConsumerContext + Clone + 'static> PartitionReader for KafkaPartitionReader<'_, C> {
+impl<C: TakesStatistics + Clone + 'static> PartitionReader for KafkaPartitionReader<'_, C> {
     fn committed(&mut self) -> Result<Option<CommittedOffset>, ReadFailure> {
         let (settings, partition, began) = (self.owned.settings, self.owned.partition, self.owned.clock.now());
         // Later than the limit below, which knows the cause.
@@ -293,7 +294,7 @@ impl RecoveryRead<'_> {
     }
 }
 
-impl<C: ConsumerContext + Clone + 'static> ReadObserver<C> for RecoveryRead<'_> {
+impl<C: TakesStatistics + Clone + 'static> ReadObserver<C> for RecoveryRead<'_> {
     type Failure = ReadFailure;
 
     fn record(&mut self, record: &Incoming<'_>) -> ControlFlow<()> {

@@ -9,16 +9,16 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 
-use crate::kafka::client::context::{ConsumerStatistics, read_statistics};
+use crate::kafka::client::context::{ConsumerStatistics, TakesStatistics, read_statistics};
 
-/// Passes everything but the statistics on to `C`.
+/// Passes everything on to `C`, the statistics when they are taken.
 pub struct ReadingContext<C> {
     inner: C,
     /// As JSON, because most of them are never needed.
     newest: Mutex<Option<Vec<u8>>>,
 }
 
-impl<C> ReadingContext<C> {
+impl<C: TakesStatistics> ReadingContext<C> {
     pub(super) fn new(inner: C) -> ReadingContext<C> {
         ReadingContext { inner, newest: Mutex::new(None) }
     }
@@ -27,7 +27,9 @@ impl<C> ReadingContext<C> {
     pub(super) fn take_statistics(&self, topic: &str) -> Option<ConsumerStatistics> {
         let json = self.newest.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         // Unreadable ones are as good as none: then the read ends at its limit.
-        read_statistics(&json, Some(topic)).ok()
+        let statistics = read_statistics(&json, Some(topic)).ok()?;
+        self.inner.take_statistics(statistics.clone());
+        Some(statistics)
     }
 }
 

@@ -20,13 +20,13 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::metadata::Metadata;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use crate::engine::recovery::read_stall::{LogReport, ReadStall, StallCause, StallTimer};
-use crate::kafka::client::context::ConsumerStatistics;
+use crate::kafka::client::context::{ConsumerStatistics, TakesStatistics};
 use crate::kafka::client::errors::ErrorClass;
 use crate::kafka::client::ffi;
 use crate::kafka::client::forwarded_queue::{ForwardedQueue, Incoming, MAX_TAKEN, Taken};
@@ -59,7 +59,7 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The two clients of a reader, used for one read after the other. A broker that is lost, or that does not run, makes
 /// them ask for metadata ([`ReaderClients::refresh`]), and new clients if that does not help ([`ReaderClients::renew`]).
-pub struct ReaderClients<C: ConsumerContext + 'static> {
+pub struct ReaderClients<C: TakesStatistics + 'static> {
     settings: ReaderClientSettings,
     context: C,
     /// Reads committed records, and fetches committed offsets.
@@ -71,7 +71,7 @@ pub struct ReaderClients<C: ConsumerContext + 'static> {
     pub(super) group: String,
 }
 
-impl<C: ConsumerContext + Clone + 'static> ReaderClients<C> {
+impl<C: TakesStatistics + Clone + 'static> ReaderClients<C> {
     pub(super) fn build(settings: &ReaderClientSettings, context: &C) -> Result<ReaderClients<C>, KafkaError> {
         let config = settings.with_known_brokers(&settings.committed);
         let committed = Arc::new(build(&config, ReadingContext::new(context.clone()))?);
@@ -143,7 +143,7 @@ pub(super) struct WatermarkRead<'a> {
 }
 
 /// What a caller does while its partitions are read.
-pub(super) trait ReadObserver<C: ConsumerContext + Clone + 'static> {
+pub(super) trait ReadObserver<C: TakesStatistics + Clone + 'static> {
     type Failure;
 
     /// Takes a record below the target of its partition. `Break` ends the read.
@@ -203,7 +203,7 @@ pub(super) struct StalledRead {
 
 impl WatermarkRead<'_> {
     /// Reads until every position is at its target, or until the observer ends the read.
-    pub(super) fn run<C: ConsumerContext + Clone + 'static, O: ReadObserver<C>>(
+    pub(super) fn run<C: TakesStatistics + Clone + 'static, O: ReadObserver<C>>(
         mut self,
         clients: &mut ReaderClients<C>,
         observer: &mut O,
@@ -215,7 +215,7 @@ impl WatermarkRead<'_> {
         result
     }
 
-    fn read_assigned<C: ConsumerContext + Clone + 'static, O: ReadObserver<C>>(
+    fn read_assigned<C: TakesStatistics + Clone + 'static, O: ReadObserver<C>>(
         &mut self,
         clients: &mut ReaderClients<C>,
         observer: &mut O,
@@ -309,7 +309,7 @@ impl WatermarkRead<'_> {
     }
 
     /// Hands the records that have arrived to the observer. Waits up to [`POLL`] if none have.
-    fn take_available<C: ConsumerContext + Clone + 'static, O: ReadObserver<C>>(
+    fn take_available<C: TakesStatistics + Clone + 'static, O: ReadObserver<C>>(
         &mut self,
         clients: &mut ReaderClients<C>,
         observer: &mut O,
@@ -341,7 +341,7 @@ impl WatermarkRead<'_> {
 
     /// Continues at the start of the log: retention or compaction has cut the log above the position. The records in
     /// between are gone, and the rest is read.
-    fn restart<C: ConsumerContext + Clone + 'static, O: ReadObserver<C>>(
+    fn restart<C: TakesStatistics + Clone + 'static, O: ReadObserver<C>>(
         &mut self,
         clients: &mut ReaderClients<C>,
         observer: &mut O,
@@ -356,7 +356,7 @@ impl WatermarkRead<'_> {
         self.assign(clients).map_err(ReadStop::Client)
     }
 
-    fn assign<C: ConsumerContext + Clone + 'static>(&self, clients: &ReaderClients<C>) -> Result<(), String> {
+    fn assign<C: TakesStatistics + Clone + 'static>(&self, clients: &ReaderClients<C>) -> Result<(), String> {
         self.release(clients)?;
         // By itself the client requests the metadata of a topic that it does not know only once a second: a recovery of
         // three topics would take three seconds, however little there is to read. If this request fails, the client's
@@ -372,7 +372,7 @@ impl WatermarkRead<'_> {
     }
 
     /// c) Waits until the client has forgotten the partitions.
-    fn release<C: ConsumerContext + Clone + 'static>(&self, clients: &ReaderClients<C>) -> Result<(), String> {
+    fn release<C: TakesStatistics + Clone + 'static>(&self, clients: &ReaderClients<C>) -> Result<(), String> {
         let client = &clients.committed;
         client.unassign().map_err(|error| error.to_string())?;
         let deadline = self.clock.now() + RELEASE_LIMIT;

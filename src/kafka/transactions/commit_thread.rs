@@ -38,13 +38,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use rdkafka::ClientConfig;
-use rdkafka::consumer::ConsumerContext;
 
 use crate::engine::commit::transaction::{CommitOutcome, ResetOutcome, TransactionContent};
 use crate::engine::foreign_members::MemberIds;
 use crate::engine::offset_metadata::OffsetMetadata;
 use crate::engine::outcome::Output;
 use crate::engine::ownership::Ownership;
+use crate::kafka::client::context::TakesStatistics;
 use crate::kafka::client::errors::ClientCall;
 use crate::kafka::consumer::membership::GroupView;
 use crate::kafka::transactions::commit_thread::worker::{Job, Worker};
@@ -247,7 +247,7 @@ enum CommitRequest {
 
 impl CommitThread {
     /// Starts the thread without a producer: the first reset builds it.
-    pub fn start<C: ConsumerContext + Clone + 'static>(
+    pub fn start<C: TakesStatistics + Clone + 'static>(
         settings: CommitSettings,
         clients: CommitClients,
         context: C,
@@ -363,7 +363,7 @@ struct WorkerParts<C> {
 }
 
 /// Hands each request to the worker, and abandons the worker if a call does not return.
-struct Supervisor<C: ConsumerContext + Clone + 'static> {
+struct Supervisor<C: TakesStatistics + Clone + 'static> {
     parts: WorkerParts<C>,
     /// `None` after a worker was abandoned or has panicked.
     worker: Option<WorkerHandle>,
@@ -379,7 +379,7 @@ struct WorkerHandle {
     thread: JoinHandle<()>,
 }
 
-impl<C: ConsumerContext + Clone + 'static> Supervisor<C> {
+impl<C: TakesStatistics + Clone + 'static> Supervisor<C> {
     fn run(mut self, inbox: &Receiver<CommitRequest>) {
         while let Ok(request) = inbox.recv() {
             match request {

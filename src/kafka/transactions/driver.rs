@@ -36,12 +36,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
-use rdkafka::{ClientContext, TopicPartitionList};
 
 use crate::config::Config;
 use crate::kafka::admin::access::ClientMessages;
-use crate::kafka::client::context::{ClientRole, ReportingContext};
+use crate::kafka::client::context::{ClientRole, ReportingContext, TakesStatistics};
 use crate::kafka::client::errors::{BrokerRefusal, Cause, ClientCall, KafkaFailure};
 use crate::kafka::client::settings::{ProducerIdentity, transactional_producer};
 use crate::kafka::transactions::producer_record::ProducerRecord;
@@ -139,14 +139,14 @@ pub enum ProducerReadiness {
 }
 
 /// Holds the producer of one transactional id between its transactions.
-pub struct TransactionDriver<C: ClientContext + 'static> {
+pub struct TransactionDriver<C: TakesStatistics + 'static> {
     parts: ProducerParts<C>,
     producer: Option<Producer<C>>,
     /// Whether [`TransactionDriver::replace`] is enough. Set only if there is no producer.
     is_replaceable: bool,
 }
 
-impl<C: ClientContext + Clone + 'static> TransactionDriver<C> {
+impl<C: TakesStatistics + Clone + 'static> TransactionDriver<C> {
     pub fn new(parts: ProducerParts<C>) -> TransactionDriver<C> {
         TransactionDriver { parts, producer: None, is_replaceable: false }
     }
@@ -305,7 +305,7 @@ impl TransactionDriver<ReportingContext> {
 }
 
 /// Produces every record, and waits until all are delivered and the brokers respond without delay.
-fn produce<C: ClientContext + 'static, R: TransactionRequest>(
+fn produce<C: TakesStatistics + 'static, R: TransactionRequest>(
     transaction: &mut Transaction<C>,
     request: &mut R,
 ) -> Result<Result<(), Undelivered>, R::Stop> {

@@ -23,7 +23,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext, TopicPartitionList};
 
-use crate::kafka::client::context::read_statistics;
+use crate::kafka::client::context::{TakesStatistics, read_statistics};
 use crate::kafka::client::errors::{
     BrokerRefusal, Cause, ClientCall, ErrorClass, KafkaFailure, classify, classify_fatal,
 };
@@ -75,7 +75,7 @@ const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 const FULL_QUEUE_POLL: Duration = Duration::from_millis(5);
 
 /// A producer without an open transaction. Every request so far had a clear response.
-pub struct Producer<C: ClientContext + 'static> {
+pub struct Producer<C: TakesStatistics + 'static> {
     client: Closing<C>,
     clock: Arc<dyn Clock>,
     transaction_timeout: Duration,
@@ -96,7 +96,7 @@ pub struct ProducerParts<C> {
 
 /// An open transaction. If it is dropped, it stays open until the next producer of this id registers, or until it times
 /// out.
-pub struct Transaction<C: ClientContext + 'static> {
+pub struct Transaction<C: TakesStatistics + 'static> {
     producer: Producer<C>,
     began: Instant,
     /// The next transaction needs another producer. A record was not delivered: the partition's sequence numbers have a
@@ -105,7 +105,7 @@ pub struct Transaction<C: ClientContext + 'static> {
 }
 
 /// How a transaction ended. Only a clear response gives the producer back.
-pub enum Ended<C: ClientContext + 'static> {
+pub enum Ended<C: TakesStatistics + 'static> {
     /// It took effect, and every request was sent once. The duration is from begin to the response.
     Committed(Producer<C>, Duration),
     /// It had no effect. The producer comes back only if the abort was quick, every record was delivered, and the
@@ -123,7 +123,7 @@ pub struct Undelivered {
     pub failure: KafkaFailure,
 }
 
-impl<C: ClientContext + Clone + 'static> Producer<C> {
+impl<C: TakesStatistics + Clone + 'static> Producer<C> {
     /// Connects and registers the transactional id, which fences every earlier producer of that id and ends what they
     /// have open. Blocks up to `limit`.
     ///
@@ -164,7 +164,7 @@ impl<C: ClientContext + Clone + 'static> Producer<C> {
     }
 }
 
-impl<C: ClientContext + 'static> Producer<C> {
+impl<C: TakesStatistics + 'static> Producer<C> {
     /// Opens a transaction. That is local; the first record reaches the coordinator. An error drops the producer.
     pub fn begin(self) -> Result<Transaction<C>, KafkaFailure> {
         self.context().lock().clear();
@@ -193,7 +193,7 @@ impl<C: ClientContext + 'static> Producer<C> {
     }
 }
 
-impl<C: ClientContext + 'static> Transaction<C> {
+impl<C: TakesStatistics + 'static> Transaction<C> {
     /// Puts a record into the client's queue; `index` names it in [`Undelivered`]. Waits while the queue is full, at
     /// most as long as the transaction may last. A record that does not even fit into an empty queue is refused as too
     /// large. After an error the transaction has to be aborted, or dropped.
@@ -472,19 +472,19 @@ where
 }
 
 /// A client that is destroyed on a thread of its own: with an open transaction, or brokers that are away, that is slow.
-struct Closing<C: ClientContext + 'static> {
+struct Closing<C: TakesStatistics + 'static> {
     /// `None` only during the drop.
     client: Option<BaseProducer<Deliveries<C>>>,
     earlier: Arc<EarlierProducers>,
 }
 
-impl<C: ClientContext + 'static> Closing<C> {
+impl<C: TakesStatistics + 'static> Closing<C> {
     fn get(&self) -> &BaseProducer<Deliveries<C>> {
         self.client.as_ref().expect("taken by drop alone")
     }
 }
 
-impl<C: ClientContext + 'static> Drop for Closing<C> {
+impl<C: TakesStatistics + 'static> Drop for Closing<C> {
     fn drop(&mut self) {
         let Some(client) = self.client.take() else { return };
         let closing = self.earlier.one_more_closes();
@@ -513,9 +513,7 @@ impl<C> Deliveries<C> {
     }
 }
 
-impl<C: ClientContext> ClientContext for Deliveries<C> {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = C::ENABLE_REFRESH_OAUTH_TOKEN;
-
+impl<C: TakesStatistics> ClientContext for Deliveries<C> {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         if facility == REGISTERS_AGAIN && message.contains(NO_RESPONSE) {
             self.earlier.had_no_response(self.clock.now());
@@ -527,10 +525,11 @@ impl<C: ClientContext> ClientContext for Deliveries<C> {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        if read_statistics(statistics, None).is_ok_and(|statistics| statistics.throttle.is_some()) {
+        let Ok(read) = read_statistics(statistics, None) else { return self.inner.stats_raw(statistics) };
+        if read.throttle.is_some() {
             self.earlier.were_delayed(self.clock.now());
         }
-        self.inner.stats_raw(statistics);
+        self.inner.take_statistics(read);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -542,7 +541,7 @@ impl<C: ClientContext> ClientContext for Deliveries<C> {
     }
 }
 
-impl<C: ClientContext> ProducerContext for Deliveries<C> {
+impl<C: TakesStatistics> ProducerContext for Deliveries<C> {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {

@@ -84,6 +84,7 @@ fn a_recovery_that_a_quota_starves_goes_on_and_names_no_transaction() {
     assert_eq!((number(&slow, "partition"), slow["topic"].as_str()), (0, Some(names.input.as_str())), "{slow}");
     assert!(number(&slow, "waited_ms") >= 5_000 && number(&slow, "position") < number(&slow, "until"), "{slow}");
     assert!(number(&slow, "throttled_ms") > 1_000, "{slow}");
+    steward.wait_for_event_where("client_throttled", PATIENCE, |line| line["client"] == "reader");
     let outlasted = Deadline::after(Duration::from_millis(STALL_MS.unsigned_abs() + 2_000));
     wait_until("the watchdog's limit is over", PATIENCE, || {
         assert!(steward.is_running(), "it ended; {}", steward.tail());

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -20,6 +20,7 @@ use crate::engine::commit::transaction::{
 use crate::engine::dead_owners::{FencedBy, FencingInquiry};
 use crate::engine::foreign_members::GroupLook;
 use crate::engine::outcome::RecordOrigin;
+use crate::kafka::client::context::TakesStatistics;
 use crate::kafka::client::describe_group::describe_group;
 use crate::kafka::client::errors::{BrokerRefusal, Cause, ClientCall, ErrorClass, KafkaFailure, Resource, class_of};
 use crate::kafka::client::unsubscribed::{build, serve};
@@ -60,7 +61,7 @@ pub(super) enum Job {
     ResetProducer(Vec<Partition>, Sender<ResetOutcome>),
 }
 
-pub(super) struct Worker<C: ConsumerContext + Clone + 'static> {
+pub(super) struct Worker<C: TakesStatistics + Clone + 'static> {
     parts: WorkerParts<C>,
     number: u64,
     driver: TransactionDriver<C>,
@@ -70,7 +71,7 @@ pub(super) struct Worker<C: ConsumerContext + Clone + 'static> {
     last_end: Option<Instant>,
 }
 
-impl<C: ConsumerContext + Clone + 'static> Worker<C> {
+impl<C: TakesStatistics + Clone + 'static> Worker<C> {
     pub(super) fn new(parts: WorkerParts<C>, number: u64) -> Worker<C> {
         let driver = TransactionDriver::new(ProducerParts {
             config: parts.clients.producer.clone(),
@@ -250,7 +251,7 @@ enum ResetStop {
     Failed(String),
 }
 
-fn fetch_committed<C: ConsumerContext + Clone>(
+fn fetch_committed<C: TakesStatistics + Clone>(
     parts: &WorkerParts<C>,
     offset_reader: &mut Option<BaseConsumer<C>>,
     partitions: &[Partition],
