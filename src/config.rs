@@ -34,7 +34,9 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::config::error::{ConfigError, Mistake, ValueOrigin};
 pub use crate::config::files::CredentialFile;
-pub use crate::config::kafka::{KafkaConfig, MAX_NAME_BYTES, SaslMechanism, Secret, SecurityConfig, SecurityProtocol};
+pub use crate::config::kafka::{
+    KafkaConfig, MAX_NAME_BYTES, SaslMechanism, Secret, SecurityConfig, SecurityProtocol, oauth_extensions,
+};
 pub use crate::config::load::{ConfigDocument, environment};
 pub use crate::config::sections::{
     CommitConfig, GuardsConfig, HealthConfig, LimitsConfig, LogConfig, LogFormat, LogKeys, OnExpired, RecoveryConfig,

@@ -57,6 +57,8 @@ pub enum TextFormat {
     Name,
     /// `host:port`, separated by commas.
     Servers,
+    /// Names and values of SASL extensions.
+    Extensions,
     /// The grammar of [`crate::config::log_level`].
     LogLevel,
 }
@@ -99,6 +101,9 @@ impl fmt::Display for ValueKind {
             ValueKind::Text(TextFormat::Servers) => {
                 f.write_str("`host:port`, separated by commas; ports 1 to 65535; an IPv6 address in brackets")
             }
+            ValueKind::Text(TextFormat::Extensions) => f.write_str(
+                "`name=value`, separated by commas; names of letters, not `auth`; values of ASCII without commas",
+            ),
             ValueKind::Text(TextFormat::LogLevel) => {
                 f.write_str("`error`, `warn`, `info`, `debug`, `trace`, and `target=level`")
             }

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::config::keys::{FileContent, ValueKind};
+use crate::config::properties::REVOKED_CERTIFICATES;
 use crate::config::value::shown;
 use crate::config::{Effective, Mistake, Secret, keys};
 
@@ -35,8 +36,7 @@ pub(super) fn read(effective: &mut Effective, bad: &BTreeSet<String>) -> Vec<Mis
     mistakes
 }
 
-/// The property with revoked certificates. It may name a folder, which is not watched.
-const CRL_PROPERTY: &str = "ssl.crl.location";
+/// The property may name a folder, which is not watched.
 const CRL_KEY: &str = "kafka.properties.ssl.crl.location";
 
 /// Lists of revoked certificates are larger than the other files.
@@ -67,7 +67,7 @@ pub(super) fn credentials(effective: &Effective) -> Vec<CredentialFile> {
         let path = values.get(key.path).and_then(toml::Value::as_str).filter(|_| is_credential)?;
         Some(CredentialFile { key: key.path, path: path.into() })
     });
-    let revoked = effective.config.kafka.properties.get(CRL_PROPERTY);
+    let revoked = effective.config.kafka.properties.get(REVOKED_CERTIFICATES);
     let revoked = revoked.map(|path| CredentialFile { key: CRL_KEY, path: path.into() });
     files.chain(revoked).collect()
 }

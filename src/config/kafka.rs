@@ -110,6 +110,12 @@ pub(super) fn is_legal_name(name: &str) -> bool {
     (1..=MAX_NAME_BYTES).contains(&name.len()) && legal_bytes && name != "." && name != ".."
 }
 
+/// Returns name and value of each SASL extension: `name=value`, separated by commas.
+pub fn oauth_extensions(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let pairs = text.split(',').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (name.trim(), value.trim()))
+}
+
 fn is_legal_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
 }
@@ -153,6 +159,10 @@ config_section! {
         /// The file is read again when four fifths of that time have passed.
         #[key(number(10_000..=3_155_760_000_000, "ms"), also = "with `oauth_token_file`", example = "3600000")]
         pub oauth_token_lifetime_ms: Option<u64> = None,
+        /// SASL extensions that are sent with the token, as managed services require. They are no secrets. A file may hold
+        /// a table of names and values instead.
+        #[key(text(Extensions), also = "with `oauth_token_file`", example = "\"logicalCluster=lkc-1,identityPoolId=pool-1\"")]
+        pub oauth_extensions: Option<String> = None,
         /// Certificates of the authorities that the brokers' certificates are checked against. If not set: those of the
         /// system.
         #[key(file(Pem), example = "\"/etc/steward/ca.pem\"")]

@@ -50,6 +50,9 @@ pub fn needs_tls(name: &str) -> bool {
     name.starts_with("ssl.")
 }
 
+/// The property that names the list of revoked certificates.
+pub(super) const REVOKED_CERTIFICATES: &str = "ssl.crl.location";
+
 /// The properties that are passed on, by the clients that they are for.
 pub const PASSED: &[(PropertyScope, &[&str])] = &[
     (
@@ -80,7 +83,7 @@ pub const PASSED: &[(PropertyScope, &[&str])] = &[
             "socket.send.buffer.bytes",
             "socket.timeout.ms",
             "ssl.cipher.suites",
-            "ssl.crl.location",
+            REVOKED_CERTIFICATES,
             "ssl.curves.list",
             "ssl.endpoint.identification.algorithm",
             "ssl.sigalgs.list",

@@ -16,6 +16,9 @@ use crate::config::{
 pub(super) const BUILD_WITH_TLS: &str =
     "build it with `cargo build --release --features tls`, or use an image that was built so";
 
+/// Keys that have a meaning only with `oauthbearer`.
+const OAUTH_KEYS: [&str; 4] = ["oauth_token_file", "oauth_principal", "oauth_token_lifetime_ms", "oauth_extensions"];
+
 /// A restore waits for an open transaction of a crashed owner: the transaction's timeout, and up to 10 s until the
 /// coordinator checks for expired transactions. Rounded up.
 const STALL_MARGIN_MS: u64 = 20_000;
@@ -255,7 +258,7 @@ impl Rules<'_> {
                 self.mistake("kafka.security.sasl_mechanism", problem, remedy);
             }
             (false, _) => {
-                let of_tokens = ["oauth_token_file", "oauth_principal", "oauth_token_lifetime_ms"];
+                let of_tokens = OAUTH_KEYS;
                 for path in ["sasl_mechanism", "username", "password", "password_file"].into_iter().chain(of_tokens) {
                     self.unused(path, "sasl_ssl (or sasl_plaintext)");
                 }
@@ -320,10 +323,10 @@ impl Rules<'_> {
                     let remedy = format!("set it to a file that holds the password, or set {password}");
                     self.mistake(password_file, problem, remedy);
                 }
-                for path in [token_file, "kafka.security.oauth_principal", "kafka.security.oauth_token_lifetime_ms"] {
-                    if self.is_given(path) {
+                for path in OAUTH_KEYS.map(|key| format!("kafka.security.{key}")) {
+                    if self.is_given(&path) {
                         let remedy = "remove it, or set kafka.security.sasl_mechanism = \"oauthbearer\"";
-                        self.mistake(path, unused.clone(), remedy);
+                        self.mistake(&path, unused.clone(), remedy);
                     }
                 }
             }
@@ -398,6 +401,7 @@ fn text_problem(format: TextFormat, text: &str) -> Option<WrongValue> {
             "choose a name that Kafka allows",
         ),
         TextFormat::Servers => text.split(',').find_map(|server| server_problem(server.trim()))?,
+        TextFormat::Extensions => extensions_problem(text)?,
         TextFormat::LogLevel if LogLevel::parse(text).is_ok() => return None,
         TextFormat::LogLevel => (
             "must be error, warn, info, debug or trace, or a comma-separated filter of target=level",
@@ -405,6 +409,29 @@ fn text_problem(format: TextFormat, text: &str) -> Option<WrongValue> {
         ),
     };
     Some((problem.into(), remedy.into()))
+}
+
+/// The syntax of RFC 7628, section 3.1. The client would refuse other names and values when it gets a token.
+fn extensions_problem(text: &str) -> Option<(&'static str, &'static str)> {
+    let remedy = "write for example \"logicalCluster=lkc-1,identityPoolId=pool-1\"";
+    let mut names = BTreeSet::new();
+    for pair in text.split(',') {
+        let Some((name, value)) = pair.split_once('=') else { return Some(("has an entry without =", remedy)) };
+        let name = name.trim();
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+            return Some(("has a name with other characters than letters", remedy));
+        }
+        if name == "auth" {
+            return Some(("has the name auth, under which the token itself is sent", "remove that entry"));
+        }
+        if !value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+            return Some(("has a value with other characters than ASCII", remedy));
+        }
+        if !names.insert(name) {
+            return Some(("has a name twice", "remove one of them"));
+        }
+    }
+    None
 }
 
 fn server_problem(server: &str) -> Option<(&'static str, &'static str)> {

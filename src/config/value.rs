@@ -35,6 +35,7 @@ impl FoundValue<'_> {
                 ("must be true or false".to_owned(), "write one of the two in lower case, without quotes".to_owned())
             }),
             ValueKind::Word(words) => self.as_word(words),
+            ValueKind::Text(TextFormat::Extensions) => self.as_pairs(origin),
             ValueKind::Text(_) | ValueKind::Secret => self.as_text(origin),
             ValueKind::File(_) => {
                 let path = self.as_text(origin)?;
@@ -75,6 +76,22 @@ impl FoundValue<'_> {
             return Err((problem, "remove them; often it is a trailing line break".to_owned()));
         }
         Ok(toml::Value::String(text.to_owned()))
+    }
+
+    /// A table of texts becomes the text that a variable has.
+    fn as_pairs(&self, origin: &ValueOrigin) -> Result<toml::Value, WrongValue> {
+        let DeValue::Table(table) = self.value else { return self.as_text(origin) };
+        let pairs = table.iter().map(|(name, value)| {
+            let value = value.get_ref().as_str().filter(|value| !value.contains(','));
+            value.map(|value| format!("{}={value}", name.get_ref()))
+        });
+        match pairs.collect::<Option<Vec<String>>>() {
+            Some(pairs) if !pairs.is_empty() => Ok(toml::Value::String(pairs.join(","))),
+            _ => Err((
+                "must be a table of texts without commas".to_owned(),
+                "write { name = \"value\" }, or remove the line".to_owned(),
+            )),
+        }
     }
 
     fn as_number(&self, origin: &ValueOrigin) -> Option<u128> {

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::kafka::admin::access::{Access, AccessFailure, ClientMessages, UNKNOWN_TOPIC_PATIENCE};
 use crate::kafka::client::context::{ClientRole, ReportingContext};
 use crate::kafka::client::errors::{ErrorClass, class_of};
+use crate::kafka::client::ffi::serve_token;
 use crate::kafka::client::settings::{Compression, SettingsError, plain_producer};
 use crate::kafka::client::unsubscribed::CALLBACKS_AT_A_TIME;
 use crate::ports::Clock;
@@ -96,6 +97,7 @@ impl PlainProducer {
         let producer: BaseProducer<DeliveryCounter> = plain_producer(config, compression)
             .create_with_context(counter)
             .map_err(|error| SettingsError::of(&error, config))?;
+        serve_token(producer.client());
         let (topic, servers) = (config.kafka.topic.clone(), config.kafka.bootstrap_servers.clone());
         let access = Access { topic: &topic, servers: &servers, limit, clock, client_errors: &client_errors };
         let partitions = access.partitions(UNKNOWN_TOPIC_PATIENCE, producer.client(), || {
@@ -132,6 +134,7 @@ impl PlainProducer {
 
     /// Serves the client's callbacks, then waits at most `wait`, and at most a millisecond.
     pub fn poll(&self, wait: Duration) {
+        serve_token(self.producer.client());
         // One call of the client serves one callback: a delivery report of one record, or a log line.
         let mut settled = self.settled();
         let mut empty_polls = 0;
@@ -250,8 +253,6 @@ impl ProducerContext for DeliveryCounter {
 }
 
 impl ClientContext for DeliveryCounter {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = ReportingContext::ENABLE_REFRESH_OAUTH_TOKEN;
-
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.reporting.log(level, facility, message);
     }

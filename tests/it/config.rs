@@ -9,7 +9,9 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use steward::config::keys::{TextFormat, ValueKind};
-use steward::config::{Config, ConfigDocument, ConfigError, Effective, SaslMechanism, Tls, ValueOrigin, keys};
+use steward::config::{
+    Config, ConfigDocument, ConfigError, Effective, SaslMechanism, Tls, ValueOrigin, keys, oauth_extensions,
+};
 
 // ------------------------------------------------------------------------------------------------------- defaults
 
@@ -53,6 +55,7 @@ fn every_key_can_be_given_as_a_variable() {
             ValueKind::Flag => "false".to_owned(),
             ValueKind::Text(TextFormat::LogLevel) => "debug".to_owned(),
             ValueKind::Text(TextFormat::Servers) => "a:1".to_owned(),
+            ValueKind::Text(TextFormat::Extensions) => "name=value".to_owned(),
             ValueKind::Text(TextFormat::Free | TextFormat::Name) | ValueKind::File(_) | ValueKind::Secret => {
                 "some-text".to_owned()
             }
@@ -79,6 +82,40 @@ fn every_key_can_be_given_as_a_variable() {
 fn line_ends_and_a_byte_order_mark_of_windows_are_accepted() {
     let text = "\u{feff}[kafka]\r\ntopic = 'a'\r\n";
     assert_eq!(parse(text).expect("allowed").config.kafka.topic, "a");
+}
+
+#[apply(offline_test)]
+fn extensions_of_a_token_are_a_table_or_a_text() {
+    let with = |extensions: &str| {
+        let text = format!(
+            "[kafka.security]\nprotocol = 'sasl_ssl'\nsasl_mechanism = 'oauthbearer'\noauth_token_file = '/x'\n{extensions}"
+        );
+        let config = parse(&text).expect("allowed").config;
+        let extensions = config.kafka.security.oauth_extensions.expect("given");
+        oauth_extensions(&extensions).map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>()
+    };
+    let both = ["identityPoolId: pool=2", "logicalCluster: lkc-1"];
+    assert_eq!(with("oauth_extensions = 'identityPoolId=pool=2, logicalCluster=lkc-1'"), both);
+    assert_eq!(with("oauth_extensions = { identityPoolId = 'pool=2', logicalCluster = 'lkc-1' }"), both);
+    assert_eq!(with("[kafka.security.oauth_extensions]\nidentityPoolId = 'pool=2'\nlogicalCluster = 'lkc-1'"), both);
+}
+
+#[apply(offline_test)]
+fn every_file_of_the_credentials_is_watched_but_the_token() {
+    let text = "[kafka.security]\nprotocol = 'ssl'\nca_file = '/ca'\ncertificate_file = '/c'\nkey_file = '/k'\n\
+                key_password_file = '/p'\n[kafka.properties]\n'ssl.crl.location' = '/crl'\n";
+    let watched = parse(text).expect("allowed").credential_files();
+    let watched: Vec<String> = watched.iter().map(|file| format!("{} {}", file.key, file.path.display())).collect();
+    let expected = [
+        "kafka.security.ca_file /ca",
+        "kafka.security.certificate_file /c",
+        "kafka.security.key_file /k",
+        "kafka.security.key_password_file /p",
+        "kafka.properties.ssl.crl.location /crl",
+    ];
+    assert_eq!(watched, expected);
+    let text = "[kafka.security]\nprotocol = 'sasl_ssl'\nsasl_mechanism = 'oauthbearer'\noauth_token_file = '/t'\n";
+    assert_eq!(parse(text).expect("allowed").credential_files(), []);
 }
 
 #[apply(offline_test)]

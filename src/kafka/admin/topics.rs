@@ -25,7 +25,7 @@ use crate::kafka::admin::topic_look::{
     LookFailure, {self},
 };
 use crate::kafka::client::errors::{ErrorClass, Resource, class_of};
-use crate::kafka::client::ffi::{add_brokers, set_oauth_token};
+use crate::kafka::client::ffi::{add_brokers, serve_token};
 use crate::kafka::client::settings::admin;
 use crate::kafka::client::unsubscribed::{build, serve};
 use crate::ports::Clock;
@@ -419,12 +419,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
 
     /// The admin client polls only for its own responses, so its token is set here.
     fn serve_admin(&self) {
-        // A missing token becomes an authentication error of the response, and of the clients that poll.
-        if C::ENABLE_REFRESH_OAUTH_TOKEN
-            && let Ok(token) = self.admin.inner().context().generate_oauth_token(None)
-        {
-            set_oauth_token(self.admin.inner(), token);
-        }
+        serve_token(self.admin.inner());
     }
 }
 

@@ -124,7 +124,6 @@ impl ReportingContext {
     pub fn has_lost_all_brokers(&self) -> bool {
         self.knows_no_broker.swap(false, Ordering::Relaxed)
     }
-
 }
 
 /// A context that takes statistics which another context around it has read. It reports delays by brokers.
@@ -156,8 +155,6 @@ impl ReportingContext {
 }
 
 impl ClientContext for ReportingContext {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         let level = match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
@@ -183,8 +180,9 @@ impl ClientContext for ReportingContext {
         }
     }
 
+    /// Called by [`serve_token`](crate::kafka::client::ffi::serve_token), and not by rdkafka.
     fn generate_oauth_token(&self, _oauthbearer_config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        // The library's signature needs a boxed error; the library passes it to `error` above.
+        // rdkafka's signature needs a boxed error; the client passes it to `error` above.
         let token = self.token.as_ref().ok_or(TokenError::NotConfigured)?;
         Ok(token.read()?)
     }

@@ -8,7 +8,7 @@
 //!   an earlier user of the group may have left such.
 //! * [`group_identity`] reads generation and member id, which rdkafka keeps private.
 //! * [`position`] reads the position of a partition that is not assigned.
-//! * [`set_oauth_token`] hands a token to a client that polls only for its own responses.
+//! * [`serve_token`] gives a client its OAUTHBEARER token with SASL extensions, which rdkafka does not pass on.
 //! * [`add_brokers`] gives a client its bootstrap addresses again.
 //!
 //! Architecture invariant: no raw pointer and no type of `rdkafka_sys` leaves this module.
@@ -16,7 +16,7 @@
 #![expect(unsafe_code, reason = "calls librdkafka's C functions")]
 
 use std::borrow::Cow;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_char};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -28,6 +28,7 @@ use rdkafka::{Offset as ClientOffset, TopicPartitionList};
 use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
+use crate::config::oauth_extensions;
 use crate::record::{Offset, Partition, Position};
 
 /// Limit of messages per call. The array of pointers is allocated once.
@@ -352,20 +353,54 @@ pub(crate) fn add_brokers<C: ClientContext>(client: &Client<C>, addresses: &str)
     unsafe { sys::rd_kafka_brokers_add(client.native_ptr(), addresses.as_ptr()) };
 }
 
-/// Gives `token` to the client. A token with a zero byte is not given: the broker could not accept it.
-pub(crate) fn set_oauth_token<C: ClientContext>(client: &Client<C>, token: OAuthToken) {
-    let (Ok(value), Ok(principal)) = (CString::new(token.token), CString::new(token.principal_name)) else { return };
-    // SAFETY: the strings outlive the call, which copies them; no extensions and no error buffer are given.
-    unsafe {
-        sys::rd_kafka_oauthbearer_set_token(
+/// Gives the client a token from its context if it requests one, which it does at its start and before the last token
+/// expires. The client's own settings hold the extensions that go with it; rdkafka would leave them out.
+///
+/// Call it before the first request of a client, and whenever the client is polled.
+pub(crate) fn serve_token<C: ClientContext>(client: &Client<C>) {
+    // SAFETY: the client is alive. Without OAUTHBEARER there is no such queue.
+    let Some(queue) = QueueHandle::new(unsafe { sys::rd_kafka_queue_get_sasl(client.native_ptr()) }) else { return };
+    // SAFETY: the queue is alive.
+    let event = unsafe { sys::rd_kafka_queue_poll(queue.as_ptr(), 0) };
+    if event.is_null() {
+        return;
+    }
+    // SAFETY: the event is alive, and the text belongs to the client; it is null if there is none.
+    let extensions = unsafe {
+        let text = sys::rd_kafka_event_config_string(event);
+        (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+    };
+    // SAFETY: destroyed once, and not used afterwards.
+    unsafe { sys::rd_kafka_event_destroy(event) };
+    let token = client.context().generate_oauth_token(None).map_err(|error| error.to_string());
+    let given = token.and_then(|token| set_oauth_token(client, token, extensions.as_deref().unwrap_or_default()));
+    let Err(failure) = given else { return };
+    // Zero bytes are not in the messages of this crate or of the library.
+    let failure = CString::new(failure).unwrap_or_default();
+    // SAFETY: the client is alive, and the call copies the text.
+    unsafe { sys::rd_kafka_oauthbearer_set_token_failure(client.native_ptr(), failure.as_ptr()) };
+}
+
+fn set_oauth_token<C: ClientContext>(client: &Client<C>, token: OAuthToken, extensions: &str) -> Result<(), String> {
+    let text = |text: &str| CString::new(text).map_err(|_| "the token or an extension contains a zero byte".to_owned());
+    let (value, principal) = (text(&token.token)?, text(&token.principal_name)?);
+    let texts = oauth_extensions(extensions).flat_map(|(name, value)| [name, value]).map(text);
+    let texts = texts.collect::<Result<Vec<CString>, String>>()?;
+    let mut pairs: Vec<*const c_char> = texts.iter().map(|text| text.as_ptr()).collect();
+    let mut problem = [0 as c_char; 512];
+    // SAFETY: the strings outlive the call, which copies them; `problem` has room for its length, with a zero byte.
+    let (code, problem) = unsafe {
+        let code = sys::rd_kafka_oauthbearer_set_token(
             client.native_ptr(),
             value.as_ptr(),
             token.lifetime_ms,
             principal.as_ptr(),
-            ptr::null_mut(),
-            0,
-            ptr::null_mut(),
-            0,
+            pairs.as_mut_ptr(),
+            pairs.len(),
+            problem.as_mut_ptr(),
+            problem.len(),
         );
-    }
+        (code, CStr::from_ptr(problem.as_ptr()).to_string_lossy())
+    };
+    if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(()) } else { Err(problem.into_owned()) }
 }

@@ -2,8 +2,7 @@
 //!
 //! A token of another kind than a JWT says neither whose it is nor how long it is valid; the configuration does then.
 //!
-//! Absent on purpose: fetching tokens, and checking their signature: the broker checks it. SASL extensions: rdkafka
-//! passes none with a token, and the library's own property for them works only with tokens that it fetches itself.
+//! Absent on purpose: fetching tokens, and checking their signature: the broker checks it.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -64,9 +64,6 @@ const QUEUE_HEADROOM_BYTES: u64 = 1 << 20;
 /// Greatest number of KiB that the library takes for a queue.
 const MAX_QUEUE_KIB: u64 = 2_097_151;
 
-/// The one mechanism that uses tokens.
-const OAUTHBEARER: &str = "OAUTHBEARER";
-
 /// Properties that the library knows by two names. If both are set, it is chance which value counts.
 const SYNONYMS: &[[&str; 2]] = &[
     ["compression.codec", "compression.type"],
@@ -303,11 +300,6 @@ pub fn prefetch_bytes(config: &Config) -> u64 {
     (config.limits.max_in_flight_bytes / 8).max(1 << 20)
 }
 
-/// Returns whether a client with these settings logs in with tokens.
-pub(crate) fn uses_tokens(settings: &ClientConfig) -> bool {
-    settings.get("sasl.mechanisms") == Some(OAUTHBEARER)
-}
-
 /// Returns how the client ids of the group's members look if they have this configuration.
 pub(crate) fn member_ids(config: &Config) -> MemberIds {
     config.kafka.properties.get("client.id").map_or(MemberIds::Marked, |id| MemberIds::Configured(id.clone()))
@@ -490,9 +482,16 @@ fn secure(settings: &mut ClientConfig, security: &SecurityConfig) {
             SaslMechanism::Plain => "PLAIN",
             SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
             SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
-            SaslMechanism::Oauthbearer => OAUTHBEARER,
+            SaslMechanism::Oauthbearer => "OAUTHBEARER",
         },
     );
+    if mechanism == SaslMechanism::Oauthbearer {
+        // `serve_token` takes the client's requests for tokens from this queue, and they bring the extensions along.
+        settings.set("enable_sasl_queue", "true");
+        if let Some(extensions) = &security.oauth_extensions {
+            settings.set("sasl.oauthbearer.config", extensions);
+        }
+    }
     if let Some(username) = &security.username {
         settings.set("sasl.username", username);
     }

@@ -4,16 +4,13 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
 
-use crate::kafka::client::settings::uses_tokens;
+use crate::kafka::client::ffi::serve_token;
 
 /// Callbacks that are served at a time. Log lines are among them; with the library's `debug` there are many.
 pub(crate) const CALLBACKS_AT_A_TIME: usize = 256;
-
-/// How long a new client is polled before its first request, if it needs an access token.
-pub(crate) const FIRST_TOKEN_POLL: Duration = Duration::from_millis(100);
 
 /// Builds a consumer that is never subscribed.
 ///
@@ -21,10 +18,7 @@ pub(crate) const FIRST_TOKEN_POLL: Duration = Duration::from_millis(100);
 /// The client's error: a property that does not exist, a file that cannot be read.
 pub fn build<C: ConsumerContext>(config: &ClientConfig, context: C) -> Result<BaseConsumer<C>, KafkaError> {
     let consumer: BaseConsumer<C> = config.create_with_context(context)?;
-    if C::ENABLE_REFRESH_OAUTH_TOKEN && uses_tokens(config) {
-        // The callback that requests the first token is served only by a poll.
-        drop(consumer.poll(FIRST_TOKEN_POLL));
-    }
+    serve_token(consumer.client());
     Ok(consumer)
 }
 
@@ -32,6 +26,7 @@ pub fn build<C: ConsumerContext>(config: &ClientConfig, context: C) -> Result<Ba
 /// that returns nothing does not show whether the queue is empty or a callback was served; hence the fixed number of
 /// polls.
 pub fn serve<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
+    serve_token(consumer.client());
     for _ in 0..CALLBACKS_AT_A_TIME {
         // The context has the error already.
         drop(consumer.poll(Duration::ZERO));

@@ -89,8 +89,6 @@ impl GroupConsumerContext {
 }
 
 impl ClientContext for GroupConsumerContext {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = ReportingContext::ENABLE_REFRESH_OAUTH_TOKEN;
-
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.reporting.log(level, facility, message);
     }

@@ -34,8 +34,6 @@ impl<C: TakesStatistics> ReadingContext<C> {
 }
 
 impl<C: ClientContext> ClientContext for ReadingContext<C> {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = C::ENABLE_REFRESH_OAUTH_TOKEN;
-
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.inner.log(level, facility, message);
     }

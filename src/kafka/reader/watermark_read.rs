@@ -314,6 +314,7 @@ impl WatermarkRead<'_> {
         clients: &mut ReaderClients<C>,
         observer: &mut O,
     ) -> (ControlFlow<()>, Option<ReadError>) {
+        ffi::serve_token(clients.committed.client());
         // Errors about no partition arrive here, and the callbacks are served.
         if let Some(Err(error)) = clients.committed.poll(Duration::ZERO) {
             let error = ReadError { partition: None, class: ErrorClass::of(&error), reason: error.to_string() };

@@ -27,8 +27,8 @@ use crate::kafka::client::context::{TakesStatistics, read_statistics};
 use crate::kafka::client::errors::{
     BrokerRefusal, Cause, ClientCall, ErrorClass, KafkaFailure, classify, classify_fatal,
 };
+use crate::kafka::client::ffi::serve_token;
 use crate::kafka::client::settings::{RETRY_BACKOFF, with_refusals_logged};
-use crate::kafka::client::unsubscribed::FIRST_TOKEN_POLL;
 use crate::kafka::transactions::earlier::EarlierProducers;
 use crate::kafka::transactions::producer_record::ProducerRecord;
 use crate::ports::Clock;
@@ -143,12 +143,9 @@ impl<C: TakesStatistics + Clone + 'static> Producer<C> {
         let client = BaseProducer::from_config_and_context(detailed.as_ref().unwrap_or(&parts.config), context)
             .map_err(|error| classify(&error, ClientCall::Init))
             .map(|client| Closing { client: Some(client), earlier })?;
-        if C::ENABLE_REFRESH_OAUTH_TOKEN {
-            // The callback that requests the first token is served only by a poll.
-            client.get().poll(FIRST_TOKEN_POLL);
-        }
         let mut call_limit = FIRST_REGISTER_CALL;
         loop {
+            serve_token(client.get().client());
             // Each call resumes the one before. Callbacks are served in between.
             let Err(error) = client.get().init_transactions(call_limit) else { break };
             call_limit = (call_limit * 2).min(LONGEST_REGISTER_CALL);
@@ -175,6 +172,7 @@ impl<C: TakesStatistics + 'static> Producer<C> {
     }
 
     pub fn serve(&self) {
+        serve_token(self.client.get().client());
         self.client.get().poll(Duration::ZERO);
     }
 

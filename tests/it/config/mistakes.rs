@@ -183,6 +183,41 @@ const MISTAKES: &[(&str, &str, &[&str])] = &[
         &["no meaning", "oauthbearer"],
     ),
     (
+        "[kafka.security]\nprotocol = 'sasl_ssl'\nsasl_mechanism = 'oauthbearer'\noauth_token_file = '/x'\noauth_extensions = 'lkc-1'",
+        "kafka.security.oauth_extensions",
+        &["without =", "logicalCluster=lkc-1"],
+    ),
+    (
+        "[kafka.security]\nprotocol = 'sasl_ssl'\nsasl_mechanism = 'oauthbearer'\noauth_token_file = '/x'\noauth_extensions = 'pool-id=1'",
+        "kafka.security.oauth_extensions",
+        &["letters"],
+    ),
+    (
+        "[kafka.security]\nprotocol = 'sasl_ssl'\nsasl_mechanism = 'oauthbearer'\noauth_token_file = '/x'\noauth_extensions = { auth = 'x' }",
+        "kafka.security.oauth_extensions",
+        &["the token itself", "remove"],
+    ),
+    (
+        "[kafka.security]\nprotocol = 'sasl_ssl'\nsasl_mechanism = 'oauthbearer'\noauth_token_file = '/x'\noauth_extensions = 'a=ä'",
+        "kafka.security.oauth_extensions",
+        &["ASCII"],
+    ),
+    (
+        "[kafka.security]\nprotocol = 'sasl_ssl'\nsasl_mechanism = 'oauthbearer'\noauth_token_file = '/x'\noauth_extensions = 'a=1,a=2'",
+        "kafka.security.oauth_extensions",
+        &["twice"],
+    ),
+    (
+        "[kafka.security]\nprotocol = 'sasl_ssl'\nsasl_mechanism = 'oauthbearer'\noauth_token_file = '/x'\noauth_extensions = { a = 1 }",
+        "kafka.security.oauth_extensions",
+        &["table of texts"],
+    ),
+    (
+        "[kafka.security]\nprotocol = 'sasl_ssl'\nsasl_mechanism = 'plain'\nusername = 'x'\npassword = 'x'\noauth_extensions = 'a=1'",
+        "kafka.security.oauth_extensions",
+        &["no meaning", "oauthbearer"],
+    ),
+    (
         "[kafka.security]\noauth_token_lifetime_ms = 60000",
         "kafka.security.oauth_token_lifetime_ms",
         &["no meaning", "sasl_ssl"],

@@ -281,6 +281,7 @@ fn pattern(format: TextFormat) -> Option<&'static str> {
     match format {
         TextFormat::Free | TextFormat::LogLevel => None,
         TextFormat::Name => Some("^[a-zA-Z0-9._-]{1,249}$"),
+        TextFormat::Extensions => Some(r"^\s*[a-zA-Z]+\s*=[ -+\--~]*(,\s*[a-zA-Z]+\s*=[ -+\--~]*)*$"),
         TextFormat::Servers => Some(
             r"^\s*(\[[0-9a-fA-F:.]+\]|[^\s,:\[\]/]+):[0-9]{1,5}(\s*,\s*(\[[0-9a-fA-F:.]+\]|[^\s,:\[\]/]+):[0-9]{1,5})*\s*$",
         ),

@@ -1,6 +1,9 @@
 //! TLS, SCRAM and OAUTHBEARER, which need a build with the feature `tls`: `cargo test --features tls --test it`.
 
+use std::io::{Read, Write, copy};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -14,11 +17,12 @@ use crate::support::kafka::Kafka;
 use crate::support::ledger::{assert_exact, wait_until_committed};
 use crate::support::load::events;
 use crate::support::names::Names;
-use crate::support::process::Setup;
-use crate::support::wait::{PATIENCE, unix_ms};
+use crate::support::process::{Setup, Steward};
+use crate::support::wait::{PATIENCE, unix_ms, wait_until};
 
 const SSL: usize = 0;
 const SASL_SSL: usize = 1;
+const SASL_PLAINTEXT: usize = 2;
 
 #[apply(own_broker_test)]
 fn tls_scram_and_tokens_serve_events_end_to_end_and_nothing_shows_a_secret() {
@@ -50,6 +54,33 @@ fn tls_scram_and_tokens_serve_events_end_to_end_and_nothing_shows_a_secret() {
     serves(&kafka, &names, 1, &setup(SSL, &[("protocol", "ssl"), ("ca_file", &authority.certificate)]), PASSWORD);
     serves(&kafka, &names, 2, &setup(SASL_SSL, &[&sasl[..], &scram[..]].concat()), PASSWORD);
     serves(&kafka, &names, 3, &setup(SASL_SSL, &[&sasl[..], &oauth[..]].concat()), &token);
+    let relay = Relay::to(broker.further_address(SASL_PLAINTEXT));
+    let mut extended: toml::Table = toml::toml! {
+        protocol = "sasl_plaintext"
+        oauth_token_lifetime_ms = 10_000
+        oauth_extensions = { logicalCluster = "lkc-1", identityPoolId = "pool 2" }
+    };
+    extended.extend(oauth.map(|(key, value)| (key.to_owned(), toml::Value::from(value))));
+    extended.insert("oauth_principal".to_owned(), "renewed".into());
+    // The lifetime counts from here.
+    folder.write("token", &token);
+    let extended = setup(SASL_PLAINTEXT, &[])
+        .set("kafka.security", extended)
+        .set("kafka.bootstrap_servers", relay.address.as_str());
+    kafka.produce(&names.input, &events(4, 300, 40).collect::<Vec<_>>());
+    let mut process = extended.start();
+    wait_until_committed(&kafka, &names, PATIENCE);
+    for sent in ["auth=Bearer ", &token, "\u{1}logicalCluster=lkc-1\u{1}", "\u{1}identityPoolId=pool 2\u{1}"] {
+        assert!(relay.was_sent(sent), "{sent:?}");
+    }
+    let given = |process: &Steward| process.output().matches("setting OAUTHBEARER token").count();
+    let at_start = given(&process);
+    assert!(at_start > 0);
+    folder.write("token", &token);
+    wait_until("a token is renewed", PATIENCE, || given(&process) > at_start);
+    process.stop();
+    process.assert_no_errors_but(&[]);
+    assert_hidden(&process.output(), &token);
     assert_exact(&kafka, &names);
 
     // A certificate that the broker does not ask for.
@@ -61,6 +92,8 @@ fn tls_scram_and_tokens_serve_events_end_to_end_and_nothing_shows_a_secret() {
     let expires = process.wait_for_event("certificate_expires", PATIENCE);
     assert_eq!((&expires["file"], &expires["left_ms"]), (&"kafka.security.certificate_file".into(), &0.into()));
     assert_eq!(expires["expires"], "2020-02-01T00:00:00Z");
+    // All clients are built by now.
+    process.wait_for_event("recovery_finished", PATIENCE);
     folder.write("client.key", &authority.server().0);
     let unusable = process.wait_for_event("credentials_refused", PATIENCE);
     assert_eq!(unusable["files"], "kafka.security.key_file", "the key does not fit the certificate");
@@ -102,7 +135,48 @@ fn wrong_file(folder: &Folder) -> String {
 
 // ----------------------------------------------------------------------------------------------------------- helpers
 
-/// A listener with TLS alone, and one with SASL over TLS.
+/// Passes connections on to a broker, and keeps what the clients send.
+struct Relay {
+    address: String,
+    sent: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Relay {
+    fn to(broker: String) -> Relay {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it listens").to_string();
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&sent);
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(broker) = TcpStream::connect(&broker) else { continue };
+                let (mut answers, mut client_side) =
+                    (broker.try_clone().expect("open"), client.try_clone().expect("open"));
+                std::thread::spawn(move || copy(&mut answers, &mut client_side));
+                let kept = Arc::clone(&kept);
+                std::thread::spawn(move || pass_on(client, broker, &kept));
+            }
+        });
+        Relay { address, sent }
+    }
+
+    fn was_sent(&self, text: &str) -> bool {
+        let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.windows(text.len()).any(|window| window == text.as_bytes())
+    }
+}
+
+fn pass_on(mut client: TcpStream, mut broker: TcpStream, kept: &Mutex<Vec<u8>>) {
+    let mut buffer = [0; 4_096];
+    while let Ok(length @ 1..) = client.read(&mut buffer) {
+        kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..length]);
+        if broker.write_all(&buffer[..length]).is_err() {
+            return;
+        }
+    }
+}
+
+/// A listener with TLS alone, one with SASL over TLS, and one with SASL alone.
 fn tls_broker(authority: &Authority) -> Broker {
     let (key, chain) = authority.server();
     // A properties file needs line ends escaped as two characters.
@@ -117,19 +191,21 @@ fn tls_broker(authority: &Authority) -> Broker {
             properties.push((format!("listener.name.{listener}.{name}"), value.to_owned()));
         }
     }
-    for (name, value) in [
-        ("sasl.enabled.mechanisms", "SCRAM-SHA-512,OAUTHBEARER"),
-        ("scram-sha-512.sasl.jaas.config", "org.apache.kafka.common.security.scram.ScramLoginModule required;"),
-        (
-            "oauthbearer.sasl.jaas.config",
-            "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";",
-        ),
-    ] {
-        properties.push((format!("listener.name.saslssl.{name}"), value.to_owned()));
+    for listener in ["saslssl", "sasl"] {
+        for (name, value) in [
+            ("sasl.enabled.mechanisms", "SCRAM-SHA-512,OAUTHBEARER"),
+            ("scram-sha-512.sasl.jaas.config", "org.apache.kafka.common.security.scram.ScramLoginModule required;"),
+            (
+                "oauthbearer.sasl.jaas.config",
+                "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";",
+            ),
+        ] {
+            properties.push((format!("listener.name.{listener}.{name}"), value.to_owned()));
+        }
     }
     let properties: Vec<(&str, &str)> =
         properties.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    Broker::with_listeners(&[("SSL", "SSL"), ("SASLSSL", "SASL_SSL")], &properties)
+    Broker::with_listeners(&[("SSL", "SSL"), ("SASLSSL", "SASL_SSL"), ("SASL", "SASL_PLAINTEXT")], &properties)
 }
 
 /// An unsigned token with the user and the expiry time. Kafka's own validator accepts it.

@@ -9,7 +9,7 @@ use rdkafka::topic_partition_list::Offset as ClientOffset;
 use rdkafka::{Message, TopicPartitionList};
 
 use crate::kafka::client::errors::{ErrorClass, GroupRefusal, Resource, class_of};
-use crate::kafka::client::ffi::add_brokers;
+use crate::kafka::client::ffi::{add_brokers, serve_token};
 use crate::kafka::consumer::fetching::{AssignedPartition, FetchState};
 use crate::kafka::consumer::poll_thread::{PollCommand, PollThread, RESTART, RunState, pause};
 use crate::kafka::consumer::rebalance::{
@@ -26,6 +26,7 @@ impl PollThread {
     /// Serves the consumer's queue: callbacks, statistics, errors. An empty answer does not show whether the queue is
     /// empty or an event was served, hence the fixed number.
     pub(super) fn serve_group(&mut self) {
+        serve_token(self.consumer.client());
         for _ in 0..GROUP_EVENTS_PER_TURN {
             let failure = match self.consumer.poll(Duration::ZERO) {
                 None => continue,

@@ -266,7 +266,7 @@ fn fetch_committed<C: TakesStatistics + Clone>(
 }
 
 /// Calls `request` with the client that fetches committed offsets.
-fn with_reader<C: ConsumerContext + Clone, T>(
+fn with_reader<C: TakesStatistics + Clone, T>(
     parts: &WorkerParts<C>,
     offset_reader: &mut Option<BaseConsumer<C>>,
     request: impl FnOnce(&BaseConsumer<C>) -> Result<T, String>,
