@@ -265,7 +265,7 @@ impl WatermarkRead<'_> {
     }
 
     /// Repairs the clients of a read whose broker sends nothing. The read goes on from where it is.
-    fn follow_leader<C: ConsumerContext + Clone + 'static>(
+    fn follow_leader<C: TakesStatistics + Clone + 'static>(
         &self,
         clients: &mut ReaderClients<C>,
         repairs: &mut Repairs,
