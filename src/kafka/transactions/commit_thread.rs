@@ -58,15 +58,12 @@ use crate::record::Partition;
 /// only at intervals, and a machine may be busy.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The same for the offsets: a late return of that call is in doubt, and helps no more than none.
-const GRACE_FOR_OFFSETS: Duration = Duration::from_millis(50);
-
 /// How often a running call is checked.
 const CHECK_EVERY: Duration = Duration::from_millis(100);
 
 /// Abandoned calls that may be outstanding at a time. Each keeps its client's threads and buffers, and the content of
 /// its transaction, so one more ends the process.
-pub const MAX_ABANDONED: usize = 3;
+pub const MAX_ABANDONED: usize = 5;
 
 /// Requests that wait for the thread. The committer has one under way at a time; the second slot is for a reset that
 /// overtakes its reply.
@@ -145,7 +142,8 @@ impl CommitPhase {
     /// Returns how much longer than its limit the step may take.
     fn grace(self) -> Duration {
         match self {
-            CommitPhase::SendingOffsets => GRACE_FOR_OFFSETS,
+            // A late return of this call is in doubt, and helps no more than none.
+            CommitPhase::SendingOffsets => Duration::ZERO,
             CommitPhase::Idle
             | CommitPhase::Producing
             | CommitPhase::Delivering
@@ -217,10 +215,16 @@ impl CommitPhaseWatch {
         Ok(())
     }
 
+    /// Returns the time until the step is due, at most `CHECK_EVERY`, and that if it is overdue.
+    fn next_check(&self, now: Instant) -> Duration {
+        let until_due = self.lock().due.and_then(|due| due.checked_duration_since(now));
+        until_due.filter(|wait| !wait.is_zero()).map_or(CHECK_EVERY, |wait| wait.min(CHECK_EVERY))
+    }
+
     /// Returns the step that should have ended by now, and its start.
     fn overdue(&self, now: Instant) -> Option<(CommitPhase, Instant)> {
         let current = self.lock();
-        current.due.is_some_and(|due| due < now).then_some((current.step, current.since))
+        current.due.is_some_and(|due| due <= now).then_some((current.step, current.since))
     }
 
     fn hand_over(&self, worker: u64, now: Instant) {
@@ -426,7 +430,7 @@ impl<C: TakesStatistics + Clone + 'static> Supervisor<C> {
         }
         let mut overdue_for = Duration::ZERO;
         loop {
-            match outcomes.recv_timeout(CHECK_EVERY) {
+            match outcomes.recv_timeout(self.parts.phase.next_check(self.parts.clock.now())) {
                 Ok(outcome) => {
                     self.worker = Some(worker);
                     return outcome;

@@ -37,11 +37,10 @@ use crate::record::Partition;
 /// A call that took this long may have sent its request twice: 0.8 of the client's backoff, which is its jitter.
 pub const RESENT_AFTER: Duration = Duration::from_millis(RETRY_BACKOFF.as_millis() as u64 * 4 / 5);
 
-/// How long the offsets are waited for, if the last transaction did not wait in vain. A call that took [`RESENT_AFTER`]
-/// is in doubt and costs the producer, whatever it returns, so there is little to wait for: the client repeats the
-/// request after 500 ms, a constant, and what that brings is soon there. The wait doubles with each transaction that ran
-/// into it.
-pub const WAIT_FOR_OFFSETS: Duration = Duration::from_millis(RETRY_BACKOFF.as_millis() as u64 * 3 / 2);
+/// How long the offsets are waited for, if the last transaction did not wait in vain. A later answer is in doubt, and costs
+/// the producer whatever it says. The wait doubles with each transaction that ran into it, so that calls which never
+/// return are few.
+pub const WAIT_FOR_OFFSETS: Duration = RESENT_AFTER;
 
 /// Shortest limit of a call, however old the transaction is.
 const LEAST_WAIT: Duration = Duration::from_secs(1);

@@ -98,7 +98,7 @@ log_events! {
     /// committed offsets show whether the transaction took effect. The memory of the old producer is released when the
     /// call returns.
     #[event(WARN, "producer_abandoned", "a call of the Kafka client did not return, and was abandoned")]
-    #[action("look at the brokers, the group's coordinator first; the process ends when `outstanding` exceeds 3")]
+    #[action("look at the brokers, the group's coordinator first; the process ends when `outstanding` exceeds 5")]
     pub struct ProducerAbandoned {
         /// The step that hangs.
         pub step: AbandonedStep,

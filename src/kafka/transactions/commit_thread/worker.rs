@@ -42,6 +42,9 @@ const REGISTER_LIMIT: Duration = Duration::from_secs(10);
 /// How long the fetch of committed offsets may take.
 const FETCH_COMMITTED_LIMIT: Duration = Duration::from_secs(10);
 
+/// Pause before the fetch is repeated. A coordinator that has just moved answers NOT_COORDINATOR.
+const FETCH_COMMITTED_PAUSE: Duration = Duration::from_millis(20);
+
 /// Shortest time between the end of a transaction and one that carries only offsets. The broker still writes the markers
 /// of the last transaction for a moment, and refuses offsets meanwhile. The client repeats them only after its back-off,
 /// and a repeated request leaves the transaction in doubt. Records wait 20 ms at a time, and so absorb it; offsets alone
@@ -198,6 +201,8 @@ impl<C: TakesStatistics + Clone + 'static> Worker<C> {
         self.enter(CommitPhase::ResettingProducer, None)?;
         self.last_end = None;
         let Worker { parts, number, driver, offset_reader, .. } = self;
+        // A new client finds the coordinator while the producer registers. A failure is reported by the fetch.
+        drop(with_reader(parts, offset_reader, |_| Ok(())));
         let read_committed = || {
             let entered = parts.phase.enter(*number, CommitPhase::FetchingCommitted, parts.clock.now(), None);
             entered.map_err(ResetStop::Abandoned)?;
@@ -259,9 +264,19 @@ fn fetch_committed<C: TakesStatistics + Clone>(
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
+    let deadline = parts.clock.now() + FETCH_COMMITTED_LIMIT;
     with_reader(parts, offset_reader, |reader| {
-        committed_offsets(reader, &parts.settings.topic, partitions, FETCH_COMMITTED_LIMIT)
-            .map_err(|error| format!("the group's committed offsets could not be fetched: {error}"))
+        loop {
+            let error = match committed_offsets(reader, &parts.settings.topic, partitions, FETCH_COMMITTED_LIMIT) {
+                Ok(committed) => return Ok(committed),
+                Err(error) => error,
+            };
+            if ErrorClass::of(&error) != ErrorClass::CoordinatorAway || parts.clock.now() >= deadline {
+                return Err(format!("the group's committed offsets could not be fetched: {error}"));
+            }
+            // The client asks for the coordinator meanwhile.
+            std::thread::sleep(FETCH_COMMITTED_PAUSE);
+        }
     })
 }
 
