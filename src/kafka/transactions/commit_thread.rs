@@ -452,7 +452,7 @@ impl<C: TakesStatistics + Clone + 'static> Supervisor<C> {
         let now = self.parts.clock.now();
         self.parts.phase.hand_over(self.workers + 1, now);
         if step == CommitPhase::SendingOffsets {
-            self.parts.earlier.waited_in_vain_for_offsets();
+            self.parts.earlier.waited_in_vain_for_answer();
         }
         let outstanding = self.threads.load(Ordering::Acquire);
         let waited = now.saturating_duration_since(since);

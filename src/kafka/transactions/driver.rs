@@ -229,7 +229,7 @@ impl<C: TakesStatistics + Clone + 'static> TransactionDriver<C> {
                 return Ok(outcome.replace_aborted(TransactionOutcome::Withheld(withheld)));
             }
         }
-        request.before(ClientCall::Commit, transaction.time_left())?;
+        request.before(ClientCall::Commit, transaction.end_limit())?;
         let open_since = transaction.may_be_open_since();
         Ok(self.conclude(transaction.commit(), open_since))
     }

@@ -43,8 +43,8 @@ pub struct EarlierProducers {
     /// Records were not delivered in time, and none were since.
     waits_in_vain: AtomicBool,
     refused: Mutex<Option<RefusedForNow>>,
-    /// Transactions since the last commit that waited for the offsets in vain.
-    without_offsets: AtomicU32,
+    /// Transactions since the last commit that waited in vain for the answer to their offsets or their end.
+    without_answer: AtomicU32,
 }
 
 /// Records that the brokers do not accept for now.
@@ -89,18 +89,18 @@ impl EarlierProducers {
         self.waits_in_vain.load(Ordering::Relaxed)
     }
 
-    /// Returns how much longer than usual the next transaction waits for the offsets.
-    pub(super) fn offsets_wait_factor(&self) -> u32 {
-        1 << self.without_offsets.load(Ordering::Relaxed).min(MAX_DOUBLINGS)
+    /// Returns how much longer than usual the next transaction waits for these answers.
+    pub(super) fn wait_factor(&self) -> u32 {
+        1 << self.without_answer.load(Ordering::Relaxed).min(MAX_DOUBLINGS)
     }
 
-    pub(super) fn waited_in_vain_for_offsets(&self) {
-        self.without_offsets.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn waited_in_vain_for_answer(&self) {
+        self.without_answer.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A transaction was committed.
     pub(super) fn committed(&self) {
-        self.without_offsets.store(0, Ordering::Relaxed);
+        self.without_answer.store(0, Ordering::Relaxed);
         if self.waits_in_vain.swap(false, Ordering::Relaxed) {
             *lock(&self.refused) = None;
         }

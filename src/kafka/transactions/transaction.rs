@@ -42,6 +42,11 @@ pub const RESENT_AFTER: Duration = Duration::from_millis(RETRY_BACKOFF.as_millis
 /// return are few.
 pub const WAIT_FOR_OFFSETS: Duration = RESENT_AFTER;
 
+/// The same for the end of a transaction. It is longer because a late answer may still be that it took effect, and because
+/// a registration in the meantime would abort it. Above it the coordinator is away, and a registration finds the next one
+/// sooner than the client's repetitions.
+const WAIT_FOR_END: Duration = Duration::from_secs(2);
+
 /// Shortest limit of a call, however old the transaction is.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 
@@ -353,7 +358,7 @@ impl<C: TakesStatistics + 'static> Transaction<C> {
             earlier.were_delayed(self.producer.clock.now());
         }
         if took >= limit {
-            earlier.waited_in_vain_for_offsets();
+            earlier.waited_in_vain_for_answer();
         }
         let failure = result.err().map(|error| self.producer.classify(&error, ClientCall::SendOffsets));
         self.settle(ClientCall::SendOffsets, started, failure)
@@ -361,8 +366,11 @@ impl<C: TakesStatistics + 'static> Transaction<C> {
 
     /// Commits the transaction. Its records must be delivered before.
     pub fn commit(mut self) -> Ended<C> {
-        let started = self.producer.clock.now();
-        let result = self.producer.client.get().commit_transaction(self.time_left());
+        let (started, limit) = (self.producer.clock.now(), self.end_limit());
+        let result = self.producer.client.get().commit_transaction(limit);
+        if self.producer.clock.now().saturating_duration_since(started) >= limit {
+            self.producer.client.earlier.waited_in_vain_for_answer();
+        }
         let failure = result.err().map(|error| self.producer.classify(&error, ClientCall::Commit));
         match self.settle(ClientCall::Commit, started, failure) {
             Ok(()) => {
@@ -439,7 +447,12 @@ impl<C: TakesStatistics + 'static> Transaction<C> {
 
     /// Returns how long the offsets are waited for.
     pub fn offsets_limit(&self) -> Duration {
-        (WAIT_FOR_OFFSETS * self.producer.client.earlier.offsets_wait_factor()).min(self.time_left())
+        (WAIT_FOR_OFFSETS * self.producer.client.earlier.wait_factor()).min(self.time_left())
+    }
+
+    /// Returns how long the end is waited for.
+    pub fn end_limit(&self) -> Duration {
+        (WAIT_FOR_END * self.producer.client.earlier.wait_factor()).min(self.time_left())
     }
 
     fn is_overdue(&self) -> bool {
