@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::engine::budget::Lease;
 use crate::engine::outcome::Outcomes;
+use crate::engine::planted::{Planted, planted};
 use crate::record::{Batch, Offset, Position};
 
 /// Names a batch within a process.
@@ -71,7 +72,8 @@ impl OpenBatches {
             return Err(OrderBroken { partition: batch.partition().0, before: self.read_to, after: first });
         }
         self.read_to = batch.end();
-        let outcomes = batch.is_empty().then(Outcomes::default);
+        let is_complete = batch.is_empty() || planted(Planted::CommittedBeforeOutcomes);
+        let outcomes = is_complete.then(Outcomes::default);
         self.queue.push_back(OpenEntry { open, outcomes });
         Ok(())
     }

@@ -37,6 +37,7 @@ use crate::engine::commit::limit::TransactionLimit;
 use crate::engine::commit::transaction::{CommitOutcome, OffsetRange, ResetOutcome, TransactionContent};
 use crate::engine::offset_metadata::{NewestState, OffsetMetadata};
 use crate::engine::outcome::{Degradation, Outcomes, PerOutput, RecordId};
+use crate::engine::planted::{Planted, planted};
 use crate::record::{Epoch, Offset, Partition, Position};
 
 /// Attempts with content that the broker refuses, before the process ends.
@@ -376,6 +377,7 @@ impl GroupCommit {
         use ProducerState::{Idle, Lingering, ResetWaiting, Resetting, RetryWaiting, Sending, Stopped};
         match &self.producer {
             Lingering(linger) => Some(self.linger_ends_at(*linger)),
+            RetryWaiting(..) if planted(Planted::RetryHasNoDeadline) => None,
             RetryWaiting(_, at) | ResetWaiting(_, at) => Some(*at),
             Idle | Sending(_) | Resetting(_) | Stopped => None,
         }
@@ -442,6 +444,9 @@ impl GroupCommit {
     }
 
     fn revoke(&mut self, id: RevocationId, partitions: Vec<(Partition, Epoch)>, commands: &mut Vec<CommitCommand>) {
+        if planted(Planted::RevocationDropsKeptWork) {
+            self.queues.values_mut().for_each(|queue| while queue.open.take_complete_if(|_| true).is_some() {});
+        }
         for (partition, epoch) in &partitions {
             if let Some(queue) = self.queue_mut(*partition, *epoch) {
                 queue.is_revoking = true;

@@ -7,6 +7,7 @@ use crate::engine::commit::transaction::{OffsetRange, TransactionContent};
 use crate::engine::commit::{CommitCommand, CommitNotice, GroupCommit, InFlight, InFlightPart};
 use crate::engine::offset_metadata::NewestState;
 use crate::engine::outcome::{Outcomes, Output, OutputRecord};
+use crate::engine::planted::{Planted, planted};
 use crate::record::Partition;
 
 impl GroupCommit {
@@ -29,7 +30,10 @@ impl GroupCommit {
                 complete.push(batch);
             }
             let Some(last) = complete.last() else { continue };
-            let end = last.open.batch.end();
+            let mut end = last.open.batch.end();
+            if planted(Planted::LastRecordInsteadOfPosition) && !last.open.batch.is_empty() {
+                end = end.back(1);
+            }
             let (epoch, start, newest_state) = (queue.epoch, queue.committed, queue.newest_state);
             parts.push(InFlightPart { partition, epoch, start, end, newest_state, complete });
             self.last_served = Some(partition);
@@ -99,6 +103,7 @@ impl GroupCommit {
             let index = *newest.entry((record.partition, record.key())).or_insert(records.len());
             let copy = self.degraded_copy(record);
             match records.get_mut(index) {
+                Some(_) if planted(Planted::OldestRecordOfKey) => {}
                 Some(older) => *older = copy,
                 None => records.push(copy),
             }

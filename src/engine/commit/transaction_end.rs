@@ -11,6 +11,7 @@ use crate::engine::commit::{
 };
 use crate::engine::dead_owners::FencedBy;
 use crate::engine::outcome::PerOutput;
+use crate::engine::planted::{Planted, planted};
 use crate::record::{Epoch, Partition};
 
 impl GroupCommit {
@@ -45,6 +46,9 @@ impl GroupCommit {
                 if timed_out && self.has_timed_out(&mut in_flight) {
                     return self.read_again(in_flight, commands);
                 }
+                if planted(Planted::AbortedIsDropped) {
+                    return;
+                }
                 self.retry_after(in_flight.aborts, in_flight, now);
             }
             CommitOutcome::StaleGeneration { cause } => self.stale_generation(in_flight, cause, now, commands),
@@ -57,6 +61,12 @@ impl GroupCommit {
             CommitOutcome::InDoubt { cause } => {
                 let took = in_flight.age(now);
                 commands.push(CommitCommand::Log(CommitNotice::InDoubt { number, cause, took }));
+                if planted(Planted::DoubtCountsAsCommitted) {
+                    return self.conclude(in_flight, took, commands);
+                }
+                if planted(Planted::DoubtCountsAsAborted) {
+                    return self.retry_after(1, in_flight, now);
+                }
                 self.reset_producer(Some(in_flight), commands);
             }
             CommitOutcome::Fenced { cause, by } => self.fenced(in_flight, cause, by, now, commands),
@@ -122,6 +132,9 @@ impl GroupCommit {
         let took = in_flight.age(now);
         commands.push(CommitCommand::Log(CommitNotice::ProducerReset { number: Some(number), verdict, took }));
         match verdict {
+            DoubtVerdict::Committed if planted(Planted::CommittedIsSentAgain) => {
+                self.send_again(in_flight, now, commands);
+            }
             DoubtVerdict::Committed => self.conclude(in_flight, took, commands),
             DoubtVerdict::NotCommitted | DoubtVerdict::NothingInDoubt => {
                 self.limit.failed(in_flight.bytes);
@@ -300,8 +313,9 @@ fn verdict_of(
     metadata: &str,
 ) -> DoubtVerdict {
     let committed = found.and_then(|(_, committed)| committed.as_ref());
+    let is_own = |found: &str| found == metadata || planted(Planted::MetadataIsNotCompared);
     match committed {
-        Some(committed) if committed.metadata == metadata && committed.position == range.end => DoubtVerdict::Committed,
+        Some(committed) if is_own(&committed.metadata) && committed.position == range.end => DoubtVerdict::Committed,
         Some(committed) if Some(committed.position) == range.start => DoubtVerdict::NotCommitted,
         None if range.start.is_none() => DoubtVerdict::NotCommitted,
         Some(_) | None => DoubtVerdict::Unknown,

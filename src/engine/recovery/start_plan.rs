@@ -1,5 +1,6 @@
 //! Decides where a partition starts, and which range of the input before that is verified.
 
+use crate::engine::planted::{Planted, planted};
 use crate::engine::recovery::dlq_tail::DlqTail;
 use crate::engine::recovery::restore::Restored;
 use crate::engine::recovery::{LogBounds, RecoveryFinding, RecoverySettings};
@@ -55,8 +56,9 @@ pub fn plan(
         position = input.high;
     }
     let trusts_committed = settings.verify_max_records == 0;
-    let contained = after_state.max(after_dlq);
-    let mut start = if trusts_committed { position } else { position.max(contained) };
+    let contained = if planted(Planted::DlqIsIgnored) { after_state } else { after_state.max(after_dlq) };
+    let starts_at_committed = trusts_committed || planted(Planted::StartsAtCommitted);
+    let mut start = if starts_at_committed { position } else { position.max(contained) };
     let unknown_from = contained.max(input.low);
     if trusts_committed && position > unknown_from {
         findings.push(RecoveryFinding::PassedOver { from: unknown_from, until: position });
@@ -90,7 +92,8 @@ fn range_to_verify(
     }
     // What retention has deleted is not verified. A key without a snapshot was deleted before the log's start, if it was
     // ever there: its tombstone would be there as long as the event.
-    let unsure_from = position.min(after_state).max(input.low);
+    let first_unsure = if planted(Planted::VerifiesFromCommitted) { position } else { position.min(after_state) };
+    let unsure_from = first_unsure.max(input.low);
     if start.distance_from(unsure_from) > settings.verify_max_records {
         findings.push(RecoveryFinding::NotVerified { from: unsure_from, until: start });
         return None;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::engine::outcome::{EntitySnapshot, Outcomes, Output, OutputRecord};
+use crate::engine::planted::{Planted, planted};
 use crate::engine::recovery::dlq_tail::{OtherGroupsDlqRecords, UnreadableDlqRecords};
 use crate::engine::recovery::restore::Restored;
 use crate::engine::recovery::start_plan::PlannedRecovery;
@@ -55,6 +56,9 @@ impl<E: Entity> Verification<E> {
     pub(super) fn record(&mut self, record: &Record<'_>) {
         self.verified += 1;
         let key = record.key.unwrap_or_default();
+        if planted(Planted::RepairsTooEarly) && self.applied > 0 {
+            return;
+        }
         let is_rejected = self.planned.dlq.offsets.contains(&record.offset);
         if is_rejected || self.newest_contained(key).is_some_and(|newest| record.offset <= newest) {
             return self.skip(record.offset);
@@ -85,6 +89,9 @@ impl<E: Entity> Verification<E> {
     fn newest_contained(&self, key: &[u8]) -> Option<Offset> {
         let applied = self.touched.get(key).and_then(|touched| touched.applied.as_ref());
         let restored = || Some(self.planned.restored.state.entities.get(key)?.newest);
+        if planted(Planted::ContainedIsVerifiedAgain) {
+            return None;
+        }
         applied.map(|applied| applied.offset).or_else(restored)
     }
 
