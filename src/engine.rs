@@ -2,6 +2,7 @@
 //! threads only carry the commands out, so the whole service can run on one thread from a seed.
 //!
 //! * [`ownership`]: mints, compares and ends the epochs of partitions.
+//! * [`planted`]: defects that tests plant.
 //! * [`partition`]: the life cycle of a partition.
 //! * [`recovery`]: what a partition contains, where it starts, and what it publishes first.
 //! * [`batches`]: the open batches of a partition, completed in order.
@@ -23,5 +24,6 @@ pub mod offset_metadata;
 pub mod outcome;
 pub mod ownership;
 pub mod partition;
+pub mod planted;
 pub mod recovery;
 pub mod topic_watch;

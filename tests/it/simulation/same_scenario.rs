@@ -119,7 +119,7 @@ fn play_on_fake() -> Run {
                         world.assign_unowned();
                         world.poll();
                         world.recover();
-                        world.end_transaction();
+                        world.end_transaction().await;
                         super::settle().await;
                     }
                 }

@@ -278,7 +278,7 @@ fn a_lost_write_is_logged_once_its_repair_is_committed_and_not_by_a_former_owner
         pod.kafka.set_committed(P, Some(Position(1)));
         pod.memory.lose(&[P]);
         pod.memory.assign(&[P]);
-        pod.memory.expel(&[P]);
+        pod.memory.expel();
         pod.wait().await;
         assert!(pod.run_recovery());
         for _ in 0..3 {

@@ -78,6 +78,8 @@ struct Log {
 struct Content {
     lines: Vec<Line>,
     announced: Vec<&'static str>,
+    /// The test looks at the ERRORs itself.
+    permits_errors: bool,
     /// Lines of a child process that are not log lines.
     noise: Vec<String>,
     /// No further line can follow.
@@ -130,6 +132,11 @@ impl Capture {
     /// Announces an ERROR, which then does not fail the test.
     pub fn announce(&self, name: &'static str) {
         self.log.lock().announced.push(name);
+    }
+
+    /// No ERROR fails the test by itself: it looks at them.
+    pub fn permit_errors(&self) {
+        self.log.lock().permits_errors = true;
     }
 
     /// Returns all lines so far, in order.
@@ -190,7 +197,10 @@ impl Capture {
     fn unannounced(&self) -> Vec<Line> {
         let content = self.log.lock();
         let failed = content.lines.iter().filter(|line| line.level == Level::ERROR);
-        failed.filter(|line| !content.announced.contains(&line.name.as_str())).cloned().collect()
+        failed
+            .filter(|line| !content.permits_errors && !content.announced.contains(&line.name.as_str()))
+            .cloned()
+            .collect()
     }
 }
 
