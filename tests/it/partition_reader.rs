@@ -185,7 +185,7 @@ fn a_header_name_that_is_not_text_stops_no_read() {
 }
 
 #[apply(broker_test)]
-fn a_missing_topic_is_an_error_at_once() {
+fn a_topic_that_stays_missing_is_an_error() {
     let mut log = Log::new();
     log.settings.stall_limit = Duration::from_secs(600);
     log.settings.state = unique("missing");
@@ -206,6 +206,24 @@ fn many_records_are_read_in_order_and_once() {
     });
     assert_eq!(next, 50_000);
     println!("50,000 records read in {:?}", SystemClock.now() - started);
+}
+
+/// A broker that has just started answers like this about every topic.
+#[apply(broker_test)]
+fn a_topic_that_is_unknown_for_a_moment_is_waited_for() {
+    let mut log = Log::new();
+    log.settings.state = unique("late");
+    let topic = log.settings.state.clone();
+    let kafka = log.kafka.address().to_owned();
+    let mut reader = log.reader();
+
+    let created = std::thread::spawn(move || {
+        let kafka = Kafka::at(&kafka);
+        kafka.create_topic(&topic, 1, &[]);
+    });
+    assert_eq!(reader.bounds(), LogBounds { low: Position(0), high: Position(0) });
+
+    created.join().expect("created");
 }
 
 /// The broker of the partition stops to run, but its connections stay open: no client notices it by an error.

@@ -45,6 +45,9 @@ const CHUNK_BYTES: u64 = 262_144;
 /// broker that does not run is noticed. The first one is shorter.
 const REQUEST_LIMIT: Duration = Duration::from_secs(1);
 
+/// How long a topic may be unknown to the brokers: one that has just started does not know those that were there before.
+const UNKNOWN_LIMIT: Duration = Duration::from_secs(5);
+
 fn request_limit(silences: u32) -> Duration {
     if silences == 0 { REQUEST_LIMIT / 2 } else { REQUEST_LIMIT }
 }
@@ -142,15 +145,15 @@ impl OwnedPartition<'_> {
         }
     }
 
-    /// Makes a request. An inner error: make it again.
+    /// Makes a request, within a limit since the first attempt. An inner error: make it again.
     ///
     /// # Errors
-    /// No wait cures the error, or the deadline has passed, or the partition is not owned any more.
+    /// No wait cures the error, or the limit has passed, or the partition is not owned any more.
     fn request<C: TakesStatistics + Clone + 'static, T>(
         &self,
         clients: &ReaderClients<C>,
         what: &str,
-        deadline: Instant,
+        (began, limit): (Instant, Duration),
         request: impl Fn(&ReaderClients<C>) -> Result<T, KafkaError>,
     ) -> Result<Result<T, ErrorClass>, ReadFailure> {
         self.check_owned()?;
@@ -167,7 +170,10 @@ impl OwnedPartition<'_> {
                 clients.group, settings.input, settings.state, settings.dlq
             )));
         }
-        if failure == QueueFailure::Permanent || self.clock.now() >= deadline {
+        let waited = self.clock.now().saturating_duration_since(began);
+        let is_unknown = matches!(class, ErrorClass::UnknownTopic | ErrorClass::UnknownPartition);
+        let is_permanent = failure == QueueFailure::Permanent && !(is_unknown && waited < UNKNOWN_LIMIT);
+        if is_permanent || waited >= limit {
             return Err(ReadFailure::Kafka(format!("{what} of partition {partition} could not be fetched: {error}")));
         }
         // Some errors come at once. The poll also serves the client's callbacks.
@@ -181,14 +187,14 @@ impl OwnedPartition<'_> {
         topic: Topic,
     ) -> Result<LogBounds, ReadFailure> {
         let name = self.settings.name(topic);
-        let deadline = self.clock.now() + self.settings.stall_limit;
+        let limit = (self.clock.now(), self.settings.stall_limit);
         let mut silences = 0;
         loop {
             let watermarks = |clients: &ReaderClients<C>| {
                 serve(&clients.uncommitted);
                 clients.uncommitted.fetch_watermarks(name, self.partition.0, request_limit(silences))
             };
-            match self.request(clients, "the bounds", deadline, watermarks)? {
+            match self.request(clients, "the bounds", limit, watermarks)? {
                 Ok((low, high)) => return Ok(LogBounds { low: Position(low), high: Position(high) }),
                 Err(class) => clients.repair(class, &mut silences, name),
             }
@@ -200,13 +206,13 @@ impl<C: TakesStatistics + Clone + 'static> PartitionReader for KafkaPartitionRea
     fn committed(&mut self) -> Result<Option<CommittedOffset>, ReadFailure> {
         let (settings, partition, began) = (self.owned.settings, self.owned.partition, self.owned.clock.now());
         // Later than the limit below, which knows the cause.
-        let deadline = began + settings.stall_limit + 2 * REQUEST_LIMIT;
+        let limit = (began, settings.stall_limit + 2 * REQUEST_LIMIT);
         let mut silences = 0;
         loop {
             let fetch = |clients: &ReaderClients<C>| {
                 committed_offsets(&clients.committed, &settings.input, &[partition], request_limit(silences))
             };
-            if let Ok(fetched) = self.owned.request(self.clients, "the committed offset", deadline, fetch)? {
+            if let Ok(fetched) = self.owned.request(self.clients, "the committed offset", limit, fetch)? {
                 return Ok(fetched.into_iter().next().and_then(|(_, committed)| committed));
             }
             // If the group's coordinator responds to this client about a partition that does not exist, it is an open
