@@ -91,7 +91,7 @@ impl EarlierProducers {
 
     /// Returns how much longer than usual the next transaction waits for these answers.
     pub(super) fn wait_factor(&self) -> u32 {
-        1 << self.without_answer.load(Ordering::Relaxed).min(MAX_DOUBLINGS)
+        1 << self.without_answer.load(Ordering::Relaxed).saturating_sub(1).min(MAX_DOUBLINGS)
     }
 
     pub(super) fn waited_in_vain_for_answer(&self) {

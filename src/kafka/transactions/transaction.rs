@@ -38,8 +38,8 @@ use crate::record::Partition;
 pub const RESENT_AFTER: Duration = Duration::from_millis(RETRY_BACKOFF.as_millis() as u64 * 4 / 5);
 
 /// How long the offsets are waited for, if the last transaction did not wait in vain. A later answer is in doubt, and costs
-/// the producer whatever it says. The wait doubles with each transaction that ran into it, so that calls which never
-/// return are few.
+/// the producer whatever it says. From the second transaction on that ran into it the wait doubles, so that calls which
+/// never return are few.
 pub const WAIT_FOR_OFFSETS: Duration = RESENT_AFTER;
 
 /// The same for the end of a transaction. It is longer because a late answer may still be that it took effect, and because
@@ -350,15 +350,10 @@ impl<C: TakesStatistics + 'static> Transaction<C> {
         offsets: &TopicPartitionList,
         group: &ConsumerGroupMetadata,
     ) -> Result<(), KafkaFailure> {
-        let earlier = &self.producer.client.earlier;
-        let (started, limit) = (self.producer.clock.now(), self.offsets_limit());
-        let result = self.producer.client.get().send_offsets_to_transaction(offsets, group, limit);
-        let took = self.producer.clock.now().saturating_duration_since(started);
-        if took >= RESENT_AFTER {
-            earlier.were_delayed(self.producer.clock.now());
-        }
-        if took >= limit {
-            earlier.waited_in_vain_for_answer();
+        let started = self.producer.clock.now();
+        let result = self.producer.client.get().send_offsets_to_transaction(offsets, group, self.offsets_limit());
+        if self.producer.clock.now().saturating_duration_since(started) >= RESENT_AFTER {
+            self.producer.client.earlier.were_delayed(self.producer.clock.now());
         }
         let failure = result.err().map(|error| self.producer.classify(&error, ClientCall::SendOffsets));
         self.settle(ClientCall::SendOffsets, started, failure)
