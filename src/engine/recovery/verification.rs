@@ -177,6 +177,7 @@ impl<E: Entity> Verification<E> {
 
     /// Returns what the topics lack, and updates the entities to the repaired state.
     fn repairs(&mut self) -> Outcomes {
+        let contained = self.planned.restored.newest_state();
         let Restored { recovery, state, .. } = &mut self.planned.restored;
         let mut repairs: Outcomes = std::mem::take(&mut self.rejected).into_iter().collect();
         let changed: BTreeMap<Offset, _> = std::mem::take(&mut self.touched)
@@ -188,8 +189,11 @@ impl<E: Entity> Verification<E> {
             .collect();
         for (newest, (key, next, trace)) in changed {
             let value: Option<Arc<[u8]>> = recovery.entity.encode(&next).map(Arc::from);
-            let restored = state.entities.get(&key).and_then(|passivated| passivated.snapshot.as_ref());
-            if value.as_ref() != restored {
+            let restored = state.entities.get(&key);
+            // An entity that was created and deleted has a tombstone. Without it, the next verification may begin between
+            // the two events, and would take the deletion for a rejected one. One of an older event may have been removed.
+            let lacks_tombstone = restored.is_none() && contained.is_none_or(|contained| newest > contained.offset);
+            if lacks_tombstone || value.as_ref() != restored.and_then(|passivated| passivated.snapshot.as_ref()) {
                 let snapshot = EntitySnapshot { key: Arc::clone(&key), value: value.clone(), trace };
                 repairs.push(OutputRecord::snapshot(recovery.partition, newest, snapshot));
                 state.entities.insert(key, StoredEntity { snapshot: value, newest });
