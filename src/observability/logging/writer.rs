@@ -23,8 +23,9 @@ use crate::observability::logging::LogSink;
 /// How long the end of the process waits until the lines are written.
 pub const FINISH_LIMIT: Duration = Duration::from_secs(1);
 
-/// Lines that are taken from the queue at once, in bytes.
-const CHUNK_BYTES: usize = 64 * 1024;
+/// Lines that are taken from the queue at once, in bytes; a longer line is taken alone. A pipe takes that much whole or
+/// not at all, so that the end of the process cuts no line.
+const CHUNK_BYTES: usize = 4 * 1024;
 /// Wait before the next write if a non-blocking output is full.
 const RETRY_FULL: Duration = Duration::from_millis(5);
 /// Wait before the next write if the output failed, for example because the disk is full.
@@ -39,7 +40,7 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// Starts the writer thread. At most `max_queued_bytes` wait, besides the 64 KiB that are being written.
+    /// Starts the writer thread. At most `max_queued_bytes` wait, besides the 4 KiB that are being written.
     ///
     /// # Errors
     /// The thread cannot be started.
@@ -146,8 +147,9 @@ impl LineQueue {
         }
         state.writer = WriterState::Writing;
         chunk.clear();
-        while chunk.len() < CHUNK_BYTES {
-            let Some(line) = state.lines.pop_front() else { break };
+        while let Some(line) =
+            state.lines.pop_front_if(|line| chunk.is_empty() || chunk.len() + line.len() <= CHUNK_BYTES)
+        {
             state.queued_bytes -= line.len();
             chunk.extend_from_slice(line.as_bytes());
         }

@@ -42,7 +42,8 @@ impl World {
                 }
                 settle().await;
             }
-            if !is_busy && self.is_committed() && self.kafka.open_transactions().is_empty() {
+            let is_settled = self.is_committed() && self.kafka.open_transactions().is_empty() && !self.kafka.is_torn();
+            if !is_busy && is_settled {
                 return Ok(());
             }
             if !is_busy {
