@@ -6,7 +6,7 @@
 //! * [`dead_owner`]: ends what a producer of another process has open.
 //! * [`earlier`]: what a producer leaves to the next one of its transactional id.
 //! * [`topic_looks`]: the requests for a look at the topics, and the waits for its answer.
-//! * [`replicas`]: which partition of the outputs no broker can write to.
+//! * `replicas`: which partition of the outputs no broker can write to.
 //! * [`producer_record`]: an output record as librdkafka takes it.
 //!
 //! An end passes three types on its way back: [`transaction::Ended`] (what the client reported), `TransactionOutcome`

@@ -26,10 +26,8 @@ const BACKLOG: usize = 30_000;
 /// Events per 20 ms: 5 for each partition.
 const CHUNK: usize = 60;
 const SESSION: Duration = Duration::from_secs(6);
-/// Longer than the session, so that a wait for the transaction is visible.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// The coordinator of the tests checks for timed out transactions once a second.
-const CLEAN_UP: Duration = Duration::from_secs(1);
+/// So long that a wait for the transaction is clearly visible.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// The guaranteed limit for the group and the client.
 const ROUND: Duration = Duration::from_secs(2);
 /// Additional time for a busy machine with two cores.
@@ -73,7 +71,7 @@ fn the_partitions_of_a_killed_process_serve_again_after_its_session() {
 }
 
 #[apply(lone_broker_test)]
-fn the_partitions_of_a_process_killed_in_a_transaction_serve_again_after_its_timeout() {
+fn the_partitions_of_a_process_killed_in_a_transaction_serve_again_after_its_session() {
     let mut scene = Scene::new("kill in a transaction", |setup| setup);
     for round in 0..rounds() {
         let change = scene.before_change();
@@ -82,9 +80,9 @@ fn the_partitions_of_a_process_killed_in_a_transaction_serve_again_after_its_tim
         scene.start(&format!("successor-{round}"));
         scene.wait_until_settled(&change);
     }
-    let blocked = scene.members.iter().flat_map(|member| member.events("recovery_blocked")).count();
-    assert!(blocked > 0, "no process logged that it waited for the transaction");
-    scene.assert_silence_within(TRANSACTION_TIMEOUT + CLEAN_UP + ROUND);
+    let ended = scene.members.iter().flat_map(|member| member.events("dead_owner_fenced")).count();
+    assert!(ended > 0, "no process logged that it ended the transaction");
+    scene.assert_silence_within(SESSION + ROUND);
 }
 
 #[apply(lone_broker_test)]

@@ -180,7 +180,7 @@ impl ClientContext for ReportingContext {
         }
     }
 
-    /// Called by [`serve_token`](crate::kafka::client::ffi::serve_token), and not by rdkafka.
+    /// Called by `kafka::client::ffi::serve_token`, and not by rdkafka.
     fn generate_oauth_token(&self, _oauthbearer_config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
         // rdkafka's signature needs a boxed error; the client passes it to `error` above.
         let token = self.token.as_ref().ok_or(TokenError::NotConfigured)?;

@@ -58,7 +58,7 @@ const REPAIR_PAUSE: Duration = Duration::from_secs(1);
 const RELEASE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The two clients of a reader, used for one read after the other. A broker that is lost, or that does not run, makes
-/// them ask for metadata ([`ReaderClients::refresh`]), and new clients if that does not help ([`ReaderClients::renew`]).
+/// them ask for metadata, and is a reason for new clients if that does not help.
 pub struct ReaderClients<C: TakesStatistics + 'static> {
     settings: ReaderClientSettings,
     context: C,
