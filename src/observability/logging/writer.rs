@@ -147,9 +147,10 @@ impl LineQueue {
         }
         state.writer = WriterState::Writing;
         chunk.clear();
-        while let Some(line) =
-            state.lines.pop_front_if(|line| chunk.is_empty() || chunk.len() + line.len() <= CHUNK_BYTES)
+        while let Some(line) = state.lines.front()
+            && (chunk.is_empty() || chunk.len() + line.len() <= CHUNK_BYTES)
         {
+            let line = state.lines.pop_front().expect("there is a first line");
             state.queued_bytes -= line.len();
             chunk.extend_from_slice(line.as_bytes());
         }
