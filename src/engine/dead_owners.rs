@@ -13,7 +13,7 @@
 //!   by then, because it ends everything that the owner has open.
 //!
 //! Between the look at the group and the registration, the owner can come back under its name. It registers by itself;
-//! whoever is second fences the first. So a process that is fenced has to find out by whom, with a [`FencingInquiry`]:
+//! the second registration fences the first. So a process that is fenced has to find out by whom, with a [`FencingInquiry`]:
 //!
 //! * d) If another member of the group has the same instance name, there are two such processes, and this one ends.
 //! * e) If no member has it, this process has lost its membership, and its transaction was ended as in b). If only one

@@ -4,7 +4,7 @@
 //! coordinator, hold `read_committed` readers back, leave markers, which are offsets without a record, and commit all or
 //! nothing. A newer producer of the same transactional id fences the older one; a transaction that is open for too long is
 //! aborted. The group knows members and generations, keeps committed positions with their metadata, and removes a member
-//! that it does not hear. Coordinators may be away, and requests may arrive when their senders wait no longer.
+//! that sends no heartbeat. Coordinators may be away, and requests may arrive when their senders wait no longer.
 //!
 //! A pod takes one step at a time, and the test decides which, and what becomes of the step's request ([`Fate`]). So a pod
 //! can die, freeze or lose a partition at each of these moments. [`InjectedOutcome`] is a whole transaction at once.

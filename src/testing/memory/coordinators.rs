@@ -49,7 +49,7 @@ pub(super) struct ProducerId {
 
 /// A member of the group in a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Membership {
+pub(super) struct FakeMembership {
     pub(super) pod: PodId,
     pub(super) generation: u64,
 }
@@ -66,7 +66,7 @@ pub(super) enum Request {
     /// Without a membership, the group accepts the offsets from anyone.
     Offsets {
         from: ProducerId,
-        member: Option<Membership>,
+        member: Option<FakeMembership>,
         offsets: Vec<(Partition, CommittedOffset)>,
     },
     End {
@@ -98,7 +98,7 @@ struct CoordinatedProducer {
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) generation: u64,
-    /// When each member was last heard.
+    /// When the last heartbeat of each member arrived.
     pub(super) members: BTreeMap<PodId, Duration>,
 }
 
@@ -193,7 +193,7 @@ impl Cluster {
     fn add_offsets(
         &mut self,
         from: &ProducerId,
-        member: Option<Membership>,
+        member: Option<FakeMembership>,
         offsets: Vec<(Partition, CommittedOffset)>,
     ) -> Answer {
         if !self.is_newest(from) {
@@ -267,7 +267,7 @@ impl Cluster {
         if is_stable { GroupLook::Members(members.collect()) } else { GroupLook::Rebalancing(members.collect()) }
     }
 
-    /// Removes the members that were not heard for `timeout`.
+    /// Removes the members without a heartbeat for `timeout`.
     pub(super) fn end_sessions(&mut self, timeout: Duration) -> Vec<PodId> {
         let now = self.now;
         let silent = self.group.members.iter().filter(|(_, last)| **last + timeout <= now);
@@ -278,7 +278,7 @@ impl Cluster {
 }
 
 impl Group {
-    fn is_current(&self, member: Membership) -> bool {
+    fn is_current(&self, member: FakeMembership) -> bool {
         self.members.contains_key(&member.pod) && self.generation == member.generation
     }
 }

@@ -108,7 +108,7 @@ impl MemoryKafka {
         self.lock().logs(partition).owner
     }
 
-    /// Removes the members that the group has not heard for `timeout`, and returns them.
+    /// Removes the members without a heartbeat for `timeout`, and returns them.
     pub fn end_sessions(&self, timeout: Duration) -> Vec<PodId> {
         let mut cluster = self.lock();
         if cluster.is_group_away() { Vec::new() } else { cluster.end_sessions(timeout) }
@@ -119,12 +119,12 @@ impl MemoryKafka {
         self.lock().remove_member(pod);
     }
 
-    /// The group's coordinator answers nothing for `time`. The next one hears the members for a whole session.
+    /// The group's coordinator answers nothing for `time`. The next one waits for heartbeats a whole session.
     pub fn move_group_coordinator(&self, time: Duration) {
         let mut cluster = self.lock();
         let until = cluster.now + time;
         cluster.group_away_until = until;
-        cluster.group.members.values_mut().for_each(|heard| *heard = until);
+        cluster.group.members.values_mut().for_each(|last| *last = until);
     }
 
     // ------------------------------------------------------------------------------------------------ transactions

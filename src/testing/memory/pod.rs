@@ -18,7 +18,7 @@ use crate::ports::{
     Transactions,
 };
 use crate::record::{Batch, Epoch, Partition, Position, Topic};
-use crate::testing::memory::coordinators::{Membership, PodId};
+use crate::testing::memory::coordinators::{FakeMembership, PodId};
 use crate::testing::memory::kafka::MemoryKafka;
 use crate::testing::memory::log::StoredRecord;
 use crate::testing::memory::reader::{MemoryReader, push};
@@ -47,7 +47,7 @@ struct PodState {
     recovered: VecDeque<(RecoveryReply, Result<Recovered, RecoveryFailure>)>,
     producer_epoch: u64,
     /// The group's generation, as far as the pod knows it.
-    membership: Option<Membership>,
+    membership: Option<FakeMembership>,
     wants_to_leave: bool,
 }
 
@@ -134,7 +134,7 @@ impl MemoryPod {
     pub fn learn_generation(&self) {
         let cluster = self.kafka.lock();
         if cluster.group.members.contains_key(&self.id) {
-            self.lock().membership = Some(Membership { pod: self.id, generation: cluster.group.generation });
+            self.lock().membership = Some(FakeMembership { pod: self.id, generation: cluster.group.generation });
         }
     }
 
@@ -143,7 +143,7 @@ impl MemoryPod {
         self.lock().membership = None;
     }
 
-    /// The group hears the pod. Returns whether it is a member; `None` if nothing answers.
+    /// The pod sends a heartbeat. Returns whether it is a member; `None` if nothing answers.
     pub fn send_heartbeat(&self) -> Option<bool> {
         let mut cluster = self.kafka.lock();
         if cluster.is_group_away() {
@@ -151,7 +151,7 @@ impl MemoryPod {
         }
         let now = cluster.now;
         let member = cluster.group.members.get_mut(&self.id);
-        Some(member.map(|heard| *heard = now).is_some())
+        Some(member.map(|last| *last = now).is_some())
     }
 
     /// The group takes the partitions away; [`MemoryPod::give_up`] has to follow.

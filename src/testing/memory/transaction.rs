@@ -15,7 +15,7 @@ use crate::engine::ownership::Ownership;
 use crate::engine::planted::{Planted, planted};
 use crate::ports::{Clock, CommitReply, ResetReply};
 use crate::record::{Partition, Topic};
-use crate::testing::memory::coordinators::{Answer, Cluster, End, Membership, ProducerId, Request};
+use crate::testing::memory::coordinators::{Answer, Cluster, End, FakeMembership, ProducerId, Request};
 use crate::testing::memory::kafka::MemoryKafka;
 use crate::testing::memory::log::MemoryRecord;
 
@@ -74,8 +74,8 @@ pub enum Progress {
 enum Stage {
     Begin,
     TakeMetadata,
-    CompareEpochs(Option<Membership>),
-    SendOffsets(Option<Membership>),
+    CompareEpochs(Option<FakeMembership>),
+    SendOffsets(Option<FakeMembership>),
     Commit,
     /// The outcome, once the abort is clear.
     Abort(CommitOutcome),
@@ -149,7 +149,7 @@ impl Sender {
         &self,
         mut attempt: Attempt,
         epoch: u64,
-        membership: Option<Membership>,
+        membership: Option<FakeMembership>,
         fate: Fate,
     ) -> Stepped<Attempt, CommitOutcome> {
         let mut cluster = self.kafka.lock();
@@ -235,7 +235,7 @@ impl Sender {
         cluster: &mut Cluster,
         attempt: &mut Attempt,
         producer: &ProducerId,
-        membership: Option<Membership>,
+        membership: Option<FakeMembership>,
         fate: Fate,
     ) -> Option<CommitOutcome> {
         if !cluster.is_newest(producer) {
@@ -263,7 +263,7 @@ impl Sender {
         None
     }
 
-    fn compare(&self, attempt: &Attempt, membership: Option<Membership>) -> Stage {
+    fn compare(&self, attempt: &Attempt, membership: Option<FakeMembership>) -> Stage {
         if membership.is_none() && !planted(Planted::OffsetsWithoutMembership) {
             return Stage::Abort(stale_generation());
         }
@@ -336,7 +336,7 @@ impl Sender {
         }
     }
 
-    fn offsets_of(&self, content: &TransactionContent, from: ProducerId, member: Option<Membership>) -> Request {
+    fn offsets_of(&self, content: &TransactionContent, from: ProducerId, member: Option<FakeMembership>) -> Request {
         let offsets = content.offset_ranges.iter().map(|range| {
             let metadata = self.offset_metadata.of(content.number, range.newest_state);
             (range.partition, CommittedOffset { position: range.end, metadata })
@@ -349,7 +349,7 @@ impl Sender {
         &self,
         mut attempt: Attempt,
         epoch: u64,
-        membership: Option<Membership>,
+        membership: Option<FakeMembership>,
         injected: InjectedOutcome,
     ) -> Result<(CommitReply, CommitOutcome), Attempt> {
         loop {

@@ -17,7 +17,7 @@ const PROCESSES: usize = 2;
 /// Shorter than the default, so that a run takes less time.
 pub const SESSION: Duration = Duration::from_secs(6);
 
-/// Whether a restarted process waits for the session of its predecessor.
+/// Whether a restarted process waits for the session of the killed one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Membership {
     Static,

@@ -13,7 +13,7 @@ use crate::support::wait::{PATIENCE, wait_until};
 const PARTITIONS: i32 = 48;
 
 #[apply(own_broker_test)]
-fn clients_that_were_told_of_no_broker_find_the_brokers_again() {
+fn clients_without_any_broker_find_the_brokers_again() {
     let broker = ProxiedBroker::start();
     let (kafka, names) = (broker.direct(), Names::new());
     kafka.create_input(&names, PARTITIONS);

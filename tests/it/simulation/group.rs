@@ -3,13 +3,13 @@
 use super::*;
 
 impl World {
-    /// The brokers' part of a step: time passes, and running pods are heard.
+    /// The brokers' part of a step: time passes, and running pods send heartbeats.
     pub(super) fn serve_group(&mut self) {
         self.kafka.set_time(self.time());
         self.kafka.time_out_transactions(self.scenario.transaction_timeout);
         for pod in 0..self.pods.len() {
             if !self.is_frozen(pod) {
-                self.hear(pod);
+                self.send_heartbeat(pod);
             }
         }
         for removed in self.kafka.end_sessions(self.scenario.session_timeout) {
@@ -22,7 +22,7 @@ impl World {
     }
 
     /// A running pod sends a heartbeat. It may learn from the answer what the group has decided.
-    fn hear(&mut self, pod: usize) {
+    fn send_heartbeat(&mut self, pod: usize) {
         let Scenario { learns_generation, learns_removal, .. } = self.scenario;
         let memory = self.pods[pod].memory.clone();
         match memory.send_heartbeat() {
@@ -89,7 +89,7 @@ impl World {
         }
         memory.revoke(&[partition], self.now() + Duration::from_millis(400), call);
         settle().await;
-        // The in-flight transaction may end, or not, before the partition is given up.
+        // The in-flight transaction may end, or not, before the partition is released.
         for _ in 0..self.random.random_range(0..12) {
             let is_drained = *drained.lock().expect("no thread panics while it holds this");
             if !is_drained {

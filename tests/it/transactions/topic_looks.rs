@@ -81,7 +81,7 @@ fn other_transactions_need_no_look() {
 #[apply(offline_test)]
 fn a_look_without_an_answer_delays_a_transaction_and_stops_none() {
     let watched = Watched::new();
-    // The wait within the transaction is limited to a quarter of the timeout. Until then nobody answers.
+    // The wait within the transaction is limited to a quarter of the timeout. Until then there is no answer.
     let outcome = received(&watched.commits(1, Reason::NotFound));
     let CommitOutcome::Aborted { cause, .. } = &outcome else { panic!("{outcome:?}") };
     assert!(cause.contains("no broker has described the topics"), "{cause}");
