@@ -5,37 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crate::engine::dead_owners::DeadOwners;
-use crate::engine::foreign_members::GroupLook;
 use crate::engine::ownership::Ownership;
-use crate::kafka::transactions::dead_owner::KafkaOwnerRequests;
+use crate::kafka::transactions::dead_owner::OwnerRequests;
 use crate::observability::log_events::{DeadOwnerFenced, DeadOwnerNotFenced, LogEvent};
 use crate::ports::Clock;
 use crate::record::{Epoch, Partition};
-
-/// The requests, which block for some seconds at most.
-pub trait OwnerRequests: Send + Sync {
-    fn members(&self) -> GroupLook;
-    fn transactional_id(&self, instance: &str) -> String;
-    /// See [`KafkaOwnerRequests::end_transaction_of`].
-    ///
-    /// # Errors
-    /// The cause, as text.
-    fn end_transaction_of(&self, instance: &str) -> Result<(), String>;
-}
-
-impl OwnerRequests for KafkaOwnerRequests {
-    fn members(&self) -> GroupLook {
-        self.members()
-    }
-
-    fn transactional_id(&self, instance: &str) -> String {
-        self.transactional_id(instance)
-    }
-
-    fn end_transaction_of(&self, instance: &str) -> Result<(), String> {
-        self.end_transaction_of(instance)
-    }
-}
 
 /// Shared by all recoveries of the process.
 #[derive(Clone)]

@@ -21,6 +21,20 @@ const LOOK_LIMIT: Duration = Duration::from_secs(1);
 /// Limit of a registration.
 const REGISTER_LIMIT: Duration = Duration::from_secs(10);
 
+/// The requests, which block for some seconds at most. A trait, so that tests need no broker.
+pub trait OwnerRequests: Send + Sync {
+    /// Looks at the members of the group.
+    fn members(&self) -> GroupLook;
+
+    fn transactional_id(&self, instance: &str) -> String;
+
+    /// Registers the transactional id of the instance, which ends its open transaction and fences it.
+    ///
+    /// # Errors
+    /// The cause, as text.
+    fn end_transaction_of(&self, instance: &str) -> Result<(), String>;
+}
+
 pub struct KafkaOwnerRequests {
     config: Config,
     /// Transactional id and default client id of this process's own producer.
@@ -37,8 +51,13 @@ impl KafkaOwnerRequests {
         KafkaOwnerRequests { config, own_id, clock, events, observer: Mutex::default() }
     }
 
-    /// Looks at the members of the group.
-    pub fn members(&self) -> GroupLook {
+    fn context(&self, role: ClientRole) -> ReportingContext {
+        ReportingContext::new(&self.config, role, Arc::clone(&self.events))
+    }
+}
+
+impl OwnerRequests for KafkaOwnerRequests {
+    fn members(&self) -> GroupLook {
         // A panic leaves the client usable.
         let mut observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner);
         let kafka = &self.config.kafka;
@@ -54,15 +73,11 @@ impl KafkaOwnerRequests {
         describe_group(client.client(), &kafka.group_id, &kafka.topic, LOOK_LIMIT).unwrap_or(GroupLook::NoAnswer)
     }
 
-    pub fn transactional_id(&self, instance: &str) -> String {
+    fn transactional_id(&self, instance: &str) -> String {
         self.config.kafka.transactional_id(instance)
     }
 
-    /// Registers the transactional id of the instance, which ends its open transaction and fences it.
-    ///
-    /// # Errors
-    /// The cause, as text.
-    pub fn end_transaction_of(&self, instance: &str) -> Result<(), String> {
+    fn end_transaction_of(&self, instance: &str) -> Result<(), String> {
         let transactional_id = self.transactional_id(instance);
         let identity = ProducerIdentity { transactional_id: &transactional_id, client_id: &self.own_id };
         let parts = ProducerParts {
@@ -74,9 +89,5 @@ impl KafkaOwnerRequests {
         };
         // The producer begins no transaction, and is dropped.
         Producer::register(&parts, REGISTER_LIMIT).map(drop).map_err(|failure| failure.cause().to_string())
-    }
-
-    fn context(&self, role: ClientRole) -> ReportingContext {
-        ReportingContext::new(&self.config, role, Arc::clone(&self.events))
     }
 }

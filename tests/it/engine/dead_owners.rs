@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use steward::app::transaction_ender::{OwnerRequests, TransactionEnder};
+use steward::app::transaction_ender::TransactionEnder;
 use steward::engine::dead_owners::{DeadOwners, FencedBy, FencingInquiry, NAMESAKE_JOINS_WITHIN};
 use steward::engine::foreign_members::{GroupLook, GroupMember, MemberIds};
 use steward::engine::ownership::Ownership;
+use steward::kafka::transactions::dead_owner::OwnerRequests;
 use steward::record::{Epoch, Partition};
 
 use crate::support::capture::Capture;

@@ -1,8 +1,10 @@
 //! Missing topics: steward waits for them, creates them, or refuses the start with the command that creates them.
 
+use serde_json::Value;
+
 use super::{LIMIT, topics_refused};
 use crate::support::broker::Broker;
-use crate::support::kafka::ANY_TIMESTAMP;
+use crate::support::kafka::{ANY_TIMESTAMP, Kafka};
 use crate::support::ledger::Ledger;
 use crate::support::names::Names;
 use crate::support::process::Setup;
@@ -139,18 +141,11 @@ fn settings_that_the_broker_refuses_are_left_out_of_a_new_topic() {
     // The broker refuses a largest lag below its smallest one.
     let broker = Broker::with(&[("log.cleaner.min.compaction.lag.ms", "43200000")]);
     let (kafka, names) = (broker.kafka(), Names::new());
-    kafka.create_input(&names, 1);
-    kafka.produce(&names.input, &[created(1)]);
 
-    let mut steward = Setup::new(&kafka, &names).start();
+    let left_out = left_out_of_the_state_topic(&kafka, &names);
 
-    let left_out = steward.wait_for_event("topic_settings_left_out", LIMIT);
-    assert_eq!(left_out["topic"], names.state.as_str(), "{left_out}");
     let settings = left_out["settings"].as_str().unwrap_or_default();
     assert!(settings.contains("segment.bytes") && settings.contains("max.compaction.lag.ms"), "{left_out}");
-    Ledger::of(&kafka, &names).assert_exact();
-    steward.stop();
-    steward.assert_no_errors_but(&[]);
     for (name, value) in [("cleanup.policy", "compact"), ("delete.retention.ms", "86400000")] {
         assert_eq!(kafka.topic_setting(&names.state, name), value);
     }
@@ -165,18 +160,25 @@ fn settings_that_a_policy_forbids_are_left_out_of_a_new_topic() {
     "#;
     let Some(broker) = Broker::with_topic_policy(forbids) else { return };
     let (kafka, names) = (broker.kafka(), Names::new());
-    kafka.create_input(&names, 1);
+
+    let left_out = left_out_of_the_state_topic(&kafka, &names);
+
+    assert!(left_out["cause"].as_str().is_some_and(|cause| cause.contains("Policy")), "{left_out}");
+    assert_eq!(kafka.topic_setting(&names.state, "cleanup.policy"), "compact");
+}
+
+/// Starts a process, which creates the state topic and applies an event, and stops it. Returns the log line about the
+/// settings that it left out.
+fn left_out_of_the_state_topic(kafka: &Kafka, names: &Names) -> Value {
+    kafka.create_input(names, 1);
     kafka.produce(&names.input, &[created(1)]);
-
-    let mut steward = Setup::new(&kafka, &names).start();
-
+    let mut steward = Setup::new(kafka, names).start();
     let left_out = steward.wait_for_event("topic_settings_left_out", LIMIT);
     assert_eq!(left_out["topic"], names.state.as_str(), "{left_out}");
-    assert!(left_out["cause"].as_str().is_some_and(|cause| cause.contains("Policy")), "{left_out}");
-    Ledger::of(&kafka, &names).assert_exact();
+    Ledger::of(kafka, names).assert_exact();
     steward.stop();
     steward.assert_no_errors_but(&[]);
-    assert_eq!(kafka.topic_setting(&names.state, "cleanup.policy"), "compact");
+    left_out
 }
 
 fn assert_settings(world: &World, topic: &str, settings: &[(&str, &str)]) {
