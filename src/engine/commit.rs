@@ -35,6 +35,7 @@ use std::time::{Duration, Instant};
 use crate::engine::batches::{BatchId, CompleteBatch, Head, OpenBatch, OpenBatches, OpenWork, OrderBroken};
 use crate::engine::commit::limit::TransactionLimit;
 use crate::engine::commit::transaction::{CommitOutcome, OffsetRange, ResetOutcome, TransactionContent};
+use crate::engine::dead_owners::FencedBy;
 use crate::engine::offset_metadata::{NewestState, OffsetMetadata};
 use crate::engine::outcome::{Degradation, Outcomes, PerOutput, RecordId};
 use crate::engine::planted::{Planted, planted};
@@ -42,8 +43,8 @@ use crate::record::{Epoch, Offset, Partition, Position};
 
 /// Attempts with content that the broker refuses, before the process ends.
 pub const REFUSALS_ALLOWED: u32 = 3;
-/// Producers that are fenced within a minute, by the coordinator's timeout or another process's recovery, before the
-/// process ends.
+/// Producers that are fenced within a minute by the coordinator's timeout, or by nobody that is seen, before the process
+/// ends.
 pub const FENCINGS_PER_MINUTE: usize = 3;
 /// Stale generations in a row before a process that stops drops its work. While a rebalance ends, the next generation is
 /// known within milliseconds; the waits before the last attempt add up to 750 ms.
@@ -306,7 +307,7 @@ pub struct GroupCommit {
     next_number: u64,
     limit: TransactionLimit,
     resets_failed: u32,
-    fenced_at: VecDeque<Instant>,
+    fenced_at: VecDeque<(Instant, FencedBy)>,
     /// Records that are too large, until they are committed or their epoch ends.
     degraded: HashMap<RecordId, Degradation>,
     is_stopping: bool,

@@ -16,10 +16,11 @@
 //! the second registration fences the first. So a process that is fenced has to find out by whom, with a [`FencingInquiry`]:
 //!
 //! * d) If another member of the group has the same instance name, there are two such processes, and this one ends.
-//! * e) If no member has it, this process has lost its membership, and its transaction was ended as in b). If only one
-//!   has it, that is this process, unless the other one is still joining. After a while it is taken to be this process.
-//!   In both cases it builds a new producer and goes on. If there is another process after all, that one is fenced, and
-//!   then d) holds for it.
+//! * e) If no member has it, this process has lost its membership, and its transaction was ended as in b). That can
+//!   come again as often as this process is suspended, so it is never a reason to end. If only one has it, that is this
+//!   process, unless the other one is still joining. After a while it is taken to be this process. In both cases it
+//!   builds a new producer and goes on. If there is another process after all, that one is fenced, and then d) holds for
+//!   it.
 //!
 //! Source: KIP-98 (a registration ends the open transaction of its transactional id).
 
@@ -93,8 +94,10 @@ pub enum FencedBy {
     AnotherProcess,
     /// The coordinator, because the transaction was open for longer than its timeout.
     Timeout,
-    /// The recovery of another process, which took this one for dead.
+    /// The recovery of another process, which took this one for dead: no member of the group has this instance name.
     Recovery,
+    /// Presumably a recovery as well. But this process may be a member, so another one with its name may be joining.
+    Unseen,
 }
 
 /// Finds out who has registered the transactional id of this process, while its transaction was not timed out.
@@ -123,7 +126,7 @@ impl FencingInquiry {
         match namesakes {
             Some(0) => Some(FencedBy::Recovery),
             Some(1) | None => {
-                (now.saturating_duration_since(self.began) >= NAMESAKE_JOINS_WITHIN).then_some(FencedBy::Recovery)
+                (now.saturating_duration_since(self.began) >= NAMESAKE_JOINS_WITHIN).then_some(FencedBy::Unseen)
             }
             Some(_) => Some(FencedBy::AnotherProcess),
         }

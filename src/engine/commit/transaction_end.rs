@@ -251,9 +251,9 @@ impl GroupCommit {
         now: Instant,
         commands: &mut Vec<CommitCommand>,
     ) {
-        self.fenced_at.retain(|at| now.saturating_duration_since(*at) < MINUTE);
-        self.fenced_at.push_back(now);
-        let is_too_often = self.fenced_at.len() > FENCINGS_PER_MINUTE;
+        self.fenced_at.retain(|(at, _)| now.saturating_duration_since(*at) < MINUTE);
+        self.fenced_at.push_back((now, by));
+        let is_too_often = self.fenced_at.iter().filter(|(_, of)| *of == by).count() > FENCINGS_PER_MINUTE;
         let number = in_flight.content.number;
         let notice = match by {
             FencedBy::Timeout if is_too_often => return self.stop(StopReason::TimedOutTooOften(cause), commands),
@@ -261,10 +261,9 @@ impl GroupCommit {
                 self.limit.failed(in_flight.bytes);
                 CommitNotice::TimedOut { number, cause }
             }
-            FencedBy::Recovery if !is_too_often => CommitNotice::TakenForDead { number, cause },
-            FencedBy::Recovery | FencedBy::AnotherProcess => {
-                return self.stop(StopReason::DuplicateInstance(cause), commands);
-            }
+            FencedBy::Unseen if is_too_often => return self.stop(StopReason::DuplicateInstance(cause), commands),
+            FencedBy::Recovery | FencedBy::Unseen => CommitNotice::TakenForDead { number, cause },
+            FencedBy::AnotherProcess => return self.stop(StopReason::DuplicateInstance(cause), commands),
         };
         in_flight.aborts += 1;
         commands.push(CommitCommand::Log(notice));

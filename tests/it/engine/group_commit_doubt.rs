@@ -215,18 +215,39 @@ fn another_process_with_the_same_id_stops_this_one() {
 
 #[apply(offline_test)]
 fn a_process_that_was_taken_for_dead_goes_on_with_a_new_producer() {
-    let fenced = || CommitOutcome::Fenced { cause: "newer epoch".into(), by: FencedBy::Recovery };
-    let mut committer = Committer::new();
-    committer.joins(P0, T1, None, 0);
-    assert_eq!(committer.ends(fenced()), ["log taken for dead 1", "reset [0]"]);
-    let commands = committer.resets(ResetOutcome::Ready(vec![at(P0, None)]));
-    assert_eq!(commands[0], "log reset 1: NotCommitted", "{commands:?}");
+    for by in [FencedBy::Recovery, FencedBy::Unseen] {
+        let fenced = CommitOutcome::Fenced { cause: "newer epoch".into(), by };
+        let mut committer = Committer::new();
+        committer.joins(P0, T1, None, 0);
+        assert_eq!(committer.ends(fenced), ["log taken for dead 1", "reset [0]"]);
+        let commands = committer.resets(ResetOutcome::Ready(vec![at(P0, None)]));
+        assert_eq!(commands[0], "log reset 1: NotCommitted", "{commands:?}");
+    }
 }
 
 #[apply(offline_test)]
-fn a_process_that_is_taken_for_dead_again_and_again_ends_as_a_duplicate() {
-    let stop = fences_again_and_again(FencedBy::Recovery, "taken for dead");
+fn a_process_that_is_fenced_again_and_again_by_nobody_that_is_seen_ends_as_a_duplicate() {
+    let stop = fences_again_and_again(FencedBy::Unseen, "taken for dead");
     assert_eq!(stop, ["stop: duplicate instance, old"]);
+}
+
+/// No member has its name, so none is a duplicate of it.
+#[apply(offline_test)]
+fn a_process_that_is_no_member_may_be_taken_for_dead_again_and_again() {
+    let next = fences_again_and_again(FencedBy::Recovery, "taken for dead");
+    assert_eq!(next, ["log taken for dead 5", "reset [0]"]);
+}
+
+#[apply(offline_test)]
+fn transactions_that_timed_out_are_no_sign_of_a_duplicate() {
+    let mut committer = Committer::new();
+    committer.joins(P0, T1, None, 0);
+    for by in [FencedBy::Timeout; FENCINGS_PER_MINUTE].into_iter().chain([FencedBy::Unseen]) {
+        let commands = committer.ends(CommitOutcome::Fenced { cause: "old".into(), by });
+        assert_eq!(commands.last().map(String::as_str), Some("reset [0]"), "{by:?}");
+        committer.resets(ResetOutcome::Ready(vec![at(P0, None)]));
+        committer.wait().map(|wait| committer.ticks(wait));
+    }
 }
 
 #[apply(offline_test)]

@@ -214,7 +214,9 @@ impl<C: TakesStatistics + Clone + 'static> Worker<C> {
             Ok(Err(ResetStop::Abandoned(abandoned))) => Err(abandoned),
             Err(KafkaFailure::Fenced(cause)) => Ok(match self.fenced_by() {
                 FencedBy::AnotherProcess => ResetOutcome::Fenced { cause: cause.to_string() },
-                FencedBy::Timeout | FencedBy::Recovery => ResetOutcome::Failed { cause: cause.to_string() },
+                FencedBy::Timeout | FencedBy::Recovery | FencedBy::Unseen => {
+                    ResetOutcome::Failed { cause: cause.to_string() }
+                }
             }),
             Err(failure) => {
                 self.look_at_replicas(failure.cause().code);
