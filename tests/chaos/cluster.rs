@@ -9,6 +9,7 @@
 //! - `STEWARD_CHAOS_SEED`, `STEWARD_CHAOS_SEEDS`, `STEWARD_CHAOS_SECONDS`: as for the other schedules.
 //! - `STEWARD_CHAOS_FAULT=name`: only this fault, one after the other, in calm conditions; `faults` has the names.
 //! - `STEWARD_CHAOS_TIMES=n`: the number of times, 5 by default.
+//! - `STEWARD_CHAOS_SESSION_S=s`: the session timeout of the processes, with this fault.
 //!
 //! Each run prints its table, and writes it with the logs of all processes to `target/tmp/chaos-cluster-*`. A run fails if
 //! the outcome is not exact, a process ends by itself, a write was repaired, or a line has the level ERROR. The limits
@@ -27,7 +28,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-use self::faults::{BrokerFault, Fault, StewardFault, TopicFault, Victim};
+use self::faults::{BrokerFault, Fault, SHORT_SESSION, StewardFault, TopicFault, Victim};
 use self::load::{PARTITIONS, SteadyLoad};
 use self::report::{Occurrence, Report};
 use self::stewards::{Membership, Moment, Stewards, Successor, instance_name};
@@ -78,7 +79,8 @@ pub fn trials() -> Vec<Trial> {
 
 /// Runs one fault several times, and judges its silences.
 fn repeat(fault: Fault, times: u64) {
-    let mut drill = Drill::start(fault.name(), 1, fault.membership(), fault.topics());
+    let session = setting("STEWARD_CHAOS_SESSION_S").map_or_else(|| fault.session(), Duration::from_secs);
+    let mut drill = Drill::start(fault.name(), 1, fault.membership(), session, fault.topics());
     for time in 0..times {
         drill.cluster.elect_preferred_leaders();
         drill.pause(CALM);
@@ -98,7 +100,7 @@ fn repeat(fault: Fault, times: u64) {
         drill.assert_missing_replicas_named();
     }
     for occurrence in &drill.report.occurrences {
-        let limit = fault.limit(occurrence.yardstick, slowest_restore);
+        let limit = fault.limit(occurrence.yardstick, session, slowest_restore);
         assert!(occurrence.steward <= limit, "silent for {:?}, at most {limit:?}", occurrence.steward);
     }
 }
@@ -106,7 +108,7 @@ fn repeat(fault: Fault, times: u64) {
 /// Runs faults of brokers and faults of processes at the same time, as the seed determines.
 fn mix(seed: u64, length: Duration) {
     let membership = if seed % 2 == 1 { Membership::Static } else { Membership::Dynamic };
-    let mut drill = Drill::start(&seed.to_string(), seed, membership, None);
+    let mut drill = Drill::start(&seed.to_string(), seed, membership, SHORT_SESSION, None);
     let end = Deadline::after(length);
     let Drill { scene, cluster, stewards, report, .. } = &mut drill;
     let scene = &*scene;
@@ -252,13 +254,13 @@ struct Drill {
 }
 
 impl Drill {
-    fn start(name: &str, seed: u64, membership: Membership, topics: Option<TopicFault>) -> Drill {
+    fn start(name: &str, seed: u64, membership: Membership, session: Duration, topics: Option<TopicFault>) -> Drill {
         let cluster = Cluster::own();
         let (kafka, names) = (cluster.kafka(), Names::new());
         create_topics(&kafka, &names, topics);
         let yardstick_topic = format!("{}.yardstick", names.input);
         kafka.create_topic(&yardstick_topic, PARTITIONS, &[]);
-        let stewards = Stewards::start(cluster.kafka(), &names, membership);
+        let stewards = Stewards::start(cluster.kafka(), &names, membership, session);
         let loads =
             [SteadyLoad::of_events(&kafka, &names.input, seed), SteadyLoad::of_records(&kafka, &yardstick_topic)];
         let (outputs, yardstick) = (Watch::on(&kafka, &names.state), Watch::on(&kafka, &yardstick_topic));

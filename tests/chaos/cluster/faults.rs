@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
-use super::stewards::{Membership, Moment, SESSION};
+use super::stewards::{Membership, Moment};
 use crate::support::broker::NodeId;
+
+/// The session timeout of the processes, if processes fail. Shorter than the default, so that a run takes less time.
+pub const SHORT_SESSION: Duration = Duration::from_secs(6);
+/// The default of `kafka.session_timeout_ms`.
+const DEFAULT_SESSION: Duration = Duration::from_secs(10);
 
 /// Additional time for a busy machine with two cores.
 const BUSY_MACHINE: Duration = Duration::from_secs(8);
@@ -87,6 +92,14 @@ impl Fault {
         }
     }
 
+    /// Returns the session timeout of the processes, unless the environment has one.
+    pub fn session(self) -> Duration {
+        match self {
+            Fault::Broker(_) => DEFAULT_SESSION,
+            Fault::Steward(_) => SHORT_SESSION,
+        }
+    }
+
     /// Returns the topics that a drill with this fault needs.
     pub fn topics(self) -> Option<TopicFault> {
         match self {
@@ -98,13 +111,13 @@ impl Fault {
     }
 
     /// Returns the greatest silence that the guarantees allow, and time for a busy machine.
-    pub fn limit(self, yardstick: Duration, slowest_restore: Duration) -> Duration {
+    pub fn limit(self, yardstick: Duration, session: Duration, slowest_restore: Duration) -> Duration {
         let guaranteed = match self {
             Fault::Broker(BrokerFault::Rolling) => yardstick + Duration::from_secs(2),
             Fault::Broker(BrokerFault::Kill(_) | BrokerFault::Freeze) => yardstick + Duration::from_secs(3),
             Fault::Broker(BrokerFault::Topic(fault)) => yardstick + fault.outage() + Duration::from_secs(3),
             Fault::Steward(StewardFault::Kill(_) | StewardFault::Restart(Membership::Dynamic)) => {
-                SESSION + Duration::from_secs(2) + slowest_restore
+                session + Duration::from_secs(2) + slowest_restore
             }
             Fault::Steward(StewardFault::Restart(Membership::Static)) => Duration::from_secs(2) + slowest_restore,
         };

@@ -14,8 +14,6 @@ use crate::support::wait::{PATIENCE, wait_until};
 use crate::takeover::{Transaction, freeze};
 
 const PROCESSES: usize = 2;
-/// Shorter than the default, so that a run takes less time.
-pub const SESSION: Duration = Duration::from_secs(6);
 
 /// Whether a restarted process waits for the session of the killed one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +54,9 @@ struct Member {
 
 impl Stewards {
     /// Starts the processes, and waits until they share the partitions.
-    pub fn start(kafka: Kafka, names: &Names, membership: Membership) -> Stewards {
+    pub fn start(kafka: Kafka, names: &Names, membership: Membership, session: Duration) -> Stewards {
         let setup = Setup::new(&kafka, names)
-            .set("kafka.session_timeout_ms", i64::try_from(SESSION.as_millis()).expect("seconds"))
+            .set("kafka.session_timeout_ms", i64::try_from(session.as_millis()).expect("seconds"))
             .set("kafka.static_membership", membership == Membership::Static)
             .set("log.level", "info,steward::commit=debug")
             .set("log.stats_interval_ms", 500);

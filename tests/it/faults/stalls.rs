@@ -25,6 +25,10 @@ fn work_without_progress_ends_the_process_and_the_log_names_it() {
     let mut broker = Broker::own();
     let (kafka, names) = (broker.kafka(), Names::new());
     let mut steward = busy_with(&kafka, &names, with_short_stall_limit(small(&kafka, &names)));
+    // Before its first event, a partition may have nothing in flight but a position, which is no event to name.
+    wait_until("every partition has committed events", PATIENCE, || {
+        kafka.committed(&names.group, &names.input).into_iter().all(|position| position > Some(0))
+    });
 
     broker.pause();
     let code = steward.wait_exit(PATIENCE);
