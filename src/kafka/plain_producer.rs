@@ -23,9 +23,8 @@ use crate::config::Config;
 use crate::kafka::admin::access::{Access, AccessFailure, ClientMessages, UNKNOWN_TOPIC_PATIENCE};
 use crate::kafka::client::context::{ClientRole, ReportingContext};
 use crate::kafka::client::errors::{ErrorClass, class_of};
-use crate::kafka::client::ffi::serve_token;
+use crate::kafka::client::ffi::{serve_token, waiting_callbacks};
 use crate::kafka::client::settings::{Compression, SettingsError, plain_producer};
-use crate::kafka::client::unsubscribed::CALLBACKS_AT_A_TIME;
 use crate::ports::Clock;
 use crate::record::Partition;
 
@@ -101,8 +100,8 @@ impl PlainProducer {
         let (topic, servers) = (config.kafka.topic.clone(), config.kafka.bootstrap_servers.clone());
         let access = Access { topic: &topic, servers: &servers, limit, clock, client_errors: &client_errors };
         let partitions = access.partitions(UNKNOWN_TOPIC_PATIENCE, producer.client(), || {
-            // One call may serve one callback, a log line among them.
-            for _ in 0..CALLBACKS_AT_A_TIME {
+            // Each call serves at least one.
+            for _ in 0..waiting_callbacks(producer.client()) {
                 producer.poll(Duration::ZERO);
             }
         })?;

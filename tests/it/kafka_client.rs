@@ -1,11 +1,16 @@
 //! The settings of the Kafka clients, and the reports of their contexts. No broker.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::client::OAuthToken;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
 use steward::config::{
     Config, ConfigDocument, ConfigError, Effective, SecurityConfig, SecurityProtocol, Tls, properties,
 };
@@ -14,6 +19,7 @@ use steward::kafka::client::context::{
     Throttle,
 };
 use steward::kafka::client::settings::{self, Isolation, ProducerIdentity};
+use steward::kafka::client::unsubscribed;
 use steward::kafka::transactions::transaction::RESENT_AFTER;
 use steward::record::{Partition, Position};
 
@@ -198,6 +204,44 @@ fn a_client_that_knows_no_broker_shows_it_once_a_report() {
     assert_eq!(report("configured"), [false, false]);
     assert_eq!(report("learned"), [false, false]);
 }
+
+/// With the library's `debug` the error that explains a failure is behind many log lines.
+#[apply(offline_test)]
+fn one_serve_passes_on_all_that_the_client_has_reported_however_much() {
+    const CONNECTIONS: usize = 40;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    let mut config = Config::default();
+    config.kafka.bootstrap_servers = listener.local_addr().expect("it listens").to_string();
+    let properties = [("debug", "all"), ("reconnect.backoff.ms", "1"), ("reconnect.backoff.max.ms", "1")];
+    config.kafka.properties.extend(properties.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let counter = Counter::default();
+    let client = unsubscribed::build(&settings::admin(&config), counter.clone()).expect("the settings are valid");
+    // The client makes the next connection after it has reported that it lost the one before.
+    listener.incoming().take(CONNECTIONS + 1).for_each(drop);
+
+    unsubscribed::serve(&client);
+
+    let lost = counter.lost.load(Ordering::Relaxed);
+    assert!(lost >= CONNECTIONS, "{lost}");
+}
+
+/// Counts the log lines about a connection that was lost.
+#[derive(Clone, Default)]
+struct Counter {
+    lost: Arc<AtomicUsize>,
+}
+
+impl ClientContext for Counter {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "STATE" && message.ends_with("-> DOWN") {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+impl ConsumerContext for Counter {}
 
 #[apply(offline_test)]
 fn statistics_report_the_longest_delay_of_a_broker() {

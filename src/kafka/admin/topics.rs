@@ -44,10 +44,6 @@ const EMPTY_ANSWER_LIMIT: Duration = Duration::from_secs(1);
 /// Minimum wait for an unreachable broker. The wait for the input topic may be longer.
 const MIN_UNREACHABLE_WAIT: Duration = Duration::from_secs(5);
 
-/// Limit and number of the polls that serve the client's callbacks if no broker answers: 100 ms in all.
-const SERVE_ALL_POLL: Duration = Duration::from_millis(5);
-const SERVE_ALL_POLLS: usize = 20;
-
 /// Three topics that fit together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Topics {
@@ -345,14 +341,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
         let metadata = match self.metadata.fetch_metadata(Some(topic), REQUEST_LIMIT) {
             Ok(metadata) => metadata,
             Err(error) if is_missing(ErrorClass::of(&error)) => return Ok(None),
-            Err(error) if is_unreachable(&error) => {
-                // The reason is in the client's queue; with the library's `debug`, after thousands of log lines.
-                for _ in 0..SERVE_ALL_POLLS {
-                    // An error ends the poll early; the context has reported it.
-                    drop(self.metadata.poll(SERVE_ALL_POLL));
-                }
-                return Err(self.unreachable(&error));
-            }
+            Err(error) if is_unreachable(&error) => return Err(self.unreachable(&error)),
             Err(error) => return Err(StartRefusal::Broker { what: what(), cause: error.to_string() }),
         };
         let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
@@ -411,6 +400,8 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
 
     /// Also prepares the next request: the clients may have forgotten all brokers (librdkafka#5301).
     fn unreachable(&self, error: &KafkaError) -> StartRefusal {
+        // The reason is in the client's queue; with the library's `debug`, after thousands of log lines.
+        serve(&self.metadata);
         for client in [self.metadata.client(), self.admin.inner()] {
             add_brokers(client, &self.kafka.bootstrap_servers);
         }

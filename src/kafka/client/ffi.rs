@@ -10,6 +10,7 @@
 //! * [`position`] reads the position of a partition that is not assigned.
 //! * [`serve_token`] gives a client its OAUTHBEARER token with SASL extensions, which rdkafka does not pass on.
 //! * [`add_brokers`] gives a client its bootstrap addresses again.
+//! * [`waiting_callbacks`] counts the callbacks in a client's queue.
 //!
 //! Architecture invariant: no raw pointer and no type of `rdkafka_sys` leaves this module.
 
@@ -351,6 +352,13 @@ pub(crate) fn add_brokers<C: ClientContext>(client: &Client<C>, addresses: &str)
     let Ok(addresses) = CString::new(addresses) else { return };
     // SAFETY: the client is alive; the string outlives the call, which copies it.
     unsafe { sys::rd_kafka_brokers_add(client.native_ptr(), addresses.as_ptr()) };
+}
+
+/// Returns how many callbacks wait in the client's queue. A producer also counts its records without a delivery report.
+pub(crate) fn waiting_callbacks<C: ClientContext>(client: &Client<C>) -> usize {
+    // SAFETY: the client is alive.
+    let count = unsafe { sys::rd_kafka_outq_len(client.native_ptr()) };
+    usize::try_from(count).unwrap_or(0)
 }
 
 /// Gives the client a token from its context if it requests one, which it does at its start and before the last token

@@ -7,10 +7,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
 
-use crate::kafka::client::ffi::serve_token;
-
-/// Callbacks that are served at a time. Log lines are among them; with the library's `debug` there are many.
-pub(crate) const CALLBACKS_AT_A_TIME: usize = 256;
+use crate::kafka::client::ffi::{serve_token, waiting_callbacks};
 
 /// Builds a consumer that is never subscribed.
 ///
@@ -22,12 +19,12 @@ pub fn build<C: ConsumerContext>(config: &ClientConfig, context: C) -> Result<Ba
     Ok(consumer)
 }
 
-/// Serves the callbacks of a consumer without an assignment: errors, statistics, the refresh of access tokens. A poll
-/// that returns nothing does not show whether the queue is empty or a callback was served; hence the fixed number of
-/// polls.
+/// Serves the callbacks of a consumer without an assignment: errors, log lines, statistics, the refresh of access tokens.
+/// All that wait are served, and none that come meanwhile: with the library's `debug` there is no end of log lines.
 pub fn serve<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
     serve_token(consumer.client());
-    for _ in 0..CALLBACKS_AT_A_TIME {
+    // Each poll serves at least one.
+    for _ in 0..waiting_callbacks(consumer.client()) {
         // The context has the error already.
         drop(consumer.poll(Duration::ZERO));
     }
