@@ -3,75 +3,64 @@
 
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
 use crate::config::Config;
 use crate::engine::foreign_members::GroupLook;
 use crate::engine::topic_watch::{Sighting, Sightings, TopicIdentities, TopicIdentity};
-use crate::kafka::client::describe_group::describe_group;
+use crate::kafka::client::describe_group::look_at_group;
 use crate::kafka::client::describe_topics::{FoundTopic, TopicDescription, describe_topics};
 use crate::kafka::client::errors::{ErrorClass, class_of};
 use crate::kafka::client::settings::admin;
-use crate::kafka::client::unsubscribed::{build, serve};
+use crate::kafka::client::unsubscribed::RequestClient;
 use crate::record::Topic;
 
-/// Limit of one request.
+/// Limit of one request about topics.
 const LOOK_LIMIT: Duration = Duration::from_secs(1);
 
 /// A client of its own that looks at the topics while the process runs.
-pub struct TopicObserver<C: ConsumerContext> {
-    client: BaseConsumer<C>,
-    settings: ClientConfig,
-    context: C,
+pub struct TopicObserver<C: ConsumerContext + 'static> {
+    client: RequestClient<C>,
     group: String,
 }
 
-impl<C: ConsumerContext + Clone> TopicObserver<C> {
+impl<C: ConsumerContext + Clone + 'static> TopicObserver<C> {
     /// # Errors
     /// The client library refuses the configuration.
     pub fn new(config: &Config, context: C) -> Result<TopicObserver<C>, KafkaError> {
-        let settings = admin(config);
-        let client = build(&settings, context.clone())?;
-        Ok(TopicObserver { client, settings, context, group: config.kafka.group_id.clone() })
+        let mut client = RequestClient::new(admin(config), context);
+        client.prepare()?;
+        Ok(TopicObserver { client, group: config.kafka.group_id.clone() })
     }
 
-    /// Returns what a broker says about each topic. Without a response nothing is known, and the next look is made by
-    /// another client: this one may have forgotten all brokers (librdkafka#5301).
+    /// Returns what a broker says about each topic. Without a response nothing is known.
     pub fn look(&mut self, topics: &TopicIdentities) -> Sightings {
         let names = Topic::ALL.map(|role| topics.of(role).name.as_str());
-        let described = self.describe(&names);
-        if described.is_err()
-            && let Ok(client) = build(&self.settings, self.context.clone())
-        {
-            self.client = client;
-        }
-        let described = described.unwrap_or_default();
+        let described = self.client.request(|client| describe(client, &names)).unwrap_or_default();
         names.map(|topic| sighting(&described, topic))
     }
 
-    fn describe(&self, names: &[&str]) -> Result<Vec<TopicDescription>, RDKafkaErrorCode> {
-        let describe = || describe_topics(self.client.client(), names, LOOK_LIMIT);
-        describe().or_else(|error| {
-            // The client asks the broker that it knows as the controller. The response to a request for metadata, which
-            // any broker answers, names another one.
-            self.client.fetch_metadata(Some(names[0]), LOOK_LIMIT).map_err(|_| error)?;
-            describe()
-        })
-    }
-
-    /// Returns the members of the group with their partitions of the input. Read on the group suffices.
-    pub fn members(&self, topics: &TopicIdentities) -> GroupLook {
-        let described = describe_group(self.client.client(), &self.group, &topics.input.name, LOOK_LIMIT);
-        described.unwrap_or(GroupLook::NoAnswer)
+    /// Returns the members of the group with their partitions of the input.
+    pub fn members(&mut self, topics: &TopicIdentities) -> GroupLook {
+        look_at_group(&mut self.client, &self.group, &topics.input.name)
     }
 
     /// Serves the client's callbacks between two looks.
     pub fn serve(&self) {
-        serve(&self.client);
+        self.client.serve();
     }
+}
+
+fn describe<C: ConsumerContext>(client: &BaseConsumer<C>, names: &[&str]) -> KafkaResult<Vec<TopicDescription>> {
+    let describe = || describe_topics(client.client(), names, LOOK_LIMIT);
+    describe().or_else(|error| {
+        // The client asks the broker that it knows as the controller. The response to a request for metadata, which any
+        // broker answers, names another one.
+        client.fetch_metadata(Some(names[0]), LOOK_LIMIT).map_err(|_| error)?;
+        describe()
+    })
 }
 
 fn sighting(described: &[TopicDescription], topic: &str) -> Sighting {
@@ -103,6 +92,6 @@ pub(super) fn identities<C: ClientContext>(
 }
 
 pub(super) enum LookFailure {
-    NoResponse(RDKafkaErrorCode),
+    NoResponse(KafkaError),
     Refused { topic: String, code: RDKafkaErrorCode },
 }

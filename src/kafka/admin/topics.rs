@@ -186,7 +186,7 @@ impl<'a, C: ConsumerContext + Clone + 'static> TopicInspector<'a, C> {
             serve(&self.metadata);
             match topic_look::identities(self.metadata.client(), names, REQUEST_LIMIT) {
                 Ok(identities) => return Ok(identities),
-                Err(LookFailure::NoResponse(code)) => return Err(self.unreachable(&KafkaError::AdminOp(code))),
+                Err(LookFailure::NoResponse(error)) => return Err(self.unreachable(&error)),
                 Err(LookFailure::Refused { topic, code }) => {
                     if !is_missing(class_of(code)) || self.clock.now() >= deadline {
                         let what = format!("asking for the id of topic {topic}");

@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use std::time::Duration;
 
 use rdkafka::client::{Client, ClientContext};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka_sys as sys;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 
@@ -36,7 +36,7 @@ pub(super) fn respond<C: ClientContext>(
     operation: sys::rd_kafka_admin_op_t,
     limits: &AdminLimits,
     send: impl FnOnce(*mut sys::rd_kafka_t, *const sys::rd_kafka_AdminOptions_t, *mut sys::rd_kafka_queue_t),
-) -> Result<Event, RDKafkaErrorCode> {
+) -> KafkaResult<Event> {
     // SAFETY: the client outlives this call.
     let queue = QueueHandle::new(unsafe { sys::rd_kafka_queue_new(client.native_ptr()) })
         .expect("rd_kafka_queue_new has no failure but lack of memory");
@@ -57,9 +57,10 @@ pub(super) fn respond<C: ClientContext>(
     let wait_ms = milliseconds(limits.wait + RESPONSE_DELAY);
     // SAFETY: the queue is alive. The event is ours to destroy.
     let event = NonNull::new(unsafe { sys::rd_kafka_queue_poll(queue.as_ptr(), wait_ms) }).map(Event);
-    let event = event.ok_or(RDKafkaErrorCode::OperationTimedOut)?;
+    let event = event.ok_or(KafkaError::AdminOp(RDKafkaErrorCode::OperationTimedOut))?;
     // SAFETY: the event is alive.
-    failure(unsafe { sys::rd_kafka_event_error(event.as_ptr()) }).map_or(Ok(event), Err)
+    let failure = failure(unsafe { sys::rd_kafka_event_error(event.as_ptr()) });
+    failure.map_or(Ok(event), |code| Err(KafkaError::AdminOp(code)))
 }
 
 /// A response that the library put into a queue. All that its getters return lives as long as it.

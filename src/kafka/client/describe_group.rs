@@ -8,39 +8,46 @@ use std::ffi::{CStr, CString, c_char};
 use std::time::Duration;
 
 use rdkafka::client::{Client, ClientContext};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::consumer::{Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka_sys as sys;
 
 use crate::engine::foreign_members::{GroupLook, GroupMember};
 use crate::kafka::client::admin_request::{AdminLimits, Event, element_failure, respond};
+use crate::kafka::client::unsubscribed::RequestClient;
 use crate::record::Partition;
+
+/// How long the caller waits for a response.
+const LOOK_LIMIT: Duration = Duration::from_secs(1);
 
 /// Limit of the request in the client, far above that of the caller. If the coordinator responds to a request that the
 /// client has given up, an assertion of the library aborts the process (`rd_kafka_enq_once_del_source_return`).
 const REQUEST_LIMIT: Duration = Duration::from_secs(300);
 
-/// Returns the members of the group and their partitions of `topic`. Blocks for `limit`, and at most a second longer.
-///
-/// # Errors
-/// There is no response within `limit`, or the coordinator refuses the request. A name with a zero byte is an invalid
-/// argument.
-pub(crate) fn describe_group<C: ClientContext>(
-    client: &Client<C>,
+/// Looks at the members of the group and their partitions of `topic`. Read on the group suffices. Blocks for two seconds
+/// at most.
+pub(crate) fn look_at_group<C: ConsumerContext + Clone + 'static>(
+    client: &mut RequestClient<C>,
     group: &str,
     topic: &str,
-    limit: Duration,
-) -> Result<GroupLook, RDKafkaErrorCode> {
-    let group = CString::new(group).map_err(|_| RDKafkaErrorCode::InvalidArgument)?;
+) -> GroupLook {
+    client.request(|client| describe_group(client.client(), group, topic)).unwrap_or(GroupLook::NoAnswer)
+}
+
+/// # Errors
+/// There is no response in time, or the coordinator refuses the request. A name with a zero byte is an invalid argument.
+fn describe_group<C: ClientContext>(client: &Client<C>, group: &str, topic: &str) -> KafkaResult<GroupLook> {
+    let group = CString::new(group).map_err(|_| KafkaError::AdminOp(RDKafkaErrorCode::InvalidArgument))?;
     let mut names = [group.as_ptr()];
     let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
-    let limits = AdminLimits { request: REQUEST_LIMIT, wait: limit };
+    let limits = AdminLimits { request: REQUEST_LIMIT, wait: LOOK_LIMIT };
     let event = respond(client, operation, &limits, |client, options, queue| {
         // SAFETY: all three are alive. The library copies the name during the call.
         unsafe {
             sys::rd_kafka_DescribeConsumerGroups(client, names.as_mut_ptr(), names.len(), options, queue);
         }
     })?;
-    members(&event, topic)
+    members(&event, topic).map_err(KafkaError::AdminOp)
 }
 
 fn members(event: &Event, topic: &str) -> Result<GroupLook, RDKafkaErrorCode> {

@@ -10,7 +10,7 @@ use std::ffi::{CStr, CString};
 use std::time::Duration;
 
 use rdkafka::client::{Client, ClientContext};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka_sys as sys;
 
 use crate::kafka::client::admin_request::{AdminLimits, Event, element_failure, respond};
@@ -41,9 +41,9 @@ pub(crate) fn describe_topics<C: ClientContext>(
     client: &Client<C>,
     topics: &[&str],
     limit: Duration,
-) -> Result<Vec<TopicDescription>, RDKafkaErrorCode> {
+) -> KafkaResult<Vec<TopicDescription>> {
     let names: Result<Vec<CString>, _> = topics.iter().map(|topic| CString::new(*topic)).collect();
-    let names = names.map_err(|_| RDKafkaErrorCode::InvalidArgument)?;
+    let names = names.map_err(|_| KafkaError::AdminOp(RDKafkaErrorCode::InvalidArgument))?;
     let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
     let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
     let limits = AdminLimits { request: limit, wait: limit };
@@ -59,13 +59,13 @@ pub(crate) fn describe_topics<C: ClientContext>(
     descriptions(&event)
 }
 
-fn descriptions(event: &Event) -> Result<Vec<TopicDescription>, RDKafkaErrorCode> {
+fn descriptions(event: &Event) -> KafkaResult<Vec<TopicDescription>> {
     let mut count = 0;
     // SAFETY: the event is alive. The result, its array and its elements live as long.
     let elements = unsafe {
         let result = sys::rd_kafka_event_DescribeTopics_result(event.as_ptr());
         if result.is_null() {
-            return Err(RDKafkaErrorCode::Fail);
+            return Err(KafkaError::AdminOp(RDKafkaErrorCode::Fail));
         }
         let elements = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
         if elements.is_null() { &[] } else { std::slice::from_raw_parts(elements, count) }

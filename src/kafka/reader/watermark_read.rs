@@ -31,7 +31,7 @@ use crate::kafka::client::errors::ErrorClass;
 use crate::kafka::client::ffi;
 use crate::kafka::client::forwarded_queue::{ForwardedQueue, Incoming, MAX_TAKEN, Taken};
 use crate::kafka::client::settings::ReaderClientSettings;
-use crate::kafka::client::unsubscribed::{build, serve};
+use crate::kafka::client::unsubscribed::{build, close, serve};
 use crate::kafka::reader::reading_context::ReadingContext;
 use crate::ports::Clock;
 use crate::record::{Partition, Position};
@@ -109,9 +109,7 @@ impl<C: TakesStatistics + Clone + 'static> ReaderClients<C> {
     fn renew(&mut self) {
         // Without new ones the old ones are tried again.
         let Ok(new) = ReaderClients::build(&self.settings, &self.context) else { return };
-        let old = std::mem::replace(self, new);
-        // With brokers that are away, their end can take a while. Without a thread they end here.
-        drop(std::thread::Builder::new().name("reader-close".to_owned()).spawn(move || drop(old)));
+        close(std::mem::replace(self, new));
     }
 
     /// Stores the addresses of the brokers.

@@ -4,19 +4,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-
 use crate::config::Config;
 use crate::engine::foreign_members::GroupLook;
 use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
-use crate::kafka::client::describe_group::describe_group;
+use crate::kafka::client::describe_group::look_at_group;
 use crate::kafka::client::settings::{ProducerIdentity, admin, transactional_producer};
-use crate::kafka::client::unsubscribed::{build, serve};
+use crate::kafka::client::unsubscribed::RequestClient;
 use crate::kafka::transactions::transaction::{Producer, ProducerParts};
 use crate::ports::Clock;
-
-/// Limit of one look at the group.
-const LOOK_LIMIT: Duration = Duration::from_secs(1);
 
 /// Limit of a registration.
 const REGISTER_LIMIT: Duration = Duration::from_secs(10);
@@ -41,18 +36,16 @@ pub struct KafkaOwnerRequests {
     own_id: String,
     clock: Arc<dyn Clock>,
     events: Arc<dyn ClientEvents>,
-    /// Looks at the group. Built for the first look, and kept: a request that has no response stays with its client.
-    observer: Mutex<Option<BaseConsumer<ReportingContext>>>,
+    /// Looks at the group.
+    observer: Mutex<RequestClient<ReportingContext>>,
 }
 
 impl KafkaOwnerRequests {
     pub fn new(config: &Config, own_id: &str, clock: Arc<dyn Clock>, events: Arc<dyn ClientEvents>) -> Self {
+        let context = ReportingContext::new(config, ClientRole::Admin, Arc::clone(&events));
+        let observer = Mutex::new(RequestClient::new(admin(config), context));
         let (config, own_id) = (config.clone(), own_id.to_owned());
-        KafkaOwnerRequests { config, own_id, clock, events, observer: Mutex::default() }
-    }
-
-    fn context(&self, role: ClientRole) -> ReportingContext {
-        ReportingContext::new(&self.config, role, Arc::clone(&self.events))
+        KafkaOwnerRequests { config, own_id, clock, events, observer }
     }
 }
 
@@ -60,17 +53,7 @@ impl OwnerRequests for KafkaOwnerRequests {
     fn members(&self) -> GroupLook {
         // A panic leaves the client usable.
         let mut observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner);
-        let kafka = &self.config.kafka;
-        let client = match &*observer {
-            Some(client) => client,
-            None => match build(&admin(&self.config), self.context(ClientRole::Admin)) {
-                Ok(client) => observer.insert(client),
-                Err(_) => return GroupLook::NoAnswer,
-            },
-        };
-        // Also refreshes an access token.
-        serve(client);
-        describe_group(client.client(), &kafka.group_id, &kafka.topic, LOOK_LIMIT).unwrap_or(GroupLook::NoAnswer)
+        look_at_group(&mut observer, &self.config.kafka.group_id, &self.config.kafka.topic)
     }
 
     fn transactional_id(&self, instance: &str) -> String {
@@ -82,7 +65,7 @@ impl OwnerRequests for KafkaOwnerRequests {
         let identity = ProducerIdentity { transactional_id: &transactional_id, client_id: &self.own_id };
         let parts = ProducerParts {
             config: transactional_producer(&self.config, identity, None),
-            context: self.context(ClientRole::Producer),
+            context: ReportingContext::new(&self.config, ClientRole::Producer, Arc::clone(&self.events)),
             clock: Arc::clone(&self.clock),
             transaction_timeout: Duration::from_millis(self.config.kafka.transaction_timeout_ms),
             earlier: Arc::default(),

@@ -1,25 +1,24 @@
 //! A broker that counts itself as dead: it lists its topics, but no broker. After that librdkafka knows no broker at all,
 //! and does not look for one (librdkafka#5301). A broker answers so after it was suspended, or cut off from the others.
 
-use crate::support::kafka::Outgoing;
+use crate::support::kafka::{Kafka, Outgoing};
 use crate::support::ledger::{Ledger, wait_until_committed};
 use crate::support::load::events;
 use crate::support::names::Names;
 use crate::support::process::Setup;
-use crate::support::proxy::ProxiedBroker;
+use crate::support::proxy::{Api, ProxiedBroker};
 use crate::support::wait::{PATIENCE, wait_until};
 
 /// Many partitions and the library's debug messages make the client's race likely.
 const PARTITIONS: i32 = 48;
 
+/// The broker's code for too few replicas in sync.
+const NOT_ENOUGH_REPLICAS: i16 = 19;
+
 #[apply(own_broker_test)]
 fn clients_without_any_broker_find_the_brokers_again() {
     let broker = ProxiedBroker::start();
-    let (kafka, names) = (broker.direct(), Names::new());
-    kafka.create_input(&names, PARTITIONS);
-    let setup = Setup::new(&broker.through(), &names)
-        .set("health.stall_timeout_ms", 300_000)
-        .set("kafka.properties.debug", "broker,metadata,topic");
+    let (kafka, names, setup) = busy(&broker);
     let mut steward = setup.clone().instance("a").start();
     kafka.produce(&names.input, &events(1, 200, 10).collect::<Vec<Outgoing>>());
     wait_until_committed(&kafka, &names, PATIENCE);
@@ -40,4 +39,43 @@ fn clients_without_any_broker_find_the_brokers_again() {
         process.assert_no_errors_but(&[]);
     }
     Ledger::of(&kafka, &names).assert_exact();
+}
+
+/// The commit thread looks at the replicas of the output topics while records are not delivered. The client that looks
+/// also fetches the committed offsets, for as long as the process runs.
+#[apply(own_broker_test)]
+fn a_commit_thread_that_has_looked_at_the_replicas_without_any_broker_commits_again() {
+    let broker = ProxiedBroker::start();
+    let (kafka, names, setup) = busy(&broker);
+    let mut steward = setup.set("kafka.transaction_timeout_ms", 1_000).start();
+    kafka.produce(&names.input, &events(1, 200, 10).collect::<Vec<Outgoing>>());
+    wait_until_committed(&kafka, &names, PATIENCE);
+
+    broker.proxy.refuse_records(Some(NOT_ENOUGH_REPLICAS));
+    broker.proxy.hide_brokers(true);
+    kafka.produce(&names.input, &events(2, 200, 10).collect::<Vec<Outgoing>>());
+    wait_until("transactions or producers have failed", PATIENCE, || {
+        let failures = ["transaction_aborted", "transaction_in_doubt", "producer_reset_failed"];
+        failures.iter().map(|name| steward.events(name).len()).sum::<usize>() >= 2
+    });
+    broker.proxy.hide_brokers(false);
+    broker.proxy.refuse_records(None);
+    // The transaction is in doubt, and the committed offsets are fetched.
+    let unanswered = broker.proxy.drop_answer(Api::END_TXN);
+
+    wait_until_committed(&kafka, &names, PATIENCE);
+    unanswered.answer();
+    steward.stop();
+    steward.assert_no_errors_but(&[]);
+    Ledger::of(&kafka, &names).assert_exact();
+}
+
+/// Returns the setup of a process whose clients are likely to lose all brokers.
+fn busy(broker: &ProxiedBroker) -> (Kafka, Names, Setup) {
+    let (kafka, names) = (broker.direct(), Names::new());
+    kafka.create_input(&names, PARTITIONS);
+    let setup = Setup::new(&broker.through(), &names)
+        .set("health.stall_timeout_ms", 300_000)
+        .set("kafka.properties.debug", "broker,metadata,topic");
+    (kafka, names, setup)
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -21,9 +21,9 @@ use crate::engine::dead_owners::{FencedBy, FencingInquiry};
 use crate::engine::foreign_members::GroupLook;
 use crate::engine::outcome::RecordOrigin;
 use crate::kafka::client::context::TakesStatistics;
-use crate::kafka::client::describe_group::describe_group;
+use crate::kafka::client::describe_group::look_at_group;
 use crate::kafka::client::errors::{BrokerRefusal, Cause, ClientCall, ErrorClass, KafkaFailure, Resource, class_of};
-use crate::kafka::client::unsubscribed::{build, serve};
+use crate::kafka::client::unsubscribed::RequestClient;
 use crate::kafka::consumer::membership::Membership;
 use crate::kafka::reader::committed_offsets::committed_offsets;
 use crate::kafka::transactions::commit_thread::{Abandoned, CommitPhase, WorkerParts};
@@ -39,10 +39,12 @@ use crate::record::Partition;
 /// How long the registration of a new producer may take. Shorter than the watchdog's limit.
 const REGISTER_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long the fetch of committed offsets may take.
+/// How long the fetch of committed offsets may take, and one request for them. Without a response the next request has
+/// another client.
 const FETCH_COMMITTED_LIMIT: Duration = Duration::from_secs(10);
+const FETCH_COMMITTED_REQUEST: Duration = Duration::from_secs(2);
 
-/// Pause before the fetch is repeated. A coordinator that has just moved answers NOT_COORDINATOR.
+/// Pause before the request is repeated. A coordinator that has just moved answers NOT_COORDINATOR.
 const FETCH_COMMITTED_PAUSE: Duration = Duration::from_millis(20);
 
 /// Shortest time between the end of a transaction and one that carries only offsets. The broker still writes the markers
@@ -51,8 +53,7 @@ const FETCH_COMMITTED_PAUSE: Duration = Duration::from_millis(20);
 /// do not.
 const OFFSETS_ALONE_GAP: Duration = Duration::from_millis(50);
 
-/// Limit of one look at the group, and the pause between two looks.
-const LOOK_LIMIT: Duration = Duration::from_secs(1);
+/// Pause between two looks at the group.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often the client's callbacks are served while there is nothing to send.
@@ -69,7 +70,7 @@ pub(super) struct Worker<C: TakesStatistics + Clone + 'static> {
     number: u64,
     driver: TransactionDriver<C>,
     /// Fetches committed offsets; it never joins the group.
-    offset_reader: Option<BaseConsumer<C>>,
+    offset_reader: RequestClient<C>,
     /// When the last transaction of this producer ended.
     last_end: Option<Instant>,
 }
@@ -83,7 +84,8 @@ impl<C: TakesStatistics + Clone + 'static> Worker<C> {
             transaction_timeout: parts.settings.transaction_timeout,
             earlier: Arc::clone(&parts.earlier),
         });
-        Worker { parts, number, driver, offset_reader: None, last_end: None }
+        let offset_reader = RequestClient::new(parts.clients.offset_reader.clone(), parts.context.clone());
+        Worker { parts, number, driver, offset_reader, last_end: None }
     }
 
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
@@ -115,9 +117,7 @@ impl<C: TakesStatistics + Clone + 'static> Worker<C> {
     /// Serves the clients' callbacks: statistics, errors, and the refresh of access tokens.
     fn serve_clients(&self) {
         self.driver.serve();
-        if let Some(offset_reader) = &self.offset_reader {
-            serve(offset_reader);
-        }
+        self.offset_reader.serve();
     }
 
     /// e) Announces a step. A step with a limit is abandoned if it takes much longer.
@@ -187,12 +187,7 @@ impl<C: TakesStatistics + Clone + 'static> Worker<C> {
             if let Some(by) = inquiry.looked(&look, parts.clock.now()) {
                 return by;
             }
-            let described = with_reader(parts, offset_reader, |reader| {
-                serve(reader);
-                describe_group(reader.client(), &settings.group_id, &settings.topic, LOOK_LIMIT)
-                    .map_err(|code| code.to_string())
-            });
-            look = described.unwrap_or(GroupLook::NoAnswer);
+            look = look_at_group(offset_reader, &settings.group_id, &settings.topic);
             std::thread::sleep(LOOK_PAUSE);
         }
     }
@@ -202,7 +197,7 @@ impl<C: TakesStatistics + Clone + 'static> Worker<C> {
         self.last_end = None;
         let Worker { parts, number, driver, offset_reader, .. } = self;
         // A new client finds the coordinator while the producer registers. A failure is reported by the fetch.
-        drop(with_reader(parts, offset_reader, |_| Ok(())));
+        drop(offset_reader.prepare());
         let read_committed = || {
             let entered = parts.phase.enter(*number, CommitPhase::FetchingCommitted, parts.clock.now(), None);
             entered.map_err(ResetStop::Abandoned)?;
@@ -234,11 +229,10 @@ impl<C: TakesStatistics + Clone + 'static> Worker<C> {
         }
         let Worker { parts, offset_reader, .. } = self;
         let settings = &parts.settings;
-        let unwritable = with_reader(parts, offset_reader, |reader| {
+        let unwritable = offset_reader.request(|client| {
             let outputs = [&settings.state_topic, &settings.dlq_topic].into_iter().zip(settings.min_in_sync);
             for (topic, min_in_sync) in outputs {
-                let found = unwritable_partition(reader.client(), topic, min_in_sync);
-                if let Some(found) = found.map_err(|error| error.to_string())? {
+                if let Some(found) = unwritable_partition(client.client(), topic, min_in_sync)? {
                     return Ok(Some((topic, found)));
                 }
             }
@@ -260,42 +254,28 @@ enum ResetStop {
 
 fn fetch_committed<C: TakesStatistics + Clone>(
     parts: &WorkerParts<C>,
-    offset_reader: &mut Option<BaseConsumer<C>>,
+    offset_reader: &mut RequestClient<C>,
     partitions: &[Partition],
 ) -> Result<Vec<(Partition, Option<CommittedOffset>)>, String> {
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
     let deadline = parts.clock.now() + FETCH_COMMITTED_LIMIT;
-    with_reader(parts, offset_reader, |reader| {
-        loop {
-            let error = match committed_offsets(reader, &parts.settings.topic, partitions, FETCH_COMMITTED_LIMIT) {
-                Ok(committed) => return Ok(committed),
-                Err(error) => error,
-            };
-            if ErrorClass::of(&error) != ErrorClass::CoordinatorAway || parts.clock.now() >= deadline {
-                return Err(format!("the group's committed offsets could not be fetched: {error}"));
-            }
-            // The client asks for the coordinator meanwhile.
-            std::thread::sleep(FETCH_COMMITTED_PAUSE);
+    loop {
+        let topic = &parts.settings.topic;
+        let fetch = |client: &_| committed_offsets(client, topic, partitions, FETCH_COMMITTED_REQUEST);
+        let error = match offset_reader.request(fetch) {
+            Ok(committed) => return Ok(committed),
+            Err(error) => error,
+        };
+        let class = ErrorClass::of(&error);
+        let may_pass = class == ErrorClass::CoordinatorAway || class.is_unreachable();
+        if !may_pass || parts.clock.now() >= deadline {
+            return Err(format!("the group's committed offsets could not be fetched: {error}"));
         }
-    })
-}
-
-/// Calls `request` with the client that fetches committed offsets.
-fn with_reader<C: TakesStatistics + Clone, T>(
-    parts: &WorkerParts<C>,
-    offset_reader: &mut Option<BaseConsumer<C>>,
-    request: impl FnOnce(&BaseConsumer<C>) -> Result<T, String>,
-) -> Result<T, String> {
-    let reader = match offset_reader {
-        Some(reader) => reader,
-        None => offset_reader.insert(
-            build(&parts.clients.offset_reader, parts.context.clone())
-                .map_err(|error| format!("the client that fetches committed offsets cannot be built: {error}"))?,
-        ),
-    };
-    request(reader)
+        // The client asks for the coordinator meanwhile.
+        std::thread::sleep(FETCH_COMMITTED_PAUSE);
+    }
 }
 
 /// One transaction of the commit thread.
