@@ -23,14 +23,31 @@ fn an_input_that_is_deleted_ends_the_process_and_is_named() {
 
 #[apply(broker_test)]
 fn an_input_that_is_created_again_and_refilled_ends_the_process_and_is_named() {
+    refuses_the_new_input(|_, replace| replace());
+}
+
+/// The process sees only the new topic.
+#[apply(broker_test)]
+fn an_input_that_is_created_again_while_the_process_is_suspended_ends_it_and_is_named() {
+    refuses_the_new_input(|steward, replace| {
+        steward.sigstop();
+        replace();
+        steward.sigcont();
+    });
+}
+
+/// Starts a process whose input is replaced by `during`, and asserts that neither it nor the next one goes on.
+fn refuses_the_new_input(during: impl FnOnce(&Steward, &dyn Fn())) {
     let mut world = World::new(1);
     world.produce(&[created(1), malformed(1)]);
     let steward = settled(&world);
 
-    world.kafka.delete_topic(&world.names.input);
-    world.kafka.create_input(&world.names, 1);
-    // Beyond the position of the old topic.
-    world.kafka.produce(&world.names.input, &[created(3), created(4), priced(5, 1), deleted(6), created(7)]);
+    during(&steward, &|| {
+        world.kafka.delete_topic(&world.names.input);
+        world.kafka.create_input(&world.names, 1);
+        // Beyond the position of the old topic.
+        world.kafka.produce(&world.names.input, &[created(3), created(4), priced(5, 1), deleted(6), created(7)]);
+    });
 
     // The group may notice it first, and assign the partition again; then its recovery refuses the topic.
     let error = refusal(steward, ExitCode::TopicsRefused);
