@@ -1,12 +1,22 @@
 //! A broker that counts itself as dead: it lists its topics, but no broker. After that librdkafka knows no broker at all,
 //! and does not look for one (librdkafka#5301). A broker answers so after it was suspended, or cut off from the others.
 
+use std::sync::Arc;
+
+use steward::app::SystemClock;
+use steward::config::Config;
+use steward::engine::foreign_members::GroupLook;
+use steward::kafka::client::context::{
+    ClientError, ClientEvents, ClientLogLevel, ClientRole, ConsumerStatistics, Throttle,
+};
+use steward::kafka::transactions::dead_owner::{KafkaOwnerRequests, OwnerRequests};
+
 use crate::support::kafka::{Kafka, Outgoing};
 use crate::support::ledger::{Ledger, wait_until_committed};
 use crate::support::load::events;
 use crate::support::names::Names;
 use crate::support::process::Setup;
-use crate::support::proxy::{Api, ProxiedBroker};
+use crate::support::proxy::{Api, ClientSees, ProxiedBroker};
 use crate::support::wait::{PATIENCE, wait_until};
 
 /// Many partitions and the library's debug messages make the client's race likely.
@@ -68,6 +78,35 @@ fn a_commit_thread_that_has_looked_at_the_replicas_without_any_broker_commits_ag
     steward.stop();
     steward.assert_no_errors_but(&[]);
     Ledger::of(&kafka, &names).assert_exact();
+}
+
+/// The client of a look that has no response is destroyed while its request is under way.
+#[apply(own_broker_test)]
+fn a_look_at_the_group_without_a_response_is_followed_by_one_of_another_client() {
+    let broker = ProxiedBroker::start();
+    let mut config = Config::default();
+    config.kafka.bootstrap_servers = broker.through().address().to_owned();
+    let requests = KafkaOwnerRequests::new(&config, "own", Arc::new(SystemClock), Arc::new(Quiet));
+    for api in [Api::FIND_COORDINATOR, Api::DESCRIBE_GROUPS] {
+        let held = broker.proxy.hold(api, ClientSees::Silence);
+
+        wait_until("a look has no response", PATIENCE, || requests.members() == GroupLook::NoAnswer);
+        assert!(held.release_or_cancel(), "it waits for {api:?}");
+
+        wait_until("the group is looked at again", PATIENCE, || requests.members() != GroupLook::NoAnswer);
+    }
+}
+
+struct Quiet;
+
+impl ClientEvents for Quiet {
+    fn error(&self, _: ClientRole, _: &ClientError<'_>) {}
+
+    fn log(&self, _: ClientRole, _: ClientLogLevel, _: &str, _: &str) {}
+
+    fn statistics(&self, _: ConsumerStatistics) {}
+
+    fn throttled(&self, _: ClientRole, _: &Throttle) {}
 }
 
 /// Returns the setup of a process whose clients are likely to lose all brokers.

@@ -17,6 +17,7 @@ impl Api {
     pub const OFFSET_FETCH: Api = Api(9);
     pub const FIND_COORDINATOR: Api = Api(10);
     pub const JOIN_GROUP: Api = Api(11);
+    pub const DESCRIBE_GROUPS: Api = Api(15);
     pub const INIT_PRODUCER_ID: Api = Api(22);
     /// Adds partitions to the transaction, which opens it.
     pub const ADD_PARTITIONS_TO_TXN: Api = Api(24);
