@@ -27,6 +27,7 @@ impl World {
             (0..self.pods.len()).for_each(|pod| self.restart(pod));
         }
         let deadline = self.time() + CALM_LIMIT;
+        let mut was_settled = false;
         while self.time() < deadline {
             self.serve_group();
             self.assign_unowned();
@@ -43,9 +44,11 @@ impl World {
                 settle().await;
             }
             let is_settled = self.is_committed() && self.kafka.open_transactions().is_empty() && !self.kafka.is_torn();
-            if !is_busy && is_settled {
+            if !is_busy && is_settled && was_settled {
                 return Ok(());
             }
+            // A repair may still wait for the end of a linger.
+            was_settled = !is_busy && is_settled;
             if !is_busy {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -56,7 +59,11 @@ impl World {
     pub(super) fn is_committed(&self) -> bool {
         self.partitions().all(|partition| {
             let end = self.kafka.bounds(Topic::Input, partition).high;
-            end.0 == 0 || self.kafka.committed(partition).is_some_and(|committed| committed.position >= end)
+            match self.kafka.committed(partition) {
+                None => end == Position(0),
+                // A position of the operator has no metadata. The next owner commits it again.
+                Some(committed) => committed.position >= end && !committed.metadata.is_empty(),
+            }
         })
     }
 
