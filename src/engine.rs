@@ -9,6 +9,7 @@
 //! * [`outcome`]: the records that a batch becomes, and the outputs that they go to.
 //! * [`commit`]: when a transaction is due, what it carries, and what its end means.
 //! * [`dead_owners`]: when the open transaction of a dead owner is ended, and who has fenced this process.
+//! * [`static_membership`]: what follows when the group has given the static membership to another member.
 //! * [`offset_metadata`]: what is committed with a position.
 //! * [`budget`]: a bound on bytes in memory.
 //! * [`topic_watch`]: whether the topics are still those of the start.
@@ -26,4 +27,5 @@ pub mod ownership;
 pub mod partition;
 pub mod planted;
 pub mod recovery;
+pub mod static_membership;
 pub mod topic_watch;

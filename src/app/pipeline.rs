@@ -24,10 +24,10 @@ use crate::entity::{Entity, SizeLimits};
 use crate::kafka::admin::topics::Topics;
 use crate::kafka::client::context::{ClientEvents, ClientRole, ReportingContext};
 use crate::kafka::client::settings::{self, Isolation, ProducerIdentity, ReaderClientSettings};
+use crate::kafka::consumer::current_consumer::CurrentConsumer;
 use crate::kafka::consumer::input_consumer::{ConsumerHandle, ConsumerParts, ConsumerStartError, connect};
 use crate::kafka::consumer::membership::{GroupView, Membership, membership_of};
 use crate::kafka::consumer::poll_phase::PollPhaseWatch;
-use crate::kafka::consumer::rebalance::GroupConsumer;
 use crate::kafka::reader::partition_reader::ReaderSettings;
 use crate::kafka::transactions::commit_thread::{
     CommitClients, CommitGates, CommitPhaseWatch, CommitSettings, CommitThread,
@@ -246,7 +246,7 @@ impl PortBuilder<'_> {
 
     fn commit_thread(
         &self,
-        consumer: Arc<GroupConsumer>,
+        consumer: CurrentConsumer,
         offset_metadata: &OffsetMetadata,
     ) -> Result<CommitThread, PipelineStartError> {
         let kafka = &self.config.kafka;
@@ -266,7 +266,7 @@ impl PortBuilder<'_> {
             member_ids: settings::member_ids(self.config),
             transaction_timeout: Duration::from_millis(kafka.transaction_timeout_ms),
         };
-        let group: GroupView = Arc::new(move || membership_of(&*consumer));
+        let group: GroupView = Arc::new(move || membership_of(&*consumer.get()));
         let gates = CommitGates { group, ownership: Arc::clone(&self.ownership), topics: self.topic_looks()? };
         let (context, clock) = (self.context(ClientRole::Producer), Arc::clone(&self.shared.clock));
         CommitThread::start(settings, clients, context, gates, offset_metadata.clone(), clock)

@@ -5,6 +5,7 @@
 //! consumer.
 //!
 //! * [`input_consumer`]: the port of the ingest actor, and the life cycle: connect, run, leave, join.
+//! * [`current_consumer`]: the consumer of the process, which is replaced if the group has fenced it.
 //! * `poll_thread`: the loop, with a file each for the group, positions, records and leaving.
 //! * [`rebalance`]: the callbacks of librdkafka, and the ends of a revocation.
 //! * `fetching`: records between librdkafka and the sink.
@@ -13,6 +14,7 @@
 //! Failures: an error that the client recovers from is reported by its context and changes nothing here. An error that
 //! lasts becomes one `ConsumerFailure`; the process then leaves and ends.
 
+pub mod current_consumer;
 mod fetching;
 pub mod input_consumer;
 pub mod membership;

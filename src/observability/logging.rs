@@ -99,6 +99,10 @@ pub enum LoggingError {
     NoWriter(io::Error),
 }
 
+/// A client that the group has fenced cannot be closed in the usual way, and rdkafka reports that as an error. The fencing
+/// itself has an event.
+const OF_CLOSING_CONSUMERS: &str = "rdkafka::consumer::base_consumer";
+
 /// The lines that are written: a level for all, and others for single targets.
 #[derive(Debug, Clone)]
 pub struct LogFilter(Targets);
@@ -112,7 +116,8 @@ impl LogFilter {
         let wrong = |WrongPart(part)| LoggingError::WrongLevel { level: level.to_owned(), part };
         let LogLevel { general, targets } = LogLevel::parse(level).map_err(wrong)?;
         let targets = targets.into_iter().map(|(target, verbosity)| (target, level_filter(verbosity)));
-        Ok(LogFilter(Targets::new().with_targets(targets).with_default(level_filter(general))))
+        let base = Targets::new().with_target(OF_CLOSING_CONSUMERS, LevelFilter::OFF);
+        Ok(LogFilter(base.with_targets(targets).with_default(level_filter(general))))
     }
 }
 

@@ -16,6 +16,7 @@ mod recovery;
 mod recovery_by_chance;
 mod recovery_facts;
 mod recovery_plan;
+mod static_membership;
 mod topic_watch;
 mod transaction_limit;
 

@@ -395,7 +395,7 @@ fn a_topic_with_more_partitions_than_at_the_start_stops_the_process() {
 }
 
 #[apply(broker_test)]
-fn a_second_holder_of_an_instance_name_stops_the_first() {
+fn of_two_holders_of_an_instance_name_one_fails() {
     let topic = Topic::with_partitions(1);
     let same = |setup: &mut Setup| {
         setup.config.kafka.static_membership = true;
@@ -403,8 +403,10 @@ fn a_second_holder_of_an_instance_name_stops_the_first() {
     };
     let first = Member::join_with(&topic, same);
     first.assigned();
-    let _second = Member::join_with(&topic, same);
-    assert_eq!(first.failure(), ConsumerFailure::InstanceReplaced("the-same".to_owned()));
+    let second = Member::join_with(&topic, same);
+    let failure = |member: &Member| member.sink.lock().failure.clone();
+    first.wait("the failure of one", |_| failure(&first).or(failure(&second)).is_some());
+    assert_eq!(failure(&first).or(failure(&second)), Some(ConsumerFailure::InstanceReplaced("the-same".to_owned())));
 }
 
 #[apply(lone_broker_test)]

@@ -30,6 +30,7 @@ mod handover;
 mod recovery;
 mod shutdown;
 mod start;
+mod static_member;
 mod torn;
 
 // The use of Kafka's client.

@@ -16,12 +16,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rdkafka::consumer::Consumer;
 
 use crate::config::Config;
-use crate::kafka::client::context::{ClientRole, ReportingContext};
-use crate::kafka::client::settings::{SettingsError, group_member};
+use crate::kafka::client::settings::SettingsError;
+pub use crate::kafka::consumer::current_consumer::ConsumerParts;
+use crate::kafka::consumer::current_consumer::CurrentConsumer;
 use crate::kafka::consumer::poll_phase::PollPhaseWatch;
-pub use crate::kafka::consumer::poll_thread::ConsumerParts;
 use crate::kafka::consumer::poll_thread::{PollCommand, PollThread};
-use crate::kafka::consumer::rebalance::{GroupConsumer, GroupConsumerContext};
+use crate::kafka::consumer::rebalance::GroupConsumer;
 use crate::ports::{ConsumerSink, InputConsumer};
 use crate::record::{Epoch, Partition, Position};
 
@@ -48,13 +48,13 @@ pub struct KafkaConsumer {
 pub struct ConnectedConsumer {
     config: Config,
     parts: ConsumerParts,
-    consumer: Arc<GroupConsumer>,
+    consumer: CurrentConsumer,
     commands: Receiver<PollCommand>,
     wake: Sender<PollCommand>,
 }
 
 pub struct ConsumerHandle {
-    consumer: Arc<GroupConsumer>,
+    consumer: CurrentConsumer,
     phase: Arc<PollPhaseWatch>,
     thread: JoinHandle<()>,
 }
@@ -68,14 +68,10 @@ pub fn connect(
     config: &Config,
     parts: ConsumerParts,
 ) -> Result<(KafkaConsumer, ConnectedConsumer), ConsumerStartError> {
-    let reporting = ReportingContext::new(config, ClientRole::Consumer, Arc::clone(&parts.events));
-    let context = GroupConsumerContext::new(reporting, Arc::clone(&parts.ownership));
-    let consumer: GroupConsumer = group_member(config, &parts.instance)
-        .create_with_context(context)
-        .map_err(|error| SettingsError::of(&error, config))?;
+    let consumer = CurrentConsumer::new(parts.build(config)?);
     let (wake, commands) = bounded(MAX_WAITING_COMMANDS);
     let source = KafkaConsumer { commands: wake.clone() };
-    Ok((source, ConnectedConsumer { config: config.clone(), parts, consumer: Arc::new(consumer), commands, wake }))
+    Ok((source, ConnectedConsumer { config: config.clone(), parts, consumer, commands, wake }))
 }
 
 impl KafkaConsumer {
@@ -106,9 +102,9 @@ impl Drop for KafkaConsumer {
 }
 
 impl ConnectedConsumer {
-    /// Returns the consumer, for the group's metadata. The caller must not poll it.
-    pub fn consumer(&self) -> Arc<GroupConsumer> {
-        Arc::clone(&self.consumer)
+    /// Returns the consumer, for the group's metadata.
+    pub fn consumer(&self) -> CurrentConsumer {
+        self.consumer.clone()
     }
 
     /// Subscribes to the input topic and starts the poll thread, which offers events to `sink`.
@@ -118,10 +114,9 @@ impl ConnectedConsumer {
     pub fn run(self, sink: Box<dyn ConsumerSink>) -> Result<ConsumerHandle, ConsumerStartError> {
         let ConnectedConsumer { config, parts, consumer, commands, wake } = self;
         let refused = |error: rdkafka::error::KafkaError| ConsumerStartError::Subscription(error.to_string());
-        consumer.subscribe(&[&config.kafka.topic]).map_err(refused)?;
+        consumer.get().subscribe(&[&config.kafka.topic]).map_err(refused)?;
         let phase = Arc::new(PollPhaseWatch::new(parts.clock.now()));
-        let poll_thread =
-            PollThread::new(&config, parts, Arc::clone(&consumer), commands, wake, Arc::clone(&phase), sink);
+        let poll_thread = PollThread::new(&config, parts, consumer.clone(), commands, wake, Arc::clone(&phase), sink);
         let thread = thread::Builder::new()
             .name("consumer".to_owned())
             .spawn(move || poll_thread.run())
@@ -131,9 +126,9 @@ impl ConnectedConsumer {
 }
 
 impl ConsumerHandle {
-    /// Returns the consumer, for the group's metadata. The caller must not poll it.
+    /// Returns the consumer, for the group's metadata. The caller must not poll it, nor keep it.
     pub fn consumer(&self) -> Arc<GroupConsumer> {
-        Arc::clone(&self.consumer)
+        self.consumer.get()
     }
 
     pub fn phase(&self) -> Arc<PollPhaseWatch> {

@@ -30,6 +30,7 @@ mod group;
 mod leaving;
 mod positions;
 mod records;
+mod replaced;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,8 +44,10 @@ use rustc_hash::FxHashMap;
 
 use crate::config::{Config, OnExpired};
 use crate::engine::ownership::Ownership;
+use crate::engine::static_membership::StaticMembership;
 use crate::kafka::client::context::ClientEvents;
 use crate::kafka::client::forwarded_queue::ForwardedQueue;
+use crate::kafka::consumer::current_consumer::{ConsumerParts, CurrentConsumer};
 use crate::kafka::consumer::fetching::{AssignedPartition, FetchState, Outbox};
 use crate::kafka::consumer::poll_phase::{PollPhase, PollPhaseWatch};
 use crate::kafka::consumer::poll_thread::positions::{IDLE_INTERVAL, starting};
@@ -82,22 +85,15 @@ pub(super) enum PollCommand {
     Wake,
 }
 
-/// What a source needs from its caller.
-pub struct ConsumerParts {
-    /// The name of this process within its group.
-    pub instance: String,
-    /// Partitions of the input at the start. More of them later are a reason to stop.
-    pub partition_count: i32,
-    /// Shared with the actors and the commit thread. The poll thread writes it when ownership begins or ends.
-    pub ownership: Arc<Ownership>,
-    pub clock: Arc<dyn Clock>,
-    /// Receives errors, log lines and statistics of the client.
-    pub events: Arc<dyn ClientEvents>,
-}
-
 pub(super) struct PollThread {
-    /// Shared with the commit thread, which reads the group's metadata from it.
+    /// The present one of `current`.
     consumer: Arc<GroupConsumer>,
+    /// Shared with the commit thread and the control loop, which read the group's metadata from it.
+    current: CurrentConsumer,
+    /// What the next consumer would be built of.
+    config: Config,
+    parts: ConsumerParts,
+    membership: StaticMembership,
     commands: Receiver<PollCommand>,
     /// For the `Drained` that the sink receives: it wakes the thread.
     wake: Sender<PollCommand>,
@@ -149,13 +145,14 @@ impl PollThread {
     pub(super) fn new(
         config: &Config,
         parts: ConsumerParts,
-        consumer: Arc<GroupConsumer>,
+        current: CurrentConsumer,
         commands: Receiver<PollCommand>,
         wake: Sender<PollCommand>,
         phase: Arc<PollPhaseWatch>,
         sink: Box<dyn ConsumerSink>,
     ) -> PollThread {
-        let ConsumerParts { instance, partition_count, ownership, clock, events } = parts;
+        let ConsumerParts { instance, partition_count, ownership, clock, events } = parts.clone();
+        let consumer = current.get();
         PollThread {
             queue: ForwardedQueue::new(Arc::clone(&consumer)),
             next_idle_check: clock.now() + IDLE_INTERVAL,
@@ -166,6 +163,10 @@ impl PollThread {
             revoke_drain: Duration::from_millis(config.shutdown.revoke_drain_ms),
             leave_limit: Duration::from_millis(config.shutdown.drain_timeout_ms),
             consumer,
+            current,
+            config: config.clone(),
+            parts,
+            membership: StaticMembership::default(),
             commands,
             wake,
             phase,

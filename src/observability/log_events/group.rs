@@ -46,6 +46,17 @@ log_events! {
         pub owned: u64,
     }
 
+    /// The group has given the static membership of this process to another member. That is a delayed request of this
+    /// process, after its connection to the group's coordinator broke or the coordinator stood still; or another process
+    /// with the same instance name. The partitions are lost, and this process joins again with a new client. If it is
+    /// replaced more often, it ends (`duplicate_instance`).
+    #[event(WARN, "static_member_replaced", "the group has given the membership of this process to another member")]
+    #[action("none if it passes; if the process ends, give each process its own `kafka.instance_name`")]
+    pub struct StaticMemberReplaced<'a> {
+        /// Instance name of this process.
+        pub instance: &'a str,
+    }
+
     /// The group has a member that is not steward: its client id is not that of steward's members. The group gives it
     /// partitions, whose events are not applied meanwhile, and it may commit their offsets. Named once for each client
     /// id and host, as long as it stays a member.

@@ -46,14 +46,13 @@ impl PollThread {
         }
     }
 
-    /// Returns `None` if the client recovers by itself. The context has reported the error.
-    fn failure_of(&self, error: &KafkaError) -> Option<ConsumerFailure> {
+    /// Returns `None` if the client recovers by itself, or was replaced. The context has reported the error.
+    fn failure_of(&mut self, error: &KafkaError) -> Option<ConsumerFailure> {
         if let Some((code, reason)) = self.consumer.client().fatal_error() {
-            return Some(if class_of(code) == ErrorClass::InstanceFenced {
-                ConsumerFailure::InstanceReplaced(self.instance.clone())
-            } else {
-                ConsumerFailure::Fatal(format!("the consumer cannot go on ({code:?}): {reason}; {RESTART}"))
-            });
+            if class_of(code) == ErrorClass::InstanceFenced {
+                return self.instance_fenced();
+            }
+            return Some(ConsumerFailure::Fatal(format!("the consumer cannot go on ({code:?}): {reason}; {RESTART}")));
         }
         let remedy = remedy(ErrorClass::of(error))?;
         Some(ConsumerFailure::Fatal(format!("{error}; {remedy}")))

@@ -64,20 +64,27 @@ impl PollThread {
     }
 }
 
-impl Drop for PollThread {
-    /// After any end, none of the thread's partitions may be committed, and the client must be able to close.
-    fn drop(&mut self) {
+impl PollThread {
+    /// The thread polls the client no more. Until it is closed, its callback answers the group.
+    pub(super) fn release_client(&mut self) {
         let consumer = Arc::clone(&self.consumer);
         let context = consumer.context();
         context.end_polling();
-        let partitions: Vec<Partition> = self.assigned.keys().copied().collect();
-        end_epochs(&self.ownership, &partitions);
         let unanswered = self.revocation.take().map(|revocation| RebalanceEvent::Revoke(revocation.list));
         let mut next = unanswered.or_else(|| context.next_event());
         while let Some(event) = next {
             context.answer(&consumer, event);
             next = context.next_event();
         }
+    }
+}
+
+impl Drop for PollThread {
+    /// After any end, none of the thread's partitions may be committed, and the client must be able to close.
+    fn drop(&mut self) {
+        let partitions: Vec<Partition> = self.assigned.keys().copied().collect();
+        end_epochs(&self.ownership, &partitions);
+        self.release_client();
         self.phase.record_turn(PollPhase::Ended, self.clock.now());
     }
 }

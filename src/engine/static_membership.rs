@@ -1,0 +1,50 @@
+//! Decides what follows when the group has given the static membership of this process to another member.
+//!
+//! The group knows a static member by its instance name. A member that joins under that name without a member id replaces
+//! the one before it, which the group then refuses (FENCED_INSTANCE_ID). Two kinds of member join like that:
+//!
+//! * a) Another process with the same name. If this process joins again, it replaces that one, which does the same.
+//! * b) An earlier request of this process. A client without a session joins without a member id. If its connection breaks
+//!   before the response, it repeats the request, and the coordinator executes both, in any order: one that stood still
+//!   finds both when it goes on. If the repeated one comes first, the other one replaces the member that the client
+//!   knows. Nobody is behind the new one.
+//!
+//! The group shows the same in both cases: one member with the name. So this process joins again at first. What is left of b)
+//! arrives within moments, and is over then. A process that is replaced again and again has met a), and ends; the other
+//! one stays.
+//!
+//! Source: KIP-345 (static membership).
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// How often a process joins again within [`WINDOW`]. The last one of several delayed requests may arrive after it has
+/// joined again.
+pub const REJOINS: usize = 2;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// What to do after the membership was given away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaced {
+    /// Drop all partitions, and join with a new client.
+    JoinAgain,
+    /// End: there is another process with this name.
+    ByAnotherProcess,
+}
+
+#[derive(Debug, Default)]
+pub struct StaticMembership {
+    rejoined: VecDeque<Instant>,
+}
+
+impl StaticMembership {
+    /// The group has given the membership away.
+    pub fn replaced(&mut self, now: Instant) -> Replaced {
+        self.rejoined.retain(|at| now.saturating_duration_since(*at) < WINDOW);
+        if self.rejoined.len() >= REJOINS {
+            return Replaced::ByAnotherProcess;
+        }
+        self.rejoined.push_back(now);
+        Replaced::JoinAgain
+    }
+}
