@@ -6,6 +6,9 @@
 //! so a call that returned sooner has sent its request once. Any other call leaves the producer in doubt, and the
 //! producer is dropped even if the call succeeded.
 //!
+//! Offsets that were accepted late are committed nevertheless: both copies belong to this transaction, and a coordinator
+//! that is always late would otherwise prevent every one. The transaction is in doubt afterwards.
+//!
 //! Source: KIP-447; KIP-890, which the client library does not implement; librdkafka's `rdkafka_txnmgr.c`.
 //!
 //! Architecture invariant: a producer whose last transaction is in doubt is never used again.
@@ -106,6 +109,8 @@ pub struct Transaction<C: TakesStatistics + 'static> {
     /// The next transaction needs another producer. A record was not delivered: the partition's sequence numbers have a
     /// gap, which costs this epoch the next transaction. Or a broker does not respond on this producer's connection.
     is_unusable: bool,
+    /// Why the transaction is in doubt whatever its end returns: its offsets were accepted late.
+    doubt: Option<Cause>,
 }
 
 /// How a transaction ended. Only a clear response gives the producer back.
@@ -170,7 +175,7 @@ impl<C: TakesStatistics + 'static> Producer<C> {
     pub fn begin(self) -> Result<Transaction<C>, KafkaFailure> {
         self.context().lock().clear();
         match self.client.get().begin_transaction() {
-            Ok(()) => Ok(Transaction { began: self.clock.now(), producer: self, is_unusable: false }),
+            Ok(()) => Ok(Transaction { began: self.clock.now(), producer: self, is_unusable: false, doubt: None }),
             Err(error) => Err(self.classify(&error, ClientCall::Begin)),
         }
     }
@@ -343,8 +348,10 @@ impl<C: TakesStatistics + 'static> Transaction<C> {
     /// The client may block here far beyond its limit after the group's coordinator has moved, until a connection to
     /// some broker changes. The caller has to be able to abandon this thread.
     ///
+    /// If the call succeeds so late that the request may have been sent twice, the end of the transaction is in doubt.
+    ///
     /// # Errors
-    /// `InDoubt` even if the call succeeded, but so late that the request may have been sent twice.
+    /// The transaction cannot be committed.
     pub fn send_offsets(
         &mut self,
         offsets: &TopicPartitionList,
@@ -355,8 +362,16 @@ impl<C: TakesStatistics + 'static> Transaction<C> {
         if self.producer.clock.now().saturating_duration_since(started) >= RESENT_AFTER {
             self.producer.client.earlier.were_delayed(self.producer.clock.now());
         }
+        let is_accepted = result.is_ok();
         let failure = result.err().map(|error| self.producer.classify(&error, ClientCall::SendOffsets));
-        self.settle(ClientCall::SendOffsets, started, failure)
+        match self.settle(ClientCall::SendOffsets, started, failure) {
+            Err(KafkaFailure::InDoubt(cause)) if is_accepted => {
+                self.is_unusable = true;
+                self.doubt = Some(cause);
+                Ok(())
+            }
+            settled => settled,
+        }
     }
 
     /// Commits the transaction. Its records must be delivered before.
@@ -367,16 +382,17 @@ impl<C: TakesStatistics + 'static> Transaction<C> {
             self.producer.client.earlier.waited_in_vain_for_answer();
         }
         let failure = result.err().map(|error| self.producer.classify(&error, ClientCall::Commit));
-        match self.settle(ClientCall::Commit, started, failure) {
-            Ok(()) => {
+        match (self.settle(ClientCall::Commit, started, failure), self.doubt.take()) {
+            (Ok(()), None) => {
                 let took = self.age();
                 self.producer.last_response = self.producer.clock.now();
                 self.producer.client.earlier.committed();
                 Ended::Committed(self.producer, took)
             }
+            (Ok(()), Some(doubt)) => Ended::Failed(KafkaFailure::InDoubt(doubt)),
             // The client reports this before it sends anything, so there is a transaction to abort.
-            Err(KafkaFailure::AbortAndResend(cause) | KafkaFailure::Retry(cause)) => self.abort(cause),
-            Err(failure) => Ended::Failed(failure),
+            (Err(KafkaFailure::AbortAndResend(cause) | KafkaFailure::Retry(cause)), _) => self.abort(cause),
+            (Err(failure), _) => Ended::Failed(failure),
         }
     }
 

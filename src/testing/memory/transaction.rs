@@ -90,6 +90,8 @@ pub(super) struct Attempt {
     stage: Stage,
     /// When the transaction was opened.
     began: Option<Duration>,
+    /// Whether the offsets were accepted late, so that a second copy may be under way.
+    is_in_doubt: bool,
     /// Since when the present step waits for a coordinator.
     waits_since: Option<Duration>,
 }
@@ -111,7 +113,7 @@ pub(super) enum Stepped<T, O> {
 
 impl Attempt {
     pub(super) fn new(content: Arc<TransactionContent>, reply: CommitReply) -> Attempt {
-        Attempt { content, reply, stage: Stage::Begin, began: None, waits_since: None }
+        Attempt { content, reply, stage: Stage::Begin, began: None, is_in_doubt: false, waits_since: None }
     }
 
     pub(super) fn describe(&self) -> String {
@@ -186,6 +188,7 @@ impl Sender {
                     Response::Clear(Answer::Done) => Some(outcome),
                     Response::Clear(Answer::Fenced) => self.fenced(&cluster, &mut attempt),
                     Response::Clear(Answer::StaleGeneration | Answer::InvalidState)
+                    | Response::Late(_)
                     | Response::Refused
                     | Response::None => Some(in_doubt()),
                 }
@@ -279,22 +282,29 @@ impl Sender {
         attempt.began.get_or_insert(cluster.now);
         attempt.stage = match response {
             Response::Clear(Answer::Done) => Stage::Commit,
+            Response::Late(Answer::Done) => {
+                attempt.is_in_doubt = true;
+                Stage::Commit
+            }
             Response::Clear(Answer::StaleGeneration) => Stage::Abort(stale_generation()),
             Response::Refused => Stage::Abort(aborted(false)),
             Response::Clear(Answer::Fenced) => return self.fenced(cluster, attempt),
-            Response::Clear(Answer::InvalidState) | Response::None => return Some(in_doubt()),
+            Response::Clear(Answer::InvalidState) | Response::Late(_) | Response::None => return Some(in_doubt()),
         };
         None
     }
 
     fn commit_sent(&self, response: &Response, cluster: &Cluster, attempt: &mut Attempt) -> Option<CommitOutcome> {
         match response {
+            Response::Clear(Answer::Done) if attempt.is_in_doubt => Some(in_doubt()),
             Response::Clear(Answer::Done) => {
                 let took = cluster.now.saturating_sub(attempt.began.unwrap_or(cluster.now));
                 Some(CommitOutcome::Committed { took: took.max(Duration::from_millis(1)) })
             }
             Response::Clear(Answer::Fenced) => self.fenced(cluster, attempt),
-            Response::Clear(Answer::StaleGeneration | Answer::InvalidState) | Response::None => Some(in_doubt()),
+            Response::Clear(Answer::StaleGeneration | Answer::InvalidState) | Response::Late(_) | Response::None => {
+                Some(in_doubt())
+            }
             Response::Refused => {
                 attempt.stage = Stage::Abort(aborted(false));
                 None
@@ -419,6 +429,8 @@ fn committed(cluster: &Cluster, partitions: &[Partition]) -> Vec<(Partition, Opt
 
 enum Response {
     Clear(Answer),
+    /// A second copy of the request may be under way.
+    Late(Answer),
     Refused,
     None,
 }
@@ -436,9 +448,9 @@ fn cluster_answer(cluster: &mut Cluster, request: Request, fate: Fate) -> Respon
             Response::None
         }
         Fate::Repeated => {
-            cluster.execute(request.clone());
+            let answer = cluster.execute(request.clone());
             cluster.late.push(request);
-            Response::None
+            Response::Late(answer)
         }
         Fate::Refused => Response::Refused,
     }

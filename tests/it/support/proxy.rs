@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::broker::Broker;
 use super::kafka::Kafka;
@@ -135,6 +136,8 @@ struct State {
     answers: VecDeque<Answered>,
     /// The error that replaces those of all responses to produce requests.
     produce_error: Option<i16>,
+    /// How much later than they arrive requests of these APIs are forwarded.
+    delays: BTreeMap<Api, Duration>,
     /// Whether metadata is answered as by a broker that counts as dead.
     hides_brokers: bool,
     /// Number of topics in such responses.
@@ -184,6 +187,11 @@ impl Proxy {
     /// records nevertheless; the client does not learn of it.
     pub fn refuse_records(&self, error: Option<i16>) {
         self.shared.lock().produce_error = error;
+    }
+
+    /// Forwards each request of this API later, with all that follows on its connection, like a slow broker.
+    pub fn delay(&self, api: Api, delay: Duration) {
+        self.shared.lock().delays.insert(api, delay);
     }
 
     /// Removes all brokers from the responses to metadata requests, until it is called with `false`: the broker counts
@@ -454,6 +462,8 @@ impl Connection {
                     held = Some(rule);
                 }
             }
+            let delay = self.shared.lock().delays.get(&head.api).copied();
+            std::thread::sleep(delay.unwrap_or_default());
             self.unanswered().insert(head.correlation, (head, rule));
             if write_frame(&self.broker, &frame).is_err() {
                 return;

@@ -271,6 +271,21 @@ fn delayed_registration_after_resets(resets: usize) {
     scene.finish_exactly();
 }
 
+/// Each answer comes so late that the offsets may have been sent twice.
+#[apply(own_broker_test)]
+fn a_coordinator_that_is_slow_with_each_offset_commit_delays_transactions_and_prevents_none() {
+    let mut scene = Scene::within(LONG_TRANSACTION_TIMEOUT, &[]);
+    scene.broker.proxy.delay(Api::TXN_OFFSET_COMMIT, WAIT_FOR_OFFSETS * 3 / 2);
+
+    for _ in 0..2 {
+        scene.send_events();
+        scene.wait_for_verdict("committed");
+        scene.wait_until_committed();
+    }
+
+    scene.finish_exactly();
+}
+
 /// The library looks for the group's coordinator without a limit, even if the call has one.
 #[apply(own_broker_test)]
 fn an_offset_commit_that_never_returns_costs_one_producer() {
