@@ -76,7 +76,10 @@ enum Stage {
     TakeMetadata,
     CompareEpochs(Option<FakeMembership>),
     SendOffsets(Option<FakeMembership>),
-    Commit,
+    Commit {
+        /// A second copy of the offsets may be under way.
+        is_in_doubt: bool,
+    },
     /// The outcome, once the abort is clear.
     Abort(CommitOutcome),
     /// A newer producer has the transactional id: it is found out whose.
@@ -90,8 +93,6 @@ pub(super) struct Attempt {
     stage: Stage,
     /// When the transaction was opened.
     began: Option<Duration>,
-    /// Whether the offsets were accepted late, so that a second copy may be under way.
-    is_in_doubt: bool,
     /// Since when the present step waits for a coordinator.
     waits_since: Option<Duration>,
 }
@@ -113,7 +114,7 @@ pub(super) enum Stepped<T, O> {
 
 impl Attempt {
     pub(super) fn new(content: Arc<TransactionContent>, reply: CommitReply) -> Attempt {
-        Attempt { content, reply, stage: Stage::Begin, began: None, is_in_doubt: false, waits_since: None }
+        Attempt { content, reply, stage: Stage::Begin, began: None, waits_since: None }
     }
 
     pub(super) fn describe(&self) -> String {
@@ -177,9 +178,13 @@ impl Sender {
                 let request = self.offsets_of(&attempt.content, producer, member);
                 self.offsets_sent(&cluster_answer(&mut cluster, request, fate), &cluster, &mut attempt)
             }
-            Stage::Commit => {
+            Stage::Commit { is_in_doubt } => {
                 let request = Request::End { from: producer, end: End::Commit };
-                self.commit_sent(&cluster_answer(&mut cluster, request, fate), &cluster, &mut attempt)
+                let response = cluster_answer(&mut cluster, request, fate);
+                match self.commit_sent(&response, &cluster, &mut attempt) {
+                    Some(CommitOutcome::Committed { .. }) if is_in_doubt => Some(in_doubt()),
+                    outcome => outcome,
+                }
             }
             Stage::Abort(outcome) if attempt.began.is_none() => Some(outcome),
             Stage::Abort(outcome) => {
@@ -223,7 +228,7 @@ impl Sender {
         }
         let request = match &attempt.stage {
             Stage::SendOffsets(member) => Some(self.offsets_of(&attempt.content, producer, *member)),
-            Stage::Commit => Some(Request::End { from: producer, end: End::Commit }),
+            Stage::Commit { .. } => Some(Request::End { from: producer, end: End::Commit }),
             Stage::Abort(_) => Some(Request::End { from: producer, end: End::Abort }),
             Stage::Begin | Stage::TakeMetadata | Stage::CompareEpochs(_) | Stage::Inquire(_) => None,
         };
@@ -281,11 +286,8 @@ impl Sender {
     fn offsets_sent(&self, response: &Response, cluster: &Cluster, attempt: &mut Attempt) -> Option<CommitOutcome> {
         attempt.began.get_or_insert(cluster.now);
         attempt.stage = match response {
-            Response::Clear(Answer::Done) => Stage::Commit,
-            Response::Late(Answer::Done) => {
-                attempt.is_in_doubt = true;
-                Stage::Commit
-            }
+            Response::Clear(Answer::Done) => Stage::Commit { is_in_doubt: false },
+            Response::Late(Answer::Done) => Stage::Commit { is_in_doubt: true },
             Response::Clear(Answer::StaleGeneration) => Stage::Abort(stale_generation()),
             Response::Refused => Stage::Abort(aborted(false)),
             Response::Clear(Answer::Fenced) => return self.fenced(cluster, attempt),
@@ -296,7 +298,6 @@ impl Sender {
 
     fn commit_sent(&self, response: &Response, cluster: &Cluster, attempt: &mut Attempt) -> Option<CommitOutcome> {
         match response {
-            Response::Clear(Answer::Done) if attempt.is_in_doubt => Some(in_doubt()),
             Response::Clear(Answer::Done) => {
                 let took = cluster.now.saturating_sub(attempt.began.unwrap_or(cluster.now));
                 Some(CommitOutcome::Committed { took: took.max(Duration::from_millis(1)) })
@@ -364,7 +365,7 @@ impl Sender {
     ) -> Result<(CommitReply, CommitOutcome), Attempt> {
         loop {
             let mut fate = Fate::Answered;
-            if let Stage::Commit = attempt.stage {
+            if let Stage::Commit { .. } = attempt.stage {
                 match injected {
                     InjectedOutcome::Commits | InjectedOutcome::CommitsAfter(_) => {}
                     InjectedOutcome::TimesOut => attempt.stage = Stage::Abort(aborted(true)),
