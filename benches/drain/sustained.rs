@@ -32,6 +32,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// refused while the broker still writes the markers of the last transaction.
 const PRODUCERS: u64 = 32;
 
+/// Pause between two polls for a delivery.
+const DELIVERY_POLL: Duration = Duration::from_micros(500);
+
 /// The figures of one kind of state topic.
 #[derive(Debug, Clone, Serialize)]
 pub struct Sustained {
@@ -152,9 +155,10 @@ fn write_snapshots(kafka: &Kafka, state: &str, snapshot: &Outgoing, number: u64,
     for _ in 0..transactions {
         producer.begin_transaction().expect("the last one has ended");
         send(&producer, state, snapshot, 0, Deadline::after(LIMIT));
-        // A commit with records in the queue takes 100 ms.
+        // A commit with records in the queue takes 100 ms, and a poll with a limit below 2 ms reads the clock all the time.
         while producer.in_flight_count() > 0 {
-            producer.poll(Duration::from_millis(1));
+            producer.poll(Duration::ZERO);
+            std::thread::sleep(DELIVERY_POLL);
         }
         producer.commit_transaction(LIMIT).expect("no other producer has this id");
     }
@@ -179,7 +183,10 @@ fn restored(partitions: i32, kafka: &Kafka, names: &Names, load: String, segment
     for topic in [&names.input, &names.state, &names.dlq] {
         kafka.delete_topic(topic);
     }
-    Sustained { load, segments, entities, records, bytes, assigned_s, serves_s }
+    let sustained = Sustained { load, segments, entities, records, bytes, assigned_s, serves_s };
+    // The next load takes minutes.
+    eprintln!("{sustained:?}");
+    sustained
 }
 
 /// Returns the number of records that a reader of the whole topic gets, and the bytes of their keys and values.

@@ -157,7 +157,7 @@ impl Sender {
     ) -> Stepped<Attempt, CommitOutcome> {
         let mut cluster = self.kafka.lock();
         let needs_group = matches!(attempt.stage, Stage::SendOffsets(_));
-        let needs_coordinator = matches!(attempt.stage, Stage::Begin | Stage::Commit | Stage::Abort(_));
+        let needs_coordinator = matches!(attempt.stage, Stage::Begin | Stage::Commit { .. } | Stage::Abort(_));
         let producer = ProducerId { transactional_id: self.transactional_id.clone(), epoch };
         if (needs_group && cluster.is_group_away()) || (needs_coordinator && cluster.are_transactions_away()) {
             return self.wait(&mut cluster, attempt, producer, fate);
