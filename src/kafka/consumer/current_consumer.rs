@@ -12,7 +12,7 @@ use crate::kafka::client::settings::{SettingsError, group_member};
 use crate::kafka::consumer::rebalance::{GroupConsumer, GroupConsumerContext};
 use crate::ports::Clock;
 
-/// Pause before it is checked again whether somebody still reads the metadata of a consumer that was replaced.
+/// Pause before it is checked again whether another thread still reads the metadata of a consumer that was replaced.
 const CLOSE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Shared by the poll thread, which replaces the consumer, and the commit thread and the control loop, which read the
