@@ -48,7 +48,10 @@ pub struct Options {
     /// How long the sustained load lasts [default: 720]
     #[arg(long, value_name = "SECONDS")]
     pub sustained_s: Option<u64>,
-    /// Transactions over one service before a restore [default: 1000000]
+    /// The sustained load only with the segments of steward
+    #[arg(long)]
+    pub own_segments: bool,
+    /// Transactions over one service before a restore; 0 leaves this restore out [default: 1000000]
     #[arg(long, value_name = "N")]
     pub transactions: Option<u64>,
     /// Writes all figures of all runs as JSON

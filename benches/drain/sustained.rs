@@ -57,9 +57,12 @@ pub fn measure(options: &Options, broker: &BenchBroker) -> Vec<Sustained> {
     let defaults =
         [("cleanup.policy", "compact"), ("delete.retention.ms", "86400000"), ("segment.bytes", "1073741824")];
     let both = [("Kafka's default", Some(&defaults[..])), ("as steward creates them", None)];
+    let wanted = both.into_iter().filter(|(_, settings)| !options.own_segments || settings.is_none());
     let mut all: Vec<Sustained> =
-        both.into_iter().map(|(segments, settings)| after_load(options, &broker.kafka, segments, settings)).collect();
-    all.push(after_transactions(options, &broker.kafka));
+        wanted.map(|(segments, settings)| after_load(options, &broker.kafka, segments, settings)).collect();
+    if options.transactions() > 0 {
+        all.push(after_transactions(options, &broker.kafka));
+    }
     let seconds = |seconds: Option<&f64>| seconds.map(|seconds| format!("{seconds:.2} s")).unwrap_or_default();
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header([
