@@ -117,7 +117,7 @@ fn settings_that_only_cost_time_or_reject_large_events_are_advised_with_a_comman
         (
             "segment.bytes",
             1_073_741_824,
-            "segment.bytes=16777216,segment.ms=3600000,min.cleanable.dirty.ratio=0.3,max.compaction.lag.ms=21600000",
+            "segment.bytes=8388608,segment.ms=3600000,min.cleanable.dirty.ratio=0.3,max.compaction.lag.ms=21600000",
             |state| state.segment_bytes = Some(1_073_741_824),
         ),
     ];
@@ -132,6 +132,27 @@ fn settings_that_only_cost_time_or_reject_large_events_are_advised_with_a_comman
         assert_eq!((&**topic, *setting, *found), ("s", expected, value));
         assert!(command.ends_with(&format!("--entity-name s --add-config {change}")), "{command}");
     }
+}
+
+/// The broker refuses a record that is larger than a segment.
+#[apply(offline_test)]
+fn a_segment_of_the_state_topic_takes_the_largest_record() {
+    const LARGEST: i64 = 20 << 20;
+    let mut three = Three::fitting();
+    of(&mut three.input).max_message_bytes = Some(LARGEST);
+    let settings = state_settings(&three.input, &demands(Unchecked::Refuse));
+    let bytes = |wanted: &str| {
+        let value = settings.all().find(|(name, _)| *name == wanted).map(|(_, value)| value.parse::<i64>());
+        value.expect("it is set").expect("a number")
+    };
+    assert!(bytes("max.message.bytes") > LARGEST);
+    assert_eq!(bytes("segment.bytes"), bytes("max.message.bytes"));
+
+    for topic in [&mut three.state, &mut three.dlq] {
+        of(topic).max_message_bytes = Some(2 * LARGEST);
+    }
+    of(&mut three.state).segment_bytes = Some(2 * LARGEST);
+    assert_eq!(three.check(Unchecked::Refuse), Ok(vec![]), "its segments are no larger than they have to be");
 }
 
 #[apply(offline_test)]
@@ -260,7 +281,7 @@ fn missing_outputs_that_are_not_to_be_created_are_refused_with_the_command() {
     let expected = format!(
         "kafka-topics.sh --bootstrap-server {} --create --topic {} --partitions 2 --replication-factor 1 \
          --config cleanup.policy=compact --config delete.retention.ms=1209600000 --config max.message.bytes=1114124 \
-         --config segment.bytes=16777216 --config segment.ms=3600000 --config min.cleanable.dirty.ratio=0.3 \
+         --config segment.bytes=8388608 --config segment.ms=3600000 --config min.cleanable.dirty.ratio=0.3 \
          --config max.compaction.lag.ms=21600000",
         names.kafka.address(),
         names.config.kafka.state_topic
@@ -384,7 +405,7 @@ impl Three {
             cleanup: Some(CleanupPolicy { compacts: false, deletes: true }),
             retention_ms: Some(1_000),
             segment_ms: Some(100),
-            segment_bytes: Some(16_777_216),
+            segment_bytes: Some(8_388_608),
             delete_retention_ms: Some(1_100),
             max_message_bytes: Some(1_000_000),
             min_in_sync: Some(1),

@@ -5,8 +5,8 @@
 
 use crate::kafka::admin::topic_facts::{Demands, HEADROOM_BYTES, TOMBSTONE_RETENTION_MS, TopicFacts, record_bytes};
 
-/// Above this size of its segments a state topic gets a warning: twice the size of a new one.
-pub const LARGEST_SEGMENT_BYTES: i64 = 33_554_432;
+/// Bytes of a segment of a new state topic, unless a record may be larger.
+const SEGMENT_BYTES: i64 = 8 << 20;
 
 /// Name and value.
 pub type Setting = (&'static str, String);
@@ -40,7 +40,7 @@ pub fn state_settings(input: &TopicFacts, demands: &Demands) -> NewTopicSettings
     let of_input = input.settings.as_ref().and_then(|settings| record_bytes(settings, HEADROOM_BYTES));
     let bytes = of_input.unwrap_or(0).max(demands.snapshot_bytes());
     let mut optional: Vec<Setting> = durable(input).collect();
-    optional.extend(small_segments());
+    optional.extend(small_segments(bytes));
     NewTopicSettings {
         required: vec![
             ("cleanup.policy", "compact".to_owned()),
@@ -65,14 +65,19 @@ pub fn receipts_topic_settings(dlq: &TopicFacts) -> NewTopicSettings {
 }
 
 /// The cleaner never touches the newest segment, and a restore reads all of it. Measured in
-/// `docs/performance.md`.
-pub fn small_segments() -> [Setting; 4] {
+/// `docs/performance.md`. The broker refuses a record that is larger than a segment.
+pub fn small_segments(max_message_bytes: i64) -> [Setting; 4] {
     [
-        ("segment.bytes", "16777216".to_owned()),
+        ("segment.bytes", SEGMENT_BYTES.max(max_message_bytes).to_string()),
         ("segment.ms", "3600000".to_owned()),
         ("min.cleanable.dirty.ratio", "0.3".to_owned()),
         ("max.compaction.lag.ms", "21600000".to_owned()),
     ]
+}
+
+/// Returns above which size of its segments a state topic gets a warning: four times that of a new one.
+pub fn largest_segment_bytes(max_message_bytes: i64) -> i64 {
+    SEGMENT_BYTES.max(max_message_bytes).saturating_mul(4)
 }
 
 /// Settings without which a broker may lose acknowledged records, where its own defaults are not known to be as good.

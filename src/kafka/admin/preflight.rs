@@ -6,7 +6,7 @@
 //! deletes loses entities, a compacted input loses events.
 
 use crate::config::Unchecked;
-use crate::kafka::admin::new_topic::{LARGEST_SEGMENT_BYTES, small_segments};
+use crate::kafka::admin::new_topic::{largest_segment_bytes, small_segments};
 use crate::kafka::admin::topic_facts::{
     Demands, HEADROOM_BYTES, INDEFINITE_MS, TOMBSTONE_RETENTION_MS, TopicFacts, TopicSettings, record_bytes,
 };
@@ -290,9 +290,10 @@ fn advise_state(
         let why = "and an event up to limits.max_payload_bytes may have a larger snapshot, and is rejected then (state_too_large)";
         advice.push(advise("max.message.bytes", found, why, format!("max.message.bytes={needed}")));
     }
-    if let Some(found) = settings.segment_bytes.filter(|found| *found > LARGEST_SEGMENT_BYTES) {
+    let largest_record = settings.max_message_bytes.unwrap_or(needed).max(needed);
+    if let Some(found) = settings.segment_bytes.filter(|found| *found > largest_segment_bytes(largest_record)) {
         let why = "and the newest segment is never compacted, so that a restore reads all of it";
-        let changes: Vec<String> = small_segments().map(|(name, value)| format!("{name}={value}")).into();
+        let changes: Vec<String> = small_segments(largest_record).map(|(name, value)| format!("{name}={value}")).into();
         advice.push(advise("segment.bytes", found, why, changes.join(",")));
     }
     advice

@@ -31,7 +31,7 @@ fn missing_outputs_are_created_to_fit_the_input() {
             ("min.insync.replicas", "1"),
             ("unclean.leader.election.enable", "false"),
             ("max.message.bytes", "565536"),
-            ("segment.bytes", "16777216"),
+            ("segment.bytes", "8388608"),
             ("segment.ms", "3600000"),
             ("min.cleanable.dirty.ratio", "0.3"),
             ("max.compaction.lag.ms", "21600000"),
@@ -79,7 +79,7 @@ fn if_nothing_may_be_created_the_refusal_prints_the_commands() {
     };
     let state_command = create(
         state,
-        "--config cleanup.policy=compact --config delete.retention.ms=86400000 --config max.message.bytes=1114124 --config segment.bytes=16777216 --config segment.ms=3600000 --config min.cleanable.dirty.ratio=0.3 --config max.compaction.lag.ms=21600000",
+        "--config cleanup.policy=compact --config delete.retention.ms=86400000 --config max.message.bytes=1114124 --config segment.bytes=8388608 --config segment.ms=3600000 --config min.cleanable.dirty.ratio=0.3 --config max.compaction.lag.ms=21600000",
     );
     let dlq_command =
         create(dlq, "--config cleanup.policy=delete --config retention.ms=-1 --config max.message.bytes=1114124");
