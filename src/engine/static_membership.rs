@@ -18,7 +18,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How often a process joins again within [`WINDOW`]. The last one of several delayed requests may arrive after it has
+/// How often a process joins again within a minute. The last one of several delayed requests may arrive after it has
 /// joined again.
 pub const REJOINS: usize = 2;
 const WINDOW: Duration = Duration::from_secs(60);
