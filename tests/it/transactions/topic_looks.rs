@@ -23,6 +23,8 @@ fn a_transaction_with_a_not_found_sends_its_records_and_is_committed_after_a_loo
     let outcome = watched.commits(1, Reason::NotFound);
     assert_eq!(watched.inbox.wait(PATIENCE), LookWake::Requested);
     let newest = watched.inbox.newest_request();
+    // The commit thread goes on meanwhile.
+    wait_until("the transaction begins", PATIENCE, || watched.events.lock().expect("no panic").len() == 1);
     watched.happened("the look begins");
     watched.waits_with_its_records_delivered();
     watched.happened("the look is answered");
