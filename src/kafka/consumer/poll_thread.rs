@@ -42,10 +42,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset as ClientOffset;
 use rustc_hash::FxHashMap;
 
-use crate::config::{Config, OnExpired};
-use crate::engine::ownership::Ownership;
+use crate::config::Config;
 use crate::engine::static_membership::StaticMembership;
-use crate::kafka::client::context::ClientEvents;
 use crate::kafka::client::forwarded_queue::ForwardedQueue;
 use crate::kafka::consumer::current_consumer::{ConsumerParts, CurrentConsumer};
 use crate::kafka::consumer::fetching::{AssignedPartition, FetchState, Outbox};
@@ -54,7 +52,7 @@ use crate::kafka::consumer::poll_thread::positions::{IDLE_INTERVAL, starting};
 use crate::kafka::consumer::rebalance::{
     Drain, GroupClaim, GroupConsumer, GroupConsumerContext, Revocation, partitions_of,
 };
-use crate::ports::{Clock, ConsumerEvent, ConsumerFailure, ConsumerSink};
+use crate::ports::{ConsumerEvent, ConsumerFailure, ConsumerSink};
 use crate::record::{Epoch, Partition, Position};
 
 /// The wait of a turn for a record. It bounds the delay of a rebalance and of a command.
@@ -90,7 +88,7 @@ pub(super) struct PollThread {
     consumer: Arc<GroupConsumer>,
     /// Shared with the commit thread and the control loop, which read the group's metadata from it.
     current: CurrentConsumer,
-    /// What the next consumer would be built of.
+    /// The next consumer is built of these two as well.
     config: Config,
     parts: ConsumerParts,
     membership: StaticMembership,
@@ -100,14 +98,7 @@ pub(super) struct PollThread {
     /// Written by this thread, read by the watchdog and by tests.
     phase: Arc<PollPhaseWatch>,
     queue: ForwardedQueue<GroupConsumerContext>,
-    topic: String,
-    bootstrap_servers: String,
-    instance: String,
-    partition_count: i32,
-    ownership: Arc<Ownership>,
-    clock: Arc<dyn Clock>,
     sink: Box<dyn ConsumerSink>,
-    events: Arc<dyn ClientEvents>,
     round_records: usize,
     round_bytes: u64,
     revoke_drain: Duration,
@@ -117,7 +108,6 @@ pub(super) struct PollThread {
     revocation: Option<Revocation>,
     outbox: Outbox,
     next_idle_check: Instant,
-    on_expired: OnExpired,
     /// The average size of a record in the last round.
     record_bytes: u64,
     state: RunState,
@@ -151,13 +141,10 @@ impl PollThread {
         phase: Arc<PollPhaseWatch>,
         sink: Box<dyn ConsumerSink>,
     ) -> PollThread {
-        let ConsumerParts { instance, partition_count, ownership, clock, events } = parts.clone();
         let consumer = current.get();
         PollThread {
             queue: ForwardedQueue::new(Arc::clone(&consumer)),
-            next_idle_check: clock.now() + IDLE_INTERVAL,
-            topic: config.kafka.topic.clone(),
-            bootstrap_servers: config.kafka.bootstrap_servers.clone(),
+            next_idle_check: parts.clock.now() + IDLE_INTERVAL,
             round_records: config.limits.max_batch_records,
             round_bytes: ROUND_BYTES.min(config.limits.max_in_flight_bytes / ROUNDS_IN_FLIGHT).max(65_536),
             revoke_drain: Duration::from_millis(config.shutdown.revoke_drain_ms),
@@ -170,16 +157,10 @@ impl PollThread {
             commands,
             wake,
             phase,
-            instance,
-            partition_count,
-            ownership,
-            clock,
             sink,
-            events,
             assigned: FxHashMap::default(),
             revocation: None,
             outbox: Outbox::default(),
-            on_expired: config.recovery.on_expired,
             record_bytes: RECORD_BYTES,
             state: RunState::Running,
         }
@@ -231,7 +212,7 @@ impl PollThread {
                 }
             }
         };
-        self.phase.record_turn(phase, self.clock.now());
+        self.phase.record_turn(phase, self.parts.clock.now());
     }
 
     fn is_running(&self) -> bool {
@@ -269,10 +250,10 @@ impl PollThread {
     fn begin_start(&mut self, partition: Partition, epoch: Epoch, position: Position) {
         let is_revoked =
             self.revocation.as_ref().is_some_and(|revocation| partitions_of(&revocation.list).contains(&partition));
-        if is_revoked || !self.is_running() || !self.ownership.is_current(partition, epoch) {
+        if is_revoked || !self.is_running() || !self.parts.ownership.is_current(partition, epoch) {
             return;
         }
-        let since = self.clock.now();
+        let since = self.parts.clock.now();
         if let Some(assigned) = self.assigned.get_mut(&partition) {
             *assigned = AssignedPartition::new(epoch, starting(position, since, since));
             self.outbox.drop_data(partition);
@@ -288,7 +269,7 @@ impl PollThread {
     }
 
     fn pause(&mut self, partition: Partition) {
-        if let Err(error) = pause(&self.consumer, &list_of(&self.topic, [(partition, None)])) {
+        if let Err(error) = pause(&self.consumer, &list_of(&self.config.kafka.topic, [(partition, None)])) {
             self.fail(ConsumerFailure::Fatal(format!("partition {partition} cannot be paused: {error}; {RESTART}")));
         }
     }

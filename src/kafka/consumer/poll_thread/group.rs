@@ -42,7 +42,7 @@ impl PollThread {
             }
         }
         if self.consumer.context().has_lost_all_brokers() {
-            add_brokers(self.consumer.client(), &self.bootstrap_servers);
+            add_brokers(self.consumer.client(), &self.config.kafka.bootstrap_servers);
         }
     }
 
@@ -75,16 +75,16 @@ impl PollThread {
 
     fn assign(&mut self, mut list: TopicPartitionList) {
         let partitions = partitions_of(&list);
-        if let Some(beyond) = partitions.iter().filter(|partition| partition.0 >= self.partition_count).max() {
+        if let Some(beyond) = partitions.iter().filter(|partition| partition.0 >= self.parts.partition_count).max() {
             let found = self.count_partitions().unwrap_or(beyond.0 + 1);
             self.fail(ConsumerFailure::PartitionsChanged {
-                topic: self.topic.clone(),
-                expected: self.partition_count,
+                topic: self.config.kafka.topic.clone(),
+                expected: self.parts.partition_count,
                 found,
             });
         }
         for &partition in &partitions {
-            self.queue.forward(&self.topic, partition);
+            self.queue.forward(&self.config.kafka.topic, partition);
         }
         // b) Paused before it is assigned: a pause afterwards would leave time for a fetch. The start replaces the
         // position; it is given so that the client fetches no committed offset.
@@ -99,7 +99,7 @@ impl PollThread {
             return;
         }
         let begun: Vec<(Partition, Epoch)> =
-            partitions.into_iter().map(|partition| (partition, self.ownership.mint(partition))).collect();
+            partitions.into_iter().map(|partition| (partition, self.parts.ownership.mint(partition))).collect();
         for &(partition, epoch) in &begun {
             self.assigned.insert(partition, AssignedPartition::new(epoch, FetchState::Held));
         }
@@ -107,15 +107,15 @@ impl PollThread {
     }
 
     fn count_partitions(&self) -> Option<i32> {
-        let metadata = self.consumer.fetch_metadata(Some(&self.topic), METADATA_TIMEOUT).ok()?;
-        let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic)?;
+        let metadata = self.consumer.fetch_metadata(Some(&self.config.kafka.topic), METADATA_TIMEOUT).ok()?;
+        let topic = metadata.topics().iter().find(|topic| topic.name() == self.config.kafka.topic)?;
         i32::try_from(topic.partitions().len()).ok().filter(|&count| count > 0)
     }
 
     fn revoke(&mut self, list: TopicPartitionList) {
         let partitions = partitions_of(&list);
         self.stop_reading(&partitions);
-        let deadline = self.clock.now() + self.revoke_drain;
+        let deadline = self.parts.clock.now() + self.revoke_drain;
         let drain = match &self.state {
             // These partitions are being drained already, with all others.
             RunState::Draining { drain, .. } => Arc::clone(drain),
@@ -128,8 +128,10 @@ impl PollThread {
     /// Announces to the sink that these partitions will be given up. The returned drain is finished once the sink needs
     /// none of them.
     pub(super) fn announce_revocation(&mut self, partitions: &[Partition], deadline: Instant) -> Arc<Drain> {
-        let ending: Vec<(Partition, Epoch)> =
-            partitions.iter().filter_map(|&partition| Some((partition, self.ownership.current(partition)?))).collect();
+        let ending: Vec<(Partition, Epoch)> = partitions
+            .iter()
+            .filter_map(|&partition| Some((partition, self.parts.ownership.current(partition)?)))
+            .collect();
         let drain = Arc::new(Drain::default());
         if ending.is_empty() {
             drain.finish();
@@ -150,7 +152,7 @@ impl PollThread {
         // A loss takes precedence.
         if GroupClaim::of(&self.consumer) == GroupClaim::Lost {
             self.close_revocation(RevocationEnd::Lost);
-        } else if revocation.drain.is_finished() || self.clock.now() >= revocation.deadline {
+        } else if revocation.drain.is_finished() || self.parts.clock.now() >= revocation.deadline {
             self.close_revocation(RevocationEnd::Revoked);
         }
     }
@@ -170,7 +172,7 @@ impl PollThread {
     }
 
     pub(super) fn end_ownership(&mut self, partitions: &[Partition], end: RevocationEnd) {
-        let ended = end_epochs(&self.ownership, partitions);
+        let ended = end_epochs(&self.parts.ownership, partitions);
         for partition in partitions {
             self.assigned.remove(partition);
         }

@@ -18,7 +18,7 @@ impl PollThread {
         if !matches!(self.state, RunState::Running | RunState::Failed) {
             return;
         }
-        let now = self.clock.now();
+        let now = self.parts.clock.now();
         let deadline = now + self.leave_limit.mul_f64(DRAIN_SHARE);
         let partitions: Vec<Partition> = self.assigned.keys().copied().collect();
         self.stop_reading(&partitions);
@@ -29,7 +29,7 @@ impl PollThread {
     }
 
     pub(super) fn continue_leaving(&mut self) {
-        let now = self.clock.now();
+        let now = self.parts.clock.now();
         match &self.state {
             RunState::Running | RunState::Failed | RunState::Ended => {}
             RunState::Draining { end_by, deadline, drain } => {
@@ -83,8 +83,8 @@ impl Drop for PollThread {
     /// After any end, none of the thread's partitions may be committed, and the client must be able to close.
     fn drop(&mut self) {
         let partitions: Vec<Partition> = self.assigned.keys().copied().collect();
-        end_epochs(&self.ownership, &partitions);
+        end_epochs(&self.parts.ownership, &partitions);
         self.release_client();
-        self.phase.record_turn(PollPhase::Ended, self.clock.now());
+        self.phase.record_turn(PollPhase::Ended, self.parts.clock.now());
     }
 }

@@ -44,7 +44,7 @@ impl PollThread {
     }
 
     fn end_interruptions(&mut self) {
-        let now = self.clock.now();
+        let now = self.parts.clock.now();
         for assigned in self.assigned.values_mut() {
             if let FetchState::Interrupted { next, resume_at } = assigned.fetch
                 && resume_at <= now
@@ -66,17 +66,21 @@ impl PollThread {
         if due.is_empty() {
             return;
         }
-        let result = self.consumer.seek_partitions(list_of(&self.topic, due.iter().copied()), SEEK_TIMEOUT);
+        let result =
+            self.consumer.seek_partitions(list_of(&self.config.kafka.topic, due.iter().copied()), SEEK_TIMEOUT);
         for &(partition, _) in &due {
             let outcome = match &result {
-                Ok(list) => list.find_partition(&self.topic, partition.0).map_or(Ok(()), |element| element.error()),
+                Ok(list) => {
+                    list.find_partition(&self.config.kafka.topic, partition.0).map_or(Ok(()), |element| element.error())
+                }
                 Err(error) => Err(error.clone()),
             };
             if outcome.is_ok() {
                 // f) Again, because the client has begun to read: an earlier stop may have undone the forwarding.
-                self.queue.forward(&self.topic, partition);
+                self.queue.forward(&self.config.kafka.topic, partition);
             }
-            let outcome = outcome.and_then(|()| self.consumer.resume(&list_of(&self.topic, [(partition, None)])));
+            let outcome =
+                outcome.and_then(|()| self.consumer.resume(&list_of(&self.config.kafka.topic, [(partition, None)])));
             self.settle_start(partition, outcome);
         }
         self.wake_fetchers(&due);
@@ -87,11 +91,11 @@ impl PollThread {
         // The list carries timestamps in place of offsets: no record is that late.
         let timestamps = partitions.iter().map(|&(partition, _)| (partition, Some(Position(i64::MAX))));
         // The request wakes the client's thread; the response does not matter.
-        drop(self.consumer.offsets_for_times(list_of(&self.topic, timestamps), WAKE_TIMEOUT));
+        drop(self.consumer.offsets_for_times(list_of(&self.config.kafka.topic, timestamps), WAKE_TIMEOUT));
     }
 
     fn settle_start(&mut self, partition: Partition, outcome: Result<(), KafkaError>) {
-        let now = self.clock.now();
+        let now = self.parts.clock.now();
         let Some(assigned) = self.assigned.get_mut(&partition) else { return };
         let FetchState::Starting { position, since, patience_until } = assigned.fetch else { return };
         match outcome {
@@ -112,7 +116,7 @@ impl PollThread {
 
     /// Continues one partition per turn, the longest due: each sends a request to the broker, which may take long.
     fn continue_expired(&mut self) {
-        let now = self.clock.now();
+        let now = self.parts.clock.now();
         let due = self.assigned.iter().filter_map(|(&partition, assigned)| {
             let FetchState::Expired { first, since, retry_at } = assigned.fetch else { return None };
             (retry_at <= now).then_some((retry_at, partition, first, since))
@@ -123,8 +127,8 @@ impl PollThread {
     }
 
     fn continue_at_log_start(&mut self, partition: Partition, first: Position, since: Instant) {
-        let watermarks = self.consumer.fetch_watermarks(&self.topic, partition.0, WATERMARK_TIMEOUT);
-        let now = self.clock.now();
+        let watermarks = self.consumer.fetch_watermarks(&self.config.kafka.topic, partition.0, WATERMARK_TIMEOUT);
+        let now = self.parts.clock.now();
         let Some(assigned) = self.assigned.get_mut(&partition) else { return };
         let epoch = assigned.epoch;
         let (low, high) = match watermarks {
@@ -140,11 +144,16 @@ impl PollThread {
             }
         };
         if first > high {
-            return self.fail(ConsumerFailure::Recreated { topic: self.topic.clone(), partition, first, end: high });
+            return self.fail(ConsumerFailure::Recreated {
+                topic: self.config.kafka.topic.clone(),
+                partition,
+                first,
+                end: high,
+            });
         }
         if low > first {
             self.outbox.data.push_back(ConsumerEvent::Expired { partition, epoch, first, until: low });
-            match self.on_expired {
+            match self.config.recovery.on_expired {
                 // So that the group's offset is after the gap even if no record follows.
                 OnExpired::Continue => {
                     self.outbox.data.push_back(ConsumerEvent::Batch(Batch::new(partition, epoch, low)));
@@ -167,7 +176,7 @@ impl PollThread {
     /// After a position was out of range the client has given the partition up: it refuses to seek until the partition
     /// is assigned again. An ordinary start follows.
     fn assign_again(&mut self, partition: Partition) {
-        let list = list_of(&self.topic, [(partition, Some(Position(0)))]);
+        let list = list_of(&self.config.kafka.topic, [(partition, Some(Position(0)))]);
         let consumer = &self.consumer;
         let assigned = consumer
             .incremental_unassign(&list)
@@ -185,7 +194,7 @@ impl PollThread {
     }
 
     pub(super) fn report_idle_positions(&mut self) {
-        let now = self.clock.now();
+        let now = self.parts.clock.now();
         if now < self.next_idle_check || self.revocation.is_some() || !self.is_running() {
             return;
         }
@@ -200,7 +209,7 @@ impl PollThread {
             let ClientOffset::Offset(position) = element.offset() else { continue };
             let Some(assigned) = self.assigned.get_mut(&partition) else { continue };
             let FetchState::Started { next, open: None } = &mut assigned.fetch else { continue };
-            if Position(position) > *next && self.ownership.is_current(partition, assigned.epoch) {
+            if Position(position) > *next && self.parts.ownership.is_current(partition, assigned.epoch) {
                 *next = Position(position);
                 self.outbox.data.push_back(ConsumerEvent::Batch(Batch::new(partition, assigned.epoch, *next)));
             }

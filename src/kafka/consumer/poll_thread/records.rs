@@ -55,7 +55,7 @@ impl PollThread {
             batches.push(batch);
         }
         for batch in batches {
-            if self.ownership.is_current(batch.partition(), batch.epoch()) {
+            if self.parts.ownership.is_current(batch.partition(), batch.epoch()) {
                 self.outbox.data.push_back(ConsumerEvent::Batch(batch));
             } else if let Some(assigned) = self.assigned.get_mut(&batch.partition()) {
                 // The epoch was invalidated. The next start has the position to read from.
@@ -66,7 +66,7 @@ impl PollThread {
 
     fn handle_failure(&mut self, failure: FetchFailure) {
         let FetchFailure { partition, offset, cause, reason } = failure;
-        let now = self.clock.now();
+        let now = self.parts.clock.now();
         let started = self.assigned.get_mut(&partition).and_then(|assigned| {
             let FetchState::Started { next, .. } = assigned.fetch else { return None };
             Some((assigned, next))
@@ -107,7 +107,7 @@ impl PollThread {
 
     fn report(&self, fault: ReadFault, partition: Partition, reason: &str) {
         let (class, reason) = (ErrorClass::Other, format!("partition {partition}: {reason}"));
-        self.events.error(ClientRole::Consumer, &ClientError { code: fault.code(), class, reason: &reason });
+        self.parts.events.error(ClientRole::Consumer, &ClientError { code: fault.code(), class, reason: &reason });
     }
 }
 

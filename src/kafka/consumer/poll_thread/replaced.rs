@@ -1,4 +1,4 @@
-//! Goes on after the group has given the static membership of this process to another member.
+//! Joins the group again after it has given the static membership of this process to another member.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::record::Partition;
 impl PollThread {
     /// The client is of no use any more. Drops all partitions and joins with a new one, or returns why not.
     pub(super) fn instance_fenced(&mut self) -> Option<ConsumerFailure> {
-        if !self.is_running() || self.membership.replaced(self.clock.now()) == Replaced::ByAnotherProcess {
-            return Some(ConsumerFailure::InstanceReplaced(self.instance.clone()));
+        if !self.is_running() || self.membership.replaced(self.parts.clock.now()) == Replaced::ByAnotherProcess {
+            return Some(ConsumerFailure::InstanceReplaced(self.parts.instance.clone()));
         }
-        StaticMemberReplaced { instance: &self.instance }.emit();
+        StaticMemberReplaced { instance: &self.parts.instance }.emit();
         let partitions: Vec<Partition> = self.assigned.keys().copied().collect();
         self.stop_reading(&partitions);
         // Before there is a new consumer: its metadata would be accepted with work of these epochs.
@@ -26,7 +26,7 @@ impl PollThread {
         self.release_client();
         let built = self.parts.build(&self.config).map_err(|error| error.to_string());
         let joined = built.and_then(|consumer| {
-            consumer.subscribe(&[&self.topic]).map_err(|error| error.to_string())?;
+            consumer.subscribe(&[&self.config.kafka.topic]).map_err(|error| error.to_string())?;
             Ok(consumer)
         });
         match joined {
