@@ -43,8 +43,8 @@ use crate::record::{Epoch, Offset, Partition, Position};
 
 /// Attempts with content that the broker refuses, before the process ends.
 pub const REFUSALS_ALLOWED: u32 = 3;
-/// Producers that are fenced within a minute by the coordinator's timeout, or by nobody that is seen, before the process
-/// ends.
+/// Producers that are fenced within a minute before the process ends: by the coordinator's timeout, or without a process
+/// that is known to have done it.
 pub const FENCINGS_PER_MINUTE: usize = 3;
 /// Stale generations in a row before a process that stops drops its work. While a rebalance ends, the next generation is
 /// known within milliseconds; the waits before the last attempt add up to 750 ms.

@@ -17,7 +17,7 @@
 //!
 //! * d) If another member of the group has the same instance name, there are two such processes, and this one ends.
 //! * e) If no member has it, this process has lost its membership, and its transaction was ended as in b). That can
-//!   come again as often as this process is suspended, so it is never a reason to end. If only one has it, that is this
+//!   happen as often as this process is suspended, so it is never a reason to end. If only one has it, that is this
 //!   process, unless the other one is still joining. After a while it is taken to be this process. In both cases it
 //!   builds a new producer and goes on. If there is another process after all, that one is fenced, and then d) holds for
 //!   it.
@@ -96,8 +96,8 @@ pub enum FencedBy {
     Timeout,
     /// The recovery of another process, which took this one for dead: no member of the group has this instance name.
     Recovery,
-    /// Presumably a recovery as well. But this process may be a member, so another one with its name may be joining.
-    Unseen,
+    /// Presumably a recovery. But this process may be a member, and another one with its name may be joining.
+    Unknown,
 }
 
 /// Finds out who has registered the transactional id of this process, while its transaction was not timed out.
@@ -126,7 +126,7 @@ impl FencingInquiry {
         match namesakes {
             Some(0) => Some(FencedBy::Recovery),
             Some(1) | None => {
-                (now.saturating_duration_since(self.began) >= NAMESAKE_JOINS_WITHIN).then_some(FencedBy::Unseen)
+                (now.saturating_duration_since(self.began) >= NAMESAKE_JOINS_WITHIN).then_some(FencedBy::Unknown)
             }
             Some(_) => Some(FencedBy::AnotherProcess),
         }

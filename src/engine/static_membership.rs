@@ -5,13 +5,13 @@
 //!
 //! * a) Another process with the same name. If this process joins again, it replaces that one, which does the same.
 //! * b) An earlier request of this process. A client without a session joins without a member id. If its connection breaks
-//!   before the response, it repeats the request, and the coordinator executes both, in any order: one that stood still
-//!   finds both when it goes on. If the repeated one comes first, the other one replaces the member that the client
-//!   knows. Nobody is behind the new one.
+//!   before the response, it repeats the request, and the coordinator executes both, in any order: a coordinator that was
+//!   suspended finds both when it resumes. If it executes the repeated one first, the other one replaces the member that
+//!   the client knows. No process uses the new member.
 //!
-//! The group shows the same in both cases: one member with the name. So this process joins again at first. What is left of b)
-//! arrives within moments, and is over then. A process that is replaced again and again has met a), and ends; the other
-//! one stays.
+//! The group shows the same in both cases: one member with the name. So this process joins again at first. The delayed
+//! requests of b) arrive within moments. A process that is replaced again and again is in case a), and ends; the other one
+//! stays.
 //!
 //! Source: KIP-345 (static membership).
 

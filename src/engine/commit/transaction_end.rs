@@ -261,8 +261,8 @@ impl GroupCommit {
                 self.limit.failed(in_flight.bytes);
                 CommitNotice::TimedOut { number, cause }
             }
-            FencedBy::Unseen if is_too_often => return self.stop(StopReason::DuplicateInstance(cause), commands),
-            FencedBy::Recovery | FencedBy::Unseen => CommitNotice::TakenForDead { number, cause },
+            FencedBy::Unknown if is_too_often => return self.stop(StopReason::DuplicateInstance(cause), commands),
+            FencedBy::Recovery | FencedBy::Unknown => CommitNotice::TakenForDead { number, cause },
             FencedBy::AnotherProcess => return self.stop(StopReason::DuplicateInstance(cause), commands),
         };
         in_flight.aborts += 1;

@@ -65,19 +65,24 @@ pub fn receipts_topic_settings(dlq: &TopicFacts) -> NewTopicSettings {
 }
 
 /// The cleaner never touches the newest segment, and a restore reads all of it. Measured in
-/// `docs/performance.md`. The broker refuses a record that is larger than a segment.
+/// `docs/performance.md`.
 pub fn small_segments(max_message_bytes: i64) -> [Setting; 4] {
     [
-        ("segment.bytes", SEGMENT_BYTES.max(max_message_bytes).to_string()),
+        ("segment.bytes", segment_bytes(max_message_bytes).to_string()),
         ("segment.ms", "3600000".to_owned()),
         ("min.cleanable.dirty.ratio", "0.3".to_owned()),
         ("max.compaction.lag.ms", "21600000".to_owned()),
     ]
 }
 
+/// The broker refuses a record that is larger than a segment.
+fn segment_bytes(max_message_bytes: i64) -> i64 {
+    SEGMENT_BYTES.max(max_message_bytes)
+}
+
 /// Returns above which size of its segments a state topic gets a warning: four times that of a new one.
 pub fn largest_segment_bytes(max_message_bytes: i64) -> i64 {
-    SEGMENT_BYTES.max(max_message_bytes).saturating_mul(4)
+    segment_bytes(max_message_bytes).saturating_mul(4)
 }
 
 /// Settings without which a broker may lose acknowledged records, where its own defaults are not known to be as good.

@@ -1,5 +1,5 @@
-//! The consumer of this process at the moment. The poll thread replaces it if the group has given its membership away:
-//! the client library does not go on with such a consumer.
+//! Owns the current consumer of this process. The poll thread replaces it if the group has given its membership to another
+//! member: the client library does not continue with such a consumer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -16,7 +16,7 @@ use crate::ports::Clock;
 const CLOSE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Shared by the poll thread, which replaces the consumer, and the commit thread and the control loop, which read the
-/// group's metadata from it. A clone is the same.
+/// group's metadata from it. Clones share it.
 #[derive(Clone)]
 pub struct CurrentConsumer(Arc<Mutex<Arc<GroupConsumer>>>);
 

@@ -108,6 +108,7 @@ pub struct Transaction<C: TakesStatistics + 'static> {
     began: Instant,
     /// The next transaction needs another producer. A record was not delivered: the partition's sequence numbers have a
     /// gap, which costs this epoch the next transaction. Or a broker does not respond on this producer's connection.
+    /// Or the offsets were accepted late.
     is_unusable: bool,
     /// Why the transaction is in doubt whatever its end returns: its offsets were accepted late.
     doubt: Option<Cause>,

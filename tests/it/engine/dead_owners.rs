@@ -102,7 +102,7 @@ fn a_single_member_was_taken_for_dead_if_no_other_one_joins() {
     let before = NAMESAKE_JOINS_WITHIN - Duration::from_millis(1);
     for look in [members(&["this", "other"]), GroupLook::NoAnswer] {
         assert_eq!(inquiry.sees(&look, before), None, "{look:?}");
-        assert_eq!(inquiry.sees(&look, NAMESAKE_JOINS_WITHIN), Some(FencedBy::Unseen), "{look:?}");
+        assert_eq!(inquiry.sees(&look, NAMESAKE_JOINS_WITHIN), Some(FencedBy::Unknown), "{look:?}");
     }
 }
 

@@ -215,7 +215,7 @@ fn another_process_with_the_same_id_stops_this_one() {
 
 #[apply(offline_test)]
 fn a_process_that_was_taken_for_dead_goes_on_with_a_new_producer() {
-    for by in [FencedBy::Recovery, FencedBy::Unseen] {
+    for by in [FencedBy::Recovery, FencedBy::Unknown] {
         let fenced = CommitOutcome::Fenced { cause: "newer epoch".into(), by };
         let mut committer = Committer::new();
         committer.joins(P0, T1, None, 0);
@@ -226,8 +226,8 @@ fn a_process_that_was_taken_for_dead_goes_on_with_a_new_producer() {
 }
 
 #[apply(offline_test)]
-fn a_process_that_is_fenced_again_and_again_by_nobody_that_is_seen_ends_as_a_duplicate() {
-    let stop = fences_again_and_again(FencedBy::Unseen, "taken for dead");
+fn a_process_that_is_fenced_again_and_again_by_an_unknown_one_ends_as_a_duplicate() {
+    let stop = fences_again_and_again(FencedBy::Unknown, "taken for dead");
     assert_eq!(stop, ["stop: duplicate instance, old"]);
 }
 
@@ -242,7 +242,7 @@ fn a_process_that_is_no_member_may_be_taken_for_dead_again_and_again() {
 fn transactions_that_timed_out_are_no_sign_of_a_duplicate() {
     let mut committer = Committer::new();
     committer.joins(P0, T1, None, 0);
-    for by in [FencedBy::Timeout; FENCINGS_PER_MINUTE].into_iter().chain([FencedBy::Unseen]) {
+    for by in [FencedBy::Timeout; FENCINGS_PER_MINUTE].into_iter().chain([FencedBy::Unknown]) {
         let commands = committer.ends(CommitOutcome::Fenced { cause: "old".into(), by });
         assert_eq!(commands.last().map(String::as_str), Some("reset [0]"), "{by:?}");
         committer.resets(ResetOutcome::Ready(vec![at(P0, None)]));

@@ -16,14 +16,11 @@ use crate::support::ledger::{Ledger, wait_until_committed};
 use crate::support::load::events;
 use crate::support::names::Names;
 use crate::support::process::Setup;
-use crate::support::proxy::{Api, ClientSees, ProxiedBroker};
+use crate::support::proxy::{Api, ClientSees, NOT_ENOUGH_REPLICAS, ProxiedBroker};
 use crate::support::wait::{PATIENCE, wait_until};
 
 /// Many partitions and the library's debug messages make the client's race likely.
 const PARTITIONS: i32 = 48;
-
-/// The broker's code for too few replicas in sync.
-const NOT_ENOUGH_REPLICAS: i16 = 19;
 
 #[apply(own_broker_test)]
 fn clients_without_any_broker_find_the_brokers_again() {

@@ -9,7 +9,7 @@ use crate::support::ledger::{Ledger, wait_until_committed};
 use crate::support::load::events;
 use crate::support::names::{Names, random};
 use crate::support::process::Setup;
-use crate::support::proxy::{Api, ProxiedBroker};
+use crate::support::proxy::{Api, NOT_ENOUGH_REPLICAS, ProxiedBroker};
 use crate::support::quota::limit_producers;
 use crate::support::wait::{PATIENCE, wait_until};
 use crate::support::world::created_with_description;
@@ -18,8 +18,6 @@ const BYTES_A_SECOND: f64 = 20_000.0;
 /// The broker measures a rate over the last 11 s, so that it takes as much at once.
 const BURST_S: f64 = 11.0;
 const EVENTS: u64 = 8_000;
-
-const NOT_ENOUGH_REPLICAS: i16 = 19;
 
 #[apply(broker_test)]
 fn a_producer_with_a_quota_goes_on_without_a_restart_and_the_log_names_it() {

@@ -61,6 +61,9 @@ impl ProxiedBroker {
     }
 }
 
+/// The broker's code for too few replicas in sync.
+pub const NOT_ENOUGH_REPLICAS: i16 = 19;
+
 /// What the client of a held request observes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientSees {

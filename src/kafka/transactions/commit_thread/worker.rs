@@ -209,7 +209,7 @@ impl<C: TakesStatistics + Clone + 'static> Worker<C> {
             Ok(Err(ResetStop::Abandoned(abandoned))) => Err(abandoned),
             Err(KafkaFailure::Fenced(cause)) => Ok(match self.fenced_by() {
                 FencedBy::AnotherProcess => ResetOutcome::Fenced { cause: cause.to_string() },
-                FencedBy::Timeout | FencedBy::Recovery | FencedBy::Unseen => {
+                FencedBy::Timeout | FencedBy::Recovery | FencedBy::Unknown => {
                     ResetOutcome::Failed { cause: cause.to_string() }
                 }
             }),
