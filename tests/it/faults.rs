@@ -102,7 +102,11 @@ fn busy(kafka: &Kafka, names: &Names) -> Steward {
 }
 
 pub fn busy_with(kafka: &Kafka, names: &Names, setup: Setup) -> Steward {
-    kafka.create_input(names, 3);
+    busy_on(3, kafka, names, setup)
+}
+
+pub fn busy_on(partitions: i32, kafka: &Kafka, names: &Names, setup: Setup) -> Steward {
+    kafka.create_input(names, partitions);
     kafka.produce(&names.input, &events(1, 40_000, 2_000).collect::<Vec<Outgoing>>());
     let mut steward = setup.start();
     steward.wait_for_event_where("stats", PATIENCE, |line| number(line, "applied_total") > 0);

@@ -2,6 +2,7 @@
 //! and does not look for one (librdkafka#5301). A broker answers so after it was suspended, or cut off from the others.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use steward::app::SystemClock;
 use steward::config::Config;
@@ -16,11 +17,13 @@ use crate::support::ledger::{Ledger, wait_until_committed};
 use crate::support::load::events;
 use crate::support::names::Names;
 use crate::support::process::Setup;
-use crate::support::proxy::{Api, ClientSees, NOT_ENOUGH_REPLICAS, ProxiedBroker};
+use crate::support::proxy::{Api, NOT_ENOUGH_REPLICAS, ProxiedBroker};
 use crate::support::wait::{PATIENCE, wait_until};
 
 /// Many partitions and the library's debug messages make the client's race likely.
 const PARTITIONS: i32 = 48;
+/// A look waits a second for its response.
+const LONGER_THAN_A_LOOK: Duration = Duration::from_secs(5);
 
 #[apply(own_broker_test)]
 fn clients_without_any_broker_find_the_brokers_again() {
@@ -85,11 +88,14 @@ fn a_look_at_the_group_without_a_response_is_followed_by_one_of_another_client()
     config.kafka.bootstrap_servers = broker.through().address().to_owned();
     let requests = KafkaOwnerRequests::new(&config, "own", Arc::new(SystemClock), Arc::new(Quiet));
     for api in [Api::FIND_COORDINATOR, Api::DESCRIBE_GROUPS] {
-        let held = broker.proxy.hold(api, ClientSees::Silence);
+        let before = broker.proxy.requests(api);
+        broker.proxy.delay(api, LONGER_THAN_A_LOOK);
 
-        wait_until("a look has no response", PATIENCE, || requests.members() == GroupLook::NoAnswer);
-        assert!(held.release_or_cancel(), "it waits for {api:?}");
+        wait_until("a look has no response", PATIENCE, || {
+            requests.members() == GroupLook::NoAnswer && broker.proxy.requests(api) > before
+        });
 
+        broker.proxy.delay(api, Duration::ZERO);
         wait_until("the group is looked at again", PATIENCE, || requests.members() != GroupLook::NoAnswer);
     }
 }

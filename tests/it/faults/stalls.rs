@@ -7,7 +7,7 @@ use serde_json::Value;
 use steward::exit_code::ExitCode;
 use steward::observability::heartbeat::Heartbeat;
 
-use crate::faults::{busy_with, number, small};
+use crate::faults::{busy_on, number, small};
 use crate::support::broker::Broker;
 use crate::support::kafka::{Kafka, Outgoing, send};
 use crate::support::ledger::Ledger;
@@ -24,11 +24,8 @@ pub const STALL_MS: i64 = 7_000;
 fn work_without_progress_ends_the_process_and_the_log_names_it() {
     let mut broker = Broker::own();
     let (kafka, names) = (broker.kafka(), Names::new());
-    let mut steward = busy_with(&kafka, &names, with_short_stall_limit(small(&kafka, &names)));
-    // Before its first event, a partition may have nothing in flight but a position, which is no event to name.
-    wait_until("every partition has committed events", PATIENCE, || {
-        kafka.committed(&names.group, &names.input).into_iter().all(|position| position > Some(0))
-    });
+    // Of several partitions, one may have nothing in flight but its first position, which is no event to name.
+    let mut steward = busy_on(1, &kafka, &names, with_short_stall_limit(small(&kafka, &names)));
 
     broker.pause();
     let code = steward.wait_exit(PATIENCE);
@@ -38,7 +35,7 @@ fn work_without_progress_ends_the_process_and_the_log_names_it() {
     let stalled = steward.wait_for_event("progress_stalled", PATIENCE);
     assert_eq!(stalled["phase"], "commit", "{stalled}");
     assert!(stalled["waiting_for"].as_str().is_some_and(|what| !what.is_empty()), "{stalled}");
-    assert!(number(&stalled, "partition") < 3 && stalled["offset"].as_u64().is_some(), "{stalled}");
+    assert!(number(&stalled, "partition") == 0 && stalled["offset"].as_u64().is_some(), "{stalled}");
     assert!(stalled["key"].as_str().is_some_and(|key| !key.is_empty()), "{stalled}");
     let limit_ms = u64::try_from(STALL_MS).expect("positive");
     assert_eq!(number(&stalled, "limit_ms"), limit_ms);
