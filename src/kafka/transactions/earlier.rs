@@ -47,12 +47,13 @@ pub struct EarlierProducers {
     without_answer: AtomicU32,
 }
 
-/// Records that the brokers do not accept for now.
+/// What the brokers do not accept for now.
 #[derive(Debug, Clone)]
 struct RefusedForNow {
     what: String,
     last: Instant,
-    logged_at: Instant,
+    /// When refused records were last logged.
+    logged_at: Option<Instant>,
 }
 
 impl EarlierProducers {
@@ -116,13 +117,21 @@ impl EarlierProducers {
     /// The brokers do not accept records of this partition for now.
     pub(super) fn refuses(&self, topic: &str, partition: i32, code: &str, now: Instant) {
         let mut refused = lock(&self.refused);
-        let logged_at = refused.as_ref().map(|refused| refused.logged_at);
+        let logged_at = refused.as_ref().and_then(|refused| refused.logged_at);
         let is_due = logged_at.is_none_or(|at| now.saturating_duration_since(at) >= LOG_INTERVAL);
         if is_due {
             RecordsNotAccepted { topic, partition, code }.emit();
         }
         let what = format!("the brokers do not accept records of partition {partition} of {topic}: {code}");
-        let logged_at = if is_due { now } else { logged_at.unwrap_or(now) };
+        let logged_at = if is_due { Some(now) } else { logged_at };
+        *refused = Some(RefusedForNow { what, last: now, logged_at });
+    }
+
+    /// The coordinator does not accept a registration for now, because it has not ended the last transaction yet.
+    pub(super) fn still_ends(&self, now: Instant) {
+        let mut refused = lock(&self.refused);
+        let what = "the coordinator has not ended the last transaction yet: CONCURRENT_TRANSACTIONS".to_owned();
+        let logged_at = refused.as_ref().and_then(|refused| refused.logged_at);
         *refused = Some(RefusedForNow { what, last: now, logged_at });
     }
 

@@ -120,9 +120,11 @@ log_events! {
         pub took_ms: u64,
     }
 
-    /// A new producer could not be built. The attempt is repeated.
+    /// A new producer could not be built. The attempt is repeated. With `ConcurrentTransactions` the coordinator has not
+    /// ended the last transaction yet, because a broker that has to write the end does not respond. The process waits
+    /// without a limit then: no other process could do better.
     #[event(WARN, "producer_reset_failed", "a new producer could not be built")]
-    #[action("look at the brokers; the watchdog ends the process if it lasts")]
+    #[action("look at the brokers; unless the coordinator is waited for, the watchdog ends the process if it lasts")]
     pub struct ProducerResetFailed<'a> {
         /// Error of the brokers or the client.
         pub cause: &'a str,

@@ -61,7 +61,7 @@ fn a_commit_thread_that_has_looked_at_the_replicas_without_any_broker_commits_ag
     kafka.produce(&names.input, &events(1, 200, 10).collect::<Vec<Outgoing>>());
     wait_until_committed(&kafka, &names, PATIENCE);
 
-    broker.proxy.refuse_records(Some(NOT_ENOUGH_REPLICAS));
+    broker.proxy.refuse(Api::PRODUCE, Some(NOT_ENOUGH_REPLICAS));
     broker.proxy.hide_brokers(true);
     kafka.produce(&names.input, &events(2, 200, 10).collect::<Vec<Outgoing>>());
     wait_until("transactions or producers have failed", PATIENCE, || {
@@ -69,7 +69,7 @@ fn a_commit_thread_that_has_looked_at_the_replicas_without_any_broker_commits_ag
         failures.iter().map(|name| steward.events(name).len()).sum::<usize>() >= 2
     });
     broker.proxy.hide_brokers(false);
-    broker.proxy.refuse_records(None);
+    broker.proxy.refuse(Api::PRODUCE, None);
     // The transaction is in doubt, and the committed offsets are fetched.
     let unanswered = broker.proxy.drop_answer(Api::END_TXN);
 

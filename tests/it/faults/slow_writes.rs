@@ -9,7 +9,7 @@ use crate::support::ledger::{Ledger, wait_until_committed};
 use crate::support::load::events;
 use crate::support::names::{Names, random};
 use crate::support::process::Setup;
-use crate::support::proxy::{Api, NOT_ENOUGH_REPLICAS, ProxiedBroker};
+use crate::support::proxy::{Api, CONCURRENT_TRANSACTIONS, NOT_ENOUGH_REPLICAS, ProxiedBroker};
 use crate::support::quota::limit_producers;
 use crate::support::wait::{PATIENCE, wait_until};
 use crate::support::world::created_with_description;
@@ -62,7 +62,7 @@ fn too_few_replicas_in_sync_are_named_and_waited_for_without_a_restart() {
     kafka.produce(&names.input, &events(1, 200, 10).collect::<Vec<Outgoing>>());
     wait_until_committed(&kafka, &names, PATIENCE);
 
-    broker.proxy.refuse_records(Some(NOT_ENOUGH_REPLICAS));
+    broker.proxy.refuse(Api::PRODUCE, Some(NOT_ENOUGH_REPLICAS));
     kafka.produce(&names.input, &events(2, 200, 10).collect::<Vec<Outgoing>>());
     let named = steward.wait_for_event("records_not_accepted", PATIENCE);
     assert_eq!(named["code"], "NOT_ENOUGH_REPLICAS", "{named}");
@@ -75,11 +75,41 @@ fn too_few_replicas_in_sync_are_named_and_waited_for_without_a_restart() {
     steward.wait_for_event_where("transaction_aborted", PATIENCE, |line| number(line, "attempt") >= attempt + 5);
     assert!(steward.is_running(), "{}", steward.tail());
 
-    broker.proxy.refuse_records(None);
+    broker.proxy.refuse(Api::PRODUCE, None);
     wait_until_committed(&kafka, &names, PATIENCE);
     steward.stop();
     steward.assert_no_errors_but(&[]);
     assert!(broker.proxy.requests(Api::PRODUCE) > 0, "the client went another way");
+    Ledger::of(&kafka, &names).assert_exact();
+}
+
+/// The coordinator cannot end a transaction while a broker that has to write its end does not respond. Another process
+/// could do no better, so that a restart would help nobody.
+#[apply(own_broker_test)]
+fn a_coordinator_that_has_not_ended_the_last_transaction_is_waited_for_without_a_restart() {
+    let broker = ProxiedBroker::start();
+    let (kafka, names) = (broker.direct(), Names::new());
+    kafka.create_input(&names, 1);
+    let mut steward = Setup::new(&broker.through(), &names)
+        .set("kafka.session_timeout_ms", 6_000)
+        .set("health.stall_timeout_ms", 12_000)
+        .start();
+    kafka.produce(&names.input, &events(1, 200, 10).collect::<Vec<Outgoing>>());
+    wait_until_committed(&kafka, &names, PATIENCE);
+
+    broker.proxy.refuse(Api::INIT_PRODUCER_ID, Some(CONCURRENT_TRANSACTIONS));
+    let in_doubt = broker.proxy.drop_request(Api::END_TXN);
+    kafka.produce(&names.input, &events(2, 200, 10).collect::<Vec<Outgoing>>());
+    in_doubt.wait();
+    // Two attempts, of 10 s each, take longer than the limit for a stall.
+    let failed = steward.wait_for_event_where("producer_reset_failed", PATIENCE, |line| number(line, "attempt") == 2);
+    assert!(failed["cause"].as_str().is_some_and(|cause| cause.contains("ConcurrentTransactions")), "{failed}");
+    assert!(steward.is_running(), "{}", steward.tail());
+
+    broker.proxy.refuse(Api::INIT_PRODUCER_ID, None);
+    wait_until_committed(&kafka, &names, PATIENCE);
+    steward.stop();
+    steward.assert_no_errors_but(&[]);
     Ledger::of(&kafka, &names).assert_exact();
 }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 use super::broker::Broker;
 use super::kafka::Kafka;
 use super::wait::{Deadline, PATIENCE};
-use frame::{Head, error_in, remove_brokers, set_produce_errors};
+use frame::{Head, error_in, remove_brokers, set_error};
 
 pub use frame::{Api, read_frame, write_frame};
 
@@ -63,6 +63,7 @@ impl ProxiedBroker {
 
 /// The broker's code for too few replicas in sync.
 pub const NOT_ENOUGH_REPLICAS: i16 = 19;
+pub const CONCURRENT_TRANSACTIONS: i16 = 51;
 
 /// What the client of a held request observes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,8 +138,8 @@ struct State {
     rules: Vec<Rule>,
     requests: BTreeMap<Api, usize>,
     answers: VecDeque<Answered>,
-    /// The error that replaces those of all responses to produce requests.
-    produce_error: Option<i16>,
+    /// The errors that replace those of all responses of these APIs.
+    errors: BTreeMap<Api, i16>,
     /// How much later than they arrive requests of these APIs are forwarded.
     delays: BTreeMap<Api, Duration>,
     /// Whether metadata is answered as by a broker that counts as dead.
@@ -186,10 +187,14 @@ impl Proxy {
         self.add_rule(api, RuleAction::DropAnswer)
     }
 
-    /// Replaces the error codes of all responses to produce requests, until it is called with `None`. The broker has the
-    /// records nevertheless; the client does not learn of it.
-    pub fn refuse_records(&self, error: Option<i16>) {
-        self.shared.lock().produce_error = error;
+    /// Replaces the error codes of all responses of this API, until it is called with `None`. The broker has done what
+    /// was requested nevertheless; the client does not learn of it.
+    pub fn refuse(&self, api: Api, error: Option<i16>) {
+        let mut state = self.shared.lock();
+        match error {
+            Some(error) => drop(state.errors.insert(api, error)),
+            None => drop(state.errors.remove(&api)),
+        }
     }
 
     /// Forwards each request of this API later, with all that follows on its connection, like a slow broker.
@@ -484,9 +489,9 @@ impl Connection {
             let Some(correlation) = frame.first_chunk().map(|bytes| i32::from_be_bytes(*bytes)) else { return };
             // A response without a request is forwarded; the client has to handle it.
             if let Some((head, rule)) = self.unanswered().remove(&correlation) {
-                let produce_error = self.shared.lock().produce_error.filter(|_| head.api == Api::PRODUCE);
-                if let Some(error) = produce_error {
-                    set_produce_errors(&mut frame, head, error);
+                let refusal = self.shared.lock().errors.get(&head.api).copied();
+                if let Some(error) = refusal {
+                    set_error(&mut frame, head, error);
                 }
                 if head.api == Api::METADATA && self.shared.lock().hides_brokers {
                     let topics = remove_brokers(&mut frame, head);

@@ -221,7 +221,7 @@ impl<C: TakesStatistics + Clone + 'static> Worker<C> {
     }
 
     /// Finds out whether the brokers cannot write to an output topic for now, if that would explain what happened: records
-    /// were not delivered in time, or the last transaction cannot be ended.
+    /// were not delivered in time, or the coordinator has not ended the last transaction.
     fn look_at_replicas(&mut self, registration: Option<RDKafkaErrorCode>) {
         let cannot_end = registration == Some(RDKafkaErrorCode::ConcurrentTransactions);
         if !cannot_end && !self.parts.earlier.logs_refusals() {
@@ -238,9 +238,12 @@ impl<C: TakesStatistics + Clone + 'static> Worker<C> {
             }
             Ok(None)
         });
+        let now = parts.clock.now();
         // Without a response, the failure itself is all that can be reported.
         if let Ok(Some((topic, UnwritablePartition { partition, code }))) = unwritable {
-            parts.earlier.refuses(topic, partition, code, parts.clock.now());
+            parts.earlier.refuses(topic, partition, code, now);
+        } else if cannot_end {
+            parts.earlier.still_ends(now);
         }
     }
 }

@@ -52,6 +52,23 @@ impl Head {
 
 /// Returns the error code of a response to `request`, for the supported APIs and versions.
 pub fn error_in(answer: &[u8], request: Head) -> Option<i16> {
+    Some(i16::from_be_bytes(*answer.get(error_at(answer, request)?..)?.first_chunk()?))
+}
+
+/// Replaces the error code of a response to `request`; of a produce request, that of each partition.
+///
+/// # Panics
+/// If the API or its version is not supported, or the response is cut.
+pub fn set_error(response: &mut [u8], request: Head, error: i16) {
+    if request.api == Api::PRODUCE {
+        return set_produce_errors(response, request, error);
+    }
+    let at = error_at(response, request).expect("a supported response");
+    response[at..at + 2].copy_from_slice(&error.to_be_bytes());
+}
+
+/// Returns the position of the error code.
+fn error_at(answer: &[u8], request: Head) -> Option<usize> {
     const CORRELATION: usize = 4;
     const TAGS: usize = 1;
     const THROTTLE: usize = 4;
@@ -77,14 +94,11 @@ pub fn error_in(answer: &[u8], request: Head) -> Option<i16> {
         }
         _ => return None,
     };
-    Some(i16::from_be_bytes(*answer.get(at..)?.first_chunk()?))
+    Some(at)
 }
 
 /// Sets the error code of each partition in the response to a produce request, and removes its base offset.
-///
-/// # Panics
-/// If the version of the request is not supported, or the response is cut.
-pub fn set_produce_errors(response: &mut [u8], request: Head, error: i16) {
+fn set_produce_errors(response: &mut [u8], request: Head, error: i16) {
     const INDEX: usize = 4;
     const OFFSETS_AND_TIME: usize = 24;
     assert!((9..=12).contains(&request.version), "produce requests of version {}", request.version);
